@@ -1,0 +1,115 @@
+# shellcheck shell=bash
+# What the scripts in this folder share. It is sourced, never run.
+
+set -euo pipefail
+top=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+cd -- "$top"
+
+# shellcheck disable=SC2034  # read by the scripts that source this file
+machine_image=ag-ui-systemd:bookworm
+# shellcheck disable=SC2034
+python_image=ag-ui-python:base
+# shellcheck disable=SC2034
+python_archive=.cache/images/ag-ui-python.tar
+venv=$top/.venv
+logs=.cache/logs
+
+# A site whose packages pass through a proxy of its own signs them with its own authority, which the
+# system's bundle has and the bundles inside Python packages do not.
+ca_bundle=/etc/ssl/certs/ca-certificates.crt
+for variable in SSL_CERT_FILE PIP_CERT REQUESTS_CA_BUNDLE; do
+  [[ -n ${!variable:-} ]] || export "$variable=$ca_bundle"
+done
+
+export PATH="$venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1 ANSIBLE_CONFIG="$top/ansible.cfg"
+unset PYTHONPATH VIRTUAL_ENV
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+  printf '%s: %s\n' "${0##*/}" "$1" >&2
+  shift
+  (($# == 0)) || printf '  %s\n' "$@" >&2
+  exit 1
+}
+
+# The comment at the head of a script is its usage.
+usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }
+
+wrong_usage() {
+  {
+    printf '%s: %s\n\n' "${0##*/}" "$1"
+    usage
+  } >&2
+  exit 2
+}
+
+# Microseconds since the epoch.
+now() { printf '%s' "${EPOCHREALTIME/[.,]/}"; }
+
+# seconds_since MICROSECONDS: the time passed, in seconds with one decimal.
+seconds_since() {
+  local tenths=$((($(now) - $1) / 100000))
+  printf '%d.%d' $((tenths / 10)) $((tenths % 10))
+}
+
+# run_step NAME COMMAND...: runs it with its output in a log, prints the time, shows the log if it fails.
+run_step() {
+  local name=$1 log started code=0
+  shift
+  log=$logs/${name//[^a-zA-Z0-9]/-}.log
+  mkdir -p "$logs"
+  printf '  %-52s' "$name"
+  started=$(now)
+  ("$@") >"$log" 2>&1 </dev/null || code=$?
+  if ((code)); then
+    printf ' FAILED after %s s\n' "$(seconds_since "$started")"
+    tail -n 60 -- "$log" >&2
+    die "'$name' failed with $code; its whole output is in $log"
+  fi
+  printf ' %6s s\n' "$(seconds_since "$started")"
+}
+
+skip_step() { printf '  %-52s  there\n' "$1"; }
+
+# ensure NAME CHECK COMMAND...: does the step unless the check says that it is done.
+ensure() {
+  local name=$1 check=$2
+  shift 2
+  if "$check" >/dev/null 2>&1; then
+    skip_step "$name"
+  else
+    run_step "$name" "$@"
+  fi
+}
+
+# within SECONDS COMMAND...: repeats the command until it succeeds; fails when the time is over.
+within() {
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    ((SECONDS < deadline)) || return 1
+    sleep 0.2
+  done
+}
+
+# A figure is kept as one file, so that any script may print it beside its limit.
+record_figure() {
+  mkdir -p "$1"
+  printf '%s\n' "$3" >"$1/$2.new"
+  mv -- "$1/$2.new" "$1/$2"
+}
+
+# print_figure FOLDER NAME LIMIT TEXT: fails if the figure is missing or above its limit (seconds).
+print_figure() {
+  local value verdict=ok
+  if ! value=$(cat -- "$1/$2" 2>/dev/null); then
+    printf '  %-46s %10s   limit %s s\n' "$4" 'none' "$3"
+    return 1
+  fi
+  awk -v value="$value" -v limit="$3" 'BEGIN { exit !(value <= limit) }' || verdict='TOO SLOW'
+  printf '  %-46s %8s s   limit %s s   %s\n' "$4" "$value" "$3" "$verdict"
+  [[ $verdict == ok ]]
+}
+
+engine_answers() { timeout 20 docker info >/dev/null 2>&1; }
