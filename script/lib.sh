@@ -53,15 +53,27 @@ seconds_since() {
   printf '%d.%d' $((tenths / 10)) $((tenths % 10))
 }
 
+# attempt COMMAND...: runs it in a subshell that ends at the first failure, and leaves its code in $code.
+# Behind || or in a condition the shell would go on after a failure inside the command.
+attempt() {
+  set +e
+  (
+    set -e
+    "$@"
+  )
+  code=$?
+  set -e
+}
+
 # run_step NAME COMMAND...: runs it with its output in a log, prints the time, shows the log if it fails.
 run_step() {
-  local name=$1 log started code=0
+  local name=$1 log started code
   shift
   log=$logs/${name//[^a-zA-Z0-9]/-}.log
   mkdir -p "$logs"
   printf '  %-52s' "$name"
   started=$(now)
-  ("$@") >"$log" 2>&1 </dev/null || code=$?
+  attempt "$@" >"$log" 2>&1 </dev/null
   if ((code)); then
     printf ' FAILED after %s s\n' "$(seconds_since "$started")"
     tail -n 60 -- "$log" >&2
