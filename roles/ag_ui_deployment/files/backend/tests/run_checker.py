@@ -14,12 +14,14 @@ event and the event.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ag_ui.core import PROTOCOL_VERSION, Event
 from pydantic import TypeAdapter, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 OFFICIAL_EVENT: Final[TypeAdapter[Any]] = TypeAdapter(Event)
 
@@ -36,7 +38,7 @@ PERCENT_KEYS: Final = ("percent", "percentComplete", "percent_complete", "progre
 TERMINAL: Final = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 
 
-class RunViolation(AssertionError):
+class RunViolation(AssertionError):  # noqa: N818 - the word of the protocol
     """A rule of the protocol is broken; the message says which and where."""
 
 

@@ -1,0 +1,176 @@
+"""The stories hold what Shield promises of its events, whatever the seed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from random import Random
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import pytest
+
+from tests.shield import Malformed, ShieldEvent, any_job, crawl_job, ingest_job, query_job
+from tests.shield.faults import (
+    FLAWS,
+    in_time,
+    large,
+    late,
+    malformed,
+    repeated,
+    spoiled,
+    with_holes,
+)
+from tests.shield.jobs import legacy_job, worker_events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+START = datetime(2026, 11, 23, 12, tzinfo=UTC)
+OWNER = "6f0c1b52-6f2e-4a57-9c5e-2b8f4dbb6b0e"
+JOBS: tuple[Callable[..., list[ShieldEvent]], ...] = (crawl_job, ingest_job, query_job, legacy_job)
+TYPES = {
+    *("tool:start", "tool:progress", "tool:complete", "tool:error"),
+    *("rag:chunk_processed", "rag:entity_extracted", "rag:vector_stored", "rag:graph_updated"),
+    *("job:queued", "job:started", "job:progress", "job:complete", "job:failed", "job:cancelled"),
+    *(f"ingestion.{what}" for what in ("queued", "started", "progress", "completed", "failed")),
+    *("query.started", "query.completed"),
+    *("worker.started", "worker.stopped", "worker.task_failed"),
+    *("worker_pool.started", "worker_pool.stopped"),
+    *("job.started", "job.completed", "tool.execution", "result.ready", "error"),
+}
+
+
+@pytest.mark.parametrize("outcome", ["complete", "failed", "cancelled"])
+@pytest.mark.parametrize("job", JOBS)
+def test_every_story_is_whole(job: Callable[..., list[ShieldEvent]], outcome: str) -> None:
+    for seed in range(50):
+        events = job(Random(seed), start=START, user_id=OWNER, outcome=outcome)
+        assert {event.type for event in events} <= TYPES
+        assert len({event.job_id for event in events}) == 1
+        assert len({event.event_id for event in events}) == len(events)
+        assert {event.metadata["user_id"] for event in events} == {OWNER}
+        times = [event.at for event in events]
+        assert times == sorted(times)
+        assert times[0] >= START
+        assert_calls_are_answered(events)
+
+
+def assert_calls_are_answered(events: list[ShieldEvent]) -> None:
+    calls = {e.data["tool_call_id"] for e in events if e.type == "tool:start"}
+    answers = [e.data["tool_call_id"] for e in events if e.type in {"tool:complete", "tool:error"}]
+    assert len(answers) == len(set(answers))
+    assert calls >= set(answers)
+
+
+def test_every_type_in_use_is_told() -> None:
+    told = {
+        event.type
+        for seed in range(200)
+        for job in JOBS
+        for outcome in ("complete", "failed", "cancelled")
+        for event in job(Random(seed), outcome=outcome)
+    }
+    told |= {event.type for event in worker_events(Random(1))}
+    assert told == TYPES - {"worker_pool.stopped"}
+
+
+def test_the_seed_decides() -> None:
+    assert any_job(Random(5), start=START) == any_job(Random(5), start=START)
+    assert any_job(Random(5), start=START) != any_job(Random(6), start=START)
+
+
+def test_jobs_are_of_every_kind_and_outcome() -> None:
+    last = Counter(any_job(Random(seed))[-1].type for seed in range(400))
+    assert last["job:complete"] > last["job:failed"] > 0
+    assert last["ingestion.completed"] > last["ingestion.failed"] > 0
+    assert last["query.completed"] > 0 < last["job:cancelled"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_progress_only_rises(seed: int) -> None:
+    percents = [e.data["percent"] for e in crawl_job(Random(seed)) if e.type == "job:progress"]
+    assert percents == sorted(percents)
+    assert percents[-1] == 100
+
+
+def test_envelope_is_six_strings() -> None:
+    for seed in range(20):
+        for event in any_job(Random(seed), start=START):
+            fields = {name.decode(): value.decode() for name, value in event.fields().items()}
+            assert list(fields) == ["event_id", "type", "timestamp", "job_id", "data", "metadata"]
+            assert UUID(fields["event_id"]).version == 4
+            assert UUID(fields["job_id"]).version == 4
+            assert json.loads(fields["data"]) == event.data
+            assert json.loads(fields["metadata"]) == event.metadata
+            at = datetime.fromisoformat(fields["timestamp"])
+            assert (at if event.with_offset else at.replace(tzinfo=UTC)) == event.at
+
+
+def test_timestamps_are_mostly_without_an_offset() -> None:
+    offsets = Counter(any_job(Random(seed))[0].with_offset for seed in range(100))
+    assert offsets[False] > offsets[True] > 0
+
+
+def test_workers_belong_to_no_job() -> None:
+    events = worker_events(Random(1), start=START)
+    assert {event.fields()[b"job_id"] for event in events} == {b""}
+
+
+def test_repeats_keep_the_event_id() -> None:
+    events = crawl_job(Random(1), start=START)
+    told = repeated(Random(2), events, share=0.5)
+    assert len(told) > len(events)
+    assert {event.event_id for event in told} == {event.event_id for event in events}
+
+
+def test_late_events_keep_their_timestamp() -> None:
+    events = crawl_job(Random(1), start=START)
+    told = late(Random(2), events)
+    assert told != events
+    assert sorted(told, key=lambda event: event.at) == events
+
+
+def test_holes_lose_events() -> None:
+    events = crawl_job(Random(1), start=START)
+    assert 0 < len(with_holes(Random(2), events, share=0.5)) < len(events)
+
+
+def test_a_large_event_is_valid() -> None:
+    event = large(Random(1), crawl_job(Random(1))[0])
+    data = event.fields()[b"data"]
+    assert len(data) > 1024 * 1024
+    json.loads(data)
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_each_flaw_is_one(flaw: str) -> None:
+    fields = malformed(Random(1), START, flaw).fields()
+    try:
+        whole = bool(fields[b"type"].decode()) and isinstance(
+            json.loads(fields[b"data"].decode()), dict
+        )
+    except (KeyError, ValueError):
+        whole = False
+    assert not whole
+
+
+def test_a_bad_day_has_every_fault() -> None:
+    days = [spoiled(Random(seed), any_job(Random(seed), start=START)) for seed in range(200)]
+    entries = [entry for day in days for entry in day]
+    flaws = {entry.flaw for entry in entries if isinstance(entry, Malformed)}
+    ids = Counter(entry.event_id for entry in entries if isinstance(entry, ShieldEvent))
+    kinds = {entry.type for entry in entries if isinstance(entry, ShieldEvent)}
+    assert flaws == set(FLAWS)
+    assert max(ids.values()) > 1
+    assert kinds - TYPES
+
+
+def test_the_pace_keeps_the_order() -> None:
+    told = late(Random(2), crawl_job(Random(1), start=START))
+    due = in_time(told, 2)
+    assert [entry for _, entry in due] == told
+    seconds = [second for second, _ in due]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] == max((e.at - told[0].at).total_seconds() for e in told) / 2

@@ -1,0 +1,214 @@
+"""The program and its publisher, against a Redis made of a socket that can be away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socketserver
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+from redis.exceptions import AuthenticationError
+
+from tests.shield import Publisher, Stopped, crawl_job
+from tests.shield.__main__ import URL_VARIABLE, main
+from tests.shield.publisher import place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+PASSWORD = "open-sesame-of-the-tests"
+
+
+class FakeRedis(socketserver.ThreadingTCPServer):
+    """Understands as much of the protocol as a producer needs."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, port: int = 0, *, refuse: str = "") -> None:
+        super().__init__(("127.0.0.1", port), Conversation)
+        self.refuse = refuse
+        self.entries: list[list[bytes]] = []
+        self.arrived = threading.Condition()
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
+
+    def wait_for(self, count: int) -> None:
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.entries) >= count, 20)
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class Conversation(socketserver.StreamRequestHandler):
+    """One client's commands, answered one by one."""
+
+    server: FakeRedis
+
+    def handle(self) -> None:
+        while line := self.rfile.readline():
+            words = []
+            for _ in range(int(line[1:])):
+                size = int(self.rfile.readline()[1:])
+                words.append(self.rfile.read(size + 2)[:-2])
+            self.wfile.write(self.answer(words))
+
+    def answer(self, words: list[bytes]) -> bytes:
+        name = words[0].upper()
+        if name == b"HELLO":
+            return b"-ERR unknown command\r\n"
+        if name == b"AUTH" and self.server.refuse:
+            return f"-{self.server.refuse}\r\n".encode()
+        if name != b"XADD":
+            return b"+OK\r\n"
+        with self.server.arrived:
+            self.server.entries.append(words)
+            written = f"{len(self.server.entries)}-0"
+            self.server.arrived.notify_all()
+        return f"${len(written)}\r\n{written}\r\n".encode()
+
+
+@pytest.fixture
+def redis() -> Iterator[FakeRedis]:
+    server = FakeRedis()
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "COMMAND"),
+        (["listen"], "invalid choice"),
+        (["publish", "--redis-url", "http://host"], "not of the form redis://"),
+        (["publish", "--redis-url", f"redis://:{PASSWORD}@host:port"], "not of the form redis://"),
+        (["publish", "--redis-url", "redis://host", "--rate", "0"], "is not above zero"),
+        (["publish", "--redis-url", "redis://host", "--rate", "nan"], "is not above zero"),
+        (["publish", "--redis-url", "redis://host", "--jobs", "0"], "is not above zero"),
+        (["publish", "--redis-url", "redis://host", "--jobs", "many"], "--jobs"),
+        (["publish", "--redis-url", "redis://host", "--user-id", "me"], "--user-id"),
+        (["publish", "--redis-url", "redis://host", "--sped", "2"], "--sped"),
+        (["publish"], URL_VARIABLE),
+    ],
+)
+def test_wrong_arguments(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(URL_VARIABLE, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "usage:" in said
+    assert message in said
+    assert PASSWORD not in said
+
+
+def start(url: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.shield", "publish", *arguments],
+        cwd=ROOT,
+        env={**os.environ, URL_VARIABLE: url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_so_many_jobs_and_then_the_end(redis: FakeRedis) -> None:
+    program = start(redis.url, "--jobs", "3", "--seed", "7", "--rate", "6000", "--speed", "500")
+    said, _ = program.communicate(timeout=60)
+    assert program.returncode == 0, said
+    assert f"published {len(redis.entries)} entries of 3 jobs" in said
+    assert PASSWORD not in said
+    assert redis.entries[0][:5] == [b"XADD", b"shield:events", b"MAXLEN", b"~", b"10000"]
+    jobs = {words[words.index(b"job_id") + 1] for words in redis.entries}
+    assert len(jobs - {b""}) == 3
+
+
+def test_runs_until_told_to_stop(redis: FakeRedis) -> None:
+    program = start(redis.url, "--rate", "600", "--faults")
+    redis.wait_for(5)
+    program.send_signal(signal.SIGTERM)
+    said, _ = program.communicate(timeout=10)
+    assert program.returncode == 0, said
+    assert "stopped" in said
+
+
+def test_a_refused_password_ends_it() -> None:
+    redis = FakeRedis(refuse="WRONGPASS invalid username-password pair")
+    program = start(redis.url)
+    said, _ = program.communicate(timeout=30)
+    redis.close()
+    assert program.returncode == 1
+    assert "refuses" in said
+    assert PASSWORD not in said
+
+
+def test_waits_for_a_redis_that_is_away() -> None:
+    first = FakeRedis()
+    port = first.port
+    notices: list[str] = []
+    said = threading.Event()
+
+    def notice(message: str) -> None:
+        notices.append(message)
+        said.set()
+
+    publisher = Publisher(first.url, notice=notice)
+    events = crawl_job(Random(1))
+    assert publisher.publish(events[0]) == "1-0"
+    publisher.close()
+    first.close()
+
+    thread = threading.Thread(target=publisher.publish, args=(events[1],))
+    thread.start()
+    assert said.wait(10)
+    second = FakeRedis(port)
+    thread.join(20)
+    assert not thread.is_alive()
+    assert len(second.entries) == 1
+    assert [message.split(" is ")[1][:4] for message in notices] == ["away", "back"]
+    publisher.close()
+    second.close()
+
+
+def test_can_be_stopped_while_redis_is_away() -> None:
+    stop = threading.Event()
+    publisher = Publisher("redis://127.0.0.1:1", stop=stop, notice=lambda _message: stop.set())
+    with pytest.raises(Stopped):
+        publisher.publish(crawl_job(Random(1))[0])
+    publisher.close()
+
+
+def test_a_wrong_password_is_no_outage() -> None:
+    redis = FakeRedis(refuse="WRONGPASS invalid username-password pair")
+    publisher = Publisher(redis.url)
+    with pytest.raises(AuthenticationError):
+        publisher.publish(crawl_job(Random(1))[0])
+    publisher.close()
+    redis.close()
+
+
+def test_place_of_hides_the_password() -> None:
+    assert place_of("redis://user:secret@redis.example:7000/2") == "redis.example:7000/2"
+    assert place_of("redis://redis.example") == "redis.example:6379"
