@@ -124,4 +124,7 @@ print_figure() {
   [[ $verdict == ok ]]
 }
 
+# In single quotes, for any shell.
+quoted() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
+
 engine_answers() { timeout 20 docker info >/dev/null 2>&1; }

@@ -1,0 +1,31 @@
+"""Wrong arguments end a script with its usage and status 2, before it does anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.scripts.conftest import Checkout
+
+SCRIPTS = ("bootstrap", "check", "demo", "pin", "test")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], [""], ["up", "nonsense"]])
+def test_wrong_argument(checkout: Checkout, script: str, arguments: list[str]) -> None:
+    done = checkout.run(f"script/{script}", *arguments)
+    assert done.returncode == 2
+    assert f"  script/{script} " in done.stderr
+    assert not done.stdout
+    assert not (checkout.path / ".cache").exists()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("argument", ["-h", "--help"])
+def test_help(checkout: Checkout, script: str, argument: str) -> None:
+    done = checkout.run(f"script/{script}", argument)
+    assert done.returncode == 0
+    assert f"  script/{script} " in done.stdout
+    assert not done.stderr

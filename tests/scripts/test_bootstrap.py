@@ -1,0 +1,54 @@
+"""What a user without rights is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.scripts.conftest import Checkout
+
+
+@pytest.fixture
+def bare(checkout: Checkout) -> Checkout:
+    """A machine without the packages, without an engine that answers, and without sudo."""
+    checkout.stub("dpkg-query", "exit 1")
+    checkout.stub("docker", "exit 1")
+    checkout.stub("sudo", "exit 1")
+    checkout.stub("apt-get", "echo apt-get was run >&2; exit 99")
+    return checkout
+
+
+def test_names_missing_packages_and_how_to_get_them(bare: Checkout) -> None:
+    done = bare.run("script/bootstrap", unprivileged=True)
+    assert done.returncode == 1
+    assert "python3-venv" in done.stderr
+    assert "sudo apt-get install --no-install-recommends ca-certificates" in done.stderr
+    assert "usermod -aG docker" in done.stderr
+    assert "apt-get was run" not in done.stderr
+
+
+def test_checks_need_no_engine(bare: Checkout) -> None:
+    done = bare.run("script/bootstrap", "tools", unprivileged=True)
+    assert done.returncode == 1
+    assert "python3-venv" in done.stderr
+    assert "docker" not in done.stderr
+    assert "mmdebstrap" not in done.stderr
+
+
+def test_names_only_the_engine_where_the_packages_are_there(bare: Checkout) -> None:
+    bare.stub("dpkg-query", "printf installed")
+    done = bare.run("script/bootstrap", unprivileged=True)
+    assert done.returncode == 1
+    assert "packages:" not in done.stderr
+    assert "usermod -aG docker" in done.stderr
+
+
+def test_says_that_python_is_too_old(bare: Checkout) -> None:
+    bare.stub("dpkg-query", "printf installed")
+    for version in ("3", "3.11", "3.12", "3.13", "3.14"):
+        bare.stub(f"python{version}", "exit 1")
+    done = bare.run("script/bootstrap", "tools")
+    assert done.returncode == 1
+    assert "Python 3.11 or later is needed" in done.stderr
