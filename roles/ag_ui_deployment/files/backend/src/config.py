@@ -1,0 +1,174 @@
+"""Settings from the environment and the file .env, checked at start."""
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+import orjson
+from pydantic import (
+    AnyHttpUrl,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PLACEHOLDER_SECRETS = frozenset({"change-me-in-production", "changeme", "secret"})
+JWT_SECRET_MIN_BYTES = 32
+ASYNC_DRIVER = "postgresql+asyncpg"
+
+_http_url: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
+
+Origins = Annotated[list[str], NoDecode]
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong; the message names each with its remedy."""
+
+
+class Settings(BaseSettings):
+    """Every value can be set in the environment under its own name, or in .env."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", case_sensitive=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    APP_NAME: str = "shield-ag-ui-backend"
+    ENV: Literal["production", "development"] = "production"
+    DEBUG: bool = False
+    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    HOST: str = "0.0.0.0"  # noqa: S104 - inside a container of its own; the role sets loopback
+    PORT: int = Field(default=8002, ge=1, le=65535)
+    CORS_ORIGINS: Origins = ["http://localhost:3001", "http://localhost:80"]
+    BODY_MAX_BYTES: int = Field(default=1024 * 1024, ge=1024)
+    SHUTDOWN_GRACE_SECONDS: int = Field(default=8, ge=1, le=300)
+
+    LITELLM_URL: str = "http://hx-litellm-server:4000"
+    LITELLM_API_KEY: SecretStr | None = None
+    ORCHESTRATOR_URL: str = "http://hx-orchestrator-server:8000"
+    QDRANT_URL: str = "http://hx-vectordb-server:6333"
+
+    REDIS_URL: SecretStr = SecretStr("redis://hx-sqldb-server:6379")
+    REDIS_STREAM_NAME: str = Field(default="shield:events", min_length=1)
+    REDIS_CONSUMER_GROUP: str = Field(default="ag-ui-clients", min_length=1)
+    REDIS_CONSUMER_NAME: str = Field(default="hx-dev-server", min_length=1)
+
+    DATABASE_URL: SecretStr
+    DATABASE_POOL_SIZE: int = Field(default=5, ge=2, le=100)
+
+    JWT_SECRET: SecretStr
+    JWT_ALGORITHM: Literal["HS256", "HS384", "HS512"] = "HS256"
+    ACCESS_TOKEN_EXPIRE_MINUTES: int = Field(default=30, ge=1, le=24 * 60)
+
+    EVENT_MAX_BYTES: int = Field(default=2 * 1024 * 1024, ge=1024)
+    CONSUMER_BATCH_SIZE: int = Field(default=500, ge=1, le=10_000)
+    CONSUMER_CLAIM_IDLE_SECONDS: int = Field(default=30, ge=1)
+    CONSUMER_MAX_DELIVERIES: int = Field(default=10, ge=2)
+
+    SSE_KEEPALIVE_SECONDS: int = Field(default=15, ge=1)
+    SSE_RETRY_MS: int = Field(default=2000, ge=100)
+    STREAMS_MAX: int = Field(default=5000, ge=1)
+    CLIENT_BUFFER_BYTES: int = Field(default=8 * 1024 * 1024, ge=64 * 1024)
+    RING_MAX_EVENTS: int = Field(default=20_000, ge=1)
+    RING_MAX_BYTES: int = Field(default=64 * 1024 * 1024, ge=1024)
+
+    @field_validator("CORS_ORIGINS", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        """Accept a JSON list and a bare comma list."""
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            try:
+                return orjson.loads(value)
+            except orjson.JSONDecodeError as error:
+                raise ValueError(f"is no JSON list ({error}); write http://a,http://b") from None
+        return [origin.strip() for origin in value.split(",") if origin.strip()]
+
+    @field_validator("CORS_ORIGINS")
+    @classmethod
+    def _check_origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path:
+                raise ValueError(f"{origin!r} is no origin; write scheme://host[:port]")
+        return origins
+
+    @field_validator("LITELLM_URL", "ORCHESTRATOR_URL", "QDRANT_URL")
+    @classmethod
+    def _check_http_url(cls, value: str) -> str:
+        try:
+            _http_url.validate_python(value)
+        except ValidationError:
+            raise ValueError("is no address; write http://host:port") from None
+        return value.rstrip("/")
+
+    @field_validator("REDIS_URL")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr) -> SecretStr:
+        _require_url(value, {"redis", "rediss"}, "redis://[:password@]host:6379/0")
+        return value
+
+    @field_validator("DATABASE_URL")
+    @classmethod
+    def _normalise_database_url(cls, value: SecretStr) -> SecretStr:
+        """Accept `postgresql://` too: SQLAlchemy opens an async engine only with a driver named."""
+        schemes = {"postgresql", "postgres", ASYNC_DRIVER}
+        _require_url(value, schemes, "postgresql://user:password@host:5432/name")
+        _, rest = value.get_secret_value().split("://", 1)
+        return SecretStr(f"{ASYNC_DRIVER}://{rest}")
+
+    @field_validator("JWT_SECRET")
+    @classmethod
+    def _check_jwt_secret(cls, value: SecretStr) -> SecretStr:
+        secret = value.get_secret_value()
+        if secret in PLACEHOLDER_SECRETS or len(secret.encode()) < JWT_SECRET_MIN_BYTES:
+            raise ValueError(
+                f"needs at least {JWT_SECRET_MIN_BYTES} random bytes; make one with: "
+                "openssl rand -base64 48"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check_debug(self) -> Self:
+        if self.DEBUG and self.ENV == "production":
+            raise ValueError("DEBUG: is not for production; unset it or set ENV=development")
+        return self
+
+
+def load_settings() -> Settings:
+    """Read the settings. Raises SettingsError naming every wrong one and the remedy."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def _require_url(value: SecretStr, schemes: set[str], example: str) -> None:
+    try:
+        parts = urlsplit(value.get_secret_value())
+        usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"is no usable address; write {example} (URL-encode the password)")
+
+
+def _explain(error: ValidationError) -> str:
+    lines = ["The settings are wrong; correct them in the environment or in .env:"]
+    for problem in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "missing":
+            message = _MISSING.get(name, "is missing; set it")
+        lines.append(f"  {name}: {message}" if name else f"  {message}")
+    return "\n".join(lines)
+
+
+_MISSING = {
+    "JWT_SECRET": "is missing; make one with: openssl rand -base64 48",
+    "DATABASE_URL": "is missing; set postgresql://user:password@host:5432/name",
+}

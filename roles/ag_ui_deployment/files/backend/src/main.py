@@ -1,0 +1,103 @@
+"""Shield AG-UI backend: the FastAPI application.
+
+Run with `python -m uvicorn src.main:app --port 8002`, or as the image does with
+`python -m src.cli serve`.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Any, TypedDict
+
+import structlog
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from src import __version__, problems
+from src.config import Settings, SettingsError, load_settings
+from src.middleware import BodyLimit, RequestContext
+from src.routers import api, auth, events, health
+from src.services.event_hub import EventHub
+from src.state import Services
+from src.utils.logger import configure_logging
+
+logger = structlog.get_logger(__name__)
+
+
+class State(TypedDict):
+    """What the lifespan hands to the requests."""
+
+    services: Services
+
+
+def create_app(settings: Settings) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
+        services = Services.build(settings)
+        services.start()
+        _drain_on_signals(services.hub)
+        logger.info("backend_started", version=__version__, consumer=settings.REDIS_CONSUMER_NAME)
+        try:
+            yield {"services": services}
+        finally:
+            await services.stop()
+            logger.info("backend_stopped")
+
+    app = FastAPI(
+        title="Shield AG-UI Backend",
+        description="AG-UI protocol adapter for the HX-Citadel Shield pipeline",
+        version=__version__,
+        debug=settings.DEBUG,
+        lifespan=lifespan,
+    )
+    problems.install(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.BODY_MAX_BYTES)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.CORS_ORIGINS,
+        allow_credentials=True,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["X-Request-ID"],
+    )
+    app.add_middleware(RequestContext)
+    app.include_router(health.router)
+    app.include_router(auth.router, prefix="/auth", tags=["authentication"])
+    app.include_router(api.router, prefix="/api", tags=["jobs"])
+    app.include_router(events.router, tags=["events"])
+    return app
+
+
+def _drain_on_signals(hub: EventHub) -> None:
+    """Let go of the streams as soon as we are asked to stop.
+
+    The server waits for open connections before it ends the lifespan, so that would be too late.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        server_handler = signal.getsignal(number)
+        if not callable(server_handler):
+            continue
+
+        def handle(received: int, frame: FrameType | None, then: Any = server_handler) -> None:
+            loop.call_soon_threadsafe(hub.drain)
+            then(received, frame)
+
+        signal.signal(number, handle)
+
+
+def __getattr__(name: str) -> FastAPI:
+    """`app`, made from the environment when a server asks for it, not when tests import us."""
+    if name != "app":
+        raise AttributeError(name)
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        sys.exit(str(error))
+    configure_logging(settings.LOG_LEVEL)
+    app = create_app(settings)
+    globals()["app"] = app
+    return app

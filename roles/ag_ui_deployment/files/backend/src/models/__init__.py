@@ -1,0 +1,1 @@
+"""Data: Pydantic at the edge, SQLAlchemy mappings and plain dataclasses inside."""

@@ -1,0 +1,209 @@
+"""Errors as RFC 9457 problem documents, and the one place that turns exceptions into them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from src.services.auth_service import WrongCredentialsError
+from src.services.job_service import CursorRejectedError, JobNotFoundError
+from src.services.tokens import InvalidTokenError
+from src.utils.database import DATABASE_ERRORS, is_outage
+
+logger = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+_TYPE_PREFIX = "urn:shield-ag-ui:problem:"
+_RETRY_AFTER = {"Retry-After": "5"}
+
+
+class FieldError(BaseModel):
+    field: str
+    message: str
+
+
+class ProblemDocument(BaseModel):
+    """The body of every error. `errors` names the fields at fault, where there are any."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str | None = None
+    errors: list[FieldError] | None = None
+
+
+class Problem(Exception):  # noqa: N818 - the RFC's word; it is an answer as much as an error
+    """An error that a client gets to see. The subclasses are the list of all of them."""
+
+    status = 500
+    slug = "internal-error"
+    title = "Something went wrong here"
+    detail = "The error has been logged under the request id; try again, or tell the operator."
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, detail: str | None = None, errors: list[FieldError] | None = None) -> None:
+        super().__init__(detail or self.detail)
+        self.detail = detail or self.detail
+        self.errors = errors
+
+
+class BadCursor(Problem):
+    status = 400
+    slug = "bad-cursor"
+    title = "The cursor cannot be read"
+
+
+class NotAuthenticated(Problem):
+    status = 401
+    slug = "not-authenticated"
+    title = "Login required"
+    detail = "Send a valid access token: Authorization: Bearer TOKEN, from POST /auth/token."
+    headers = {"WWW-Authenticate": "Bearer"}
+
+
+class WrongCredentials(Problem):
+    status = 401
+    slug = "wrong-credentials"
+    title = "Wrong email address or password"
+    detail = "Check both and try again."
+    headers = {"WWW-Authenticate": "Bearer"}
+
+
+class NotFound(Problem):
+    status = 404
+    slug = "not-found"
+    title = "Not found"
+    detail = "There is nothing here under this address."
+
+
+class JobNotFound(NotFound):
+    slug = "job-not-found"
+    title = "No such job"
+    detail = "There is no job with this id among yours; GET /api/jobs lists them."
+
+
+class BodyTooLarge(Problem):
+    status = 413
+    slug = "body-too-large"
+    title = "The request body is too large"
+
+
+class InvalidRequest(Problem):
+    status = 422
+    slug = "invalid-request"
+    title = "The request is not valid"
+    detail = "Correct the named fields and send it again."
+
+
+class DatabaseUnavailable(Problem):
+    status = 503
+    slug = "database-unavailable"
+    title = "The database does not answer"
+    detail = "Live streams go on; what needs stored data does not. Try again in a few seconds."
+    headers = _RETRY_AFTER
+
+
+class TooManyStreams(Problem):
+    status = 503
+    slug = "too-many-streams"
+    title = "No stream is free on this instance"
+    detail = "It holds as many streams as it may. Try again in a few seconds."
+    headers = _RETRY_AFTER
+
+
+class Draining(Problem):
+    status = 503
+    slug = "draining"
+    title = "This instance is being stopped"
+    detail = "Connect again: another instance will answer."
+    headers = {"Retry-After": "1"}
+
+
+_FROM_SERVICES: dict[type[Exception], type[Problem]] = {
+    WrongCredentialsError: WrongCredentials,
+    InvalidTokenError: NotAuthenticated,
+    JobNotFoundError: JobNotFound,
+    CursorRejectedError: BadCursor,
+}
+
+
+def documented(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses of a route that can answer with these problems."""
+    return {
+        problem.status: {
+            "description": problem.title,
+            "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
+        }
+        for problem in problems
+    }
+
+
+def respond(problem: Problem) -> Response:
+    document = ProblemDocument(
+        type=_TYPE_PREFIX + problem.slug,
+        title=problem.title,
+        status=problem.status,
+        detail=problem.detail,
+        request_id=structlog.contextvars.get_contextvars().get("request_id"),
+        errors=problem.errors,
+    )
+    return Response(
+        document.model_dump_json(exclude_none=True),
+        status_code=problem.status,
+        media_type=MEDIA_TYPE,
+        headers=dict(problem.headers),
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem document."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(Exception, _on_error)
+    for exception in (*_FROM_SERVICES, *DATABASE_ERRORS):
+        app.add_exception_handler(exception, _on_error)
+
+
+async def _on_problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)  # noqa: S101 - how the handler is registered
+    return respond(error)
+
+
+async def _on_error(_request: Request, error: Exception) -> Response:
+    for kind, problem in _FROM_SERVICES.items():
+        if isinstance(error, kind):
+            return respond(problem())
+    if isinstance(error, DATABASE_ERRORS) and is_outage(error):
+        logger.warning("database_unavailable", error=str(error))
+        return respond(DatabaseUnavailable())
+    logger.error("request_failed", exc_info=error)
+    return respond(Problem())
+
+
+async def _on_http_exception(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - how the handler is registered
+    if error.status_code == NotFound.status:
+        return respond(NotFound())
+    problem = Problem(str(error.detail))
+    problem.status = error.status_code
+    problem.slug = str(error.detail).lower().replace(" ", "-")
+    problem.title = str(error.detail)
+    problem.headers = error.headers or {}
+    return respond(problem)
+
+
+async def _on_invalid_request(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - how the handler is registered
+    # Without the input: it may be a password.
+    fields = [
+        FieldError(field=".".join(map(str, item["loc"])), message=item["msg"])
+        for item in error.errors()
+    ]
+    return respond(InvalidRequest(errors=fields))

@@ -1,0 +1,117 @@
+"""Queries on jobs."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import case, func, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.models.job import JobRow, JobStatus
+from src.repositories.events import moment
+from src.services.job_summary import JobChange
+
+
+async def merge(session: AsyncSession, changes: Sequence[JobChange]) -> None:
+    """Bring jobs up to date with a batch of their events.
+
+    Batches of one job reach several processes, in any order and more than once. So every column
+    merges by a rule that does not depend on order: the earliest, the greatest, the first end.
+    Rows are taken in the order of their ids, so that two batches cannot deadlock.
+    """
+    if changes:
+        rows = [_row(change) for change in sorted(changes, key=lambda change: change.job_id)]
+        await session.execute(_MERGE, rows)
+
+
+async def by_id(session: AsyncSession, job_id: str) -> JobRow | None:
+    return await session.get(JobRow, job_id)
+
+
+async def page(
+    session: AsyncSession,
+    *,
+    owner: UUID | None,
+    status: JobStatus | None,
+    before: tuple[datetime, str] | None,
+    limit: int,
+) -> list[JobRow]:
+    """Jobs, newest first, of one owner or (None) of all, from a position on."""
+    query = select(JobRow).order_by(JobRow.created_at.desc(), JobRow.id.desc()).limit(limit)
+    if owner is not None:
+        query = query.where(JobRow.owner_id == owner)
+    if status is not None:
+        query = query.where(JobRow.status == status.value)
+    if before is not None:
+        query = query.where(tuple_(JobRow.created_at, JobRow.id) < tuple_(*before))
+    return list(await session.scalars(query))
+
+
+async def active_ids(session: AsyncSession, since: datetime, limit: int) -> list[str]:
+    """Jobs that have not ended and were heard of since a time, the latest first."""
+    query = (
+        select(JobRow.id)
+        .where(JobRow.ended_ms.is_(None), JobRow.updated_at >= since)
+        .order_by(JobRow.updated_at.desc())
+        .limit(limit)
+    )
+    return list(await session.scalars(query))
+
+
+def _row(change: JobChange) -> dict[str, Any]:
+    end = change.end
+    return {
+        "id": change.job_id,
+        "owner_id": change.owner,
+        "workspace": change.workspace,
+        "kind": change.kind,
+        "status": (end.status if end else change.status).value,
+        "percent": change.percent,
+        "error": end.error if end else None,
+        "result": end.result if end else None,
+        "created_at": moment(change.first_timestamp),
+        "updated_at": moment(change.last_timestamp),
+        "completed_at": moment(end.timestamp) if end else None,
+        "ended_ms": end.id.ms if end else None,
+        "ended_seq": end.id.seq if end else None,
+    }
+
+
+def _merge_statement() -> Any:
+    statement = insert(JobRow)
+    new = statement.excluded
+    ends_first = new.ended_ms.is_not(None) & or_(
+        JobRow.ended_ms.is_(None),
+        tuple_(new.ended_ms, new.ended_seq) < tuple_(JobRow.ended_ms, JobRow.ended_seq),
+    )
+    running = JobStatus.RUNNING.value
+
+    def of_the_end(name: str) -> Any:
+        return case((ends_first, new[name]), else_=getattr(JobRow, name))
+
+    return statement.on_conflict_do_update(
+        index_elements=[JobRow.id],
+        set_={
+            "owner_id": func.coalesce(JobRow.owner_id, new.owner_id),
+            "workspace": func.coalesce(JobRow.workspace, new.workspace),
+            "kind": func.coalesce(JobRow.kind, new.kind),
+            "status": case(
+                (ends_first, new.status),
+                (JobRow.ended_ms.is_not(None), JobRow.status),
+                (new.status == running, running),
+                else_=JobRow.status,
+            ),
+            "percent": func.greatest(JobRow.percent, new.percent),
+            "created_at": func.least(JobRow.created_at, new.created_at),
+            "updated_at": func.greatest(JobRow.updated_at, new.updated_at),
+            **{
+                name: of_the_end(name)
+                for name in ("error", "result", "completed_at", "ended_ms", "ended_seq")
+            },
+        },
+    )
+
+
+_MERGE = _merge_statement()

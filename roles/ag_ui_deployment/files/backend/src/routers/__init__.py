@@ -1,0 +1,1 @@
+"""HTTP routes: they translate requests and responses, and hold no rules."""

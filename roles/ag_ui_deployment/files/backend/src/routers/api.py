@@ -1,0 +1,35 @@
+"""Jobs."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from src.dependencies import CurrentUser, ServicesDep
+from src.models.job import Job, JobPage, JobStatus
+from src.problems import BadCursor, DatabaseUnavailable, JobNotFound, NotAuthenticated, documented
+
+router = APIRouter()
+
+
+@router.get(
+    "/jobs",
+    summary="Your jobs, newest first; an admin's list has everybody's",
+    responses=documented(BadCursor, NotAuthenticated, DatabaseUnavailable),
+)
+async def list_jobs(
+    services: ServicesDep,
+    user: CurrentUser,
+    status: Annotated[JobStatus | None, Query(description="Only jobs in this state")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
+) -> JobPage:
+    return await services.jobs.page(user, status=status, cursor=cursor, limit=limit)
+
+
+@router.get(
+    "/jobs/{job_id}",
+    summary="One job",
+    responses=documented(NotAuthenticated, JobNotFound, DatabaseUnavailable),
+)
+async def get_job(services: ServicesDep, user: CurrentUser, job_id: str) -> Job:
+    return await services.jobs.get(user, job_id)

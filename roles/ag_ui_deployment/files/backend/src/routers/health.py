@@ -1,0 +1,58 @@
+"""The service card, health, liveness and readiness."""
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from src import __version__
+from src.dependencies import ServicesDep
+from src.problems import Problem
+from src.services.health_service import Health
+
+router = APIRouter(tags=["health"])
+
+
+class Card(BaseModel):
+    service: str
+    version: str
+    docs: str
+    health: str
+
+
+class Alive(BaseModel):
+    status: str
+
+
+class NotReady(Problem):
+    status = 503
+    slug = "not-ready"
+    title = "This instance should get no traffic now"
+    headers = {"Retry-After": "1"}
+
+
+@router.get("/", summary="What this is")
+async def card(services: ServicesDep) -> Card:
+    return Card(
+        service=services.settings.APP_NAME, version=__version__, docs="/docs", health="/health"
+    )
+
+
+@router.get("/health", summary="What works and what does not", responses={503: {"model": Health}})
+async def health(services: ServicesDep, response: Response) -> Health:
+    """200 while healthy or degraded; 503 only if a part of this process has failed."""
+    result = await services.health.health()
+    if result.status == "unhealthy":
+        response.status_code = 503
+    return result
+
+
+@router.get("/health/live", summary="Whether the process answers")
+async def live() -> Alive:
+    return Alive(status="alive")
+
+
+@router.get("/health/ready", summary="Whether this instance should get traffic")
+async def ready(services: ServicesDep) -> Alive:
+    reason = await services.health.not_ready_because()
+    if reason is not None:
+        raise NotReady(reason)
+    return Alive(status="ready")

@@ -1,0 +1,83 @@
+"""Folds the whole stream: keeps the state of every job, and finds what came before first sight."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+
+from src.models.event import ShieldEvent, StreamId
+from src.services.event_feed import Record
+from src.services.event_frames import encode
+from src.services.event_service import JobState, belongs_to_run, fold
+
+_ENDED_MOST = 2_000
+_ACTIVE_MOST = 10_000
+
+LoadPast = Callable[[Collection[str], StreamId], Awaitable[list[ShieldEvent]]]
+
+
+class StreamFold:
+    """Turns events, given in stream order, into records. Keeps the states of recent jobs.
+
+    A job whose state is not kept (it is new, or was forgotten) has to be recalled first.
+    """
+
+    def __init__(self, load_past: LoadPast) -> None:
+        self._load_past = load_past
+        self._active: OrderedDict[str, JobState] = OrderedDict()
+        self._ended: OrderedDict[str, JobState] = OrderedDict()
+        self.dropped: Counter[str] = Counter()
+
+    @property
+    def active(self) -> Mapping[str, JobState]:
+        """The jobs that have not ended, the one heard of last at the end."""
+        return self._active
+
+    def state(self, job_id: str) -> JobState | None:
+        return self._active.get(job_id) or self._ended.get(job_id)
+
+    def unknown_jobs(self, events: Iterable[ShieldEvent]) -> set[str]:
+        """Jobs of these events that apply() would take for new."""
+        return {
+            event.job_id
+            for event in events
+            if event.job_id and belongs_to_run(event) and self.state(event.job_id) is None
+        }
+
+    async def recall(self, job_ids: Collection[str], before: StreamId) -> None:
+        """Load unknown jobs as they stood before an id. Raises errors of PostgreSQL as they are."""
+        for event in await self._load_past(job_ids, before):
+            if event.job_id and belongs_to_run(event):
+                self._keep(fold(self.state(event.job_id), event).state)
+
+    def apply(self, events: Iterable[ShieldEvent]) -> list[Record]:
+        """The records of these events; an event that was dropped has none."""
+        records = (self._apply(event) for event in events)
+        return [record for record in records if record is not None]
+
+    def _apply(self, event: ShieldEvent) -> Record | None:
+        if not (event.job_id and belongs_to_run(event)):
+            return Record(event.id, encode(fold(None, event).events, event.id))
+        before = self.state(event.job_id)
+        folded = fold(before, event)
+        self._keep(folded.state)
+        if folded.dropped:
+            self.dropped[folded.dropped] += 1
+        if not folded.events:
+            return None
+        return Record(event.id, encode(folded.events, event.id), before, folded.state)
+
+    def _keep(self, state: JobState | None) -> None:
+        if state is None:
+            return
+        if state.ended:
+            self._active.pop(state.job_id, None)
+            self._ended[state.job_id] = state
+            _bound(self._ended, _ENDED_MOST)
+        else:
+            self._active[state.job_id] = state
+            self._active.move_to_end(state.job_id)
+            _bound(self._active, _ACTIVE_MOST)
+
+
+def _bound(states: OrderedDict[str, JobState], most: int) -> None:
+    while len(states) > most:
+        states.popitem(last=False)

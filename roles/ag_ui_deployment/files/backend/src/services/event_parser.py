@@ -1,0 +1,111 @@
+"""Entries of the Redis stream to ShieldEvents, or to Poison where they cannot be read.
+
+Producers are other teams' programs. What can be derived is derived (event id, time, empty data);
+what would have to be guessed is refused.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from src.models.event import Poison, ShieldEvent, StreamId
+
+_MAX_NAME = 200
+_KEPT_POISON_BYTES = 64 * 1024
+_MAX_TIMESTAMP = 2**53
+
+Fields = Mapping[bytes, bytes]
+
+
+class MalformedEventError(ValueError):
+    """The entry is no event; the message says which field and why."""
+
+
+def parse_entry(stream_id: StreamId, fields: Fields, max_bytes: int) -> ShieldEvent | Poison:
+    try:
+        return _parse(stream_id, fields, max_bytes)
+    except MalformedEventError as error:
+        return Poison(stream_id, str(error), dump_fields(fields))
+
+
+def dump_fields(fields: Fields) -> bytes:
+    """What stood in an entry, as JSON with undecodable bytes escaped, cut to 64 KiB."""
+    readable = {
+        name.decode("utf-8", "backslashreplace"): value[:_KEPT_POISON_BYTES].decode(
+            "utf-8", "backslashreplace"
+        )
+        for name, value in fields.items()
+    }
+    return orjson.dumps(readable)[:_KEPT_POISON_BYTES]
+
+
+def _parse(stream_id: StreamId, fields: Fields, max_bytes: int) -> ShieldEvent:
+    size = sum(map(len, fields.values()))
+    if size > max_bytes:
+        raise MalformedEventError(f"entry: {size} bytes are more than the {max_bytes} allowed")
+    return ShieldEvent(
+        id=stream_id,
+        event_id=_name(fields, b"event_id") or str(stream_id),
+        type=_required_name(fields, b"type"),
+        timestamp=_timestamp(fields, stream_id),
+        job_id=_name(fields, b"job_id"),
+        data=_json_object(fields, b"data"),
+        metadata=_json_object(fields, b"metadata"),
+    )
+
+
+def _name(fields: Fields, field: bytes) -> str | None:
+    raw = fields.get(field, b"").strip()
+    if not raw:
+        return None
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise MalformedEventError(f"{field.decode()}: is not UTF-8") from None
+    if len(text) > _MAX_NAME or not text.isprintable():
+        raise MalformedEventError(
+            f"{field.decode()}: is longer than {_MAX_NAME} characters or has control characters"
+        )
+    return text
+
+
+def _required_name(fields: Fields, field: bytes) -> str:
+    text = _name(fields, field)
+    if text is None:
+        raise MalformedEventError(f"{field.decode()}: is missing")
+    return text
+
+
+def _timestamp(fields: Fields, stream_id: StreamId) -> int:
+    """Milliseconds; the time at which Redis took the entry where the producer gives none."""
+    text = _name(fields, b"timestamp")
+    if text is None:
+        return min(stream_id.ms, _MAX_TIMESTAMP)
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        milliseconds = round(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise MalformedEventError("timestamp: is no ISO 8601 time") from None
+    if milliseconds < 0:
+        raise MalformedEventError("timestamp: lies before 1970")
+    return milliseconds
+
+
+def _json_object(fields: Fields, field: bytes) -> dict[str, Any]:
+    raw = fields.get(field, b"").strip()
+    if not raw:
+        return {}
+    name = field.decode()
+    try:
+        value = orjson.loads(raw)
+        # What is nested too deep to be written again could never be sent or stored.
+        orjson.dumps(value)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError) as error:
+        raise MalformedEventError(f"{name}: is no JSON that can be kept ({error})") from None
+    if not isinstance(value, dict):
+        raise MalformedEventError(f"{name}: is no JSON object")
+    return value

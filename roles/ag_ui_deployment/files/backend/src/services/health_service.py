@@ -1,0 +1,132 @@
+"""Health: what works, what does not, and in which words an operator should hear it."""
+
+import asyncio
+import time
+from typing import Literal
+
+from pydantic import BaseModel
+from redis.asyncio import Redis
+
+from src import __version__
+from src.config import Settings
+from src.services.event_hub import EventHub
+from src.services.event_tail import EventTail
+from src.services.redis_consumer import RedisStreamConsumer
+from src.services.schema_service import schema_fits
+from src.utils.database import DATABASE_ERRORS, Database
+from src.utils.redis import REDIS_ERRORS
+
+CheckStatus = Literal["ok", "down", "failed"]
+_CHECK_TIMEOUT = 1.5
+_CACHED_FOR = 1.0
+
+
+class Check(BaseModel):
+    status: CheckStatus
+    detail: str
+
+
+class Health(BaseModel):
+    """`degraded`: a dependency is away and part of the service with it. `unhealthy`: a defect."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    service: str
+    version: str
+    redis_connected: bool
+    checks: dict[str, Check]
+
+
+class HealthService:
+    def __init__(
+        self,
+        settings: Settings,
+        redis: Redis,
+        database: Database,
+        consumer: RedisStreamConsumer,
+        tail: EventTail,
+        hub: EventHub,
+    ) -> None:
+        self._name = settings.APP_NAME
+        self._redis = redis
+        self._database = database
+        self._consumer = consumer
+        self._tail = tail
+        self._hub = hub
+        self._lock = asyncio.Lock()
+        self._cached: tuple[float, Health] | None = None
+        self._schema_fits = False
+
+    async def health(self) -> Health:
+        """Real answers of Redis and PostgreSQL, at most a second old."""
+        async with self._lock:
+            if self._cached is None or time.monotonic() - self._cached[0] > _CACHED_FOR:
+                self._cached = (time.monotonic(), await self._check())
+            return self._cached[1]
+
+    async def not_ready_because(self) -> str | None:
+        """Why this process should get no traffic; None if it should.
+
+        Dependencies that all instances share are no reason: nobody would be left to ask.
+        """
+        if self._hub.draining:
+            return "draining: this instance is being stopped"
+        if not self._schema_fits:
+            try:
+                async with asyncio.timeout(_CHECK_TIMEOUT):
+                    self._schema_fits = await schema_fits(self._database)
+            except DATABASE_ERRORS:
+                return None
+            if not self._schema_fits:
+                return "the database schema is not this release's: run `python -m src.cli migrate`"
+        return None
+
+    async def _check(self) -> Health:
+        redis, database = await asyncio.gather(self._check_redis(), self._check_database())
+        checks = {
+            "redis": redis,
+            "database": database,
+            "consumer": _task_check(self._consumer, "consuming"),
+            "tail": _task_check(self._tail, "following"),
+        }
+        states = {check.status for check in checks.values()}
+        return Health(
+            status="unhealthy"
+            if "failed" in states
+            else "degraded"
+            if "down" in states
+            else "healthy",
+            service=self._name,
+            version=__version__,
+            redis_connected=redis.status == "ok",
+            checks=checks,
+        )
+
+    async def _check_redis(self) -> Check:
+        try:
+            async with asyncio.timeout(_CHECK_TIMEOUT):
+                await self._redis.ping()
+        except REDIS_ERRORS as error:
+            return Check(
+                status="down",
+                detail=f"Redis does not answer ({type(error).__name__}): no new events arrive; "
+                "open streams wait and continue by themselves",
+            )
+        return Check(status="ok", detail="answers")
+
+    async def _check_database(self) -> Check:
+        try:
+            async with asyncio.timeout(_CHECK_TIMEOUT):
+                await self._database.ping()
+        except DATABASE_ERRORS as error:
+            return Check(
+                status="down",
+                detail=f"PostgreSQL does not answer ({type(error).__name__}): no logins and no job "
+                "lists; live streams go on, events wait in Redis",
+            )
+        return Check(status="ok", detail="answers")
+
+
+def _task_check(task: RedisStreamConsumer | EventTail, working: str) -> Check:
+    if task.failed:
+        return Check(status="failed", detail="ended by a defect: see the log, restart the instance")
+    return Check(status="ok" if task.status == working else "down", detail=task.status)

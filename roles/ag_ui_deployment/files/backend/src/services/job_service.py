@@ -1,0 +1,74 @@
+"""Jobs as users see them."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import datetime
+
+from src.models.job import Job, JobPage, JobRow, JobStatus
+from src.models.user import User
+from src.repositories import jobs as job_rows
+from src.services.event_hub import EventHub
+from src.utils.database import Database
+
+
+class JobNotFoundError(Exception):
+    """There is no such job, or none that the user may know of."""
+
+
+class CursorRejectedError(ValueError):
+    """The cursor is none that a page gave."""
+
+
+class JobService:
+    def __init__(self, database: Database, hub: EventHub) -> None:
+        self._database = database
+        self._hub = hub
+
+    async def page(
+        self, user: User, *, status: JobStatus | None, cursor: str | None, limit: int
+    ) -> JobPage:
+        """The user's jobs, newest first. Raises CursorRejectedError."""
+        before = _decode(cursor) if cursor else None
+        owner = None if user.sees_all_jobs else user.id
+        async with self._database.transaction() as session:
+            rows = await job_rows.page(
+                session, owner=owner, status=status, before=before, limit=limit + 1
+            )
+        shown = rows[:limit]
+        more = len(rows) > limit
+        return JobPage(
+            items=[Job.model_validate(row) for row in shown],
+            next_cursor=_encode(shown[-1]) if more else None,
+        )
+
+    async def get(self, user: User, job_id: str) -> Job:
+        """Raises JobNotFoundError."""
+        async with self._database.transaction() as session:
+            row = await job_rows.by_id(session, job_id)
+        if row is None or not (user.sees_all_jobs or row.owner_id == user.id):
+            raise JobNotFoundError
+        return Job.model_validate(row)
+
+    async def check_visible(self, user: User, job_id: str) -> None:
+        """Raises JobNotFoundError.
+
+        The stream may know of a job, and whose it is, before PostgreSQL does, and while it is away.
+        """
+        state = self._hub.jobs.state(job_id)
+        if state is not None and (user.sees_all_jobs or state.owner == user.id):
+            return
+        await self.get(user, job_id)
+
+
+def _encode(row: JobRow) -> str:
+    return urlsafe_b64encode(f"{row.created_at.isoformat()} {row.id}".encode()).decode()
+
+
+def _decode(cursor: str) -> tuple[datetime, str]:
+    try:
+        moment, job_id = urlsafe_b64decode(cursor.encode()).decode().split(" ", 1)
+        position = datetime.fromisoformat(moment), job_id
+    except ValueError:
+        raise CursorRejectedError from None
+    if position[0].tzinfo is None or "\0" in job_id:
+        raise CursorRejectedError
+    return position

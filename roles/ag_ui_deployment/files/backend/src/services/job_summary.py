@@ -1,0 +1,84 @@
+"""What a batch of events says about the jobs that it touches. Pure; order does not matter."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from src.models.event import ShieldEvent, StreamId
+from src.models.job import JobStatus
+from src.services.event_service import belongs_to_run
+from src.services.shield_vocabulary import (
+    END_STATUS,
+    LIFECYCLE_STATUS,
+    error_message,
+    kind_of,
+    percent_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """The first terminal event of a job in a batch."""
+
+    id: StreamId
+    status: JobStatus
+    timestamp: int
+    error: str | None
+    result: Mapping[str, Any] | None
+
+
+@dataclass(slots=True)
+class JobChange:
+    """What one batch says about one job. Timestamps are in milliseconds."""
+
+    job_id: str
+    first_timestamp: int
+    last_timestamp: int
+    status: JobStatus = JobStatus.QUEUED
+    owner: UUID | None = None
+    workspace: str | None = None
+    kind: str | None = None
+    percent: float | None = None
+    end: JobEnd | None = None
+
+    def add(self, event: ShieldEvent) -> None:
+        self.first_timestamp = min(self.first_timestamp, event.timestamp)
+        self.last_timestamp = max(self.last_timestamp, event.timestamp)
+        self.owner = self.owner or event.user_id
+        self.workspace = self.workspace or event.workspace
+        self.kind = self.kind or kind_of(event.type, event.data)
+        percent = percent_of(event.data)
+        if percent is not None:
+            self.percent = max(self.percent or 0.0, percent)
+        if event.type in END_STATUS:
+            self._add_end(event)
+        elif LIFECYCLE_STATUS.get(event.type) is not JobStatus.QUEUED:
+            self.status = JobStatus.RUNNING
+
+    def _add_end(self, event: ShieldEvent) -> None:
+        if self.end is not None and self.end.id < event.id:
+            return
+        status = END_STATUS[event.type]
+        self.end = JobEnd(
+            id=event.id,
+            status=status,
+            timestamp=event.timestamp,
+            error=error_message(event.data) if status is JobStatus.FAILED else None,
+            result=event.data if status is JobStatus.COMPLETED else None,
+        )
+        if status is JobStatus.COMPLETED:
+            self.percent = 100.0
+
+
+def summarise(events: Iterable[ShieldEvent]) -> list[JobChange]:
+    changes: dict[str, JobChange] = {}
+    for event in events:
+        if event.job_id is None or not belongs_to_run(event):
+            continue
+        change = changes.get(event.job_id)
+        if change is None:
+            change = JobChange(event.job_id, event.timestamp, event.timestamp)
+            changes[event.job_id] = change
+        change.add(event)
+    return list(changes.values())

@@ -1,0 +1,55 @@
+"""The database schema: bring it up to date, and tell whether it fits this release."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import Script, ScriptDirectory
+from sqlalchemy import Connection, text
+
+from src.utils.database import Database
+
+_INI = Path(__file__).resolve().parents[2] / "alembic.ini"
+# Any number will do, as long as every release of this application uses the same.
+_LOCK = 0x5348_4945_4C44
+
+
+def newest_revision() -> str | None:
+    """The revision that this release is written for."""
+    return ScriptDirectory.from_config(Config(_INI)).get_current_head()
+
+
+async def migrate(database: Database) -> tuple[str | None, str | None]:
+    """Upgrade to the newest revision; returns the revision before and after.
+
+    One at a time: a second migration waits for the first and then finds nothing to do.
+    """
+    async with database.engine.begin() as connection:
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        before = await connection.run_sync(_revision)
+        await connection.run_sync(_upgrade)
+        return before, await connection.run_sync(_revision)
+
+
+async def schema_fits(database: Database) -> bool:
+    """Whether the schema has this release's revision or knows of a newer one."""
+    async with database.engine.connect() as connection:
+        current = await connection.run_sync(_revision)
+    known = {script.revision for script in _revisions()}
+    # A revision that we do not know is a later release's, whose migrations keep this one working.
+    return current is not None and (current == newest_revision() or current not in known)
+
+
+def _revisions() -> list[Script]:
+    return list(ScriptDirectory.from_config(Config(_INI)).walk_revisions())
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config(_INI)
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

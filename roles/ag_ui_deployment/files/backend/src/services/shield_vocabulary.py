@@ -1,0 +1,188 @@
+"""What Shield's event types mean, and where in their `data` to look.
+
+The types are those in use or announced by the producers; the older sketches' names stand beside
+them. Field names differ between producers, so each question has a list of names, first hit wins.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import orjson
+
+from src.models.job import JobStatus
+
+Data = Mapping[str, Any]
+ToolPhase = Literal["start", "progress", "complete", "error"]
+
+LIFECYCLE_STATUS = {
+    "job:queued": JobStatus.QUEUED,
+    "job:started": JobStatus.RUNNING,
+    "job:progress": JobStatus.RUNNING,
+    "ingestion.queued": JobStatus.QUEUED,
+    "ingestion.started": JobStatus.RUNNING,
+    "ingestion.progress": JobStatus.RUNNING,
+    "query.started": JobStatus.RUNNING,
+    "job.started": JobStatus.RUNNING,
+    "result.ready": JobStatus.RUNNING,
+}
+
+END_STATUS = {
+    "job:complete": JobStatus.COMPLETED,
+    "job:failed": JobStatus.FAILED,
+    "job:cancelled": JobStatus.CANCELLED,
+    "ingestion.completed": JobStatus.COMPLETED,
+    "ingestion.failed": JobStatus.FAILED,
+    "query.completed": JobStatus.COMPLETED,
+    "job.completed": JobStatus.COMPLETED,
+    # In the older sketches this is the only way for a job to fail.
+    "error": JobStatus.FAILED,
+}
+
+# For each type the totals that it adds to, and the fields that say by how much.
+RAG_TOTALS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "rag:chunk_processed": (("chunks_processed", ()),),
+    "rag:entity_extracted": (("entities_extracted", ("entities", "entity_count", "count")),),
+    "rag:vector_stored": (("vectors_stored", ("vectors", "vector_count", "count")),),
+    "rag:graph_updated": (
+        ("graph_updates", ()),
+        ("nodes_added", ("nodes_added", "nodes")),
+        ("edges_added", ("edges_added", "edges")),
+    ),
+}
+
+TOOL_TYPES: dict[str, ToolPhase] = {
+    "tool:start": "start",
+    "tool:progress": "progress",
+    "tool:complete": "complete",
+    "tool:error": "error",
+    "tool.execution": "progress",
+}
+
+_EXECUTION_PHASE: dict[str, ToolPhase] = {
+    "started": "start",
+    "running": "progress",
+    "completed": "complete",
+    "complete": "complete",
+    "success": "complete",
+    "failed": "error",
+    "error": "error",
+}
+
+_COUNTED_BY_EVENT = 1
+
+
+def is_worker_event(type_: str) -> bool:
+    return type_.startswith(("worker.", "worker_pool."))
+
+
+def kind_of(type_: str, data: Data) -> str | None:
+    """What sort of job this is, where the event tells."""
+    stated = _first_text(data, ("job_type", "kind"))
+    if stated:
+        return stated
+    for prefix, kind in (("ingestion.", "ingest"), ("query.", "query")):
+        if type_.startswith(prefix):
+            return kind
+    return None
+
+
+def percent_of(data: Data) -> float | None:
+    """Progress from 0 to 100."""
+    value = _first_number(data, ("percent_complete", "percent", "progress_percent", "progress"))
+    return None if value is None else min(max(float(value), 0.0), 100.0)
+
+
+def chunk_counts(data: Data) -> tuple[int | None, int | None]:
+    """Chunks processed, and chunks in all."""
+    return (
+        _first_count(data, ("chunks_processed", "processed_chunks")),
+        _first_count(data, ("chunks_total", "total_chunks")),
+    )
+
+
+def amount(data: Data, fields: Iterable[str]) -> int:
+    """By how much an event adds to a total: a count, the length of a list, or one."""
+    for field in fields:
+        value = data.get(field)
+        if isinstance(value, list):
+            return len(value)
+        if _is_count(value):
+            return int(value)
+    # A total without fields counts events; one whose fields are absent adds the least it can say.
+    return _COUNTED_BY_EVENT
+
+
+def answer_of(data: Data) -> str | None:
+    return _first_text(data, ("answer", "response"))
+
+
+def error_message(data: Data) -> str:
+    return (
+        _first_text(data, ("error_message", "message", "error", "detail"))
+        or "Shield reported a failure without saying why."
+    )
+
+
+def error_code(data: Data) -> str | None:
+    return _first_text(data, ("error_code", "code", "error_type"))
+
+
+def tool_phase(type_: str, data: Data) -> ToolPhase:
+    if type_ == "tool.execution":
+        return _EXECUTION_PHASE.get(str(data.get("status", "")).lower(), "progress")
+    return TOOL_TYPES[type_]
+
+
+def tool_name(data: Data) -> str:
+    return _first_text(data, ("tool", "tool_name", "name")) or "tool"
+
+
+def tool_call_id(data: Data) -> str | None:
+    for field in ("tool_call_id", "call_id", "id"):
+        value = data.get(field)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if isinstance(value, str) and value:
+            return value
+    return None
+
+
+def tool_arguments(data: Data) -> Mapping[str, Any]:
+    for field in ("arguments", "args", "input", "params", "parameters"):
+        value = data.get(field)
+        if isinstance(value, dict):
+            return value
+    return {}
+
+
+def tool_result(data: Data, *, failed: bool) -> str:
+    """The result of a tool as JSON text: all of the event's data, an error named as such."""
+    return orjson.dumps({"error": error_message(data), **data} if failed else dict(data)).decode()
+
+
+def _first_text(data: Data, fields: Iterable[str]) -> str | None:
+    for field in fields:
+        value = data.get(field)
+        if isinstance(value, str) and value.strip():
+            return value
+    return None
+
+
+def _first_number(data: Data, fields: Iterable[str]) -> float | None:
+    for field in fields:
+        value = data.get(field)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return value
+    return None
+
+
+def _first_count(data: Data, fields: Iterable[str]) -> int | None:
+    for field in fields:
+        value = data.get(field)
+        if _is_count(value):
+            return int(value)  # type: ignore[arg-type]
+    return None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,0 +1,50 @@
+"""Accounts as operators manage them."""
+
+from email_validator import EmailNotValidError, validate_email
+
+from src.models.user import Role, User, UserRow
+from src.repositories import users as user_rows
+from src.services.passwords import check_new_password, hash_password
+from src.utils.database import Database
+
+
+class EmailRejectedError(ValueError):
+    """The text is no email address; the message says why."""
+
+
+class UserExistsError(Exception):
+    """There is an account with this address."""
+
+
+def normalise_email(text: str) -> str:
+    """The form in which addresses are stored and compared. Raises EmailRejectedError.
+
+    Names that are reserved for tests and private networks are addresses like any other here.
+    """
+    try:
+        checked = validate_email(text.strip(), check_deliverability=False, test_environment=True)
+    except EmailNotValidError as error:
+        raise EmailRejectedError(str(error)) from None
+    return checked.normalized.lower()
+
+
+class UserService:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, email: str, password: str, role: Role) -> User:
+        """Raises EmailRejectedError, PasswordRejectedError or UserExistsError."""
+        address = normalise_email(email)
+        check_new_password(password)
+        hashed = await hash_password(password)
+        async with self._database.transaction() as session:
+            if await user_rows.by_email(session, address):
+                raise UserExistsError(address)
+            row = UserRow(email=address, password_hash=hashed, role=role.value)
+            session.add(row)
+            await session.flush()
+            return User.model_validate(row)
+
+    async def all_users(self) -> list[UserRow]:
+        async with self._database.transaction() as session:
+            return await user_rows.all_users(session)

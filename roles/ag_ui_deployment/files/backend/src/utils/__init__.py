@@ -1,0 +1,1 @@
+"""Logging, database and Redis connections."""

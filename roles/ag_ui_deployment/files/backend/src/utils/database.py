@@ -1,0 +1,125 @@
+"""The PostgreSQL connection: engine, sessions, and what counts as an outage."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from asyncpg import InterfaceError as DriverInterfaceError
+from asyncpg.exceptions import (
+    DataError,
+    DeadlockDetectedError,
+    InsufficientResourcesError,
+    IntegrityConstraintViolationError,
+    InvalidAuthorizationSpecificationError,
+    InvalidCatalogNameError,
+    OperatorInterventionError,
+    PostgresConnectionError,
+    PostgresError,
+    ReadOnlySQLTransactionError,
+    SerializationError,
+)
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import DeclarativeBase
+
+from src.config import Settings
+
+CONNECT_TIMEOUT = 3.0
+STATEMENT_TIMEOUT = 10.0
+
+
+class Base(DeclarativeBase):
+    """Parent of every table."""
+
+
+class Database:
+    """An engine and the sessions on it. Connects when first used, never at construction.
+
+    `statement_timeout` is in seconds; None for work that may take as long as it needs.
+    """
+
+    def __init__(
+        self, settings: Settings, statement_timeout: float | None = STATEMENT_TIMEOUT
+    ) -> None:
+        self.engine: AsyncEngine = create_async_engine(
+            settings.DATABASE_URL.get_secret_value(),
+            pool_size=settings.DATABASE_POOL_SIZE,
+            max_overflow=settings.DATABASE_POOL_SIZE,
+            pool_timeout=CONNECT_TIMEOUT,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+            json_serializer=_dumps,
+            json_deserializer=orjson.loads,
+            hide_parameters=True,
+            connect_args={
+                "timeout": CONNECT_TIMEOUT,
+                "command_timeout": statement_timeout,
+                "server_settings": {"application_name": settings.REDIS_CONSUMER_NAME},
+            },
+        )
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session that commits at the end and rolls back on an error."""
+        async with self._sessions.begin() as session:
+            yield session
+
+    async def ping(self) -> None:
+        """Ask the server for an answer. Raises as is_outage() recognises when there is none."""
+        async with self.engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+# Whatever a query can raise. While connecting, the driver's own errors come through unwrapped.
+DATABASE_ERRORS = (SQLAlchemyError, PostgresError, DriverInterfaceError, OSError, TimeoutError)
+
+_SERVER_STATE = (
+    DeadlockDetectedError,
+    DriverInterfaceError,
+    InsufficientResourcesError,
+    InvalidAuthorizationSpecificationError,
+    InvalidCatalogNameError,
+    OperatorInterventionError,
+    PoolTimeoutError,
+    PostgresConnectionError,
+    ReadOnlySQLTransactionError,
+    SerializationError,
+    OSError,
+    TimeoutError,
+)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether trying again later can help: the fault is the server's state, not the statement."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return _caused_by(error, _SERVER_STATE)
+
+
+def is_bad_data(error: BaseException) -> bool:
+    """Whether the values are at fault, so that the same statement will fail again."""
+    return _caused_by(error, (DataError, IntegrityConstraintViolationError))
+
+
+def _caused_by(error: BaseException | None, kinds: tuple[type[BaseException], ...]) -> bool:
+    while error is not None:
+        if isinstance(error, kinds):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _dumps(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -1,0 +1,67 @@
+"""Redis clients: one for short commands, and one of its own for each blocking reader."""
+
+import asyncio
+import random
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from src.config import Settings
+
+# Short, since a reader that is asked to stop first lets its block run out.
+BLOCK_MS = 500
+_COMMAND_TIMEOUT = 3.0
+_READER_TIMEOUT = 5.0
+
+REDIS_ERRORS = (RedisError, OSError)
+
+
+def command_client(settings: Settings) -> Redis:
+    """For commands that answer at once; fails after 3 s when Redis does not."""
+    return _client(settings, _COMMAND_TIMEOUT)
+
+
+def reader_client(settings: Settings) -> Redis:
+    """For one reader that blocks up to BLOCK_MS.
+
+    It never repeats a command by itself: a repeated XREADGROUP leaves the first batch pending
+    with nobody reading it. The reader handles the error and looks at its pending entries.
+    """
+    return _client(settings, _READER_TIMEOUT)
+
+
+def _client(settings: Settings, timeout: float) -> Redis:
+    return Redis.from_url(
+        settings.REDIS_URL.get_secret_value(),
+        decode_responses=False,
+        protocol=2,
+        socket_timeout=timeout,
+        socket_connect_timeout=_COMMAND_TIMEOUT,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        client_name=settings.REDIS_CONSUMER_NAME,
+    )
+
+
+class Backoff:
+    """Waits of 10 ms to 5 s, doubling, with jitter; reset() after a success."""
+
+    def __init__(self, first: float = 0.01, most: float = 5.0) -> None:
+        self._first = first
+        self._most = most
+        self._next = first
+
+    def reset(self) -> None:
+        self._next = self._first
+
+    async def wait(self, stop: asyncio.Event) -> None:
+        """Wait the next delay, or less if `stop` is set meanwhile."""
+        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+        self._next = min(self._next * 2, self._most)
+        try:
+            async with asyncio.timeout(delay):
+                await stop.wait()
+        except TimeoutError:
+            pass
