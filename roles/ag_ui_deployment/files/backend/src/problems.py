@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problem documents, and the one place that turns exceptions into them."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -19,7 +20,10 @@ logger = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE_PREFIX = "urn:shield-ag-ui:problem:"
-_RETRY_AFTER = {"Retry-After": "5"}
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_BEARER = MappingProxyType({"WWW-Authenticate": "Bearer"})
+RETRY_SOON = MappingProxyType({"Retry-After": "1"})
+_RETRY_LATER = MappingProxyType({"Retry-After": "5"})
 
 
 class FieldError(BaseModel):
@@ -45,7 +49,7 @@ class Problem(Exception):  # noqa: N818 - the RFC's word; it is an answer as muc
     slug = "internal-error"
     title = "Something went wrong here"
     detail = "The error has been logged under the request id; try again, or tell the operator."
-    headers: Mapping[str, str] = {}
+    headers: Mapping[str, str] = _NO_HEADERS
 
     def __init__(self, detail: str | None = None, errors: list[FieldError] | None = None) -> None:
         super().__init__(detail or self.detail)
@@ -64,7 +68,7 @@ class NotAuthenticated(Problem):
     slug = "not-authenticated"
     title = "Login required"
     detail = "Send a valid access token: Authorization: Bearer TOKEN, from POST /auth/token."
-    headers = {"WWW-Authenticate": "Bearer"}
+    headers = _BEARER
 
 
 class WrongCredentials(Problem):
@@ -72,7 +76,7 @@ class WrongCredentials(Problem):
     slug = "wrong-credentials"
     title = "Wrong email address or password"
     detail = "Check both and try again."
-    headers = {"WWW-Authenticate": "Bearer"}
+    headers = _BEARER
 
 
 class NotFound(Problem):
@@ -106,7 +110,7 @@ class DatabaseUnavailable(Problem):
     slug = "database-unavailable"
     title = "The database does not answer"
     detail = "Live streams go on; what needs stored data does not. Try again in a few seconds."
-    headers = _RETRY_AFTER
+    headers = _RETRY_LATER
 
 
 class TooManyStreams(Problem):
@@ -114,7 +118,7 @@ class TooManyStreams(Problem):
     slug = "too-many-streams"
     title = "No stream is free on this instance"
     detail = "It holds as many streams as it may. Try again in a few seconds."
-    headers = _RETRY_AFTER
+    headers = _RETRY_LATER
 
 
 class Draining(Problem):
@@ -122,7 +126,7 @@ class Draining(Problem):
     slug = "draining"
     title = "This instance is being stopped"
     detail = "Connect again: another instance will answer."
-    headers = {"Retry-After": "1"}
+    headers = RETRY_SOON
 
 
 _FROM_SERVICES: dict[type[Exception], type[Problem]] = {

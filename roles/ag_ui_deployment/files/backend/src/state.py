@@ -16,6 +16,7 @@ from src.services.event_stream import EventStreams
 from src.services.event_tail import EventTail
 from src.services.health_service import HealthService
 from src.services.job_service import JobService
+from src.services.readiness_service import ReadinessService
 from src.services.redis_consumer import ConsumerConfig, RedisStreamConsumer
 from src.services.tokens import Tokens
 from src.utils.database import Database
@@ -34,6 +35,7 @@ class Services:
     auth: AuthService
     jobs: JobService
     health: HealthService
+    readiness: ReadinessService
 
     @classmethod
     def build(cls, settings: Settings) -> Self:
@@ -59,7 +61,8 @@ class Services:
             streams=EventStreams(hub, history, settings.SSE_RETRY_MS),
             auth=AuthService(database, Tokens(settings)),
             jobs=JobService(database, hub),
-            health=HealthService(settings, commands, database, consumer, tail, hub),
+            health=HealthService(settings.APP_NAME, commands, database, consumer, tail),
+            readiness=ReadinessService(database, hub),
         )
 
     def start(self) -> None:

@@ -1,6 +1,6 @@
 """Event streams: AG-UI over Server-Sent Events."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -26,7 +26,9 @@ _SEND_TIMEOUT = 30.0
 # How long open streams may take to say goodbye when the process is stopped.
 _GOODBYE_SECONDS = 3.0
 
-_STREAM = {200: {"content": {"text/event-stream": {}}, "description": "AG-UI events"}}
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "AG-UI events"}
+}
 
 
 def _cursor(

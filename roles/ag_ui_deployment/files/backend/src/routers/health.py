@@ -5,7 +5,7 @@ from pydantic import BaseModel
 
 from src import __version__
 from src.dependencies import ServicesDep
-from src.problems import Problem
+from src.problems import RETRY_SOON, Problem
 from src.services.health_service import Health
 
 router = APIRouter(tags=["health"])
@@ -26,7 +26,7 @@ class NotReady(Problem):
     status = 503
     slug = "not-ready"
     title = "This instance should get no traffic now"
-    headers = {"Retry-After": "1"}
+    headers = RETRY_SOON
 
 
 @router.get("/", summary="What this is")
@@ -52,7 +52,7 @@ async def live() -> Alive:
 
 @router.get("/health/ready", summary="Whether this instance should get traffic")
 async def ready(services: ServicesDep) -> Alive:
-    reason = await services.health.not_ready_because()
+    reason = await services.readiness.not_ready_because()
     if reason is not None:
         raise NotReady(reason)
     return Alive(status="ready")

@@ -1,6 +1,6 @@
-"""AG-UI events as bytes of a Server-Sent Events stream.
+r"""AG-UI events as bytes of a Server-Sent Events stream.
 
-The separator is `\\n`: the official client splits on `\\n\\n` only.
+The separator is `\n`: the official client splits on `\n\n` only.
 """
 
 from collections.abc import Iterable

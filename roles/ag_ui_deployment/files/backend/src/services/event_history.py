@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, cast
 
 import structlog
 from redis.asyncio import Redis
@@ -12,6 +13,9 @@ from src.repositories import events as event_rows
 from src.repositories import jobs as job_rows
 from src.services.event_parser import parse_entry
 from src.utils.database import Database
+
+if TYPE_CHECKING:
+    from src.utils.redis import Row
 
 logger = structlog.get_logger(__name__)
 
@@ -35,7 +39,7 @@ class EventHistory:
 
         An empty stream holds nothing older than Redis's clock, from which new ids are made.
         """
-        rows = await self._redis.xrange(self._stream, count=1)
+        rows = cast("list[Row]", await self._redis.xrange(self._stream, count=1))
         if rows:
             return StreamId.parse(rows[0][0].decode()).previous()
         seconds, microseconds = await self._redis.time()

@@ -65,6 +65,8 @@ SOURCE = "shield"
 # A repeated XADD follows its first within moments; two generations of this many ids are kept.
 _GENERATION = 4096
 
+_EMPTY: Map[str, None] = Map()
+
 Dropped = Literal["duplicate", "after_result", "after_end"]
 Number = TypeVar("Number", int, float)
 
@@ -73,8 +75,8 @@ Number = TypeVar("Number", int, float)
 class RecentIds:
     """The event ids seen lately, bounded: the younger generation and the one before it."""
 
-    young: Map[str, None] = Map()
-    old: Map[str, None] = Map()
+    young: Map[str, None] = _EMPTY
+    old: Map[str, None] = _EMPTY
 
     def __contains__(self, event_id: str) -> bool:
         return event_id in self.young or event_id in self.old
@@ -83,7 +85,7 @@ class RecentIds:
         young = self.young.set(event_id, None)
         if len(young) < _GENERATION:
             return RecentIds(young, self.old)
-        return RecentIds(Map(), young)
+        return RecentIds(_EMPTY, young)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +246,7 @@ class _Step:
             workspace=state.workspace or event.workspace,
             kind=state.kind or kind_of(event.type, event.data),
         )
-        self._stamp = {
+        self._stamp: dict[str, Any] = {
             "timestamp": event.timestamp,
             "metadata": _metadata(event, self.state.workspace),
         }

@@ -12,7 +12,7 @@ from src.services.event_history import EventHistory
 from src.services.event_hub import EventHub
 from src.services.event_parser import parse_entry
 from src.utils.database import DATABASE_ERRORS
-from src.utils.redis import BLOCK_MS, REDIS_ERRORS, Backoff
+from src.utils.redis import BLOCK_MS, REDIS_ERRORS, Backoff, stream_rows
 
 logger = structlog.get_logger(__name__)
 
@@ -85,11 +85,11 @@ class EventTail:
             answer = await self._redis.xread(
                 {self._stream: str(self._hub.last_id)}, count=_BATCH, block=BLOCK_MS
             )
-            for _stream, rows in answer:
-                entries = [
-                    parse_entry(StreamId.parse(row_id.decode()), fields, self._max_bytes)
-                    for row_id, fields in rows
-                ]
+            entries = [
+                parse_entry(StreamId.parse(row_id.decode()), fields, self._max_bytes)
+                for row_id, fields in stream_rows(answer)
+            ]
+            if entries:
                 events = [entry for entry in entries if isinstance(entry, ShieldEvent)]
                 await self._publish(events, entries[-1].id)
 

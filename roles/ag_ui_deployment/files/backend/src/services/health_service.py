@@ -8,11 +8,8 @@ from pydantic import BaseModel
 from redis.asyncio import Redis
 
 from src import __version__
-from src.config import Settings
-from src.services.event_hub import EventHub
 from src.services.event_tail import EventTail
 from src.services.redis_consumer import RedisStreamConsumer
-from src.services.schema_service import schema_fits
 from src.utils.database import DATABASE_ERRORS, Database
 from src.utils.redis import REDIS_ERRORS
 
@@ -39,22 +36,19 @@ class Health(BaseModel):
 class HealthService:
     def __init__(
         self,
-        settings: Settings,
+        service: str,
         redis: Redis,
         database: Database,
         consumer: RedisStreamConsumer,
         tail: EventTail,
-        hub: EventHub,
     ) -> None:
-        self._name = settings.APP_NAME
+        self._service = service
         self._redis = redis
         self._database = database
         self._consumer = consumer
         self._tail = tail
-        self._hub = hub
         self._lock = asyncio.Lock()
         self._cached: tuple[float, Health] | None = None
-        self._schema_fits = False
 
     async def health(self) -> Health:
         """Real answers of Redis and PostgreSQL, at most a second old."""
@@ -62,23 +56,6 @@ class HealthService:
             if self._cached is None or time.monotonic() - self._cached[0] > _CACHED_FOR:
                 self._cached = (time.monotonic(), await self._check())
             return self._cached[1]
-
-    async def not_ready_because(self) -> str | None:
-        """Why this process should get no traffic; None if it should.
-
-        Dependencies that all instances share are no reason: nobody would be left to ask.
-        """
-        if self._hub.draining:
-            return "draining: this instance is being stopped"
-        if not self._schema_fits:
-            try:
-                async with asyncio.timeout(_CHECK_TIMEOUT):
-                    self._schema_fits = await schema_fits(self._database)
-            except DATABASE_ERRORS:
-                return None
-            if not self._schema_fits:
-                return "the database schema is not this release's: run `python -m src.cli migrate`"
-        return None
 
     async def _check(self) -> Health:
         redis, database = await asyncio.gather(self._check_redis(), self._check_database())
@@ -95,7 +72,7 @@ class HealthService:
             else "degraded"
             if "down" in states
             else "healthy",
-            service=self._name,
+            service=self._service,
             version=__version__,
             redis_connected=redis.status == "ok",
             checks=checks,

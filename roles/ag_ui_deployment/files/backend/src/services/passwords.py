@@ -1,9 +1,13 @@
 """Password hashes: argon2id, in a bounded number of threads. The only module with passlib."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from passlib.context import CryptContext
+
+Result = TypeVar("Result")
 
 MIN_LENGTH = 12
 # Hashing reads all of it: without a bound a long password is a cheap way to keep us busy.
@@ -26,7 +30,7 @@ def check_new_password(password: str) -> None:
 
 
 async def hash_password(password: str) -> str:
-    return await _in_thread(_context.hash, password)
+    return await _in_thread(lambda: _context.hash(password))
 
 
 async def verify_password(password: str, hashed: str | None) -> tuple[bool, str | None]:
@@ -39,8 +43,8 @@ async def verify_password(password: str, hashed: str | None) -> tuple[bool, str 
     if hashed is None:
         await _in_thread(_context.dummy_verify)
         return False, None
-    return await _in_thread(_context.verify_and_update, password, hashed)
+    return await _in_thread(lambda: _context.verify_and_update(password, hashed))
 
 
-async def _in_thread(function, *arguments):  # type: ignore[no-untyped-def]  # passlib is untyped
-    return await asyncio.get_running_loop().run_in_executor(_threads, function, *arguments)
+async def _in_thread(work: Callable[[], Result]) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(_threads, work)

@@ -15,6 +15,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from redis.asyncio import Redis
@@ -25,11 +26,9 @@ from src.models.event import Poison, ShieldEvent, StreamId
 from src.services.event_parser import Fields, dump_fields, parse_entry
 from src.services.event_store import EventStore
 from src.utils.database import DATABASE_ERRORS
-from src.utils.redis import BLOCK_MS, REDIS_ERRORS, Backoff
+from src.utils.redis import BLOCK_MS, REDIS_ERRORS, Backoff, Row, stream_rows
 
 logger = structlog.get_logger(__name__)
-
-Row = tuple[bytes, Fields]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +172,12 @@ class RedisStreamConsumer:
             count=config.batch_size,
             block=block,
         )
-        return answer[0][1] if answer else []
+        return stream_rows(answer)
 
     async def _over_delivered(self, rows: Sequence[Row]) -> set[bytes]:
         """Entries handed out so often, never stored, that they must be what kills consumers."""
         config = self._config
-        pending = await self._redis.xpending_range(
+        pending: list[dict[str, Any]] = await self._redis.xpending_range(
             config.stream,
             config.group,
             min=rows[0][0],

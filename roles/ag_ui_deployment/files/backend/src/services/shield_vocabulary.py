@@ -5,7 +5,7 @@ them. Field names differ between producers, so each question has a list of names
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import orjson
 
@@ -107,7 +107,7 @@ def amount(data: Data, fields: Iterable[str]) -> int:
         if isinstance(value, list):
             return len(value)
         if _is_count(value):
-            return int(value)
+            return value
     # A total without fields counts events; one whose fields are absent adds the least it can say.
     return _COUNTED_BY_EVENT
 
@@ -180,9 +180,9 @@ def _first_count(data: Data, fields: Iterable[str]) -> int | None:
     for field in fields:
         value = data.get(field)
         if _is_count(value):
-            return int(value)  # type: ignore[arg-type]
+            return value
     return None
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0

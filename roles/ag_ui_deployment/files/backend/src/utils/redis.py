@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -43,6 +44,14 @@ def _client(settings: Settings, timeout: float) -> Redis:
         retry=Retry(NoBackoff(), 0),
         client_name=settings.REDIS_CONSUMER_NAME,
     )
+
+
+Row = tuple[bytes, dict[bytes, bytes]]
+
+
+def stream_rows(answer: Any) -> list[Row]:
+    """The entries of the one stream that was read: ids and fields, empty if there are none."""
+    return list(answer[0][1]) if answer else []
 
 
 class Backoff:
