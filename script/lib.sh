@@ -7,9 +7,7 @@ cd -- "$top"
 
 # shellcheck disable=SC2034  # read by the scripts that source this file
 machine_image=ag-ui-systemd:bookworm
-# shellcheck disable=SC2034
 python_image=ag-ui-python:base
-# shellcheck disable=SC2034
 python_archive=.cache/images/ag-ui-python.tar
 venv=$top/.venv
 logs=.cache/logs
@@ -20,6 +18,10 @@ ca_bundle=/etc/ssl/certs/ca-certificates.crt
 for variable in SSL_CERT_FILE PIP_CERT REQUESTS_CA_BUNDLE; do
   [[ -n ${!variable:-} ]] || export "$variable=$ca_bundle"
 done
+
+# inventories/demo reads from these what this machine has to build the backend's image with.
+export AG_UI_BASE_IMAGE=$python_image AG_UI_BASE_IMAGE_ARCHIVE=$top/$python_archive
+export AG_UI_BUILD_CA_BUNDLE=$ca_bundle AG_UI_BUILD_INDEX_URL=${PIP_INDEX_URL:-}
 
 export PATH="$venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1 ANSIBLE_CONFIG="$top/ansible.cfg"
 unset PYTHONPATH VIRTUAL_ENV
