@@ -2,7 +2,7 @@
 
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from fastapi.security import OAuth2PasswordBearer
 
 from src.models.user import User
@@ -36,3 +36,6 @@ def _current_user(access: Access) -> User:
 
 
 CurrentUser = Annotated[User, Depends(_current_user)]
+
+# PostgreSQL and logs take no control characters; no job has one in its id.
+JobId = Annotated[str, Path(max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]

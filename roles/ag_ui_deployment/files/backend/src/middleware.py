@@ -8,7 +8,7 @@ import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from src.problems import BodyTooLarge, respond
+from src.problems import BodyTooLarge, Problem, respond
 
 logger = structlog.get_logger("access")
 
@@ -30,7 +30,7 @@ class RequestContext:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         started = time.perf_counter()
-        status = 500
+        status: int | None = None
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -41,6 +41,10 @@ class RequestContext:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except Exception:
+            logger.exception("request_failed", response_begun=status is not None)
+            if status is None:
+                await respond(Problem())(scope, receive, send_with_id)
         finally:
             logger.info(
                 "request",

@@ -42,18 +42,20 @@ class ProblemDocument(BaseModel):
     errors: list[FieldError] | None = None
 
 
-class Problem(Exception):  # noqa: N818 - the RFC's word; it is an answer as much as an error
-    """An error that a client gets to see. The subclasses are the list of all of them."""
+class Problem(HTTPException):
+    """An error that a client gets to see. The subclasses are the list of all of them.
+
+    An HTTPException, since FastAPI lets only these through while it reads a request body.
+    """
 
     status = 500
     slug = "internal-error"
     title = "Something went wrong here"
     detail = "The error has been logged under the request id; try again, or tell the operator."
-    headers: Mapping[str, str] = _NO_HEADERS
+    headers: Mapping[str, str] | None = _NO_HEADERS
 
     def __init__(self, detail: str | None = None, errors: list[FieldError] | None = None) -> None:
-        super().__init__(detail or self.detail)
-        self.detail = detail or self.detail
+        super().__init__(self.status, detail or self.detail, dict(self.headers or {}))
         self.errors = errors
 
 
@@ -161,7 +163,7 @@ def respond(problem: Problem) -> Response:
         document.model_dump_json(exclude_none=True),
         status_code=problem.status,
         media_type=MEDIA_TYPE,
-        headers=dict(problem.headers),
+        headers=problem.headers,
     )
 
 
@@ -170,7 +172,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
-    app.add_exception_handler(Exception, _on_error)
     for exception in (*_FROM_SERVICES, *DATABASE_ERRORS):
         app.add_exception_handler(exception, _on_error)
 
@@ -187,8 +188,7 @@ async def _on_error(_request: Request, error: Exception) -> Response:
     if isinstance(error, DATABASE_ERRORS) and is_outage(error):
         logger.warning("database_unavailable", error=str(error))
         return respond(DatabaseUnavailable())
-    logger.error("request_failed", exc_info=error)
-    return respond(Problem())
+    raise error
 
 
 async def _on_http_exception(_request: Request, error: Exception) -> Response:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from src.dependencies import CurrentUser, ServicesDep
+from src.dependencies import CurrentUser, JobId, ServicesDep
 from src.models.job import Job, JobPage, JobStatus
 from src.problems import BadCursor, DatabaseUnavailable, JobNotFound, NotAuthenticated, documented
 
@@ -31,5 +31,5 @@ async def list_jobs(
     summary="One job",
     responses=documented(NotAuthenticated, JobNotFound, DatabaseUnavailable),
 )
-async def get_job(services: ServicesDep, user: CurrentUser, job_id: str) -> Job:
+async def get_job(services: ServicesDep, user: CurrentUser, job_id: JobId) -> Job:
     return await services.jobs.get(user, job_id)

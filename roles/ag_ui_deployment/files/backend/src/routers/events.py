@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from src.dependencies import Access, ServicesDep
+from src.dependencies import Access, JobId, ServicesDep
 from src.models.event import StreamId
 from src.problems import (
     BadCursor,
@@ -70,7 +70,7 @@ async def feed(services: ServicesDep, access: Access, cursor: Cursor) -> EventSo
     | documented(BadCursor, NotAuthenticated, JobNotFound, TooManyStreams, DatabaseUnavailable),
 )
 async def job_run(
-    services: ServicesDep, access: Access, cursor: Cursor, job_id: str
+    services: ServicesDep, access: Access, cursor: Cursor, job_id: JobId
 ) -> EventSourceResponse:
     await services.jobs.check_visible(access.user, job_id)
     return _stream(services, Scope(job_id=job_id), cursor, access.expires_at)
@@ -81,7 +81,7 @@ def _stream(
 ) -> EventSourceResponse:
     if services.hub.draining:
         raise Draining
-    if services.hub.clients >= services.settings.STREAMS_MAX:
+    if services.streams.count >= services.settings.STREAMS_MAX:
         raise TooManyStreams
     return EventSourceResponse(
         services.streams.open(scope, cursor, expires_at),

@@ -64,7 +64,6 @@ class EventHub:
         self.jobs = jobs
         self.floor = ZERO
         self.last_id = ZERO
-        self.clients = 0
         self.started = asyncio.Event()
         # Set, and replaced by a new one, whenever last_id has advanced.
         self.progress = asyncio.Event()
@@ -94,7 +93,6 @@ class EventHub:
         if self.draining:
             feed.close()
         feed.readers += 1
-        self.clients += 1
         return Attachment(
             feed=feed,
             position=feed.end,
@@ -106,7 +104,6 @@ class EventHub:
     def detach(self, scope: Scope) -> None:
         feed = self._feeds[scope]
         feed.readers -= 1
-        self.clients -= 1
         if not feed.readers:
             del self._feeds[scope]
 

@@ -42,6 +42,7 @@ class EventStreams:
         self.hub = hub
         self.history = history
         self.retry_ms = retry_ms
+        self.count = 0
 
     async def open(
         self, scope: Scope, cursor: StreamId | None, expires_at: float
@@ -52,6 +53,7 @@ class EventStreams:
         """
         log = logger.bind(job_id=scope.job_id, cursor=cursor and str(cursor))
         log.info("stream_opened")
+        self.count += 1
         reason: Reason = "client left"
         try:
             yield retry(self.retry_ms)
@@ -72,6 +74,7 @@ class EventStreams:
             log.warning("stream_history_unavailable", error=str(error))
             yield comment("the history is unavailable: reconnect with the last id")
         finally:
+            self.count -= 1
             log.info("stream_closed", reason=reason)
 
 
