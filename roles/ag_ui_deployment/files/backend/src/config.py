@@ -54,7 +54,8 @@ class Settings(BaseSettings):
     REDIS_URL: SecretStr = SecretStr("redis://hx-sqldb-server:6379")
     REDIS_STREAM_NAME: str = Field(default="shield:events", min_length=1)
     REDIS_CONSUMER_GROUP: str = Field(default="ag-ui-clients", min_length=1)
-    REDIS_CONSUMER_NAME: str = Field(default="hx-dev-server", min_length=1)
+    # Redis takes no spaces in the name of a client.
+    REDIS_CONSUMER_NAME: str = Field(default="hx-dev-server", pattern=r"^[\w.:@-]{1,128}$")
 
     DATABASE_URL: SecretStr
     DATABASE_POOL_SIZE: int = Field(default=5, ge=2, le=100)
