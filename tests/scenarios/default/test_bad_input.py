@@ -1,0 +1,179 @@
+"""What cannot be understood is refused with a problem that says why, and changes nothing."""
+
+from __future__ import annotations
+
+import http.client
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.scenarios.support.http import request
+
+if TYPE_CHECKING:
+    from tests.scenarios.support.http import Answer
+    from tests.scenarios.support.site import Account, Site
+
+CURSORS = [
+    "abc",
+    "1-2-3",
+    "-1",
+    "1-",
+    "-",
+    "1.5-0",
+    "0x1-0",
+    "\u0661-0",
+    "$",
+    ">",
+    "99999999999999999999999-0",
+    "1-99999999999999999999999",
+    "1-0; DROP TABLE events",
+    "1" * 5000,
+]
+MEBIBYTE = 1024 * 1024
+
+
+def problem(answer: Answer, status: int) -> dict[str, Any]:
+    """The problem document of an answer, with all that every one of them must have."""
+    assert answer.status == status, answer
+    assert answer.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = answer.json()
+    assert document["status"] == status
+    assert document["type"]
+    assert document["title"]
+    assert document["detail"]
+    assert document["request_id"] == answer.headers["x-request-id"]
+    return document
+
+
+@pytest.mark.parametrize("cursor", CURSORS, ids=range(len(CURSORS)))
+def test_malformed_cursor(site: Site, user: Account, cursor: str) -> None:
+    for path in ("/events", "/api/jobs/no-such-job/events"):
+        query = f"{path}?last_event_id={quote(cursor)}"
+        problem(request(site.proxy, "GET", query, token=user.token), 400)
+        if cursor.isascii():
+            header = {"Last-Event-ID": cursor}
+            problem(request(site.proxy, "GET", path, token=user.token, headers=header), 400)
+
+
+def test_the_header_wins_over_the_query(site: Site, user: Account) -> None:
+    path = "/api/jobs/no-such-job/events"
+    header = {"Last-Event-ID": "1-0"}
+    problem(
+        request(site.proxy, "GET", f"{path}?last_event_id=abc", token=user.token, headers=header),
+        404,
+    )
+    header = {"Last-Event-ID": "abc"}
+    problem(
+        request(site.proxy, "GET", f"{path}?last_event_id=1-0", token=user.token, headers=header),
+        400,
+    )
+
+
+@pytest.mark.parametrize("size", [MEBIBYTE + 1, 3 * MEBIBYTE])
+def test_too_large_a_body(site: Site, size: int) -> None:
+    """A little too large is refused by the backend, much too large by the proxy."""
+    header = {"Content-Type": "application/x-www-form-urlencoded"}
+    body = b"username=" + b"x" * (size - len(b"username="))
+    for route in site.routes:
+        problem(request(route, "POST", "/auth/token", body=body, headers=header), 413)
+
+
+def test_too_large_a_body_of_unannounced_length(site: Site) -> None:
+    header = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Transfer-Encoding": "chunked",
+    }
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (MEBIBYTE + 1, b"x" * (MEBIBYTE + 1))
+    for instance in site.instances:
+        problem(request(instance, "POST", "/auth/token", body=body, headers=header), 413)
+
+
+def test_no_form(site: Site) -> None:
+    document = problem(request(site.proxy, "POST", "/auth/token"), 422)
+    assert {error["field"] for error in document["errors"]} >= {"username", "password"}
+
+
+def test_half_a_form(site: Site) -> None:
+    answer = request(site.proxy, "POST", "/auth/token", form={"username": "admin@example.com"})
+    document = problem(answer, 422)
+    assert [error["field"] for error in document["errors"]] == ["password"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/json", b'{"username": "admin@example.com", "password": "a-password-1"}'),
+        ("application/json", b'{"username": '),
+        ("text/plain", b"username=admin@example.com"),
+        ("multipart/form-data", b"no boundary"),
+        ("multipart/form-data; boundary=x", b"--x\r\nbroken"),
+        ("application/x-www-form-urlencoded", b"\xff\xfe\x00"),
+    ],
+)
+def test_something_else_than_a_form(site: Site, kind: str, body: bytes) -> None:
+    answer = request(site.proxy, "POST", "/auth/token", body=body, headers={"Content-Type": kind})
+    problem(answer, 422)
+
+
+def test_the_password_of_a_bad_form_is_not_repeated(site: Site) -> None:
+    answer = request(site.proxy, "POST", "/auth/token", form={"password": "correct-horse-battery"})
+    problem(answer, 422)
+    assert b"correct-horse-battery" not in answer.body
+
+
+def test_wrong_password_and_unknown_user_look_the_same(site: Site, user: Account) -> None:
+    wrong = problem(site.ask_for_token(user.email, "not the password"), 401)
+    unknown = problem(site.ask_for_token("nobody@example.com", "not the password"), 401)
+    assert {**wrong, "request_id": ""} == {**unknown, "request_id": ""}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=-1",
+        "limit=many",
+        "limit=1000000",
+        "status=tired",
+        "cursor=%00",
+        "cursor=x",
+    ],
+)
+def test_wrong_query_of_the_list(site: Site, user: Account, query: str) -> None:
+    answer = request(site.proxy, "GET", f"/api/jobs?{query}", token=user.token)
+    assert answer.status in {400, 422}
+    problem(answer, answer.status)
+
+
+def test_nothing_there(site: Site) -> None:
+    problem(request(site.proxy, "GET", "/nothing-here"), 404)
+
+
+def test_wrong_method(site: Site) -> None:
+    problem(request(site.proxy, "DELETE", "/events"), 405)
+
+
+def test_request_id_is_echoed_and_made_up(site: Site) -> None:
+    named = {"X-Request-ID": "scenario-0123456789"}
+    for route in site.routes:
+        answer = request(route, "GET", "/nothing-here", headers=named)
+        assert problem(answer, 404)["request_id"] == named["X-Request-ID"]
+        assert problem(request(route, "GET", "/nothing-here"), 404)["request_id"]
+
+
+def test_hostile_request_id_is_not_taken_over(site: Site) -> None:
+    answer = request(
+        site.proxy, "GET", "/nothing-here", headers={"X-Request-ID": 'x" onload="alert(1)'}
+    )
+    assert "onload" not in problem(answer, 404)["request_id"]
+
+
+def test_plain_http_leads_to_https(site: Site) -> None:
+    connection = http.client.HTTPConnection(site.dev.address, 80, timeout=10)
+    connection.request("GET", "/health?x=1", headers={"Host": site.proxy.server_name})
+    response = connection.getresponse()
+    assert response.status == 308
+    assert response.headers["Location"] == f"https://{site.proxy.server_name}/health?x=1"
+    response.read()
+    connection.close()

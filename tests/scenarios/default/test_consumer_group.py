@@ -1,0 +1,224 @@
+"""The consumer group brings every event to PostgreSQL, whatever happens to whoever reads it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+import redis as redis_py
+
+from tests.scenarios.support.http import EventStream
+from tests.scenarios.support.site import GROUP
+from tests.scenarios.support.story import Job, Steady
+from tests.scenarios.support.waiting import Stopwatch, eventually
+from tests.shield import STREAM
+from tests.shield.faults import FLAWS, malformed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.scenarios.support.figures import Figures
+    from tests.scenarios.support.site import Account, Site
+    from tests.shield import Publisher
+
+MANY = 5000
+UNTIL_STORED = 60.0
+CLAIM_IDLE_DEFAULT = 30.0
+
+
+def stored_exactly(site: Site, job: Job, ids: list[str], *, within: float = UNTIL_STORED) -> None:
+    """Wait until the rows of the job are these stream ids: none lost, none twice."""
+    eventually(lambda: len(site.stored(job.id)) >= len(ids), "every event stored", within=within)
+    assert site.stored(job.id) == ids
+
+
+@contextmanager
+def stopped(site: Site, unit: str) -> Iterator[None]:
+    """The unit is stopped inside, and runs again whatever happens."""
+    site.dev.systemctl("stop", unit)
+    try:
+        yield
+    finally:
+        site.dev.systemctl("start", unit)
+
+
+def kill_container(site: Site, port: int, *, and_then: str = "true") -> None:
+    """`kill -9` of the container's process, with no time for anybody to react before `and_then`."""
+    pid = site.inspect(site.container(port))["State"]["Pid"]
+    site.dev.run("sh", "-c", f"kill -9 {pid}; {and_then}")
+
+
+def holding(site: Site, port: int) -> int:
+    """How many entries the instance has read and not acknowledged."""
+    return site.pending().get(f"{site.dev.inventory_name}-{port}", 0)
+
+
+def keep_publishing_until(publisher: Publisher, job: Job, site: Site, port: int) -> list[str]:
+    """Publish batches until the instance has one in hand; the ids of all of them."""
+    ids: list[str] = []
+    deadline = time.monotonic() + 20
+    while not holding(site, port):
+        assert time.monotonic() < deadline, f"instance {port} reads nothing"
+        ids += publisher.publish_all([job.chunk() for _ in range(20)])
+    return ids
+
+
+def test_every_instance_is_a_consumer(site: Site) -> None:
+    assert site.group()["name"] == GROUP
+    assert set(site.pending()) == site.consumers
+    assert len(site.consumers) == 2
+
+
+def test_thousands_of_events(site: Site, publisher: Publisher, figures: Figures) -> None:
+    job = Job()
+    ids: list[str] = []
+    watch = Stopwatch()
+    for events in (job.whole(MANY)[at : at + 500] for at in range(0, MANY, 500)):
+        ids += publisher.publish_all(events)
+    site.wait_until_caught_up(within=UNTIL_STORED)
+    figures.record("events_stored_per_second", MANY / watch.seconds, "1/s")
+    assert len(site.stored(job.id)) == MANY
+    stored_exactly(site, job, ids)
+
+
+def test_events_published_while_nothing_runs(site: Site, publisher: Publisher) -> None:
+    job = Job()
+    with stopped(site, "ag-ui.target"):
+        assert not site.containers()
+        ids = publisher.publish_all(job.whole(200))
+    site.wait_until_healthy()
+    stored_exactly(site, job, ids)
+    site.wait_until_caught_up()
+
+
+def test_killed_in_mid_batch_and_back(site: Site, user: Account, publisher: Publisher) -> None:
+    """The instance dies with a batch in hand, comes back by itself and stores it."""
+    job, port = Job(owner=user.id), site.ports[0]
+    ids = [publisher.publish(job.started())]
+    with EventStream(site.instance(site.ports[1]), "/events", user.token) as stream:
+        stream.wait_until_joined()
+        with site.database_locked():
+            ids += keep_publishing_until(publisher, job, site, port)
+            kill_container(site, port)
+        ids += publisher.publish_all([*(job.chunk() for _ in range(200)), job.complete()])
+        site.wait_until_healthy()
+        stored_exactly(site, job, ids)
+        site.wait_until_caught_up()
+        stream.wait_for_id(ids[-1])
+        assert [it for it in stream.ids if it in set(ids)] == ids[len(ids) - len(stream.ids) :]
+
+
+def test_what_a_dead_instance_held_is_claimed(
+    site: Site, publisher: Publisher, figures: Figures
+) -> None:
+    """The instance dies with a batch in hand and stays away: the other one takes it over."""
+    job, port = Job(), site.ports[0]
+    unit = site.unit(port)
+    idle = float(site.settings.get("CONSUMER_CLAIM_IDLE_SECONDS", CLAIM_IDLE_DEFAULT))
+    ids = [publisher.publish(job.started())]
+    try:
+        with site.database_locked():
+            ids += keep_publishing_until(publisher, job, site, port)
+            kill_container(site, port, and_then=f"systemctl stop {unit}")
+            assert holding(site, port) > 0
+            died = Stopwatch()
+        ids += publisher.publish_all([*(job.chunk() for _ in range(50)), job.complete()])
+        stored_exactly(site, job, ids, within=2 * idle + 20)
+        figures.record("pending_of_the_dead_claimed_after", died.seconds, "s", f"idle {idle:g} s")
+        site.wait_until_caught_up()
+        assert not site.dev.is_active(unit)
+    finally:
+        site.dev.systemctl("start", unit)
+    site.wait_until_healthy()
+    assert set(site.pending()) == site.consumers
+
+
+def test_killed_again_and_again_under_load(site: Site, user: Account, publisher: Publisher) -> None:
+    """Both instances die in turn while events keep coming; a client resumes through the proxy."""
+    job = Job(owner=user.id)
+    seen: list[str] = []
+    cursor: str | None = None
+    with Steady(publisher, job, per_second=200) as steady:
+        eventually(lambda: site.stored(job.id), "the first event stored", within=20)
+        for port in site.ports:
+            with EventStream(
+                site.instance(port), f"/api/jobs/{job.id}/events", user.token, cursor
+            ) as stream:
+                stream.wait(lambda it: len(it.ids) > 20, "twenty events", within=20)
+                kill_container(site, port)
+                stream.wait(lambda it: it.ended, "the end of the connection", within=20)
+                seen += stream.ids
+                cursor = stream.cursor
+            eventually(partial(site.is_ready, port), "ready again", within=30)
+    with EventStream(site.proxy, f"/api/jobs/{job.id}/events", user.token, cursor) as stream:
+        stream.wait(lambda it: it.ended, "the end of the run", within=30)
+        seen += stream.ids
+    site.wait_until_healthy()
+    stored_exactly(site, job, steady.ids)
+    assert seen == steady.ids[steady.ids.index(seen[0]) :]
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_poison_goes_to_the_dead_letters(
+    site: Site, admin: Account, publisher: Publisher, flaw: str
+) -> None:
+    job = Job()
+    before = publisher.publish(job.started())
+    with EventStream(site.proxy, "/events", admin.token) as stream:
+        stream.wait_until_joined()
+        poison = publisher.publish(malformed(Random(flaw), job.started().at, flaw))
+        after = publisher.publish(job.complete())
+        stream.wait_for_id(after)
+    stored_exactly(site, job, [before, after])
+    assert site.dead_letter(poison)
+    site.wait_until_caught_up()
+
+
+def test_destroying_the_group_loses_nothing(site: Site, publisher: Publisher) -> None:
+    job = Job()
+    with Steady(publisher, job, per_second=200) as steady:
+        eventually(lambda: len(steady.ids) > 200, "two hundred events", within=20)
+        site.redis.xgroup_destroy(STREAM, GROUP)
+        seen = len(steady.ids)
+        eventually(lambda: len(steady.ids) > seen + 200, "two hundred more", within=20)
+    stored_exactly(site, job, steady.ids)
+    eventually(
+        lambda: set(site.pending()) == site.consumers,
+        "both instances in the group",
+        within=20,
+        despite=(redis_py.ResponseError,),
+    )
+    site.wait_until_caught_up()
+
+
+def test_events_published_between_the_groups_end_and_its_return(
+    site: Site, publisher: Publisher
+) -> None:
+    """Nobody reads while the group is gone: what came meanwhile must not be skipped."""
+    job = Job()
+    with stopped(site, "ag-ui.target"):
+        ids = publisher.publish_all(job.whole(50)[:25])
+        site.redis.xgroup_destroy(STREAM, GROUP)
+        ids += publisher.publish_all([*(job.chunk() for _ in range(24)), job.complete()])
+    site.wait_until_healthy()
+    stored_exactly(site, job, ids)
+
+
+def test_a_repeat_of_the_producer_is_stored_and_not_shown_twice(
+    site: Site, user: Account, publisher: Publisher
+) -> None:
+    """Same event id, two stream ids: two rows, one frame's worth for the client."""
+    job = Job(owner=user.id)
+    started, chunk, complete = job.started(), job.chunk(), job.complete()
+    with EventStream(site.proxy, "/events", user.token) as stream:
+        stream.wait_until_joined()
+        ids = publisher.publish_all([started, chunk, chunk, complete, complete])
+        stream.wait_for_id(ids[3])
+        kinds = [event["type"] for event in stream.events if job.id in str(event["metadata"])]
+        assert kinds.count("RUN_FINISHED") == 1
+        assert kinds.count("RUN_STARTED") == 1
+    site.wait_until_caught_up()

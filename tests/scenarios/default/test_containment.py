@@ -1,0 +1,162 @@
+"""What a container of the backend may do, and where secrets are not."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scenarios.support.http import request
+
+if TYPE_CHECKING:
+    from tests.scenarios.support.site import Site
+
+ENVIRONMENT_FILE = "/etc/ag-ui/backend.env"
+
+
+def inside(site: Site, port: int, command: str) -> tuple[int, str]:
+    """Exit status and output of a shell command in the container."""
+    done = site.dev.host.run("docker exec %s sh -c %s", site.container(port), command)
+    return done.rc, done.stdout + done.stderr
+
+
+def process(site: Site, port: int) -> dict[str, str]:
+    """/proc/PID/status of the backend, as the host sees it."""
+    pid = site.inspect(site.container(port))["State"]["Pid"]
+    lines = site.dev.run("cat", f"/proc/{pid}/status").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_runs_as_the_account_of_the_service(site: Site) -> None:
+    account = site.dev.host.user("agui")
+    assert account.uid == 1001
+    for port in site.ports:
+        status = process(site, port)
+        assert set(status["Uid"].split()) == {"1001"}
+        assert set(status["Gid"].split()) == {str(account.gid)}
+
+
+def test_has_no_capabilities_and_can_get_none(site: Site) -> None:
+    for port in site.ports:
+        status = process(site, port)
+        for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            assert int(status[kind], 16) == 0, kind
+        assert status["NoNewPrivs"] == "1"
+
+
+def test_root_is_read_only(site: Site) -> None:
+    for port in site.ports:
+        assert site.inspect(site.container(port))["HostConfig"]["ReadonlyRootfs"] is True
+        for path in ("/written", "/app/written", "/app/src/written", "/etc/written"):
+            code, said = inside(site, port, f"touch {path}")
+            assert code != 0, path
+            assert "Read-only" in said or "denied" in said, said
+        assert inside(site, port, "touch /tmp/written && rm /tmp/written")[0] == 0
+
+
+def test_limits_are_set(site: Site) -> None:
+    for port in site.ports:
+        limits = site.inspect(site.container(port))["HostConfig"]
+        assert limits["Memory"] > 0
+        assert 0 < limits["PidsLimit"] <= 4096
+        assert not limits["Privileged"]
+        assert limits["CapAdd"] in (None, [])
+
+
+def test_mounts_nothing_but_its_environment(site: Site) -> None:
+    for port in site.ports:
+        mounts = site.inspect(site.container(port))["Mounts"]
+        sources = {mount["Source"] for mount in mounts if mount["Type"] == "bind"}
+        assert sources == {ENVIRONMENT_FILE}
+        assert not any(mount["RW"] for mount in mounts if mount["Type"] == "bind")
+
+
+def test_listens_on_loopback_only(site: Site) -> None:
+    listening = site.dev.run("ss", "--listening", "--tcp", "--numeric", "--no-header")
+    addresses = {line.split()[3] for line in listening.splitlines()}
+    for port in site.ports:
+        assert {it for it in addresses if it.endswith(f":{port}")} == {f"127.0.0.1:{port}"}
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((site.dev.address, port), timeout=5)
+
+
+def test_environment_file_is_for_root_and_the_service(site: Site) -> None:
+    file = site.dev.host.file(ENVIRONMENT_FILE)
+    assert (file.user, file.group, oct(file.mode)) == ("root", "agui", "0o640")
+    secrets = site.dev.host.file("/etc/ag-ui/secrets")
+    assert (secrets.user, oct(secrets.mode)) == ("root", "0o700")
+    key = site.dev.host.file("/etc/ag-ui/tls/server.key")
+    assert key.mode & 0o077 == 0
+
+
+def forms(secret: str) -> set[str]:
+    """The secret as text, and as JSON writes it."""
+    return {secret, json.dumps(secret)[1:-1]}
+
+
+def found_in(site: Site, text: str) -> list[str]:
+    """Names of the secrets that stand in a text. Never the text: the report must not tell them."""
+    return [
+        name for name, secret in site.secrets.items() if any(form in text for form in forms(secret))
+    ]
+
+
+def test_there_are_secrets_to_look_for(site: Site) -> None:
+    assert len(site.secrets) >= 4
+    assert all(len(secret) >= 12 for secret in site.secrets.values())
+    assert found_in(site, site.dev.run("cat", ENVIRONMENT_FILE))
+
+
+def test_no_secret_in_the_journal(site: Site) -> None:
+    """Not even after logins, failed ones included, and a start with everything in it."""
+    site.ask_for_token("admin@example.com", site.admin_password + "x")
+    site.ask_for_token(site.admin_password, "a password typed into the wrong field")
+    journal = site.dev.run("journalctl", "--no-pager", "--output=cat", "--all")
+    assert "ag_ui" in journal or "ag-ui" in journal
+    assert found_in(site, journal) == []
+
+
+def test_no_secret_in_the_logs_of_the_proxy(site: Site) -> None:
+    request(site.proxy, "GET", "/events?access_token=should-not-be-logged")
+    logs = site.dev.run("sh", "-c", "cat /var/log/nginx/*.log")
+    assert found_in(site, logs) == []
+    assert "should-not-be-logged" not in logs
+
+
+def test_no_secret_in_the_image(site: Site) -> None:
+    image = site.inspect(site.container(site.ports[0]))["Image"]
+    history = site.dev.run("docker", "history", "--no-trunc", "--format", "{{json .}}", image)
+    assert found_in(site, json.dumps(site.inspect(image)) + history) == []
+
+
+def test_no_secret_in_what_docker_says_of_the_container(site: Site) -> None:
+    for port in site.ports:
+        shown = site.dev.run("docker", "inspect", site.container(port))
+        assert found_in(site, shown) == []
+
+
+def test_no_secret_in_the_process_list(site: Site) -> None:
+    """Arguments and, for those who may read them, environments."""
+    for machine in (site.dev, site.datastores):
+        arguments = machine.run("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+        assert found_in(site, arguments) == []
+    assert found_in(site, site.dev.run("ps", "axeww")) == []
+
+
+def test_no_secret_in_an_answer(site: Site) -> None:
+    said = "".join(
+        request(route, "GET", path).body.decode()
+        for route in site.routes
+        for path in ("/", "/health", "/docs", "/openapi.json", "/metrics", "/nothing-here")
+    )
+    assert found_in(site, said) == []
+
+
+def test_headers_of_the_proxy(site: Site) -> None:
+    for path in ("/health", "/nothing-here", "/events"):
+        headers = request(site.proxy, "GET", path).headers
+        assert "max-age=" in headers["strict-transport-security"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "/" not in headers["server"], "the version is nobody's business"

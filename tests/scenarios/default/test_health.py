@@ -1,0 +1,113 @@
+"""The service says how it is, soon after it has changed, and streams outlive an outage."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scenarios.support.http import EventStream, request
+from tests.scenarios.support.story import Job
+from tests.scenarios.support.waiting import Stopwatch, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.scenarios.support.figures import Figures
+    from tests.scenarios.support.site import Account, Site
+    from tests.shield import Publisher
+
+UNTIL_DEGRADED = 5.0
+UNTIL_HEALTHY = 10.0
+CHECKS = {"redis", "database", "consumer", "tail"}
+
+
+@contextmanager
+def without(site: Site, kind: str) -> Iterator[None]:
+    """The datastore is stopped inside, and runs again whatever happens."""
+    units = site.datastore_units(kind)
+    site.datastores.systemctl("stop", *units)
+    try:
+        yield
+    finally:
+        site.datastores.systemctl("start", *units)
+
+
+def status(site: Site) -> str:
+    answer = request(site.proxy, "GET", "/health")
+    assert answer.status == 200, answer
+    return str(answer.json()["status"])
+
+
+def test_healthy(site: Site) -> None:
+    answer = request(site.proxy, "GET", "/health")
+    card = answer.json()
+    assert answer.status == 200
+    assert card["status"] == "healthy"
+    assert card["service"] == "shield-ag-ui-backend"
+    assert card["version"]
+    assert card["redis_connected"] is True
+    assert set(card["checks"]) == CHECKS
+    for name, check in card["checks"].items():
+        assert check["status"] == "healthy", (name, check)
+
+
+def test_every_instance_is_live_and_ready(site: Site) -> None:
+    for instance in site.instances:
+        for path in ("/health/live", "/health/ready"):
+            assert request(instance, "GET", path).status == 200, (instance.name, path)
+
+
+def test_service_card(site: Site) -> None:
+    card = request(site.proxy, "GET", "/").json()
+    assert card["docs"] == "/docs"
+    assert card["health"] == "/health"
+    assert request(site.proxy, "GET", "/docs").status == 200
+    assert "/events" in request(site.proxy, "GET", "/openapi.json").json()["paths"]
+
+
+@pytest.mark.parametrize("kind", ["redis", "database"])
+def test_outage_of_a_datastore(
+    site: Site, user: Account, publisher: Publisher, figures: Figures, kind: str
+) -> None:
+    job = Job(owner=user.id)
+    with EventStream(site.proxy, "/events", user.token) as stream:
+        stream.wait_until_joined()
+        before = publisher.publish(job.started())
+        stream.wait_for_id(before)
+
+        with without(site, kind):
+            stopped = Stopwatch()
+            eventually(
+                lambda: status(site) == "degraded",
+                f"degraded without {kind}",
+                within=UNTIL_DEGRADED,
+            )
+            figures.record(f"degraded_after_stop_of_{kind}", stopped.seconds, "s")
+            card = site.health()
+            assert card["redis_connected"] is (kind != "redis")
+            assert card["checks"][kind]["status"] != "healthy"
+            assert card["checks"][kind]["detail"]
+            for instance in site.instances:
+                assert request(instance, "GET", "/health/ready").status == 200
+            if kind == "database":
+                stream.wait_for_id(publisher.publish(job.chunk()))
+            assert stream.is_open
+
+        started = Stopwatch()
+        eventually(lambda: status(site) == "healthy", f"healthy with {kind}", within=UNTIL_HEALTHY)
+        figures.record(f"healthy_after_start_of_{kind}", started.seconds, "s")
+        assert stream.is_open
+        stream.wait_for_id(publisher.publish(job.chunk()))
+        stream.wait_for_id(publisher.publish(job.complete()))
+        assert stream.ids == sorted(set(stream.ids), key=lambda it: tuple(map(int, it.split("-"))))
+    eventually(lambda: len(site.stored(job.id)) == job.made, "every event stored", within=30)
+
+
+def test_login_during_an_outage_of_the_database(site: Site) -> None:
+    with without(site, "database"):
+        answer = site.ask_for_token("contributor@example.com", "whatever it may be")
+        assert answer.status == 503, answer
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert int(answer.headers["retry-after"]) > 0

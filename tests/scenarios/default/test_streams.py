@@ -1,0 +1,342 @@
+"""What reaches clients: everything of theirs, once, in order, at once, and nothing else."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from roles.ag_ui_deployment.files.backend.tests.run_checker import (
+    check_feed,
+    check_frames,
+    check_run,
+    stream_position,
+)
+from tests.scenarios.support.http import EventStream, Refused, read_to_the_end, request
+from tests.scenarios.support.story import Job, Steady
+from tests.scenarios.support.waiting import eventually
+from tests.shield import MAXLEN, ShieldEvent, any_job, crawl_job
+from tests.shield.faults import in_time, large, spoiled
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from tests.scenarios.support.figures import Figures
+    from tests.scenarios.support.site import Account, Site
+    from tests.shield import Publisher
+
+CLIENTS = 20
+EVENTS = 1000
+CUTS = 30
+LATENCY_SAMPLES = 50
+LATENCY_LIMIT_MS = 100.0
+
+
+def sources(events: list[dict[str, object]]) -> list[str]:
+    """The event ids of the Shield events that frames were made of, in order, each once."""
+    seen: dict[str, None] = {}
+    for event in events:
+        metadata = event.get("metadata")
+        if isinstance(metadata, dict) and metadata.get("event_id"):
+            seen[str(metadata["event_id"])] = None
+    return list(seen)
+
+
+def known(site: Site, account: Account, job: Job) -> None:
+    """Wait until the job is in the list of jobs."""
+    eventually(
+        lambda: (
+            request(site.proxy, "GET", f"/api/jobs/{job.id}", token=account.token).status == 200
+        ),
+        "the job is known",
+        within=10,
+    )
+
+
+def test_latency_of_an_event(
+    site: Site, user: Account, publisher: Publisher, figures: Figures
+) -> None:
+    """From before the XADD until the last byte of the frame, through proxy and TLS."""
+    job = Job(owner=user.id)
+    with EventStream(site.proxy, "/events", user.token) as stream:
+        stream.wait_until_joined()
+        stream.wait_for_id(publisher.publish(job.started()))
+        samples = []
+        for _ in range(LATENCY_SAMPLES):
+            published = time.monotonic()
+            stream_id = publisher.publish(job.chunk())
+            samples.append(1000 * (stream.wait_for_id(stream_id).at - published))
+        stream.wait_for_id(publisher.publish(job.complete()))
+        check_feed(stream.events)
+    median = statistics.median(samples)
+    worst = max(samples)
+    figures.record("latency_median_of_50", median, "ms", f"worst {worst:.1f} ms")
+    assert median <= LATENCY_LIMIT_MS
+
+
+def test_frames_arrive_one_by_one(site: Site, user: Account, publisher: Publisher) -> None:
+    """Each event is published only after the one before has arrived, so nothing can hold back."""
+    job = Job(owner=user.id)
+    with EventStream(site.proxy, "/events", user.token) as stream:
+        assert stream.content_type == "text/event-stream"
+        stream.wait_until_joined()
+        for event in job.whole(10):
+            stream.wait_for_id(publisher.publish(event))
+            assert stream.is_open
+        assert any(frame.retry for frame in stream.frames)
+
+
+def test_a_jobs_stream_ends_with_its_run(
+    site: Site, user: Account, publisher: Publisher, shield_rng: Random
+) -> None:
+    events = crawl_job(shield_rng, user_id=user.id)
+    job_id = events[0].job_id
+    publisher.publish_all(events[:5])
+    eventually(
+        lambda: request(site.proxy, "GET", f"/api/jobs/{job_id}", token=user.token).status == 200,
+        "the job is known",
+        within=10,
+    )
+    with EventStream(site.proxy, f"/api/jobs/{job_id}/events", user.token) as stream:
+        stream.wait_until_joined()
+        publisher.publish_all(events[5:])
+        read_to_the_end(stream, within=20)
+        run = check_run(stream.events, complete=True)
+    assert run.run_id == job_id
+    assert run.outcome == "success"
+
+    with EventStream(site.proxy, f"/api/jobs/{job_id}/events", user.token) as again:
+        read_to_the_end(again, within=20)
+        assert check_run(again.events, complete=True).outcome == "success"
+
+
+def test_many_clients_get_everything_in_order(
+    site: Site, user: Account, publisher: Publisher, figures: Figures
+) -> None:
+    job = Job(owner=user.id)
+    events = job.whole(EVENTS)
+    publisher.publish(events[0])
+    known(site, user, job)
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(
+                EventStream(
+                    site.proxy,
+                    f"/api/jobs/{job.id}/events" if number % 2 else "/events",
+                    user.token,
+                )
+            )
+            for number in range(CLIENTS)
+        ]
+        for client in clients:
+            client.wait(
+                lambda it: any(frame.data and job.id in frame.data for frame in it.frames),
+                "the job as it stands",
+                within=20,
+            )
+        published = time.monotonic()
+        ids = publisher.publish_all(events[1:])
+        for client in clients:
+            client.wait_for_id(ids[-1], within=60)
+        took = max(client.received[-1].at for client in clients) - published
+        for client in clients:
+            assert [it for it in client.ids if it in set(ids)] == ids
+            mine = [event for event in client.events if job.id in str(event.get("metadata"))]
+            expected = {event.event_id for event in events[1:]}
+            assert [it for it in sources(mine) if it in expected] == [
+                event.event_id for event in events[1:]
+            ]
+            check_run(mine, complete=True)
+    figures.record(
+        "deliveries_per_second", CLIENTS * (EVENTS - 1) / took, "1/s", f"{CLIENTS} clients, TLS"
+    )
+
+
+def test_a_client_that_is_cut_and_resumes_elsewhere(
+    site: Site, user: Account, publisher: Publisher, shield_rng: Random
+) -> None:
+    """Thirty cuts at random bytes, each resumed at the other instance."""
+    job = Job(owner=user.id)
+    path = f"/api/jobs/{job.id}/events"
+    cursor: str | None = None
+    seen: list[str] = []
+    with Steady(publisher, job, per_second=150) as steady:
+        known(site, user, job)
+        for cut in range(CUTS):
+            route = site.instances[cut % len(site.instances)]
+            limit = shield_rng.randint(40, 12_000)
+            with EventStream(route, path, user.token, cursor, limit) as stream:
+                read_to_the_end(stream, within=20)
+                check_run(stream.events)
+                seen += stream.ids
+                cursor = stream.cursor
+    rest = site.instances[CUTS % len(site.instances)]
+    with EventStream(rest, path, user.token, cursor) as stream:
+        read_to_the_end(stream, within=20)
+        check_run(stream.events, complete=True)
+        seen += stream.ids
+    assert seen == sorted(set(seen), key=stream_position)
+    # Without a cursor the first connection began with the state, which stands for what was before.
+    begun = steady.ids.index(seen[0])
+    assert seen == steady.ids[begun:]
+
+
+def test_a_feed_that_is_cut_and_resumes_elsewhere(
+    site: Site, user: Account, publisher: Publisher, shield_rng: Random
+) -> None:
+    """The same for the feed, where jobs come interleaved."""
+    jobs = [Job(owner=user.id) for _ in range(3)]
+    order = [job for job in jobs for _ in range(80)]
+    shield_rng.shuffle(order)
+    with EventStream(site.instances[0], "/events", user.token) as stream:
+        stream.wait_until_joined()
+        first = publisher.publish(jobs[0].started())
+        stream.wait_for_id(first)
+        cursor: str | None = stream.cursor
+    ids = publisher.publish_all([job.chunk() for job in order] + [job.complete() for job in jobs])
+    seen: list[str] = []
+    for cut in range(10):
+        route = site.instances[(cut + 1) % len(site.instances)]
+        limit = shield_rng.randint(40, 12_000)
+        with EventStream(route, "/events", user.token, cursor, limit) as stream:
+            read_to_the_end(stream, within=20)
+            check_feed(stream.events)
+            seen += stream.ids
+            cursor = stream.cursor
+    with EventStream(site.proxy, "/events", user.token, cursor) as stream:
+        stream.wait(lambda it: it.cursor == ids[-1], "the last event", within=20)
+        check_feed(stream.events)
+        seen += stream.ids
+    assert [it for it in seen if it in set(ids)] == ids
+    assert seen == sorted(set(seen), key=stream_position)
+
+
+def test_resuming_where_redis_has_trimmed(site: Site, user: Account, publisher: Publisher) -> None:
+    """What Redis no longer holds comes from PostgreSQL."""
+    job = Job(owner=user.id)
+    ids = publisher.publish_all([job.started(), *(job.chunk() for _ in range(50))])
+    site.wait_until_caught_up()
+    site.redis.xtrim("shield:events", maxlen=0, approximate=False)
+    ids += publisher.publish_all([job.chunk(), job.complete()])
+    for instance in site.instances:
+        with EventStream(instance, f"/api/jobs/{job.id}/events", user.token, ids[9]) as stream:
+            read_to_the_end(stream, within=20)
+            assert stream.ids == ids[10:]
+            check_run(stream.events, complete=True)
+
+
+def test_a_cursor_from_a_stream_that_is_gone(
+    site: Site, user: Account, publisher: Publisher
+) -> None:
+    """The client is told of the gap, and gets the run in a form that it accepts."""
+    job = Job(owner=user.id)
+    ids = publisher.publish_all(job.whole(5))
+    known(site, user, job)
+    ahead = f"{int(ids[-1].split('-')[0]) + 10**9}-0"
+    with EventStream(site.proxy, f"/api/jobs/{job.id}/events", user.token, ahead) as stream:
+        read_to_the_end(stream, within=20)
+        events = check_frames(stream.frames)
+        check_run(events, complete=True)
+        assert "CUSTOM" in {event["type"] for event in events}
+
+
+def test_a_bad_day_of_shield(
+    site: Site, admin: Account, publisher: Publisher, shield_rng: Random
+) -> None:
+    """Jobs with repeats, holes, late events and garbage are still runs that a client accepts."""
+    days = [spoiled(shield_rng, any_job(shield_rng)) for _ in range(25)]
+    due = sorted(
+        (
+            (seconds, number, entry)
+            for number, day in enumerate(days)
+            for seconds, entry in in_time(day, 1)
+        ),
+        key=lambda it: it[:2],
+    )
+    entries = [entry for _, _, entry in due]
+    jobs = {entry.job_id for entry in entries if isinstance(entry, ShieldEvent)}
+    last = Job()
+    with EventStream(site.proxy, "/events", admin.token) as feed:
+        feed.wait_until_joined()
+        publisher.publish_all(entries)
+        feed.wait_for_id(publisher.publish_all(last.whole(2))[-1], within=30)
+        runs = check_feed(feed.events)
+    assert jobs <= set(runs)
+    site.wait_until_caught_up()
+    for job_id in sorted(jobs)[:10]:
+        with EventStream(site.proxy, f"/api/jobs/{job_id}/events", admin.token) as stream:
+            if runs[job_id].terminal:
+                read_to_the_end(stream, within=20)
+            else:
+                stream.wait(lambda it: it.events, "the run as it stands", within=20)
+            assert check_run(stream.events).terminal == runs[job_id].terminal
+
+
+def test_a_large_event(site: Site, user: Account, publisher: Publisher, shield_rng: Random) -> None:
+    job = Job(owner=user.id)
+    with EventStream(site.proxy, "/events", user.token) as stream:
+        stream.wait_until_joined()
+        publisher.publish(job.started())
+        written = publisher.publish(large(shield_rng, job.chunk()))
+        received = stream.wait_for_id(written, within=20)
+        assert len(received.frame.data or "") > 1024 * 1024
+        stream.wait_for_id(publisher.publish(job.complete()))
+
+
+@pytest.mark.parametrize("path", ["/events", "/api/jobs", "/api/jobs/x/events", "/auth/me"])
+@pytest.mark.parametrize("token", [None, "", "not.a.token"])
+def test_no_login_is_401(site: Site, path: str, token: str | None) -> None:
+    answer = request(site.proxy, "GET", path, token=token)
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_another_users_job_is_404(
+    site: Site, admin: Account, user: Account, stranger: Account, publisher: Publisher
+) -> None:
+    job, of_nobody = Job(owner=user.id), Job()
+    publisher.publish_all([*job.whole(3), *of_nobody.whole(3)])
+    known(site, user, job)
+    known(site, admin, of_nobody)
+    missing = request(site.proxy, "GET", "/api/jobs/no-such-job", token=stranger.token)
+    for hidden in (job, of_nobody):
+        for path in (f"/api/jobs/{hidden.id}", f"/api/jobs/{hidden.id}/events"):
+            answer = request(site.proxy, "GET", path, token=stranger.token)
+            assert answer.status == missing.status == 404
+            assert answer.json()["title"] == missing.json()["title"]
+    listed = request(site.proxy, "GET", "/api/jobs?limit=100", token=stranger.token).json()
+    assert not {job.id, of_nobody.id} & {item["id"] for item in listed["items"]}
+    assert request(site.proxy, "GET", f"/api/jobs/{job.id}", token=admin.token).status == 200
+
+
+def test_the_feed_shows_own_jobs_only(
+    site: Site, user: Account, stranger: Account, publisher: Publisher
+) -> None:
+    theirs, mine = Job(owner=user.id), Job(owner=stranger.id)
+    with EventStream(site.proxy, "/events", stranger.token) as stream:
+        stream.wait_until_joined()
+        ids = publisher.publish_all([*theirs.whole(5), *Job().whole(5), *mine.whole(5)])
+        stream.wait_for_id(ids[-1])
+        assert {event["metadata"]["job_id"] for event in stream.events} == {mine.id}
+        assert stream.ids == ids[10:]
+
+
+def test_a_stream_is_refused_not_empty(site: Site, user: Account) -> None:
+    """A client that got 200 would wait for ever."""
+    with (
+        pytest.raises(Refused) as refused,
+        EventStream(site.proxy, "/api/jobs/no-such-job/events", user.token),
+    ):
+        pass
+    assert refused.value.answer.status == 404
+
+
+def test_the_stream_is_trimmed_as_shield_does(site: Site, publisher: Publisher) -> None:
+    """The scenario's stream is bounded the way the real one is, or the tests prove little."""
+    job = Job()
+    publisher.publish_all(job.whole(10))
+    assert site.redis.xlen("shield:events") < 2 * MAXLEN

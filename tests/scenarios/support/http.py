@@ -1,0 +1,366 @@
+"""Clients that see what a browser would see, and can be cut at any byte.
+
+A route leads to the service: through the proxy and TLS as users come, or to one instance, which
+listens on the loopback of its host only and is reached by a relay inside that host.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from urllib.parse import urlencode
+
+from roles.ag_ui_deployment.files.backend.tests.run_checker import (
+    Frame,
+    FrameParser,
+    check_frames,
+    stream_position,
+)
+from tests.scenarios.support.waiting import TooLate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+TIMEOUT: Final = 30.0
+RELAY: Final = """
+import os, selectors, socket, sys
+peer = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+ready = selectors.DefaultSelector()
+ready.register(0, selectors.EVENT_READ, (lambda: os.read(0, 65536), peer.sendall))
+ready.register(peer, selectors.EVENT_READ, (lambda: peer.recv(65536), lambda data: os.write(1, data)))
+while True:
+    for key, _ in ready.select():
+        read, write = key.data
+        data = read()
+        if not data:
+            sys.exit()
+        write(data)
+"""
+
+
+class Wire:
+    """A connected socket that another thread may cut while it is being read."""
+
+    def __init__(self, sock: socket.socket, relay: subprocess.Popen[bytes] | None = None) -> None:
+        self.sock = sock
+        self._relay = relay
+        # The file that a TLS socket reads from, without the TLS: shutting that down is safe.
+        self._plain = socket.socket(fileno=os.dup(sock.fileno()))
+
+    def cut(self) -> None:
+        """End it as a broken network does: no goodbye, reads end at once."""
+        with suppress(OSError):
+            self._plain.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Cut it and give back everything it holds."""
+        self.cut()
+        self._plain.close()
+        self.sock.close()
+        if self._relay is not None:
+            self._relay.kill()
+            self._relay.wait()
+
+
+class Route(Protocol):
+    """A way to the service."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def host_header(self) -> str: ...
+
+    def connect(self) -> Wire: ...
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """Through nginx and TLS, whose certificate must be that of `server_name`."""
+
+    address: str
+    server_name: str
+    tls: ssl.SSLContext
+    port: int = 443
+    name: str = "proxy"
+
+    @property
+    def host_header(self) -> str:
+        return self.server_name
+
+    def connect(self) -> Wire:
+        plain = socket.create_connection((self.address, self.port), timeout=TIMEOUT)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            return Wire(self.tls.wrap_socket(plain, server_hostname=self.server_name))
+        except OSError:
+            plain.close()
+            raise
+
+
+@dataclass(frozen=True)
+class Instance:
+    """Straight to one instance of the backend, from inside its host."""
+
+    container: str
+    port: int
+
+    @property
+    def name(self) -> str:
+        return f"instance {self.port}"
+
+    @property
+    def host_header(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def connect(self) -> Wire:
+        near, far = socket.socketpair()
+        near.settimeout(TIMEOUT)
+        with far:
+            relay = subprocess.Popen(
+                ["docker", "exec", "-i", self.container, "python3", "-c", RELAY, str(self.port)],
+                stdin=far.fileno(),
+                stdout=far.fileno(),
+                stderr=subprocess.DEVNULL,
+            )
+        return Wire(near, relay)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response, read whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def _send(
+    route: Route,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+) -> tuple[Wire, http.client.HTTPResponse]:
+    wire = route.connect()
+    try:
+        connection = http.client.HTTPConnection(route.host_header)
+        connection.sock = wire.sock
+        with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+            # A server that answers before it has read a large body closes early; it is heard out.
+            connection.request(method, path, body, {"Connection": "close", **headers})
+        response = http.client.HTTPResponse(wire.sock, method=method)
+        response.begin()
+    except BaseException:
+        wire.close()
+        raise
+    return wire, response
+
+
+def request(  # noqa: PLR0913 - what a request is made of, by name
+    route: Route,
+    method: str,
+    path: str,
+    *,
+    token: str | None = None,
+    form: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """One request on a connection of its own."""
+    sent = dict(headers or {})
+    if token is not None:
+        sent["Authorization"] = f"Bearer {token}"
+    if form is not None:
+        body = urlencode(form).encode()
+        sent["Content-Type"] = "application/x-www-form-urlencoded"
+    wire, response = _send(route, method, path, sent, body)
+    try:
+        with response:
+            answer = response.read()
+            return Answer(
+                response.status,
+                {name.lower(): value for name, value in response.getheaders()},
+                answer,
+            )
+    finally:
+        wire.close()
+
+
+@dataclass(frozen=True)
+class Received:
+    """A frame and the moment (monotonic seconds) at which its last byte arrived."""
+
+    frame: Frame
+    at: float
+
+
+class Refused(Exception):  # noqa: N818 - the server's decision, not an error of ours
+    """The server answered a stream's request with something else."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"{answer.status}: {answer.body[:500]!r}")
+        self.answer = answer
+
+
+@dataclass
+class EventStream:
+    """A client of the event stream, reading in a thread of its own until it is closed.
+
+    With `limit` it cuts the connection itself, after exactly so many bytes of the body.
+    """
+
+    route: Route
+    path: str
+    token: str
+    last_event_id: str | None = None
+    limit: int | None = None
+    received: list[Received] = field(default_factory=list)
+    error: BaseException | None = None
+    ended: bool = False
+    """Whether the stream came to its end, whoever ended it."""
+
+    def __enter__(self) -> Self:
+        headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {self.token}"}
+        if self.last_event_id is not None:
+            headers["Last-Event-ID"] = self.last_event_id
+        self._news = threading.Condition()
+        self._closing = False
+        self._wire, self._response = _send(self.route, "GET", self.path, headers, None)
+        if self._response.status != 200:
+            answer = Answer(
+                self._response.status, dict(self._response.getheaders()), self._response.read()
+            )
+            self._response.close()
+            self._wire.close()
+            raise Refused(answer)
+        self.content_type = self._response.headers.get_content_type()
+        # Silence between keep-alives is no fault; a deadline is that of who waits.
+        self._wire.sock.settimeout(None)
+        self._reader = threading.Thread(target=self._read, name=f"stream via {self.route.name}")
+        self._reader.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        if kind is None and self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        """Cut the connection; what was received stays."""
+        self._closing = True
+        self._wire.cut()
+        self._reader.join()
+        self._response.close()
+        self._wire.close()
+
+    def _read(self) -> None:
+        parser, left = FrameParser(), self.limit
+        try:
+            while left is None or left > 0:
+                chunk = self._response.read1(min(left or 65536, 65536))
+                if not chunk:
+                    break
+                now = time.monotonic()
+                left = None if left is None else left - len(chunk)
+                frames = parser.feed(chunk)
+                with self._news:
+                    self.received.extend(Received(frame, now) for frame in frames)
+                    self._news.notify_all()
+        except (OSError, ValueError, http.client.HTTPException, AssertionError) as error:
+            if isinstance(error, AssertionError) or not self._closing:
+                self.error = error
+        finally:
+            with self._news:
+                self.ended = True
+                self._news.notify_all()
+
+    @property
+    def frames(self) -> list[Frame]:
+        with self._news:
+            return [received.frame for received in self.received]
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The AG-UI events so far, after checking the ids of their frames."""
+        return check_frames(self.frames, after=self.last_event_id)
+
+    @property
+    def ids(self) -> list[str]:
+        """The stream ids so far."""
+        return [frame.id for frame in self.frames if frame.id is not None]
+
+    @property
+    def cursor(self) -> str | None:
+        """What to resume with."""
+        return self.ids[-1] if self.ids else self.last_event_id
+
+    @property
+    def is_open(self) -> bool:
+        return not self.ended and self.error is None
+
+    def wait(self, check: Callable[[EventStream], object], what: str, *, within: float) -> None:
+        """Wait until `check` holds of what was received; raises TooLate, or the reader's error."""
+        deadline = time.monotonic() + within
+        seen = -1
+        while True:
+            with self._news:
+                news = len(self.received) + self.ended
+                if news == seen:
+                    self._news.wait(max(0.0, deadline - time.monotonic()))
+                seen = len(self.received) + self.ended
+            if check(self):
+                return
+            if self.error is not None:
+                raise self.error
+            if self.ended or time.monotonic() >= deadline:
+                why = "the stream ended" if self.ended else f"not within {within:g} s"
+                raise TooLate(f"{what} via {self.route.name}: {why}; frames: {len(self.received)}")
+
+    def wait_for_id(self, stream_id: str, *, within: float = 10) -> Received:
+        """The frame that carries `stream_id`."""
+        found: list[Received] = []
+
+        def there(_stream: EventStream) -> bool:
+            with self._news:
+                found.extend(it for it in self.received[len(found) :] if it.frame.id == stream_id)
+            return bool(found)
+
+        self.wait(there, f"frame {stream_id}", within=within)
+        return found[0]
+
+    def wait_until_past(self, stream_id: str, *, within: float = 10) -> None:
+        """Wait until the stream has delivered `stream_id` or an entry after it."""
+        goal = stream_position(stream_id)
+        self.wait(
+            lambda it: it.ids and stream_position(it.ids[-1]) >= goal,
+            f"everything up to {stream_id}",
+            within=within,
+        )
+
+    def wait_until_joined(self, *, within: float = 10) -> None:
+        """Wait until the server has sent something: the subscription stands."""
+        self.wait(lambda it: it.received, "the first bytes", within=within)
+
+
+def read_to_the_end(stream: EventStream, *, within: float) -> None:
+    """Wait until the server, or the stream's own limit, ends it."""
+    stream.wait(lambda it: it.ended, "the end of the stream", within=within)

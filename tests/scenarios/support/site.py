@@ -1,0 +1,355 @@
+"""The site under test: its machines, how to reach them, and what is on them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import ssl
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
+
+import redis as redis_py
+import testinfra
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from testinfra.utils.ansible_runner import AnsibleRunner
+
+from tests.scenarios.support.http import Answer, Instance, Proxy, request
+from tests.scenarios.support.waiting import eventually
+from tests.shield import STREAM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from testinfra.host import Host
+
+    from tests.scenarios.support.http import Route
+
+GROUP: Final = "ag-ui-clients"
+PASSWORD: Final = "a-password-of-the-scenarios"
+RESTART_LIMIT: Final = 60.0
+"""Seconds a whole host may take until the service answers again."""
+
+
+def execute(container: str, *command: str, send: str | None = None) -> str:
+    """The output of a command in a container; raises with its errors if it fails."""
+    done = subprocess.run(
+        ["docker", "exec", "-i", container, *command],
+        input=send,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    if done.returncode != 0:
+        raise AssertionError(
+            f"{shlex.join(command)} in {container} ended with {done.returncode}: "
+            f"{done.stdout}{done.stderr}"
+        )
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user of the backend, with a token."""
+
+    id: str
+    email: str
+    role: str
+    token: str = field(repr=False)
+
+
+@dataclass
+class Machine:
+    """A container that plays a host."""
+
+    name: str
+    inventory_name: str
+    variables: dict[str, Any]
+
+    @cached_property
+    def host(self) -> Host:
+        return testinfra.get_host(f"docker://{self.name}")
+
+    @cached_property
+    def address(self) -> str:
+        """Where this machine reaches it; fixed, so that a restart keeps it."""
+        networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+        shown = subprocess.run(
+            ["docker", "inspect", "--format", networks, self.name],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return shown.stdout.split()[0]
+
+    def run(self, *command: str, send: str | None = None) -> str:
+        """The output of a command that must succeed."""
+        return execute(self.name, *command, send=send)
+
+    def systemctl(self, verb: str, *units: str) -> str:
+        return self.run("systemctl", verb, *units)
+
+    def is_active(self, unit: str) -> bool:
+        return bool(self.host.run("systemctl is-active --quiet %s", unit).rc == 0)
+
+
+class Site:
+    """One dev server and the datastores it uses, as an inventory describes them."""
+
+    def __init__(self, inventory: str) -> None:
+        self.dev = _machine(inventory, "ag_ui")
+        self.datastores = _machine(inventory, "shield_datastores")
+
+    # --- configuration, read where it stands ------------------------------------------------
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """The backend's environment file."""
+        lines = self.dev.run("cat", "/etc/ag-ui/backend.env").splitlines()
+        pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+        return {name: _unquoted(value) for name, _, value in pairs}
+
+    @cached_property
+    def admin_password(self) -> str:
+        return self.dev.run("cat", "/etc/ag-ui/secrets/admin_password").strip()
+
+    @cached_property
+    def secrets(self) -> dict[str, str]:
+        """Every secret of the deployment, by what it is."""
+        redis, database = (
+            urlsplit(self.settings[name]).password or "" for name in ("REDIS_URL", "DATABASE_URL")
+        )
+        secrets = {
+            "key that signs the tokens": self.settings["JWT_SECRET"],
+            "password of Redis": unquote(redis),
+            "password of Redis as in its URL": redis,
+            "password of PostgreSQL": unquote(database),
+            "password of PostgreSQL as in its URL": database,
+            "password of the administrator": self.admin_password,
+            "API key of LiteLLM": self.settings.get("LITELLM_API_KEY", ""),
+        }
+        return {name: secret for name, secret in secrets.items() if secret}
+
+    @cached_property
+    def ports(self) -> list[int]:
+        """The ports of the instances, from the units that are enabled."""
+        listed = self.dev.run("sh", "-c", "ls /etc/systemd/system/ag-ui.target.wants")
+        units = [line for line in listed.split() if line.startswith("ag-ui-backend@")]
+        return sorted(int(unit.split("@")[1].split(".")[0]) for unit in units)
+
+    @property
+    def consumers(self) -> set[str]:
+        """The names of the instances in the consumer group."""
+        return {f"{self.dev.inventory_name}-{port}" for port in self.ports}
+
+    # --- ways in -----------------------------------------------------------------------------
+
+    @cached_property
+    def proxy(self) -> Proxy:
+        certificate = self.dev.run("cat", "/etc/ag-ui/tls/server.crt")
+        name = self.dev.variables.get("ag_ui_server_name", self.dev.inventory_name)
+        return Proxy(self.dev.address, name, ssl.create_default_context(cadata=certificate))
+
+    def instance(self, port: int) -> Instance:
+        return Instance(self.dev.name, port)
+
+    @property
+    def instances(self) -> list[Instance]:
+        return [self.instance(port) for port in self.ports]
+
+    @property
+    def routes(self) -> list[Route]:
+        """Every way in."""
+        return [self.proxy, *self.instances]
+
+    @cached_property
+    def redis_url(self) -> str:
+        """The stream's Redis as this machine reaches it."""
+        parts = urlsplit(self.settings["REDIS_URL"])
+        login = f"{parts.netloc.rpartition('@')[0]}@" if parts.password else ""
+        return parts._replace(
+            netloc=f"{login}{self.datastores.address}:{parts.port or 6379}"
+        ).geturl()
+
+    @cached_property
+    def redis(self) -> redis_py.Redis:
+        return redis_py.Redis.from_url(
+            self.redis_url, decode_responses=True, protocol=2, retry=Retry(NoBackoff(), 0)
+        )
+
+    # --- health ------------------------------------------------------------------------------
+
+    def health(self) -> dict[str, Any]:
+        """What /health says, through the proxy."""
+        answer = request(self.proxy, "GET", "/health")
+        body = answer.json() if answer.status in {200, 503} else {}
+        return body if isinstance(body, dict) else {}
+
+    def is_healthy(self) -> bool:
+        """Whether every instance says so of itself, and the proxy reaches one that does."""
+        reports = [request(instance, "GET", "/health") for instance in self.instances]
+        return all(
+            report.status == 200 and report.json()["status"] == "healthy" for report in reports
+        ) and (self.health().get("status") == "healthy")
+
+    def wait_until_healthy(self, *, within: float = RESTART_LIMIT) -> None:
+        eventually(
+            self.is_healthy, "a healthy service", within=within, despite=(OSError, ValueError)
+        )
+
+    def is_ready(self, port: int) -> bool:
+        try:
+            return request(self.instance(port), "GET", "/health/ready").status == 200
+        except OSError:
+            return False
+
+    # --- accounts ----------------------------------------------------------------------------
+
+    def log_in(self, email: str, password: str) -> str:
+        answer = self.ask_for_token(email, password)
+        assert answer.status == 200, answer
+        return str(answer.json()["access_token"])
+
+    def ask_for_token(self, email: str, password: str) -> Answer:
+        return request(
+            self.proxy, "POST", "/auth/token", form={"username": email, "password": password}
+        )
+
+    def account(self, email: str, role: str, password: str = PASSWORD) -> Account:
+        """The account of that address, made if there is none."""
+        users = self.cli("users", "list")
+        if email not in users:
+            self.cli("users", "add", email, "--role", role, send=f"{password}\n")
+        token = self.log_in(email, password)
+        me = request(self.proxy, "GET", "/auth/me", token=token).json()
+        return Account(me["id"], email, role, token)
+
+    def admin(self) -> Account:
+        email = self.dev.variables["ag_ui_admin_email"]
+        return self.account(email, "admin", self.admin_password)
+
+    def cli(self, *arguments: str, send: str | None = None) -> str:
+        """The backend's own command line, in the first instance's container."""
+        return self.dev.run(
+            *("docker", "exec", "-i", self.container(self.ports[0])),
+            *("python", "-m", "src.cli", *arguments),
+            send=send,
+        )
+
+    # --- containers and units ----------------------------------------------------------------
+
+    @staticmethod
+    def container(port: int) -> str:
+        return f"ag-ui-backend-{port}"
+
+    @staticmethod
+    def unit(port: int) -> str:
+        return f"ag-ui-backend@{port}.service"
+
+    def containers(self) -> dict[str, str]:
+        """Every container of the backend there is, running or not: name to id."""
+        listed = self.dev.run(
+            *("docker", "ps", "--all", "--no-trunc", "--filter", "name=^ag-ui-backend-"),
+            *("--format", "{{.Names}} {{.ID}}"),
+        )
+        return dict(line.split() for line in listed.splitlines())
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """What docker on the dev server says of a container or image."""
+        [found] = json.loads(self.dev.run("docker", "inspect", name))
+        return dict(found)
+
+    # --- datastores --------------------------------------------------------------------------
+
+    def sql(self, query: str) -> list[str]:
+        """Rows of a query, unaligned, columns separated by `|`."""
+        return self.datastores.run(*self._psql, "--command", query).splitlines()
+
+    @property
+    def _psql(self) -> tuple[str, ...]:
+        database = urlsplit(self.settings["DATABASE_URL"]).path.lstrip("/")
+        return ("runuser", "-u", "postgres", "--", "psql", "-XAtq", "-d", database)
+
+    def stored(self, job_id: str) -> list[str]:
+        """The stream ids of a job's events in PostgreSQL, in order."""
+        return self.sql(
+            "SELECT stream_ms || '-' || stream_seq FROM events "  # noqa: S608 - an id of our own
+            f"WHERE job_id = '{job_id}' ORDER BY stream_ms, stream_seq"
+        )
+
+    def dead_letter(self, stream_id: str) -> str:
+        """Why the entry is a dead letter; empty if it is none, or an event at the same time."""
+        position = f"(stream_ms, stream_seq) = ({stream_id.replace('-', ', ')})"
+        return "".join(
+            self.sql(
+                f"SELECT reason FROM dead_letters WHERE {position} "  # noqa: S608 - an id of Redis
+                f"AND NOT EXISTS (SELECT FROM events WHERE {position})"
+            )
+        )
+
+    @contextmanager
+    def database_locked(self) -> Iterator[None]:
+        """Nobody can store events: whoever has read a batch holds it until the end."""
+        psql = subprocess.Popen(
+            ["docker", "exec", "-i", self.datastores.name, *self._psql],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert psql.stdin
+        assert psql.stdout
+        with psql:
+            psql.stdin.write("BEGIN; LOCK TABLE events IN EXCLUSIVE MODE;\n\\echo locked\n")
+            psql.stdin.flush()
+            assert psql.stdout.readline() == "locked\n"
+            try:
+                yield
+            finally:
+                psql.stdin.close()
+
+    def group(self) -> dict[str, Any]:
+        """XINFO GROUPS of the group; empty if it does not exist."""
+        groups: Any = self.redis.xinfo_groups(STREAM)
+        found = [group for group in groups if group["name"] == GROUP]
+        return dict(found[0]) if found else {}
+
+    def pending(self) -> dict[str, int]:
+        """How many entries each consumer has read and not acknowledged."""
+        consumers: Any = self.redis.xinfo_consumers(STREAM, GROUP)
+        return {consumer["name"]: consumer["pending"] for consumer in consumers}
+
+    def wait_until_caught_up(self, *, within: float = 60) -> None:
+        """Wait until the group has read and acknowledged all there is."""
+        eventually(
+            lambda: (self.group().get("lag"), self.group().get("pending")) == (0, 0),
+            "lag 0 and pending 0",
+            within=within,
+            despite=(redis_py.RedisError,),
+        )
+
+    def datastore_units(self, kind: str) -> list[str]:
+        """The units that are Redis or PostgreSQL on the datastores' host."""
+        if kind == "redis":
+            return ["redis-server.service"]
+        listed = self.datastores.run(
+            *("systemctl", "list-units", "--all", "--plain", "--no-legend", "postgresql@*.service")
+        )
+        return [line.split()[0] for line in listed.splitlines()]
+
+
+def _machine(inventory: str, group: str) -> Machine:
+    runner = AnsibleRunner(inventory)
+    [name] = runner.get_hosts(group)
+    variables = runner.get_variables(name)
+    return Machine(variables.get("ansible_host", name), name, variables)
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] == "'":
+        return value[1:-1].replace("\\'", "'").replace("\\\\", "\\")
+    return value
