@@ -1,0 +1,370 @@
+#!/usr/bin/python
+"""Ask the target, before anything is changed on it, whether a deployment can succeed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import pwd
+import secrets
+import socket
+import ssl
+import struct
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+---
+module: ag_ui_preflight
+short_description: Ask the target whether a deployment can succeed
+description:
+  - Changes nothing. Looks at names, ports, the account, Redis and PostgreSQL, and reports every
+    problem at once, each with the variable that is wrong and the remedy.
+options:
+  redis:
+    description: Redis to log in to (host, port, password, db); none to leave it out.
+    type: dict
+  database:
+    description: PostgreSQL to log in to (host, port, name, user, password); none to leave it out.
+    type: dict
+  ports:
+    description: Ports to be free or ours (variable, address, port, unit or process).
+    type: list
+    elements: dict
+    default: []
+  account:
+    description: Account to be free or ours (name, uid).
+    type: dict
+    required: true
+  timeout:
+    description: Seconds each connection may take.
+    type: float
+    default: 5
+author: [Shield AG-UI]
+"""
+
+EXAMPLES = r"""
+- name: Ask before changing anything
+  ag_ui_preflight:
+    account: {name: agui, uid: 1001}
+    ports: [{variable: ag_ui_https_port, address: 0.0.0.0, port: 443, process: nginx}]
+"""
+
+RETURN = r"""
+ipv6:
+  description: Whether the target can listen on IPv6.
+  returned: success
+  type: bool
+"""
+
+Problems = list[str]
+
+POSTGRES_PROTOCOL = 196608
+POSTGRES_SSL_REQUEST = 80877103
+LISTENING = "0A"
+
+
+class Refused(Exception):
+    """The server answered, and said no."""
+
+
+def where(host: str, port: int) -> str:
+    """Write an endpoint the way people read it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def resolve_problems(variable: str, host: str) -> Problems:
+    """Resolve as every program on the target does, /etc/hosts included."""
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError) as error:
+        return [
+            f"{variable}: the name {host!r} cannot be resolved on this host ({error}). "
+            f"Correct the variable, or add the name to DNS or to /etc/hosts of this host."
+        ]
+    return []
+
+
+# --- Redis --------------------------------------------------------------------------------
+
+
+def redis_command(stream: Any, *words: str) -> str:
+    """Send one command, return its one-line reply."""
+    frame = b"*%d\r\n" % len(words)
+    for word in words:
+        encoded = word.encode()
+        frame += b"$%d\r\n%s\r\n" % (len(encoded), encoded)
+    stream.write(frame)
+    stream.flush()
+    reply: str = stream.readline().decode(errors="replace").strip()
+    if not reply.startswith("+"):
+        raise Refused(reply.lstrip("-") or "it closed the connection")
+    return reply
+
+
+def redis_problems(server: dict[str, Any], timeout: float) -> Problems:
+    """Log in and select the database, as the backend will."""
+    host, port = str(server["host"]), int(server["port"])
+    unresolved = resolve_problems("ag_ui_redis_host", host)
+    if unresolved:
+        return unresolved
+    at = where(host, port)
+    try:
+        with socket.create_connection((host, port), timeout) as connection:
+            stream = connection.makefile("rwb")
+            if server.get("password"):
+                redis_command(stream, "AUTH", str(server["password"]))
+            redis_command(stream, "SELECT", str(server["db"]))
+            redis_command(stream, "PING")
+    except Refused as refusal:
+        return [
+            f"ag_ui_redis_password: Redis at {at} refuses the login or the database "
+            f"{server['db']} ({refusal}). Set ag_ui_redis_password to its password (empty if it "
+            f"has none) and ag_ui_redis_db to one of its databases."
+        ]
+    except OSError as error:
+        return [
+            f"ag_ui_redis_host, ag_ui_redis_port: Redis at {at} cannot be reached from this host "
+            f"({error}). Start it, let this host through its firewall, or correct the variables."
+        ]
+    return []
+
+
+# --- PostgreSQL ---------------------------------------------------------------------------
+
+
+class Postgres:
+    """As much of the wire protocol as a login takes."""
+
+    def __init__(self, server: dict[str, Any], timeout: float) -> None:
+        """Connect, encrypted where the server offers it."""
+        self.user, self.password = str(server["user"]), str(server["password"])
+        self.database = str(server["name"])
+        address = (str(server["host"]), int(server["port"]))
+        self.socket = socket.create_connection(address, timeout)
+        self.socket.sendall(struct.pack("!ii", 8, POSTGRES_SSL_REQUEST))
+        if self.socket.recv(1) == b"S":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            self.socket = context.wrap_socket(self.socket)
+        self.stream = self.socket.makefile("rwb")
+
+    def send(self, kind: bytes, payload: bytes) -> None:
+        """Send one message; the first of a connection has no kind."""
+        self.stream.write(kind + struct.pack("!i", len(payload) + 4) + payload)
+        self.stream.flush()
+
+    def receive(self) -> tuple[int, bytes]:
+        """Wait for the next authentication request: its number and what comes with it."""
+        while True:
+            header = self.stream.read(5)
+            if len(header) < 5:
+                raise Refused("it closed the connection")
+            payload = self.stream.read(struct.unpack("!i", header[1:])[0] - 4)
+            if header[:1] == b"E":
+                fields = {part[:1]: part[1:] for part in payload.split(b"\0") if part}
+                raise Refused(fields.get(b"M", b"no reason given").decode(errors="replace"))
+            if header[:1] == b"R":
+                return struct.unpack("!i", payload[:4])[0], payload[4:]
+
+    def await_ready(self) -> None:
+        """The database is looked for after the password was accepted."""
+        while True:
+            header = self.stream.read(5)
+            if len(header) < 5:
+                raise Refused("it closed the connection")
+            payload = self.stream.read(struct.unpack("!i", header[1:])[0] - 4)
+            if header[:1] == b"E":
+                fields = {part[:1]: part[1:] for part in payload.split(b"\0") if part}
+                raise Refused(fields.get(b"M", b"no reason given").decode(errors="replace"))
+            if header[:1] == b"Z":
+                return
+
+    def login(self) -> None:
+        """Log in, whichever way the server asks for."""
+        words = ["user", self.user, "database", self.database, "", ""]
+        startup = "\0".join(words).encode()
+        self.send(b"", struct.pack("!i", POSTGRES_PROTOCOL) + startup)
+        request, payload = self.receive()
+        if request == 3:
+            self.send(b"p", self.password.encode() + b"\0")
+            request, _ = self.receive()
+        elif request == 5:
+            inner = hashlib.md5((self.password + self.user).encode()).hexdigest()  # noqa: S324 - the protocol's choice
+            outer = hashlib.md5(inner.encode() + payload).hexdigest()  # noqa: S324 - the protocol's choice
+            self.send(b"p", b"md5" + outer.encode() + b"\0")
+            request, _ = self.receive()
+        elif request == 10:
+            request = self.scram()
+        if request != 0:
+            raise Refused(f"it asks for a way to log in that is not supported ({request})")
+        self.await_ready()
+
+    def scram(self) -> int:
+        """SCRAM-SHA-256, RFC 7677, without channel binding."""
+        client_first = f"n=,r={secrets.token_urlsafe(18)}"
+        message = f"n,,{client_first}".encode()
+        length = struct.pack("!i", len(message))
+        self.send(b"p", b"SCRAM-SHA-256\0" + length + message)
+        _, payload = self.receive()
+        server_first = payload.decode()
+        parts = dict(item.split("=", 1) for item in server_first.split(","))
+        salted = hashlib.pbkdf2_hmac(
+            "sha256", self.password.encode(), base64.b64decode(parts["s"]), int(parts["i"])
+        )
+        client_key = hmac.digest(salted, b"Client Key", "sha256")
+        stored_key = hashlib.sha256(client_key).digest()
+        bare = f"c=biws,r={parts['r']}"
+        signed = f"{client_first},{server_first},{bare}".encode()
+        signature = hmac.digest(stored_key, signed, "sha256")
+        proof = bytes(a ^ b for a, b in zip(client_key, signature))
+        self.send(b"p", f"{bare},p={base64.b64encode(proof).decode()}".encode())
+        self.receive()
+        return self.receive()[0]
+
+
+def database_problems(server: dict[str, Any], timeout: float) -> Problems:
+    """Log in to the database, as the backend will."""
+    host, port = str(server["host"]), int(server["port"])
+    unresolved = resolve_problems("ag_ui_database_host", host)
+    if unresolved:
+        return unresolved
+    at = where(host, port)
+    try:
+        client = Postgres(server, timeout)
+        with client.socket:
+            client.login()
+    except Refused as refusal:
+        return [
+            f"ag_ui_database_password, ag_ui_database_user, ag_ui_database_name: PostgreSQL at "
+            f"{at} refuses the login ({refusal}). Correct the variables, or create the role and "
+            f"the database there and let this host in (pg_hba.conf)."
+        ]
+    except OSError as error:
+        return [
+            f"ag_ui_database_host, ag_ui_database_port: PostgreSQL at {at} cannot be reached from "
+            f"this host ({error}). Start it, let this host through its firewall, or correct the "
+            f"variables."
+        ]
+    return []
+
+
+# --- ports and the account ----------------------------------------------------------------
+
+
+def listeners(port: int) -> set[str]:
+    """Sockets (by inode) that listen on a port, at whatever address."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(fields[9])
+    return inodes
+
+
+def processes(inodes: set[str]) -> dict[str, str]:
+    """Names of the processes that hold sockets, by their ids."""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            descriptors = os.scandir(f"/proc/{pid}/fd")
+            if any(os.readlink(entry.path) in wanted for entry in descriptors):
+                found[pid] = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+        except OSError:
+            continue  # it ended while we looked
+    return found
+
+
+def unit_is_ours(unit: str) -> bool:
+    """Whether systemd runs this unit, so that what listens is the instance itself."""
+    asked = subprocess.run(
+        ["systemctl", "show", "--property=ActiveState", "--value", unit],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return asked.stdout.strip() in {"active", "activating", "deactivating", "reloading"}
+
+
+def port_problems(want: dict[str, Any]) -> Problems:
+    """Find out who has a port that we need."""
+    port = int(want["port"])
+    inodes = listeners(port)
+    if not inodes or ("unit" in want and unit_is_ours(str(want["unit"]))):
+        return []
+    holders = processes(inodes)
+    if "process" in want and set(holders.values()) == {want["process"]}:
+        return []
+    names = ", ".join(f"{name} (process {pid})" for pid, name in sorted(holders.items()))
+    return [
+        f"{want['variable']}: port {port} of this host is in use by {names or 'another program'}. "
+        f"Stop that program, or choose another port."
+    ]
+
+
+def account_problems(want: dict[str, Any]) -> Problems:
+    """The user id must not be a person's."""
+    name, uid = str(want["name"]), int(want["uid"])
+    try:
+        owner = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return []
+    if owner == name:
+        return []
+    return [
+        f"ag_ui_uid: user id {uid} belongs to {owner!r} on this host. Choose one that is free."
+    ]
+
+
+def main() -> None:
+    """Collect all problems, then fail once or not at all."""
+    module = AnsibleModule(
+        argument_spec={
+            "redis": {"type": "dict", "no_log": False},
+            "database": {"type": "dict", "no_log": False},
+            "ports": {"type": "list", "elements": "dict", "default": []},
+            "account": {"type": "dict", "required": True},
+            "timeout": {"type": "float", "default": 5},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    for server in (wanted["redis"], wanted["database"]):
+        if server and server.get("password"):
+            module.no_log_values.add(str(server["password"]))
+    problems: Problems = []
+    if not Path("/run/systemd/system").is_dir():
+        problems.append(
+            "This host is not run by systemd. Deploy to Debian 12 or later, or Ubuntu 22.04 or "
+            "later, started by systemd."
+        )
+    problems += account_problems(wanted["account"])
+    for port in wanted["ports"]:
+        problems += port_problems(port)
+    if wanted["redis"]:
+        problems += redis_problems(wanted["redis"], wanted["timeout"])
+    if wanted["database"]:
+        problems += database_problems(wanted["database"], wanted["timeout"])
+    if problems:
+        module.fail_json(
+            msg="Nothing was changed on this host. To be put right first:\n"
+            + "\n".join(f"- {problem}" for problem in problems),
+            problems=problems,
+        )
+    module.exit_json(changed=False, ipv6=Path("/proc/net/if_inet6").exists())
+
+
+if __name__ == "__main__":
+    main()
