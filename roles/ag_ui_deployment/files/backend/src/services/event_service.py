@@ -148,7 +148,10 @@ def fold(state: JobState | None, event: ShieldEvent) -> Folded:
     if state is None:
         step.emit(before.run)
     _handler(event.type)(step)
-    return Folded(step.state, tuple(step.events), step.dropped)
+    if step.dropped:
+        # Only frames may reveal something: an owner, say, who would miss the run so far.
+        return Folded(before._replace(seen=step.state.seen), (), step.dropped)
+    return Folded(step.state, tuple(step.events))
 
 
 def belongs_to_run(event: ShieldEvent) -> bool:

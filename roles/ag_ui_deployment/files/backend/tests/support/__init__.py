@@ -1,0 +1,1 @@
+"""What the tests of several files share: events, strategies, a client, servers."""

@@ -1,0 +1,70 @@
+"""A small AG-UI client: what a user sees after the events so far."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class AgUiClient:
+    """Applies events to messages the way the official client does, which never forgets one.
+
+    `messages` are in the order in which they appeared; a repeated tool result or text shows.
+    """
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    outcome: str | None = None
+    result: Any = None
+    error: tuple[str, str | None] | None = None
+
+    def apply(self, events: Iterable[Mapping[str, Any]]) -> "AgUiClient":
+        for event in events:
+            self._apply(event)
+        return self
+
+    def _apply(self, event: Mapping[str, Any]) -> None:
+        kind = event["type"]
+        if kind == "ACTIVITY_SNAPSHOT":
+            self._put(event["messageId"], "activity", event["content"])
+        elif kind == "TOOL_CALL_START":
+            self._add(event["toolCallId"], "call", {"name": event["toolCallName"], "arguments": ""})
+        elif kind == "TOOL_CALL_ARGS":
+            self._find(event["toolCallId"], "call")["arguments"] += event["delta"]
+        elif kind == "TOOL_CALL_RESULT":
+            self._add(event["messageId"], "result", event["content"])
+        elif kind == "TEXT_MESSAGE_START":
+            self._add(event["messageId"], "text", {"text": ""})
+        elif kind == "TEXT_MESSAGE_CONTENT":
+            self._find(event["messageId"], "text")["text"] += event["delta"]
+        elif kind == "RUN_FINISHED":
+            self.outcome = event["outcome"]["type"]
+            self.result = event.get("result")
+        elif kind == "RUN_ERROR":
+            self.outcome = "error"
+            self.error = event["message"], event.get("code")
+
+    def activity(self, message_id: str) -> dict[str, Any]:
+        return self._find(message_id, "activity")
+
+    def results(self) -> dict[str, str]:
+        return {m["id"]: m["content"] for m in self.messages if m["kind"] == "result"}
+
+    def calls(self) -> dict[str, dict[str, Any]]:
+        return {m["id"]: m["content"] for m in self.messages if m["kind"] == "call"}
+
+    def _put(self, message_id: str, kind: str, content: Any) -> None:
+        for message in self.messages:
+            if (message["id"], message["kind"]) == (message_id, kind):
+                message["content"] = content
+                return
+        self._add(message_id, kind, content)
+
+    def _add(self, message_id: str, kind: str, content: Any) -> None:
+        self.messages.append({"id": message_id, "kind": kind, "content": content})
+
+    def _find(self, message_id: str, kind: str) -> dict[str, Any]:
+        for message in self.messages:
+            if (message["id"], message["kind"]) == (message_id, kind):
+                content: dict[str, Any] = message["content"]
+                return content
+        raise AssertionError(f"{kind} {message_id!r} was never opened: {self.messages!r}")

@@ -1,0 +1,133 @@
+"""Shield events and settings, with everything that a test does not care about filled in."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import orjson
+
+from src.config import Settings
+from src.models.event import ShieldEvent, StreamId
+from src.services.event_fold import StreamFold
+from src.services.event_frames import encode
+from src.services.event_service import JobState, fold
+from tests.run_checker import parse_frames
+
+JOB = "7d0d6a44-2f39-4a4b-9c43-6a0f6a3a2b11"
+OWNER = "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
+STRANGER = "6fa459ea-ee8a-4ca4-894e-db77e160355e"
+FIRST_MS = 1_763_856_000_000
+JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ids = count(1)
+
+
+def stream_id(number: int) -> StreamId:
+    """The n-th id of a stream; two in each millisecond."""
+    return StreamId(FIRST_MS + number // 2, number % 2)
+
+
+def shield_event(  # noqa: PLR0913 - by name, and all of them optional
+    kind: str = "job:progress",
+    data: Mapping[str, Any] | None = None,
+    *,
+    number: int | None = None,
+    job: str | None = JOB,
+    event_id: str | None = None,
+    user: str | None = None,
+    workspace: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    timestamp: int | None = None,
+) -> ShieldEvent:
+    """One event; `number` is its place in the stream, and its event id unless one is given."""
+    place = stream_id(next(_ids) if number is None else number)
+    about: dict[str, Any] = dict(metadata or {})
+    if user is not None:
+        about["user_id"] = user
+    if workspace is not None:
+        about["workspace"] = workspace
+    return ShieldEvent(
+        id=place,
+        event_id=event_id or f"event-{place}",
+        type=kind,
+        timestamp=place.ms if timestamp is None else timestamp,
+        job_id=job,
+        data=data or {},
+        metadata=about,
+    )
+
+
+def stream(*events: ShieldEvent) -> list[ShieldEvent]:
+    """The events with ids in the order given; event ids and the rest stay as they are."""
+    return [
+        ShieldEvent(
+            id=stream_id(number),
+            event_id=event.event_id,
+            type=event.type,
+            timestamp=event.timestamp,
+            job_id=event.job_id,
+            data=event.data,
+            metadata=event.metadata,
+        )
+        for number, event in enumerate(events, start=1)
+    ]
+
+
+def fields_of(event: ShieldEvent) -> dict[bytes, bytes]:
+    """The entry of the stream that this event is read from."""
+    fields = {
+        b"event_id": event.event_id.encode(),
+        b"type": event.type.encode(),
+        b"timestamp": _iso(event.timestamp).encode(),
+        b"data": orjson.dumps(event.data),
+        b"metadata": orjson.dumps(event.metadata),
+    }
+    if event.job_id is not None:
+        fields[b"job_id"] = event.job_id.encode()
+    return fields
+
+
+def _iso(milliseconds: int) -> str:
+    return (_EPOCH + timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds")
+
+
+def folded(
+    events: Iterable[ShieldEvent], state: JobState | None = None
+) -> Iterator[tuple[ShieldEvent, JobState | None, list[dict[str, Any]]]]:
+    """Each event with the state after it and its AG-UI events as they stand on the wire."""
+    for event in events:
+        result = fold(state, event)
+        state = result.state
+        frames = parse_frames(encode(result.events, event.id))
+        yield event, state, [frame.json() for frame in frames]
+
+
+def wire(events: Iterable[ShieldEvent]) -> list[dict[str, Any]]:
+    """All AG-UI events made of a job's events, as they stand on the wire."""
+    return [one for _, _, made in folded(events) for one in made]
+
+
+def wire_of(body: bytes) -> list[dict[str, Any]]:
+    """The AG-UI events of a piece of a stream."""
+    return [frame.json() for frame in parse_frames(body) if frame.data is not None]
+
+
+async def _no_past(_jobs: object, _before: object) -> list[ShieldEvent]:
+    return []
+
+
+def stream_fold() -> StreamFold:
+    """A fold of a stream that nothing precedes."""
+    return StreamFold(_no_past)
+
+
+def settings_of(**values: Any) -> Settings:
+    """Settings with the required values filled in, from no file."""
+    required = {
+        "DATABASE_URL": "postgresql://shield:pw@127.0.0.1:1/shield",
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "JWT_SECRET": JWT_SECRET,
+    }
+    return Settings(_env_file=None, **(required | values))

@@ -1,0 +1,576 @@
+"""The fold: what each Shield event becomes, and the rules that every history keeps."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from ag_ui.core import PROTOCOL_VERSION, BaseEvent
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.models.event import ShieldEvent
+from src.services.event_frames import encode
+from src.services.event_service import JobState, fold, prelude, resumed_prelude
+from tests.run_checker import check_event, check_frames, check_run, parse_frames
+from tests.support.agui_client import AgUiClient
+from tests.support.builders import (
+    JOB,
+    OWNER,
+    STRANGER,
+    folded,
+    shield_event,
+    stream,
+    stream_fold,
+    wire,
+    wire_of,
+)
+from tests.support.strategies import DATA, HISTORIES, noise, spoiled, story
+
+Wire = dict[str, Any]
+
+
+def types(events: list[Wire]) -> list[str]:
+    return [event["type"] for event in events]
+
+
+def state_after(events: list[ShieldEvent]) -> JobState:
+    *_, (_, state, _) = folded(events)
+    assert state is not None
+    return state
+
+
+def on_the_wire(events: Iterator[BaseEvent]) -> list[Wire]:
+    return wire_of(encode(events))
+
+
+# What each event becomes
+
+
+class TestFirstSight:
+    def test_a_run_begins_with_run_started_in_the_conversation_of_its_workspace(self) -> None:
+        first, *_ = wire([shield_event("job:queued", workspace="library")])
+        assert first["type"] == "RUN_STARTED"
+        assert first["runId"] == JOB
+        assert first["threadId"] == "library"
+        assert first["protocolVersion"] == PROTOCOL_VERSION
+
+    def test_the_thread_of_the_producer_wins_over_the_workspace(self) -> None:
+        event = shield_event("job:queued", workspace="library", metadata={"thread_id": "chat-7"})
+        assert wire([event])[0]["threadId"] == "chat-7"
+
+    def test_without_either_the_job_is_its_own_thread(self) -> None:
+        assert wire([shield_event("job:queued")])[0]["threadId"] == JOB
+
+    @pytest.mark.parametrize(
+        "kind", ["job:progress", "tool:complete", "rag:graph_updated", "job:failed", "cache:warmed"]
+    )
+    def test_whatever_is_seen_first_starts_the_run(self, kind: str) -> None:
+        assert types(wire([shield_event(kind)]))[0] == "RUN_STARTED"
+
+    def test_it_starts_once(self) -> None:
+        events = wire([shield_event("job:queued"), shield_event("job:started")])
+        assert types(events) == ["RUN_STARTED", "ACTIVITY_SNAPSHOT", "ACTIVITY_SNAPSHOT"]
+
+
+class TestMetadata:
+    def test_every_event_says_what_it_was_made_of(self) -> None:
+        event = shield_event("job:complete", {"answer": "42"}, workspace="library", event_id="e-1")
+        expected = {
+            "job_id": JOB,
+            "workspace": "library",
+            "shield_type": "job:complete",
+            "event_id": "e-1",
+        }
+        assert [made["metadata"] for made in wire([event])] == [expected] * 6
+
+    def test_the_workspace_that_an_event_leaves_out_is_that_of_the_job(self) -> None:
+        events = stream(shield_event("job:queued", workspace="library"), shield_event())
+        assert wire(events)[-1]["metadata"]["workspace"] == "library"
+
+    def test_the_timestamp_is_the_one_of_the_event(self) -> None:
+        made = wire([shield_event("job:complete", timestamp=1_700_000_000_123)])
+        assert {one["timestamp"] for one in made} == {1_700_000_000_123}
+
+
+class TestLifecycle:
+    @pytest.mark.parametrize(
+        ("kind", "status"),
+        [
+            ("job:queued", "queued"),
+            ("job:started", "running"),
+            ("job:progress", "running"),
+            ("job.started", "running"),
+            ("ingestion.queued", "queued"),
+            ("ingestion.started", "running"),
+            ("ingestion.progress", "running"),
+            ("query.started", "running"),
+            ("result.ready", "running"),
+        ],
+    )
+    def test_it_is_a_snapshot_of_the_job(self, kind: str, status: str) -> None:
+        snapshot = wire([shield_event(kind, {"note": "n"})])[-1]
+        assert snapshot["type"] == "ACTIVITY_SNAPSHOT"
+        assert snapshot["messageId"] == f"job:{JOB}"
+        assert snapshot["activityType"] == "hx.shield.job"
+        assert snapshot["content"]["status"] == status
+        assert snapshot["content"]["latest"] == {"note": "n"}
+
+    def test_the_snapshot_is_whole_though_each_event_tells_a_part(self) -> None:
+        client = AgUiClient().apply(
+            wire(
+                [
+                    shield_event("job:queued", {"job_type": "crawl", "chunks_total": 8}),
+                    shield_event("job:progress", {"percent": 25, "chunks_processed": 2}),
+                    shield_event("job:progress", {"message": "still at it"}),
+                ]
+            )
+        )
+        assert client.activity(f"job:{JOB}") == {
+            "job_id": JOB,
+            "kind": "crawl",
+            "status": "running",
+            "percent": 25.0,
+            "chunks_processed": 2,
+            "chunks_total": 8,
+            "latest": {"message": "still at it"},
+        }
+
+    @pytest.mark.parametrize("name", ["percent", "percent_complete", "progress_percent"])
+    @pytest.mark.parametrize(
+        ("given_", "shown"), [(-3, 0.0), (0, 0.0), (12.5, 12.5), (100, 100.0), (250, 100.0)]
+    )
+    def test_progress_lies_between_0_and_100(self, name: str, given_: float, shown: float) -> None:
+        assert wire([shield_event(data={name: given_})])[-1]["content"]["percent"] == shown
+
+    @pytest.mark.parametrize("value", ["50", None, True, [50], {"percent": 50}])
+    def test_what_is_no_number_is_no_progress(self, value: object) -> None:
+        assert "percent" not in wire([shield_event(data={"percent": value})])[-1]["content"]
+
+    def test_progress_and_status_do_not_go_back_when_events_are_late(self) -> None:
+        client = AgUiClient().apply(
+            wire(
+                [
+                    shield_event("job:progress", {"percent": 80, "chunks_processed": 8}),
+                    shield_event("job:queued", {"percent": 0, "chunks_processed": 0}),
+                ]
+            )
+        )
+        content = client.activity(f"job:{JOB}")
+        assert (content["status"], content["percent"], content["chunks_processed"]) == (
+            "running",
+            80.0,
+            8,
+        )
+
+
+class TestEnd:
+    @pytest.mark.parametrize(
+        "kind", ["job:complete", "job.completed", "ingestion.completed", "query.completed"]
+    )
+    def test_success(self, kind: str) -> None:
+        events = [shield_event("job:progress", {"percent": 40}), shield_event(kind, {"pages": 3})]
+        *_, snapshot, end = wire(events)
+        assert snapshot["content"]["status"] == "completed"
+        assert snapshot["content"]["percent"] == 100.0
+        assert end["type"] == "RUN_FINISHED"
+        assert end["outcome"] == {"type": "success"}
+        assert end["result"] == {"pages": 3}
+        assert end["runId"] == JOB
+
+    @pytest.mark.parametrize("kind", ["job:failed", "ingestion.failed", "error"])
+    def test_failure(self, kind: str) -> None:
+        data = {"error": "no route to host", "error_type": "ConnectTimeout"}
+        *_, snapshot, end = wire([shield_event(kind, data)])
+        assert snapshot["content"]["status"] == "failed"
+        assert snapshot["content"]["latest"] == data
+        assert end["type"] == "RUN_ERROR"
+        assert (end["message"], end["code"]) == ("no route to host", "ConnectTimeout")
+
+    @pytest.mark.parametrize("data", [{}, {"error": ""}, {"error": {"deep": 1}}, {"error": None}])
+    def test_a_failure_without_a_reason_still_says_something(self, data: Wire) -> None:
+        end = wire([shield_event("job:failed", data)])[-1]
+        assert end["message"]
+        assert "code" not in end
+
+    def test_cancelled(self) -> None:
+        *_, snapshot, end = wire([shield_event("job:cancelled", {"reason": "by the user"})])
+        assert snapshot["content"]["latest"] == {"reason": "by the user"}
+        assert end["type"] == "RUN_FINISHED"
+        assert end["outcome"] == {"type": "cancelled"}
+        assert "result" not in end
+
+    def test_an_answer_is_a_text_message_before_the_end(self) -> None:
+        events = wire([shield_event("query.completed", {"answer": "With XAUTOCLAIM."})])
+        assert types(events)[-4:] == [
+            "TEXT_MESSAGE_START",
+            "TEXT_MESSAGE_CONTENT",
+            "TEXT_MESSAGE_END",
+            "RUN_FINISHED",
+        ]
+        assert events[-4]["role"] == "assistant"
+        assert events[-3]["delta"] == "With XAUTOCLAIM."
+
+    @pytest.mark.parametrize("answer", ["", "  ", None, 7])
+    def test_what_is_no_answer_makes_no_text(self, answer: object) -> None:
+        events = wire([shield_event("query.completed", {"answer": answer})])
+        assert "TEXT_MESSAGE_START" not in types(events)
+
+    @pytest.mark.parametrize("end", ["job:complete", "job:failed", "job:cancelled"])
+    @pytest.mark.parametrize("late", ["job:progress", "job:complete", "job:failed", "cache:warmed"])
+    def test_nothing_follows_the_end(self, end: str, late: str) -> None:
+        state = state_after([shield_event(end)])
+        result = fold(state, shield_event(late))
+        assert (result.events, result.dropped) == ((), "after_end")
+        assert result.state == state
+
+    @pytest.mark.parametrize("end", ["job:complete", "job:cancelled"])
+    def test_open_tool_calls_get_a_result_before_the_end(self, end: str) -> None:
+        events = wire(
+            [shield_event("tool:start", {"tool_call_id": "c", "tool": "crawl"}), shield_event(end)]
+        )
+        result = next(one for one in events if one["type"] == "TOOL_CALL_RESULT")
+        assert result["toolCallId"] == "c"
+        assert "error" in orjson.loads(result["content"])
+        assert events[-1]["type"] == "RUN_FINISHED"
+
+
+class TestTools:
+    CALL: Mapping[str, Any] = {"tool_call_id": "c1", "tool_name": "crawl_web"}
+
+    def test_a_start_is_a_whole_call_at_once(self) -> None:
+        data = {**self.CALL, "arguments": {"url": "https://example.org/ü"}}
+        _, start, args, end, activity = wire([shield_event("tool:start", data)])
+        assert types([start, args, end]) == ["TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END"]
+        assert start["toolCallName"] == "crawl_web"
+        assert orjson.loads(args["delta"]) == {"url": "https://example.org/ü"}
+        assert activity["messageId"] == "tool:c1"
+        assert activity["content"]["latest"] == data
+
+    def test_progress_is_an_activity_and_no_argument(self) -> None:
+        start = shield_event("tool:start", self.CALL)
+        progress = shield_event("tool:progress", {**self.CALL, "percent": 50})
+        (made,) = list(folded([start, progress]))[1][2]
+        assert made["type"] == "ACTIVITY_SNAPSHOT"
+        assert made["messageId"] == "tool:c1"
+        assert made["content"]["latest"]["percent"] == 50
+
+    def test_completion_is_a_result(self) -> None:
+        data = {**self.CALL, "result": {"matches": [1, None]}}
+        events = wire([shield_event("tool:start", self.CALL), shield_event("tool:complete", data)])
+        result = events[-1]
+        assert (result["type"], result["messageId"]) == ("TOOL_CALL_RESULT", "res:c1")
+        assert orjson.loads(result["content"]) == data
+        assert events[-2]["content"]["status"] == "completed"
+
+    def test_an_error_is_a_result_that_names_it(self) -> None:
+        data = {**self.CALL, "error": "no route to host"}
+        result = wire([shield_event("tool:error", data)])[-1]
+        assert result["type"] == "TOOL_CALL_RESULT"
+        assert orjson.loads(result["content"])["error"] == "no route to host"
+
+    def test_an_error_that_says_nothing_is_named_all_the_same(self) -> None:
+        result = wire([shield_event("tool:error", {"tool_call_id": "c1"})])[-1]
+        assert orjson.loads(result["content"])["error"]
+
+    def test_a_completion_before_its_start_makes_the_call_and_the_start_is_dropped(self) -> None:
+        first = shield_event("tool:complete", self.CALL)
+        late = shield_event("tool:start", {**self.CALL, "arguments": {"url": "x"}})
+        steps = list(folded([first, late]))
+        assert types(steps[0][2])[1:4] == ["TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END"]
+        assert steps[1][2] == []
+        assert fold(steps[0][1], late).dropped == "after_result"
+
+    def test_a_second_result_is_dropped(self) -> None:
+        state = state_after([shield_event("tool:complete", self.CALL)])
+        assert fold(state, shield_event("tool:error", self.CALL)).dropped == "after_result"
+
+    def test_a_second_start_does_not_open_the_call_again(self) -> None:
+        events = [shield_event("tool:start", self.CALL), shield_event("tool:start", self.CALL)]
+        assert types(wire(events)).count("TOOL_CALL_START") == 1
+
+    def test_calls_may_interleave(self) -> None:
+        client = AgUiClient().apply(
+            wire(
+                [
+                    shield_event("tool:start", {"tool_call_id": "a", "tool": "x"}),
+                    shield_event("tool:start", {"tool_call_id": "b", "tool": "y"}),
+                    shield_event("tool:complete", {"tool_call_id": "a", "n": 1}),
+                    shield_event("tool:complete", {"tool_call_id": "b", "n": 2}),
+                ]
+            )
+        )
+        assert {name: orjson.loads(text)["n"] for name, text in client.results().items()} == {
+            "res:a": 1,
+            "res:b": 2,
+        }
+        assert {name: call["name"] for name, call in client.calls().items()} == {"a": "x", "b": "y"}
+
+    @pytest.mark.parametrize("given_id", [7, "7"])
+    def test_a_number_is_an_id_like_its_digits(self, given_id: object) -> None:
+        assert wire([shield_event("tool:start", {"id": given_id})])[1]["toolCallId"] == "7"
+
+    def test_calls_without_ids_are_counted_by_tool(self) -> None:
+        run = {"tool": "crawl", "status": "running"}
+        done = {"tool": "crawl", "status": "completed"}
+        events = wire([shield_event("tool.execution", data) for data in (run, done, run, done)])
+        starts = [one["toolCallId"] for one in events if one["type"] == "TOOL_CALL_START"]
+        results = [one["toolCallId"] for one in events if one["type"] == "TOOL_CALL_RESULT"]
+        assert starts == results == ["crawl-1", "crawl-2"]
+
+    @pytest.mark.parametrize(
+        ("status", "result"),
+        [
+            ("started", False),
+            ("running", False),
+            ("anything", False),
+            ("completed", True),
+            ("SUCCESS", True),
+            ("failed", True),
+            ("error", True),
+        ],
+    )
+    def test_the_older_name_tells_its_phase_in_the_data(self, *, status: str, result: bool) -> None:
+        made = wire([shield_event("tool.execution", {**self.CALL, "status": status})])
+        assert ("TOOL_CALL_RESULT" in types(made)) is result
+
+
+class TestRetrieval:
+    def test_totals_are_cumulative_in_one_activity(self) -> None:
+        client = AgUiClient().apply(
+            wire(
+                [
+                    shield_event("rag:chunk_processed", {"chunk_index": 0}),
+                    shield_event("rag:chunk_processed", {"chunk_index": 1}),
+                    shield_event("rag:entity_extracted", {"entities": ["a", "b"]}),
+                    shield_event("rag:entity_extracted", {"entity_count": 3}),
+                    shield_event("rag:entity_extracted", {"name": "one"}),
+                    shield_event("rag:vector_stored", {"count": 4}),
+                    shield_event("rag:graph_updated", {"nodes": 2, "edges": 1}),
+                ]
+            )
+        )
+        assert client.activity(f"rag:{JOB}") == {
+            "job_id": JOB,
+            "chunks_processed": 2,
+            "entities_extracted": 6,
+            "vectors_stored": 4,
+            "graph_updates": 1,
+            "nodes_added": 2,
+            "edges_added": 1,
+            "latest": {"nodes": 2, "edges": 1},
+        }
+
+    def test_a_repeated_event_is_not_counted_twice(self) -> None:
+        event = shield_event("rag:vector_stored", {"count": 4}, event_id="once")
+        again = shield_event("rag:vector_stored", {"count": 4}, event_id="once")
+        result = fold(state_after([event]), again)
+        assert (result.events, result.dropped) == ((), "duplicate")
+
+
+class TestOutsideRuns:
+    @pytest.mark.parametrize("kind", ["worker.started", "worker_pool.stopped", "worker.invented"])
+    @pytest.mark.parametrize("job", [None, JOB])
+    def test_workers_are_custom_events_and_no_part_of_a_run(
+        self, kind: str, job: str | None
+    ) -> None:
+        event = shield_event(kind, {"worker_id": 3}, job=job)
+        (made,) = wire([event])
+        assert made["type"] == "CUSTOM"
+        assert made["name"] == f"hx.shield.{kind}"
+        assert made["value"]["data"] == {"worker_id": 3}
+        assert "job_id" not in made["metadata"]
+        assert fold(None, event).state is None
+
+    def test_an_event_without_job_is_raw(self) -> None:
+        (made,) = wire([shield_event("job:progress", {"percent": 3}, job=None)])
+        assert made["type"] == "RAW"
+        assert made["event"]["data"] == {"percent": 3}
+        assert made["source"] == "shield"
+
+    def test_an_unknown_type_of_a_job_is_raw_in_its_run(self) -> None:
+        event = shield_event("cache:warmed", {"n": None}, metadata={"source": "cache"})
+        start, made = wire([event])
+        assert start["type"] == "RUN_STARTED"
+        assert made["type"] == "RAW"
+        assert made["event"]["type"] == "cache:warmed"
+        assert made["event"]["data"] == {"n": None}
+        assert made["event"]["metadata"] == {"source": "cache"}
+        assert made["metadata"]["job_id"] == JOB
+
+
+class TestOwner:
+    def test_the_first_that_is_named_stays(self) -> None:
+        events = [
+            shield_event("job:queued"),
+            shield_event("job:started", user=OWNER),
+            shield_event("job:progress", user=STRANGER),
+        ]
+        owners = [state.owner for _, state, _ in folded(events) if state]
+        assert owners == [None, UUID(OWNER), UUID(OWNER)]
+
+    @pytest.mark.parametrize("value", ["", "alice", 7, None, [], {"id": OWNER}])
+    def test_what_is_no_user_id_names_nobody(self, value: object) -> None:
+        assert state_after([shield_event(metadata={"user_id": value})]).owner is None
+
+    def test_an_event_that_gives_no_frames_names_nobody(self) -> None:
+        """Else the owner's stream would go on in the middle of a run it was never told of."""
+        call = {"tool_call_id": "c"}
+        state = state_after([shield_event("tool:complete", call)])
+        dropped = fold(state, shield_event("tool:start", call, user=OWNER))
+        assert dropped.dropped == "after_result"
+        assert dropped.state is not None
+        assert dropped.state.owner is None
+
+
+def test_ids_of_long_ago_are_forgotten_and_those_of_late_are_not() -> None:
+    state = None
+    for number in range(10_000):
+        state = fold(state, shield_event(event_id=f"e-{number}")).state
+    assert state is not None
+    assert fold(state, shield_event(event_id="e-9999")).dropped == "duplicate"
+    assert fold(state, shield_event(event_id="e-6000")).dropped == "duplicate"
+    assert len(state.seen.young) + len(state.seen.old) <= 2 * 4096
+
+
+# What every history keeps
+
+
+@given(HISTORIES)
+def test_the_frames_of_a_job_are_a_run_that_the_client_accepts(events: list[ShieldEvent]) -> None:
+    run = check_run(wire(events))
+    ended = any(made["type"] in {"RUN_FINISHED", "RUN_ERROR"} for made in wire(events))
+    assert (run.terminal is not None) is ended
+
+
+@given(HISTORIES)
+def test_only_the_last_frame_of_an_event_carries_its_id(events: list[ShieldEvent]) -> None:
+    jobs = stream_fold()
+    frames = []
+    for event in events:
+        for record in jobs.apply([event]):
+            *others, last = parse_frames(record.frames)
+            assert [frame.id for frame in others] == [None] * len(others)
+            assert last.id == str(event.id)
+            frames += [*others, last]
+    check_frames(frames)
+
+
+def contains(value: Any, wanted: Any) -> bool:
+    """Whether the JSON value has the wanted one somewhere inside, JSON in texts included."""
+    if value == wanted:
+        return True
+    if isinstance(value, dict):
+        return any(contains(inner, wanted) for inner in value.values())
+    return isinstance(value, list) and any(contains(inner, wanted) for inner in value)
+
+
+@given(HISTORIES)
+def test_the_data_of_an_event_stands_in_its_frames_unless_it_is_dropped(
+    events: list[ShieldEvent],
+) -> None:
+    state = None
+    for event in events:
+        result = fold(state, event)
+        made = wire_of(encode(result.events, event.id))
+        assert (result.dropped is not None) is (not made)
+        assert result.dropped or any(contains(one, dict(event.data)) for one in made)
+        state = result.state
+
+
+@given(DATA, st.none() | st.text(min_size=1, max_size=5))
+def test_the_data_of_events_outside_runs_stands_in_their_frames(
+    data: dict[str, Any], job: str | None
+) -> None:
+    for kind in ("worker.started", "cache:warmed"):
+        (*_, made) = wire([shield_event(kind, data, job=job)])
+        check_event(made)
+        assert contains(made, data)
+
+
+@given(HISTORIES)
+def test_progress_totals_and_status_never_go_back(events: list[ShieldEvent]) -> None:
+    order = ["queued", "running", "completed", "failed", "cancelled"]
+    newest: dict[tuple[str, str], float] = {}
+    for made in wire(events):
+        if made["type"] != "ACTIVITY_SNAPSHOT" or made["messageId"].startswith("tool:"):
+            continue
+        content = {name: value for name, value in made["content"].items() if name != "latest"}
+        numbers = {name: value for name, value in content.items() if isinstance(value, int | float)}
+        if "status" in content:
+            numbers["status"] = order.index(content["status"])
+        for name, value in numbers.items():
+            key = made["messageId"], name
+            assert value >= newest.get(key, value), f"{name} of {key[0]} goes back"
+            newest[key] = value
+
+
+@given(HISTORIES, st.data())
+def test_a_repeated_event_changes_nothing(events: list[ShieldEvent], data: st.DataObject) -> None:
+    place = data.draw(st.integers(1, len(events)))
+    again = data.draw(st.sampled_from(events[:place]))
+    state = state_after(events[:place])
+    result = fold(state, again)
+    assert result.events == ()
+    assert result.state == state
+
+
+@given(HISTORIES)
+def test_the_same_history_gives_the_same_bytes(events: list[ShieldEvent]) -> None:
+    def run() -> bytes:
+        return b"".join(record.frames for record in stream_fold().apply(events))
+
+    assert run() == run()
+
+
+@given(HISTORIES, st.data())
+def test_a_client_may_join_after_any_event(events: list[ShieldEvent], data: st.DataObject) -> None:
+    place = data.draw(st.integers(1, len(events)), label="joins after")
+    joined = on_the_wire(prelude(state_after(events[:place])))
+    state = state_after(events[:place])
+    for _, _, made in folded(events[place:], state):
+        joined += made
+    if state.terminal is not None:
+        joined += on_the_wire(iter([state.terminal]))
+    check_run(joined)
+
+    late, there = AgUiClient().apply(joined), AgUiClient().apply(wire(events))
+    assert late == there
+
+
+@given(HISTORIES, st.data())
+def test_a_client_may_resume_after_any_event(
+    events: list[ShieldEvent], data: st.DataObject
+) -> None:
+    place = data.draw(st.integers(1, len(events)), label="resumes after")
+    state = state_after(events[:place])
+    connection = on_the_wire(resumed_prelude(state))
+    for _, _, made in folded(events[place:], state):
+        connection += made
+    if state.terminal is None:
+        check_run(connection)
+
+    resumed = AgUiClient().apply(wire(events[:place])).apply(connection)
+    assert resumed == AgUiClient().apply(wire(events))
+
+
+@given(story() | spoiled(), st.data())
+def test_a_resumed_client_may_have_seen_a_part_of_the_next_event(
+    events: list[ShieldEvent], data: st.DataObject
+) -> None:
+    """The connection broke within a record: it comes again whole, and the order rules hold."""
+    steps = list(folded(events))
+    place = data.draw(st.integers(0, len(steps) - 1))
+    state = steps[place - 1][1] if place else None
+    connection = on_the_wire(resumed_prelude(state)) if state else []
+    for _, _, made in steps[place:]:
+        connection += made
+    check_run(connection)
+
+
+@given(noise())
+def test_preludes_hold_no_ids(events: list[ShieldEvent]) -> None:
+    state = state_after(events)
+    for made in (prelude(state), resumed_prelude(state)):
+        assert b"\nid:" not in b"\n" + encode(made)
