@@ -14,7 +14,8 @@ from src.models.event import Poison, ShieldEvent, StreamId
 
 _MAX_NAME = 200
 _KEPT_POISON_BYTES = 64 * 1024
-_MAX_TIMESTAMP = 2**53
+# The last millisecond that a datetime can hold: year 9999.
+_MAX_TIMESTAMP = 253_402_300_799_999
 
 Fields = Mapping[bytes, bytes]
 
@@ -90,8 +91,8 @@ def _timestamp(fields: Fields, stream_id: StreamId) -> int:
         milliseconds = round(moment.timestamp() * 1000)
     except (ValueError, OverflowError):
         raise MalformedEventError("timestamp: is no ISO 8601 time") from None
-    if milliseconds < 0:
-        raise MalformedEventError("timestamp: lies before 1970")
+    if not 0 <= milliseconds <= _MAX_TIMESTAMP:
+        raise MalformedEventError("timestamp: lies before 1970 or after 9999")
     return milliseconds
 
 
