@@ -2,10 +2,10 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from sqlalchemy import BigInteger, DateTime, Float, Index, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
@@ -67,6 +67,13 @@ class Job(BaseModel):
     created_at: datetime
     updated_at: datetime
     completed_at: datetime | None
+
+    @model_validator(mode="after")
+    def _all_is_done(self) -> Self:
+        # Not stored: of two ends that were reported, the one that counts may arrive second.
+        if self.status is JobStatus.COMPLETED:
+            self.percent = 100.0
+        return self
 
 
 class JobPage(BaseModel):

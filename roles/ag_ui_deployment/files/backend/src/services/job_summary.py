@@ -46,8 +46,8 @@ class JobChange:
         self.first_timestamp = min(self.first_timestamp, event.timestamp)
         self.last_timestamp = max(self.last_timestamp, event.timestamp)
         self.owner = self.owner or event.user_id
-        self.workspace = self.workspace or event.workspace
-        self.kind = self.kind or kind_of(event.type, event.data)
+        self.workspace = self.workspace or _storable(event.workspace)
+        self.kind = self.kind or _storable(kind_of(event.type, event.data))
         percent = percent_of(event.data)
         if percent is not None:
             self.percent = max(self.percent or 0.0, percent)
@@ -64,11 +64,14 @@ class JobChange:
             id=event.id,
             status=status,
             timestamp=event.timestamp,
-            error=error_message(event.data) if status is JobStatus.FAILED else None,
+            error=_storable(error_message(event.data)) if status is JobStatus.FAILED else None,
             result=event.data if status is JobStatus.COMPLETED else None,
         )
-        if status is JobStatus.COMPLETED:
-            self.percent = 100.0
+
+
+def _storable(text: str | None) -> str | None:
+    """The text without NUL, which JSON allows and a text column of PostgreSQL does not."""
+    return text and text.replace("\0", "\ufffd")
 
 
 def summarise(events: Iterable[ShieldEvent]) -> list[JobChange]:
