@@ -8,7 +8,9 @@ import hashlib
 import hmac
 import os
 import pwd
+import re
 import secrets
+import shutil
 import socket
 import ssl
 import struct
@@ -21,10 +23,12 @@ from ansible.module_utils.basic import AnsibleModule
 DOCUMENTATION = r"""
 ---
 module: ag_ui_preflight
-short_description: Ask the target whether a deployment can succeed
+short_description: Ask the target whether a deployment can succeed, and what is there
 description:
   - Changes nothing. Looks at names, ports, the account, Redis and PostgreSQL, and reports every
     problem at once, each with the variable that is wrong and the remedy.
+  - Returns all that the rest of the role wants to know of the target, so that a run that finds
+    nothing to do has asked only once.
 options:
   redis:
     description: Redis to log in to (host, port, password, db); none to leave it out.
@@ -41,6 +45,15 @@ options:
     description: Account to be free or ours (name, uid).
     type: dict
     required: true
+  packages:
+    description: Packages to look for.
+    type: list
+    elements: str
+    default: []
+  certificate:
+    description: Certificate to look at.
+    type: path
+    required: true
   timeout:
     description: Seconds each connection may take.
     type: float
@@ -52,6 +65,7 @@ EXAMPLES = r"""
 - name: Ask before changing anything
   ag_ui_preflight:
     account: {name: agui, uid: 1001}
+    certificate: /etc/ag-ui/tls/server.crt
     ports: [{variable: ag_ui_https_port, address: 0.0.0.0, port: 443, process: nginx}]
 """
 
@@ -60,6 +74,34 @@ ipv6:
   description: Whether the target can listen on IPv6.
   returned: success
   type: bool
+engine:
+  description: Whether a Docker engine is installed, from whatever source.
+  returned: success
+  type: bool
+missing:
+  description: Those of the packages that are not installed.
+  returned: success
+  type: list
+nginx:
+  description: Version of nginx, empty if it is not installed.
+  returned: success
+  type: str
+certificate:
+  description: Names and addresses of the certificate; none if it is not there or ends within 30 days.
+  returned: success
+  type: list
+enabled:
+  description: Links by which systemd starts our units, relative to /etc/systemd/system.
+  returned: success
+  type: list
+images:
+  description: Images of the engine, as name and tag.
+  returned: success
+  type: list
+instances:
+  description: Running containers of instances, with the release they were started from.
+  returned: success
+  type: dict
 """
 
 Problems = list[str]
@@ -67,6 +109,21 @@ Problems = list[str]
 POSTGRES_PROTOCOL = 196608
 POSTGRES_SSL_REQUEST = 80877103
 LISTENING = "0A"
+
+PASSWORD = {"type": "str", "no_log": True}
+REDIS = {
+    "host": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+    "password": PASSWORD,
+    "db": {"type": "int", "required": True},
+}
+DATABASE = {
+    "host": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+    "name": {"type": "str", "required": True},
+    "user": {"type": "str", "required": True},
+    "password": PASSWORD,
+}
 
 
 class Refused(Exception):
@@ -328,22 +385,89 @@ def account_problems(want: dict[str, Any]) -> Problems:
     ]
 
 
+# --- what is there ------------------------------------------------------------------------
+
+
+def output_of(*command: str) -> str:
+    """Run a program that only looks; one that is not there has nothing to say."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def missing_packages(wanted: list[str]) -> list[str]:
+    """Ask dpkg, which is there before Python's bindings for apt are."""
+    listed = output_of("dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\n")
+    installed = set(listed.splitlines())
+    return [name for name in wanted if f"installed {name}" not in installed]
+
+
+def nginx_version() -> str:
+    """nginx writes its version to standard error."""
+    try:
+        asked = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    version = re.search(r"nginx/([0-9.]+)", asked.stderr)
+    return version[1] if version else ""
+
+
+def certificate_names(path: str) -> list[str]:
+    """Names of a certificate that is good for another 30 days."""
+    look = ("openssl", "x509", "-in", path, "-noout")
+    if not output_of(*look, "-checkend", str(30 * 24 * 3600)):
+        return []
+    names = output_of(*look, "-ext", "subjectAltName")
+    found = re.findall(r"(?:DNS|IP Address):([^,\s]+)", names)
+    return [name.lower().replace("0:0:0:0:0:0:0:1", "::1") for name in found]
+
+
+def enabled_units() -> list[str]:
+    """Links in the .wants folders of systemd."""
+    root = Path("/etc/systemd/system")
+    return sorted(str(link.relative_to(root)) for link in root.glob("*.wants/ag-ui*"))
+
+
+def running_instances() -> dict[str, str]:
+    """Release of each running container that has one."""
+    form = '{{.Names}} {{.Label "ag-ui.release"}}'
+    listed = output_of("docker", "ps", "--filter", "label=ag-ui.release", "--format", form)
+    return dict(line.split(" ", 1) for line in listed.splitlines())
+
+
+def state(packages: list[str], certificate: str) -> dict[str, Any]:
+    """Look at everything that the role may change."""
+    engine = bool(shutil.which("docker") and output_of("systemctl", "cat", "docker.service"))
+    images = output_of("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
+    return {
+        "ipv6": Path("/proc/net/if_inet6").exists(),
+        "engine": engine,
+        "missing": missing_packages(packages),
+        "nginx": nginx_version(),
+        "certificate": certificate_names(certificate),
+        "enabled": enabled_units(),
+        "images": images.splitlines(),
+        "instances": running_instances(),
+    }
+
+
 def main() -> None:
     """Collect all problems, then fail once or not at all."""
     module = AnsibleModule(
         argument_spec={
-            "redis": {"type": "dict", "no_log": False},
-            "database": {"type": "dict", "no_log": False},
+            "redis": {"type": "dict", "options": REDIS},
+            "database": {"type": "dict", "options": DATABASE},
             "ports": {"type": "list", "elements": "dict", "default": []},
             "account": {"type": "dict", "required": True},
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "certificate": {"type": "path", "required": True},
             "timeout": {"type": "float", "default": 5},
         },
         supports_check_mode=True,
     )
     wanted = module.params
-    for server in (wanted["redis"], wanted["database"]):
-        if server and server.get("password"):
-            module.no_log_values.add(str(server["password"]))
     problems: Problems = []
     if not Path("/run/systemd/system").is_dir():
         problems.append(
@@ -363,7 +487,7 @@ def main() -> None:
             + "\n".join(f"- {problem}" for problem in problems),
             problems=problems,
         )
-    module.exit_json(changed=False, ipv6=Path("/proc/net/if_inet6").exists())
+    module.exit_json(changed=False, **state(wanted["packages"], wanted["certificate"]))
 
 
 if __name__ == "__main__":
