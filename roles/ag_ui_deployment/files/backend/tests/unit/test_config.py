@@ -1,0 +1,181 @@
+"""Settings: names and defaults, and one message that names all that is wrong and no secret."""
+
+from pathlib import Path
+
+import pytest
+
+from src.config import Settings, SettingsError, load_settings
+from tests.support.builders import JWT_SECRET, settings_of
+
+REQUIRED = {
+    "DATABASE_URL": "postgresql://shield:p%40ss@db:5432/shield",
+    "JWT_SECRET": JWT_SECRET,
+}
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no .env lies."""
+    monkeypatch.chdir(tmp_path)
+
+
+def load(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
+    for name, value in (REQUIRED | values).items():
+        monkeypatch.setenv(name, value)
+    return load_settings()
+
+
+def complaint(monkeypatch: pytest.MonkeyPatch, **values: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(monkeypatch, **values)
+    return str(caught.value)
+
+
+def test_the_names_and_defaults_of_the_specification(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch)
+    shown = settings.model_dump(
+        include={
+            "APP_NAME",
+            "ENV",
+            "DEBUG",
+            "HOST",
+            "PORT",
+            "CORS_ORIGINS",
+            "LITELLM_URL",
+            "ORCHESTRATOR_URL",
+            "QDRANT_URL",
+            "REDIS_STREAM_NAME",
+            "REDIS_CONSUMER_GROUP",
+            "REDIS_CONSUMER_NAME",
+            "JWT_ALGORITHM",
+            "ACCESS_TOKEN_EXPIRE_MINUTES",
+        }
+    )
+    assert shown == {
+        "APP_NAME": "shield-ag-ui-backend",
+        "ENV": "production",
+        "DEBUG": False,
+        "HOST": "0.0.0.0",  # noqa: S104 - the specification's
+        "PORT": 8002,
+        "CORS_ORIGINS": ["http://localhost:3001", "http://localhost:80"],
+        "LITELLM_URL": "http://hx-litellm-server:4000",
+        "ORCHESTRATOR_URL": "http://hx-orchestrator-server:8000",
+        "QDRANT_URL": "http://hx-vectordb-server:6333",
+        "REDIS_STREAM_NAME": "shield:events",
+        "REDIS_CONSUMER_GROUP": "ag-ui-clients",
+        "REDIS_CONSUMER_NAME": "hx-dev-server",
+        "JWT_ALGORITHM": "HS256",
+        "ACCESS_TOKEN_EXPIRE_MINUTES": 30,
+    }
+    assert settings.REDIS_URL.get_secret_value() == "redis://hx-sqldb-server:6379"
+
+
+def test_a_file_gives_values_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("PORT=9001\nLOG_LEVEL=WARNING\nNOT_OURS=1\n")
+    settings = load(monkeypatch, PORT="9002")
+    assert (settings.PORT, settings.LOG_LEVEL) == (9002, "WARNING")
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
+def test_any_way_to_write_postgresql_opens_an_async_engine(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    settings = load(monkeypatch, DATABASE_URL=f"{scheme}://shield:p%40ss@db:5432/shield")
+    expected = "postgresql+asyncpg://shield:p%40ss@db:5432/shield"
+    assert settings.DATABASE_URL.get_secret_value() == expected
+
+
+@pytest.mark.parametrize(
+    "text", ['["https://a.example", "http://b:81"]', "https://a.example, http://b:81,"]
+)
+def test_origins_are_a_json_list_or_a_comma_list(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    assert load(monkeypatch, CORS_ORIGINS=text).CORS_ORIGINS == ["https://a.example", "http://b:81"]
+
+
+@pytest.mark.parametrize("text", ["*", "a.example", "https://a.example/app", '["https://a"', "[1]"])
+def test_what_is_no_origin_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    assert "CORS_ORIGINS" in complaint(monkeypatch, CORS_ORIGINS=text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("JWT_SECRET", "short", "openssl rand"),
+        ("JWT_SECRET", "change-me-in-production", "openssl rand"),
+        ("JWT_SECRET", "x" * 31, "openssl rand"),
+        ("JWT_SECRET", "", "openssl rand"),
+        ("JWT_ALGORITHM", "none", "HS256"),
+        ("JWT_ALGORITHM", "RS256", "HS256"),
+        ("DATABASE_URL", "mysql://u:p@h/d", "postgresql://"),
+        ("DATABASE_URL", "postgresql://", "postgresql://"),
+        ("DATABASE_URL", "postgresql://u:p@h:port/d", "postgresql://"),
+        ("REDIS_URL", "http://h:6379", "redis://"),
+        ("REDIS_URL", "hx-sqldb-server:6379", "redis://"),
+        ("LITELLM_URL", "hx-litellm-server", "http://host:port"),
+        ("ORCHESTRATOR_URL", "ftp://h", "http://host:port"),
+        ("QDRANT_URL", "", "http://host:port"),
+        ("PORT", "0", "greater than or equal to 1"),
+        ("PORT", "65536", "less than or equal to 65535"),
+        ("PORT", "http", "integer"),
+        ("ENV", "staging", "production"),
+        ("DEBUG", "perhaps", "boolean"),
+        ("LOG_LEVEL", "LOUD", "INFO"),
+        ("ACCESS_TOKEN_EXPIRE_MINUTES", "0", "greater"),
+        ("CONSUMER_BATCH_SIZE", "0", "greater"),
+        ("SSE_KEEPALIVE_SECONDS", "0", "greater"),
+        ("STREAMS_MAX", "-1", "greater"),
+        ("REDIS_CONSUMER_NAME", "two words", "REDIS_CONSUMER_NAME"),
+        ("REDIS_STREAM_NAME", "", "REDIS_STREAM_NAME"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, remedy: str
+) -> None:
+    message = complaint(monkeypatch, **{name: value})
+    (line,) = [line for line in message.splitlines() if line.startswith("  ")]
+    assert line.startswith(f"  {name}: ")
+    assert remedy in line
+
+
+def test_missing_secrets_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    message = str(caught.value)
+    assert "JWT_SECRET: is missing; make one with: openssl rand" in message
+    assert "DATABASE_URL: is missing; set postgresql://" in message
+    monkeypatch.setenv("JWT_SECRET", JWT_SECRET)
+
+
+def test_every_wrong_value_is_named_at_once_and_no_secret_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrong = {
+        "PORT": "none",
+        "JWT_SECRET": "hunter2-jwt",
+        "DATABASE_URL": "mysql://shield:hunter2-db@h/d",
+        "REDIS_URL": "rediss//:hunter2-redis@h",
+        "ENV": "staging",
+    }
+    message = complaint(monkeypatch, **wrong)
+    assert all(f"  {name}: " in message for name in wrong)
+    assert "hunter2" not in message
+
+
+def test_debug_is_not_for_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "DEBUG: is not for production" in complaint(monkeypatch, DEBUG="true")
+    assert load(monkeypatch, DEBUG="true", ENV="development").DEBUG
+
+
+def test_names_in_another_case_are_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("port", "9001")
+    assert load(monkeypatch).PORT == 8002
+
+
+def test_a_secret_does_not_show_in_a_settings_object() -> None:
+    settings = settings_of(REDIS_URL="redis://:hunter2@h:6379/0", LITELLM_API_KEY="hunter2")
+    assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
+    assert JWT_SECRET not in repr(settings)

@@ -1,0 +1,127 @@
+"""One JSON object a line for everything, and no secret in any of them."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from io import StringIO
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+
+from src.utils.logger import configure_logging
+
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+    """Configures logging; gives what has been written since the last call."""
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    out = StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    configure_logging("INFO")
+
+    def written() -> list[dict[str, Any]]:
+        text = out.getvalue()
+        out.seek(0)
+        out.truncate()
+        return [orjson.loads(line) for line in text.splitlines()]
+
+    yield written
+    root.handlers, root.level = before
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def failing(message: str) -> None:
+    raise RuntimeError(message)
+
+
+def test_an_event_of_ours(lines: Lines) -> None:
+    structlog.contextvars.bind_contextvars(request_id="r-1")
+    structlog.get_logger("src.test").warning("dead_letter", stream_id="1-0", count=2)
+    (line,) = lines()
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "dead_letter",
+        "level": "warning",
+        "logger": "src.test",
+        "request_id": "r-1",
+        "stream_id": "1-0",
+        "count": 2,
+    }
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "uvicorn.error", "asyncio", "sqlalchemy.pool"])
+def test_what_libraries_log_has_the_same_form(lines: Lines, name: str) -> None:
+    logging.getLogger(name).warning("hello %s", "world", extra={"color_message": "\x1b[1mhello"})
+    (line,) = lines()
+    assert (line["event"], line["level"], line["logger"]) == ("hello world", "warning", name)
+    assert "color_message" not in line
+
+
+def test_uvicorns_own_access_log_is_silent(lines: Lines) -> None:
+    logging.getLogger("uvicorn.access").info("GET / 200")
+    assert lines() == []
+
+
+def test_the_level_counts(lines: Lines) -> None:
+    structlog.get_logger("src.test").debug("noise")
+    assert lines() == []
+
+
+def test_an_exception_is_one_line_with_its_traceback(lines: Lines) -> None:
+    try:
+        failing("boom")
+    except RuntimeError:
+        structlog.get_logger("src.test").exception("request_failed")
+        logging.getLogger("uvicorn.error").exception("it failed")
+    ours, theirs = lines()
+    assert "RuntimeError: boom" in ours["exception"]
+    assert "RuntimeError: boom" in theirs["exception"]
+
+
+def test_values_that_json_does_not_know_are_written_as_text(lines: Lines) -> None:
+    structlog.get_logger("src.test").info("odd", value={1: object, None: {1}}, nul="a\0\nb")
+    (line,) = lines()
+    assert "object" in line["value"]["1"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["password", "db_password", "JWT_SECRET", "access_token", "Authorization", "api_key", "Cookie"],
+)
+def test_whatever_is_named_like_a_secret_is_blanked(lines: Lines, name: str) -> None:
+    structlog.get_logger("src.test").info("e", **{name: "hunter2", "more": {name: ["hunter2"]}})
+    (line,) = lines()
+    assert line[name] == line["more"][name] == "[redacted]"
+
+
+SECRETS = [
+    "cannot connect to redis://:hunter2@hx-sqldb-server:6379/0",
+    "cannot connect to redis://default:hunter2@hx-sqldb-server:6379/0",
+    "postgresql+asyncpg://shield:hunter2@db:5432/shield refused",
+    "postgresql://shield:hunter2%2Fhunter2/hunter2@db/shield",
+    "{'Authorization': 'Bearer hunter2.hunter2-hunter_2'}",
+    "authorization: bearer hunter2",
+]
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_secrets_inside_texts_are_blanked(lines: Lines, text: str) -> None:
+    logger = structlog.get_logger("src.test")
+    logger.info(text)
+    logger.info("failed", error=text, errors=[text], details={"inner": (text,)})
+    logging.getLogger("uvicorn.error").error("failed: %s", text)
+    try:
+        failing(text)
+    except RuntimeError:
+        logger.exception("failed")
+        logging.getLogger("asyncio").exception("failed")
+    written = lines()
+    assert len(written) == 5
+    assert "hunter2" not in orjson.dumps(written).decode()
+    assert "[redacted]" in orjson.dumps(written).decode()

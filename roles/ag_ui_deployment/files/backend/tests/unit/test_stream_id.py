@@ -1,0 +1,56 @@
+"""Stream ids order as Redis orders them, and nothing else passes for one."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.models.event import ZERO, StreamId
+
+PARTS = st.integers(0, 2**63 - 1)
+IDS = st.builds(StreamId, PARTS, PARTS)
+
+
+@given(IDS)
+def test_what_is_written_can_be_read(one: StreamId) -> None:
+    assert StreamId.parse(str(one)) == one
+
+
+@given(IDS.filter(lambda one: one > ZERO))
+def test_nothing_lies_between_an_id_and_the_one_before_it(one: StreamId) -> None:
+    before = one.previous()
+    assert before < one
+    assert before.seq == one.seq - 1 or (before.ms, before.seq) == (one.ms - 1, 2**63 - 1)
+
+
+def test_it_orders_by_number_and_not_by_text() -> None:
+    assert StreamId.parse("9-10") > StreamId.parse("9-9")
+    assert StreamId.parse("10-0") > StreamId.parse("9-99")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1",
+        "-",
+        "1-",
+        "-1",
+        "1-2-3",
+        "a-b",
+        "1-*",
+        "$",
+        ">",
+        "+1-1",
+        " 1-1",
+        "1-1\n",
+        "1.5-0",
+        "\u0661-\u0661",
+        "9223372036854775808-0",
+        "1-99999999999999999999",
+        "1" * 5000 + "-0",
+    ],
+)
+def test_anything_else_is_refused_in_few_words(text: str) -> None:
+    with pytest.raises(ValueError, match="is no stream id") as caught:
+        StreamId.parse(text)
+    assert len(str(caught.value)) < 200
