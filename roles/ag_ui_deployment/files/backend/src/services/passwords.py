@@ -25,7 +25,11 @@ def check_new_password(password: str) -> None:
     """Raises PasswordRejectedError for a password that is too short or too long."""
     if len(password) < MIN_LENGTH:
         raise PasswordRejectedError(f"needs at least {MIN_LENGTH} characters")
-    if len(password.encode()) > MAX_BYTES:
+    try:
+        size = len(password.encode())
+    except UnicodeEncodeError:
+        raise PasswordRejectedError("has to be UTF-8; the terminal sent something else") from None
+    if size > MAX_BYTES:
         raise PasswordRejectedError(f"may have at most {MAX_BYTES} bytes")
 
 
