@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from argon2 import PasswordHasher
+from passlib.context import CryptContext
 
 from src.models.user import Role, User
 from src.services import auth_service, passwords
@@ -31,6 +32,39 @@ PASSWORD = "correct horse battery staple"
 WEAK = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 
 
+@pytest.fixture
+def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Argon2 with so little work that a test can afford many."""
+    cost = {"argon2__rounds": 2, "argon2__memory_cost": 64, "argon2__parallelism": 1}
+    context = CryptContext(schemes=["argon2"], argon2__type="ID", **cost)
+    monkeypatch.setattr(passwords, "_context", context)
+
+
+async def test_a_hash_costs_an_attacker_enough() -> None:
+    """At least what OWASP asks for: 19 MiB and two rounds."""
+    _, kind, _, cost, *_ = (await hash_password(PASSWORD)).split("$")
+    values = dict(part.split("=") for part in cost.split(","))
+    assert kind == "argon2id"
+    assert int(values["m"]) >= 19 * 1024
+    assert int(values["t"]) >= 2
+
+
+async def test_hashing_leaves_the_loop_to_others() -> None:
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    ticking = asyncio.create_task(tick())
+    await hash_password(PASSWORD)
+    ticking.cancel()
+    assert ticks > 10
+
+
+@pytest.mark.usefixtures("quick_hashes")
 class TestPasswords:
     async def test_a_hash_is_argon2id_with_a_salt_of_its_own(self) -> None:
         first, second = await hash_password(PASSWORD), await hash_password(PASSWORD)
@@ -79,20 +113,6 @@ class TestPasswords:
         """A terminal with another encoding gives such text to a program."""
         with pytest.raises(PasswordRejectedError):
             check_new_password("pass\udcfcword-of-a-latin-1-terminal")
-
-    async def test_hashing_leaves_the_loop_to_others(self) -> None:
-        ticks = 0
-
-        async def tick() -> None:
-            nonlocal ticks
-            while True:
-                ticks += 1
-                await asyncio.sleep(0)
-
-        ticking = asyncio.create_task(tick())
-        await hash_password(PASSWORD)
-        ticking.cancel()
-        assert ticks > 10
 
 
 class TestAddresses:
@@ -151,6 +171,7 @@ def row_of(hashed: str = "", *, active: bool = True, role: str = "viewer") -> Si
     )
 
 
+@pytest.mark.usefixtures("quick_hashes")
 class TestLogin:
     async def test_the_right_password_gives_a_token(self, monkeypatch: pytest.MonkeyPatch) -> None:
         auth = service(monkeypatch, row_of(await hash_password(PASSWORD)))

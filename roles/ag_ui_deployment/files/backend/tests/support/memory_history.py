@@ -1,0 +1,69 @@
+"""The history of a stream in memory, with the borders that Redis and PostgreSQL would have."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+
+from src.models.event import ZERO, ShieldEvent, StreamId
+from src.services.event_fold import StreamFold
+from src.services.event_hub import EventHub
+from tests.support.builders import settings_of
+
+
+class MemoryHistory:
+    """`trimmed` says how many of the oldest entries Redis has let go; PostgreSQL has them all."""
+
+    def __init__(self, trimmed: int = 0, page: int = 3) -> None:
+        self.events: list[ShieldEvent] = []
+        self._trimmed = trimmed
+        self._page = page
+
+    async def retained_above(self) -> StreamId:
+        retained = self.events[self._trimmed :]
+        if retained:
+            return retained[0].id.previous()
+        return self.events[-1].id if self.events else ZERO
+
+    async def newest(self) -> StreamId:
+        return self.events[-1].id if self.events else ZERO
+
+    async def of_jobs(self, job_ids: Collection[str], before: StreamId) -> list[ShieldEvent]:
+        return [one for one in self.events if one.job_id in job_ids and one.id < before]
+
+    async def pages(
+        self, after: StreamId, before: StreamId, job_id: str | None = None
+    ) -> AsyncIterator[Sequence[ShieldEvent]]:
+        found = [
+            one
+            for one in self.events
+            if after < one.id < before and (job_id is None or one.job_id == job_id)
+        ]
+        for start in range(0, len(found), self._page):
+            yield found[start : start + self._page]
+
+
+class Process:
+    """One instance of the backend: hub and history, fed by hand in place of the tail."""
+
+    def __init__(self, history: MemoryHistory, ring: int = 20_000, began_at: int = 0) -> None:
+        self.history = history
+        settings = settings_of(RING_MAX_EVENTS=ring)
+        self.hub = EventHub(settings, StreamFold(history.of_jobs))
+        self._began_at = began_at
+
+    async def begin(self, events: Sequence[ShieldEvent]) -> None:
+        """Start when the stream holds these events, the first of which Redis has let go."""
+        self.history.events = list(events)
+        past = events[: self._began_at]
+        self.hub.start(past[-1].id if past else ZERO)
+        jobs = {one.job_id for one in past if one.job_id}
+        await self.hub.jobs.recall(jobs, StreamId(2**63 - 1, 0))
+        self._publish(events[self._began_at :])
+        self.hub.started.set()
+
+    def publish(self, *events: ShieldEvent) -> None:
+        """New events on the stream."""
+        self.history.events += events
+        self._publish(events)
+
+    def _publish(self, events: Sequence[ShieldEvent]) -> None:
+        for event in events:
+            self.hub.publish(self.hub.jobs.apply([event]), event.id)
