@@ -3,10 +3,14 @@
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
+import structlog
+
 from src.models.event import ShieldEvent, StreamId
 from src.services.event_feed import Record
 from src.services.event_frames import encode
 from src.services.event_service import JobState, belongs_to_run, fold
+
+logger = structlog.get_logger(__name__)
 
 _ENDED_MOST = 2_000
 _ACTIVE_MOST = 10_000
@@ -45,25 +49,32 @@ class StreamFold:
     async def recall(self, job_ids: Collection[str], before: StreamId) -> None:
         """Load unknown jobs as they stood before an id. Raises errors of PostgreSQL as they are."""
         for event in await self._load_past(job_ids, before):
-            if event.job_id and belongs_to_run(event):
-                self._keep(fold(self.state(event.job_id), event).state)
+            self._apply_safely(event)
 
     def apply(self, events: Iterable[ShieldEvent]) -> list[Record]:
         """The records of these events; an event that was dropped has none."""
-        records = (self._apply(event) for event in events)
+        records = (self._apply_safely(event) for event in events)
         return [record for record in records if record is not None]
+
+    def _apply_safely(self, event: ShieldEvent) -> Record | None:
+        try:
+            return self._apply(event)
+        except Exception:
+            # A defect of ours, which must cost this one event and not the stream.
+            logger.exception("event_not_folded", stream_id=str(event.id))
+            self.dropped["defect"] += 1
+            return None
 
     def _apply(self, event: ShieldEvent) -> Record | None:
         if not (event.job_id and belongs_to_run(event)):
             return Record(event.id, encode(fold(None, event).events, event.id))
         before = self.state(event.job_id)
         folded = fold(before, event)
+        frames = encode(folded.events, event.id)
         self._keep(folded.state)
         if folded.dropped:
             self.dropped[folded.dropped] += 1
-        if not folded.events:
-            return None
-        return Record(event.id, encode(folded.events, event.id), before, folded.state)
+        return Record(event.id, frames, before, folded.state) if frames else None
 
     def _keep(self, state: JobState | None) -> None:
         if state is None:

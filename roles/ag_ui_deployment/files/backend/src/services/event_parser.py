@@ -9,8 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+import structlog
 
 from src.models.event import Poison, ShieldEvent, StreamId
+
+logger = structlog.get_logger(__name__)
 
 _MAX_NAME = 200
 _KEPT_POISON_BYTES = 64 * 1024
@@ -29,6 +32,10 @@ def parse_entry(stream_id: StreamId, fields: Fields, max_bytes: int) -> ShieldEv
         return _parse(stream_id, fields, max_bytes)
     except MalformedEventError as error:
         return Poison(stream_id, str(error), dump_fields(fields))
+    except Exception as error:
+        # A defect of ours, which must cost this one entry and not the stream.
+        logger.exception("event_not_parsed", stream_id=str(stream_id))
+        return Poison(stream_id, f"cannot be read: {type(error).__name__}", dump_fields(fields))
 
 
 def dump_fields(fields: Fields) -> bytes:

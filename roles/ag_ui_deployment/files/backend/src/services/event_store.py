@@ -27,15 +27,16 @@ class EventStore:
         await self._database.ping()
 
     async def store(self, entries: Sequence[ShieldEvent | Poison]) -> Stored:
-        """Commit a batch, whole. What PostgreSQL refuses for its values becomes a dead letter.
+        """Commit a batch, whole. What cannot be stored for its values becomes a dead letter.
 
         Raises DATABASE_ERRORS when nothing was stored for another reason.
         """
         try:
             return await self._store_together(entries)
-        except DATABASE_ERRORS as error:
-            if not is_bad_data(error):
+        except Exception as error:
+            if isinstance(error, DATABASE_ERRORS) and not is_bad_data(error):
                 raise
+            # Bad values, or a defect of ours: it must cost one entry and not the stream.
             if len(entries) == 1:
                 return await self._store_together([_refused(entries[0], error)])
         # One of them is refused: halve until it stands alone. All of this is idempotent.
@@ -59,5 +60,5 @@ def _refused(entry: ShieldEvent | Poison, error: BaseException) -> Poison:
         # What is left of it cannot be stored either; the reason alone can.
         return Poison(entry.id, entry.reason.encode("ascii", "backslashreplace").decode(), b"")
     fields = {b"type": entry.type.encode(), b"event_id": entry.event_id.encode()}
-    reason = f"PostgreSQL refuses it: {type(error.__cause__ or error).__name__}"
+    reason = f"cannot be stored: {type(error.__cause__ or error).__name__}"
     return Poison(entry.id, reason, dump_fields(fields))
