@@ -32,6 +32,10 @@ class Checkout:
         program.write_text(f"#!/bin/sh\n{body}\n")
         program.chmod(0o755)
 
+    def pretend(self, script: str, body: str) -> None:
+        """Put a shell script in the place of one of the project's."""
+        (self.path / "script" / script).write_text(f"#!/bin/sh\n{body}\n")
+
     def run(self, *command: str, unprivileged: bool = False) -> subprocess.CompletedProcess[str]:
         """Run a command in the checkout, without standard input."""
         user = NOBODY if unprivileged and os.geteuid() == 0 else None

@@ -52,3 +52,24 @@ def test_says_that_python_is_too_old(bare: Checkout) -> None:
     done = bare.run("script/bootstrap", "tools")
     assert done.returncode == 1
     assert "Python 3.11 or later is needed" in done.stderr
+
+
+def test_a_half_made_virtual_environment_is_made_anew(bare: Checkout) -> None:
+    bare.stub("dpkg-query", "printf installed")
+    bare.stub("python3", 'test "$1" = -c || { echo "$@" >>calls; exit 1; }')
+    (bare.path / ".venv" / "bin").mkdir(parents=True)
+    (bare.path / ".venv" / "bin" / "python").symlink_to(bare.programs / "python3")
+    done = bare.run("script/bootstrap", "tools")
+    assert done.returncode == 1
+    calls = (bare.path / "calls").read_text().splitlines()
+    assert calls[-1] == f"-m venv --clear {bare.path}/.venv"
+
+
+def test_a_complete_virtual_environment_is_left_alone(bare: Checkout) -> None:
+    bare.stub("dpkg-query", "printf installed")
+    bare.stub("python3", 'test "$1" = -c')
+    (bare.path / ".venv" / "bin").mkdir(parents=True)
+    (bare.path / ".venv" / "bin" / "python").symlink_to(bare.programs / "python3")
+    stamp = bare.shell('sha256sum <requirements/dev.txt >"$venv/.requirements.sha256"')
+    assert stamp.returncode == 0
+    assert bare.run("script/bootstrap", "tools").returncode == 0

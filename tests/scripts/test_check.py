@@ -1,0 +1,76 @@
+"""script/check and script/test report every part, and fail if one fails or skips its work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.scripts.conftest import Checkout
+
+
+@pytest.fixture
+def prepared(checkout: Checkout) -> Checkout:
+    """A checkout that is set up, with programs that are content with everything."""
+    checkout.pretend("bootstrap", "exit 0")
+    for program in ("ruff", "yamllint"):
+        checkout.stub(program, "exit 0")
+    return checkout
+
+
+def test_all_parts_pass(prepared: Checkout) -> None:
+    done = prepared.run("script/check", "ruff", "yamllint", "format")
+    assert done.returncode == 0
+    assert [line.split()[-1] for line in done.stdout.splitlines()[1:4]] == ["ok"] * 3
+
+
+def test_one_part_fails(prepared: Checkout) -> None:
+    prepared.stub("yamllint", "echo line 7 is too long; exit 3")
+    done = prepared.run("script/check", "ruff", "yamllint", "format")
+    assert done.returncode == 1
+    assert "line 7 is too long" in done.stdout
+    assert "FAILED (3)" in done.stdout
+    assert done.stdout.count("ok") == 2
+    assert "failed: yamllint" in done.stderr
+
+
+def test_a_part_that_fails_fails_the_run(prepared: Checkout) -> None:
+    prepared.pretend("check", "echo wrong; exit 1")
+    done = prepared.run("script/test", "check")
+    assert done.returncode == 1
+    assert "wrong" in done.stdout
+    assert "FAILED" in done.stdout
+
+
+def test_the_run_passes_with_its_figures(prepared: Checkout) -> None:
+    prepared.pretend("check", "echo '===== 12 passed in 0.10s ====='")
+    done = prepared.run("script/test", "check")
+    assert done.returncode == 0
+    assert "12 passed" in done.stdout.split("Parts:")[1]
+    assert "limit 120 s   ok" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [
+        "===== 12 passed, 1 skipped in 0.10s =====",
+        "===== 1 skipped in 0.10s =====",
+        "  test-role  1.0 s  ok 3 passed, 2 deselected in 0.10s",
+        "===== 12 passed, 1 xfailed in 65.10s (0:01:05) =====",
+    ],
+)
+def test_skipped_tests_fail_the_run(prepared: Checkout, summary: str) -> None:
+    prepared.pretend("check", f"echo '{summary}'")
+    done = prepared.run("script/test", "check")
+    assert done.returncode == 1
+    assert "Skipped tests fail the run" in done.stdout
+
+
+def test_a_scenario_without_tests_fails_the_run(prepared: Checkout) -> None:
+    (prepared.path / "molecule" / "empty").mkdir(parents=True)
+    (prepared.path / "molecule" / "empty" / "molecule.yml").touch()
+    prepared.stub("molecule", "exit 0")
+    done = prepared.run("script/test", "empty")
+    assert done.returncode == 1
+    assert "ended without a test" in done.stdout
