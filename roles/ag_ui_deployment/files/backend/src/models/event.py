@@ -38,6 +38,10 @@ class StreamId(NamedTuple):
         """The greatest id below this one."""
         return StreamId(self.ms, self.seq - 1) if self.seq else StreamId(self.ms - 1, _MAX_PART)
 
+    def next(self) -> "StreamId":
+        """The smallest id above this one."""
+        return StreamId(self.ms, self.seq + 1)
+
 
 ZERO = StreamId(0, 0)
 

@@ -66,7 +66,7 @@ class EventHistory:
         while True:
             first, entries = await self._redis_page(cursor, before)
             border = min(first, before) if first is not None else before
-            if _next(cursor) < border:
+            if cursor.next() < border:
                 stored = await self._stored_page(cursor, border, job_id)
                 if stored:
                     yield stored
@@ -117,7 +117,3 @@ class EventHistory:
             parse_entry(StreamId.parse(row_id.decode()), fields, self._max_bytes)
             for row_id, fields in rows
         ]
-
-
-def _next(stream_id: StreamId) -> StreamId:
-    return StreamId(stream_id.ms, stream_id.seq + 1)

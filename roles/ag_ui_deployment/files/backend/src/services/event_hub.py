@@ -42,14 +42,16 @@ class Attachment:
     """A client's place in the stream, captured at one moment.
 
     `recent` are the records of its scope above its cursor that the ring holds, `floor` the id
-    at or below which there may be others, `jobs` those of its scope that run (or, where the scope
-    is one job, that job in any state). From `position` on, the feed brings what comes later.
+    at or below which there may be others, `last_id` the id up to which the stream was read,
+    `jobs` those of its scope that run (or, where the scope is one job, that job in any state).
+    From `position` on, the feed brings what comes later.
     """
 
     feed: Feed
     position: int
     recent: Sequence[Record]
     floor: StreamId
+    last_id: StreamId
     jobs: Sequence[JobState]
 
 
@@ -98,6 +100,7 @@ class EventHub:
             position=feed.end,
             recent=self._recent(scope, cursor) if cursor is not None else [],
             floor=self.floor,
+            last_id=self.last_id,
             jobs=list(self._jobs_of(scope)),
         )
 
@@ -111,6 +114,7 @@ class EventHub:
         """Let go of every client: each gets what it has not read yet, then its stream ends."""
         self.draining = True
         self.started.set()
+        self.progress.set()
         for feed in self._feeds.values():
             feed.close()
 

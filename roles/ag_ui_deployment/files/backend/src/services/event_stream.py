@@ -116,6 +116,9 @@ class _ClientStream:
         if cursor is not None and not await self._reached(cursor):
             yield encode([_gap(cursor)])
             cursor = None
+        if cursor is not None and cursor > self._hub.last_id:
+            # Draining before it got there: another instance will know what follows.
+            return
         attachment = self._hub.attach(self._scope, cursor)
         try:
             past = self._job_past if self._scope.job_id is not None else self._feed_past
@@ -131,13 +134,14 @@ class _ClientStream:
             self._hub.detach(self._scope)
 
     async def _reached(self, cursor: StreamId) -> bool:
-        """Wait until the hub is as far as the cursor, which another process may have given.
+        """Wait until the hub is as far as the cursor, or draining.
 
+        Another process may have given it, which reads the stream on its own.
         False if the stream never was that far: the cursor stems from one that is gone.
         """
         if cursor > self._hub.last_id and cursor > await self._history.newest():
             return False
-        while cursor > self._hub.last_id:
+        while cursor > self._hub.last_id and not self._hub.draining:
             await self._deadline.wait(self._hub.progress.wait())
         return True
 
@@ -163,7 +167,7 @@ class _ClientStream:
         """
         jobs = StreamFold(self._history.of_jobs)
         start = min(cursor, await self._history.retained_above())
-        async for events in self._history.pages(start, _after(floor)):
+        async for events in self._history.pages(start, floor.next()):
             if unknown := jobs.unknown_jobs(events):
                 await jobs.recall(unknown, events[0].id)
             records = jobs.apply(events)
@@ -174,15 +178,19 @@ class _ClientStream:
     ) -> AsyncIterator[bytes]:
         """One job's run so far, or what was missed of it; whole if it has ended."""
         state = attachment.jobs[0] if attachment.jobs else None
-        if state is None or (cursor is not None and cursor < attachment.floor):
+        recent, border = attachment.recent, attachment.floor
+        if state is None:
+            # The hub has forgotten the job: what the ring still has of it may not be all.
+            recent, border = [], attachment.last_id
+        if state is None or (cursor is not None and cursor < border):
             jobs = StreamFold(self._history.of_jobs)
-            pages = self._history.pages(ZERO, _after(attachment.floor), self._scope.job_id)
+            pages = self._history.pages(ZERO, border.next(), self._scope.job_id)
             async for events in pages:
                 records = jobs.apply(events)
                 if cursor is not None:
                     yield self._frames(record for record in records if record.id > cursor)
             state = state or jobs.state(self._scope.job_id or "")
-        yield self._frames(attachment.recent)
+        yield self._frames(recent)
         if state is not None and state.job_id not in self._introduced:
             yield self._standing(state, complete=cursor is None)
 
@@ -226,10 +234,6 @@ class _ClientStream:
             return b""
         was_theirs = self._scope.owner is None or before.owner == self._scope.owner
         return encode(resumed_prelude(before) if was_theirs else prelude(before))
-
-
-def _after(stream_id: StreamId) -> StreamId:
-    return StreamId(stream_id.ms, stream_id.seq + 1)
 
 
 def _gap(cursor: StreamId) -> CustomEvent:

@@ -70,7 +70,8 @@ class EventTail:
             self._hub.start(await self._history.retained_above())
         try:
             if not self._hub.started.is_set():
-                await self._recall(await self._history.active_jobs(), self._hub.floor)
+                # The floor itself may be the id of an entry that Redis has let go.
+                await self._recall(await self._history.active_jobs(), self._hub.floor.next())
             async for events in self._history.pages(self._hub.last_id, _END):
                 await self._publish(events, events[-1].id)
         except RedisError:

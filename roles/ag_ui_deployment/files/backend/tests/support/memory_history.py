@@ -55,7 +55,7 @@ class Process:
         past = events[: self._began_at]
         self.hub.start(past[-1].id if past else ZERO)
         jobs = {one.job_id for one in past if one.job_id}
-        await self.hub.jobs.recall(jobs, StreamId(2**63 - 1, 0))
+        await self.hub.jobs.recall(jobs, self.hub.floor.next())
         self._publish(events[self._began_at :])
         self.hub.started.set()
 

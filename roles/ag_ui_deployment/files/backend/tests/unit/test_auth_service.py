@@ -35,7 +35,11 @@ WEAK = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 @pytest.fixture
 def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Argon2 with so little work that a test can afford many."""
-    cost = {"argon2__rounds": 2, "argon2__memory_cost": 64, "argon2__parallelism": 1}
+    cost: dict[str, Any] = {
+        "argon2__rounds": 2,
+        "argon2__memory_cost": 64,
+        "argon2__parallelism": 1,
+    }
     context = CryptContext(schemes=["argon2"], argon2__type="ID", **cost)
     monkeypatch.setattr(passwords, "_context", context)
 

@@ -22,6 +22,12 @@ def test_nothing_lies_between_an_id_and_the_one_before_it(one: StreamId) -> None
     assert before.seq == one.seq - 1 or (before.ms, before.seq) == (one.ms - 1, 2**63 - 1)
 
 
+@given(IDS)
+def test_nothing_lies_between_an_id_and_the_next(one: StreamId) -> None:
+    assert one.next().previous() == one
+    assert one < one.next()
+
+
 def test_it_orders_by_number_and_not_by_text() -> None:
     assert StreamId.parse("9-10") > StreamId.parse("9-9")
     assert StreamId.parse("10-0") > StreamId.parse("9-99")
