@@ -110,11 +110,13 @@ class _ClientStream:
         self._introduced: set[str] = set()
         # Whether this is the stream of one job, and its terminal event has been sent.
         self._run_ended = False
+        # What the client has to be told besides the events.
+        self._notices: list[CustomEvent] = []
 
     async def chunks(self, cursor: StreamId | None) -> AsyncIterator[bytes]:
         await self._deadline.wait(self._hub.started.wait())
         if cursor is not None and not await self._reached(cursor):
-            yield encode([_gap(cursor)])
+            self._notices = [self._gap(cursor)]
             cursor = None
         if cursor is not None and cursor > self._hub.last_id:
             # Draining before it got there: another instance will know what follows.
@@ -150,6 +152,7 @@ class _ClientStream:
     ) -> AsyncIterator[bytes]:
         """Everything missed since the cursor, and the runs that are on."""
         if cursor is None:
+            yield encode(self._notices)
             yield b"".join(encode(prelude(state)) for state in attachment.jobs)
             return
         if cursor < attachment.floor:
@@ -196,7 +199,8 @@ class _ClientStream:
 
     def _standing(self, state: JobState, *, complete: bool) -> bytes:
         """How a job stands, for a client that got no record of it on this connection."""
-        frames = encode(prelude(state) if complete else resumed_prelude(state))
+        started, *rest = prelude(state) if complete else resumed_prelude(state)
+        frames = encode([started, *self._notices, *rest])
         if state.terminal is None:
             return frames
         self._run_ended = True
@@ -217,6 +221,15 @@ class _ClientStream:
             else:
                 await self._deadline.wait(feed.wait(position))
 
+    def _gap(self, cursor: StreamId) -> CustomEvent:
+        """A notice that the stream which the cursor stems from is gone."""
+        job_id = self._scope.job_id
+        return CustomEvent(
+            name=f"{VENDOR}.gap",
+            value={"after": str(cursor)},
+            metadata={"job_id": job_id} if job_id else None,
+        )
+
     def _frames(self, records: Iterable[Record]) -> bytes:
         """The bytes of records, each job's first one introduced by how the job stood then."""
         parts: list[bytes] = []
@@ -234,8 +247,3 @@ class _ClientStream:
             return b""
         was_theirs = self._scope.owner is None or before.owner == self._scope.owner
         return encode(resumed_prelude(before) if was_theirs else prelude(before))
-
-
-def _gap(cursor: StreamId) -> CustomEvent:
-    """A notice that the stream which the cursor stems from is gone."""
-    return CustomEvent(name=f"{VENDOR}.gap", value={"after": str(cursor)})
