@@ -19,9 +19,20 @@ for variable in SSL_CERT_FILE PIP_CERT REQUESTS_CA_BUNDLE; do
   [[ -n ${!variable:-} ]] || export "$variable=$ca_bundle"
 done
 
+# The package index that pip is configured with, if any; neither uv nor a build reads pip's configuration.
+site_index() {
+  if [[ -n ${PIP_INDEX_URL:-} ]]; then
+    printf '%s\n' "$PIP_INDEX_URL"
+  else
+    sed -n 's/^ *index-url *= *//p' /etc/pip.conf "$HOME/.pip/pip.conf" "$HOME/.config/pip/pip.conf" 2>/dev/null |
+      tail -n 1 || true
+  fi
+}
+
 # inventories/demo reads from these what this machine has to build the backend's image with.
 export AG_UI_BASE_IMAGE=$python_image AG_UI_BASE_IMAGE_ARCHIVE=$top/$python_archive
-export AG_UI_BUILD_CA_BUNDLE=$ca_bundle AG_UI_BUILD_INDEX_URL=${PIP_INDEX_URL:-}
+export AG_UI_BUILD_CA_BUNDLE=$ca_bundle AG_UI_BUILD_INDEX_URL
+AG_UI_BUILD_INDEX_URL=$(site_index)
 
 export PATH="$venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1 ANSIBLE_CONFIG="$top/ansible.cfg"
 unset PYTHONPATH VIRTUAL_ENV
