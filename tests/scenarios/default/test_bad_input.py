@@ -46,6 +46,11 @@ def problem(answer: Answer, status: int) -> dict[str, Any]:
     return document
 
 
+def fields(document: dict[str, Any]) -> set[str]:
+    """The names of the fields at fault, without the part of the request they are in."""
+    return {error["field"].rpartition(".")[2] for error in document["errors"]}
+
+
 @pytest.mark.parametrize("cursor", CURSORS, ids=range(len(CURSORS)))
 def test_malformed_cursor(site: Site, user: Account, cursor: str) -> None:
     for path in ("/events", "/api/jobs/no-such-job/events"):
@@ -91,13 +96,13 @@ def test_too_large_a_body_of_unannounced_length(site: Site) -> None:
 
 def test_no_form(site: Site) -> None:
     document = problem(request(site.proxy, "POST", "/auth/token"), 422)
-    assert {error["field"] for error in document["errors"]} >= {"username", "password"}
+    assert fields(document) >= {"username", "password"}
 
 
 def test_half_a_form(site: Site) -> None:
     answer = request(site.proxy, "POST", "/auth/token", form={"username": "admin@example.com"})
     document = problem(answer, 422)
-    assert [error["field"] for error in document["errors"]] == ["password"]
+    assert fields(document) == {"password"}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +118,8 @@ def test_half_a_form(site: Site) -> None:
 )
 def test_something_else_than_a_form(site: Site, kind: str, body: bytes) -> None:
     answer = request(site.proxy, "POST", "/auth/token", body=body, headers={"Content-Type": kind})
-    problem(answer, 422)
+    assert answer.status in {400, 422}
+    problem(answer, answer.status)
 
 
 def test_the_password_of_a_bad_form_is_not_repeated(site: Site) -> None:

@@ -78,7 +78,7 @@ def test_restart_of_one_instance(site: Site, figures: Figures) -> None:
 
 def test_stop_and_start_of_the_target(site: Site) -> None:
     site.dev.systemctl("stop", TARGET)
-    assert not site.containers()
+    site.wait_until_gone()
     for unit in (TARGET, *map(site.unit, site.ports)):
         assert not site.dev.is_active(unit)
     answer = request(site.proxy, "GET", "/health")

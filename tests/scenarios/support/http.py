@@ -229,9 +229,12 @@ class EventStream:
     last_event_id: str | None = None
     limit: int | None = None
     received: list[Received] = field(default_factory=list)
-    error: BaseException | None = None
+    error: AssertionError | None = None
+    """What the server sent and must not; raised by whoever waits, and at the end of the block."""
     ended: bool = False
     """Whether the stream came to its end, whoever ended it."""
+    broken: Exception | None = None
+    """How the connection broke, if nobody said that the stream ends."""
 
     def __enter__(self) -> Self:
         headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {self.token}"}
@@ -285,9 +288,10 @@ class EventStream:
                 with self._news:
                     self.received.extend(Received(frame, now) for frame in frames)
                     self._news.notify_all()
-        except (OSError, ValueError, http.client.HTTPException, AssertionError) as error:
-            if isinstance(error, AssertionError) or not self._closing:
-                self.error = error
+        except AssertionError as error:
+            self.error = error
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            self.broken = None if self._closing else error
         finally:
             with self._news:
                 self.ended = True
@@ -332,7 +336,9 @@ class EventStream:
             if self.error is not None:
                 raise self.error
             if self.ended or time.monotonic() >= deadline:
-                why = "the stream ended" if self.ended else f"not within {within:g} s"
+                why = (
+                    f"the stream ended ({self.broken!r})" if self.ended else f"not in {within:g} s"
+                )
                 raise TooLate(f"{what} via {self.route.name}: {why}; frames: {len(self.received)}")
 
     def wait_for_id(self, stream_id: str, *, within: float = 10) -> Received:
@@ -362,5 +368,6 @@ class EventStream:
 
 
 def read_to_the_end(stream: EventStream, *, within: float) -> None:
-    """Wait until the server, or the stream's own limit, ends it."""
+    """Wait until the server, or the stream's own limit, ends it in good order."""
     stream.wait(lambda it: it.ended, "the end of the stream", within=within)
+    assert stream.broken is None, stream.broken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import ssl
 import subprocess
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 
 GROUP: Final = "ag-ui-clients"
 PASSWORD: Final = "a-password-of-the-scenarios"
+VARIABLES: Final = (
+    "ansible_host",
+    "ag_ui_server_name",
+    "ag_ui_admin_email",
+    "ag_ui_admin_password",
+)
+GRACE: Final = 30.0
+"""Seconds within which a container that is told to stop has gone."""
 RESTART_LIMIT: Final = 60.0
 """Seconds a whole host may take until the service answers again."""
 
@@ -67,9 +76,13 @@ class Account:
 class Machine:
     """A container that plays a host."""
 
-    name: str
     inventory_name: str
-    variables: dict[str, Any]
+    variables: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """The name of the container."""
+        return self.variables["ansible_host"] or self.inventory_name
 
     @cached_property
     def host(self) -> Host:
@@ -116,7 +129,9 @@ class Site:
 
     @cached_property
     def admin_password(self) -> str:
-        return self.dev.run("cat", "/etc/ag-ui/secrets/admin_password").strip()
+        """As the inventory gives it, else as it was made up on the host."""
+        given = self.dev.variables["ag_ui_admin_password"]
+        return given or self.dev.run("cat", "/etc/ag-ui/secrets/admin_password").rstrip("\n")
 
     @cached_property
     def secrets(self) -> dict[str, str]:
@@ -152,7 +167,7 @@ class Site:
     @cached_property
     def proxy(self) -> Proxy:
         certificate = self.dev.run("cat", "/etc/ag-ui/tls/server.crt")
-        name = self.dev.variables.get("ag_ui_server_name", self.dev.inventory_name)
+        name = self.dev.variables["ag_ui_server_name"] or self.dev.inventory_name
         return Proxy(self.dev.address, name, ssl.create_default_context(cadata=certificate))
 
     def instance(self, port: int) -> Instance:
@@ -210,11 +225,6 @@ class Site:
 
     # --- accounts ----------------------------------------------------------------------------
 
-    def log_in(self, email: str, password: str) -> str:
-        answer = self.ask_for_token(email, password)
-        assert answer.status == 200, answer
-        return str(answer.json()["access_token"])
-
     def ask_for_token(self, email: str, password: str) -> Answer:
         return request(
             self.proxy, "POST", "/auth/token", form={"username": email, "password": password}
@@ -222,10 +232,12 @@ class Site:
 
     def account(self, email: str, role: str, password: str = PASSWORD) -> Account:
         """The account of that address, made if there is none."""
-        users = self.cli("users", "list")
-        if email not in users:
+        answer = self.ask_for_token(email, password)
+        if answer.status == 401:
             self.cli("users", "add", email, "--role", role, send=f"{password}\n")
-        token = self.log_in(email, password)
+            answer = self.ask_for_token(email, password)
+        assert answer.status == 200, answer
+        token = answer.json()["access_token"]
         me = request(self.proxy, "GET", "/auth/me", token=token).json()
         return Account(me["id"], email, role, token)
 
@@ -258,6 +270,13 @@ class Site:
             *("--format", "{{.Names}} {{.ID}}"),
         )
         return dict(line.split() for line in listed.splitlines())
+
+    def wait_until_gone(self) -> None:
+        """Wait until no container is left, after a stop of the target.
+
+        systemd stops the instances because the target stops, and does not wait for them.
+        """
+        eventually(lambda: not self.containers(), "no container left", within=GRACE)
 
     def inspect(self, name: str) -> dict[str, Any]:
         """What docker on the dev server says of a container or image."""
@@ -343,10 +362,25 @@ class Site:
 
 
 def _machine(inventory: str, group: str) -> Machine:
-    runner = AnsibleRunner(inventory)
-    [name] = runner.get_hosts(group)
-    variables = runner.get_variables(name)
-    return Machine(variables.get("ansible_host", name), name, variables)
+    [name] = AnsibleRunner(inventory).get_hosts(group)
+    return Machine(name, _variables(inventory, name))
+
+
+def _variables(inventory: str, host: str) -> dict[str, str]:
+    """What the inventory says of a host, once all references are resolved; empty if nothing."""
+    wanted = {name: f"{{{{ {name} | default('') }}}}" for name in VARIABLES}
+    shown = subprocess.run(
+        [
+            *("ansible", host, "--inventory", inventory, "--one-line"),
+            *("--module-name", "ansible.builtin.debug", "--args", json.dumps({"msg": wanted})),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
+    )
+    msg: dict[str, str] = json.loads(shown.stdout.partition("=>")[2])["msg"]
+    return msg
 
 
 def _unquoted(value: str) -> str:
