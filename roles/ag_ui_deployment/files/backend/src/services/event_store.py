@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import orjson
+
 from src.models.event import Poison, ShieldEvent
 from src.repositories import events as event_rows
 from src.repositories import jobs as job_rows
@@ -59,6 +61,12 @@ def _refused(entry: ShieldEvent | Poison, error: BaseException) -> Poison:
     if isinstance(entry, Poison):
         # What is left of it cannot be stored either; the reason alone can.
         return Poison(entry.id, entry.reason.encode("ascii", "backslashreplace").decode(), b"")
-    fields = {b"type": entry.type.encode(), b"event_id": entry.event_id.encode()}
+    fields = {
+        b"event_id": entry.event_id.encode(),
+        b"type": entry.type.encode(),
+        b"job_id": (entry.job_id or "").encode(),
+        b"data": orjson.dumps(entry.data),
+        b"metadata": orjson.dumps(entry.metadata),
+    }
     reason = f"cannot be stored: {type(error.__cause__ or error).__name__}"
     return Poison(entry.id, reason, dump_fields(fields))

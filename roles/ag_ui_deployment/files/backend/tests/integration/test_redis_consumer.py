@@ -1,0 +1,381 @@
+"""The consumer against real Redis and PostgreSQL: at least once, never lost, never twice."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import orjson
+
+from src.config import Settings
+from src.services.event_store import EventStore
+from src.services.redis_consumer import ConsumerConfig, RedisStreamConsumer
+from src.utils.database import Database
+from src.utils.redis import reader_client
+from tests.support.builders import JOB, OWNER, shield_event
+from tests.support.proxy import TcpProxy
+from tests.support.waiting import until
+from tests.support.world import GROUP, World
+
+if TYPE_CHECKING:
+    from src.models.event import StreamId
+
+
+@asynccontextmanager
+async def consuming(settings: Settings) -> AsyncIterator[RedisStreamConsumer]:
+    """A consumer that runs during the block."""
+    database = Database(settings)
+    redis = reader_client(settings)
+    consumer = RedisStreamConsumer(redis, EventStore(database), ConsumerConfig.of(settings))
+    consumer.start()
+    try:
+        yield consumer
+    finally:
+        async with asyncio.timeout(20):
+            await consumer.stop()
+        await redis.aclose()
+        await database.close()
+
+
+def progress(count: int, job: str = JOB) -> list[Any]:
+    return [shield_event("job:progress", {"n": n}, job=job) for n in range(count)]
+
+
+class TestTheGroup:
+    async def test_it_is_made_at_the_start_of_the_stream(self, world: World) -> None:
+        ids = await world.publish(*progress(5))
+        async with consuming(world.settings()):
+            await until(world.settled)
+        assert await world.stored() == ids
+
+    async def test_a_stream_that_is_not_there_yet_is_waited_for(self, world: World) -> None:
+        async with consuming(world.settings()) as consumer:
+            await until(lambda: consumer.status == "consuming")
+            (group,) = await world.redis.xinfo_groups(world.stream)
+            assert group["name"].decode() == GROUP
+            (member,) = await world.redis.xinfo_consumers(world.stream, GROUP)
+            assert member["name"] == b"host-8002"
+            ids = await world.publish(*progress(3))
+            await until(lambda: world.has_stored(ids))
+
+    async def test_one_that_exists_goes_on_where_it_stood(self, world: World) -> None:
+        await world.publish(*progress(2))
+        await world.redis.xgroup_create(world.stream, GROUP, id="$")
+        ids = await world.publish(*progress(2))
+        async with consuming(world.settings()):
+            await until(world.settled)
+        assert await world.stored() == ids
+
+    async def test_destroyed_in_mid_run_it_loses_nothing_and_repeats_nothing(
+        self, world: World
+    ) -> None:
+        ids: list[StreamId] = []
+        async with consuming(world.settings(CONSUMER_BATCH_SIZE=10)) as consumer:
+            for _ in range(5):
+                ids += await world.publish(*progress(40))
+                await world.destroy_group()
+            ids += await world.publish(*progress(10))
+            await until(world.settled)
+            assert not consumer.failed
+        assert await world.stored() == ids
+
+    async def test_a_deleted_stream_is_begun_again(self, world: World) -> None:
+        ids = await world.publish(*progress(3))
+        async with consuming(world.settings()) as consumer:
+            await until(world.settled)
+            await world.redis.delete(world.stream)
+            ids += await world.publish(*progress(3))
+            await until(lambda: world.has_stored(ids))
+            assert not consumer.failed
+
+
+class TestAcknowledging:
+    async def test_own_pending_entries_come_first(self, world: World) -> None:
+        ids = await world.publish(*progress(30))
+        await world.make_group()
+        await world.take("host-8002", 20)
+        settings = world.settings(CONSUMER_BATCH_SIZE=7, CONSUMER_CLAIM_IDLE_SECONDS=600)
+        async with consuming(settings):
+            await until(world.settled)
+        assert await world.stored() == ids
+
+    async def test_an_outage_of_postgresql_leaves_entries_pending_and_stores_them_later(
+        self, world: World, database_proxy: TcpProxy
+    ) -> None:
+        async with consuming(world.settings(DATABASE_URL=database_proxy.url)) as consumer:
+            ids = await world.publish(*progress(3))
+            await until(world.settled)
+            await database_proxy.refuse()
+            ids += await world.publish(*progress(7))
+            await until(lambda: consumer.status == "waiting for PostgreSQL")
+            assert await world.pending() == ids[3:]
+            assert len(await world.stored()) == 3
+            await database_proxy.accept()
+            await until(world.settled)
+            assert consumer.status == "consuming"
+        assert await world.stored() == ids
+
+    async def test_a_start_without_postgresql_reads_nothing(
+        self, world: World, database_proxy: TcpProxy
+    ) -> None:
+        """A read counts as a delivery, and the entries would seem to be poison."""
+        await world.make_group()
+        ids = await world.publish(*progress(3))
+        await database_proxy.refuse()
+        async with consuming(world.settings(DATABASE_URL=database_proxy.url)) as consumer:
+            await until(lambda: consumer.status == "waiting for PostgreSQL")
+            assert await world.pending() == []
+            await database_proxy.accept()
+            await until(world.settled)
+        assert await world.stored() == ids
+
+    async def test_a_transaction_that_fails_stores_nothing_of_its_batch_and_is_repeated(
+        self, world: World
+    ) -> None:
+        await world.query("ALTER TABLE jobs RENAME TO jobs_away")
+        ids = await world.publish(*progress(4))
+        async with consuming(world.settings()) as consumer:
+            await until(lambda: consumer.status == "waiting for PostgreSQL")
+            assert await world.stored() == []
+            assert await world.pending() == ids
+            await world.query("ALTER TABLE jobs_away RENAME TO jobs")
+            await until(world.settled)
+        assert await world.stored() == ids
+
+    async def test_stopped_during_an_outage_it_ends_and_acknowledges_nothing(
+        self, world: World, database_proxy: TcpProxy
+    ) -> None:
+        settings = world.settings(DATABASE_URL=database_proxy.url)
+        async with consuming(settings) as consumer:
+            await until(lambda: consumer.status == "consuming")
+            await database_proxy.refuse()
+            ids = await world.publish(*progress(3))
+            await until(lambda: consumer.status == "waiting for PostgreSQL")
+        assert await world.pending() == ids
+        await database_proxy.accept()
+        async with consuming(settings):
+            await until(world.settled)
+        assert await world.stored() == ids
+
+    async def test_an_outage_of_redis_is_waited_out(
+        self, world: World, redis_proxy: TcpProxy
+    ) -> None:
+        async with consuming(world.settings(REDIS_URL=redis_proxy.url)) as consumer:
+            ids = await world.publish(*progress(3))
+            await until(world.settled)
+            await redis_proxy.refuse()
+            await until(lambda: consumer.status == "waiting for Redis")
+            ids += await world.publish(*progress(3))
+            await redis_proxy.accept()
+            await until(world.settled, 15)
+            assert consumer.status == "consuming"
+        assert await world.stored() == ids
+
+    async def test_a_start_without_redis_is_waited_out(
+        self, world: World, redis_proxy: TcpProxy
+    ) -> None:
+        await redis_proxy.refuse()
+        async with consuming(world.settings(REDIS_URL=redis_proxy.url)) as consumer:
+            await until(lambda: consumer.status == "waiting for Redis")
+            ids = await world.publish(*progress(3))
+            await redis_proxy.accept()
+            await until(world.settled, 15)
+        assert await world.stored() == ids
+
+    async def test_connections_cut_again_and_again_lose_nothing(
+        self, world: World, redis_proxy: TcpProxy, database_proxy: TcpProxy
+    ) -> None:
+        settings = world.settings(
+            REDIS_URL=redis_proxy.url, DATABASE_URL=database_proxy.url, CONSUMER_BATCH_SIZE=5
+        )
+        ids: list[StreamId] = []
+        async with consuming(settings) as consumer:
+            for turn in range(10):
+                ids += await world.publish(*progress(20, job=f"job-{turn}"))
+                await (redis_proxy if turn % 2 else database_proxy).cut()
+            await until(world.settled, 20)
+            assert not consumer.failed
+        assert await world.stored() == ids
+
+
+class TestDeadConsumers:
+    async def test_what_they_held_is_claimed(self, world: World) -> None:
+        ids = await world.publish(*progress(25))
+        await world.make_group()
+        await world.take("dead-8003", 25)
+        async with consuming(world.settings(CONSUMER_BATCH_SIZE=10)) as consumer:
+            await until(world.settled)
+            assert consumer.counts["claimed"] == 25
+        assert await world.stored() == ids
+
+    async def test_what_a_living_one_holds_is_left_alone(self, world: World) -> None:
+        held = await world.publish(*progress(2))
+        await world.make_group()
+        await world.take("busy-8003", 2)
+        async with consuming(world.settings(CONSUMER_CLAIM_IDLE_SECONDS=60)):
+            ids = await world.publish(*progress(2))
+            await until(lambda: world.has_stored(ids))
+        assert await world.pending() == held
+
+    async def test_what_was_handed_out_too_often_is_a_dead_letter(self, world: World) -> None:
+        (killer,) = await world.publish(*progress(1))
+        await world.make_group()
+        await world.take("host-8002", 1)
+        for _ in range(3):
+            await world.take("host-8002", 1, "0")
+        (good,) = await world.publish(*progress(1))
+        async with consuming(world.settings(CONSUMER_MAX_DELIVERIES=3)) as consumer:
+            await until(world.settled)
+            assert consumer.counts["dead_letters"] == 1
+        assert await world.stored() == [good]
+        assert "delivered more than 3 times" in (await world.dead_letters())[killer]
+
+
+POISON: dict[str, dict[bytes, bytes]] = {
+    "no type": {b"data": b"{}"},
+    "no JSON": {b"type": b"t", b"data": b"{'a': 1}"},
+    "no object": {b"type": b"t", b"data": b"[1]"},
+    "NaN": {b"type": b"t", b"data": b'{"a": NaN}'},
+    "data not UTF-8": {b"type": b"t", b"data": b'{"a": "\xff"}'},
+    "type not UTF-8": {b"type": b"\xff\xfe"},
+    "deep": {b"type": b"t", b"data": b'{"a":' + b"[" * 10_000 + b"]" * 10_000 + b"}"},
+    "control characters": {b"type": b"a\x00b"},
+    "control characters in the job": {b"type": b"t", b"job_id": b"a\x00b"},
+    "large": {b"type": b"t", b"data": b'{"a": "' + b"x" * 5_000_000 + b'"}'},
+    "lone surrogate": {b"type": b"t", b"data": b'{"a": "\\ud800"}'},
+    "the end of the calendar": {b"type": b"t", b"timestamp": b"9999-12-31T23:59:59-12:00"},
+    "nothing we know": {b"hello": b"world"},
+}
+
+
+class TestPoison:
+    async def test_each_is_a_dead_letter_with_its_reason_and_the_stream_goes_on(
+        self, world: World
+    ) -> None:
+        good: list[StreamId] = []
+        bad: list[StreamId] = []
+        for entry in POISON.values():
+            bad += await world.publish(entry)
+            good += await world.publish(*progress(1))
+        async with consuming(world.settings()) as consumer:
+            await until(world.settled)
+            assert consumer.counts["dead_letters"] == len(POISON)
+            assert consumer.counts["events"] == len(POISON)
+        assert await world.stored() == good
+        letters = await world.dead_letters()
+        assert sorted(letters) == bad
+        assert all(letters.values())
+        assert letters[bad[0]] == "type: is missing"
+        (kept,) = await world.query(
+            "SELECT fields FROM dead_letters WHERE stream_ms = $1 AND stream_seq = $2", *bad[1]
+        )
+        assert orjson.loads(kept[0]) == {"type": "t", "data": "{'a': 1}"}
+
+    async def test_nul_in_texts_of_the_data_is_no_poison(self, world: World) -> None:
+        data = {"error": "a\0b", "job_type": "c\0d", "\0": ["\0"]}
+        await world.publish(shield_event("job:failed", data, workspace="e\0f", user=OWNER))
+        async with consuming(world.settings()):
+            await until(world.settled)
+        (row,) = await world.query("SELECT data, metadata FROM events")
+        assert orjson.loads(row[0]) == data
+        assert orjson.loads(row[1])["workspace"] == "e\0f"
+        (job,) = await world.query("SELECT status, error, owner_id FROM jobs")
+        assert (job[0], job[2]) == ("failed", UUID(OWNER))
+        assert job[1] == "a\ufffdb"
+
+    async def test_what_only_postgresql_refuses_is_isolated_from_its_batch(
+        self, world: World
+    ) -> None:
+        await world.query("ALTER TABLE events ADD CHECK (type <> 'refused:by.postgresql')")
+        entries = progress(40)
+        refused = [3, 17, 18, 39]
+        for place in refused:
+            entries[place] = replace(entries[place], type="refused:by.postgresql")
+        ids = await world.publish(*entries)
+        async with consuming(world.settings()):
+            await until(world.settled)
+        assert await world.stored() == [one for n, one in enumerate(ids) if n not in refused]
+        letters = await world.dead_letters()
+        assert sorted(letters) == [ids[n] for n in refused]
+
+    async def test_its_dead_letter_holds_what_was_refused(self, world: World) -> None:
+        await world.query("ALTER TABLE events ADD CHECK (type <> 'refused:by.postgresql')")
+        await world.publish(shield_event("refused:by.postgresql", {"precious": "data"}, user=OWNER))
+        async with consuming(world.settings()):
+            await until(world.settled)
+        (row,) = await world.query("SELECT fields FROM dead_letters")
+        kept = orjson.loads(row[0])
+        assert kept["type"] == "refused:by.postgresql"
+        assert orjson.loads(kept["data"]) == {"precious": "data"}
+        assert orjson.loads(kept["metadata"]) == {"user_id": OWNER}
+        assert kept["job_id"] == JOB
+
+
+class TestWhatRedisTrimmed:
+    async def test_pending_entries_that_are_gone_are_counted_and_let_go(self, world: World) -> None:
+        await world.publish(*progress(5))
+        await world.make_group()
+        await world.take("host-8002", 3)
+        await world.take("dead-8003", 2)
+        await world.trim(0)
+        ids = await world.publish(*progress(2))
+        async with consuming(world.settings()) as consumer:
+            await until(world.settled)
+            await until(lambda: consumer.counts["lost"] == 5)
+        assert await world.stored() == ids
+
+
+class TestIdempotence:
+    async def test_an_entry_that_is_delivered_again_changes_nothing(self, world: World) -> None:
+        await world.publish(
+            shield_event("job:queued", user=OWNER),
+            shield_event("job:progress", {"percent": 30}),
+            {b"hello": b"world"},
+            shield_event("job:failed", {"error": "x"}),
+            shield_event("job:complete"),
+        )
+        tables, rows = ("events", "jobs", "dead_letters"), []
+        for _ in range(2):
+            async with consuming(world.settings()):
+                await until(world.settled)
+            rows.append([await world.query(f"SELECT * FROM {table}") for table in tables])  # noqa: S608 - names of ours
+            await world.destroy_group()
+        assert rows[0] == rows[1]
+        assert [len(found) for found in rows[0]] == [4, 1, 1]
+
+
+class TestTwoConsumers:
+    async def test_many_jobs_at_once_are_all_there_and_right(self, world: World) -> None:
+        jobs = [f"job-{n}" for n in range(40)]
+        stories = [
+            [
+                shield_event("job:queued", {"job_type": "crawl"}, job=job, timestamp=1_000),
+                *(shield_event(data={"percent": p}, job=job, timestamp=2_000) for p in (10, 60)),
+                shield_event("job:started", job=job, user=OWNER, timestamp=1_500),
+                shield_event("job:complete", {"job": job}, job=job, timestamp=3_000),
+            ]
+            for job in jobs
+        ]
+        entries = [story[step] for step in range(5) for story in stories]
+        first = world.settings(REDIS_CONSUMER_NAME="host-8002", CONSUMER_BATCH_SIZE=7)
+        second = world.settings(REDIS_CONSUMER_NAME="host-8003", CONSUMER_BATCH_SIZE=7)
+        async with consuming(first) as one, consuming(second) as other:
+            await until(lambda: one.status == other.status == "consuming")
+            ids = await world.publish(*entries)
+            await until(world.settled, 20)
+            assert one.counts["events"] + other.counts["events"] == len(ids)
+            assert one.counts["events"] > 0
+            assert other.counts["events"] > 0
+        assert await world.stored() == ids
+        rows = await world.query(
+            "SELECT id, status, owner_id, kind, percent, result, created_at, completed_at FROM jobs"
+        )
+        assert {row["id"] for row in rows} == set(jobs)
+        for row in rows:
+            assert (row["status"], row["owner_id"]) == ("completed", UUID(OWNER))
+            assert (row["kind"], row["percent"]) == ("crawl", 60.0)
+            assert orjson.loads(row["result"]) == {"job": row["id"]}
+            assert row["created_at"].timestamp() == 1.0
+            assert row["completed_at"].timestamp() == 3.0

@@ -1,0 +1,77 @@
+"""The whole application behind a real socket, in the event loop of the test."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+import uvicorn
+
+from src.config import Settings
+from src.main import create_app
+from src.models.user import Role, User
+from src.services.tokens import Tokens
+from src.services.user_service import UserService
+from src.state import Services
+from tests.support.waiting import until
+
+PASSWORD = "correct horse battery staple"
+
+
+@dataclass
+class Backend:
+    """One running instance."""
+
+    settings: Settings
+    services: Services
+    http: httpx.AsyncClient
+
+    async def add_user(self, email: str, role: Role = Role.VIEWER) -> User:
+        return await UserService(self.services.database).add(email, PASSWORD, role)
+
+    def token_of(self, user: User, **settings: Any) -> str:
+        return Tokens(self.settings.model_copy(update=settings)).issue(user)
+
+    async def health(self) -> dict[str, Any]:
+        body: dict[str, Any] = (await self.http.get("/health")).json()
+        return body
+
+
+@asynccontextmanager
+async def running(settings: Settings, *, healthy: bool = True) -> AsyncIterator[Backend]:
+    """Start an instance on a free port; by default wait until it is healthy."""
+    services = Services.build(settings)
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    with patch.object(Services, "build", return_value=services):
+        app = create_app(settings)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=settings.SHUTDOWN_GRACE_SECONDS,
+        )
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        await until(lambda: server.started or serving.done())
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=httpx.Timeout(20)
+    ) as http:
+        backend = Backend(settings, services, http)
+        try:
+            if healthy:
+                await until(lambda: _is_healthy(backend))
+            yield backend
+        finally:
+            services.hub.drain()
+            server.should_exit = True
+            await serving
+
+
+async def _is_healthy(backend: Backend) -> bool:
+    return bool((await backend.health())["status"] == "healthy")

@@ -1,0 +1,75 @@
+"""A client of event streams over a real socket, which notes each frame as it arrives."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from tests.run_checker import Frame, FrameParser
+from tests.support.waiting import until
+
+
+class SseClient:
+    """Reads in the background. `ended` is true once the server has closed the stream."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self.frames: list[Frame] = []
+        self.times: list[float] = []
+        self.body = bytearray()
+        self.ended = False
+        self._parser = FrameParser()
+
+    async def read(self) -> None:
+        try:
+            async for chunk in self.response.aiter_raw():
+                self.body += chunk
+                new = self._parser.feed(chunk)
+                self.frames += new
+                self.times += [time.monotonic()] * len(new)
+        finally:
+            self.ended = True
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [frame.json() for frame in self.frames if frame.data is not None]
+
+    @property
+    def ids(self) -> list[str]:
+        return [frame.id for frame in self.frames if frame.id is not None]
+
+    @property
+    def comments(self) -> list[str]:
+        return [comment for frame in self.frames for comment in frame.comments]
+
+    async def until(self, condition: Callable[["SseClient"], object], seconds: float = 10) -> None:
+        await until(lambda: condition(self) or None, seconds)
+
+    async def until_ended(self, seconds: float = 10) -> None:
+        await until(lambda: self.ended, seconds)
+
+
+@asynccontextmanager
+async def sse(
+    http: httpx.AsyncClient, path: str = "/events", *, after: object = None, token: str = ""
+) -> AsyncIterator[SseClient]:
+    """Open a stream; it is closed at the end of the block."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    if after is not None:
+        headers["Last-Event-ID"] = str(after)
+    async with http.stream("GET", path, headers=headers) as response:
+        if response.status_code != httpx.codes.OK:
+            await response.aread()
+            raise AssertionError(f"{path}: {response.status_code} {response.text}")
+        client = SseClient(response)
+        reading = asyncio.create_task(client.read())
+        try:
+            # The first frame says how long to wait before a reconnect: the stream is open.
+            await client.until(lambda it: it.frames)
+            yield client
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)

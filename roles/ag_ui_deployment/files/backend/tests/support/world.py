@@ -1,0 +1,88 @@
+"""One test's part of Redis and PostgreSQL, and what a producer or an operator would do with it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from src.config import Settings
+from src.models.event import ShieldEvent, StreamId
+from tests.support.builders import fields_of, settings_of
+
+if TYPE_CHECKING:
+    import asyncpg
+
+GROUP = "ag-ui-clients"
+
+
+@dataclass
+class World:
+    redis_url: str
+    database_url: str
+    stream: str
+    redis: Redis
+    database: "asyncpg.Connection[asyncpg.Record]"
+
+    def settings(self, **values: Any) -> Settings:
+        """Settings for this stream and database, with some of them changed."""
+        ours: dict[str, Any] = {
+            "REDIS_URL": self.redis_url,
+            "DATABASE_URL": self.database_url,
+            "REDIS_STREAM_NAME": self.stream,
+            "REDIS_CONSUMER_GROUP": GROUP,
+            "REDIS_CONSUMER_NAME": "host-8002",
+            "CONSUMER_CLAIM_IDLE_SECONDS": 1,
+            "SHUTDOWN_GRACE_SECONDS": 2,
+        }
+        return settings_of(**(ours | values))
+
+    async def publish(self, *entries: ShieldEvent | dict[bytes, bytes]) -> list[StreamId]:
+        """Add events, or raw entries, at one moment; gives their ids."""
+        pipeline = self.redis.pipeline(transaction=True)
+        for entry in entries:
+            fields: Any = fields_of(entry) if isinstance(entry, ShieldEvent) else entry
+            pipeline.xadd(self.stream, fields)
+        return [StreamId.parse(answer.decode()) for answer in await pipeline.execute()]
+
+    async def query(self, statement: str, *values: Any) -> list[Any]:
+        """Ask the database, past the backend."""
+        return list(await self.database.fetch(statement, *values))
+
+    async def stored(self) -> list[StreamId]:
+        rows = await self.query("SELECT stream_ms, stream_seq FROM events ORDER BY 1, 2")
+        return [StreamId(*row) for row in rows]
+
+    async def has_stored(self, ids: list[StreamId]) -> bool:
+        return await self.stored() == ids
+
+    async def dead_letters(self) -> dict[StreamId, str]:
+        """Their reasons."""
+        rows = await self.query("SELECT stream_ms, stream_seq, reason FROM dead_letters")
+        return {StreamId(row[0], row[1]): row[2] for row in rows}
+
+    async def settled(self) -> bool:
+        """Whether the group has read everything and has nothing pending."""
+        try:
+            (group,) = await self.redis.xinfo_groups(self.stream)
+        except (ResponseError, ValueError):
+            return False
+        return bool(group["lag"] == 0 and group["pending"] == 0)
+
+    async def pending(self) -> list[StreamId]:
+        rows: list[Any] = await self.redis.xpending_range(self.stream, GROUP, "-", "+", 1000)
+        return [StreamId.parse(row["message_id"].decode()) for row in rows]
+
+    async def make_group(self) -> None:
+        await self.redis.xgroup_create(self.stream, GROUP, id="0", mkstream=True)
+
+    async def destroy_group(self) -> None:
+        await self.redis.xgroup_destroy(self.stream, GROUP)
+
+    async def take(self, consumer: str, count: int, position: str = ">") -> None:
+        """Read as a member of the group, and acknowledge nothing."""
+        await self.redis.xreadgroup(GROUP, consumer, {self.stream: position}, count=count)
+
+    async def trim(self, length: int) -> None:
+        """Let Redis keep only so many entries."""
+        await self.redis.xtrim(self.stream, maxlen=length, approximate=False)
