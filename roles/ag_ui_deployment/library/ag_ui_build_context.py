@@ -13,7 +13,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 
 DOCUMENTATION = r"""
 ---
@@ -102,12 +102,14 @@ def digest_of(files: list[tuple[str, int, bytes]], arguments: dict[str, Any]) ->
 
 def pack(files: list[tuple[str, int, bytes]], dest: str) -> None:
     """Write the archive without dates and owners."""
-    with gzip.GzipFile(dest, "wb", compresslevel=6, mtime=0) as packed:
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            for name, mode, data in files:
-                entry = tarfile.TarInfo(name)
-                entry.mode, entry.size = mode, len(data)
-                archive.addfile(entry, io.BytesIO(data))
+    with (
+        gzip.GzipFile(dest, "wb", compresslevel=6, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
+        for name, mode, data in files:
+            entry = tarfile.TarInfo(name)
+            entry.mode, entry.size = mode, len(data)
+            archive.addfile(entry, io.BytesIO(data))
 
 
 def main() -> None:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
-import os
 import pwd
 import re
 import secrets
@@ -18,7 +18,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 
 DOCUMENTATION = r"""
 ---
@@ -108,6 +108,8 @@ Problems = list[str]
 
 POSTGRES_PROTOCOL = 196608
 POSTGRES_SSL_REQUEST = 80877103
+HEADER = 5
+REQUEST_DONE, REQUEST_PLAIN, REQUEST_MD5, REQUEST_SASL = 0, 3, 5, 10
 LISTENING = "0A"
 
 PASSWORD = {"type": "str", "no_log": True}
@@ -126,7 +128,7 @@ DATABASE = {
 }
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The server answered, and said no."""
 
 
@@ -141,8 +143,10 @@ def resolve_problems(variable: str, host: str) -> Problems:
         socket.getaddrinfo(host, None)
     except (OSError, UnicodeError) as error:
         return [
-            f"{variable}: the name {host!r} cannot be resolved on this host ({error}). "
-            f"Correct the variable, or add the name to DNS or to /etc/hosts of this host."
+            (
+                f"{variable}: the name {host!r} cannot be resolved on this host ({error}). "
+                f"Correct the variable, or add the name to DNS or to /etc/hosts of this host."
+            )
         ]
     return []
 
@@ -160,7 +164,7 @@ def redis_command(stream: Any, *words: str) -> str:
     stream.flush()
     reply: str = stream.readline().decode(errors="replace").strip()
     if not reply.startswith("+"):
-        raise Refused(reply.lstrip("-") or "it closed the connection")
+        raise RefusedError(reply.lstrip("-") or "it closed the connection")
     return reply
 
 
@@ -178,16 +182,20 @@ def redis_problems(server: dict[str, Any], timeout: float) -> Problems:
                 redis_command(stream, "AUTH", str(server["password"]))
             redis_command(stream, "SELECT", str(server["db"]))
             redis_command(stream, "PING")
-    except Refused as refusal:
+    except RefusedError as refusal:
         return [
-            f"ag_ui_redis_password: Redis at {at} refuses the login or the database "
-            f"{server['db']} ({refusal}). Set ag_ui_redis_password to its password (empty if it "
-            f"has none) and ag_ui_redis_db to one of its databases."
+            (
+                f"ag_ui_redis_password: Redis at {at} refuses the login or the database "
+                f"{server['db']} ({refusal}). Set ag_ui_redis_password to its password (empty if it "
+                f"has none) and ag_ui_redis_db to one of its databases."
+            )
         ]
     except OSError as error:
         return [
-            f"ag_ui_redis_host, ag_ui_redis_port: Redis at {at} cannot be reached from this host "
-            f"({error}). Start it, let this host through its firewall, or correct the variables."
+            (
+                f"ag_ui_redis_host, ag_ui_redis_port: Redis at {at} cannot be reached from this host "
+                f"({error}). Start it, let this host through its firewall, or correct the variables."
+            )
         ]
     return []
 
@@ -217,51 +225,43 @@ class Postgres:
         self.stream.write(kind + struct.pack("!i", len(payload) + 4) + payload)
         self.stream.flush()
 
-    def receive(self) -> tuple[int, bytes]:
-        """Wait for the next authentication request: its number and what comes with it."""
+    def message(self, kind: bytes) -> bytes:
+        """Wait for a message of this kind and pass over those of others."""
         while True:
-            header = self.stream.read(5)
-            if len(header) < 5:
-                raise Refused("it closed the connection")
-            payload = self.stream.read(struct.unpack("!i", header[1:])[0] - 4)
+            header = self.stream.read(HEADER)
+            if len(header) < HEADER:
+                raise RefusedError("it closed the connection")
+            payload: bytes = self.stream.read(struct.unpack("!i", header[1:])[0] - 4)
             if header[:1] == b"E":
                 fields = {part[:1]: part[1:] for part in payload.split(b"\0") if part}
-                raise Refused(fields.get(b"M", b"no reason given").decode(errors="replace"))
-            if header[:1] == b"R":
-                return struct.unpack("!i", payload[:4])[0], payload[4:]
+                raise RefusedError(fields.get(b"M", b"no reason given").decode(errors="replace"))
+            if header[:1] == kind:
+                return payload
 
-    def await_ready(self) -> None:
-        """The database is looked for after the password was accepted."""
-        while True:
-            header = self.stream.read(5)
-            if len(header) < 5:
-                raise Refused("it closed the connection")
-            payload = self.stream.read(struct.unpack("!i", header[1:])[0] - 4)
-            if header[:1] == b"E":
-                fields = {part[:1]: part[1:] for part in payload.split(b"\0") if part}
-                raise Refused(fields.get(b"M", b"no reason given").decode(errors="replace"))
-            if header[:1] == b"Z":
-                return
+    def request(self) -> tuple[int, bytes]:
+        """Wait for the next authentication request: its number and what comes with it."""
+        payload = self.message(b"R")
+        return struct.unpack("!i", payload[:4])[0], payload[4:]
 
     def login(self) -> None:
-        """Log in, whichever way the server asks for."""
+        """Log in, whichever way the server asks for, and wait until the database is open."""
         words = ["user", self.user, "database", self.database, "", ""]
         startup = "\0".join(words).encode()
         self.send(b"", struct.pack("!i", POSTGRES_PROTOCOL) + startup)
-        request, payload = self.receive()
-        if request == 3:
+        request, payload = self.request()
+        if request == REQUEST_PLAIN:
             self.send(b"p", self.password.encode() + b"\0")
-            request, _ = self.receive()
-        elif request == 5:
+            request, _ = self.request()
+        elif request == REQUEST_MD5:
             inner = hashlib.md5((self.password + self.user).encode()).hexdigest()  # noqa: S324 - the protocol's choice
             outer = hashlib.md5(inner.encode() + payload).hexdigest()  # noqa: S324 - the protocol's choice
             self.send(b"p", b"md5" + outer.encode() + b"\0")
-            request, _ = self.receive()
-        elif request == 10:
+            request, _ = self.request()
+        elif request == REQUEST_SASL:
             request = self.scram()
-        if request != 0:
-            raise Refused(f"it asks for a way to log in that is not supported ({request})")
-        self.await_ready()
+        if request != REQUEST_DONE:
+            raise RefusedError(f"it asks for a way to log in that is not supported ({request})")
+        self.message(b"Z")
 
     def scram(self) -> int:
         """SCRAM-SHA-256, RFC 7677, without channel binding."""
@@ -269,7 +269,7 @@ class Postgres:
         message = f"n,,{client_first}".encode()
         length = struct.pack("!i", len(message))
         self.send(b"p", b"SCRAM-SHA-256\0" + length + message)
-        _, payload = self.receive()
+        _, payload = self.request()
         server_first = payload.decode()
         parts = dict(item.split("=", 1) for item in server_first.split(","))
         salted = hashlib.pbkdf2_hmac(
@@ -280,10 +280,10 @@ class Postgres:
         bare = f"c=biws,r={parts['r']}"
         signed = f"{client_first},{server_first},{bare}".encode()
         signature = hmac.digest(stored_key, signed, "sha256")
-        proof = bytes(a ^ b for a, b in zip(client_key, signature))
+        proof = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
         self.send(b"p", f"{bare},p={base64.b64encode(proof).decode()}".encode())
-        self.receive()
-        return self.receive()[0]
+        self.request()
+        return self.request()[0]
 
 
 def database_problems(server: dict[str, Any], timeout: float) -> Problems:
@@ -297,17 +297,21 @@ def database_problems(server: dict[str, Any], timeout: float) -> Problems:
         client = Postgres(server, timeout)
         with client.socket:
             client.login()
-    except Refused as refusal:
+    except RefusedError as refusal:
         return [
-            f"ag_ui_database_password, ag_ui_database_user, ag_ui_database_name: PostgreSQL at "
-            f"{at} refuses the login ({refusal}). Correct the variables, or create the role and "
-            f"the database there and let this host in (pg_hba.conf)."
+            (
+                f"ag_ui_database_password, ag_ui_database_user, ag_ui_database_name: PostgreSQL at "
+                f"{at} refuses the login ({refusal}). Correct the variables, or create the role and "
+                f"the database there and let this host in (pg_hba.conf)."
+            )
         ]
     except OSError as error:
         return [
-            f"ag_ui_database_host, ag_ui_database_port: PostgreSQL at {at} cannot be reached from "
-            f"this host ({error}). Start it, let this host through its firewall, or correct the "
-            f"variables."
+            (
+                f"ag_ui_database_host, ag_ui_database_port: PostgreSQL at {at} cannot be reached from "
+                f"this host ({error}). Start it, let this host through its firewall, or correct the "
+                f"variables."
+            )
         ]
     return []
 
@@ -334,13 +338,10 @@ def processes(inodes: set[str]) -> dict[str, str]:
     """Names of the processes that hold sockets, by their ids."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
     found = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            descriptors = os.scandir(f"/proc/{pid}/fd")
-            if any(os.readlink(entry.path) in wanted for entry in descriptors):
-                found[pid] = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
-        except OSError:
-            continue  # it ended while we looked
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended while we looked, or is another user's
+            if any(str(file.readlink()) in wanted for file in (process / "fd").iterdir()):
+                found[process.name] = (process / "comm").read_text(encoding="utf-8").strip()
     return found
 
 
@@ -366,8 +367,10 @@ def port_problems(want: dict[str, Any]) -> Problems:
         return []
     names = ", ".join(f"{name} (process {pid})" for pid, name in sorted(holders.items()))
     return [
-        f"{want['variable']}: port {port} of this host is in use by {names or 'another program'}. "
-        f"Stop that program, or choose another port."
+        (
+            f"{want['variable']}: port {port} of this host is in use by {names or 'another program'}. "
+            f"Stop that program, or choose another port."
+        )
     ]
 
 
@@ -380,9 +383,7 @@ def account_problems(want: dict[str, Any]) -> Problems:
         return []
     if owner == name:
         return []
-    return [
-        f"ag_ui_uid: user id {uid} belongs to {owner!r} on this host. Choose one that is free."
-    ]
+    return [f"ag_ui_uid: user id {uid} belongs to {owner!r} on this host. Choose one that is free."]
 
 
 # --- what is there ------------------------------------------------------------------------
@@ -405,7 +406,7 @@ def missing_packages(wanted: list[str]) -> list[str]:
 
 
 def nginx_version() -> str:
-    """nginx writes its version to standard error."""
+    """Read what nginx writes to standard error."""
     try:
         asked = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False)
     except OSError:

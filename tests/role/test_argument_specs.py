@@ -1,0 +1,92 @@
+"""Every variable has a default, a comment and a specification, and they agree."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.role.playing import ROLES, TOP
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TYPES: dict[str, type] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
+
+pytestmark = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+
+
+def defaults(role: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((role / "defaults/main.yml").read_text())
+    return loaded
+
+
+def options(role: Path) -> dict[str, Any]:
+    loaded = yaml.safe_load((role / "meta/argument_specs.yml").read_text())
+    found: dict[str, Any] = loaded["argument_specs"]["main"]["options"]
+    return found
+
+
+def comments(role: Path) -> dict[str, str]:
+    """Comment right above each variable."""
+    text = (role / "defaults/main.yml").read_text()
+    return {name: words for words, name in re.findall(r"^# (.+)\n(\w+):", text, re.MULTILINE)}
+
+
+def test_the_names_are_the_same(role: Path) -> None:
+    assert list(defaults(role)) == list(options(role))
+
+
+def test_the_defaults_are_the_same(role: Path) -> None:
+    assert defaults(role) == {name: option["default"] for name, option in options(role).items()}
+
+
+def test_each_default_has_the_type_it_asks_for(role: Path) -> None:
+    kinds = {name: TYPES[option["type"]] for name, option in options(role).items()}
+    wrong = [name for name, value in defaults(role).items() if not isinstance(value, kinds[name])]
+    assert wrong == []
+
+
+def test_each_default_is_one_of_the_choices(role: Path) -> None:
+    limited = {name: option for name, option in options(role).items() if "choices" in option}
+    assert [name for name, o in limited.items() if o["default"] not in o["choices"]] == []
+
+
+def test_the_comment_is_the_description(role: Path) -> None:
+    described = {name: option["description"] for name, option in options(role).items()}
+    assert comments(role) == described
+
+
+def test_secrets_are_not_logged_and_have_no_default(role: Path) -> None:
+    secret = {name: o for name, o in options(role).items() if "(secret)" in o["description"]}
+    assert secret
+    assert [name for name, o in secret.items() if not o.get("no_log") or o["default"]] == []
+
+
+def test_each_variable_is_used(role: Path) -> None:
+    files = [path for path in role.rglob("*") if path.suffix in {".yml", ".j2"}]
+    used = "".join(
+        path.read_text()
+        for path in files
+        if path.parent.name in {"tasks", "templates", "handlers", "vars"}
+    )
+    assert [name for name in defaults(role) if name not in used] == []
+
+
+def test_the_prefix_is_the_roles_own(role: Path) -> None:
+    prefix = role.name.removesuffix("_deployment") + "_"
+    assert [name for name in defaults(role) if not name.startswith(prefix)] == []
+
+
+def test_the_readme_is_current(role: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, TOP / "script/role-readme", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"roles/{role.name}/" not in done.stdout, "run script/role-readme"

@@ -1,0 +1,162 @@
+"""A wrong variable stops the play before it changes anything, and is named with its remedy."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.role.playing import DATASTORES, DECIDED, Play, play
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# The first task after all the checks.
+FIRST_CHANGE = "Packages | "
+
+SHORT = "too-short"
+
+
+def refuses(done: Play, *words: str) -> None:
+    """Assert that a run was refused with these words, and did nothing."""
+    assert done.code != 0, done.output
+    assert [word for word in words if word not in done.message] == [], done.output
+    assert done.changed == 0
+    assert [task for task in done.tasks if FIRST_CHANGE in task] == []
+
+
+@pytest.fixture(scope="module")
+def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Play:
+    wrong: dict[str, Any] = {
+        "ag_ui_jwt_secret": SHORT,
+        "ag_ui_admin_password": "eleven-long",
+        "ag_ui_database_password": "",
+        "ag_ui_redis_password": "with\na line",
+        "ag_ui_admin_email": "",
+        "ag_ui_litellm_url": "hx-litellm-server:4000",
+        "ag_ui_server_name": "not a name",
+        "ag_ui_memory_limit": "much",
+        "ag_ui_uid": 0,
+        "ag_ui_worker_connections": 5,
+        "ag_ui_base_image_archive": "/nonexistent/base.tar",
+    }
+    return play(tmp_path_factory.mktemp("forms"), DECIDED | wrong)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ag_ui_jwt_secret does not fit, with its 9 characters: it must have at least 32",
+        "ag_ui_admin_password does not fit, with its 11 characters: it must have at least 12",
+        "ag_ui_database_password is missing",
+        "ag_ui_redis_password does not fit",
+        "ag_ui_admin_email is missing: it must be the e-mail address",
+        "ag_ui_litellm_url is",
+        "ag_ui_server_name is",
+        "ag_ui_memory_limit is",
+        "ag_ui_uid is 0: it must lie between 1 and",
+        "ag_ui_worker_connections is 5: it must lie between 512 and",
+        "ag_ui_base_image_archive: there is no file /nonexistent/base.tar on the controller",
+        "vault.yml, for example to the output of: openssl rand -base64 48",
+    ],
+)
+def test_every_wrong_form_is_named_at_once(wrong_forms: Play, words: str) -> None:
+    refuses(wrong_forms, words)
+
+
+def test_no_secret_is_printed(wrong_forms: Play) -> None:
+    assert SHORT not in wrong_forms.output
+    assert "eleven-long" not in wrong_forms.output
+
+
+def test_wrong_types_and_choices_are_named(tmp_path: Path) -> None:
+    wrong = {
+        "ag_ui_backend_ports": ["first"],
+        "ag_ui_redis_port": "many",
+        "ag_ui_tls_mode": "none",
+        "ag_ui_environment": [1],
+    }
+    done = play(tmp_path, DECIDED | wrong)
+    refuses(
+        done,
+        "ag_ui_backend_ports (list): One instance of the backend",
+        "ag_ui_redis_port (int): TCP port of Redis",
+        "ag_ui_tls_mode (str, one of self_signed, provided)",
+        "ag_ui_environment (dict)",
+        "Set it in group_vars/ag_ui/vars.yml",
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ag_ui_backend_ports": [8002, 8002]},
+        {"ag_ui_backend_ports": [8002, 8443], "ag_ui_https_port": 8443},
+        {"ag_ui_backend_ports": []},
+        {"ag_ui_backend_ports": [80]},
+    ],
+    ids=["twice", "the proxy's own", "none", "privileged"],
+)
+def test_ports_that_cannot_be_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    refuses(play(tmp_path, DECIDED | wrong), "ag_ui_backend_ports", "must all differ", "Choose")
+
+
+def test_what_the_role_sets_itself_is_not_taken_from_the_further_settings(tmp_path: Path) -> None:
+    wrong = {"ag_ui_environment": {"PORT": "9000", "lower": "x", "SSE_RETRY_MS": 1000}}
+    refuses(play(tmp_path, DECIDED | wrong), "ag_ui_environment must not set PORT, lower")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"ag_ui_image_source": "archive"}, "ag_ui_image_archive, the path of a saved image"),
+        ({"ag_ui_image_source": "registry"}, "ag_ui_image, the name of the image"),
+        ({"ag_ui_tls_mode": "provided"}, "needs ag_ui_tls_certificate and ag_ui_tls_key"),
+    ],
+)
+def test_a_choice_names_what_it_needs(tmp_path: Path, wrong: dict[str, Any], words: str) -> None:
+    refuses(play(tmp_path, DECIDED | wrong), words)
+
+
+def test_a_wrong_datastore_stops_the_backend_too(tmp_path: Path) -> None:
+    wrong = {"shield_datastores_redis_password": SHORT}
+    done = play(tmp_path, DECIDED, DATASTORES | wrong)
+    refuses(done, "shield_datastores_redis_password does not fit", "at least 16 characters")
+    assert SHORT not in done.output
+
+
+def test_an_undefined_vault_variable_is_named(tmp_path: Path) -> None:
+    wrong = {"ag_ui_jwt_secret": "{{ vault_ag_ui_jwt_secret }}"}
+    refuses(play(tmp_path, DECIDED | wrong), "vault_ag_ui_jwt_secret")
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_what_the_target_cannot_offer_is_named_at_once(tmp_path: Path, taken_port: int) -> None:
+    wrong = {
+        "ag_ui_backend_ports": [taken_port],
+        "ag_ui_database_host": "no-such-name.invalid",
+    }
+    refuses(
+        play(tmp_path, DECIDED | wrong),
+        f"ag_ui_backend_ports: port {taken_port} of this host is in use by",
+        "Stop that program, or choose another port.",
+        "ag_ui_redis_host, ag_ui_redis_port: Redis at 127.0.0.1:1 cannot be reached",
+        "ag_ui_database_host: the name 'no-such-name.invalid' cannot be resolved on this host",
+        "/etc/hosts",
+    )
+
+
+def test_a_database_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    refuses(
+        play(tmp_path, DECIDED),
+        "ag_ui_database_host, ag_ui_database_port: PostgreSQL at 127.0.0.1:1 cannot be reached",
+    )
