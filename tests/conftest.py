@@ -1,5 +1,5 @@
 """Fixtures that every folder of tests may use."""
 
-from tests.shield.fixtures import shield, shield_rng
+from tests.shield.fixtures import shield, shield_rng, shield_seed
 
-__all__ = ["shield", "shield_rng"]
+__all__ = ["shield", "shield_rng", "shield_seed"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from random import Random
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,10 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+SEED_VARIABLE = "SHIELD_SEED"
+
+
+@pytest.fixture(scope="session")
+def shield_seed() -> str:
+    """Another one in each run: a site that has seen a job does not take it for new again."""
+    return os.environ.get(SEED_VARIABLE) or token_hex(4)
+
+
 @pytest.fixture
-def shield_rng(request: pytest.FixtureRequest) -> Random:
-    """A seed of the test's own, so that a failing test fails again."""
-    return Random(request.node.nodeid)
+def shield_rng(request: pytest.FixtureRequest, shield_seed: str) -> Random:
+    """Chance that a failing test can be given again, with the seed that its report shows."""
+    print(f"{SEED_VARIABLE}={shield_seed}")  # noqa: T201 - shown where the test fails
+    return Random(f"{shield_seed} {request.node.nodeid}")
 
 
 @pytest.fixture
