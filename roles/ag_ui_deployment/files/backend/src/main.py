@@ -65,9 +65,10 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(RequestContext)
     app.include_router(health.router)
-    app.include_router(auth.router, prefix="/auth", tags=["authentication"])
-    app.include_router(api.router, prefix="/api", tags=["jobs"])
-    app.include_router(events.router, tags=["events"])
+    invalid = problems.documented(problems.InvalidRequest)
+    app.include_router(auth.router, prefix="/auth", tags=["authentication"], responses=invalid)
+    app.include_router(api.router, prefix="/api", tags=["jobs"], responses=invalid)
+    app.include_router(events.router, tags=["events"], responses=invalid)
     return app
 
 

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from src.config import Settings
@@ -13,6 +14,9 @@ _COMMON = settings(deadline=None, database=None, suppress_health_check=[HealthCh
 settings.register_profile("default", _COMMON, max_examples=60, derandomize=True)
 settings.register_profile("search", _COMMON, max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# Tracebacks for a terminal, structlog's default, take longer than most tests.
+structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
 
 
 @pytest.fixture(autouse=True)

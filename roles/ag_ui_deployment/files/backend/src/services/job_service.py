@@ -1,7 +1,7 @@
 """Jobs as users see them."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from datetime import datetime
+from datetime import UTC, datetime
 
 from src.models.job import Job, JobPage, JobRow, JobStatus
 from src.models.user import User
@@ -66,9 +66,9 @@ def _encode(row: JobRow) -> str:
 def _decode(cursor: str) -> tuple[datetime, str]:
     try:
         moment, job_id = urlsafe_b64decode(cursor.encode()).decode().split(" ", 1)
-        position = datetime.fromisoformat(moment), job_id
-    except ValueError:
+        created_at = datetime.fromisoformat(moment)
+        if created_at.tzinfo is None or "\0" in job_id:
+            raise CursorRejectedError
+        return created_at.astimezone(UTC), job_id
+    except (ValueError, OverflowError):
         raise CursorRejectedError from None
-    if position[0].tzinfo is None or "\0" in job_id:
-        raise CursorRejectedError
-    return position

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
+from src.services import event_tail, redis_consumer
 from src.services.schema_service import migrate
 from src.utils.database import Database
 from tests.support.builders import settings_of
@@ -23,6 +24,13 @@ def _required(name: str, what: str) -> str:
     if not value:
         pytest.fail(f"{name} is not set: these tests need {what}; script/test starts one")
     return value
+
+
+@pytest.fixture(autouse=True)
+def _quick_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that is stopped first waits for what it has asked of Redis."""
+    for module in (event_tail, redis_consumer):
+        monkeypatch.setattr(module, "BLOCK_MS", 50)
 
 
 @pytest.fixture(scope="session")

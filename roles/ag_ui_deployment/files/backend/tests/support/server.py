@@ -43,7 +43,7 @@ class Backend:
 
 @asynccontextmanager
 async def running(settings: Settings, *, healthy: bool = True) -> AsyncIterator[Backend]:
-    """Start an instance on a free port; by default wait until it is healthy."""
+    """Start an instance on a free port; by default wait until it reads the stream."""
     services = Services.build(settings)
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
@@ -65,13 +65,10 @@ async def running(settings: Settings, *, healthy: bool = True) -> AsyncIterator[
         backend = Backend(settings, services, http)
         try:
             if healthy:
-                await until(lambda: _is_healthy(backend))
+                await until(lambda: services.consumer.status == "consuming")
+                await until(lambda: services.tail.status == "following")
             yield backend
         finally:
             services.hub.drain()
             server.should_exit = True
             await serving
-
-
-async def _is_healthy(backend: Backend) -> bool:
-    return bool((await backend.health())["status"] == "healthy")

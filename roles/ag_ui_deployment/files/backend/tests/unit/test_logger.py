@@ -20,6 +20,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
     """Configures logging; gives what has been written since the last call."""
     root = logging.getLogger()
     before = root.handlers, root.level
+    configured = structlog.get_config()
     out = StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     configure_logging("INFO")
@@ -32,7 +33,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
 
     yield written
     root.handlers, root.level = before
-    structlog.reset_defaults()
+    structlog.configure(**configured)
     structlog.contextvars.clear_contextvars()
 
 

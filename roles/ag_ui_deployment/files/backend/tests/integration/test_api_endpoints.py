@@ -1,0 +1,455 @@
+"""The HTTP interface but for the streams: accounts, jobs, errors, documents."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from src.models.user import Role, User
+from tests.support.builders import JOB, shield_event
+from tests.support.proxy import TcpProxy
+from tests.support.server import PASSWORD, Backend, running
+from tests.support.waiting import until
+from tests.support.world import World
+
+PROBLEM = "application/problem+json"
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def check_problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == PROBLEM
+    body: dict[str, Any] = response.json()
+    assert body["status"] == status
+    assert body["type"] == f"urn:shield-ag-ui:problem:{slug}"
+    assert body["title"]
+    assert body["detail"]
+    assert body["request_id"] == response.headers["x-request-id"]
+    return body
+
+
+async def log_in(backend: Backend, email: str, password: str = PASSWORD) -> httpx.Response:
+    form = {"username": email, "password": password}
+    return await backend.http.post("/auth/token", data=form)
+
+
+@pytest.fixture
+async def alice(backend: Backend) -> User:
+    return await backend.add_user("alice@shield.test")
+
+
+@pytest.fixture
+async def admin(backend: Backend) -> User:
+    return await backend.add_user("admin@shield.test", Role.ADMIN)
+
+
+class TestAccounts:
+    async def test_log_in_and_see_who_one_is(self, backend: Backend, alice: User) -> None:
+        response = await log_in(backend, " Alice@Shield.TEST ")
+        assert response.status_code == 200
+        assert response.headers["cache-control"] == "no-store"
+        token = response.json()
+        assert (token["token_type"], token["expires_in"]) == ("bearer", 1800)
+        me = await backend.http.get("/auth/me", headers=bearer(token["access_token"]))
+        assert me.json() == {"id": str(alice.id), "email": "alice@shield.test", "role": "viewer"}
+
+    async def test_the_hash_is_argon2id_and_nowhere_in_an_answer(
+        self, backend: Backend, alice: User, world: World
+    ) -> None:
+        ((hashed,),) = await world.query("SELECT password_hash FROM users")
+        assert hashed.startswith("$argon2id$")
+        me = await backend.http.get("/auth/me", headers=bearer(backend.token_of(alice)))
+        assert "argon2" not in me.text
+
+    async def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(
+        self, backend: Backend, alice: User
+    ) -> None:
+        wrong = await log_in(backend, alice.email, PASSWORD + "!")
+        unknown = await log_in(backend, "nobody@shield.test")
+        no_address = await log_in(backend, "no address at all")
+        long = await log_in(backend, alice.email, "x" * 2000)
+        bodies = []
+        for response in (wrong, unknown, no_address, long):
+            body = check_problem(response, 401, "wrong-credentials")
+            del body["request_id"]
+            bodies.append(body)
+            assert response.headers["www-authenticate"] == "Bearer"
+        assert all(body == bodies[0] for body in bodies)
+
+    async def test_an_inactive_user_is_out_at_once(
+        self, backend: Backend, alice: User, world: World
+    ) -> None:
+        token = (await log_in(backend, alice.email)).json()["access_token"]
+        await world.query("UPDATE users SET active = false")
+        check_problem(await log_in(backend, alice.email), 401, "wrong-credentials")
+        me = await backend.http.get("/auth/me", headers=bearer(token))
+        check_problem(me, 401, "not-authenticated")
+
+    async def test_a_new_role_counts_for_old_tokens(
+        self, backend: Backend, alice: User, world: World
+    ) -> None:
+        token = backend.token_of(alice)
+        await world.query("UPDATE users SET role = 'admin'")
+        me = await backend.http.get("/auth/me", headers=bearer(token))
+        assert me.json()["role"] == "admin"
+
+    @pytest.mark.parametrize(
+        "header", ["", "Bearer", "Bearer a.b.c", "Basic YTpi", "bearer \u00fc"]
+    )
+    async def test_without_a_good_token_nothing_is_given(
+        self, backend: Backend, header: str
+    ) -> None:
+        headers = [(b"Authorization", header.encode("latin-1"))]
+        for path in ("/auth/me", "/api/jobs", f"/api/jobs/{JOB}", "/events"):
+            response = await backend.http.get(path, headers=headers)
+            check_problem(response, 401, "not-authenticated")
+            assert response.headers["www-authenticate"] == "Bearer"
+
+    async def test_tokens_of_another_secret_or_time_are_refused(
+        self, backend: Backend, alice: User
+    ) -> None:
+        for change in (
+            {"JWT_SECRET": type(backend.settings.JWT_SECRET)("another secret, long enough!!!!!!")},
+            {"ACCESS_TOKEN_EXPIRE_MINUTES": -1},
+        ):
+            token = backend.token_of(alice, **change)
+            me = await backend.http.get("/auth/me", headers=bearer(token))
+            check_problem(me, 401, "not-authenticated")
+
+    async def test_a_token_in_the_address_is_no_login(self, backend: Backend, alice: User) -> None:
+        token = backend.token_of(alice)
+        response = await backend.http.get(f"/auth/me?access_token={token}&token={token}")
+        check_problem(response, 401, "not-authenticated")
+
+    @pytest.mark.parametrize("form", [{}, {"username": "a"}, {"password": "b"}])
+    async def test_an_incomplete_form_names_what_is_missing_and_repeats_nothing(
+        self, backend: Backend, form: dict[str, str]
+    ) -> None:
+        response = await backend.http.post("/auth/token", data={**form, "x": "hunter2"})
+        body = check_problem(response, 422, "invalid-request")
+        missing = {"username", "password"} - set(form)
+        assert {error["field"].split(".")[-1] for error in body["errors"]} == missing
+        assert "hunter2" not in response.text
+
+    async def test_json_in_place_of_the_form(self, backend: Backend) -> None:
+        response = await backend.http.post(
+            "/auth/token", json={"username": "a", "password": "hunter2"}
+        )
+        check_problem(response, 422, "invalid-request")
+        assert "hunter2" not in response.text
+
+
+def told(job: str, owner: User | None, *kinds: str, at: int = 1_700_000_000_000) -> list[Any]:
+    user = str(owner.id) if owner else None
+    return [
+        shield_event(kind, {"job_type": "crawl"}, job=job, user=user, timestamp=at + step * 1000)
+        for step, kind in enumerate(kinds)
+    ]
+
+
+class TestJobs:
+    async def test_one_job(self, backend: Backend, alice: User, world: World) -> None:
+        await world.publish(
+            *told(JOB, alice, "job:queued", "job:started"),
+            shield_event("job:complete", {"pages": 3, "none": None}, timestamp=1_700_000_009_000),
+        )
+        await until(world.settled)
+        headers = bearer(backend.token_of(alice))
+        response = await backend.http.get(f"/api/jobs/{JOB}", headers=headers)
+        assert response.json() == {
+            "id": JOB,
+            "owner_id": str(alice.id),
+            "workspace": None,
+            "kind": "crawl",
+            "status": "completed",
+            "percent": 100.0,
+            "error": None,
+            "result": {"pages": 3, "none": None},
+            "created_at": "2023-11-14T22:13:20Z",
+            "updated_at": "2023-11-14T22:13:29Z",
+            "completed_at": "2023-11-14T22:13:29Z",
+        }
+        listed = await backend.http.get("/api/jobs", headers=headers)
+        assert listed.json() == {"items": [response.json()], "next_cursor": None}
+
+    async def test_what_is_not_theirs_is_not_there(
+        self, backend: Backend, alice: User, admin: User, world: World
+    ) -> None:
+        bob = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
+        await world.publish(
+            *told("of-alice", alice, "job:queued"),
+            *told("of-bob", bob, "job:queued"),
+            *told("of-nobody", None, "job:queued"),
+        )
+        await until(world.settled)
+        visible = {
+            alice: {"of-alice"},
+            bob: {"of-bob"},
+            admin: {"of-alice", "of-bob", "of-nobody"},
+        }
+        for user, mine in visible.items():
+            headers = bearer(backend.token_of(user))
+            page = (await backend.http.get("/api/jobs", headers=headers)).json()
+            assert {job["id"] for job in page["items"]} == mine
+            for job in ("of-alice", "of-bob", "of-nobody"):
+                for path in (f"/api/jobs/{job}", f"/api/jobs/{job}/events"):
+                    if job in mine:
+                        continue
+                    answer = await backend.http.get(path, headers=headers)
+                    theirs = check_problem(answer, 404, "job-not-found")
+                    none = await backend.http.get(path.replace(job, str(uuid4())), headers=headers)
+                    nothing = check_problem(none, 404, "job-not-found")
+                    del theirs["request_id"], nothing["request_id"]
+                    assert theirs == nothing
+
+    async def test_pages_hold_every_job_once_newest_first(
+        self, backend: Backend, alice: User, world: World
+    ) -> None:
+        # Several at the same moment, which only the id tells apart.
+        for n in range(23):
+            await world.publish(
+                *told(f"job-{n:02}", alice, "job:queued", at=1_700_000_000_000 + n // 4)
+            )
+        await until(world.settled)
+        headers = bearer(backend.token_of(alice))
+        found: list[str] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            params = {"limit": "5", "cursor": cursor}
+            page = (await backend.http.get("/api/jobs", headers=headers, params=params)).json()
+            found += [job["id"] for job in page["items"]]
+            cursor = page["next_cursor"]
+        assert found == [f"job-{n:02}" for n in reversed(range(23))]
+
+    async def test_filtered_by_status(self, backend: Backend, alice: User, world: World) -> None:
+        await world.publish(
+            *told("a", alice, "job:queued"),
+            *told("b", alice, "job:queued", "job:started"),
+            *told("c", alice, "job:queued", "job:complete"),
+            *told("d", alice, "job:failed"),
+            *told("e", alice, "job:cancelled"),
+        )
+        await until(world.settled)
+        headers = bearer(backend.token_of(alice))
+        for status, job in zip(
+            ("queued", "running", "completed", "failed", "cancelled"), "abcde", strict=True
+        ):
+            page = await backend.http.get(f"/api/jobs?status={status}", headers=headers)
+            assert [one["id"] for one in page.json()["items"]] == [job]
+
+    @pytest.mark.parametrize(
+        "query", ["limit=0", "limit=201", "limit=x", "status=lost", "limit=-1"]
+    )
+    async def test_bad_parameters_are_named(
+        self, backend: Backend, alice: User, query: str
+    ) -> None:
+        headers = bearer(backend.token_of(alice))
+        response = await backend.http.get(f"/api/jobs?{query}", headers=headers)
+        (error,) = check_problem(response, 422, "invalid-request")["errors"]
+        assert error["field"] == f"query.{query.partition('=')[0]}"
+
+    @pytest.mark.parametrize(
+        "cursor",
+        [
+            "x",
+            "%C3%BC",
+            "AAAA",
+            "MjAyNQ==",
+            # "2025-01-01T00:00:00 a", without an offset; then "0001-01-01T00:00:00+14:00 a",
+            # "2025-01-01T00:00:00+00:00 \0".
+            "MjAyNS0wMS0wMVQwMDowMDowMCBh",
+            "MDAwMS0wMS0wMVQwMDowMDowMCsxNDowMCBh",
+            "MjAyNS0wMS0wMVQwMDowMDowMCswMDowMCAA",
+        ],
+    )
+    async def test_a_cursor_that_no_page_gave(
+        self, backend: Backend, alice: User, cursor: str
+    ) -> None:
+        headers = bearer(backend.token_of(alice))
+        response = await backend.http.get(f"/api/jobs?cursor={cursor}", headers=headers)
+        check_problem(response, 400, "bad-cursor")
+
+    @pytest.mark.parametrize("job", ["%00", "a%00b", "%0A", "x" * 201, "%FF", "..%2Fetc"])
+    async def test_ids_that_no_job_can_have(self, backend: Backend, alice: User, job: str) -> None:
+        for path in (f"/api/jobs/{job}", f"/api/jobs/{job}/events"):
+            response = await backend.http.get(path, headers=bearer(backend.token_of(alice)))
+            assert response.status_code in {404, 422}
+            assert response.headers["content-type"] == PROBLEM
+
+
+class TestErrors:
+    @pytest.mark.parametrize("path", ["/nothing", "/api", "/api/jobs/a/b/c", "/auth/", "/docs/x"])
+    async def test_not_found(self, backend: Backend, path: str) -> None:
+        check_problem(await backend.http.get(path), 404, "not-found")
+
+    async def test_a_method_that_is_not_offered(self, backend: Backend) -> None:
+        for method, path in (("GET", "/auth/token"), ("POST", "/api/jobs"), ("PUT", "/health")):
+            response = await backend.http.request(method, path)
+            check_problem(response, 405, "method-not-allowed")
+            assert response.headers["allow"]
+
+    async def test_a_body_that_is_too_large_by_its_announced_length(
+        self, backend: Backend, world: World
+    ) -> None:
+        response = await backend.http.post("/auth/token", content=b"x" * (1024 * 1024 + 1))
+        check_problem(response, 413, "body-too-large")
+        assert await world.query("SELECT * FROM users") == []
+
+    async def test_a_body_that_turns_out_to_be_too_large(self, backend: Backend) -> None:
+        async def body() -> AsyncIterator[bytes]:
+            for _ in range(40):
+                yield b"username=" + b"x" * 65_536
+
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        response = await backend.http.post("/auth/token", content=body(), headers=headers)
+        check_problem(response, 413, "body-too-large")
+
+    @pytest.mark.parametrize("sent", ["abc-123", "A.b_c-" + "x" * 58])
+    async def test_the_request_id_of_the_caller_is_kept(self, backend: Backend, sent: str) -> None:
+        response = await backend.http.get("/nothing", headers={"X-Request-ID": sent})
+        assert check_problem(response, 404, "not-found")["request_id"] == sent
+
+    @pytest.mark.parametrize("sent", ["", "x" * 65, "a b", "a;b", "\u00fc"])
+    async def test_one_that_could_disturb_a_log_is_replaced(
+        self, backend: Backend, sent: str
+    ) -> None:
+        headers = [(b"X-Request-ID", sent.encode("latin-1"))]
+        response = await backend.http.get("/health/live", headers=headers)
+        assert response.headers["x-request-id"] != sent
+        assert len(response.headers["x-request-id"]) == 32
+
+    async def test_an_error_of_ours_is_a_problem_without_details(
+        self, backend: Backend, alice: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("hunter2")
+
+        monkeypatch.setattr("src.repositories.jobs.page", broken)
+        response = await backend.http.get("/api/jobs", headers=bearer(backend.token_of(alice)))
+        check_problem(response, 500, "internal-error")
+        assert "hunter2" not in response.text
+
+    async def test_a_statement_that_fails_is_our_error_and_no_outage(
+        self, backend: Backend, alice: User, world: World
+    ) -> None:
+        await world.query("ALTER TABLE jobs RENAME TO jobs_away")
+        response = await backend.http.get("/api/jobs", headers=bearer(backend.token_of(alice)))
+        check_problem(response, 500, "internal-error")
+        assert "jobs_away" not in response.text
+
+
+class TestOutages:
+    async def test_while_postgresql_is_away(self, world: World, database_proxy: TcpProxy) -> None:
+        async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+            alice = await backend.add_user("alice@shield.test")
+            headers = bearer(backend.token_of(alice))
+            await database_proxy.refuse()
+            for response in (
+                await log_in(backend, alice.email),
+                await backend.http.get("/api/jobs", headers=headers),
+                await backend.http.get(f"/api/jobs/{JOB}", headers=headers),
+            ):
+                check_problem(response, 503, "database-unavailable")
+                assert int(response.headers["retry-after"]) > 0
+            me = await backend.http.get("/auth/me", headers=headers)
+            assert me.json()["email"] == alice.email
+            await database_proxy.accept()
+            assert (await log_in(backend, alice.email)).status_code == 200
+
+    async def test_while_redis_is_away_logins_and_lists_go_on(
+        self, world: World, redis_proxy: TcpProxy
+    ) -> None:
+        async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+            alice = await backend.add_user("alice@shield.test")
+            await redis_proxy.refuse()
+            token = (await log_in(backend, alice.email)).json()["access_token"]
+            page = await backend.http.get("/api/jobs", headers=bearer(token))
+            assert page.json() == {"items": [], "next_cursor": None}
+
+
+class TestDocuments:
+    async def test_the_service_card(self, backend: Backend) -> None:
+        card = (await backend.http.get("/")).json()
+        assert card == {
+            "service": "shield-ag-ui-backend",
+            "version": card["version"],
+            "docs": "/docs",
+            "health": "/health",
+        }
+
+    async def test_the_interface_is_described(self, backend: Backend) -> None:
+        assert "swagger" in (await backend.http.get("/docs")).text.lower()
+        document = (await backend.http.get("/openapi.json")).json()
+        assert {
+            "/",
+            "/health",
+            "/health/live",
+            "/health/ready",
+            "/auth/token",
+            "/auth/me",
+            "/api/jobs",
+            "/api/jobs/{job_id}",
+            "/events",
+            "/api/jobs/{job_id}/events",
+        } <= set(document["paths"])
+        answers = document["paths"]["/api/jobs/{job_id}"]["get"]["responses"]
+        assert {"200", "401", "404", "422"} <= set(answers)
+        assert PROBLEM in answers["404"]["content"]
+
+    async def test_a_validation_error_is_described_as_it_is_sent(self, backend: Backend) -> None:
+        document = (await backend.http.get("/openapi.json")).json()
+        for path, methods in document["paths"].items():
+            for route in methods.values():
+                described = route["responses"].get("422")
+                assert described is None or PROBLEM in described["content"], path
+
+
+class TestOrigins:
+    ORIGIN = "https://ui.shield.test"
+
+    @pytest.fixture
+    async def backend(self, world: World) -> AsyncIterator[Backend]:
+        async with running(world.settings(CORS_ORIGINS=self.ORIGIN)) as instance:
+            yield instance
+
+    async def test_a_preflight_of_a_known_origin(self, backend: Backend) -> None:
+        response = await backend.http.options(
+            "/events",
+            headers={
+                "Origin": self.ORIGIN,
+                "Access-Control-Request-Method": "GET",
+                "Access-Control-Request-Headers": "authorization,last-event-id",
+            },
+        )
+        assert response.status_code == 200
+        assert response.headers["access-control-allow-origin"] == self.ORIGIN
+        assert "last-event-id" in response.headers["access-control-allow-headers"]
+
+    @pytest.mark.parametrize("path", ["/health/live", "/auth/me", "/nothing"])
+    async def test_every_answer_may_be_read_by_it(self, backend: Backend, path: str) -> None:
+        response = await backend.http.get(path, headers={"Origin": self.ORIGIN})
+        assert response.headers["access-control-allow-origin"] == self.ORIGIN
+        assert "X-Request-ID" in response.headers["access-control-expose-headers"]
+
+    async def test_and_by_no_other(self, backend: Backend) -> None:
+        headers = {"Origin": "https://evil.test", "Access-Control-Request-Method": "GET"}
+        for response in (
+            await backend.http.get("/health/live", headers=headers),
+            await backend.http.options("/events", headers=headers),
+        ):
+            assert "access-control-allow-origin" not in response.headers
+
+
+async def test_many_requests_at_once(backend: Backend, alice: User) -> None:
+    headers = bearer(backend.token_of(alice))
+    answers = await asyncio.gather(
+        *(backend.http.get("/api/jobs", headers=headers) for _ in range(30))
+    )
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 30
