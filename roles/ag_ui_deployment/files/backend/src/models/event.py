@@ -40,6 +40,8 @@ class StreamId(NamedTuple):
 
     def next(self) -> "StreamId":
         """The smallest id above this one."""
+        if self.seq == _MAX_PART:
+            return StreamId(self.ms + 1, 0)
         return StreamId(self.ms, self.seq + 1)
 
 

@@ -22,10 +22,18 @@ def test_nothing_lies_between_an_id_and_the_one_before_it(one: StreamId) -> None
     assert before.seq == one.seq - 1 or (before.ms, before.seq) == (one.ms - 1, 2**63 - 1)
 
 
-@given(IDS)
+@given(IDS | st.builds(StreamId, st.integers(0, 2**63 - 2), st.just(2**63 - 1)))
 def test_nothing_lies_between_an_id_and_the_next(one: StreamId) -> None:
-    assert one.next().previous() == one
-    assert one < one.next()
+    after = one.next()
+    assert after.previous() == one
+    assert one < after
+    assert StreamId.parse(str(after)) == after
+
+
+def test_what_comes_after_the_id_before_an_id_is_that_id() -> None:
+    """The id before the first of a millisecond has a sequence number that none exceeds."""
+    one = StreamId(1_763_856_000_000, 0)
+    assert one.previous().next() == one
 
 
 def test_it_orders_by_number_and_not_by_text() -> None:
