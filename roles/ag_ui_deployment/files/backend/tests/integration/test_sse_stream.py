@@ -1,0 +1,555 @@
+"""Streams over real sockets: order, resumption at any point and border, limits and ends."""
+
+import asyncio
+import random
+import re
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from src.models.event import StreamId
+from src.models.user import Role, User
+from tests.integration.test_api_endpoints import bearer, check_problem
+from tests.run_checker import Frame, check_feed, check_frames, check_run
+from tests.support.agui_client import AgUiClient
+from tests.support.builders import JOB, shield_event
+from tests.support.proxy import TcpProxy
+from tests.support.server import Backend, running
+from tests.support.sse import SseClient, sse
+from tests.support.waiting import until
+from tests.support.world import World
+
+
+@pytest.fixture
+async def admin(backend: Backend) -> str:
+    """The token of an administrator."""
+    return backend.token_of(await backend.add_user("admin@shield.test", Role.ADMIN))
+
+
+async def token_on(backend: Backend, email: str = "admin@shield.test") -> str:
+    role = Role.ADMIN if email.startswith("admin") else Role.VIEWER
+    return backend.token_of(await backend.add_user(email, role))
+
+
+def run_of(job: str = JOB, user: User | None = None) -> list[Any]:
+    """A job with a tool, retrieval and an answer: fourteen events."""
+    owner = str(user.id) if user else None
+    call = {"tool_call_id": f"call-{job}", "tool_name": "lightrag_query"}
+    told: list[tuple[str, dict[str, Any]]] = [
+        ("job:queued", {"job_type": "query"}),
+        ("job:started", {"status": "processing"}),
+        ("tool:start", {**call, "arguments": {"query": "Wie lange?"}}),
+        ("tool:progress", {**call, "percent": 50}),
+        *(("rag:chunk_processed", {"chunk_index": n}) for n in range(3)),
+        ("rag:entity_extracted", {"entities": ["Redis", "AG-UI"]}),
+        *(("job:progress", {"percent": percent}) for percent in (20, 40, 60, 80)),
+        ("tool:complete", {**call, "result": {"chunks": 3}}),
+        ("query.completed", {"answer": "Dreißig Tage."}),
+    ]
+    return [shield_event(kind, data, job=job, user=owner) for kind, data in told]
+
+
+class TestFrames:
+    async def test_the_headers_of_a_stream(self, backend: Backend, admin: str) -> None:
+        async with sse(backend.http, token=admin) as client:
+            headers = client.response.headers
+            assert headers["content-type"] == "text/event-stream; charset=utf-8"
+            assert headers["cache-control"] == "no-store"
+            assert headers["x-accel-buffering"] == "no"
+            assert headers["x-request-id"]
+            assert "content-encoding" not in headers
+
+    async def test_one_run_to_the_byte(self, backend: Backend, admin: str, world: World) -> None:
+        moment = 1_763_856_000_000
+        common: dict[str, Any] = {"workspace": "library", "timestamp": moment}
+        async with sse(backend.http, token=admin) as client:
+            first, last = await world.publish(
+                shield_event("job:queued", {"n": None}, event_id="e-1", **common),
+                shield_event("job:complete", {"pages": 3}, event_id="e-2", **common),
+            )
+            await client.until(lambda it: str(last) in it.ids)
+
+        def meta(kind: str, event: str) -> str:
+            return (
+                f'"metadata":{{"job_id":"{JOB}","workspace":"library",'
+                f'"shield_type":"{kind}","event_id":"{event}"}}'
+            )
+
+        queued, done = meta("job:queued", "e-1"), meta("job:complete", "e-2")
+        expected = (
+            "retry: 2000\n\n"
+            "event: RUN_STARTED\n"
+            f'data: {{"type":"RUN_STARTED","timestamp":{moment},{queued},'
+            f'"threadId":"library","runId":"{JOB}","protocolVersion":"1.0"}}\n\n'
+            f"id: {first}\n"
+            "event: ACTIVITY_SNAPSHOT\n"
+            f'data: {{"type":"ACTIVITY_SNAPSHOT","timestamp":{moment},{queued},'
+            f'"messageId":"job:{JOB}","activityType":"hx.shield.job",'
+            f'"content":{{"job_id":"{JOB}","status":"queued","latest":{{"n":null}}}}}}\n\n'
+            "event: ACTIVITY_SNAPSHOT\n"
+            f'data: {{"type":"ACTIVITY_SNAPSHOT","timestamp":{moment},{done},'
+            f'"messageId":"job:{JOB}","activityType":"hx.shield.job",'
+            f'"content":{{"job_id":"{JOB}","status":"completed","latest":{{"pages":3}}}}}}\n\n'
+            f"id: {last}\n"
+            "event: RUN_FINISHED\n"
+            f'data: {{"type":"RUN_FINISHED","timestamp":{moment},{done},'
+            f'"threadId":"library","runId":"{JOB}","result":{{"pages":3}},'
+            '"outcome":{"type":"success"}}\n\n'
+        )
+        assert bytes(client.body).decode() == expected
+
+    async def test_they_arrive_one_by_one_and_soon(
+        self, backend: Backend, admin: str, world: World
+    ) -> None:
+        delays = []
+        async with sse(backend.http, token=admin) as client:
+            for n in range(20):
+                began = time.monotonic()
+                (one,) = await world.publish(shield_event("job:progress", {"n": n}))
+                await client.until(lambda it, wanted=str(one): wanted in it.ids)  # type: ignore[misc]
+                delays.append(time.monotonic() - began)
+        # A loaded machine is slow now and then; the middle one is what users feel.
+        assert sorted(delays)[10] < 0.25
+
+    async def test_every_client_gets_every_event_in_order(
+        self, backend: Backend, admin: str, world: World
+    ) -> None:
+        clients: list[SseClient] = []
+        async with asyncio.TaskGroup() as group:
+            done = asyncio.Event()
+
+            async def follow() -> None:
+                async with sse(backend.http, token=admin) as client:
+                    clients.append(client)
+                    await done.wait()
+
+            for _ in range(20):
+                group.create_task(follow())
+            await until(lambda: len(clients) == 20)
+            ids: list[str] = []
+            for n in range(10):
+                batch = (shield_event("job:progress", {"n": (n, m)}) for m in range(30))
+                ids += map(str, await world.publish(*batch))
+            await until(lambda: all(client.ids[-1:] == ids[-1:] for client in clients))
+            done.set()
+        assert all(client.ids == ids for client in clients)
+        assert len({bytes(client.body) for client in clients}) == 1
+
+
+class TestResuming:
+    @pytest.mark.parametrize("ring", [1, 5, 20_000])
+    @pytest.mark.parametrize("trimmed_to", [None, 20, 3, 0])
+    async def test_at_any_point_across_all_borders(
+        self, world: World, ring: int, trimmed_to: int | None
+    ) -> None:
+        """The ring's, Redis's and PostgreSQL's, and of a process that started later."""
+        async with running(world.settings(RING_MAX_EVENTS=ring)) as backend:
+            admin = await token_on(backend)
+            mixed = [one for pair in zip(run_of("a"), run_of("b"), strict=True) for one in pair]
+            ids = [str(one) for one in await world.publish(*mixed)]
+            await until(world.settled)
+            async with sse(backend.http, after="0-0", token=admin) as client:
+                await client.until(lambda it: it.ids[-1:] == ids[-1:])
+                whole = [frame for frame in client.frames if frame.data]
+            if trimmed_to is not None:
+                await world.trim(trimmed_to)
+            fresh = world.settings(RING_MAX_EVENTS=ring, REDIS_CONSUMER_NAME="host-8003")
+            async with running(fresh) as other:
+                for number in range(0, len(ids) + 1, 3):
+                    cursor = ids[number - 1] if number else "0-0"
+                    for instance in (backend, other):
+                        frames = await resumed(instance, admin, cursor, ids[number:])
+                        check_feed([frame.json() for frame in frames if frame.data])
+                        missed = whole[_place(whole, cursor) :]
+                        assert [one for one in frames if one in missed] == missed
+
+    async def test_while_events_are_being_published_at_random_points_and_instances(
+        self, world: World
+    ) -> None:
+        settings = [
+            world.settings(RING_MAX_EVENTS=40, REDIS_CONSUMER_NAME=f"host-{port}")
+            for port in (8002, 8003)
+        ]
+        chance = random.Random(2)
+        async with running(settings[0]) as one, running(settings[1]) as other:
+            admin = await token_on(one)
+            jobs = [run_of(f"job-{n}") for n in range(40)]
+            published: list[str] = []
+
+            async def produce() -> None:
+                for step in range(14):
+                    for start in range(0, 40, 8):
+                        batch = [job[step] for job in jobs[start : start + 8]]
+                        published.extend(map(str, await world.publish(*batch)))
+                        await asyncio.sleep(0.005)
+                    if step % 4 == 3:
+                        await until(world.settled)
+                        await world.trim(60)
+
+            producing = asyncio.create_task(produce())
+            seen: list[Frame] = []
+            cursor = "0-0"
+            connections = 0
+            while not producing.done() or _last_id(seen) != published[-1]:
+                connections += 1
+                async with sse(chance.choice((one, other)).http, after=cursor, token=admin) as it:
+                    wanted = chance.randint(1, 30)
+                    with suppress(AssertionError):
+                        await it.until(lambda c, n=wanted: len(c.ids) >= n, 0.3)  # type: ignore[misc]
+                    frames = list(it.frames)
+                check_frames(frames, after=cursor)
+                check_feed([frame.json() for frame in frames if frame.data])
+                seen += _up_to_last_id(frames)
+                cursor = _last_id(seen) or cursor
+            await producing
+        assert [frame.id for frame in seen if frame.id] == published
+        assert connections > 10
+        clients: dict[str, AgUiClient] = {}
+        for frame in seen:
+            if frame.data is not None:
+                event = frame.json()
+                clients.setdefault(event["metadata"]["job_id"], AgUiClient()).apply([event])
+        assert len(clients) == 40
+        assert {client.outcome for client in clients.values()} == {"success"}
+        for client in clients.values():
+            assert list(client.results()) == [f"res:{next(iter(client.calls()))}"]
+
+    async def test_the_header_wins_over_the_query(
+        self, backend: Backend, admin: str, world: World
+    ) -> None:
+        ids = await world.publish(*(shield_event("worker.started", job=None) for _ in range(3)))
+        await until(lambda: backend.services.hub.last_id == ids[-1])
+        path = f"/events?last_event_id={ids[0]}"
+        async with sse(backend.http, path, token=admin) as by_query:
+            await by_query.until(lambda it: it.ids == [str(ids[1]), str(ids[2])])
+        async with sse(backend.http, path, after=ids[1], token=admin) as by_header:
+            await by_header.until(lambda it: it.ids == [str(ids[2])])
+
+    @pytest.mark.parametrize("cursor", ["x", "1", "1-", "-1-1", "1-2-3", "$", "9" * 30 + "-1"])
+    async def test_a_cursor_that_is_none(self, backend: Backend, admin: str, cursor: str) -> None:
+        for path in ("/events", f"/events?last_event_id={cursor}"):
+            headers = bearer(admin) | ({} if "?" in path else {"Last-Event-ID": cursor})
+            response = await backend.http.get(path, headers=headers)
+            check_problem(response, 400, "bad-cursor")
+
+    async def test_one_of_the_future_gets_a_notice(
+        self, backend: Backend, admin: str, world: World
+    ) -> None:
+        await world.publish(shield_event("job:queued"))
+        async with sse(backend.http, after=StreamId(2**50, 0), token=admin) as client:
+            await client.until(lambda it: it.events)
+            (notice,) = client.events[:1]
+            assert (notice["type"], notice["name"]) == ("CUSTOM", "hx.shield.gap")
+
+
+def _place(frames: list[Frame], cursor: str) -> int:
+    """Where the frames after a cursor begin."""
+    return next((n + 1 for n, frame in enumerate(frames) if frame.id == cursor), 0)
+
+
+def _last_id(frames: list[Frame]) -> str | None:
+    return next((frame.id for frame in reversed(frames) if frame.id), None)
+
+
+def _up_to_last_id(frames: list[Frame]) -> list[Frame]:
+    """What a client keeps of a connection that broke: records that came whole."""
+    places = [n for n, frame in enumerate(frames) if frame.id]
+    kept = frames[: places[-1] + 1] if places else []
+    # What introduces a run that the client knows already is not part of the history.
+    return [frame for frame in kept if frame.data and not _is_repeated(frame)]
+
+
+def _is_repeated(frame: Frame) -> bool:
+    return frame.id is None and frame.json()["type"] in {"RUN_STARTED", "ACTIVITY_SNAPSHOT"}
+
+
+async def resumed(backend: Backend, token: str, cursor: str, expected: list[str]) -> list[Frame]:
+    """The frames after a cursor; they have to be the expected ones, each once."""
+    async with sse(backend.http, after=cursor, token=token) as client:
+        await client.until(lambda it: len(it.ids) >= len(expected))
+        assert client.ids == expected
+        frames = [frame for frame in client.frames if frame.retry is None]
+        check_frames(frames, after=cursor)
+        return frames
+
+
+class TestOwnership:
+    async def test_everybody_gets_their_own_and_nothing_else(
+        self, backend: Backend, admin: str, world: World
+    ) -> None:
+        alice = await backend.add_user("alice@shield.test")
+        bob = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
+        owners = {"of-alice": alice, "of-bob": bob, "of-nobody": None}
+        tokens = {user.email: backend.token_of(user) for user in (alice, bob)}
+        async with (
+            sse(backend.http, token=tokens[alice.email]) as for_alice,
+            sse(backend.http, token=tokens[bob.email]) as for_bob,
+            sse(backend.http, token=admin) as for_admin,
+        ):
+            for job, owner in owners.items():
+                await world.publish(*run_of(job, owner))
+            worker = await world.publish(shield_event("worker.started", job=None))
+            last = await world.publish(shield_event(job="end-a", user=str(alice.id)))
+            last += await world.publish(shield_event(job="end-b", user=str(bob.id)))
+            await for_admin.until(lambda it: it.ids[-1:] == [str(last[1])])
+            await for_alice.until(lambda it: it.ids[-1:] == [str(last[0])])
+            await for_bob.until(lambda it: it.ids[-1:] == [str(last[1])])
+            assert set(check_feed(for_alice.events)) == {"of-alice", "end-a"}
+            assert set(check_feed(for_bob.events)) == {"of-bob", "end-b"}
+            assert set(check_feed(for_admin.events)) == {*owners, "end-a", "end-b"}
+            assert str(worker[0]) in for_admin.ids
+        await until(world.settled)
+        await world.trim(1)
+        async with sse(backend.http, after="0-0", token=tokens[bob.email]) as again:
+            await again.until(lambda it: it.ids == for_bob.ids)
+            assert again.events == for_bob.events
+
+    async def test_whose_job_it_is_may_turn_out_late(self, world: World) -> None:
+        async with running(world.settings(RING_MAX_EVENTS=1)) as backend:
+            alice = await backend.add_user("alice@shield.test")
+            token = backend.token_of(alice)
+            nobody, owned = run_of()[:6], run_of(user=alice)[6:]
+            ids: list[StreamId] = []
+            async with sse(backend.http, token=token) as live:
+                ids += await world.publish(*nobody)
+                headers = bearer(token)
+                hidden = await backend.http.get(f"/api/jobs/{JOB}/events", headers=headers)
+                check_problem(hidden, 404, "job-not-found")
+                ids += await world.publish(*owned)
+                await live.until(lambda it: it.ids[-1:] == [str(ids[-1])])
+            assert live.ids == [str(one) for one in ids[6:]]
+            assert check_feed(live.events)[JOB].terminal == "RUN_FINISHED"
+            expected = AgUiClient().apply(live.events)
+            # Who resumes after the last id from before it was theirs sees the same.
+            for cursor in ("0-0", ids[3]):
+                async with sse(backend.http, after=cursor, token=token) as client:
+                    await client.until(lambda it: it.ids == live.ids)
+                    check_feed(client.events)
+                    assert AgUiClient().apply(client.events) == expected
+
+
+class TestOneJob:
+    async def test_live_to_its_end(self, backend: Backend, world: World) -> None:
+        alice = await backend.add_user("alice@shield.test")
+        events = run_of(user=alice)
+        ids = await world.publish(*events[:5], *run_of("another", alice))
+        token = backend.token_of(alice)
+        await until(lambda: backend.services.hub.last_id == ids[-1])
+        async with sse(backend.http, f"/api/jobs/{JOB}/events", token=token) as client:
+            ids = await world.publish(*events[5:])
+            await client.until_ended()
+            assert client.ids == [str(one) for one in ids]
+            assert check_run(client.events, complete=True).outcome == "success"
+
+    @pytest.mark.parametrize("trimmed", [False, True])
+    async def test_an_ended_one_comes_whole_and_closes(
+        self, world: World, *, trimmed: bool
+    ) -> None:
+        async with running(world.settings()) as backend:
+            ids = await world.publish(*run_of(), shield_event("worker.started", job=None))
+            await until(world.settled)
+            admin = await token_on(backend)
+            if trimmed:
+                await world.trim(0)
+            # A process that starts now knows of it from the history alone.
+            late = world.settings(REDIS_CONSUMER_NAME="host-8003")
+            async with running(late) as other:
+                for instance in (backend, other):
+                    path = f"/api/jobs/{JOB}/events"
+                    async with sse(instance.http, path, token=admin) as client:
+                        await client.until_ended()
+                        assert check_run(client.events, complete=True).outcome == "success"
+                        assert client.ids == [str(ids[13])]
+                        user_sees = AgUiClient().apply(client.events)
+                        assert user_sees.activity(f"rag:{JOB}")["chunks_processed"] == 3
+                    for number in (1, 7, 13, 14):
+                        cursor = ids[number - 1]
+                        async with sse(instance.http, path, after=cursor, token=admin) as client:
+                            await client.until_ended()
+                            missed = [str(one) for one in ids[number:14]]
+                            assert client.ids == (missed or [str(ids[13])])
+                            check_run(client.events, complete=True)
+
+
+class TestLimits:
+    async def test_silence_is_broken_by_comments(self, world: World) -> None:
+        async with running(world.settings(SSE_KEEPALIVE_SECONDS=1)) as backend:
+            token = await token_on(backend)
+            async with sse(backend.http, token=token) as client:
+                await client.until(lambda it: len(it.comments) >= 2)
+                assert set(client.comments) == {"keep-alive"}
+                assert b": keep-alive\n\n" in client.body
+
+    async def test_the_stream_ends_when_its_token_does(self, backend: Backend) -> None:
+        user = await backend.add_user("alice@shield.test")
+        lifetime = 1 / 60 * 2
+        token = backend.token_of(user, ACCESS_TOKEN_EXPIRE_MINUTES=lifetime)
+        began = time.monotonic()
+        async with sse(backend.http, token=token) as client:
+            await client.until_ended()
+        assert time.monotonic() - began < 6
+        assert client.comments == ["the token has expired"]
+
+    async def test_there_are_only_so_many_streams(self, world: World) -> None:
+        async with running(world.settings(STREAMS_MAX=2)) as backend:
+            token = await token_on(backend)
+            async with sse(backend.http, token=token), sse(backend.http, token=token):
+                response = await backend.http.get("/events", headers=bearer(token))
+                check_problem(response, 503, "too-many-streams")
+                assert int(response.headers["retry-after"]) > 0
+            await until(lambda: backend.services.streams.count == 0)
+            async with sse(backend.http, token=token) as client:
+                assert not client.ended
+
+    async def test_a_client_that_leaves_is_forgotten(self, backend: Backend, admin: str) -> None:
+        for _ in range(5):
+            async with sse(backend.http, token=admin):
+                assert backend.services.streams.count == 1
+            await until(lambda: backend.services.streams.count == 0)
+        assert backend.services.hub._feeds == {}
+
+    async def test_a_client_that_does_not_read_is_cut_and_delays_nobody(self, world: World) -> None:
+        settings = world.settings(CLIENT_BUFFER_BYTES=256 * 1024)
+        async with running(settings) as backend:
+            token = await token_on(backend)
+            where = urlsplit(str(backend.http.base_url))
+            slow = socket.socket()
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect((where.hostname, where.port))
+            slow.sendall(
+                f"GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+            )
+            await until(lambda: backend.services.streams.count == 1)
+            sent: list[str] = []
+            async with sse(backend.http, token=token) as quick:
+                for n in range(60):
+                    big = shield_event("worker.started", {"n": n, "x": "x" * 200_000}, job=None)
+                    sent += map(str, await world.publish(big))
+                    await quick.until(lambda it, count=n + 1: len(it.ids) == count)  # type: ignore[misc]
+                # The quick one is told of everything; the slow one holds one feed's bound.
+                feed = next(iter(backend.services.hub._feeds.values()))
+                assert feed._bytes < 2 * 256 * 1024
+            slow.settimeout(0)
+            body = bytearray()
+
+            def closed() -> bool:
+                try:
+                    while chunk := slow.recv(1024 * 1024):
+                        body.extend(chunk)
+                except BlockingIOError:
+                    return False
+                return True
+
+            await until(closed)
+            slow.close()
+            assert b"too slow" in body
+            last = re.findall(rb"id: (\d+-\d+)\n", bytes(body))[-1].decode()
+            rest = sent[sent.index(last) + 1 :]
+            assert rest
+            async with sse(backend.http, after=last, token=token) as again:
+                await again.until(lambda it: it.ids == rest)
+
+
+class TestDraining:
+    @pytest.fixture
+    async def backend(self, world: World) -> AsyncIterator[Backend]:
+        async with running(world.settings()) as instance:
+            yield instance
+
+    async def test_streams_are_closed_with_a_hint_and_new_ones_refused(
+        self, backend: Backend, admin: str, world: World
+    ) -> None:
+        async with sse(backend.http, token=admin) as client:
+            ids = await world.publish(*run_of())
+            await until(lambda: backend.services.hub.last_id == ids[-1])
+            backend.services.hub.drain()
+            await client.until_ended()
+            assert client.ids == [str(one) for one in ids]
+            assert client.frames[-1].retry
+            assert 2000 <= client.frames[-1].retry <= 5000
+        refused = await backend.http.get("/events", headers=bearer(admin))
+        check_problem(refused, 503, "draining")
+        assert refused.headers["retry-after"] == "1"
+        check_problem(await backend.http.get("/health/ready"), 503, "not-ready")
+        assert (await backend.http.get("/health/live")).status_code == 200
+
+
+class TestOutages:
+    async def test_redis_goes_and_comes_back_under_open_streams(
+        self, world: World, redis_proxy: TcpProxy
+    ) -> None:
+        settings = world.settings(REDIS_URL=redis_proxy.url, SSE_KEEPALIVE_SECONDS=1)
+        async with running(settings) as backend:
+            admin = await token_on(backend)
+            async with sse(backend.http, token=admin) as client:
+                ids = await world.publish(*run_of("a"))
+                await client.until(lambda it: len(it.ids) == len(ids))
+                await redis_proxy.refuse()
+                ids += await world.publish(*run_of("b"))
+                await client.until(lambda it: "keep-alive" in it.comments)
+                # Whoever connects meanwhile sees how things stood.
+                async with sse(backend.http, after=ids[0], token=admin) as during:
+                    await during.until(lambda it: len(it.ids) == 13)
+                await redis_proxy.accept()
+                await client.until(lambda it: len(it.ids) == len(ids), 15)
+                assert client.ids == [str(one) for one in ids]
+                assert not client.ended
+
+    async def test_what_redis_trimmed_during_the_outage_comes_from_postgresql(
+        self, world: World, redis_proxy: TcpProxy
+    ) -> None:
+        cut_off = world.settings(REDIS_URL=redis_proxy.url)
+        other = world.settings(REDIS_CONSUMER_NAME="host-8003")
+        async with running(cut_off) as backend, running(other):
+            admin = await token_on(backend)
+            async with sse(backend.http, token=admin) as client:
+                ids = await world.publish(*run_of("a"))
+                await client.until(lambda it: len(it.ids) == len(ids))
+                await redis_proxy.refuse()
+                await until(lambda: backend.services.tail.status == "waiting for Redis")
+                ids += await world.publish(*run_of("b"))
+                await until(lambda: world.has_stored(ids))
+                await world.trim(2)
+                await redis_proxy.accept()
+                await client.until(lambda it: len(it.ids) == len(ids), 15)
+                assert client.ids == [str(one) for one in ids]
+
+    async def test_postgresql_goes_and_live_streams_do_not_notice(
+        self, world: World, database_proxy: TcpProxy
+    ) -> None:
+        settings = world.settings(DATABASE_URL=database_proxy.url)
+        async with running(settings) as backend:
+            admin = await token_on(backend)
+            async with sse(backend.http, token=admin) as client:
+                await database_proxy.refuse()
+                ids = await world.publish(*run_of())
+                await client.until(lambda it: len(it.ids) == len(ids))
+                async with sse(backend.http, after=ids[3], token=admin) as another:
+                    await another.until(lambda it: len(it.ids) == len(ids) - 4)
+                await database_proxy.accept()
+                await until(world.settled)
+                assert await world.stored() == ids
+                assert not client.ended
+
+    async def test_a_history_that_is_away_ends_the_stream_and_loses_nothing(
+        self, world: World, database_proxy: TcpProxy
+    ) -> None:
+        settings = world.settings(DATABASE_URL=database_proxy.url, RING_MAX_EVENTS=1)
+        async with running(settings) as backend:
+            admin = await token_on(backend)
+            ids = await world.publish(*run_of())
+            await until(world.settled)
+            await world.trim(1)
+            await database_proxy.refuse()
+            async with sse(backend.http, after=ids[0], token=admin) as client:
+                await client.until_ended()
+                assert client.ids == []
+                assert "history is unavailable" in client.comments[-1]
+            await database_proxy.accept()
+            async with sse(backend.http, after=ids[0], token=admin) as client:
+                await client.until(lambda it: it.ids == [str(one) for one in ids[1:]])
