@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -61,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(settings: Settings, _options: argparse.Namespace) -> None:
+    # When it has shut down, the server raises once more the signal that asked for it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         "src.main:app",
         host=settings.HOST,

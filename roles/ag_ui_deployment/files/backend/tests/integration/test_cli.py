@@ -1,0 +1,261 @@
+"""The command line as an operator and the role use it, in a process of its own."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import orjson
+import pytest
+
+from src.config import Settings
+from src.services.schema_service import newest_revision
+from tests.support.builders import JWT_SECRET, OWNER, shield_event
+from tests.support.server import PASSWORD
+from tests.support.sse import sse
+from tests.support.waiting import until
+from tests.support.world import World
+
+BACKEND = Path(__file__).resolve().parents[2]
+
+
+def environment(world: World, **values: str) -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return inherited | {
+        "DATABASE_URL": world.database_url,
+        "REDIS_URL": world.redis_url,
+        "REDIS_STREAM_NAME": world.stream,
+        "JWT_SECRET": JWT_SECRET,
+        "HOST": "127.0.0.1",
+        **values,
+    }
+
+
+async def start(env: dict[str, str], *arguments: str) -> Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "src.cli", *arguments),
+        cwd=BACKEND,
+        env=env,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+
+
+async def run(
+    env: dict[str, str], *arguments: str, stdin: str | bytes = ""
+) -> tuple[int | None, str, str]:
+    """Exit code, standard output and standard error."""
+    process = await start(env, *arguments)
+    given = stdin if isinstance(stdin, bytes) else stdin.encode()
+    async with asyncio.timeout(60):
+        out, error = await process.communicate(given)
+    return process.returncode, out.decode(), error.decode()
+
+
+class TestMigrate:
+    async def test_says_what_it_did(self, world: World) -> None:
+        newest = newest_revision()
+        env = environment(world)
+        assert await run(env, "migrate") == (0, f"schema: already at {newest}\n", "")
+        await world.query("DROP SCHEMA public CASCADE")
+        await world.query("CREATE SCHEMA public")
+        assert await run(env, "migrate") == (0, f"schema: migrated from nothing to {newest}\n", "")
+
+    async def test_without_a_database_it_says_so_and_tells_no_password(self, world: World) -> None:
+        url = "postgresql://shield:hunter2@127.0.0.1:1/shield"
+        code, out, error = await run(environment(world, DATABASE_URL=url), "migrate")
+        assert (code, out) == (4, "")
+        assert "DATABASE_URL" in error
+        assert "hunter2" not in error
+        assert "Traceback" not in error
+
+
+class TestUsers:
+    async def test_add_and_list(self, world: World) -> None:
+        env = environment(world)
+        add = ("users", "add", " Admin@Shield.TEST ", "--role", "admin")
+        assert await run(env, *add, stdin=f"{PASSWORD}\nsecond line\n") == (
+            0,
+            "created admin@shield.test\n",
+            "",
+        )
+        ((hashed,),) = await world.query("SELECT password_hash FROM users")
+        assert hashed.startswith("$argon2id$")
+        await world.query(
+            "INSERT INTO users VALUES ($1, 'bob@shield.test', '', 'viewer', false)", OWNER
+        )
+        listed = "admin@shield.test\tadmin\tactive\nbob@shield.test\tviewer\tinactive\n"
+        assert await run(env, "users", "list") == (0, listed, "")
+
+    async def test_one_that_exists_stays_as_it_is(self, world: World) -> None:
+        env = environment(world)
+        add = ("users", "add", "admin@shield.test", "--role")
+        await run(env, *add, "admin", stdin=f"{PASSWORD}\n")
+        before = await world.query("SELECT * FROM users")
+        again = await run(env, *add, "viewer", stdin="another password\n")
+        assert again == (3, "", "exists admin@shield.test\n")
+        assert await world.query("SELECT * FROM users") == before
+
+    @pytest.mark.parametrize(
+        ("email", "password", "field"),
+        [
+            ("no address", PASSWORD, "email"),
+            ("", PASSWORD, "email"),
+            ("a@b.test", "short", "password"),
+            ("a@b.test", "", "password"),
+            ("a@b.test", "x" * 1025, "password"),
+            ("a@b.test", b"latin-1 p\xe4ssword\n", "password"),
+        ],
+    )
+    async def test_bad_input_is_named(
+        self, world: World, email: str, password: str | bytes, field: str
+    ) -> None:
+        arguments = ("users", "add", email, "--role", "viewer")
+        # As in a container, where no locale is set.
+        code, out, error = await run(environment(world), *arguments, stdin=password)
+        assert (code, out) == (2, "")
+        assert field in error
+        assert "Traceback" not in error
+        assert await world.query("SELECT * FROM users") == []
+
+    async def test_an_unknown_role(self, world: World) -> None:
+        arguments = ("users", "add", "a@b.test", "--role", "root")
+        code, _, error = await run(environment(world), *arguments)
+        assert code == 2
+        assert "--role" in error
+
+
+class TestSettings:
+    async def test_good_ones(self, world: World) -> None:
+        env = environment(world)
+        assert await run(env, "settings", "check") == (0, "settings: all right\n", "")
+
+    async def test_bad_ones_are_all_named_by_every_command(self, world: World) -> None:
+        env = environment(world, PORT="http", JWT_SECRET="hunter2", REDIS_URL="hunter2")
+        for command in (("settings", "check"), ("migrate",), ("users", "list"), ("serve",)):
+            code, out, error = await run(env, *command)
+            assert (code, out) == (2, "")
+            assert all(f"  {name}: " in error for name in ("PORT", "JWT_SECRET", "REDIS_URL"))
+            assert "hunter2" not in error
+            assert "Traceback" not in error
+
+
+@asynccontextmanager
+async def served(env: dict[str, str]) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
+    """The server as the image starts it, ready."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = await start(env | {"PORT": str(port)}, "serve")
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+
+            async def ready() -> bool:
+                assert process.returncode is None
+                try:
+                    return (await http.get("/health/ready")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await until(ready, 30)
+            yield process, http
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def log_in(http: httpx.AsyncClient) -> str:
+    form = {"username": "admin@shield.test", "password": PASSWORD}
+    token: str = (await http.post("/auth/token", data=form)).json()["access_token"]
+    return token
+
+
+class TestServe:
+    @pytest.fixture
+    async def env(self, world: World) -> dict[str, str]:
+        env = environment(world)
+        add = ("users", "add", "admin@shield.test", "--role", "admin")
+        await run(env, *add, stdin=f"{PASSWORD}\n")
+        return env
+
+    async def test_asked_to_stop_it_lets_go_of_its_streams_and_ends(
+        self, world: World, env: dict[str, str]
+    ) -> None:
+        async with served(env) as (process, http):
+            token = await log_in(http)
+            async with sse(http, token=token) as one, sse(http, token=token) as other:
+                ids = [str(i) for i in await world.publish(shield_event(), shield_event())]
+                await one.until(lambda it: it.ids == ids)
+                process.send_signal(signal.SIGTERM)
+                for client in (one, other):
+                    await client.until_ended()
+                    assert client.ids == ids
+                    assert client.frames[-1].retry
+            async with asyncio.timeout(10):
+                _, error = await process.communicate()
+            assert process.returncode == 0
+            assert error == b""
+
+    async def test_every_line_it_writes_is_json_and_tells_no_secret(
+        self, world: World, env: dict[str, str]
+    ) -> None:
+        # Redis and PostgreSQL of the tests may have no password: one that is wrong serves too.
+        parts = urlsplit(world.redis_url)
+        redis_url = urlunsplit(parts._replace(netloc=f":hunter2@{parts.hostname}:1"))
+        async with served(env | {"REDIS_URL": redis_url, "LOG_LEVEL": "DEBUG"}) as (process, http):
+            token = await log_in(http)
+            form = {"username": "admin@shield.test", "password": "hunter2-guess"}
+            await http.post("/auth/token", data=form)
+            await http.get("/auth/me", headers={"Authorization": f"Bearer {token}"})
+            await http.get("/nothing?token=hunter2")
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(15):
+                out, error = await process.communicate()
+        assert error == b""
+        lines = [orjson.loads(line) for line in out.splitlines()]
+        assert {"event", "level", "timestamp", "logger"} <= set.intersection(*map(set, lines))
+        events = [line["event"] for line in lines]
+        assert "backend_started" in events
+        assert "backend_stopped" in events
+        requests = [line for line in lines if line["event"] == "request"]
+        assert all(line["request_id"] for line in requests)
+        for secret in ("hunter2", PASSWORD, JWT_SECRET, token, token.split(".")[2]):
+            assert secret.encode() not in out
+
+    async def test_it_runs_the_way_a_developer_starts_it(
+        self, env: dict[str, str], tmp_path: Path
+    ) -> None:
+        """With the settings in .env, by uvicorn's own command."""
+        known = {name: value for name, value in env.items() if name in Settings.model_fields}
+        (tmp_path / ".env").write_text("".join(f"{n}={v}\n" for n, v in known.items()))
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "uvicorn", "src.main:app", "--port", str(port)),
+            cwd=tmp_path,
+            env={"PATH": env["PATH"], "PYTHONPATH": str(BACKEND)},
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+
+            async def healthy() -> bool:
+                assert process.returncode is None
+                try:
+                    body = (await http.get("/health")).json()
+                except httpx.TransportError:
+                    return False
+                return bool(body["status"] == "healthy")
+
+            await until(healthy, 30)
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(15):
+            await process.communicate()

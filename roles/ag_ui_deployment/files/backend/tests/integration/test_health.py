@@ -1,0 +1,128 @@
+"""Health tells what works, readiness whether to send traffic; neither hangs on a server that does."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from tests.integration.test_api_endpoints import check_problem
+from tests.support.builders import settings_of
+from tests.support.proxy import TcpProxy
+from tests.support.server import Backend, running
+from tests.support.waiting import until
+from tests.support.world import World
+
+
+async def shows(backend: Backend, status: str, *down: str) -> bool:
+    """Whether health has this status because of these checks."""
+    body = await backend.health()
+    not_ok = {name for name, check in body["checks"].items() if check["status"] != "ok"}
+    return body["status"] == status and not_ok >= set(down) and bool(not_ok) == bool(down)
+
+
+async def test_all_is_well(backend: Backend) -> None:
+    await until(lambda: shows(backend, "healthy"))
+    response = await backend.http.get("/health")
+    body: dict[str, Any] = response.json()
+    assert response.status_code == 200
+    assert body["service"] == "shield-ag-ui-backend"
+    assert body["version"]
+    assert body["redis_connected"] is True
+    assert set(body["checks"]) == {"redis", "database", "consumer", "tail"}
+    assert all(set(check) == {"status", "detail"} for check in body["checks"].values())
+
+
+async def test_live_and_ready(backend: Backend) -> None:
+    assert (await backend.http.get("/health/live")).status_code == 200
+    assert (await backend.http.get("/health/ready")).status_code == 200
+
+
+@pytest.mark.parametrize("fault", ["refuse", "freeze"])
+async def test_redis_goes_and_comes_back(world: World, redis_proxy: TcpProxy, fault: str) -> None:
+    async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+        await until(lambda: shows(backend, "healthy"))
+        await (redis_proxy.refuse() if fault == "refuse" else frozen(redis_proxy))
+        began = time.monotonic()
+        await until(lambda: shows(backend, "degraded", "redis"))
+        assert time.monotonic() - began < 5
+        body = await backend.health()
+        assert body["redis_connected"] is False
+        assert (await backend.http.get("/health")).status_code == 200
+        assert (await backend.http.get("/health/ready")).status_code == 200
+        await redis_proxy.accept()
+        began = time.monotonic()
+        await until(lambda: shows(backend, "healthy"), 10)
+
+
+async def frozen(proxy: TcpProxy) -> None:
+    proxy.freeze()
+
+
+@pytest.mark.parametrize("fault", ["refuse", "freeze"])
+async def test_postgresql_goes_and_comes_back(
+    world: World, database_proxy: TcpProxy, fault: str
+) -> None:
+    async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+        await until(lambda: shows(backend, "healthy"))
+        await (database_proxy.refuse() if fault == "refuse" else frozen(database_proxy))
+        began = time.monotonic()
+        await until(lambda: shows(backend, "degraded", "database"))
+        assert time.monotonic() - began < 5
+        assert (await backend.http.get("/health")).status_code == 200
+        assert (await backend.http.get("/health/ready")).status_code == 200
+        await database_proxy.accept()
+        await until(lambda: shows(backend, "healthy"), 15)
+
+
+async def test_both_are_away_at_the_start() -> None:
+    """It starts degraded, answers, and can be stopped."""
+    async with running(settings_of(SHUTDOWN_GRACE_SECONDS=2), healthy=False) as backend:
+        await until(lambda: shows(backend, "degraded", "redis", "database", "consumer", "tail"))
+        assert (await backend.http.get("/health/live")).status_code == 200
+        assert (await backend.http.get("/")).status_code == 200
+
+
+async def test_what_it_says_tells_no_secret() -> None:
+    settings = settings_of(
+        DATABASE_URL="postgresql://shield:hunter2@127.0.0.1:1/shield",
+        REDIS_URL="redis://:hunter2@127.0.0.1:1/0",
+        SHUTDOWN_GRACE_SECONDS=2,
+    )
+    async with running(settings, healthy=False) as backend:
+        await until(lambda: shows(backend, "degraded", "redis", "database"))
+        assert "hunter2" not in (await backend.http.get("/health")).text
+
+
+async def test_a_defect_is_unhealthy(backend: Backend) -> None:
+    task = backend.services.tail._task
+    assert task is not None
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await until(lambda: shows(backend, "unhealthy", "tail"))
+    assert (await backend.http.get("/health")).status_code == 503
+    backend.services.tail._task = None
+
+
+async def test_answers_are_asked_for_once_a_second(backend: Backend) -> None:
+    asked = 0
+    ping = backend.services.database.ping
+
+    async def counted() -> None:
+        nonlocal asked
+        asked += 1
+        await ping()
+
+    backend.services.database.ping = counted  # type: ignore[method-assign]
+    began = time.monotonic()
+    await asyncio.gather(*(backend.health() for _ in range(50)))
+    assert asked <= 1 + int(time.monotonic() - began)
+
+
+async def test_it_is_not_ready_without_the_schema(world: World) -> None:
+    await world.query("DELETE FROM alembic_version")
+    async with running(world.settings(), healthy=False) as backend:
+        body = check_problem(await backend.http.get("/health/ready"), 503, "not-ready")
+        assert "src.cli migrate" in body["detail"]
+        await world.query("INSERT INTO alembic_version VALUES ('9999_of_a_later_release')")
+        assert (await backend.http.get("/health/ready")).status_code == 200

@@ -1,0 +1,66 @@
+"""Migrations give the schema that the models describe, once, whoever else migrates."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from src.services.schema_service import migrate, newest_revision, schema_fits
+from src.utils.database import Base, Database
+from tests.support.builders import settings_of
+from tests.support.world import World
+
+
+@pytest.fixture
+async def empty(world: World) -> AsyncIterator[Database]:
+    """A database without a single table."""
+    await world.query("DROP SCHEMA public CASCADE")
+    await world.query("CREATE SCHEMA public")
+    database = Database(settings_of(DATABASE_URL=world.database_url), statement_timeout=None)
+    yield database
+    await database.close()
+
+
+async def test_from_nothing_to_the_newest_and_then_no_further(empty: Database) -> None:
+    assert not await schema_fits(empty)
+    assert await migrate(empty) == (None, newest_revision())
+    assert await schema_fits(empty)
+    assert await migrate(empty) == (newest_revision(), newest_revision())
+
+
+async def test_the_schema_is_that_of_the_models(empty: Database) -> None:
+    await migrate(empty)
+
+    def differences(connection: Connection) -> list[object]:
+        options = {"compare_type": True}
+        context = MigrationContext.configure(connection, opts=options)
+        return list(compare_metadata(context, Base.metadata))
+
+    async with empty.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_two_at_once_do_not_disturb_each_other(empty: Database, world: World) -> None:
+    settings = settings_of(DATABASE_URL=world.database_url)
+    others = [Database(settings, statement_timeout=None) for _ in range(3)]
+    outcomes = await asyncio.gather(*(migrate(one) for one in (empty, *others)))
+    for one in others:
+        await one.close()
+    assert sorted(outcomes, key=str) == sorted(
+        [(None, newest_revision()), *[(newest_revision(), newest_revision())] * 3], key=str
+    )
+
+
+async def test_data_survives_a_second_migration(empty: Database) -> None:
+    await migrate(empty)
+    async with empty.engine.begin() as connection:
+        await connection.execute(
+            text("INSERT INTO dead_letters VALUES (1, 0, 'r', ''::bytea, now())")
+        )
+    await migrate(empty)
+    async with empty.engine.connect() as connection:
+        rows = await connection.execute(text("SELECT count(*) FROM dead_letters"))
+        assert rows.scalar() == 1
