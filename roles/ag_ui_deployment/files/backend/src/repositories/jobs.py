@@ -20,6 +20,7 @@ async def merge(session: AsyncSession, changes: Sequence[JobChange]) -> None:
     Batches of one job reach several processes, in any order and more than once. So every column
     merges by a rule that does not depend on order: the earliest, the greatest, the first end.
     Rows are taken in the order of their ids, so that two batches cannot deadlock.
+    Owner, workspace and kind are those stored first: a job's events agree on them.
     """
     if changes:
         rows = [_row(change) for change in sorted(changes, key=lambda change: change.job_id)]

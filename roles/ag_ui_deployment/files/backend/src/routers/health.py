@@ -56,3 +56,13 @@ async def ready(services: ServicesDep) -> Alive:
     if reason is not None:
         raise NotReady(reason)
     return Alive(status="ready")
+
+
+# Monitors and load balancers ask with HEAD, which FastAPI does not add to a GET by itself.
+for _path, _answer in (
+    ("/", card),
+    ("/health", health),
+    ("/health/live", live),
+    ("/health/ready", ready),
+):
+    router.add_api_route(_path, _answer, methods=["HEAD"], include_in_schema=False)
