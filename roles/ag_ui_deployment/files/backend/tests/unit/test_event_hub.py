@@ -1,0 +1,143 @@
+"""The hub: who gets which record, and where the live stream joins what was before."""
+
+from uuid import UUID
+
+from src.models.event import ZERO, ShieldEvent, StreamId
+from src.services.event_hub import EVERYTHING, EventHub, Scope
+from tests.run_checker import check_feed
+from tests.support.builders import (
+    JOB,
+    OWNER,
+    STRANGER,
+    settings_of,
+    shield_event,
+    stream,
+    stream_fold,
+    stream_id,
+    wire_of,
+)
+
+MINE = Scope(owner=UUID(OWNER))
+
+
+def hub_of(*events: ShieldEvent, **values: int) -> EventHub:
+    """A hub to which these events have been published."""
+    hub = EventHub(settings_of(**values), stream_fold())
+    hub.start(ZERO)
+    publish(hub, *stream(*events))
+    return hub
+
+
+def publish(hub: EventHub, *events: ShieldEvent) -> None:
+    for event in events:
+        hub.publish(hub.jobs.apply([event]), event.id)
+
+
+def ids(hub: EventHub, scope: Scope, cursor: StreamId = ZERO) -> list[StreamId]:
+    recent = hub.attach(scope, cursor).recent
+    hub.detach(scope)
+    return [record.id for record in recent]
+
+
+class TestScopes:
+    def test_an_admin_sees_everything_a_user_what_is_theirs_a_job_itself(self) -> None:
+        hub = hub_of(
+            shield_event("job:queued", job="mine", user=OWNER),
+            shield_event("job:queued", job="theirs", user=STRANGER),
+            shield_event("job:queued", job="nobodys"),
+            shield_event("worker.started", job=None),
+            shield_event("job:progress", job=None),
+        )
+        assert ids(hub, EVERYTHING) == [stream_id(n) for n in (1, 2, 3, 4, 5)]
+        assert ids(hub, MINE) == [stream_id(1)]
+        assert ids(hub, Scope(job_id="theirs")) == [stream_id(2)]
+        assert ids(hub, Scope(owner=UUID(int=1))) == []
+
+    def test_the_runs_that_are_on(self) -> None:
+        hub = hub_of(
+            shield_event("job:queued", job="mine", user=OWNER),
+            shield_event("job:queued", job="theirs", user=STRANGER),
+            shield_event("job:complete", job="ended", user=OWNER),
+        )
+        on = {
+            scope: {state.job_id for state in hub.attach(scope, None).jobs}
+            for scope in (EVERYTHING, MINE, Scope(job_id="ended"))
+        }
+        assert on == {
+            EVERYTHING: {"mine", "theirs"},
+            MINE: {"mine"},
+            Scope(job_id="ended"): {"ended"},
+        }
+
+    def test_a_job_that_turns_out_to_be_theirs_comes_with_its_past(self) -> None:
+        hub = hub_of(shield_event("job:queued"), shield_event("tool:start", {"id": "c"}))
+        place = hub.attach(MINE, None)
+        late = shield_event("job:progress", user=OWNER)
+        publish(hub, late)
+        (record,) = place.feed.read(place.position, 10)
+        assert record.id == late.id
+        events = wire_of(record.frames)
+        assert check_feed(events)[JOB].calls == {"c"}
+        assert events[-1]["metadata"]["event_id"] == late.event_id
+
+    def test_one_encoding_serves_all(self) -> None:
+        hub = hub_of()
+        places = [hub.attach(scope, None) for scope in (EVERYTHING, MINE, Scope(job_id=JOB))]
+        publish(hub, shield_event("job:queued", user=OWNER))
+        frames = [place.feed.read(place.position, 1)[0].frames for place in places]
+        assert frames[0] is frames[1] is frames[2]
+
+
+class TestTheRing:
+    def test_it_holds_the_youngest_and_says_from_where(self) -> None:
+        hub = hub_of(*(shield_event() for _ in range(10)), RING_MAX_EVENTS=3)
+        assert ids(hub, EVERYTHING) == [stream_id(n) for n in (8, 9, 10)]
+        assert hub.floor == stream_id(7)
+        assert ids(hub, EVERYTHING, stream_id(9)) == [stream_id(10)]
+        assert ids(hub, EVERYTHING, stream_id(10)) == []
+
+    def test_it_is_bounded_in_bytes_too(self) -> None:
+        events = (shield_event(data={"x": "x" * 1_000}) for _ in range(50))
+        hub = hub_of(*events, RING_MAX_BYTES=8_192)
+        assert hub._ring_size <= 8_192
+        assert 1 <= len(ids(hub, EVERYTHING)) < 10
+        assert hub.floor.next() == ids(hub, EVERYTHING)[0] or hub.floor < ids(hub, EVERYTHING)[0]
+
+    def test_without_a_cursor_nothing_of_it_is_given(self) -> None:
+        assert hub_of(shield_event()).attach(EVERYTHING, None).recent == []
+
+    def test_what_has_no_frames_moves_it_on_all_the_same(self) -> None:
+        event = shield_event(event_id="once")
+        hub = hub_of(event, event, event)
+        assert ids(hub, EVERYTHING) == [stream_id(1)]
+        assert hub.last_id == stream_id(3)
+
+
+class TestJoining:
+    def test_no_seam_and_no_overlap(self) -> None:
+        events = stream(*(shield_event() for _ in range(10)))
+        for place in range(11):
+            hub = hub_of(*events[:place])
+            joined = hub.attach(EVERYTHING, ZERO)
+            publish(hub, *events[place:])
+            live = joined.feed.read(joined.position, 100)
+            assert [one.id for one in [*joined.recent, *live]] == [one.id for one in events]
+
+    def test_a_feed_lives_as_long_as_its_readers(self) -> None:
+        hub = hub_of()
+        one, other = hub.attach(MINE, None), hub.attach(MINE, None)
+        assert one.feed is other.feed
+        hub.detach(MINE)
+        publish(hub, shield_event(user=OWNER))
+        assert len(other.feed.read(other.position, 10)) == 1
+        hub.detach(MINE)
+        assert hub._feeds == {}
+        assert hub.attach(MINE, None).feed is not one.feed
+
+    def test_draining_closes_the_feeds_that_are_and_those_that_come(self) -> None:
+        hub = hub_of()
+        before = hub.attach(EVERYTHING, None)
+        hub.drain()
+        assert before.feed.closed
+        assert hub.attach(MINE, None).feed.closed
+        assert hub.started.is_set()
