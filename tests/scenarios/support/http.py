@@ -34,17 +34,25 @@ if TYPE_CHECKING:
 TIMEOUT: Final = 30.0
 RELAY: Final = """
 import os, selectors, socket, sys
+
 peer = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 ready = selectors.DefaultSelector()
-ready.register(0, selectors.EVENT_READ, (lambda: os.read(0, 65536), peer.sendall))
-ready.register(peer, selectors.EVENT_READ, (lambda: peer.recv(65536), lambda data: os.write(1, data)))
+ready.register(0, selectors.EVENT_READ)
+ready.register(peer, selectors.EVENT_READ)
+heard = True
 while True:
     for key, _ in ready.select():
-        read, write = key.data
-        data = read()
+        data = peer.recv(65536) if key.fd else os.read(0, 65536)
         if not data:
             sys.exit()
-        write(data)
+        if key.fd:
+            os.write(1, data)
+        elif heard:
+            # A peer that has answered and closed hears no more, but its answer is still to come.
+            try:
+                peer.sendall(data)
+            except OSError:
+                heard = False
 """
 
 
@@ -156,6 +164,7 @@ def _send(
     body: bytes | None,
 ) -> tuple[Wire, http.client.HTTPResponse]:
     wire = route.connect()
+    response: http.client.HTTPResponse | None = None
     try:
         connection = http.client.HTTPConnection(route.host_header)
         connection.sock = wire.sock
@@ -165,6 +174,8 @@ def _send(
         response = http.client.HTTPResponse(wire.sock, method=method)
         response.begin()
     except BaseException:
+        if response is not None:
+            response.close()
         wire.close()
         raise
     return wire, response
