@@ -1,5 +1,6 @@
 """What PostgreSQL holds after batches: the same, whatever their order, their cuts and repeats."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -129,3 +130,21 @@ async def test_percent_of_a_job_never_falls(world: World, database: Database) ->
         await store.store([shield_event(data={"percent": percent})])
     ((shown,),) = await world.query("SELECT percent FROM jobs WHERE id = $1", JOB)
     assert shown == 80
+
+
+async def test_batches_that_meet_in_the_same_jobs_do_not_deadlock(database: Database) -> None:
+    store = EventStore(database)
+    for turn in range(15):
+        batches = []
+        for way in (1, -1):
+            order = [f"job-{n}" for n in range(40)][::way]
+            batches.append(
+                [
+                    # The clocks run against each other too, so that no other order saves it.
+                    shield_event(
+                        job=job, number=(turn * 2 + (way > 0)) * 100 + n, timestamp=1_000 + n
+                    )
+                    for n, job in enumerate(order)
+                ]
+            )
+        await asyncio.gather(*(store.store(batch) for batch in batches))

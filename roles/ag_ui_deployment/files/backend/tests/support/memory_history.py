@@ -9,11 +9,12 @@ from tests.support.builders import settings_of
 
 
 class MemoryHistory:
-    """`trimmed` says how many of the oldest entries Redis has let go; PostgreSQL has them all."""
+    """Redis has let go of the `trimmed` oldest entries, PostgreSQL has got the `stored` oldest."""
 
-    def __init__(self, trimmed: int = 0, page: int = 3) -> None:
+    def __init__(self, trimmed: int = 0, page: int = 3, stored: int | None = None) -> None:
         self.events: list[ShieldEvent] = []
         self._trimmed = trimmed
+        self._stored = stored
         self._page = page
 
     async def retained_above(self) -> StreamId:
@@ -26,7 +27,9 @@ class MemoryHistory:
         return self.events[-1].id if self.events else ZERO
 
     async def of_jobs(self, job_ids: Collection[str], before: StreamId) -> list[ShieldEvent]:
-        return [one for one in self.events if one.job_id in job_ids and one.id < before]
+        return [
+            one for one in self.events[: self._stored] if one.job_id in job_ids and one.id < before
+        ]
 
     async def pages(
         self, after: StreamId, before: StreamId, job_id: str | None = None

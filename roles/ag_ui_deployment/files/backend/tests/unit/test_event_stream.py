@@ -94,15 +94,16 @@ class Case:
     """A stream, and where the borders in it lie, as numbers of events."""
 
     events: list[ShieldEvent]
-    trimmed: int
     began_at: int
+    trimmed: int
+    stored: int
     connects_at: int
     ring: int
     page: int
     cursor: int | None
 
     async def process(self) -> Process:
-        history = MemoryHistory(self.trimmed, self.page)
+        history = MemoryHistory(self.trimmed, self.page, self.stored)
         process = Process(history, self.ring, self.began_at)
         await process.begin(self.events[: self.connects_at])
         return process
@@ -127,11 +128,13 @@ def cases(draw: st.DrawFn, *, resumes: bool = True) -> Case:
     events = interleaved([mine, theirs, workers], order)
     connects_at = draw(st.integers(0, len(events)), label="connects at")
     began_at = draw(st.integers(0, connects_at), label="process began at")
-    trimmed = draw(st.integers(0, began_at), label="trimmed")
+    # A process begins above what Redis had let go; Redis lets go of more, once it is stored.
+    trimmed = draw(st.integers(began_at, connects_at), label="trimmed")
     return Case(
         events=events,
-        trimmed=trimmed,
         began_at=began_at,
+        trimmed=trimmed,
+        stored=draw(st.integers(trimmed, connects_at), label="stored"),
         connects_at=connects_at,
         ring=draw(st.sampled_from((1, 2, 5, 20_000)), label="ring"),
         page=draw(st.sampled_from((1, 3, 500)), label="page"),
