@@ -33,26 +33,32 @@ if TYPE_CHECKING:
 
 TIMEOUT: Final = 30.0
 RELAY: Final = """
-import os, selectors, socket, sys
+import os, select, socket, sys
 
 peer = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
-ready = selectors.DefaultSelector()
-ready.register(0, selectors.EVENT_READ)
-ready.register(peer, selectors.EVENT_READ)
 heard = True
 while True:
-    for key, _ in ready.select():
-        data = peer.recv(65536) if key.fd else os.read(0, 65536)
+    ready, _, _ = select.select([0, peer], [], [])
+    if peer in ready:
+        try:
+            data = peer.recv(65536)
+        except OSError:
+            break
+        if not data:
+            break
+        os.write(1, data)
+    if 0 in ready:
+        data = os.read(0, 65536)
         if not data:
             sys.exit()
-        if key.fd:
-            os.write(1, data)
-        elif heard:
-            # A peer that has answered and closed hears no more, but its answer is still to come.
-            try:
-                peer.sendall(data)
-            except OSError:
-                heard = False
+        # A peer that has answered and closed hears no more, but its answer is still to come.
+        try:
+            peer.sendall(data if heard else b"")
+        except OSError:
+            heard = False
+# An end with input unread would take the last output with it on its way out of the container.
+while select.select([0], [], [], 0.3)[0] and os.read(0, 65536):
+    pass
 """
 
 
