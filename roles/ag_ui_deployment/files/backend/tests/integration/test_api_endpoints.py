@@ -409,6 +409,23 @@ class TestDocuments:
                 described = route["responses"].get("422")
                 assert described is None or PROBLEM in described["content"], path
 
+    @pytest.mark.parametrize("path", ["/", "/health", "/health/live", "/health/ready"])
+    async def test_head_is_answered_like_get_without_a_body(
+        self, backend: Backend, path: str
+    ) -> None:
+        response = await backend.http.head(path)
+        assert response.status_code == 200
+        assert response.content == b""
+        assert response.headers["content-type"] == "application/json"
+
+    async def test_head_of_what_needs_a_login_is_refused_with_the_methods(
+        self, backend: Backend
+    ) -> None:
+        response = await backend.http.head("/api/jobs")
+        assert response.status_code == 405
+        assert response.headers["allow"] == "GET"
+        assert response.content == b""
+
 
 class TestOrigins:
     ORIGIN = "https://ui.shield.test"
