@@ -11,6 +11,7 @@ from src.models.event import ShieldEvent, StreamId
 from src.services.event_history import EventHistory
 from src.services.event_hub import EventHub
 from src.services.event_parser import parse_entry
+from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS
 from src.utils.redis import BLOCK_MS, REDIS_ERRORS, Backoff, stream_rows
 
@@ -22,34 +23,19 @@ _RECALL_TIMEOUT = 2.0
 _RECALL_PAUSE = 5.0
 
 
-class EventTail:
+class EventTail(BackgroundTask):
     """Follows the stream from where the hub stands; after an outage it catches up first."""
 
     def __init__(
         self, redis: Redis, history: EventHistory, hub: EventHub, stream: str, max_bytes: int
     ) -> None:
+        super().__init__("event-tail")
         self._redis = redis
         self._history = history
         self._hub = hub
         self._stream = stream
         self._max_bytes = max_bytes
-        self._stop = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self._recall_again_at = 0.0
-        self.status = "starting"
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="event-tail")
-
-    async def stop(self) -> None:
-        self._stop.set()
-        if self._task is not None:
-            await self._task
-
-    @property
-    def failed(self) -> bool:
-        """Whether the task has ended without being asked to, which only a defect can do."""
-        return self._task is not None and self._task.done() and not self._stop.is_set()
 
     async def _run(self) -> None:
         backoff = Backoff()

@@ -2,20 +2,22 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
 
 from src import __version__
-from src.services.event_tail import EventTail
-from src.services.redis_consumer import RedisStreamConsumer
+from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database
 from src.utils.redis import REDIS_ERRORS
 
 CheckStatus = Literal["ok", "down", "failed"]
 _CHECK_TIMEOUT = 1.5
 _CACHED_FOR = 1.0
+_WITHOUT_REDIS = "no new events arrive; open streams wait and continue by themselves"
+_WITHOUT_DATABASE = "no logins and no job lists; live streams go on, events wait in Redis"
 
 
 class Check(BaseModel):
@@ -39,8 +41,8 @@ class HealthService:
         service: str,
         redis: Redis,
         database: Database,
-        consumer: RedisStreamConsumer,
-        tail: EventTail,
+        consumer: BackgroundTask,
+        tail: BackgroundTask,
     ) -> None:
         self._service = service
         self._redis = redis
@@ -58,7 +60,10 @@ class HealthService:
             return self._cached[1]
 
     async def _check(self) -> Health:
-        redis, database = await asyncio.gather(self._check_redis(), self._check_database())
+        redis, database = await asyncio.gather(
+            _probe(self._redis.ping, REDIS_ERRORS, _WITHOUT_REDIS),
+            _probe(self._database.ping, DATABASE_ERRORS, _WITHOUT_DATABASE),
+        )
         checks = {
             "redis": redis,
             "database": database,
@@ -78,32 +83,19 @@ class HealthService:
             checks=checks,
         )
 
-    async def _check_redis(self) -> Check:
-        try:
-            async with asyncio.timeout(_CHECK_TIMEOUT):
-                await self._redis.ping()
-        except REDIS_ERRORS as error:
-            return Check(
-                status="down",
-                detail=f"Redis does not answer ({type(error).__name__}): no new events arrive; "
-                "open streams wait and continue by themselves",
-            )
-        return Check(status="ok", detail="answers")
 
-    async def _check_database(self) -> Check:
-        try:
-            async with asyncio.timeout(_CHECK_TIMEOUT):
-                await self._database.ping()
-        except DATABASE_ERRORS as error:
-            return Check(
-                status="down",
-                detail=f"PostgreSQL does not answer ({type(error).__name__}): no logins and no job "
-                "lists; live streams go on, events wait in Redis",
-            )
-        return Check(status="ok", detail="answers")
+async def _probe(
+    ping: Callable[[], Awaitable[object]], errors: tuple[type[Exception], ...], without: str
+) -> Check:
+    try:
+        async with asyncio.timeout(_CHECK_TIMEOUT):
+            await ping()
+    except errors as error:
+        return Check(status="down", detail=f"does not answer ({type(error).__name__}): {without}")
+    return Check(status="ok", detail="answers")
 
 
-def _task_check(task: RedisStreamConsumer | EventTail, working: str) -> Check:
+def _task_check(task: BackgroundTask, working: str) -> Check:
     if task.failed:
         return Check(status="failed", detail="ended by a defect: see the log, restart the instance")
     return Check(status="ok" if task.status == working else "down", detail=task.status)

@@ -25,6 +25,7 @@ from src.config import Settings
 from src.models.event import Poison, ShieldEvent, StreamId
 from src.services.event_parser import Fields, dump_fields, parse_entry
 from src.services.event_store import EventStore
+from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS
 from src.utils.redis import BLOCK_MS, REDIS_ERRORS, Backoff, Row, stream_rows
 
@@ -56,32 +57,16 @@ class ConsumerConfig:
         )
 
 
-class RedisStreamConsumer:
+class RedisStreamConsumer(BackgroundTask):
     """Runs as one task from start() to stop(). `counts` are totals since the start."""
 
     def __init__(self, redis: Redis, store: EventStore, config: ConsumerConfig) -> None:
+        super().__init__("redis-consumer")
         self._redis = redis
         self._store = store
         self._config = config
-        self._stop = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self._claim_at = 0.0
         self.counts: Counter[str] = Counter()
-        self.status = "starting"
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="redis-consumer")
-
-    async def stop(self) -> None:
-        """Finish the batch in hand and end."""
-        self._stop.set()
-        if self._task is not None:
-            await self._task
-
-    @property
-    def failed(self) -> bool:
-        """Whether the task has ended without being asked to, which only a defect can do."""
-        return self._task is not None and self._task.done() and not self._stop.is_set()
 
     async def _run(self) -> None:
         backoff = Backoff()

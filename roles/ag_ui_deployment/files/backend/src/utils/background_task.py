@@ -1,0 +1,42 @@
+"""A loop that runs from the start of the process until it is asked to stop."""
+
+import asyncio
+from abc import ABC, abstractmethod
+
+import structlog
+
+logger = structlog.get_logger(__name__)
+
+
+class BackgroundTask(ABC):
+    """`status` says in words what the loop is doing; it is shown by /health."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.status = "starting"
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run_logged(), name=self._name)
+
+    async def stop(self) -> None:
+        """Let the loop finish what it has in hand, and end."""
+        self._stop.set()
+        if self._task is not None:
+            await self._task
+
+    @property
+    def failed(self) -> bool:
+        """Whether the loop has ended without being asked to, which only a defect can do."""
+        return self._task is not None and self._task.done() and not self._stop.is_set()
+
+    async def _run_logged(self) -> None:
+        try:
+            await self._run()
+        except Exception:
+            logger.exception("background_task_failed", task=self._name)
+
+    @abstractmethod
+    async def _run(self) -> None:
+        """Work until `_stop` is set."""
