@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
+import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from src.models.event import Poison, ShieldEvent
@@ -173,14 +174,17 @@ async def test_it_can_be_stopped_at_any_time() -> None:
     assert not consumer.failed
 
 
-async def test_a_defect_shows() -> None:
+async def test_a_defect_shows_and_does_not_hinder_the_stop() -> None:
     journal = Journal([row(1)])
     journal.failures["store"] = [KeyError("defect")]
     consumer = consumer_of(journal)
-    consumer.start()
-    await until(lambda: consumer.failed)
-    with pytest.raises(KeyError):
+    with structlog.testing.capture_logs() as logs:
+        consumer.start()
+        await until(lambda: consumer.failed)
         await consumer.stop()
+    assert [log["log_level"] for log in logs if log["event"] == "background_task_failed"] == [
+        "error"
+    ]
 
 
 async def test_waits_grow_up_to_a_bound_and_end_when_it_is_stopped() -> None:
