@@ -14,7 +14,9 @@ from src.services.passwords import PasswordRejectedError
 from src.services.schema_service import migrate
 from src.services.user_service import EmailRejectedError, UserExistsError, UserService
 from src.utils.database import DATABASE_ERRORS, Database
+from src.utils.garbage import collect_rarely
 from src.utils.logger import configure_logging
+from src.utils.sockets import listening_socket
 
 EXIT_BAD_INPUT = 2
 EXIT_EXISTS = 3
@@ -61,22 +63,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(settings: Settings, _options: argparse.Namespace) -> None:
+def _serve(settings: Settings, _options: argparse.Namespace) -> int:
     # When it has shut down, the server raises once more the signal that asked for it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(
+    config = uvicorn.Config(
         "src.main:app",
-        host=settings.HOST,
-        port=settings.PORT,
         loop="uvloop",
         http="httptools",
         log_config=None,
         access_log=False,
         proxy_headers=True,
         server_header=False,
-        backlog=4096,
         timeout_graceful_shutdown=settings.SHUTDOWN_GRACE_SECONDS,
     )
+    try:
+        listener = listening_socket(settings.HOST, settings.PORT)
+    except OSError as error:
+        return _fail(
+            EXIT_UNAVAILABLE,
+            f"HOST and PORT: cannot listen on {settings.HOST}:{settings.PORT}: {error}",
+        )
+    config.load()
+    collect_rarely()
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    return 0 if server.started else EXIT_UNAVAILABLE
 
 
 def _migrate(settings: Settings, _options: argparse.Namespace) -> None:

@@ -72,7 +72,12 @@ class Settings(BaseSettings):
     SSE_KEEPALIVE_SECONDS: int = Field(default=15, ge=1)
     SSE_RETRY_MS: int = Field(default=2000, ge=100)
     STREAMS_MAX: int = Field(default=5000, ge=1)
+    STREAMS_PER_USER: int = Field(default=100, ge=1)
+    # What a client may fall behind before it is disconnected; it resumes with its last id.
     CLIENT_BUFFER_BYTES: int = Field(default=8 * 1024 * 1024, ge=64 * 1024)
+    CLIENT_BUFFER_EVENTS: int = Field(default=20_000, ge=1)
+    # How many clients at once may be served from Redis or PostgreSQL; the others wait in line.
+    REPLAYS_MAX: int = Field(default=8, ge=1)
     RING_MAX_EVENTS: int = Field(default=20_000, ge=1)
     RING_MAX_BYTES: int = Field(default=64 * 1024 * 1024, ge=1024)
 

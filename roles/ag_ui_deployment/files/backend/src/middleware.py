@@ -8,6 +8,7 @@ import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from src.event_source import SERVER_SEND
 from src.problems import BodyTooLarge, Problem, respond
 
 logger = structlog.get_logger("access")
@@ -39,6 +40,7 @@ class RequestContext:
                 MutableHeaders(scope=message)[_HEADER] = request_id
             await send(message)
 
+        scope[SERVER_SEND] = send
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:

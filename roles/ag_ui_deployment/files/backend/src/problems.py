@@ -123,6 +123,14 @@ class TooManyStreams(Problem):
     headers = _RETRY_LATER
 
 
+class TooManyStreamsOfUser(Problem):
+    status = 429
+    slug = "too-many-streams-of-user"
+    title = "You have too many streams open"
+    detail = "Close one, or follow several jobs on one stream: GET /events."
+    headers = _RETRY_LATER
+
+
 class Draining(Problem):
     status = 503
     slug = "draining"

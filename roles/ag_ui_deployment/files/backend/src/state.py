@@ -11,15 +11,20 @@ from src.services.auth_service import AuthService
 from src.services.event_fold import StreamFold
 from src.services.event_history import EventHistory
 from src.services.event_hub import EventHub
+from src.services.event_replay import EventReplay
 from src.services.event_store import EventStore
-from src.services.event_stream import EventStreams
+from src.services.event_streams import EventStreams
 from src.services.event_tail import EventTail
+from src.services.group_reader import ConsumerConfig
 from src.services.health_service import HealthService
 from src.services.job_service import JobService
+from src.services.metrics import Metrics
+from src.services.metrics_service import MetricsService
 from src.services.readiness_service import ReadinessService
-from src.services.redis_consumer import ConsumerConfig, RedisStreamConsumer
+from src.services.redis_consumer import RedisStreamConsumer
 from src.services.tokens import Tokens
 from src.utils.database import Database
+from src.utils.garbage import GarbageCollector
 from src.utils.redis import command_client, reader_client
 
 
@@ -29,12 +34,15 @@ class Services:
     database: Database
     clients: tuple[Redis, ...]
     hub: EventHub
+    metrics: Metrics
     tail: EventTail
     consumer: RedisStreamConsumer
+    garbage: GarbageCollector
     streams: EventStreams
     auth: AuthService
     jobs: JobService
     health: HealthService
+    exposition: MetricsService
     readiness: ReadinessService
 
     @classmethod
@@ -47,21 +55,27 @@ class Services:
         stream, max_bytes = settings.REDIS_STREAM_NAME, settings.EVENT_MAX_BYTES
         history = EventHistory(commands, database, stream, max_bytes)
         hub = EventHub(settings, StreamFold(history.of_jobs))
-        tail = EventTail(tail_reader, history, hub, stream, max_bytes)
+        metrics = Metrics()
+        tail = EventTail(tail_reader, history, hub, metrics, stream=stream, max_bytes=max_bytes)
         consumer = RedisStreamConsumer(
-            group_reader, EventStore(database), ConsumerConfig.of(settings)
+            group_reader, EventStore(database), ConsumerConfig.of(settings), metrics
         )
         return cls(
             settings=settings,
             database=database,
             clients=(commands, tail_reader, group_reader),
             hub=hub,
+            metrics=metrics,
             tail=tail,
             consumer=consumer,
-            streams=EventStreams(hub, history, settings.SSE_RETRY_MS),
+            garbage=GarbageCollector(),
+            streams=EventStreams(
+                hub, EventReplay(history, settings.REPLAYS_MAX), metrics, settings
+            ),
             auth=AuthService(database, Tokens(settings)),
             jobs=JobService(database, hub),
             health=HealthService(settings.APP_NAME, commands, database, consumer, tail),
+            exposition=MetricsService(metrics, commands, stream, settings.REDIS_CONSUMER_GROUP),
             readiness=ReadinessService(database, hub),
         )
 
@@ -69,10 +83,11 @@ class Services:
         """Begin to read the stream; outages at this moment are waited out."""
         self.tail.start()
         self.consumer.start()
+        self.garbage.start()
 
     async def stop(self) -> None:
         self.hub.drain()
-        await asyncio.gather(self.consumer.stop(), self.tail.stop())
+        await asyncio.gather(self.consumer.stop(), self.tail.stop(), self.garbage.stop())
         for client in self.clients:
             await client.aclose()
         await self.database.close()

@@ -2,39 +2,67 @@
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import select, tuple_
-from sqlalchemy.dialects.postgresql import insert
+import orjson
+from sqlalchemy import CursorResult, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.event import DeadLetterRow, EventRow, Poison, ShieldEvent, StreamId
+from src.repositories.bulk import arrays, insert_arrays
+from src.utils.event_loop import in_turns
 
 _KEY = tuple_(EventRow.stream_ms, EventRow.stream_seq)
+_EVENT = (
+    "stream_ms",
+    "stream_seq",
+    "event_id",
+    "type",
+    "job_id",
+    "occurred_at",
+    "data",
+    "metadata",
+)
+# Not the mapped class: most of the time of a replay would go into making its objects.
+_COLUMNS = tuple(EventRow.__table__.c[name] for name in _EVENT)
+_ADD_EVENTS = insert_arrays(EventRow, _EVENT).on_conflict_do_nothing()
+_DEAD_LETTER = ("stream_ms", "stream_seq", "reason", "fields")
+_ADD_DEAD_LETTERS = insert_arrays(DeadLetterRow, _DEAD_LETTER).on_conflict_do_nothing()
 
 
-async def add_events(session: AsyncSession, events: Sequence[ShieldEvent]) -> None:
-    """Store events; those that are stored already stay as they are."""
-    if events:
-        await session.execute(
-            insert(EventRow.__table__).on_conflict_do_nothing(),  # type: ignore[arg-type]
-            [_row(event) for event in events],
-        )
+async def add_events(session: AsyncSession, events: Sequence[ShieldEvent]) -> int:
+    """Store events; those that are stored already stay as they are. Gives how many were not."""
+    if not events:
+        return 0
+    rows = [_row(event) async for event in in_turns(events)]
+    result = await session.execute(_ADD_EVENTS, arrays(_EVENT, rows))
+    return cast("CursorResult[Any]", result).rowcount
 
 
 async def add_dead_letters(session: AsyncSession, poison: Sequence[Poison]) -> None:
     if poison:
-        rows = [
-            {
-                "stream_ms": entry.id.ms,
-                "stream_seq": entry.id.seq,
-                "reason": entry.reason,
-                "fields": entry.fields,
-            }
-            for entry in poison
-        ]
-        statement = insert(DeadLetterRow.__table__).on_conflict_do_nothing()  # type: ignore[arg-type]
-        await session.execute(statement, rows)
+        rows = [(entry.id.ms, entry.id.seq, entry.reason, entry.fields) for entry in poison]
+        await session.execute(_ADD_DEAD_LETTERS, arrays(_DEAD_LETTER, rows))
+
+
+async def newest(session: AsyncSession) -> StreamId | None:
+    """The greatest id that is stored."""
+    query = select(EventRow.stream_ms, EventRow.stream_seq).order_by(
+        EventRow.stream_ms.desc(), EventRow.stream_seq.desc()
+    )
+    row = (await session.execute(query.limit(1))).first()
+    return StreamId(*row) if row else None
+
+
+async def stored_among(session: AsyncSession, ids: Collection[StreamId]) -> set[StreamId]:
+    """Which of these ids are stored, as events or as dead letters."""
+    found: set[StreamId] = set()
+    for table in (EventRow, DeadLetterRow):
+        query = select(table.stream_ms, table.stream_seq).where(
+            tuple_(table.stream_ms, table.stream_seq).in_(ids)
+        )
+        found.update(StreamId(*row) for row in await session.execute(query))
+    return found
 
 
 async def page(
@@ -42,55 +70,56 @@ async def page(
     after: StreamId,
     before: StreamId,
     limit: int,
-    job_id: str | None = None,
+    job_ids: Collection[str] | None = None,
 ) -> list[ShieldEvent]:
-    """Events with after < id < before in stream order, of one job or of all."""
+    """Events with after < id < before in stream order, of some jobs or of all."""
     query = (
-        select(EventRow)
+        select(*_COLUMNS)
         .where(tuple_(*after) < _KEY, tuple_(*before) > _KEY)
         .order_by(EventRow.stream_ms, EventRow.stream_seq)
         .limit(limit)
     )
-    if job_id is not None:
-        query = query.where(EventRow.job_id == job_id)
-    return [_event(row) for row in await session.scalars(query)]
+    if job_ids is not None:
+        query = query.where(EventRow.job_id.in_(job_ids))
+    return [_event(tuple(row)) for row in await session.execute(query)]
 
 
-async def of_jobs(
-    session: AsyncSession, job_ids: Collection[str], before: StreamId
-) -> list[ShieldEvent]:
-    """All events of the jobs below an id, in stream order."""
-    query = (
-        select(EventRow)
-        .where(EventRow.job_id.in_(job_ids), tuple_(*before) > _KEY)
-        .order_by(EventRow.stream_ms, EventRow.stream_seq)
+async def first_id(session: AsyncSession) -> StreamId | None:
+    """The id of the oldest event that is stored."""
+    query = select(EventRow.stream_ms, EventRow.stream_seq).order_by(
+        EventRow.stream_ms, EventRow.stream_seq
     )
-    return [_event(row) for row in await session.scalars(query)]
+    row = (await session.execute(query.limit(1))).first()
+    return StreamId(*row) if row else None
 
 
-def _row(event: ShieldEvent) -> dict[str, Any]:
-    return {
-        "stream_ms": event.id.ms,
-        "stream_seq": event.id.seq,
-        "event_id": event.event_id,
-        "type": event.type,
-        "job_id": event.job_id,
-        "occurred_at": moment(event.timestamp),
-        "data": event.data,
-        "metadata": event.metadata,
-    }
+async def count(session: AsyncSession, after: StreamId, before: StreamId) -> int:
+    """How many entries with after < id < before are stored, as events or as dead letters."""
+    total = 0
+    for table in (EventRow, DeadLetterRow):
+        key = tuple_(table.stream_ms, table.stream_seq)
+        query = select(func.count()).where(tuple_(*after) < key, tuple_(*before) > key)
+        total += await session.scalar(query.select_from(table)) or 0
+    return total
 
 
-def _event(row: EventRow) -> ShieldEvent:
-    return ShieldEvent(
-        id=StreamId(row.stream_ms, row.stream_seq),
-        event_id=row.event_id,
-        type=row.type,
-        timestamp=round(row.occurred_at.timestamp() * 1000),
-        job_id=row.job_id,
-        data=row.data,
-        metadata=row.event_metadata,
+def _row(event: ShieldEvent) -> tuple[Any, ...]:
+    return (
+        event.id.ms,
+        event.id.seq,
+        event.event_id,
+        event.type,
+        event.job_id,
+        moment(event.timestamp),
+        orjson.dumps(event.data).decode(),
+        orjson.dumps(event.metadata).decode(),
     )
+
+
+def _event(row: Sequence[Any]) -> ShieldEvent:
+    ms, seq, event_id, kind, job_id, occurred_at, data, metadata = row
+    timestamp = round(occurred_at.timestamp() * 1000)
+    return ShieldEvent(StreamId(ms, seq), event_id, kind, timestamp, job_id, data, metadata)
 
 
 def moment(milliseconds: int) -> datetime:

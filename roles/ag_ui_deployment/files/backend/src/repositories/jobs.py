@@ -5,13 +5,30 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy import case, func, or_, select, tuple_
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.job import JobRow, JobStatus
+from src.repositories.bulk import arrays, insert_arrays
 from src.repositories.events import moment
 from src.services.job_summary import JobChange
+
+_JOB = (
+    "id",
+    "owner_id",
+    "workspace",
+    "kind",
+    "status",
+    "percent",
+    "error",
+    "result",
+    "created_at",
+    "updated_at",
+    "completed_at",
+    "ended_ms",
+    "ended_seq",
+)
 
 
 async def merge(session: AsyncSession, changes: Sequence[JobChange]) -> None:
@@ -19,12 +36,11 @@ async def merge(session: AsyncSession, changes: Sequence[JobChange]) -> None:
 
     Batches of one job reach several processes, in any order and more than once. So every column
     merges by a rule that does not depend on order: the earliest, the greatest, the first end.
-    Rows are taken in the order of their ids, so that two batches cannot deadlock.
     Owner, workspace and kind are those stored first: a job's events agree on them.
     """
     if changes:
-        rows = [_row(change) for change in sorted(changes, key=lambda change: change.job_id)]
-        await session.execute(_MERGE, rows)
+        rows = [_row(change) for change in changes]
+        await session.execute(_MERGE, arrays(_JOB, rows))
 
 
 async def by_id(session: AsyncSession, job_id: str) -> JobRow | None:
@@ -61,27 +77,27 @@ async def active_ids(session: AsyncSession, since: datetime, limit: int) -> list
     return list(await session.scalars(query))
 
 
-def _row(change: JobChange) -> dict[str, Any]:
+def _row(change: JobChange) -> tuple[Any, ...]:
     end = change.end
-    return {
-        "id": change.job_id,
-        "owner_id": change.owner,
-        "workspace": change.workspace,
-        "kind": change.kind,
-        "status": (end.status if end else change.status).value,
-        "percent": change.percent,
-        "error": end.error if end else None,
-        "result": end.result if end else None,
-        "created_at": moment(change.first_timestamp),
-        "updated_at": moment(change.last_timestamp),
-        "completed_at": moment(end.timestamp) if end else None,
-        "ended_ms": end.id.ms if end else None,
-        "ended_seq": end.id.seq if end else None,
-    }
+    return (
+        change.job_id,
+        change.owner,
+        change.workspace,
+        change.kind,
+        (end.status if end else change.status).value,
+        change.percent,
+        end.error if end else None,
+        orjson.dumps(end.result).decode() if end and end.result is not None else None,
+        moment(change.first_timestamp),
+        moment(change.last_timestamp),
+        moment(end.timestamp) if end else None,
+        end.id.ms if end else None,
+        end.id.seq if end else None,
+    )
 
 
 def _merge_statement() -> Any:
-    statement = insert(JobRow)
+    statement = insert_arrays(JobRow, _JOB)
     new = statement.excluded
     ends_first = new.ended_ms.is_not(None) & or_(
         JobRow.ended_ms.is_(None),

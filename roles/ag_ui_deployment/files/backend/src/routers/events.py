@@ -1,11 +1,13 @@
 """Event streams: AG-UI over Server-Sent Events."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 
 from src.dependencies import Access, JobId, ServicesDep
+from src.event_source import EventStreamResponse
 from src.models.event import StreamId
 from src.problems import (
     BadCursor,
@@ -13,18 +15,24 @@ from src.problems import (
     Draining,
     JobNotFound,
     NotAuthenticated,
+    Problem,
     TooManyStreams,
+    TooManyStreamsOfUser,
     documented,
 )
 from src.services.event_hub import Scope
+from src.services.event_stream import Subscription
+from src.services.event_streams import Refusal
+from src.services.tokens import AccessToken
 from src.state import Services
 
 router = APIRouter()
 
-# A client whose socket takes nothing for this long is gone or stuck; it can resume.
-_SEND_TIMEOUT = 30.0
-# How long open streams may take to say goodbye when the process is stopped.
-_GOODBYE_SECONDS = 3.0
+_REFUSED: dict[Refusal, type[Problem]] = {
+    "draining": Draining,
+    "instance_full": TooManyStreams,
+    "user_full": TooManyStreamsOfUser,
+}
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "AG-UI events"}
@@ -55,11 +63,12 @@ Cursor = Annotated[StreamId | None, Depends(_cursor)]
     "/events",
     summary="The runs of all jobs that you may see",
     response_class=EventSourceResponse,
-    responses=_STREAM | documented(BadCursor, NotAuthenticated, TooManyStreams),
+    responses=_STREAM
+    | documented(BadCursor, NotAuthenticated, TooManyStreamsOfUser, TooManyStreams),
 )
-async def feed(services: ServicesDep, access: Access, cursor: Cursor) -> EventSourceResponse:
+async def feed(services: ServicesDep, access: Access, cursor: Cursor) -> EventStreamResponse:
     owner = None if access.user.sees_all_jobs else access.user.id
-    return _stream(services, Scope(owner=owner), cursor, access.expires_at)
+    return _stream(services, Scope(owner=owner), cursor, access)
 
 
 @router.get(
@@ -67,32 +76,27 @@ async def feed(services: ServicesDep, access: Access, cursor: Cursor) -> EventSo
     summary="One job as one AG-UI run",
     response_class=EventSourceResponse,
     responses=_STREAM
-    | documented(BadCursor, NotAuthenticated, JobNotFound, TooManyStreams, DatabaseUnavailable),
+    | documented(
+        BadCursor,
+        NotAuthenticated,
+        JobNotFound,
+        TooManyStreamsOfUser,
+        TooManyStreams,
+        DatabaseUnavailable,
+    ),
 )
 async def job_run(
     services: ServicesDep, access: Access, cursor: Cursor, job_id: JobId
-) -> EventSourceResponse:
+) -> EventStreamResponse:
     await services.jobs.check_visible(access.user, job_id)
-    return _stream(services, Scope(job_id=job_id), cursor, access.expires_at)
+    return _stream(services, Scope(job_id=job_id), cursor, access)
 
 
 def _stream(
-    services: Services, scope: Scope, cursor: StreamId | None, expires_at: float
-) -> EventSourceResponse:
-    if services.hub.draining:
-        raise Draining
-    if services.streams.count >= services.settings.STREAMS_MAX:
-        raise TooManyStreams
-    return EventSourceResponse(
-        services.streams.open(scope, cursor, expires_at),
-        sep="\n",
-        ping=services.settings.SSE_KEEPALIVE_SECONDS,
-        ping_message_factory=_keep_alive,
-        send_timeout=_SEND_TIMEOUT,
-        shutdown_grace_period=_GOODBYE_SECONDS,
-        headers={"Cache-Control": "no-store"},
-    )
-
-
-def _keep_alive() -> ServerSentEvent:
-    return ServerSentEvent(comment="keep-alive", sep="\n")
+    services: Services, scope: Scope, cursor: StreamId | None, access: AccessToken
+) -> EventStreamResponse:
+    refusal = services.streams.refusal(access.user.id)
+    if refusal is not None:
+        raise _REFUSED[refusal]
+    subscription = Subscription(scope, cursor, access.user.id, access.expires_at)
+    return EventStreamResponse(partial(services.streams.serve, subscription))

@@ -1,22 +1,24 @@
 """A feed: the live records of one scope, which any number of clients read at their own pace.
 
-Records are shared, a reader is a position. A feed holds a bounded number of bytes; a reader that
-falls behind what is held is told so, and its client can resume from its last id.
+What is published together is joined once and shared by all readers; a reader is a position. A feed
+holds a bounded number of bytes and events; a reader that falls behind what is held is told so, and
+its client can resume from its last id.
 """
 
-import asyncio
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from src.models.event import StreamId
 from src.services.event_service import JobState
 
+# Readers write one batch at a time: large enough that its price is the copying, small enough that
+# a slow connection holds little.
+BATCH_BYTES = 128 * 1024
 
-@dataclass(frozen=True, slots=True)
-class Record:
+
+class Record(NamedTuple):
     """One entry of the stream as clients get it: its frames, encoded once.
 
     `before` and `after` are the states of its job around it, None outside all runs.
@@ -39,54 +41,125 @@ class Record:
     def ends_run(self) -> bool:
         return self.after is not None and self.after.terminal_id == self.id
 
+    @property
+    def reveals_owner(self) -> bool:
+        """Whether the job was on the stream before anybody knew whose it is, until now."""
+        before, after = self.before, self.after
+        return before is not None and after is not None and before.owner != after.owner
+
+
+class Batch(NamedTuple):
+    """Consecutive records, joined. `revealing` is the one record of a batch that reveals an owner.
+
+    `newest` is the id of the last record, None for a notice, which stems from no record.
+    """
+
+    frames: bytes
+    events: int
+    newest: StreamId | None = None
+    ends_run: bool = False
+    revealing: Record | None = None
+
+
+class Limits(NamedTuple):
+    """What a feed holds at most."""
+
+    bytes: int
+    events: int
+
 
 class FellBehindError(Exception):
-    """The reader was slower than the feed's bound allows."""
+    """The reader was slower than the feed's bounds allow."""
 
 
 class Feed:
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._records: deque[Record] = deque()
+    """`stands_alone` tells which records readers have to look at one by one."""
+
+    def __init__(self, limits: Limits, stands_alone: Callable[[Record], bool]) -> None:
+        self._limits = limits
+        self._stands_alone = stands_alone
+        self._batches: deque[Batch] = deque()
         self._start = 0
         self._bytes = 0
-        self._news = asyncio.Event()
+        self._events = 0
+        # In the order of their coming: a set of them would tell them in another each time.
+        self._listeners: dict[Callable[[], None], None] = {}
         self.closed = False
         self.readers = 0
 
     @property
     def end(self) -> int:
-        """The position after the newest record."""
-        return self._start + len(self._records)
+        """The position after the newest batch."""
+        return self._start + len(self._batches)
 
     def append(self, records: Sequence[Record]) -> None:
-        """Add records and wake the readers."""
-        for record in records:
-            self._records.append(record)
-            self._bytes += len(record.frames)
-        while self._bytes > self._max_bytes and len(self._records) > 1:
-            self._bytes -= len(self._records.popleft().frames)
-            self._start += 1
-        self._wake()
+        """Add records, and tell those who listen."""
+        for batch in _joined(records, self._stands_alone):
+            self._add(batch)
+        self._tell()
+
+    def notify(self, frames: bytes) -> None:
+        """Add frames that stem from no record."""
+        self._add(Batch(frames, 0))
+        self._tell()
 
     def close(self) -> None:
         """End the feed: readers get what they have not read yet, and then no more."""
         self.closed = True
-        self._wake()
+        self._tell()
 
-    def read(self, position: int, most: int) -> list[Record]:
-        """Up to `most` records from a position on. Raises FellBehindError if they are gone."""
+    def holds(self, position: int) -> bool:
+        """Whether a reader at this position has missed nothing."""
+        return position >= self._start
+
+    def read(self, position: int) -> Batch | None:
+        """The batch at a position, None if it is yet to come. Raises FellBehindError."""
         if position < self._start:
             raise FellBehindError
-        offset = position - self._start
-        return list(islice(self._records, offset, offset + most))
+        if position >= self.end:
+            return None
+        return self._batches[position - self._start]
 
-    async def wait(self, position: int) -> None:
-        """Return when there is something at the position, or the feed is closed."""
-        while position >= self.end and not self.closed:
-            await self._news.wait()
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call this whenever something is added, and when the feed is closed, until it is told."""
+        self._listeners[listener] = None
 
-    def _wake(self) -> None:
-        # Waiters that sleep now are woken; the next wait() sleeps again.
-        self._news.set()
-        self._news = asyncio.Event()
+    def forget(self, listener: Callable[[], None]) -> None:
+        self._listeners.pop(listener, None)
+
+    def _add(self, batch: Batch) -> None:
+        self._batches.append(batch)
+        self._bytes += len(batch.frames)
+        self._events += batch.events
+        while self._bytes > self._limits.bytes or self._events > self._limits.events:
+            if len(self._batches) == 1:
+                break
+            oldest = self._batches.popleft()
+            self._bytes -= len(oldest.frames)
+            self._events -= oldest.events
+            self._start += 1
+
+    def _tell(self) -> None:
+        for listener in tuple(self._listeners):
+            listener()
+
+
+def _joined(records: Sequence[Record], stands_alone: Callable[[Record], bool]) -> Iterator[Batch]:
+    start = size = 0
+    for place, record in enumerate(records):
+        if stands_alone(record):
+            yield from _batch(records[start:place])
+            yield Batch(record.frames, 1, record.id, record.ends_run, record)
+            start, size = place + 1, 0
+            continue
+        size += len(record.frames)
+        if size >= BATCH_BYTES:
+            yield from _batch(records[start : place + 1])
+            start, size = place + 1, 0
+    yield from _batch(records[start:])
+
+
+def _batch(records: Sequence[Record]) -> Iterator[Batch]:
+    if records:
+        frames = b"".join([record.frames for record in records])
+        yield Batch(frames, len(records), records[-1].id, records[-1].ends_run)

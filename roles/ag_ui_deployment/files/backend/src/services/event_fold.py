@@ -1,7 +1,7 @@
 """Folds the whole stream: keeps the state of every job, and finds what came before first sight."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
 import structlog
 
@@ -9,13 +9,14 @@ from src.models.event import ShieldEvent, StreamId
 from src.services.event_feed import Record
 from src.services.event_frames import encode
 from src.services.event_service import JobState, belongs_to_run, fold
+from src.utils.event_loop import in_turns
 
 logger = structlog.get_logger(__name__)
 
 _ENDED_MOST = 2_000
 _ACTIVE_MOST = 10_000
 
-LoadPast = Callable[[Collection[str], StreamId], Awaitable[list[ShieldEvent]]]
+LoadPast = Callable[[Collection[str], StreamId], AsyncIterator[Sequence[ShieldEvent]]]
 
 
 class StreamFold:
@@ -28,7 +29,7 @@ class StreamFold:
         self._load_past = load_past
         self._active: OrderedDict[str, JobState] = OrderedDict()
         self._ended: OrderedDict[str, JobState] = OrderedDict()
-        self.dropped: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
 
     @property
     def active(self) -> Mapping[str, JobState]:
@@ -48,13 +49,27 @@ class StreamFold:
 
     async def recall(self, job_ids: Collection[str], before: StreamId) -> None:
         """Load unknown jobs as they stood before an id. Raises errors of PostgreSQL as they are."""
-        for event in await self._load_past(job_ids, before):
-            self._apply_safely(event)
+        async for events in self._load_past(job_ids, before):
+            async for event in in_turns(events):
+                self._learn(event)
+
+    def _learn(self, event: ShieldEvent) -> None:
+        if not (event.job_id and belongs_to_run(event)):
+            return
+        try:
+            self._keep(fold(self.state(event.job_id), event).state)
+        except Exception:
+            logger.exception("event_not_folded", stream_id=str(event.id))
 
     def apply(self, events: Iterable[ShieldEvent]) -> list[Record]:
         """The records of these events; an event that was dropped has none."""
         records = (self._apply_safely(event) for event in events)
         return [record for record in records if record is not None]
+
+    def take_dropped(self) -> Mapping[str, int]:
+        """How many events were dropped since this was asked last, by why."""
+        dropped, self._dropped = self._dropped, Counter()
+        return dropped
 
     def _apply_safely(self, event: ShieldEvent) -> Record | None:
         try:
@@ -62,7 +77,7 @@ class StreamFold:
         except Exception:
             # A defect of ours, which must cost this one event and not the stream.
             logger.exception("event_not_folded", stream_id=str(event.id))
-            self.dropped["defect"] += 1
+            self._dropped["defect"] += 1
             return None
 
     def _apply(self, event: ShieldEvent) -> Record | None:
@@ -73,7 +88,7 @@ class StreamFold:
         frames = encode(folded.events, event.id)
         self._keep(folded.state)
         if folded.dropped:
-            self.dropped[folded.dropped] += 1
+            self._dropped[folded.dropped] += 1
         return Record(event.id, frames, before, folded.state) if frames else None
 
     def _keep(self, state: JobState | None) -> None:

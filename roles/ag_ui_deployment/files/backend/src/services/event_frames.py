@@ -5,30 +5,30 @@ The separator is `\n`: the official client splits on `\n\n` only.
 
 from collections.abc import Iterable
 
-from ag_ui.core import BaseEvent
+import orjson
 
 from src.models.event import StreamId
+from src.services.agui_events import Event
 
 
-def encode(events: Iterable[BaseEvent], stream_id: StreamId | None = None) -> bytes:
+def encode(events: Iterable[Event], stream_id: StreamId | None = None) -> bytes:
     """Frames of the events. Only the last carries the id of the record they come from.
 
     A cut between them then replays the whole record. Frames that stem from no record have no
     id, since an invented one would skip real events at the next reconnect.
     """
     frames = [
-        f"event: {event.type.value}\ndata: "
-        f"{event.model_dump_json(by_alias=True, exclude_none=True)}\n\n"
+        b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))
         for event in events
     ]
     if frames and stream_id is not None:
-        frames[-1] = f"id: {stream_id}\n{frames[-1]}"
-    return "".join(frames).encode()
+        frames[-1] = b"id: %d-%d\n%b" % (*stream_id, frames[-1])
+    return b"".join(frames)
 
 
 def retry(milliseconds: int) -> bytes:
     """How long a client should wait before it reconnects."""
-    return f"retry: {milliseconds}\n\n".encode()
+    return b"retry: %d\n\n" % milliseconds
 
 
 def comment(text: str) -> bytes:

@@ -4,25 +4,27 @@ Invariants:
 - records enter in stream order, each once; a reader of a feed sees those of its scope in order;
 - attach() happens between two publications: what it captures (recent records, states) and what
   the feed brings from its position on join without a seam and without an overlap;
-- the ring holds every record above `floor`; what is at or below it must come from the history.
+- the ring holds every record above `floor`; what is at or below it must come from the history;
+- the price of a record does not depend on how many clients or feeds there are.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from src.config import Settings
 from src.models.event import ZERO, StreamId
-from src.services.event_feed import Feed, Record
+from src.services.event_feed import Feed, Limits, Record
 from src.services.event_fold import StreamFold
 from src.services.event_frames import encode
-from src.services.event_service import JobState, prelude
+from src.services.event_gaps import Gap
+from src.services.event_service import JobState
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """What a client is shown: one job, the jobs of one owner, or (both None) everything."""
 
     owner: UUID | None = None
@@ -32,6 +34,10 @@ class Scope:
         if self.job_id is not None:
             return record.job_id == self.job_id
         return self.owner is None or record.owner == self.owner
+
+    def lacks_past_of(self, record: Record) -> bool:
+        """Whether a client could not be shown the record's job before this record."""
+        return self.owner is not None and record.reveals_owner
 
 
 EVERYTHING = Scope()
@@ -57,7 +63,7 @@ class Attachment:
 
 class EventHub:
     def __init__(self, settings: Settings, jobs: StreamFold) -> None:
-        self._max_feed_bytes = settings.CLIENT_BUFFER_BYTES
+        self._limits = Limits(settings.CLIENT_BUFFER_BYTES, settings.CLIENT_BUFFER_EVENTS)
         self._ring_events = settings.RING_MAX_EVENTS
         self._ring_bytes = settings.RING_MAX_BYTES
         self._ring: deque[Record] = deque()
@@ -66,6 +72,8 @@ class EventHub:
         self.jobs = jobs
         self.floor = ZERO
         self.last_id = ZERO
+        # The latest; a client that comes back from before it has to be told too.
+        self.gap: Gap | None = None
         self.started = asyncio.Event()
         # Set, and replaced by a new one, whenever last_id has advanced.
         self.progress = asyncio.Event()
@@ -80,18 +88,24 @@ class EventHub:
         self.last_id = last_id
         for record in records:
             self._remember(record)
-        for scope, feed in self._feeds.items():
-            visible = _visible(scope, records)
-            if visible:
-                feed.append(visible)
+        for feed, visible in self._sorted(records).items():
+            feed.append(visible)
         self.progress.set()
         self.progress = asyncio.Event()
+
+    def tell_gap(self, gap: Gap) -> int:
+        """Tell every client what nobody has any more; gives how many these are."""
+        self.gap = gap
+        frames = encode([gap.notice()])
+        for feed in self._feeds.values():
+            feed.notify(frames)
+        return sum(feed.readers for feed in self._feeds.values())
 
     def attach(self, scope: Scope, cursor: StreamId | None) -> Attachment:
         """Join the live stream; to be paired with detach()."""
         feed = self._feeds.get(scope)
         if feed is None:
-            feed = self._feeds[scope] = Feed(self._max_feed_bytes)
+            feed = self._feeds[scope] = Feed(self._limits, scope.lacks_past_of)
         if self.draining:
             feed.close()
         feed.readers += 1
@@ -117,6 +131,27 @@ class EventHub:
         self.progress.set()
         for feed in self._feeds.values():
             feed.close()
+
+    def _sorted(self, records: Sequence[Record]) -> dict[Feed, Sequence[Record]]:
+        """Which feed gets which of the records."""
+        everything = self._feeds.get(EVERYTHING)
+        news: dict[Feed, Sequence[Record]] = {}
+        if everything is not None and records:
+            news[everything] = records
+        if len(self._feeds) > len(news):
+            news |= self._sorted_by_job(records)
+        return news
+
+    def _sorted_by_job(self, records: Sequence[Record]) -> dict[Feed, list[Record]]:
+        found: dict[Feed, list[Record]] = {}
+        for record in records:
+            if (state := record.after) is None:
+                continue
+            if state.owner is not None and (feed := self._feeds.get(Scope(owner=state.owner))):
+                found.setdefault(feed, []).append(record)
+            if feed := self._feeds.get(Scope(job_id=state.job_id)):
+                found.setdefault(feed, []).append(record)
+        return found
 
     def _recent(self, scope: Scope, cursor: StreamId) -> list[Record]:
         found: list[Record] = []
@@ -144,17 +179,3 @@ class EventHub:
             oldest = self._ring.popleft()
             self._ring_size -= len(oldest.frames)
             self.floor = oldest.id
-
-
-def _visible(scope: Scope, records: Sequence[Record]) -> Sequence[Record]:
-    if scope == EVERYTHING:
-        return records
-    return [_with_past(scope, record) for record in records if scope.shows(record)]
-
-
-def _with_past(scope: Scope, record: Record) -> Record:
-    """A record that reveals whose job it is brings its owner the run so far with it."""
-    before = record.before
-    if scope.owner is None or before is None or before.owner == scope.owner:
-        return record
-    return Record(record.id, encode(prelude(before)) + record.frames, before, record.after)

@@ -20,11 +20,21 @@ _KEPT_POISON_BYTES = 64 * 1024
 # The last millisecond that a datetime can hold: year 9999.
 _MAX_TIMESTAMP = 253_402_300_799_999
 
+# orjson writes 254 levels. The frames that are made of an event put it some levels deeper.
+_MAX_DEPTH = 238
+_AROUND_IT = 254 - _MAX_DEPTH
+
 Fields = Mapping[bytes, bytes]
 
 
 class MalformedEventError(ValueError):
     """The entry is no event; the message says which field and why."""
+
+
+def read_id(row_id: bytes) -> StreamId:
+    """The id of an entry as Redis writes it; its parts go up to 2**64 - 1."""
+    ms, seq = row_id.split(b"-")
+    return StreamId(int(ms), int(seq))
 
 
 def parse_entry(stream_id: StreamId, fields: Fields, max_bytes: int) -> ShieldEvent | Poison:
@@ -105,15 +115,27 @@ def _timestamp(fields: Fields, stream_id: StreamId) -> int:
 
 def _json_object(fields: Fields, field: bytes) -> dict[str, Any]:
     raw = fields.get(field, b"").strip()
-    if not raw:
+    if not raw or raw == b"{}":
         return {}
-    name = field.decode()
     try:
         value = orjson.loads(raw)
-        # What is nested too deep to be written again could never be sent or stored.
-        orjson.dumps(value)
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError) as error:
-        raise MalformedEventError(f"{name}: is no JSON that can be kept ({error})") from None
+    except (orjson.JSONDecodeError, RecursionError) as error:
+        raise MalformedEventError(
+            f"{field.decode()}: is no JSON that can be kept ({error})"
+        ) from None
     if not isinstance(value, dict):
-        raise MalformedEventError(f"{name}: is no JSON object")
+        raise MalformedEventError(f"{field.decode()}: is no JSON object")
+    if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH and _is_too_deep(value):
+        raise MalformedEventError(f"{field.decode()}: is nested deeper than {_MAX_DEPTH} levels")
     return value
+
+
+def _is_too_deep(value: Any) -> bool:
+    """What is nested too deep to be written again could never be sent or stored."""
+    for _ in range(_AROUND_IT):
+        value = [value]
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return True
+    return False

@@ -11,35 +11,30 @@ Rules that every output keeps, whatever was duplicated, reordered or cut:
 - the `data` of an accepted Shield event stands in one of the frames made of it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 import orjson
-from ag_ui.core import (
-    PROTOCOL_VERSION,
-    ActivitySnapshotEvent,
-    BaseEvent,
-    CustomEvent,
-    RawEvent,
-    RunErrorEvent,
-    RunFinishedCancelledOutcome,
-    RunFinishedEvent,
-    RunFinishedSuccessOutcome,
-    RunStartedEvent,
-    TextMessageContentEvent,
-    TextMessageEndEvent,
-    TextMessageStartEvent,
-    ToolCallArgsEvent,
-    ToolCallEndEvent,
-    ToolCallResultEvent,
-    ToolCallStartEvent,
-)
 from immutables import Map
 
 from src.models.event import ShieldEvent, StreamId
 from src.models.job import ENDED, JobStatus
+from src.services.agui_events import (
+    Event,
+    Stamp,
+    activity_snapshot,
+    custom,
+    is_activity_snapshot,
+    raw,
+    run_cancelled,
+    run_error,
+    run_finished,
+    run_started,
+    text_message,
+    tool_call,
+    tool_call_result,
+)
 from src.services.shield_vocabulary import (
     END_STATUS,
     LIFECYCLE_STATUS,
@@ -71,14 +66,13 @@ Dropped = Literal["duplicate", "after_result", "after_end"]
 Number = TypeVar("Number", int, float)
 
 
-@dataclass(frozen=True, slots=True)
-class RecentIds:
+class RecentIds(NamedTuple):
     """The event ids seen lately, bounded: the younger generation and the one before it."""
 
     young: Map[str, None] = _EMPTY
     old: Map[str, None] = _EMPTY
 
-    def __contains__(self, event_id: str) -> bool:
+    def __contains__(self, event_id: object) -> bool:
         return event_id in self.young or event_id in self.old
 
     def add(self, event_id: str) -> "RecentIds":
@@ -88,25 +82,27 @@ class RecentIds:
         return RecentIds(_EMPTY, young)
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """A message of the run and the events that make it again; `order` is that of first sight."""
 
     order: int
-    events: tuple[BaseEvent, ...]
+    events: tuple[Event, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(NamedTuple):
     name: str
     status: Literal["running", "completed", "failed"]
 
 
 class JobState(NamedTuple):
-    """All that the next event's frames depend on. `run` is the RUN_STARTED of the job."""
+    """All that the next event's frames depend on.
+
+    `run` is the RUN_STARTED of the job, `first_id` the id of the event that it was made of.
+    """
 
     job_id: str
-    run: RunStartedEvent
+    run: Event
+    first_id: StreamId
     workspace: str | None
     owner: UUID | None = None
     kind: str | None = None
@@ -118,7 +114,7 @@ class JobState(NamedTuple):
     calls: Map[str, ToolCall] = Map()
     items: Map[str, Item] = Map()
     seen: RecentIds = RecentIds()
-    terminal: BaseEvent | None = None
+    terminal: Event | None = None
     terminal_id: StreamId | None = None
 
     @property
@@ -126,12 +122,11 @@ class JobState(NamedTuple):
         return self.terminal is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Folded:
+class Folded(NamedTuple):
     """The state after an event and the AG-UI events made of it, or why there are none."""
 
     state: JobState | None
-    events: tuple[BaseEvent, ...]
+    events: Sequence[Event]
     dropped: Dropped | None = None
 
 
@@ -150,8 +145,8 @@ def fold(state: JobState | None, event: ShieldEvent) -> Folded:
     _handler(event.type)(step)
     if step.dropped:
         # Only frames may reveal something: an owner, say, who would miss the run so far.
-        return Folded(before._replace(seen=step.state.seen), (), step.dropped)
-    return Folded(step.state, tuple(step.events))
+        return Folded(before._replace(seen=step.seen), (), step.dropped)
+    return Folded(step.state(), step.events)
 
 
 def belongs_to_run(event: ShieldEvent) -> bool:
@@ -159,21 +154,21 @@ def belongs_to_run(event: ShieldEvent) -> bool:
     return event.job_id is not None and not is_worker_event(event.type)
 
 
-def prelude(state: JobState) -> Iterator[BaseEvent]:
+def prelude(state: JobState) -> Iterator[Event]:
     """What a client that has none of the run needs before the next event: the run so far."""
     yield state.run
     for item in _in_order(state):
         yield from item.events
 
 
-def resumed_prelude(state: JobState) -> Iterator[BaseEvent]:
+def resumed_prelude(state: JobState) -> Iterator[Event]:
     """What a client that kept the messages needs: the run is on, and how its activities stand.
 
     Tool calls and texts are left out, since the client would append them a second time.
     """
     yield state.run
     for item in _in_order(state):
-        yield from (event for event in item.events if isinstance(event, ActivitySnapshotEvent))
+        yield from filter(is_activity_snapshot, item.events)
 
 
 def _in_order(state: JobState) -> list[Item]:
@@ -182,54 +177,44 @@ def _in_order(state: JobState) -> list[Item]:
 
 def _first_sight(event: ShieldEvent, job_id: str) -> JobState:
     thread = event.metadata.get("thread_id")
+    thread_id = thread if isinstance(thread, str) and thread else event.workspace or job_id
     return JobState(
         job_id=job_id,
-        run=RunStartedEvent(
-            thread_id=thread if isinstance(thread, str) and thread else event.workspace or job_id,
-            run_id=job_id,
-            protocol_version=PROTOCOL_VERSION,
-            timestamp=event.timestamp,
-            metadata=_metadata(event, event.workspace),
-        ),
+        run=run_started(thread_id, job_id, _stamp(event, event.workspace)),
+        first_id=event.id,
         workspace=event.workspace,
     )
 
 
-def _metadata(event: ShieldEvent, workspace: str | None) -> dict[str, Any]:
-    values = {
-        "job_id": event.job_id,
-        "workspace": workspace,
-        "shield_type": event.type,
-        "event_id": event.event_id,
-    }
-    return {name: value for name, value in values.items() if value is not None}
+def _stamp(event: ShieldEvent, workspace: str | None) -> Stamp:
+    metadata = {"job_id": event.job_id}
+    if workspace is not None:
+        metadata["workspace"] = workspace
+    metadata["shield_type"] = event.type
+    metadata["event_id"] = event.event_id
+    return {"timestamp": event.timestamp, "metadata": metadata}
 
 
-def _outside_runs(event: ShieldEvent) -> BaseEvent:
+def _outside_runs(event: ShieldEvent) -> Event:
     # Without the job id: a client that sorts the feed by job must not find this in a run.
-    metadata = {k: v for k, v in _metadata(event, event.workspace).items() if k != "job_id"}
+    metadata = {"shield_type": event.type, "event_id": event.event_id}
+    if event.workspace is not None:
+        metadata["workspace"] = event.workspace
+    stamp: Stamp = {"timestamp": event.timestamp, "metadata": metadata}
     if is_worker_event(event.type):
-        return CustomEvent(
-            name=f"{VENDOR}.{event.type}",
-            value={"data": dict(event.data), "job_id": event.job_id},
-            timestamp=event.timestamp,
-            metadata=metadata,
-        )
-    return _raw(event, metadata)
+        value = {"data": event.data, "job_id": event.job_id}
+        return custom(f"{VENDOR}.{event.type}", value, stamp)
+    return _raw(event, stamp)
 
 
-def _raw(event: ShieldEvent, metadata: dict[str, Any]) -> RawEvent:
-    return RawEvent(
-        event={
-            "type": event.type,
-            "event_id": event.event_id,
-            "data": dict(event.data),
-            "metadata": dict(event.metadata),
-        },
-        source=SOURCE,
-        timestamp=event.timestamp,
-        metadata=metadata,
-    )
+def _raw(event: ShieldEvent, stamp: Stamp) -> Event:
+    source = {
+        "type": event.type,
+        "event_id": event.event_id,
+        "data": event.data,
+        "metadata": event.metadata,
+    }
+    return raw(source, SOURCE, stamp)
 
 
 def _json(value: Any) -> str:
@@ -237,44 +222,64 @@ def _json(value: Any) -> str:
 
 
 class _Step:
-    """One application of the fold: collects events and the changes of the state."""
+    """One application of the fold: the draft of the next state, and the events on the way."""
 
-    def __init__(self, state: JobState, event: ShieldEvent) -> None:
+    def __init__(self, before: JobState, event: ShieldEvent) -> None:
         self.event = event
-        self.events: list[BaseEvent] = []
+        self.events: list[Event] = []
         self.dropped: Dropped | None = None
-        self.state = state._replace(
-            seen=state.seen.add(event.event_id),
-            owner=state.owner or event.user_id,
-            workspace=state.workspace or event.workspace,
-            kind=state.kind or kind_of(event.type, event.data),
-        )
-        self._stamp: dict[str, Any] = {
-            "timestamp": event.timestamp,
-            "metadata": _metadata(event, self.state.workspace),
-        }
+        self._before = before
+        self.seen = before.seen.add(event.event_id)
+        self._owner = before.owner or event.user_id
+        self._workspace = before.workspace or event.workspace
+        self._kind = before.kind or kind_of(event.type, event.data)
+        self._status = before.status
+        self._percent = before.percent
+        self._chunks_processed = before.chunks_processed
+        self._chunks_total = before.chunks_total
+        self._totals = before.totals
+        self._calls = before.calls
+        self._items = before.items
+        self._terminal = before.terminal
+        self._stamp = _stamp(event, self._workspace)
 
-    def emit(self, event: BaseEvent) -> None:
+    def state(self) -> JobState:
+        before = self._before
+        # After its end a job drops whatever comes: its ids are most of what it would hold.
+        seen = self.seen if self._terminal is None else RecentIds()
+        return JobState(
+            before.job_id,
+            before.run,
+            before.first_id,
+            self._workspace,
+            self._owner,
+            self._kind,
+            self._status,
+            self._percent,
+            self._chunks_processed,
+            self._chunks_total,
+            self._totals,
+            self._calls,
+            self._items,
+            seen,
+            self._terminal,
+            self.event.id if self._terminal is not None else None,
+        )
+
+    def emit(self, event: Event) -> None:
         self.events.append(event)
 
-    def keep(self, key: str, *events: BaseEvent) -> None:
+    def keep(self, key: str, *events: Event) -> None:
         """Emit the events of a message and remember them for whoever joins later."""
         self.events.extend(events)
-        known = self.state.items.get(key)
-        order = known.order if known else len(self.state.items)
-        self.state = self.state._replace(items=self.state.items.set(key, Item(order, events)))
+        known = self._items.get(key)
+        order = known.order if known else len(self._items)
+        self._items = self._items.set(key, Item(order, events))
 
     def activity(self, key: str, kind: str, content: dict[str, Any]) -> None:
         """A snapshot of an activity: its standing, and the event's own data as `latest`."""
-        self.keep(
-            key,
-            ActivitySnapshotEvent(
-                message_id=key,
-                activity_type=f"{VENDOR}.{kind}",
-                content={**_without_none(content), "latest": dict(self.event.data)},
-                **self._stamp,
-            ),
-        )
+        content["latest"] = self.event.data
+        self.keep(key, activity_snapshot(key, f"{VENDOR}.{kind}", content, self._stamp))
 
     # The job itself
 
@@ -284,69 +289,50 @@ class _Step:
 
     def end(self) -> None:
         status = END_STATUS[self.event.type]
-        data = self.event.data
+        data, run, stamp = self.event.data, self._before.run, self._stamp
         self._advance(status)
         self._job_activity()
         if status is JobStatus.FAILED:
-            self._finish_with(
-                RunErrorEvent(message=error_message(data), code=error_code(data), **self._stamp)
-            )
+            self._end_with(run_error(error_message(data), error_code(data), stamp))
             return
         self._settle_open_calls()
         if status is JobStatus.CANCELLED:
-            outcome: Any = RunFinishedCancelledOutcome(type="cancelled")
-            self._finish_with(self._run_finished(outcome=outcome))
+            self._end_with(run_cancelled(run["threadId"], run["runId"], stamp))
             return
         self._answer()
-        outcome = RunFinishedSuccessOutcome(type="success")
-        self._finish_with(self._run_finished(outcome=outcome, result=dict(data)))
+        self._end_with(run_finished(run["threadId"], run["runId"], data, stamp))
 
-    def _run_finished(self, **values: Any) -> RunFinishedEvent:
-        run = self.state.run
-        return RunFinishedEvent(thread_id=run.thread_id, run_id=run.run_id, **values, **self._stamp)
-
-    def _finish_with(self, terminal: BaseEvent) -> None:
+    def _end_with(self, terminal: Event) -> None:
         self.emit(terminal)
-        self.state = self.state._replace(terminal=terminal, terminal_id=self.event.id)
+        self._terminal = terminal
 
     def _advance(self, status: JobStatus) -> None:
-        state, data = self.state, self.event.data
+        data = self.event.data
         processed, total = chunk_counts(data)
-        self.state = state._replace(
-            status=status if status in ENDED else max(state.status, status, key=_PROGRESS.index),
-            percent=_greatest(state.percent, percent_of(data)),
-            chunks_processed=_greatest(state.chunks_processed, processed),
-            chunks_total=_greatest(state.chunks_total, total),
-        )
-        if status is JobStatus.COMPLETED and self.state.percent is not None:
-            self.state = self.state._replace(percent=100.0)
+        self._status = status if status in ENDED else _later(self._status, status)
+        self._percent = _greatest(self._percent, percent_of(data))
+        self._chunks_processed = _greatest(self._chunks_processed, processed)
+        self._chunks_total = _greatest(self._chunks_total, total)
+        if status is JobStatus.COMPLETED and self._percent is not None:
+            self._percent = 100.0
 
     def _job_activity(self) -> None:
-        state = self.state
-        self.activity(
-            f"job:{state.job_id}",
-            "job",
-            {
-                "job_id": state.job_id,
-                "kind": state.kind,
-                "status": state.status.value,
-                "percent": state.percent,
-                "chunks_processed": state.chunks_processed,
-                "chunks_total": state.chunks_total,
-            },
-        )
+        job_id = self._before.job_id
+        content = {
+            "job_id": job_id,
+            "kind": self._kind,
+            "status": self._status.value,
+            "percent": self._percent,
+            "chunks_processed": self._chunks_processed,
+            "chunks_total": self._chunks_total,
+        }
+        self.activity(f"job:{job_id}", "job", _without_none(content))
 
     def _answer(self) -> None:
         answer = answer_of(self.event.data)
-        if not answer:
-            return
-        key = f"answer:{self.state.job_id}"
-        self.keep(
-            key,
-            TextMessageStartEvent(message_id=key, role="assistant", **self._stamp),
-            TextMessageContentEvent(message_id=key, delta=answer, **self._stamp),
-            TextMessageEndEvent(message_id=key, **self._stamp),
-        )
+        if answer:
+            key = f"answer:{self._before.job_id}"
+            self.keep(key, *text_message(key, "assistant", answer, self._stamp))
 
     # Tools
 
@@ -354,7 +340,7 @@ class _Step:
         data = self.event.data
         phase = tool_phase(self.event.type, data)
         call_id = tool_call_id(data) or self._counted_call_id(tool_name(data))
-        call = self.state.calls.get(call_id)
+        call = self._calls.get(call_id)
         if call is None:
             call = ToolCall(tool_name(data), "running")
             self._open(call_id, call)
@@ -363,7 +349,7 @@ class _Step:
             return
         if phase in ("complete", "error"):
             failed = phase == "error"
-            call = replace(call, status="failed" if failed else "completed")
+            call = ToolCall(call.name, "failed" if failed else "completed")
             self._set_call(call_id, call)
             self._tool_activity(call_id, call)
             self._result(call_id, tool_result(data, failed=failed))
@@ -373,23 +359,17 @@ class _Step:
     def _counted_call_id(self, name: str) -> str:
         """The id of a call whose producer gives none: the tool's name and a running number."""
         number = 1
-        while (call := self.state.calls.get(f"{name}-{number}")) and call.status != "running":
+        while (call := self._calls.get(f"{name}-{number}")) and call.status != "running":
             number += 1
         return f"{name}-{number}"
 
     def _open(self, call_id: str, call: ToolCall) -> None:
         self._set_call(call_id, call)
         arguments = _json(tool_arguments(self.event.data))
-        stamp: dict[str, Any] = {"tool_call_id": call_id, **self._stamp}
-        self.keep(
-            f"call:{call_id}",
-            ToolCallStartEvent(tool_call_name=call.name, **stamp),
-            ToolCallArgsEvent(delta=arguments, **stamp),
-            ToolCallEndEvent(**stamp),
-        )
+        self.keep(f"call:{call_id}", *tool_call(call_id, call.name, arguments, self._stamp))
 
     def _set_call(self, call_id: str, call: ToolCall) -> None:
-        self.state = self.state._replace(calls=self.state.calls.set(call_id, call))
+        self._calls = self._calls.set(call_id, call)
 
     def _tool_activity(self, call_id: str, call: ToolCall) -> None:
         content = {"tool_call_id": call_id, "tool": call.name, "status": call.status}
@@ -397,36 +377,29 @@ class _Step:
 
     def _result(self, call_id: str, content: str) -> None:
         key = f"res:{call_id}"
-        result = ToolCallResultEvent(
-            message_id=key, tool_call_id=call_id, content=content, role="tool", **self._stamp
-        )
-        self.keep(key, result)
+        self.keep(key, tool_call_result(key, call_id, content, self._stamp))
 
     def _settle_open_calls(self) -> None:
         """Answer what the run leaves open, or a UI would ask its user for the result."""
-        for call_id, call in sorted(self.state.calls.items()):
+        for call_id, call in sorted(self._calls.items()):
             if call.status == "running":
-                self._set_call(call_id, replace(call, status="failed"))
+                self._set_call(call_id, ToolCall(call.name, "failed"))
                 self._result(call_id, _json({"error": "the job ended before this tool reported"}))
 
     # Retrieval, and the rest
 
     def rag(self) -> None:
         data = self.event.data
-        totals = self.state.totals
+        totals = self._totals
         for name, fields in RAG_TOTALS[self.event.type]:
             totals = totals.set(name, totals.get(name, 0) + amount(data, fields))
-        self.state = self.state._replace(totals=totals)
+        self._totals = totals
         self._advance(JobStatus.RUNNING)
-        key = f"rag:{self.state.job_id}"
-        content: dict[str, Any] = {"job_id": self.state.job_id, **dict(sorted(totals.items()))}
-        self.activity(key, "rag", content)
+        job_id = self._before.job_id
+        self.activity(f"rag:{job_id}", "rag", {"job_id": job_id, **dict(sorted(totals.items()))})
 
-    def raw(self) -> None:
-        self.emit(_raw(self.event, self._stamp["metadata"]))
-
-
-_PROGRESS = (JobStatus.QUEUED, JobStatus.RUNNING)
+    def other(self) -> None:
+        self.emit(_raw(self.event, self._stamp))
 
 
 def _handler(type_: str) -> Callable[[_Step], None]:
@@ -438,7 +411,12 @@ def _handler(type_: str) -> Callable[[_Step], None]:
         return _Step.end
     if type_ in TOOL_TYPES:
         return _Step.tool
-    return _Step.raw
+    return _Step.other
+
+
+def _later(a: JobStatus, b: JobStatus) -> JobStatus:
+    """Of queued and running, the one that comes later in a job's life."""
+    return JobStatus.RUNNING if JobStatus.RUNNING in (a, b) else a
 
 
 def _greatest(a: Number | None, b: Number | None) -> Number | None:

@@ -1,249 +1,380 @@
 """One client's stream: what it missed, how things stand, then what comes."""
 
 import asyncio
-import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import Awaitable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
+from uuid import UUID
 
 import structlog
-from ag_ui.core import CustomEvent
 
 from src.models.event import ZERO, StreamId
-from src.services.event_feed import FellBehindError, Record
-from src.services.event_fold import StreamFold
-from src.services.event_frames import comment, encode, retry
-from src.services.event_history import EventHistory
+from src.services.event_feed import BATCH_BYTES, Batch, FellBehindError, Record
+from src.services.event_frames import comment, encode
+from src.services.event_gaps import Gap, GapReason
 from src.services.event_hub import Attachment, EventHub, Scope
-from src.services.event_service import VENDOR, JobState, prelude, resumed_prelude
+from src.services.event_replay import EventReplay
+from src.services.event_service import JobState, prelude, resumed_prelude
+from src.services.metrics import Metrics
 from src.utils.database import DATABASE_ERRORS
 from src.utils.redis import REDIS_ERRORS
 
+if TYPE_CHECKING:
+    from src.services.agui_events import Event
+
 logger = structlog.get_logger(__name__)
 
-_WRITE_RECORDS = 512
-_SPREAD_MS = 3000
+
+class Connection(Protocol):
+    """Where frames are written to."""
+
+    def write_now(self, frames: bytes) -> Awaitable[None] | None:
+        """Gives what has to be awaited before the next write, None if there is nothing."""
+
+    async def write(self, frames: bytes) -> None: ...
+
 
 Reason = Literal[
-    "client left",
-    "run ended",
-    "token expired",
-    "too slow",
+    "client_left",
+    "run_ended",
+    "token_expired",
+    "too_slow",
     "draining",
-    "history unavailable",
+    "history_unavailable",
 ]
 
-
-class EventStreams:
-    """Makes the streams of clients from the hub and the history."""
-
-    def __init__(self, hub: EventHub, history: EventHistory, retry_ms: int) -> None:
-        self.hub = hub
-        self.history = history
-        self.retry_ms = retry_ms
-        self.count = 0
-
-    async def open(
-        self, scope: Scope, cursor: StreamId | None, expires_at: float
-    ) -> AsyncIterator[bytes]:
-        """The bytes of a stream, until its run, its token, its pace or the process ends it.
-
-        `cursor` is the last id that the client has; `expires_at` is in seconds since 1970.
-        """
-        log = logger.bind(job_id=scope.job_id, cursor=cursor and str(cursor))
-        log.info("stream_opened")
-        self.count += 1
-        reason: Reason = "client left"
-        try:
-            yield retry(self.retry_ms)
-            async for chunk in _ClientStream(self, scope, expires_at).chunks(cursor):
-                yield chunk
-            reason = "draining" if self.hub.draining else "run ended"
-            if self.hub.draining:
-                # Spread out, so that a restart does not bring everybody back at once.
-                yield retry(self.retry_ms + random.randrange(_SPREAD_MS))  # noqa: S311
-        except _TokenExpiredError:
-            reason = "token expired"
-            yield comment("the token has expired")
-        except FellBehindError:
-            reason = "too slow"
-            yield comment("too slow: reconnect with the last id")
-        except (*REDIS_ERRORS, *DATABASE_ERRORS) as error:
-            reason = "history unavailable"
-            log.warning("stream_history_unavailable", error=str(error))
-            yield comment("the history is unavailable: reconnect with the last id")
-        finally:
-            self.count -= 1
-            log.info("stream_closed", reason=reason)
-
-
-class _TokenExpiredError(Exception):
-    """The token that opened the stream is no longer valid."""
+_KEEP_ALIVE = comment("keep-alive")
+# How often a stream looks at the clock, in seconds.
+_TICK = 5.0
+# A client whose connection takes nothing for this long, in seconds, is gone or stuck.
+_STUCK = 30.0
+# One write in so many is timed: enough for a histogram, and nearly free.
+_TIMED = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Deadline:
-    """`expires_at` is in seconds since 1970."""
+class Subscription:
+    """What a client asked for: `cursor` is the last id that it has.
 
+    `expires_at` is when its token ends, in seconds since 1970.
+    """
+
+    scope: Scope
+    cursor: StreamId | None
+    user_id: UUID
     expires_at: float
 
-    def check(self) -> None:
-        if time.time() >= self.expires_at:
-            raise _TokenExpiredError
 
-    async def wait(self, condition: Awaitable[object]) -> None:
-        try:
-            async with asyncio.timeout(self.expires_at - time.time()):
-                await condition
-        except TimeoutError:
-            raise _TokenExpiredError from None
-
-
-class _ClientStream:
-    def __init__(self, streams: EventStreams, scope: Scope, expires_at: float) -> None:
-        self._hub = streams.hub
-        self._history = streams.history
-        self._scope = scope
-        self._deadline = _Deadline(expires_at)
+class ClientStream:
+    def __init__(  # noqa: PLR0913 - its surroundings, each of them once
+        self,
+        subscription: Subscription,
+        connection: Connection,
+        *,
+        hub: EventHub,
+        replay: EventReplay,
+        metrics: Metrics,
+        keep_alive_seconds: float,
+    ) -> None:
+        self._scope = subscription.scope
+        self._cursor = subscription.cursor
+        self._expires_at = subscription.expires_at
+        self._connection = connection
+        self._hub = hub
+        self._replay = replay
+        self._metrics = metrics
+        self._keep_alive = keep_alive_seconds
         # Jobs whose run this client has been told of on this connection.
         self._introduced: set[str] = set()
         # Whether this is the stream of one job, and its terminal event has been sent.
         self._run_ended = False
         # What the client has to be told besides the events.
-        self._notices: list[CustomEvent] = []
+        self._notices: list[Event] = []
+        self._attachment: Attachment | None = None
+        self._position = 0
+        self._loop = asyncio.get_running_loop()
+        self._written_at = self._loop.time()
+        self._writing = False
+        self._writes = 0
+        self._sent_events = 0
+        self._sent_bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        # What the connection was given last and has not taken yet.
+        self._rest: Awaitable[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._cut: Reason | None = None
 
-    async def chunks(self, cursor: StreamId | None) -> AsyncIterator[bytes]:
-        await self._deadline.wait(self._hub.started.wait())
-        if cursor is not None and not await self._reached(cursor):
-            self._notices = [self._gap(cursor)]
+    async def run(self) -> Reason:
+        """Write until the run, the token, the client's pace or the process ends it; says which."""
+        self._task = asyncio.current_task()
+        self._tick()
+        try:
+            await self._past_and_live()
+        except asyncio.CancelledError:
+            if self._cut is None or self._task is None:
+                raise
+            self._task.uncancel()
+            return self._cut
+        except FellBehindError:
+            return "too_slow"
+        except (*REDIS_ERRORS, *DATABASE_ERRORS) as error:
+            logger.warning("stream_history_unavailable", error=str(error))
+            return "history_unavailable"
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._report()
+        return "draining" if self._hub.draining else "run_ended"
+
+    # The clock
+
+    def _tick(self) -> None:
+        now, left = self._loop.time(), self._expires_at - time.time()
+        self._report()
+        if left <= 0:
+            self._end("token_expired")
+            return
+        if self._is_stuck(now):
+            self._end("too_slow")
+            return
+        quiet = now - self._written_at
+        if quiet >= self._keep_alive and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        pause = self._keep_alive - quiet if quiet < self._keep_alive else self._keep_alive
+        self._timer = self._loop.call_later(min(pause, left, _TICK), self._tick)
+
+    def _is_stuck(self, now: float) -> bool:
+        if not self._writing:
+            return False
+        place = self._attachment
+        return now - self._written_at > _STUCK or (
+            place is not None and not place.feed.holds(self._position)
+        )
+
+    def _end(self, reason: Reason) -> None:
+        self._cut = reason
+        if self._task is not None:
+            self._task.cancel()
+
+    def _report(self) -> None:
+        """Counted here and now and then, since a counter for each write would cost more than it."""
+        self._metrics.events_sent.inc(self._sent_events)
+        self._metrics.sent_bytes.inc(self._sent_bytes)
+        self._sent_events = self._sent_bytes = 0
+
+    # What is written
+
+    async def _past_and_live(self) -> None:
+        await self._hub.started.wait()
+        cursor = self._cursor
+        if cursor is not None and (reason := await self._gap(cursor)):
+            self._notices = [Gap(reason, after=cursor).notice(self._scope.job_id)]
+            self._metrics.gaps.labels(reason).inc()
             cursor = None
         if cursor is not None and cursor > self._hub.last_id:
             # Draining before it got there: another instance will know what follows.
             return
-        attachment = self._hub.attach(self._scope, cursor)
+        self._attachment = place = self._hub.attach(self._scope, cursor)
+        self._position = place.position
         try:
-            past = self._job_past if self._scope.job_id is not None else self._feed_past
-            async for chunk in past(attachment, cursor):
-                self._deadline.check()
-                if chunk:
-                    yield chunk
-            if self._run_ended:
-                return
-            async for chunk in self._live(attachment):
-                yield chunk
+            if self._scope.job_id is not None:
+                await self._job_past(place, self._scope.job_id, cursor)
+            else:
+                await self._feed_past(place, cursor)
+            if not self._run_ended:
+                await self._live(place)
         finally:
             self._hub.detach(self._scope)
 
-    async def _reached(self, cursor: StreamId) -> bool:
-        """Wait until the hub is as far as the cursor, or draining.
+    async def _gap(self, cursor: StreamId) -> GapReason | None:
+        """Why the client's cursor cannot be gone on from, None if it can.
 
-        Another process may have given it, which reads the stream on its own.
-        False if the stream never was that far: the cursor stems from one that is gone.
+        Another process may have given it, which reads the stream on its own: it is waited for.
         """
-        if cursor > self._hub.last_id and cursor > await self._history.newest():
-            return False
-        while cursor > self._hub.last_id and not self._hub.draining:
-            await self._deadline.wait(self._hub.progress.wait())
-        return True
+        history = self._replay.history
+        if cursor > self._hub.last_id:
+            if cursor > await history.newest():
+                return "unknown"
+            while cursor > self._hub.last_id and not self._hub.draining:
+                await self._hub.progress.wait()
+        if (gap := self._hub.gap) is not None and gap.concerns(cursor):
+            return gap.reason
+        if cursor < self._hub.floor:
+            return await history.gap_above(cursor)
+        return None
 
-    async def _feed_past(
-        self, attachment: Attachment, cursor: StreamId | None
-    ) -> AsyncIterator[bytes]:
+    async def _feed_past(self, place: Attachment, cursor: StreamId | None) -> None:
         """Everything missed since the cursor, and the runs that are on."""
         if cursor is None:
-            yield encode(self._notices)
-            yield b"".join(encode(prelude(state)) for state in attachment.jobs)
+            await self._write(encode(self._notices))
+            for state in place.jobs:
+                await self._write(encode(prelude(state)))
             return
-        if cursor < attachment.floor:
-            async for records in self._replay(cursor, attachment.floor):
-                yield self._frames(records)
-        yield self._frames(attachment.recent)
-        silent = (s for s in attachment.jobs if s.job_id not in self._introduced)
-        yield b"".join(encode(resumed_prelude(state)) for state in silent)
+        if cursor < place.floor:
+            self._count_replay(await self._source(cursor))
+            async for records in self._replay.records(cursor, place.floor):
+                await self._write_records(filter(self._scope.shows, records))
+        elif place.recent:
+            self._count_replay("ring")
+        await self._write_records(place.recent)
+        for state in place.jobs:
+            if state.job_id not in self._introduced:
+                await self._write(encode(resumed_prelude(state)))
 
-    async def _replay(self, cursor: StreamId, floor: StreamId) -> AsyncIterator[list[Record]]:
-        """Records with cursor < id <= floor, made again from the history.
-
-        Where Redis holds the cursor, folding begins with all that it holds: what PostgreSQL has
-        not got yet counts for the states too. Below that, PostgreSQL has all there is.
-        """
-        jobs = StreamFold(self._history.of_jobs)
-        start = min(cursor, await self._history.retained_above())
-        async for events in self._history.pages(start, floor.next()):
-            if unknown := jobs.unknown_jobs(events):
-                await jobs.recall(unknown, events[0].id)
-            records = jobs.apply(events)
-            yield [record for record in records if record.id > cursor and self._scope.shows(record)]
-
-    async def _job_past(
-        self, attachment: Attachment, cursor: StreamId | None
-    ) -> AsyncIterator[bytes]:
+    async def _job_past(self, place: Attachment, job_id: str, cursor: StreamId | None) -> None:
         """One job's run so far, or what was missed of it; whole if it has ended."""
-        state = attachment.jobs[0] if attachment.jobs else None
-        recent, border = attachment.recent, attachment.floor
+        state = place.jobs[0] if place.jobs else None
+        recent, border = place.recent, place.floor
         if state is None:
             # The hub has forgotten the job: what the ring still has of it may not be all.
-            recent, border = [], attachment.last_id
-        if state is None or (cursor is not None and cursor < border):
-            jobs = StreamFold(self._history.of_jobs)
-            pages = self._history.pages(ZERO, border.next(), self._scope.job_id)
-            async for events in pages:
-                records = jobs.apply(events)
-                if cursor is not None:
-                    yield self._frames(record for record in records if record.id > cursor)
-            state = state or jobs.state(self._scope.job_id or "")
-        yield self._frames(recent)
+            recent, border = [], place.last_id
+        is_known = state is not None
+        if not is_known or (cursor is not None and cursor < border):
+            after = state.first_id.previous() if state is not None else ZERO
+            async with self._replay.slot():
+                self._count_replay(await self._source(cursor or after))
+                async for records in self._replay.job_records(job_id, after, border):
+                    if cursor is not None:
+                        await self._write_records(r for r in records if r.id > cursor)
+                    if not is_known and records:
+                        state = records[-1].after
+        elif recent:
+            self._count_replay("ring")
+        await self._write_records(recent)
         if state is not None and state.job_id not in self._introduced:
-            yield self._standing(state, complete=cursor is None)
+            await self._write_standing(state, complete=cursor is None)
 
-    def _standing(self, state: JobState, *, complete: bool) -> bytes:
+    async def _source(self, cursor: StreamId) -> str:
+        retained = await self._replay.history.retained_above()
+        return "redis" if cursor >= retained else "postgresql"
+
+    def _count_replay(self, source: str) -> None:
+        self._metrics.replays.labels(source).inc()
+
+    async def _write_standing(self, state: JobState, *, complete: bool) -> None:
         """How a job stands, for a client that got no record of it on this connection."""
         started, *rest = prelude(state) if complete else resumed_prelude(state)
         frames = encode([started, *self._notices, *rest])
-        if state.terminal is None:
-            return frames
-        self._run_ended = True
-        return frames + encode([state.terminal], state.terminal_id)
+        if state.terminal is not None:
+            self._run_ended = True
+            frames += encode([state.terminal], state.terminal_id)
+        await self._write(frames)
 
-    async def _live(self, attachment: Attachment) -> AsyncIterator[bytes]:
-        feed, position = attachment.feed, attachment.position
+    async def _live(self, place: Attachment) -> None:
+        feed = place.feed
         while True:
-            records = feed.read(position, _WRITE_RECORDS)
-            if records:
-                position += len(records)
-                yield b"".join([record.frames for record in records])
-                if self._scope.job_id is not None and records[-1].ends_run:
+            batch = feed.read(self._position)
+            if batch is not None:
+                self._position += 1
+                if batch.revealing is not None:
+                    await self._write_past_of(batch.revealing)
+                await self._write_batch(batch)
+                if batch.ends_run and self._scope.job_id is not None:
                     return
-                self._deadline.check()
             elif feed.closed:
                 return
             else:
-                await self._deadline.wait(feed.wait(position))
+                await self._news(place)
 
-    def _gap(self, cursor: StreamId) -> CustomEvent:
-        """A notice that the stream which the cursor stems from is gone."""
-        job_id = self._scope.job_id
-        return CustomEvent(
-            name=f"{VENDOR}.gap",
-            value={"after": str(cursor)},
-            metadata={"job_id": job_id} if job_id else None,
-        )
+    async def _news(self, place: Attachment) -> None:
+        """Sleep while everything that comes can be written at once, and there is a time for it."""
+        self._waiter = waiter = self._loop.create_future()
+        place.feed.listen(self._write_on)
+        try:
+            await waiter
+        finally:
+            place.feed.forget(self._write_on)
+            self._waiter = None
+        if self._rest is not None:
+            rest, self._rest = self._rest, None
+            self._writing = True
+            await rest
+            self._writing = False
+        if (
+            place.feed.read(self._position) is None
+            and self._loop.time() - self._written_at >= self._keep_alive
+        ):
+            await self._write(_KEEP_ALIVE)
 
-    def _frames(self, records: Iterable[Record]) -> bytes:
-        """The bytes of records, each job's first one introduced by how the job stood then."""
+    def _write_on(self) -> None:
+        """Write what has come to the feed, while the stream's task sleeps; wake it if need be."""
+        waiter, place = self._waiter, self._attachment
+        if waiter is None or waiter.done() or place is None:
+            return
+        try:
+            while (batch := place.feed.read(self._position)) is not None and self._is_plain(batch):
+                self._position += 1
+                self._written_at = self._loop.time()
+                self._rest = self._connection.write_now(batch.frames)
+                self._count(batch)
+                if self._rest is not None:
+                    break
+            if batch is not None or place.feed.closed:
+                waiter.set_result(None)
+        except Exception as error:  # noqa: BLE001 - raised again in the stream's own task
+            waiter.set_exception(error)
+
+    def _is_plain(self, batch: Batch) -> bool:
+        ends = batch.ends_run and self._scope.job_id is not None
+        return batch.revealing is None and not ends
+
+    async def _write_batch(self, batch: Batch) -> None:
+        await self._write(batch.frames)
+        self._count(batch)
+
+    def _count(self, batch: Batch) -> None:
+        self._sent_events += batch.events
+        self._sent_bytes += len(batch.frames)
+        self._writes += 1
+        if batch.newest is not None and self._writes % _TIMED == 1:
+            self._metrics.delivery_latency.observe(max(0.0, time.time() - batch.newest.ms / 1000))
+
+    async def _write_past_of(self, record: Record) -> None:
+        if record.before is None or record.before.job_id in self._introduced:
+            return
+        self._introduced.add(record.before.job_id)
+        async with self._replay.slot():
+            async for frames in self._replay.past_of(record.before, record.id):
+                await self._write(frames)
+
+    async def _write_records(self, records: Iterable[Record]) -> None:
+        """Write records, each job's first one introduced by how the job stood then."""
         parts: list[bytes] = []
+        size = 0
         for record in records:
+            if self._scope.lacks_past_of(record):
+                await self._write(b"".join(parts))
+                parts, size = [], 0
+                await self._write_past_of(record)
             parts += (self._introduction(record), record.frames)
+            self._sent_events += 1
+            self._sent_bytes += len(record.frames)
+            size += len(record.frames)
             self._run_ended |= self._scope.job_id is not None and record.ends_run
-        return b"".join(parts)
+            if size >= BATCH_BYTES:
+                await self._write(b"".join(parts))
+                parts, size = [], 0
+        await self._write(b"".join(parts))
 
     def _introduction(self, record: Record) -> bytes:
         if record.job_id is None or record.job_id in self._introduced:
             return b""
         self._introduced.add(record.job_id)
-        before = record.before
-        if before is None:
-            return b""
-        was_theirs = self._scope.owner is None or before.owner == self._scope.owner
-        return encode(resumed_prelude(before) if was_theirs else prelude(before))
+        return encode(resumed_prelude(record.before)) if record.before else b""
+
+    async def _write(self, frames: bytes) -> None:
+        if not frames:
+            return
+        self._writing = True
+        self._written_at = self._loop.time()
+        await self._connection.write(frames)
+        self._writing = False
+
+    async def say_goodbye(self, frames: bytes) -> None:
+        """Write once more, if the client takes it at once."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self._connection.write(frames)

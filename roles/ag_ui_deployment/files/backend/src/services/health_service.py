@@ -2,22 +2,44 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from src import __version__
+from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database
+from src.utils.outages import explain, refuses_writes
 from src.utils.redis import REDIS_ERRORS
 
 CheckStatus = Literal["ok", "down", "failed"]
 _CHECK_TIMEOUT = 1.5
 _CACHED_FOR = 1.0
-_WITHOUT_REDIS = "no new events arrive; open streams wait and continue by themselves"
-_WITHOUT_DATABASE = "no logins and no job lists; live streams go on, events wait in Redis"
+
+_WITHOUT_REDIS = (
+    "no new events arrive; logins, job lists and stored history work, open streams wait and "
+    "continue by themselves. Look at the server in REDIS_URL and the network to it."
+)
+_READ_ONLY_REDIS = (
+    "nobody can publish; what is on the stream is still delivered and stored. Look at the memory "
+    "and the disk of the server in REDIS_URL."
+)
+_WITHOUT_DATABASE = (
+    "no logins, job lists and stored history; live streams go on, events wait in Redis. Look at "
+    "the server in DATABASE_URL and the network to it."
+)
+_NOTHING_STORED = (
+    "events wait in Redis, which keeps them until the stream has reached its MAXLEN; live streams "
+    "go on. The log has the error, /metrics how much waits (ag_ui_group_lag, ag_ui_group_pending)."
+)
+_NOTHING_NEW = "open streams get nothing new; they keep their place and continue by themselves."
+_AFTER_A_LOSS = (
+    "Look for entries_lost in the log; raise the stream's MAXLEN, or see why storing fell behind."
+)
+_DEFECT = "ended by a defect: see background_task_failed in the log, restart the instance"
 
 
 class Check(BaseModel):
@@ -41,7 +63,7 @@ class HealthService:
         service: str,
         redis: Redis,
         database: Database,
-        consumer: BackgroundTask,
+        consumer: RedisStreamConsumer,
         tail: BackgroundTask,
     ) -> None:
         self._service = service
@@ -51,6 +73,7 @@ class HealthService:
         self._tail = tail
         self._lock = asyncio.Lock()
         self._cached: tuple[float, Health] | None = None
+        self._away_since: dict[str, float] = {}
 
     async def health(self) -> Health:
         """Real answers of Redis and PostgreSQL, at most a second old."""
@@ -60,15 +83,14 @@ class HealthService:
             return self._cached[1]
 
     async def _check(self) -> Health:
-        redis, database = await asyncio.gather(
-            _probe(self._redis.ping, REDIS_ERRORS, _WITHOUT_REDIS),
-            _probe(self._database.ping, DATABASE_ERRORS, _WITHOUT_DATABASE),
+        (connected, redis), database = await asyncio.gather(
+            self._check_redis(), self._check_database()
         )
         checks = {
             "redis": redis,
             "database": database,
-            "consumer": _task_check(self._consumer, "consuming"),
-            "tail": _task_check(self._tail, "following"),
+            "consumer": self._check_consumer(),
+            "tail": _check_task(self._tail, "following", _NOTHING_NEW),
         }
         states = {check.status for check in checks.values()}
         return Health(
@@ -79,23 +101,77 @@ class HealthService:
             else "healthy",
             service=self._service,
             version=__version__,
-            redis_connected=redis.status == "ok",
+            redis_connected=connected,
             checks=checks,
         )
 
+    async def _check_redis(self) -> tuple[bool, Check]:
+        """Whether it answers, and what there is to say."""
+        try:
+            async with asyncio.timeout(_CHECK_TIMEOUT):
+                await self._redis.ping()
+                await self._try_to_write()
+        except REDIS_ERRORS as error:
+            if refuses_writes(error):
+                return True, self._away("redis", "Redis", error, _READ_ONLY_REDIS)
+            return False, self._away("redis", "Redis", error, _WITHOUT_REDIS)
+        self._away_since.pop("redis", None)
+        return True, Check(status="ok", detail="answers")
 
-async def _probe(
-    ping: Callable[[], Awaitable[object]], errors: tuple[type[Exception], ...], without: str
-) -> Check:
-    try:
-        async with asyncio.timeout(_CHECK_TIMEOUT):
-            await ping()
-    except errors as error:
-        return Check(status="down", detail=f"does not answer ({type(error).__name__}): {without}")
-    return Check(status="ok", detail="answers")
+    async def _try_to_write(self) -> None:
+        """Make the consumer known to its group, where it is known: refused like any write."""
+        config = self._consumer.config
+        try:
+            await self._redis.xgroup_createconsumer(config.stream, config.group, config.name)
+        except ResponseError as error:
+            if refuses_writes(error):
+                raise
+
+    async def _check_database(self) -> Check:
+        try:
+            async with asyncio.timeout(_CHECK_TIMEOUT):
+                await self._database.ping()
+        except DATABASE_ERRORS as error:
+            return self._away("database", "PostgreSQL", error, _WITHOUT_DATABASE)
+        self._away_since.pop("database", None)
+        return Check(status="ok", detail="answers")
+
+    def _away(self, name: str, server: str, error: BaseException, without: str) -> Check:
+        """A check that fails; the readers may have noticed earlier than whoever asks for health."""
+        now = time.monotonic()
+        noticed = [now - self._away_since.setdefault(name, now)]
+        noticed += [
+            task.seconds
+            for task in (self._consumer, self._tail)
+            if task.status == f"waiting for {server}"
+        ]
+        return Check(
+            status="down", detail=f"{explain(error)}, for {_span(max(noticed))}: {without}"
+        )
+
+    def _check_consumer(self) -> Check:
+        check = _check_task(self._consumer, "consuming", _NOTHING_STORED)
+        loss = self._consumer.losses.lately()
+        if loss is not None:
+            ago, words = loss
+            check.detail += f"; {_span(ago)} ago {words}. {_AFTER_A_LOSS}"
+        return check
 
 
-def _task_check(task: BackgroundTask, working: str) -> Check:
+def _check_task(task: BackgroundTask, working: str, without: str) -> Check:
     if task.failed:
-        return Check(status="failed", detail="ended by a defect: see the log, restart the instance")
-    return Check(status="ok" if task.status == working else "down", detail=task.status)
+        return Check(status="failed", detail=_DEFECT)
+    if task.status == working:
+        return Check(status="ok", detail=working)
+    reason = f", which {task.why}" if task.why else ""
+    return Check(
+        status="down", detail=f"{task.status}{reason}, for {_span(task.seconds)}: {without}"
+    )
+
+
+def _span(seconds: float) -> str:
+    """How long, in the unit that tells most."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

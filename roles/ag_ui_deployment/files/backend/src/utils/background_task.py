@@ -1,21 +1,53 @@
 """A loop that runs from the start of the process until it is asked to stop."""
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 
 import structlog
+
+from src.utils.outages import explain
 
 logger = structlog.get_logger(__name__)
 
 
 class BackgroundTask(ABC):
-    """`status` says in words what the loop is doing; it is shown by /health."""
+    """A part of the process that works by itself.
+
+    `status` says in words what the loop is doing, `why` what keeps it from its work; both are
+    shown by /health.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.status = "starting"
+        self._status = "starting"
+        self._since = time.monotonic()
+        self.why: str | None = None
+
+    @property
+    def status(self) -> str:
+        return self._status
+
+    @status.setter
+    def status(self, status: str) -> None:
+        if status != self._status:
+            self._status = status
+            self._since = time.monotonic()
+            self.why = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the status has been what it is."""
+        return time.monotonic() - self._since
+
+    def waits_for(self, dependency: str, error: BaseException) -> bool:
+        """Note an outage in the status; gives whether it is news."""
+        before = self.status
+        self.status = f"waiting for {dependency}"
+        self.why = explain(error)
+        return self.status != before
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run_logged(), name=self._name)

@@ -1,14 +1,16 @@
 """The PostgreSQL connection: engine, sessions, and what counts as an outage."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 from asyncpg import InterfaceError as DriverInterfaceError
 from asyncpg.exceptions import (
+    ClientConfigurationError,
     DataError,
     DeadlockDetectedError,
+    IdleInTransactionSessionTimeoutError,
     InsufficientResourcesError,
     IntegrityConstraintViolationError,
     InvalidAuthorizationSpecificationError,
@@ -34,6 +36,9 @@ from src.config import Settings
 
 CONNECT_TIMEOUT = 3.0
 STATEMENT_TIMEOUT = 10.0
+# A process that stands still, or has lost its network, must not keep its locks: the other
+# instances would wait for them with the same jobs.
+_IDLE_TRANSACTION_MS = 5000
 
 
 class Base(DeclarativeBase):
@@ -62,7 +67,10 @@ class Database:
             connect_args={
                 "timeout": CONNECT_TIMEOUT,
                 "command_timeout": statement_timeout,
-                "server_settings": {"application_name": settings.REDIS_CONSUMER_NAME},
+                "server_settings": {
+                    "application_name": settings.REDIS_CONSUMER_NAME,
+                    "idle_in_transaction_session_timeout": str(_IDLE_TRANSACTION_MS),
+                },
             },
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
@@ -88,6 +96,7 @@ DATABASE_ERRORS = (SQLAlchemyError, PostgresError, DriverInterfaceError, OSError
 _SERVER_STATE = (
     DeadlockDetectedError,
     DriverInterfaceError,
+    IdleInTransactionSessionTimeoutError,
     InsufficientResourcesError,
     InvalidAuthorizationSpecificationError,
     InvalidCatalogNameError,
@@ -105,20 +114,35 @@ def is_outage(error: BaseException) -> bool:
     """Whether trying again later can help: the fault is the server's state, not the statement."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    return _caused_by(error, _SERVER_STATE)
+    return _caused_by(error, _SERVER_STATE) and not is_bad_data(error)
 
 
 def is_bad_data(error: BaseException) -> bool:
     """Whether the values are at fault, so that the same statement will fail again."""
-    return _caused_by(error, (DataError, IntegrityConstraintViolationError))
+    return any(
+        isinstance(cause, DataError | IntegrityConstraintViolationError) or _is_unsendable(cause)
+        for cause in _causes(error)
+    )
 
 
-def _caused_by(error: BaseException | None, kinds: tuple[type[BaseException], ...]) -> bool:
-    while error is not None:
-        if isinstance(error, kinds):
-            return True
-        error = error.__cause__
-    return False
+def _is_unsendable(error: BaseException) -> bool:
+    """Whether the driver could not encode a value, which is another DataError, without a name."""
+    return (
+        isinstance(error, DriverInterfaceError)
+        and isinstance(error, ValueError)
+        and not isinstance(error, ClientConfigurationError)
+    )
+
+
+def _caused_by(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    return any(isinstance(cause, kinds) for cause in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def _dumps(value: Any) -> str:

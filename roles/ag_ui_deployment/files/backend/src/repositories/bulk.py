@@ -1,0 +1,41 @@
+"""Many rows in one statement: an array for each column, whatever the number of rows."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from sqlalchemy import Cast, Table, Text, bindparam, column, func, select
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, Insert, insert
+from sqlalchemy.types import TypeEngine
+
+from src.utils.database import Base
+
+
+def insert_arrays(mapped: type[Base], names: Sequence[str]) -> Insert:
+    """An INSERT whose parameters are the named columns, each a list; JSON goes in as text.
+
+    The rows are taken in the order of their key: two statements that meet in some of them wait for
+    each other, and cannot deadlock.
+    """
+    table = cast("Table", mapped.__table__)
+    columns = [table.c[name] for name in names]
+    arrays = (bindparam(one.name, type_=ARRAY(_sent(one.type), dimensions=1)) for one in columns)
+    new = (
+        func.unnest(*arrays)
+        .table_valued(*(column(one.name, _sent(one.type)) for one in columns))
+        .render_derived(name="new")
+    )
+    values = (
+        Cast(new.c[one.name], one.type) if isinstance(one.type, JSON) else new.c[one.name]
+        for one in columns
+    )
+    key = (new.c[one.name] for one in table.primary_key)
+    return insert(table).from_select(names, select(*values).order_by(*key))
+
+
+def arrays(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+    """The parameters of such an INSERT: the values of the rows, column by column."""
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def _sent(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    return Text() if isinstance(kind, JSON) else kind

@@ -1,0 +1,33 @@
+"""Queries on the gaps of the stream."""
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.models.event import StreamId
+from src.models.gap import GapRow
+
+# Redis counts further than a column can hold.
+_MOST = 2**63 - 1
+
+
+async def add(
+    session: AsyncSession, after: StreamId, before: StreamId, reason: str, entries: int
+) -> None:
+    """Note a gap; one that is known stays as it is."""
+    statement = insert(GapRow).values(
+        after_ms=min(after.ms, _MOST),
+        after_seq=min(after.seq, _MOST),
+        before_ms=min(before.ms, _MOST),
+        before_seq=min(before.seq, _MOST),
+        reason=reason,
+        entries=entries,
+    )
+    await session.execute(statement.on_conflict_do_nothing())
+
+
+async def is_any_above(session: AsyncSession, cursor: StreamId) -> bool:
+    """Whether something is missing above an id."""
+    key = tuple_(GapRow.before_ms, GapRow.before_seq)
+    query = select(GapRow.reason).where(key > tuple_(*cursor)).limit(1)
+    return await session.scalar(query) is not None

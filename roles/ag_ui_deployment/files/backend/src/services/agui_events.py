@@ -1,0 +1,126 @@
+"""AG-UI 1.0 events as the objects that stand on the wire.
+
+Plain dicts: to make and write one of `ag_ui.core`'s models costs more than all the rest of an
+event's way. What is built here is judged by those models in the tests, field by field.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
+
+from ag_ui.core import PROTOCOL_VERSION, EventType
+
+Event = dict[str, Any]
+
+_ACTIVITY_SNAPSHOT = EventType.ACTIVITY_SNAPSHOT.value
+_CUSTOM = EventType.CUSTOM.value
+_RAW = EventType.RAW.value
+_RUN_ERROR = EventType.RUN_ERROR.value
+_RUN_FINISHED = EventType.RUN_FINISHED.value
+_RUN_STARTED = EventType.RUN_STARTED.value
+_TEXT_MESSAGE_CONTENT = EventType.TEXT_MESSAGE_CONTENT.value
+_TEXT_MESSAGE_END = EventType.TEXT_MESSAGE_END.value
+_TEXT_MESSAGE_START = EventType.TEXT_MESSAGE_START.value
+_TOOL_CALL_ARGS = EventType.TOOL_CALL_ARGS.value
+_TOOL_CALL_END = EventType.TOOL_CALL_END.value
+_TOOL_CALL_RESULT = EventType.TOOL_CALL_RESULT.value
+_TOOL_CALL_START = EventType.TOOL_CALL_START.value
+
+
+class Stamp(TypedDict, total=False):
+    """What every event may carry: milliseconds since 1970, and what it stems from."""
+
+    timestamp: int
+    metadata: Mapping[str, Any]
+
+
+def run_started(thread_id: str, run_id: str, stamp: Stamp) -> Event:
+    return {
+        "type": _RUN_STARTED,
+        **stamp,
+        "threadId": thread_id,
+        "runId": run_id,
+        "protocolVersion": PROTOCOL_VERSION,
+    }
+
+
+def run_finished(thread_id: str, run_id: str, result: Mapping[str, Any], stamp: Stamp) -> Event:
+    return {
+        "type": _RUN_FINISHED,
+        **stamp,
+        "threadId": thread_id,
+        "runId": run_id,
+        "outcome": {"type": "success"},
+        "result": result,
+    }
+
+
+def run_cancelled(thread_id: str, run_id: str, stamp: Stamp) -> Event:
+    return {
+        "type": _RUN_FINISHED,
+        **stamp,
+        "threadId": thread_id,
+        "runId": run_id,
+        "outcome": {"type": "cancelled"},
+    }
+
+
+def run_error(message: str, code: str | None, stamp: Stamp) -> Event:
+    event = {"type": _RUN_ERROR, **stamp, "message": message}
+    if code is not None:
+        event["code"] = code
+    return event
+
+
+def activity_snapshot(
+    message_id: str, activity_type: str, content: Mapping[str, Any], stamp: Stamp
+) -> Event:
+    return {
+        "type": _ACTIVITY_SNAPSHOT,
+        **stamp,
+        "messageId": message_id,
+        "activityType": activity_type,
+        "content": content,
+    }
+
+
+def is_activity_snapshot(event: Event) -> bool:
+    return bool(event["type"] == _ACTIVITY_SNAPSHOT)
+
+
+def text_message(
+    message_id: str, role: Literal["assistant"], text: str, stamp: Stamp
+) -> tuple[Event, Event, Event]:
+    """A whole text: its start, its content, its end. `text` is not empty."""
+    return (
+        {"type": _TEXT_MESSAGE_START, **stamp, "messageId": message_id, "role": role},
+        {"type": _TEXT_MESSAGE_CONTENT, **stamp, "messageId": message_id, "delta": text},
+        {"type": _TEXT_MESSAGE_END, **stamp, "messageId": message_id},
+    )
+
+
+def tool_call(call_id: str, name: str, arguments: str, stamp: Stamp) -> tuple[Event, Event, Event]:
+    """A whole tool call: its start, its arguments (JSON text), its end."""
+    return (
+        {"type": _TOOL_CALL_START, **stamp, "toolCallId": call_id, "toolCallName": name},
+        {"type": _TOOL_CALL_ARGS, **stamp, "toolCallId": call_id, "delta": arguments},
+        {"type": _TOOL_CALL_END, **stamp, "toolCallId": call_id},
+    )
+
+
+def tool_call_result(message_id: str, call_id: str, content: str, stamp: Stamp) -> Event:
+    return {
+        "type": _TOOL_CALL_RESULT,
+        **stamp,
+        "messageId": message_id,
+        "toolCallId": call_id,
+        "content": content,
+        "role": "tool",
+    }
+
+
+def custom(name: str, value: Any, stamp: Stamp) -> Event:
+    return {"type": _CUSTOM, **stamp, "name": name, "value": value}
+
+
+def raw(event: Mapping[str, Any], source: str, stamp: Stamp) -> Event:
+    return {"type": _RAW, **stamp, "event": event, "source": source}

@@ -1,0 +1,136 @@
+"""What is counted, in the words of Prometheus: every instrument of the process, with its help."""
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+_LATENCY = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_BATCH_ENTRIES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+_BATCH_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_UNKNOWN = float("nan")
+
+
+class Metrics:
+    """One per process. Labels take only values that the code itself chooses."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self._registry = registry
+        # Streams
+        self.streams_open = Gauge(
+            "ag_ui_streams_open", "Event streams that are open", ["scope"], registry=registry
+        )
+        self.streams_opened = Counter(
+            "ag_ui_streams_opened_total", "Event streams opened", ["scope"], registry=registry
+        )
+        self.streams_closed = Counter(
+            "ag_ui_streams_closed_total",
+            "Event streams closed, by why; too_slow is a client that stopped reading",
+            ["scope", "reason"],
+            registry=registry,
+        )
+        self.streams_refused = Counter(
+            "ag_ui_streams_refused_total",
+            "Event streams refused, by the limit that was reached",
+            ["reason"],
+            registry=registry,
+        )
+        self.events_sent = Counter(
+            "ag_ui_events_sent_total",
+            "Events written to clients, counted once for each client",
+            registry=registry,
+        )
+        self.sent_bytes = Counter(
+            "ag_ui_sent_bytes_total", "Bytes of frames written to clients", registry=registry
+        )
+        self.delivery_latency = Histogram(
+            "ag_ui_delivery_latency_seconds",
+            "From the moment Redis took an event to its first write to a client",
+            buckets=_LATENCY,
+            registry=registry,
+        )
+        # The stream
+        self.events_read = Counter(
+            "ag_ui_events_read_total", "Entries read from the stream for clients", registry=registry
+        )
+        self.events_dropped = Counter(
+            "ag_ui_events_dropped_total",
+            "Events that changed nothing for clients, by why",
+            ["reason"],
+            registry=registry,
+        )
+        self.frame_bytes = Counter(
+            "ag_ui_frame_bytes_total",
+            "Bytes of frames made, once for all clients",
+            registry=registry,
+        )
+        self.replays = Counter(
+            "ag_ui_replays_total",
+            "Streams that began with missed events, by the furthest source these came from",
+            ["source"],
+            registry=registry,
+        )
+        self.gaps = Counter(
+            "ag_ui_gaps_total",
+            "Streams whose client had to be told that events are missing, by why",
+            ["reason"],
+            registry=registry,
+        )
+        self.stream_entries = Gauge(
+            "ag_ui_stream_entries", "Entries that Redis keeps of the stream", registry=registry
+        )
+        self.group_lag = Gauge(
+            "ag_ui_group_lag",
+            "Entries that the consumer group has not read yet",
+            registry=registry,
+        )
+        self.group_pending = Gauge(
+            "ag_ui_group_pending",
+            "Entries that the consumer group has read and not acknowledged",
+            registry=registry,
+        )
+        # The consumer
+        self.events_stored = Counter(
+            "ag_ui_events_stored_total", "Events stored in PostgreSQL", registry=registry
+        )
+        self.dead_letters = Counter(
+            "ag_ui_dead_letters_total",
+            "Entries that could not be stored as events",
+            registry=registry,
+        )
+        self.entries_lost = Counter(
+            "ag_ui_entries_lost_total",
+            "Entries that Redis let go of before they were stored, by how",
+            ["how"],
+            registry=registry,
+        )
+        self.batch_entries = Histogram(
+            "ag_ui_consumer_batch_entries",
+            "Entries in one batch of the consumer",
+            buckets=_BATCH_ENTRIES,
+            registry=registry,
+        )
+        self.batch_seconds = Histogram(
+            "ag_ui_consumer_batch_seconds",
+            "Time to store one batch, until the commit",
+            buckets=_BATCH_SECONDS,
+            registry=registry,
+        )
+        self.forget_stream()
+
+    def forget_stream(self) -> None:
+        """Redis does not answer: what it would tell is unknown, which is not the same as zero."""
+        for gauge in (self.stream_entries, self.group_lag, self.group_pending):
+            gauge.set(_UNKNOWN)
+
+    def exposition(self) -> bytes:
+        """All of it in the text format of Prometheus."""
+        return generate_latest(self._registry)

@@ -1,0 +1,62 @@
+"""Why Redis or PostgreSQL does not do what it should, in words for whoever has to mend it."""
+
+from asyncpg import exceptions as postgresql
+from redis import exceptions as redis
+
+# The first that fits is taken, so what is special stands before what is general.
+_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+    (redis.OutOfMemoryError, "refuses writes: its memory limit (maxmemory) is reached"),
+    (redis.BusyLoadingError, "is still loading its data after a start"),
+    (redis.ReadOnlyError, "refuses writes: it is a replica"),
+    (redis.MasterDownError, "has lost its master"),
+    (redis.NoPermissionError, "does not permit this to the account in REDIS_URL"),
+    (redis.AuthenticationError, "refuses the account or password in REDIS_URL"),
+    (redis.TimeoutError, "does not answer in time"),
+    (redis.ConnectionError, "cannot be reached"),
+    (postgresql.TooManyConnectionsError, "has no connection left for us"),
+    (postgresql.DiskFullError, "refuses writes: its disk is full"),
+    (postgresql.OutOfMemoryError, "has no memory left"),
+    (postgresql.CannotConnectNowError, "is starting or stopping"),
+    (postgresql.ReadOnlySQLTransactionError, "refuses writes: it is a standby or read-only"),
+    (postgresql.InvalidAuthorizationSpecificationError, "refuses the account in DATABASE_URL"),
+    (postgresql.InvalidCatalogNameError, "has no database of the name in DATABASE_URL"),
+    (postgresql.InsufficientPrivilegeError, "does not permit this to the account in DATABASE_URL"),
+    (postgresql.UndefinedTableError, "has another schema than this release: run the migrations"),
+    (postgresql.UndefinedColumnError, "has another schema than this release: run the migrations"),
+    (postgresql.DeadlockDetectedError, "ended a transaction that was in the way of another"),
+    (postgresql.SerializationError, "ended a transaction that was in the way of another"),
+    (postgresql.QueryCanceledError, "took too long"),
+    (postgresql.PostgresConnectionError, "cannot be reached"),
+    (postgresql.ConnectionDoesNotExistError, "cannot be reached"),
+    (TimeoutError, "does not answer in time"),
+    (OSError, "cannot be reached"),
+)
+# Errors for which redis-py has no class: Redis says their name first, then what happened.
+_NAMES = {
+    "MISCONF": "refuses writes: it cannot save its data, see its log and its disk",
+    "NOREPLICAS": "refuses writes: it has too few replicas",
+}
+
+
+def explain(error: BaseException) -> str:
+    """What is wrong with the server, to be read after its name."""
+    last: BaseException = error
+    cause: BaseException | None = error
+    while cause is not None:
+        for kind, words in _WORDS:
+            if isinstance(cause, kind):
+                return words
+        if isinstance(cause, redis.ResponseError):
+            for name in _NAMES.keys() & str(cause).split():
+                return _NAMES[name]
+        last, cause = cause, cause.__cause__
+    return f"answers with an error ({type(last).__name__})"
+
+
+def refuses_writes(error: BaseException) -> bool:
+    """Whether Redis answers, and takes no writes at all."""
+    if isinstance(error, redis.OutOfMemoryError | redis.ReadOnlyError):
+        return True
+    return isinstance(error, redis.ResponseError) and not _NAMES.keys().isdisjoint(
+        str(error).split()
+    )
