@@ -67,9 +67,31 @@ def test_a_half_made_virtual_environment_is_made_anew(bare: Checkout) -> None:
 
 def test_a_complete_virtual_environment_is_left_alone(bare: Checkout) -> None:
     bare.stub("dpkg-query", "printf installed")
-    bare.stub("python3", 'test "$1" = -c')
-    (bare.path / ".venv" / "bin").mkdir(parents=True)
-    (bare.path / ".venv" / "bin" / "python").symlink_to(bare.programs / "python3")
-    stamp = bare.shell('sha256sum <requirements/dev.txt >"$venv/.requirements.sha256"')
-    assert stamp.returncode == 0
+    complete_venv(bare)
     assert bare.run("script/bootstrap", "tools").returncode == 0
+
+
+def test_the_client_is_installed_when_its_lock_has_changed(bare: Checkout) -> None:
+    bare.stub("dpkg-query", "printf installed")
+    complete_venv(bare)
+    bare.stub("npm", 'echo "$@" >>calls; mkdir -p "$3/node_modules"')
+    (bare.path / ".venv" / "bin" / "npm").symlink_to(bare.programs / "npm")
+    client = bare.path / "tests" / "agui_client"
+    client.mkdir(parents=True)
+    for name in (".npmrc", "package.json", "package-lock.json"):
+        (client / name).touch()
+    for lock, calls in (("", 1), ("", 1), ("another", 2)):
+        (client / "package-lock.json").write_text(lock)
+        done = bare.run("script/bootstrap", "client")
+        assert done.returncode == 0, done.stderr
+        assert (bare.path / "calls").read_text().count("ci --prefix") == calls
+    assert bare.run("script/bootstrap", "tools").returncode == 0
+    assert (bare.path / "calls").read_text().count("ci --prefix") == 2
+
+
+def complete_venv(checkout: Checkout) -> None:
+    checkout.stub("python3", 'test "$1" = -c')
+    (checkout.path / ".venv" / "bin").mkdir(parents=True)
+    (checkout.path / ".venv" / "bin" / "python").symlink_to(checkout.programs / "python3")
+    stamp = checkout.shell('sha256sum <requirements/dev.txt >"$venv/.requirements.sha256"')
+    assert stamp.returncode == 0

@@ -119,3 +119,10 @@ async def test_jobs_that_are_on(world: World, history: EventHistory) -> None:
     )
     await database.close()
     assert await history.active_jobs() == ["later", "earlier"]
+
+
+async def test_it_is_read_while_redis_refuses_writes(world: World, history: EventHistory) -> None:
+    ids = await fill(world)
+    await world.trim(12)
+    async with world.redis_refusing_writes():
+        assert await read(history, ids[3]) == ids[4:]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.models.event import ShieldEvent, StreamId
+from src.models.event import Poison, ShieldEvent, StreamId
 from src.repositories import events as event_rows
 from src.services.event_store import EventStore
 from src.utils.database import Database
@@ -98,10 +98,39 @@ async def test_a_page_is_cut_at_its_borders(database: Database) -> None:
         between = await event_rows.page(session, events[2].id, events[7].id, 100)
         assert between == events[3:7]
         assert await event_rows.page(session, events[2].id, events[7].id, 2) == events[3:5]
-        of_one = await event_rows.page(session, events[0].id, events[9].id, 100, "job-0")
+        of_one = await event_rows.page(session, events[0].id, events[9].id, 100, ["job-0"])
         assert of_one == events[2:9:2]
-        assert await event_rows.of_jobs(session, ["job-1"], events[5].id) == events[1:5:2]
-        assert await event_rows.of_jobs(session, ["job-7"], events[5].id) == []
+        of_both = await event_rows.page(
+            session, StreamId(0, 0), events[5].id, 100, ["job-0", "job-1"]
+        )
+        assert of_both == events[:5]
+        assert await event_rows.page(session, StreamId(0, 0), events[5].id, 100, ["job-7"]) == []
+
+
+async def test_which_ids_are_stored_and_which_are_the_first_and_the_last(
+    database: Database,
+) -> None:
+    store = EventStore(database)
+    assert await store.newest() is None
+    events = stream(*(shield_event() for _ in range(5)))
+    dead = Poison(StreamId(1, 0), "no type", b"{}")
+    stored = await store.store([*events[:3], dead])
+    assert (stored.events, stored.poison) == (3, [dead])
+    assert await store.newest() == events[2].id
+    missing = await store.missing([*(event.id for event in reversed(events)), dead.id])
+    assert missing == [events[3].id, events[4].id]
+    assert await store.missing([]) == []
+    async with database.transaction() as session:
+        assert await event_rows.first_id(session) == events[0].id
+        assert await event_rows.count(session, StreamId(0, 0), events[2].id) == 3
+
+
+async def test_events_are_counted_once(database: Database) -> None:
+    store = EventStore(database)
+    events = stream(*(shield_event() for _ in range(5)))
+    assert (await store.store(events[:3])).events == 3
+    assert (await store.store(events)).events == 2
+    assert (await store.store(events)).events == 0
 
 
 async def test_every_type_ends_in_a_status_that_the_list_can_filter(

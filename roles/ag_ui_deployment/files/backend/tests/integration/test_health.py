@@ -1,13 +1,15 @@
 """Health tells what works, readiness whether to send traffic; neither hangs on a server that does."""
 
 import asyncio
+import re
 import time
 from typing import Any
 
 import pytest
 
+from src.services.health_service import _span
 from tests.integration.test_api_endpoints import check_problem
-from tests.support.builders import settings_of
+from tests.support.builders import settings_of, shield_event
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.waiting import until
@@ -73,6 +75,81 @@ async def test_postgresql_goes_and_comes_back(
         assert (await backend.http.get("/health/ready")).status_code == 200
         await database_proxy.accept()
         await until(lambda: shows(backend, "healthy"), 15)
+
+
+async def detail_of(backend: Backend, check: str) -> str:
+    return str((await backend.health())["checks"][check]["detail"])
+
+
+async def test_a_redis_that_refuses_writes_is_told(world: World, backend: Backend) -> None:
+    await until(lambda: shows(backend, "healthy"))
+    async with world.redis_refusing_writes():
+        await until(lambda: shows(backend, "degraded", "redis"))
+        body = await backend.health()
+        assert body["redis_connected"] is True
+        assert body["checks"]["consumer"]["status"] == body["checks"]["tail"]["status"] == "ok"
+        detail = body["checks"]["redis"]["detail"]
+        assert re.match(
+            r"refuses writes: its memory limit \(maxmemory\) is reached, for \d+ s: ", detail
+        )
+        assert "nobody can publish" in detail
+    await until(lambda: shows(backend, "healthy"))
+
+
+async def test_an_outage_of_redis_is_told_in_words(world: World, redis_proxy: TcpProxy) -> None:
+    async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+        await redis_proxy.refuse()
+        await until(lambda: shows(backend, "degraded", "redis", "consumer", "tail"))
+        redis = await detail_of(backend, "redis")
+        assert re.match(r"cannot be reached, for \d+ s: no new events arrive; ", redis)
+        assert "REDIS_URL" in redis
+        consumer = await detail_of(backend, "consumer")
+        waiting = r"waiting for Redis, which cannot be reached, for \d+ s: "
+        assert re.match(waiting + "events wait", consumer)
+        tail = await detail_of(backend, "tail")
+        assert re.match(waiting + "open streams get nothing new", tail)
+
+
+async def test_an_outage_of_postgresql_is_told_in_words(
+    world: World, database_proxy: TcpProxy
+) -> None:
+    async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+        await database_proxy.refuse()
+        await world.publish(shield_event())
+        await until(lambda: shows(backend, "degraded", "database", "consumer"))
+        database = await detail_of(backend, "database")
+        assert re.match(r"cannot be reached, for \d+ s: no logins, ", database)
+        assert "DATABASE_URL" in database
+        consumer = await detail_of(backend, "consumer")
+        assert re.match(
+            r"waiting for PostgreSQL, which cannot be reached, for \d+ s: events wait", consumer
+        )
+
+
+async def test_a_loss_is_told_and_is_no_outage(world: World, database_proxy: TcpProxy) -> None:
+    """The service works again, and a deployment that asks for health may be what mends the cause."""
+    async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+        await database_proxy.refuse()
+        await world.publish(shield_event())
+        await until(lambda: backend.services.consumer.status == "waiting for PostgreSQL")
+        await world.publish(*(shield_event() for _ in range(7)))
+        await world.trim(0)
+        await database_proxy.accept()
+        await until(lambda: shows(backend, "healthy"), 15)
+        told = r"consuming; \d+ s ago 7 entries were lost: Redis trimmed them before they were read"
+        await until(lambda: tells(backend, told))
+
+
+async def tells(backend: Backend, pattern: str) -> bool:
+    return re.match(pattern, await detail_of(backend, "consumer")) is not None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (119.0, "119 s"), (120.0, "2 min"), (7199.0, "120 min"), (9000.0, "2 h")],
+)
+def test_how_long_is_told_in_the_unit_that_tells_most(seconds: float, words: str) -> None:
+    assert _span(seconds) == words
 
 
 async def test_both_are_away_at_the_start() -> None:

@@ -11,11 +11,14 @@ import orjson
 
 from src.config import Settings
 from src.services.event_store import EventStore
-from src.services.redis_consumer import ConsumerConfig, RedisStreamConsumer
+from src.services.group_reader import ConsumerConfig
+from src.services.metrics import Metrics
+from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.database import Database
 from src.utils.redis import reader_client
-from tests.support.builders import JOB, OWNER, shield_event
+from tests.support.builders import JOB, OWNER, fields_of, shield_event
 from tests.support.proxy import TcpProxy
+from tests.support.samples import sample
 from tests.support.waiting import until
 from tests.support.world import GROUP, World
 
@@ -23,12 +26,22 @@ if TYPE_CHECKING:
     from src.models.event import StreamId
 
 
+class Consumer(RedisStreamConsumer):
+    """One that can be asked what it has counted."""
+
+    def counted(self, name: str, **labels: str) -> float:
+        return sample(self._metrics, f"ag_ui_{name}", **labels)
+
+    def lost(self, how: str) -> float:
+        return self.counted("entries_lost_total", how=how)
+
+
 @asynccontextmanager
-async def consuming(settings: Settings) -> AsyncIterator[RedisStreamConsumer]:
+async def consuming(settings: Settings) -> AsyncIterator[Consumer]:
     """A consumer that runs during the block."""
     database = Database(settings)
     redis = reader_client(settings)
-    consumer = RedisStreamConsumer(redis, EventStore(database), ConsumerConfig.of(settings))
+    consumer = Consumer(redis, EventStore(database), ConsumerConfig.of(settings), Metrics())
     consumer.start()
     try:
         yield consumer
@@ -184,6 +197,26 @@ class TestAcknowledging:
             await until(world.settled, 15)
         assert await world.stored() == ids
 
+    async def test_a_redis_that_refuses_writes_is_read_all_the_same(self, world: World) -> None:
+        await world.make_group()
+        ids = await world.publish(*progress(30))
+        async with world.redis_refusing_writes(), consuming(world.settings()) as consumer:
+            await until(world.settled)
+            assert consumer.status == "consuming"
+        assert await world.stored() == ids
+
+    async def test_a_group_that_cannot_be_made_is_waited_for(self, world: World) -> None:
+        ids = await world.publish(*progress(3))
+        async with consuming(world.settings()) as consumer:
+            await until(world.settled)
+            async with world.redis_refusing_writes():
+                await world.destroy_group()
+                await until(lambda: consumer.why is not None and "maxmemory" in consumer.why)
+                assert consumer.status == "waiting for Redis"
+            ids += await world.publish(*progress(3))
+            await until(lambda: world.has_stored(ids))
+            await until(lambda: consumer.status == "consuming")
+
     async def test_connections_cut_again_and_again_lose_nothing(
         self, world: World, redis_proxy: TcpProxy, database_proxy: TcpProxy
     ) -> None:
@@ -207,7 +240,7 @@ class TestDeadConsumers:
         await world.take("dead-8003", 25)
         async with consuming(world.settings(CONSUMER_BATCH_SIZE=10)) as consumer:
             await until(world.settled)
-            assert consumer.counts["claimed"] == 25
+            assert consumer.counted("events_stored_total") == 25
         assert await world.stored() == ids
 
     async def test_what_a_living_one_holds_is_left_alone(self, world: World) -> None:
@@ -228,7 +261,7 @@ class TestDeadConsumers:
         (good,) = await world.publish(*progress(1))
         async with consuming(world.settings(CONSUMER_MAX_DELIVERIES=3)) as consumer:
             await until(world.settled)
-            assert consumer.counts["dead_letters"] == 1
+            assert consumer.counted("dead_letters_total") == 1
         assert await world.stored() == [good]
         assert "delivered more than 3 times" in (await world.dead_letters())[killer]
 
@@ -261,8 +294,8 @@ class TestPoison:
             good += await world.publish(*progress(1))
         async with consuming(world.settings()) as consumer:
             await until(world.settled)
-            assert consumer.counts["dead_letters"] == len(POISON)
-            assert consumer.counts["events"] == len(POISON)
+            assert consumer.counted("dead_letters_total") == len(POISON)
+            assert consumer.counted("events_stored_total") == len(POISON)
         assert await world.stored() == good
         letters = await world.dead_letters()
         assert sorted(letters) == bad
@@ -300,6 +333,21 @@ class TestPoison:
         letters = await world.dead_letters()
         assert sorted(letters) == [ids[n] for n in refused]
 
+    async def test_an_id_that_postgresql_cannot_hold_stops_nothing(self, world: World) -> None:
+        """Redis takes it, and from then on gives only greater ones."""
+        ids = await world.publish(*progress(2))
+        fields: Any = fields_of(shield_event())
+        async with consuming(world.settings()) as consumer:
+            await until(world.settled)
+            await world.redis.xadd(world.stream, fields, id=f"{2**64 - 1}-1")
+            await world.redis.xadd(world.stream, fields)
+            await until(lambda: consumer.counted("dead_letters_total") == 2)
+            await world.redis.xadd(world.stream, fields, maxlen=0, approximate=False)
+            await until(lambda: consumer.lost("trimmed_unread") == 1)
+            await until(world.settled)
+            assert consumer.status == "consuming"
+        assert await world.stored() == ids
+
     async def test_its_dead_letter_holds_what_was_refused(self, world: World) -> None:
         await world.query("ALTER TABLE events ADD CHECK (type <> 'refused:by.postgresql')")
         await world.publish(shield_event("refused:by.postgresql", {"precious": "data"}, user=OWNER))
@@ -313,7 +361,7 @@ class TestPoison:
         assert kept["job_id"] == JOB
 
 
-class TestWhatRedisTrimmed:
+class TestWhatRedisLetGoOf:
     async def test_pending_entries_that_are_gone_are_counted_and_let_go(self, world: World) -> None:
         await world.publish(*progress(5))
         await world.make_group()
@@ -323,8 +371,108 @@ class TestWhatRedisTrimmed:
         ids = await world.publish(*progress(2))
         async with consuming(world.settings()) as consumer:
             await until(world.settled)
-            await until(lambda: consumer.counts["lost"] == 5)
+            await until(lambda: consumer.lost("trimmed_pending") == 5)
         assert await world.stored() == ids
+
+    async def test_pending_entries_that_were_stored_are_not_lost(self, world: World) -> None:
+        """Whoever stored them died before it could acknowledge them."""
+        ids = await world.publish(*progress(5))
+        async with consuming(world.settings()):
+            await until(world.settled)
+        await world.destroy_group()
+        await world.make_group()
+        await world.take("host-8002", 3)
+        await world.take("dead-8003", 2)
+        await world.trim(0)
+        async with consuming(world.settings()) as consumer:
+            await until(world.settled)
+            assert consumer.lost("trimmed_pending") == 0
+        assert await world.stored() == ids
+
+    async def test_pending_entries_that_were_deleted_are_not_lost(self, world: World) -> None:
+        ids = await world.publish(*progress(5))
+        await world.make_group()
+        await world.take("host-8002", 5)
+        await world.redis.xdel(world.stream, str(ids[2]))
+        async with consuming(world.settings()) as consumer:
+            await until(world.settled)
+            assert consumer.lost("trimmed_pending") == 0
+        assert await world.stored() == ids[:2] + ids[3:]
+
+    async def test_unread_entries_that_are_gone_are_counted_while_nothing_else_comes(
+        self, world: World, database_proxy: TcpProxy
+    ) -> None:
+        async with consuming(world.settings(DATABASE_URL=database_proxy.url)) as consumer:
+            ids = await world.publish(*progress(1))
+            await until(world.settled)
+            await database_proxy.refuse()
+            ids += await world.publish(*progress(1))
+            await until(lambda: consumer.status == "waiting for PostgreSQL")
+            await world.publish(*progress(6))
+            await world.trim(0)
+            await database_proxy.accept()
+            await until(lambda: consumer.lost("trimmed_unread") == 6)
+            await until(world.settled)
+        assert await world.stored() == ids
+
+    async def test_in_a_flood_all_is_stored_or_counted(self, world: World) -> None:
+        # Neither takes over what the other one is just storing, however slow the machine is.
+        patient = {"CONSUMER_CLAIM_IDLE_SECONDS": 60}
+        first = world.settings(**patient)
+        second = world.settings(REDIS_CONSUMER_NAME="host-8003", **patient)
+        async with consuming(first) as one, consuming(second) as other:
+            await until(lambda: one.status == other.status == "consuming")
+            for _ in range(100):
+                await world.publish(*progress(100), maxlen=30)
+            await until(world.settled, 20)
+            lost = one.lost("trimmed_unread") + other.lost("trimmed_unread")
+            stored = len(await world.stored())
+            assert one.lost("trimmed_pending") == other.lost("trimmed_pending") == 0
+            assert stored + lost == 10_000
+
+    async def test_a_deleted_stream_is_told(self, world: World) -> None:
+        async with consuming(world.settings()) as consumer:
+            ids = await world.publish(*progress(3))
+            await until(world.settled)
+            await world.redis.delete(world.stream)
+            await until(lambda: consumer.lost("stream_gone") == 1)
+            ids += await world.publish(*progress(3))
+            await until(lambda: world.has_stored(ids))
+            assert consumer.lost("stream_gone") == 1
+            assert consumer.lost("trimmed_unread") == 0
+
+    async def test_a_stream_that_was_replaced_is_told(self, world: World) -> None:
+        """Redis was flushed, and a producer was faster than we were."""
+        async with consuming(world.settings()) as consumer:
+            ids = await world.publish(*progress(3))
+            await until(world.settled)
+            ids += await world.replace_stream(*progress(2))
+            await until(lambda: world.has_stored(ids))
+            assert consumer.lost("stream_gone") == 1
+
+    async def test_a_stream_that_was_replaced_while_we_were_off_is_told(self, world: World) -> None:
+        ids = await world.publish(*progress(3))
+        async with consuming(world.settings()) as consumer:
+            await until(world.settled)
+            assert consumer.lost("stream_gone") == 0
+        ids += await world.replace_stream(*progress(2))
+        async with consuming(world.settings()) as consumer:
+            await until(lambda: world.has_stored(ids))
+            assert consumer.lost("stream_gone") == 1
+
+    async def test_a_redis_that_came_back_with_an_older_stream_is_told(self, world: World) -> None:
+        async with consuming(world.settings()) as consumer:
+            ids = await world.publish(*progress(3))
+            await until(world.settled)
+            saved = await world.redis.dump(world.stream)
+            assert saved
+            ids += await world.publish(*progress(3))
+            await until(lambda: world.has_stored(ids))
+            await world.redis.restore(world.stream, 0, saved, replace=True)
+            ids += await world.publish(*progress(2))
+            await until(lambda: world.has_stored(ids))
+            assert consumer.lost("stream_gone") == 1
+            assert not consumer.failed
 
 
 class TestIdempotence:
@@ -365,9 +513,11 @@ class TestTwoConsumers:
             await until(lambda: one.status == other.status == "consuming")
             ids = await world.publish(*entries)
             await until(world.settled, 20)
-            assert one.counts["events"] + other.counts["events"] == len(ids)
-            assert one.counts["events"] > 0
-            assert other.counts["events"] > 0
+            assert one.counted("events_stored_total") + other.counted("events_stored_total") == len(
+                ids
+            )
+            assert one.counted("events_stored_total") > 0
+            assert other.counted("events_stored_total") > 0
         assert await world.stored() == ids
         rows = await world.query(
             "SELECT id, status, owner_id, kind, percent, result, created_at, completed_at FROM jobs"

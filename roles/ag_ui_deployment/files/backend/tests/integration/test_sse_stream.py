@@ -82,7 +82,6 @@ class TestFrames:
 
         queued, done = meta("job:queued", "e-1"), meta("job:complete", "e-2")
         expected = (
-            "retry: 2000\n\n"
             "event: RUN_STARTED\n"
             f'data: {{"type":"RUN_STARTED","timestamp":{moment},{queued},'
             f'"threadId":"library","runId":"{JOB}","protocolVersion":"1.0"}}\n\n'
@@ -98,10 +97,12 @@ class TestFrames:
             f"id: {last}\n"
             "event: RUN_FINISHED\n"
             f'data: {{"type":"RUN_FINISHED","timestamp":{moment},{done},'
-            f'"threadId":"library","runId":"{JOB}","result":{{"pages":3}},'
-            '"outcome":{"type":"success"}}\n\n'
+            f'"threadId":"library","runId":"{JOB}","outcome":{{"type":"success"}},'
+            '"result":{"pages":3}}\n\n'
         )
-        assert bytes(client.body).decode() == expected
+        wait, _, body = bytes(client.body).decode().partition("\n\n")
+        assert re.fullmatch("retry: [0-9]{4}", wait)
+        assert body == expected
 
     async def test_they_arrive_one_by_one_and_soon(
         self, backend: Backend, admin: str, world: World
@@ -138,7 +139,8 @@ class TestFrames:
             await until(lambda: all(client.ids[-1:] == ids[-1:] for client in clients))
             done.set()
         assert all(client.ids == ids for client in clients)
-        assert len({bytes(client.body) for client in clients}) == 1
+        # But for the first frame: each client is told another time to wait before a reconnect.
+        assert len({bytes(client.body).partition(b"\n\n")[2] for client in clients}) == 1
 
 
 class TestResuming:

@@ -1,6 +1,6 @@
 """Shield events and settings, with everything that a test does not care about filled in."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -114,8 +114,8 @@ def wire_of(body: bytes) -> list[dict[str, Any]]:
     return [frame.json() for frame in parse_frames(body) if frame.data is not None]
 
 
-async def _no_past(_jobs: object, _before: object) -> list[ShieldEvent]:
-    return []
+async def _no_past(_jobs: object, _before: object) -> AsyncIterator[list[ShieldEvent]]:
+    yield []
 
 
 def stream_fold() -> StreamFold:

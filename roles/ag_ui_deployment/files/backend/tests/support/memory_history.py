@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 
 from src.models.event import ZERO, ShieldEvent, StreamId
 from src.services.event_fold import StreamFold
+from src.services.event_gaps import GapReason
 from src.services.event_hub import EventHub
 from tests.support.builders import settings_of
 
@@ -13,6 +14,7 @@ class MemoryHistory:
 
     def __init__(self, trimmed: int = 0, page: int = 3, stored: int | None = None) -> None:
         self.events: list[ShieldEvent] = []
+        self.gap: GapReason | None = None
         self._trimmed = trimmed
         self._stored = stored
         self._page = page
@@ -26,8 +28,13 @@ class MemoryHistory:
     async def newest(self) -> StreamId:
         return self.events[-1].id if self.events else ZERO
 
-    async def of_jobs(self, job_ids: Collection[str], before: StreamId) -> list[ShieldEvent]:
-        return [
+    async def gap_above(self, _cursor: StreamId) -> GapReason | None:
+        return self.gap
+
+    async def of_jobs(
+        self, job_ids: Collection[str], before: StreamId
+    ) -> AsyncIterator[Sequence[ShieldEvent]]:
+        yield [
             one for one in self.events[: self._stored] if one.job_id in job_ids and one.id < before
         ]
 
@@ -46,9 +53,11 @@ class MemoryHistory:
 class Process:
     """One instance of the backend: hub and history, fed by hand in place of the tail."""
 
-    def __init__(self, history: MemoryHistory, ring: int = 20_000, began_at: int = 0) -> None:
+    def __init__(
+        self, history: MemoryHistory, ring: int = 20_000, began_at: int = 0, **values: int
+    ) -> None:
         self.history = history
-        settings = settings_of(RING_MAX_EVENTS=ring)
+        settings = settings_of(RING_MAX_EVENTS=ring, **values)
         self.hub = EventHub(settings, StreamFold(history.of_jobs))
         self._began_at = began_at
 

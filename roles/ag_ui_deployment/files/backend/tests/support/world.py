@@ -1,5 +1,7 @@
 """One test's part of Redis and PostgreSQL, and what a producer or an operator would do with it."""
 
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from tests.support.builders import fields_of, settings_of
 
 if TYPE_CHECKING:
     import asyncpg
+    from redis.asyncio.client import Pipeline
 
 GROUP = "ag-ui-clients"
 
@@ -37,13 +40,29 @@ class World:
         }
         return settings_of(**(ours | values))
 
-    async def publish(self, *entries: ShieldEvent | dict[bytes, bytes]) -> list[StreamId]:
+    async def publish(
+        self, *entries: ShieldEvent | dict[bytes, bytes], maxlen: int | None = None
+    ) -> list[StreamId]:
         """Add events, or raw entries, at one moment; gives their ids."""
+        return await self._publish(self.redis.pipeline(transaction=True), entries, maxlen)
+
+    async def replace_stream(self, *entries: ShieldEvent | dict[bytes, bytes]) -> list[StreamId]:
+        """Delete the stream and begin it again with these, at one moment."""
         pipeline = self.redis.pipeline(transaction=True)
+        pipeline.delete(self.stream)
+        return await self._publish(pipeline, entries, None)
+
+    async def _publish(
+        self,
+        pipeline: "Pipeline",
+        entries: Iterable[ShieldEvent | dict[bytes, bytes]],
+        maxlen: int | None,
+    ) -> list[StreamId]:
         for entry in entries:
             fields: Any = fields_of(entry) if isinstance(entry, ShieldEvent) else entry
-            pipeline.xadd(self.stream, fields)
-        return [StreamId.parse(answer.decode()) for answer in await pipeline.execute()]
+            pipeline.xadd(self.stream, fields, maxlen=maxlen, approximate=False)
+        answers = await pipeline.execute()
+        return [StreamId.parse(answer.decode()) for answer in answers if isinstance(answer, bytes)]
 
     async def query(self, statement: str, *values: Any) -> list[Any]:
         """Ask the database, past the backend."""
@@ -82,6 +101,15 @@ class World:
     async def take(self, consumer: str, count: int, position: str = ">") -> None:
         """Read as a member of the group, and acknowledge nothing."""
         await self.redis.xreadgroup(GROUP, consumer, {self.stream: position}, count=count)
+
+    @asynccontextmanager
+    async def redis_refusing_writes(self) -> AsyncIterator[None]:
+        """Let Redis have no memory left for whoever would write."""
+        await self.redis.config_set("maxmemory", 1)
+        try:
+            yield
+        finally:
+            await self.redis.config_set("maxmemory", 0)
 
     async def trim(self, length: int) -> None:
         """Let Redis keep only so many entries."""

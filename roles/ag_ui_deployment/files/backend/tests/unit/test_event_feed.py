@@ -1,96 +1,164 @@
-"""A feed: shared records, a reader is a position, and a bound on what is held."""
-
-import asyncio
+"""A feed: shared batches, a reader is a position, and bounds on what is held."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.services.event_feed import Feed, FellBehindError, Record
+from src.services.event_feed import BATCH_BYTES, Batch, Feed, FellBehindError, Limits, Record
 from tests.support.builders import stream_id
+
+MANY = 1_000_000
 
 
 def record(number: int, size: int = 10) -> Record:
-    return Record(stream_id(number), b"x" * size)
+    return Record(stream_id(number), bytes([number % 256]) * size)
+
+
+def feed_of(max_bytes: int = MANY, max_events: int = MANY) -> Feed:
+    return Feed(Limits(max_bytes, max_events), lambda record: record.frames.startswith(b"alone"))
+
+
+def rest(feed: Feed, position: int = 0) -> list[Batch]:
+    """All batches from a position on."""
+    found = []
+    while (batch := feed.read(position)) is not None:
+        found.append(batch)
+        position += 1
+    return found
 
 
 def test_readers_get_everything_in_order_at_their_own_pace() -> None:
-    feed = Feed(1_000)
-    records = [record(n) for n in range(10)]
-    feed.append(records[:6])
-    assert feed.read(0, 4) == records[:4]
-    feed.append(records[6:])
-    assert feed.read(4, 100) == records[4:]
-    assert feed.read(0, 100) == records
-    assert feed.read(feed.end, 100) == []
+    feed = feed_of()
+    feed.append([record(1), record(2)])
+    feed.append([record(3)])
+    assert [batch.frames for batch in rest(feed)] == [
+        record(1).frames + record(2).frames,
+        record(3).frames,
+    ]
+    assert [batch.events for batch in rest(feed)] == [2, 1]
+    assert [batch.newest for batch in rest(feed)] == [stream_id(2), stream_id(3)]
+    assert rest(feed, 1) == rest(feed)[1:]
+    assert feed.read(feed.end) is None
 
 
-def test_who_is_slower_than_the_bound_allows_is_told() -> None:
-    feed = Feed(100)
-    feed.append([record(n) for n in range(30)])
+def test_every_reader_gets_the_same_bytes() -> None:
+    feed = feed_of()
+    feed.append([record(1), record(2)])
+    assert rest(feed)[0].frames is rest(feed)[0].frames
+    one = record(3)
+    feed.append([one])
+    assert rest(feed)[1].frames is one.frames
+
+
+def test_a_batch_is_bounded() -> None:
+    feed = feed_of()
+    feed.append([record(n, BATCH_BYTES // 4) for n in range(9)])
+    assert [batch.events for batch in rest(feed)] == [4, 4, 1]
+
+
+def test_what_has_to_be_looked_at_stands_alone() -> None:
+    feed = feed_of()
+    alone = Record(stream_id(3), b"alone")
+    feed.append([record(1), record(2), alone, record(4)])
+    assert [batch.revealing for batch in rest(feed)] == [None, alone, None]
+    assert [batch.events for batch in rest(feed)] == [2, 1, 1]
+    feed.append([alone])
+    assert rest(feed)[-1].revealing == alone
+
+
+def test_a_notice_comes_in_its_place_and_stems_from_no_record() -> None:
+    feed = feed_of()
+    feed.append([record(1)])
+    feed.notify(b"notice")
+    feed.append([record(2)])
+    assert rest(feed)[1] == Batch(b"notice", 0)
+    assert rest(feed)[1].newest is None
+
+
+@pytest.mark.parametrize("limits", [(100, MANY), (MANY, 10)])
+def test_who_is_slower_than_a_bound_allows_is_told(limits: tuple[int, int]) -> None:
+    feed = feed_of(*limits)
+    for number in range(30):
+        feed.append([record(number)])
     assert feed.end == 30
-    assert len(feed.read(20, 100)) == 10
+    assert feed.holds(20)
+    assert not feed.holds(19)
+    assert len(rest(feed, 20)) == 10
     with pytest.raises(FellBehindError):
-        feed.read(19, 100)
+        feed.read(19)
 
 
 def test_one_record_over_the_bound_still_gets_through() -> None:
-    feed = Feed(100)
-    feed.append([record(0), record(1, 5_000)])
-    assert feed.read(1, 10) == [record(1, 5_000)]
+    feed = feed_of(100)
+    feed.append([record(0)])
+    feed.append([record(1, 5_000)])
+    assert rest(feed, 1)[0].frames == record(1, 5_000).frames
 
 
 @given(st.lists(st.lists(st.integers(1, 60), max_size=5), max_size=20), st.data())
 def test_a_reader_sees_every_record_once_or_is_told(
     batches: list[list[int]], data: st.DataObject
 ) -> None:
-    feed, position = Feed(100), 0
+    feed, position = feed_of(100), 0
     sent: list[Record] = []
-    got: list[Record] = []
+    got = b""
     for sizes in batches:
         batch = [record(len(sent) + n, size) for n, size in enumerate(sizes)]
         sent += batch
         feed.append(batch)
-        held = feed._bytes
-        assert held <= 100 or len(feed._records) == 1
+        assert feed._bytes <= 100 or len(feed._batches) == 1
         if data.draw(st.booleans()):
             try:
-                got += feed.read(position, data.draw(st.integers(1, 4)))
+                read = feed.read(position)
             except FellBehindError:
-                assert position < feed._start
+                assert not feed.holds(position)
                 return
-            position = len(got)
-        assert got == sent[: len(got)]
+            if read is not None:
+                got += read.frames
+                position += 1
+        assert b"".join(record.frames for record in sent).startswith(got)
 
 
-async def test_a_reader_sleeps_until_there_is_news() -> None:
-    feed = Feed(1_000)
-    waiting = asyncio.create_task(feed.wait(feed.end))
-    await asyncio.sleep(0)
-    assert not waiting.done()
+def test_who_listens_is_told_of_everything_until_it_is_forgotten() -> None:
+    feed = feed_of()
+    told: list[int] = []
+
+    def listener() -> None:
+        told.append(feed.end)
+
+    feed.listen(listener)
     feed.append([record(1)])
-    async with asyncio.timeout(1):
-        await waiting
-        await feed.wait(0)
+    feed.notify(b"notice")
+    assert told == [1, 2]
+    feed.forget(listener)
+    feed.append([record(2)])
+    assert told == [1, 2]
+    feed.forget(listener)
 
 
-async def test_many_sleepers_are_all_woken_each_time() -> None:
-    feed = Feed(1_000)
-    for number in range(3):
-        waiting = [asyncio.create_task(feed.wait(feed.end)) for _ in range(50)]
-        await asyncio.sleep(0)
-        feed.append([record(number)])
-        async with asyncio.timeout(1):
-            await asyncio.gather(*waiting)
+def test_a_listener_may_forget_itself_while_it_is_told() -> None:
+    feed = feed_of()
+    told: list[str] = []
 
+    def once() -> None:
+        told.append("once")
+        feed.forget(once)
 
-async def test_a_closed_feed_lets_go_of_its_readers_after_the_rest() -> None:
-    feed = Feed(1_000)
+    def always() -> None:
+        told.append("always")
+
+    feed.listen(once)
+    feed.listen(always)
     feed.append([record(1)])
-    waiting = asyncio.create_task(feed.wait(feed.end))
-    await asyncio.sleep(0)
+    feed.append([record(2)])
+    assert told == ["once", "always", "always"]
+
+
+def test_a_closed_feed_tells_its_readers_and_lets_them_read_the_rest() -> None:
+    feed = feed_of()
+    feed.append([record(1)])
+    told: list[bool] = []
+    feed.listen(lambda: told.append(feed.closed))
     feed.close()
-    async with asyncio.timeout(1):
-        await waiting
-    assert feed.closed
-    assert feed.read(0, 10) == [record(1)]
+    assert told == [True]
+    assert rest(feed)[0].frames == record(1).frames

@@ -1,14 +1,13 @@
 """Frames as bytes: what the client splits on, and where the ids stand."""
 
-from ag_ui.core import CustomEvent
-
+from src.services.agui_events import custom
 from src.services.event_frames import comment, encode, retry
 from tests.run_checker import parse_frames
 from tests.support.builders import stream_id
 
 
 def test_a_frame_to_the_byte() -> None:
-    frame = encode([CustomEvent(name="n", value={"a": None}, timestamp=1)], stream_id(2))
+    frame = encode([custom("n", {"a": None}, {"timestamp": 1})], stream_id(2))
     assert frame == (
         b"id: 1763856000001-0\nevent: CUSTOM\n"
         b'data: {"type":"CUSTOM","timestamp":1,"name":"n","value":{"a":null}}\n\n'
@@ -16,13 +15,13 @@ def test_a_frame_to_the_byte() -> None:
 
 
 def test_only_the_last_of_several_carries_the_id() -> None:
-    events = [CustomEvent(name=name, value=None) for name in "abc"]
+    events = [custom(name, 0, {}) for name in "abc"]
     frames = parse_frames(encode(events, stream_id(2)))
     assert [frame.id for frame in frames] == [None, None, "1763856000001-0"]
 
 
 def test_what_stems_from_no_record_has_none() -> None:
-    (frame,) = parse_frames(encode([CustomEvent(name="n", value=1)]))
+    (frame,) = parse_frames(encode([custom("n", 1, {})]))
     assert frame.id is None
 
 
@@ -32,7 +31,7 @@ def test_nothing_is_nothing() -> None:
 
 def test_line_breaks_of_any_kind_stay_inside() -> None:
     text = "a\nb\r\nc\rd\u2028e\u2029f\x0bg\x85h\0"
-    body = encode([CustomEvent(name="n", value=text)], stream_id(1))
+    body = encode([custom("n", text, {})], stream_id(1))
     (frame,) = parse_frames(body)
     assert frame.json()["value"] == text
     assert body.count(b"\n") == 4

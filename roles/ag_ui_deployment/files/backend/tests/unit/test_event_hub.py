@@ -3,8 +3,10 @@
 from uuid import UUID
 
 from src.models.event import ZERO, ShieldEvent, StreamId
-from src.services.event_hub import EVERYTHING, EventHub, Scope
-from tests.run_checker import check_feed
+from src.services.event_feed import Batch
+from src.services.event_gaps import Gap
+from src.services.event_hub import EVERYTHING, Attachment, EventHub, Scope
+from tests.run_checker import parse_frames
 from tests.support.builders import (
     JOB,
     OWNER,
@@ -14,7 +16,6 @@ from tests.support.builders import (
     stream,
     stream_fold,
     stream_id,
-    wire_of,
 )
 
 MINE = Scope(owner=UUID(OWNER))
@@ -37,6 +38,12 @@ def ids(hub: EventHub, scope: Scope, cursor: StreamId = ZERO) -> list[StreamId]:
     recent = hub.attach(scope, cursor).recent
     hub.detach(scope)
     return [record.id for record in recent]
+
+
+def live(place: Attachment) -> list[Batch]:
+    """What the feed brings since a client has joined it."""
+    batches = (place.feed.read(n) for n in range(place.position, place.feed.end))
+    return [batch for batch in batches if batch is not None]
 
 
 class TestScopes:
@@ -69,23 +76,36 @@ class TestScopes:
             Scope(job_id="ended"): {"ended"},
         }
 
-    def test_a_job_that_turns_out_to_be_theirs_comes_with_its_past(self) -> None:
+    def test_a_job_that_turns_out_to_be_theirs_is_shown_from_then_on(self) -> None:
         hub = hub_of(shield_event("job:queued"), shield_event("tool:start", {"id": "c"}))
-        place = hub.attach(MINE, None)
+        place, other = hub.attach(MINE, None), hub.attach(EVERYTHING, None)
         late = shield_event("job:progress", user=OWNER)
-        publish(hub, late)
-        (record,) = place.feed.read(place.position, 10)
-        assert record.id == late.id
-        events = wire_of(record.frames)
-        assert check_feed(events)[JOB].calls == {"c"}
-        assert events[-1]["metadata"]["event_id"] == late.event_id
+        publish(hub, late, shield_event("job:progress"))
+        batches = live(place)
+        assert [batch.events for batch in batches] == [1, 1]
+        revealing = batches[0].revealing
+        assert revealing is not None
+        assert revealing.id == late.id
+        assert batches[1].revealing is None
+        assert [batch.revealing for batch in live(other)] == [None, None]
 
     def test_one_encoding_serves_all(self) -> None:
         hub = hub_of()
         places = [hub.attach(scope, None) for scope in (EVERYTHING, MINE, Scope(job_id=JOB))]
         publish(hub, shield_event("job:queued", user=OWNER))
-        frames = [place.feed.read(place.position, 1)[0].frames for place in places]
+        frames = [live(place)[0].frames for place in places]
         assert frames[0] is frames[1] is frames[2]
+
+    def test_a_notice_reaches_everybody(self) -> None:
+        hub = hub_of()
+        places = [hub.attach(scope, None) for scope in (EVERYTHING, EVERYTHING, MINE)]
+        gap = Gap("trimmed", stream_id(1), stream_id(9))
+        assert hub.tell_gap(gap) == 3
+        for place in places:
+            (notice,) = parse_frames(live(place)[0].frames)
+            assert notice.id is None
+            assert notice.json()["value"]["reason"] == "trimmed"
+        assert hub.gap == gap
 
 
 class TestTheRing:
@@ -120,8 +140,11 @@ class TestJoining:
             hub = hub_of(*events[:place])
             joined = hub.attach(EVERYTHING, ZERO)
             publish(hub, *events[place:])
-            live = joined.feed.read(joined.position, 100)
-            assert [one.id for one in [*joined.recent, *live]] == [one.id for one in events]
+            frames = b"".join(batch.frames for batch in live(joined))
+            ids_live = [frame.id for frame in parse_frames(frames) if frame.id]
+            assert [*(str(one.id) for one in joined.recent), *ids_live] == [
+                str(one.id) for one in events
+            ]
 
     def test_a_feed_lives_as_long_as_its_readers(self) -> None:
         hub = hub_of()
@@ -129,7 +152,7 @@ class TestJoining:
         assert one.feed is other.feed
         hub.detach(MINE)
         publish(hub, shield_event(user=OWNER))
-        assert len(other.feed.read(other.position, 10)) == 1
+        assert len(live(other)) == 1
         hub.detach(MINE)
         assert hub._feeds == {}
         assert hub.attach(MINE, None).feed is not one.feed

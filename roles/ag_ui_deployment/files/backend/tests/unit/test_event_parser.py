@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from src.models.event import Poison, ShieldEvent, StreamId
 from src.repositories.events import moment
-from src.services.event_parser import Fields, dump_fields, parse_entry
+from src.services.event_parser import Fields, dump_fields, parse_entry, read_id
 from tests.support.builders import fields_of, shield_event
 from tests.support.strategies import DATA
 
@@ -219,3 +219,34 @@ class TestWhatIsKeptOfPoison:
     def test_it_is_bounded(self) -> None:
         kept = dump_fields({b"data": b"x" * 5_000_000, b"more": b"\xff" * 5_000_000})
         assert len(kept) <= 64 * 1024
+
+
+class TestDepth:
+    """What is read must be written again: in PostgreSQL, and in frames that put it deeper."""
+
+    @pytest.mark.parametrize("inner", [b"[%s]", b'{"a":%s}'])
+    def test_up_to_a_bound(self, inner: bytes) -> None:
+        event = read(entry(data=nested(inner, 238)))
+        frame: object = dict(event.data)
+        for _ in range(16):
+            frame = [frame]
+        assert orjson.dumps(frame)
+
+    @pytest.mark.parametrize("inner", [b"[%s]", b'{"a":%s}'])
+    @pytest.mark.parametrize("levels", [239, 254, 255, 1024, 1025, 10_000])
+    def test_more_is_refused(self, inner: bytes, levels: int) -> None:
+        assert refusal(entry(data=nested(inner, levels))).startswith("data: is n")
+
+    def test_many_brackets_side_by_side_are_no_depth(self) -> None:
+        assert read(entry(data='{"a":[' + "[]," * 5000 + "[]]}")).data == {"a": [[]] * 5001}
+
+
+def nested(inner: bytes, levels: int) -> bytes:
+    """JSON of so many levels, of which the first is an object."""
+    head, tail = inner.split(b"%s")
+    return b'{"a":' + head * (levels - 1) + b"1" + tail * (levels - 1) + b"}"
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_an_id_as_redis_writes_it(ms: int, seq: int) -> None:
+    assert read_id(f"{ms}-{seq}".encode()) == (ms, seq)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 import pytest
-from ag_ui.core import PROTOCOL_VERSION, BaseEvent
+from ag_ui.core import PROTOCOL_VERSION
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +41,7 @@ def state_after(events: list[ShieldEvent]) -> JobState:
     return state
 
 
-def on_the_wire(events: Iterator[BaseEvent]) -> list[Wire]:
+def on_the_wire(events: Iterator[Wire]) -> list[Wire]:
     return wire_of(encode(events))
 
 
@@ -224,6 +224,12 @@ class TestEnd:
         result = fold(state, shield_event(late))
         assert (result.events, result.dropped) == ((), "after_end")
         assert result.state == state
+
+    @pytest.mark.parametrize("end", ["job:complete", "job:failed", "job:cancelled"])
+    def test_an_ended_job_holds_no_ids_of_its_events(self, end: str) -> None:
+        events = [shield_event("job:progress") for _ in range(50)]
+        assert events[7].event_id in state_after(events).seen
+        assert len(state_after([*events, shield_event(end)]).seen.young) == 0
 
     @pytest.mark.parametrize("end", ["job:complete", "job:cancelled"])
     def test_open_tool_calls_get_a_result_before_the_end(self, end: str) -> None:

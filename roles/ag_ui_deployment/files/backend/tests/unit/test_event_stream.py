@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -12,16 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.models.event import ZERO, ShieldEvent, StreamId
-from src.services import event_fold
+from src.services import event_fold, event_stream
 from src.services.event_feed import Record
 from src.services.event_hub import EVERYTHING, Scope
-from src.services.event_stream import EventStreams
+from src.services.event_replay import EventReplay
+from src.services.event_stream import Subscription
+from src.services.event_streams import EventStreams
+from src.services.metrics import Metrics
 from tests.run_checker import Frame, check_feed, check_frames, check_run, job_of, parse_frames
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import (
     JOB,
     OWNER,
     STRANGER,
+    settings_of,
     shield_event,
     stream,
     stream_fold,
@@ -29,6 +33,7 @@ from tests.support.builders import (
 )
 from tests.support.memory_history import MemoryHistory, Process
 from tests.support.strategies import interleaved, noise, spoiled, story
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from src.services.event_history import EventHistory
@@ -38,8 +43,36 @@ OTHER_JOB = "0c2c0d3e-7d6b-4d5f-9a38-0e6d3f8b1b22"
 AN_HOUR = 3600.0
 
 
-def streams(process: Process) -> EventStreams:
-    return EventStreams(process.hub, cast("EventHistory", process.history), 2000)
+def streams(process: Process, **values: int) -> EventStreams:
+    replay = EventReplay(cast("EventHistory", process.history), 8)
+    return EventStreams(process.hub, replay, Metrics(), settings_of(**values))
+
+
+def wants(
+    scope: Scope, cursor: StreamId | None = None, *, expires_in: float = AN_HOUR
+) -> Subscription:
+    return Subscription(scope, cursor, UUID(OWNER), time.time() + expires_in)
+
+
+class Client:
+    """A connection that takes everything at once."""
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+
+    def write_now(self, frames: bytes) -> None:
+        self.body.extend(frames)
+
+    async def write(self, frames: bytes) -> None:
+        self.body.extend(frames)
+
+
+async def served(process: Process, subscription: Subscription, **values: int) -> bytes:
+    """All bytes of a stream that ends by itself."""
+    client = Client()
+    async with asyncio.timeout(10):
+        await streams(process, **values).serve(subscription, client)
+    return bytes(client.body)
 
 
 async def received(
@@ -49,21 +82,13 @@ async def received(
     later: Iterable[ShieldEvent] = (),
 ) -> list[Frame]:
     """All frames of a connection, during which `later` is published; then the process drains."""
-    chunks = bytearray()
-
-    async def read() -> None:
-        async for chunk in streams(process).open(scope, cursor, time.time() + AN_HOUR):
-            chunks.extend(chunk)
-
-    reading = asyncio.create_task(read())
+    reading = asyncio.create_task(served(process, wants(scope, cursor)))
     for event in later:
         await asyncio.sleep(0)
         process.publish(event)
     await asyncio.sleep(0)
     process.hub.drain()
-    async with asyncio.timeout(10):
-        await reading
-    return parse_frames(bytes(chunks))
+    return parse_frames(await reading)
 
 
 def events_of(frames: Iterable[Frame]) -> list[dict[str, Any]]:
@@ -277,14 +302,26 @@ class TestForgottenJobs:
         assert process.hub.jobs.state(JOB) is None
         after = None if cursor is None else stream_id(cursor) if cursor else ZERO
         scope = Scope(job_id=JOB)
-        chunks = bytearray()
-        async with asyncio.timeout(5):
-            async for chunk in streams(process).open(scope, after, time.time() + AN_HOUR):
-                chunks.extend(chunk)
-        frames = parse_frames(bytes(chunks))
+        frames = parse_frames(await served(process, wants(scope, after)))
         assert check_run(events_of(frames), complete=True).outcome == "success"
         missed = [str(stream_id(n)) for n in (1, 2, 3) if cursor is None or n > cursor]
         assert ids_of(frames) == (missed[-1:] if cursor is None else missed or [str(events[2].id)])
+
+    async def test_a_long_one_is_told_to_its_last_event(self) -> None:
+        long = [
+            shield_event("job:queued", event_id="first", user=OWNER),
+            *(shield_event("rag:chunk_processed", event_id=f"chunk-{n}") for n in range(300)),
+            shield_event("job:complete", event_id="last"),
+        ]
+        events = stream(*long, *simple_run(OTHER_JOB))
+        process = Process(MemoryHistory(page=100))
+        await process.begin(events)
+        assert process.hub.jobs.state(JOB) is None
+        frames = parse_frames(await served(process, wants(Scope(job_id=JOB))))
+        run = check_run(events_of(frames), complete=True)
+        assert run.outcome == "success"
+        client = AgUiClient().apply(events_of(frames))
+        assert client.activity(f"rag:{JOB}")["chunks_processed"] == 300
 
     async def test_a_late_event_does_not_begin_the_run_again(self) -> None:
         late = shield_event("job:progress", job=JOB, event_id="late", user=OWNER)
@@ -300,14 +337,12 @@ class TestTheEnd:
     async def open_stream(self, expires_in: float, scope: Scope = EVERYTHING) -> bytes:
         process = Process(MemoryHistory())
         await process.begin([])
-        chunks = bytearray()
-        async with asyncio.timeout(5):
-            async for chunk in streams(process).open(scope, None, time.time() + expires_in):
-                chunks.extend(chunk)
-        return bytes(chunks)
+        return await served(process, wants(scope, expires_in=expires_in))
 
     async def test_it_begins_with_the_time_to_wait_before_a_reconnect(self) -> None:
-        assert (await self.open_stream(0.05)).startswith(b"retry: 2000\n\n")
+        (retry, *_) = parse_frames(await self.open_stream(0.05))
+        assert retry.retry is not None
+        assert 2000 <= retry.retry <= 3000
 
     async def test_it_ends_when_the_token_does(self) -> None:
         began = time.monotonic()
@@ -327,15 +362,24 @@ class TestTheEnd:
     async def test_the_count_of_streams_is_true(self) -> None:
         process = Process(MemoryHistory())
         await process.begin([])
-        made = streams(process)
-        opened = [made.open(MINE, None, time.time() + AN_HOUR) for _ in range(3)]
+        made = streams(process, STREAMS_MAX=3, STREAMS_PER_USER=2)
+
+        mine, theirs = wants(MINE), replace(wants(EVERYTHING), user_id=UUID(STRANGER))
+        opened = [asyncio.create_task(made.serve(mine, Client())) for _ in range(2)]
+        await until(lambda: made.count == 2)
+        assert made.refusal(mine.user_id) == "user_full"
+        assert made.refusal(theirs.user_id) is None
+        opened.append(asyncio.create_task(made.serve(theirs, Client())))
+        await until(lambda: made.count == 3)
+        assert made.refusal(theirs.user_id) == "instance_full"
         for one in opened:
-            await anext(aiter(one))
-        assert made.count == 3
-        for one in opened:
-            await cast("Any", one).aclose()
+            one.cancel()
+        await asyncio.gather(*opened, return_exceptions=True)
         assert made.count == 0
+        assert made.refusal(mine.user_id) is None
         assert process.hub._feeds == {}
+        process.hub.drain()
+        assert made.refusal(mine.user_id) == "draining"
 
 
 class TestStrangeCursors:
@@ -347,7 +391,8 @@ class TestStrangeCursors:
         frames = await received(process, EVERYTHING, future, events[2:])
         gap, *rest = events_of(frames)
         assert (gap["type"], gap["name"]) == ("CUSTOM", "hx.shield.gap")
-        assert gap["value"] == {"after": str(future)}
+        assert gap["value"]["after"] == str(future)
+        assert gap["value"]["reason"] == "unknown"
         assert check_feed(rest)[JOB].terminal == "RUN_FINISHED"
         assert ids_of(frames) == [str(events[2].id)]
 
@@ -368,25 +413,91 @@ class TestStrangeCursors:
         assert events_of(frames) == []
 
 
-async def test_a_reader_that_falls_behind_is_let_go_and_can_resume() -> None:
-    history = MemoryHistory()
-    process = Process(history)
+class SlowClient:
+    """A connection that takes a write only when it is told to."""
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+        self.takes = asyncio.Semaphore(0)
+
+    def write_now(self, frames: bytes) -> Awaitable[None]:
+        return self.write(frames)
+
+    async def write(self, frames: bytes) -> None:
+        await self.takes.acquire()
+        self.body.extend(frames)
+
+    @property
+    def frames(self) -> list[Frame]:
+        return parse_frames(bytes(self.body))
+
+
+@pytest.mark.parametrize(
+    "bound", [{"CLIENT_BUFFER_BYTES": 65_536}, {"CLIENT_BUFFER_EVENTS": 20}], ids=str
+)
+async def test_a_client_that_falls_behind_is_let_go_and_can_resume(bound: dict[str, int]) -> None:
+    process = Process(MemoryHistory(), **bound)
     await process.begin([])
-    process.hub._max_feed_bytes = 2_000
-    opened = aiter(streams(process).open(EVERYTHING, None, time.time() + AN_HOUR))
-    await anext(opened)
-    first = asyncio.ensure_future(anext(opened))
-    events = stream(*(shield_event("job:progress", {"n": n}) for n in range(50)))
-    await asyncio.sleep(0)
+    client = SlowClient()
+    serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
+    events = stream(*(shield_event("job:progress", {"n": n, "x": "x" * 999}) for n in range(120)))
+    client.takes.release()
+    await until(lambda: process.hub._feeds and client.frames)
     process.publish(events[0])
-    body = bytearray(await first)
+    client.takes.release()
+    await until(lambda: ids_of(client.frames) == [str(events[0].id)])
     for event in events[1:]:
         process.publish(event)
+    for _ in range(5):
+        client.takes.release()
     async with asyncio.timeout(5):
-        async for chunk in opened:
-            body.extend(chunk)
-    frames = parse_frames(bytes(body))
-    assert "too slow" in frames[-1].comments[0]
-    got = ids_of(frames)
+        await serving
+    assert "too slow" in client.frames[-1].comments[0]
+    got = ids_of(client.frames)
+    assert 0 < len(got) < len(events)
     resumed = await received(process, EVERYTHING, StreamId.parse(got[-1]))
     assert got + ids_of(resumed) == [str(event.id) for event in events]
+
+
+async def test_a_client_that_takes_nothing_more_is_let_go_at_the_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(event_stream, "_TICK", 0.02)
+    process = Process(MemoryHistory(), CLIENT_BUFFER_EVENTS=20)
+    await process.begin([])
+    client = SlowClient()
+    serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
+    client.takes.release()
+    await until(lambda: process.hub._feeds)
+    for event in stream(*(shield_event("job:progress") for _ in range(50))):
+        process.publish(event)
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await serving
+    assert process.hub._feeds == {}
+
+
+async def test_keep_alives_come_while_there_is_nothing_to_say() -> None:
+    process = Process(MemoryHistory())
+    await process.begin([])
+    body = await served(process, wants(EVERYTHING, expires_in=2.5), SSE_KEEPALIVE_SECONDS=1)
+    assert [frame.comments for frame in parse_frames(body)][1:] == [
+        ("keep-alive",),
+        ("keep-alive",),
+        ("the token has expired",),
+    ]
+
+
+async def test_a_farewell_spreads_the_return_of_many() -> None:
+    process = Process(MemoryHistory())
+    await process.begin([])
+    made = streams(process, STREAMS_PER_USER=5000)
+    clients = [Client() for _ in range(2000)]
+    serving = [asyncio.create_task(made.serve(wants(MINE), client)) for client in clients]
+    await until(lambda: made.count == len(clients))
+    process.hub.drain()
+    await asyncio.gather(*serving)
+    waits = [parse_frames(bytes(client.body))[-1].retry or 0 for client in clients]
+    assert min(waits) >= 2000
+    assert max(waits) - min(waits) > 2000
+    assert len(set(waits)) > len(waits) / 4

@@ -8,18 +8,21 @@ import pytest
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from src.models.event import Poison, ShieldEvent
+from src.models.event import Poison, ShieldEvent, StreamId
 from src.services.event_store import EventStore, Stored
-from src.services.redis_consumer import ConsumerConfig, RedisStreamConsumer
+from src.services.group_reader import ConsumerConfig
+from src.services.metrics import Metrics
+from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.redis import Backoff, stream_rows
 from tests.support.builders import fields_of, settings_of, shield_event, stream_id
+from tests.support.samples import sample
 from tests.support.waiting import until
 
 Row = tuple[bytes, dict[bytes, bytes]]
 
 
 class Journal:
-    """Redis and PostgreSQL as far as the consumer asks of them; writes down what happens."""
+    """The group and PostgreSQL as far as the consumer asks of them; writes down what happens."""
 
     def __init__(self, rows: Sequence[Row] = ()) -> None:
         self.lines: list[str] = []
@@ -27,11 +30,13 @@ class Journal:
         self.pending: list[list[Row]] = []
         self.unacknowledged: list[list[Row]] = []
         self.failures: dict[str, list[Exception]] = {}
+        self.caught_up = True
 
     # PostgreSQL
 
-    async def ping(self) -> None:
+    async def newest(self) -> StreamId | None:
         self._fail("ping")
+        return None
 
     async def store(self, entries: Sequence[ShieldEvent | Poison]) -> Stored:
         self._fail("store")
@@ -39,32 +44,41 @@ class Journal:
         events = [entry for entry in entries if isinstance(entry, ShieldEvent)]
         return Stored(len(events), [entry for entry in entries if isinstance(entry, Poison)])
 
-    # Redis
+    async def missing(self, ids: Sequence[StreamId]) -> list[StreamId]:
+        return list(ids)
 
-    async def xgroup_create(self, *_: object, **__: object) -> None:
-        self.lines.append("group")
+    # The group
 
-    async def xgroup_createconsumer(self, *_: object) -> None:
+    async def join(self, _newest: StreamId | None) -> None:
         self.lines.append("join")
 
-    async def xreadgroup(self, _g: str, _c: str, streams: dict[str, str], **_: object) -> Any:
-        (position,) = streams.values()
-        queue = self.pending if position == "0" else self.new
-        if queue:
-            self.lines.append(f"read {position}")
-            return [(b"s", queue.pop(0))]
+    async def read_new(self) -> list[Row]:
+        return self._take("new", self.new)
+
+    async def read_own_pending(self) -> list[Row]:
+        return self._take("pending", self.pending)
+
+    async def wait(self, _milliseconds: int) -> None:
         await asyncio.sleep(0)
-        return []
 
-    async def xautoclaim(self, *_: object, **__: object) -> Any:
-        return [b"0-0", [], []]
+    async def claim_stale(self, _cursor: str) -> tuple[str, list[Row], list[StreamId]]:
+        return "0-0", [], []
 
-    async def xpending_range(self, *_: object, **__: object) -> list[object]:
-        return []
+    async def over_delivered(self, _rows: Sequence[Row]) -> set[bytes]:
+        return set()
 
-    async def xack(self, _stream: str, _group: str, *ids: bytes) -> None:
+    async def trimmed_among(self, gone: Sequence[StreamId]) -> list[StreamId]:
+        return list(gone)
+
+    async def acknowledge(self, rows: Sequence[Row]) -> None:
         self._fail("ack")
-        self.lines.append(f"ack {b','.join(ids).decode()}")
+        self.lines.append(f"ack {','.join(row_id.decode() for row_id, _ in rows)}")
+
+    def _take(self, name: str, queue: list[list[Row]]) -> list[Row]:
+        if not queue:
+            return []
+        self.lines.append(f"read {name}")
+        return queue.pop(0)
 
     def _fail(self, what: str) -> None:
         if failures := self.failures.get(what):
@@ -73,9 +87,16 @@ class Journal:
             raise failures.pop(0)
 
 
-def consumer_of(journal: Journal) -> RedisStreamConsumer:
-    config = ConsumerConfig.of(settings_of())
-    return RedisStreamConsumer(cast("Any", journal), cast("EventStore", journal), config)
+class Consumer(RedisStreamConsumer):
+    """A consumer that works with a journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        config = ConsumerConfig.of(settings_of())
+        super().__init__(cast("Any", None), cast("EventStore", journal), config, Metrics())
+        self._group = cast("Any", journal)
+
+    def counted(self, name: str, **labels: str) -> float:
+        return sample(self._metrics, f"ag_ui_{name}", **labels)
 
 
 def row(number: int, fields: dict[bytes, bytes] | None = None) -> Row:
@@ -83,9 +104,9 @@ def row(number: int, fields: dict[bytes, bytes] | None = None) -> Row:
     return str(stream_id(number)).encode(), fields_of(event) if fields is None else fields
 
 
-async def run(journal: Journal, last: str) -> RedisStreamConsumer:
+async def run(journal: Journal, last: str) -> Consumer:
     """Let a consumer work until a line that begins so is written."""
-    consumer = consumer_of(journal)
+    consumer = Consumer(journal)
     consumer.start()
     await until(lambda: any(line.startswith(last) for line in journal.lines if "fails" not in line))
     await consumer.stop()
@@ -117,14 +138,15 @@ async def test_it_acknowledges_after_the_commit() -> None:
     journal = Journal([row(1), row(2)])
     await run(journal, "ack")
     both = f"{stream_id(1)},{stream_id(2)}"
-    assert journal.lines == ["group", "join", "read >", f"commit {both}", f"ack {both}"]
+    assert journal.lines == ["join", "read new", f"commit {both}", f"ack {both}"]
 
 
 async def test_its_own_pending_entries_come_first() -> None:
     journal = Journal([row(2)])
     journal.pending = [[row(1)]]
     await run(journal, f"ack {stream_id(2)}")
-    assert [line for line in journal.lines if line.startswith("read")] == ["read 0", "read >"]
+    reads = [line for line in journal.lines if line.startswith("read")]
+    assert reads == ["read pending", "read new"]
 
 
 async def test_an_entry_is_not_acknowledged_until_it_is_committed() -> None:
@@ -132,14 +154,14 @@ async def test_an_entry_is_not_acknowledged_until_it_is_committed() -> None:
     journal.failures["store"] = [ConnectionRefusedError(), TimeoutError(), ConnectionResetError()]
     await run(journal, "ack")
     one = str(stream_id(1))
-    assert journal.lines[3:] == [*["store fails"] * 3, f"commit {one}", f"ack {one}"]
+    assert journal.lines[2:] == [*["store fails"] * 3, f"commit {one}", f"ack {one}"]
 
 
 async def test_without_a_database_it_reads_nothing() -> None:
     journal = Journal([row(1)])
     journal.failures["ping"] = [ConnectionRefusedError()] * 3
     await run(journal, "ack")
-    assert journal.lines[:4] == [*["ping fails"] * 3, "group"]
+    assert journal.lines[:4] == [*["ping fails"] * 3, "join"]
 
 
 async def test_after_a_failed_acknowledgement_it_looks_at_its_pending_entries() -> None:
@@ -148,8 +170,8 @@ async def test_after_a_failed_acknowledgement_it_looks_at_its_pending_entries() 
     journal.unacknowledged = [[row(1)]]
     await run(journal, "ack ")
     again = f"commit {stream_id(1)}"
-    kept = [line for line in journal.lines if line not in {"group", "join"}]
-    assert kept == ["read >", again, "ack fails", "read 0", again, f"ack {stream_id(1)}"]
+    kept = [line for line in journal.lines if line != "join"]
+    assert kept == ["read new", again, "ack fails", "read pending", again, f"ack {stream_id(1)}"]
 
 
 async def test_trimmed_entries_are_counted_and_acknowledged() -> None:
@@ -157,18 +179,35 @@ async def test_trimmed_entries_are_counted_and_acknowledged() -> None:
     consumer = await run(journal, "ack")
     assert f"commit {stream_id(2)}" in journal.lines
     assert journal.lines[-1] == f"ack {stream_id(1)},{stream_id(2)}"
-    assert consumer.counts["lost"] == 1
+    assert consumer.counted("entries_lost_total", how="trimmed_pending") == 1
 
 
 async def test_poison_is_counted_and_acknowledged() -> None:
     journal = Journal([row(1, {b"hello": b"world"})])
     consumer = await run(journal, "ack")
-    assert consumer.counts["dead_letters"] == 1
+    assert consumer.counted("dead_letters_total") == 1
+
+
+async def test_an_id_that_postgresql_cannot_hold_is_poison_and_stops_nothing() -> None:
+    _, fields = row(1)
+    journal = Journal([(b"18446744073709551615-1", fields), row(2)])
+    consumer = await run(journal, "ack")
+    assert f"commit {stream_id(2)}" in journal.lines
+    assert journal.lines[-1] == f"ack 18446744073709551615-1,{stream_id(2)}"
+    assert consumer.counted("dead_letters_total") == 1
+
+
+async def test_batches_are_measured() -> None:
+    consumer = await run(Journal([row(1), row(2), row(3)]), "ack")
+    assert consumer.counted("events_stored_total") == 3
+    assert consumer.counted("consumer_batch_entries_count") == 1
+    assert consumer.counted("consumer_batch_entries_sum") == 3
+    assert consumer.counted("consumer_batch_seconds_count") == 1
 
 
 async def test_it_can_be_stopped_at_any_time() -> None:
-    await consumer_of(Journal()).stop()
-    consumer = consumer_of(Journal())
+    await Consumer(Journal()).stop()
+    consumer = Consumer(Journal())
     consumer.start()
     await consumer.stop()
     assert not consumer.failed
@@ -177,7 +216,7 @@ async def test_it_can_be_stopped_at_any_time() -> None:
 async def test_a_defect_shows_and_does_not_hinder_the_stop() -> None:
     journal = Journal([row(1)])
     journal.failures["store"] = [KeyError("defect")]
-    consumer = consumer_of(journal)
+    consumer = Consumer(journal)
     with structlog.testing.capture_logs() as logs:
         consumer.start()
         await until(lambda: consumer.failed)

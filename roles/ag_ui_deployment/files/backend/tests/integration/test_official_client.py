@@ -1,0 +1,397 @@
+"""Runs as the official client sees them, whichever way they reach it.
+
+Whatever happened on the way, a client ends up with what an uninterrupted one holds, and finds
+nothing to warn of.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import zip_longest
+from random import Random
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from src.models.event import ShieldEvent, StreamId
+from src.models.user import User
+from tests.run_checker import Frame, job_of
+from tests.support.agui_client import AgUiClient
+from tests.support.builders import shield_event
+from tests.support.official_client import (
+    Following,
+    Held,
+    OfficialClient,
+    OfficialClients,
+    official_clients,
+)
+from tests.support.server import Backend, running
+from tests.support.sse import SseClient, sse
+from tests.support.stories import AWKWARD, STORIES, as_told, every_job, late, long_job
+from tests.support.strategies import KNOWN_TYPES
+from tests.support.waiting import until
+from tests.support.world import World
+
+Jobs = dict[str, list[ShieldEvent]]
+
+OUTCOMES = {
+    "job:complete": "success",
+    "ingestion.completed": "success",
+    "query.completed": "success",
+    "job.completed": "success",
+    "job:cancelled": "cancelled",
+    "job:failed": "error",
+    "ingestion.failed": "error",
+    "error": "error",
+}
+
+# From the very first event on, instead of how things stand.
+FIRST = {"last_event_id": "0-0"}
+
+
+@pytest.fixture
+async def clients() -> AsyncIterator[OfficialClients]:
+    async with official_clients() as started:
+        yield started
+
+
+@pytest.fixture
+async def owner(backend: Backend) -> User:
+    """Whose jobs they are."""
+    return await backend.add_user("alice@shield.test")
+
+
+def url_of(backend: Backend, job: str) -> str:
+    return f"{backend.http.base_url}/api/jobs/{quote(job, safe='')}/events"
+
+
+def outcome_of(told: Iterable[ShieldEvent]) -> str:
+    """What the first end says; later ones are late."""
+    return next(OUTCOMES[event.type] for event in told if event.type in OUTCOMES)
+
+
+def in_turn(jobs: Iterable[Sequence[ShieldEvent]]) -> Iterator[list[ShieldEvent]]:
+    """The first event of every job, then the second of every job, and so on."""
+    for events in zip_longest(*jobs):
+        yield [event for event in events if event is not None]
+
+
+async def arrived(world: World, feed: SseClient, owner: User) -> None:
+    """Wait until the instance behind the owner's feed knows of all that was published."""
+    (marker,) = await world.publish(shield_event(job="marker", user=str(owner.id)))
+    await feed.until(lambda it: str(marker) in it.ids)
+
+
+async def published(world: World, jobs: Jobs, owner: User, *instances: Backend) -> None:
+    """Publish all of it, and wait until the instances know."""
+    for events in in_turn(jobs.values()):
+        await world.publish(*events)
+    for instance in instances:
+        async with sse(instance.http, token=instance.token_of(owner)) as feed:
+            await arrived(world, feed, owner)
+
+
+async def all_held(following: dict[str, Following]) -> dict[str, Held]:
+    return {job: await one.held() for job, one in following.items()}
+
+
+def check_same(held: dict[str, Held], expected: dict[str, Held]) -> None:
+    """Job by job, so that a failure names one and shows what differs."""
+    assert held.keys() == expected.keys()
+    for job, one in held.items():
+        assert (job, one.shown) == (job, expected[job].shown)
+
+
+@asynccontextmanager
+async def two_instances(world: World) -> AsyncIterator[tuple[Backend, Backend]]:
+    """Two that share the stream and the database."""
+    other = world.settings(REDIS_CONSUMER_NAME="host-8003")
+    async with running(world.settings()) as one, running(other) as two:
+        yield one, two
+
+
+def chosen(jobs: Jobs, *spoilers: Any) -> Jobs:
+    names = tuple(f", {spoil.__name__}" for spoil in spoilers)
+    return {job: events for job, events in jobs.items() if job.endswith(names)}
+
+
+def apart(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
+    """The frames of a feed by the job that they belong to."""
+    parts: dict[str, list[Frame]] = {}
+    for frame in frames:
+        if frame.data is not None and (job := job_of(frame.json())):
+            parts.setdefault(job, []).append(frame)
+    return parts
+
+
+def encoded(frames: Iterable[Frame]) -> bytes:
+    """The frames as a stream, with the fields that the official client and the program look at."""
+    lines = [
+        f"id: {one.id}\ndata: {one.data}\n\n" if one.id else f"data: {one.data}\n\n"
+        for one in frames
+    ]
+    return "".join(lines).encode()
+
+
+def renamed(repeated: Held) -> Any:
+    """What is shown of a job whose events were repeated, under the name of the one told once."""
+    return json.loads(json.dumps(repeated.shown).replace(", repeated", ", as_told"))
+
+
+def as_of_the_model(held: Held) -> dict[tuple[str, str], Any]:
+    """The client's messages in the form of the model that the unit tests use."""
+    shown: dict[tuple[str, str], Any] = {}
+    for message in held.messages:
+        if message["role"] == "activity":
+            shown[message["id"], "activity"] = message["content"]
+        elif message["role"] == "tool":
+            shown[message["id"], "result"] = message["content"]
+        elif "toolCalls" in message:
+            for call in message["toolCalls"]:
+                shown[call["id"], "call"] = call["function"]
+        else:
+            shown[message["id"], "text"] = {"text": message["content"]}
+    assert len(shown) == len(held.messages)
+    return shown
+
+
+def model_of(client: AgUiClient) -> dict[tuple[str, str], Any]:
+    return {(one["id"], one["kind"]): one["content"] for one in client.messages}
+
+
+def test_the_stories_tell_every_type() -> None:
+    assert {kind for told in STORIES.values() for kind, _ in told} >= set(KNOWN_TYPES)
+
+
+class TestEveryJob:
+    async def test_live_and_afterwards_and_out_of_the_feed(
+        self, backend: Backend, owner: User, world: World, clients: OfficialClients
+    ) -> None:
+        token = backend.token_of(owner)
+        jobs = every_job(str(owner.id))
+        live: dict[str, Following] = {}
+        async with sse(backend.http, token=token) as feed:
+            for number, events in enumerate(in_turn(jobs.values())):
+                await world.publish(*events)
+                if number:
+                    continue
+                await arrived(world, feed, owner)
+                for job in jobs:
+                    live[job] = clients.new().follow(url_of(backend, job), token)
+                for following in live.values():
+                    await following.joined()
+            held = await all_held(live)
+            afterwards = {job: clients.new().follow(url_of(backend, job), token) for job in jobs}
+            check_same(await all_held(afterwards), held)
+            frames = list(feed.frames)
+        parts = apart(frames)
+        played = {job: clients.new().play(encoded(parts[job])) for job in jobs}
+        check_same(await all_held(played), held)
+        for job, told in jobs.items():
+            assert (job, held[job].outcome) == (job, outcome_of(told))
+            model = AgUiClient().apply(frame.json() for frame in parts[job])
+            assert (job, as_of_the_model(held[job])) == (job, model_of(model))
+        for story in STORIES:
+            told_once, repeated = held[f"{story}, as_told"], held[f"{story}, repeated"]
+            assert (story, renamed(repeated)) == (story, told_once.shown)
+        answer = held["query, as_told"].messages[-1]
+        assert (answer["role"], answer["content"]) == ("assistant", AWKWARD)
+        assert [message["id"] for message in held["interleaved tools, as_told"].messages] == [
+            "job:interleaved tools, as_told",
+            *(
+                f"{kind}{call}"
+                for call in ("a", "nameless-1", "b", "c")
+                for kind in ("", "res:", "tool:")
+            ),
+        ]
+
+    async def test_joined_after_every_event(self, world: World, clients: OfficialClients) -> None:
+        settings = world.settings(STREAMS_PER_USER=1000)
+        async with running(settings) as backend:
+            owner = await backend.add_user("alice@shield.test")
+            token = backend.token_of(owner)
+            jobs = chosen(every_job(str(owner.id)), as_told, late)
+            joined: list[dict[str, Following]] = []
+            async with sse(backend.http, token=token) as feed:
+                for events in in_turn(jobs.values()):
+                    await world.publish(*events)
+                    await arrived(world, feed, owner)
+                    joined.append(
+                        {
+                            event.job_id: clients.new().follow(url_of(backend, event.job_id), token)
+                            for event in events
+                            if event.job_id
+                        }
+                    )
+                    for following in joined[-1].values():
+                        await following.joined()
+            first = await all_held(joined[0])
+            for later in joined[1:]:
+                held = await all_held(later)
+                check_same(held, {job: first[job] for job in held})
+
+
+class TestCuts:
+    async def test_after_every_frame_of_every_story(
+        self, world: World, clients: OfficialClients
+    ) -> None:
+        """Between the frames of a record, too, which then comes again."""
+        async with two_instances(world) as (one, other):
+            owner = await one.add_user("alice@shield.test")
+            token = one.token_of(owner)
+            jobs = chosen(every_job(str(owner.id)), as_told)
+            await published(world, jobs, owner, one, other)
+
+            async def check(job: str, whole: Held, frames: int) -> None:
+                client = clients.new()
+                await client.follow(url_of(one, job), token, **FIRST, cut={"frames": frames}).held()
+                held = await client.follow(url_of(other, job), token).held()
+                assert (job, frames, held.shown) == (job, frames, whole.shown)
+
+            for job in jobs:
+                whole = await clients.new().follow(url_of(one, job), token, **FIRST).held()
+                async with asyncio.TaskGroup() as group:
+                    for frames in range(1, len(whole.ids) + 1):
+                        group.create_task(check(job, whole, frames))
+
+    @pytest.mark.parametrize(("ring", "trimmed_to"), [(1, 20), (10, 20), (10, 3), (1, 0)])
+    async def test_across_the_borders_of_ring_redis_and_postgresql(
+        self, world: World, clients: OfficialClients, ring: int, trimmed_to: int
+    ) -> None:
+        """Resumed at the instance of before, and at one that has just been started."""
+        fresh = world.settings(RING_MAX_EVENTS=ring, REDIS_CONSUMER_NAME="host-8003")
+        async with running(world.settings(RING_MAX_EVENTS=ring)) as one:
+            owner = await one.add_user("alice@shield.test")
+            token = one.token_of(owner)
+            names = ("query, as_told", "interleaved tools, as_told", "crawl, repeated")
+            jobs = {job: every_job(str(owner.id))[job] for job in names}
+            await published(world, jobs, owner, one)
+            await until(world.settled)
+            whole = await all_held(
+                {job: clients.new().follow(url_of(one, job), token, **FIRST) for job in jobs}
+            )
+            ids = [len([one for one in held.ids if one]) for held in whole.values()]
+            cuts = [
+                (job, cut + 1) for job, count in zip(jobs, ids, strict=True) for cut in range(count)
+            ]
+            before = {cut: (clients.new(), clients.new()) for cut in cuts}
+
+            async def cut_off(client: OfficialClient, job: str, number: int) -> None:
+                await client.follow(url_of(one, job), token, **FIRST, cut={"ids": number}).held()
+
+            async with asyncio.TaskGroup() as group:
+                for cut, pair in before.items():
+                    for client in pair:
+                        group.create_task(cut_off(client, *cut))
+            await world.trim(trimmed_to)
+
+            async def check(
+                client: OfficialClient, instance: Backend, job: str, number: int
+            ) -> None:
+                held = await client.follow(url_of(instance, job), token).held()
+                assert (job, number, held.shown) == (job, number, whole[job].shown)
+
+            async with running(fresh) as other, asyncio.TaskGroup() as group:
+                for cut, pair in before.items():
+                    for client, instance in zip(pair, (one, other), strict=True):
+                        group.create_task(check(client, instance, *cut))
+
+    async def test_again_and_again_while_events_are_published(
+        self, world: World, clients: OfficialClients
+    ) -> None:
+        chance = Random(3)
+        async with two_instances(world) as instances:
+            owner = await instances[0].add_user("alice@shield.test")
+            token = instances[0].token_of(owner)
+            jobs = {f"long {n}": long_job(f"long {n}", str(owner.id)) for n in range(6)}
+            begun = {job: told[:1] for job, told in jobs.items()}
+            await published(world, begun, owner, *instances)
+            live = {job: clients.new().follow(url_of(instances[0], job), token) for job in jobs}
+            connections = 0
+
+            async def resume(job: str) -> Held:
+                nonlocal connections
+                client = clients.new()
+                while True:
+                    connections += 1
+                    cut = {"ids": chance.randint(1, 9), "abrupt": chance.random() < 0.5}
+                    url = url_of(chance.choice(instances), job)
+                    held = await client.follow(url, token, cut=cut).held()
+                    if held.outcome:
+                        return held
+
+            async def publish() -> None:
+                for events in in_turn(told[1:] for told in jobs.values()):
+                    for event in events:
+                        await world.publish(event)
+
+            async with asyncio.TaskGroup() as group:
+                resuming = {job: group.create_task(resume(job)) for job in jobs}
+                group.create_task(publish())
+            check_same({job: one.result() for job, one in resuming.items()}, await all_held(live))
+            assert connections > 5 * len(jobs)
+
+    async def test_by_an_instance_that_is_stopped(
+        self, world: World, clients: OfficialClients
+    ) -> None:
+        job = "interleaved tools, as_told"
+        fresh = world.settings(REDIS_CONSUMER_NAME="host-8003")
+        async with running(world.settings()) as other:
+            owner = await other.add_user("alice@shield.test")
+            token = other.token_of(owner)
+            told = every_job(str(owner.id))[job]
+            client = clients.new()
+            async with sse(other.http, token=token) as feed:
+                await world.publish(*told[:8])
+                await arrived(world, feed, owner)
+                async with running(fresh) as stopped:
+                    leaving = client.follow(url_of(stopped, job), token)
+                    await leaving.joined()
+                held = await leaving.held()
+                assert held.outcome is None
+                following = client.follow(url_of(other, job), token)
+                await world.publish(*told[8:])
+                held = await following.held()
+            whole = clients.new().follow(url_of(other, job), token)
+            assert held.shown == (await whole.held()).shown
+
+    async def test_and_the_stream_is_another_one_afterwards(
+        self, backend: Backend, owner: User, world: World, clients: OfficialClients
+    ) -> None:
+        """What the client holds may be of a stream that is gone: it is told, and begins anew."""
+        job = "interleaved tools, as_told"
+        token = backend.token_of(owner)
+        async with sse(backend.http, token=token) as feed:
+            await world.publish(*every_job(str(owner.id))[job])
+            await arrived(world, feed, owner)
+        client = clients.new()
+        before = await client.follow(url_of(backend, job), token).held()
+        unknown = str(StreamId(2**50, 0))
+        again = client.follow(url_of(backend, job), token, last_event_id=unknown)
+        assert (await again.held()).shown == before.shown
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(("cursor", "status"), [(None, 404), ("no cursor", 400)])
+    async def test_are_errors_to_the_client(
+        self,
+        backend: Backend,
+        owner: User,
+        clients: OfficialClients,
+        cursor: str | None,
+        status: int,
+    ) -> None:
+        url, token = url_of(backend, "unknown"), backend.token_of(owner)
+        assert await refused(clients, url, token, last_event_id=cursor) == status
+
+    async def test_a_wrong_token(self, backend: Backend, clients: OfficialClients) -> None:
+        assert await refused(clients, url_of(backend, "unknown"), "wrong") == 401
+
+
+async def refused(clients: OfficialClients, url: str, token: str, **options: Any) -> object:
+    """The status that the client is refused with."""
+    held = await clients.new().follow(url, token, **options).held_with_faults()
+    assert held.failure
+    return held.failure["status"]

@@ -1,0 +1,49 @@
+"""Long work leaves turns to others."""
+
+import asyncio
+import time
+
+from src.utils.event_loop import give_way, in_turns
+
+
+async def test_all_items_come_in_their_order() -> None:
+    assert [item async for item in in_turns(range(1000))] == list(range(1000))
+
+
+async def test_others_get_turns_while_it_lasts() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    async for _ in in_turns(range(20)):
+        end = time.perf_counter() + 0.001
+        while time.perf_counter() < end:
+            pass
+    task.cancel()
+    assert turns >= 5
+
+
+async def test_it_gives_way_as_long_as_others_are_busy_and_no_longer_than_it_may() -> None:
+    done = 0
+
+    async def busy(turns: int) -> None:
+        nonlocal done
+        for _ in range(turns):
+            end = time.perf_counter() + 0.002
+            while time.perf_counter() < end:
+                pass
+            done += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(busy(5))
+    await give_way(60)
+    assert done == 5
+    task = asyncio.create_task(busy(10_000))
+    await give_way(0.01)
+    assert done < 1_000
+    task.cancel()

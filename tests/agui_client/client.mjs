@@ -1,0 +1,109 @@
+// One user interface: an agent of the official client, and what it has to remember to resume.
+import { HttpAgent } from "@ag-ui/client";
+
+import { printedDuring } from "./console.mjs";
+import { Cut, watched } from "./wire.mjs";
+
+const GAP = "hx.shield.gap";
+const STREAM = { headers: { "Content-Type": "text/event-stream" } };
+
+// The official agent sends a request of its own for every run; a job's run is there to be read.
+class JobAgent extends HttpAgent {
+  requestInit() {
+    const headers = { ...this.headers, Accept: "text/event-stream" };
+    return { method: "GET", headers, signal: this.abortController.signal };
+  }
+}
+
+const NOTHING = { id: null, messages: [], state: {} };
+
+export class Client {
+  #agent = new JobAgent({ url: "" });
+
+  // The last id of which everything has been applied, and what was held then. A record may be
+  // several frames, of which the last has the id: what came after that id comes again.
+  #safe = NOTHING;
+
+  async follow(stream, joined) {
+    const held = { ids: [], outcome: null, result: null, error: null, pending: [], failure: null };
+    this.#connect(stream, held);
+    held.printed = await printedDuring(async () => {
+      try {
+        await this.#agent.runAgent({}, this.#subscriber(held, joined));
+        this.#applied();
+      } catch (error) {
+        if (error instanceof Cut) return;
+        held.failure = { message: error.message, status: error.status, payload: error.payload };
+      }
+    });
+    if (!held.outcome) this.#goBack();
+    const { messages, state } = this.#agent;
+    return { ...held, messages, state, last_event_id: this.#safe.id };
+  }
+
+  #connect(stream, held) {
+    const id = stream.last_event_id ?? this.#safe.id;
+    this.#arriving = [];
+    this.#latest = null;
+    this.#agent.url = stream.url ?? "";
+    this.#agent.headers = {
+      ...(stream.token && { Authorization: `Bearer ${stream.token}` }),
+      ...(id && { "Last-Event-ID": id }),
+    };
+    this.#agent.fetch = async (url, init) => {
+      const response = stream.body === undefined ? await fetch(url, init) : new Response(stream.body, STREAM);
+      if (!response.ok) return response;
+      const hooks = {
+        arrives: (frameId) => {
+          held.ids.push(frameId);
+          this.#arriving.push(frameId);
+        },
+        allApplied: () => this.#applied(),
+      };
+      return watched(response, hooks, stream.cut);
+    };
+  }
+
+  // The ids of the frames that have come and whose events are still to be applied.
+  #arriving = [];
+  // That of the event which is being applied.
+  #latest = null;
+
+  // Everything up to the latest event stands in the agent's messages.
+  #applied() {
+    if (!this.#latest) return;
+    const { messages, state } = this.#agent;
+    this.#safe = structuredClone({ id: this.#latest, messages, state });
+    this.#latest = null;
+  }
+
+  #goBack() {
+    this.#agent.setMessages(this.#safe.messages);
+    this.#agent.setState(this.#safe.state);
+  }
+
+  // After a gap nothing joins what was held: what comes is the whole run as it stands.
+  #beginAnew() {
+    this.#safe = NOTHING;
+    return { messages: [], state: {} };
+  }
+
+  #subscriber(held, joined) {
+    let first = true;
+    return {
+      onEvent: () => {
+        this.#applied();
+        this.#latest = this.#arriving.shift();
+        if (first) joined();
+        first = false;
+      },
+      onCustomEvent: ({ event }) => (event.name === GAP ? this.#beginAnew() : undefined),
+      onRunFinishedEvent: ({ outcome, result, pendingToolCallIds }) => {
+        Object.assign(held, { outcome, result: result ?? null, pending: pendingToolCallIds ?? [] });
+      },
+      onRunErrorEvent: ({ event: { message, code } }) => {
+        Object.assign(held, { outcome: "error", error: { message, code: code ?? null } });
+      },
+    };
+  }
+}

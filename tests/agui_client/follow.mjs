@@ -1,0 +1,33 @@
+// Clients of the backend made of @ag-ui/client, many in one process.
+//
+// Each line of the input asks one client to follow one stream:
+//   {"client": name, "url": ..., "token": ..., "last_event_id"?, "cut"?}
+//   {"client": name, "body": ...}            the text of a stream, instead of a connection
+// A cut is {"frames": so many with data, "ids": so many with an id, "abrupt"?}; see wire.mjs.
+// A client that was asked before goes on with what it holds: its messages, its state, its last id.
+// Each line of the output tells of one of them:
+//   {"client": name, "joined": true}         the first event of the connection has come
+//   {"client": name, "held": {...}}          the connection has ended, and this is what it led to
+//   {"client": null, "printed": [...]}       something was printed that no client can be blamed for
+import { createInterface } from "node:readline";
+
+import { Client } from "./client.mjs";
+import { strayLines } from "./console.mjs";
+
+const clients = new Map();
+
+const tell = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+
+const clientOf = (name) => {
+  if (!clients.has(name)) clients.set(name, new Client());
+  return clients.get(name);
+};
+
+strayLines((printed) => tell({ client: null, printed }));
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { client, ...stream } = JSON.parse(line);
+  clientOf(client)
+    .follow(stream, () => tell({ client, joined: true }))
+    .then((held) => tell({ client, held }));
+}

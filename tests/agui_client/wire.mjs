@@ -1,0 +1,71 @@
+// The bytes of a stream on their way to the official client: looked at, passed on, cut.
+
+export class Cut extends Error {
+  constructor() {
+    super("the connection was cut");
+  }
+}
+
+const FRAME_END = "\n\n";
+
+// null if the frame has no such field.
+const fieldOf = (frame, name) => {
+  const line = frame.split("\n").find((one) => one.startsWith(`${name}:`));
+  return line === undefined ? null : line.slice(name.length + 1).trimStart();
+};
+
+// Everything that the client does with what it has been given happens before the next turn of the loop.
+const nextTurn = () => new Promise(setImmediate);
+
+/**
+ * The response with the same bytes. `hooks.arrives` is told the id (or null) of each frame with data
+ * before the client sees it. After `frames` of them, or `ids` of those with an id, the connection
+ * breaks: once the client has applied them, of which `hooks.allApplied` is told, or, `abrupt`, while
+ * it still does.
+ */
+export function watched(response, hooks, { frames = Infinity, ids = Infinity, abrupt = false } = {}) {
+  const upstream = response.body.getReader();
+  // One character for each byte, so that a place in the text is one in the bytes.
+  const decoder = new TextDecoder("latin1");
+  let rest = "";
+  let isCut = false;
+
+  // How many bytes of the chunk may pass.
+  const look = (chunk) => {
+    const before = rest.length;
+    rest += decoder.decode(chunk);
+    let start = 0;
+    for (let end; !isCut && (end = rest.indexOf(FRAME_END, start)) >= 0; ) {
+      const frame = rest.slice(start, end);
+      start = end + FRAME_END.length;
+      if (fieldOf(frame, "data") === null) continue;
+      const id = fieldOf(frame, "id");
+      hooks.arrives(id);
+      frames -= 1;
+      if (id) ids -= 1;
+      isCut = frames <= 0 || ids <= 0;
+    }
+    rest = rest.slice(start);
+    return isCut ? start - before : chunk.length;
+  };
+
+  const pull = async (controller) => {
+    if (!isCut) {
+      const { done, value } = await upstream.read();
+      if (done) controller.close();
+      else controller.enqueue(value.subarray(0, look(value)));
+      return;
+    }
+    await upstream.cancel();
+    if (!abrupt) {
+      await nextTurn();
+      hooks.allApplied();
+    }
+    controller.error(new Cut());
+  };
+  const body = new ReadableStream(
+    { pull, cancel: (reason) => upstream.cancel(reason) },
+    { highWaterMark: 0 },
+  );
+  return new Response(body, { status: response.status, headers: response.headers });
+}

@@ -1,0 +1,122 @@
+"""Every job that Shield's simulator knows, followed by the official client through the proxy."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from roles.ag_ui_deployment.files.backend.tests.support.official_client import official_clients
+from tests.scenarios.support.http import request
+from tests.scenarios.support.waiting import eventually
+from tests.shield import Outcome, crawl_job, ingest_job, legacy_job, query_job, worker_events
+from tests.shield.faults import after_the_end, of_unknown_type, repeated
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from random import Random
+
+    from roles.ag_ui_deployment.files.backend.tests.support.official_client import (
+        Following,
+        Held,
+        OfficialClient,
+    )
+    from tests.scenarios.support.site import Account, Site
+    from tests.shield import Publisher, ShieldEvent
+
+KINDS: Final = {
+    "crawl": (crawl_job, {"pages": 2}),
+    "ingest": (ingest_job, {"chunks": 3}),
+    "query": (query_job, {}),
+    "legacy": (legacy_job, {}),
+}
+OUTCOMES: Final[dict[Outcome, str]] = {
+    "complete": "success",
+    "failed": "error",
+    "cancelled": "cancelled",
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """A job as it is published, and how it ends."""
+
+    name: str
+    events: Sequence[ShieldEvent]
+    outcome: str
+
+    @property
+    def id(self) -> str:
+        return self.events[0].job_id
+
+
+def every_job(rng: Random, owner: str) -> list[Told]:
+    """Each kind with each end, some events repeated, one of an unknown type, one after the end."""
+    told = []
+    for kind, (tell, size) in KINDS.items():
+        for outcome, expected in OUTCOMES.items():
+            options: dict[str, Any] = {"user_id": owner, "outcome": outcome, **size}
+            events = after_the_end(rng, repeated(rng, of_unknown_type(rng, tell(rng, **options))))
+            told.append(Told(f"{kind} {outcome}", events, expected))
+    return told
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Follows jobs through the proxy as one user."""
+
+    site: Site
+    account: Account
+    before: str
+    """An id from before the first event of any of the jobs."""
+
+    def wait_until_known(self, job: Told) -> None:
+        path = f"/api/jobs/{job.id}"
+        eventually(
+            lambda: request(self.site.proxy, "GET", path, token=self.account.token).status == 200,
+            f"{job.name} is known",
+            within=10,
+        )
+
+    def follow(self, client: OfficialClient, job: Told, **options: Any) -> Following:
+        url = f"https://{self.site.proxy.address}/api/jobs/{job.id}/events"
+        return client.follow(url, self.account.token, **options)
+
+
+def test_every_job_live_and_resumed(
+    site: Site, user: Account, publisher: Publisher, shield_rng: Random, tmp_path: Path
+) -> None:
+    certificate = tmp_path / "site.crt"
+    certificate.write_text(site.dev.run("cat", "/etc/ag-ui/tls/server.crt"))
+    before = publisher.publish_all(worker_events(shield_rng))[-1]
+    jobs = every_job(shield_rng, user.id)
+    publisher.publish_all(job.events[0] for job in jobs)
+    audience = Audience(site, user, before)
+    for job in jobs:
+        audience.wait_until_known(job)
+    asyncio.run(follow_all(audience, jobs, publisher, certificate))
+
+
+async def follow_all(
+    audience: Audience, jobs: Sequence[Told], publisher: Publisher, certificate: Path
+) -> None:
+    async with official_clients(certificate) as clients:
+        live = [audience.follow(clients.new(), job) for job in jobs]
+        for following in live:
+            await following.joined()
+        for job in jobs:
+            publisher.publish_all(job.events[1:])
+        for job, following in zip(jobs, live, strict=True):
+            held = await following.held()
+            assert (job.name, held.outcome) == (job.name, job.outcome)
+            await check_resumed(audience, clients.new(), job, held)
+
+
+async def check_resumed(audience: Audience, client: OfficialClient, job: Told, whole: Held) -> None:
+    """Whoever is cut in the middle and comes back, to either instance, ends up with the same."""
+    cut = {"ids": len({event.event_id for event in job.events}) // 3}
+    half = await audience.follow(client, job, last_event_id=audience.before, cut=cut).held()
+    assert half.outcome is None
+    held = await audience.follow(client, job).held()
+    assert (job.name, held.shown) == (job.name, whole.shown)
