@@ -15,7 +15,7 @@ logs=.cache/logs
 # A site whose packages pass through a proxy of its own signs them with its own authority, which the
 # system's bundle has and the bundles inside Python packages do not.
 ca_bundle=/etc/ssl/certs/ca-certificates.crt
-for variable in SSL_CERT_FILE PIP_CERT REQUESTS_CA_BUNDLE; do
+for variable in SSL_CERT_FILE PIP_CERT REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS; do
   [[ -n ${!variable:-} ]] || export "$variable=$ca_bundle"
 done
 

@@ -1,0 +1,44 @@
+"""Trials: faults under load, on a site whose instances have all that they keep of the past."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scenarios.support.crowd import Crowd
+from tests.scenarios.support.event_source import Server
+from tests.scenarios.support.load import warm_up
+from tests.scenarios.support.trial import UnderLoad
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.scenarios.support.figures import Figures
+    from tests.scenarios.support.site import Account, Site
+
+
+@pytest.fixture(scope="session")
+def crowd(site: Site) -> Iterator[Crowd]:
+    proxy = site.proxy
+    server = Server(proxy.address, proxy.port, proxy.server_name, site.certificate)
+    with Crowd(server) as crowd:
+        yield crowd
+
+
+@pytest.fixture(scope="session")
+def warm_site(site: Site, user: Account, stranger: Account) -> Site:
+    warm_up(site, (user.id, stranger.id, None, None))
+    return site
+
+
+@pytest.fixture
+def under_load(  # noqa: PLR0913, PLR0917 - fixtures, by name
+    warm_site: Site,
+    crowd: Crowd,
+    figures: Figures,
+    admin: Account,
+    user: Account,
+    stranger: Account,
+) -> UnderLoad:
+    return UnderLoad(warm_site, crowd, figures, (admin, user, stranger))

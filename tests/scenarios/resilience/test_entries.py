@@ -1,0 +1,73 @@
+"""What the stream holds: more than was expected, or what nobody can read."""
+
+from __future__ import annotations
+
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING
+
+from tests.scenarios.resilience.faults import stopped
+from tests.scenarios.support.story import Job
+from tests.scenarios.support.trial import Audience
+from tests.scenarios.support.waiting import Stopwatch, eventually
+from tests.shield import Malformed
+from tests.shield.faults import large, malformed
+
+if TYPE_CHECKING:
+    from tests.scenarios.support.figures import Figures
+    from tests.scenarios.support.site import Site
+    from tests.scenarios.support.trial import UnderLoad
+    from tests.shield import Entry, Publisher
+
+BACKLOG = 100_000
+STORED_WITHIN = 60.0
+CAUGHT_UP_WITHIN = 120.0
+MEBIBYTE = 1024 * 1024
+LEVELS = 10_000
+
+
+def test_backlog_of_100000(site: Site, under_load: UnderLoad, figures: Figures) -> None:
+    """Published while the backend was off. Administrators see all of it, the others their own."""
+    instances = {f"instance {port}" for port in site.ports}
+    with under_load(
+        "backlog",
+        restarts=instances,
+        cuts_streams=True,
+        maxlen=2 * BACKLOG,
+        audience=Audience(all=2, users=23),
+        recovers_within=CAUGHT_UP_WITHIN,
+    ) as trial:
+        with stopped(site.dev, "ag-ui.target"):
+            site.wait_until_gone()
+            for _ in range(BACKLOG // 500):
+                trial.load.publish_all(Job().whole(500))
+        watch = Stopwatch()
+        eventually(lambda: site.group()["lag"] < 100, "the backlog stored", within=STORED_WITHIN)
+        figures.record("backlog_stored_per_second", BACKLOG / watch.seconds, "1/s")
+
+
+def nested(job: Job) -> Malformed:
+    """An event whose data are as many levels deep as no parser goes."""
+    event = job.chunk()
+    data = b'{"deeper":' * LEVELS + b"1" + b"}" * LEVELS
+    return Malformed("nested", event.at, {**event.fields(), b"data": data})
+
+
+def test_poison(site: Site, under_load: UnderLoad, publisher: Publisher) -> None:
+    """It goes to the dead letters, with a reason; a repeated event is shown once."""
+    with under_load("poison", dead_letters=3) as trial:
+        job = Job()
+        trial.load.publish_all([job.started()])
+        at = job.chunk().at
+        poison: dict[str, Entry] = {
+            "bytes": large(Random(1), job.chunk(), size=5 * MEBIBYTE),
+            "UTF-8": malformed(Random(2), at, "data is not UTF-8"),
+            "JSON": nested(job),
+        }
+        ids = {word: publisher.publish(entry) for word, entry in poison.items()}
+        repeated = job.chunk()
+        trial.load.doubted.add(repeated.event_id)
+        trial.load.publish_all([repeated, repeated, job.complete()])
+        for word, stream_id in ids.items():
+            reason = eventually(partial(site.dead_letter, stream_id), "a dead letter", within=10)
+            assert word in reason, reason

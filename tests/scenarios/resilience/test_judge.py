@@ -1,0 +1,136 @@
+"""The judge of the trials sees what it has to see: what is lost, repeated, foreign or broken."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from dataclasses import asdict
+
+import pytest
+
+from tests.scenarios.support.crowd import Heard
+from tests.scenarios.support.event_source import (
+    ARRIVAL,
+    BrokenHttpError,
+    Browser,
+    ChunkedBody,
+    EventSource,
+    Judge,
+    Notes,
+    Server,
+    position,
+    stream_id,
+)
+from tests.scenarios.support.load import Load, Published
+from tests.scenarios.support.oracle import check_heard, check_stored, expected, lost
+
+BROWSER = Browser("one", "/events", "token")
+VISITOR = Browser("one", "/events", "token", forgets=True)
+DUE = [position(f"{1000 + number}-{number % 3}") for number in range(20)]
+FRAME = b'id: %d-0\nevent: RAW\ndata: {"type":"RAW","event":{}}\n\n'
+
+
+def heard(*places: int, **notes: object) -> Heard:
+    return Heard({**asdict(Notes()), **notes}, array("q", places))
+
+
+@pytest.mark.parametrize("places", [DUE, DUE[3:]], ids=["all", "from where it joined"])
+def test_whole(places: list[int]) -> None:
+    check_heard(BROWSER, heard(*places, refused={"502": 3}), DUE, DUE[3])
+
+
+@pytest.mark.parametrize(
+    ("places", "notes", "complaint"),
+    [
+        ([], {}, "has seen nothing"),
+        (DUE[4:], {}, "missed what came after it had joined"),
+        (DUE[:7] + DUE[8:], {}, "1 of 20 events missing: 1007-1;"),
+        (DUE[:-1], {}, "1 of 20 events missing: 1019-1;"),
+        ([*DUE, DUE[-1] + 1], {}, "1 that it must not see: 1019-2;"),
+        (DUE[:5] + DUE[4:], {}, "0 of 20 events missing"),
+        (DUE, {"violations": ["connection 1: 5-0 after 6-0"]}, "5-0 after 6-0"),
+        (DUE, {"refused": {"401": 1}}, "was refused"),
+    ],
+)
+def test_not_whole(places: list[int], notes: dict[str, object], complaint: str) -> None:
+    with pytest.raises(AssertionError, match=re.escape(complaint)):
+        check_heard(BROWSER, heard(*places, **notes), DUE, DUE[3])
+
+
+def test_a_visitor_need_not_stay() -> None:
+    check_heard(VISITOR, heard(*DUE[:5], ARRIVAL, *DUE[9:12], ARRIVAL), DUE, DUE[0])
+
+
+def test_a_visitor_misses_nothing_while_it_is_there() -> None:
+    with pytest.raises(AssertionError, match="1 of 3 events missing: 1010-1"):
+        check_heard(VISITOR, heard(*DUE[:5], ARRIVAL, DUE[9], DUE[11]), DUE, DUE[0])
+
+
+def load_of(*events: tuple[str, str]) -> Load:
+    load = Load("redis://127.0.0.1:1", [None], per_second=1)
+    load.log = [Published(event_id, "job", None, written) for event_id, written in events]
+    return load
+
+
+def test_stored() -> None:
+    load = load_of(("a", "1-0"), ("b", "2-0"), ("c", "3-0"))
+    assert lost(load, {"a": ["1-0"], "b": ["2-5"]}) == load.log[1:]
+    check_stored(load, {"a": ["1-0"], "b": ["2-0"]})
+    with pytest.raises(AssertionError, match="never published"):
+        check_stored(load, {"x": ["1-0"]})
+    with pytest.raises(AssertionError, match="stored twice"):
+        check_stored(load, {"a": ["1-0", "1-1"]})
+    load.doubted.add("a")
+    check_stored(load, {"a": ["1-0", "1-1"]})
+
+
+def test_what_came_twice_is_seen_where_it_came_first() -> None:
+    events = load_of(("a", "3-0"), ("b", "4-0"), ("b", "5-0")).log
+    assert expected(events, {"a": ["1-0", "3-0"]}) == [position("1-0"), position("4-0")]
+
+
+def test_chunks_cut_anywhere() -> None:
+    body = b"5\r\nhello\r\n1a\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\n"
+    for cut in range(len(body)):
+        chunked = ChunkedBody()
+        content = chunked.feed(body[:cut]) + chunked.feed(body[cut:])
+        assert content == b"helloabcdefghijklmnopqrstuvwxyz"
+        assert chunked.ended
+
+
+def test_a_chunk_of_another_length() -> None:
+    with pytest.raises(BrokenHttpError):
+        ChunkedBody().feed(b"2\r\nhello\r\n")
+
+
+def source(*, judged: bool = False) -> EventSource:
+    server = Server("127.0.0.1", 1, "nobody", "")
+    return EventSource(Browser("one", "/events", "token", judged=judged), server, tls=None)  # type: ignore[arg-type]
+
+
+def test_frames_cut_anywhere() -> None:
+    frames = b"retry: 2500\n\n: hello\n\n" + b"".join(FRAME % number for number in (7, 8, 9))
+    for cut in range(len(frames)):
+        one = source()
+        one.take(frames[:cut])
+        one.take(frames[cut:])
+        assert list(map(stream_id, one.positions)) == ["7-0", "8-0", "9-0"]
+        assert not one.notes.violations
+
+
+def test_a_repeated_id_is_a_violation() -> None:
+    one = source()
+    one.take(FRAME % 7 + FRAME % 8 + FRAME % 8)
+    assert one.notes.violations == ["connection 0: 8-0 after 8-0"]
+
+
+def test_a_gap_is_noted() -> None:
+    one = source()
+    one.take(b'event: CUSTOM\ndata: {"type":"CUSTOM","name":"hx.shield.gap","value":{}}\n\n')
+    assert len(one.notes.gaps) == 1
+
+
+def test_a_broken_run_is_a_violation() -> None:
+    judge = Judge()
+    with pytest.raises(AssertionError, match="the first event is RAW"):
+        judge.feed(b'event: RAW\ndata: {"type":"RAW","event":{},"metadata":{"job_id":"j"}}\n\n')

@@ -1,0 +1,30 @@
+"""The network to the datastores' host: cut, and slow and lossy."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tests.scenarios.resilience.faults import LOSS, network_cut, network_slow_and_lossy
+from tests.scenarios.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from tests.scenarios.support.figures import Figures
+    from tests.scenarios.support.site import Site
+    from tests.scenarios.support.trial import UnderLoad
+
+CUT = 30.0
+BAD = 20.0
+
+
+def test_the_network_is_cut(site: Site, under_load: UnderLoad) -> None:
+    with under_load("network_cut"), network_cut(site):
+        began = time.monotonic()
+        eventually(lambda: site.health()["status"] == "degraded", "degraded", within=10)
+        time.sleep(began + CUT - time.monotonic())
+
+
+def test_the_network_is_slow_and_lossy(site: Site, under_load: UnderLoad, figures: Figures) -> None:
+    with under_load("slow_and_lossy_network") as trial, network_slow_and_lossy(site) as how:
+        figures.record("packets_lost_of_the_lossy_network", 100 * LOSS, "%", how)
+        trial.wait_for_events(BAD)

@@ -1,0 +1,108 @@
+"""A PostgreSQL that comes back, stays away, has no room, or is in somebody's way."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tests.scenarios.resilience.faults import Session, database_full, disk_full, stopped
+from tests.scenarios.support.story import Job
+from tests.scenarios.support.waiting import eventually
+from tests.shield import MAXLEN
+
+if TYPE_CHECKING:
+    from tests.scenarios.support.site import Site
+    from tests.scenarios.support.trial import Trial, UnderLoad
+
+OUTAGE = 60.0
+FULL = 10.0
+LOG = "/var/log/postgresql/*.log"
+
+DEADLOCK = """
+BEGIN;
+SET LOCAL deadlock_timeout = '60s';
+SELECT FROM jobs WHERE id = '{second}' FOR UPDATE;
+"""
+WAIT_AND_CROSS = """
+DO $$ BEGIN
+    WHILE NOT EXISTS (
+        SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))
+    ) LOOP
+        PERFORM pg_sleep(0.01);
+        PERFORM pg_stat_clear_snapshot();
+    END LOOP;
+END $$;
+SELECT FROM jobs WHERE id = '{first}' FOR UPDATE;
+COMMIT;
+"""
+
+
+def consumer_waits(site: Site) -> bool:
+    """Whether an instance says that it cannot store events."""
+    checks = site.health().get("checks", {})
+    return bool(checks) and checks["consumer"]["status"] != "ok"
+
+
+def live_streams_go_on(trial: Trial) -> None:
+    """Clients see what is published now, whatever PostgreSQL does."""
+    trial.wait_until_seen(len(trial.load.log) + 200, within=10)
+
+
+def test_restart_of_postgresql(site: Site, under_load: UnderLoad) -> None:
+    [unit] = site.datastore_units("postgresql")
+    with under_load("restart_of_postgresql", restarts={"postgresql"}):
+        site.datastores.systemctl("restart", unit)
+
+
+def test_postgresql_is_down_for_a_minute(site: Site, under_load: UnderLoad) -> None:
+    """The stream has to hold what comes in an outage, or Redis trims it unread."""
+    units = site.datastore_units("postgresql")
+    with (
+        under_load(
+            "minute_without_postgresql", restarts={"postgresql"}, maxlen=3 * MAXLEN
+        ) as trial,
+        stopped(site.datastores, *units),
+    ):
+        began = time.monotonic()
+        eventually(lambda: consumer_waits(site), "a consumer that waits", within=20)
+        live_streams_go_on(trial)
+        time.sleep(began + OUTAGE - time.monotonic())
+        live_streams_go_on(trial)
+
+
+def test_postgresql_is_at_its_connection_limit(site: Site, under_load: UnderLoad) -> None:
+    with under_load("connection_limit") as trial, database_full(site):
+        began = time.monotonic()
+        answer = site.ask_for_token("contributor@example.com", "whatever it may be")
+        assert answer.status == 503
+        eventually(lambda: consumer_waits(site), "a consumer that waits", within=20)
+        live_streams_go_on(trial)
+        time.sleep(max(0.0, began + FULL - time.monotonic()))
+
+
+def test_deadlock(site: Site, under_load: UnderLoad) -> None:
+    """Another session locks the rows of two jobs in the opposite order; the consumer has to yield."""
+    with under_load("deadlock") as trial, Session(site) as rival:
+        first, second = sorted((Job(), Job()), key=lambda job: job.id)
+        trial.load.publish_together([first.started(), second.started()])
+        eventually(lambda: site.stored(first.id) and site.stored(second.id), "stored", within=10)
+        rival.run(DEADLOCK.format(second=second.id))
+        rival.begin(WAIT_AND_CROSS.format(first=first.id))
+        trial.load.publish_together([first.chunk(), second.chunk()])
+        rival.end()
+        trial.load.publish_together([first.complete(), second.complete()])
+        assert any(
+            "eadlock" in str(line["error"]) for line in trial.logged("consumer_waits_for_database")
+        )
+
+
+def test_the_disk_of_postgresql_is_full(site: Site, under_load: UnderLoad) -> None:
+    [unit] = site.datastore_units("postgresql")
+    with under_load("disk_full") as trial:
+        with disk_full(site):
+            began = time.monotonic()
+            eventually(lambda: consumer_waits(site), "a consumer that waits", within=20)
+            live_streams_go_on(trial)
+            time.sleep(max(0.0, began + FULL - time.monotonic()))
+        assert site.datastores.host.run(f"grep --quiet 'No space left on device' {LOG}").rc == 0
+        assert site.datastores.is_active(unit)

@@ -1,0 +1,31 @@
+"""An nginx that is reloaded, and one that is restarted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.scenarios.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from tests.scenarios.support.site import Site
+    from tests.scenarios.support.trial import UnderLoad
+
+OLD_WORKERS_GONE = 30.0
+
+
+def workers(site: Site) -> set[str]:
+    """The pids of nginx's workers."""
+    return set(site.dev.run("pgrep", "--full", "nginx: worker process").split())
+
+
+def test_reload_of_the_proxy(site: Site, under_load: UnderLoad) -> None:
+    """Streams stay with the old workers for a while; then their clients resume with the new."""
+    with under_load("reload_of_the_proxy", cuts_streams=True):
+        before = workers(site)
+        site.dev.systemctl("reload", "nginx.service")
+        eventually(lambda: not before & workers(site), "new workers", within=OLD_WORKERS_GONE)
+
+
+def test_restart_of_the_proxy(site: Site, under_load: UnderLoad) -> None:
+    with under_load("restart_of_the_proxy", restarts={"nginx"}, cuts_streams=True):
+        site.dev.systemctl("restart", "nginx.service")

@@ -1,0 +1,52 @@
+"""A long time with clients that come and go: nothing is lost, and nothing piles up."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from typing import TYPE_CHECKING, Final
+
+from tests.scenarios.support.load import warm_up
+from tests.scenarios.support.trial import Audience
+from tests.scenarios.support.vitals import memory
+from tests.scenarios.support.waiting import Stopwatch
+
+if TYPE_CHECKING:
+    from tests.scenarios.support.figures import Figures
+    from tests.scenarios.support.site import Site
+    from tests.scenarios.support.trial import UnderLoad
+
+SECONDS: Final = float(os.environ.get("AG_UI_SOAK_SECONDS", "600"))
+EVENTS_PER_SECOND: Final = 100.0
+CLIENTS: Final = Audience(all=80, users=10, job=0, stays=30, away=5)
+"""A hundred, each there for half a minute at a time; every other one comes back as a new one."""
+BETWEEN_SAMPLES: Final = 10.0
+GROWTH_LIMIT: Final = 8.0
+"""MiB between the second fifth of the time, when all is warm, and the last."""
+
+
+def test_soak(site: Site, under_load: UnderLoad, figures: Figures) -> None:
+    warm_up(site, under_load.owners)
+    samples: dict[int, list[float]] = {port: [] for port in site.ports}
+    with under_load(
+        "soak", cuts_streams=True, per_second=EVENTS_PER_SECOND, audience=CLIENTS
+    ) as trial:
+        watch = Stopwatch()
+        while watch.seconds < SECONDS:
+            trial.wait_for_events(BETWEEN_SAMPLES)
+            for port, size in memory(site).items():
+                samples[port].append(size)
+        growth = [record_growth(figures, port, sizes) for port, sizes in samples.items()]
+    visits = sum(heard.notes["connections"] for heard in trial.heard.values())
+    figures.record("soak_connections", visits, "", f"{len(trial.load.log)} events")
+    assert max(growth) <= GROWTH_LIMIT, samples
+
+
+def record_growth(figures: Figures, port: int, sizes: list[float]) -> float:
+    """From the second fifth of the time to the last, on average."""
+    fifth = max(1, len(sizes) // 5)
+    warm = statistics.mean(sizes[fifth : 2 * fifth])
+    end = statistics.mean(sizes[-fifth:])
+    remark = f"{warm:.1f} to {end:.1f} MiB, least {min(sizes):.0f}, most {max(sizes):.0f}"
+    figures.record(f"soak_memory_growth_{port}", end - warm, "MiB", remark)
+    return end - warm

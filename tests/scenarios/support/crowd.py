@@ -1,0 +1,92 @@
+"""Many browsers at once, played by a process of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from array import array
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+    from tests.scenarios.support.event_source import Browser, Server
+
+REPOSITORY: Final = Path(__file__).parents[3]
+ANSWER_WITHIN: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What became of a browser: its notes, and the positions of the events it was sent."""
+
+    notes: Mapping[str, Any]
+    positions: array[int]
+
+
+class Crowd:
+    """A handle on the process; `open` may be called at any time."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.scenarios.support.crowd_reader"],
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._tell(asdict(self._server))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def open(self, browsers: Iterable[Browser]) -> None:
+        """Let them connect."""
+        self._ask("open", browsers=[asdict(browser) for browser in browsers])
+
+    def look(self) -> dict[str, dict[str, Any]]:
+        """The notes of each, by name."""
+        return self._ask("look")
+
+    def close(self) -> dict[str, Heard]:
+        """Send all of them away; what each has heard, by name."""
+        with TemporaryDirectory() as folder:
+            last = self._ask("close", folder=folder)
+            return {
+                name: Heard(notes, array("q", (Path(folder) / name).read_bytes()))
+                for name, notes in last.items()
+            }
+
+    def _ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        assert self._process.stdout
+        self._tell({"do": command, **arguments})
+        impatient = threading.Timer(ANSWER_WITHIN, self._process.kill)
+        impatient.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            impatient.cancel()
+        assert line, f"the crowd's process has ended or hangs ({command})"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(f"{json.dumps(message)}\n")
+        self._process.stdin.flush()

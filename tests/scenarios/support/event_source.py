@@ -1,0 +1,292 @@
+"""One browser's EventSource: reads a stream, and comes back with the last id when it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from roles.ag_ui_deployment.files.backend.tests.run_checker import (
+    FrameParser,
+    RunChecker,
+    RunViolation,
+    check_event,
+    job_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+READ_MOST: Final = 1 << 20
+GAP: Final = b'"hx.shield.gap"'
+IDS: Final = re.compile(rb"\nid: (\d+)-(\d+)\n")
+RETRY: Final = re.compile(rb"^retry: (\d+)$", re.MULTILINE)
+TERMINAL: Final = re.compile(rb"\nevent: (?:RUN_FINISHED|RUN_ERROR)\n")
+SEQUENCES: Final = 1 << 20
+"""Entries within one millisecond that a position has room for."""
+ARRIVAL: Final = -1
+"""Stands among positions where a browser came back as a new one."""
+
+
+def position(stream_id: str) -> int:
+    """A stream id as one number, in the same order."""
+    milliseconds, _, sequence = stream_id.partition("-")
+    return int(milliseconds) * SEQUENCES + int(sequence)
+
+
+def stream_id(place: int) -> str:
+    """The stream id at a position."""
+    return f"{place // SEQUENCES}-{place % SEQUENCES}"
+
+
+class BrokenHttpError(OSError):
+    """The answer is not one that HTTP allows."""
+
+
+class ChunkedBody:
+    """The body of a response in the chunked coding, taken apart as it comes."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self.ended = False
+
+    def feed(self, data: bytes) -> bytes:
+        """The content of the chunks that `data` completes."""
+        data = self._rest + data
+        content, at = [], 0
+        while not self.ended:
+            line = data.find(b"\r\n", at)
+            if line < 0:
+                break
+            size = int(data[at:line], 16)
+            begin, end = line + 2, line + 2 + size
+            if len(data) < end + 2:
+                break
+            if data[end : end + 2] != b"\r\n":
+                raise BrokenHttpError(f"chunk of {size} bytes without its end")
+            content.append(data[begin:end])
+            at, self.ended = end + 2, size == 0
+        self._rest = data[at:]
+        return b"".join(content)
+
+
+class Judge:
+    """Checks all that one connection brings: frames, events, and the run of every job."""
+
+    def __init__(self) -> None:
+        self._frames = FrameParser()
+        self._runs: dict[str, RunChecker] = {}
+
+    def feed(self, content: bytes) -> None:
+        """Raises RunViolation at the first thing that the official client would not take."""
+        for frame in self._frames.feed(content):
+            if frame.data is None:
+                continue
+            event = frame.json()
+            job = job_of(event)
+            if job is None:
+                check_event(event)
+            else:
+                self._runs.setdefault(job, RunChecker()).feed(event)
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the browsers connect, and whose certificate they trust."""
+
+    address: str
+    port: int
+    name: str
+    certificate: str
+
+    def tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cadata=self.certificate)
+
+
+@dataclass(frozen=True)
+class Browser:
+    """What one EventSource is asked to do."""
+
+    name: str
+    path: str
+    token: str = field(repr=False)
+    judged: bool = False
+    """Whether everything it gets is checked, not only the ids."""
+    ends: bool = False
+    """Whether the stream is that of one run, which it does not open again after its end."""
+    stays: float | None = None
+    """Seconds after which, on average, it goes away by itself; None: it stays."""
+    away: float = 0.0
+    """Seconds, on average, until it is back."""
+    forgets: bool = False
+    """Whether it comes back as a new one, without the last id."""
+
+
+@dataclass
+class Notes:
+    """What happened to an EventSource so far."""
+
+    connections: int = 0
+    breaks: int = 0
+    """How often a connection ended without its being asked to."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Answers that were no stream, by status."""
+    unreachable: int = 0
+    gaps: list[str] = field(default_factory=list)
+    """The values of the notices that events are missing."""
+    violations: list[str] = field(default_factory=list)
+    open: bool = False
+    over: bool = False
+
+
+class EventSource:
+    """`positions` are the events it was sent, over all connections, in order of arrival.
+
+    ARRIVAL stands among them where it came back as a new one.
+    """
+
+    def __init__(self, browser: Browser, server: Server, tls: ssl.SSLContext) -> None:
+        self.browser = browser
+        self.notes = Notes()
+        self.positions = array("q")
+        self._server = server
+        self._tls = tls
+        self._retry = 3.0
+        self._chance = Random(browser.name)
+        self._rest = b""
+        self._judge: Judge | None = None
+
+    async def run(self) -> None:
+        """Listen until the run is over, or the task is cancelled."""
+        while not self.notes.over:
+            pause = self._retry
+            stay = asyncio.timeout(self._some(self.browser.stays))
+            try:
+                async with stay:
+                    pause = await self._listen()
+            except (OSError, EOFError) as error:
+                if stay.expired():
+                    pause = self._leave()
+                else:
+                    self._broken(error)
+            finally:
+                self.notes.open = False
+            if not self.notes.over:
+                await asyncio.sleep(pause)
+
+    def _leave(self) -> float:
+        """Go away; the seconds until the return."""
+        if self.browser.forgets and self.positions and self.positions[-1] != ARRIVAL:
+            self.positions.append(ARRIVAL)
+        return self._some(self.browser.away) or 0.0
+
+    def _broken(self, error: OSError | EOFError) -> None:
+        if self.notes.open:
+            self.notes.breaks += 1
+        else:
+            self.notes.unreachable += 1
+        if isinstance(error, BrokenHttpError):
+            self._violated(str(error))
+
+    def _some(self, average: float | None) -> float | None:
+        return None if average is None else average * self._chance.uniform(0.5, 1.5)
+
+    async def _listen(self) -> float:
+        """One connection; the seconds to wait before the next."""
+        reader, writer = await asyncio.open_connection(
+            self._server.address,
+            self._server.port,
+            ssl=self._tls,
+            server_hostname=self._server.name,
+            limit=READ_MOST,
+        )
+        try:
+            writer.write(self._request())
+            status, headers = _head(await reader.readuntil(b"\r\n\r\n"))
+            if status != 200:
+                self.notes.refused[str(status)] += 1
+                return float(headers.get("retry-after", self._retry))
+            self._begin()
+            body = ChunkedBody()
+            while not body.ended:
+                data = await reader.read(READ_MOST)
+                if not data:
+                    raise EOFError
+                self.take(body.feed(data))
+            self.notes.breaks += not self.notes.over
+        finally:
+            writer.transport.abort()
+        return self._retry
+
+    @property
+    def _newest(self) -> int:
+        return self.positions[-1] if self.positions else ARRIVAL
+
+    def _request(self) -> bytes:
+        lines = [
+            f"GET {self.browser.path} HTTP/1.1",
+            f"Host: {self._server.name}",
+            f"Authorization: Bearer {self.browser.token}",
+            "Accept: text/event-stream",
+            "Cache-Control: no-store",
+        ]
+        if self._newest != ARRIVAL:
+            lines.append(f"Last-Event-ID: {stream_id(self._newest)}")
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    def _begin(self) -> None:
+        self.notes.connections += 1
+        self.notes.open = True
+        self._rest = b""
+        self._judge = Judge() if self.browser.judged else None
+
+    def take(self, content: bytes) -> None:
+        """Note what came. An event counts when its frame is whole, as in a browser."""
+        if self._judge is not None:
+            try:
+                self._judge.feed(content)
+            except RunViolation as violation:
+                self._violated(str(violation))
+                self._judge = None
+        content = self._rest + content
+        whole = content.rfind(b"\n\n") + 2
+        if whole == 1:
+            self._rest = content
+            return
+        self._rest, frames = content[whole:], b"\n" + content[:whole]
+        self._note_ids(frames)
+        for found in RETRY.findall(frames) if b"\nretry: " in frames else ():
+            self._retry = int(found) / 1000
+        if GAP in frames:
+            self.notes.gaps += [frame.decode() for frame in frames.split(b"\n\n") if GAP in frame]
+        if self.browser.ends and TERMINAL.search(frames):
+            self.notes.over = True
+
+    def _note_ids(self, frames: bytes) -> None:
+        newest = self._newest
+        for milliseconds, sequence in IDS.findall(frames):
+            place = int(milliseconds) * SEQUENCES + int(sequence)
+            if place <= newest:
+                self._violated(f"{stream_id(place)} after {stream_id(newest)}")
+            newest = place
+            self.positions.append(place)
+
+    def _violated(self, rule: str) -> None:
+        self.notes.violations.append(f"connection {self.notes.connections}: {rule[:1000]}")
+
+    def summary(self) -> dict[str, Any]:
+        """The notes as JSON takes them."""
+        newest = None if self._newest == ARRIVAL else stream_id(self._newest)
+        return {**vars(self.notes), "newest": newest}
+
+
+def _head(data: bytes) -> tuple[int, Mapping[str, str]]:
+    """Status and headers (names in small letters) of a response."""
+    first, *lines = data.decode("latin-1").split("\r\n")
+    pairs = (line.partition(":") for line in lines if line)
+    return int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}

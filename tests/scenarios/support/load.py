@@ -1,0 +1,189 @@
+"""Shield at work: jobs that begin and end, so many events a second, and a record of all of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from tests.scenarios.support.story import Job
+from tests.scenarios.support.waiting import eventually
+from tests.shield import MAXLEN, STREAM, Publisher, ShieldEvent, Stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    from tests.scenarios.support.site import Site
+
+LENGTH: Final = 250
+"""Events of a job, after which the next begins."""
+RECENT_EVENTS: Final = 20_000
+"""What an instance keeps in memory of the past (RING_MAX_EVENTS)."""
+BURST: Final = 0.5
+"""Seconds of work that are made up for after a delay; after an outage Shield does not hurry."""
+PAUSED_WITHIN: Final = 10.0
+REFUSALS: Final = ("NOREPLICAS", "MISCONF")
+"""Errors with which a Redis says that it takes no writes now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An event that Redis has taken, and the id it said."""
+
+    event_id: str
+    job_id: str
+    owner: str | None
+    stream_id: str
+
+
+def warm_up(site: Site, owners: Sequence[str | None]) -> None:
+    """Give the instances as many events as they keep, of jobs such as those of a load.
+
+    Their memory then has its full size, so that only a leak makes it grow.
+    """
+    with Load(site.redis_url, owners, per_second=inf, maxlen=2 * RECENT_EVENTS) as load:
+        eventually(lambda: len(load.log) > RECENT_EVENTS, "events to keep", within=60)
+    site.wait_until_caught_up()
+
+
+class Load:
+    """Publishes in a thread of its own for as long as the block lasts, in jobs of these owners.
+
+    The first job lasts as long as the load, the others end and are followed by new ones. At the
+    end of the block all of them are completed. An outage of Redis is waited out.
+    """
+
+    def __init__(
+        self,
+        redis_url: str,
+        owners: Sequence[str | None],
+        *,
+        per_second: float,
+        maxlen: int = MAXLEN,
+    ) -> None:
+        self.log: list[Published] = []
+        self.doubted: set[str] = set()
+        """Event ids whose XADD was repeated because its answer did not come."""
+        self._redis_url = redis_url
+        self._owners = owners
+        self.per_second = per_second
+        self._going = threading.Event()
+        self._going.set()
+        self._resting = threading.Event()
+        self._stop = threading.Event()
+        self._give_up = threading.Event()
+        self._current = ""
+        self._error: BaseException | None = None
+        self._publisher = Publisher(
+            redis_url,
+            maxlen=maxlen,
+            stop=self._give_up,
+            notice=lambda _: self.doubted.add(self._current),
+        )
+        self._jobs = [Job(owner) for owner in owners]
+        self._thread = threading.Thread(target=self._run, name="load")
+
+    @property
+    def longest(self) -> Job:
+        """The job that lasts as long as the load."""
+        return self._jobs[0]
+
+    def __enter__(self) -> Self:
+        for job, owner in zip(self._jobs, self._owners, strict=True):
+            self._publish(job, owner, job.started())
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._give_up.set()
+        self.finish()
+        self._publisher.close()
+
+    def publish_together(self, events: Sequence[ShieldEvent]) -> None:
+        """Write events of nobody's jobs in one transaction, so that one reader gets them all."""
+        with Redis.from_url(self._redis_url, protocol=2) as redis:
+            pipeline = redis.pipeline(transaction=True)
+            for event in events:
+                pipeline.xadd(STREAM, cast("dict[Any, Any]", event.fields()))
+            self._note(events, [cast("bytes", it).decode() for it in pipeline.execute()])
+
+    def publish_all(self, events: Sequence[ShieldEvent]) -> None:
+        """Write events of nobody's jobs as fast as it goes."""
+        self._note(events, self._publisher.publish_all(events))
+
+    def _note(self, events: Sequence[ShieldEvent], written: Sequence[str]) -> None:
+        self.log += [
+            Published(event.event_id, event.job_id, None, stream_id)
+            for event, stream_id in zip(events, written, strict=True)
+        ]
+
+    def finish(self) -> None:
+        """Complete all jobs and publish no more."""
+        self._stop.set()
+        self._going.set()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is published inside."""
+        self._resting.clear()
+        self._going.clear()
+        assert self._resting.wait(PAUSED_WITHIN), "the load does not pause"
+        try:
+            yield
+        finally:
+            self._going.set()
+
+    def _run(self) -> None:
+        due, turn = time.monotonic(), 0
+        try:
+            while not self._stop.is_set():
+                self._step(turn % len(self._jobs))
+                turn += 1
+                due = max(due + 1 / self.per_second, time.monotonic() - BURST)
+                self._stop.wait(max(0.0, due - time.monotonic()))
+                if not self._going.is_set():
+                    self._resting.set()
+                    self._going.wait()
+            for job, owner in zip(self._jobs, self._owners, strict=True):
+                self._publish(job, owner, job.complete())
+        except Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised again by finish()
+            self._error = error
+
+    def _step(self, number: int) -> None:
+        job, owner = self._jobs[number], self._owners[number]
+        if number and job.made >= LENGTH:
+            self._publish(job, owner, job.complete())
+            job = self._jobs[number] = Job(owner)
+            self._publish(job, owner, job.started())
+        else:
+            self._publish(job, owner, job.chunk())
+
+    def _publish(self, job: Job, owner: str | None, event: ShieldEvent) -> None:
+        self._current = event.event_id
+        while True:
+            try:
+                written = self._publisher.publish(event)
+            except ResponseError as error:
+                if not str(error).startswith(REFUSALS) or self._give_up.wait(0.2):
+                    raise
+            else:
+                break
+        self.log.append(Published(event.event_id, job.id, owner, written))

@@ -1,0 +1,76 @@
+"""Which processes the site consists of, their memory, and what the instances count and log."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.scenarios.support.http import request
+
+if TYPE_CHECKING:
+    from tests.scenarios.support.site import Machine, Site
+
+UNITS: Final = {"nginx": "nginx.service", "docker": "docker.service"}
+MEMORY: Final = """
+for name in "$@"; do
+    grep VmRSS /proc/$(docker inspect --format '{{.State.Pid}}' "$name")/status
+done
+"""
+
+
+def processes(site: Site) -> dict[str, str]:
+    """What identifies each process of the service: it changes when the process is another one."""
+    names = [site.container(port) for port in site.ports]
+    units = [site.unit(port) for port in site.ports]
+    shown = site.dev.run("docker", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", *names)
+    restarts = [unit["NRestarts"] for unit in _units(site.dev, *units)]
+    found = {
+        f"instance {port}": f"{started}, restarts: {count}"
+        for port, started, count in zip(site.ports, shown.splitlines(), restarts, strict=True)
+    }
+    for name, unit in zip(UNITS, _units(site.dev, *UNITS.values()), strict=True):
+        found[name] = unit["MainPID"]
+    for kind in ("redis", "postgresql"):
+        [unit] = _units(site.datastores, *site.datastore_units(kind))
+        found[kind] = unit["MainPID"]
+    return found
+
+
+def _units(machine: Machine, *units: str) -> list[dict[str, str]]:
+    shown = machine.systemctl("show", "--property=MainPID,NRestarts", *units)
+    return [
+        dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")
+    ]
+
+
+def memory(site: Site) -> dict[int, float]:
+    """The resident memory of each instance in MiB, by port."""
+    names = [site.container(port) for port in site.ports]
+    lines = site.dev.run("sh", "-c", MEMORY, "sh", *names).splitlines()
+    return {port: int(line.split()[1]) / 1024 for port, line in zip(site.ports, lines, strict=True)}
+
+
+def counted(site: Site) -> dict[str, float]:
+    """What the instances count, summed; named as in the exposition, 0 for what is not there."""
+    total: dict[str, float] = defaultdict(float)
+    for instance in site.instances:
+        answer = request(instance, "GET", "/metrics")
+        assert answer.status == 200, answer
+        for family in text_string_to_metric_families(answer.body.decode()):
+            for sample in family.samples:
+                labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+                total[f"{sample.name}{{{labels}}}" if labels else sample.name] += sample.value
+    return total
+
+
+def logged(site: Site, event: str, since: float) -> list[dict[str, Any]]:
+    """The lines of the instances' log about an event since a time (seconds since 1970)."""
+    lines = site.dev.run(
+        *("journalctl", "--output=cat", "--unit=ag-ui-backend@*"),
+        *(f"--since=@{since:.3f}", f"--grep={event}"),
+    )
+    entries = [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
+    return [entry for entry in entries if entry.get("event") == event]
