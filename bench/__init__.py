@@ -1,0 +1,1 @@
+"""Measures the event plane beside what people use today; script/bench runs it."""

@@ -1,0 +1,134 @@
+"""Figures, their limits, and how they are printed."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Limit:
+    kind: Literal["at least", "at most"]
+    value: float
+
+    def holds(self, value: float) -> bool:
+        return value >= self.value if self.kind == "at least" else value <= self.value
+
+
+@dataclass(frozen=True)
+class Figure:
+    name: str
+    value: float
+    unit: str = ""
+    limit: Limit | None = None
+
+    @property
+    def missed(self) -> bool:
+        return self.limit is not None and not self.limit.holds(self.value)
+
+    def as_json(self) -> Row:
+        limit = f"{self.limit.kind} {self.limit.value:g}" if self.limit else None
+        return {
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit,
+            "limit": limit,
+            "missed": self.missed,
+        }
+
+
+@dataclass
+class Report:
+    """What a part has measured: every run as a row, and the figures made of them.
+
+    `columns` says what of a run is shown in a table.
+    """
+
+    part: str
+    how: str
+    columns: Callable[[Row], Row]
+    runs: list[Row] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+
+    def figure(self, name: str, value: float, unit: str = "", limit: Limit | None = None) -> None:
+        self.figures.append(Figure(name, value, unit, limit))
+
+    def as_text(self) -> str:
+        runs = table([self.columns(run) for run in self.runs])
+        return f"=== {self.part}: {self.how}\n\n{runs}\n\n{figure_table(self.figures)}\n"
+
+    def as_json(self) -> Row:
+        return {
+            "part": self.part,
+            "how": self.how,
+            "runs": self.runs,
+            "figures": [figure.as_json() for figure in self.figures],
+        }
+
+
+def at_least(value: float) -> Limit:
+    return Limit("at least", value)
+
+
+def at_most(value: float) -> Limit:
+    return Limit("at most", value)
+
+
+def median_of(rows: Iterable[Mapping[str, Any]], column: str, **wanted: Any) -> float:
+    """The median of a column over the rows that have the wanted values."""
+    chosen = (row for row in rows if all(row[name] == value for name, value in wanted.items()))
+    return statistics.median(float(row[column]) for row in chosen)
+
+
+def ratio(value: float, other: float) -> float:
+    return value / other if other else float("inf")
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows under the names of their columns, numbers to the right."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[shown(row.get(column)) for column in columns] for row in rows]
+    right = [any(isinstance(row.get(column), (int, float)) for row in rows) for column in columns]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in [columns, *cells]
+    ]
+    return "\n".join(lines)
+
+
+def figure_table(figures: Sequence[Figure]) -> str:
+    return "\n".join(
+        f"{figure.name:<58} {shown(figure.value):>12} {figure.unit:<12}{_verdict(figure)}".rstrip()
+        for figure in figures
+    )
+
+
+def _verdict(figure: Figure) -> str:
+    if figure.limit is None:
+        return ""
+    verdict = "MISSED" if figure.missed else "ok"
+    return f"{figure.limit.kind} {shown(figure.limit.value)}   {verdict}"
+
+
+_LARGE = 100
+
+
+def shown(value: Any) -> str:
+    """A number with as many decimals as mean something."""
+    if value is None:
+        return "-"
+    if isinstance(value, float) and abs(value) < _LARGE:
+        return f"{value:.2f}"
+    if isinstance(value, (int, float)):
+        return f"{value:,.0f}"
+    return str(value)

@@ -1,0 +1,176 @@
+"""One measurement: clients on a contender, events published, what arrived and what it cost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+from bench.processes import BenchError, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from bench.contenders import Contender
+    from bench.figures import Row
+    from bench.processes import Process
+
+_HERE = Path(__file__).parent
+_OPEN_SECONDS = 150.0
+_HELLO_SECONDS = 0.2
+_MARGIN_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """`rate` is in events a second, 0 as fast as they are taken; `seconds` is when to give up."""
+
+    clients: int
+    events: int
+    rate: float = 0
+    size: int = 300
+    jobs: int = 1
+    seconds: float = 60
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The programs in C."""
+
+    load: Path
+    publish: Path
+
+    @classmethod
+    def compile(cls, folder: Path) -> Tools:
+        tools = cls(folder / "sse_load", folder / "publish")
+        command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]
+        run([*command, str(tools.load), f"{_HERE}/sse_load.c", "-lssl", "-lcrypto"])
+        run([*command, str(tools.publish), f"{_HERE}/publish.c"])
+        return tools
+
+    def publisher(self, to: Sequence[str], workload: Workload) -> list[str]:
+        """The command that publishes a workload's events."""
+        command = [str(self.publish), *to, "-n", str(workload.events), "-r", str(workload.rate)]
+        return [*command, "-s", str(workload.size), "-j", str(workload.jobs)]
+
+    def clients(self, contender: Contender, workload: Workload) -> list[str]:
+        """The command that takes a workload's events from a contender."""
+        command = [str(self.load), *(["-t"] if contender.tls else [])]
+        if contender.warm_up:
+            command += ["-w", contender.warm_up]
+        for header in contender.headers:
+            command += ["-H", header]
+        command += [",".join(map(str, contender.ports)), contender.path]
+        return [*command, str(workload.clients), str(workload.events), str(workload.seconds)]
+
+
+class Output:
+    """What a program says, line by line."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._buffer = b""
+
+    def line(self, seconds: float, meanwhile: Callable[[], object] | None = None) -> str:
+        """The next line; until it is there, `meanwhile` is called now and then.
+
+        Raises BenchError if it does not come.
+        """
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._buffer:
+            if meanwhile is not None:
+                meanwhile()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise BenchError(f"a program of the measurement said nothing for {seconds:g} s")
+            wait = left if meanwhile is None else min(left, _HELLO_SECONDS)
+            if select.select([self._descriptor], [], [], wait)[0]:
+                self._read()
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode()
+
+    def _read(self) -> None:
+        read = os.read(self._descriptor, 65536)
+        if not read:
+            raise BenchError("a program of the measurement has ended; what it said stands above")
+        self._buffer += read
+
+
+@contextlib.contextmanager
+def connected(tools: Tools, contender: Contender, workload: Workload) -> Iterator[Output]:
+    """Clients of which each has been seen to get what is published; yields what they say."""
+    with _started(tools.clients(contender, workload)) as output, _servers_watched(contender):
+        for word, meanwhile in (("READY", None), ("LIVE", contender.say_hello)):
+            said = output.line(_OPEN_SECONDS, meanwhile)
+            if said != word:
+                raise BenchError(f"the clients said {said!r} instead of {word}")
+        yield output
+
+
+def deliver(tools: Tools, contender: Contender, workload: Workload, clients: Output) -> Row:
+    """Publish to connected clients: what they got, and what it cost, in seconds of a core."""
+    before, begun = _cpu_seconds(contender), time.monotonic()
+    with _started(tools.publisher(contender.publish_to, workload)) as publisher:
+        result: Row = json.loads(clients.line(workload.seconds + _MARGIN_SECONDS))
+        elapsed, after = time.monotonic() - begun, _cpu_seconds(contender)
+        published: Row = json.loads(publisher.line(_MARGIN_SECONDS))
+    cpu = {name: round(after[name] - before[name], 2) for name in after}
+    return {
+        "contender": contender.name,
+        "instances": len(contender.ports),
+        "events": workload.events,
+        "event_bytes": round(result["bytes"] / max(result["delivered"], 1)),
+        **result,
+        "published_rate": published["rate"],
+        "elapsed_s": round(elapsed, 3),
+        "cpu": cpu,
+        # Of a core, by the contender's own processes.
+        "server_share": round(sum(cpu[name] for name in _names(contender.servers)) / elapsed, 3),
+        # Near 1, it is the clients that limit and not the contender.
+        "clients_share": round(result["cpu_s"] / result["seconds"], 3) if result["seconds"] else 0,
+    }
+
+
+def measure(tools: Tools, contender: Contender, workload: Workload) -> Row:
+    load_average = round(os.getloadavg()[0], 2)
+    with connected(tools, contender, workload) as clients:
+        return {**deliver(tools, contender, workload, clients), "load_average": load_average}
+
+
+@contextlib.contextmanager
+def _servers_watched(contender: Contender) -> Iterator[None]:
+    """Raises BenchError if a server has ended: what it did not send then is no loss to count."""
+    try:
+        yield
+    finally:
+        for process in (*contender.servers, *contender.stores):
+            process.check()
+
+
+@contextlib.contextmanager
+def _started(command: Sequence[str]) -> Iterator[Output]:
+    """A program that is ended with the block."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as child:  # noqa: S603 - compiled here
+        try:
+            yield Output(cast("IO[bytes]", child.stdout).fileno())
+        finally:
+            child.kill()
+
+
+def _cpu_seconds(contender: Contender) -> dict[str, float]:
+    """By name: the instances of the backend share one."""
+    used: defaultdict[str, float] = defaultdict(float)
+    for process in (*contender.servers, *contender.stores):
+        used[process.name] += process.cpu_seconds()
+    return used
+
+
+def _names(processes: Iterable[Process]) -> set[str]:
+    return {process.name for process in processes}

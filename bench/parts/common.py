@@ -1,0 +1,98 @@
+"""What the parts share: how a run is made, and which of its columns are shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.contenders import OURS, Contender
+from bench.figures import at_most
+from bench.measure import Tools, Workload, measure
+from bench.site import Site
+
+if TYPE_CHECKING:
+    from bench.figures import Report, Row
+
+Start = Callable[[Site], AbstractContextManager[Contender]]
+
+_MIB = 1024 * 1024
+_PERCENT = 100
+
+
+@dataclass(frozen=True)
+class Bench:
+    """`repeat` is how often the contenders take turns, `seconds` how long a run at a rate lasts."""
+
+    site: Site
+    tools: Tools
+    repeat: int
+    seconds: float
+
+    def run(self, start: Start, workload: Workload) -> Row:
+        """One measurement of a contender that is started for it."""
+        with start(self.site) as contender:
+            row = measure(self.tools, contender, workload)
+        tell(
+            f"{row['contender']}, {row['clients']} clients: {row['rate']:,.0f} deliveries/s, "
+            f"p99 {row['p99_ms']:.1f} ms, lost {row['lost']}"
+        )
+        return row
+
+
+def tell(progress: str) -> None:
+    sys.stderr.write(f"    {progress}\n")
+
+
+def full_speed_columns(row: Row) -> Row:
+    """Where events come as fast as they are taken."""
+    return {
+        "contender": row["contender"],
+        "instances": row["instances"],
+        "clients": row["clients"],
+        "events": row["events"],
+        "bytes/event": row["event_bytes"],
+        "deliveries/s": row["rate"],
+        "MiB/s": row["rate"] * row["event_bytes"] / _MIB,
+        "seconds": row["seconds"],
+        **_defect_columns(row),
+        "clients' % of a core": _PERCENT * row["clients_share"],
+        "load": row["load_average"],
+    }
+
+
+def paced_columns(row: Row) -> Row:
+    """Where events come at a rate."""
+    return {
+        "contender": row["contender"],
+        "instances": row["instances"],
+        "clients": row["clients"],
+        "events/s": row["published_rate"],
+        "bytes/event": row["event_bytes"],
+        **{f"{name} ms": row[f"{name}_ms"] for name in ("p50", "p95", "p99", "max")},
+        **_defect_columns(row),
+        "% of a core": _PERCENT * row["server_share"],
+        "cpu s": cpu_text(row),
+        "load": row["load_average"],
+    }
+
+
+def cpu_text(row: Row) -> str:
+    return ", ".join(f"{name} {seconds:.2f}" for name, seconds in row["cpu"].items())
+
+
+def require_no_defects(report: Report) -> None:
+    """Events of ours that did not come, came twice or came late count against the limit of 0."""
+    defects = sum(
+        float(row[name])
+        for row in report.runs
+        if row["contender"].startswith(OURS)
+        for name in ("lost", "duplicates", "disorder")
+    )
+    report.figure("ours: lost, repeated or out of order", defects, "deliveries", at_most(0))
+
+
+def _defect_columns(row: Row) -> Row:
+    return {name: row[name] for name in ("lost", "duplicates", "disorder", "closed")}

@@ -1,0 +1,182 @@
+"""Servers as child processes: their start, their end, and what they use."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_STOP_SECONDS = 20.0
+_POLL_SECONDS = 0.02
+
+
+class BenchError(Exception):
+    """The measurement cannot go on; the message says why."""
+
+
+class Memory(NamedTuple):
+    """In KiB. `pss` counts shared pages by their share; None where it cannot be read."""
+
+    rss: int
+    pss: int | None
+
+
+class User(NamedTuple):
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """As whom, with what environment and where a program runs; as we do, where nothing is said."""
+
+    user: User | None = None
+    env: Mapping[str, str] | None = None
+    cwd: Path | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        as_user = {}
+        if self.user:
+            as_user = {"user": self.user.uid, "group": self.user.gid, "extra_groups": []}
+        return {"env": self.env, "cwd": self.cwd, **as_user}
+
+
+@dataclass(frozen=True)
+class Process:
+    name: str
+    child: subprocess.Popen[bytes]
+    log: Path
+
+    def cpu_seconds(self) -> float:
+        """Of the process, its descendants, and those of them that have ended."""
+        return sum(_cpu_ticks(pid) for pid in _tree(self.child.pid)) / _TICKS
+
+    def memory(self) -> Memory:
+        pids = list(_tree(self.child.pid))
+        shares = [_proportional(pid) for pid in pids]
+        return Memory(
+            sum(_kib(Path(f"/proc/{pid}/status"), "VmRSS:") or 0 for pid in pids),
+            None if None in shares else sum(share or 0 for share in shares),
+        )
+
+    def check(self) -> None:
+        """Raise BenchError with the log's end if the process is gone."""
+        if self.child.poll() is not None:
+            tail = self.log.read_text(errors="replace")[-2000:]
+            raise BenchError(f"{self.name} ended with {self.child.returncode}:\n{tail}")
+
+    def stop(self) -> None:
+        self.child.terminate()
+        try:
+            self.child.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+        # What it left behind.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.child.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def running(
+    name: str, command: Sequence[str], log: Path, setting: Setting | None = None
+) -> Iterator[Process]:
+    """A server until the end of the block; its output goes to the log."""
+    with log.open("ab") as output:
+        child = subprocess.Popen(  # noqa: S603 - the project's own programs and the distribution's
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            # Ctrl-C is for us, who stop the servers in their order.
+            start_new_session=True,
+            **(setting or Setting()).arguments(),
+        )
+    process = Process(name, child, log)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def run(command: Sequence[str], setting: Setting | None = None, text: str = "") -> str:
+    """The output of a program. Raises BenchError with what it said if it fails."""
+    done: subprocess.CompletedProcess[str] = subprocess.run(  # noqa: S603 - see running()
+        command,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        **(setting or Setting()).arguments(),
+    )
+    if done.returncode:
+        name = Path(command[0]).name
+        raise BenchError(f"{name} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def wait_for(what: str, condition: Callable[[], bool], seconds: float, process: Process) -> None:
+    """Return when the condition holds. Raises BenchError if that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        process.check()
+        if time.monotonic() > deadline:
+            raise BenchError(f"{what}: not within {seconds:g} s; see {process.log}")
+        time.sleep(_POLL_SECONDS)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _tree(pid: int) -> Iterator[int]:
+    """The process and its descendants."""
+    yield pid
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from _tree(int(child))
+
+
+def _cpu_ticks(pid: int) -> int:
+    """Of a process and of its children that have ended (proc(5), fields 14 to 17)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    after_name = stat.rpartition(")")[2].split()
+    return sum(map(int, after_name[11:15]))
+
+
+def _proportional(pid: int) -> int | None:
+    try:
+        return _kib(Path(f"/proc/{pid}/smaps_rollup"), "Pss:")
+    except OSError:
+        return None
+
+
+def _kib(path: Path, key: str) -> int | None:
+    for line in path.read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[1])
+    return None

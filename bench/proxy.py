@@ -1,0 +1,69 @@
+"""The configuration of an nginx in front of an instance, as the role writes it for a host."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from string import Template
+
+from bench.processes import run
+from bench.servers import program
+
+HERE = Path(__file__).parent
+ROLE = HERE.parent / "roles/ag_ui_deployment"
+_CONNECTIONS = 16384
+
+
+def nginx_version() -> str:
+    """It is told on the program's standard error."""
+    done = subprocess.run(  # noqa: S603 - the distribution's
+        [program("nginx"), "-v"], capture_output=True, text=True, check=True
+    )
+    match = re.search(r"\d+\.\d+\.\d+", done.stderr)
+    return match.group() if match else done.stderr.strip()
+
+
+def write_configuration(folder: Path, port: int, instance: int) -> None:
+    """nginx.conf for HTTPS on a port of this machine, with a certificate of its own."""
+    _make_certificate(folder / "tls")
+    _write_site(folder, port, instance)
+    template = Template((HERE / "proxy.conf").read_text())
+    (folder / "nginx.conf").write_text(template.substitute(connections=_CONNECTIONS))
+
+
+def _make_certificate(folder: Path) -> None:
+    folder.mkdir()
+    command = [program("openssl"), "req", "-x509", "-newkey", "ec", "-nodes", "-sha256"]
+    command += ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "2", "-subj", "/CN=localhost"]
+    run([*command, "-keyout", f"{folder}/server.key", "-out", f"{folder}/server.crt"])
+
+
+def _write_site(folder: Path, port: int, instance: int) -> None:
+    """The role's own template, with the role's defaults but for the limits of one client.
+
+    Its logs go to the folder, since only root may write where they would be.
+    """
+    variables = {
+        "ansible_python_interpreter": sys.executable,
+        "ag_ui_server_name": "localhost",
+        "ag_ui_http_port": 0,
+        "ag_ui_https_port": f"127.0.0.1:{port}",
+        "ag_ui_bind_address": "127.0.0.1",
+        "ag_ui_backend_ports": [instance],
+        "ag_ui_request_rate": 100_000,
+        "ag_ui_streams_per_address": 20_000,
+        "__ag_ui_peer_instances": [],
+        "__ag_ui_config_dir": str(folder),
+        "__ag_ui_preflight": {"ipv6": False, "nginx": nginx_version()},
+    }
+    site = folder / "site.conf"
+    command = [f"{Path(sys.executable).parent}/ansible", "localhost", "--inventory", "localhost,"]
+    command += ["--connection", "local", "--module-name", "ansible.builtin.template"]
+    command += ["--args", f"src={ROLE}/templates/nginx-site.conf.j2 dest={site}"]
+    for values in (f"@{ROLE}/defaults/main.yml", f"@{ROLE}/vars/main.yml", json.dumps(variables)):
+        command += ["--extra-vars", values]
+    run(command)
+    site.write_text(site.read_text().replace("/var/log/nginx/", f"{folder}/"))

@@ -1,0 +1,126 @@
+"""What the contenders share, and the backend's instances, run as its image runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import sys
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.processes import Process, Setting, free_port, run, running, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bench.servers import PostgresServer, RedisServer
+
+BACKEND = Path(__file__).parents[1] / "roles/ag_ui_deployment/files/backend"
+START_SECONDS = 60.0
+# An event that clients see and sse_load does not count.
+HELLO = json.dumps({"bench_hello": True})
+
+_TEMPLATE = "template_bench"
+_EMAIL = "bench@example.org"
+
+
+@dataclass
+class Site:
+    """A Redis, a PostgreSQL and a folder for logs."""
+
+    folder: Path
+    redis: RedisServer
+    postgres: PostgresServer
+    _password: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    _secret: str = field(default_factory=lambda: secrets.token_urlsafe(48))
+    _runs: int = 0
+
+    def prepare(self) -> None:
+        """Make the database that every run gets a copy of: migrated, with an administrator."""
+        self.postgres.query("postgres", f"CREATE DATABASE {_TEMPLATE}")
+        environment = self._environment(_TEMPLATE, "none")
+        self._cli(environment, "migrate")
+        self._cli(environment, "users", "add", _EMAIL, "--role", "admin", text=self._password)
+
+    @contextlib.contextmanager
+    def new_run(self) -> Iterator[str]:
+        """A name for a stream and a database that nobody has used, which are there for the block.
+
+        A run that found the jobs of an earlier one would begin with their state.
+        """
+        self._runs += 1
+        name = f"bench_{self._runs}"
+        self.postgres.query("postgres", f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+        try:
+            yield name
+        finally:
+            self.postgres.query("postgres", f"DROP DATABASE {name} WITH (FORCE)")
+            self.redis.client.delete(name)
+
+    def publish_hello(self, run: str) -> None:
+        entry: dict[Any, Any] = {
+            "event_id": secrets.token_hex(16),
+            "type": "bench:hello",
+            "data": HELLO,
+        }
+        self.redis.client.xadd(run, entry)
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    @contextlib.contextmanager
+    def instance(self, run: str) -> Iterator[tuple[Process, int]]:
+        """An instance that is ready, and its port."""
+        with self.starting_instance(run) as (process, port):
+            wait_for(process.name, lambda: _is_healthy(port), START_SECONDS, process)
+            yield process, port
+
+    @contextlib.contextmanager
+    def starting_instance(self, run: str) -> Iterator[tuple[Process, int]]:
+        port = free_port()
+        environment = self._environment(run, run)
+        environment |= {"PORT": str(port), "REDIS_CONSUMER_NAME": f"bench-{port}"}
+        setting = Setting(env=environment, cwd=BACKEND)
+        command = [sys.executable, "-m", "src.cli", "serve"]
+        with running("backend", command, self.log(f"backend-{port}"), setting) as process:
+            yield process, port
+
+    def token(self, port: int) -> str:
+        form = urllib.parse.urlencode({"username": _EMAIL, "password": self._password}).encode()
+        url = f"http://127.0.0.1:{port}/auth/token"
+        with urllib.request.urlopen(url, form, timeout=30) as answer:
+            token: str = json.load(answer)["access_token"]
+            return token
+
+    def _environment(self, database: str, stream: str) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "ENV": "production",
+            "HOST": "127.0.0.1",
+            "REDIS_URL": self.redis.url,
+            "REDIS_STREAM_NAME": stream,
+            "DATABASE_URL": self.postgres.url(database),
+            "JWT_SECRET": self._secret,
+            # One user stands for all of them.
+            "STREAMS_MAX": "20000",
+            "STREAMS_PER_USER": "20000",
+        }
+
+    def _cli(self, environment: Mapping[str, str], *arguments: str, text: str = "") -> None:
+        setting = Setting(env=environment, cwd=BACKEND)
+        run([sys.executable, "-m", "src.cli", *arguments], setting, text)
+
+
+def _is_healthy(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            return bool(json.load(answer)["status"] == "healthy")
+    except OSError:
+        return False
