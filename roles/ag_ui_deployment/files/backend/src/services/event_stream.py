@@ -126,6 +126,8 @@ class ClientStream:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+            # Through its error the task holds our frames: all of us would wait for a collection.
+            self._task = None
             self._report()
         return "draining" if self._hub.draining else "run_ended"
 
