@@ -1,8 +1,8 @@
 """A feed: the live records of one scope, which any number of clients read at their own pace.
 
 What is published together is joined once and shared by all readers; a reader is a position. A feed
-holds a bounded number of bytes and events; a reader that falls behind what is held is told so, and
-its client can resume from its last id.
+holds what not all of its readers have read, within bounds of bytes and events; a reader that falls
+behind what is held is told so, and its client can resume from its last id.
 """
 
 from collections import deque
@@ -16,6 +16,8 @@ from src.services.event_service import JobState
 # Readers write one batch at a time: large enough that its price is the copying, small enough that
 # a slow connection holds little.
 BATCH_BYTES = 128 * 1024
+# To look for the slowest of all readers has its price: only when this much more is held.
+_LOOK_AFTER_BYTES = 256 * 1024
 
 
 class Record(NamedTuple):
@@ -72,6 +74,15 @@ class FellBehindError(Exception):
     """The reader was slower than the feed's bounds allow."""
 
 
+class Reader:
+    """A client's place in a feed: the position of the batch that it gets next."""
+
+    __slots__ = ("position",)
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+
+
 class Feed:
     """`stands_alone` tells which records readers have to look at one by one."""
 
@@ -84,13 +95,27 @@ class Feed:
         self._events = 0
         # In the order of their coming: a set of them would tell them in another each time.
         self._listeners: dict[Callable[[], None], None] = {}
+        self._readers: set[Reader] = set()
+        self._look_at = _LOOK_AFTER_BYTES
         self.closed = False
-        self.readers = 0
 
     @property
     def end(self) -> int:
         """The position after the newest batch."""
         return self._start + len(self._batches)
+
+    @property
+    def readers(self) -> int:
+        return len(self._readers)
+
+    def join(self) -> Reader:
+        """A reader of what comes from now on; to be paired with leave()."""
+        reader = Reader(self.end)
+        self._readers.add(reader)
+        return reader
+
+    def leave(self, reader: Reader) -> None:
+        self._readers.discard(reader)
 
     def append(self, records: Sequence[Record]) -> None:
         """Add records, and tell those who listen."""
@@ -131,13 +156,24 @@ class Feed:
         self._batches.append(batch)
         self._bytes += len(batch.frames)
         self._events += batch.events
+        if self._bytes >= self._look_at:
+            self._let_go_of_what_all_have()
         while self._bytes > self._limits.bytes or self._events > self._limits.events:
             if len(self._batches) == 1:
                 break
-            oldest = self._batches.popleft()
-            self._bytes -= len(oldest.frames)
-            self._events -= oldest.events
-            self._start += 1
+            self._drop_oldest()
+
+    def _let_go_of_what_all_have(self) -> None:
+        slowest = min((reader.position for reader in self._readers), default=self.end)
+        while self._start < slowest:
+            self._drop_oldest()
+        self._look_at = self._bytes + _LOOK_AFTER_BYTES
+
+    def _drop_oldest(self) -> None:
+        oldest = self._batches.popleft()
+        self._bytes -= len(oldest.frames)
+        self._events -= oldest.events
+        self._start += 1
 
     def _tell(self) -> None:
         for listener in tuple(self._listeners):

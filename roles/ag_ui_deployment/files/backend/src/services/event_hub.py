@@ -17,7 +17,7 @@ from uuid import UUID
 
 from src.config import Settings
 from src.models.event import ZERO, StreamId
-from src.services.event_feed import Feed, Limits, Record
+from src.services.event_feed import Feed, Limits, Reader, Record
 from src.services.event_fold import StreamFold
 from src.services.event_frames import encode
 from src.services.event_gaps import Gap
@@ -50,11 +50,11 @@ class Attachment:
     `recent` are the records of its scope above its cursor that the ring holds, `floor` the id
     at or below which there may be others, `last_id` the id up to which the stream was read,
     `jobs` those of its scope that run (or, where the scope is one job, that job in any state).
-    From `position` on, the feed brings what comes later.
+    From the reader's position on, the feed brings what comes later.
     """
 
     feed: Feed
-    position: int
+    reader: Reader
     recent: Sequence[Record]
     floor: StreamId
     last_id: StreamId
@@ -108,19 +108,18 @@ class EventHub:
             feed = self._feeds[scope] = Feed(self._limits, scope.lacks_past_of)
         if self.draining:
             feed.close()
-        feed.readers += 1
         return Attachment(
             feed=feed,
-            position=feed.end,
+            reader=feed.join(),
             recent=self._recent(scope, cursor) if cursor is not None else [],
             floor=self.floor,
             last_id=self.last_id,
             jobs=list(self._jobs_of(scope)),
         )
 
-    def detach(self, scope: Scope) -> None:
+    def detach(self, scope: Scope, reader: Reader) -> None:
         feed = self._feeds[scope]
-        feed.readers -= 1
+        feed.leave(reader)
         if not feed.readers:
             del self._feeds[scope]
 

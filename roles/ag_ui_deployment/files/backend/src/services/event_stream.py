@@ -93,7 +93,6 @@ class ClientStream:
         # What the client has to be told besides the events.
         self._notices: list[Event] = []
         self._attachment: Attachment | None = None
-        self._position = 0
         self._loop = asyncio.get_running_loop()
         self._written_at = self._loop.time()
         self._writing = False
@@ -153,7 +152,7 @@ class ClientStream:
             return False
         place = self._attachment
         return now - self._written_at > _STUCK or (
-            place is not None and not place.feed.holds(self._position)
+            place is not None and not place.feed.holds(place.reader.position)
         )
 
     def _end(self, reason: Reason) -> None:
@@ -180,7 +179,6 @@ class ClientStream:
             # Draining before it got there: another instance will know what follows.
             return
         self._attachment = place = self._hub.attach(self._scope, cursor)
-        self._position = place.position
         try:
             if self._scope.job_id is not None:
                 await self._job_past(place, self._scope.job_id, cursor)
@@ -189,7 +187,7 @@ class ClientStream:
             if not self._run_ended:
                 await self._live(place)
         finally:
-            self._hub.detach(self._scope)
+            self._hub.detach(self._scope, place.reader)
 
     async def _gap(self, cursor: StreamId) -> GapReason | None:
         """Why the client's cursor cannot be gone on from, None if it can.
@@ -266,11 +264,11 @@ class ClientStream:
         await self._write(frames)
 
     async def _live(self, place: Attachment) -> None:
-        feed = place.feed
+        feed, reader = place.feed, place.reader
         while True:
-            batch = feed.read(self._position)
+            batch = feed.read(reader.position)
             if batch is not None:
-                self._position += 1
+                reader.position += 1
                 if batch.revealing is not None:
                     await self._write_past_of(batch.revealing)
                 await self._write_batch(batch)
@@ -296,7 +294,7 @@ class ClientStream:
             await rest
             self._writing = False
         if (
-            place.feed.read(self._position) is None
+            place.feed.read(place.reader.position) is None
             and self._loop.time() - self._written_at >= self._keep_alive
         ):
             await self._write(_KEEP_ALIVE)
@@ -306,15 +304,16 @@ class ClientStream:
         waiter, place = self._waiter, self._attachment
         if waiter is None or waiter.done() or place is None:
             return
+        feed, reader = place.feed, place.reader
         try:
-            while (batch := place.feed.read(self._position)) is not None and self._is_plain(batch):
-                self._position += 1
+            while (batch := feed.read(reader.position)) is not None and self._is_plain(batch):
+                reader.position += 1
                 self._written_at = self._loop.time()
                 self._rest = self._connection.write_now(batch.frames)
                 self._count(batch)
                 if self._rest is not None:
                     break
-            if batch is not None or place.feed.closed:
+            if batch is not None or feed.closed:
                 waiter.set_result(None)
         except Exception as error:  # noqa: BLE001 - raised again in the stream's own task
             waiter.set_exception(error)

@@ -15,7 +15,11 @@ def record(number: int, size: int = 10) -> Record:
 
 
 def feed_of(max_bytes: int = MANY, max_events: int = MANY) -> Feed:
-    return Feed(Limits(max_bytes, max_events), lambda record: record.frames.startswith(b"alone"))
+    """A feed with a reader that has read nothing yet."""
+    limits = Limits(max_bytes, max_events)
+    feed = Feed(limits, lambda record: record.frames.startswith(b"alone"))
+    feed.join()
+    return feed
 
 
 def rest(feed: Feed, position: int = 0) -> list[Batch]:
@@ -162,3 +166,21 @@ def test_a_closed_feed_tells_its_readers_and_lets_them_read_the_rest() -> None:
     feed.close()
     assert told == [True]
     assert rest(feed)[0].frames == record(1).frames
+
+
+def test_what_all_readers_have_is_let_go() -> None:
+    feed = Feed(Limits(100 * MANY, MANY), lambda _: False)
+    quick, slow = feed.join(), feed.join()
+    for number in range(100):
+        feed.append([record(number, BATCH_BYTES)])
+        quick.position = feed.end
+        slow.position = max(0, feed.end - 30)
+        assert feed.holds(slow.position)
+    held = rest(feed, slow.position)
+    assert [batch.newest for batch in held] == [stream_id(number) for number in range(70, 100)]
+    assert not feed.holds(slow.position - 5)
+    feed.leave(slow)
+    for number in range(100, 105):
+        feed.append([record(number, BATCH_BYTES)])
+        quick.position = feed.end
+    assert not feed.holds(feed.end - 5)

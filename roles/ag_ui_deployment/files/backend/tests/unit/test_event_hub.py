@@ -35,14 +35,14 @@ def publish(hub: EventHub, *events: ShieldEvent) -> None:
 
 
 def ids(hub: EventHub, scope: Scope, cursor: StreamId = ZERO) -> list[StreamId]:
-    recent = hub.attach(scope, cursor).recent
-    hub.detach(scope)
-    return [record.id for record in recent]
+    place = hub.attach(scope, cursor)
+    hub.detach(scope, place.reader)
+    return [record.id for record in place.recent]
 
 
 def live(place: Attachment) -> list[Batch]:
     """What the feed brings since a client has joined it."""
-    batches = (place.feed.read(n) for n in range(place.position, place.feed.end))
+    batches = (place.feed.read(n) for n in range(place.reader.position, place.feed.end))
     return [batch for batch in batches if batch is not None]
 
 
@@ -150,10 +150,10 @@ class TestJoining:
         hub = hub_of()
         one, other = hub.attach(MINE, None), hub.attach(MINE, None)
         assert one.feed is other.feed
-        hub.detach(MINE)
+        hub.detach(MINE, one.reader)
         publish(hub, shield_event(user=OWNER))
         assert len(live(other)) == 1
-        hub.detach(MINE)
+        hub.detach(MINE, other.reader)
         assert hub._feeds == {}
         assert hub.attach(MINE, None).feed is not one.feed
 
