@@ -34,8 +34,8 @@ JOINED_WITHIN: Final = 30.0
 RECOVERED_WITHIN: Final = 60.0
 STORED_WITHIN: Final = 60.0
 LAG_WITHIN: Final = 10.0
-COLLECTED_WITHIN: Final = 45.0
-"""Seconds until an instance has collected what it no longer uses; it does so every 30."""
+COLLECTED_WITHIN: Final = 75.0
+"""Seconds until an instance has collected what it no longer uses; it does so every minute."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ Rules that every output keeps, whatever was duplicated, reordered or cut:
 - the `data` of an accepted Shield event stands in one of the frames made of it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 import orjson
@@ -60,26 +60,37 @@ SOURCE = "shield"
 # A repeated XADD follows its first within moments; two generations of this many ids are kept.
 _GENERATION = 4096
 
-_EMPTY: Map[str, None] = Map()
-
 Dropped = Literal["duplicate", "after_result", "after_end"]
 Number = TypeVar("Number", int, float)
 
 
 class RecentIds(NamedTuple):
-    """The event ids seen lately, bounded: the younger generation and the one before it."""
+    """The event ids seen lately, bounded: the younger generation and the one before it.
 
-    young: Map[str, None] = _EMPTY
-    old: Map[str, None] = _EMPTY
+    All versions of a generation share one dictionary, which numbers its ids; a version has the
+    first `size` of them. So each costs a tuple, where a persistent map would cost its path.
+    """
+
+    young: dict[str, int]
+    size: int = 0
+    old: Collection[str] = ()
 
     def __contains__(self, event_id: object) -> bool:
-        return event_id in self.young or event_id in self.old
+        number = self.young.get(cast("str", event_id))
+        return (number is not None and number < self.size) or event_id in self.old
 
     def add(self, event_id: str) -> "RecentIds":
-        young = self.young.set(event_id, None)
-        if len(young) < _GENERATION:
-            return RecentIds(young, self.old)
-        return RecentIds(_EMPTY, young)
+        young, size = self.young, self.size
+        if len(young) > size:
+            # Another version has gone on from here.
+            young = {one: number for one, number in young.items() if number < size}
+        young[event_id] = size
+        if size + 1 < _GENERATION:
+            return RecentIds(young, size + 1, self.old)
+        return RecentIds({}, 0, young)
+
+
+_NONE_SEEN = RecentIds({})
 
 
 class Item(NamedTuple):
@@ -113,7 +124,7 @@ class JobState(NamedTuple):
     totals: Map[str, int] = Map()
     calls: Map[str, ToolCall] = Map()
     items: Map[str, Item] = Map()
-    seen: RecentIds = RecentIds()
+    seen: RecentIds = _NONE_SEEN
     terminal: Event | None = None
     terminal_id: StreamId | None = None
 
@@ -183,6 +194,7 @@ def _first_sight(event: ShieldEvent, job_id: str) -> JobState:
         run=run_started(thread_id, job_id, _stamp(event, event.workspace)),
         first_id=event.id,
         workspace=event.workspace,
+        seen=RecentIds({}),
     )
 
 
@@ -246,7 +258,7 @@ class _Step:
     def state(self) -> JobState:
         before = self._before
         # After its end a job drops whatever comes: its ids are most of what it would hold.
-        seen = self.seen if self._terminal is None else RecentIds()
+        seen = self.seen if self._terminal is None else _NONE_SEEN
         return JobState(
             before.job_id,
             before.run,

@@ -5,7 +5,7 @@ import gc
 
 from src.utils.background_task import BackgroundTask
 
-_EVERY_SECONDS = 30.0
+_EVERY_SECONDS = 60.0
 
 
 def collect_rarely() -> None:
