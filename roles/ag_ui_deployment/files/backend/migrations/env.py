@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from src.models import event, gap, job, user  # noqa: F401 - they register their tables
+from src.models import event, gap, job, user, workspace  # noqa: F401 - they register their tables
 from src.utils.database import Base
 
 connection: Connection = context.config.attributes["connection"]

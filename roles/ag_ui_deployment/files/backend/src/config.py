@@ -48,6 +48,11 @@ class Settings(BaseSettings):
 
     LITELLM_URL: str = "http://hx-litellm-server:4000"
     LITELLM_API_KEY: SecretStr | None = None
+    # The name under which the gateway knows the MCP server with Shield's tools.
+    LITELLM_MCP_SERVER_ID: str = Field(default="rag", min_length=1)
+    # Above the gateway's own timeout: a call that we give up first still runs there.
+    LITELLM_TIMEOUT_SECONDS: float = Field(default=70, gt=0)
+    LITELLM_CONNECTIONS_MAX: int = Field(default=100, ge=1)
     ORCHESTRATOR_URL: str = "http://hx-orchestrator-server:8000"
     QDRANT_URL: str = "http://hx-vectordb-server:6333"
 
@@ -62,7 +67,50 @@ class Settings(BaseSettings):
 
     JWT_SECRET: SecretStr
     JWT_ALGORITHM: Literal["HS256", "HS384", "HS512"] = "HS256"
+    # Keys that signed tokens which are still valid, separated by commas; only JWT_SECRET signs.
+    JWT_PREVIOUS_SECRETS: SecretStr | None = None
     ACCESS_TOKEN_EXPIRE_MINUTES: int = Field(default=30, ge=1, le=24 * 60)
+    SESSION_IDLE_MINUTES: int = Field(default=30, ge=1)
+    SESSION_HOURS: int = Field(default=8, ge=1)
+
+    REGISTRATION: Literal["closed", "invite", "open"] = "closed"
+    # smtp://user:password@host:25, smtp+starttls:// or smtps://; without it no mail is sent.
+    SMTP_URL: SecretStr | None = None
+    MAIL_FROM: str = "shield-ag-ui@localhost"
+    # Where browsers reach the frontend: links in mails begin with it.
+    PUBLIC_URL: str = "http://localhost"
+    # Encrypts the secrets of second factors; derived from JWT_SECRET where it is not set.
+    MFA_KEY: SecretStr | None = None
+
+    # Signs the checkpoints of the audit log; derived from JWT_SECRET where it is not set.
+    AUDIT_KEY: SecretStr | None = None
+    AUDIT_RETENTION_DAYS: int = Field(default=90, ge=1)
+    AUDIT_CHECKPOINT_ENTRIES: int = Field(default=1000, ge=1)
+    AUDIT_CHECKPOINT_MINUTES: int = Field(default=5, ge=1)
+
+    RATE_LOGIN_PER_ADDRESS: str = "10/minute"
+    RATE_LOGIN_PER_ACCOUNT: str = "20/hour"
+    RATE_API_PER_USER: str = "1000/hour"
+    RATE_STREAMS_PER_USER: str = "600/minute"
+    RATE_GLOBAL: str = "60000/minute"
+    # Proxies whose X-Forwarded-For is believed: addresses or networks, separated by commas.
+    TRUSTED_PROXIES: str = "127.0.0.1"
+
+    # Whether tools may be sent to loopback and private addresses.
+    TOOLS_ALLOW_PRIVATE_ADDRESSES: bool = False
+    TOOLS_MAX_PAGES: int = Field(default=1000, ge=1)
+    TOOLS_MAX_DEPTH: int = Field(default=10, ge=0)
+    JOBS_PER_USER: int = Field(default=10, ge=1)
+    # After this silence of the stream a running job is asked for at the orchestrator.
+    JOB_SILENT_SECONDS: int = Field(default=120, ge=1)
+    BREAKER_FAILURES: int = Field(default=5, ge=1)
+    BREAKER_SECONDS: float = Field(default=15, gt=0)
+
+    AGENT_MODEL: str = "shield-agent"
+    AGENT_SYSTEM_PROMPT: str = ""
+    AGENT_MAX_ROUNDS: int = Field(default=10, ge=1, le=100)
+    AGENT_MODEL_TIMEOUT_SECONDS: float = Field(default=120, gt=0)
+    RUNS_PER_USER: int = Field(default=5, ge=1)
 
     EVENT_MAX_BYTES: int = Field(default=2 * 1024 * 1024, ge=1024)
     CONSUMER_BATCH_SIZE: int = Field(default=500, ge=1, le=10_000)

@@ -19,7 +19,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from src import __version__, problems
 from src.config import Settings, SettingsError, load_settings
 from src.middleware import BodyLimit, RequestContext
-from src.routers import api, auth, events, health, metrics
+from src.routers import admin, api, auth, events, health, metrics
 from src.services.event_hub import EventHub
 from src.state import Services
 from src.utils.logger import configure_logging
@@ -69,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     invalid = problems.documented(problems.InvalidRequest)
     app.include_router(auth.router, prefix="/auth", tags=["authentication"], responses=invalid)
     app.include_router(api.router, prefix="/api", tags=["jobs"], responses=invalid)
+    app.include_router(admin.router, prefix="/admin", tags=["administration"], responses=invalid)
     app.include_router(events.router, tags=["events"], responses=invalid)
     return app
 

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from src.services.auth_service import WrongCredentialsError
 from src.services.job_service import CursorRejectedError, JobNotFoundError
+from src.services.rbac_service import NotPermittedError
 from src.services.tokens import InvalidTokenError
 from src.utils.database import DATABASE_ERRORS, is_outage
 
@@ -81,6 +82,13 @@ class WrongCredentials(Problem):
     headers = _BEARER
 
 
+class NotPermitted(Problem):
+    status = 403
+    slug = "not-permitted"
+    title = "Your role does not permit this"
+    detail = "GET /api/permissions lists what each role may do; an administrator can change yours."
+
+
 class NotFound(Problem):
     status = 404
     slug = "not-found"
@@ -142,6 +150,7 @@ class Draining(Problem):
 _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     WrongCredentialsError: WrongCredentials,
     InvalidTokenError: NotAuthenticated,
+    NotPermittedError: NotPermitted,
     JobNotFoundError: JobNotFound,
     CursorRejectedError: BadCursor,
 }

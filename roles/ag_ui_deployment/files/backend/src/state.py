@@ -7,6 +7,7 @@ from typing import Self
 from redis.asyncio import Redis
 
 from src.config import Settings
+from src.services.audit_logger import AuditLogger
 from src.services.auth_service import AuthService
 from src.services.event_fold import StreamFold
 from src.services.event_history import EventHistory
@@ -39,6 +40,7 @@ class Services:
     consumer: RedisStreamConsumer
     garbage: GarbageCollector
     streams: EventStreams
+    audit: AuditLogger
     auth: AuthService
     jobs: JobService
     health: HealthService
@@ -72,6 +74,7 @@ class Services:
             streams=EventStreams(
                 hub, EventReplay(history, settings.REPLAYS_MAX), metrics, settings
             ),
+            audit=AuditLogger(database),
             auth=AuthService(database, Tokens(settings)),
             jobs=JobService(database, hub),
             health=HealthService(settings.APP_NAME, commands, database, consumer, tail),

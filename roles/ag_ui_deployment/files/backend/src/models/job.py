@@ -47,6 +47,7 @@ class JobRow(Base):
     __table_args__ = (
         Index("ix_jobs_created", "created_at", "id"),
         Index("ix_jobs_owner_created", "owner_id", "created_at", "id"),
+        Index("ix_jobs_workspace_created", "workspace", "created_at", "id"),
         Index("ix_jobs_active", "updated_at", postgresql_where=ended_ms.is_(None)),
     )
 

@@ -1,20 +1,15 @@
 """Accounts."""
 
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import CheckConstraint, DateTime, Text, Uuid, func
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from src.models.role import Role
+from src.models.workspace import DEFAULT_WORKSPACE, Membership, MembershipRow
 from src.utils.database import Base
-
-
-class Role(StrEnum):
-    ADMIN = "admin"
-    CONTRIBUTOR = "contributor"
-    VIEWER = "viewer"
 
 
 class UserRow(Base):
@@ -30,23 +25,41 @@ class UserRow(Base):
         DateTime(timezone=True), server_default=func.now(), onupdate=func.now()
     )
 
+    memberships: Mapped[list[MembershipRow]] = relationship(
+        lazy="raise", order_by=MembershipRow.workspace, passive_deletes=True
+    )
+
     __table_args__ = (
         CheckConstraint("role IN ('admin', 'contributor', 'viewer')", name="role_known"),
     )
 
 
 class User(BaseModel):
-    """Who is logged in."""
+    """Who is logged in.
+
+    An admin's role counts everywhere. Anybody else's counts in the default workspace; in any other
+    counts the role of the membership.
+    """
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
     id: UUID
     email: str
     role: Role
+    memberships: tuple[Membership, ...] = ()
 
     @property
     def sees_all_jobs(self) -> bool:
         return self.role is Role.ADMIN
+
+    def role_in(self, workspace: str | None) -> Role | None:
+        """The role in a workspace (None is the default one), None for who does not belong to it."""
+        if self.role is Role.ADMIN or workspace is None or workspace == DEFAULT_WORKSPACE:
+            return self.role
+        for membership in self.memberships:
+            if membership.workspace == workspace:
+                return membership.role
+        return None
 
 
 class Token(BaseModel):

@@ -1,21 +1,26 @@
-"""Queries on accounts."""
+"""Queries on accounts. Memberships come with them: whatever decides on a user needs them."""
 
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import selectinload
 
 from src.models.user import UserRow
 
+WITH_MEMBERSHIPS = selectinload(UserRow.memberships)
+_USERS = select(UserRow).options(WITH_MEMBERSHIPS)
+
 
 async def by_email(session: AsyncSession, email: str) -> UserRow | None:
-    found: UserRow | None = await session.scalar(select(UserRow).where(UserRow.email == email))
+    found: UserRow | None = await session.scalar(_USERS.where(UserRow.email == email))
     return found
 
 
 async def by_id(session: AsyncSession, user_id: UUID) -> UserRow | None:
-    return await session.get(UserRow, user_id)
+    found: UserRow | None = await session.scalar(_USERS.where(UserRow.id == user_id))
+    return found
 
 
 async def all_users(session: AsyncSession) -> list[UserRow]:
-    return list(await session.scalars(select(UserRow).order_by(UserRow.email)))
+    return list(await session.scalars(_USERS.order_by(UserRow.email)))

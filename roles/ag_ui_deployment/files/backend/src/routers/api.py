@@ -2,19 +2,29 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
-from src.dependencies import CurrentUser, JobId, ServicesDep
+from src.dependencies import CurrentUser, JobId, ServicesDep, requires
 from src.models.job import Job, JobPage, JobStatus
-from src.problems import BadCursor, DatabaseUnavailable, JobNotFound, NotAuthenticated, documented
+from src.models.permissions import Permission
+from src.problems import (
+    BadCursor,
+    DatabaseUnavailable,
+    JobNotFound,
+    NotAuthenticated,
+    NotPermitted,
+    documented,
+)
 
 router = APIRouter()
+_READ_JOBS = [Depends(requires(Permission.READ_JOBS))]
 
 
 @router.get(
     "/jobs",
     summary="Your jobs, newest first; an admin's list has everybody's",
-    responses=documented(BadCursor, NotAuthenticated, DatabaseUnavailable),
+    dependencies=_READ_JOBS,
+    responses=documented(BadCursor, NotAuthenticated, NotPermitted, DatabaseUnavailable),
 )
 async def list_jobs(
     services: ServicesDep,
@@ -29,7 +39,8 @@ async def list_jobs(
 @router.get(
     "/jobs/{job_id}",
     summary="One job",
-    responses=documented(NotAuthenticated, JobNotFound, DatabaseUnavailable),
+    dependencies=_READ_JOBS,
+    responses=documented(NotAuthenticated, NotPermitted, JobNotFound, DatabaseUnavailable),
 )
 async def get_job(services: ServicesDep, user: CurrentUser, job_id: JobId) -> Job:
     return await services.jobs.get(user, job_id)

@@ -6,15 +6,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query
 from sse_starlette import EventSourceResponse
 
-from src.dependencies import Access, JobId, ServicesDep
+from src.dependencies import Access, JobId, ServicesDep, requires
 from src.event_source import EventStreamResponse
 from src.models.event import StreamId
+from src.models.permissions import Permission
 from src.problems import (
     BadCursor,
     DatabaseUnavailable,
     Draining,
     JobNotFound,
     NotAuthenticated,
+    NotPermitted,
     Problem,
     TooManyStreams,
     TooManyStreamsOfUser,
@@ -27,6 +29,7 @@ from src.services.tokens import AccessToken
 from src.state import Services
 
 router = APIRouter()
+_READ_JOBS = [Depends(requires(Permission.READ_JOBS))]
 
 _REFUSED: dict[Refusal, type[Problem]] = {
     "draining": Draining,
@@ -63,8 +66,9 @@ Cursor = Annotated[StreamId | None, Depends(_cursor)]
     "/events",
     summary="The runs of all jobs that you may see",
     response_class=EventSourceResponse,
+    dependencies=_READ_JOBS,
     responses=_STREAM
-    | documented(BadCursor, NotAuthenticated, TooManyStreamsOfUser, TooManyStreams),
+    | documented(BadCursor, NotAuthenticated, NotPermitted, TooManyStreamsOfUser, TooManyStreams),
 )
 async def feed(services: ServicesDep, access: Access, cursor: Cursor) -> EventStreamResponse:
     owner = None if access.user.sees_all_jobs else access.user.id
@@ -75,10 +79,12 @@ async def feed(services: ServicesDep, access: Access, cursor: Cursor) -> EventSt
     "/api/jobs/{job_id}/events",
     summary="One job as one AG-UI run",
     response_class=EventSourceResponse,
+    dependencies=_READ_JOBS,
     responses=_STREAM
     | documented(
         BadCursor,
         NotAuthenticated,
+        NotPermitted,
         JobNotFound,
         TooManyStreamsOfUser,
         TooManyStreams,

@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 from jose import JWTError, jwt
 
 from src.config import Settings
-from src.models.user import Role, User
+from src.models.role import Role
+from src.models.user import User
 
 _ISSUER = "shield-ag-ui-backend"
 _AUDIENCE = "shield-ag-ui"

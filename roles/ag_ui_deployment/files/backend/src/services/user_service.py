@@ -2,7 +2,8 @@
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
-from src.models.user import Role, User, UserRow
+from src.models.role import Role
+from src.models.user import User, UserRow
 from src.repositories import users as user_rows
 from src.services.passwords import check_new_password, hash_password
 from src.utils.database import Database
@@ -42,7 +43,7 @@ class UserService:
         async with self._database.transaction() as session:
             if await user_rows.by_email(session, address):
                 raise UserExistsError(address)
-            row = UserRow(email=address, password_hash=hashed, role=role.value)
+            row = UserRow(email=address, password_hash=hashed, role=role.value, memberships=[])
             session.add(row)
             await session.flush()
             return User.model_validate(row)

@@ -8,7 +8,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from src.models.user import Role, User
+from src.models.role import Role
+from src.models.user import User
 from tests.support.builders import JOB, shield_event
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
@@ -57,7 +58,12 @@ class TestAccounts:
         token = response.json()
         assert (token["token_type"], token["expires_in"]) == ("bearer", 1800)
         me = await backend.http.get("/auth/me", headers=bearer(token["access_token"]))
-        assert me.json() == {"id": str(alice.id), "email": "alice@shield.test", "role": "viewer"}
+        assert me.json() == {
+            "id": str(alice.id),
+            "email": "alice@shield.test",
+            "role": "viewer",
+            "memberships": [],
+        }
 
     async def test_the_hash_is_argon2id_and_nowhere_in_an_answer(
         self, backend: Backend, alice: User, world: World

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from src.models.event import StreamId
-from src.models.user import Role
+from src.models.role import Role
 from tests.integration.test_api_endpoints import check_problem
 from tests.run_checker import Frame, check_feed, check_frames
 from tests.support.builders import JOB, shield_event

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from src.models.event import StreamId
-from src.models.user import Role, User
+from src.models.role import Role
+from src.models.user import User
 from tests.integration.test_api_endpoints import bearer, check_problem
 from tests.run_checker import Frame, check_feed, check_frames, check_run
 from tests.support.agui_client import AgUiClient

@@ -13,7 +13,8 @@ import uvicorn
 
 from src.config import Settings
 from src.main import create_app
-from src.models.user import Role, User
+from src.models.role import Role
+from src.models.user import User
 from src.services.tokens import Tokens
 from src.services.user_service import UserService
 from src.state import Services

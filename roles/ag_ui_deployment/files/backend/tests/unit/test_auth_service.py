@@ -11,7 +11,8 @@ import pytest
 from argon2 import PasswordHasher
 from passlib.context import CryptContext
 
-from src.models.user import Role, User
+from src.models.role import Role
+from src.models.user import User
 from src.services import auth_service, passwords
 from src.services.auth_service import AuthService, WrongCredentialsError
 from src.services.passwords import (

@@ -10,7 +10,8 @@ import orjson
 import pytest
 from jose import jwt
 
-from src.models.user import Role, User
+from src.models.role import Role
+from src.models.user import User
 from src.services.tokens import InvalidTokenError, Tokens
 from tests.support.builders import JWT_SECRET, OWNER, settings_of
 

@@ -1,0 +1,16 @@
+"""How commands answer: text on standard output, faults on standard error with an exit code."""
+
+import sys
+
+EXIT_BAD_INPUT = 2
+EXIT_EXISTS = 3
+EXIT_UNAVAILABLE = 4
+
+
+def say(text: str) -> None:
+    print(text)  # noqa: T201 - the answer of a command
+
+
+def fail(code: int, text: str) -> int:
+    print(text, file=sys.stderr)  # noqa: T201 - the answer of a command
+    return code

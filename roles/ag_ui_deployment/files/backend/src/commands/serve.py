@@ -1,0 +1,44 @@
+"""Run the server."""
+
+import argparse
+import signal
+import sys
+
+import uvicorn
+
+from src.commands.answers import EXIT_UNAVAILABLE, fail
+from src.config import Settings
+from src.utils.garbage import collect_rarely
+from src.utils.sockets import listening_socket
+
+
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = commands.add_parser("serve", help="run the server on HOST and PORT")
+    serve.set_defaults(run=_serve)
+
+
+def _serve(settings: Settings, _options: argparse.Namespace) -> int:
+    # When it has shut down, the server raises once more the signal that asked for it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    config = uvicorn.Config(
+        "src.main:app",
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        proxy_headers=True,
+        server_header=False,
+        timeout_graceful_shutdown=settings.SHUTDOWN_GRACE_SECONDS,
+    )
+    try:
+        listener = listening_socket(settings.HOST, settings.PORT)
+    except OSError as error:
+        return fail(
+            EXIT_UNAVAILABLE,
+            f"HOST and PORT: cannot listen on {settings.HOST}:{settings.PORT}: {error}",
+        )
+    config.load()
+    collect_rarely()
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    return 0 if server.started else EXIT_UNAVAILABLE

@@ -1,0 +1,47 @@
+"""Workspaces, and who belongs to which."""
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, Text, Uuid, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from src.models.role import Role
+from src.utils.database import Base
+
+# The one to which everybody belongs, and whatever names no workspace.
+DEFAULT_WORKSPACE = "default"
+
+
+class WorkspaceRow(Base):
+    __tablename__ = "workspaces"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
+class MembershipRow(Base):
+    __tablename__ = "memberships"
+
+    user_id: Mapped[UUID] = mapped_column(
+        Uuid, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    workspace: Mapped[str] = mapped_column(
+        Text, ForeignKey("workspaces.name", ondelete="CASCADE"), primary_key=True
+    )
+    role: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (
+        CheckConstraint("role IN ('admin', 'contributor', 'viewer')", name="membership_role_known"),
+        Index("ix_memberships_workspace", "workspace"),
+    )
+
+
+class Membership(BaseModel):
+    """A user's role in a workspace."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    workspace: str
+    role: Role

@@ -1,0 +1,5 @@
+"""Administration: everything under /admin."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

@@ -1,0 +1,118 @@
+"""The permission matrix, and the one place that decides by it.
+
+Who may do nothing at all with a thing is not told of it: services answer as if it did not exist.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from uuid import UUID
+
+from src.models.permissions import Permission, Reach
+from src.models.role import Role
+from src.models.user import User
+from src.models.workspace import DEFAULT_WORKSPACE
+
+_VIEWER = {
+    Permission.READ_JOBS: Reach.OWN,
+    Permission.USE_QUERY_TOOLS: Reach.WORKSPACE,
+    Permission.READ_AGENT_RUNS: Reach.OWN,
+    Permission.READ_PERMISSIONS: Reach.EVERYTHING,
+}
+_CONTRIBUTOR = _VIEWER | {
+    Permission.USE_WRITING_TOOLS: Reach.WORKSPACE,
+    Permission.RUN_AGENT: Reach.OWN,
+}
+# What the admin of one workspace may do there. For an account whose own role is admin every reach
+# is everything.
+_WORKSPACE_ADMIN = _CONTRIBUTOR | {Permission.READ_JOBS: Reach.WORKSPACE}
+
+# Only for accounts whose own role is admin.
+ADMINISTRATION = frozenset(
+    {
+        Permission.MANAGE_USERS,
+        Permission.MANAGE_WORKSPACES,
+        Permission.READ_AUDIT,
+        Permission.MANAGE_STREAM,
+        Permission.READ_CONFIG,
+    }
+)
+
+MATRIX: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
+    {
+        Role.VIEWER: _VIEWER,
+        Role.CONTRIBUTOR: _CONTRIBUTOR,
+        Role.ADMIN: _WORKSPACE_ADMIN,
+    }
+)
+
+# The routes that need no permission: (method, path) as the application knows them.
+OPEN_ROUTES = frozenset(
+    {
+        ("GET", "/"),
+        ("GET", "/health"),
+        ("GET", "/health/live"),
+        ("GET", "/health/ready"),
+        ("GET", "/metrics"),
+        ("POST", "/auth/token"),
+        ("GET", "/auth/me"),
+    }
+)
+
+
+class NotPermittedError(Exception):
+    """The user knows of it and may not do it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Whose jobs and runs a user sees.
+
+    One's own in the workspaces that one belongs to, all in those that one administers; with
+    `everything` all there are. What names no workspace belongs to the default one.
+    """
+
+    owner: UUID | None = None
+    workspaces: frozenset[str] = frozenset()
+    administers: frozenset[str] = frozenset()
+    everything: bool = False
+
+    def shows(self, owner: UUID | None, workspace: str | None) -> bool:
+        place = workspace or DEFAULT_WORKSPACE
+        if self.everything or place in self.administers:
+            return True
+        return owner is not None and owner == self.owner and place in self.workspaces
+
+
+def sight(user: User) -> Sight:
+    if user.role is Role.ADMIN:
+        return Sight(everything=True)
+    named = {one.workspace for one in user.memberships}
+    administers = {
+        one.workspace
+        for one in user.memberships
+        if one.role is Role.ADMIN and one.workspace != DEFAULT_WORKSPACE
+    }
+    return Sight(user.id, frozenset(named | {DEFAULT_WORKSPACE}), frozenset(administers))
+
+
+def reach(user: User, permission: Permission, workspace: str | None = None) -> Reach:
+    """How far a permission of the user goes in a workspace (None is the default one)."""
+    if user.role is Role.ADMIN:
+        return Reach.EVERYTHING
+    role = user.role_in(workspace)
+    if role is None or permission in ADMINISTRATION:
+        return Reach.NONE
+    return MATRIX[role].get(permission, Reach.NONE)
+
+
+def may_anywhere(user: User, permission: Permission) -> bool:
+    """Whether there is a workspace in which the user may do this."""
+    places = [None, *(one.workspace for one in user.memberships)]
+    return any(reach(user, permission, place) is not Reach.NONE for place in places)
+
+
+def check(user: User, permission: Permission, workspace: str | None = None) -> None:
+    """Raises NotPermittedError."""
+    if reach(user, permission, workspace) is Reach.NONE:
+        raise NotPermittedError
