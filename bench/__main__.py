@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from bench.machine import describe_machine, describe_versions
 from bench.measure import Tools
+from bench.parts.api import measure_api
 from bench.parts.common import Bench
 from bench.parts.full import measure_full_speed
 from bench.parts.idle import measure_idle
@@ -40,6 +41,7 @@ PARTS: dict[str, Callable[[Bench], list[Report]]] = {
     "store": measure_store,
     "tls": measure_tls,
     "scale": measure_scale,
+    "api": measure_api,
 }
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130

@@ -74,24 +74,28 @@ class Site:
         return self.folder / f"{name}.log"
 
     @contextlib.contextmanager
-    def instance(self, run: str) -> Iterator[tuple[Process, int]]:
+    def instance(
+        self, run: str, settings: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[Process, int]]:
         """An instance that is ready, and its port."""
-        with self.starting_instance(run) as (process, port):
+        with self.starting_instance(run, settings) as (process, port):
             wait_for(process.name, lambda: _is_healthy(port), START_SECONDS, process)
             yield process, port
 
     @contextlib.contextmanager
-    def starting_instance(self, run: str) -> Iterator[tuple[Process, int]]:
+    def starting_instance(
+        self, run: str, settings: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[Process, int]]:
         port = free_port()
-        environment = self._environment(run, run)
+        environment = self._environment(run, run) | dict(settings or {})
         environment |= {"PORT": str(port), "REDIS_CONSUMER_NAME": f"bench-{port}"}
         setting = Setting(env=environment, cwd=BACKEND)
         command = [sys.executable, "-m", "src.cli", "serve"]
         with running("backend", command, self.log(f"backend-{port}"), setting) as process:
             yield process, port
 
-    def token(self, port: int) -> str:
-        form = urllib.parse.urlencode({"username": _EMAIL, "password": self._password}).encode()
+    def token(self, port: int, email: str = _EMAIL) -> str:
+        form = urllib.parse.urlencode({"username": email, "password": self._password}).encode()
         url = f"http://127.0.0.1:{port}/auth/token"
         with urllib.request.urlopen(url, form, timeout=30) as answer:
             token: str = json.load(answer)["access_token"]
