@@ -10,6 +10,8 @@ machine_image=ag-ui-systemd:bookworm
 python_image=ag-ui-python:base
 python_archive=.cache/images/ag-ui-python.tar
 venv=$top/.venv
+# shellcheck disable=SC2034  # read by the scripts that source this file
+gateway=$top/.cache/gateway
 logs=.cache/logs
 
 # A site whose packages pass through a proxy of its own signs them with its own authority, which the

@@ -10,7 +10,7 @@ from uuid import UUID
 from tests.shield.envelope import ShieldEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from random import Random
 
 Outcome = Literal["complete", "failed", "cancelled"]
@@ -165,21 +165,32 @@ def crawl_job(  # noqa: PLR0913 - by name, and all of them optional
     workspace: str = "default",
     pages: int | None = None,
     outcome: Outcome = "complete",
+    call: Mapping[str, Any] | None = None,
 ) -> list[ShieldEvent]:
-    """A crawl: the tool call that accepts it, then pages, their chunks, and how it ended."""
+    """A crawl: the tool call that accepts it, then pages, their chunks, and how it ended.
+
+    `call` holds the arguments of crawl_web, where somebody did call it.
+    """
     story = _story(rng, start, user_id, workspace)
-    site = rng.choice(SITES)
+    site = call["url"] if call else rng.choice(SITES)
     pages = pages or rng.randint(3, 12)
+    if call:
+        pages = min(pages, call["max_pages"])
     per_page = [rng.randint(1, 3) for _ in range(pages)]
     chunks = _Chunks(total=sum(per_page))
-    call = f"call_{new_id(rng)[:8]}"
-    arguments = {"url": site, "max_pages": pages, "allowed_domains": None, "max_depth": 2}
-    story.tell("tool:start", 0, tool_call_id=call, tool_name="crawl_web", arguments=arguments)
+    call_id = f"call_{new_id(rng)[:8]}"
+    arguments = call or {
+        "url": site,
+        "max_pages": pages,
+        "allowed_domains": None,
+        "max_depth": 2,
+    }
+    story.tell("tool:start", 0, tool_call_id=call_id, tool_name="crawl_web", arguments=arguments)
     story.tell("job:queued", 0.1, job_type="crawl", status="queued", url=site, position=1)
     story.tell(
         "tool:complete",
         0.05,
-        tool_call_id=call,
+        tool_call_id=call_id,
         tool_name="crawl_web",
         result={"status": "accepted", "job_id": story.job_id},
         duration_ms=rng.randint(40, 180),
@@ -247,28 +258,30 @@ def ingest_job(  # noqa: PLR0913 - by name, and all of them optional
     workspace: str = "default",
     chunks: int | None = None,
     outcome: Outcome = "complete",
+    call: Mapping[str, Any] | None = None,
 ) -> list[ShieldEvent]:
     """An ingestion of one document.
 
-    The orchestrator has no type for a cancelled one: it says `job:cancelled` then.
+    `call` holds the arguments of ingest_doc, where somebody did call it. The orchestrator has no type
+    for a cancelled ingestion: it says `job:cancelled` then.
     """
     story = _story(rng, start, user_id, workspace)
-    source = rng.choice(DOCUMENTS)
+    source = call["file_path"] if call else rng.choice(DOCUMENTS)
     done = _Chunks(total=chunks or rng.randint(4, 20))
-    call = f"call_{new_id(rng)[:8]}"
+    call_id = f"call_{new_id(rng)[:8]}"
     story.tell(
         "tool:start",
         0,
-        tool_call_id=call,
+        tool_call_id=call_id,
         tool_name="ingest_doc",
-        arguments={"file_path": source, "source_name": None},
+        arguments=call or {"file_path": source, "source_name": None},
     )
-    story.tell("tool:progress", 0.2, tool_call_id=call, percent=50, message="reading the file")
+    story.tell("tool:progress", 0.2, tool_call_id=call_id, percent=50, message="reading the file")
     story.tell("ingestion.queued", 0.2, chunks_total=done.total, source_uri=source)
     story.tell(
         "tool:complete",
         0.05,
-        tool_call_id=call,
+        tool_call_id=call_id,
         tool_name="ingest_doc",
         result={"status": "accepted", "job_id": story.job_id},
         duration_ms=rng.randint(60, 400),

@@ -14,6 +14,7 @@ from src.services import event_tail, redis_consumer
 from src.services.schema_service import migrate
 from src.utils.database import Database
 from tests.support.builders import settings_of
+from tests.support.gateway import Gateway
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.world import World
@@ -36,6 +37,13 @@ def _quick_stop(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def redis_url() -> str:
     return _required("TEST_REDIS_URL", "a Redis")
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Gateway:
+    """The LiteLLM gateway with the tools, the orchestrator and the model behind it."""
+    names = ("GATEWAY_URL", "GATEWAY_KEY", "ORCHESTRATOR_URL", "TOOLS_URL", "MODEL_URL")
+    return Gateway(*(_required(f"TEST_{name}", "a LiteLLM gateway") for name in names))
 
 
 def _named(url: str, name: str) -> str:

@@ -1,0 +1,54 @@
+"""The LiteLLM gateway of the tests: where it is, and what arrived behind it.
+
+What its tools and its model do with a call stands in the call (tests/shield/gateway/marks.py, script.py).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+MODEL = "shield"
+
+
+@dataclass(frozen=True)
+class Gateway:
+    url: str
+    key: str
+    orchestrator_url: str
+    tools_url: str
+    model_url: str
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """The settings of a backend that uses it."""
+        ours = {
+            "LITELLM_URL": self.url,
+            "LITELLM_API_KEY": self.key,
+            "ORCHESTRATOR_URL": self.orchestrator_url,
+        }
+        return ours | changes
+
+    def limited_key(self) -> str:
+        """A key that nobody has used, good for two requests a minute at most."""
+        return f"{self.key}-limited-{uuid4().hex}"
+
+    async def tool_calls(self, containing: str) -> list[dict[str, Any]]:
+        """What the MCP server was asked, with this text in it."""
+        return await _calls(self.tools_url, containing)
+
+    async def model_calls(self, containing: str) -> list[dict[str, Any]]:
+        """What the model was asked; its `state` says whether the answer was taken to the end."""
+        return await _calls(self.model_url, containing)
+
+    async def job_calls(self, job_id: str) -> list[dict[str, Any]]:
+        """How often the orchestrator was asked for a job."""
+        return await _calls(self.orchestrator_url, job_id)
+
+
+async def _calls(url: str, containing: str) -> list[dict[str, Any]]:
+    async with httpx.AsyncClient(base_url=url) as http:
+        calls: list[dict[str, Any]] = (
+            await http.get("/calls", params={"contains": containing})
+        ).json()
+    return calls

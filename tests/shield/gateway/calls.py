@@ -1,0 +1,37 @@
+"""What arrived at a server of the simulator, for a test that has to know: by `GET /calls?contains=TEXT`."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+_KEPT = 5_000
+
+
+class Calls:
+    """The latest calls; each is a JSON object with a `state`, which its server moves on."""
+
+    def __init__(self) -> None:
+        self._calls: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+
+    def begin(self, **call: Any) -> dict[str, Any]:
+        """Note a call that has begun; its `state` is for the caller to change."""
+        noted = {**call, "state": "running"}
+        self._calls.append(noted)
+        return noted
+
+    def containing(self, text: str) -> list[dict[str, Any]]:
+        return [call for call in self._calls if text in json.dumps(call, ensure_ascii=False)]
+
+    async def listed(self, request: Request) -> JSONResponse:
+        return JSONResponse(self.containing(request.query_params.get("contains", "")))
+
+    def route(self) -> Route:
+        return Route("/calls", self.listed)

@@ -1,0 +1,35 @@
+"""Who may use the gateway: LiteLLM's own check of keys, without a database (`custom_auth`).
+
+The key itself may do everything. `KEY-limited-ANYTHING` may make two requests a minute; each ANYTHING counts
+for itself, so that no test spends another's.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAuth
+
+if TYPE_CHECKING:
+    from fastapi import Request
+
+REQUESTS_PER_MINUTE = 2
+
+
+async def check(request: Request, api_key: str) -> UserAPIKeyAuth:  # noqa: ARG001 - LiteLLM's signature
+    key = os.environ["SHIELD_GATEWAY_KEY"]
+    limited = api_key.startswith(f"{key}-limited-")
+    if api_key != key and not limited:
+        raise ProxyException(
+            message="Authentication Error, Invalid proxy server token passed.",
+            type="auth_error",
+            param="key",
+            code=401,
+        )
+    return UserAPIKeyAuth(
+        api_key=api_key,
+        user_id="backend",
+        user_role=LitellmUserRoles.INTERNAL_USER,
+        rpm_limit=REQUESTS_PER_MINUTE if limited else None,
+    )

@@ -1,0 +1,189 @@
+"""An OpenAI-like chat endpoint for the proxy: streams, counts tokens, calls tools and fails as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from tests.shield.gateway.calls import Calls
+from tests.shield.gateway.marks import Fault, marks_in
+from tests.shield.gateway.script import Turn, next_turn, prompt_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+ARGUMENTS_PIECE: Final = 8
+WORDS_BEFORE_A_FAULT: Final = 3
+STALL_SECONDS: Final = 600.0
+RETRY_AFTER: Final = "1"
+
+
+class Cut(Exception):  # noqa: N818 - the connection breaks; nobody made a mistake
+    """Ends the answer without an end."""
+
+
+def _pieces(text: str) -> list[str]:
+    """The words of a text, each with the space before it."""
+    first, *rest = text.split(" ")
+    return [first, *(f" {word}" for word in rest)]
+
+
+class Answer:
+    """One completion."""
+
+    def __init__(self, body: dict[str, Any], turn: Turn, fault: Fault) -> None:
+        self._body = body
+        self._turn = turn
+        self._fault = fault
+        self._head = {
+            "id": f"chatcmpl-{uuid4().hex[:12]}",
+            "created": int(time.time()),
+            "model": body["model"],
+        }
+        self._calls: list[dict[str, Any]] = [
+            {
+                "id": f"call_{uuid4().hex[:12]}",
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in turn.calls
+        ]
+        self._finish = "tool_calls" if turn.calls else "stop"
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Words count as tokens."""
+        prompt = len(json.dumps(self._body["messages"]).split())
+        said = len(self._turn.text.split()) + len(self._calls)
+        return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
+
+    def whole(self) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": self._turn.text or None}
+        if self._calls:
+            message["tool_calls"] = self._calls
+        choice = {"index": 0, "message": message, "finish_reason": self._finish}
+        return {
+            **self._head,
+            "object": "chat.completion",
+            "choices": [choice],
+            "usage": self.usage,
+        }
+
+    def _frame(self, delta: dict[str, Any], finish: str | None = None) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return self._data(choices=[choice])
+
+    def _data(self, **fields: Any) -> str:
+        chunk = {**self._head, "object": "chat.completion.chunk", **fields}
+        return f"data: {json.dumps(chunk)}\n\n"
+
+    async def frames(self) -> AsyncIterator[str]:
+        yield self._frame({"role": "assistant", "content": ""})
+        for frame in self._call_frames():
+            yield frame
+        for number, piece in enumerate(_pieces(self._turn.text) if self._turn.text else []):
+            await self._interrupt(number)
+            yield self._frame({"content": piece})
+        yield self._frame({}, self._finish)
+        if (self._body.get("stream_options") or {}).get("include_usage"):
+            yield self._data(choices=[], usage=self.usage)
+        yield "data: [DONE]\n\n"
+
+    def _call_frames(self) -> list[str]:
+        frames = []
+        for index, call in enumerate(self._calls):
+            name, arguments = call["function"]["name"], call["function"]["arguments"]
+            begun = {**call, "index": index, "function": {"name": name, "arguments": ""}}
+            frames.append(self._frame({"tool_calls": [begun]}))
+            for at in range(0, len(arguments), ARGUMENTS_PIECE):
+                piece = {"arguments": arguments[at : at + ARGUMENTS_PIECE]}
+                frames.append(self._frame({"tool_calls": [{"index": index, "function": piece}]}))
+        return frames
+
+    async def _interrupt(self, number: int) -> None:
+        if self._fault.kind == "drip":
+            await asyncio.sleep(self._fault.seconds)
+        if number != WORDS_BEFORE_A_FAULT:
+            return
+        if self._fault.kind == "stall":
+            await asyncio.sleep(STALL_SECONDS)
+        if self._fault.kind == "cut":
+            # The words before have to be under way, or they would be lost with the connection.
+            await asyncio.sleep(0.3)
+            raise Cut
+
+
+class Model:
+    """Its route, and what it was asked."""
+
+    def __init__(self) -> None:
+        self._calls = Calls()
+        self._failed: Counter[str] = Counter()
+
+    def _fault_of(self, prompt: str) -> Fault:
+        marks = marks_in(prompt)
+        fault = Fault.of(marks)
+        if "times" in marks and fault.kind:
+            self._failed[prompt] += 1
+            if self._failed[prompt] > int(marks["times"]):
+                return Fault("", 0)
+        return fault
+
+    async def chat(self, request: Request) -> Response:
+        body = await request.json()
+        prompt = prompt_of(body["messages"])
+        fault = self._fault_of(prompt)
+        call = self._calls.begin(
+            messages=body["messages"],
+            tools=[tool["function"]["name"] for tool in body.get("tools") or []],
+            model=body["model"],
+        )
+        if fault.kind.isdecimal():
+            call["state"] = "failed"
+            return _refusal(int(fault.kind))
+        if fault.kind == "slow":
+            await asyncio.sleep(fault.seconds)
+        answer = Answer(body, next_turn(body["messages"]), fault)
+        if not body.get("stream"):
+            call["state"] = "done"
+            return JSONResponse(answer.whole())
+        return StreamingResponse(_watched(answer, call), media_type="text/event-stream")
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/v1/chat/completions", self.chat, methods=["POST"]),
+                self._calls.route(),
+            ]
+        )
+
+
+async def _watched(answer: Answer, call: dict[str, Any]) -> AsyncIterator[str]:
+    """The frames; the call's state says whether they were all taken."""
+    call["state"] = "streaming"
+    try:
+        async for frame in answer.frames():
+            yield frame
+    except Cut:
+        call["state"] = "cut"
+        raise
+    except BaseException:
+        call["state"] = "cancelled"
+        raise
+    call["state"] = "done"
+
+
+def _refusal(status: int) -> JSONResponse:
+    error = {"message": f"scripted {status}", "type": "scripted", "code": str(status)}
+    headers = {"Retry-After": RETRY_AFTER} if status == 429 else None
+    return JSONResponse({"error": error}, status, headers)

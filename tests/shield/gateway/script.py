@@ -1,0 +1,83 @@
+"""What the model says is what its prompt asks for, so that a test can write the whole conversation down.
+
+Each line of the last user message that begins with `call NAME {json}` is one step; ` && call NAME {json}` on the
+same line is a further call of that step. After each step's results comes the next; after the last one the model
+says `Done: ` and the last result. `loop NAME {json}` never ends. `words N` says N words. Everything else is
+answered with `Echo: ` and the message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+Message = Mapping[str, Any]
+
+_WORDS: Final = re.compile(r"^words (\d{1,6})$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One answer: a text, or calls."""
+
+    text: str = ""
+    calls: tuple[ToolCall, ...] = ()
+
+
+def text_of(message: Message) -> str:
+    """A message's text, also where it comes in parts."""
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return " ".join(part.get("text", "") for part in content)
+
+
+def _call(told: str) -> ToolCall:
+    _, name, *arguments = told.strip().split(" ", 2)
+    return ToolCall(name, arguments[0] if arguments else "{}")
+
+
+def _steps(prompt: str) -> list[tuple[ToolCall, ...]]:
+    lines = [line.strip() for line in prompt.splitlines()]
+    return [
+        tuple(_call(told) for told in line.split(" && "))
+        for line in lines
+        if line.startswith("call ")
+    ]
+
+
+def _prompt_and_rest(messages: Sequence[Message]) -> tuple[str, Sequence[Message]]:
+    for position in range(len(messages) - 1, -1, -1):
+        if messages[position].get("role") == "user":
+            return text_of(messages[position]), messages[position + 1 :]
+    return "", messages
+
+
+def prompt_of(messages: Sequence[Message]) -> str:
+    """The last thing that the user said."""
+    return _prompt_and_rest(messages)[0]
+
+
+def next_turn(messages: Sequence[Message]) -> Turn:
+    """What the model says next in a conversation."""
+    prompt, rest = _prompt_and_rest(messages)
+    if prompt.startswith("loop "):
+        return Turn(calls=(_call(prompt),))
+    steps = _steps(prompt)
+    done = sum(bool(message.get("tool_calls")) for message in rest)
+    if done < len(steps):
+        return Turn(calls=steps[done])
+    results = [text_of(message) for message in rest if message.get("role") == "tool"]
+    if results:
+        return Turn(f"Done: {results[-1]}")
+    if words := _WORDS.search(prompt):
+        return Turn(" ".join(f"word{number}" for number in range(int(words[1]))))
+    return Turn(f"Echo: {prompt}")
