@@ -149,8 +149,12 @@ class Work:
         if outcome == "vanished":
             del self.jobs[job.job_id]
 
+    async def settle(self) -> None:
+        """Wait until no job has anything left to tell."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
     async def stop(self) -> None:
         self._stop.set()
         for task in list(self._running):
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self.settle()
