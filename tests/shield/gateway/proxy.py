@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODEL: Final = "shield"
+MODEL: Final = "shield-agent"
 # Nothing listens on this one.
 DEAD: Final = "http://127.0.0.1:9"
 
@@ -59,7 +59,7 @@ def _model(name: str, url: str, **changes: Any) -> dict[str, Any]:
 
 
 def configuration(tools: str, fragile: str, model: str, token: str) -> dict[str, Any]:
-    """The MCP server `rag` and the model `shield` work; the others show what can be wrong with one."""
+    """The MCP server `rag` and the model `shield-agent` work; the others show what can be wrong with one."""
     return {
         "model_list": [
             _model(MODEL, model),

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import httpx
 
-MODEL = "shield"
+MODEL = "shield-agent"
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Gateway:
             "LITELLM_URL": self.url,
             "LITELLM_API_KEY": self.key,
             "ORCHESTRATOR_URL": self.orchestrator_url,
+            "AGENT_MODEL": MODEL,
         }
         return ours | changes
 
