@@ -19,7 +19,7 @@ class Job:
 
     def __init__(self, owner: str | None = None) -> None:
         self.id = str(uuid4())
-        self.metadata = {"workspace": "scenarios", **({"user_id": owner} if owner else {})}
+        self.metadata = {"workspace": "default", **({"user_id": owner} if owner else {})}
         self.made = 0
 
     def event(self, kind: str, **data: Any) -> ShieldEvent:

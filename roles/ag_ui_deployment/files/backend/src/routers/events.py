@@ -22,9 +22,10 @@ from src.problems import (
     TooManyStreamsOfUser,
     documented,
 )
-from src.services.event_hub import Scope
+from src.services.event_scope import Scope
 from src.services.event_stream import Subscription
 from src.services.event_streams import Refusal
+from src.services.rbac_service import sight
 from src.services.tokens import AccessToken
 from src.state import Services
 
@@ -71,8 +72,7 @@ Cursor = Annotated[StreamId | None, Depends(_cursor)]
     | documented(BadCursor, NotAuthenticated, NotPermitted, TooManyStreamsOfUser, TooManyStreams),
 )
 async def feed(services: ServicesDep, access: Access, cursor: Cursor) -> EventStreamResponse:
-    owner = None if access.user.sees_all_jobs else access.user.id
-    return _stream(services, Scope(owner=owner), cursor, access)
+    return _stream(services, Scope(sight(access.user)), cursor, access)
 
 
 @router.get(
@@ -95,7 +95,7 @@ async def job_run(
     services: ServicesDep, access: Access, cursor: Cursor, job_id: JobId
 ) -> EventStreamResponse:
     await services.jobs.check_visible(access.user, job_id)
-    return _stream(services, Scope(job_id=job_id), cursor, access)
+    return _stream(services, Scope(sight(access.user), job_id), cursor, access)
 
 
 def _stream(

@@ -8,7 +8,6 @@ behind what is held is told so, and its client can resume from its last id.
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
-from uuid import UUID
 
 from src.models.event import StreamId
 from src.services.event_service import JobState
@@ -36,22 +35,20 @@ class Record(NamedTuple):
         return self.after.job_id if self.after else None
 
     @property
-    def owner(self) -> UUID | None:
-        return self.after.owner if self.after else None
-
-    @property
     def ends_run(self) -> bool:
         return self.after is not None and self.after.terminal_id == self.id
 
     @property
-    def reveals_owner(self) -> bool:
-        """Whether the job was on the stream before anybody knew whose it is, until now."""
+    def moves_job(self) -> bool:
+        """Whether it names the owner or the workspace of a job that was on before it."""
         before, after = self.before, self.after
-        return before is not None and after is not None and before.owner != after.owner
+        if before is None or after is None:
+            return False
+        return before.owner != after.owner or before.workspace != after.workspace
 
 
 class Batch(NamedTuple):
-    """Consecutive records, joined. `revealing` is the one record of a batch that reveals an owner.
+    """Consecutive records, joined. `alone` is the one record of a batch that is to be looked at.
 
     `newest` is the id of the last record, None for a notice, which stems from no record.
     """
@@ -60,7 +57,7 @@ class Batch(NamedTuple):
     events: int
     newest: StreamId | None = None
     ends_run: bool = False
-    revealing: Record | None = None
+    alone: Record | None = None
 
 
 class Limits(NamedTuple):

@@ -5,15 +5,14 @@ Invariants:
 - attach() happens between two publications: what it captures (recent records, states) and what
   the feed brings from its position on join without a seam and without an overlap;
 - the ring holds every record above `floor`; what is at or below it must come from the history;
-- the price of a record does not depend on how many clients or feeds there are.
+- the price of a record does not depend on how many clients or feeds there are, but for the admins
+  of its workspace.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
-from uuid import UUID
 
 from src.config import Settings
 from src.models.event import ZERO, StreamId
@@ -21,26 +20,9 @@ from src.services.event_feed import Feed, Limits, Reader, Record
 from src.services.event_fold import StreamFold
 from src.services.event_frames import encode
 from src.services.event_gaps import Gap
+from src.services.event_scope import Scope
 from src.services.event_service import JobState
-
-
-class Scope(NamedTuple):
-    """What a client is shown: one job, the jobs of one owner, or (both None) everything."""
-
-    owner: UUID | None = None
-    job_id: str | None = None
-
-    def shows(self, record: Record) -> bool:
-        if self.job_id is not None:
-            return record.job_id == self.job_id
-        return self.owner is None or record.owner == self.owner
-
-    def lacks_past_of(self, record: Record) -> bool:
-        """Whether a client could not be shown the record's job before this record."""
-        return self.owner is not None and record.reveals_owner
-
-
-EVERYTHING = Scope()
+from src.services.feed_index import FeedIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +45,11 @@ class Attachment:
 
 class EventHub:
     def __init__(self, settings: Settings, jobs: StreamFold) -> None:
-        self._limits = Limits(settings.CLIENT_BUFFER_BYTES, settings.CLIENT_BUFFER_EVENTS)
         self._ring_events = settings.RING_MAX_EVENTS
         self._ring_bytes = settings.RING_MAX_BYTES
         self._ring: deque[Record] = deque()
         self._ring_size = 0
-        self._feeds: dict[Scope, Feed] = {}
+        self._feeds = FeedIndex(Limits(settings.CLIENT_BUFFER_BYTES, settings.CLIENT_BUFFER_EVENTS))
         self.jobs = jobs
         self.floor = ZERO
         self.last_id = ZERO
@@ -88,7 +69,7 @@ class EventHub:
         self.last_id = last_id
         for record in records:
             self._remember(record)
-        for feed, visible in self._sorted(records).items():
+        for feed, visible in self._feeds.sort(records).items():
             feed.append(visible)
         self.progress.set()
         self.progress = asyncio.Event()
@@ -97,15 +78,13 @@ class EventHub:
         """Tell every client what nobody has any more; gives how many these are."""
         self.gap = gap
         frames = encode([gap.notice()])
-        for feed in self._feeds.values():
+        for feed in self._feeds:
             feed.notify(frames)
-        return sum(feed.readers for feed in self._feeds.values())
+        return sum(feed.readers for feed in self._feeds)
 
     def attach(self, scope: Scope, cursor: StreamId | None) -> Attachment:
         """Join the live stream; to be paired with detach()."""
-        feed = self._feeds.get(scope)
-        if feed is None:
-            feed = self._feeds[scope] = Feed(self._limits, scope.lacks_past_of)
+        feed = self._feeds.open(scope)
         if self.draining:
             feed.close()
         return Attachment(
@@ -118,39 +97,18 @@ class EventHub:
         )
 
     def detach(self, scope: Scope, reader: Reader) -> None:
-        feed = self._feeds[scope]
+        feed = self._feeds.get(scope)
         feed.leave(reader)
         if not feed.readers:
-            del self._feeds[scope]
+            self._feeds.remove(scope)
 
     def drain(self) -> None:
         """Let go of every client: each gets what it has not read yet, then its stream ends."""
         self.draining = True
         self.started.set()
         self.progress.set()
-        for feed in self._feeds.values():
+        for feed in self._feeds:
             feed.close()
-
-    def _sorted(self, records: Sequence[Record]) -> dict[Feed, Sequence[Record]]:
-        """Which feed gets which of the records."""
-        everything = self._feeds.get(EVERYTHING)
-        news: dict[Feed, Sequence[Record]] = {}
-        if everything is not None and records:
-            news[everything] = records
-        if len(self._feeds) > len(news):
-            news |= self._sorted_by_job(records)
-        return news
-
-    def _sorted_by_job(self, records: Sequence[Record]) -> dict[Feed, list[Record]]:
-        found: dict[Feed, list[Record]] = {}
-        for record in records:
-            if (state := record.after) is None:
-                continue
-            if state.owner is not None and (feed := self._feeds.get(Scope(owner=state.owner))):
-                found.setdefault(feed, []).append(record)
-            if feed := self._feeds.get(Scope(job_id=state.job_id)):
-                found.setdefault(feed, []).append(record)
-        return found
 
     def _recent(self, scope: Scope, cursor: StreamId) -> list[Record]:
         found: list[Record] = []
@@ -167,9 +125,7 @@ class EventHub:
             state = self.jobs.state(scope.job_id)
             return [state] if state else []
         states = self.jobs.active.values()
-        if scope.owner is None:
-            return states
-        return [state for state in states if state.owner == scope.owner]
+        return states if scope.sight.everything else list(filter(scope.sees, states))
 
     def _remember(self, record: Record) -> None:
         self._ring.append(record)

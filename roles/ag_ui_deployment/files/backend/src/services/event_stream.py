@@ -14,8 +14,9 @@ from src.models.event import ZERO, StreamId
 from src.services.event_feed import BATCH_BYTES, Batch, FellBehindError, Record
 from src.services.event_frames import comment, encode
 from src.services.event_gaps import Gap, GapReason
-from src.services.event_hub import Attachment, EventHub, Scope
+from src.services.event_hub import Attachment, EventHub
 from src.services.event_replay import EventReplay
+from src.services.event_scope import Scope
 from src.services.event_service import JobState, prelude, resumed_prelude
 from src.services.metrics import Metrics
 from src.utils.database import DATABASE_ERRORS
@@ -39,6 +40,7 @@ class Connection(Protocol):
 Reason = Literal[
     "client_left",
     "run_ended",
+    "job_moved_away",
     "token_expired",
     "too_slow",
     "draining",
@@ -52,6 +54,10 @@ _TICK = 5.0
 _STUCK = 30.0
 # One write in so many is timed: enough for a histogram, and nearly free.
 _TIMED = 16
+
+
+class _JobMovedAwayError(Exception):
+    """The one job of this stream is in a workspace in which the client may not know of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,8 @@ class ClientStream:
             return self._cut
         except FellBehindError:
             return "too_slow"
+        except _JobMovedAwayError:
+            return "job_moved_away"
         except (*REDIS_ERRORS, *DATABASE_ERRORS) as error:
             logger.warning("stream_history_unavailable", error=str(error))
             return "history_unavailable"
@@ -227,6 +235,8 @@ class ClientStream:
     async def _job_past(self, place: Attachment, job_id: str, cursor: StreamId | None) -> None:
         """One job's run so far, or what was missed of it; whole if it has ended."""
         state = place.jobs[0] if place.jobs else None
+        if self._scope.loses(state):
+            raise _JobMovedAwayError
         recent, border = place.recent, place.floor
         if state is None:
             # The hub has forgotten the job: what the ring still has of it may not be all.
@@ -269,8 +279,8 @@ class ClientStream:
             batch = feed.read(reader.position)
             if batch is not None:
                 reader.position += 1
-                if batch.revealing is not None:
-                    await self._write_past_of(batch.revealing)
+                if batch.alone is not None:
+                    await self._before(batch.alone)
                 await self._write_batch(batch)
                 if batch.ends_run and self._scope.job_id is not None:
                     return
@@ -278,6 +288,13 @@ class ClientStream:
                 return
             else:
                 await self._news(place)
+
+    async def _before(self, record: Record) -> None:
+        """What a record that moves its job asks for before it is written itself."""
+        if self._scope.loses(record.after):
+            raise _JobMovedAwayError
+        if self._scope.lacks_past_of(record):
+            await self._write_past_of(record)
 
     async def _news(self, place: Attachment) -> None:
         """Sleep while everything that comes can be written at once, and there is a time for it."""
@@ -320,7 +337,7 @@ class ClientStream:
 
     def _is_plain(self, batch: Batch) -> bool:
         ends = batch.ends_run and self._scope.job_id is not None
-        return batch.revealing is None and not ends
+        return batch.alone is None and not ends
 
     async def _write_batch(self, batch: Batch) -> None:
         await self._write(batch.frames)

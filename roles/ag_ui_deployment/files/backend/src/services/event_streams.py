@@ -20,6 +20,7 @@ Refusal = Literal["draining", "instance_full", "user_full"]
 
 _FAREWELL: dict[Reason, bytes] = {
     "token_expired": comment("the token has expired"),
+    "job_moved_away": comment("this job is not yours to see any more"),
     "too_slow": comment("too slow: reconnect with the last id"),
     "history_unavailable": comment("the history is unavailable: reconnect with the last id"),
 }

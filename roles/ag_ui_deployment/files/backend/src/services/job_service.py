@@ -2,11 +2,13 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
+from uuid import UUID
 
 from src.models.job import Job, JobPage, JobRow, JobStatus
 from src.models.user import User
 from src.repositories import jobs as job_rows
 from src.services.event_hub import EventHub
+from src.services.rbac_service import sight
 from src.utils.database import Database
 
 
@@ -44,7 +46,7 @@ class JobService:
         """Raises JobNotFoundError."""
         async with self._database.transaction() as session:
             row = await job_rows.by_id(session, job_id)
-        if row is None or not (user.sees_all_jobs or row.owner_id == user.id):
+        if row is None or not sight(user).shows(*self._place(row)):
             raise JobNotFoundError
         return Job.model_validate(row)
 
@@ -54,9 +56,15 @@ class JobService:
         The stream may know of a job, and whose it is, before PostgreSQL does, and while it is away.
         """
         state = self._hub.jobs.state(job_id)
-        if state is not None and (user.sees_all_jobs or state.owner == user.id):
-            return
-        await self.get(user, job_id)
+        if state is None or not sight(user).shows(state.owner, state.workspace):
+            await self.get(user, job_id)
+
+    def _place(self, row: JobRow) -> tuple[UUID | None, str | None]:
+        """Whose a job is, and in which workspace; the stream may have named what is not stored."""
+        state = self._hub.jobs.state(row.id)
+        if state is None:
+            return row.owner_id, row.workspace
+        return row.owner_id or state.owner, row.workspace or state.workspace
 
 
 def _encode(row: JobRow) -> str:

@@ -4,12 +4,11 @@ Who may do nothing at all with a thing is not told of it: services answer as if 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from uuid import UUID
 
 from src.models.permissions import Permission, Reach
 from src.models.role import Role
+from src.models.sight import EVERYTHING, Sight
 from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE
 
@@ -64,29 +63,9 @@ class NotPermittedError(Exception):
     """The user knows of it and may not do it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """Whose jobs and runs a user sees.
-
-    One's own in the workspaces that one belongs to, all in those that one administers; with
-    `everything` all there are. What names no workspace belongs to the default one.
-    """
-
-    owner: UUID | None = None
-    workspaces: frozenset[str] = frozenset()
-    administers: frozenset[str] = frozenset()
-    everything: bool = False
-
-    def shows(self, owner: UUID | None, workspace: str | None) -> bool:
-        place = workspace or DEFAULT_WORKSPACE
-        if self.everything or place in self.administers:
-            return True
-        return owner is not None and owner == self.owner and place in self.workspaces
-
-
 def sight(user: User) -> Sight:
     if user.role is Role.ADMIN:
-        return Sight(everything=True)
+        return EVERYTHING
     named = {one.workspace for one in user.memberships}
     administers = {
         one.workspace

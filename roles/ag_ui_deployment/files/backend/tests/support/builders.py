@@ -4,13 +4,18 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
+from uuid import UUID
 
 import orjson
 
 from src.config import Settings
+from src.models import sight
 from src.models.event import ShieldEvent, StreamId
+from src.models.sight import Sight
+from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.event_fold import StreamFold
 from src.services.event_frames import encode
+from src.services.event_scope import Scope
 from src.services.event_service import JobState, fold
 from tests.run_checker import parse_frames
 
@@ -20,8 +25,22 @@ STRANGER = "6fa459ea-ee8a-4ca4-894e-db77e160355e"
 FIRST_MS = 1_763_856_000_000
 JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough"
 
+# What is shown to an administrator, to the owner of jobs, to the same as a member of a workspace, and
+# to a stranger who administers it.
+RED = "red"
+EVERYTHING = Scope(sight.EVERYTHING)
+MINE = Scope(Sight(UUID(OWNER), frozenset({DEFAULT_WORKSPACE})))
+MINE_IN_RED = Scope(Sight(UUID(OWNER), frozenset({DEFAULT_WORKSPACE, RED})))
+ALL_OF_RED = Scope(Sight(UUID(STRANGER), frozenset({DEFAULT_WORKSPACE, RED}), frozenset({RED})))
+SCOPES = (EVERYTHING, MINE, MINE_IN_RED, ALL_OF_RED)
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ids = count(1)
+
+
+def the_job(job: str = JOB) -> Scope:
+    """One job, for an administrator."""
+    return Scope(sight.EVERYTHING, job)
 
 
 def stream_id(number: int) -> StreamId:

@@ -133,7 +133,7 @@ STORIES: Mapping[str, Sequence[Told]] = {
 def _job_of(job: str, told: Sequence[Told], owner: str) -> list[ShieldEvent]:
     return [
         shield_event(
-            kind, data, job=job, event_id=f"{job} {place}", user=owner, workspace="library"
+            kind, data, job=job, event_id=f"{job} {place}", user=owner, workspace="default"
         )
         for place, (kind, data) in enumerate(told)
     ]

@@ -79,7 +79,7 @@ METADATA: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
         "user_id": st.sampled_from((OWNER, "nobody", 7, None)),
-        "workspace": st.sampled_from(("default", "", None, 3)),
+        "workspace": st.sampled_from(("default", "red", "", None, 3)),
         "thread_id": st.sampled_from(("thread-1", "", None, [])),
     },
 )
@@ -121,6 +121,8 @@ def story(draw: st.DrawFn, job: str = JOB, owner: str | None = OWNER) -> list[Sh
         told += draw(_episode(step))
     told.append(draw(_end()))
     tells_owner = draw(st.integers(0, len(told) - 1))
+    workspace = draw(st.sampled_from(("default", "red", None)))
+    tells_workspace = draw(st.integers(0, len(told) - 1))
     return stream(
         *(
             shield_event(
@@ -129,7 +131,7 @@ def story(draw: st.DrawFn, job: str = JOB, owner: str | None = OWNER) -> list[Sh
                 job=job,
                 event_id=f"{job}-{place}",
                 user=owner if place >= tells_owner else None,
-                workspace="default",
+                workspace=workspace if place >= tells_workspace else None,
             )
             for place, (kind, data) in enumerate(told)
         )

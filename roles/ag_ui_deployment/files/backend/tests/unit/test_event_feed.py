@@ -64,10 +64,10 @@ def test_what_has_to_be_looked_at_stands_alone() -> None:
     feed = feed_of()
     alone = Record(stream_id(3), b"alone")
     feed.append([record(1), record(2), alone, record(4)])
-    assert [batch.revealing for batch in rest(feed)] == [None, alone, None]
+    assert [batch.alone for batch in rest(feed)] == [None, alone, None]
     assert [batch.events for batch in rest(feed)] == [2, 1, 1]
     feed.append([alone])
-    assert rest(feed)[-1].revealing == alone
+    assert rest(feed)[-1].alone == alone
 
 
 def test_a_notice_comes_in_its_place_and_stems_from_no_record() -> None:

@@ -2,23 +2,43 @@
 
 from uuid import UUID
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from src.models.event import ZERO, ShieldEvent, StreamId
+from src.models.sight import Sight
+from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.event_feed import Batch
 from src.services.event_gaps import Gap
-from src.services.event_hub import EVERYTHING, Attachment, EventHub, Scope
+from src.services.event_hub import Attachment, EventHub
+from src.services.event_scope import Scope
 from tests.run_checker import parse_frames
 from tests.support.builders import (
+    ALL_OF_RED,
+    EVERYTHING,
     JOB,
+    MINE,
+    MINE_IN_RED,
     OWNER,
+    RED,
     STRANGER,
     settings_of,
     shield_event,
     stream,
     stream_fold,
     stream_id,
+    the_job,
 )
 
-MINE = Scope(owner=UUID(OWNER))
+_WORKSPACES = st.frozensets(st.sampled_from((DEFAULT_WORKSPACE, RED, "blue")))
+_OWNERS = st.sampled_from((UUID(OWNER), UUID(STRANGER)))
+SIGHTS = st.builds(Sight, _OWNERS, _WORKSPACES, _WORKSPACES) | st.just(EVERYTHING.sight)
+JOBS = st.builds(
+    lambda job, user, workspace: shield_event(job=job, user=user, workspace=workspace),
+    st.sampled_from(("one", "two", "three", None)),
+    st.sampled_from((OWNER, STRANGER, None)),
+    st.sampled_from((DEFAULT_WORKSPACE, RED, "blue", None)),
+)
 
 
 def hub_of(*events: ShieldEvent, **values: int) -> EventHub:
@@ -57,8 +77,36 @@ class TestScopes:
         )
         assert ids(hub, EVERYTHING) == [stream_id(n) for n in (1, 2, 3, 4, 5)]
         assert ids(hub, MINE) == [stream_id(1)]
-        assert ids(hub, Scope(job_id="theirs")) == [stream_id(2)]
-        assert ids(hub, Scope(owner=UUID(int=1))) == []
+        assert ids(hub, the_job("theirs")) == [stream_id(2)]
+        assert ids(hub, Scope(Sight(UUID(int=1)))) == []
+
+    def test_a_workspace_is_shown_to_its_admins_and_to_members_what_is_theirs(self) -> None:
+        hub = hub_of(
+            shield_event("job:queued", job="mine", user=OWNER),
+            shield_event("job:queued", job="mine in red", user=OWNER, workspace=RED),
+            shield_event("job:queued", job="theirs in red", user=STRANGER, workspace=RED),
+            shield_event("job:queued", job="nobody's in red", workspace=RED),
+            shield_event("worker.started", job=None, workspace=RED),
+        )
+        assert ids(hub, MINE) == [stream_id(1)]
+        assert ids(hub, MINE_IN_RED) == [stream_id(1), stream_id(2)]
+        assert ids(hub, ALL_OF_RED) == [stream_id(2), stream_id(3), stream_id(4)]
+
+    @given(st.lists(SIGHTS, max_size=6), st.lists(JOBS, min_size=1, max_size=12))
+    def test_every_feed_gets_what_its_scope_shows_once(
+        self, sights: list[Sight], jobs: list[ShieldEvent]
+    ) -> None:
+        hub = hub_of()
+        records = [one for event in stream(*jobs) for one in hub.jobs.apply([event])]
+        places = [hub.attach(Scope(one), None) for one in sights]
+        hub.publish(records, records[-1].id)
+        for place, one in zip(places, sights, strict=True):
+            shown = [record for record in records if Scope(one).shows(record)]
+            frames = b"".join(batch.frames for batch in live(place))
+            assert frames == b"".join(record.frames for record in shown)
+            hub.detach(Scope(one), place.reader)
+        assert len(hub._feeds) == 0
+        assert hub._feeds._at == {}
 
     def test_the_runs_that_are_on(self) -> None:
         hub = hub_of(
@@ -68,12 +116,12 @@ class TestScopes:
         )
         on = {
             scope: {state.job_id for state in hub.attach(scope, None).jobs}
-            for scope in (EVERYTHING, MINE, Scope(job_id="ended"))
+            for scope in (EVERYTHING, MINE, the_job("ended"))
         }
         assert on == {
             EVERYTHING: {"mine", "theirs"},
             MINE: {"mine"},
-            Scope(job_id="ended"): {"ended"},
+            the_job("ended"): {"ended"},
         }
 
     def test_a_job_that_turns_out_to_be_theirs_is_shown_from_then_on(self) -> None:
@@ -83,15 +131,15 @@ class TestScopes:
         publish(hub, late, shield_event("job:progress"))
         batches = live(place)
         assert [batch.events for batch in batches] == [1, 1]
-        revealing = batches[0].revealing
-        assert revealing is not None
-        assert revealing.id == late.id
-        assert batches[1].revealing is None
-        assert [batch.revealing for batch in live(other)] == [None, None]
+        alone = batches[0].alone
+        assert alone is not None
+        assert alone.id == late.id
+        assert batches[1].alone is None
+        assert [batch.alone for batch in live(other)] == [None, None]
 
     def test_one_encoding_serves_all(self) -> None:
         hub = hub_of()
-        places = [hub.attach(scope, None) for scope in (EVERYTHING, MINE, Scope(job_id=JOB))]
+        places = [hub.attach(scope, None) for scope in (EVERYTHING, MINE, the_job(JOB))]
         publish(hub, shield_event("job:queued", user=OWNER))
         frames = [live(place)[0].frames for place in places]
         assert frames[0] is frames[1] is frames[2]
@@ -154,7 +202,7 @@ class TestJoining:
         publish(hub, shield_event(user=OWNER))
         assert len(live(other)) == 1
         hub.detach(MINE, other.reader)
-        assert hub._feeds == {}
+        assert len(hub._feeds) == 0
         assert hub.attach(MINE, None).feed is not one.feed
 
     def test_draining_closes_the_feeds_that_are_and_those_that_come(self) -> None:

@@ -14,22 +14,29 @@ from hypothesis import strategies as st
 from src.models.event import ZERO, ShieldEvent, StreamId
 from src.services import event_fold, event_stream
 from src.services.event_feed import Record
-from src.services.event_hub import EVERYTHING, Scope
 from src.services.event_replay import EventReplay
+from src.services.event_scope import Scope
 from src.services.event_stream import Subscription
 from src.services.event_streams import EventStreams
 from src.services.metrics import Metrics
 from tests.run_checker import Frame, check_feed, check_frames, check_run, job_of, parse_frames
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import (
+    ALL_OF_RED,
+    EVERYTHING,
     JOB,
+    MINE,
+    MINE_IN_RED,
     OWNER,
+    RED,
+    SCOPES,
     STRANGER,
     settings_of,
     shield_event,
     stream,
     stream_fold,
     stream_id,
+    the_job,
 )
 from tests.support.memory_history import MemoryHistory, Process
 from tests.support.strategies import interleaved, noise, spoiled, story
@@ -38,7 +45,6 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from src.services.event_history import EventHistory
 
-MINE = Scope(owner=UUID(OWNER))
 OTHER_JOB = "0c2c0d3e-7d6b-4d5f-9a38-0e6d3f8b1b22"
 AN_HOUR = 3600.0
 
@@ -168,7 +174,7 @@ def cases(draw: st.DrawFn, *, resumes: bool = True) -> Case:
 
 
 class TestResuming:
-    @given(cases(), st.sampled_from((EVERYTHING, MINE)))
+    @given(cases(), st.sampled_from(SCOPES))
     def test_exactly_what_came_after_the_cursor_in_the_same_bytes(
         self, case: Case, scope: Scope
     ) -> None:
@@ -184,7 +190,7 @@ class TestResuming:
         wanted = [frame for record in expected for frame in parse_frames(record.frames)]
         assert [frame for frame in frames if frame in wanted] == wanted
 
-    @given(cases(), st.sampled_from((EVERYTHING, MINE)))
+    @given(cases(), st.sampled_from(SCOPES))
     def test_the_user_sees_what_an_uninterrupted_client_sees(
         self, case: Case, scope: Scope
     ) -> None:
@@ -206,12 +212,12 @@ class TestResuming:
     @given(cases(), st.sampled_from((JOB, OTHER_JOB)))
     def test_one_job(self, case: Case, job: str) -> None:
         async def run() -> list[Frame]:
-            return await received(await case.process(), Scope(job_id=job), case.last_id, case.later)
+            return await received(await case.process(), the_job(job), case.last_id, case.later)
 
         frames = asyncio.run(run())
         check_frames(frames)
         cursor = case.last_id or ZERO
-        every = records(case.events, Scope(job_id=job))
+        every = records(case.events, the_job(job))
         missed = [str(record.id) for record in every if record.id > cursor]
         ended_before = any(record.ends_run and record.id <= cursor for record in every)
         # A client that has the end already is told it again, since its run has no other.
@@ -222,7 +228,7 @@ class TestResuming:
 
 
 class TestJoining:
-    @given(cases(resumes=False), st.sampled_from((EVERYTHING, MINE)))
+    @given(cases(resumes=False), st.sampled_from(SCOPES))
     def test_the_current_state_and_then_what_comes(self, case: Case, scope: Scope) -> None:
         async def run() -> tuple[list[Frame], list[Frame]]:
             whole = Process(MemoryHistory())
@@ -248,10 +254,10 @@ class TestJoining:
     @given(cases(resumes=False), st.sampled_from((JOB, OTHER_JOB)))
     def test_one_job_is_one_whole_run(self, case: Case, job: str) -> None:
         async def run() -> list[Frame]:
-            return await received(await case.process(), Scope(job_id=job), None, case.later)
+            return await received(await case.process(), the_job(job), None, case.later)
 
         events = events_of(asyncio.run(run()))
-        every = records(case.events, Scope(job_id=job))
+        every = records(case.events, the_job(job))
         ended = any(record.ends_run for record in every)
         if every:
             assert (check_run(events).terminal is not None) is ended
@@ -267,6 +273,13 @@ def simple_run(job: str = JOB, user: str | None = OWNER) -> list[ShieldEvent]:
     ]
 
 
+def moving_run() -> list[ShieldEvent]:
+    """A job that is in the workspace red, as turns out with the third of its four events."""
+    queued, started, complete = simple_run()
+    progress = shield_event("job:progress", event_id="moves", workspace=RED)
+    return stream(replace(queued, metadata=started.metadata), started, progress, complete)
+
+
 class TestOwnership:
     async def test_a_job_that_turns_out_to_be_mine_comes_with_its_past(self) -> None:
         process = Process(MemoryHistory())
@@ -275,6 +288,58 @@ class TestOwnership:
         assert ids_of(frames) == [str(stream_id(2)), str(stream_id(3))]
         run = check_feed(events_of(frames))[JOB]
         assert run.terminal == "RUN_FINISHED"
+
+    async def test_a_job_that_turns_out_to_be_of_my_workspace_comes_with_its_past(self) -> None:
+        process = Process(MemoryHistory())
+        await process.begin([])
+        frames = await received(process, ALL_OF_RED, later=moving_run())
+        assert ids_of(frames) == [str(stream_id(3)), str(stream_id(4))]
+        assert check_feed(events_of(frames))[JOB].terminal == "RUN_FINISHED"
+
+    @pytest.mark.parametrize("cursor", [None, ZERO, stream_id(1), stream_id(3)])
+    async def test_of_a_job_that_moves_away_nothing_comes_any_more(
+        self, cursor: StreamId | None
+    ) -> None:
+        events = moving_run()
+        for begun in range(5):
+            if cursor is not None and cursor > stream_id(begun):
+                continue
+            process = Process(MemoryHistory())
+            await process.begin(events[:begun])
+            frames = await received(process, MINE, cursor, events[begun:])
+            after = stream_id(begun) if cursor is None else cursor
+            assert ids_of(frames) == [str(stream_id(n)) for n in (1, 2) if stream_id(n) > after]
+            if begun > 2 and cursor in (None, stream_id(3)):
+                assert events_of(frames) == []
+
+    @pytest.mark.parametrize("begun", range(5))
+    async def test_the_stream_of_a_job_that_moves_away_ends(self, begun: int) -> None:
+        events = moving_run()
+        process = Process(MemoryHistory())
+        await process.begin(events[:begun])
+        scope = MINE._replace(job_id=JOB)
+        reading = asyncio.create_task(served(process, wants(scope)))
+        for event in events[begun:]:
+            await asyncio.sleep(0)
+            process.publish(event)
+        frames = parse_frames(await reading)
+        assert frames[-1].comments == ("this job is not yours to see any more",)
+        assert ids_of(frames) == [str(stream_id(n)) for n in (1, 2) if n > begun]
+        other = await received(process, MINE_IN_RED._replace(job_id=JOB))
+        assert check_run(events_of(other), complete=True).outcome == "success"
+
+    async def test_one_jobs_feed_serves_those_who_stay_and_those_who_do_not(self) -> None:
+        events = moving_run()
+        process = Process(MemoryHistory())
+        await process.begin(events[:1])
+        scopes = [one._replace(job_id=JOB) for one in (EVERYTHING, MINE, MINE_IN_RED)]
+        reading = [asyncio.create_task(served(process, wants(scope))) for scope in scopes]
+        await asyncio.sleep(0)
+        assert len(process.hub._feeds) == 1
+        process.publish(*events[1:])
+        bodies = await asyncio.gather(*reading)
+        last = [ids_of(parse_frames(body))[-1] for body in bodies]
+        assert last == [str(stream_id(n)) for n in (4, 2, 4)]
 
     async def test_of_somebody_elses_job_comes_nothing(self) -> None:
         events = stream(*simple_run(user=STRANGER), shield_event("worker.started", job=None))
@@ -301,7 +366,7 @@ class TestForgottenJobs:
         await process.begin(events)
         assert process.hub.jobs.state(JOB) is None
         after = None if cursor is None else stream_id(cursor) if cursor else ZERO
-        scope = Scope(job_id=JOB)
+        scope = the_job(JOB)
         frames = parse_frames(await served(process, wants(scope, after)))
         assert check_run(events_of(frames), complete=True).outcome == "success"
         missed = [str(stream_id(n)) for n in (1, 2, 3) if cursor is None or n > cursor]
@@ -317,7 +382,7 @@ class TestForgottenJobs:
         process = Process(MemoryHistory(page=100))
         await process.begin(events)
         assert process.hub.jobs.state(JOB) is None
-        frames = parse_frames(await served(process, wants(Scope(job_id=JOB))))
+        frames = parse_frames(await served(process, wants(the_job(JOB))))
         run = check_run(events_of(frames), complete=True)
         assert run.outcome == "success"
         client = AgUiClient().apply(events_of(frames))
@@ -377,7 +442,7 @@ class TestTheEnd:
         await asyncio.gather(*opened, return_exceptions=True)
         assert made.count == 0
         assert made.refusal(mine.user_id) is None
-        assert process.hub._feeds == {}
+        assert len(process.hub._feeds) == 0
         process.hub.drain()
         assert made.refusal(mine.user_id) == "draining"
 
@@ -474,7 +539,7 @@ async def test_a_client_that_takes_nothing_more_is_let_go_at_the_bound(
         await asyncio.sleep(0)
     async with asyncio.timeout(5):
         await serving
-    assert process.hub._feeds == {}
+    assert len(process.hub._feeds) == 0
 
 
 async def test_keep_alives_come_while_there_is_nothing_to_say() -> None:

@@ -1,0 +1,37 @@
+"""What a client of the stream is shown."""
+
+from typing import NamedTuple
+
+from src.models.sight import Sight
+from src.services.event_feed import Record
+from src.services.event_service import JobState
+
+
+class Scope(NamedTuple):
+    """All jobs that a user sees, or one job, of which they see all or nothing."""
+
+    sight: Sight
+    job_id: str | None = None
+
+    def shows(self, record: Record) -> bool:
+        if self.job_id is not None:
+            return record.job_id == self.job_id
+        return self.sight.everything or self.sees(record.after)
+
+    def sees(self, job: JobState | None) -> bool:
+        return job is not None and self.sight.shows(job.owner, job.workspace)
+
+    def lacks_past_of(self, record: Record) -> bool:
+        """Whether a client is shown the record's job with this record, and was not before it."""
+        if self.job_id is not None or self.sight.everything or not record.moves_job:
+            return False
+        return self.sees(record.after) and not self.sees(record.before)
+
+    def loses(self, job: JobState | None) -> bool:
+        """Whether the client of one job may know of it no longer, as the stream tells it now.
+
+        What the stream has not named, PostgreSQL had when the client was let in.
+        """
+        if self.job_id is None or job is None or job.workspace is None:
+            return False
+        return not self.sight.shows(job.owner or self.sight.owner, job.workspace)
