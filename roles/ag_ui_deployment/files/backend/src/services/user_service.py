@@ -5,7 +5,7 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 from src.models.role import Role
 from src.models.user import User, UserRow
 from src.repositories import users as user_rows
-from src.services.passwords import check_new_password, hash_password
+from src.services.passwords import hash_new_password
 from src.utils.database import Database
 
 # Names that are reserved for tests and private networks are good names here.
@@ -38,8 +38,7 @@ class UserService:
     async def add(self, email: str, password: str, role: Role) -> User:
         """Raises EmailRejectedError, PasswordRejectedError or UserExistsError."""
         address = normalise_email(email)
-        check_new_password(password)
-        hashed = await hash_password(password)
+        hashed = await hash_new_password(password, address)
         async with self._database.transaction() as session:
             if await user_rows.by_email(session, address):
                 raise UserExistsError(address)

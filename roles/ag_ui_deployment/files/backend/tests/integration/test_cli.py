@@ -112,6 +112,7 @@ class TestUsers:
             ("a@b.test", "short", "password"),
             ("a@b.test", "", "password"),
             ("a@b.test", "x" * 1025, "password"),
+            ("quite.unusual.name@b.test", "quite.unusual.name1", "too easy to guess"),
             ("a@b.test", b"latin-1 p\xe4ssword\n", "password"),
         ],
     )

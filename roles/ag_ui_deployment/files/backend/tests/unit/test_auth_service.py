@@ -1,6 +1,7 @@
 """Passwords, and logins as far as they need no database; the rest is in the integration tests."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from src.services.passwords import (
     MAX_BYTES,
     PasswordRejectedError,
     check_new_password,
+    hash_new_password,
     hash_password,
     verify_password,
 )
@@ -105,7 +107,17 @@ class TestPasswords:
         assert await verify_password("ü" * (MAX_BYTES // 2) + "x", hashed) == (False, None)
         assert await verify_password("x" * 10_000_000, None) == (False, None)
 
-    @pytest.mark.parametrize("good", ["twelve chars", "x" * MAX_BYTES, "ü" * (MAX_BYTES // 2)])
+    @pytest.mark.parametrize(
+        "good",
+        [
+            "twelve chars",
+            PASSWORD,
+            "hnR7vKqXw2mZ",
+            "ganz schön viele Wörter",
+            PASSWORD.ljust(MAX_BYTES),
+            (PASSWORD + "ü" * MAX_BYTES).encode()[:MAX_BYTES].decode(),
+        ],
+    )
     def test_passwords_that_may_be_set(self, good: str) -> None:
         check_new_password(good)
 
@@ -113,6 +125,45 @@ class TestPasswords:
     def test_passwords_that_may_not(self, bad: str) -> None:
         with pytest.raises(PasswordRejectedError, match=r"needs at least|at most"):
             check_new_password(bad)
+
+    @pytest.mark.parametrize(
+        "easy",
+        [
+            "password1234",
+            "qwertyuiop12",
+            "aaaaaaaaaaaaaaaa",
+            "P@ssw0rd2024!",
+            "abcabcabcabcabc",
+            "alice@example.org!1",
+            "Liddell-alice-12",
+            "liddellLIDDELL",
+            "\N{GREEK SMALL LETTER ALPHA}" * 40,
+            "x" * MAX_BYTES,
+        ],
+    )
+    def test_passwords_that_are_easy_to_guess_may_not(self, easy: str) -> None:
+        with pytest.raises(PasswordRejectedError, match=r"too easy to guess.*four or more words"):
+            check_new_password(easy, "alice@example.org", "Alice Liddell")
+
+    def test_only_the_user_s_own_name_is_held_against_a_password(self) -> None:
+        hers = "Liddell-alice-12"
+        with pytest.raises(PasswordRejectedError):
+            check_new_password(hers, "Alice Liddell")
+        check_new_password(hers, "Bob Dodgson")
+        check_new_password(hers)
+
+    def test_a_long_password_costs_no_more_than_a_short_one(self) -> None:
+        started = time.perf_counter()
+        with pytest.raises(PasswordRejectedError):
+            check_new_password("(4@81|" * 170)
+        assert time.perf_counter() - started < 2
+
+    async def test_users_checked_at_once_do_not_share_their_names(self) -> None:
+        names = [f"surname{n}-lovelace{n}" for n in range(12)]
+        verdicts = await asyncio.gather(
+            *(hash_new_password(name, name) for name in names), return_exceptions=True
+        )
+        assert [type(verdict) for verdict in verdicts] == [PasswordRejectedError] * 12
 
     def test_a_password_that_is_no_unicode_is_refused(self) -> None:
         """A terminal with another encoding gives such text to a program."""
