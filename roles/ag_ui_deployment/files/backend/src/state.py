@@ -19,11 +19,13 @@ from src.services.event_tail import EventTail
 from src.services.group_reader import ConsumerConfig
 from src.services.health_service import HealthService
 from src.services.job_service import JobService
+from src.services.litellm_client import LiteLLMClient
 from src.services.metrics import Metrics
 from src.services.metrics_service import MetricsService
 from src.services.readiness_service import ReadinessService
 from src.services.redis_consumer import RedisStreamConsumer
 from src.services.tokens import Tokens
+from src.utils.circuit_breaker import CircuitBreaker
 from src.utils.database import Database
 from src.utils.garbage import GarbageCollector
 from src.utils.redis import command_client, reader_client
@@ -42,6 +44,7 @@ class Services:
     streams: EventStreams
     audit: AuditLogger
     auth: AuthService
+    gateway: LiteLLMClient
     jobs: JobService
     health: HealthService
     exposition: MetricsService
@@ -62,6 +65,7 @@ class Services:
         consumer = RedisStreamConsumer(
             group_reader, EventStore(database), ConsumerConfig.of(settings), metrics
         )
+        gateway = LiteLLMClient(settings, CircuitBreaker.of(settings))
         return cls(
             settings=settings,
             database=database,
@@ -76,8 +80,16 @@ class Services:
             ),
             audit=AuditLogger(database),
             auth=AuthService(database, Tokens(settings)),
+            gateway=gateway,
             jobs=JobService(database, hub),
-            health=HealthService(settings.APP_NAME, commands, database, consumer, tail),
+            health=HealthService(
+                settings.APP_NAME,
+                commands,
+                database,
+                consumer,
+                tail,
+                upstreams={"gateway": gateway.breaker},
+            ),
             exposition=MetricsService(metrics, commands, stream, settings.REDIS_CONSUMER_GROUP),
             readiness=ReadinessService(database, hub),
         )
@@ -93,4 +105,5 @@ class Services:
         await asyncio.gather(self.consumer.stop(), self.tail.stop(), self.garbage.stop())
         for client in self.clients:
             await client.aclose()
+        await self.gateway.close()
         await self.database.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel
@@ -11,6 +12,7 @@ from redis.exceptions import ResponseError
 from src import __version__
 from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.background_task import BackgroundTask
+from src.utils.circuit_breaker import CircuitBreaker
 from src.utils.database import DATABASE_ERRORS, Database
 from src.utils.outages import explain, refuses_writes
 from src.utils.redis import REDIS_ERRORS
@@ -39,6 +41,12 @@ _NOTHING_NEW = "open streams get nothing new; they keep their place and continue
 _AFTER_A_LOSS = (
     "Look for entries_lost in the log; raise the stream's MAXLEN, or see why storing fell behind."
 )
+_WITHOUT_UPSTREAM = {
+    "gateway": "no tools and no agent; streams, history and administration work. Look at the server "
+    "in LITELLM_URL and the network to it.",
+    "orchestrator": "jobs whose events stay away are shown as the stream left them. Look at the "
+    "server in ORCHESTRATOR_URL and the network to it.",
+}
 _DEFECT = "ended by a defect: see background_task_failed in the log, restart the instance"
 
 
@@ -58,19 +66,24 @@ class Health(BaseModel):
 
 
 class HealthService:
-    def __init__(
+    """`upstreams` are the circuit breakers of the servers that are asked only on demand."""
+
+    def __init__(  # noqa: PLR0913 - all that is checked
         self,
         service: str,
         redis: Redis,
         database: Database,
         consumer: RedisStreamConsumer,
         tail: BackgroundTask,
+        *,
+        upstreams: Mapping[str, CircuitBreaker],
     ) -> None:
         self._service = service
         self._redis = redis
         self._database = database
         self._consumer = consumer
         self._tail = tail
+        self._upstreams = upstreams
         self._lock = asyncio.Lock()
         self._cached: tuple[float, Health] | None = None
         self._away_since: dict[str, float] = {}
@@ -91,6 +104,7 @@ class HealthService:
             "database": database,
             "consumer": self._check_consumer(),
             "tail": _check_task(self._tail, "following", _NOTHING_NEW),
+            **{name: _check_upstream(name, one) for name, one in self._upstreams.items()},
         }
         states = {check.status for check in checks.values()}
         return Health(
@@ -167,6 +181,12 @@ def _check_task(task: BackgroundTask, working: str, without: str) -> Check:
     return Check(
         status="down", detail=f"{task.status}{reason}, for {_span(task.seconds)}: {without}"
     )
+
+
+def _check_upstream(name: str, breaker: CircuitBreaker) -> Check:
+    if breaker.is_open:
+        return Check(status="down", detail=f"{breaker.describe()}: {_WITHOUT_UPSTREAM[name]}")
+    return Check(status="ok", detail=breaker.describe())
 
 
 def _span(seconds: float) -> str:

@@ -1,0 +1,110 @@
+"""A model's streamed answer, as the gateway sends it, in pieces that can be used. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+_UNREADABLE = 502
+_FAILED = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallPiece:
+    """A piece of a tool call: `index` says of which; id and name come with the first piece."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How many tokens a call took."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChatChunk:
+    """One step of an answer. The usage comes after the finish reason, or not at all."""
+
+    content: str = ""
+    tool_calls: tuple[ToolCallPiece, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage | None = None
+
+    @property
+    def has_content(self) -> bool:
+        return bool(self.content or self.tool_calls)
+
+    def __bool__(self) -> bool:
+        return self.has_content or self.finish_reason is not None or self.usage is not None
+
+
+class ErrorFrameError(Exception):
+    """The gateway reports in mid-stream that the model has failed; `status` as in an answer."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"error frame {status}")
+        self.status = status
+
+
+def read_frame(line: str) -> ChatChunk | None:
+    """What a line of the stream says; None for lines that say nothing.
+
+    Raises ErrorFrameError, also for what cannot be read.
+    """
+    if not line.startswith("data:"):
+        return None
+    text = line[5:].strip()
+    if not text or text == "[DONE]":
+        return None
+    try:
+        frame = orjson.loads(text)
+        if (error := frame.get("error")) is None:
+            return _chunk(frame)
+    except (ValueError, TypeError, AttributeError):
+        raise ErrorFrameError(_UNREADABLE) from None
+    raise ErrorFrameError(_status(error))
+
+
+def _chunk(frame: Mapping[str, Any]) -> ChatChunk:
+    # The frame with the usage may have no choices.
+    choices = frame.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else {}
+    delta = choice.get("delta") or {}
+    return ChatChunk(
+        content=delta.get("content") or "",
+        tool_calls=tuple(_piece(piece) for piece in delta.get("tool_calls") or ()),
+        finish_reason=choice.get("finish_reason"),
+        usage=_usage(frame.get("usage")),
+    )
+
+
+def _piece(piece: Mapping[str, Any]) -> ToolCallPiece:
+    function = piece.get("function") or {}
+    return ToolCallPiece(
+        index=int(piece.get("index") or 0),
+        id=piece.get("id"),
+        name=function.get("name"),
+        arguments=function.get("arguments") or "",
+    )
+
+
+def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
+    if not usage:
+        return None
+    prompt, completion = (
+        int(usage.get(f"{name}_tokens") or 0) for name in ("prompt", "completion")
+    )
+    return Usage(prompt, completion, int(usage.get("total_tokens") or prompt + completion))
+
+
+def _status(error: Any) -> int:
+    code = error.get("code") if isinstance(error, dict) else None
+    return int(str(code)) if str(code).isdecimal() else _FAILED

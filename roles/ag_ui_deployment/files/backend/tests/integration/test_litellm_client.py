@@ -1,0 +1,255 @@
+"""The client of the gateway against a real one: every way in which a call can go."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from src.services.litellm_client import LiteLLMClient
+from src.services.upstream_errors import (
+    GatewayBusyError,
+    GatewayRefusedError,
+    GatewayUnavailableError,
+    ModelFailedError,
+    ToolFailedError,
+    ToolRejectedError,
+    ToolServerUnavailableError,
+    UnknownToolError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+from src.utils.circuit_breaker import CircuitBreaker
+from tests.support.builders import settings_of
+from tests.support.gateway import MODEL, Gateway
+from tests.support.proxy import TcpProxy
+from tests.support.waiting import until
+
+
+@asynccontextmanager
+async def client_of(gateway: Gateway, **changes: Any) -> AsyncIterator[LiteLLMClient]:
+    settings = settings_of(**gateway.settings(**changes))
+    client = LiteLLMClient(settings, CircuitBreaker.of(settings))
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def client(gateway: Gateway) -> AsyncIterator[LiteLLMClient]:
+    async with client_of(gateway) as one:
+        yield one
+
+
+async def find(client: LiteLLMClient, query: str = "shield", **more: Any) -> Any:
+    return await client.call_tool("qdrant_find", {"query": query, **more}, reads_only=True)
+
+
+def asking(text: str, model: str = MODEL) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}]}
+
+
+class TestTools:
+    async def test_results_and_the_list(self, client: LiteLLMClient) -> None:
+        answer = await client.call_tool("lightrag_query", {"query": "shield"}, reads_only=True)
+        assert answer.keys() == {"answer", "context"}
+        assert (await find(client)).keys() == {"matches"}
+        tools = {tool.name: tool for tool in await client.list_tools()}
+        assert len(tools) == 7
+        assert tools["crawl_web"].input_schema["required"] == ["url"]
+        assert tools["crawl_web"].description
+
+    async def test_errors_of_the_tool(self, client: LiteLLMClient) -> None:
+        with pytest.raises(ToolRejectedError, match=r"^the collection does not exist$"):
+            await find(client, "fault=error")
+        with pytest.raises(ToolRejectedError) as refused:
+            await find(client, limit=0)
+        ((name, message),) = refused.value.errors
+        assert (name, message) == ("limit", "Input should be greater than or equal to 1")
+        with pytest.raises(ToolFailedError) as failed:
+            await find(client, "fault=crash")
+        assert "hunter2" not in str(failed.value)
+        with pytest.raises(UnknownToolError):
+            await client.call_tool("drop_everything", {}, reads_only=False)
+
+    @pytest.mark.parametrize(
+        ("server", "error", "message"),
+        [
+            ("dead", ToolServerUnavailableError, "cannot reach"),
+            ("fenced", GatewayRefusedError, "LITELLM_MCP_SERVER_ID"),
+            ("mistrusted", GatewayRefusedError, "credentials that the gateway has for the tools"),
+            ("unheard-of", GatewayRefusedError, "LITELLM_MCP_SERVER_ID"),
+        ],
+    )
+    async def test_servers_that_do_not_serve(
+        self, gateway: Gateway, server: str, error: type[UpstreamError], message: str
+    ) -> None:
+        async with client_of(gateway, LITELLM_MCP_SERVER_ID=server) as client:
+            with pytest.raises(error, match=message) as caught:
+                await find(client)
+            assert not caught.value.maybe_done
+            with pytest.raises(error):
+                await client.list_tools()
+
+    async def test_the_server_with_the_tools_dies_and_comes_back(self, gateway: Gateway) -> None:
+        async with client_of(gateway, LITELLM_MCP_SERVER_ID="fragile") as client:
+            with pytest.raises(ToolServerUnavailableError) as lost:
+                await client.call_tool("qdrant_store", {"text": "fault=die-0.2"}, reads_only=False)
+            assert lost.value.maybe_done
+            with pytest.raises(ToolServerUnavailableError) as away:
+                await client.call_tool("qdrant_store", {"text": "x"}, reads_only=False)
+            assert not away.value.maybe_done
+            assert away.value.retry_after
+
+            async def works() -> bool:
+                try:
+                    await find(client)
+                except ToolServerUnavailableError:
+                    return False
+                return True
+
+            await until(works, 20)
+            assert not client.breaker.is_open
+
+    async def test_timeouts(self, gateway: Gateway) -> None:
+        text = f"fault=slow-2 {uuid4()}"
+        async with client_of(gateway, LITELLM_MCP_SERVER_ID="hasty") as client:
+            with pytest.raises(UpstreamTimeoutError) as caught:
+                await client.call_tool("qdrant_store", {"text": text}, reads_only=False)
+        assert caught.value.maybe_done
+        async with client_of(gateway, LITELLM_TIMEOUT_SECONDS=0.3) as client:
+            with pytest.raises(UpstreamTimeoutError):
+                await find(client, text)
+        # A call that writes, and one that took all of its time, were sent once.
+        assert len(await gateway.tool_calls(text)) == 2
+
+    async def test_keys(self, gateway: Gateway) -> None:
+        for key in ("sk-wrong", None):
+            async with client_of(gateway, LITELLM_API_KEY=key) as client:
+                with pytest.raises(GatewayRefusedError, match="LITELLM_API_KEY"):
+                    await find(client)
+        async with client_of(gateway, LITELLM_API_KEY=gateway.limited_key()) as client:
+            with pytest.raises(GatewayBusyError) as busy:
+                await asyncio.gather(*(find(client) for _ in range(4)))
+        assert busy.value.retry_after
+        assert 1 <= busy.value.retry_after <= 60
+
+
+class TestWithoutAGateway:
+    async def test_a_closed_port_opens_the_breaker(self, gateway: Gateway) -> None:
+        async with (
+            TcpProxy(gateway.url, 80) as proxy,
+            client_of(gateway, LITELLM_URL=proxy.url, BREAKER_SECONDS=0.5) as client,
+        ):
+            await find(client)
+            await proxy.refuse()
+            for _ in range(2):
+                with pytest.raises(GatewayUnavailableError) as caught:
+                    await find(client)
+                assert not caught.value.maybe_done
+            assert client.breaker.is_open
+            began = time.monotonic()
+            with pytest.raises(GatewayUnavailableError, match="in a row"):
+                await find(client)
+            assert time.monotonic() - began < 0.1
+            await proxy.accept()
+            await asyncio.sleep(0.5)
+            await find(client)
+            assert not client.breaker.is_open
+
+    async def test_what_it_breaks_off_may_be_done(self, gateway: Gateway) -> None:
+        text = f"fault=slow-1 {uuid4()}"
+        async with (
+            TcpProxy(gateway.url, 80) as proxy,
+            client_of(gateway, LITELLM_URL=proxy.url) as client,
+        ):
+            storing = asyncio.create_task(
+                client.call_tool("qdrant_store", {"text": text}, reads_only=False)
+            )
+            await until(lambda: gateway.tool_calls(text))
+            await proxy.cut()
+            with pytest.raises(GatewayUnavailableError) as caught:
+                await storing
+        assert caught.value.maybe_done
+        assert len(await gateway.tool_calls(text)) == 1
+
+    async def test_a_read_is_tried_again(self, gateway: Gateway) -> None:
+        text = f"fault=slow-0.5 {uuid4()}"
+        async with (
+            TcpProxy(gateway.url, 80) as proxy,
+            client_of(gateway, LITELLM_URL=proxy.url) as client,
+        ):
+            finding = asyncio.create_task(find(client, text))
+            await until(lambda: gateway.tool_calls(text))
+            await proxy.cut()
+            assert (await finding).keys() == {"matches"}
+
+
+class TestChat:
+    async def test_text_as_it_comes_and_usage(self, client: LiteLLMClient) -> None:
+        chunks = [chunk async for chunk in client.chat(asking("hello there"))]
+        assert "".join(chunk.content for chunk in chunks) == "Echo: hello there"
+        assert len([chunk for chunk in chunks if chunk.content]) > 1
+        assert [chunk.finish_reason for chunk in chunks if chunk.finish_reason] == ["stop"]
+        assert chunks[-1].usage
+        assert chunks[-1].usage.completion_tokens == 3
+
+    async def test_tool_calls_in_pieces(self, client: LiteLLMClient) -> None:
+        function = {"name": "qdrant_find", "description": "d", "parameters": {"type": "object"}}
+        body = asking('call qdrant_find {"query": "shield"}')
+        body["tools"] = [{"type": "function", "function": function}]
+        pieces = [piece async for chunk in client.chat(body) for piece in chunk.tool_calls]
+        assert pieces[0].name == "qdrant_find"
+        assert pieces[0].id
+        assert "".join(piece.arguments for piece in pieces) == '{"query": "shield"}'
+
+    @pytest.mark.parametrize("fault", ["cut", "stall"])
+    async def test_a_stream_that_breaks_is_no_answer(
+        self, gateway: Gateway, client: LiteLLMClient, fault: str
+    ) -> None:
+        text = f"words 10 fault={fault} {uuid4()}"
+        model = MODEL if fault == "cut" else "shield-hasty"
+        async with aclosing(client.chat(asking(text, model))) as chunks:
+            assert (await anext(chunks)).content
+            with pytest.raises((ModelFailedError, UpstreamTimeoutError)):
+                await _rest_of(chunks)
+        assert len(await gateway.model_calls(text)) == 1
+
+    async def test_before_the_first_content_it_is_tried_again(
+        self, gateway: Gateway, client: LiteLLMClient
+    ) -> None:
+        text = f"fault=503 times=1 {uuid4()}"
+        chunks = [chunk async for chunk in client.chat(asking(text))]
+        assert "".join(chunk.content for chunk in chunks) == f"Echo: {text}"
+        assert len(await gateway.model_calls(text)) == 2
+
+    async def test_what_cannot_work_is_not_tried_again(
+        self, gateway: Gateway, client: LiteLLMClient
+    ) -> None:
+        with pytest.raises(GatewayRefusedError, match="AGENT_MODEL"):
+            await anext(client.chat(asking("x", "unheard-of")))
+        text = f"fault=400 {uuid4()}"
+        with pytest.raises(UpstreamError):
+            await anext(client.chat(asking(text)))
+        assert len(await gateway.model_calls(text)) == 1
+        async with client_of(gateway, LITELLM_API_KEY="sk-wrong") as stranger:
+            with pytest.raises(GatewayRefusedError, match="LITELLM_API_KEY"):
+                await anext(stranger.chat(asking("x")))
+
+    async def test_closing_it_stops_the_model(
+        self, gateway: Gateway, client: LiteLLMClient
+    ) -> None:
+        text = f"words 200 fault=drip-0.1 {uuid4()}"
+        async with aclosing(client.chat(asking(text))) as chunks:
+            assert await anext(chunks)
+        await until(lambda: _is_cancelled(gateway, text))
+
+
+async def _rest_of(chunks: AsyncIterator[Any]) -> list[Any]:
+    return [chunk async for chunk in chunks]
+
+
+async def _is_cancelled(gateway: Gateway, text: str) -> bool:
+    return [call["state"] for call in await gateway.model_calls(text)] == ["cancelled"]

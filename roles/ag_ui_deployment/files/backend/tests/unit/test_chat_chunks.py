@@ -1,0 +1,50 @@
+"""The frames of a model's streamed answer."""
+
+import pytest
+
+from src.services.chat_chunks import ChatChunk, ErrorFrameError, ToolCallPiece, Usage, read_frame
+
+
+@pytest.mark.parametrize(
+    ("line", "chunk"),
+    [
+        ("", None),
+        (": keep-alive", None),
+        ("data: [DONE]", None),
+        ('data: {"choices":[{"delta":{"role":"assistant","content":""}}]}', ChatChunk()),
+        ('data: {"choices":[{"delta":{"content":"hi"}}]}', ChatChunk("hi")),
+        ('data: {"choices":[{"delta":{"content":null},"finish_reason":"stop"}]}',
+         ChatChunk(finish_reason="stop")),
+        ('data: {"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":3}}',
+         ChatChunk(usage=Usage(2, 3, 5))),
+        ('data: {"choices":[{"delta":{"tool_calls":[{"index":1,"id":"c","function":{"name":"f"}}]}}]}',
+         ChatChunk(tool_calls=(ToolCallPiece(1, "c", "f"),))),
+        ('data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{"}}]}}]}',
+         ChatChunk(tool_calls=(ToolCallPiece(0, arguments="{"),))),
+    ],
+)  # fmt: skip
+def test_frames(line: str, chunk: ChatChunk | None) -> None:
+    assert read_frame(line) == chunk
+
+
+def test_a_frame_without_content_is_false() -> None:
+    assert not ChatChunk()
+    assert ChatChunk(finish_reason="stop")
+    assert not ChatChunk(finish_reason="stop").has_content
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ('data: {"error": {"message": "x", "code": "408"}}', 408),
+        ('data: {"error": {"message": "x", "code": null}}', 500),
+        ('data: {"error": "x"}', 500),
+        ("data: {broken", 502),
+        ("data: [1]", 502),
+        ('data: {"choices":["odd"]}', 502),
+    ],
+)
+def test_errors(line: str, status: int) -> None:
+    with pytest.raises(ErrorFrameError) as caught:
+        read_frame(line)
+    assert caught.value.status == status
