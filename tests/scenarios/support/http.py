@@ -245,6 +245,8 @@ class EventStream:
     token: str
     last_event_id: str | None = None
     limit: int | None = None
+    body: bytes | None = None
+    """A JSON document to begin a run with; without one the stream is only asked for."""
     received: list[Received] = field(default_factory=list)
     error: AssertionError | None = None
     """What the server sent and must not; raised by whoever waits, and at the end of the block."""
@@ -259,7 +261,10 @@ class EventStream:
             headers["Last-Event-ID"] = self.last_event_id
         self._news = threading.Condition()
         self._closing = False
-        self._wire, self._response = _send(self.route, "GET", self.path, headers, None)
+        if self.body is not None:
+            headers["Content-Type"] = "application/json"
+        method = "GET" if self.body is None else "POST"
+        self._wire, self._response = _send(self.route, method, self.path, headers, self.body)
         if self._response.status != 200:
             answer = Answer(
                 self._response.status, dict(self._response.getheaders()), self._response.read()

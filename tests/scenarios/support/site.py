@@ -115,8 +115,14 @@ class Site:
     """One dev server and the datastores it uses, as an inventory describes them."""
 
     def __init__(self, inventory: str) -> None:
+        self._inventory = inventory
         self.dev = _machine(inventory, "ag_ui")
         self.datastores = _machine(inventory, "shield_datastores")
+
+    @cached_property
+    def gateway(self) -> Machine:
+        """The host with LiteLLM, and Shield behind it, where the scenario has one."""
+        return _machine(self._inventory, "shield_gateway")
 
     # --- configuration, read where it stands ------------------------------------------------
 

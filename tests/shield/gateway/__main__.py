@@ -45,6 +45,13 @@ def parser() -> argparse.ArgumentParser:
         "--fragile", default=fallback, metavar="URL", help="of a second MCP server"
     )
     litellm.add_argument("--model", required=True, metavar="URL")
+    litellm.add_argument(
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="of a call to a tool; default: %(default)s",
+    )
     litellm.add_argument("--folder", type=Path, required=True, help="for its configuration")
     whole = commands.add_parser("all", parents=[common, jobs], help="all of them on this machine")
     for name in ("tools", "orchestrator", "model", "fragile"):
@@ -90,7 +97,11 @@ def run_model(options: argparse.Namespace) -> None:
 
 def run_proxy(options: argparse.Namespace) -> None:
     settings = proxy.configuration(
-        options.tools, options.fragile, options.model, os.environ[TOKEN_VARIABLE]
+        options.tools,
+        options.fragile,
+        options.model,
+        os.environ[TOKEN_VARIABLE],
+        options.timeout,
     )
     proxy.become_litellm(options.host, options.port, options.folder, settings)
 

@@ -58,7 +58,9 @@ def _model(name: str, url: str, **changes: Any) -> dict[str, Any]:
     return {"model_name": name, "litellm_params": parameters}
 
 
-def configuration(tools: str, fragile: str, model: str, token: str) -> dict[str, Any]:
+def configuration(
+    tools: str, fragile: str, model: str, token: str, seconds: float
+) -> dict[str, Any]:
     """The MCP server `rag` and the model `shield-agent` work; the others show what can be wrong with one."""
     return {
         "model_list": [
@@ -67,9 +69,9 @@ def configuration(tools: str, fragile: str, model: str, token: str) -> dict[str,
             _model("shield-dead", DEAD),
         ],
         "mcp_servers": {
-            "rag": _server("rag", tools, token, 30),
+            "rag": _server("rag", tools, token, seconds),
             "hasty": _server("hasty", tools, token, 1),
-            "fragile": _server("fragile", fragile, token, 30),
+            "fragile": _server("fragile", fragile, token, seconds),
             "dead": _server("dead", DEAD, token, 5),
             "mistrusted": _server("mistrusted", tools, "wrong", 5),
             "fenced": _server("fenced", tools, token, 5, allow_all_keys=False),
