@@ -3,7 +3,14 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from src.models import event, gap, job, user, workspace  # noqa: F401 - they register their tables
+from src.models import (  # noqa: F401 - they register their tables
+    event,
+    gap,
+    job,
+    session,
+    user,
+    workspace,
+)
 from src.utils.database import Base
 
 connection: Connection = context.config.attributes["connection"]

@@ -178,13 +178,19 @@ class Settings(BaseSettings):
     @field_validator("JWT_SECRET")
     @classmethod
     def _check_jwt_secret(cls, value: SecretStr) -> SecretStr:
-        secret = value.get_secret_value()
-        if secret in PLACEHOLDER_SECRETS or len(secret.encode()) < JWT_SECRET_MIN_BYTES:
-            raise ValueError(
-                f"needs at least {JWT_SECRET_MIN_BYTES} random bytes; make one with: "
-                "openssl rand -base64 48"
-            )
+        _require_key(value.get_secret_value())
         return value
+
+    @field_validator("JWT_PREVIOUS_SECRETS")
+    @classmethod
+    def _check_previous_secrets(cls, value: SecretStr | None) -> SecretStr | None:
+        for secret in _listed(value):
+            _require_key(secret)
+        return value
+
+    @property
+    def previous_jwt_secrets(self) -> list[str]:
+        return _listed(self.JWT_PREVIOUS_SECRETS)
 
     @model_validator(mode="after")
     def _check_debug(self) -> Self:
@@ -199,6 +205,20 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
+
+
+def _require_key(secret: str) -> None:
+    if secret in PLACEHOLDER_SECRETS or len(secret.encode()) < JWT_SECRET_MIN_BYTES:
+        raise ValueError(
+            f"needs at least {JWT_SECRET_MIN_BYTES} random bytes; make one with: "
+            "openssl rand -base64 48"
+        )
+
+
+def _listed(value: SecretStr | None) -> list[str]:
+    """The values of a setting that is separated by commas."""
+    text = value.get_secret_value() if value is not None else ""
+    return [one.strip() for one in text.split(",") if one.strip()]
 
 
 def _require_url(value: SecretStr, schemes: set[str], example: str) -> None:

@@ -11,6 +11,7 @@ from src.models.user import User
 from src.problems import NotAuthenticated
 from src.services.audit_logger import Action, AuditEvent, Outcome
 from src.services.rbac_service import NotPermittedError, may_anywhere
+from src.services.session_service import Client
 from src.services.tokens import AccessToken
 from src.state import Services
 
@@ -29,10 +30,18 @@ async def _access(
 ) -> AccessToken:
     if token is None:
         raise NotAuthenticated
-    return await services.auth.authenticate(token)
+    return await services.access.authenticate(token)
 
 
 Access = Annotated[AccessToken, Depends(_access)]
+
+
+def _client(request: Request) -> Client:
+    address = request.client.host if request.client is not None else None
+    return Client(address, request.headers.get("user-agent"))
+
+
+ClientDep = Annotated[Client, Depends(_client)]
 
 
 def _current_user(access: Access) -> User:

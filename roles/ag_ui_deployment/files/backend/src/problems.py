@@ -11,9 +11,12 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from src.services.auth_service import WrongCredentialsError
+from src.services.auth_service import SecondFactorRequiredError, WrongCredentialsError
 from src.services.job_service import CursorRejectedError, JobNotFoundError
+from src.services.password_service import WrongPasswordError
+from src.services.passwords import PasswordRejectedError
 from src.services.rbac_service import NotPermittedError
+from src.services.session_service import RefreshRacedError, SessionNotFoundError
 from src.services.tokens import InvalidTokenError
 from src.utils.database import DATABASE_ERRORS, is_outage
 
@@ -54,10 +57,12 @@ class Problem(HTTPException):
     title = "Something went wrong here"
     detail = "The error has been logged under the request id; try again, or tell the operator."
     headers: Mapping[str, str] | None = _NO_HEADERS
+    # The fields that are at fault whenever it happens.
+    faults: tuple[FieldError, ...] = ()
 
     def __init__(self, detail: str | None = None, errors: list[FieldError] | None = None) -> None:
         super().__init__(self.status, detail or self.detail, dict(self.headers or {}))
-        self.errors = errors
+        self.errors = errors or list(self.faults) or None
 
 
 class BadCursor(Problem):
@@ -82,6 +87,14 @@ class WrongCredentials(Problem):
     headers = _BEARER
 
 
+class SecondFactorRequired(Problem):
+    status = 401
+    slug = "second-factor-required"
+    title = "A second factor is needed"
+    detail = "Send the login again with otp, from your authenticator, or with a recovery_code."
+    headers = _BEARER
+
+
 class NotPermitted(Problem):
     status = 403
     slug = "not-permitted"
@@ -102,6 +115,19 @@ class JobNotFound(NotFound):
     detail = "There is no job with this id among yours; GET /api/jobs lists them."
 
 
+class SessionNotFound(NotFound):
+    slug = "session-not-found"
+    title = "No such session"
+    detail = "You have no open session with this id; GET /auth/sessions lists them."
+
+
+class RefreshRaced(Problem):
+    status = 409
+    slug = "refresh-raced"
+    title = "This refresh token was used at the same moment"
+    detail = "The other refresh got the new tokens: use those."
+
+
 class BodyTooLarge(Problem):
     status = 413
     slug = "body-too-large"
@@ -113,6 +139,17 @@ class InvalidRequest(Problem):
     slug = "invalid-request"
     title = "The request is not valid"
     detail = "Correct the named fields and send it again."
+
+
+class WrongPassword(InvalidRequest):
+    slug = "wrong-password"
+    title = "The current password is not right"
+    faults = (FieldError(field="body.current_password", message="is not your password"),)
+
+
+class PasswordRejected(InvalidRequest):
+    slug = "password-rejected"
+    title = "This password may not be set"
 
 
 class DatabaseUnavailable(Problem):
@@ -149,7 +186,11 @@ class Draining(Problem):
 
 _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     WrongCredentialsError: WrongCredentials,
+    SecondFactorRequiredError: SecondFactorRequired,
+    WrongPasswordError: WrongPassword,
     InvalidTokenError: NotAuthenticated,
+    RefreshRacedError: RefreshRaced,
+    SessionNotFoundError: SessionNotFound,
     NotPermittedError: NotPermitted,
     JobNotFoundError: JobNotFound,
     CursorRejectedError: BadCursor,
@@ -189,6 +230,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(PasswordRejectedError, _on_rejected_password)
     for exception in (*_FROM_SERVICES, *DATABASE_ERRORS):
         app.add_exception_handler(exception, _on_error)
 
@@ -206,6 +248,11 @@ async def _on_error(_request: Request, error: Exception) -> Response:
         logger.warning("database_unavailable", error=str(error))
         return respond(DatabaseUnavailable())
     raise error
+
+
+async def _on_rejected_password(_request: Request, error: Exception) -> Response:
+    fault = FieldError(field="body.new_password", message=str(error))
+    return respond(PasswordRejected(errors=[fault]))
 
 
 async def _on_http_exception(_request: Request, error: Exception) -> Response:

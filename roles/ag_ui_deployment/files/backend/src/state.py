@@ -7,6 +7,8 @@ from typing import Self
 from redis.asyncio import Redis
 
 from src.config import Settings
+from src.services.access_service import AccessService
+from src.services.access_watcher import AccessWatcher
 from src.services.audit_logger import AuditLogger
 from src.services.auth_service import AuthService
 from src.services.event_fold import StreamFold
@@ -22,8 +24,11 @@ from src.services.job_service import JobService
 from src.services.litellm_client import LiteLLMClient
 from src.services.metrics import Metrics
 from src.services.metrics_service import MetricsService
+from src.services.open_streams import OpenStreams
+from src.services.password_service import PasswordService
 from src.services.readiness_service import ReadinessService
 from src.services.redis_consumer import RedisStreamConsumer
+from src.services.session_service import SessionService
 from src.services.tokens import Tokens
 from src.utils.circuit_breaker import CircuitBreaker
 from src.utils.database import Database
@@ -41,10 +46,15 @@ class Services:
     tail: EventTail
     consumer: RedisStreamConsumer
     garbage: GarbageCollector
+    open_streams: OpenStreams
     streams: EventStreams
     audit: AuditLogger
+    access: AccessService
+    access_watcher: AccessWatcher
     auth: AuthService
     gateway: LiteLLMClient
+    sessions: SessionService
+    passwords: PasswordService
     jobs: JobService
     health: HealthService
     exposition: MetricsService
@@ -66,6 +76,10 @@ class Services:
             group_reader, EventStore(database), ConsumerConfig.of(settings), metrics
         )
         gateway = LiteLLMClient(settings, CircuitBreaker.of(settings))
+        audit, open_streams = AuditLogger(database), OpenStreams()
+        tokens = Tokens(settings)
+        access = AccessService(database, tokens, settings)
+        sessions = SessionService(database, tokens, access, audit, settings)
         return cls(
             settings=settings,
             database=database,
@@ -75,12 +89,17 @@ class Services:
             tail=tail,
             consumer=consumer,
             garbage=GarbageCollector(),
+            open_streams=open_streams,
             streams=EventStreams(
-                hub, EventReplay(history, settings.REPLAYS_MAX), metrics, settings
+                hub, EventReplay(history, settings.REPLAYS_MAX), open_streams, metrics, settings
             ),
-            audit=AuditLogger(database),
-            auth=AuthService(database, Tokens(settings)),
             gateway=gateway,
+            audit=audit,
+            access=access,
+            access_watcher=AccessWatcher(database, access, open_streams),
+            auth=AuthService(database, sessions, audit),
+            sessions=sessions,
+            passwords=PasswordService(database, access, audit),
             jobs=JobService(database, hub),
             health=HealthService(
                 settings.APP_NAME,
@@ -99,10 +118,16 @@ class Services:
         self.tail.start()
         self.consumer.start()
         self.garbage.start()
+        self.access_watcher.start()
 
     async def stop(self) -> None:
         self.hub.drain()
-        await asyncio.gather(self.consumer.stop(), self.tail.stop(), self.garbage.stop())
+        await asyncio.gather(
+            self.consumer.stop(),
+            self.tail.stop(),
+            self.garbage.stop(),
+            self.access_watcher.stop(),
+        )
         for client in self.clients:
             await client.aclose()
         await self.gateway.close()

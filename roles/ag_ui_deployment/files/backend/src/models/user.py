@@ -4,7 +4,7 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import CheckConstraint, DateTime, Text, Uuid, func
+from sqlalchemy import CheckConstraint, DateTime, Text, Uuid, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from src.models.role import Role
@@ -20,6 +20,9 @@ class UserRow(Base):
     password_hash: Mapped[str] = mapped_column(Text)
     role: Mapped[str] = mapped_column(Text)
     active: Mapped[bool] = mapped_column(default=True)
+    # In a row; a successful login sets it back.
+    failed_logins: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    locked_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.now(), onupdate=func.now()
@@ -63,8 +66,13 @@ class User(BaseModel):
 
 
 class Token(BaseModel):
-    """The answer to a login; `expires_in` is in seconds."""
+    """The answer to a login or a refresh; times are in seconds.
+
+    A refresh token is good for one refresh, until the session ends.
+    """
 
     access_token: str
     token_type: str = "bearer"  # noqa: S105 - the OAuth2 name of the kind of token
     expires_in: int
+    refresh_token: str
+    refresh_expires_in: int

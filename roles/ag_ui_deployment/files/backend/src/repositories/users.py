@@ -22,5 +22,12 @@ async def by_id(session: AsyncSession, user_id: UUID) -> UserRow | None:
     return found
 
 
+async def for_update(session: AsyncSession, user_id: UUID) -> UserRow | None:
+    """As it stands now, and nobody else changes it before the end of the transaction."""
+    statement = _USERS.where(UserRow.id == user_id).with_for_update()
+    found: UserRow | None = await session.scalar(statement)
+    return found
+
+
 async def all_users(session: AsyncSession) -> list[UserRow]:
     return list(await session.scalars(_USERS.order_by(UserRow.email)))

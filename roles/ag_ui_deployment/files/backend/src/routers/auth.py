@@ -1,29 +1,107 @@
-"""Login, and who is logged in."""
+"""Login, sessions, and who is logged in."""
 
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Form, Query, Response
 from fastapi.security import OAuth2PasswordRequestForm
 
-from src.dependencies import CurrentUser, ServicesDep
+from src.dependencies import Access, ClientDep, CurrentUser, ServicesDep
+from src.models.login import LoginRequest, PasswordChange, RefreshRequest
+from src.models.session import SessionInfo
 from src.models.user import Token, User
-from src.problems import DatabaseUnavailable, NotAuthenticated, WrongCredentials, documented
+from src.problems import (
+    DatabaseUnavailable,
+    NotAuthenticated,
+    RefreshRaced,
+    SecondFactorRequired,
+    SessionNotFound,
+    WrongCredentials,
+    WrongPassword,
+    documented,
+)
+from src.services.auth_service import Credentials, SecondFactor
 
-router = APIRouter()
+
+def _not_stored(response: Response) -> None:
+    """Tokens and accounts are no matter for caches."""
+    response.headers["Cache-Control"] = "no-store"
+
+
+router = APIRouter(dependencies=[Depends(_not_stored)])
+_LOGIN = documented(WrongCredentials, SecondFactorRequired, DatabaseUnavailable)
+
+
+@router.post("/token", summary="Log in with a form, as OAuth2 clients do", responses=_LOGIN)
+async def token(
+    services: ServicesDep,
+    client: ClientDep,
+    form: Annotated[OAuth2PasswordRequestForm, Depends()],
+    otp: Annotated[str | None, Form(max_length=64)] = None,
+    recovery_code: Annotated[str | None, Form(max_length=64)] = None,
+) -> Token:
+    second_factor = SecondFactor(otp, recovery_code)
+    credentials = Credentials(form.username, form.password, second_factor)
+    return await services.auth.log_in(credentials, client)
+
+
+@router.post("/login", summary="Log in with email and password", responses=_LOGIN)
+async def login(services: ServicesDep, client: ClientDep, given: LoginRequest) -> Token:
+    second_factor = SecondFactor(given.otp, given.recovery_code)
+    credentials = Credentials(given.email, given.password, second_factor)
+    return await services.auth.log_in(credentials, client)
 
 
 @router.post(
-    "/token",
-    summary="Log in with email and password",
-    responses=documented(WrongCredentials, DatabaseUnavailable),
+    "/refresh",
+    summary="New tokens for a refresh token, which counts no more",
+    responses=documented(NotAuthenticated, RefreshRaced, DatabaseUnavailable),
 )
-async def token(
+async def refresh(services: ServicesDep, given: RefreshRequest) -> Token:
+    return await services.sessions.refresh(given.refresh_token)
+
+
+@router.post(
+    "/logout",
+    status_code=204,
+    summary="End this session, or all of yours",
+    responses=documented(NotAuthenticated, DatabaseUnavailable),
+)
+async def logout(
     services: ServicesDep,
-    form: Annotated[OAuth2PasswordRequestForm, Depends()],
-    response: Response,
-) -> Token:
-    response.headers["Cache-Control"] = "no-store"
-    return await services.auth.log_in(form.username, form.password)
+    access: Access,
+    everywhere: Annotated[bool, Query(description="End all sessions of yours")] = False,  # noqa: FBT002 - FastAPI gives it by name
+) -> None:
+    await services.sessions.log_out(access, everywhere=everywhere)
+
+
+@router.get(
+    "/sessions",
+    summary="Where you are logged in",
+    responses=documented(NotAuthenticated, DatabaseUnavailable),
+)
+async def sessions(services: ServicesDep, access: Access) -> list[SessionInfo]:
+    return await services.sessions.open_sessions(access)
+
+
+@router.delete(
+    "/sessions/{session_id}",
+    status_code=204,
+    summary="End one of your sessions",
+    responses=documented(NotAuthenticated, SessionNotFound, DatabaseUnavailable),
+)
+async def end_session(services: ServicesDep, access: Access, session_id: UUID) -> None:
+    await services.sessions.end_one(access, session_id)
+
+
+@router.post(
+    "/password/change",
+    status_code=204,
+    summary="Change your password; your other sessions end",
+    responses=documented(NotAuthenticated, WrongPassword, DatabaseUnavailable),
+)
+async def change_password(services: ServicesDep, access: Access, given: PasswordChange) -> None:
+    await services.passwords.change(access, given.current_password, given.new_password)
 
 
 @router.get("/me", summary="Who is logged in", responses=documented(NotAuthenticated))

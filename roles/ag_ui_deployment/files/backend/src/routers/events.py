@@ -104,5 +104,5 @@ def _stream(
     refusal = services.streams.refusal(access.user.id)
     if refusal is not None:
         raise _REFUSED[refusal]
-    subscription = Subscription(scope, cursor, access.user.id, access.expires_at)
+    subscription = Subscription(scope, cursor, access)
     return EventStreamResponse(partial(services.streams.serve, subscription))

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
-from uuid import UUID
 
 import structlog
 
@@ -19,6 +18,7 @@ from src.services.event_replay import EventReplay
 from src.services.event_scope import Scope
 from src.services.event_service import JobState, prelude, resumed_prelude
 from src.services.metrics import Metrics
+from src.services.tokens import AccessToken
 from src.utils.database import DATABASE_ERRORS
 from src.utils.redis import REDIS_ERRORS
 
@@ -42,6 +42,8 @@ Reason = Literal[
     "run_ended",
     "job_moved_away",
     "token_expired",
+    "session_ended",
+    "access_changed",
     "too_slow",
     "draining",
     "history_unavailable",
@@ -62,15 +64,11 @@ class _JobMovedAwayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What a client asked for: `cursor` is the last id that it has.
-
-    `expires_at` is when its token ends, in seconds since 1970.
-    """
+    """What a client asked for, and by what right: `cursor` is the last id that it has."""
 
     scope: Scope
     cursor: StreamId | None
-    user_id: UUID
-    expires_at: float
+    access: AccessToken
 
 
 class ClientStream:
@@ -86,7 +84,7 @@ class ClientStream:
     ) -> None:
         self._scope = subscription.scope
         self._cursor = subscription.cursor
-        self._expires_at = subscription.expires_at
+        self._expires_at = subscription.access.expires_at
         self._connection = connection
         self._hub = hub
         self._replay = replay
@@ -144,10 +142,10 @@ class ClientStream:
         now, left = self._loop.time(), self._expires_at - time.time()
         self._report()
         if left <= 0:
-            self._end("token_expired")
+            self.end("token_expired")
             return
         if self._is_stuck(now):
-            self._end("too_slow")
+            self.end("too_slow")
             return
         quiet = now - self._written_at
         if quiet >= self._keep_alive and self._waiter is not None and not self._waiter.done():
@@ -163,8 +161,9 @@ class ClientStream:
             place is not None and not place.feed.holds(place.reader.position)
         )
 
-    def _end(self, reason: Reason) -> None:
-        self._cut = reason
+    def end(self, reason: Reason) -> None:
+        """Let run() come to its end, with this reason."""
+        self._cut = self._cut or reason
         if self._task is not None:
             self._task.cancel()
 

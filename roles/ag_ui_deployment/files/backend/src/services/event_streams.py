@@ -13,6 +13,7 @@ from src.services.event_hub import EventHub
 from src.services.event_replay import EventReplay
 from src.services.event_stream import ClientStream, Connection, Reason, Subscription
 from src.services.metrics import Metrics
+from src.services.open_streams import OpenStreams
 
 logger = structlog.get_logger(__name__)
 
@@ -21,6 +22,8 @@ Refusal = Literal["draining", "instance_full", "user_full"]
 _FAREWELL: dict[Reason, bytes] = {
     "token_expired": comment("the token has expired"),
     "job_moved_away": comment("this job is not yours to see any more"),
+    "session_ended": comment("the session has ended: log in again"),
+    "access_changed": comment("your permissions have changed: reconnect with the last id"),
     "too_slow": comment("too slow: reconnect with the last id"),
     "history_unavailable": comment("the history is unavailable: reconnect with the last id"),
 }
@@ -32,10 +35,16 @@ _RETURN_SPREAD_MS = 3000
 
 class EventStreams:
     def __init__(
-        self, hub: EventHub, replay: EventReplay, metrics: Metrics, settings: Settings
+        self,
+        hub: EventHub,
+        replay: EventReplay,
+        open_streams: OpenStreams,
+        metrics: Metrics,
+        settings: Settings,
     ) -> None:
         self._hub = hub
         self._replay = replay
+        self._open_streams = open_streams
         self._metrics = metrics
         self._most = settings.STREAMS_MAX
         self._most_per_user = settings.STREAMS_PER_USER
@@ -64,12 +73,10 @@ class EventStreams:
         """Write a client's stream, until its run, its token, its pace or the process ends it."""
         scope = subscription.scope
         kind = "feed" if scope.job_id is None else "job"
-        cursor = subscription.cursor
-        log = logger.bind(
-            job_id=scope.job_id, cursor=cursor and str(cursor), user=str(subscription.user_id)
-        )
+        cursor, user_id = subscription.cursor, subscription.access.user.id
+        log = logger.bind(job_id=scope.job_id, cursor=cursor and str(cursor), user=str(user_id))
         log.info("stream_opened")
-        self._by_user[subscription.user_id] += 1
+        self._by_user[user_id] += 1
         self._metrics.streams_opened.labels(kind).inc()
         self._metrics.streams_open.labels(kind).inc()
         reason: Reason = "client_left"
@@ -83,13 +90,14 @@ class EventStreams:
                 metrics=self._metrics,
                 keep_alive_seconds=self._keep_alive_seconds,
             )
-            reason = await stream.run()
+            with self._open_streams.holding(subscription.access, stream.end):
+                reason = await stream.run()
             if farewell := self._farewell(reason):
                 await stream.say_goodbye(farewell)
         finally:
-            self._by_user[subscription.user_id] -= 1
-            if not self._by_user[subscription.user_id]:
-                del self._by_user[subscription.user_id]
+            self._by_user[user_id] -= 1
+            if not self._by_user[user_id]:
+                del self._by_user[user_id]
             self._metrics.streams_open.labels(kind).dec()
             self._metrics.streams_closed.labels(kind, reason).inc()
             log.info("stream_closed", reason=reason)

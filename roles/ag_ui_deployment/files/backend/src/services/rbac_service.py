@@ -54,6 +54,12 @@ OPEN_ROUTES = frozenset(
         ("GET", "/health/ready"),
         ("GET", "/metrics"),
         ("POST", "/auth/token"),
+        ("POST", "/auth/login"),
+        ("POST", "/auth/refresh"),
+        ("POST", "/auth/logout"),
+        ("GET", "/auth/sessions"),
+        ("DELETE", "/auth/sessions/{session_id}"),
+        ("POST", "/auth/password/change"),
         ("GET", "/auth/me"),
     }
 )

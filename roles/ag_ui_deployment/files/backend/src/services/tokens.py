@@ -1,5 +1,7 @@
 """Access tokens: signed JWTs. The only module with python-jose."""
 
+import hashlib
+import hmac
 import time
 from dataclasses import dataclass
 from uuid import UUID, uuid4
@@ -17,44 +19,57 @@ _REQUIRED = {f"require_{claim}": True for claim in ("exp", "iat", "sub", "jti", 
 
 
 class InvalidTokenError(Exception):
-    """The token is forged, expired or made for something else."""
+    """The token is forged, expired, made for something else, or its session has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """What a verified token says; `expires_at` is in seconds since 1970."""
+    """What a verified token says; `expires_at` is in seconds since 1970.
+
+    `looked_at` is when the account was looked at, by the monotonic clock.
+    """
 
     user: User
+    session_id: UUID
     expires_at: float
+    looked_at: float = 0.0
 
 
 class Tokens:
+    """Only the first key signs; tokens of the others are good until they expire."""
+
     def __init__(self, settings: Settings) -> None:
-        self._key = settings.JWT_SECRET.get_secret_value()
+        keys = [settings.JWT_SECRET.get_secret_value(), *settings.previous_jwt_secrets]
+        self._keys = {key_id(key): key for key in reversed(keys)}
+        self._key_id = key_id(keys[0])
         self._algorithm = settings.JWT_ALGORITHM
         self.lifetime = settings.ACCESS_TOKEN_EXPIRE_MINUTES * 60
 
-    def issue(self, user: User) -> str:
+    def issue(self, user: User, session_id: UUID, *, until: float | None = None) -> str:
+        """A token of the session, which does not outlast it: `until` is when that ends."""
         now = int(time.time())
+        expires = now + self.lifetime
         claims = {
             "iss": _ISSUER,
             "aud": _AUDIENCE,
             "sub": str(user.id),
+            "sid": str(session_id),
             "jti": uuid4().hex,
             "iat": now,
-            "exp": now + self.lifetime,
+            "exp": expires if until is None else min(expires, int(until)),
             "typ": _PURPOSE,
             "email": user.email,
             "role": user.role.value,
         }
-        return jwt.encode(claims, self._key, algorithm=self._algorithm)
+        key = self._keys[self._key_id]
+        return jwt.encode(claims, key, algorithm=self._algorithm, headers={"kid": self._key_id})
 
     def verify(self, token: str) -> AccessToken:
         """Raises InvalidTokenError."""
         try:
             claims = jwt.decode(
                 token,
-                self._key,
+                self._keys[jwt.get_unverified_header(token)["kid"]],
                 algorithms=[self._algorithm],
                 audience=_AUDIENCE,
                 issuer=_ISSUER,
@@ -63,6 +78,11 @@ class Tokens:
             if claims.get("typ") != _PURPOSE:
                 raise InvalidTokenError
             user = User(id=UUID(claims["sub"]), email=claims["email"], role=Role(claims["role"]))
-            return AccessToken(user=user, expires_at=float(claims["exp"]))
+            return AccessToken(user, UUID(claims["sid"]), float(claims["exp"]))
         except (JWTError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise InvalidTokenError from error
+
+
+def key_id(key: str) -> str:
+    """A name for a key, which does not tell it."""
+    return hmac.digest(key.encode(), b"key id", hashlib.sha256).hex()[:16]

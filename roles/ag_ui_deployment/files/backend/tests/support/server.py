@@ -5,8 +5,10 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
+from uuid import UUID, uuid5
 
 import httpx
 import uvicorn
@@ -14,6 +16,7 @@ import uvicorn
 from src.config import Settings
 from src.main import create_app
 from src.models.role import Role
+from src.models.session import SessionRow
 from src.models.user import User
 from src.services.tokens import Tokens
 from src.services.user_service import UserService
@@ -32,14 +35,35 @@ class Backend:
     http: httpx.AsyncClient
 
     async def add_user(self, email: str, role: Role = Role.VIEWER) -> User:
-        return await UserService(self.services.database).add(email, PASSWORD, role)
+        """A new account, with a session for its tokens."""
+        user = await UserService(self.services.database).add(email, PASSWORD, role)
+        now = datetime.now(UTC)
+        async with self.services.database.transaction() as session:
+            session.add(
+                SessionRow(
+                    id=_session_of(user),
+                    user_id=user.id,
+                    series_hash=str(user.id),
+                    refresh_hash="",
+                    created_at=now,
+                    last_used_at=now,
+                    expires_at=now + timedelta(hours=8),
+                )
+            )
+        return user
 
     def token_of(self, user: User, **settings: Any) -> str:
-        return Tokens(self.settings.model_copy(update=settings)).issue(user)
+        """A token that any instance takes, made with these changes of the settings."""
+        tokens = Tokens(self.settings.model_copy(update=settings))
+        return tokens.issue(user, _session_of(user))
 
     async def health(self) -> dict[str, Any]:
         body: dict[str, Any] = (await self.http.get("/health")).json()
         return body
+
+
+def _session_of(user: User) -> UUID:
+    return uuid5(user.id, "session")
 
 
 @asynccontextmanager

@@ -1,21 +1,14 @@
-"""Passwords, and logins as far as they need no database; the rest is in the integration tests."""
+"""Passwords and addresses, as far as logins need no database; the rest is in the integration tests."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
 from passlib.context import CryptContext
 
-from src.models.role import Role
-from src.models.user import User
-from src.services import auth_service, passwords
-from src.services.auth_service import AuthService, WrongCredentialsError
+from src.services import passwords
 from src.services.passwords import (
     MAX_BYTES,
     PasswordRejectedError,
@@ -24,12 +17,7 @@ from src.services.passwords import (
     hash_password,
     verify_password,
 )
-from src.services.tokens import InvalidTokenError, Tokens
 from src.services.user_service import EmailRejectedError, normalise_email
-from tests.support.builders import OWNER, settings_of
-
-if TYPE_CHECKING:
-    from src.utils.database import Database
 
 PASSWORD = "correct horse battery staple"
 WEAK = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
@@ -190,104 +178,3 @@ class TestAddresses:
     def test_what_is_none_is_refused(self, text: str) -> None:
         with pytest.raises(EmailRejectedError):
             normalise_email(text)
-
-
-class FakeDatabase:
-    """Gives sessions that find no row, or fails as an absent server does."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[SimpleNamespace]:
-        if self.error is not None:
-            raise self.error
-        yield SimpleNamespace(add=lambda _row: None)
-
-
-def service(
-    monkeypatch: pytest.MonkeyPatch, row: Any = None, error: Exception | None = None
-) -> AuthService:
-    async def find(_session: object, _key: object) -> Any:
-        return row
-
-    rows = SimpleNamespace(by_email=find, by_id=find)
-    monkeypatch.setattr(auth_service, "user_rows", rows)
-    database = cast("Database", FakeDatabase(error))
-    return AuthService(database, Tokens(settings_of()))
-
-
-def row_of(hashed: str = "", *, active: bool = True, role: str = "viewer") -> SimpleNamespace:
-    return SimpleNamespace(
-        id=UUID(OWNER),
-        email="alice@example.org",
-        password_hash=hashed,
-        role=role,
-        active=active,
-    )
-
-
-@pytest.mark.usefixtures("quick_hashes")
-class TestLogin:
-    async def test_the_right_password_gives_a_token(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        auth = service(monkeypatch, row_of(await hash_password(PASSWORD)))
-        token = await auth.log_in("alice@example.org", PASSWORD)
-        assert (token.token_type, token.expires_in) == ("bearer", 1800)
-        access = await auth.authenticate(token.access_token)
-        assert access.user == User(id=UUID(OWNER), email="alice@example.org", role=Role.VIEWER)
-
-    @pytest.mark.parametrize("active", [True, False])
-    async def test_a_wrong_password_does_not(
-        self, monkeypatch: pytest.MonkeyPatch, *, active: bool
-    ) -> None:
-        auth = service(monkeypatch, row_of(await hash_password(PASSWORD), active=active))
-        with pytest.raises(WrongCredentialsError):
-            await auth.log_in("alice@example.org", PASSWORD + "!")
-
-    async def test_an_inactive_account_does_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        auth = service(monkeypatch, row_of(await hash_password(PASSWORD), active=False))
-        with pytest.raises(WrongCredentialsError):
-            await auth.log_in("alice@example.org", PASSWORD)
-
-    @pytest.mark.parametrize("email", ["nobody@example.org", "no address", "", "\0"])
-    async def test_an_unknown_user_gets_the_same_answer(
-        self, monkeypatch: pytest.MonkeyPatch, email: str
-    ) -> None:
-        with pytest.raises(WrongCredentialsError) as caught:
-            await service(monkeypatch).log_in(email, PASSWORD)
-        assert str(caught.value) == ""
-
-    async def test_an_outdated_hash_is_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        row = row_of(WEAK.hash(PASSWORD))
-        await service(monkeypatch, row).log_in("alice@example.org", PASSWORD)
-        assert await verify_password(PASSWORD, row.password_hash) == (True, None)
-
-
-class TestAuthentication:
-    def issue(self, role: Role) -> str:
-        user = User(id=UUID(OWNER), email="alice@example.org", role=role)
-        return Tokens(settings_of()).issue(user)
-
-    async def test_the_account_counts_and_not_what_the_token_remembers(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        auth = service(monkeypatch, row_of(role="viewer"))
-        assert (await auth.authenticate(self.issue(Role.ADMIN))).user.role is Role.VIEWER
-
-    @pytest.mark.parametrize("row", [None, row_of(active=False)])
-    async def test_a_removed_or_inactive_account_is_locked_out_at_once(
-        self, monkeypatch: pytest.MonkeyPatch, row: object
-    ) -> None:
-        with pytest.raises(InvalidTokenError):
-            await service(monkeypatch, row).authenticate(self.issue(Role.ADMIN))
-
-    @pytest.mark.parametrize("error", [ConnectionRefusedError(), TimeoutError()])
-    async def test_while_the_database_is_away_the_token_s_word_counts(
-        self, monkeypatch: pytest.MonkeyPatch, error: Exception
-    ) -> None:
-        access = await service(monkeypatch, error=error).authenticate(self.issue(Role.ADMIN))
-        assert access.user.role is Role.ADMIN
-
-    async def test_but_only_a_good_token_s(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(InvalidTokenError):
-            await service(monkeypatch, error=TimeoutError()).authenticate("a.b.c")

@@ -108,6 +108,8 @@ def test_what_is_no_origin_is_named(monkeypatch: pytest.MonkeyPatch, text: str) 
         ("JWT_SECRET", "change-me-in-production", "openssl rand"),
         ("JWT_SECRET", "x" * 31, "openssl rand"),
         ("JWT_SECRET", "", "openssl rand"),
+        ("JWT_PREVIOUS_SECRETS", "short", "openssl rand"),
+        ("JWT_PREVIOUS_SECRETS", "x" * 40 + ",changeme", "openssl rand"),
         ("JWT_ALGORITHM", "none", "HS256"),
         ("JWT_ALGORITHM", "RS256", "HS256"),
         ("DATABASE_URL", "mysql://u:p@h/d", "postgresql://"),

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.models.event import ZERO, ShieldEvent, StreamId
+from src.models.role import Role
+from src.models.user import User
 from src.services import event_fold, event_stream
 from src.services.event_feed import Record
 from src.services.event_replay import EventReplay
@@ -19,6 +21,8 @@ from src.services.event_scope import Scope
 from src.services.event_stream import Subscription
 from src.services.event_streams import EventStreams
 from src.services.metrics import Metrics
+from src.services.open_streams import OpenStreams
+from src.services.tokens import AccessToken
 from tests.run_checker import Frame, check_feed, check_frames, check_run, job_of, parse_frames
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import (
@@ -51,13 +55,14 @@ AN_HOUR = 3600.0
 
 def streams(process: Process, **values: int) -> EventStreams:
     replay = EventReplay(cast("EventHistory", process.history), 8)
-    return EventStreams(process.hub, replay, Metrics(), settings_of(**values))
+    return EventStreams(process.hub, replay, OpenStreams(), Metrics(), settings_of(**values))
 
 
 def wants(
-    scope: Scope, cursor: StreamId | None = None, *, expires_in: float = AN_HOUR
+    scope: Scope, cursor: StreamId | None = None, *, expires_in: float = AN_HOUR, by: str = OWNER
 ) -> Subscription:
-    return Subscription(scope, cursor, UUID(OWNER), time.time() + expires_in)
+    user = User(id=UUID(by), email="alice@example.org", role=Role.VIEWER)
+    return Subscription(scope, cursor, AccessToken(user, UUID(int=1), time.time() + expires_in))
 
 
 class Client:
@@ -429,22 +434,22 @@ class TestTheEnd:
         await process.begin([])
         made = streams(process, STREAMS_MAX=3, STREAMS_PER_USER=2)
 
-        mine, theirs = wants(MINE), replace(wants(EVERYTHING), user_id=UUID(STRANGER))
+        mine, theirs = wants(MINE), wants(EVERYTHING, by=STRANGER)
         opened = [asyncio.create_task(made.serve(mine, Client())) for _ in range(2)]
         await until(lambda: made.count == 2)
-        assert made.refusal(mine.user_id) == "user_full"
-        assert made.refusal(theirs.user_id) is None
+        assert made.refusal(mine.access.user.id) == "user_full"
+        assert made.refusal(theirs.access.user.id) is None
         opened.append(asyncio.create_task(made.serve(theirs, Client())))
         await until(lambda: made.count == 3)
-        assert made.refusal(theirs.user_id) == "instance_full"
+        assert made.refusal(theirs.access.user.id) == "instance_full"
         for one in opened:
             one.cancel()
         await asyncio.gather(*opened, return_exceptions=True)
         assert made.count == 0
-        assert made.refusal(mine.user_id) is None
+        assert made.refusal(mine.access.user.id) is None
         assert len(process.hub._feeds) == 0
         process.hub.drain()
-        assert made.refusal(mine.user_id) == "draining"
+        assert made.refusal(mine.access.user.id) == "draining"
 
 
 class TestStrangeCursors:

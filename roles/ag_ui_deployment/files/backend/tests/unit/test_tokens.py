@@ -12,10 +12,12 @@ from jose import jwt
 
 from src.models.role import Role
 from src.models.user import User
-from src.services.tokens import InvalidTokenError, Tokens
+from src.services.tokens import InvalidTokenError, Tokens, key_id
 from tests.support.builders import JWT_SECRET, OWNER, settings_of
 
 USER = User(id=UUID(OWNER), email="alice@example.org", role=Role.VIEWER)
+SESSION = UUID(int=1)
+OLD_SECRET = "the-secret-of-last-year-is-long-enough"
 Claims = dict[str, Any]
 
 
@@ -30,25 +32,65 @@ def claims_of(token: str) -> Claims:
 
 def test_what_was_issued_is_verified(tokens: Tokens) -> None:
     before = int(time.time())
-    access = tokens.verify(tokens.issue(USER))
-    assert access.user == USER
+    access = tokens.verify(tokens.issue(USER, SESSION))
+    assert (access.user, access.session_id) == (USER, SESSION)
     assert before + 1800 <= access.expires_at <= time.time() + 1800
     assert tokens.lifetime == 1800
 
 
 def test_every_token_has_an_id_of_its_own(tokens: Tokens) -> None:
-    ids = {claims_of(tokens.issue(USER))["jti"] for _ in range(10)}
+    ids = {claims_of(tokens.issue(USER, SESSION))["jti"] for _ in range(10)}
     assert len(ids) == 10
 
 
 def test_another_secret_is_no_proof(tokens: Tokens) -> None:
-    forged = Tokens(settings_of(JWT_SECRET="another-secret-that-is-long-enough!!")).issue(USER)
+    forged = Tokens(settings_of(JWT_SECRET="another-secret-that-is-long-enough!!")).issue(
+        USER, SESSION
+    )
     with pytest.raises(InvalidTokenError):
         tokens.verify(forged)
 
 
+def test_a_token_does_not_outlast_its_session(tokens: Tokens) -> None:
+    end = time.time() + 60
+    assert tokens.verify(tokens.issue(USER, SESSION, until=end)).expires_at == int(end)
+
+
+class TestKeys:
+    def test_a_new_key_signs_and_the_old_one_still_verifies(self) -> None:
+        before = Tokens(settings_of(JWT_SECRET=OLD_SECRET))
+        after = Tokens(settings_of(JWT_PREVIOUS_SECRETS=f"{'x' * 40}, {OLD_SECRET}"))
+        assert after.verify(before.issue(USER, SESSION)).user == USER
+        assert after.verify(after.issue(USER, SESSION)).user == USER
+        with pytest.raises(InvalidTokenError):
+            before.verify(after.issue(USER, SESSION))
+
+    def test_a_token_names_its_key_without_telling_it(self, tokens: Tokens) -> None:
+        head = jwt.get_unverified_header(tokens.issue(USER, SESSION))
+        assert head["kid"] == key_id(JWT_SECRET)
+        assert key_id(JWT_SECRET) != key_id(OLD_SECRET)
+        assert head["kid"] not in JWT_SECRET
+
+    @pytest.mark.parametrize(
+        "header", [{}, {"kid": ""}, {"kid": None}, {"kid": []}, {"kid": key_id(OLD_SECRET)}]
+    )
+    def test_a_key_that_is_not_ours_is_no_key(self, tokens: Tokens, header: Any) -> None:
+        claims = claims_of(tokens.issue(USER, SESSION))
+        forged = jwt.encode(claims, JWT_SECRET, algorithm="HS256", headers=header)
+        with pytest.raises(InvalidTokenError):
+            tokens.verify(forged)
+
+    def test_the_name_of_one_key_with_the_signature_of_another(self) -> None:
+        tokens = Tokens(settings_of(JWT_PREVIOUS_SECRETS=OLD_SECRET))
+        claims = claims_of(tokens.issue(USER, SESSION))
+        for name, key in ((JWT_SECRET, OLD_SECRET), (OLD_SECRET, JWT_SECRET)):
+            forged = jwt.encode(claims, key, algorithm="HS256", headers={"kid": key_id(name)})
+            with pytest.raises(InvalidTokenError):
+                tokens.verify(forged)
+
+
 def sign(claims: Claims, algorithm: str = "HS256", key: str = JWT_SECRET) -> str:
-    return str(jwt.encode(claims, key, algorithm=algorithm))
+    return str(jwt.encode(claims, key, algorithm=algorithm, headers={"kid": key_id(JWT_SECRET)}))
 
 
 def changed(**values: Any) -> Callable[[Claims], Claims]:
@@ -71,18 +113,21 @@ def lacking(name: str) -> Callable[[Claims], Claims]:
         changed(typ=None),
         changed(sub="alice"),
         changed(sub=7),
+        changed(sid="the first"),
+        changed(sid=None),
         changed(role="superuser"),
         changed(role=None),
         changed(email=None),
         changed(nbf=int(time.time()) + 600),
-        *(lacking(name) for name in ("exp", "iat", "sub", "jti", "aud", "iss", "typ", "role")),
+        *(lacking(name) for name in ("exp", "iat", "sub", "jti", "aud", "iss", "typ", "sid")),
+        lacking("role"),
         lacking("email"),
     ],
 )
 def test_a_signature_alone_is_not_enough(
     tokens: Tokens, change: Callable[[Claims], Claims]
 ) -> None:
-    claims = claims_of(tokens.issue(USER))
+    claims = claims_of(tokens.issue(USER, SESSION))
     tokens.verify(sign(claims))
     with pytest.raises(InvalidTokenError):
         tokens.verify(sign(change(claims)))
@@ -93,7 +138,7 @@ def test_another_algorithm_than_the_configured_one_is_refused(
     tokens: Tokens, algorithm: str
 ) -> None:
     with pytest.raises(InvalidTokenError):
-        tokens.verify(sign(claims_of(tokens.issue(USER)), algorithm))
+        tokens.verify(sign(claims_of(tokens.issue(USER, SESSION)), algorithm))
 
 
 @pytest.mark.parametrize("name", ["none", "None", "NONE", "nOnE", ""])
@@ -102,14 +147,16 @@ def test_no_algorithm_is_no_proof(tokens: Tokens, name: str, signature: str) -> 
     def part(value: object) -> str:
         return base64.urlsafe_b64encode(orjson.dumps(value)).rstrip(b"=").decode()
 
-    claims = claims_of(tokens.issue(USER))
-    forged = f"{part({'alg': name, 'typ': 'JWT'})}.{part(claims)}.{signature}"
+    claims = claims_of(tokens.issue(USER, SESSION))
+    forged = (
+        f"{part({'alg': name, 'typ': 'JWT', 'kid': key_id(JWT_SECRET)})}.{part(claims)}.{signature}"
+    )
     with pytest.raises(InvalidTokenError):
         tokens.verify(forged)
 
 
 def test_a_changed_claim_breaks_the_signature(tokens: Tokens) -> None:
-    head, body, signature = tokens.issue(USER).split(".")
+    head, body, signature = tokens.issue(USER, SESSION).split(".")
     claims = orjson.loads(base64.urlsafe_b64decode(body + "=="))
     raised = base64.urlsafe_b64encode(orjson.dumps(claims | {"role": "admin"})).rstrip(b"=")
     with pytest.raises(InvalidTokenError):

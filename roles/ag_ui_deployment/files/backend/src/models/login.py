@@ -1,0 +1,27 @@
+"""What is sent to log in, and to stay so."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+# Longer than any that is right; how long passwords may be is said where they are set.
+Text = Annotated[str, Field(max_length=2000)]
+Code = Annotated[str, Field(max_length=64)]
+
+
+class LoginRequest(BaseModel):
+    """`otp` or `recovery_code` where the account asks for a second factor."""
+
+    email: Text
+    password: Text
+    otp: Code | None = None
+    recovery_code: Code | None = None
+
+
+class RefreshRequest(BaseModel):
+    refresh_token: Text
+
+
+class PasswordChange(BaseModel):
+    current_password: Text
+    new_password: Text

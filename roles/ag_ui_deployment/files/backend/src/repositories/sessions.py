@@ -1,0 +1,100 @@
+"""Queries on sessions and on changes of access."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.models.session import AccessChange, AccessChangeRow, SessionRow
+from src.models.user import UserRow
+from src.repositories.users import WITH_MEMBERSHIPS
+
+
+async def with_user(session: AsyncSession, session_id: UUID) -> tuple[SessionRow, UserRow] | None:
+    rows = await session.execute(
+        select(SessionRow, UserRow)
+        .join(UserRow, UserRow.id == SessionRow.user_id)
+        .where(SessionRow.id == session_id)
+        .options(WITH_MEMBERSHIPS)
+    )
+    found = rows.one_or_none()
+    return None if found is None else (found[0], found[1])
+
+
+async def by_series(session: AsyncSession, series_hash: str) -> SessionRow | None:
+    """The session of a refresh token; nobody else changes it before the transaction's end."""
+    statement = select(SessionRow).where(SessionRow.series_hash == series_hash).with_for_update()
+    found: SessionRow | None = await session.scalar(statement)
+    return found
+
+
+async def of_user(session: AsyncSession, user_id: UUID) -> list[SessionRow]:
+    """Those that have not been ended, the newest first."""
+    return list(
+        await session.scalars(
+            select(SessionRow)
+            .where(SessionRow.user_id == user_id, SessionRow.ended_at.is_(None))
+            .order_by(SessionRow.created_at.desc(), SessionRow.id)
+        )
+    )
+
+
+async def end(  # noqa: PLR0913 - by name, and most of them optional
+    session: AsyncSession,
+    user_id: UUID,
+    why: AccessChange,
+    at: datetime,
+    *,
+    only: UUID | None = None,
+    spared: UUID | None = None,
+) -> None:
+    """End the sessions of a user, one of them, or all but one."""
+    statement = (
+        update(SessionRow)
+        .where(SessionRow.user_id == user_id, SessionRow.ended_at.is_(None))
+        .values(ended_at=at, ended_why=why.value)
+        .execution_options(synchronize_session=False)
+    )
+    if only is not None:
+        statement = statement.where(SessionRow.id == only)
+    if spared is not None:
+        statement = statement.where(SessionRow.id != spared)
+    await session.execute(statement)
+
+
+async def touch(session: AsyncSession, ids: Iterable[UUID], at: datetime) -> None:
+    """Note that sessions are in use."""
+    await session.execute(
+        update(SessionRow)
+        .where(SessionRow.id.in_(list(ids)), SessionRow.ended_at.is_(None))
+        .where(SessionRow.last_used_at < at)
+        .values(last_used_at=at)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def changes(session: AsyncSession, since: datetime) -> list[AccessChangeRow]:
+    return list(
+        await session.scalars(
+            select(AccessChangeRow)
+            .where(AccessChangeRow.changed_at >= since)
+            .order_by(AccessChangeRow.id)
+        )
+    )
+
+
+async def now(session: AsyncSession) -> datetime:
+    """By the clock of the database, which dates the changes."""
+    moment: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+    return moment
+
+
+async def forget(session: AsyncSession, *, changes_for: timedelta, sessions_for: timedelta) -> None:
+    """Delete what is older than this."""
+    at = func.now()
+    await session.execute(
+        delete(AccessChangeRow).where(AccessChangeRow.changed_at < at - changes_for)
+    )
+    await session.execute(delete(SessionRow).where(SessionRow.expires_at < at - sessions_for))
