@@ -47,10 +47,17 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_memberships_workspace", "memberships", ["workspace"])
-    op.create_index("ix_jobs_workspace_created", "jobs", ["workspace", "created_at", "id"])
+    place = sa.text("coalesce(workspace, 'default')")
+    newest = ["status", "created_at", "id"]
+    op.create_index("ix_jobs_status", "jobs", newest)
+    op.create_index("ix_jobs_workspace", "jobs", [place, *newest])
+    op.create_index("ix_jobs_owner", "jobs", ["owner_id", place, *newest])
+    op.drop_index("ix_jobs_owner_created", "jobs")
 
 
 def downgrade() -> None:
-    op.drop_index("ix_jobs_workspace_created", "jobs")
+    op.create_index("ix_jobs_owner_created", "jobs", ["owner_id", "created_at", "id"])
+    for name in ("ix_jobs_owner", "ix_jobs_workspace", "ix_jobs_status"):
+        op.drop_index(name, "jobs")
     op.drop_table("memberships")
     op.drop_table("workspaces")

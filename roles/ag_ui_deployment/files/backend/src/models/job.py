@@ -5,11 +5,12 @@ from enum import StrEnum
 from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, model_validator
-from sqlalchemy import BigInteger, DateTime, Float, Index, Text, Uuid
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from sqlalchemy import BigInteger, DateTime, Float, Index, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
+from src.models.workspace import DEFAULT_WORKSPACE
 from src.utils.database import Base
 
 
@@ -22,6 +23,10 @@ class JobStatus(StrEnum):
 
 
 ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+
+# Where a job belongs that names no workspace.
+_WORKSPACE = text(f"coalesce(workspace, '{DEFAULT_WORKSPACE}')")
 
 
 class JobRow(Base):
@@ -46,8 +51,11 @@ class JobRow(Base):
 
     __table_args__ = (
         Index("ix_jobs_created", "created_at", "id"),
-        Index("ix_jobs_owner_created", "owner_id", "created_at", "id"),
-        Index("ix_jobs_workspace_created", "workspace", "created_at", "id"),
+        # Of everybody, of a workspace and of an owner in a workspace, each in a status: whatever is
+        # asked for, its newest stand together in one of these.
+        Index("ix_jobs_status", "status", "created_at", "id"),
+        Index("ix_jobs_workspace", _WORKSPACE, "status", "created_at", "id"),
+        Index("ix_jobs_owner", "owner_id", _WORKSPACE, "status", "created_at", "id"),
         Index("ix_jobs_active", "updated_at", postgresql_where=ended_ms.is_(None)),
     )
 
@@ -75,6 +83,21 @@ class Job(BaseModel):
         if self.status is JobStatus.COMPLETED:
             self.percent = 100.0
         return self
+
+
+class JobQuery(BaseModel):
+    """Which jobs are asked for, and how many of them at once."""
+
+    # PostgreSQL takes no control characters; no workspace has one in its name.
+    workspace: str | None = Field(
+        None,
+        max_length=200,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        description="Only jobs of this workspace; those that name none belong to `default`",
+    )
+    status: JobStatus | None = Field(None, description="Only jobs in this state")
+    limit: int = Field(50, ge=1, le=200)
+    cursor: str | None = Field(None, description="next_cursor of the page before")
 
 
 class JobPage(BaseModel):

@@ -51,10 +51,6 @@ class User(BaseModel):
     role: Role
     memberships: tuple[Membership, ...] = ()
 
-    @property
-    def sees_all_jobs(self) -> bool:
-        return self.role is Role.ADMIN
-
     def role_in(self, workspace: str | None) -> Role | None:
         """The role in a workspace (None is the default one), None for who does not belong to it."""
         if self.role is Role.ADMIN or workspace is None or workspace == DEFAULT_WORKSPACE:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import orjson
 from sqlalchemy import case, func, or_, select, tuple_
@@ -45,25 +44,6 @@ async def merge(session: AsyncSession, changes: Sequence[JobChange]) -> None:
 
 async def by_id(session: AsyncSession, job_id: str) -> JobRow | None:
     return await session.get(JobRow, job_id)
-
-
-async def page(
-    session: AsyncSession,
-    *,
-    owner: UUID | None,
-    status: JobStatus | None,
-    before: tuple[datetime, str] | None,
-    limit: int,
-) -> list[JobRow]:
-    """Jobs, newest first, of one owner or (None) of all, from a position on."""
-    query = select(JobRow).order_by(JobRow.created_at.desc(), JobRow.id.desc()).limit(limit)
-    if owner is not None:
-        query = query.where(JobRow.owner_id == owner)
-    if status is not None:
-        query = query.where(JobRow.status == status.value)
-    if before is not None:
-        query = query.where(tuple_(JobRow.created_at, JobRow.id) < tuple_(*before))
-    return list(await session.scalars(query))
 
 
 async def active_ids(session: AsyncSession, since: datetime, limit: int) -> list[str]:

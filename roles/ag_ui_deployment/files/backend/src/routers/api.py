@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from src.dependencies import CurrentUser, JobId, ServicesDep, requires
-from src.models.job import Job, JobPage, JobStatus
+from src.models.job import Job, JobPage, JobQuery
 from src.models.permissions import Permission
 from src.problems import (
     BadCursor,
@@ -22,18 +22,14 @@ _READ_JOBS = [Depends(requires(Permission.READ_JOBS))]
 
 @router.get(
     "/jobs",
-    summary="Your jobs, newest first; an admin's list has everybody's",
+    summary="The jobs that you see, newest first: your own, all where you are admin",
     dependencies=_READ_JOBS,
     responses=documented(BadCursor, NotAuthenticated, NotPermitted, DatabaseUnavailable),
 )
 async def list_jobs(
-    services: ServicesDep,
-    user: CurrentUser,
-    status: Annotated[JobStatus | None, Query(description="Only jobs in this state")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
+    services: ServicesDep, user: CurrentUser, query: Annotated[JobQuery, Query()]
 ) -> JobPage:
-    return await services.jobs.page(user, status=status, cursor=cursor, limit=limit)
+    return await services.jobs.page(user, query)
 
 
 @router.get(

@@ -4,9 +4,11 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
 from uuid import UUID
 
-from src.models.job import Job, JobPage, JobRow, JobStatus
+from src.models.job import Job, JobPage, JobQuery, JobRow
 from src.models.user import User
+from src.repositories import job_pages
 from src.repositories import jobs as job_rows
+from src.repositories.job_pages import Section
 from src.services.event_hub import EventHub
 from src.services.rbac_service import sight
 from src.utils.database import Database
@@ -25,16 +27,13 @@ class JobService:
         self._database = database
         self._hub = hub
 
-    async def page(
-        self, user: User, *, status: JobStatus | None, cursor: str | None, limit: int
-    ) -> JobPage:
-        """The user's jobs, newest first. Raises CursorRejectedError."""
-        before = _decode(cursor) if cursor else None
-        owner = None if user.sees_all_jobs else user.id
+    async def page(self, user: User, query: JobQuery) -> JobPage:
+        """The jobs that the user sees, newest first. Raises CursorRejectedError."""
+        before = _decode(query.cursor) if query.cursor else None
+        limit = query.limit
+        section = Section(limit + 1, query.workspace, query.status, before)
         async with self._database.transaction() as session:
-            rows = await job_rows.page(
-                session, owner=owner, status=status, before=before, limit=limit + 1
-            )
+            rows = await job_pages.page(session, sight(user), section)
         shown = rows[:limit]
         more = len(rows) > limit
         return JobPage(

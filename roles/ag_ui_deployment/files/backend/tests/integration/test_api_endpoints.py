@@ -214,6 +214,49 @@ class TestJobs:
                     del theirs["request_id"], nothing["request_id"]
                     assert theirs == nothing
 
+    async def test_a_workspace_shows_members_their_own_and_its_admins_everything(
+        self, backend: Backend, alice: User, admin: User, world: World
+    ) -> None:
+        bob = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
+        await backend.join(alice, "red", Role.VIEWER)
+        await backend.join(bob, "red", Role.ADMIN)
+        jobs = {
+            "of-alice": (alice, None),
+            "of-alice-in-red": (alice, "red"),
+            "of-alice-in-blue": (alice, "blue"),
+            "of-bob": (bob, "default"),
+            "of-nobody-in-red": (None, "red"),
+        }
+        await world.publish(
+            *(
+                shield_event(
+                    "job:queued", job=job, user=str(owner.id) if owner else None, workspace=place
+                )
+                for job, (owner, place) in jobs.items()
+            )
+        )
+        await until(world.settled)
+        visible = {
+            alice: {"of-alice", "of-alice-in-red"},
+            bob: {"of-bob", "of-alice-in-red", "of-nobody-in-red"},
+            admin: set(jobs),
+        }
+        for user, shown in visible.items():
+            headers = bearer(backend.token_of(user))
+            for place in (None, "red", "default", "blue", "nowhere"):
+                query = {"workspace": place} if place else {}
+                page = await backend.http.get("/api/jobs", headers=headers, params=query)
+                assert {job["id"] for job in page.json()["items"]} == {
+                    job for job in shown if place in (None, jobs[job][1] or "default")
+                }
+            for job in jobs:
+                answer = await backend.http.get(f"/api/jobs/{job}", headers=headers)
+                assert answer.status_code == (200 if job in shown else 404)
+                async with backend.http.stream(
+                    "GET", f"/api/jobs/{job}/events", headers=headers
+                ) as run:
+                    assert run.status_code == (200 if job in shown else 404)
+
     async def test_pages_hold_every_job_once_newest_first(
         self, backend: Backend, alice: User, world: World
     ) -> None:
@@ -336,7 +379,7 @@ class TestErrors:
         async def broken(*_: object, **__: object) -> None:
             raise RuntimeError("hunter2")
 
-        monkeypatch.setattr("src.repositories.jobs.page", broken)
+        monkeypatch.setattr("src.repositories.job_pages.page", broken)
         response = await backend.http.get("/api/jobs", headers=bearer(backend.token_of(alice)))
         check_problem(response, 500, "internal-error")
         assert "hunter2" not in response.text

@@ -18,6 +18,7 @@ from src.main import create_app
 from src.models.role import Role
 from src.models.session import SessionRow
 from src.models.user import User
+from src.models.workspace import MembershipRow, WorkspaceRow
 from src.services.tokens import Tokens
 from src.services.user_service import UserService
 from src.state import Services
@@ -51,6 +52,13 @@ class Backend:
                 )
             )
         return user
+
+    async def join(self, user: User, workspace: str, role: Role = Role.VIEWER) -> None:
+        """Make the user a member of a workspace, which is made if there is none."""
+        async with self.services.database.transaction() as session:
+            await session.merge(WorkspaceRow(name=workspace))
+            await session.flush()
+            await session.merge(MembershipRow(user_id=user.id, workspace=workspace, role=role))
 
     def token_of(self, user: User, **settings: Any) -> str:
         """A token that any instance takes, made with these changes of the settings."""
