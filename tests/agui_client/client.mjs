@@ -7,9 +7,13 @@ import { Cut, watched } from "./wire.mjs";
 const GAP = "hx.shield.gap";
 const STREAM = { headers: { "Content-Type": "text/event-stream" } };
 
-// The official agent sends a request of its own for every run; a job's run is there to be read.
-class JobAgent extends HttpAgent {
-  requestInit() {
+// The official agent sends a request of its own for every run; a job's run, or one that was begun
+// before, is there to be read.
+class ReadingAgent extends HttpAgent {
+  sends = false;
+
+  requestInit(input) {
+    if (this.sends) return super.requestInit(input);
     const headers = { ...this.headers, Accept: "text/event-stream" };
     return { method: "GET", headers, signal: this.abortController.signal };
   }
@@ -18,7 +22,7 @@ class JobAgent extends HttpAgent {
 const NOTHING = { id: null, messages: [], state: {} };
 
 export class Client {
-  #agent = new JobAgent({ url: "" });
+  #agent = new ReadingAgent({ url: "" });
 
   // The last id of which everything has been applied, and what was held then. A record may be
   // several frames, of which the last has the id: what came after that id comes again.
@@ -26,10 +30,13 @@ export class Client {
 
   async follow(stream, joined) {
     const held = { ids: [], outcome: null, result: null, error: null, pending: [], failure: null };
+    if (stream.run) this.#prepare(stream.run);
+    this.#agent.sends = Boolean(stream.run);
     this.#connect(stream, held);
     held.printed = await printedDuring(async () => {
       try {
-        await this.#agent.runAgent({}, this.#subscriber(held, joined));
+        const { runId, tools, forwardedProps } = stream.run ?? {};
+        await this.#agent.runAgent({ runId, tools, forwardedProps }, this.#subscriber(held, joined));
         this.#applied();
       } catch (error) {
         if (error instanceof Cut) return;
@@ -39,6 +46,14 @@ export class Client {
     if (!held.outcome) this.#goBack();
     const { messages, state } = this.#agent;
     return { ...held, messages, state, last_event_id: this.#safe.id };
+  }
+
+  // What the user has said or answered is held whatever becomes of the run.
+  #prepare({ threadId, messages, state }) {
+    this.#agent.threadId = threadId;
+    this.#agent.addMessages(messages);
+    if (state !== undefined) this.#agent.setState(state);
+    this.#safe = structuredClone({ id: null, messages: this.#agent.messages, state: this.#agent.state });
   }
 
   #connect(stream, held) {

@@ -2,6 +2,8 @@
 //
 // Each line of the input asks one client to follow one stream:
 //   {"client": name, "url": ..., "token": ..., "last_event_id"?, "cut"?}
+//   {"client": name, "url": ..., "token": ..., "run": {"threadId", "runId", "messages", "tools"?, "state"?}, "cut"?}
+//                                            run the agent, with what the client holds and these messages
 //   {"client": name, "body": ...}            the text of a stream, instead of a connection
 // A cut is {"frames": so many with data, "ids": so many with an id, "abrupt"?}; see wire.mjs.
 // A client that was asked before goes on with what it holds: its messages, its state, its last id.

@@ -19,8 +19,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from src import __version__, problems
 from src.config import Settings, SettingsError, load_settings
 from src.middleware import BodyLimit, RequestContext
-from src.routers import admin, api, auth, events, health, metrics
-from src.services.event_hub import EventHub
+from src.routers import admin, agent, api, auth, events, health, metrics
 from src.state import Services
 from src.utils.logger import configure_logging
 
@@ -38,7 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         services = Services.build(settings)
         services.start()
-        _drain_on_signals(services.hub)
+        _drain_on_signals(services)
         logger.info("backend_started", version=__version__, consumer=settings.REDIS_CONSUMER_NAME)
         try:
             yield {"services": services}
@@ -70,11 +69,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(auth.router, prefix="/auth", tags=["authentication"], responses=invalid)
     app.include_router(api.router, prefix="/api", tags=["jobs"], responses=invalid)
     app.include_router(admin.router, prefix="/admin", tags=["administration"], responses=invalid)
+    app.include_router(agent.router, prefix="/agent", tags=["agent"], responses=invalid)
     app.include_router(events.router, tags=["events"], responses=invalid)
     return app
 
 
-def _drain_on_signals(hub: EventHub) -> None:
+def _drain_on_signals(services: Services) -> None:
     """Let go of the streams as soon as we are asked to stop.
 
     The server waits for open connections before it ends the lifespan, so that would be too late.
@@ -86,7 +86,7 @@ def _drain_on_signals(hub: EventHub) -> None:
             continue
 
         def handle(received: int, frame: FrameType | None, then: Any = server_handler) -> None:
-            loop.call_soon_threadsafe(hub.drain)
+            loop.call_soon_threadsafe(services.drain)
             then(received, frame)
 
         signal.signal(number, handle)

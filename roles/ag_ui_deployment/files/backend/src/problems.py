@@ -11,7 +11,18 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from src.services.agent_service import (
+    AgentDrainingError,
+    RunLogUnavailableError,
+    TooManyRunsError,
+)
 from src.services.auth_service import SecondFactorRequiredError, WrongCredentialsError
+from src.services.conversation_service import (
+    RunExistsError,
+    RunNotFoundError,
+    ThreadElsewhereError,
+    ThreadNotFoundError,
+)
 from src.services.job_service import CursorRejectedError, JobNotFoundError
 from src.services.password_service import WrongPasswordError
 from src.services.passwords import PasswordRejectedError
@@ -128,6 +139,32 @@ class RefreshRaced(Problem):
     detail = "The other refresh got the new tokens: use those."
 
 
+class RunNotFound(NotFound):
+    slug = "run-not-found"
+    title = "No such run"
+    detail = "There is no run with this id among yours; GET /agent/threads/{id} lists them."
+
+
+class ThreadNotFound(NotFound):
+    slug = "thread-not-found"
+    title = "No such conversation"
+    detail = "There is no conversation with this id among yours; GET /agent/threads lists them."
+
+
+class RunExists(Problem):
+    status = 409
+    slug = "run-exists"
+    title = "There is a run with this id"
+    detail = "Follow it: GET /agent/runs/{id}/events. Give a new run an id of its own."
+
+
+class ThreadElsewhere(Problem):
+    status = 409
+    slug = "thread-in-another-workspace"
+    title = "This conversation belongs to another workspace"
+    detail = "Name its workspace in forwardedProps.workspace, or begin another conversation."
+
+
 class BodyTooLarge(Problem):
     status = 413
     slug = "body-too-large"
@@ -176,6 +213,22 @@ class TooManyStreamsOfUser(Problem):
     headers = _RETRY_LATER
 
 
+class TooManyRuns(Problem):
+    status = 429
+    slug = "too-many-runs"
+    title = "You have too many runs on"
+    detail = "Wait for one to end, or cancel one: POST /agent/runs/{id}/cancel."
+    headers = _RETRY_LATER
+
+
+class RunLogUnavailable(Problem):
+    status = 503
+    slug = "run-log-unavailable"
+    title = "Redis does not answer"
+    detail = "A run could be neither resumed nor cancelled. Try again in a few seconds."
+    headers = _RETRY_LATER
+
+
 class Draining(Problem):
     status = 503
     slug = "draining"
@@ -194,6 +247,13 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     NotPermittedError: NotPermitted,
     JobNotFoundError: JobNotFound,
     CursorRejectedError: BadCursor,
+    AgentDrainingError: Draining,
+    RunExistsError: RunExists,
+    RunLogUnavailableError: RunLogUnavailable,
+    RunNotFoundError: RunNotFound,
+    ThreadElsewhereError: ThreadElsewhere,
+    ThreadNotFoundError: ThreadNotFound,
+    TooManyRunsError: TooManyRuns,
 }
 
 

@@ -6,6 +6,7 @@ from typing import Self
 
 from redis.asyncio import Redis
 
+from src.agent_state import Agent
 from src.config import Settings
 from src.services.access_service import AccessService
 from src.services.access_watcher import AccessWatcher
@@ -59,6 +60,7 @@ class Services:
     health: HealthService
     exposition: MetricsService
     readiness: ReadinessService
+    agent: Agent
 
     @classmethod
     def build(cls, settings: Settings) -> Self:
@@ -80,6 +82,9 @@ class Services:
         tokens = Tokens(settings)
         access = AccessService(database, tokens, settings)
         sessions = SessionService(database, tokens, access, audit, settings)
+        streams = EventStreams(
+            hub, EventReplay(history, settings.REPLAYS_MAX), open_streams, metrics, settings
+        )
         return cls(
             settings=settings,
             database=database,
@@ -90,9 +95,7 @@ class Services:
             consumer=consumer,
             garbage=GarbageCollector(),
             open_streams=open_streams,
-            streams=EventStreams(
-                hub, EventReplay(history, settings.REPLAYS_MAX), open_streams, metrics, settings
-            ),
+            streams=streams,
             gateway=gateway,
             audit=audit,
             access=access,
@@ -111,6 +114,16 @@ class Services:
             ),
             exposition=MetricsService(metrics, commands, stream, settings.REDIS_CONSUMER_GROUP),
             readiness=ReadinessService(database, hub),
+            agent=Agent.build(
+                settings,
+                database=database,
+                commands=commands,
+                gateway=gateway,
+                streams=streams,
+                open_streams=open_streams,
+                audit=audit,
+                metrics=metrics,
+            ),
         )
 
     def start(self) -> None:
@@ -119,9 +132,16 @@ class Services:
         self.consumer.start()
         self.garbage.start()
         self.access_watcher.start()
+        self.agent.start()
+
+    def drain(self) -> None:
+        """Let go of the streams; runs of the agent get their grace."""
+        self.hub.drain()
+        self.agent.drain()
 
     async def stop(self) -> None:
-        self.hub.drain()
+        self.drain()
+        await self.agent.stop()
         await asyncio.gather(
             self.consumer.stop(),
             self.tail.stop(),

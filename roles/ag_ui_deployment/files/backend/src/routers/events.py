@@ -32,7 +32,7 @@ from src.state import Services
 router = APIRouter()
 _READ_JOBS = [Depends(requires(Permission.READ_JOBS))]
 
-_REFUSED: dict[Refusal, type[Problem]] = {
+REFUSED: dict[Refusal, type[Problem]] = {
     "draining": Draining,
     "instance_full": TooManyStreams,
     "user_full": TooManyStreamsOfUser,
@@ -103,6 +103,6 @@ def _stream(
 ) -> EventStreamResponse:
     refusal = services.streams.refusal(access.user.id)
     if refusal is not None:
-        raise _REFUSED[refusal]
+        raise REFUSED[refusal]
     subscription = Subscription(scope, cursor, access)
     return EventStreamResponse(partial(services.streams.serve, subscription))

@@ -4,7 +4,7 @@ Plain dicts: to make and write one of `ag_ui.core`'s models costs more than all 
 event's way. What is built here is judged by those models in the tests, field by field.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from ag_ui.core import PROTOCOL_VERSION, EventType
@@ -17,6 +17,7 @@ _RAW = EventType.RAW.value
 _RUN_ERROR = EventType.RUN_ERROR.value
 _RUN_FINISHED = EventType.RUN_FINISHED.value
 _RUN_STARTED = EventType.RUN_STARTED.value
+_STATE_SNAPSHOT = EventType.STATE_SNAPSHOT.value
 _TEXT_MESSAGE_CONTENT = EventType.TEXT_MESSAGE_CONTENT.value
 _TEXT_MESSAGE_END = EventType.TEXT_MESSAGE_END.value
 _TEXT_MESSAGE_START = EventType.TEXT_MESSAGE_START.value
@@ -54,6 +55,20 @@ def run_finished(thread_id: str, run_id: str, result: Mapping[str, Any], stamp: 
     }
 
 
+def agent_run_finished(
+    thread_id: str,
+    run_id: str,
+    result: Mapping[str, Any],
+    pending: Sequence[str],
+    stamp: Stamp,
+) -> Event:
+    """`pending` are the calls that the client has to answer, if any."""
+    event = run_finished(thread_id, run_id, result, stamp)
+    if pending:
+        event["outcome"] = {"type": "success", "pendingToolCallIds": list(pending)}
+    return event
+
+
 def run_cancelled(thread_id: str, run_id: str, stamp: Stamp) -> Event:
     return {
         "type": _RUN_FINISHED,
@@ -85,6 +100,46 @@ def activity_snapshot(
 
 def is_activity_snapshot(event: Event) -> bool:
     return bool(event["type"] == _ACTIVITY_SNAPSHOT)
+
+
+def state_snapshot(state: Any, stamp: Stamp) -> Event:
+    return {"type": _STATE_SNAPSHOT, **stamp, "snapshot": state}
+
+
+def text_start(message_id: str, stamp: Stamp) -> Event:
+    return {
+        "type": _TEXT_MESSAGE_START,
+        **stamp,
+        "messageId": message_id,
+        "role": "assistant",
+    }
+
+
+def text_content(message_id: str, text: str, stamp: Stamp) -> Event:
+    return {"type": _TEXT_MESSAGE_CONTENT, **stamp, "messageId": message_id, "delta": text}
+
+
+def text_end(message_id: str, stamp: Stamp) -> Event:
+    return {"type": _TEXT_MESSAGE_END, **stamp, "messageId": message_id}
+
+
+def tool_call_start(call_id: str, name: str, parent_id: str, stamp: Stamp) -> Event:
+    """`parent_id` is the message of the assistant that holds the call."""
+    return {
+        "type": _TOOL_CALL_START,
+        **stamp,
+        "toolCallId": call_id,
+        "toolCallName": name,
+        "parentMessageId": parent_id,
+    }
+
+
+def tool_call_args(call_id: str, text: str, stamp: Stamp) -> Event:
+    return {"type": _TOOL_CALL_ARGS, **stamp, "toolCallId": call_id, "delta": text}
+
+
+def tool_call_end(call_id: str, stamp: Stamp) -> Event:
+    return {"type": _TOOL_CALL_END, **stamp, "toolCallId": call_id}
 
 
 def text_message(

@@ -2,6 +2,8 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 from uuid import UUID
 
@@ -76,33 +78,46 @@ class EventStreams:
         cursor, user_id = subscription.cursor, subscription.access.user.id
         log = logger.bind(job_id=scope.job_id, cursor=cursor and str(cursor), user=str(user_id))
         log.info("stream_opened")
-        self._by_user[user_id] += 1
         self._metrics.streams_opened.labels(kind).inc()
         self._metrics.streams_open.labels(kind).inc()
         reason: Reason = "client_left"
         try:
-            await connection.write(retry(self._retry_ms + _any_of(self._retry_ms // 2)))
-            stream = ClientStream(
-                subscription,
-                connection,
-                hub=self._hub,
-                replay=self._replay,
-                metrics=self._metrics,
-                keep_alive_seconds=self._keep_alive_seconds,
-            )
-            with self._open_streams.holding(subscription.access, stream.end):
-                reason = await stream.run()
-            if farewell := self._farewell(reason):
-                await stream.say_goodbye(farewell)
+            with self.counted(user_id):
+                await connection.write(self.greeting())
+                stream = ClientStream(
+                    subscription,
+                    connection,
+                    hub=self._hub,
+                    replay=self._replay,
+                    metrics=self._metrics,
+                    keep_alive_seconds=self._keep_alive_seconds,
+                )
+                with self._open_streams.holding(subscription.access, stream.end):
+                    reason = await stream.run()
+                if farewell := self.farewell(reason):
+                    await stream.say_goodbye(farewell)
         finally:
-            self._by_user[user_id] -= 1
-            if not self._by_user[user_id]:
-                del self._by_user[user_id]
             self._metrics.streams_open.labels(kind).dec()
             self._metrics.streams_closed.labels(kind, reason).inc()
             log.info("stream_closed", reason=reason)
 
-    def _farewell(self, reason: Reason) -> bytes:
+    @contextmanager
+    def counted(self, user_id: UUID) -> Iterator[None]:
+        """One more stream of the user's, as far as the limits are concerned."""
+        self._by_user[user_id] += 1
+        try:
+            yield
+        finally:
+            self._by_user[user_id] -= 1
+            if not self._by_user[user_id]:
+                del self._by_user[user_id]
+
+    def greeting(self) -> bytes:
+        """The first frame of every stream: how long to wait before a reconnect."""
+        return retry(self._retry_ms + _any_of(self._retry_ms // 2))
+
+    def farewell(self, reason: Reason) -> bytes:
+        """The last one, after what has ended the stream."""
         if reason == "draining":
             spread = max(_RETURN_SPREAD_MS, self.count * _RETURN_EACH_MS)
             return retry(self._retry_ms + _any_of(spread))

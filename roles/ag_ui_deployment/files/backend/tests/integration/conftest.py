@@ -92,8 +92,10 @@ async def world(redis_url: str, database_url: str) -> AsyncIterator[World]:
     redis = Redis.from_url(redis_url, protocol=2)
     database = await asyncpg.connect(database_url)
     name = f"test:{uuid4().hex}"
-    yield World(redis_url, database_url, name, redis, database)
+    world = World(redis_url, database_url, name, redis, database)
+    yield world
     await redis.delete(name)
+    await world.forget_runs()
     await redis.aclose()
     await database.close()
 

@@ -113,6 +113,13 @@ class OfficialClient:
         """
         return self._clients.ask(self._name, url=url, token=token, **options)
 
+    def run(self, url: str, token: str, request: dict[str, Any], **options: Any) -> Following:
+        """Run the agent: the request's messages are added to those that the client holds.
+
+        Options: `cut`, as for follow(), which then goes on with the run.
+        """
+        return self._clients.ask(self._name, url=url, token=token, run=request, **options)
+
     def play(self, body: bytes) -> Following:
         """Give it a stream that was captured before."""
         return self._clients.ask(self._name, body=body.decode())

@@ -102,6 +102,6 @@ async def running(settings: Settings, *, healthy: bool = True) -> AsyncIterator[
                 await until(lambda: services.tail.status == "following")
             yield backend
         finally:
-            services.hub.drain()
+            services.drain()
             server.should_exit = True
             await serving

@@ -114,3 +114,8 @@ class World:
     async def trim(self, length: int) -> None:
         """Let Redis keep only so many entries."""
         await self.redis.xtrim(self.stream, maxlen=length, approximate=False)
+
+    async def forget_runs(self) -> None:
+        """Let Redis lose the logs of all runs of the agent."""
+        async for key in self.redis.scan_iter(f"{self.stream}:agent:*"):
+            await self.redis.delete(key)

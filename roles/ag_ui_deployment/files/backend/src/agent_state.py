@@ -1,0 +1,84 @@
+"""The parts of the agent, and how they hang together."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from redis.asyncio import Redis
+
+from src.config import Settings
+from src.services.agent_runs import AgentRuns
+from src.services.agent_service import AgentService
+from src.services.agent_tools import AgentTools
+from src.services.audit_logger import AuditLogger
+from src.services.conversation_service import ConversationService
+from src.services.event_streams import EventStreams
+from src.services.litellm_client import LiteLLMClient
+from src.services.metrics import Metrics
+from src.services.open_streams import OpenStreams
+from src.services.run_registry import RunRegistry
+from src.services.run_streams import RunStreams
+from src.services.run_tail import RunTail
+from src.utils.database import Database
+from src.utils.redis import reader_client
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    service: AgentService
+    conversations: ConversationService
+    runs: AgentRuns
+    tail: RunTail
+    streams: RunStreams
+    reader: Redis
+
+    @classmethod
+    def build(  # noqa: PLR0913 - what it shares with the rest of the application, each once
+        cls,
+        settings: Settings,
+        *,
+        database: Database,
+        commands: Redis,
+        gateway: LiteLLMClient,
+        streams: EventStreams,
+        open_streams: OpenStreams,
+        audit: AuditLogger,
+        metrics: Metrics,
+    ) -> Self:
+        reader = reader_client(settings)
+        registry = RunRegistry(commands, settings.REDIS_STREAM_NAME)
+        conversations = ConversationService(database, audit)
+        runs = AgentRuns(registry, conversations.settle, settings.SHUTDOWN_GRACE_SECONDS)
+        tail = RunTail(reader, registry, conversations)
+        service = AgentService(
+            settings,
+            database,
+            gateway,
+            AgentTools(gateway),
+            registry=registry,
+            conversations=conversations,
+            runs=runs,
+            tail=tail,
+        )
+        run_streams = RunStreams(
+            runs,
+            tail,
+            streams=streams,
+            open_streams=open_streams,
+            metrics=metrics,
+            keep_alive_seconds=settings.SSE_KEEPALIVE_SECONDS,
+        )
+        return cls(service, conversations, runs, tail, run_streams, reader)
+
+    def start(self) -> None:
+        self.runs.start()
+        self.tail.start()
+
+    def drain(self) -> None:
+        """No new runs; those that are on get their grace. Who follows others goes elsewhere."""
+        self.runs.drain()
+        self.tail.wake()
+
+    async def stop(self) -> None:
+        await self.runs.stop()
+        await self.tail.stop()
+        await self.reader.aclose()

@@ -1,0 +1,123 @@
+"""What a client sends to run the agent: AG-UI's RunAgentInput, bounded."""
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import orjson
+from ag_ui.core import Context, Message, ResumeEntry, RunAgentInput, Tool, UserMessage
+from ag_ui.core.types import ToolMessage
+from pydantic import AfterValidator, Field, StringConstraints
+
+from src.models.workspace import DEFAULT_WORKSPACE
+
+# Ids stand in addresses.
+_ID = r"^[A-Za-z0-9_~@:-][A-Za-z0-9_.~@:-]*$"
+# PostgreSQL and logs take no control characters.
+_PLAIN = r"^[^\x00-\x1f\x7f]+$"
+# What model providers accept as the name of a function.
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+_LONGEST = 200
+
+AgentId = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST, pattern=_ID)]
+_Plain = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST, pattern=_PLAIN)]
+
+
+def _is_plain(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and len(value) <= _LONGEST
+        and re.fullmatch(_PLAIN, value) is not None
+    )
+
+
+def _encodable(value: Any) -> Any:
+    """JSON that can be written again: without broken texts, endless nesting and endless numbers."""
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise ValueError(f"cannot be passed on: {error}") from None
+    return value
+
+
+def _check_messages(messages: list[Message]) -> list[Message]:
+    for number, message in enumerate(messages):
+        try:
+            _check_message(message)
+        except ValueError as error:
+            raise ValueError(f"message {number}: {error}") from None
+    _refuse_repeated("id", (message.id for message in messages))
+    return messages
+
+
+def _check_message(message: Message) -> None:
+    if not _is_plain(message.id):
+        raise ValueError("its id has no or too many characters, or control characters")
+    if isinstance(message, UserMessage | ToolMessage) and not isinstance(message.content, str):
+        kinds = {part.type for part in message.content} - {"text"}
+        if kinds:
+            raise ValueError(f"this agent reads text only, not {', '.join(sorted(kinds))}")
+    _encodable(message.model_dump(by_alias=True))
+
+
+def _check_tools(tools: list[Tool]) -> list[Tool]:
+    for tool in tools:
+        if not _TOOL_NAME.fullmatch(tool.name):
+            raise ValueError(
+                f"{tool.name[:64]!r} is no name for a tool: use up to 64 of A-Z a-z 0-9 _ -"
+            )
+        if not isinstance(tool.parameters, dict | None):
+            raise ValueError(  # noqa: TRY004 - Pydantic reports only this one
+                f"the parameters of {tool.name} are no JSON Schema of an object"
+            )
+        _encodable(tool.model_dump(by_alias=True))
+    _refuse_repeated("name", (tool.name for tool in tools))
+    return tools
+
+
+def _refuse_repeated(what: str, values: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"the {what} {value[:200]!r} stands there twice")
+        seen.add(value)
+
+
+def _check_props(props: Any) -> Any:
+    if props is None:
+        return None
+    if not isinstance(props, dict):
+        raise ValueError("is no object")  # noqa: TRY004 - Pydantic reports only this one
+    workspace = props.get("workspace")
+    if workspace is not None and not _is_plain(workspace):
+        raise ValueError("workspace is no name of a workspace")
+    return _encodable(props)
+
+
+def _refuse_answers(resume: list[ResumeEntry] | None) -> list[ResumeEntry] | None:
+    if resume:
+        raise ValueError("this agent asks by tool calls, never by interrupts; leave it out")
+    return resume
+
+
+class RunInput(RunAgentInput):
+    """One request to run the agent. `messages` are the conversation as the client holds it."""
+
+    thread_id: AgentId
+    run_id: AgentId
+    parent_run_id: _Plain | None = None
+    state: Annotated[Any, AfterValidator(_encodable)] = None
+    messages: Annotated[
+        list[Message], Field(min_length=1, max_length=2000), AfterValidator(_check_messages)
+    ]
+    tools: Annotated[list[Tool], Field(max_length=128), AfterValidator(_check_tools)] | None = None
+    context: Annotated[list[Context], Field(max_length=100)] | None = None
+    forwarded_props: Annotated[Any, AfterValidator(_check_props)] = None
+    resume: Annotated[list[ResumeEntry] | None, AfterValidator(_refuse_answers)] = None
+
+    @property
+    def workspace(self) -> str:
+        """Where the run belongs: `forwardedProps.workspace`, else the default one."""
+        named: str | None = (self.forwarded_props or {}).get("workspace")
+        return named or DEFAULT_WORKSPACE

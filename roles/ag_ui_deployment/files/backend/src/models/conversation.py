@@ -1,0 +1,145 @@
+"""Conversations with the agent, their messages, and the runs that made them."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+)
+from sqlalchemy.dialects.postgresql import BYTEA, JSON
+from sqlalchemy.orm import Mapped, mapped_column
+
+from src.utils.database import Base
+
+
+class RunStatus(StrEnum):
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class ThreadRow(Base):
+    """One conversation. Clients choose the ids, so each user has a set of their own."""
+
+    __tablename__ = "agent_threads"
+
+    owner_id: Mapped[UUID] = mapped_column(
+        Uuid, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    workspace: Mapped[str] = mapped_column(Text)
+    title: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+    __table_args__ = (
+        Index("ix_agent_threads_updated", "updated_at", "owner_id", "id"),
+        Index("ix_agent_threads_owner_updated", "owner_id", "updated_at", "id"),
+    )
+
+
+class MessageRow(Base):
+    """One message of a conversation, in AG-UI's form; `place` orders them."""
+
+    __tablename__ = "agent_messages"
+
+    place: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    owner_id: Mapped[UUID] = mapped_column(Uuid)
+    thread_id: Mapped[str] = mapped_column(Text)
+    message_id: Mapped[str] = mapped_column(Text)
+    # json, not jsonb: it keeps every text that JSON allows, \u0000 included.
+    body: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["owner_id", "thread_id"],
+            ["agent_threads.owner_id", "agent_threads.id"],
+            ondelete="CASCADE",
+        ),
+        UniqueConstraint("owner_id", "thread_id", "message_id"),
+    )
+
+
+class RunRow(Base):
+    """One run. `events` is its whole log, compressed, once it has ended."""
+
+    __tablename__ = "agent_runs"
+
+    owner_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    thread_id: Mapped[str] = mapped_column(Text)
+    workspace: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text)
+    # The code of RUN_ERROR.
+    error: Mapped[str | None] = mapped_column(Text)
+    usage: Mapped[dict[str, int] | None] = mapped_column(JSON(none_as_null=True))
+    started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    ended_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    events: Mapped[bytes | None] = mapped_column(BYTEA, deferred=True)
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["owner_id", "thread_id"],
+            ["agent_threads.owner_id", "agent_threads.id"],
+            ondelete="CASCADE",
+        ),
+        Index("ix_agent_runs_thread", "owner_id", "thread_id", "started_at"),
+        Index("ix_agent_runs_id", "id", "started_at"),
+    )
+
+
+class Run(BaseModel):
+    """A run as its owner sees it. `error` is the code of its RUN_ERROR; `usage` counts tokens."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    thread_id: str
+    workspace: str
+    owner_id: UUID
+    status: RunStatus
+    error: str | None
+    usage: dict[str, int] | None
+    started_at: datetime
+    ended_at: datetime | None
+
+
+class ThreadSummary(BaseModel):
+    """A conversation in a list. `title` is how its first message begins."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    owner_id: UUID
+    workspace: str
+    title: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class ThreadPage(BaseModel):
+    """One page of conversations, the latest first; `next_cursor` is null on the last page."""
+
+    items: list[ThreadSummary]
+    next_cursor: str | None
+
+
+class Thread(ThreadSummary):
+    """A whole conversation: its messages in AG-UI's form, and its runs, the latest first."""
+
+    messages: list[Mapping[str, Any]]
+    runs: list[Run]

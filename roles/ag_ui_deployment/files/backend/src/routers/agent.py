@@ -1,0 +1,185 @@
+"""The agent: AG-UI runs, how to follow and to cancel them, and the conversations they belong to."""
+
+from functools import partial
+from typing import Annotated, Any
+
+from ag_ui.core import AgentCapabilities
+from fastapi import APIRouter, Depends, Path, Query, Response
+from sse_starlette import EventSourceResponse
+
+from src.dependencies import Access, CurrentUser, ServicesDep, requires
+from src.event_source import EventStreamResponse
+from src.models.agent_input import AgentId, RunInput
+from src.models.conversation import Run, Thread, ThreadPage
+from src.models.permissions import Permission
+from src.problems import (
+    BadCursor,
+    DatabaseUnavailable,
+    Draining,
+    FieldError,
+    InvalidRequest,
+    NotAuthenticated,
+    NotPermitted,
+    RunExists,
+    RunLogUnavailable,
+    RunNotFound,
+    ThreadNotFound,
+    TooManyRuns,
+    TooManyStreams,
+    TooManyStreamsOfUser,
+    documented,
+)
+from src.routers.events import REFUSED, Cursor
+from src.services.run_streams import RunSubscription
+
+router = APIRouter()
+_READ = [Depends(requires(Permission.READ_AGENT_RUNS))]
+_RUN = [Depends(requires(Permission.RUN_AGENT))]
+
+RunId = Annotated[AgentId, Path()]
+ThreadId = Annotated[AgentId, Path()]
+
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "AG-UI events of one run"}
+}
+
+
+@router.post(
+    "",
+    summary="Run the agent: AG-UI's RunAgentInput in, one run as a stream of events out",
+    response_class=EventSourceResponse,
+    dependencies=_RUN,
+    responses=_STREAM
+    | documented(
+        NotAuthenticated,
+        NotPermitted,
+        RunExists,
+        TooManyRuns,
+        TooManyStreamsOfUser,
+        TooManyStreams,
+        Draining,
+        DatabaseUnavailable,
+        RunLogUnavailable,
+    ),
+)
+async def run_agent(
+    services: ServicesDep, access: Access, request: RunInput
+) -> EventStreamResponse:
+    _check_streams(services, access)
+    _check_tools(services, request)
+    key = await services.agent.service.begin(access.user, request)
+    subscription = RunSubscription(key, None, access)
+    return EventStreamResponse(partial(services.agent.streams.serve, subscription))
+
+
+@router.get(
+    "/runs/{run_id}/events",
+    summary="A run from the beginning, or from the last id on",
+    response_class=EventSourceResponse,
+    dependencies=_READ,
+    responses=_STREAM
+    | documented(
+        BadCursor,
+        NotAuthenticated,
+        NotPermitted,
+        RunNotFound,
+        TooManyStreamsOfUser,
+        TooManyStreams,
+        DatabaseUnavailable,
+    ),
+)
+async def run_events(
+    services: ServicesDep, access: Access, cursor: Cursor, run_id: RunId
+) -> EventStreamResponse:
+    _check_streams(services, access)
+    key, log = await services.agent.service.find(access.user, run_id)
+    subscription = RunSubscription(key, cursor, access, log)
+    return EventStreamResponse(partial(services.agent.streams.serve, subscription))
+
+
+@router.get(
+    "/runs/{run_id}",
+    summary="How a run stands",
+    dependencies=_READ,
+    responses=documented(NotAuthenticated, NotPermitted, RunNotFound, DatabaseUnavailable),
+)
+async def get_run(services: ServicesDep, user: CurrentUser, run_id: RunId) -> Run:
+    return await services.agent.service.get(user, run_id)
+
+
+@router.post(
+    "/runs/{run_id}/cancel",
+    summary="End a run, wherever it goes on; the call to the model is broken off",
+    status_code=202,
+    response_class=Response,
+    dependencies=_RUN,
+    responses=documented(
+        NotAuthenticated, NotPermitted, RunNotFound, DatabaseUnavailable, RunLogUnavailable
+    ),
+)
+async def cancel_run(services: ServicesDep, user: CurrentUser, run_id: RunId) -> None:
+    await services.agent.service.cancel(user, run_id)
+
+
+@router.get(
+    "/capabilities",
+    summary="What the agent can do, in AG-UI's words",
+    dependencies=_READ,
+    responses=documented(NotAuthenticated, NotPermitted),
+)
+async def capabilities(services: ServicesDep, user: CurrentUser) -> AgentCapabilities:
+    return await services.agent.service.capabilities(user)
+
+
+@router.get(
+    "/threads",
+    summary="Your conversations, the latest first; an admin's list has everybody's",
+    dependencies=_READ,
+    responses=documented(BadCursor, NotAuthenticated, NotPermitted, DatabaseUnavailable),
+)
+async def list_threads(
+    services: ServicesDep,
+    user: CurrentUser,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
+) -> ThreadPage:
+    return await services.agent.conversations.page(user, cursor=cursor, limit=limit)
+
+
+@router.get(
+    "/threads/{thread_id}",
+    summary="A conversation: its messages and its runs",
+    dependencies=_READ,
+    responses=documented(NotAuthenticated, NotPermitted, ThreadNotFound, DatabaseUnavailable),
+)
+async def get_thread(services: ServicesDep, user: CurrentUser, thread_id: ThreadId) -> Thread:
+    return await services.agent.conversations.thread(user, thread_id)
+
+
+@router.delete(
+    "/threads/{thread_id}",
+    summary="Delete a conversation with its messages and runs; those that are on end",
+    status_code=204,
+    dependencies=_RUN,
+    responses=documented(
+        NotAuthenticated, NotPermitted, ThreadNotFound, DatabaseUnavailable, RunLogUnavailable
+    ),
+)
+async def delete_thread(services: ServicesDep, user: CurrentUser, thread_id: ThreadId) -> None:
+    await services.agent.service.delete_thread(user, thread_id)
+
+
+def _check_streams(services: ServicesDep, access: Access) -> None:
+    refusal = services.streams.refusal(access.user.id)
+    if refusal is not None:
+        raise REFUSED[refusal]
+
+
+def _check_tools(services: ServicesDep, request: RunInput) -> None:
+    taken = [
+        FieldError(field=f"body.tools.{number}.name", message="The agent has a tool of this name")
+        for number, tool in enumerate(request.tools or [])
+        if tool.name in services.agent.service.tool_names
+    ]
+    if taken:
+        raise InvalidRequest(errors=taken)

@@ -1,0 +1,196 @@
+"""The agent: asks the model, runs the tools that it calls, and asks again, until it has answered."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any, Protocol
+
+from src.models.agent_input import RunInput
+from src.models.user import User
+from src.services import agui_events as agui
+from src.services.agent_prompt import chat_messages, chat_tool, instructions
+from src.services.agent_turn import ToolCall, Turn, now
+from src.services.agui_events import Event
+from src.services.chat_chunks import ChatChunk, Usage
+from src.services.run_failures import (
+    PERMISSION_LOST,
+    TOO_LARGE,
+    TOO_MANY_ROUNDS,
+    RunFailedError,
+    RunFailure,
+    of_upstream,
+)
+from src.services.run_log import Record, RunLog
+from src.services.run_messages import RunMessages
+from src.services.upstream_errors import UpstreamError
+
+# A log is held in memory, in Redis and in PostgreSQL.
+RUN_MAX_BYTES = 16 * 1024 * 1024
+
+
+class Model(Protocol):
+    def chat(self, body: Mapping[str, Any]) -> AsyncIterator[ChatChunk]: ...
+
+
+class Tools(Protocol):
+    """The agent's own tools, as far as a user may use them in a workspace."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """Of all of them, whoever may use them."""
+
+    async def offered(self, user: User, workspace: str) -> Sequence[Mapping[str, Any]]:
+        """In the form of a chat completion."""
+
+    async def call(self, user: User, workspace: str, call: ToolCall) -> str:
+        """What the model is told of it, an error included."""
+
+
+class AgentLoop:
+    """One run. What happens is appended to `log`; run() gives how it ended, which is not in it yet."""
+
+    def __init__(  # noqa: PLR0913 - its surroundings, each of them once
+        self,
+        request: RunInput,
+        user: User,
+        *,
+        model: Model,
+        model_name: str,
+        system_prompt: str,
+        max_rounds: int,
+        tools: Tools,
+        permitted: Callable[[User, str], Awaitable[User | None]],
+    ) -> None:
+        self.log = RunLog()
+        self._request = request
+        self._user = user
+        self._model = model
+        self._model_name = model_name
+        self._system = instructions(system_prompt, request)
+        self._max_rounds = max_rounds
+        self._tools = tools
+        self._permitted = permitted
+        self._told = [message.model_dump(by_alias=True) for message in request.messages]
+        self._frontend = {tool.name for tool in request.tools or []}
+        self._made = RunMessages()
+        self._usage: dict[str, int] = {}
+        # The model's answer while it comes.
+        self._turn: Turn | None = None
+
+    def begin(self) -> None:
+        request = self._request
+        started = agui.run_started(request.thread_id, request.run_id, now())
+        if request.parent_run_id is not None:
+            started["parentRunId"] = request.parent_run_id
+        self._emit([started])
+        if request.state is not None:
+            self._emit([agui.state_snapshot(request.state, now())])
+
+    async def run(self) -> Event:
+        """The terminal event. Raises RunFailedError."""
+        chat_tools = await self._chat_tools()
+        for number in range(1, self._max_rounds + 1):
+            turn = await self._ask(chat_tools)
+            pending = [call.id for call in turn.calls if call.name in self._frontend]
+            mine = [call for call in turn.calls if call.name not in self._frontend]
+            if mine and number == self._max_rounds:
+                break
+            await self._answer(mine)
+            if pending or not turn.calls:
+                return self.finished(turn, number, pending)
+        raise RunFailedError(TOO_MANY_ROUNDS)
+
+    def finished(self, turn: Turn, rounds: int, pending: Sequence[str]) -> Event:
+        result = {"rounds": rounds, "finishReason": turn.finish_reason}
+        request = self._request
+        return self._with_usage(
+            agui.agent_run_finished(request.thread_id, request.run_id, result, pending, now())
+        )
+
+    def cancelled(self) -> Event:
+        """The terminal event of a run that was cut short; closes what is open."""
+        self._close()
+        return self._with_usage(
+            agui.run_cancelled(self._request.thread_id, self._request.run_id, now())
+        )
+
+    def failed(self, failure: RunFailure) -> Event:
+        self._close()
+        event = agui.run_error(failure.message, failure.code, now())
+        event["metadata"] = {"retryable": failure.retryable}
+        return self._with_usage(event)
+
+    def _close(self) -> None:
+        if self._turn is not None:
+            self._append(self._turn.end())
+            self._turn = None
+
+    async def _chat_tools(self) -> list[Mapping[str, Any]]:
+        try:
+            offered = await self._tools.offered(self._user, self._request.workspace)
+        except UpstreamError as error:
+            raise RunFailedError(of_upstream(error)) from error
+        mine = [
+            chat_tool(tool.name, tool.description, tool.parameters)
+            for tool in self._request.tools or []
+        ]
+        return [*offered, *mine]
+
+    async def _ask(self, chat_tools: Sequence[Mapping[str, Any]]) -> Turn:
+        """One answer of the model."""
+        messages = chat_messages(self._system, [*self._told, *self._made.all()])
+        body: dict[str, Any] = {"model": self._model_name, "messages": messages}
+        if chat_tools:
+            body["tools"] = chat_tools
+        self._turn = turn = Turn()
+        try:
+            async with _closing(self._model.chat(body)) as chunks:
+                async for chunk in chunks:
+                    self._emit(turn.feed(chunk))
+                    self._count(chunk.usage)
+        except UpstreamError as error:
+            raise RunFailedError(of_upstream(error)) from error
+        self._close()
+        return turn
+
+    async def _answer(self, calls: Sequence[ToolCall]) -> None:
+        """Run the tools, for the user as the account stands now."""
+        if not calls:
+            return
+        user = await self._permitted(self._user, self._request.workspace)
+        if user is None:
+            raise RunFailedError(PERMISSION_LOST)
+        self._user = user
+        for call in calls:
+            content = await self._tools.call(user, self._request.workspace, call)
+            self._emit([agui.tool_call_result(f"{call.id}:result", call.id, content, now())])
+
+    def _emit(self, events: Sequence[Event]) -> None:
+        self._append(events)
+        if self.log.size > RUN_MAX_BYTES:
+            raise RunFailedError(TOO_LARGE)
+
+    def _append(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._made.apply(event)
+        if events:
+            self.log.append(Record.of(event) for event in events)
+
+    def _count(self, usage: Usage | None) -> None:
+        if usage is None:
+            return
+        counts = {
+            "inputTokens": usage.prompt_tokens,
+            "outputTokens": usage.completion_tokens,
+            "totalTokens": usage.prompt_tokens + usage.completion_tokens,
+        }
+        for name, count in counts.items():
+            self._usage[name] = self._usage.get(name, 0) + count
+
+    def _with_usage(self, event: Event) -> Event:
+        if self._usage:
+            event["usage"] = [{"model": self._model_name, **self._usage}]
+        return event
+
+
+def _closing(chunks: Any) -> AbstractAsyncContextManager[AsyncIterator[ChatChunk]]:
+    return aclosing(chunks)

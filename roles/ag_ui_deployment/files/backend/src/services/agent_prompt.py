@@ -1,0 +1,96 @@
+"""A conversation of AG-UI as the model is given it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from src.models.agent_input import RunInput
+
+# A message in AG-UI's form on the wire, and one of a chat completion.
+Message = Mapping[str, Any]
+ChatMessage = dict[str, Any]
+
+_ROLES = {"developer": "system", "system": "system", "user": "user"}
+# What a model reads of a call that nobody answered: providers refuse a call without a result.
+UNANSWERED = '{"error": "There is no result: the call was not answered."}'
+
+
+def instructions(prompt: str, request: RunInput) -> str:
+    """What the model is told before the conversation: by the operator, then by the application."""
+    parts = [prompt.strip()]
+    parts += [f"{one.description}: {one.value}" for one in request.context or []]
+    if request.state:
+        parts.append(f"State of the application, as JSON: {orjson.dumps(request.state).decode()}")
+    return "\n\n".join(part for part in parts if part)
+
+
+def chat_messages(system: str, messages: Sequence[Message]) -> list[ChatMessage]:
+    """The conversation, each call followed by its result, as providers demand."""
+    results = {
+        message["toolCallId"]: _result_text(message)
+        for message in messages
+        if message["role"] == "tool"
+    }
+    made: list[ChatMessage] = [{"role": "system", "content": system}] if system else []
+    for message in messages:
+        if message["role"] in _ROLES:
+            made.append({"role": _ROLES[message["role"]], "content": text_of(message["content"])})
+        elif message["role"] == "assistant":
+            made += _turn(message, results)
+    return made
+
+
+def chat_tool(name: str, description: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    schema = dict(parameters or {})
+    schema.setdefault("type", "object")
+    schema.setdefault("properties", {})
+    function = {"name": name, "description": description, "parameters": schema}
+    return {"type": "function", "function": function}
+
+
+def _turn(message: Message, results: Mapping[str, str]) -> list[ChatMessage]:
+    calls = message.get("toolCalls") or []
+    content = message.get("content") or ""
+    if not calls:
+        return [{"role": "assistant", "content": content}] if content else []
+    told = [
+        {
+            "id": call["id"],
+            "type": "function",
+            "function": {
+                "name": call["function"]["name"],
+                "arguments": _readable(call["function"]["arguments"]),
+            },
+        }
+        for call in calls
+    ]
+    return [
+        {"role": "assistant", "content": content or None, "tool_calls": told},
+        *(
+            {
+                "role": "tool",
+                "tool_call_id": call["id"],
+                "content": results.get(call["id"], UNANSWERED),
+            }
+            for call in calls
+        ),
+    ]
+
+
+def _readable(arguments: str) -> str:
+    """Providers read them: what a broken answer left is not JSON."""
+    try:
+        return arguments if isinstance(orjson.loads(arguments), dict) else "{}"
+    except orjson.JSONDecodeError:
+        return "{}"
+
+
+def text_of(content: str | Sequence[Mapping[str, Any]]) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content)
+
+
+def _result_text(message: Message) -> str:
+    return text_of(message["content"]) or str(message.get("error") or "")

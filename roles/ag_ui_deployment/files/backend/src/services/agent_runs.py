@@ -1,0 +1,96 @@
+"""The runs that this process is at work on: their leases, the wishes to cancel them, their end."""
+
+import asyncio
+
+import structlog
+
+from src.services.agent_loop import AgentLoop
+from src.services.local_run import LocalRun, Store
+from src.services.run_log import RunLog
+from src.services.run_registry import RunKey, RunRegistry
+from src.utils.background_task import BackgroundTask
+from src.utils.redis import REDIS_ERRORS
+
+logger = structlog.get_logger(__name__)
+
+# How often leases are renewed and wishes to cancel are looked for, in seconds.
+_BEAT_SECONDS = 0.5
+# What is left of the grace of a shutdown for the ends of runs to be told and stored, in seconds.
+_LAST_SECONDS = 2.0
+
+
+class AgentRuns(BackgroundTask):
+    def __init__(self, registry: RunRegistry, store: Store, grace_seconds: float) -> None:
+        super().__init__("agent-runs")
+        self._registry = registry
+        self._store = store
+        self._grace = grace_seconds - min(_LAST_SECONDS, grace_seconds / 4)
+        self._runs: dict[RunKey, LocalRun] = {}
+        self.draining = False
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def begin(self, key: RunKey, loop: AgentLoop) -> RunLog:
+        run = self._runs[key] = LocalRun(key, loop, self._registry, self._store)
+        run.start(self._forget)
+        return run.log
+
+    def log(self, key: RunKey) -> RunLog | None:
+        """The log of a run that goes on here, None if it does not."""
+        run = self._runs.get(key)
+        return run.log if run else None
+
+    def cancel(self, key: RunKey) -> bool:
+        """Whether the run is one of this process."""
+        run = self._runs.get(key)
+        if run is None:
+            return False
+        run.stop("cancelled")
+        return True
+
+    def drain(self) -> None:
+        """No new runs; those that are on get their grace and are then ended."""
+        if not self.draining:
+            self.draining = True
+            asyncio.get_running_loop().call_later(self._grace, self._end_all)
+
+    async def stop(self) -> None:
+        self.draining = True
+        self._end_all()
+        await asyncio.gather(*(run.settle(_LAST_SECONDS) for run in list(self._runs.values())))
+        await super().stop()
+
+    def _forget(self, run: LocalRun) -> None:
+        self._runs.pop(run.key, None)
+
+    def _end_all(self) -> None:
+        for run in list(self._runs.values()):
+            run.stop("shutdown")
+
+    async def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                await self._beat()
+                self.status = "watching"
+            except REDIS_ERRORS as error:
+                if self.waits_for("Redis", error):
+                    logger.warning("agent_runs_wait", error=str(error))
+            try:
+                async with asyncio.timeout(_BEAT_SECONDS):
+                    await self._stop.wait()
+            except TimeoutError:
+                continue
+
+    async def _beat(self) -> None:
+        working = [run.key for run in self._runs.values() if not run.log.ended]
+        if not working:
+            return
+        for key, pulse in (await self._registry.beat(working)).items():
+            run = self._runs.get(key)
+            if run is None:
+                continue
+            if not pulse.is_ours:
+                run.stop("lost")
+            elif pulse.is_cancelled:
+                run.stop("cancelled")

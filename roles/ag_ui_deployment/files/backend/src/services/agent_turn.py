@@ -1,0 +1,88 @@
+"""One answer of the model: the chunks of a chat completion in, AG-UI events out. No I/O."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from src.services import agui_events as agui
+from src.services.agui_events import Event, Stamp
+from src.services.chat_chunks import ChatChunk, ToolCallPiece
+
+_NAMELESS = "unknown"
+
+
+def now() -> Stamp:
+    return {"timestamp": int(time.time() * 1000)}
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """A call as the model makes it.
+
+    The id is ours: some models number their calls anew in every answer, and a client takes a
+    repeated id for the same call.
+    """
+
+    id: str = field(default_factory=lambda: f"call_{uuid4().hex[:24]}")
+    name: str = ""
+    arguments: str = ""
+
+
+class Turn:
+    """Text and calls belong to one message of the assistant, `message_id`.
+
+    Both stay open until the end: a model may go on with either after it began the other.
+    """
+
+    def __init__(self) -> None:
+        self.message_id = f"msg_{uuid4().hex}"
+        # Why the model stopped; None while it has not said so.
+        self.finish_reason: str | None = None
+        self._speaks = False
+        self._calls: dict[int, ToolCall] = {}
+
+    @property
+    def calls(self) -> Sequence[ToolCall]:
+        return list(self._calls.values())
+
+    def feed(self, chunk: ChatChunk) -> list[Event]:
+        events = self._say(chunk.content)
+        for piece in chunk.tool_calls:
+            events += self._go_on_with(piece)
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+        return events
+
+    def end(self) -> list[Event]:
+        """Close what is open."""
+        events = [agui.text_end(self.message_id, now())] if self._speaks else []
+        for call in self.calls:
+            events += [] if call.name else self._start(call, _NAMELESS)
+            if not call.arguments:
+                call.arguments = "{}"
+                events.append(agui.tool_call_args(call.id, call.arguments, now()))
+            events.append(agui.tool_call_end(call.id, now()))
+        return events
+
+    def _say(self, text: str) -> list[Event]:
+        if not text:
+            return []
+        events = [] if self._speaks else [agui.text_start(self.message_id, now())]
+        self._speaks = True
+        return [*events, agui.text_content(self.message_id, text, now())]
+
+    def _go_on_with(self, piece: ToolCallPiece) -> list[Event]:
+        call = self._calls.setdefault(piece.index, ToolCall())
+        events = self._start(call, piece.name) if piece.name and not call.name else []
+        call.arguments += piece.arguments
+        if call.name and piece.arguments:
+            events.append(agui.tool_call_args(call.id, piece.arguments, now()))
+        return events
+
+    def _start(self, call: ToolCall, name: str) -> list[Event]:
+        """Begin a call, with the arguments that came before its name."""
+        call.name = name
+        events = [agui.tool_call_start(call.id, name, self.message_id, now())]
+        if call.arguments:
+            events.append(agui.tool_call_args(call.id, call.arguments, now()))
+        return events

@@ -1,0 +1,158 @@
+"""A run of the agent that this process is at work on: nobody has to listen for it to go on."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
+
+import structlog
+
+from src.services.agent_loop import AgentLoop
+from src.services.agui_events import Event
+from src.services.run_failures import INTERNAL, LOST, SHUTDOWN, RunFailedError
+from src.services.run_log import Record
+from src.services.run_registry import RunKey, RunRegistry
+from src.utils.database import DATABASE_ERRORS
+from src.utils.redis import REDIS_ERRORS, Backoff
+
+logger = structlog.get_logger(__name__)
+
+Stop = Literal["cancelled", "shutdown", "lost"]
+# Gives whether the run is kept: its conversation may have been deleted.
+Store = Callable[[RunKey, Sequence[Record]], Awaitable[bool]]
+
+# The end of a run is told once it is stored, or after so many seconds.
+_STORE_SECONDS = 2.0
+
+
+class LocalRun:
+    def __init__(self, key: RunKey, loop: AgentLoop, registry: RunRegistry, store: Store) -> None:
+        self.key = key
+        self.log = loop.log
+        self._loop = loop
+        self._registry = registry
+        self._store = store
+        self._stop: Stop | None = None
+        self._no_more = asyncio.Event()
+        self._working: asyncio.Task[Event] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, done: Callable[["LocalRun"], None]) -> None:
+        """`done` is called once there is nothing left to do for the run."""
+        self._loop.begin()
+        self._working = asyncio.create_task(self._work(), name=f"agent-run-{self.key.run_id}")
+        self._task = asyncio.create_task(self._go(), name=f"agent-end-{self.key.run_id}")
+        self._task.add_done_callback(lambda _: done(self))
+
+    def stop(self, why: Stop) -> None:
+        """Let it end; the call to the model is broken off."""
+        if self._stop is None and self._working is not None and not self._working.done():
+            self._stop = why
+            self._working.cancel()
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until the end is written down; after so many seconds that is tried no more."""
+        if self._task is None:
+            return
+        await asyncio.wait([self._task], timeout=seconds)
+        self._no_more.set()
+        await self._task
+
+    async def _go(self) -> None:
+        writing = asyncio.create_task(self._write())
+        ending = Record.of(await self._ending())
+        kept = await self._store_in_time([*self.log.records, ending])
+        self.log.append([ending])
+        logger.info("agent_run_ended", run_id=self.key.run_id, how=ending.type)
+        await writing
+        if kept is None:
+            kept = await self._persist(lambda: self._store(self.key, self.log.records))
+        if self._stop != "lost":
+            await self._persist(lambda: self._conclude(is_kept=kept))
+
+    async def _ending(self) -> Event:
+        assert self._working is not None  # noqa: S101 - set before this task was made
+        await asyncio.wait([self._working])
+        if self._working.cancelled():
+            # Before its first step.
+            return self._stopped(self._stop or "shutdown")
+        return self._working.result()
+
+    async def _work(self) -> Event:
+        """How the run ended; never fails."""
+        try:
+            return await self._loop.run()
+        except asyncio.CancelledError:
+            if self._stop is None:
+                return self._loop.failed(INTERNAL)
+            return self._stopped(self._stop)
+        except RunFailedError as error:
+            logger.warning(
+                "agent_run_failed",
+                run_id=self.key.run_id,
+                code=error.failure.code,
+                cause=_why(error),
+            )
+            return self._loop.failed(error.failure)
+        except Exception:
+            logger.exception("agent_run_broke", run_id=self.key.run_id)
+            return self._loop.failed(INTERNAL)
+
+    def _stopped(self, why: Stop) -> Event:
+        if why == "cancelled":
+            return self._loop.cancelled()
+        return self._loop.failed(SHUTDOWN if why == "shutdown" else LOST)
+
+    async def _store_in_time(self, records: Sequence[Record]) -> bool | None:
+        """Whether the run is kept, None if that is still to be done."""
+        try:
+            async with asyncio.timeout(_STORE_SECONDS):
+                return await self._store(self.key, records)
+        except (*DATABASE_ERRORS, TimeoutError) as error:
+            logger.warning("agent_run_not_stored", run_id=self.key.run_id, error=str(error))
+            return None
+
+    async def _conclude(self, *, is_kept: bool | None) -> bool:
+        if is_kept is False:
+            await self._registry.forget(self.key)
+        else:
+            await self._registry.finish(self.key, stored=bool(is_kept))
+        return True
+
+    async def _write(self) -> None:
+        """Send the log to Redis as it grows, until it has ended."""
+        sent = 0
+        backoff = Backoff()
+        while not (self.log.ended and sent >= len(self.log.records)):
+            changed = self.log.changed
+            if sent >= len(self.log.records):
+                await changed.wait()
+                continue
+            try:
+                has = await self._registry.append(self.key, self.log.records, sent)
+            except REDIS_ERRORS as error:
+                logger.warning("agent_log_behind", run_id=self.key.run_id, error=str(error))
+                if self._no_more.is_set():
+                    return
+                await backoff.wait(self._no_more)
+                continue
+            backoff.reset()
+            if has is None:
+                self.stop("lost")
+                return
+            sent = has
+
+    async def _persist(self, step: Callable[[], Awaitable[bool]]) -> bool | None:
+        """Try until it works or there is no more time; what is left then is found by readers."""
+        backoff = Backoff(0.5, 10.0)
+        while True:
+            try:
+                return await step()
+            except (*DATABASE_ERRORS, *REDIS_ERRORS) as error:
+                logger.warning("agent_run_not_settled", run_id=self.key.run_id, error=str(error))
+                if self._no_more.is_set():
+                    return None
+                await backoff.wait(self._no_more)
+
+
+def _why(error: BaseException) -> str | None:
+    return repr(error.__cause__) if error.__cause__ else None

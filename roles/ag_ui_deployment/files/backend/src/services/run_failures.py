@@ -1,0 +1,91 @@
+"""How a run of the agent can fail, in words for its user: nothing of the inside is in them."""
+
+from typing import NamedTuple
+
+from src.services.upstream_errors import (
+    GatewayBusyError,
+    GatewayRefusedError,
+    GatewayUnavailableError,
+    ModelRejectedError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+
+
+class RunFailure(NamedTuple):
+    """The code and the message of RUN_ERROR, and whether the same may work in a moment."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class RunFailedError(Exception):
+    def __init__(self, failure: RunFailure) -> None:
+        super().__init__(failure.code)
+        self.failure = failure
+
+
+TOO_MANY_ROUNDS = RunFailure(
+    "too_many_rounds",
+    "The model went on calling tools and came to no answer. Ask for less at once.",
+)
+TOO_LARGE = RunFailure("run_too_large", "The answer has become too large. Ask for less at once.")
+PERMISSION_LOST = RunFailure(
+    "permission_lost", "You may not run the agent here any more; an administrator can tell why."
+)
+SHUTDOWN = RunFailure(
+    "shutdown", "The server that ran this was stopped. Send the message again.", retryable=True
+)
+LOST = RunFailure(
+    "run_lost", "The server that ran this has failed. Send the message again.", retryable=True
+)
+INTERNAL = RunFailure(
+    "internal_error", "Something went wrong here; it has been logged under the run's id."
+)
+_MODEL_FAILED = RunFailure(
+    "model_failed", "The model's answer broke off. Send the message again.", retryable=True
+)
+_OF_UPSTREAM: tuple[tuple[type[UpstreamError], RunFailure], ...] = (
+    (
+        GatewayUnavailableError,
+        RunFailure(
+            "gateway_unavailable",
+            "The gateway to the model cannot be reached. Try again in a few seconds.",
+            retryable=True,
+        ),
+    ),
+    (
+        GatewayBusyError,
+        RunFailure(
+            "rate_limited",
+            "The model is asked too often at the moment. Try again later.",
+            retryable=True,
+        ),
+    ),
+    (
+        GatewayRefusedError,
+        RunFailure(
+            "gateway_refused",
+            "The gateway to the model does not accept this server; its operator must mend that.",
+        ),
+    ),
+    (
+        UpstreamTimeoutError,
+        RunFailure("model_timeout", "The model did not answer in time. Try again.", retryable=True),
+    ),
+    (
+        ModelRejectedError,
+        RunFailure(
+            "model_rejected",
+            "The model does not take this conversation: it may be too long. Begin a new one.",
+        ),
+    ),
+)
+
+
+def of_upstream(error: UpstreamError) -> RunFailure:
+    for kind, failure in _OF_UPSTREAM:
+        if isinstance(error, kind):
+            return failure
+    return _MODEL_FAILED

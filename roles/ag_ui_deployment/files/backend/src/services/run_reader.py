@@ -1,0 +1,108 @@
+"""One client's stream of a run: what has to be open again, what it missed, then what comes."""
+
+import asyncio
+from collections.abc import Callable
+
+from src.models.event import StreamId
+from src.services.event_feed import BATCH_BYTES
+from src.services.event_frames import comment, encode
+from src.services.event_gaps import Gap
+from src.services.event_stream import Connection
+from src.services.run_log import RunLog
+
+_KEEP_ALIVE = comment("keep-alive")
+# A client whose connection takes nothing for this long, in seconds, is gone or stuck.
+_STUCK = 30.0
+
+
+class StuckError(Exception):
+    """The client takes nothing any more."""
+
+
+class RunReader:
+    def __init__(
+        self,
+        log: RunLog,
+        cursor: StreamId | None,
+        connection: Connection,
+        *,
+        keep_alive_seconds: float,
+        leaves: Callable[[], bool],
+    ) -> None:
+        self._log = log
+        self._cursor = cursor
+        self._connection = connection
+        self._keep_alive = keep_alive_seconds
+        self._leaves = leaves
+        # How many records the client has.
+        self._place = 0
+        self.written = 0
+
+    async def write(self) -> bool:
+        """Write until the run has ended; False if the client is to go on elsewhere."""
+        if not await self._begin():
+            return False
+        while True:
+            changed = self._log.changed
+            await self._write_on()
+            if self._log.ended:
+                return True
+            if self._leaves():
+                return False
+            await self._wait(changed)
+
+    async def _begin(self) -> bool:
+        """Find the client's place; a cursor may be ahead of what is known of the run here."""
+        cursor = self._cursor
+        if cursor is None:
+            return True
+        while self._log.lacks(cursor) and not self._log.ended:
+            if self._leaves():
+                return False
+            await self._wait(self._log.changed)
+        if self._log.lacks(cursor):
+            await self._tell_gap(cursor)
+            return True
+        # Whoever has all of a run is told its end again.
+        self._place = min(cursor.ms, len(self._log.records) - self._log.ended)
+        await self._send(self._log.prelude(self._place))
+        return True
+
+    async def _tell_gap(self, cursor: StreamId) -> None:
+        """Within the run; the whole of it follows."""
+        if len(self._log.records) > 1:
+            await self._write_to(1)
+            await self._send(encode([Gap("unknown", after=cursor).notice()]))
+
+    async def _write_on(self) -> None:
+        while self._place < len(self._log.records):
+            end, size = self._place, 0
+            while end < len(self._log.records) and size < BATCH_BYTES:
+                size += len(self._log.records[end].data)
+                end += 1
+            await self._write_to(end)
+
+    async def _write_to(self, end: int) -> None:
+        frames = self._log.frames(self._place, end)
+        self.written += end - self._place
+        self._place = end
+        await self._send(frames)
+
+    async def _wait(self, changed: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(self._keep_alive):
+                await changed.wait()
+        except TimeoutError:
+            await self._send(_KEEP_ALIVE)
+
+    async def _send(self, frames: bytes) -> None:
+        if not frames:
+            return
+        rest = self._connection.write_now(frames)
+        if rest is None:
+            return
+        try:
+            async with asyncio.timeout(_STUCK):
+                await rest
+        except TimeoutError:
+            raise StuckError from None

@@ -1,0 +1,28 @@
+-- Adds records to the log of a run. May be repeated: what is there already is left as it is.
+--
+-- KEYS  the run's log; its lease
+-- ARGV  for how many seconds to keep the log; the number of the first record; the records
+--
+-- Returns how many records the log has: fewer than asked for if it lacks some before the first one
+-- (Redis lost them); -1 if somebody has ended the run.
+
+local log, lease = KEYS[1], KEYS[2]
+local keep, first = tonumber(ARGV[1]), tonumber(ARGV[2])
+
+if redis.call('GET', lease) == 'closed' then
+  return -1
+end
+local last = 0
+local rows = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)
+if #rows > 0 then
+  last = tonumber(string.match(rows[1][1], '^%d+'))
+end
+if first > last + 1 then
+  return last
+end
+local final = first + #ARGV - 3
+for number = last + 1, final do
+  redis.call('XADD', log, number .. '-0', 'd', ARGV[number - first + 3])
+end
+redis.call('EXPIRE', log, keep)
+return math.max(last, final)

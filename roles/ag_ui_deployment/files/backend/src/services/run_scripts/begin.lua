@@ -1,0 +1,24 @@
+-- Begins a run: unless there is one of this name, or the user has as many as they may.
+--
+-- KEYS  the run's log; its lease; the user's runs, by when their leases end
+-- ARGV  who runs it; for how long, in milliseconds; how many runs a user may have; its name
+--
+-- Returns 'begun', 'exists' or 'full'.
+
+local log, lease, runs = KEYS[1], KEYS[2], KEYS[3]
+local holder, ttl, most, name = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+
+if redis.call('EXISTS', log, lease) > 0 then
+  return 'exists'
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- The runs of processes that have died.
+redis.call('ZREMRANGEBYSCORE', runs, '-inf', now)
+if redis.call('ZCARD', runs) >= most then
+  return 'full'
+end
+redis.call('SET', lease, holder, 'PX', ttl)
+redis.call('ZADD', runs, now + ttl, name)
+redis.call('PEXPIRE', runs, ttl * 2)
+return 'begun'

@@ -1,0 +1,320 @@
+"""Runs of the agent through a real gateway: what is told, what is kept, what is refused."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from src.models.role import Role
+from tests.run_checker import parse_frames
+from tests.support.agent import (
+    bearer,
+    checked,
+    run_input,
+    running_agent,
+    text_of,
+    user_says,
+    whole_run,
+)
+from tests.support.gateway import Gateway
+from tests.support.server import Backend, running
+from tests.support.sse import sse
+from tests.support.waiting import until
+from tests.support.world import World
+
+ASK_COLOUR = {
+    "name": "ask_colour",
+    "description": "Ask the user for a colour",
+    "parameters": {"type": "object", "properties": {"among": {"type": "array"}}},
+}
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"messages": []}, "body.messages"),
+    ({"threadId": "a/b"}, "body.threadId"),
+    ({"runId": None}, "body.runId"),
+    ({"state": 10**30}, "body.state"),
+    ({"tools": [{"name": "crawl_web", "description": ""}]}, "body.tools.0.name"),
+    ({"forwardedProps": {"workspace": "\n"}}, "body.forwardedProps"),
+]
+
+
+@pytest.fixture
+async def backend(world: World, gateway: Gateway) -> AsyncIterator[Backend]:
+    async with running(world.settings(**gateway.settings())) as instance:
+        yield instance
+
+
+@pytest.fixture
+async def token(backend: Backend) -> str:
+    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
+
+
+async def get(backend: Backend, path: str, token: str, status: int = 200) -> Any:
+    response = await backend.http.get(path, headers=bearer(token))
+    assert response.status_code == status, response.text
+    return response.json()
+
+
+async def post(backend: Backend, token: str, body: Any, status: int) -> Any:
+    response = await backend.http.post("/agent", json=body, headers=bearer(token))
+    assert response.status_code == status, response.text
+    return response.json()
+
+
+def kinds(events: list[dict[str, Any]]) -> list[str]:
+    return [event["type"] for event in events]
+
+
+class TestRuns:
+    async def test_text_and_the_conversation_that_is_kept(
+        self, backend: Backend, token: str, gateway: Gateway
+    ) -> None:
+        marker = uuid4().hex
+        first = run_input(f"Hello {marker}", state={"page": 3}, parentRunId="before")
+        events = await whole_run(backend.http, token, first)
+        run, client = checked(events, complete=True)
+        assert (run.run_id, run.thread_id) == (first["runId"], first["threadId"])
+        assert events[0]["parentRunId"] == "before"
+        assert events[1]["snapshot"] == {"page": 3}
+        assert (client.outcome, text_of(client)) == ("success", f"Echo: Hello {marker}")
+        (usage,) = events[-1]["usage"]
+        assert usage["model"] == "shield-agent"
+        assert usage["totalTokens"] == usage["inputTokens"] + usage["outputTokens"] > 0
+
+        thread = await get(backend, f"/agent/threads/{first['threadId']}", token)
+        said, answered = thread["messages"]
+        assert said == first["messages"][0]
+        assert answered["content"] == f"Echo: Hello {marker}"
+        assert thread["title"] == f"Hello {marker}"
+        assert [one["status"] for one in thread["runs"]] == ["finished"]
+
+        # The client sends what it holds; what is known is not kept twice.
+        again = first | {
+            "runId": "second",
+            "messages": [said, answered, user_says(f"And you, {marker}?")],
+        }
+        await whole_run(backend.http, token, again)
+        thread = await get(backend, f"/agent/threads/{first['threadId']}", token)
+        assert [one["role"] for one in thread["messages"]] == ["user", "assistant"] * 2
+        asked = (await gateway.model_calls(f"And you, {marker}"))[0]["messages"]
+        assert [one["role"] for one in asked] == ["system", "user", "assistant", "user"]
+        assert '{"page":3}' in asked[0]["content"]
+
+    async def test_tools_are_run_and_their_results_told(
+        self, backend: Backend, token: str, gateway: Gateway
+    ) -> None:
+        marker = uuid4().hex
+        body = run_input(
+            f'call lightrag_query {{"query": "{marker} one"}}'
+            f' && call qdrant_find {{"query": "{marker} two"}}\n'
+            'call no_such_tool {"a": 1}\n'
+            'call lightrag_query {"query": 3}'
+        )
+        events = await whole_run(backend.http, token, body)
+        run, client = checked(events, complete=True)
+        assert client.outcome == "success"
+        assert len(client.calls()) == len(run.results) == 4
+        assert [one["tool"] for one in await gateway.tool_calls(marker)] == [
+            "lightrag_query",
+            "qdrant_find",
+        ]
+        found, _, unknown, refused = client.results().values()
+        assert f"{marker} one" in found
+        assert "error" in unknown
+        assert "error" in refused
+        thread = await get(backend, f"/agent/threads/{body['threadId']}", token)
+        roles = [one["role"] for one in thread["messages"]]
+        assert roles == [
+            "user",
+            "assistant",
+            "tool",
+            "tool",
+            *["assistant", "tool"] * 2,
+            "assistant",
+        ]
+
+    async def test_tools_of_the_client_are_handed_back_to_it(
+        self, backend: Backend, token: str, gateway: Gateway
+    ) -> None:
+        marker = uuid4().hex
+        body = run_input(
+            f'call health_check {{}} && call ask_colour {{"among": ["{marker}"]}}',
+            tools=[ASK_COLOUR],
+        )
+        events = await whole_run(backend.http, token, body)
+        asked, mine = (event for event in events if event["type"] == "TOOL_CALL_START"), events[-1]
+        names = {event["toolCallName"]: event["toolCallId"] for event in asked}
+        assert mine["outcome"] == {
+            "type": "success",
+            "pendingToolCallIds": [names["ask_colour"]],
+        }
+        answered = [event["toolCallId"] for event in events if "content" in event]
+        assert answered == [names["health_check"]]
+
+        thread = await get(backend, f"/agent/threads/{body['threadId']}", token)
+        answer = {
+            "id": "answer",
+            "role": "tool",
+            "toolCallId": names["ask_colour"],
+            "content": "mauve",
+        }
+        further = body | {"runId": "further", "messages": [*thread["messages"], answer]}
+        events = await whole_run(backend.http, token, further)
+        _, client = checked(events, complete=True)
+        assert text_of(client) == "Done: mauve"
+        assert (await gateway.model_calls(marker))[-1]["state"] == "done"
+
+    async def test_that_go_round_in_circles_end(self, world: World, gateway: Gateway) -> None:
+        async with running(world.settings(**gateway.settings(AGENT_MAX_ROUNDS=2))) as backend:
+            user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
+            body = run_input("loop health_check {}")
+            events = await whole_run(backend.http, backend.token_of(user), body)
+        _, client = checked(events)
+        assert client.error
+        assert client.error[1] == "too_many_rounds"
+        assert kinds(events).count("TOOL_CALL_RESULT") == 1
+        assert events[-1]["usage"]
+
+
+class TestRefusals:
+    async def test_of_input_name_the_field(self, backend: Backend, token: str) -> None:
+        for changes, field in WRONG:
+            problem = await post(backend, token, run_input("Hello", **changes), 422)
+            assert [error["field"] for error in problem["errors"]] == [field]
+        assert (await get(backend, "/agent/threads", token))["items"] == []
+
+    async def test_of_who_may_not(self, backend: Backend, token: str) -> None:
+        viewer = backend.token_of(await backend.add_user("viewer@shield.test"))
+        await post(backend, viewer, run_input("Hello"), 403)
+        elsewhere = run_input("Hello", forwardedProps={"workspace": "red"})
+        await post(backend, token, elsewhere, 403)
+        response = await backend.http.post("/agent", json=run_input("Hello"))
+        assert response.status_code == 401
+
+    async def test_of_a_run_that_is_there(self, backend: Backend, token: str, world: World) -> None:
+        body = run_input("Hello")
+        await whole_run(backend.http, token, body)
+        assert (await post(backend, token, body, 409))["type"].endswith("run-exists")
+        # Only PostgreSQL knows of it any more.
+        await world.forget_runs()
+        assert (await post(backend, token, body, 409))["type"].endswith("run-exists")
+        other = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
+        # Ids are each user's own.
+        await whole_run(backend.http, backend.token_of(other), body)
+
+    async def test_of_one_run_too_many(self, world: World, gateway: Gateway) -> None:
+        async with running(world.settings(**gateway.settings(RUNS_PER_USER=1))) as backend:
+            user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
+            token = backend.token_of(user)
+            slow = run_input("words 50 fault=stall")
+            async with running_agent(backend.http, token, slow):
+                response = await backend.http.post(
+                    "/agent", json=run_input("Hello"), headers=bearer(token)
+                )
+                assert response.status_code == 429
+                assert response.headers["retry-after"]
+                await _cancel(backend, slow, token)
+            await until(lambda: not backend.services.agent.runs)
+            await whole_run(backend.http, token, run_input("Hello"))
+
+    async def test_of_what_is_not_ones_own(self, backend: Backend, token: str) -> None:
+        body = run_input("Hello")
+        await whole_run(backend.http, token, body)
+        run, thread = f"/agent/runs/{body['runId']}", f"/agent/threads/{body['threadId']}"
+        stranger = backend.token_of(await backend.add_user("bob@shield.test", Role.CONTRIBUTOR))
+        for path in (run, f"{run}/events", thread):
+            await get(backend, path, stranger, 404)
+        for method, path in (("POST", f"{run}/cancel"), ("DELETE", thread)):
+            response = await backend.http.request(method, path, headers=bearer(stranger))
+            assert response.status_code == 404
+        assert (await get(backend, "/agent/threads", stranger))["items"] == []
+
+        admin = backend.token_of(await backend.add_user("root@shield.test", Role.ADMIN))
+        assert (await get(backend, run, admin))["status"] == "finished"
+        assert len((await get(backend, "/agent/threads", admin))["items"]) == 1
+        async with sse(backend.http, f"{run}/events", token=admin) as stream:
+            await stream.until_ended()
+            checked(stream.events, complete=True)
+
+
+class TestThreads:
+    async def test_are_listed_in_pages_and_deleted_with_all(
+        self, backend: Backend, token: str, world: World
+    ) -> None:
+        bodies = [run_input(f"Hello {number}") for number in range(3)]
+        for body in bodies:
+            await whole_run(backend.http, token, body)
+        titles = []
+        path = "/agent/threads?limit=2"
+        while path:
+            page = await get(backend, path, token)
+            titles += [one["title"] for one in page["items"]]
+            path = page["next_cursor"] and f"/agent/threads?limit=2&cursor={page['next_cursor']}"
+        assert titles == ["Hello 2", "Hello 1", "Hello 0"]
+        await get(backend, "/agent/threads?cursor=x", token, 400)
+
+        thread = f"/agent/threads/{bodies[0]['threadId']}"
+        response = await backend.http.delete(thread, headers=bearer(token))
+        assert response.status_code == 204
+        await get(backend, thread, token, 404)
+        await get(backend, f"/agent/runs/{bodies[0]['runId']}", token, 404)
+        await get(backend, f"/agent/runs/{bodies[0]['runId']}/events", token, 404)
+        left = await world.query("SELECT count(*) FROM agent_messages")
+        assert left[0][0] == 4
+
+    async def test_that_are_deleted_end_their_runs(
+        self, backend: Backend, token: str, gateway: Gateway, world: World
+    ) -> None:
+        marker = uuid4().hex
+        body = run_input(f"words 50 fault=stall {marker}")
+        async with running_agent(backend.http, token, body) as stream:
+            await stream.until(lambda it: len(it.events) > 3)
+            path = f"/agent/threads/{body['threadId']}"
+            assert (await backend.http.delete(path, headers=bearer(token))).status_code == 204
+            await stream.until_ended()
+            assert stream.events[-1]["outcome"] == {"type": "cancelled"}
+        await until(lambda: not backend.services.agent.runs)
+        await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
+        assert await world.query("SELECT 1 FROM agent_messages") == []
+        await until(lambda: _cancelled(gateway, marker))
+
+
+class TestCapabilities:
+    async def test_name_the_tools_that_the_caller_may_use(
+        self, backend: Backend, token: str
+    ) -> None:
+        told = await get(backend, "/agent/capabilities", token)
+        assert told["transport"] == {
+            "streaming": True,
+            "websocket": False,
+            "httpBinary": False,
+            "pushNotifications": False,
+            "resumable": True,
+        }
+        items = {tool["name"]: tool for tool in told["tools"]["items"]}
+        assert "url" in items["crawl_web"]["parameters"]["properties"]
+        viewer = backend.token_of(await backend.add_user("viewer@shield.test"))
+        told = await get(backend, "/agent/capabilities", viewer)
+        assert "crawl_web" not in {tool["name"] for tool in told["tools"]["items"]}
+
+
+async def test_frames_are_numbered_and_end_with_the_run(backend: Backend, token: str) -> None:
+    body = run_input("Hello")
+    response = await backend.http.post("/agent", json=body, headers=bearer(token))
+    assert response.headers["content-type"].startswith("text/event-stream")
+    frames = [frame for frame in parse_frames(response.content) if frame.data]
+    assert [frame.id for frame in frames] == [f"{n}-0" for n in range(1, len(frames) + 1)]
+    async with sse(backend.http, f"/agent/runs/{body['runId']}/events", token=token) as stream:
+        await stream.until_ended()
+        assert [frame for frame in stream.frames if frame.data] == frames
+
+
+async def _cancel(backend: Backend, body: dict[str, Any], token: str) -> None:
+    path = f"/agent/runs/{body['runId']}/cancel"
+    assert (await backend.http.post(path, headers=bearer(token))).status_code == 202
+
+
+async def _cancelled(gateway: Gateway, marker: str) -> bool:
+    return [call["state"] for call in await gateway.model_calls(marker)] == ["cancelled"]

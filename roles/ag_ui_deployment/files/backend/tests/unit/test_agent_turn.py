@@ -1,0 +1,133 @@
+"""Chunks of a model's answer to AG-UI events, and events to messages."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.services.agent_turn import Turn, now
+from src.services.agui_events import Event, run_error, run_started
+from src.services.chat_chunks import ChatChunk, ToolCallPiece
+from src.services.run_messages import RunMessages
+from tests.run_checker import check_run
+
+
+def events_of(chunks: Iterable[ChatChunk]) -> tuple[Turn, list[Event]]:
+    turn = Turn()
+    events = [event for chunk in chunks for event in turn.feed(chunk)]
+    return turn, [*events, *turn.end()]
+
+
+def said(*texts: str) -> list[ChatChunk]:
+    return [ChatChunk(content=text) for text in texts]
+
+
+def called(*pieces: ToolCallPiece) -> list[ChatChunk]:
+    return [ChatChunk(tool_calls=(piece,)) for piece in pieces]
+
+
+def kinds(events: Sequence[Event]) -> list[str]:
+    return [event["type"] for event in events]
+
+
+CHUNKS = st.lists(
+    st.builds(
+        ChatChunk,
+        content=st.sampled_from(("", "a", "word ")),
+        tool_calls=st.lists(
+            st.builds(
+                ToolCallPiece,
+                index=st.integers(0, 2),
+                name=st.sampled_from((None, "crawl_web", "ask")),
+                arguments=st.sampled_from(("", '{"a"', ": 1}")),
+            ),
+            max_size=2,
+        ).map(tuple),
+        finish_reason=st.sampled_from((None, None, "stop")),
+    ),
+    max_size=12,
+)
+
+
+class TestText:
+    def test_comes_in_the_pieces_in_which_it_came(self) -> None:
+        _, events = events_of(said("Hel", "", "lo"))
+        assert kinds(events) == [
+            "TEXT_MESSAGE_START",
+            "TEXT_MESSAGE_CONTENT",
+            "TEXT_MESSAGE_CONTENT",
+            "TEXT_MESSAGE_END",
+        ]
+        assert [event["delta"] for event in events[1:3]] == ["Hel", "lo"]
+
+    def test_nothing_said_is_nothing_told(self) -> None:
+        assert events_of(said("", ""))[1] == []
+
+
+class TestCalls:
+    def test_ids_are_ours_and_belong_to_the_message(self) -> None:
+        pieces = [ToolCallPiece(0, "call_1", "ask"), ToolCallPiece(0, arguments='{"a": 1}')]
+        first, events = events_of([*said("Wait"), *called(*pieces)])
+        second, _ = events_of(called(*pieces))
+        start = next(event for event in events if event["type"] == "TOOL_CALL_START")
+        assert start["parentMessageId"] == first.message_id
+        assert start["toolCallId"] == first.calls[0].id
+        assert first.calls[0].id != second.calls[0].id
+        assert first.calls[0].arguments == '{"a": 1}'
+
+    def test_that_interleave_are_kept_apart(self) -> None:
+        turn, _ = events_of(
+            called(
+                ToolCallPiece(0, name="one", arguments="{"),
+                ToolCallPiece(1, name="two", arguments="[1"),
+                ToolCallPiece(0, arguments="}"),
+                ToolCallPiece(1, arguments="]"),
+            )
+        )
+        assert [(call.name, call.arguments) for call in turn.calls] == [
+            ("one", "{}"),
+            ("two", "[1]"),
+        ]
+
+    def test_arguments_before_the_name_are_not_lost(self) -> None:
+        turn, events = events_of(
+            called(
+                ToolCallPiece(0, arguments='{"a"'), ToolCallPiece(0, name="one", arguments=":1}")
+            )
+        )
+        told = "".join(event["delta"] for event in events if event["type"] == "TOOL_CALL_ARGS")
+        assert told == turn.calls[0].arguments == '{"a":1}'
+
+    def test_without_arguments_has_none(self) -> None:
+        turn, events = events_of(called(ToolCallPiece(0, name="one")))
+        assert kinds(events) == ["TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END"]
+        assert turn.calls[0].arguments == "{}"
+
+
+class TestEveryAnswer:
+    @given(CHUNKS)
+    def test_is_part_of_a_run_that_a_client_accepts(self, chunks: list[ChatChunk]) -> None:
+        _, events = events_of(chunks)
+        check_run([run_started("t", "r", now()), *events, run_error("over", "x", now())])
+
+    @given(CHUNKS)
+    def test_becomes_the_message_that_a_client_holds(self, chunks: list[ChatChunk]) -> None:
+        turn, events = events_of(chunks)
+        text = "".join(chunk.content for chunk in chunks)
+        expected: dict[str, Any] = {"id": turn.message_id, "role": "assistant"}
+        if text:
+            expected["content"] = text
+        if turn.calls:
+            # In the order in which they became known by name.
+            begun = [event["toolCallId"] for event in events if "toolCallName" in event]
+            expected["toolCalls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments},
+                }
+                for call in sorted(turn.calls, key=lambda one: begun.index(one.id))
+            ]
+        made = RunMessages.of(events).all()
+        assert made == ([expected] if len(expected) > 2 else [])

@@ -1,0 +1,136 @@
+"""A run's log, and what a client that joins anywhere ends up with."""
+
+import asyncio
+
+import pytest
+
+from src.models.event import StreamId
+from src.services import agui_events as agui
+from src.services.agui_events import Event, Stamp
+from src.services.run_log import Record, RunLog
+from src.services.run_reader import RunReader
+from tests.run_checker import check_frames, check_run, parse_frames
+from tests.support.agui_client import AgUiClient
+from tests.support.waiting import until
+
+NOW: Stamp = {"timestamp": 1}
+RUN: list[Event] = [
+    agui.run_started("thread", "run", NOW),
+    agui.state_snapshot({"a": 1}, NOW),
+    agui.text_start("m1", NOW),
+    agui.text_content("m1", "Let me ", NOW),
+    agui.text_content("m1", "see", NOW),
+    agui.tool_call_start("c1", "crawl_web", "m1", NOW),
+    agui.tool_call_args("c1", '{"url"', NOW),
+    agui.tool_call_args("c1", ": 1}", NOW),
+    agui.text_end("m1", NOW),
+    agui.tool_call_end("c1", NOW),
+    agui.tool_call_result("c1:result", "c1", "fine", NOW),
+    agui.text_start("m2", NOW),
+    agui.text_content("m2", "Done", NOW),
+    agui.text_end("m2", NOW),
+    agui.run_finished("thread", "run", {}, NOW),
+]
+
+
+class Collected:
+    """A connection that takes everything."""
+
+    def __init__(self) -> None:
+        self.body = b""
+
+    def write_now(self, frames: bytes) -> None:
+        self.body += frames
+
+    async def write(self, frames: bytes) -> None:
+        self.body += frames
+
+
+def log_of(events: list[Event]) -> RunLog:
+    return RunLog(Record.of(event) for event in events)
+
+
+def reader_of(log: RunLog, cursor: StreamId | None, connection: Collected) -> RunReader:
+    return RunReader(log, cursor, connection, keep_alive_seconds=60, leaves=lambda: False)
+
+
+async def read(log: RunLog, cursor: StreamId | None = None) -> bytes:
+    connection = Collected()
+    async with asyncio.timeout(1):
+        assert await reader_of(log, cursor, connection).write()
+    return connection.body
+
+
+@pytest.mark.parametrize("place", range(len(RUN) + 1))
+async def test_who_comes_back_anywhere_holds_the_same_in_the_end(place: int) -> None:
+    whole = AgUiClient().apply(RUN)
+    body = await read(log_of(RUN), StreamId(place, 0))
+    events = check_frames(parse_frames(body), after=f"{place}-0" if place < len(RUN) else None)
+    check_run(events)
+    before = [event for event in RUN[:place] if event["type"] != "RUN_FINISHED"]
+    client = AgUiClient().apply(before)
+    known = {(one["id"], one["kind"]) for one in client.messages}
+    # As the official client does: what is opened again is not begun again.
+    client.apply(event for event in events if not _opens_again(event, known))
+    assert client == whole
+
+
+def _opens_again(event: Event, known: set[tuple[str, str]]) -> bool:
+    if event["type"] == "TEXT_MESSAGE_START":
+        return (event["messageId"], "text") in known
+    return event["type"] == "TOOL_CALL_START" and (event["toolCallId"], "call") in known
+
+
+async def test_ids_are_numbers_of_records_and_preludes_have_none() -> None:
+    frames = parse_frames(await read(log_of(RUN), StreamId(7, 0)))
+    assert [frame.id for frame in frames] == [None, None, None] + [
+        f"{number}-0" for number in range(8, len(RUN) + 1)
+    ]
+
+
+async def test_a_live_log_is_written_as_it_grows() -> None:
+    log = log_of(RUN[:1])
+    connection = Collected()
+    reading = asyncio.create_task(reader_of(log, None, connection).write())
+    for event in RUN[1:]:
+        await asyncio.sleep(0)
+        log.append([Record.of(event)])
+    assert await reading
+    assert [frame.json() for frame in parse_frames(connection.body)] == RUN
+
+
+async def test_a_cursor_ahead_of_the_log_waits_for_it() -> None:
+    log = log_of(RUN[:3])
+    connection = Collected()
+    reading = asyncio.create_task(reader_of(log, StreamId(5, 0), connection).write())
+    await asyncio.sleep(0)
+    assert not connection.body
+    log.append(Record.of(event) for event in RUN[3:])
+    assert await reading
+    assert parse_frames(connection.body)[-1].id == f"{len(RUN)}-0"
+
+
+@pytest.mark.parametrize("cursor", [StreamId(99, 0), StreamId(3, 1)])
+async def test_a_cursor_of_another_log_is_told_and_begins_anew(cursor: StreamId) -> None:
+    events = [frame.json() for frame in parse_frames(await read(log_of(RUN), cursor))]
+    assert [event["type"] for event in events[:3]] == ["RUN_STARTED", "CUSTOM", "STATE_SNAPSHOT"]
+    assert events[1]["name"] == "hx.shield.gap"
+    check_run(events)
+
+
+async def test_a_run_that_was_lost_whole_is_told_by_its_end_alone() -> None:
+    log = log_of([agui.run_error("lost", "run_lost", NOW)])
+    events = [frame.json() for frame in parse_frames(await read(log, StreamId(5, 0)))]
+    assert [event["type"] for event in events] == ["RUN_ERROR"]
+
+
+async def test_quiet_runs_are_kept_alive_and_left_when_it_is_time() -> None:
+    log = log_of(RUN[:1])
+    connection = Collected()
+    leaving = False
+    reader = RunReader(log, None, connection, keep_alive_seconds=0.01, leaves=lambda: leaving)
+    reading = asyncio.create_task(reader.write())
+    await until(lambda: b": keep-alive\n\n" in connection.body)
+    leaving = True
+    log.wake()
+    assert not await reading
