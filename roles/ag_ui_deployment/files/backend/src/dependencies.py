@@ -34,6 +34,8 @@ async def _access(
 
 
 Access = Annotated[AccessToken, Depends(_access)]
+# Whatever depends on it, needs a login.
+LOGIN = _access
 
 
 def _client(request: Request) -> Client:

@@ -1,6 +1,11 @@
 """Permissions: what can be allowed, to whom, and how far it reaches."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+
+from pydantic import BaseModel
+
+from src.models.role import Role
 
 
 class Permission(StrEnum):
@@ -24,3 +29,31 @@ class Reach(StrEnum):
     OWN = "own"
     WORKSPACE = "workspace"
     EVERYTHING = "everything"
+
+
+class Rank(StrEnum):
+    """What a user can be: the roles in a workspace, and above them the admin of everything."""
+
+    VIEWER = "viewer"
+    CONTRIBUTOR = "contributor"
+    WORKSPACE_ADMIN = "workspace_admin"
+    ADMIN = "admin"
+
+
+class WorkspacePermissions(BaseModel):
+    """What one user may do in one workspace."""
+
+    workspace: str
+    role: Role
+    permissions: Mapping[Permission, Reach]
+
+
+class PermissionOverview(BaseModel):
+    """The matrix, and what is the caller's part in it.
+
+    `everywhere` is true of an admin of everything, who may do the same in all other workspaces.
+    """
+
+    matrix: Mapping[Permission, Mapping[Rank, Reach]]
+    everywhere: bool
+    workspaces: list[WorkspacePermissions]

@@ -1,4 +1,4 @@
-"""Jobs."""
+"""Jobs, and who may do what."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query
 
 from src.dependencies import CurrentUser, JobId, ServicesDep, requires
 from src.models.job import Job, JobPage, JobQuery
-from src.models.permissions import Permission
+from src.models.permissions import Permission, PermissionOverview
 from src.problems import (
     BadCursor,
     DatabaseUnavailable,
@@ -15,6 +15,7 @@ from src.problems import (
     NotPermitted,
     documented,
 )
+from src.services.permission_overview import overview
 
 router = APIRouter()
 _READ_JOBS = [Depends(requires(Permission.READ_JOBS))]
@@ -40,3 +41,13 @@ async def list_jobs(
 )
 async def get_job(services: ServicesDep, user: CurrentUser, job_id: JobId) -> Job:
     return await services.jobs.get(user, job_id)
+
+
+@router.get(
+    "/permissions",
+    summary="Who may do what, and what you may do in each of your workspaces",
+    dependencies=[Depends(requires(Permission.READ_PERMISSIONS))],
+    responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
+)
+async def permissions(user: CurrentUser) -> PermissionOverview:
+    return overview(user)

@@ -48,6 +48,10 @@ MATRIX: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
 # The routes that need no permission: (method, path) as the application knows them.
 OPEN_ROUTES = frozenset(
     {
+        ("GET", "/openapi.json"),
+        ("GET", "/docs"),
+        ("GET", "/docs/oauth2-redirect"),
+        ("GET", "/redoc"),
         ("GET", "/"),
         ("GET", "/health"),
         ("GET", "/health/live"),

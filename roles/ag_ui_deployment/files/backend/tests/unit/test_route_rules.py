@@ -1,0 +1,41 @@
+"""Every route has a rule, and one without is found."""
+
+import pytest
+from fastapi import Depends, FastAPI
+
+from src.dependencies import requires
+from src.main import create_app
+from src.models.permissions import Permission
+from src.route_rules import NoRuleError, RouteRule, rules_of
+from src.services.rbac_service import OPEN_ROUTES
+from tests.support.builders import settings_of
+
+
+@pytest.fixture
+def app() -> FastAPI:
+    return create_app(settings_of())
+
+
+def test_every_route_has_a_rule_and_every_rule_a_route(app: FastAPI) -> None:
+    rules = rules_of(app)
+    assert RouteRule("GET", "/api/jobs", Permission.READ_JOBS, needs_login=True) in rules
+    assert RouteRule("GET", "/auth/me", None, needs_login=True) in rules
+    assert RouteRule("POST", "/auth/token", None, needs_login=False) in rules
+    without_need = {(rule.method, rule.path) for rule in rules if rule.permission is None}
+    assert without_need == OPEN_ROUTES
+
+
+def test_who_has_a_permission_is_asked_to_log_in(app: FastAPI) -> None:
+    assert all(rule.needs_login for rule in rules_of(app) if rule.permission is not None)
+
+
+def test_a_route_without_a_rule_is_named(app: FastAPI) -> None:
+    app.get("/forgotten")(lambda: None)
+    with pytest.raises(NoRuleError, match=r"GET /forgotten: give it .*OPEN_ROUTES"):
+        rules_of(app)
+
+
+def test_a_route_that_is_open_and_needs_something_is_named(app: FastAPI) -> None:
+    app.post("/auth/token", dependencies=[Depends(requires(Permission.READ_AUDIT))])(lambda: None)
+    with pytest.raises(NoRuleError, match="POST /auth/token"):
+        rules_of(app)
