@@ -4,6 +4,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from src.models import (  # noqa: F401 - they register their tables
+    audit,
     conversation,
     event,
     gap,

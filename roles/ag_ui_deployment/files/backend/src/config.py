@@ -84,6 +84,8 @@ class Settings(BaseSettings):
 
     # Signs the checkpoints of the audit log; derived from JWT_SECRET where it is not set.
     AUDIT_KEY: SecretStr | None = None
+    # Keys that signed checkpoints which are still kept, separated by commas.
+    AUDIT_PREVIOUS_KEYS: SecretStr | None = None
     AUDIT_RETENTION_DAYS: int = Field(default=90, ge=1)
     AUDIT_CHECKPOINT_ENTRIES: int = Field(default=1000, ge=1)
     AUDIT_CHECKPOINT_MINUTES: int = Field(default=5, ge=1)

@@ -29,7 +29,8 @@ class RequestContext:
             return
         request_id = _given_id(scope) or uuid4().hex
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        client = scope["client"][0] if scope["client"] else None
+        structlog.contextvars.bind_contextvars(request_id=request_id, client=client)
         started = time.perf_counter()
         status: int | None = None
 
@@ -54,7 +55,6 @@ class RequestContext:
                 path=scope["path"],
                 status=status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
-                client=scope["client"][0] if scope["client"] else None,
             )
 
 

@@ -10,7 +10,11 @@ from src.agent_state import Agent
 from src.config import Settings
 from src.services.access_service import AccessService
 from src.services.access_watcher import AccessWatcher
+from src.services.audit_keeper import AuditKeeper
+from src.services.audit_keys import AuditKeys
 from src.services.audit_logger import AuditLogger
+from src.services.audit_service import AuditService
+from src.services.audit_verifier import AuditVerifier
 from src.services.auth_service import AuthService
 from src.services.event_fold import StreamFold
 from src.services.event_history import EventHistory
@@ -52,6 +56,8 @@ class Services:
     audit: AuditLogger
     access: AccessService
     access_watcher: AccessWatcher
+    audit_keeper: AuditKeeper
+    audit_trail: AuditService
     auth: AuthService
     gateway: LiteLLMClient
     sessions: SessionService
@@ -73,12 +79,14 @@ class Services:
         history = EventHistory(commands, database, stream, max_bytes)
         hub = EventHub(settings, StreamFold(history.of_jobs))
         metrics = Metrics()
+        audit = AuditLogger(database, metrics)
+        audit_keys = AuditKeys(settings)
         tail = EventTail(tail_reader, history, hub, metrics, stream=stream, max_bytes=max_bytes)
         consumer = RedisStreamConsumer(
             group_reader, EventStore(database), ConsumerConfig.of(settings), metrics
         )
         gateway = LiteLLMClient(settings, CircuitBreaker.of(settings))
-        audit, open_streams = AuditLogger(database), OpenStreams()
+        open_streams = OpenStreams()
         tokens = Tokens(settings)
         access = AccessService(database, tokens, settings)
         sessions = SessionService(database, tokens, access, audit, settings)
@@ -98,6 +106,8 @@ class Services:
             streams=streams,
             gateway=gateway,
             audit=audit,
+            audit_keeper=AuditKeeper(database, audit_keys, audit, settings),
+            audit_trail=AuditService(database, AuditVerifier(database, audit_keys), audit),
             access=access,
             access_watcher=AccessWatcher(database, access, open_streams),
             auth=AuthService(database, sessions, audit),
@@ -111,6 +121,7 @@ class Services:
                 consumer,
                 tail,
                 upstreams={"gateway": gateway.breaker},
+                audit=audit,
             ),
             exposition=MetricsService(metrics, commands, stream, settings.REDIS_CONSUMER_GROUP),
             readiness=ReadinessService(database, hub),
@@ -133,6 +144,8 @@ class Services:
         self.garbage.start()
         self.access_watcher.start()
         self.agent.start()
+        self.audit.start()
+        self.audit_keeper.start()
 
     def drain(self) -> None:
         """Let go of the streams; runs of the agent get their grace."""
@@ -147,7 +160,10 @@ class Services:
             self.tail.stop(),
             self.garbage.stop(),
             self.access_watcher.stop(),
+            self.audit_keeper.stop(),
         )
+        # Last of all: the others may have something to record.
+        await self.audit.stop()
         for client in self.clients:
             await client.aclose()
         await self.gateway.close()

@@ -5,6 +5,7 @@ import sys
 EXIT_BAD_INPUT = 2
 EXIT_EXISTS = 3
 EXIT_UNAVAILABLE = 4
+EXIT_BROKEN = 5
 
 
 def say(text: str) -> None:

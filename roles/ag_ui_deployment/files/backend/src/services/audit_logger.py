@@ -1,16 +1,33 @@
 """The audit log: who did what, on what, from where, and how it ended."""
 
-from collections.abc import Mapping
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 from uuid import UUID
 
+import orjson
 import structlog
 
-from src.utils.database import Database
+from src.services.audit_chain import Entry
+from src.services.audit_details import bounded_text, canonical_details
+from src.services.audit_store import AuditStore
+from src.services.metrics import Metrics
+from src.utils.background_task import BackgroundTask
+from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
+from src.utils.redis import Backoff
 
 logger = structlog.get_logger(__name__)
+
+_BATCH_ENTRIES = 256
+# Entries of some hundred bytes each, while PostgreSQL is away.
+_MOST_WAITING = 10_000
+# What a request waits for its entry. The entry stays in line after that.
+_PATIENCE_SECONDS = 2.0
 
 
 class Action(StrEnum):
@@ -38,6 +55,7 @@ class Action(StrEnum):
     ACCESS_DENIED = "access.denied"
     AUDIT_EXPORT = "audit.export"
     AUDIT_VERIFY = "audit.verify"
+    AUDIT_RETAIN = "audit.retain"
     DEAD_LETTER_REPLAY = "dead_letter.replay"
     DEAD_LETTER_DISCARD = "dead_letter.discard"
     SETTINGS_CHANGE = "settings.change"
@@ -66,17 +84,145 @@ class AuditEvent:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-class AuditLogger:
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class _Waiting(NamedTuple):
+    entry: Entry
+    stored: asyncio.Future[None]
+
+
+class AuditLogger(BackgroundTask):
+    """Writes entries to the log at once, and to the database in batches.
+
+    Between start() and stop() one task stores what is recorded; entries that come while a batch is
+    being committed make the next one. While PostgreSQL is away they wait, in memory and in bounded
+    number. Without start(), as in a command, each entry is stored by itself.
+    """
+
+    def __init__(self, database: Database, metrics: Metrics | None = None) -> None:
+        super().__init__("audit-writer")
+        self._store = AuditStore(database)
+        self._metrics = metrics or Metrics()
+        self._line: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._most = _BATCH_ENTRIES
+        self.dropped = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many entries are not stored yet."""
+        return len(self._line)
 
     async def record(self, event: AuditEvent) -> None:
-        logger.info(
-            "audit",
-            action=event.action.value,
-            outcome=event.outcome.value,
-            actor_id=event.actor_id and str(event.actor_id),
-            actor=event.actor,
-            target=event.target,
-            details=dict(event.details),
-        )
+        """Returns when the entry is stored, or after two seconds, or at once during an outage.
+
+        Raises DATABASE_ERRORS only where the writer was not started.
+        """
+        entry = _entry(event)
+        _log(entry)
+        if self._task is None:
+            await self._store.append([entry])
+        elif self._task.done() or len(self._line) >= _MOST_WAITING:
+            self._drop("the queue is full")
+        else:
+            await self._wait_for(entry)
+
+    async def stop(self) -> None:
+        self._stop.set()
+        self._wake.set()
+        await super().stop()
+
+    async def _wait_for(self, entry: Entry) -> None:
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append(_Waiting(entry, stored))
+        self._metrics.audit_waiting.set(len(self._line))
+        self._wake.set()
+        if self.status != "waiting for PostgreSQL":
+            await asyncio.wait([stored], timeout=_PATIENCE_SECONDS)
+
+    async def _run(self) -> None:
+        self.status = "ready"
+        backoff = Backoff()
+        while not (self._stop.is_set() and not self._line):
+            try:
+                await self._store_some()
+            except DATABASE_ERRORS as error:
+                if is_bad_data(error):
+                    self._set_aside(error)
+                    continue
+                self._suspend(error)
+                if self._stop.is_set():
+                    logger.warning("audit_entries_not_stored", entries=len(self._line))
+                    return
+                await backoff.wait(self._stop)
+            else:
+                self.status = "ready"
+                backoff.reset()
+
+    async def _store_some(self) -> None:
+        if not self._line:
+            await self._wake.wait()
+        self._wake.clear()
+        batch = list(islice(self._line, self._most))
+        if not batch:
+            return
+        stored = await self._store.append([one.entry for one in batch])
+        self._most = _BATCH_ENTRIES
+        self._metrics.audit_stored.inc(stored)
+        self._release(batch[:stored])
+        for _ in range(stored):
+            self._line.popleft()
+        self._metrics.audit_waiting.set(len(self._line))
+
+    def _suspend(self, error: BaseException) -> None:
+        """Nobody waits for an outage to end."""
+        if self.waits_for("PostgreSQL", error):
+            logger.warning("audit_waits_for_database", error=str(error))
+            self._release(self._line)
+
+    def _set_aside(self, error: BaseException) -> None:
+        """PostgreSQL refuses some value: a defect, which must cost one entry and not the log."""
+        if self._most > 1:
+            self._most = 1
+            return
+        self._release([self._line.popleft()])
+        self._drop(f"it cannot be stored: {type(error).__name__}")
+
+    def _drop(self, reason: str) -> None:
+        self.dropped += 1
+        self._metrics.audit_dropped.inc()
+        logger.error("audit_entry_dropped", reason=reason)
+
+    def _release(self, batch: Sequence[_Waiting] | deque[_Waiting]) -> None:
+        for one in batch:
+            if not one.stored.done():
+                one.stored.set_result(None)
+
+
+def _entry(event: AuditEvent) -> Entry:
+    context = structlog.contextvars.get_contextvars()
+    return Entry(
+        at=datetime.now(UTC),
+        action=event.action.value,
+        outcome=event.outcome.value,
+        actor_id=event.actor_id,
+        actor=_text(event.actor),
+        target=_text(event.target),
+        address=_text(context.get("client")),
+        request_id=_text(context.get("request_id")),
+        details=canonical_details(event.details),
+    )
+
+
+def _text(value: str | None) -> str | None:
+    return None if value is None else bounded_text(value)
+
+
+def _log(entry: Entry) -> None:
+    logger.info(
+        "audit",
+        action=entry.action,
+        outcome=entry.outcome,
+        actor_id=entry.actor_id and str(entry.actor_id),
+        actor=entry.actor,
+        target=entry.target,
+        details=orjson.loads(entry.details),
+    )

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from src import __version__
+from src.services.audit_logger import AuditLogger
 from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.background_task import BackgroundTask
 from src.utils.circuit_breaker import CircuitBreaker
@@ -38,6 +39,8 @@ _NOTHING_STORED = (
     "go on. The log has the error, /metrics how much waits (ag_ui_group_lag, ag_ui_group_pending)."
 )
 _NOTHING_NEW = "open streams get nothing new; they keep their place and continue by themselves."
+_NOTHING_AUDITED = "entries of the audit log wait in memory and are stored when it is back"
+_UNAUDITED = "entries stand in the journal only, see audit_entry_dropped there"
 _AFTER_A_LOSS = (
     "Look for entries_lost in the log; raise the stream's MAXLEN, or see why storing fell behind."
 )
@@ -77,6 +80,7 @@ class HealthService:
         tail: BackgroundTask,
         *,
         upstreams: Mapping[str, CircuitBreaker],
+        audit: AuditLogger,
     ) -> None:
         self._service = service
         self._redis = redis
@@ -84,6 +88,7 @@ class HealthService:
         self._consumer = consumer
         self._tail = tail
         self._upstreams = upstreams
+        self._audit = audit
         self._lock = asyncio.Lock()
         self._cached: tuple[float, Health] | None = None
         self._away_since: dict[str, float] = {}
@@ -105,6 +110,7 @@ class HealthService:
             "consumer": self._check_consumer(),
             "tail": _check_task(self._tail, "following", _NOTHING_NEW),
             **{name: _check_upstream(name, one) for name, one in self._upstreams.items()},
+            "audit": self._check_audit(),
         }
         states = {check.status for check in checks.values()}
         return Health(
@@ -169,6 +175,13 @@ class HealthService:
         if loss is not None:
             ago, words = loss
             check.detail += f"; {_span(ago)} ago {words}. {_AFTER_A_LOSS}"
+        return check
+
+    def _check_audit(self) -> Check:
+        waiting = f"{self._audit.waiting} {_NOTHING_AUDITED}"
+        check = _check_task(self._audit, "ready", waiting)
+        if self._audit.dropped:
+            check.detail += f"; {self._audit.dropped} {_UNAUDITED}"
         return check
 
 

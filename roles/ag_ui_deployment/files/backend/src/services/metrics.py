@@ -124,6 +124,18 @@ class Metrics:
             buckets=_BATCH_SECONDS,
             registry=registry,
         )
+        # The audit log
+        self.audit_stored = Counter(
+            "ag_ui_audit_stored_total", "Entries of the audit log stored", registry=registry
+        )
+        self.audit_dropped = Counter(
+            "ag_ui_audit_dropped_total",
+            "Entries of the audit log that stand in the journal only",
+            registry=registry,
+        )
+        self.audit_waiting = Gauge(
+            "ag_ui_audit_waiting", "Entries of the audit log not stored yet", registry=registry
+        )
         self.forget_stream()
 
     def forget_stream(self) -> None:

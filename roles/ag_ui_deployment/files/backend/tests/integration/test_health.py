@@ -31,7 +31,7 @@ async def test_all_is_well(backend: Backend) -> None:
     assert body["service"] == "shield-ag-ui-backend"
     assert body["version"]
     assert body["redis_connected"] is True
-    assert set(body["checks"]) == {"redis", "database", "consumer", "tail", "gateway"}
+    assert set(body["checks"]) == {"redis", "database", "consumer", "tail", "gateway", "audit"}
     assert all(set(check) == {"status", "detail"} for check in body["checks"].values())
 
 

@@ -1,0 +1,106 @@
+"""The audit log: its tables, and what readers see of them."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Index, Text, Uuid
+from sqlalchemy.dialects.postgresql import BYTEA, JSON
+from sqlalchemy.orm import Mapped, mapped_column
+
+from src.utils.database import Base
+
+
+class Purpose(StrEnum):
+    """Why a checkpoint was made: in the course of things, or before the entries up to it go."""
+
+    INTERVAL = "interval"
+    RETENTION = "retention"
+
+
+class AuditRow(Base):
+    """One entry. The database refuses to change it."""
+
+    __tablename__ = "audit_log"
+
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    action: Mapped[str] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(Text)
+    actor_id: Mapped[UUID | None] = mapped_column(Uuid)
+    actor: Mapped[str | None] = mapped_column(Text)
+    target: Mapped[str | None] = mapped_column(Text)
+    address: Mapped[str | None] = mapped_column(Text)
+    request_id: Mapped[str | None] = mapped_column(Text)
+    # json, not jsonb: the hash covers the text, which json keeps as it is.
+    details: Mapped[dict[str, Any]] = mapped_column(JSON)
+    prev_hash: Mapped[bytes] = mapped_column(BYTEA)
+    hash: Mapped[bytes] = mapped_column(BYTEA)
+
+    __table_args__ = (
+        Index("ix_audit_log_at", "at"),
+        Index("ix_audit_log_action", "action", "seq"),
+        Index("ix_audit_log_actor", "actor", "seq"),
+        Index("ix_audit_log_actor_id", "actor_id", "seq"),
+        Index("ix_audit_log_target", "target", "seq"),
+    )
+
+
+class CheckpointRow(Base):
+    """A signed statement: the entry `seq` had this hash."""
+
+    __tablename__ = "audit_checkpoints"
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    purpose: Mapped[str] = mapped_column(Text)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes] = mapped_column(BYTEA)
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    key_id: Mapped[str] = mapped_column(Text)
+    signature: Mapped[bytes] = mapped_column(BYTEA)
+
+    __table_args__ = (
+        CheckConstraint("purpose IN ('interval', 'retention')", name="checkpoint_purpose_known"),
+        Index("ix_audit_checkpoints_seq", "seq"),
+    )
+
+
+class AuditEntry(BaseModel):
+    """One entry as administrators read it. Hashes are in hexadecimal."""
+
+    seq: int
+    at: datetime
+    action: str
+    outcome: str
+    actor_id: UUID | None
+    actor: str | None
+    target: str | None
+    address: str | None
+    request_id: str | None
+    details: dict[str, Any]
+    prev_hash: str
+    hash: str
+
+
+class AuditPage(BaseModel):
+    """Entries, the newest first; `next_before` asks for the next page, null on the last one."""
+
+    items: list[AuditEntry]
+    next_before: int | None
+
+
+class BrokenLink(BaseModel):
+    seq: int
+    reason: str
+
+
+class Verification(BaseModel):
+    """What a verification found. `broken` is the first link that does not hold."""
+
+    intact: bool
+    first_seq: int | None
+    last_seq: int | None
+    checkpoints: int
+    broken: BrokenLink | None

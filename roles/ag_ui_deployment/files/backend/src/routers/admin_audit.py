@@ -1,0 +1,98 @@
+"""The audit log for administrators: read, export, verify."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import StreamingResponse
+from pydantic import AfterValidator, AwareDatetime
+
+from src.dependencies import CurrentUser, ServicesDep, requires
+from src.models.audit import AuditPage, Verification
+from src.models.permissions import Permission
+from src.problems import DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
+from src.repositories.audit import Filter
+from src.services.audit_logger import Action, Outcome
+from src.services.audit_service import ExportFormat
+
+router = APIRouter(
+    prefix="/audit",
+    dependencies=[Depends(requires(Permission.READ_AUDIT))],
+    responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
+)
+
+_MEDIA_TYPES: dict[ExportFormat, str] = {"csv": "text/csv", "jsonl": "application/jsonl"}
+_MAX_SEQ = 2**63 - 1
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies before the year 1 or after 9999 in UTC") from None
+
+
+Text = Annotated[str, Query(max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
+def _filter(  # noqa: PLR0913 - one for each parameter of the query
+    *,
+    actor: Annotated[Text | None, Query(description="Email address or id of who did it")] = None,
+    action: Annotated[Action | None, Query(description="What was done")] = None,
+    outcome: Annotated[Outcome | None, Query(description="How it ended")] = None,
+    target: Annotated[Text | None, Query(description="On what, as it stands in the entry")] = None,
+    since: Annotated[Moment | None, Query(description="With an offset; inclusive")] = None,
+    until: Annotated[Moment | None, Query(description="With an offset; exclusive")] = None,
+) -> Filter:
+    return Filter(
+        actor=actor, action=action, outcome=outcome, target=target, since=since, until=until
+    )
+
+
+Wanted = Annotated[Filter, Depends(_filter)]
+
+
+@router.get("", summary="The audit log, newest first")
+async def list_entries(
+    services: ServicesDep,
+    wanted: Wanted,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    before: Annotated[
+        int | None, Query(ge=1, le=_MAX_SEQ, description="next_before of the page before")
+    ] = None,
+) -> AuditPage:
+    return await services.audit_trail.page(wanted, before=before, limit=limit)
+
+
+@router.get(
+    "/export",
+    summary="The audit log as CSV or JSON lines, oldest first",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "One line for each entry",
+            "content": {kind: {"schema": {"type": "string"}} for kind in _MEDIA_TYPES.values()},
+        }
+    },
+)
+async def export(
+    services: ServicesDep,
+    user: CurrentUser,
+    wanted: Wanted,
+    form: Annotated[ExportFormat, Query(alias="format")] = "jsonl",
+) -> StreamingResponse:
+    pieces = await services.audit_trail.export(wanted, form, user)
+    return StreamingResponse(
+        pieces,
+        media_type=_MEDIA_TYPES[form],
+        headers={
+            "Content-Disposition": f'attachment; filename="audit.{form}"',
+            "Cache-Control": "no-store",
+        },
+    )
+
+
+@router.get("/verify", summary="Whether the audit log is whole; names the first broken link")
+async def verify(services: ServicesDep, user: CurrentUser) -> Verification:
+    return await services.audit_trail.verify(user)

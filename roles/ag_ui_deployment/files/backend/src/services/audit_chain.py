@@ -1,0 +1,111 @@
+"""The chain of the audit log: how an entry is written as bytes, and how it is tied to the one before.
+
+The hash of an entry is SHA-256 over its encoding, which is
+
+    version (1 byte, 0x01), then eleven fields in this order:
+    seq, at, action, outcome, actor_id, actor, target, address, request_id, details, prev_hash
+
+A field is 0x00 if it is absent, else 0x01, its length in bytes (8 bytes, the greatest first), and its
+bytes. Numbers are written in decimal, `at` as microseconds since 1970 in UTC, `actor_id` as a UUID in
+its usual form, texts in UTF-8, `details` as the JSON text that is stored: keys sorted, no spaces.
+Lengths stand before contents, so no two entries have the same encoding. The first entry of all
+follows on 32 zero bytes.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+_VERSION = b"\x01"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_LENGTH_BYTES = 8
+
+
+class Head(NamedTuple):
+    """A place in the chain: an entry's number and its hash."""
+
+    seq: int
+    hash: bytes
+
+
+START = Head(0, bytes(hashlib.sha256().digest_size))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is recorded. `details` is canonical JSON."""
+
+    at: datetime
+    action: str
+    outcome: str
+    actor_id: UUID | None
+    actor: str | None
+    target: str | None
+    address: str | None
+    request_id: str | None
+    details: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An entry in its place."""
+
+    seq: int
+    entry: Entry
+    prev_hash: bytes
+    hash: bytes
+
+    @property
+    def head(self) -> Head:
+        return Head(self.seq, self.hash)
+
+
+def chain(head: Head, entries: Sequence[Entry]) -> Iterator[Link]:
+    """The entries as they follow on a head."""
+    for entry in entries:
+        seq = head.seq + 1
+        link = Link(seq, entry, head.hash, digest(seq, entry, head.hash))
+        head = link.head
+        yield link
+
+
+def digest(seq: int, entry: Entry, prev_hash: bytes) -> bytes:
+    return hashlib.sha256(encode(seq, entry, prev_hash)).digest()
+
+
+def encode(seq: int, entry: Entry, prev_hash: bytes) -> bytes:
+    return _VERSION + encode_fields(
+        (
+            str(seq),
+            microseconds(entry.at),
+            entry.action,
+            entry.outcome,
+            None if entry.actor_id is None else str(entry.actor_id),
+            entry.actor,
+            entry.target,
+            entry.address,
+            entry.request_id,
+            entry.details,
+            prev_hash,
+        )
+    )
+
+
+def encode_fields(values: Iterable[str | bytes | None]) -> bytes:
+    return b"".join(map(_field, values))
+
+
+def microseconds(at: datetime) -> str:
+    # All times here are UTC; PostgreSQL's infinity, which only an intruder can write, has no zone.
+    return str((at.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND)
+
+
+def _field(value: str | bytes | None) -> bytes:
+    if value is None:
+        return b"\x00"
+    content = value.encode() if isinstance(value, str) else value
+    return b"\x01" + len(content).to_bytes(_LENGTH_BYTES, "big") + content

@@ -1,0 +1,51 @@
+"""What callers want recorded, made safe to keep: no secrets, no control characters, bounded."""
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from src.utils.logger import redact
+
+_MAX_TEXT = 512
+_MAX_NAME = 64
+_MAX_ITEMS = 50
+_MAX_DEPTH = 4
+_MAX_BYTES = 4096
+# What JSON's readers agree on.
+_MAX_INTEGER = 2**53
+
+
+def bounded_text(text: str) -> str:
+    """The text with what cannot be printed escaped, cut to 512 characters."""
+    cut = text[: _MAX_TEXT - 1] + "…" if len(text) > _MAX_TEXT else text
+    if cut.isprintable():
+        return cut
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in cut
+    )
+
+
+def canonical_details(details: Mapping[str, Any]) -> str:
+    """JSON with sorted keys. What is named like a secret is blanked, what is too large left out."""
+    plain = _plain(redact(None, "", dict(details)), _MAX_DEPTH)
+    encoded = orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
+    if len(encoded) > _MAX_BYTES:
+        encoded = orjson.dumps({"omitted": f"{len(encoded)} bytes of details"})
+    return encoded.decode()
+
+
+def _plain(value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int) and abs(value) <= _MAX_INTEGER:
+        return int(value)
+    if isinstance(value, Mapping | list | tuple | set | frozenset) and not depth:
+        return "…"
+    if isinstance(value, Mapping):
+        items = islice(value.items(), _MAX_ITEMS)
+        return {bounded_text(str(key))[:_MAX_NAME]: _plain(one, depth - 1) for key, one in items}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(one, depth - 1) for one in islice(value, _MAX_ITEMS)]
+    return bounded_text(str(value))

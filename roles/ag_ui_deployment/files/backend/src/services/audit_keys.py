@@ -1,0 +1,95 @@
+"""The keys of the audit log, and the checkpoints that they sign."""
+
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pydantic import SecretStr
+
+from src.config import Settings
+from src.models.audit import CheckpointRow, Purpose
+from src.services.audit_chain import Head, encode_fields, microseconds
+
+_VERSION = b"\x01checkpoint"
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A statement that can be signed: the entry `head.seq` had the hash `head.hash`."""
+
+    number: int
+    purpose: Purpose
+    head: Head
+    at: datetime
+
+
+class AuditKeys:
+    """One key signs; those of before, and those derived from earlier JWT secrets, verify."""
+
+    def __init__(self, settings: Settings) -> None:
+        keys = list(_keys(settings))
+        self._known = {_id_of(key): key for key in keys}
+        self._signing = _id_of(keys[0])
+
+    def sign(self, checkpoint: Checkpoint) -> CheckpointRow:
+        return CheckpointRow(
+            number=checkpoint.number,
+            purpose=checkpoint.purpose.value,
+            seq=checkpoint.head.seq,
+            hash=checkpoint.head.hash,
+            at=checkpoint.at,
+            key_id=self._signing,
+            signature=_signature(self._known[self._signing], checkpoint),
+        )
+
+    def fault_of(self, row: CheckpointRow) -> str | None:
+        """Why the checkpoint cannot be believed; None if it can."""
+        key = self._known.get(row.key_id)
+        if key is None:
+            return (
+                f"its checkpoint is signed with the unknown key {row.key_id[:64]!r}: "
+                "set the key that signed it in AUDIT_PREVIOUS_KEYS"
+            )
+        statement = Checkpoint(row.number, Purpose(row.purpose), Head(row.seq, row.hash), row.at)
+        if not hmac.compare_digest(_signature(key, statement), row.signature):
+            return "its checkpoint has a forged signature"
+        return None
+
+
+def _signature(key: bytes, one: Checkpoint) -> bytes:
+    fields = (
+        str(one.number),
+        one.purpose.value,
+        str(one.head.seq),
+        one.head.hash,
+        microseconds(one.at),
+    )
+    return hmac.digest(key, _VERSION + encode_fields(fields), "sha256")
+
+
+def _keys(settings: Settings) -> Iterator[bytes]:
+    if settings.AUDIT_KEY is not None:
+        yield settings.AUDIT_KEY.get_secret_value().encode()
+    yield _derived(settings.JWT_SECRET.get_secret_value())
+    yield from (key.encode() for key in _split(settings.AUDIT_PREVIOUS_KEYS))
+    yield from map(_derived, _split(settings.JWT_PREVIOUS_SECRETS))
+
+
+def _split(keys: SecretStr | None) -> list[str]:
+    text = keys.get_secret_value() if keys is not None else ""
+    return [key.strip() for key in text.split(",") if key.strip()]
+
+
+def _derived(secret: str) -> bytes:
+    kdf = HKDF(SHA256(), _KEY_BYTES, salt=None, info=b"shield-ag-ui audit checkpoints")
+    return kdf.derive(secret.encode())
+
+
+def _id_of(key: bytes) -> str:
+    """Names a key and tells nothing of it."""
+    return hmac.new(key, b"key id", sha256).hexdigest()[:16]

@@ -1,0 +1,598 @@
+"""The audit log: whole whoever writes, refused to whoever changes it, and telling if they do."""
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import orjson
+import pytest
+
+from src.config import Settings
+from src.models.audit import Purpose
+from src.models.role import Role
+from src.models.user import User
+from src.repositories import audit as audit_rows
+from src.services import audit_keeper, audit_logger
+from src.services.audit_chain import Head
+from src.services.audit_keeper import AuditKeeper, ChainBrokenError
+from src.services.audit_keys import AuditKeys, Checkpoint
+from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.services.audit_store import AuditStore
+from src.services.audit_verifier import AuditVerifier
+from src.utils.database import Database
+from tests.integration.test_api_endpoints import bearer, check_problem
+from tests.integration.test_cli import environment, run
+from tests.support.builders import OWNER, settings_of
+from tests.support.proxy import TcpProxy
+from tests.support.server import Backend, running
+from tests.support.waiting import until
+from tests.support.world import World
+
+
+def event(target: str = "user:1", **values: Any) -> AuditEvent:
+    return AuditEvent(Action.LOGIN, actor="alice@shield.test", target=target, **values)
+
+
+class Log:
+    """An audit log without a running backend, and what may be done to it."""
+
+    def __init__(self, world: World, settings: Settings) -> None:
+        self.world = world
+        self.settings = settings
+        self.database = Database(settings)
+        self.logger = AuditLogger(self.database)
+        self.keys = AuditKeys(settings)
+        self.keeper = AuditKeeper(self.database, self.keys, self.logger, settings)
+
+    async def add(self, count: int) -> None:
+        for number in range(count):
+            await self.logger.record(event(f"user:{number}", details={"n": number}))
+
+    async def tamper(self, *statements: str) -> None:
+        """As whoever owns the database could, past the triggers."""
+        await self.world.query("SET session_replication_role = replica")
+        for statement in statements:
+            await self.world.query(statement)
+        await self.world.query("SET session_replication_role = DEFAULT")
+
+    async def age(self, count: int, days: int) -> None:
+        """Have entries been written long ago, chained and all."""
+        old = datetime.now(UTC) - timedelta(days=days)
+        entry = replace(audit_logger._entry(event()), at=old)
+        await AuditStore(self.database).append([entry] * count)
+
+    async def broken(self, *noted: Head, keys: AuditKeys | None = None) -> tuple[int, str] | None:
+        verification = await AuditVerifier(self.database, keys or self.keys).verify(noted)
+        assert verification.intact == (verification.broken is None)
+        broken = verification.broken
+        return (broken.seq, broken.reason) if broken else None
+
+    async def seqs(self) -> list[int]:
+        return [row[0] for row in await self.world.query("SELECT seq FROM audit_log ORDER BY seq")]
+
+
+@pytest.fixture
+async def log(world: World) -> AsyncIterator[Log]:
+    one = Log(world, world.settings(AUDIT_CHECKPOINT_ENTRIES=1))
+    yield one
+    await one.database.close()
+
+
+class TestChain:
+    async def test_an_empty_log_is_whole(self, log: Log) -> None:
+        assert await log.broken() is None
+
+    async def test_several_instances_write_one_chain(self, world: World, log: Log) -> None:
+        databases = [Database(world.settings()) for _ in range(3)]
+        writers = [AuditLogger(database) for database in databases]
+        for writer in writers:
+            writer.start()
+        await asyncio.gather(
+            *(writer.record(event(f"user:{number}")) for number in range(200) for writer in writers)
+        )
+        assert await log.seqs() == list(range(1, 601))
+        assert await log.broken() is None
+        assert {writer.waiting for writer in writers} == {0}
+        for writer, database in zip(writers, databases, strict=True):
+            await writer.stop()
+            await database.close()
+
+    async def test_commands_record_at_once_too(self, log: Log) -> None:
+        await asyncio.gather(*(log.logger.record(event()) for _ in range(5)))
+        assert await log.seqs() == [1, 2, 3, 4, 5]
+        assert await log.broken() is None
+
+    async def test_a_lost_answer_to_a_commit_repeats_nothing(
+        self, log: Log, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The connection goes after the commit: the writer cannot know, and looks."""
+        log.logger.start()
+        transaction = log.database.transaction
+        losing = True
+
+        @asynccontextmanager
+        async def lossy() -> AsyncIterator[Any]:
+            nonlocal losing
+            async with transaction() as session:
+                yield session
+            if losing:
+                losing = False
+                raise ConnectionResetError
+
+        monkeypatch.setattr(log.database, "transaction", lossy)
+        await log.logger.record(event("user:1"))
+        await log.logger.record(event("user:2"))
+        await log.logger.stop()
+        assert await log.seqs() == [1, 2]
+        assert await log.broken() is None
+
+    async def test_what_cannot_be_stored_costs_one_entry(
+        self, log: Log, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(audit_logger, "_text", lambda value: value)
+        log.logger.start()
+        await asyncio.gather(*(log.logger.record(event(f"a{one}")) for one in ("1", "\0", "3")))
+        await log.logger.stop()
+        assert log.logger.dropped == 1
+        assert await log.broken() is None
+        targets = [row[0] for row in await log.world.query("SELECT target FROM audit_log")]
+        assert sorted(targets) == ["a1", "a3"]
+
+
+def copy(seq: int, original: int) -> str:
+    """A statement that adds an entry as another one."""
+    others = ", ".join(name for name in COLUMNS if name != "seq")
+    return (
+        f"INSERT INTO audit_log (seq, {others}) "  # noqa: S608 - nothing of it comes from outside
+        f"SELECT {seq}, {others} FROM audit_log WHERE seq = {original}"
+    )
+
+
+COLUMNS = {
+    "seq": "1000",
+    "at": "at + interval '1 microsecond'",
+    "action": "'logout'",
+    "outcome": "'failure'",
+    "actor_id": f"'{OWNER}'",
+    "actor": "'mallory@shield.test'",
+    "target": "NULL",
+    "address": "'10.0.0.1'",
+    "request_id": "'r-2'",
+    "details": "'{\"n\": 2}'",
+    "prev_hash": r"'\x00'",
+    "hash": r"'\x00'",
+}
+
+
+FORGED = (
+    "INSERT INTO audit_checkpoints SELECT 3, 'retention', 4, hash, at, key_id, signature "
+    "FROM audit_checkpoints WHERE seq = 4"
+)
+
+
+class TestTampering:
+    """Entries 1 to 6, a checkpoint at 4 and one at 6."""
+
+    @pytest.fixture
+    async def log(self, log: Log) -> Log:
+        await log.add(4)
+        await log.keeper.checkpoint_if_due()
+        await log.add(2)
+        await log.keeper.checkpoint_if_due()
+        assert await log.broken() is None
+        return log
+
+    @pytest.mark.parametrize("column", COLUMNS)
+    async def test_a_changed_column(self, log: Log, column: str) -> None:
+        await log.tamper(f"UPDATE audit_log SET {column} = {COLUMNS[column]} WHERE seq = 3")  # noqa: S608
+        found = await log.broken()
+        assert found is not None
+        assert found[0] == 3
+
+    async def test_every_column_is_tried(self, log: Log) -> None:
+        names = await log.world.query(
+            "SELECT column_name FROM information_schema.columns WHERE table_name = 'audit_log'"
+        )
+        assert {row[0] for row in names} == set(COLUMNS)
+
+    @pytest.mark.parametrize(
+        ("statements", "seq", "reason"),
+        [
+            (["DELETE FROM audit_log WHERE seq = 3"], 3, "it is missing"),
+            (["DELETE FROM audit_log WHERE seq < 3"], 1, "the entries 1 to 2 are missing"),
+            (["DELETE FROM audit_log WHERE seq > 4"], 5, "5 to 6 are missing: a checkpoint"),
+            (["DELETE FROM audit_log"], 1, "the entries 1 to 6 are missing"),
+            (["TRUNCATE audit_log"], 1, "the entries 1 to 6 are missing"),
+            (
+                [
+                    "UPDATE audit_log SET seq = -seq WHERE seq IN (2, 3)",
+                    "UPDATE audit_log SET seq = 5 + seq WHERE seq IN (-2, -3)",
+                ],
+                2,
+                "",
+            ),
+            (
+                [
+                    "UPDATE audit_log SET seq = -seq WHERE seq > 2",
+                    "UPDATE audit_log SET seq = 1 - seq WHERE seq < 0",
+                    copy(3, 2),
+                ],
+                3,
+                "does not follow on entry 2",
+            ),
+            ([copy(0, 1)], 0, "counted from 1"),
+            (
+                ["UPDATE audit_checkpoints SET signature = hash WHERE seq = 4"],
+                4,
+                "forged signature",
+            ),
+            (["UPDATE audit_checkpoints SET seq = 5 WHERE seq = 4"], 5, "forged signature"),
+            (["UPDATE audit_checkpoints SET key_id = 'x' WHERE seq = 4"], 4, "unknown key 'x'"),
+            (
+                [FORGED, "DELETE FROM audit_log WHERE seq <= 4"],
+                1,
+                "the entries 1 to 4 are missing",
+            ),
+        ],
+    )
+    async def test_rows_that_are_gone_added_swapped_or_forged(
+        self, log: Log, statements: Sequence[str], seq: int, reason: str
+    ) -> None:
+        await log.tamper(*statements)
+        found = await log.broken()
+        assert found is not None
+        assert found[0] == seq
+        assert reason in found[1]
+
+    async def test_a_deleted_checkpoint_in_the_middle(self, log: Log) -> None:
+        await log.add(1)
+        await log.keeper.checkpoint_if_due()
+        await log.tamper("DELETE FROM audit_checkpoints WHERE number = 2")
+        found = await log.broken()
+        assert found == (7, "checkpoints are missing: number 1 is followed by 3")
+
+    async def test_a_chain_that_was_made_to_fit(self, log: Log) -> None:
+        """Everything from entry 3 on is written anew, without a fault in the chain."""
+        await log.tamper("DELETE FROM audit_log WHERE seq > 2")
+        other = Log(log.world, log.settings)
+        await other.add(6)
+        await other.database.close()
+        found = await log.broken()
+        assert found is not None
+        assert found[0] == 4
+        assert "is not the one that was signed" in found[1]
+
+    async def test_the_tail_and_its_checkpoints_are_gone_but_the_journal_knows(
+        self, log: Log
+    ) -> None:
+        ((hashed,),) = await log.world.query("SELECT hash FROM audit_log WHERE seq = 6")
+        await log.tamper(
+            "DELETE FROM audit_log WHERE seq > 4", "DELETE FROM audit_checkpoints WHERE seq > 4"
+        )
+        assert await log.broken() is None
+        found = await log.broken(Head(6, hashed))
+        assert found is not None
+        assert found[0] == 5
+        env = environment(log.world)
+        code, out, error = await run(env, "audit", "verify", "--noted", f"6:{hashed.hex()}")
+        assert (code, out) == (5, "")
+        assert error.startswith("audit: broken at entry 5: the entries 5 to 6 are missing")
+
+    async def test_a_running_instance_notices_a_cut_tail_without_a_checkpoint(
+        self, log: Log
+    ) -> None:
+        await log.tamper("DELETE FROM audit_checkpoints", "DELETE FROM audit_log WHERE seq > 3")
+        await log.add(1)
+        assert await log.seqs() == [1, 2, 3, 7]
+        assert await log.broken() == (4, "the entries 4 to 6 are missing")
+
+    async def test_keys_of_before_verify_and_others_do_not(self, log: Log) -> None:
+        def keys(**values: str) -> AuditKeys:
+            return AuditKeys(log.world.settings(**values))
+
+        secret, new = log.settings.JWT_SECRET.get_secret_value(), "n" * 32
+        assert await log.broken(keys=keys(AUDIT_KEY=new)) is None
+        assert (
+            await log.broken(keys=keys(JWT_SECRET=new, JWT_PREVIOUS_SECRETS=f"{secret},{new}"))
+            is None
+        )
+        found = await log.broken(keys=keys(JWT_SECRET=new))
+        assert found is not None
+        assert "AUDIT_PREVIOUS_KEYS" in found[1]
+
+
+class TestAppendOnly:
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE audit_log SET actor = 'x'",
+            "DELETE FROM audit_log",
+            "TRUNCATE audit_log",
+            "UPDATE audit_checkpoints SET seq = 2",
+            "DELETE FROM audit_checkpoints",
+            "TRUNCATE audit_checkpoints",
+        ],
+    )
+    async def test_even_a_superuser_is_refused_by_the_triggers(
+        self, log: Log, statement: str
+    ) -> None:
+        await log.add(1)
+        await log.keeper.checkpoint_if_due()
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+            await log.world.query(statement)
+        await log.world.query("SELECT audit_delete_through(0, 10)")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+            await log.world.query("SELECT audit_delete_through(1, 10)")
+        assert await log.seqs() == [1]
+
+    async def test_the_owner_itself_has_no_right_to_them(self, log: Log) -> None:
+        for table in ("audit_log", "audit_checkpoints"):
+            ((rights,),) = await log.world.query(
+                "SELECT array_agg(privilege_type::text) FROM pg_class, aclexplode(relacl) "
+                "WHERE relname = $1 AND grantee = relowner",
+                table,
+            )
+            assert {"INSERT", "SELECT"} <= set(rights)
+            assert not {"UPDATE", "DELETE", "TRUNCATE"} & set(rights)
+
+
+class TestRetention:
+    async def test_the_rest_follows_on_a_signed_checkpoint(self, log: Log) -> None:
+        await log.age(5, days=100)
+        await log.add(3)
+        await log.keeper.checkpoint_if_due()
+        assert await log.keeper.retain() == 5
+        assert await log.seqs() == [6, 7, 8, 9]
+        assert await log.broken() is None
+        ((details,),) = await log.world.query("SELECT details FROM audit_log WHERE seq = 9")
+        assert orjson.loads(details) == {"entries": 5, "through": 5}
+        assert await log.keeper.retain() == 0
+        await log.tamper("DELETE FROM audit_log WHERE seq = 6")
+        assert await log.broken() == (6, "it is missing")
+
+    async def test_a_deletion_that_was_cut_short_is_gone_on_with(
+        self, log: Log, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await log.age(5, days=100)
+        await log.add(1)
+        monkeypatch.setattr(audit_keeper, "_DELETE_ENTRIES", 2)
+        delete = log.keeper._delete_some
+        calls = 0
+
+        async def once(through: int) -> int:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                raise ConnectionResetError
+            return await delete(through)
+
+        monkeypatch.setattr(log.keeper, "_delete_some", once)
+        with pytest.raises(ConnectionResetError):
+            await log.keeper.retain()
+        assert await log.seqs() == [3, 4, 5, 6]
+        assert await log.broken() is None
+        assert await log.keeper.retain() == 3
+        assert await log.broken() is None
+
+    async def test_the_newest_entry_stays(self, log: Log) -> None:
+        await log.age(3, days=100)
+        assert await log.keeper.retain() == 2
+        assert (await log.seqs())[0] == 3
+        assert await log.broken() is None
+        await log.tamper("DELETE FROM audit_log")
+        found = await log.broken()
+        assert found is not None
+        assert found[0] == 3
+
+    async def test_evidence_is_not_deleted(self, log: Log) -> None:
+        await log.age(5, days=100)
+        await log.add(1)
+        await log.tamper("UPDATE audit_log SET actor = 'x' WHERE seq = 2")
+        with pytest.raises(ChainBrokenError, match="entry 2"):
+            await log.keeper.retain()
+        assert len(await log.seqs()) == 6
+        code, out, error = await run(environment(log.world), "audit", "retain")
+        assert (code, out) == (5, "")
+        assert "entry 2" in error
+        assert await log.keeper.retain(even_if_broken=True) == 5
+        assert await log.broken() is None
+
+    async def test_old_checkpoints_go_with_their_entries(self, log: Log) -> None:
+        await log.age(3, days=100)
+        async with log.database.transaction() as session:
+            head = await audit_rows.head(session)
+            assert head is not None
+            second = await audit_rows.hash_of(session, 2)
+            assert second is not None
+            then = datetime.now(UTC) - timedelta(days=100)
+            session.add(log.keys.sign(Checkpoint(1, Purpose.INTERVAL, Head(2, second), then)))
+            session.add(log.keys.sign(Checkpoint(2, Purpose.INTERVAL, head, then)))
+        await log.add(2)
+        await log.keeper.retain()
+        rows = await log.world.query("SELECT purpose, seq FROM audit_checkpoints ORDER BY number")
+        assert [tuple(row) for row in rows] == [("interval", 3), ("retention", 3)]
+        assert await log.broken() is None
+
+    async def test_several_keepers_at_once_make_one_checkpoint(self, log: Log) -> None:
+        await log.add(2)
+        others = [Log(log.world, log.settings) for _ in range(3)]
+        await asyncio.gather(*(one.keeper.checkpoint_if_due() for one in others))
+        rows = await log.world.query("SELECT number FROM audit_checkpoints")
+        assert [row[0] for row in rows] == [1]
+        for one in others:
+            await one.database.close()
+
+
+async def read(backend: Backend, user: User, path: str = "", **query: Any) -> httpx.Response:
+    headers = bearer(backend.token_of(user))
+    return await backend.http.get(f"/admin/audit{path}", params=query, headers=headers)
+
+
+class TestReading:
+    @pytest.fixture
+    async def admin(self, backend: Backend) -> User:
+        return await backend.add_user("admin@shield.test", Role.ADMIN)
+
+    async def test_a_denied_access_is_found_with_address_and_request_id(
+        self, backend: Backend, admin: User
+    ) -> None:
+        viewer = await backend.add_user("viewer@shield.test")
+        denied = await read(backend, viewer)
+        check_problem(denied, 403, "not-permitted")
+        page = (await read(backend, admin, action="access.denied")).json()
+        (entry,) = page["items"]
+        assert entry["actor"] == "viewer@shield.test"
+        assert entry["actor_id"] == str(viewer.id)
+        assert entry["outcome"] == "denied"
+        assert entry["target"] == "GET /admin/audit"
+        assert entry["address"] == "127.0.0.1"
+        assert entry["request_id"] == denied.headers["x-request-id"]
+        assert page["next_before"] is None
+
+    async def test_pages_and_filters(self, backend: Backend, admin: User) -> None:
+        for number in range(5):
+            await backend.services.audit.record(event(f"user:{number % 2}", actor_id=admin.id))
+        await backend.services.audit.record(AuditEvent(Action.LOGOUT, Outcome.FAILURE, actor="b"))
+        first = (await read(backend, admin, limit=4)).json()
+        assert [one["seq"] for one in first["items"]] == [6, 5, 4, 3]
+        rest = (await read(backend, admin, limit=4, before=first["next_before"])).json()
+        assert [one["seq"] for one in rest["items"]] == [2, 1]
+        assert rest["next_before"] is None
+        moment = first["items"][2]["at"]
+        for query, seqs in (
+            ({"actor": "alice@shield.test"}, [5, 4, 3, 2, 1]),
+            ({"actor": str(admin.id)}, [5, 4, 3, 2, 1]),
+            ({"action": "logout"}, [6]),
+            ({"outcome": "failure"}, [6]),
+            ({"target": "user:0"}, [5, 3, 1]),
+            ({"since": moment}, [6, 5, 4]),
+            ({"until": moment}, [3, 2, 1]),
+            ({"target": "user:1", "actor": "nobody"}, []),
+        ):
+            page = (await read(backend, admin, **query)).json()
+            assert [one["seq"] for one in page["items"]] == seqs, query
+
+    async def test_bad_input_is_named(self, backend: Backend, admin: User) -> None:
+        wrong: tuple[tuple[str, Any], ...] = (
+            ("limit", 0),
+            ("limit", 201),
+            ("before", 0),
+            ("before", 2**63),
+            ("action", "dance"),
+            ("outcome", "maybe"),
+            ("actor", "a\0b"),
+            ("target", "x" * 513),
+            ("since", "yesterday"),
+            ("since", "2026-01-01T00:00:00"),
+            ("until", "9999-12-31T23:59:59-12:00"),
+        )
+        for name, value in wrong:
+            answer = await read(backend, admin, **{name: value})
+            body = check_problem(answer, 422, "invalid-request")
+            assert [one["field"] for one in body["errors"]] == [f"query.{name}"]
+
+    async def test_exports_hold_every_entry_and_no_formula(
+        self, backend: Backend, admin: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("src.services.audit_service._PAGE", 2)
+        for actor in ("=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", 'plain, "quoted"'):
+            await backend.services.audit.record(AuditEvent(Action.LOGIN, actor=actor))
+        lines = await read(backend, admin, "/export", format="jsonl")
+        assert lines.headers["content-type"].startswith("application/jsonl")
+        entries = [orjson.loads(line) for line in lines.text.splitlines()]
+        assert [one["seq"] for one in entries] == [1, 2, 3, 4, 5, 6]
+        assert entries[0]["actor"] == "=cmd|' /C calc'!A0"
+        assert entries[5]["action"] == "audit.export"
+        table = await read(backend, admin, "/export", format="csv", action="login")
+        rows = list(csv.DictReader(io.StringIO(table.text)))
+        assert [row["actor"] for row in rows] == [
+            "'=cmd|' /C calc'!A0",
+            "'+1",
+            "'-1",
+            "'@SUM(A1)",
+            'plain, "quoted"',
+        ]
+        assert list(rows[0]) == list(entries[0])
+        check_problem(await read(backend, admin, "/export", format="xls"), 422, "invalid-request")
+
+    async def test_verification(self, backend: Backend, admin: User, world: World) -> None:
+        log = Log(world, backend.settings)
+        await log.add(3)
+        await log.keeper.checkpoint_if_due()
+        whole = (await read(backend, admin, "/verify")).json()
+        assert whole["intact"] is True
+        assert (whole["first_seq"], whole["last_seq"], whole["broken"]) == (1, 3, None)
+        await log.tamper("UPDATE audit_log SET outcome = 'failure' WHERE seq = 2")
+        await log.database.close()
+        broken = (await read(backend, admin, "/verify")).json()
+        assert broken["intact"] is False
+        assert broken["broken"] == {"seq": 2, "reason": "its content does not fit its hash"}
+        page = (await read(backend, admin, action="audit.verify")).json()
+        assert [one["outcome"] for one in page["items"]] == ["failure", "success"]
+
+    async def test_only_for_administrators(self, backend: Backend) -> None:
+        for role in (Role.CONTRIBUTOR, Role.VIEWER):
+            user = await backend.add_user(f"{role}@shield.test", role)
+            for path in ("", "/export", "/verify"):
+                check_problem(await read(backend, user, path), 403, "not-permitted")
+
+
+class TestCommands:
+    async def test_verify_and_export(self, world: World, log: Log) -> None:
+        await log.add(2)
+        env = environment(world)
+        assert await run(env, "audit", "verify") == (
+            0,
+            "audit: entries 1 to 2 are whole, 0 checkpoints\n",
+            "",
+        )
+        code, out, _ = await run(env, "audit", "export", "--format", "jsonl")
+        assert code == 0
+        actions = [orjson.loads(line)["action"] for line in out.splitlines()]
+        assert actions == ["login", "login", "audit.verify", "audit.export"]
+        assert await run(env, "audit", "retain") == (0, "audit: 0 entries deleted\n", "")
+
+
+class TestOutages:
+    async def test_entries_wait_and_nobody_else_does(
+        self, world: World, database_proxy: TcpProxy
+    ) -> None:
+        async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+            audit = backend.services.audit
+            await audit.record(event("before"))
+            await database_proxy.refuse()
+            async with asyncio.timeout(10):
+                for number in range(20):
+                    await audit.record(event(f"during:{number}"))
+
+            async def told() -> bool:
+                check = (await backend.health())["checks"]["audit"]
+                return bool(check["status"] == "down") and "20 entries of the audit" in str(check)
+
+            await until(told)
+            assert (await backend.health())["status"] == "degraded"
+            await database_proxy.accept()
+            await until(lambda: audit.waiting == 0, 15)
+            rows = await world.query("SELECT target FROM audit_log ORDER BY seq")
+            assert [row[0] for row in rows] == ["before", *(f"during:{n}" for n in range(20))]
+            await until(lambda: audit.status == "ready")
+
+    async def test_a_full_queue_is_counted_and_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(audit_logger, "_MOST_WAITING", 3)
+        async with running(settings_of(SHUTDOWN_GRACE_SECONDS=2), healthy=False) as backend:
+            audit = backend.services.audit
+            async with asyncio.timeout(10):
+                for _ in range(5):
+                    await audit.record(event())
+            assert (audit.waiting, audit.dropped) == (3, 2)
+            detail = (await backend.health())["checks"]["audit"]["detail"]
+            assert "2 entries stand in the journal only" in detail
+            text = (await backend.http.get("/metrics")).text
+            assert "ag_ui_audit_dropped_total 2.0" in text
