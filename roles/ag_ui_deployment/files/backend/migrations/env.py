@@ -4,11 +4,13 @@ from alembic import context
 from sqlalchemy import Connection
 
 from src.models import (  # noqa: F401 - they register their tables
+    account,
     audit,
     conversation,
     event,
     gap,
     job,
+    second_factor,
     session,
     user,
     workspace,

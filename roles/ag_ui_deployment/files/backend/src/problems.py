@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from src.services.account_service import AccountNotFoundError, LastAdminError
 from src.services.agent_service import (
     AgentDrainingError,
     RunLogUnavailableError,
@@ -29,6 +30,17 @@ from src.services.passwords import PasswordRejectedError
 from src.services.rbac_service import NotPermittedError
 from src.services.session_service import RefreshRacedError, SessionNotFoundError
 from src.services.tokens import InvalidTokenError
+from src.services.user_service import (
+    DefaultWorkspaceError,
+    EmailRejectedError,
+    UserExistsError,
+    WorkspaceNotFoundError,
+)
+from src.services.workspace_service import (
+    MemberNotFoundError,
+    WorkspaceExistsError,
+    WorkspaceInUseError,
+)
 from src.utils.database import DATABASE_ERRORS, is_outage
 
 logger = structlog.get_logger(__name__)
@@ -130,6 +142,59 @@ class SessionNotFound(NotFound):
     slug = "session-not-found"
     title = "No such session"
     detail = "You have no open session with this id; GET /auth/sessions lists them."
+
+
+class AccountNotFound(NotFound):
+    slug = "account-not-found"
+    title = "No such account"
+    detail = "GET /admin/users lists the accounts."
+
+
+class WorkspaceNotFound(NotFound):
+    slug = "workspace-not-found"
+    title = "No such workspace"
+    detail = "GET /admin/workspaces lists them; POST makes one."
+
+
+class MemberNotFound(NotFound):
+    slug = "member-not-found"
+    title = "This user does not belong to this workspace"
+    detail = "GET /admin/workspaces/{name}/members lists who does."
+
+
+class AccountExists(Problem):
+    status = 409
+    slug = "account-exists"
+    title = "There is an account with this address"
+    detail = "GET /admin/users?search= finds it."
+
+
+class LastAdmin(Problem):
+    status = 409
+    slug = "last-admin"
+    title = "Nobody would be left who may administer"
+    detail = "Give another active account the role admin first."
+
+
+class WorkspaceExists(Problem):
+    status = 409
+    slug = "workspace-exists"
+    title = "There is a workspace of this name"
+    detail = "Choose another name."
+
+
+class WorkspaceInUse(Problem):
+    status = 409
+    slug = "workspace-in-use"
+    title = "The workspace is not empty"
+    detail = "Only one without members and jobs can be deleted, and never the default one."
+
+
+class DefaultWorkspace(Problem):
+    status = 409
+    slug = "default-workspace"
+    title = "Everybody belongs to the default workspace"
+    detail = "There the account's own role counts: change that."
 
 
 class RefreshRaced(Problem):
@@ -244,6 +309,14 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     InvalidTokenError: NotAuthenticated,
     RefreshRacedError: RefreshRaced,
     SessionNotFoundError: SessionNotFound,
+    AccountNotFoundError: AccountNotFound,
+    WorkspaceNotFoundError: WorkspaceNotFound,
+    MemberNotFoundError: MemberNotFound,
+    UserExistsError: AccountExists,
+    LastAdminError: LastAdmin,
+    WorkspaceExistsError: WorkspaceExists,
+    WorkspaceInUseError: WorkspaceInUse,
+    DefaultWorkspaceError: DefaultWorkspace,
     NotPermittedError: NotPermitted,
     JobNotFoundError: JobNotFound,
     CursorRejectedError: BadCursor,
@@ -290,6 +363,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(EmailRejectedError, _on_rejected_email)
     app.add_exception_handler(PasswordRejectedError, _on_rejected_password)
     for exception in (*_FROM_SERVICES, *DATABASE_ERRORS):
         app.add_exception_handler(exception, _on_error)
@@ -310,9 +384,15 @@ async def _on_error(_request: Request, error: Exception) -> Response:
     raise error
 
 
-async def _on_rejected_password(_request: Request, error: Exception) -> Response:
-    fault = FieldError(field="body.new_password", message=str(error))
+async def _on_rejected_password(request: Request, error: Exception) -> Response:
+    # Only where a password is changed is there another one beside it.
+    field = "new_password" if request.url.path.endswith("/change") else "password"
+    fault = FieldError(field=f"body.{field}", message=str(error))
     return respond(PasswordRejected(errors=[fault]))
+
+
+async def _on_rejected_email(_request: Request, error: Exception) -> Response:
+    return respond(InvalidRequest(errors=[FieldError(field="body.email", message=str(error))]))
 
 
 async def _on_http_exception(_request: Request, error: Exception) -> Response:

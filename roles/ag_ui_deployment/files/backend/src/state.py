@@ -10,6 +10,7 @@ from src.agent_state import Agent
 from src.config import Settings
 from src.services.access_service import AccessService
 from src.services.access_watcher import AccessWatcher
+from src.services.account_service import AccountService
 from src.services.audit_keeper import AuditKeeper
 from src.services.audit_keys import AuditKeys
 from src.services.audit_logger import AuditLogger
@@ -35,6 +36,7 @@ from src.services.readiness_service import ReadinessService
 from src.services.redis_consumer import RedisStreamConsumer
 from src.services.session_service import SessionService
 from src.services.tokens import Tokens
+from src.services.workspace_service import WorkspaceService
 from src.utils.circuit_breaker import CircuitBreaker
 from src.utils.database import Database
 from src.utils.garbage import GarbageCollector
@@ -62,6 +64,8 @@ class Services:
     gateway: LiteLLMClient
     sessions: SessionService
     passwords: PasswordService
+    accounts: AccountService
+    workspaces: WorkspaceService
     jobs: JobService
     health: HealthService
     exposition: MetricsService
@@ -113,6 +117,8 @@ class Services:
             auth=AuthService(database, sessions, audit),
             sessions=sessions,
             passwords=PasswordService(database, access, audit),
+            accounts=AccountService(database, access, audit),
+            workspaces=WorkspaceService(database, access, audit),
             jobs=JobService(database, hub),
             health=HealthService(
                 settings.APP_NAME,

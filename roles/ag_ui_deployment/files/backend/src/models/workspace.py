@@ -1,9 +1,10 @@
 """Workspaces, and who belongs to which."""
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, Text, Uuid, func
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -12,6 +13,10 @@ from src.utils.database import Base
 
 # The one to which everybody belongs, and whatever names no workspace.
 DEFAULT_WORKSPACE = "default"
+
+WorkspaceName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", examples=["research"])
+]
 
 
 class WorkspaceRow(Base):
@@ -44,4 +49,23 @@ class Membership(BaseModel):
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
     workspace: str
+    role: Role
+
+
+class NewWorkspace(BaseModel):
+    name: WorkspaceName
+
+
+class Workspace(BaseModel):
+    """`members` counts those named in it; to `default` everybody belongs."""
+
+    name: str
+    created_at: datetime
+    members: int
+
+
+class Member(BaseModel):
+    user_id: UUID
+    email: str
+    name: str | None
     role: Role

@@ -1,8 +1,10 @@
-"""Administration: everything under /admin, one module per subject."""
+"""Administration: everything under /admin."""
 
 from fastapi import APIRouter
 
-from src.routers import admin_audit
+from src.routers import admin_audit, admin_users, admin_workspaces
 
 router = APIRouter()
+router.include_router(admin_users.router, prefix="/users")
+router.include_router(admin_workspaces.router, prefix="/workspaces")
 router.include_router(admin_audit.router)

@@ -1,9 +1,13 @@
 """What tests do with accounts over HTTP."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 
+from src.services.audit_logger import AuditEvent, AuditLogger
 from tests.support.server import PASSWORD, Backend
 
 
@@ -34,3 +38,17 @@ async def is_in(backend: Backend, tokens: dict[str, Any]) -> bool:
 async def refresh(backend: Backend, tokens: dict[str, Any]) -> httpx.Response:
     body = {"refresh_token": tokens["refresh_token"]}
     return await backend.http.post("/auth/refresh", json=body)
+
+
+@asynccontextmanager
+async def recording() -> AsyncIterator[list[AuditEvent]]:
+    """What goes to the audit log meanwhile."""
+    events: list[AuditEvent] = []
+    record = AuditLogger.record
+
+    async def note(audit: AuditLogger, event: AuditEvent) -> None:
+        events.append(event)
+        await record(audit, event)
+
+    with patch.object(AuditLogger, "record", note):
+        yield events

@@ -1,0 +1,131 @@
+"""Accounts as administrators see and change them, and the links that are sent to their owners."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import DateTime, ForeignKey, Index, Text, Uuid, func
+from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.orm import Mapped, mapped_column
+
+from src.models.role import Role
+from src.models.workspace import Membership, WorkspaceName
+from src.utils.database import Base
+
+# PostgreSQL takes no NUL, and what is shown or mailed needs no control characters.
+Printable = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
+Email = Annotated[str, Field(max_length=320, examples=["alice@example.org"])]
+# How long it may be is said with what else is asked of it.
+NewPassword = Annotated[str, Field(max_length=4096, examples=["correct horse battery staple"])]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=Printable)]
+LinkToken = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Purpose(StrEnum):
+    """What the link with a token is for."""
+
+    INVITATION = "invitation"
+    REGISTRATION = "registration"
+    RESET = "reset"
+
+
+class AccountTokenRow(Base):
+    """A link that was sent: good once, until it expires. Only the hash of its token is kept.
+
+    What an account will be, where it is made when the link is followed; for a reset whose it is,
+    and the password's hash at the time, so that a link ends with the password that it replaces.
+    """
+
+    __tablename__ = "account_tokens"
+
+    token_hash: Mapped[str] = mapped_column(Text, primary_key=True)
+    purpose: Mapped[str] = mapped_column(Text)
+    email: Mapped[str] = mapped_column(Text)
+    user_id: Mapped[UUID | None] = mapped_column(Uuid, ForeignKey("users.id", ondelete="CASCADE"))
+    name: Mapped[str | None] = mapped_column(Text)
+    role: Mapped[str | None] = mapped_column(Text)
+    password_hash: Mapped[str | None] = mapped_column(Text)
+    memberships: Mapped[list[Any] | None] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+    __table_args__ = (Index("ix_account_tokens_email", "email", "purpose"),)
+
+
+class Account(BaseModel):
+    """`locked_until` is when logins are possible again, after too many that failed."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    email: str
+    name: str | None
+    role: Role
+    active: bool
+    locked_until: datetime | None
+    second_factor: bool
+    memberships: tuple[Membership, ...]
+    created_at: datetime
+
+
+class AccountFilter(BaseModel):
+    """`search` is a part of the address or the name, in any case."""
+
+    search: Annotated[str | None, Field(max_length=200, pattern=Printable)] = None
+    role: Role | None = None
+    active: bool | None = None
+
+
+class AccountQuery(AccountFilter):
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None
+
+
+class AccountPage(BaseModel):
+    items: list[Account]
+    next_cursor: str | None
+
+
+class MembershipIn(BaseModel):
+    workspace: WorkspaceName
+    role: Role
+
+
+class _NewMember(BaseModel):
+    email: Email
+    role: Role = Role.VIEWER
+    name: Name | None = None
+    memberships: Annotated[list[MembershipIn], Field(max_length=100)] = []
+
+
+class NewAccount(_NewMember):
+    password: NewPassword
+
+
+class NewInvitation(_NewMember):
+    pass
+
+
+class RoleIn(BaseModel):
+    role: Role
+
+
+class Invitation(BaseModel):
+    """`link` only where no mail could be sent: pass it on to the person."""
+
+    email: str
+    role: Role
+    expires_at: datetime
+    mailed: bool
+    link: str | None
+
+
+class ResetLink(BaseModel):
+    """Shown once: whoever follows the link may set the account's password."""
+
+    email: str
+    token: str
+    link: str
+    expires_at: datetime

@@ -1,0 +1,108 @@
+"""Queries on accounts for those who administer them."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import delete, func, or_, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.models.account import AccountFilter
+from src.models.role import Role
+from src.models.second_factor import RecoveryCodeRow, SecondFactorRow
+from src.models.user import UserRow
+from src.models.workspace import MembershipRow, WorkspaceRow
+from src.repositories.users import WITH_MEMBERSHIPS
+
+# Any number that no other lock of ours has.
+_LOCK = 7_305_001
+
+
+async def lock(session: AsyncSession) -> None:
+    """Until the end of the transaction nobody else makes or administers accounts or workspaces.
+
+    Such changes are rare, and their rules look at more than one row.
+    """
+    await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+
+
+async def page(
+    session: AsyncSession, wanted: AccountFilter, after: str, limit: int
+) -> list[tuple[UserRow, bool]]:
+    """Accounts by address, from one on, and whether each has a second factor."""
+    query = (
+        select(UserRow, SecondFactorRow.confirmed_at.is_not(None))
+        .outerjoin(SecondFactorRow, SecondFactorRow.user_id == UserRow.id)
+        .options(WITH_MEMBERSHIPS)
+        .where(UserRow.email > after)
+        .order_by(UserRow.email)
+        .limit(limit)
+    )
+    if wanted.search:
+        query = query.where(
+            or_(
+                UserRow.email.icontains(wanted.search, autoescape=True),
+                UserRow.name.icontains(wanted.search, autoescape=True),
+            )
+        )
+    if wanted.role is not None:
+        query = query.where(UserRow.role == wanted.role.value)
+    if wanted.active is not None:
+        query = query.where(UserRow.active.is_(wanted.active))
+    return [(row, second_factor) for row, second_factor in await session.execute(query)]
+
+
+async def has_second_factor(session: AsyncSession, user_id: UUID) -> bool:
+    query = select(SecondFactorRow.confirmed_at).where(SecondFactorRow.user_id == user_id)
+    return await session.scalar(query) is not None
+
+
+async def remove_second_factor(session: AsyncSession, user_id: UUID) -> bool:
+    """Whether there was one."""
+    await session.execute(delete(RecoveryCodeRow).where(RecoveryCodeRow.user_id == user_id))
+    removed = await session.scalars(
+        delete(SecondFactorRow)
+        .where(SecondFactorRow.user_id == user_id)
+        .returning(SecondFactorRow.confirmed_at)
+    )
+    return any(confirmed is not None for confirmed in removed)
+
+
+_ACTIVE_ADMINS = select(UserRow.id).where(UserRow.role == Role.ADMIN.value, UserRow.active)
+
+
+async def is_active_admin(session: AsyncSession, user_id: UUID) -> bool:
+    return await session.scalar(_ACTIVE_ADMINS.where(UserRow.id == user_id)) is not None
+
+
+async def has_other_admin(session: AsyncSession, user_id: UUID) -> bool:
+    query = _ACTIVE_ADMINS.where(UserRow.id != user_id).limit(1)
+    return await session.scalar(query) is not None
+
+
+async def known_workspaces(session: AsyncSession, names: Sequence[str]) -> set[str]:
+    query = select(WorkspaceRow.name).where(WorkspaceRow.name.in_(names))
+    return set(await session.scalars(query))
+
+
+async def membership(session: AsyncSession, user_id: UUID, workspace: str) -> MembershipRow | None:
+    return await session.get(MembershipRow, (user_id, workspace))
+
+
+async def members(session: AsyncSession, workspace: str) -> list[tuple[MembershipRow, UserRow]]:
+    rows = await session.execute(
+        select(MembershipRow, UserRow)
+        .join(UserRow, UserRow.id == MembershipRow.user_id)
+        .where(MembershipRow.workspace == workspace)
+        .order_by(UserRow.email)
+    )
+    return [(row, user) for row, user in rows]
+
+
+async def workspaces(session: AsyncSession) -> list[tuple[WorkspaceRow, int]]:
+    rows = await session.execute(
+        select(WorkspaceRow, func.count(MembershipRow.user_id))
+        .outerjoin(MembershipRow, MembershipRow.workspace == WorkspaceRow.name)
+        .group_by(WorkspaceRow.name)
+        .order_by(WorkspaceRow.name)
+    )
+    return [(row, count) for row, count in rows]

@@ -1,0 +1,81 @@
+"""Administration of workspaces and their members."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path
+
+from src.dependencies import CurrentUser, ServicesDep, requires
+from src.models.account import RoleIn
+from src.models.permissions import Permission
+from src.models.workspace import Member, NewWorkspace, Workspace
+from src.problems import (
+    AccountNotFound,
+    DatabaseUnavailable,
+    DefaultWorkspace,
+    MemberNotFound,
+    NotAuthenticated,
+    NotPermitted,
+    WorkspaceExists,
+    WorkspaceInUse,
+    WorkspaceNotFound,
+    documented,
+)
+from src.services.actors import Actor
+
+router = APIRouter(
+    dependencies=[Depends(requires(Permission.MANAGE_WORKSPACES))],
+    responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
+)
+# Shield's producers may have used any name.
+AnyName = Annotated[str, Path(max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+@router.get("", summary="All workspaces")
+async def list_workspaces(services: ServicesDep) -> list[Workspace]:
+    return await services.workspaces.all_workspaces()
+
+
+@router.post("", status_code=201, summary="Make a workspace", responses=documented(WorkspaceExists))
+async def create_workspace(
+    services: ServicesDep, user: CurrentUser, given: NewWorkspace
+) -> Workspace:
+    return await services.workspaces.create(Actor.of(user), given.name)
+
+
+@router.delete(
+    "/{name}",
+    status_code=204,
+    summary="Delete a workspace without members and jobs",
+    responses=documented(WorkspaceNotFound, WorkspaceInUse),
+)
+async def delete_workspace(services: ServicesDep, user: CurrentUser, name: AnyName) -> None:
+    await services.workspaces.delete(Actor.of(user), name)
+
+
+@router.get("/{name}/members", summary="Who belongs to it", responses=documented(WorkspaceNotFound))
+async def list_members(services: ServicesDep, name: AnyName) -> list[Member]:
+    return await services.workspaces.members(name)
+
+
+@router.put(
+    "/{name}/members/{user_id}",
+    summary="Make a user a member, or give a member another role",
+    responses=documented(WorkspaceNotFound, AccountNotFound, DefaultWorkspace),
+)
+async def set_member(
+    services: ServicesDep, user: CurrentUser, name: AnyName, user_id: UUID, given: RoleIn
+) -> Member:
+    return await services.workspaces.set_member(Actor.of(user), name, user_id, given.role)
+
+
+@router.delete(
+    "/{name}/members/{user_id}",
+    status_code=204,
+    summary="Remove a member",
+    responses=documented(WorkspaceNotFound, MemberNotFound, DefaultWorkspace),
+)
+async def remove_member(
+    services: ServicesDep, user: CurrentUser, name: AnyName, user_id: UUID
+) -> None:
+    await services.workspaces.remove_member(Actor.of(user), name, user_id)

@@ -1,0 +1,31 @@
+"""Who does something, as the audit log names them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from src.models.user import User
+from src.services.audit_logger import Action, AuditEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A logged-in user, or (without an id) somebody on the host."""
+
+    name: str
+    id: UUID | None = None
+
+    @classmethod
+    def of(cls, user: User) -> "Actor":
+        return cls(user.email, user.id)
+
+    def did(
+        self, action: Action, target: str, details: Mapping[str, Any] | None = None
+    ) -> AuditEvent:
+        return AuditEvent(
+            action, actor_id=self.id, actor=self.name, target=target, details=details or {}
+        )
+
+
+OPERATOR = Actor("operator")

@@ -1,0 +1,144 @@
+"""Workspaces, and who belongs to which with what role."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.models.job import JobRow
+from src.models.role import Role
+from src.models.session import AccessChange
+from src.models.user import UserRow
+from src.models.workspace import (
+    DEFAULT_WORKSPACE,
+    Member,
+    MembershipRow,
+    Workspace,
+    WorkspaceRow,
+)
+from src.repositories import accounts as account_rows
+from src.repositories import users as user_rows
+from src.services.access_service import AccessService
+from src.services.account_service import AccountNotFoundError, check_still_admin
+from src.services.actors import Actor
+from src.services.audit_logger import Action, AuditLogger
+from src.services.user_service import WorkspaceNotFoundError, check_workspaces
+from src.utils.database import Database
+
+
+class WorkspaceExistsError(Exception):
+    """There is a workspace of this name."""
+
+
+class WorkspaceInUseError(Exception):
+    """It still has members or jobs, or everybody belongs to it."""
+
+
+class MemberNotFoundError(Exception):
+    """This user does not belong to this workspace."""
+
+
+class WorkspaceService:
+    def __init__(self, database: Database, access: AccessService, audit: AuditLogger) -> None:
+        self._database = database
+        self._access = access
+        self._audit = audit
+
+    async def all_workspaces(self) -> list[Workspace]:
+        async with self._database.transaction() as session:
+            found = await account_rows.workspaces(session)
+        return [
+            Workspace(name=row.name, created_at=row.created_at, members=members)
+            for row, members in found
+        ]
+
+    async def create(self, actor: Actor, name: str) -> Workspace:
+        """Raises WorkspaceExistsError or NotPermittedError."""
+        async with self._changing(actor) as session:
+            if await session.get(WorkspaceRow, name) is not None:
+                raise WorkspaceExistsError
+            row = WorkspaceRow(name=name)
+            session.add(row)
+            await session.flush()
+            await session.refresh(row)
+        await self._audit.record(actor.did(Action.WORKSPACE_CREATE, f"workspace:{name}"))
+        return Workspace(name=row.name, created_at=row.created_at, members=0)
+
+    async def delete(self, actor: Actor, name: str) -> None:
+        """Raises WorkspaceNotFoundError, WorkspaceInUseError or NotPermittedError."""
+        async with self._changing(actor) as session:
+            row = await session.get(WorkspaceRow, name)
+            if row is None:
+                raise WorkspaceNotFoundError(name)
+            if name == DEFAULT_WORKSPACE or await _in_use(session, name):
+                raise WorkspaceInUseError
+            await session.delete(row)
+        await self._audit.record(actor.did(Action.WORKSPACE_DELETE, f"workspace:{name}"))
+
+    async def members(self, name: str) -> list[Member]:
+        """Raises WorkspaceNotFoundError."""
+        async with self._database.transaction() as session:
+            if await session.get(WorkspaceRow, name) is None:
+                raise WorkspaceNotFoundError(name)
+            found = await account_rows.members(session, name)
+        return [_member(user, Role(row.role)) for row, user in found]
+
+    async def set_member(self, actor: Actor, name: str, user_id: UUID, role: Role) -> Member:
+        """Raises what check_workspaces does, AccountNotFoundError or NotPermittedError."""
+        async with self._changing(actor) as session:
+            await check_workspaces(session, [name])
+            user = await user_rows.for_update(session, user_id)
+            if user is None:
+                raise AccountNotFoundError
+            row = await account_rows.membership(session, user_id, name)
+            before = row.role if row is not None else None
+            if before != role.value:
+                await session.merge(MembershipRow(user_id=user_id, workspace=name, role=role.value))
+                await self._changed(session, user_id)
+        await self._record(actor, name, user, before, role.value)
+        return _member(user, role)
+
+    async def remove_member(self, actor: Actor, name: str, user_id: UUID) -> None:
+        """Raises MemberNotFoundError, WorkspaceNotFoundError or NotPermittedError."""
+        async with self._changing(actor) as session:
+            await check_workspaces(session, [name])
+            user = await user_rows.for_update(session, user_id)
+            row = await account_rows.membership(session, user_id, name)
+            if user is None or row is None:
+                raise MemberNotFoundError
+            before = row.role
+            await session.delete(row)
+            await self._changed(session, user_id)
+        await self._record(actor, name, user, before, None)
+
+    async def _changed(self, session: AsyncSession, user_id: UUID) -> None:
+        await self._access.changed(session, user_id=user_id, why=AccessChange.MEMBERSHIP_CHANGE)
+
+    async def _record(
+        self, actor: Actor, name: str, user: UserRow, before: str | None, after: str | None
+    ) -> None:
+        if before != after:
+            details = {"email": user.email, "workspace": name, "from": before, "to": after}
+            await self._audit.record(
+                actor.did(Action.MEMBERSHIP_CHANGE, f"user:{user.id}", details)
+            )
+
+    @asynccontextmanager
+    async def _changing(self, actor: Actor) -> AsyncIterator[AsyncSession]:
+        async with self._database.transaction() as session:
+            await account_rows.lock(session)
+            await check_still_admin(session, actor)
+            yield session
+
+
+async def _in_use(session: AsyncSession, name: str) -> bool:
+    for uses in (MembershipRow.workspace, JobRow.workspace):
+        if await session.scalar(select(uses).where(uses == name).limit(1)) is not None:
+            return True
+    return False
+
+
+def _member(user: UserRow, role: Role) -> Member:
+    return Member(user_id=user.id, email=user.email, name=user.name, role=role)

@@ -1,0 +1,378 @@
+"""Administration of accounts and workspaces over HTTP."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from src.models.role import Role
+from src.models.user import User
+from src.services.audit_logger import Action
+from tests.integration.test_api_endpoints import check_problem
+from tests.support.accounts import ask_login, bearer, is_in, login, recording
+from tests.support.builders import shield_event
+from tests.support.server import PASSWORD, Backend
+from tests.support.sse import sse
+from tests.support.waiting import until
+from tests.support.world import World
+
+ADMIN = "admin@shield.test"
+ALICE = "alice@shield.test"
+
+
+WRONG: list[tuple[str, Any]] = [
+    ("email", "no address"),
+    ("email", "\u0430lice@shield.test"),  # a Cyrillic a
+    ("email", "alice@shield.test\r\nBcc: x@shield.test"),
+    ("email", "a\0@shield.test"),
+    ("email", "x" * 400 + "@shield.test"),
+    ("email", None),
+    ("password", "short"),
+    ("password", "password1234"),
+    ("password", "x" * 100_000),
+    ("password", "liddell-alice-12"),
+    ("role", "root"),
+    ("role", "'; DROP TABLE users; --"),
+    ("name", "a\nb"),
+    ("name", "x" * 201),
+    ("name", ""),
+    ("memberships", [{"workspace": "../x", "role": "viewer"}]),
+    ("memberships", [{"workspace": "red", "role": "viewer"}] * 101),
+]
+
+
+@dataclass
+class Office:
+    """The administration as one admin reaches it."""
+
+    backend: Backend
+    admin: User
+
+    async def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        headers = bearer(self.backend.token_of(self.admin))
+        return await self.backend.http.request(method, f"/admin{path}", headers=headers, json=body)
+
+    async def get(self, path: str) -> Any:
+        answer = await self.ask("GET", path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def of(self, admin: User) -> "Office":
+        return Office(self.backend, admin)
+
+
+@pytest.fixture
+async def office(backend: Backend) -> Office:
+    return Office(backend, await backend.add_user(ADMIN, Role.ADMIN))
+
+
+def emails(page: Any) -> list[str]:
+    return [one["email"].split("@")[0] for one in page["items"]]
+
+
+class TestAccounts:
+    async def test_made_with_a_password_it_can_be_used_and_is_recorded(
+        self, office: Office, backend: Backend
+    ) -> None:
+        await office.ask("POST", "/workspaces", {"name": "red"})
+        body = {
+            "email": " Alice@Shield.TEST ",
+            "password": "some rather unusual words",
+            "role": "contributor",
+            "name": "Alice Liddell",
+            "memberships": [{"workspace": "red", "role": "admin"}],
+        }
+        async with recording() as events:
+            answer = await office.ask("POST", "/users", body)
+        assert answer.status_code == 201, answer.text
+        made = answer.json()
+        assert {key: made[key] for key in made if key not in {"id", "created_at"}} == {
+            "email": ALICE,
+            "name": "Alice Liddell",
+            "role": "contributor",
+            "active": True,
+            "locked_until": None,
+            "second_factor": False,
+            "memberships": [{"workspace": "red", "role": "admin"}],
+        }
+        assert await office.get(f"/users/{made['id']}") == made
+        await login(backend, ALICE, "some rather unusual words")
+        (event,) = [one for one in events if one.action is Action.USER_CREATE]
+        assert (event.actor_id, event.target) == (office.admin.id, f"user:{made['id']}")
+        assert "unusual" not in str(event)
+        check_problem(await office.ask("POST", "/users", body), 409, "account-exists")
+
+    async def test_what_cannot_be_is_named_and_changes_nothing(
+        self, office: Office, world: World
+    ) -> None:
+        good = {"email": ALICE, "password": PASSWORD, "name": "Alice Liddell"}
+        for field, value in WRONG:
+            answer = await office.ask("POST", "/users", good | {field: value})
+            weak = field == "password" and len(value) < 4096
+            slug = "password-rejected" if weak else "invalid-request"
+            (error, *_) = check_problem(answer, 422, slug)["errors"]
+            assert error["field"].startswith(f"body.{field}")
+        assert await world.query("SELECT email FROM users") == [(ADMIN,)]
+
+    async def test_addresses_that_only_look_different_are_one_account(
+        self, office: Office, world: World
+    ) -> None:
+        same = ["alice@bücher.test", "ALICE@BÜCHER.test", "alice@xn--bcher-kva.test"]
+        answers = [
+            await office.ask("POST", "/users", {"email": email, "password": PASSWORD})
+            for email in same
+        ]
+        assert [answer.status_code for answer in answers] == [201, 409, 409]
+        assert answers[0].json()["email"] == "alice@xn--bcher-kva.test"
+        # In another script it is another domain, and seen to be.
+        other = await office.ask(
+            "POST", "/users", {"email": "alice@b\u00fcch\u0435r.test", "password": PASSWORD}
+        )
+        assert other.status_code in {201, 422}
+        rows = await world.query("SELECT email FROM users")
+        assert all(row["email"].isascii() for row in rows)
+
+    async def test_one_address_at_once_makes_one_account(
+        self, office: Office, world: World
+    ) -> None:
+        body = {"email": ALICE, "password": PASSWORD}
+        answers = await asyncio.gather(*(office.ask("POST", "/users", body) for _ in range(4)))
+        assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
+        assert len(await world.query("SELECT * FROM users")) == 2
+
+    async def test_lists_are_searched_and_paged(self, office: Office, world: World) -> None:
+        for n in range(7):
+            await world.query(
+                "INSERT INTO users (id, email, name, password_hash, role, active) "
+                "VALUES ($1, $2, $3, '', $4, $5)",
+                uuid4(),
+                f"user-{n}@shield.test",
+                "Ada 100%" if n == 3 else None,
+                "viewer" if n % 2 else "contributor",
+                n != 5,
+            )
+        found: list[str] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            query = f"?limit=3&cursor={cursor}" if cursor else "?limit=3"
+            page = await office.get(f"/users{query}")
+            found += emails(page)
+            cursor = page["next_cursor"]
+        assert found == ["admin", *(f"user-{n}" for n in range(7))]
+        for query, names in {
+            "search=ADA": ["user-3"],
+            "search=100%25": ["user-3"],
+            "search=%25": ["user-3"],
+            "search=_": [],
+            "search=USER-1": ["user-1"],
+            "search=' OR 1=1 --": [],
+            "role=viewer": ["user-1", "user-3", "user-5"],
+            "active=false": ["user-5"],
+            "active=false&role=contributor": [],
+        }.items():
+            assert emails(await office.get(f"/users?{query}")) == names, query
+        for query in ("search=%00", "role=root", "active=perhaps", "limit=0", "limit=201"):
+            answer = await office.ask("GET", f"/users?{query}")
+            (error,) = check_problem(answer, 422, "invalid-request")["errors"]
+            assert error["field"] == f"query.{query.partition('=')[0]}"
+        for cursor in ("x", "AAAA", "%C3%BC", "//8="):
+            answer = await office.ask("GET", f"/users?cursor={cursor}")
+            check_problem(answer, 400, "bad-cursor")
+
+    async def test_nobody_else_administers(self, office: Office, backend: Backend) -> None:
+        alice = await backend.add_user(ALICE, Role.CONTRIBUTOR)
+        path = f"/users/{alice.id}"
+        routes = [
+            ("GET", "/users"),
+            ("POST", "/users"),
+            ("GET", path),
+            ("PUT", f"{path}/role"),
+            ("POST", f"{path}/deactivate"),
+            ("DELETE", f"{path}/sessions"),
+            ("GET", "/workspaces"),
+            ("PUT", f"/workspaces/default/members/{alice.id}"),
+        ]
+        for method, route in routes:
+            answer = await office.of(alice).ask(method, route, {"role": "admin"})
+            check_problem(answer, 403, "not-permitted")
+            anonymous = await backend.http.request(method, f"/admin{route}")
+            check_problem(anonymous, 401, "not-authenticated")
+
+    async def test_an_id_that_nobody_has(self, office: Office) -> None:
+        for method, end in (("GET", ""), ("POST", "/deactivate"), ("DELETE", "/second-factor")):
+            answer = await office.ask(method, f"/users/{uuid4()}{end}")
+            check_problem(answer, 404, "account-not-found")
+            answer = await office.ask(method, f"/users/x{end}")
+            check_problem(answer, 422, "invalid-request")
+
+
+class TestChanges:
+    async def test_each_counts_at_once_and_is_recorded(
+        self, office: Office, backend: Backend, world: World
+    ) -> None:
+        alice = await backend.add_user(ALICE)
+        tokens = await login(backend, ALICE)
+        path = f"/users/{alice.id}"
+        async with recording() as events:
+            answer = await office.ask("PUT", f"{path}/role", {"role": "contributor"})
+            assert answer.json()["role"] == "contributor"
+            # The same again is no change.
+            await office.ask("PUT", f"{path}/role", {"role": "contributor"})
+            me = await backend.http.get("/auth/me", headers=bearer(tokens["access_token"]))
+            assert me.json()["role"] == "contributor"
+            assert (await office.ask("POST", f"{path}/deactivate")).json()["active"] is False
+            assert not await is_in(backend, tokens)
+            check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
+            await office.ask("POST", f"{path}/activate")
+            # The session that was ended stays so.
+            assert not await is_in(backend, tokens)
+            tokens = await login(backend, ALICE)
+            assert (await office.ask("DELETE", f"{path}/sessions")).status_code == 204
+            assert not await is_in(backend, tokens)
+            await world.query(
+                "UPDATE users SET failed_logins = 7, locked_until = now() + interval '1 hour'"
+                " WHERE email = $1",
+                ALICE,
+            )
+            check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
+            assert (await office.get(path))["locked_until"]
+            assert (await office.ask("POST", f"{path}/unlock")).json()["locked_until"] is None
+            await login(backend, ALICE)
+        ours = [event for event in events if event.actor_id == office.admin.id]
+        assert [event.action for event in ours] == [
+            Action.ROLE_CHANGE,
+            Action.USER_DEACTIVATE,
+            Action.USER_ACTIVATE,
+            Action.LOGOUT,
+            Action.UNLOCK,
+        ]
+        assert {event.target for event in ours} == {f"user:{alice.id}"}
+        assert (ours[0].details["from"], ours[0].details["to"]) == ("viewer", "contributor")
+
+    async def test_a_deactivation_ends_open_streams(
+        self, office: Office, backend: Backend, world: World
+    ) -> None:
+        alice = await backend.add_user(ALICE)
+        async with sse(backend.http, token=backend.token_of(alice)) as stream:
+            (first,) = await world.publish(shield_event(user=str(alice.id)))
+            await stream.until(lambda it: it.ids == [str(first)])
+            await office.ask("POST", f"/users/{alice.id}/deactivate")
+            await stream.until_ended()
+
+    async def test_the_last_admin_stays(self, office: Office, backend: Backend) -> None:
+        mine = f"/users/{office.admin.id}"
+        check_problem(await office.ask("POST", f"{mine}/deactivate"), 409, "last-admin")
+        demoted = await office.ask("PUT", f"{mine}/role", {"role": "viewer"})
+        check_problem(demoted, 409, "last-admin")
+        other = await backend.add_user("other@shield.test", Role.ADMIN)
+        await office.ask("POST", f"/users/{other.id}/deactivate")
+        # One who is not active does not count.
+        demoted = await office.ask("PUT", f"{mine}/role", {"role": "viewer"})
+        check_problem(demoted, 409, "last-admin")
+        await office.ask("POST", f"/users/{other.id}/activate")
+        demoted = await office.ask("PUT", f"{mine}/role", {"role": "viewer"})
+        assert demoted.json()["role"] == "viewer"
+
+    async def test_two_admins_who_remove_each_other_at_once(
+        self, office: Office, backend: Backend, world: World
+    ) -> None:
+        for attempt in range(4):
+            rival = await backend.add_user(f"rival-{attempt}@shield.test", Role.ADMIN)
+            answers = await asyncio.gather(
+                office.ask("PUT", f"/users/{rival.id}/role", {"role": "viewer"}),
+                office.of(rival).ask("POST", f"/users/{office.admin.id}/deactivate"),
+            )
+            statuses = [answer.status_code for answer in answers]
+            assert sorted(statuses) in ([200, 401], [200, 403], [200, 409])
+            left = await world.query("SELECT id FROM users WHERE role = 'admin' AND active")
+            assert len(left) == 1
+            await world.query(
+                "UPDATE users SET role = 'admin', active = true WHERE id = $1", office.admin.id
+            )
+            await world.query("UPDATE users SET role = 'viewer' WHERE id = $1", rival.id)
+            await world.query("UPDATE sessions SET ended_at = NULL, ended_why = NULL")
+
+    async def test_two_roles_at_once_leave_one_and_a_record_of_both(
+        self, office: Office, backend: Backend
+    ) -> None:
+        alice = await backend.add_user(ALICE)
+        roles = ["contributor", "admin"] * 3
+        async with recording() as events:
+            await asyncio.gather(
+                *(office.ask("PUT", f"/users/{alice.id}/role", {"role": role}) for role in roles)
+            )
+        now = (await office.get(f"/users/{alice.id}"))["role"]
+        steps = {(event.details["from"], event.details["to"]) for event in events}
+        assert all(before != after for before, after in steps)
+        assert now in {"contributor", "admin"}
+        assert any(after == now for _, after in steps)
+
+
+class TestWorkspaces:
+    async def test_members_come_and_go(self, office: Office, backend: Backend) -> None:
+        alice = await backend.add_user(ALICE)
+        made = await office.ask("POST", "/workspaces", {"name": "red"})
+        assert (made.status_code, made.json()["members"]) == (201, 0)
+        check_problem(
+            await office.ask("POST", "/workspaces", {"name": "red"}), 409, "workspace-exists"
+        )
+        token = backend.token_of(alice)
+        path = f"/workspaces/red/members/{alice.id}"
+        async with recording() as events:
+            member = await office.ask("PUT", path, {"role": "contributor"})
+            assert member.json() == {
+                "user_id": str(alice.id),
+                "email": ALICE,
+                "name": None,
+                "role": "contributor",
+            }
+            await office.ask("PUT", path, {"role": "contributor"})
+            await office.ask("PUT", path, {"role": "admin"})
+            me = await backend.http.get("/auth/me", headers=bearer(token))
+            assert me.json()["memberships"] == [{"workspace": "red", "role": "admin"}]
+            assert [one["email"] for one in await office.get("/workspaces/red/members")] == [ALICE]
+            listed = {one["name"]: one["members"] for one in await office.get("/workspaces")}
+            assert listed == {"default": 0, "red": 1}
+            in_use = await office.ask("DELETE", "/workspaces/red")
+            check_problem(in_use, 409, "workspace-in-use")
+            assert (await office.ask("DELETE", path)).status_code == 204
+            check_problem(await office.ask("DELETE", path), 404, "member-not-found")
+            me = await backend.http.get("/auth/me", headers=bearer(token))
+            assert me.json()["memberships"] == []
+            assert (await office.ask("DELETE", "/workspaces/red")).status_code == 204
+        changes = [
+            (event.details["from"], event.details["to"])
+            for event in events
+            if event.action is Action.MEMBERSHIP_CHANGE
+        ]
+        assert changes == [(None, "contributor"), ("contributor", "admin"), ("admin", None)]
+        assert events[-1].action is Action.WORKSPACE_DELETE
+        assert events[-1].target == "workspace:red"
+
+    async def test_what_cannot_be(self, office: Office, backend: Backend, world: World) -> None:
+        alice = await backend.add_user(ALICE)
+        for name in ("", "a b", "../etc", "-x", "x" * 64, "r\0", "'; --", "rød"):
+            answer = await office.ask("POST", "/workspaces", {"name": name})
+            (error,) = check_problem(answer, 422, "invalid-request")["errors"]
+            assert error["field"] == "body.name"
+        default = f"/workspaces/default/members/{alice.id}"
+        for method, body in (("PUT", {"role": "admin"}), ("DELETE", None)):
+            answer = await office.ask(method, default, body)
+            check_problem(answer, 409, "default-workspace")
+        check_problem(await office.ask("DELETE", "/workspaces/default"), 409, "workspace-in-use")
+        nobody = UUID(int=0)
+        await office.ask("POST", "/workspaces", {"name": "red"})
+        for method, path, slug in (
+            ("DELETE", "/workspaces/none", "workspace-not-found"),
+            ("GET", "/workspaces/none/members", "workspace-not-found"),
+            ("PUT", f"/workspaces/none/members/{alice.id}", "workspace-not-found"),
+            ("PUT", f"/workspaces/red/members/{nobody}", "account-not-found"),
+        ):
+            check_problem(await office.ask(method, path, {"role": "viewer"}), 404, slug)
+        await world.publish(shield_event(workspace="red"))
+        await until(world.settled)
+        check_problem(await office.ask("DELETE", "/workspaces/red"), 409, "workspace-in-use")
+        assert await world.query("SELECT * FROM memberships") == []
