@@ -1,5 +1,6 @@
 """Settings from the environment and the file .env, checked at start."""
 
+import ssl
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -76,11 +77,18 @@ class Settings(BaseSettings):
     REGISTRATION: Literal["closed", "invite", "open"] = "closed"
     # smtp://user:password@host:25, smtp+starttls:// or smtps://; without it no mail is sent.
     SMTP_URL: SecretStr | None = None
-    MAIL_FROM: str = "shield-ag-ui@localhost"
+    # Certificates (PEM) that the mail server's is checked against, in place of the system's.
+    SMTP_CA_FILE: str = ""
+    MAIL_FROM: str = Field(
+        default="shield-ag-ui@localhost",
+        pattern=r"^([^<>@\x00-\x1f\x7f]* )?<?[!-;=?A-~]+@[A-Za-z0-9.-]+>?$",
+    )
     # Where browsers reach the frontend: links in mails begin with it.
     PUBLIC_URL: str = "http://localhost"
     # Encrypts the secrets of second factors; derived from JWT_SECRET where it is not set.
     MFA_KEY: SecretStr | None = None
+    # Keys that encrypted secrets which are still stored, separated by commas.
+    MFA_PREVIOUS_KEYS: SecretStr | None = None
 
     # Signs the checkpoints of the audit log; derived from JWT_SECRET where it is not set.
     AUDIT_KEY: SecretStr | None = None
@@ -177,6 +185,59 @@ class Settings(BaseSettings):
         _, rest = value.get_secret_value().split("://", 1)
         return SecretStr(f"{ASYNC_DRIVER}://{rest}")
 
+    @field_validator("SMTP_URL", mode="before")
+    @classmethod
+    def _no_empty_url(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("SMTP_URL")
+    @classmethod
+    def _check_smtp_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            schemes = {"smtp", "smtp+starttls", "smtps"}
+            _require_url(value, schemes, "smtp+starttls://user:password@host:587")
+            parts = urlsplit(value.get_secret_value())
+            if parts.path not in {"", "/"} or parts.query or parts.fragment:
+                raise ValueError("ends after host and port (URL-encode the password)")
+            if parts.scheme == "smtp" and parts.password and not _is_loopback(parts.hostname):
+                raise ValueError(
+                    "would send the password in clear: write smtp+starttls:// or smtps://"
+                )
+        return value
+
+    @field_validator("SMTP_CA_FILE")
+    @classmethod
+    def _check_ca_file(cls, value: str) -> str:
+        if value:
+            try:
+                ssl.create_default_context(cafile=value)
+            except (OSError, ValueError):
+                raise ValueError("is no readable file of certificates in PEM form") from None
+        return value
+
+    @field_validator("PUBLIC_URL")
+    @classmethod
+    def _check_public_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        plain = not (parts.query or parts.fragment or parts.username)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not plain:
+            raise ValueError("is no address of a site; write https://host[:port][/path]")
+        return value.rstrip("/")
+
+    @field_validator("MFA_KEY", "MFA_PREVIOUS_KEYS")
+    @classmethod
+    def _check_mfa_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        for key in _listed(value):
+            _require_key(key)
+        return value
+
+    @property
+    def mfa_keys(self) -> list[str]:
+        """The first encrypts, all decrypt: also what was stored before MFA_KEY was set."""
+        own = [self.MFA_KEY.get_secret_value()] if self.MFA_KEY else []
+        signing = [self.JWT_SECRET.get_secret_value(), *self.previous_jwt_secrets]
+        return [*own, *_listed(self.MFA_PREVIOUS_KEYS), *signing]
+
     @field_validator("JWT_SECRET")
     @classmethod
     def _check_jwt_secret(cls, value: SecretStr) -> SecretStr:
@@ -215,6 +276,10 @@ def _require_key(secret: str) -> None:
             f"needs at least {JWT_SECRET_MIN_BYTES} random bytes; make one with: "
             "openssl rand -base64 48"
         )
+
+
+def _is_loopback(host: str | None) -> bool:
+    return host in {"localhost", "127.0.0.1", "::1"}
 
 
 def _listed(value: SecretStr | None) -> list[str]:

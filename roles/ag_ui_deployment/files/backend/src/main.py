@@ -19,7 +19,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from src import __version__, problems
 from src.config import Settings, SettingsError, load_settings
 from src.middleware import BodyLimit, RequestContext
-from src.routers import admin, agent, api, auth, events, health, metrics
+from src.routers import accounts, admin, agent, api, auth, events, health, metrics
 from src.state import Services
 from src.utils.logger import configure_logging
 
@@ -67,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(metrics.router)
     invalid = problems.documented(problems.InvalidRequest)
     app.include_router(auth.router, prefix="/auth", tags=["authentication"], responses=invalid)
+    app.include_router(accounts.router, prefix="/auth", tags=["accounts"], responses=invalid)
     app.include_router(api.router, prefix="/api", tags=["jobs"], responses=invalid)
     app.include_router(admin.router, prefix="/admin", tags=["administration"], responses=invalid)
     app.include_router(agent.router, prefix="/agent", tags=["agent"], responses=invalid)

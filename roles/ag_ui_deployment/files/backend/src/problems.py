@@ -25,9 +25,12 @@ from src.services.conversation_service import (
     ThreadNotFoundError,
 )
 from src.services.job_service import CursorRejectedError, JobNotFoundError
+from src.services.link_tokens import LinkNotValidError
+from src.services.mail_service import MailNotConfiguredError
 from src.services.password_service import WrongPasswordError
 from src.services.passwords import PasswordRejectedError
 from src.services.rbac_service import NotPermittedError
+from src.services.registration_service import RegistrationClosedError
 from src.services.session_service import RefreshRacedError, SessionNotFoundError
 from src.services.tokens import InvalidTokenError
 from src.services.user_service import (
@@ -254,6 +257,29 @@ class PasswordRejected(InvalidRequest):
     title = "This password may not be set"
 
 
+class LinkNotValid(InvalidRequest):
+    slug = "link-not-valid"
+    title = "This link cannot be used any more"
+    detail = "It was used or has expired: ask for a new one."
+
+
+class RegistrationClosed(Problem):
+    status = 403
+    slug = "registration-closed"
+    title = "Accounts are not made this way here"
+    detail = "Ask an administrator for an account or an invitation."
+
+
+class MailNotConfigured(Problem):
+    status = 409
+    slug = "mail-not-configured"
+    title = "This server sends no mail"
+    detail = (
+        "Ask an administrator: POST /admin/users/{id}/reset-link gives a link to pass on. "
+        "Operators set SMTP_URL to have it sent."
+    )
+
+
 class DatabaseUnavailable(Problem):
     status = 503
     slug = "database-unavailable"
@@ -309,6 +335,8 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     InvalidTokenError: NotAuthenticated,
     RefreshRacedError: RefreshRaced,
     SessionNotFoundError: SessionNotFound,
+    RegistrationClosedError: RegistrationClosed,
+    MailNotConfiguredError: MailNotConfigured,
     AccountNotFoundError: AccountNotFound,
     WorkspaceNotFoundError: WorkspaceNotFound,
     MemberNotFoundError: MemberNotFound,
@@ -363,6 +391,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(LinkNotValidError, _on_bad_link)
     app.add_exception_handler(EmailRejectedError, _on_rejected_email)
     app.add_exception_handler(PasswordRejectedError, _on_rejected_password)
     for exception in (*_FROM_SERVICES, *DATABASE_ERRORS):
@@ -389,6 +418,12 @@ async def _on_rejected_password(request: Request, error: Exception) -> Response:
     field = "new_password" if request.url.path.endswith("/change") else "password"
     fault = FieldError(field=f"body.{field}", message=str(error))
     return respond(PasswordRejected(errors=[fault]))
+
+
+async def _on_bad_link(request: Request, _error: Exception) -> Response:
+    field = "invitation" if request.url.path.endswith("/register") else "token"
+    fault = FieldError(field=f"body.{field}", message="is not valid, or not any more")
+    return respond(LinkNotValid(errors=[fault]))
 
 
 async def _on_rejected_email(_request: Request, error: Exception) -> Response:

@@ -28,19 +28,27 @@ from src.services.group_reader import ConsumerConfig
 from src.services.health_service import HealthService
 from src.services.job_service import JobService
 from src.services.litellm_client import LiteLLMClient
+from src.services.mail_service import MailService
+from src.services.mails import Mails
 from src.services.metrics import Metrics
 from src.services.metrics_service import MetricsService
 from src.services.open_streams import OpenStreams
 from src.services.password_service import PasswordService
 from src.services.readiness_service import ReadinessService
 from src.services.redis_consumer import RedisStreamConsumer
+from src.services.registration_service import RegistrationService
+from src.services.reset_service import ResetService
 from src.services.session_service import SessionService
 from src.services.tokens import Tokens
 from src.services.workspace_service import WorkspaceService
+from src.utils.background_jobs import BackgroundJobs
 from src.utils.circuit_breaker import CircuitBreaker
 from src.utils.database import Database
 from src.utils.garbage import GarbageCollector
 from src.utils.redis import command_client, reader_client
+
+# How long mails may take that are under way when the process is asked to stop.
+_LAST_WORK_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,9 @@ class Services:
     passwords: PasswordService
     accounts: AccountService
     workspaces: WorkspaceService
+    resets: ResetService
+    registration: RegistrationService
+    background: BackgroundJobs
     jobs: JobService
     health: HealthService
     exposition: MetricsService
@@ -97,6 +108,9 @@ class Services:
         streams = EventStreams(
             hub, EventReplay(history, settings.REPLAYS_MAX), open_streams, metrics, settings
         )
+        background = BackgroundJobs()
+        mails = Mails(MailService(settings), background, settings)
+        resets = ResetService(database, access, audit, mails)
         return cls(
             settings=settings,
             database=database,
@@ -119,6 +133,9 @@ class Services:
             passwords=PasswordService(database, access, audit),
             accounts=AccountService(database, access, audit),
             workspaces=WorkspaceService(database, access, audit),
+            resets=resets,
+            registration=RegistrationService(database, audit, resets, mails, settings),
+            background=background,
             jobs=JobService(database, hub),
             health=HealthService(
                 settings.APP_NAME,
@@ -168,6 +185,7 @@ class Services:
             self.access_watcher.stop(),
             self.audit_keeper.stop(),
         )
+        await self.background.stop(_LAST_WORK_SECONDS)
         # Last of all: the others may have something to record.
         await self.audit.stop()
         for client in self.clients:

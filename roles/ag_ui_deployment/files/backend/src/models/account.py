@@ -2,10 +2,10 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import DateTime, ForeignKey, Index, Text, Uuid, func
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
@@ -129,3 +129,37 @@ class ResetLink(BaseModel):
     token: str
     link: str
     expires_at: datetime
+
+
+class Registration(BaseModel):
+    """With an `invitation` (the token of its link), or with the `email` of an open registration."""
+
+    password: NewPassword
+    invitation: LinkToken | None = None
+    email: Email | None = None
+    name: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.invitation is None) == (self.email is None):
+            raise ValueError("give either email or invitation")
+        return self
+
+
+class Verification(BaseModel):
+    token: LinkToken
+
+
+class ForgottenPassword(BaseModel):
+    email: Email
+
+
+class PasswordReset(BaseModel):
+    token: LinkToken
+    password: NewPassword
+
+
+class MailSent(BaseModel):
+    """The same whether there is such an account or not."""
+
+    message: str

@@ -6,7 +6,16 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 
 from src.dependencies import CurrentUser, ServicesDep, requires
-from src.models.account import Account, AccountPage, AccountQuery, NewAccount, RoleIn
+from src.models.account import (
+    Account,
+    AccountPage,
+    AccountQuery,
+    Invitation,
+    NewAccount,
+    NewInvitation,
+    ResetLink,
+    RoleIn,
+)
 from src.models.permissions import Permission
 from src.problems import (
     AccountExists,
@@ -16,6 +25,7 @@ from src.problems import (
     LastAdmin,
     NotAuthenticated,
     NotPermitted,
+    RegistrationClosed,
     WorkspaceNotFound,
     documented,
 )
@@ -44,6 +54,16 @@ async def list_users(
 )
 async def create_user(services: ServicesDep, user: CurrentUser, given: NewAccount) -> Account:
     return await services.accounts.create(Actor.of(user), given)
+
+
+@router.post(
+    "/invite",
+    status_code=201,
+    summary="Invite somebody; without a mail server the answer has the link to pass on",
+    responses=documented(RegistrationClosed, WorkspaceNotFound, AccountExists),
+)
+async def invite(services: ServicesDep, user: CurrentUser, given: NewInvitation) -> Invitation:
+    return await services.registration.invite(Actor.of(user), given)
 
 
 @router.get("/{user_id}", summary="One account", responses=_ONE)
@@ -92,3 +112,13 @@ async def end_sessions(services: ServicesDep, user: CurrentUser, user_id: UUID) 
 )
 async def remove_second_factor(services: ServicesDep, user: CurrentUser, user_id: UUID) -> None:
     await services.accounts.remove_second_factor(Actor.of(user), user_id)
+
+
+@router.post(
+    "/{user_id}/reset-link",
+    status_code=201,
+    summary="Make a link with which a password can be set once, to pass on",
+    responses=_ONE,
+)
+async def make_reset_link(services: ServicesDep, user: CurrentUser, user_id: UUID) -> ResetLink:
+    return await services.resets.make_link(Actor.of(user), user_id)

@@ -1,0 +1,73 @@
+"""Coming to an account, and back to one whose password is forgotten."""
+
+from fastapi import APIRouter, Response
+
+from src.dependencies import ServicesDep
+from src.models.account import (
+    ForgottenPassword,
+    MailSent,
+    PasswordReset,
+    Registration,
+    Verification,
+)
+from src.models.user import User
+from src.problems import (
+    AccountExists,
+    DatabaseUnavailable,
+    LinkNotValid,
+    MailNotConfigured,
+    RegistrationClosed,
+    documented,
+)
+
+router = APIRouter(responses=documented(DatabaseUnavailable))
+
+
+@router.post(
+    "/register",
+    status_code=202,
+    summary="Register: with an invitation at once (201), else by a link that is mailed (202)",
+    responses={
+        201: {"model": User, "description": "The account that the invitation was for"},
+        **documented(RegistrationClosed, MailNotConfigured, AccountExists, LinkNotValid),
+    },
+)
+async def register(
+    services: ServicesDep, given: Registration, response: Response
+) -> User | MailSent:
+    if given.invitation is not None:
+        response.status_code = 201
+        return await services.registration.accept(given.invitation, given.password, given.name)
+    await services.registration.register(given)
+    return MailSent(message="A link to confirm the address is on its way.")
+
+
+@router.post(
+    "/verify-email",
+    status_code=201,
+    summary="Make the account that was registered, with the token from the mail",
+    responses=documented(LinkNotValid, AccountExists),
+)
+async def verify_email(services: ServicesDep, given: Verification) -> User:
+    return await services.registration.verify(given.token)
+
+
+@router.post(
+    "/password/forgot",
+    status_code=202,
+    summary="Have a link mailed with which the password can be set",
+    responses=documented(MailNotConfigured),
+)
+async def forgot_password(services: ServicesDep, given: ForgottenPassword) -> MailSent:
+    await services.resets.forgot(given.email)
+    return MailSent(message="If there is an account with this address, a link is on its way.")
+
+
+@router.post(
+    "/password/reset",
+    status_code=204,
+    summary="Set a password with the token from a link; all sessions end",
+    responses=documented(LinkNotValid),
+)
+async def reset_password(services: ServicesDep, given: PasswordReset) -> None:
+    await services.resets.reset(given.token, given.password)

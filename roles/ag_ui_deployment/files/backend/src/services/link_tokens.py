@@ -1,0 +1,62 @@
+"""The tokens in links: random, good once and for a time, stored as hashes."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.models.account import AccountTokenRow, Purpose
+from src.repositories import account_tokens as token_rows
+
+LIFETIME = {
+    Purpose.INVITATION: timedelta(days=7),
+    Purpose.REGISTRATION: timedelta(days=1),
+    Purpose.RESET: timedelta(hours=1),
+}
+# What an address is sent that somebody else types in again and again.
+_MOST_AT_ONCE = 5
+_NOT_AGAIN_FOR = timedelta(minutes=1)
+
+
+class LinkNotValidError(Exception):
+    """The link was used, has expired, or was never sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    token: str
+    expires_at: datetime
+
+
+async def issue(session: AsyncSession, row: AccountTokenRow) -> Link:
+    """Keep what the link is for, all but its token and its times, which are added."""
+    await token_rows.forget_expired(session)
+    link = Link(secrets.token_urlsafe(32), datetime.now(UTC) + LIFETIME[Purpose(row.purpose)])
+    row.token_hash, row.expires_at = _hash(link.token), link.expires_at
+    session.add(row)
+    return link
+
+
+async def sent_enough(session: AsyncSession, email: str, purpose: Purpose) -> bool:
+    count, age = await token_rows.sent(session, email, purpose)
+    return count >= _MOST_AT_ONCE or (age is not None and age < _NOT_AGAIN_FOR)
+
+
+async def look(session: AsyncSession, token: str, purpose: Purpose) -> AccountTokenRow:
+    """Raises LinkNotValidError."""
+    row = await token_rows.by_hash(session, _hash(token), purpose)
+    if row is None:
+        raise LinkNotValidError
+    return row
+
+
+async def use(session: AsyncSession, row: AccountTokenRow) -> None:
+    """Raises LinkNotValidError if another request has used it meanwhile."""
+    if not await token_rows.use(session, row.token_hash):
+        raise LinkNotValidError
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

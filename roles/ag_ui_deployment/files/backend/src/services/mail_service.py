@@ -1,0 +1,91 @@
+"""Sends mail over SMTP. The only module with aiosmtplib."""
+
+import asyncio
+import ssl
+from email.message import EmailMessage
+from urllib.parse import unquote, urlsplit
+
+import structlog
+from aiosmtplib import SMTPException, SMTPRecipientsRefused, SMTPResponseException, send
+
+from src.config import Settings
+
+logger = structlog.get_logger(__name__)
+
+TIMEOUT = 15.0
+_PERMANENT = 500
+_PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
+# Connections at once, and the seconds before each further attempt.
+_AT_ONCE = 4
+_WAITS = (2.0, 15.0, 120.0)
+
+
+class MailNotConfiguredError(Exception):
+    """SMTP_URL is not set."""
+
+
+class MailService:
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.SMTP_URL.get_secret_value() if settings.SMTP_URL else None
+        self._ca_file = settings.SMTP_CA_FILE or None
+        # Not asked of the resolver, which may be slow to say.
+        self._our_name = settings.MAIL_FROM.rpartition("@")[2].rstrip(">")
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    @property
+    def is_configured(self) -> bool:
+        return self._url is not None
+
+    def require(self) -> None:
+        """Raises MailNotConfiguredError."""
+        if not self.is_configured:
+            raise MailNotConfiguredError
+
+    async def send(self, message: EmailMessage) -> bool:
+        """Whether a server has taken it. Tries again for some minutes while there is hope."""
+        for wait in (*_WAITS, None):
+            try:
+                async with self._places:
+                    await self._try(message)
+            except (SMTPException, OSError, TimeoutError) as error:
+                if wait is None or _is_final(error):
+                    logger.error("mail_failed", error=_explain(error))  # noqa: TRY400 - no defect of ours
+                    return False
+                logger.warning("mail_delayed", error=_explain(error), again_in_seconds=wait)
+                await asyncio.sleep(wait)
+            else:
+                logger.info("mail_sent")
+                return True
+        return False
+
+    async def _try(self, message: EmailMessage) -> None:
+        self.require()
+        parts = urlsplit(self._url or "")
+        await send(
+            message,
+            hostname=parts.hostname,
+            port=parts.port or _PORTS[parts.scheme],
+            username=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password else None,
+            use_tls=parts.scheme == "smtps",
+            start_tls=parts.scheme == "smtp+starttls",
+            tls_context=None
+            if parts.scheme == "smtp"
+            else ssl.create_default_context(cafile=self._ca_file),
+            local_hostname=self._our_name,
+            timeout=TIMEOUT,
+        )
+
+
+def _is_final(error: Exception) -> bool:
+    if isinstance(error, SMTPRecipientsRefused):
+        return all(_is_final(one) for one in error.recipients)
+    return isinstance(error, SMTPResponseException) and error.code >= _PERMANENT
+
+
+def _explain(error: Exception) -> str:
+    """Without what the server said: it may repeat the address or the mail."""
+    if isinstance(error, SMTPResponseException):
+        return f"{type(error).__name__} {error.code}"
+    cause = error.__cause__
+    return type(error).__name__ if cause is None else f"{type(error).__name__}: {cause}"
