@@ -24,6 +24,11 @@ from src.services.conversation_service import (
     ThreadElsewhereError,
     ThreadNotFoundError,
 )
+from src.services.dead_letters import (
+    DeadLetterClosedError,
+    DeadLetterIncompleteError,
+    DeadLetterNotFoundError,
+)
 from src.services.job_service import CursorRejectedError, JobNotFoundError
 from src.services.link_tokens import LinkNotValidError
 from src.services.mail_service import MailNotConfiguredError
@@ -32,6 +37,7 @@ from src.services.passwords import PasswordRejectedError
 from src.services.rbac_service import NotPermittedError
 from src.services.registration_service import RegistrationClosedError
 from src.services.session_service import RefreshRacedError, SessionNotFoundError
+from src.services.stream_overview import StreamUnavailableError
 from src.services.tokens import InvalidTokenError
 from src.services.user_service import (
     DefaultWorkspaceError,
@@ -233,6 +239,26 @@ class ThreadElsewhere(Problem):
     detail = "Name its workspace in forwardedProps.workspace, or begin another conversation."
 
 
+class DeadLetterNotFound(NotFound):
+    slug = "dead-letter-not-found"
+    title = "No such dead letter"
+    detail = "GET /admin/stream/dead-letters lists them."
+
+
+class DeadLetterClosed(Problem):
+    status = 409
+    slug = "dead-letter-closed"
+    title = "The dead letter has been replayed or discarded before"
+    detail = "GET /admin/stream/dead-letters?state=closed tells by whom."
+
+
+class DeadLetterIncomplete(Problem):
+    status = 409
+    slug = "dead-letter-incomplete"
+    title = "Only a part of the entry was kept, so it cannot be replayed"
+    detail = "Let its producer publish it again, then discard the dead letter."
+
+
 class BodyTooLarge(Problem):
     status = 413
     slug = "body-too-large"
@@ -285,6 +311,14 @@ class DatabaseUnavailable(Problem):
     slug = "database-unavailable"
     title = "The database does not answer"
     detail = "Live streams go on; what needs stored data does not. Try again in a few seconds."
+    headers = _RETRY_LATER
+
+
+class StreamUnavailable(Problem):
+    status = 503
+    slug = "stream-unavailable"
+    title = "Redis does not answer"
+    detail = "Nothing can be said of the stream or added to it. Try again in a few seconds."
     headers = _RETRY_LATER
 
 
@@ -349,6 +383,10 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     JobNotFoundError: JobNotFound,
     CursorRejectedError: BadCursor,
     AgentDrainingError: Draining,
+    DeadLetterNotFoundError: DeadLetterNotFound,
+    DeadLetterClosedError: DeadLetterClosed,
+    DeadLetterIncompleteError: DeadLetterIncomplete,
+    StreamUnavailableError: StreamUnavailable,
     RunExistsError: RunExists,
     RunLogUnavailableError: RunLogUnavailable,
     RunNotFoundError: RunNotFound,

@@ -17,6 +17,8 @@ from src.services.audit_logger import AuditLogger
 from src.services.audit_service import AuditService
 from src.services.audit_verifier import AuditVerifier
 from src.services.auth_service import AuthService
+from src.services.config_overview import ConfigOverview
+from src.services.dead_letters import DeadLetterService
 from src.services.event_fold import StreamFold
 from src.services.event_history import EventHistory
 from src.services.event_hub import EventHub
@@ -39,6 +41,7 @@ from src.services.redis_consumer import RedisStreamConsumer
 from src.services.registration_service import RegistrationService
 from src.services.reset_service import ResetService
 from src.services.session_service import SessionService
+from src.services.stream_overview import StreamOverview
 from src.services.tokens import Tokens
 from src.services.workspace_service import WorkspaceService
 from src.utils.background_jobs import BackgroundJobs
@@ -68,6 +71,9 @@ class Services:
     access_watcher: AccessWatcher
     audit_keeper: AuditKeeper
     audit_trail: AuditService
+    dead_letters: DeadLetterService
+    stream_overview: StreamOverview
+    config_overview: ConfigOverview
     auth: AuthService
     gateway: LiteLLMClient
     sessions: SessionService
@@ -126,6 +132,11 @@ class Services:
             audit=audit,
             audit_keeper=AuditKeeper(database, audit_keys, audit, settings),
             audit_trail=AuditService(database, AuditVerifier(database, audit_keys), audit),
+            dead_letters=DeadLetterService(database, commands, stream, audit),
+            stream_overview=StreamOverview(
+                database, commands, stream, settings.REDIS_CONSUMER_GROUP
+            ),
+            config_overview=ConfigOverview(settings),
             access=access,
             access_watcher=AccessWatcher(database, access, open_streams),
             auth=AuthService(database, sessions, audit),

@@ -115,3 +115,17 @@ class DeadLetterRow(Base):
     reason: Mapped[str] = mapped_column(Text)
     fields: Mapped[bytes] = mapped_column(BYTEA)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    closed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # "replayed" or "discarded", by whom, and under which id the entry stands on the stream again.
+    closed_how: Mapped[str | None] = mapped_column(Text)
+    closed_by: Mapped[str | None] = mapped_column(Text)
+    replayed_as: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (
+        Index(
+            "ix_dead_letters_open",
+            "stream_ms",
+            "stream_seq",
+            postgresql_where=closed_at.is_(None),
+        ),
+    )

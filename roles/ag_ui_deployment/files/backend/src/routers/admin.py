@@ -2,9 +2,17 @@
 
 from fastapi import APIRouter
 
-from src.routers import admin_audit, admin_users, admin_workspaces
+from src.routers import (
+    admin_audit,
+    admin_config,
+    admin_stream,
+    admin_users,
+    admin_workspaces,
+)
 
 router = APIRouter()
 router.include_router(admin_users.router, prefix="/users")
 router.include_router(admin_workspaces.router, prefix="/workspaces")
 router.include_router(admin_audit.router)
+router.include_router(admin_stream.router)
+router.include_router(admin_config.router)

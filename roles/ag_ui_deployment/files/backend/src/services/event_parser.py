@@ -4,6 +4,7 @@ Producers are other teams' programs. What can be derived is derived (event id, t
 what would have to be guessed is refused.
 """
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -49,14 +50,41 @@ def parse_entry(stream_id: StreamId, fields: Fields, max_bytes: int) -> ShieldEv
 
 
 def dump_fields(fields: Fields) -> bytes:
-    """What stood in an entry, as JSON with undecodable bytes escaped, cut to 64 KiB."""
-    readable = {
-        name.decode("utf-8", "backslashreplace"): value[:_KEPT_POISON_BYTES].decode(
-            "utf-8", "backslashreplace"
-        )
-        for name, value in fields.items()
-    }
+    """What stood in an entry, as JSON cut to 64 KiB; load_fields() reads what is whole.
+
+    Values are texts; what is no UTF-8 is an object with its bytes in base64.
+    """
+    readable: dict[str, Any] = {}
+    for name, value in fields.items():
+        text = name.decode("utf-8", "backslashreplace")
+        readable[text] = _dump_value(value[:_KEPT_POISON_BYTES])
+        if text.encode() != name:
+            content = b64encode(value[:_KEPT_POISON_BYTES]).decode()
+            readable[text] = {"name": b64encode(name).decode(), "base64": content}
     return orjson.dumps(readable)[:_KEPT_POISON_BYTES]
+
+
+def load_fields(dumped: bytes) -> dict[bytes, bytes] | None:
+    """The fields of an entry as they were; None where not all of it was kept."""
+    try:
+        readable = orjson.loads(dumped)
+        return dict(_load_value(name, value) for name, value in readable.items()) or None
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def _dump_value(value: bytes) -> Any:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": b64encode(value).decode()}
+
+
+def _load_value(name: str, value: str | dict[str, str]) -> tuple[bytes, bytes]:
+    if isinstance(value, str):
+        return name.encode(), value.encode()
+    raw_name = b64decode(value["name"]) if "name" in value else name.encode()
+    return raw_name, b64decode(value["base64"])
 
 
 def _parse(stream_id: StreamId, fields: Fields, max_bytes: int) -> ShieldEvent:

@@ -89,6 +89,7 @@ def _refused(entry: ShieldEvent | Poison, error: BaseException) -> Poison:
     fields = {
         b"event_id": entry.event_id.encode(errors="backslashreplace"),
         b"type": entry.type.encode(errors="backslashreplace"),
+        b"timestamp": event_rows.moment(entry.timestamp).isoformat().encode(),
         b"job_id": (entry.job_id or "").encode(errors="backslashreplace"),
         b"data": orjson.dumps(entry.data),
         b"metadata": orjson.dumps(entry.metadata),

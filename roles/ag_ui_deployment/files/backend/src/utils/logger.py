@@ -58,6 +58,11 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return {key: _redact_value(key, value) for key, value in event.items()}
 
 
+def redact_text(text: str) -> str:
+    """Blank passwords in addresses, and tokens."""
+    return _BEARER.sub(rf"\1{REDACTED}", _URL_PASSWORD.sub(rf"\1{REDACTED}\2", text))
+
+
 def _drop_colours(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Uvicorn adds each message a second time, with colours for a terminal."""
     event.pop("color_message", None)
@@ -72,7 +77,7 @@ def _redact_value(name: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_redact_value("", inner) for inner in value]
     if isinstance(value, str):
-        return _BEARER.sub(rf"\1{REDACTED}", _URL_PASSWORD.sub(rf"\1{REDACTED}\2", value))
+        return redact_text(value)
     return value
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from src.models.event import Poison, ShieldEvent, StreamId
 from src.repositories.events import moment
-from src.services.event_parser import Fields, dump_fields, parse_entry, read_id
+from src.services.event_parser import Fields, dump_fields, load_fields, parse_entry, read_id
 from tests.support.builders import fields_of, shield_event
 from tests.support.strategies import DATA
 
@@ -213,8 +213,23 @@ class TestPoison:
 
 class TestWhatIsKeptOfPoison:
     def test_it_is_readable_and_whole_where_it_is_small(self) -> None:
-        kept = dump_fields({b"type": b"job:\xff", b"\xfe": b"{'a': 1}"})
-        assert orjson.loads(kept) == {"type": "job:\\xff", "\\xfe": "{'a': 1}"}
+        kept = dump_fields({b"type": b"job", b"data": b"\xff"})
+        assert orjson.loads(kept) == {"type": "job", "data": {"base64": "/w=="}}
+
+    @given(st.dictionaries(st.binary(), st.binary(), min_size=1))
+    def test_what_is_whole_can_be_published_again(self, fields: dict[bytes, bytes]) -> None:
+        assert load_fields(dump_fields(fields)) == fields
+
+    @pytest.mark.parametrize("kept", [b"", b"{}", b'{"type": "jo', b"[]", b'{"a": 1}', b"\xff"])
+    def test_what_is_not_whole_is_not_loaded(self, kept: bytes) -> None:
+        assert load_fields(kept) is None
+
+    def test_what_was_cut_is_not_loaded(self) -> None:
+        for size in (64 * 1024 - 14, 64 * 1024 - 10, 64 * 1024, 5_000_000):
+            fields = {b"data": b"x" * size}
+            kept = load_fields(dump_fields(fields))
+            assert kept is None or kept == fields
+        assert load_fields(dump_fields({b"data": b"x" * 64 * 1024})) is None
 
     def test_it_is_bounded(self) -> None:
         kept = dump_fields({b"data": b"x" * 5_000_000, b"more": b"\xff" * 5_000_000})

@@ -1,0 +1,61 @@
+"""The state of the stream, and its dead letters, as administrators see them."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel
+
+
+class LetterState(StrEnum):
+    OPEN = "open"
+    CLOSED = "closed"
+    ALL = "all"
+
+
+class ConsumerState(BaseModel):
+    """A member of the group; `idle_ms` is how long ago it last asked for entries."""
+
+    name: str
+    pending: int
+    idle_ms: int
+
+
+class GroupState(BaseModel):
+    """The group that stores events. `lag` is null where Redis does not know it."""
+
+    name: str
+    lag: int | None
+    pending: int
+    last_delivered_id: str
+    consumers: list[ConsumerState]
+
+
+class StreamReport(BaseModel):
+    """`group` is null until the first instance has made it."""
+
+    stream: str
+    length: int
+    first_id: str | None
+    last_id: str | None
+    group: GroupState | None
+    open_dead_letters: int
+
+
+class DeadLetter(BaseModel):
+    """An entry that could not be stored. `fields` is the beginning of what was kept, as JSON."""
+
+    id: str
+    reason: str
+    fields: str
+    created_at: datetime
+    closed_at: datetime | None
+    closed_how: str | None
+    closed_by: str | None
+    replayed_as: str | None
+
+
+class DeadLetterPage(BaseModel):
+    """Dead letters, the newest first; `next_before` asks for the next page."""
+
+    items: list[DeadLetter]
+    next_before: str | None

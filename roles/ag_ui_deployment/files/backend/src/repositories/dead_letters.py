@@ -1,0 +1,48 @@
+"""Queries on dead letters that somebody looks at; the consumer adds them (events.py)."""
+
+from sqlalchemy import func, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.models.event import DeadLetterRow, StreamId
+from src.models.stream import LetterState
+
+_KEY = tuple_(DeadLetterRow.stream_ms, DeadLetterRow.stream_seq)
+
+
+async def page(
+    session: AsyncSession, state: LetterState, before: StreamId | None, limit: int
+) -> list[DeadLetterRow]:
+    """Dead letters before one (None: all), the newest first."""
+    query = select(DeadLetterRow).order_by(
+        DeadLetterRow.stream_ms.desc(), DeadLetterRow.stream_seq.desc()
+    )
+    if state is LetterState.OPEN:
+        query = query.where(DeadLetterRow.closed_at.is_(None))
+    elif state is LetterState.CLOSED:
+        query = query.where(DeadLetterRow.closed_at.is_not(None))
+    if before is not None:
+        query = query.where(tuple_(*before) > _KEY)
+    return list(await session.scalars(query.limit(limit)))
+
+
+async def by_id(session: AsyncSession, letter_id: StreamId) -> DeadLetterRow | None:
+    return await session.get(DeadLetterRow, tuple(letter_id))
+
+
+async def close(
+    session: AsyncSession, letter_id: StreamId, how: str, by: str
+) -> DeadLetterRow | None:
+    """Close one that is open, for one caller only; None for all others."""
+    statement = (
+        update(DeadLetterRow)
+        .where(tuple_(*letter_id) == _KEY, DeadLetterRow.closed_at.is_(None))
+        .values(closed_at=func.now(), closed_how=how, closed_by=by)
+        .returning(DeadLetterRow)
+    )
+    found: DeadLetterRow | None = await session.scalar(statement)
+    return found
+
+
+async def count_open(session: AsyncSession) -> int:
+    query = select(func.count()).select_from(DeadLetterRow)
+    return await session.scalar(query.where(DeadLetterRow.closed_at.is_(None))) or 0

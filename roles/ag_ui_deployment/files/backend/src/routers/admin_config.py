@@ -1,0 +1,20 @@
+"""The settings of this instance for administrators."""
+
+from fastapi import APIRouter, Depends
+
+from src.dependencies import ServicesDep, requires
+from src.models.permissions import Permission
+from src.problems import DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
+from src.services.config_overview import Setting
+
+router = APIRouter()
+
+
+@router.get(
+    "/config",
+    summary="What is set and from where; secrets only as set or not set",
+    dependencies=[Depends(requires(Permission.READ_CONFIG))],
+    responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
+)
+async def config(services: ServicesDep) -> list[Setting]:
+    return services.config_overview.settings()

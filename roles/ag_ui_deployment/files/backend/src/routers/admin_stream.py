@@ -1,0 +1,82 @@
+"""The stream for administrators: how it stands, and its dead letters."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query
+
+from src.dependencies import CurrentUser, ServicesDep, requires
+from src.models.event import StreamId
+from src.models.permissions import Permission
+from src.models.stream import DeadLetter, DeadLetterPage, LetterState, StreamReport
+from src.problems import (
+    DatabaseUnavailable,
+    DeadLetterClosed,
+    DeadLetterIncomplete,
+    DeadLetterNotFound,
+    NotAuthenticated,
+    NotPermitted,
+    StreamUnavailable,
+    documented,
+)
+
+router = APIRouter(
+    prefix="/stream",
+    dependencies=[Depends(requires(Permission.MANAGE_STREAM))],
+    responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable, StreamUnavailable),
+)
+
+_STREAM_ID = r"^[0-9]{1,19}-[0-9]{1,19}$"
+
+
+def _letter_id(letter_id: Annotated[str, Path(pattern=_STREAM_ID)]) -> StreamId:
+    try:
+        return StreamId.parse(letter_id)
+    except ValueError:
+        raise DeadLetterNotFound from None
+
+
+def _before(
+    before: Annotated[
+        str | None, Query(pattern=_STREAM_ID, description="next_before of the page before")
+    ] = None,
+) -> StreamId | None:
+    ms, _, seq = (before or "").partition("-")
+    # A greater id than any that is stored asks for the first page.
+    return StreamId(min(int(ms), _MAX), min(int(seq), _MAX)) if before else None
+
+
+_MAX = 2**63 - 1
+LetterId = Annotated[StreamId, Depends(_letter_id)]
+
+
+@router.get("", summary="The stream, the group that stores it, and its consumers")
+async def report(services: ServicesDep) -> StreamReport:
+    return await services.stream_overview.report()
+
+
+@router.get("/dead-letters", summary="Entries that could not be stored, newest first")
+async def dead_letters(
+    services: ServicesDep,
+    before: Annotated[StreamId | None, Depends(_before)],
+    state: LetterState = LetterState.OPEN,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> DeadLetterPage:
+    return await services.dead_letters.page(state, before, limit)
+
+
+@router.post(
+    "/dead-letters/{letter_id}/replay",
+    summary="Publish a dead letter again",
+    responses=documented(DeadLetterNotFound, DeadLetterClosed, DeadLetterIncomplete),
+)
+async def replay(services: ServicesDep, user: CurrentUser, letter_id: LetterId) -> DeadLetter:
+    return await services.dead_letters.replay(user, letter_id)
+
+
+@router.post(
+    "/dead-letters/{letter_id}/discard",
+    summary="Close a dead letter without publishing it",
+    responses=documented(DeadLetterNotFound, DeadLetterClosed),
+)
+async def discard(services: ServicesDep, user: CurrentUser, letter_id: LetterId) -> DeadLetter:
+    return await services.dead_letters.discard(user, letter_id)

@@ -1,0 +1,60 @@
+"""What is set, and from where. The values of secrets are told to nobody."""
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+from pydantic_settings import DotEnvSettingsSource
+
+from src.config import Settings
+from src.utils.logger import redact_text
+
+
+class Source(StrEnum):
+    ENVIRONMENT = "environment"
+    FILE = ".env"
+    DEFAULT = "default"
+
+
+class Setting(BaseModel):
+    """`value` is null for a secret; `is_set` says whether there is one."""
+
+    name: str
+    value: Any
+    secret: bool
+    is_set: bool
+    source: Source
+
+
+class ConfigOverview:
+    """Looks once, when the settings have been read: the file may be another one later."""
+
+    def __init__(self, settings: Settings) -> None:
+        in_file = DotEnvSettingsSource(Settings).env_vars
+        self._settings = [
+            _setting(settings, name, _source(settings, name, in_file))
+            for name in sorted(Settings.model_fields)
+        ]
+
+    def settings(self) -> list[Setting]:
+        return self._settings
+
+
+def _source(settings: Settings, name: str, in_file: Mapping[str, str | None]) -> Source:
+    if name not in settings.model_fields_set:
+        return Source.DEFAULT
+    is_from_file = name in in_file and name not in os.environ
+    return Source.FILE if is_from_file else Source.ENVIRONMENT
+
+
+def _setting(settings: Settings, name: str, source: Source) -> Setting:
+    value = getattr(settings, name)
+    secret = "SecretStr" in str(Settings.model_fields[name].annotation)
+    is_set = bool(value.get_secret_value() if isinstance(value, SecretStr) else value is not None)
+    if secret:
+        value = None
+    elif isinstance(value, str):
+        value = redact_text(value)
+    return Setting(name=name, value=value, secret=secret, is_set=is_set, source=source)

@@ -1,0 +1,191 @@
+"""The stream and the settings as administrators see them; dead letters replayed and discarded."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from src.models.role import Role
+from src.models.user import User
+from tests.integration.test_api_endpoints import bearer, check_problem
+from tests.support.builders import JWT_SECRET, fields_of, shield_event
+from tests.support.proxy import TcpProxy
+from tests.support.server import Backend, running
+from tests.support.waiting import until
+from tests.support.world import GROUP, World
+
+LETTERS = "/admin/stream/dead-letters"
+
+
+@pytest.fixture
+async def admin(backend: Backend) -> User:
+    return await backend.add_user("admin@shield.test", Role.ADMIN)
+
+
+async def ask(
+    backend: Backend, user: User, path: str, method: str = "GET", **query: Any
+) -> httpx.Response:
+    headers = bearer(backend.token_of(user))
+    return await backend.http.request(method, path, params=query, headers=headers)
+
+
+async def close(backend: Backend, user: User, letter: object, how: str) -> httpx.Response:
+    return await ask(backend, user, f"{LETTERS}/{letter}/{how}", "POST")
+
+
+async def recorded(world: World) -> list[tuple[str, str, str]]:
+    rows = await world.query("SELECT action, outcome, target FROM audit_log ORDER BY seq")
+    return [tuple(row) for row in rows if row[0].startswith("dead_letter")]
+
+
+async def test_the_stream_is_told_as_redis_has_it(
+    world: World, backend: Backend, admin: User
+) -> None:
+    ids = await world.publish(shield_event(), shield_event(), {b"type": b""})
+    await until(world.settled)
+    await world.take("dead-host", 1)
+    (last,) = await world.publish(shield_event())
+    await until(lambda: world.has_stored([*ids[:2], last]))
+    await until(world.settled)
+    body = (await ask(backend, admin, "/admin/stream")).json()
+    (consumer, *_) = body["group"].pop("consumers")
+    assert body == {
+        "stream": world.stream,
+        "length": 4,
+        "first_id": str(ids[0]),
+        "last_id": str(last),
+        "group": {"name": GROUP, "lag": 0, "pending": 0, "last_delivered_id": str(last)},
+        "open_dead_letters": 1,
+    }
+    assert consumer["pending"] == 0
+    assert consumer["idle_ms"] >= 0
+
+
+async def test_a_dead_letter_is_replayed_as_it_was(
+    world: World, backend: Backend, admin: User
+) -> None:
+    poison = fields_of(shield_event()) | {b"type": b"\xff\x00", b"\xfe": b"1"}
+    (bad,) = await world.publish(poison)
+    await until(world.dead_letters)
+    page = (await ask(backend, admin, LETTERS)).json()
+    (letter,) = page["items"]
+    assert letter["id"] == str(bad)
+    assert letter["reason"] == "type: is not UTF-8"
+    assert "event_id" in orjson.loads(letter["fields"])
+    assert letter["closed_at"] is None
+    answers = await asyncio.gather(*(close(backend, admin, bad, "replay") for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
+    for answer in answers:
+        if answer.status_code == 409:
+            check_problem(answer, 409, "dead-letter-closed")
+    (done,) = (answer.json() for answer in answers if answer.status_code == 200)
+    assert (done["closed_how"], done["closed_by"]) == ("replayed", "admin@shield.test")
+    entries: Any = await world.redis.xrange(world.stream)
+    assert [entry[1] for entry in entries] == [poison, poison]
+    assert entries[1][0].decode() == done["replayed_as"]
+    # It is still what cannot be read, and so a dead letter again.
+    await until(lambda: has_letters(world, 2))
+    open_ones = (await ask(backend, admin, LETTERS)).json()["items"]
+    assert [one["id"] for one in open_ones] == [done["replayed_as"]]
+    assert sorted(await recorded(world)) == [
+        *[("dead_letter.replay", "failure", f"dead_letter:{bad}")] * 3,
+        ("dead_letter.replay", "success", f"dead_letter:{bad}"),
+    ]
+
+
+async def has_letters(world: World, count: int) -> bool:
+    return len(await world.dead_letters()) == count
+
+
+async def test_one_that_was_cut_is_not_replayed_and_can_be_discarded(
+    world: World, backend: Backend, admin: User
+) -> None:
+    (bad,) = await world.publish({b"type": b"", b"data": b"x" * 100_000})
+    await until(world.dead_letters)
+    body = check_problem(await close(backend, admin, bad, "replay"), 409, "dead-letter-incomplete")
+    assert "discard" in body["detail"]
+    (letter,) = (await ask(backend, admin, LETTERS)).json()["items"]
+    assert len(letter["fields"]) == 2000
+    assert (await close(backend, admin, bad, "discard")).json()["closed_how"] == "discarded"
+    check_problem(await close(backend, admin, bad, "replay"), 409, "dead-letter-closed")
+    assert await world.redis.xlen(world.stream) == 1
+    assert [row[:2] for row in await recorded(world)] == [
+        ("dead_letter.replay", "failure"),
+        ("dead_letter.discard", "success"),
+        ("dead_letter.replay", "failure"),
+    ]
+
+
+async def test_pages_and_states(world: World, backend: Backend, admin: User) -> None:
+    ids = [str(one) for one in await world.publish(*[{b"type": b""}] * 5)]
+    await until(lambda: has_letters(world, 5))
+    await close(backend, admin, ids[2], "discard")
+    first = (await ask(backend, admin, LETTERS, limit=3)).json()
+    assert [one["id"] for one in first["items"]] == [ids[4], ids[3], ids[1]]
+    rest = (await ask(backend, admin, LETTERS, limit=3, before=first["next_before"])).json()
+    assert [one["id"] for one in rest["items"]] == [ids[0]]
+    assert rest["next_before"] is None
+    closed = (await ask(backend, admin, LETTERS, state="closed")).json()["items"]
+    assert [one["id"] for one in closed] == [ids[2]]
+    everything = (await ask(backend, admin, LETTERS, state="all")).json()["items"]
+    assert [one["id"] for one in everything] == ids[::-1]
+    far = "9" * 19
+    assert (await ask(backend, admin, LETTERS, before=f"{far}-{far}")).json()["items"]
+
+
+async def test_bad_input(backend: Backend, admin: User) -> None:
+    for letter in ("1-1", f"{'9' * 19}-0"):
+        for how in ("replay", "discard"):
+            check_problem(await close(backend, admin, letter, how), 404, "dead-letter-not-found")
+    check_problem(await close(backend, admin, "x", "replay"), 422, "invalid-request")
+    for name, value in (("limit", 0), ("state", "lost"), ("before", "x")):
+        answer = await ask(backend, admin, LETTERS, "GET", **{name: value})
+        body = check_problem(answer, 422, "invalid-request")
+        assert [one["field"] for one in body["errors"]] == [f"query.{name}"]
+
+
+async def test_only_for_administrators(backend: Backend) -> None:
+    viewer = await backend.add_user("viewer@shield.test")
+    for method, path in (
+        ("GET", "/admin/stream"),
+        ("GET", LETTERS),
+        ("POST", f"{LETTERS}/1-1/replay"),
+        ("POST", f"{LETTERS}/1-1/discard"),
+        ("GET", "/admin/config"),
+    ):
+        check_problem(await ask(backend, viewer, path, method), 403, "not-permitted")
+
+
+async def test_while_redis_is_away_nothing_is_closed(world: World, redis_proxy: TcpProxy) -> None:
+    async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+        admin = await backend.add_user("admin@shield.test", Role.ADMIN)
+        (bad,) = await world.publish({b"type": b""})
+        await until(world.dead_letters)
+        await redis_proxy.refuse()
+        answer = await close(backend, admin, bad, "replay")
+        check_problem(answer, 503, "stream-unavailable")
+        assert answer.headers["retry-after"]
+        check_problem(await ask(backend, admin, "/admin/stream"), 503, "stream-unavailable")
+        assert len((await ask(backend, admin, LETTERS)).json()["items"]) == 1
+        await redis_proxy.accept()
+
+
+async def test_settings_are_shown_and_secrets_are_not(world: World) -> None:
+    values = {"LITELLM_URL": "http://key:hunter2@gateway:4000", "AUDIT_KEY": "hunter2" * 5}
+    async with running(world.settings(**values)) as backend:
+        admin = await backend.add_user("admin@shield.test", Role.ADMIN)
+        answer = await ask(backend, admin, "/admin/config")
+        shown = {one.pop("name"): one for one in answer.json()}
+        given = {"secret": False, "is_set": True}
+        assert shown["PORT"] == given | {"value": 8002, "source": "default"}
+        assert shown["REDIS_STREAM_NAME"] == given | {
+            "value": world.stream,
+            "source": "environment",
+        }
+        hidden = {"value": None, "secret": True}
+        assert shown["AUDIT_KEY"] == hidden | {"is_set": True, "source": "environment"}
+        assert shown["SMTP_URL"] == hidden | {"is_set": False, "source": "default"}
+        for secret in ("hunter2", JWT_SECRET, world.database_url):
+            assert secret not in answer.text

@@ -1,0 +1,24 @@
+"""Where a setting comes from."""
+
+from pathlib import Path
+
+import pytest
+
+from src.config import load_settings
+from src.services.config_overview import ConfigOverview
+from tests.support.builders import JWT_SECRET
+
+
+def test_the_environment_wins_over_the_file_and_both_over_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(
+        f"JWT_SECRET={JWT_SECRET}\nPORT=8003\nLOG_LEVEL=DEBUG\nDATABASE_URL=postgresql://h/d\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOG_LEVEL", "INFO")
+    shown = {one.name: one for one in ConfigOverview(load_settings()).settings()}
+    assert (shown["PORT"].value, shown["PORT"].source) == (8003, ".env")
+    assert (shown["LOG_LEVEL"].value, shown["LOG_LEVEL"].source) == ("INFO", "environment")
+    assert (shown["ENV"].value, shown["ENV"].source) == ("production", "default")
+    assert (shown["JWT_SECRET"].value, shown["JWT_SECRET"].is_set) == (None, True)
