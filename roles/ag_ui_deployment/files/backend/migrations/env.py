@@ -12,6 +12,7 @@ from src.models import (  # noqa: F401 - they register their tables
     job,
     second_factor,
     session,
+    submission,
     user,
     workspace,
 )

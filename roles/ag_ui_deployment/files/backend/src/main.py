@@ -16,10 +16,10 @@ import structlog
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from src import __version__, problems
+from src import __version__, problems, tool_problems
 from src.config import Settings, SettingsError, load_settings
 from src.middleware import BodyLimit, RequestContext
-from src.routers import accounts, admin, agent, api, auth, events, health, metrics
+from src.routers import accounts, admin, agent, api, auth, events, health, metrics, tools
 from src.state import Services
 from src.utils.logger import configure_logging
 
@@ -53,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     problems.install(app)
+    tool_problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.BODY_MAX_BYTES)
     app.add_middleware(
         CORSMiddleware,
@@ -69,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(auth.router, prefix="/auth", tags=["authentication"], responses=invalid)
     app.include_router(accounts.router, prefix="/auth", tags=["accounts"], responses=invalid)
     app.include_router(api.router, prefix="/api", tags=["jobs"], responses=invalid)
+    app.include_router(tools.router, prefix="/api", tags=["tools"], responses=invalid)
     app.include_router(admin.router, prefix="/admin", tags=["administration"], responses=invalid)
     app.include_router(agent.router, prefix="/agent", tags=["agent"], responses=invalid)
     app.include_router(events.router, tags=["events"], responses=invalid)

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -59,12 +59,20 @@ _TYPE_PREFIX = "urn:shield-ag-ui:problem:"
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _BEARER = MappingProxyType({"WWW-Authenticate": "Bearer"})
 RETRY_SOON = MappingProxyType({"Retry-After": "1"})
-_RETRY_LATER = MappingProxyType({"Retry-After": "5"})
+RETRY_LATER = MappingProxyType({"Retry-After": "5"})
+
+
+_FIELD_MOST = 200
+
+
+def _shown(text: str) -> str:
+    """A field's name may be the caller's own, however long and odd."""
+    return text.encode(errors="replace").decode()[:_FIELD_MOST]
 
 
 class FieldError(BaseModel):
-    field: str
-    message: str
+    field: Annotated[str, BeforeValidator(_shown)]
+    message: Annotated[str, BeforeValidator(_shown)]
 
 
 class ProblemDocument(BaseModel):
@@ -311,7 +319,7 @@ class DatabaseUnavailable(Problem):
     slug = "database-unavailable"
     title = "The database does not answer"
     detail = "Live streams go on; what needs stored data does not. Try again in a few seconds."
-    headers = _RETRY_LATER
+    headers = RETRY_LATER
 
 
 class StreamUnavailable(Problem):
@@ -327,7 +335,7 @@ class TooManyStreams(Problem):
     slug = "too-many-streams"
     title = "No stream is free on this instance"
     detail = "It holds as many streams as it may. Try again in a few seconds."
-    headers = _RETRY_LATER
+    headers = RETRY_LATER
 
 
 class TooManyStreamsOfUser(Problem):
@@ -335,7 +343,7 @@ class TooManyStreamsOfUser(Problem):
     slug = "too-many-streams-of-user"
     title = "You have too many streams open"
     detail = "Close one, or follow several jobs on one stream: GET /events."
-    headers = _RETRY_LATER
+    headers = RETRY_LATER
 
 
 class TooManyRuns(Problem):
@@ -343,7 +351,7 @@ class TooManyRuns(Problem):
     slug = "too-many-runs"
     title = "You have too many runs on"
     detail = "Wait for one to end, or cancel one: POST /agent/runs/{id}/cancel."
-    headers = _RETRY_LATER
+    headers = RETRY_LATER
 
 
 class RunLogUnavailable(Problem):
@@ -351,7 +359,7 @@ class RunLogUnavailable(Problem):
     slug = "run-log-unavailable"
     title = "Redis does not answer"
     detail = "A run could be neither resumed nor cancelled. Try again in a few seconds."
-    headers = _RETRY_LATER
+    headers = RETRY_LATER
 
 
 class Draining(Problem):

@@ -28,6 +28,7 @@ from src.services.event_streams import EventStreams
 from src.services.event_tail import EventTail
 from src.services.group_reader import ConsumerConfig
 from src.services.health_service import HealthService
+from src.services.job_announcer import JobAnnouncer
 from src.services.job_service import JobService
 from src.services.litellm_client import LiteLLMClient
 from src.services.mail_service import MailService
@@ -42,7 +43,11 @@ from src.services.registration_service import RegistrationService
 from src.services.reset_service import ResetService
 from src.services.session_service import SessionService
 from src.services.stream_overview import StreamOverview
+from src.services.submission_service import SubmissionService
+from src.services.target_addresses import TargetAddresses
 from src.services.tokens import Tokens
+from src.services.tool_catalogue import JOB_KINDS, ArgumentCheck
+from src.services.tool_service import ToolService
 from src.services.workspace_service import WorkspaceService
 from src.utils.background_jobs import BackgroundJobs
 from src.utils.circuit_breaker import CircuitBreaker
@@ -83,6 +88,10 @@ class Services:
     resets: ResetService
     registration: RegistrationService
     background: BackgroundJobs
+    addresses: TargetAddresses
+    announcer: JobAnnouncer
+    submissions: SubmissionService
+    tools: ToolService
     jobs: JobService
     health: HealthService
     exposition: MetricsService
@@ -117,6 +126,18 @@ class Services:
         background = BackgroundJobs()
         mails = Mails(MailService(settings), background, settings)
         resets = ResetService(database, access, audit, mails)
+        addresses = TargetAddresses(allow_private=settings.TOOLS_ALLOW_PRIVATE_ADDRESSES)
+        announcer = JobAnnouncer(commands, database, stream, JOB_KINDS)
+        submissions = SubmissionService(settings, database, announcer)
+        jobs = JobService(database, hub)
+        tools = ToolService(
+            database,
+            gateway=gateway,
+            arguments=ArgumentCheck(settings, addresses),
+            submissions=submissions,
+            jobs=jobs,
+            audit=audit,
+        )
         return cls(
             settings=settings,
             database=database,
@@ -147,7 +168,11 @@ class Services:
             resets=resets,
             registration=RegistrationService(database, audit, resets, mails, settings),
             background=background,
-            jobs=JobService(database, hub),
+            addresses=addresses,
+            announcer=announcer,
+            submissions=submissions,
+            tools=tools,
+            jobs=jobs,
             health=HealthService(
                 settings.APP_NAME,
                 commands,
@@ -175,6 +200,7 @@ class Services:
         """Begin to read the stream; outages at this moment are waited out."""
         self.tail.start()
         self.consumer.start()
+        self.announcer.start()
         self.garbage.start()
         self.access_watcher.start()
         self.agent.start()
@@ -189,9 +215,11 @@ class Services:
     async def stop(self) -> None:
         self.drain()
         await self.agent.stop()
+        await self.submissions.settle()
         await asyncio.gather(
             self.consumer.stop(),
             self.tail.stop(),
+            self.announcer.stop(),
             self.garbage.stop(),
             self.access_watcher.stop(),
             self.audit_keeper.stop(),
@@ -202,4 +230,5 @@ class Services:
         for client in self.clients:
             await client.aclose()
         await self.gateway.close()
+        self.addresses.close()
         await self.database.close()

@@ -57,6 +57,9 @@ class JobRow(Base):
         Index("ix_jobs_workspace", _WORKSPACE, "status", "created_at", "id"),
         Index("ix_jobs_owner", "owner_id", _WORKSPACE, "status", "created_at", "id"),
         Index("ix_jobs_active", "updated_at", postgresql_where=ended_ms.is_(None)),
+        Index(
+            "ix_jobs_owner_active", "owner_id", "updated_at", postgresql_where=ended_ms.is_(None)
+        ),
     )
 
 

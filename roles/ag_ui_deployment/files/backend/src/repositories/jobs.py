@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import case, func, or_, select, tuple_
+from sqlalchemy import case, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.job import JobRow, JobStatus
@@ -35,11 +35,16 @@ async def merge(session: AsyncSession, changes: Sequence[JobChange]) -> None:
 
     Batches of one job reach several processes, in any order and more than once. So every column
     merges by a rule that does not depend on order: the earliest, the greatest, the first end.
-    Owner, workspace and kind are those stored first: a job's events agree on them.
+    Owner, workspace and kind are those stored first: a job's events agree on them, and where they
+    do not, the backend knows for whom and where it asked.
     """
     if changes:
         rows = [_row(change) for change in changes]
         await session.execute(_MERGE, arrays(_JOB, rows))
+    for change in changes:
+        if change.submitted:
+            place = {"owner_id": change.owner, "workspace": change.workspace}
+            await session.execute(update(JobRow).where(JobRow.id == change.job_id).values(place))
 
 
 async def by_id(session: AsyncSession, job_id: str) -> JobRow | None:

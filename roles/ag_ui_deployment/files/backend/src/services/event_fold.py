@@ -7,7 +7,7 @@ import structlog
 
 from src.models.event import ShieldEvent, StreamId
 from src.services.event_feed import Record
-from src.services.event_frames import encode
+from src.services.event_frames import encode, marker
 from src.services.event_service import JobState, belongs_to_run, fold
 from src.utils.event_loop import in_turns
 
@@ -89,6 +89,8 @@ class StreamFold:
         self._keep(folded.state)
         if folded.dropped:
             self._dropped[folded.dropped] += 1
+        elif not frames:
+            frames = marker(event.id)
         return Record(event.id, frames, before, folded.state) if frames else None
 
     def _keep(self, state: JobState | None) -> None:

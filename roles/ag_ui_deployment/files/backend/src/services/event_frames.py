@@ -26,6 +26,11 @@ def encode(events: Iterable[Event], stream_id: StreamId | None = None) -> bytes:
     return b"".join(frames)
 
 
+def marker(stream_id: StreamId) -> bytes:
+    """The id of a record of which there is nothing to show."""
+    return b": nothing\nid: %d-%d\n\n" % stream_id
+
+
 def retry(milliseconds: int) -> bytes:
     """How long a client should wait before it reconnects."""
     return b"retry: %d\n\n" % milliseconds

@@ -39,6 +39,7 @@ from src.services.shield_vocabulary import (
     END_STATUS,
     LIFECYCLE_STATUS,
     RAG_TOTALS,
+    SUBMISSION,
     TOOL_TYPES,
     amount,
     answer_of,
@@ -134,7 +135,11 @@ class JobState(NamedTuple):
 
 
 class Folded(NamedTuple):
-    """The state after an event and the AG-UI events made of it, or why there are none."""
+    """The state after an event and the AG-UI events made of it, or why there are none.
+
+    Only a submission that comes after its job's end has neither: nothing may follow the end of a
+    run, but the job has an owner from then on.
+    """
 
     state: JobState | None
     events: Sequence[Event]
@@ -149,7 +154,8 @@ def fold(state: JobState | None, event: ShieldEvent) -> Folded:
     if event.event_id in before.seen:
         return Folded(state, (), "duplicate")
     if before.ended:
-        return Folded(state, (), "after_end")
+        moved = before._replace(**_place(before, event)._asdict())
+        return Folded(state, (), "after_end") if moved == before else Folded(moved, ())
     step = _Step(before, event)
     if state is None:
         step.emit(before.run)
@@ -198,6 +204,22 @@ def _first_sight(event: ShieldEvent, job_id: str) -> JobState:
     )
 
 
+class _Place(NamedTuple):
+    """Whose a job is, and in which workspace."""
+
+    owner: UUID | None
+    workspace: str | None
+
+
+def _place(before: JobState, event: ShieldEvent) -> _Place:
+    """Where an event puts its job: the first that names it does, a submission before all."""
+    if event.type == SUBMISSION:
+        return _Place(event.user_id or before.owner, event.workspace or before.workspace)
+    if before.ended:
+        return _Place(before.owner, before.workspace)
+    return _Place(before.owner or event.user_id, before.workspace or event.workspace)
+
+
 def _stamp(event: ShieldEvent, workspace: str | None) -> Stamp:
     metadata = {"job_id": event.job_id}
     if workspace is not None:
@@ -242,8 +264,7 @@ class _Step:
         self.dropped: Dropped | None = None
         self._before = before
         self.seen = before.seen.add(event.event_id)
-        self._owner = before.owner or event.user_id
-        self._workspace = before.workspace or event.workspace
+        self._owner, self._workspace = _place(before, event)
         self._kind = before.kind or kind_of(event.type, event.data)
         self._status = before.status
         self._percent = before.percent

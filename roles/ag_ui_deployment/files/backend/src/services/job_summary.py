@@ -11,6 +11,7 @@ from src.services.event_service import belongs_to_run
 from src.services.shield_vocabulary import (
     END_STATUS,
     LIFECYCLE_STATUS,
+    SUBMISSION,
     error_message,
     kind_of,
     percent_of,
@@ -30,7 +31,10 @@ class JobEnd:
 
 @dataclass(slots=True)
 class JobChange:
-    """What one batch says about one job. Timestamps are in milliseconds."""
+    """What one batch says about one job. Timestamps are in milliseconds.
+
+    `submitted`: owner and workspace are those for whom and where the backend asked for the job.
+    """
 
     job_id: str
     first_timestamp: int
@@ -41,12 +45,12 @@ class JobChange:
     kind: str | None = None
     percent: float | None = None
     end: JobEnd | None = None
+    submitted: bool = False
 
     def add(self, event: ShieldEvent) -> None:
         self.first_timestamp = min(self.first_timestamp, event.timestamp)
         self.last_timestamp = max(self.last_timestamp, event.timestamp)
-        self.owner = self.owner or event.user_id
-        self.workspace = self.workspace or _storable(event.workspace)
+        self._add_place(event)
         self.kind = self.kind or _storable(kind_of(event.type, event.data))
         percent = percent_of(event.data)
         if percent is not None:
@@ -55,6 +59,14 @@ class JobChange:
             self._add_end(event)
         elif LIFECYCLE_STATUS.get(event.type) is not JobStatus.QUEUED:
             self.status = JobStatus.RUNNING
+
+    def _add_place(self, event: ShieldEvent) -> None:
+        owner, workspace = event.user_id, _storable(event.workspace)
+        if event.type == SUBMISSION:
+            self.submitted = True
+            self.owner, self.workspace = owner or self.owner, workspace or self.workspace
+        else:
+            self.owner, self.workspace = self.owner or owner, self.workspace or workspace
 
     def _add_end(self, event: ShieldEvent) -> None:
         if self.end is not None and self.end.id < event.id:

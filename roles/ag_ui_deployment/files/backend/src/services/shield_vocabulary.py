@@ -14,7 +14,12 @@ from src.models.job import JobStatus
 Data = Mapping[str, Any]
 ToolPhase = Literal["start", "progress", "complete", "error"]
 
+# Published by the backend itself when a tool has accepted a job. It knows for whom and where it
+# asked, so this wins over what the producers say.
+SUBMISSION = "job:accepted"
+
 LIFECYCLE_STATUS = {
+    SUBMISSION: JobStatus.QUEUED,
     "job:queued": JobStatus.QUEUED,
     "job:started": JobStatus.RUNNING,
     "job:progress": JobStatus.RUNNING,

@@ -1,0 +1,217 @@
+"""Tools: what they take, and what callers are answered."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from src.utils.hosts import TargetRefusedError, canonical_host, parse_url
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+_OBJECT_MAX_BYTES = 16 * 1024
+_OBJECT_MAX_DEPTH = 8
+
+
+def _no_control_characters(text: str) -> str:
+    if _CONTROL.search(text):
+        raise ValueError("has control characters; leave them out")
+    return text
+
+
+def _url(text: str) -> str:
+    parse_url(text)
+    return text
+
+
+def _domain(text: str) -> str:
+    if not isinstance(canonical_host(text), str):
+        raise TargetRefusedError("is no domain name")
+    return text
+
+
+def _path(text: str) -> str:
+    if _SCHEME.match(text):
+        raise ValueError("is no path; write one that the tools' server knows")
+    if ".." in text.replace("\\", "/").split("/"):
+        raise ValueError("goes up with ..; write the path that is meant")
+    return text
+
+
+def _bounded(value: dict[str, Any]) -> dict[str, Any]:
+    if _depth(value) > _OBJECT_MAX_DEPTH:
+        raise ValueError(f"is nested deeper than {_OBJECT_MAX_DEPTH} levels")
+    try:
+        size = len(orjson.dumps(value))
+    except orjson.JSONEncodeError:
+        raise ValueError("holds what is no JSON") from None
+    if size > _OBJECT_MAX_BYTES:
+        raise ValueError(f"is larger than {_OBJECT_MAX_BYTES} bytes")
+    return value
+
+
+def _depth(value: Any) -> int:
+    """How deep a value is nested; looks no deeper than it has to."""
+    depth, level = 0, [value]
+    while depth <= _OBJECT_MAX_DEPTH:
+        level = [one for one in level if isinstance(one, dict | list)]
+        if not level:
+            break
+        depth += 1
+        level = [part for one in level for part in _parts(one)]
+    return depth
+
+
+def _parts(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("is no number")
+    return value
+
+
+_PRINTABLE = AfterValidator(_no_control_characters)
+_LINE = r"^[^\x00-\x1f\x7f]+$"
+
+Question = Annotated[str, StringConstraints(min_length=1, max_length=4000), _PRINTABLE]
+LongText = Annotated[str, StringConstraints(min_length=1, max_length=100_000), _PRINTABLE]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_LINE), _PRINTABLE]
+FilePath = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1024, pattern=_LINE),
+    _PRINTABLE,
+    AfterValidator(_path),
+]
+Url = Annotated[str, StringConstraints(min_length=1, max_length=2048), AfterValidator(_url)]
+Domain = Annotated[str, StringConstraints(min_length=1, max_length=253), AfterValidator(_domain)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
+Object = Annotated[dict[str, Any], AfterValidator(_bounded)]
+WorkspaceName = Annotated[
+    str, StringConstraints(min_length=1, max_length=100, pattern=_LINE), _PRINTABLE
+]
+
+
+class Arguments(BaseModel):
+    """What a tool takes; the names are the tool's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CrawlWeb(Arguments):
+    url: Url = Field(description="Where to begin; http or https, a public host")
+    max_pages: int = Field(default=10, ge=1, description="How many pages at most")
+    allowed_domains: list[Domain] | None = Field(
+        default=None, min_length=1, max_length=50, description="Follow links only to these domains"
+    )
+    max_depth: int = Field(default=2, ge=0, description="How many links deep at most")
+
+
+class IngestDoc(Arguments):
+    file_path: FilePath = Field(description="The document, as the tools' server knows it")
+    source_name: Line | None = Field(default=None, description="The name to store it under")
+
+
+class QdrantFind(Arguments):
+    query: Question = Field(description="What to look for")
+    collection: Name | None = None
+    limit: int = Field(default=10, ge=1, le=100)
+    score_threshold: Annotated[float, AfterValidator(_finite)] = Field(default=0.0, ge=0, le=1)
+    filter_conditions: Object | None = Field(default=None, description="As Qdrant takes them")
+
+
+class QdrantStore(Arguments):
+    text: LongText = Field(description="What to store")
+    metadata: Object | None = None
+    collection: Name | None = None
+    point_id: Name | None = Field(default=None, description="To replace what has this id")
+
+
+class LightragQuery(Arguments):
+    query: Question = Field(description="The question")
+    mode: Literal["naive", "local", "global", "hybrid"] = "hybrid"
+    only_need_context: bool = Field(default=False, description="The sources without an answer")
+
+
+class GetJobStatus(Arguments):
+    job_id: Line
+
+
+class HealthCheck(Arguments):
+    pass
+
+
+class _InWorkspace(BaseModel):
+    workspace: WorkspaceName | None = Field(
+        default=None, description="Where it belongs; the default workspace if left out"
+    )
+
+    def arguments(self) -> Mapping[str, Any]:
+        return self.model_dump(exclude={"workspace"}, exclude_unset=True)
+
+
+class CrawlRequest(CrawlWeb, _InWorkspace):
+    pass
+
+
+class IngestRequest(IngestDoc, _InWorkspace):
+    pass
+
+
+class QueryRequest(LightragQuery, _InWorkspace):
+    pass
+
+
+class ToolRequest(BaseModel):
+    """`arguments` are those that GET /api/tools names for the tool."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    workspace: WorkspaceName | None = None
+
+
+class AcceptedJob(BaseModel):
+    """A job that has been accepted: its details are at `job`, its stream is at `events`."""
+
+    status: Literal["accepted"] = "accepted"
+    job_id: str
+    workspace: str
+    job: str
+    events: str
+
+
+class QueryAnswer(BaseModel):
+    """`answer` is null where only the context was asked for."""
+
+    answer: str | None
+    context: list[Any]
+
+
+class ToolAnswer(BaseModel):
+    """What the tool has answered, as it is."""
+
+    tool: str
+    result: Any
+
+
+class Tool(BaseModel):
+    """A tool that the caller may use; `input_schema` is the JSON schema of its arguments.
+
+    `writes` tools change something; those with `starts_job` answer 202 with a job.
+    """
+
+    name: str
+    title: str
+    description: str
+    writes: bool
+    starts_job: bool
+    input_schema: dict[str, Any]
+
+
+class ToolList(BaseModel):
+    items: list[Tool]

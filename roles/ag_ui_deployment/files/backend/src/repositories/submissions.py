@@ -1,0 +1,77 @@
+"""Queries on submitted tool calls."""
+
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.models.job import JobRow
+from src.models.submission import SubmissionRow, SubmissionState
+
+# Keeps these locks apart from all others that are taken on numbers.
+_LOCK_SPACE = 7007
+
+
+async def lock_user(session: AsyncSession, user_id: UUID) -> None:
+    """Let nobody else submit for this user until the transaction ends."""
+    number = func.hashtext(str(user_id))
+    await session.execute(select(func.pg_advisory_xact_lock(_LOCK_SPACE, number)))
+
+
+async def by_key(session: AsyncSession, user_id: UUID, key: str) -> SubmissionRow | None:
+    query = select(SubmissionRow).where(SubmissionRow.user_id == user_id, SubmissionRow.key == key)
+    return await session.scalar(query)
+
+
+async def count_sent(session: AsyncSession, user_id: UUID, since: datetime) -> int:
+    """How many calls of a user are under way that would start a job."""
+    query = select(func.count()).where(
+        SubmissionRow.user_id == user_id,
+        SubmissionRow.state == SubmissionState.SENT.value,
+        SubmissionRow.created_at >= since,
+    )
+    return await session.scalar(query.select_from(SubmissionRow)) or 0
+
+
+async def running_jobs(
+    session: AsyncSession, user_id: UUID, since: datetime, limit: int
+) -> list[JobRow]:
+    """Jobs of a user that have not ended and were heard of since a time, the most silent first."""
+    query = (
+        select(JobRow)
+        .where(JobRow.owner_id == user_id, JobRow.ended_ms.is_(None), JobRow.updated_at >= since)
+        .order_by(JobRow.updated_at)
+        .limit(limit)
+    )
+    return list(await session.scalars(query))
+
+
+async def remove(session: AsyncSession, submission_id: UUID) -> None:
+    await session.execute(delete(SubmissionRow).where(SubmissionRow.id == submission_id))
+
+
+async def remove_older(session: AsyncSession, before: datetime) -> None:
+    """Forget calls of before a time; not those of which the stream has yet to be told."""
+    await session.execute(
+        delete(SubmissionRow).where(SubmissionRow.created_at < before, SubmissionRow.announced)
+    )
+
+
+async def take_unannounced(session: AsyncSession, limit: int) -> list[SubmissionRow]:
+    """Jobs of which the stream has yet to be told; no other instance gets them meanwhile."""
+    query = (
+        select(SubmissionRow)
+        .where(~SubmissionRow.announced)
+        .order_by(SubmissionRow.created_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return list(await session.scalars(query))
+
+
+async def set_announced(session: AsyncSession, ids: Collection[UUID]) -> None:
+    await session.execute(
+        update(SubmissionRow).where(SubmissionRow.id.in_(ids)).values(announced=True)
+    )

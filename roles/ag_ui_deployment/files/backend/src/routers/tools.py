@@ -1,0 +1,157 @@
+"""Tools: the friendly forms, the list, and all of them by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+
+from src.dependencies import CurrentUser, ServicesDep, requires
+from src.models.permissions import Permission
+from src.models.tools import (
+    AcceptedJob,
+    CrawlRequest,
+    IngestRequest,
+    QueryAnswer,
+    QueryRequest,
+    ToolAnswer,
+    ToolList,
+    ToolRequest,
+    WorkspaceName,
+)
+from src.models.workspace import DEFAULT_WORKSPACE
+from src.problems import DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
+from src.services.submission_service import Outcome
+from src.services.tool_catalogue import ArgumentsRefusedError
+from src.services.upstream_errors import StrangeAnswerError
+from src.tool_problems import CALL_PROBLEMS, SUBMISSION_PROBLEMS, refused_arguments
+
+router = APIRouter()
+
+_READ = [Depends(requires(Permission.USE_QUERY_TOOLS))]
+_WRITE = [Depends(requires(Permission.USE_WRITING_TOOLS))]
+_LOGIN = (NotAuthenticated, NotPermitted)
+_QUERIES = documented(*_LOGIN, *CALL_PROBLEMS, DatabaseUnavailable)
+_SUBMISSIONS = documented(*_LOGIN, *SUBMISSION_PROBLEMS, DatabaseUnavailable)
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {"model": AcceptedJob, "description": "A job was accepted"}
+}
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="The same for each attempt of one request: it is carried out once",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """Calls that write: by whom, as which attempt, and where to say what was accepted."""
+
+    services: ServicesDep
+    user: CurrentUser
+    response: Response
+    idempotency_key: IdempotencyKey = None
+
+    async def call(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        workspace: str | None,
+        prefix: str = "body",
+    ) -> Outcome:
+        try:
+            return await self.services.tools.call(
+                self.user, name, arguments, workspace, idempotency_key=self.idempotency_key
+            )
+        except ArgumentsRefusedError as error:
+            raise refused_arguments(error, prefix) from None
+
+    def accepted(self, outcome: Outcome, workspace: str | None) -> AcceptedJob:
+        job_id = outcome.job_id or ""
+        address = f"/api/jobs/{quote(job_id, safe='')}"
+        self.response.status_code = 202
+        self.response.headers["Location"] = address
+        return AcceptedJob(
+            job_id=job_id,
+            workspace=workspace or DEFAULT_WORKSPACE,
+            job=address,
+            events=f"{address}/events",
+        )
+
+
+Caller = Annotated[_Caller, Depends()]
+
+
+@router.post(
+    "/crawl",
+    summary="Crawl a web site",
+    status_code=202,
+    dependencies=_WRITE,
+    responses=_SUBMISSIONS,
+)
+async def crawl(caller: Caller, request: CrawlRequest) -> AcceptedJob:
+    outcome = await caller.call("crawl_web", request.arguments(), request.workspace)
+    return caller.accepted(outcome, request.workspace)
+
+
+@router.post(
+    "/ingest",
+    summary="Ingest a document",
+    status_code=202,
+    dependencies=_WRITE,
+    responses=_SUBMISSIONS,
+)
+async def ingest(caller: Caller, request: IngestRequest) -> AcceptedJob:
+    outcome = await caller.call("ingest_doc", request.arguments(), request.workspace)
+    return caller.accepted(outcome, request.workspace)
+
+
+@router.post("/query", summary="Ask the knowledge graph", dependencies=_READ, responses=_QUERIES)
+async def query(services: ServicesDep, user: CurrentUser, request: QueryRequest) -> QueryAnswer:
+    outcome = await services.tools.call(
+        user, "lightrag_query", request.arguments(), request.workspace
+    )
+    return _answer(outcome.result)
+
+
+@router.get("/tools", summary="The tools that you may use", dependencies=_READ, responses=_QUERIES)
+async def list_tools(
+    services: ServicesDep,
+    user: CurrentUser,
+    workspace: Annotated[WorkspaceName | None, Query(description="Where; the default one")] = None,
+) -> ToolList:
+    return ToolList(items=await services.tools.available(user, workspace))
+
+
+@router.post(
+    "/tools/{name}",
+    summary="Call a tool by its name",
+    dependencies=_READ,
+    responses=_ACCEPTED | _SUBMISSIONS,
+)
+async def call_tool(
+    caller: Caller, name: Annotated[str, Path(max_length=100)], request: ToolRequest
+) -> ToolAnswer | AcceptedJob:
+    outcome = await caller.call(name, request.arguments, request.workspace, "body.arguments")
+    if outcome.job_id is None:
+        return ToolAnswer(tool=name, result=outcome.result)
+    return caller.accepted(outcome, request.workspace)
+
+
+def _answer(result: Any) -> QueryAnswer:
+    """Raises StrangeAnswerError."""
+    if isinstance(result, str):
+        return QueryAnswer(answer=result, context=[])
+    if isinstance(result, dict) and result.keys() & {"answer", "context"}:
+        answer, context = result.get("answer"), result.get("context") or []
+        if answer is None or isinstance(answer, str):
+            return QueryAnswer(
+                answer=answer, context=context if isinstance(context, list) else [context]
+            )
+    raise StrangeAnswerError("The tool answers something else than an answer.", maybe_done=False)
