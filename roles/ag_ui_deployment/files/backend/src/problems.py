@@ -59,7 +59,7 @@ _TYPE_PREFIX = "urn:shield-ag-ui:problem:"
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _BEARER = MappingProxyType({"WWW-Authenticate": "Bearer"})
 RETRY_SOON = MappingProxyType({"Retry-After": "1"})
-RETRY_LATER = MappingProxyType({"Retry-After": "5"})
+_RETRY_LATER = MappingProxyType({"Retry-After": "5"})
 
 
 _FIELD_MOST = 200
@@ -319,7 +319,7 @@ class DatabaseUnavailable(Problem):
     slug = "database-unavailable"
     title = "The database does not answer"
     detail = "Live streams go on; what needs stored data does not. Try again in a few seconds."
-    headers = RETRY_LATER
+    headers = _RETRY_LATER
 
 
 class StreamUnavailable(Problem):
@@ -335,7 +335,7 @@ class TooManyStreams(Problem):
     slug = "too-many-streams"
     title = "No stream is free on this instance"
     detail = "It holds as many streams as it may. Try again in a few seconds."
-    headers = RETRY_LATER
+    headers = _RETRY_LATER
 
 
 class TooManyStreamsOfUser(Problem):
@@ -343,7 +343,7 @@ class TooManyStreamsOfUser(Problem):
     slug = "too-many-streams-of-user"
     title = "You have too many streams open"
     detail = "Close one, or follow several jobs on one stream: GET /events."
-    headers = RETRY_LATER
+    headers = _RETRY_LATER
 
 
 class TooManyRuns(Problem):
@@ -351,7 +351,7 @@ class TooManyRuns(Problem):
     slug = "too-many-runs"
     title = "You have too many runs on"
     detail = "Wait for one to end, or cancel one: POST /agent/runs/{id}/cancel."
-    headers = RETRY_LATER
+    headers = _RETRY_LATER
 
 
 class RunLogUnavailable(Problem):
@@ -359,7 +359,7 @@ class RunLogUnavailable(Problem):
     slug = "run-log-unavailable"
     title = "Redis does not answer"
     detail = "A run could be neither resumed nor cancelled. Try again in a few seconds."
-    headers = RETRY_LATER
+    headers = _RETRY_LATER
 
 
 class Draining(Problem):

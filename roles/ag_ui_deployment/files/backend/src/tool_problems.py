@@ -1,9 +1,11 @@
 """What can go wrong with a tool call, as problem documents."""
 
+from types import MappingProxyType
+
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from src.problems import RETRY_LATER, FieldError, InvalidRequest, NotFound, Problem, respond
+from src.problems import FieldError, InvalidRequest, NotFound, Problem, respond
 from src.services.submission_service import (
     KeyReusedError,
     OutcomeUnknownError,
@@ -27,6 +29,7 @@ from src.services.upstream_errors import (
     UpstreamTimeoutError,
 )
 
+_RETRY_LATER = MappingProxyType({"Retry-After": "5"})
 _MAYBE_DONE = (
     "It may have been carried out all the same: look at GET /api/jobs before you send it again."
 )
@@ -49,7 +52,7 @@ class TooManyJobs(Problem):
     slug = "too-many-jobs"
     title = "You have too many jobs running"
     detail = "Wait until one of them has ended; GET /api/jobs?status=running lists them."
-    headers = RETRY_LATER
+    headers = _RETRY_LATER
 
 
 class KeyReused(Problem):
@@ -64,7 +67,7 @@ class StillRunning(Problem):
     slug = "still-running"
     title = "The first request with this Idempotency-Key has not been answered yet"
     detail = "Send it again in a few seconds: you then get the first answer."
-    headers = RETRY_LATER
+    headers = _RETRY_LATER
 
 
 class OutcomeUnknown(Problem):
@@ -109,7 +112,7 @@ class ToolsUnavailable(Problem):
     slug = "tools-unavailable"
     title = "The tools cannot be reached"
     detail = "The gateway works, the server with the tools does not. Try again in a few seconds."
-    headers = RETRY_LATER
+    headers = _RETRY_LATER
 
 
 class GatewayUnavailable(Problem):
@@ -117,7 +120,7 @@ class GatewayUnavailable(Problem):
     slug = "gateway-unavailable"
     title = "The gateway cannot be reached"
     detail = "No tools and no agent; streams and job lists go on. Try again in a few seconds."
-    headers = RETRY_LATER
+    headers = _RETRY_LATER
 
 
 class GatewayBusy(Problem):
@@ -125,7 +128,7 @@ class GatewayBusy(Problem):
     slug = "gateway-busy"
     title = "The gateway takes no more calls for the moment"
     detail = "Try again after the time in Retry-After."
-    headers = RETRY_LATER
+    headers = _RETRY_LATER
 
 
 class UpstreamTimeout(Problem):
@@ -133,7 +136,7 @@ class UpstreamTimeout(Problem):
     slug = "upstream-timeout"
     title = "No answer in time"
     detail = "The tool or the model took too long. Ask for less, or try again later."
-    headers = RETRY_LATER
+    headers = _RETRY_LATER
 
 
 class ModelRejected(Problem):
