@@ -19,7 +19,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from src import __version__, problems, tool_problems
 from src.config import Settings, SettingsError, load_settings
 from src.middleware import BodyLimit, RequestContext
-from src.routers import accounts, admin, agent, api, auth, events, health, metrics, tools
+from src.routers import accounts, admin, agent, api, auth, events, health, metrics, mfa, tools
 from src.state import Services
 from src.utils.logger import configure_logging
 
@@ -69,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     invalid = problems.documented(problems.InvalidRequest)
     app.include_router(auth.router, prefix="/auth", tags=["authentication"], responses=invalid)
     app.include_router(accounts.router, prefix="/auth", tags=["accounts"], responses=invalid)
+    app.include_router(mfa.router, prefix="/auth/mfa", tags=["accounts"], responses=invalid)
     app.include_router(api.router, prefix="/api", tags=["jobs"], responses=invalid)
     app.include_router(tools.router, prefix="/api", tags=["tools"], responses=invalid)
     app.include_router(admin.router, prefix="/admin", tags=["administration"], responses=invalid)

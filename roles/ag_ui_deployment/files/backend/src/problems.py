@@ -36,6 +36,11 @@ from src.services.password_service import WrongPasswordError
 from src.services.passwords import PasswordRejectedError
 from src.services.rbac_service import NotPermittedError
 from src.services.registration_service import RegistrationClosedError
+from src.services.second_factor_service import (
+    ProofRejectedError,
+    SecondFactorOffError,
+    SecondFactorOnError,
+)
 from src.services.session_service import RefreshRacedError, SessionNotFoundError
 from src.services.stream_overview import StreamUnavailableError
 from src.services.tokens import InvalidTokenError
@@ -297,6 +302,26 @@ class LinkNotValid(InvalidRequest):
     detail = "It was used or has expired: ask for a new one."
 
 
+class ProofRejected(InvalidRequest):
+    slug = "proof-rejected"
+    title = "The password or the code is not right"
+    detail = "A code can be used once: wait for the next. Several failures lock the account."
+
+
+class SecondFactorOn(Problem):
+    status = 409
+    slug = "second-factor-on"
+    title = "You have a second factor"
+    detail = "To take another one, remove it first: POST /auth/mfa/disable."
+
+
+class SecondFactorOff(Problem):
+    status = 409
+    slug = "second-factor-off"
+    title = "You have no second factor"
+    detail = "Begin with POST /auth/mfa/setup."
+
+
 class RegistrationClosed(Problem):
     status = 403
     slug = "registration-closed"
@@ -377,6 +402,8 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     InvalidTokenError: NotAuthenticated,
     RefreshRacedError: RefreshRaced,
     SessionNotFoundError: SessionNotFound,
+    SecondFactorOnError: SecondFactorOn,
+    SecondFactorOffError: SecondFactorOff,
     RegistrationClosedError: RegistrationClosed,
     MailNotConfiguredError: MailNotConfigured,
     AccountNotFoundError: AccountNotFound,
@@ -437,6 +464,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(ProofRejectedError, _on_rejected_proof)
     app.add_exception_handler(LinkNotValidError, _on_bad_link)
     app.add_exception_handler(EmailRejectedError, _on_rejected_email)
     app.add_exception_handler(PasswordRejectedError, _on_rejected_password)
@@ -470,6 +498,11 @@ async def _on_bad_link(request: Request, _error: Exception) -> Response:
     field = "invitation" if request.url.path.endswith("/register") else "token"
     fault = FieldError(field=f"body.{field}", message="is not valid, or not any more")
     return respond(LinkNotValid(errors=[fault]))
+
+
+async def _on_rejected_proof(_request: Request, error: Exception) -> Response:
+    fault = FieldError(field=f"body.{error}", message="is not right")
+    return respond(ProofRejected(errors=[fault]))
 
 
 async def _on_rejected_email(_request: Request, error: Exception) -> Response:

@@ -41,6 +41,7 @@ from src.services.readiness_service import ReadinessService
 from src.services.redis_consumer import RedisStreamConsumer
 from src.services.registration_service import RegistrationService
 from src.services.reset_service import ResetService
+from src.services.second_factor_service import SecondFactorService
 from src.services.session_service import SessionService
 from src.services.stream_overview import StreamOverview
 from src.services.submission_service import SubmissionService
@@ -85,6 +86,7 @@ class Services:
     passwords: PasswordService
     accounts: AccountService
     workspaces: WorkspaceService
+    second_factors: SecondFactorService
     resets: ResetService
     registration: RegistrationService
     background: BackgroundJobs
@@ -138,6 +140,7 @@ class Services:
             jobs=jobs,
             audit=audit,
         )
+        second_factors = SecondFactorService(database, access, audit, background, settings)
         return cls(
             settings=settings,
             database=database,
@@ -160,11 +163,12 @@ class Services:
             config_overview=ConfigOverview(settings),
             access=access,
             access_watcher=AccessWatcher(database, access, open_streams),
-            auth=AuthService(database, sessions, audit),
+            auth=AuthService(database, sessions, audit, second_factors),
             sessions=sessions,
             passwords=PasswordService(database, access, audit),
             accounts=AccountService(database, access, audit),
             workspaces=WorkspaceService(database, access, audit),
+            second_factors=second_factors,
             resets=resets,
             registration=RegistrationService(database, audit, resets, mails, settings),
             background=background,

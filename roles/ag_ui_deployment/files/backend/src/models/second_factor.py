@@ -1,12 +1,18 @@
 """Second factors: time-based one-time passwords (RFC 6238) and recovery codes."""
 
 from datetime import datetime
+from typing import Self
 from uuid import UUID
 
+from pydantic import BaseModel, model_validator
 from sqlalchemy import BigInteger, DateTime, ForeignKey, Text, Uuid, func
 from sqlalchemy.orm import Mapped, mapped_column
 
+from src.models.login import Code
+from src.models.login import Text as LoginText
 from src.utils.database import Base
+
+_ALL_BUT_ONE = 2
 
 
 class SecondFactorRow(Base):
@@ -32,3 +38,43 @@ class RecoveryCodeRow(Base):
         Uuid, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
     )
     code_hash: Mapped[str] = mapped_column(Text, primary_key=True)
+
+
+class Proof(BaseModel):
+    """That it is really the owner who asks: the password, a code, or a recovery code."""
+
+    password: LoginText | None = None
+    code: Code | None = None
+    recovery_code: Code | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.password, self.code, self.recovery_code).count(None) != _ALL_BUT_ONE:
+            raise ValueError("give either password, code or recovery_code")
+        return self
+
+
+class PasswordProof(BaseModel):
+    password: LoginText
+
+
+class CodeProof(BaseModel):
+    code: Code
+
+
+class SecondFactorSetup(BaseModel):
+    """Shown once. It counts from its confirmation on."""
+
+    secret: str
+    otpauth_uri: str
+
+
+class RecoveryCodes(BaseModel):
+    """Shown once; each can be used once in place of a code."""
+
+    recovery_codes: list[str]
+
+
+class SecondFactorState(BaseModel):
+    enabled: bool
+    recovery_codes_left: int

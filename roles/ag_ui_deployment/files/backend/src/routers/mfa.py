@@ -1,0 +1,74 @@
+"""One's own second factor."""
+
+from fastapi import APIRouter, Depends, Response
+
+from src.dependencies import Access, CurrentUser, ServicesDep
+from src.models.second_factor import (
+    CodeProof,
+    PasswordProof,
+    Proof,
+    RecoveryCodes,
+    SecondFactorSetup,
+    SecondFactorState,
+)
+from src.problems import (
+    DatabaseUnavailable,
+    NotAuthenticated,
+    ProofRejected,
+    SecondFactorOff,
+    SecondFactorOn,
+    documented,
+)
+
+
+def _not_stored(response: Response) -> None:
+    """Secrets are no matter for caches."""
+    response.headers["Cache-Control"] = "no-store"
+
+
+router = APIRouter(
+    dependencies=[Depends(_not_stored)],
+    responses=documented(NotAuthenticated, DatabaseUnavailable),
+)
+
+
+@router.get("", summary="Whether you have a second factor")
+async def state(services: ServicesDep, user: CurrentUser) -> SecondFactorState:
+    return await services.second_factors.state(user.id)
+
+
+@router.post(
+    "/setup",
+    summary="Get the secret for your authenticator; it counts once it is confirmed",
+    responses=documented(ProofRejected, SecondFactorOn),
+)
+async def set_up(services: ServicesDep, access: Access, given: PasswordProof) -> SecondFactorSetup:
+    return await services.second_factors.set_up(access, given.password)
+
+
+@router.post(
+    "/confirm",
+    summary="Confirm with a code; answers your recovery codes, and your other sessions end",
+    responses=documented(ProofRejected, SecondFactorOff),
+)
+async def confirm(services: ServicesDep, access: Access, given: CodeProof) -> RecoveryCodes:
+    return await services.second_factors.confirm(access, given.code)
+
+
+@router.post(
+    "/disable",
+    status_code=204,
+    summary="Remove your second factor; your other sessions end",
+    responses=documented(ProofRejected, SecondFactorOff),
+)
+async def disable(services: ServicesDep, access: Access, given: Proof) -> None:
+    await services.second_factors.disable(access, given)
+
+
+@router.post(
+    "/recovery-codes",
+    summary="Get new recovery codes; the earlier ones count no more",
+    responses=documented(ProofRejected, SecondFactorOff),
+)
+async def renew_codes(services: ServicesDep, access: Access, given: Proof) -> RecoveryCodes:
+    return await services.second_factors.renew_codes(access, given)

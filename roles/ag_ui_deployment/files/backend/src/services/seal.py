@@ -1,0 +1,39 @@
+"""Encryption of the secrets that the database keeps for us."""
+
+import base64
+from uuid import UUID
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+_PURPOSE = b"shield-ag-ui: secrets of second factors"
+
+
+class SealBrokenError(Exception):
+    """None of the keys opens it, or it belongs to another user."""
+
+
+class Seal:
+    """The first key encrypts, all of them decrypt."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self._fernet = MultiFernet([_fernet(key) for key in keys])
+
+    def close(self, owner: UUID, secret: str) -> str:
+        return self._fernet.encrypt(f"{owner}:{secret}".encode()).decode()
+
+    def open(self, owner: UUID, sealed: str) -> str:
+        """Raises SealBrokenError."""
+        try:
+            whose, _, secret = self._fernet.decrypt(sealed).decode().partition(":")
+        except InvalidToken:
+            raise SealBrokenError from None
+        if whose != str(owner):
+            raise SealBrokenError
+        return secret
+
+
+def _fernet(key: str) -> Fernet:
+    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(key.encode())
+    return Fernet(base64.urlsafe_b64encode(derived))

@@ -1,0 +1,56 @@
+"""One-time passwords by the time (RFC 6238), and recovery codes. The only module with pyotp."""
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from uuid import UUID
+
+import pyotp
+
+STEP_SECONDS = 30
+RECOVERY_CODES = 10
+# Clocks of telephones go wrong by so many steps.
+_TOLERANCE = 1
+_ISSUER = "Shield AG-UI"
+
+
+def new_secret() -> str:
+    return pyotp.random_base32()
+
+
+def otpauth_uri(secret: str, email: str) -> str:
+    """What an authenticator reads from a QR code."""
+    return pyotp.TOTP(secret).provisioning_uri(name=email, issuer_name=_ISSUER)
+
+
+def matching_step(secret: str, code: str, now: float, after: int | None) -> int | None:
+    """The time step that a code belongs to; None if it is wrong, or not newer than `after`."""
+    digits = re.sub(r"\s", "", code)
+    if not re.fullmatch(r"[0-9]{6}", digits):
+        return None
+    totp = pyotp.TOTP(secret)
+    current = int(now) // STEP_SECONDS
+    for step in range(current - _TOLERANCE, current + _TOLERANCE + 1):
+        fits = hmac.compare_digest(totp.generate_otp(step), digits)
+        if fits and (after is None or step > after):
+            return step
+    return None
+
+
+def new_recovery_codes() -> list[str]:
+    """Of 80 random bits each, so that their hashes need no salt that makes them slow."""
+    return [
+        _grouped(base64.b32encode(secrets.token_bytes(10)).decode()) for _ in range(RECOVERY_CODES)
+    ]
+
+
+def recovery_hash(user_id: UUID, code: str) -> str:
+    """However it is written: with or without dashes, in small letters or large."""
+    plain = re.sub(r"[\s-]", "", code).upper()
+    return hashlib.sha256(f"{user_id}:{plain}".encode()).hexdigest()
+
+
+def _grouped(code: str) -> str:
+    return "-".join(code[at : at + 4] for at in range(0, len(code), 4))

@@ -1,0 +1,200 @@
+"""Second factors over HTTP: set up, asked for, used once, lost and removed."""
+
+import asyncio
+import time
+from typing import Any
+
+import httpx
+import pyotp
+import pytest
+
+from src.models.role import Role
+from src.models.user import User
+from src.services import second_factor_service
+from src.services.audit_logger import Action, Outcome
+from tests.integration.test_api_endpoints import check_problem
+from tests.support.accounts import ask_login, bearer, is_in, login, recording
+from tests.support.server import PASSWORD, Backend, running
+from tests.support.world import World
+
+ALICE = "alice@shield.test"
+
+
+class Clock:
+    """The time as the service reads it, which only goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = float(int(time.time()) // 30 * 30)
+
+    def time(self) -> float:
+        return self.now
+
+    def next_code(self, secret: str) -> str:
+        self.now += 30
+        return pyotp.TOTP(secret).at(int(self.now))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(second_factor_service, "time", made)
+    return made
+
+
+@pytest.fixture
+async def alice(backend: Backend) -> User:
+    return await backend.add_user(ALICE)
+
+
+async def mfa(backend: Backend, user: User, path: str, **body: Any) -> httpx.Response:
+    headers = bearer(backend.token_of(user))
+    return await backend.http.post(f"/auth/mfa/{path}", json=body, headers=headers)
+
+
+async def enable(backend: Backend, user: User, clock: Clock) -> tuple[str, list[str]]:
+    """The secret and the recovery codes."""
+    begun = await mfa(backend, user, "setup", password=PASSWORD)
+    assert begun.status_code == 200, begun.text
+    assert begun.headers["cache-control"] == "no-store"
+    secret = begun.json()["secret"]
+    done = await mfa(backend, user, "confirm", code=clock.next_code(secret))
+    assert done.status_code == 200, done.text
+    return secret, done.json()["recovery_codes"]
+
+
+async def ask(backend: Backend, **second: str) -> httpx.Response:
+    body = {"email": ALICE, "password": PASSWORD} | second
+    return await backend.http.post("/auth/login", json=body)
+
+
+async def test_from_setup_to_login(
+    backend: Backend, alice: User, clock: Clock, world: World
+) -> None:
+    other = await login(backend, ALICE)
+    async with recording() as events:
+        wrong = await mfa(backend, alice, "setup", password="not my password")
+        (error,) = check_problem(wrong, 422, "proof-rejected")["errors"]
+        assert error["field"] == "body.password"
+        check_problem(await mfa(backend, alice, "confirm", code="123456"), 409, "second-factor-off")
+        begun = (await mfa(backend, alice, "setup", password=PASSWORD)).json()
+        secret = begun["secret"]
+        parsed = pyotp.parse_uri(begun["otpauth_uri"])
+        assert (parsed.secret, parsed.name) == (secret, ALICE)
+        # It counts only once it is confirmed.
+        assert (await ask(backend)).status_code == 200
+        false = await mfa(backend, alice, "confirm", code="000000")
+        check_problem(false, 422, "proof-rejected")
+        done = await mfa(backend, alice, "confirm", code=clock.next_code(secret))
+        codes = done.json()["recovery_codes"]
+        assert len(set(codes)) == 10
+        assert not await is_in(backend, other)
+        again = await mfa(backend, alice, "setup", password=PASSWORD)
+        check_problem(again, 409, "second-factor-on")
+        check_problem(await ask(backend), 401, "second-factor-required")
+        check_problem(await ask_login(backend, ALICE, "wrong one"), 401, "wrong-credentials")
+        code = clock.next_code(secret)
+        assert (await ask(backend, otp=code)).status_code == 200
+        check_problem(await ask(backend, otp=code), 401, "wrong-credentials")
+        form = {"username": ALICE, "password": PASSWORD, "otp": clock.next_code(secret)}
+        assert (await backend.http.post("/auth/token", data=form)).status_code == 200
+        # Of many at once with one code only one comes in.
+        code = clock.next_code(secret)
+        answers = await asyncio.gather(*(ask(backend, otp=code) for _ in range(3)))
+        assert sorted(answer.status_code for answer in answers) == [200, 401, 401]
+    changes = [event for event in events if event.action is Action.MFA_CHANGE]
+    assert [event.outcome for event in changes] == [Outcome.FAILURE, Outcome.SUCCESS]
+    kept = str(events) + str(await world.query("SELECT * FROM second_factors, recovery_codes"))
+    for text in (secret, code, *codes, codes[0].replace("-", "")):
+        assert text not in kept
+
+
+async def test_recovery_codes_count_once_and_are_renewed(
+    backend: Backend, alice: User, clock: Clock
+) -> None:
+    secret, codes = await enable(backend, alice, clock)
+    headers = bearer(backend.token_of(alice))
+
+    async def left() -> int:
+        state = (await backend.http.get("/auth/mfa", headers=headers)).json()
+        assert state["enabled"] is True
+        return int(state["recovery_codes_left"])
+
+    assert await left() == 10
+    written = codes[0].lower().replace("-", " ")
+    assert (await ask(backend, recovery_code=written)).status_code == 200
+    answers = await asyncio.gather(*(ask(backend, recovery_code=codes[1]) for _ in range(3)))
+    assert sorted(answer.status_code for answer in answers) == [200, 401, 401]
+    for code in (codes[0], "x", "AAAA-AAAA-AAAA-AAAA", "' OR 1=1 --"):
+        check_problem(await ask(backend, recovery_code=code), 401, "wrong-credentials")
+        await login_with(backend, clock, secret)
+    assert await left() == 8
+    renewed = await mfa(backend, alice, "recovery-codes", code=clock.next_code(secret))
+    assert await left() == 10
+    check_problem(await ask(backend, recovery_code=codes[2]), 401, "wrong-credentials")
+    new = renewed.json()["recovery_codes"]
+    assert (await ask(backend, recovery_code=new[0])).status_code == 200
+
+
+async def login_with(backend: Backend, clock: Clock, secret: str) -> None:
+    assert (await ask(backend, otp=clock.next_code(secret))).status_code == 200
+
+
+async def test_wrong_codes_lock_like_wrong_passwords(
+    backend: Backend, alice: User, clock: Clock, world: World
+) -> None:
+    secret, codes = await enable(backend, alice, clock)
+    async with recording() as events:
+        for _ in range(3):
+            check_problem(await ask(backend, otp="000000"), 401, "wrong-credentials")
+        for code in ("111111", "22"):
+            answer = await mfa(backend, alice, "disable", code=code)
+            check_problem(answer, 422, "proof-rejected")
+        assert [event.action for event in events].count(Action.LOCKOUT) == 1
+    right = clock.next_code(secret)
+    for answer in (await ask(backend, otp=right), await ask(backend, recovery_code=codes[0])):
+        check_problem(answer, 401, "wrong-credentials")
+    check_problem(await mfa(backend, alice, "disable", code=right), 422, "proof-rejected")
+    await world.query("UPDATE users SET locked_until = now()")
+    assert (await ask(backend, recovery_code=codes[0])).status_code == 200
+
+
+async def test_removed_by_its_owner_or_by_an_admin(
+    backend: Backend, alice: User, clock: Clock, world: World
+) -> None:
+    secret, _ = await enable(backend, alice, clock)
+    for body in ({}, {"password": PASSWORD, "code": "123456"}, {"code": "1" * 65}):
+        check_problem(await mfa(backend, alice, "disable", **body), 422, "invalid-request")
+    assert (await mfa(backend, alice, "disable", code=clock.next_code(secret))).status_code == 204
+    assert (await ask(backend)).status_code == 200
+    check_problem(await mfa(backend, alice, "disable", password=PASSWORD), 409, "second-factor-off")
+    secret, _ = await enable(backend, alice, clock)
+    assert (await mfa(backend, alice, "disable", password=PASSWORD)).status_code == 204
+    secret, _ = await enable(backend, alice, clock)
+    admin = await backend.add_user("admin@shield.test", Role.ADMIN)
+    path = f"/admin/users/{alice.id}"
+    headers = bearer(backend.token_of(admin))
+    assert (await backend.http.get(path, headers=headers)).json()["second_factor"] is True
+    tokens = (await ask(backend, otp=clock.next_code(secret))).json()
+    async with recording() as events:
+        removed = await backend.http.delete(f"{path}/second-factor", headers=headers)
+    assert removed.status_code == 204
+    assert [event.action for event in events] == [Action.MFA_CHANGE]
+    assert not await is_in(backend, tokens)
+    assert (await ask(backend)).status_code == 200
+    assert await world.query("SELECT * FROM recovery_codes") == []
+
+
+async def test_a_lost_key_leaves_the_recovery_codes(world: World, clock: Clock) -> None:
+    async with running(world.settings(MFA_KEY="m" * 40)) as backend:
+        alice = await backend.add_user(ALICE)
+        secret, codes = await enable(backend, alice, clock)
+    changed = {"MFA_KEY": "n" * 40, "MFA_PREVIOUS_KEYS": "m" * 40}
+    async with running(world.settings(**changed), healthy=False) as backend:
+        await login_with(backend, clock, secret)
+    # What is used is encrypted anew: the old key may be forgotten then.
+    async with running(world.settings(MFA_KEY="n" * 40), healthy=False) as backend:
+        await login_with(backend, clock, secret)
+    async with running(world.settings(MFA_KEY="l" * 40), healthy=False) as backend:
+        lost = await ask(backend, otp=clock.next_code(secret))
+        check_problem(lost, 401, "wrong-credentials")
+        assert (await ask(backend, recovery_code=codes[0])).status_code == 200
