@@ -79,8 +79,10 @@ class Wanderer:
 
     async def run(self, publishing: Publishing, done: asyncio.Event) -> None:
         while not done.is_set() or self.ids[-1:] != publishing.ids[-1:]:
-            # Most come back soon. Some have been away for so long that only PostgreSQL knows.
-            back = 0 if done.is_set() else self._chance.choice((0, 0, 0, len(self.ids) // 2))
+            # Some come back at once, some when the ring has forgotten what they missed, and some
+            # have been away for so long that only PostgreSQL knows.
+            back = 0 if done.is_set() else self._chance.choice((0, 0, 500, len(self.ids) // 2))
+            back = min(back, len(self.ids))
             del self.ids[len(self.ids) - back :]
             cursor = self.ids[-1] if self.ids else "0-0"
             instance = self._chance.choice(self._instances)
@@ -96,12 +98,12 @@ class Wanderer:
 
 async def test_clients_come_and_go_while_a_thousand_events_a_second_arrive(world: World) -> None:
     settings = [
-        world.settings(RING_MAX_EVENTS=100, REDIS_CONSUMER_NAME=f"host-{port}")
+        world.settings(RING_MAX_EVENTS=300, REDIS_CONSUMER_NAME=f"host-{port}")
         for port in (8002, 8003)
     ]
     async with running(settings[0]) as one, running(settings[1]) as other:
         token = await admin_token(one)
-        publishing = Publishing(world, keep=400)
+        publishing = Publishing(world, keep=1200)
         done = asyncio.Event()
         wanderers = [Wanderer(seed, [one, other], token) for seed in range(6)]
         wandering = [asyncio.create_task(w.run(publishing, done)) for w in wanderers]

@@ -1,0 +1,84 @@
+"""The worked examples of docs/api.md, run as they stand there."""
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from src.models.role import Role
+from tests.support.gateway import Gateway
+from tests.support.official_client import NODE
+from tests.support.server import PASSWORD, Backend, running
+from tests.support.world import World
+
+TOP = Path(__file__).parents[6]
+CLIENT = TOP / "tests" / "agui_client"
+EMAIL = "reader@shield.test"
+PATIENCE = 60.0
+
+
+def example(language: str) -> str:
+    """The only block in this language of the page's examples."""
+    _, _, rest = (TOP / "docs" / "api.md").read_text().partition("\n## Examples\n")
+    section, _, _ = rest.partition("\n## ")
+    (block,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    return str(block)
+
+
+@pytest.fixture
+async def backend(world: World, gateway: Gateway) -> AsyncIterator[Backend]:
+    async with running(world.settings(**gateway.settings())) as instance:
+        await instance.add_user(EMAIL, Role.CONTRIBUTOR)
+        yield instance
+
+
+async def run(backend: Backend, *command: str, text: str, cwd: Path = TOP) -> str:
+    """The output of a program that reads an example from its standard input."""
+    environment: Mapping[str, str] = {
+        "PATH": os.environ["PATH"],
+        "AG_UI_URL": str(backend.http.base_url).rstrip("/"),
+        "AG_UI_EMAIL": EMAIL,
+        "AG_UI_PASSWORD": PASSWORD,
+    }
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        env=environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(PATIENCE):
+        output, errors = await process.communicate(text.encode())
+    assert process.returncode == 0, output.decode() + errors.decode()
+    return output.decode()
+
+
+def on_this_stream(text: str, world: World) -> str:
+    """The example with an address whose job the simulator publishes to the test's own stream."""
+    assert "https://example.org/" in text
+    return text.replace("https://example.org/", f"https://example.org/?stream={world.stream}")
+
+
+async def test_curl_follows_a_crawl_to_its_end(backend: Backend, world: World) -> None:
+    output = await run(backend, "bash", text=on_this_stream(example("sh"), world))
+    assert output.count("event: RUN_STARTED\n") == 1
+    assert output.count("event: RUN_FINISHED\n") == 1
+    assert '"workspace":"default"' in output.splitlines()[-1]
+
+
+async def test_python_follows_a_crawl_to_its_end(backend: Backend, world: World) -> None:
+    output = await run(backend, sys.executable, "-", text=on_this_stream(example("python"), world))
+    lines = output.splitlines()
+    assert lines[0] == "RUN_STARTED"
+    assert lines[-2:] == ["RUN_FINISHED", "ended"]
+
+
+async def test_javascript_talks_to_the_agent(backend: Backend) -> None:
+    command = (str(NODE), "--input-type=module", "-")
+    output = await run(backend, *command, text=example("js"), cwd=CLIENT)
+    assert "What do you know about sharks?" in output
