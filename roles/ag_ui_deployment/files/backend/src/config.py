@@ -1,9 +1,11 @@
 """Settings from the environment and the file .env, checked at start."""
 
 import ssl
+from ipaddress import ip_network
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
+import limits
 import orjson
 from pydantic import (
     AnyHttpUrl,
@@ -251,6 +253,39 @@ class Settings(BaseSettings):
             _require_key(secret)
         return value
 
+    @field_validator(
+        "RATE_LOGIN_PER_ADDRESS",
+        "RATE_LOGIN_PER_ACCOUNT",
+        "RATE_API_PER_USER",
+        "RATE_STREAMS_PER_USER",
+        "RATE_GLOBAL",
+    )
+    @classmethod
+    def _check_limit(cls, value: str) -> str:
+        try:
+            usable = limits.parse(value).amount > 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("is no limit; write a number per time: 10/minute or 1000/hour")
+        return value
+
+    @field_validator("TRUSTED_PROXIES")
+    @classmethod
+    def _check_proxies(cls, value: str) -> str:
+        for one in _listed(value):
+            try:
+                ip_network(one)
+            except ValueError:
+                raise ValueError(
+                    f"{one!r} is no address; write addresses or networks, separated by commas"
+                ) from None
+        return value
+
+    @property
+    def trusted_proxies(self) -> list[str]:
+        return _listed(self.TRUSTED_PROXIES)
+
     @property
     def previous_jwt_secrets(self) -> list[str]:
         return _listed(self.JWT_PREVIOUS_SECRETS)
@@ -282,9 +317,9 @@ def _is_loopback(host: str | None) -> bool:
     return host in {"localhost", "127.0.0.1", "::1"}
 
 
-def _listed(value: SecretStr | None) -> list[str]:
+def _listed(value: SecretStr | str | None) -> list[str]:
     """The values of a setting that is separated by commas."""
-    text = value.get_secret_value() if value is not None else ""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
     return [one.strip() for one in text.split(",") if one.strip()]
 
 

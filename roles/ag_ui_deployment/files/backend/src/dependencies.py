@@ -3,16 +3,18 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Query, Request
 from fastapi.security import OAuth2PasswordBearer
 
+from src import cookies
+from src.models.login import RefreshToken
 from src.models.permissions import Permission
 from src.models.user import User
 from src.problems import NotAuthenticated
 from src.services.audit_logger import Action, AuditEvent, Outcome
 from src.services.rbac_service import NotPermittedError, may_anywhere
 from src.services.session_service import Client
-from src.services.tokens import AccessToken
+from src.services.tokens import AccessToken, InvalidTokenError
 from src.state import Services
 
 _bearer = OAuth2PasswordBearer(tokenUrl="/auth/token", auto_error=False)
@@ -25,17 +27,79 @@ def _services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-async def _access(
-    services: ServicesDep, token: Annotated[str | None, Depends(_bearer)]
-) -> AccessToken:
+async def counted(services: ServicesDep) -> None:
+    """For every route that does something: all of them together have a limit."""
+    await services.limits.anything()
+
+
+Bearer = Annotated[str | None, Depends(_bearer)]
+
+
+async def authenticated(request: Request, services: ServicesDep, bearer: Bearer) -> AccessToken:
+    """By bearer token, else by cookie; not counted."""
+    token = bearer or request.cookies.get(cookies.ACCESS)
     if token is None:
         raise NotAuthenticated
+    if bearer is None:
+        cookies.check_origin(request, services.settings)
     return await services.access.authenticate(token)
 
 
+async def _access(
+    services: ServicesDep, access: Annotated[AccessToken, Depends(authenticated)]
+) -> AccessToken:
+    await services.limits.request(access.user.id)
+    return access
+
+
 Access = Annotated[AccessToken, Depends(_access)]
-# Whatever depends on it, needs a login.
-LOGIN = _access
+
+
+def refresh_cookie(request: Request, services: Services) -> str:
+    """Raises NotAuthenticated if there is none."""
+    cookie = request.cookies.get(cookies.REFRESH)
+    if cookie is None:
+        raise NotAuthenticated
+    cookies.check_origin(request, services.settings)
+    return cookie
+
+
+async def _leaving(
+    request: Request, services: ServicesDep, bearer: Bearer, given: RefreshToken | None = None
+) -> AccessToken:
+    """Whose session is to end: also that of a refresh token, when the access token has expired."""
+    if given is not None:
+        return await services.sessions.of_refresh_token(given.refresh_token)
+    try:
+        return await authenticated(request, services, bearer)
+    except (NotAuthenticated, InvalidTokenError):
+        token = refresh_cookie(request, services)
+    return await services.sessions.of_refresh_token(token)
+
+
+Leaving = Annotated[AccessToken, Depends(_leaving)]
+
+
+async def _stream_access(
+    request: Request,
+    services: ServicesDep,
+    bearer: Bearer,
+    ticket: Annotated[
+        str | None, Query(max_length=2000, description="From POST /auth/ticket; good once")
+    ] = None,
+) -> AccessToken:
+    if bearer is None and ticket:
+        access = await services.access.look(await services.tickets.redeem(ticket))
+    else:
+        access = await authenticated(request, services, bearer)
+    await services.limits.stream(access.user.id)
+    return access
+
+
+# For event streams, and nothing else: what a ticket opens.
+StreamAccess = Annotated[AccessToken, Depends(_stream_access)]
+# Whatever depends on one of them, needs a login.
+LOGINS = frozenset({_access, _leaving, _stream_access})
 
 
 def _client(request: Request) -> Client:
@@ -60,6 +124,9 @@ class Requirement:
         self.permission = permission
 
     async def __call__(self, request: Request, services: ServicesDep, user: CurrentUser) -> None:
+        await self.check(request, services, user)
+
+    async def check(self, request: Request, services: Services, user: User) -> None:
         if may_anywhere(user, self.permission):
             return
         await services.audit.record(
@@ -75,6 +142,15 @@ class Requirement:
         raise NotPermittedError
 
 
+class StreamRequirement(Requirement):
+    """The same for streams, which a ticket opens too."""
+
+    async def __call__(  # type: ignore[override]  # FastAPI gives what the signature asks for
+        self, request: Request, services: ServicesDep, access: StreamAccess
+    ) -> None:
+        await self.check(request, services, access.user)
+
+
 def requires(permission: Permission) -> Callable[..., Awaitable[None]]:
     """For `dependencies=[Depends(requires(...))]` of a route.
 
@@ -82,6 +158,11 @@ def requires(permission: Permission) -> Callable[..., Awaitable[None]]:
     whose thing, the service decides.
     """
     return Requirement(permission)
+
+
+def requires_for_stream(permission: Permission) -> Callable[..., Awaitable[None]]:
+    """As requires(), for a route with StreamAccess."""
+    return StreamRequirement(permission)
 
 
 # PostgreSQL and logs take no control characters; no job has one in its id.

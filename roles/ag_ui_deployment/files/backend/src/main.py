@@ -13,11 +13,13 @@ from types import FrameType
 from typing import Any, TypedDict
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from src import __version__, problems, tool_problems
 from src.config import Settings, SettingsError, load_settings
+from src.dependencies import counted
 from src.middleware import BodyLimit, RequestContext
 from src.routers import accounts, admin, agent, api, auth, events, health, metrics, mfa, tools
 from src.state import Services
@@ -61,20 +63,25 @@ def create_app(settings: Settings) -> FastAPI:
         allow_credentials=True,
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["X-Request-ID"],
+        expose_headers=["X-Request-ID", "Retry-After"],
     )
     app.add_middleware(RequestContext)
+    # The one place that decides where a request comes from.
+    app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    invalid = problems.documented(problems.InvalidRequest)
-    app.include_router(auth.router, prefix="/auth", tags=["authentication"], responses=invalid)
-    app.include_router(accounts.router, prefix="/auth", tags=["accounts"], responses=invalid)
-    app.include_router(mfa.router, prefix="/auth/mfa", tags=["accounts"], responses=invalid)
-    app.include_router(api.router, prefix="/api", tags=["jobs"], responses=invalid)
-    app.include_router(tools.router, prefix="/api", tags=["tools"], responses=invalid)
-    app.include_router(admin.router, prefix="/admin", tags=["administration"], responses=invalid)
-    app.include_router(agent.router, prefix="/agent", tags=["agent"], responses=invalid)
-    app.include_router(events.router, tags=["events"], responses=invalid)
+    usual: dict[str, Any] = {
+        "responses": problems.documented(problems.InvalidRequest, problems.TooManyRequests),
+        "dependencies": [Depends(counted)],
+    }
+    app.include_router(auth.router, prefix="/auth", tags=["authentication"], **usual)
+    app.include_router(accounts.router, prefix="/auth", tags=["accounts"], **usual)
+    app.include_router(mfa.router, prefix="/auth/mfa", tags=["accounts"], **usual)
+    app.include_router(api.router, prefix="/api", tags=["jobs"], **usual)
+    app.include_router(tools.router, prefix="/api", tags=["tools"], **usual)
+    app.include_router(admin.router, prefix="/admin", tags=["administration"], **usual)
+    app.include_router(agent.router, prefix="/agent", tags=["agent"], **usual)
+    app.include_router(events.router, tags=["events"], **usual)
     return app
 
 

@@ -30,6 +30,7 @@ from src.services.dead_letters import (
     DeadLetterNotFoundError,
 )
 from src.services.job_service import CursorRejectedError, JobNotFoundError
+from src.services.limits import LimitReachedError
 from src.services.link_tokens import LinkNotValidError
 from src.services.mail_service import MailNotConfiguredError
 from src.services.password_service import WrongPasswordError
@@ -43,6 +44,7 @@ from src.services.second_factor_service import (
 )
 from src.services.session_service import RefreshRacedError, SessionNotFoundError
 from src.services.stream_overview import StreamUnavailableError
+from src.services.tickets import TicketsUnavailableError
 from src.services.tokens import InvalidTokenError
 from src.services.user_service import (
     DefaultWorkspaceError,
@@ -145,6 +147,16 @@ class NotPermitted(Problem):
     slug = "not-permitted"
     title = "Your role does not permit this"
     detail = "GET /api/permissions lists what each role may do; an administrator can change yours."
+
+
+class WrongOrigin(Problem):
+    status = 403
+    slug = "wrong-origin"
+    title = "Not from this page"
+    detail = (
+        "A write by cookie has to come from this host or one of CORS_ORIGINS, in the header Origin; "
+        "send a bearer token instead."
+    )
 
 
 class NotFound(Problem):
@@ -387,6 +399,22 @@ class RunLogUnavailable(Problem):
     headers = _RETRY_LATER
 
 
+class TooManyRequests(Problem):
+    status = 429
+    slug = "too-many-requests"
+    title = "Too many requests"
+    detail = "Try again when the time in Retry-After, in seconds, is over."
+    headers: Mapping[str, str] | None = _RETRY_LATER
+
+
+class TicketsUnavailable(Problem):
+    status = 503
+    slug = "tickets-unavailable"
+    title = "Tickets cannot be taken now"
+    detail = "Redis does not answer. Try again in a few seconds, or send a bearer token."
+    headers = _RETRY_LATER
+
+
 class Draining(Problem):
     status = 503
     slug = "draining"
@@ -401,6 +429,7 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     WrongPasswordError: WrongPassword,
     InvalidTokenError: NotAuthenticated,
     RefreshRacedError: RefreshRaced,
+    TicketsUnavailableError: TicketsUnavailable,
     SessionNotFoundError: SessionNotFound,
     SecondFactorOnError: SecondFactorOn,
     SecondFactorOffError: SecondFactorOff,
@@ -468,6 +497,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(LinkNotValidError, _on_bad_link)
     app.add_exception_handler(EmailRejectedError, _on_rejected_email)
     app.add_exception_handler(PasswordRejectedError, _on_rejected_password)
+    app.add_exception_handler(LimitReachedError, _on_limit)
     for exception in (*_FROM_SERVICES, *DATABASE_ERRORS):
         app.add_exception_handler(exception, _on_error)
 
@@ -507,6 +537,13 @@ async def _on_rejected_proof(_request: Request, error: Exception) -> Response:
 
 async def _on_rejected_email(_request: Request, error: Exception) -> Response:
     return respond(InvalidRequest(errors=[FieldError(field="body.email", message=str(error))]))
+
+
+async def _on_limit(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, LimitReachedError)  # noqa: S101 - how the handler is registered
+    problem = TooManyRequests()
+    problem.headers = {"Retry-After": str(error.retry_after)}
+    return respond(problem)
 
 
 async def _on_http_exception(_request: Request, error: Exception) -> Response:

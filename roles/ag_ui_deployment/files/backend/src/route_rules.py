@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import RouteContext, iter_route_contexts
 
-from src.dependencies import LOGIN, Requirement
+from src.dependencies import LOGINS, Requirement
 from src.models.permissions import Permission
 from src.services.rbac_service import OPEN_ROUTES
 
@@ -36,7 +36,7 @@ def _rules_of(route: RouteContext) -> Iterator[RouteRule]:
     asked = [call.permission for call in calls if isinstance(call, Requirement)]
     # HEAD is answered as GET is, without the body.
     for method in sorted((route.methods or set()) - {"HEAD"}):
-        yield _rule(method, route.path or "", asked, needs_login=LOGIN in calls)
+        yield _rule(method, route.path or "", asked, needs_login=not LOGINS.isdisjoint(calls))
 
 
 def _rule(method: str, path: str, asked: list[Permission], *, needs_login: bool) -> RouteRule:

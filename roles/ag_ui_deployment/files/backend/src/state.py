@@ -30,6 +30,7 @@ from src.services.group_reader import ConsumerConfig
 from src.services.health_service import HealthService
 from src.services.job_announcer import JobAnnouncer
 from src.services.job_service import JobService
+from src.services.limits import Limits
 from src.services.litellm_client import LiteLLMClient
 from src.services.mail_service import MailService
 from src.services.mails import Mails
@@ -46,6 +47,7 @@ from src.services.session_service import SessionService
 from src.services.stream_overview import StreamOverview
 from src.services.submission_service import SubmissionService
 from src.services.target_addresses import TargetAddresses
+from src.services.tickets import TicketService
 from src.services.tokens import Tokens
 from src.services.tool_catalogue import JOB_KINDS, ArgumentCheck
 from src.services.tool_service import ToolService
@@ -83,6 +85,8 @@ class Services:
     auth: AuthService
     gateway: LiteLLMClient
     sessions: SessionService
+    tickets: TicketService
+    limits: Limits
     passwords: PasswordService
     accounts: AccountService
     workspaces: WorkspaceService
@@ -165,6 +169,8 @@ class Services:
             access_watcher=AccessWatcher(database, access, open_streams),
             auth=AuthService(database, sessions, audit, second_factors),
             sessions=sessions,
+            tickets=TicketService(tokens, commands, stream),
+            limits=Limits(settings, metrics),
             passwords=PasswordService(database, access, audit),
             accounts=AccountService(database, access, audit),
             workspaces=WorkspaceService(database, access, audit),
@@ -235,4 +241,5 @@ class Services:
             await client.aclose()
         await self.gateway.close()
         self.addresses.close()
+        await self.limits.close()
         await self.database.close()

@@ -26,7 +26,8 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
         http="httptools",
         log_config=None,
         access_log=False,
-        proxy_headers=True,
+        # The application does it, by TRUSTED_PROXIES.
+        proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=settings.SHUTDOWN_GRACE_SECONDS,
     )

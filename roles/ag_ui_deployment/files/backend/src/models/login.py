@@ -16,9 +16,14 @@ class LoginRequest(BaseModel):
     password: Text
     otp: Code | None = None
     recovery_code: Code | None = None
+    cookies: bool = Field(
+        default=False, description="Keep the tokens in cookies of the browser, not in the answer"
+    )
 
 
-class RefreshRequest(BaseModel):
+class RefreshToken(BaseModel):
+    """Without it the cookie counts."""
+
     refresh_token: Text
 
 

@@ -1,6 +1,7 @@
 """Accounts."""
 
 from datetime import datetime
+from typing import Literal
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict
@@ -73,3 +74,18 @@ class Token(BaseModel):
     expires_in: int
     refresh_token: str
     refresh_expires_in: int
+
+
+class CookieSession(BaseModel):
+    """The answer to a login whose tokens are in cookies; times are in seconds."""
+
+    token_type: Literal["cookie"] = "cookie"  # noqa: S105 - the kind of token
+    expires_in: int
+    refresh_expires_in: int
+
+
+class Ticket(BaseModel):
+    """Opens one stream, once, within so many seconds."""
+
+    ticket: str
+    expires_in: int

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from src.dependencies import ServicesDep
+from src.dependencies import ClientDep, ServicesDep
 from src.models.account import (
     ForgottenPassword,
     MailSent,
@@ -33,11 +33,13 @@ router = APIRouter(responses=documented(DatabaseUnavailable))
     },
 )
 async def register(
-    services: ServicesDep, given: Registration, response: Response
+    services: ServicesDep, client: ClientDep, given: Registration, response: Response
 ) -> User | MailSent:
     if given.invitation is not None:
+        await services.limits.guess(client.address)
         response.status_code = 201
         return await services.registration.accept(given.invitation, given.password, given.name)
+    await services.limits.mail(client.address, given.email or "")
     await services.registration.register(given)
     return MailSent(message="A link to confirm the address is on its way.")
 
@@ -48,7 +50,8 @@ async def register(
     summary="Make the account that was registered, with the token from the mail",
     responses=documented(LinkNotValid, AccountExists),
 )
-async def verify_email(services: ServicesDep, given: Verification) -> User:
+async def verify_email(services: ServicesDep, client: ClientDep, given: Verification) -> User:
+    await services.limits.guess(client.address)
     return await services.registration.verify(given.token)
 
 
@@ -58,7 +61,10 @@ async def verify_email(services: ServicesDep, given: Verification) -> User:
     summary="Have a link mailed with which the password can be set",
     responses=documented(MailNotConfigured),
 )
-async def forgot_password(services: ServicesDep, given: ForgottenPassword) -> MailSent:
+async def forgot_password(
+    services: ServicesDep, client: ClientDep, given: ForgottenPassword
+) -> MailSent:
+    await services.limits.mail(client.address, given.email)
     await services.resets.forgot(given.email)
     return MailSent(message="If there is an account with this address, a link is on its way.")
 
@@ -69,5 +75,6 @@ async def forgot_password(services: ServicesDep, given: ForgottenPassword) -> Ma
     summary="Set a password with the token from a link; all sessions end",
     responses=documented(LinkNotValid),
 )
-async def reset_password(services: ServicesDep, given: PasswordReset) -> None:
+async def reset_password(services: ServicesDep, client: ClientDep, given: PasswordReset) -> None:
+    await services.limits.guess(client.address)
     await services.resets.reset(given.token, given.password)

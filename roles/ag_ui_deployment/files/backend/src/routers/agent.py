@@ -7,7 +7,14 @@ from ag_ui.core import AgentCapabilities
 from fastapi import APIRouter, Depends, Path, Query, Response
 from sse_starlette import EventSourceResponse
 
-from src.dependencies import Access, CurrentUser, ServicesDep, requires
+from src.dependencies import (
+    Access,
+    CurrentUser,
+    ServicesDep,
+    StreamAccess,
+    requires,
+    requires_for_stream,
+)
 from src.event_source import EventStreamResponse
 from src.models.agent_input import AgentId, RunInput
 from src.models.conversation import Run, Thread, ThreadPage
@@ -24,6 +31,7 @@ from src.problems import (
     RunLogUnavailable,
     RunNotFound,
     ThreadNotFound,
+    TicketsUnavailable,
     TooManyRuns,
     TooManyStreams,
     TooManyStreamsOfUser,
@@ -34,6 +42,7 @@ from src.services.run_streams import RunSubscription
 
 router = APIRouter()
 _READ = [Depends(requires(Permission.READ_AGENT_RUNS))]
+_FOLLOW = [Depends(requires_for_stream(Permission.READ_AGENT_RUNS))]
 _RUN = [Depends(requires(Permission.RUN_AGENT))]
 
 RunId = Annotated[AgentId, Path()]
@@ -76,7 +85,7 @@ async def run_agent(
     "/runs/{run_id}/events",
     summary="A run from the beginning, or from the last id on",
     response_class=EventSourceResponse,
-    dependencies=_READ,
+    dependencies=_FOLLOW,
     responses=_STREAM
     | documented(
         BadCursor,
@@ -85,11 +94,12 @@ async def run_agent(
         RunNotFound,
         TooManyStreamsOfUser,
         TooManyStreams,
+        TicketsUnavailable,
         DatabaseUnavailable,
     ),
 )
 async def run_events(
-    services: ServicesDep, access: Access, cursor: Cursor, run_id: RunId
+    services: ServicesDep, access: StreamAccess, cursor: Cursor, run_id: RunId
 ) -> EventStreamResponse:
     _check_streams(services, access)
     key, log = await services.agent.service.find(access.user, run_id)

@@ -3,13 +3,21 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Form, Query, Response
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.security import OAuth2PasswordRequestForm
 
-from src.dependencies import Access, ClientDep, CurrentUser, ServicesDep
-from src.models.login import LoginRequest, PasswordChange, RefreshRequest
+from src import cookies
+from src.dependencies import (
+    Access,
+    ClientDep,
+    CurrentUser,
+    Leaving,
+    ServicesDep,
+    refresh_cookie,
+)
+from src.models.login import LoginRequest, PasswordChange, RefreshToken
 from src.models.session import SessionInfo
-from src.models.user import Token, User
+from src.models.user import CookieSession, Ticket, Token, User
 from src.problems import (
     DatabaseUnavailable,
     NotAuthenticated,
@@ -17,6 +25,7 @@ from src.problems import (
     SecondFactorRequired,
     SessionNotFound,
     WrongCredentials,
+    WrongOrigin,
     WrongPassword,
     documented,
 )
@@ -40,39 +49,73 @@ async def token(
     otp: Annotated[str | None, Form(max_length=64)] = None,
     recovery_code: Annotated[str | None, Form(max_length=64)] = None,
 ) -> Token:
+    await services.limits.login(client.address, form.username)
     second_factor = SecondFactor(otp, recovery_code)
     credentials = Credentials(form.username, form.password, second_factor)
     return await services.auth.log_in(credentials, client)
 
 
-@router.post("/login", summary="Log in with email and password", responses=_LOGIN)
-async def login(services: ServicesDep, client: ClientDep, given: LoginRequest) -> Token:
+@router.post(
+    "/login",
+    summary="Log in with email and password",
+    responses=_LOGIN | documented(WrongOrigin),
+)
+async def login(
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    client: ClientDep,
+    given: LoginRequest,
+) -> Token | CookieSession:
+    if given.cookies:
+        cookies.check_origin(request, services.settings)
+    await services.limits.login(client.address, given.email)
     second_factor = SecondFactor(given.otp, given.recovery_code)
     credentials = Credentials(given.email, given.password, second_factor)
-    return await services.auth.log_in(credentials, client)
+    tokens = await services.auth.log_in(credentials, client)
+    return cookies.keep(response, tokens) if given.cookies else tokens
 
 
 @router.post(
     "/refresh",
     summary="New tokens for a refresh token, which counts no more",
-    responses=documented(NotAuthenticated, RefreshRaced, DatabaseUnavailable),
+    responses=documented(NotAuthenticated, WrongOrigin, RefreshRaced, DatabaseUnavailable),
 )
-async def refresh(services: ServicesDep, given: RefreshRequest) -> Token:
-    return await services.sessions.refresh(given.refresh_token)
+async def refresh(
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    given: RefreshToken | None = None,
+) -> Token | CookieSession:
+    if given is not None:
+        return await services.sessions.refresh(given.refresh_token)
+    tokens = await services.sessions.refresh(refresh_cookie(request, services))
+    return cookies.keep(response, tokens)
 
 
 @router.post(
     "/logout",
     status_code=204,
     summary="End this session, or all of yours",
-    responses=documented(NotAuthenticated, DatabaseUnavailable),
+    responses=documented(NotAuthenticated, WrongOrigin, DatabaseUnavailable),
 )
 async def logout(
+    response: Response,
     services: ServicesDep,
-    access: Access,
+    access: Leaving,
     everywhere: Annotated[bool, Query(description="End all sessions of yours")] = False,  # noqa: FBT002 - FastAPI gives it by name
 ) -> None:
     await services.sessions.log_out(access, everywhere=everywhere)
+    cookies.clear(response)
+
+
+@router.post(
+    "/ticket",
+    summary="What opens one event stream, for clients that can send no header",
+    responses=documented(NotAuthenticated, WrongOrigin, DatabaseUnavailable),
+)
+async def ticket(services: ServicesDep, access: Access) -> Ticket:
+    return services.tickets.issue(access)
 
 
 @router.get(
@@ -88,7 +131,7 @@ async def sessions(services: ServicesDep, access: Access) -> list[SessionInfo]:
     "/sessions/{session_id}",
     status_code=204,
     summary="End one of your sessions",
-    responses=documented(NotAuthenticated, SessionNotFound, DatabaseUnavailable),
+    responses=documented(NotAuthenticated, WrongOrigin, SessionNotFound, DatabaseUnavailable),
 )
 async def end_session(services: ServicesDep, access: Access, session_id: UUID) -> None:
     await services.sessions.end_one(access, session_id)
@@ -98,7 +141,7 @@ async def end_session(services: ServicesDep, access: Access, session_id: UUID) -
     "/password/change",
     status_code=204,
     summary="Change your password; your other sessions end",
-    responses=documented(NotAuthenticated, WrongPassword, DatabaseUnavailable),
+    responses=documented(NotAuthenticated, WrongOrigin, WrongPassword, DatabaseUnavailable),
 )
 async def change_password(services: ServicesDep, access: Access, given: PasswordChange) -> None:
     await services.passwords.change(access, given.current_password, given.new_password)

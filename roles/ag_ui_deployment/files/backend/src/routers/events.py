@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query
 from sse_starlette import EventSourceResponse
 
-from src.dependencies import Access, JobId, ServicesDep, requires
+from src.dependencies import JobId, ServicesDep, StreamAccess, requires_for_stream
 from src.event_source import EventStreamResponse
 from src.models.event import StreamId
 from src.models.permissions import Permission
@@ -18,6 +18,7 @@ from src.problems import (
     NotAuthenticated,
     NotPermitted,
     Problem,
+    TicketsUnavailable,
     TooManyStreams,
     TooManyStreamsOfUser,
     documented,
@@ -30,7 +31,7 @@ from src.services.tokens import AccessToken
 from src.state import Services
 
 router = APIRouter()
-_READ_JOBS = [Depends(requires(Permission.READ_JOBS))]
+_READ_JOBS = [Depends(requires_for_stream(Permission.READ_JOBS))]
 
 REFUSED: dict[Refusal, type[Problem]] = {
     "draining": Draining,
@@ -69,9 +70,16 @@ Cursor = Annotated[StreamId | None, Depends(_cursor)]
     response_class=EventSourceResponse,
     dependencies=_READ_JOBS,
     responses=_STREAM
-    | documented(BadCursor, NotAuthenticated, NotPermitted, TooManyStreamsOfUser, TooManyStreams),
+    | documented(
+        BadCursor,
+        NotAuthenticated,
+        NotPermitted,
+        TooManyStreamsOfUser,
+        TooManyStreams,
+        TicketsUnavailable,
+    ),
 )
-async def feed(services: ServicesDep, access: Access, cursor: Cursor) -> EventStreamResponse:
+async def feed(services: ServicesDep, access: StreamAccess, cursor: Cursor) -> EventStreamResponse:
     return _stream(services, Scope(sight(access.user)), cursor, access)
 
 
@@ -88,11 +96,12 @@ async def feed(services: ServicesDep, access: Access, cursor: Cursor) -> EventSt
         JobNotFound,
         TooManyStreamsOfUser,
         TooManyStreams,
+        TicketsUnavailable,
         DatabaseUnavailable,
     ),
 )
 async def job_run(
-    services: ServicesDep, access: Access, cursor: Cursor, job_id: JobId
+    services: ServicesDep, access: StreamAccess, cursor: Cursor, job_id: JobId
 ) -> EventStreamResponse:
     await services.jobs.check_visible(access.user, job_id)
     return _stream(services, Scope(sight(access.user), job_id), cursor, access)

@@ -43,6 +43,12 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.limited = Counter(
+            "ag_ui_limited_total",
+            "Requests refused since somebody asks too often, by the limit that was reached",
+            ["limit"],
+            registry=registry,
+        )
         self.events_sent = Counter(
             "ag_ui_events_sent_total",
             "Events written to clients, counted once for each client",

@@ -72,6 +72,7 @@ OPEN_ROUTES = frozenset(
         ("POST", "/auth/logout"),
         ("GET", "/auth/sessions"),
         ("DELETE", "/auth/sessions/{session_id}"),
+        ("POST", "/auth/ticket"),
         ("POST", "/auth/password/change"),
         ("GET", "/auth/me"),
     }

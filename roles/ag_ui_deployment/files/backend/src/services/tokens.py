@@ -3,7 +3,8 @@
 import hashlib
 import hmac
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID, uuid4
 
 from jose import JWTError, jwt
@@ -14,7 +15,9 @@ from src.models.user import User
 
 _ISSUER = "shield-ag-ui-backend"
 _AUDIENCE = "shield-ag-ui"
-_PURPOSE = "access"
+_ACCESS = "access"
+_TICKET = "ticket"
+TICKET_SECONDS = 60
 _REQUIRED = {f"require_{claim}": True for claim in ("exp", "iat", "sub", "jti", "aud", "iss")}
 
 
@@ -47,25 +50,41 @@ class Tokens:
 
     def issue(self, user: User, session_id: UUID, *, until: float | None = None) -> str:
         """A token of the session, which does not outlast it: `until` is when that ends."""
-        now = int(time.time())
-        expires = now + self.lifetime
+        expires = time.time() + self.lifetime
+        expires = expires if until is None else min(expires, until)
+        return self._sign(user, session_id, {"typ": _ACCESS, "exp": int(expires)})
+
+    def issue_ticket(self, access: AccessToken) -> str:
+        """What opens one stream, which lasts as long as the access would."""
+        expires = int(time.time()) + TICKET_SECONDS
+        claims = {"typ": _TICKET, "exp": expires, "until": access.expires_at}
+        return self._sign(access.user, access.session_id, claims)
+
+    def _sign(self, user: User, session_id: UUID, purpose: dict[str, Any]) -> str:
         claims = {
             "iss": _ISSUER,
             "aud": _AUDIENCE,
             "sub": str(user.id),
             "sid": str(session_id),
             "jti": uuid4().hex,
-            "iat": now,
-            "exp": expires if until is None else min(expires, int(until)),
-            "typ": _PURPOSE,
+            "iat": int(time.time()),
             "email": user.email,
             "role": user.role.value,
         }
-        key = self._keys[self._key_id]
-        return jwt.encode(claims, key, algorithm=self._algorithm, headers={"kid": self._key_id})
+        key, head = self._keys[self._key_id], {"kid": self._key_id}
+        return jwt.encode(claims | purpose, key, algorithm=self._algorithm, headers=head)
 
     def verify(self, token: str) -> AccessToken:
         """Raises InvalidTokenError."""
+        access, _ = self._verify(token, _ACCESS)
+        return access
+
+    def verify_ticket(self, ticket: str) -> tuple[AccessToken, str]:
+        """With the id of the ticket. Raises InvalidTokenError."""
+        access, claims = self._verify(ticket, _TICKET)
+        return replace(access, expires_at=float(claims["until"])), str(claims["jti"])
+
+    def _verify(self, token: str, purpose: str) -> tuple[AccessToken, dict[str, Any]]:
         try:
             claims = jwt.decode(
                 token,
@@ -75,10 +94,10 @@ class Tokens:
                 issuer=_ISSUER,
                 options=_REQUIRED,
             )
-            if claims.get("typ") != _PURPOSE:
+            if claims.get("typ") != purpose:
                 raise InvalidTokenError
             user = User(id=UUID(claims["sub"]), email=claims["email"], role=Role(claims["role"]))
-            return AccessToken(user, UUID(claims["sid"]), float(claims["exp"]))
+            return AccessToken(user, UUID(claims["sid"]), float(claims["exp"])), claims
         except (JWTError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise InvalidTokenError from error
 

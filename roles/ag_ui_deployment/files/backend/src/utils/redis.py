@@ -4,7 +4,7 @@ import asyncio
 import random
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -15,6 +15,7 @@ from src.config import Settings
 BLOCK_MS = 500
 _COMMAND_TIMEOUT = 3.0
 _READER_TIMEOUT = 5.0
+_LIMITS_TIMEOUT = 0.5
 
 REDIS_ERRORS = (RedisError, OSError)
 
@@ -31,6 +32,19 @@ def reader_client(settings: Settings) -> Redis:
     with nobody reading it. The reader handles the error and looks at its pending entries.
     """
     return _client(settings, _READER_TIMEOUT)
+
+
+def limits_connections(settings: Settings) -> ConnectionPool:
+    """For counting requests: each of them waits for the answer, so not for long."""
+    return ConnectionPool.from_url(
+        settings.REDIS_URL.get_secret_value(),
+        protocol=2,
+        socket_timeout=_LIMITS_TIMEOUT,
+        socket_connect_timeout=_LIMITS_TIMEOUT,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        client_name=settings.REDIS_CONSUMER_NAME,
+    )
 
 
 def _client(settings: Settings, timeout: float) -> Redis:

@@ -215,7 +215,12 @@ class TestServe:
             token = await log_in(http)
             form = {"username": "admin@shield.test", "password": "hunter2-guess"}
             await http.post("/auth/token", data=form)
-            await http.get("/auth/me", headers={"Authorization": f"Bearer {token}"})
+            headers = {"Authorization": f"Bearer {token}"}
+            await http.get("/auth/me", headers=headers)
+            ticket = (await http.post("/auth/ticket", headers=headers)).json()["ticket"]
+            await http.get(f"/events?ticket={ticket}")
+            await http.post("/auth/refresh", json={"refresh_token": "hunter2.hunter2"})
+            await http.get("/auth/me", headers={"Cookie": "__Host-ag_ui_access=hunter2"})
             await http.get("/nothing?token=hunter2")
             process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(15):
@@ -228,7 +233,7 @@ class TestServe:
         assert "backend_stopped" in events
         requests = [line for line in lines if line["event"] == "request"]
         assert all(line["request_id"] for line in requests)
-        for secret in ("hunter2", PASSWORD, JWT_SECRET, token, token.split(".")[2]):
+        for secret in ("hunter2", PASSWORD, JWT_SECRET, token, token.split(".")[2], ticket):
             assert secret.encode() not in out
 
     async def test_it_runs_the_way_a_developer_starts_it(

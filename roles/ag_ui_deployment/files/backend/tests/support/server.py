@@ -86,6 +86,7 @@ async def running(settings: Settings, *, healthy: bool = True) -> AsyncIterator[
             app,
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=settings.SHUTDOWN_GRACE_SECONDS,
         )
         server = uvicorn.Server(config)

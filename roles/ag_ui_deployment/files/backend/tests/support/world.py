@@ -37,6 +37,11 @@ class World:
             "REDIS_CONSUMER_NAME": "host-8002",
             "CONSUMER_CLAIM_IDLE_SECONDS": 1,
             "SHUTDOWN_GRACE_SECONDS": 2,
+            # Tests log in more often than people do.
+            "RATE_LOGIN_PER_ADDRESS": "1000/minute",
+            "RATE_LOGIN_PER_ACCOUNT": "1000/minute",
+            "RATE_API_PER_USER": "10000/minute",
+            "RATE_STREAMS_PER_USER": "10000/minute",
         }
         return settings_of(**(ours | values))
 

@@ -1,0 +1,45 @@
+"""Cookies in which a browser keeps its tokens, out of reach of scripts, and when they count."""
+
+from fastapi import Request, Response
+
+from src.config import Settings
+from src.models.user import CookieSession, Token
+from src.problems import WrongOrigin
+
+# Browsers take cookies of these prefixes only from who really is this host, over TLS.
+ACCESS = "__Host-ag_ui_access"
+REFRESH = "__Secure-ag_ui_refresh"
+_REFRESH_PATH = "/auth"
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def keep(response: Response, token: Token) -> CookieSession:
+    """Give the tokens to the browser, and to the page only how long they last."""
+    _set(response, ACCESS, token.access_token, token.expires_in, "/")
+    _set(response, REFRESH, token.refresh_token, token.refresh_expires_in, _REFRESH_PATH)
+    return CookieSession(expires_in=token.expires_in, refresh_expires_in=token.refresh_expires_in)
+
+
+def clear(response: Response) -> None:
+    _set(response, ACCESS, "", 0, "/")
+    _set(response, REFRESH, "", 0, _REFRESH_PATH)
+
+
+def check_origin(request: Request, settings: Settings) -> None:
+    """Whoever writes by a cookie has to be a page of ours.
+
+    A browser adds cookies to requests by itself, and says truly from which page they come.
+    Raises WrongOrigin.
+    """
+    if request.method in _SAFE_METHODS:
+        return
+    own = f"{request.url.scheme}://{request.headers.get('host', '')}".lower()
+    origin = request.headers.get("origin", "").lower()
+    if origin not in {own, *(allowed.lower() for allowed in settings.CORS_ORIGINS)}:
+        raise WrongOrigin
+
+
+def _set(response: Response, name: str, value: str, seconds: int, path: str) -> None:
+    response.set_cookie(
+        name, value, max_age=seconds, path=path, secure=True, httponly=True, samesite="strict"
+    )

@@ -1,0 +1,105 @@
+"""How often somebody may ask: counted in Redis for all instances, or here while that is away.
+
+The only module with the library of limits.
+"""
+
+import hashlib
+import math
+import time
+from uuid import UUID
+
+import structlog
+from limits import RateLimitItem, parse
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+
+from src.config import Settings
+from src.services.metrics import Metrics
+from src.utils.redis import REDIS_ERRORS, limits_connections
+
+logger = structlog.get_logger(__name__)
+
+# After a failure Redis is not asked for so many seconds: nobody should wait for it each time.
+_LOCAL_SECONDS = 5.0
+
+
+class LimitReachedError(Exception):
+    """Too much was asked for; `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+
+class Limits:
+    """Each method counts one attempt, and raises LimitReachedError if it is one too many."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._connections = limits_connections(settings)
+        redis = RedisStorage(
+            f"async+{settings.REDIS_URL.get_secret_value()}",
+            implementation="redispy",
+            key_prefix=f"{settings.REDIS_STREAM_NAME}:limits",
+            connection_pool=self._connections,  # type: ignore[arg-type]  # it takes one
+        )
+        self._shared = SlidingWindowCounterRateLimiter(redis)
+        self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._local_until = 0.0
+        self._login_per_address = parse(settings.RATE_LOGIN_PER_ADDRESS)
+        self._login_per_account = parse(settings.RATE_LOGIN_PER_ACCOUNT)
+        self._api = parse(settings.RATE_API_PER_USER)
+        self._streams = parse(settings.RATE_STREAMS_PER_USER)
+        self._global = parse(settings.RATE_GLOBAL)
+
+    async def login(self, address: str | None, email: str) -> None:
+        """By where it comes from, and by account, whether there is one or not."""
+        await self.guess(address)
+        await self._count(self._login_per_account, "login_account", _account(email))
+
+    async def mail(self, address: str | None, email: str) -> None:
+        """For what sends mail to whoever is named, as often as one may log in."""
+        await self.guess(address)
+        await self._count(self._login_per_account, "mail_account", _account(email))
+
+    async def guess(self, address: str | None) -> None:
+        """For whatever somebody could try to guess."""
+        await self._count(self._login_per_address, "login_address", address or "unknown")
+
+    async def request(self, user_id: UUID) -> None:
+        await self._count(self._api, "api", str(user_id))
+
+    async def stream(self, user_id: UUID) -> None:
+        await self._count(self._streams, "stream", str(user_id))
+
+    async def anything(self) -> None:
+        """All requests of everybody together."""
+        await self._count(self._global, "global", "all")
+
+    async def _count(self, limit: RateLimitItem, kind: str, who: str) -> None:
+        if time.monotonic() >= self._local_until:
+            try:
+                await self._count_with(self._shared, limit, kind, who)
+            except (*REDIS_ERRORS, TimeoutError) as error:
+                self._local_until = time.monotonic() + _LOCAL_SECONDS
+                logger.warning("limits_local", error=str(error))
+            else:
+                return
+        await self._count_with(self._local, limit, kind, who)
+
+    async def _count_with(
+        self, counter: SlidingWindowCounterRateLimiter, limit: RateLimitItem, kind: str, who: str
+    ) -> None:
+        if await counter.hit(limit, kind, who):
+            return
+        self._metrics.limited.labels(kind).inc()
+        reset_at = (await counter.get_window_stats(limit, kind, who)).reset_time
+        raise LimitReachedError(max(1, math.ceil(reset_at - time.time())))
+
+    async def close(self) -> None:
+        await self._connections.aclose()
+
+
+def _account(email: str) -> str:
+    """So that no address stands in Redis."""
+    return hashlib.sha256(email.strip().lower().encode()).hexdigest()[:32]

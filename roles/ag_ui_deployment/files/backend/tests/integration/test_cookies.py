@@ -1,0 +1,216 @@
+"""Browsers: tokens in cookies, who may write by them, and tickets for streams."""
+
+import asyncio
+from http.cookies import SimpleCookie
+from typing import Any
+
+import httpx
+import pytest
+
+from src.models.user import User
+from src.services.tokens import Tokens
+from tests.integration.test_api_endpoints import check_problem
+from tests.support.accounts import bearer, is_in, login
+from tests.support.proxy import TcpProxy
+from tests.support.server import PASSWORD, Backend, running
+from tests.support.sse import sse
+from tests.support.waiting import until
+from tests.support.world import World
+
+ALICE = "alice@shield.test"
+ACCESS, REFRESH = "__Host-ag_ui_access", "__Secure-ag_ui_refresh"
+TRUSTED = "http://localhost:3001"
+
+
+@pytest.fixture
+async def alice(backend: Backend) -> User:
+    return await backend.add_user(ALICE)
+
+
+def set_by(response: httpx.Response) -> SimpleCookie:
+    cookies = SimpleCookie()
+    for line in response.headers.get_list("set-cookie"):
+        cookies.load(line)
+    return cookies
+
+
+class Browser:
+    """Sends its cookies with everything, as from a page of `origin`."""
+
+    def __init__(self, backend: Backend, origin: str | None = None) -> None:
+        self.http = backend.http
+        self.own = str(backend.http.base_url).rstrip("/")
+        self.origin: str | None = origin or self.own
+        self.jar: dict[str, str] = {}
+
+    async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.jar.items())}
+        if self.origin is not None:
+            headers["Origin"] = self.origin
+        response = await self.http.request(method, path, headers=headers, **options)
+        for name, cookie in set_by(response).items():
+            self.jar[name] = cookie.value
+        return response
+
+    async def log_in(self) -> httpx.Response:
+        body = {"email": ALICE, "password": PASSWORD, "cookies": True}
+        return await self.send("POST", "/auth/login", json=body)
+
+
+@pytest.mark.usefixtures("alice")
+class TestCookies:
+    async def test_tokens_are_in_cookies_that_scripts_and_other_sites_do_not_get(
+        self, backend: Backend
+    ) -> None:
+        browser = Browser(backend)
+        response = await browser.log_in()
+        assert response.json() == {
+            "token_type": "cookie",
+            "expires_in": 1800,
+            "refresh_expires_in": response.json()["refresh_expires_in"],
+        }
+        cookies = set_by(response)
+        for name, path in ((ACCESS, "/"), (REFRESH, "/auth")):
+            cookie = cookies[name]
+            assert cookie["httponly"]
+            assert cookie["secure"]
+            assert cookie["samesite"] == "strict"
+            assert cookie["path"] == path
+            assert cookie["domain"] == ""
+            assert cookie.value not in response.text
+        assert int(cookies[ACCESS]["max-age"]) == 1800
+        assert (await browser.send("GET", "/auth/me")).json()["email"] == ALICE
+
+    async def test_from_login_to_logout(self, backend: Backend) -> None:
+        browser = Browser(backend, TRUSTED)
+        await browser.log_in()
+        before = dict(browser.jar)
+        assert (await browser.send("POST", "/auth/refresh")).json()["token_type"] == "cookie"
+        assert before[REFRESH] != browser.jar[REFRESH]
+        # The access cookie has run out, as it does before the session.
+        jar = dict(browser.jar)
+        del browser.jar[ACCESS]
+        assert (await browser.send("POST", "/auth/logout")).status_code == 204
+        assert browser.jar == {ACCESS: "", REFRESH: ""}
+        browser.jar = jar
+        check_problem(await browser.send("GET", "/auth/me"), 401, "not-authenticated")
+        check_problem(await browser.send("POST", "/auth/refresh"), 401, "not-authenticated")
+
+    @pytest.mark.parametrize(
+        "origin", [None, "", "null", "https://evil.test", "http://localhost:3001.evil.test"]
+    )
+    async def test_another_page_can_not_write(self, backend: Backend, origin: str | None) -> None:
+        browser = Browser(backend)
+        await browser.log_in()
+        browser.origin = origin
+        for path in (
+            "/auth/logout",
+            "/auth/logout?everywhere=true",
+            "/auth/ticket",
+            "/auth/refresh",
+        ):
+            check_problem(await browser.send("POST", path), 403, "wrong-origin")
+        change = {"current_password": PASSWORD, "new_password": "x"}
+        answer = await browser.send("POST", "/auth/password/change", json=change)
+        check_problem(answer, 403, "wrong-origin")
+        # Nor can it log its visitor in as somebody else.
+        check_problem(await browser.log_in(), 403, "wrong-origin")
+        browser.origin = TRUSTED
+        assert (await browser.send("GET", "/auth/me")).status_code == 200
+
+    async def test_a_planted_session_is_not_taken_over(self, backend: Backend) -> None:
+        await backend.add_user("mallory@shield.test")
+        browser = Browser(backend)
+        planted = await login(backend, "mallory@shield.test")
+        browser.jar = {ACCESS: planted["access_token"], REFRESH: planted["refresh_token"]}
+        await browser.log_in()
+        assert (await browser.send("GET", "/auth/me")).json()["email"] == ALICE
+        assert browser.jar[ACCESS] != planted["access_token"]
+        assert browser.jar[REFRESH].split(".")[0] != planted["refresh_token"].split(".")[0]
+
+    async def test_a_bearer_token_wins_over_a_cookie(self, backend: Backend) -> None:
+        bob = await backend.add_user("bob@shield.test")
+        browser = Browser(backend)
+        await browser.log_in()
+        headers = bearer(backend.token_of(bob)) | {"Cookie": f"{ACCESS}={browser.jar[ACCESS]}"}
+        me = await backend.http.get("/auth/me", headers=headers)
+        assert me.json()["email"] == bob.email
+        # It needs no Origin: nobody else's page can send it.
+        assert (await backend.http.post("/auth/ticket", headers=headers)).status_code == 200
+
+    async def test_logout_by_a_refresh_token(self, backend: Backend) -> None:
+        tokens = await login(backend, ALICE)
+        body = {"refresh_token": tokens["refresh_token"]}
+        assert (await backend.http.post("/auth/logout", json=body)).status_code == 204
+        assert not await is_in(backend, tokens)
+        check_problem(await backend.http.post("/auth/logout", json=body), 401, "not-authenticated")
+
+
+async def ticket_of(backend: Backend, user: User) -> str:
+    headers = bearer(backend.token_of(user))
+    response = await backend.http.post("/auth/ticket", headers=headers)
+    body = response.json()
+    assert body["expires_in"] <= 60
+    return str(body["ticket"])
+
+
+class TestTickets:
+    async def test_one_opens_one_stream_on_any_instance(
+        self, backend: Backend, alice: User, world: World
+    ) -> None:
+        settings = world.settings(REDIS_CONSUMER_NAME="host-8003")
+        async with running(settings) as other:
+            ticket = await ticket_of(backend, alice)
+            async with sse(other.http, f"/events?ticket={ticket}") as client:
+                assert not client.ended
+                for instance in (backend, other):
+                    again = await instance.http.get(f"/events?ticket={ticket}")
+                    check_problem(again, 401, "not-authenticated")
+        ticket = await ticket_of(backend, alice)
+        job = await backend.http.get(f"/api/jobs/none/events?ticket={ticket}")
+        check_problem(job, 404, "job-not-found")
+
+    async def test_of_many_at_once_one_counts(self, backend: Backend, alice: User) -> None:
+        ticket = await ticket_of(backend, alice)
+        path = f"/api/jobs/none/events?ticket={ticket}"
+        answers = await asyncio.gather(*(backend.http.get(path) for _ in range(10)))
+        assert sorted(answer.status_code for answer in answers) == [401] * 9 + [404]
+
+    async def test_it_is_good_for_nothing_else(self, backend: Backend, alice: User) -> None:
+        ticket, token = await ticket_of(backend, alice), backend.token_of(alice)
+        for path in ("/auth/me", "/api/jobs"):
+            for answer in (
+                await backend.http.get(f"{path}?ticket={ticket}"),
+                await backend.http.get(path, headers=bearer(ticket)),
+            ):
+                check_problem(answer, 401, "not-authenticated")
+        answer = await backend.http.get(f"/events?ticket={token}")
+        check_problem(answer, 401, "not-authenticated")
+
+    async def test_its_stream_ends_with_the_access_and_the_session(
+        self, backend: Backend, alice: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        short = backend.token_of(alice, ACCESS_TOKEN_EXPIRE_MINUTES=3 / 60)
+        response = await backend.http.post("/auth/ticket", headers=bearer(short))
+        async with sse(backend.http, f"/events?ticket={response.json()['ticket']}") as client:
+            await client.until_ended()
+            assert client.comments == ["the token has expired"]
+        stale = await ticket_of(backend, alice)
+        await backend.http.post("/auth/logout", headers=bearer(backend.token_of(alice)))
+        check_problem(await backend.http.get(f"/events?ticket={stale}"), 401, "not-authenticated")
+        monkeypatch.setattr("src.services.tokens.TICKET_SECONDS", -1)
+        access = Tokens(backend.settings).verify(backend.token_of(alice))
+        late = Tokens(backend.settings).issue_ticket(access)
+        check_problem(await backend.http.get(f"/events?ticket={late}"), 401, "not-authenticated")
+
+    async def test_without_redis_there_are_none(self, world: World, redis_proxy: TcpProxy) -> None:
+        async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+            alice = await backend.add_user(ALICE)
+            ticket = await ticket_of(backend, alice)
+            await redis_proxy.refuse()
+            answer = await backend.http.get(f"/events?ticket={ticket}")
+            check_problem(answer, 503, "tickets-unavailable")
+            await redis_proxy.accept()
+            await until(lambda: backend.services.tail.status == "following")
+            async with sse(backend.http, f"/events?ticket={ticket}") as client:
+                assert not client.ended

@@ -1,0 +1,149 @@
+"""How often one may ask: by address, by account, by user, and all together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.test_api_endpoints import check_problem
+from tests.support.accounts import ask_login, bearer
+from tests.support.proxy import TcpProxy
+from tests.support.server import PASSWORD, Backend, running
+from tests.support.sse import sse
+from tests.support.waiting import until
+from tests.support.world import World
+
+ALICE = "alice@shield.test"
+
+
+def refused(answers: list[httpx.Response]) -> int:
+    """How many were too many; each says when to come back."""
+    late = [answer for answer in answers if answer.status_code == 429]
+    for answer in late:
+        check_problem(answer, 429, "too-many-requests")
+        assert 1 <= int(answer.headers["retry-after"]) <= 3600
+    return len(late)
+
+
+async def log_in_from(backend: Backend, address: str, email: str = ALICE) -> httpx.Response:
+    headers = {"X-Forwarded-For": address}
+    body = {"email": email, "password": PASSWORD}
+    return await backend.http.post("/auth/login", headers=headers, json=body)
+
+
+class TestLogins:
+    async def test_by_address_on_all_instances_together(self, world: World) -> None:
+        values: dict[str, Any] = {"RATE_LOGIN_PER_ADDRESS": "3/hour"}
+        other_settings = world.settings(**values, REDIS_CONSUMER_NAME="host-8003")
+        async with running(world.settings(**values)) as one, running(other_settings) as other:
+            await one.add_user(ALICE)
+            names = ("a@shield.test", "b@shield.test", "c@shield.test", ALICE)
+            answers = [
+                await log_in_from((one, other)[n % 2], "192.0.2.1", name)
+                for n, name in enumerate(names)
+            ]
+            assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+            assert refused(answers) == 1
+            # The form is another way to the same thing.
+            headers = {"X-Forwarded-For": "192.0.2.1"}
+            form = {"username": ALICE, "password": PASSWORD}
+            form_login = await one.http.post("/auth/token", data=form, headers=headers)
+            assert refused([form_login]) == 1
+            assert (await log_in_from(one, "192.0.2.2")).status_code == 200
+            exposed = (await one.http.get("/metrics")).text
+            assert 'ag_ui_limited_total{limit="login_address"}' in exposed
+
+    async def test_by_account_from_wherever_and_whether_it_exists(self, world: World) -> None:
+        async with running(world.settings(RATE_LOGIN_PER_ACCOUNT="2/hour")) as backend:
+            await backend.add_user(ALICE)
+            for name in (ALICE, "nobody@shield.test"):
+                answers = [
+                    await log_in_from(backend, f"192.0.2.{n}", spelled)
+                    for n, spelled in enumerate((name, name.upper(), f" {name}"))
+                ]
+                assert refused(answers) == 1
+                assert answers[-1].status_code == 429
+
+    async def test_whom_a_proxy_names_is_believed_only_from_a_trusted_one(
+        self, world: World
+    ) -> None:
+        values: dict[str, Any] = {
+            "RATE_LOGIN_PER_ADDRESS": "2/hour",
+            "TRUSTED_PROXIES": "192.0.2.0/24",
+        }
+        async with running(world.settings(**values)) as backend:
+            await backend.add_user(ALICE)
+            answers = [await log_in_from(backend, f"198.51.100.{n}") for n in range(3)]
+            assert refused(answers) == 1
+
+
+class TestUsers:
+    async def test_requests_and_streams_have_limits_of_their_own(self, world: World) -> None:
+        values = {"RATE_API_PER_USER": "3/hour", "RATE_STREAMS_PER_USER": "2/hour"}
+        async with running(world.settings(**values)) as backend:
+            alice = bearer(backend.token_of(await backend.add_user(ALICE)))
+            token = backend.token_of(bob := await backend.add_user("bob@shield.test"))
+            answers = [await backend.http.get("/api/jobs", headers=alice) for _ in range(5)]
+            assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
+            assert refused(answers) == 2
+            # One can leave nevertheless.
+            assert (await backend.http.post("/auth/logout", headers=alice)).status_code == 204
+            for _ in range(2):
+                async with sse(backend.http, token=token):
+                    pass
+            assert refused([await backend.http.get("/events", headers=bearer(token))]) == 1
+            jobs = await backend.http.get("/api/jobs", headers=bearer(backend.token_of(bob)))
+            assert jobs.status_code == 200
+
+    async def test_all_together(self, world: World) -> None:
+        async with running(world.settings(RATE_GLOBAL="5/hour")) as backend:
+            answers = await asyncio.gather(*(backend.http.get("/auth/me") for _ in range(8)))
+            assert refused(list(answers)) == 3
+            # Whoever watches over the service is not turned away.
+            for path in ("/health", "/health/ready", "/metrics", "/"):
+                assert (await backend.http.get(path)).status_code == 200
+
+
+class TestOutage:
+    async def test_without_redis_each_instance_counts_for_itself(
+        self, world: World, redis_proxy: TcpProxy
+    ) -> None:
+        values: dict[str, Any] = {"RATE_LOGIN_PER_ADDRESS": "3/hour"}
+        async with running(world.settings(REDIS_URL=redis_proxy.url, **values)) as backend:
+            await backend.add_user(ALICE)
+            await redis_proxy.refuse()
+            answers = [await ask_login(backend, ALICE) for _ in range(5)]
+            assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
+            await redis_proxy.accept()
+            await until(lambda: backend.services.tail.status == "following")
+
+    async def test_a_redis_that_says_nothing_costs_one_request_half_a_second(
+        self, world: World, redis_proxy: TcpProxy
+    ) -> None:
+        async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+            headers = bearer(backend.token_of(await backend.add_user(ALICE)))
+            await backend.http.get("/auth/me", headers=headers)
+            redis_proxy.freeze()
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            for _ in range(10):
+                answer = await backend.http.get("/auth/me", headers=headers)
+                assert answer.status_code == 200
+            assert loop.time() - began < 3
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_body_of_100_mb_is_refused_at_its_first_megabyte(
+    backend: Backend, *, announced: bool
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(1600):
+            yield b"x" * 65_536
+
+    headers = {"Content-Type": "application/json"}
+    if announced:
+        headers["Content-Length"] = str(1600 * 65_536)
+    answer = await backend.http.post("/auth/login", content=body(), headers=headers)
+    check_problem(answer, 413, "body-too-large")
