@@ -115,6 +115,11 @@ class Site:
             # One user stands for all of them.
             "STREAMS_MAX": "20000",
             "STREAMS_PER_USER": "20000",
+            "RATE_LOGIN_PER_ADDRESS": "100000/minute",
+            "RATE_LOGIN_PER_ACCOUNT": "100000/minute",
+            "RATE_API_PER_USER": "10000000/minute",
+            "RATE_STREAMS_PER_USER": "10000000/minute",
+            "RATE_GLOBAL": "10000000/minute",
         }
 
     def _cli(self, environment: Mapping[str, str], *arguments: str, text: str = "") -> None:
