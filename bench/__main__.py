@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from bench.machine import describe_machine, describe_versions
 from bench.measure import Tools
+from bench.parts.agent import measure_agent
 from bench.parts.api import measure_api
 from bench.parts.common import Bench
 from bench.parts.full import measure_full_speed
@@ -42,6 +43,7 @@ PARTS: dict[str, Callable[[Bench], list[Report]]] = {
     "tls": measure_tls,
     "scale": measure_scale,
     "api": measure_api,
+    "agent": measure_agent,
 }
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130

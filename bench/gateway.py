@@ -1,6 +1,6 @@
-"""A gateway that answers every tool call at once, so that only the backend is measured.
+"""A gateway that answers every call at once, so that only the backend is measured.
 
-It speaks the two routes of LiteLLM's MCP gateway that the backend calls. Run as
+It speaks the routes of LiteLLM that the backend calls. Run as
 `python -m bench.gateway PORT`.
 """
 
@@ -13,10 +13,12 @@ from uuid import uuid4
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.requests import Request
 
 _ACCEPTING = frozenset({"crawl_web", "ingest_doc"})
@@ -36,10 +38,22 @@ async def _list(_request: Request) -> JSONResponse:
     return JSONResponse({"tools": []})
 
 
+async def _chat(request: Request) -> StreamingResponse:
+    head = {"id": "chatcmpl-bench", "model": (await request.json())["model"]}
+
+    async def frames() -> AsyncIterator[str]:
+        for delta, finish in (({"content": "Hello"}, None), ({}, "stop")):
+            choice = {"index": 0, "delta": delta, "finish_reason": finish}
+            yield f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
+
+    return StreamingResponse(frames(), media_type="text/event-stream")
+
+
 app = Starlette(
     routes=[
         Route("/mcp-rest/tools/call", _call, methods=["POST"]),
         Route("/mcp-rest/tools/list", _list),
+        Route("/v1/chat/completions", _chat, methods=["POST"]),
     ]
 )
 

@@ -30,7 +30,7 @@ _JOBS_EACH = 200
 _ROWS = (1_000, 1_000_000)
 _LISTS = 100
 # The limits are for people; what is measured here is what an answer costs.
-_UNLIMITED = {
+UNLIMITED = {
     "RATE_LOGIN_PER_ADDRESS": "100000/minute",
     "RATE_LOGIN_PER_ACCOUNT": "100000/minute",
     "RATE_API_PER_USER": "1000000/minute",
@@ -60,9 +60,9 @@ def _users_at_work(bench: Bench) -> Report:
 def _run_users(bench: Bench, users: int) -> Row:
     site = bench.site
     load_average = round(os.getloadavg()[0], 2)
-    with site.new_run() as run, _gateway(site) as gateway:
+    with site.new_run() as run, gateway(site) as address:
         _add_users(site, run, users)
-        settings = {**_UNLIMITED, "LITELLM_URL": gateway, "LITELLM_API_KEY": "sk-bench"}
+        settings = {**UNLIMITED, "LITELLM_URL": address, "LITELLM_API_KEY": "sk-bench"}
         with site.instance(run, settings) as (process, port):
             tokens = [site.token(port, _email(number)) for number in range(users)]
             used = process.cpu_seconds()
@@ -84,7 +84,7 @@ def _run_users(bench: Bench, users: int) -> Row:
 
 
 @contextlib.contextmanager
-def _gateway(site: Site) -> Iterator[str]:
+def gateway(site: Site) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "bench.gateway", str(port)]
     setting = Setting(env=dict(os.environ), cwd=_TOP)
@@ -124,7 +124,7 @@ def _growing_list(bench: Bench) -> Report:
     how = f"a user's first page of jobs, {_LISTS} times, as the table grows"
     report = Report("api", how, _list_columns)
     site = bench.site
-    with site.new_run() as run, site.instance(run, _UNLIMITED) as (_, port):
+    with site.new_run() as run, site.instance(run, UNLIMITED) as (_, port):
         token = site.token(port)
         for rows in _ROWS:
             there = int(site.postgres.query(run, "SELECT count(*) FROM jobs"))

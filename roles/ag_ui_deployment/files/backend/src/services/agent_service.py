@@ -81,6 +81,12 @@ class AgentService:
             await self._let_go(key)
             raise
         self._runs.begin(key, self._loop(user, request))
+        try:
+            # While the model thinks.
+            await self.conversations.note_begin(user, request)
+        except BaseException:
+            self._runs.cancel(key)
+            raise
         return key
 
     async def capabilities(self, user: User) -> AgentCapabilities:

@@ -80,6 +80,8 @@ class ConversationService:
             if not await rows.add_run(session, run):
                 raise RunExistsError
             await rows.keep_messages(session, user.id, request.thread_id, messages)
+
+    async def note_begin(self, user: User, request: RunInput) -> None:
         await self._audit.record(
             AuditEvent(
                 Action.AGENT_RUN,
