@@ -18,6 +18,7 @@ from src.services.open_streams import OpenStreams
 from src.services.run_registry import RunRegistry
 from src.services.run_streams import RunStreams
 from src.services.run_tail import RunTail
+from src.services.tool_service import ToolService
 from src.utils.database import Database
 from src.utils.redis import reader_client
 
@@ -39,6 +40,7 @@ class Agent:
         database: Database,
         commands: Redis,
         gateway: LiteLLMClient,
+        tools: ToolService,
         streams: EventStreams,
         open_streams: OpenStreams,
         audit: AuditLogger,
@@ -53,7 +55,7 @@ class Agent:
             settings,
             database,
             gateway,
-            AgentTools(gateway),
+            AgentTools(tools),
             registry=registry,
             conversations=conversations,
             runs=runs,

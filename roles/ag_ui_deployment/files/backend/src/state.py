@@ -199,6 +199,7 @@ class Services:
                 database=database,
                 commands=commands,
                 gateway=gateway,
+                tools=tools,
                 streams=streams,
                 open_streams=open_streams,
                 audit=audit,

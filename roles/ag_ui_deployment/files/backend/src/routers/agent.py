@@ -39,6 +39,12 @@ from src.problems import (
 )
 from src.routers.events import REFUSED, Cursor
 from src.services.run_streams import RunSubscription
+from src.tool_problems import (
+    GatewayUnavailable,
+    ToolsUnavailable,
+    UpstreamTimeout,
+    WorkspaceNotFound,
+)
 
 router = APIRouter()
 _READ = [Depends(requires(Permission.READ_AGENT_RUNS))]
@@ -62,6 +68,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     | documented(
         NotAuthenticated,
         NotPermitted,
+        WorkspaceNotFound,
         RunExists,
         TooManyRuns,
         TooManyStreamsOfUser,
@@ -135,7 +142,9 @@ async def cancel_run(services: ServicesDep, user: CurrentUser, run_id: RunId) ->
     "/capabilities",
     summary="What the agent can do, in AG-UI's words",
     dependencies=_READ,
-    responses=documented(NotAuthenticated, NotPermitted),
+    responses=documented(
+        NotAuthenticated, NotPermitted, ToolsUnavailable, GatewayUnavailable, UpstreamTimeout
+    ),
 )
 async def capabilities(services: ServicesDep, user: CurrentUser) -> AgentCapabilities:
     return await services.agent.service.capabilities(user)

@@ -38,6 +38,9 @@ class Tools(Protocol):
     def names(self) -> Collection[str]:
         """Of all of them, whoever may use them."""
 
+    async def check_workspace(self, user: User, workspace: str) -> None:
+        """Raises WorkspaceNotFoundError."""
+
     async def offered(self, user: User, workspace: str) -> Sequence[Mapping[str, Any]]:
         """In the form of a chat completion."""
 

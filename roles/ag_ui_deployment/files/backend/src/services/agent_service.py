@@ -67,9 +67,10 @@ class AgentService:
     async def begin(self, user: User, request: RunInput) -> RunKey:
         """Start a run, which goes on by itself.
 
-        Raises NotPermittedError, TooManyRunsError, RunExistsError, ThreadElsewhereError,
-        AgentDrainingError or RunLogUnavailableError.
+        Raises WorkspaceNotFoundError, NotPermittedError, TooManyRunsError, RunExistsError,
+        ThreadElsewhereError, AgentDrainingError or RunLogUnavailableError.
         """
+        await self._tools.check_workspace(user, request.workspace)
         rbac_service.check(user, Permission.RUN_AGENT, request.workspace)
         if self._runs.draining:
             raise AgentDrainingError

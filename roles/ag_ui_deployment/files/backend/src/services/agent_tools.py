@@ -1,67 +1,96 @@
 """The agent's own tools: what a user may use of Shield's, as the model is told of them."""
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
+import structlog
 
-from src.models.permissions import Permission, Reach
 from src.models.user import User
 from src.services.agent_prompt import chat_tool
 from src.services.agent_turn import ToolCall
-from src.services.litellm_client import LiteLLMClient
-from src.services.rbac_service import reach
-from src.services.upstream_errors import UpstreamError
+from src.services.job_service import JobNotFoundError
+from src.services.rbac_service import NotPermittedError
+from src.services.submission_service import OutcomeUnknownError, TooManyJobsError
+from src.services.tool_catalogue import CATALOGUE, ArgumentsRefusedError
+from src.services.tool_service import ToolService, WorkspaceNotFoundError
+from src.services.upstream_errors import (
+    ToolRejectedError,
+    UnknownToolError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+from src.utils.database import DATABASE_ERRORS, is_outage
 
-_QUERYING = frozenset({"qdrant_find", "lightrag_query", "get_job_status", "health_check"})
-_WRITING = frozenset({"crawl_web", "ingest_doc", "qdrant_store"})
-# For so many seconds the gateway's list is believed.
-_LISTED_SECONDS = 60.0
+logger = structlog.get_logger(__name__)
+
+# What the model is told of a call that came to nothing; it tells the user in its own words.
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (UnknownToolError, "There is no such tool."),
+    (
+        UpstreamTimeoutError,
+        "The tool did not answer in time. It may have done its work all the same.",
+    ),
+    (UpstreamError, "The tool has failed, or cannot be reached at the moment."),
+    (NotPermittedError, "The user may not use this tool."),
+    (WorkspaceNotFoundError, "The user does not belong to this workspace any more."),
+    (JobNotFoundError, "The user has no such job."),
+    (TooManyJobsError, "The user has too many jobs running; one has to end first."),
+    (OutcomeUnknownError, "Nobody knows what became of this call."),
+)
 
 
 class AgentTools:
-    names = _QUERYING | _WRITING
+    def __init__(self, tools: ToolService) -> None:
+        self._tools = tools
 
-    def __init__(self, gateway: LiteLLMClient) -> None:
-        self._gateway = gateway
-        self._listed: Sequence[Mapping[str, Any]] = ()
-        self._listed_at = -_LISTED_SECONDS
+    @property
+    def names(self) -> Collection[str]:
+        return CATALOGUE.keys()
+
+    async def check_workspace(self, user: User, workspace: str) -> None:
+        """Raises WorkspaceNotFoundError."""
+        await self._tools.place(user, workspace)
 
     async def offered(self, user: User, workspace: str) -> Sequence[Mapping[str, Any]]:
-        """Raises UpstreamError."""
-        if time.monotonic() - self._listed_at > _LISTED_SECONDS:
-            self._listed = [
-                chat_tool(tool.name, tool.description, tool.input_schema)
-                for tool in await self._gateway.list_tools()
-            ]
-            self._listed_at = time.monotonic()
-        return [tool for tool in self._listed if _may(user, workspace, tool["function"]["name"])]
+        """In the form of a chat completion. Raises UpstreamError."""
+        try:
+            available = await self._tools.available(user, workspace)
+        except WorkspaceNotFoundError:
+            return []
+        return [chat_tool(tool.name, tool.description, tool.input_schema) for tool in available]
 
     async def call(self, user: User, workspace: str, call: ToolCall) -> str:
         """What the model is told of it, an error included."""
-        if not _may(user, workspace, call.name):
-            return _error("There is no such tool.")
-        try:
-            arguments = orjson.loads(call.arguments)
-        except orjson.JSONDecodeError:
-            return _error("The arguments are no JSON.")
-        if not isinstance(arguments, dict):
+        arguments = _arguments(call.arguments)
+        if arguments is None:
             return _error("The arguments are no JSON object.")
         try:
-            result = await self._gateway.call_tool(
-                call.name, arguments, reads_only=call.name in _QUERYING
-            )
-        except UpstreamError as error:
-            return _error(str(error))
-        return orjson.dumps(result).decode()
+            outcome = await self._tools.call(user, call.name, arguments, workspace)
+        except (ArgumentsRefusedError, ToolRejectedError) as error:
+            return _error(_refusal(error))
+        except DATABASE_ERRORS as error:
+            if not is_outage(error):
+                raise
+            logger.warning("agent_tool_unavailable", tool=call.name, error=str(error))
+            return _error("The tool cannot be used at the moment.")
+        except tuple(kind for kind, _ in _WORDS) as error:
+            return _error(next(words for kind, words in _WORDS if isinstance(error, kind)))
+        return orjson.dumps(outcome.result).decode()
 
 
-def _may(user: User, workspace: str, tool: str) -> bool:
-    if tool not in AgentTools.names:
-        return False
-    needed = Permission.USE_QUERY_TOOLS if tool in _QUERYING else Permission.USE_WRITING_TOOLS
-    return reach(user, needed, workspace) is not Reach.NONE
+def _arguments(text: str) -> dict[str, Any] | None:
+    try:
+        arguments = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return arguments if isinstance(arguments, dict) else None
+
+
+def _refusal(error: ArgumentsRefusedError | ToolRejectedError) -> str:
+    """What has to be corrected: the model may try again."""
+    named = "; ".join(f"{name}: {text}" for name, text in error.errors)
+    return named or str(error)
 
 
 def _error(message: str) -> str:

@@ -52,7 +52,7 @@ class ToolService:
 
         Raises WorkspaceNotFoundError and UpstreamError.
         """
-        await self._place(user, workspace)
+        await self.place(user, workspace)
         return [
             Tool(
                 name=one.name,
@@ -103,7 +103,7 @@ class ToolService:
         kind = CATALOGUE.get(name)
         if kind is None:
             raise UnknownToolError("There is no tool of this name.")
-        place = await self._place(user, workspace)
+        place = await self.place(user, workspace)
         check(user, kind.permission, place)
         checked = await self._arguments.check(kind, arguments)
         if "job_id" in checked:
@@ -116,7 +116,7 @@ class ToolService:
             return await self._submissions.submit(Order(user, kind, checked, place, key), send)
         return Outcome(await send())
 
-    async def _place(self, user: User, workspace: str | None) -> str:
+    async def place(self, user: User, workspace: str | None) -> str:
         """The workspace by name. Raises WorkspaceNotFoundError."""
         place = workspace or DEFAULT_WORKSPACE
         if user.role_in(place) is None:

@@ -110,7 +110,7 @@ class TestRuns:
             f'call lightrag_query {{"query": "{marker} one"}}'
             f' && call qdrant_find {{"query": "{marker} two"}}\n'
             'call no_such_tool {"a": 1}\n'
-            'call lightrag_query {"query": 3}'
+            'call crawl_web {"url": "http://127.0.0.1/"}'
         )
         events = await whole_run(backend.http, token, body)
         run, client = checked(events, complete=True)
@@ -122,8 +122,8 @@ class TestRuns:
         ]
         found, _, unknown, refused = client.results().values()
         assert f"{marker} one" in found
-        assert "error" in unknown
-        assert "error" in refused
+        assert "no such tool" in unknown
+        assert refused.startswith('{"error":"url: ')
         thread = await get(backend, f"/agent/threads/{body['threadId']}", token)
         roles = [one["role"] for one in thread["messages"]]
         assert roles == [
@@ -189,7 +189,7 @@ class TestRefusals:
         viewer = backend.token_of(await backend.add_user("viewer@shield.test"))
         await post(backend, viewer, run_input("Hello"), 403)
         elsewhere = run_input("Hello", forwardedProps={"workspace": "red"})
-        await post(backend, token, elsewhere, 403)
+        await post(backend, token, elsewhere, 404)
         response = await backend.http.post("/agent", json=run_input("Hello"))
         assert response.status_code == 401
 
