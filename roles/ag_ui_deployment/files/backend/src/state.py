@@ -37,6 +37,7 @@ from src.services.mails import Mails
 from src.services.metrics import Metrics
 from src.services.metrics_service import MetricsService
 from src.services.open_streams import OpenStreams
+from src.services.orchestrator_client import OrchestratorClient
 from src.services.password_service import PasswordService
 from src.services.readiness_service import ReadinessService
 from src.services.redis_consumer import RedisStreamConsumer
@@ -44,6 +45,7 @@ from src.services.registration_service import RegistrationService
 from src.services.reset_service import ResetService
 from src.services.second_factor_service import SecondFactorService
 from src.services.session_service import SessionService
+from src.services.silent_jobs import SilentJobs
 from src.services.stream_overview import StreamOverview
 from src.services.submission_service import SubmissionService
 from src.services.target_addresses import TargetAddresses
@@ -94,6 +96,7 @@ class Services:
     resets: ResetService
     registration: RegistrationService
     background: BackgroundJobs
+    orchestrator: OrchestratorClient
     addresses: TargetAddresses
     announcer: JobAnnouncer
     submissions: SubmissionService
@@ -134,8 +137,10 @@ class Services:
         resets = ResetService(database, access, audit, mails)
         addresses = TargetAddresses(allow_private=settings.TOOLS_ALLOW_PRIVATE_ADDRESSES)
         announcer = JobAnnouncer(commands, database, stream, JOB_KINDS)
-        submissions = SubmissionService(settings, database, announcer)
-        jobs = JobService(database, hub)
+        orchestrator = OrchestratorClient(settings, CircuitBreaker.of(settings))
+        silent = SilentJobs(orchestrator, settings.JOB_SILENT_SECONDS)
+        submissions = SubmissionService(settings, database, announcer, silent)
+        jobs = JobService(database, hub, silent)
         tools = ToolService(
             database,
             gateway=gateway,
@@ -178,6 +183,7 @@ class Services:
             resets=resets,
             registration=RegistrationService(database, audit, resets, mails, settings),
             background=background,
+            orchestrator=orchestrator,
             addresses=addresses,
             announcer=announcer,
             submissions=submissions,
@@ -189,7 +195,7 @@ class Services:
                 database,
                 consumer,
                 tail,
-                upstreams={"gateway": gateway.breaker},
+                upstreams={"gateway": gateway.breaker, "orchestrator": orchestrator.breaker},
                 audit=audit,
             ),
             exposition=MetricsService(metrics, commands, stream, settings.REDIS_CONSUMER_GROUP),
@@ -241,6 +247,7 @@ class Services:
         for client in self.clients:
             await client.aclose()
         await self.gateway.close()
+        await self.orchestrator.close()
         self.addresses.close()
         await self.limits.close()
         await self.database.close()

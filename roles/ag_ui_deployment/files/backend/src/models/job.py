@@ -64,7 +64,10 @@ class JobRow(Base):
 
 
 class Job(BaseModel):
-    """A job as its owner sees it. Times are those of its events; `percent` is 0 to 100."""
+    """A job as its owner sees it. Times are those of its events; `percent` is 0 to 100.
+
+    `lost`: its events stay away, and the orchestrator knows nothing of it any more.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -79,6 +82,7 @@ class Job(BaseModel):
     created_at: datetime
     updated_at: datetime
     completed_at: datetime | None
+    lost: bool = False
 
     @model_validator(mode="after")
     def _all_is_done(self) -> Self:

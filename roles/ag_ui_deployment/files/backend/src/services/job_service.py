@@ -11,6 +11,7 @@ from src.repositories import jobs as job_rows
 from src.repositories.job_pages import Section
 from src.services.event_hub import EventHub
 from src.services.rbac_service import sight
+from src.services.silent_jobs import SilentJobs
 from src.utils.database import Database
 
 
@@ -23,9 +24,10 @@ class CursorRejectedError(ValueError):
 
 
 class JobService:
-    def __init__(self, database: Database, hub: EventHub) -> None:
+    def __init__(self, database: Database, hub: EventHub, silent: SilentJobs) -> None:
         self._database = database
         self._hub = hub
+        self._silent = silent
 
     async def page(self, user: User, query: JobQuery) -> JobPage:
         """The jobs that the user sees, newest first. Raises CursorRejectedError."""
@@ -36,18 +38,25 @@ class JobService:
             rows = await job_pages.page(session, sight(user), section)
         shown = rows[:limit]
         more = len(rows) > limit
+        items = [Job.model_validate(row) for row in shown]
+        await self._silent.complete(items)
         return JobPage(
-            items=[Job.model_validate(row) for row in shown],
+            items=items,
             next_cursor=_encode(shown[-1]) if more else None,
         )
 
     async def get(self, user: User, job_id: str) -> Job:
         """Raises JobNotFoundError."""
+        job = Job.model_validate(await self._visible(user, job_id))
+        await self._silent.complete([job])
+        return job
+
+    async def _visible(self, user: User, job_id: str) -> JobRow:
         async with self._database.transaction() as session:
             row = await job_rows.by_id(session, job_id)
         if row is None or not sight(user).shows(*self._place(row)):
             raise JobNotFoundError
-        return Job.model_validate(row)
+        return row
 
     async def check_visible(self, user: User, job_id: str) -> None:
         """Raises JobNotFoundError.
@@ -56,7 +65,7 @@ class JobService:
         """
         state = self._hub.jobs.state(job_id)
         if state is None or not sight(user).shows(state.owner, state.workspace):
-            await self.get(user, job_id)
+            await self._visible(user, job_id)
 
     def _place(self, row: JobRow) -> tuple[UUID | None, str | None]:
         """Whose a job is, and in which workspace; the stream may have named what is not stored."""

@@ -23,6 +23,7 @@ from src.repositories import jobs as job_rows
 from src.repositories import submissions
 from src.services.job_announcer import Announcement, JobAnnouncer
 from src.services.job_summary import JobChange
+from src.services.silent_jobs import SilentJobs
 from src.services.tool_catalogue import ToolKind
 from src.services.upstream_errors import StrangeAnswerError, UpstreamError
 from src.utils.database import DATABASE_ERRORS, Database
@@ -82,9 +83,16 @@ class Outcome:
 
 
 class SubmissionService:
-    def __init__(self, settings: Settings, database: Database, announcer: JobAnnouncer) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        announcer: JobAnnouncer,
+        silent: SilentJobs,
+    ) -> None:
         self._database = database
         self._announcer = announcer
+        self._silent = silent
         self._jobs_per_user = settings.JOBS_PER_USER
         self._lost_after = timedelta(seconds=settings.LITELLM_TIMEOUT_SECONDS) + _LOST_AFTER
         self._running: set[asyncio.Task[Outcome]] = set()
@@ -152,8 +160,12 @@ class SubmissionService:
     async def _check_limit(self, session: AsyncSession, user_id: UUID) -> None:
         most, now = self._jobs_per_user, _now()
         sent = await submissions.count_sent(session, user_id, now - self._lost_after)
-        running = await submissions.running_jobs(session, user_id, now - _RUNS_AT_MOST, most)
-        if sent + len(running) >= most:
+        jobs = await submissions.running_jobs(session, user_id, now - _RUNS_AT_MOST, 2 * most)
+        running = sent + len(jobs)
+        if running >= most:
+            silent = [job.id for job in jobs if self._silent.is_silent_since(job.updated_at)]
+            running -= len(await self._silent.gone(silent))
+        if running >= most:
             raise TooManyJobsError
 
     async def _failed(self, submission_id: UUID, *, maybe_done: bool) -> None:

@@ -434,6 +434,55 @@ class TestFailures:
             await until(lambda: _all_announced(world))
 
 
+class TestSilentJobs:
+    @pytest.fixture
+    async def backend(self, world: World, gateway: Gateway) -> AsyncIterator[Backend]:
+        settings = world.settings(**gateway.settings(), JOB_SILENT_SECONDS=1, JOBS_PER_USER=2)
+        async with running(settings) as instance:
+            yield instance
+
+    async def test_the_orchestrator_knows_more(self, carol: Caller, world: World) -> None:
+        silent = (await carol.crawl(world, outcome="silent")).json()["job_id"]
+        vanished = (await carol.crawl(world, outcome="vanished")).json()["job_id"]
+        await until(lambda: _shows(carol, silent, status="completed", percent=100.0))
+        await until(lambda: _shows(carol, vanished, lost=True, status="running"))
+        job = (await carol.get(f"/api/jobs/{silent}")).json()
+        assert job["completed_at"]
+        assert not job["lost"]
+        # It is not stored as an end, but no longer counts.
+        stored = await world.query("SELECT status FROM jobs WHERE completed_at IS NULL")
+        assert len(stored) == 2
+        assert (await carol.crawl(world)).status_code == 202
+
+    async def test_a_list_is_fast_without_it(
+        self, world: World, gateway: Gateway, backend: Backend, carol: Caller
+    ) -> None:
+        ids = {(await carol.crawl(world, outcome="stuck")).json()["job_id"] for _ in range(2)}
+        await world.query("UPDATE jobs SET updated_at = updated_at - interval '1 minute'")
+        async with TcpProxy(gateway.orchestrator_url, 80) as proxy:
+            proxy.freeze()
+            changes = {"ORCHESTRATOR_URL": proxy.url, "BREAKER_FAILURES": 2}
+            async with running(backend.settings.model_copy(update=changes)) as other:
+                elsewhere = Caller(other, carol.user)
+
+                async def gave_up() -> bool:
+                    began = time.monotonic()
+                    assert set(await elsewhere.jobs()) == ids
+                    assert time.monotonic() - began < 3
+                    checks = (await other.health())["checks"]
+                    return "does not answer" in checks["orchestrator"]["detail"]
+
+                await until(gave_up)
+                body = await other.health()
+                assert body["checks"]["orchestrator"]["status"] == "down"
+                assert body["status"] == "healthy"
+
+
+async def _shows(who: Caller, job_id: str, **values: Any) -> bool:
+    job = (await who.jobs())[job_id]
+    return all(job[name] == value for name, value in values.items())
+
+
 def submission(job_id: str, owner: UUID) -> Any:
     return shield_event("job:accepted", job=job_id, user=str(owner), workspace="default")
 

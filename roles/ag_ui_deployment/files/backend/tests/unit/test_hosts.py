@@ -1,0 +1,130 @@
+"""Hosts in whatever notation: what is of the inside is found out."""
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.services.target_addresses import TargetAddresses
+from src.utils.hosts import TargetRefusedError, parse_url
+
+PRIVATE = st.one_of(
+    *(
+        st.ip_addresses(v=4, network=network)
+        for network in ("10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12")
+    ),
+    st.ip_addresses(v=4, network="192.168.0.0/16"),
+    st.ip_addresses(v=4, network="100.64.0.0/10"),
+)
+
+
+def notations(address: ipaddress.IPv4Address) -> Iterator[str]:
+    number, (a, b, c, d) = int(address), address.packed
+    yield str(address)
+    yield str(number)
+    yield hex(number)
+    yield f"0{number:o}"
+    yield f"0{a:o}.{b}.{hex(c)}.{d}"
+    yield f"{a}.{number & 0xFFFFFF}"
+    yield str(address) + "."
+    yield "".join(chr(ord(one) + 0xFEE0) if one.isdigit() else one for one in str(address))
+    yield f"[::ffff:{address}]"
+    yield f"[64:ff9b::{address}]"
+    yield f"[::{address}]"
+    yield f"[2002:{a:02x}{b:02x}:{c:02x}{d:02x}::1]"
+
+
+@pytest.fixture(scope="module")
+def targets() -> Iterator[TargetAddresses]:
+    one = TargetAddresses(allow_private=False)
+    yield one
+    one.close()
+
+
+def check(targets: TargetAddresses, host: str) -> None:
+    targets.check_host(parse_url(f"http://{host}:8080/path").hostname or "")
+
+
+@given(PRIVATE)
+def test_private_addresses_in_every_notation(
+    targets: TargetAddresses, address: ipaddress.IPv4Address
+) -> None:
+    for host in notations(address):
+        with pytest.raises(TargetRefusedError):
+            check(targets, host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["0", "0x0", "224.0.0.1", "255.255.255.255", "[::]", "[::1]", "[fe80::1]", "[fe80::1%25a]",
+     "[fd00::1]", "[ff02::1]", "localhost", "LOCALHOST.", "a.localhost", "hx-sqldb-server",
+     "metadata.google.internal", "printer.local", "router.lan", "256.1.1.1", "1.2.3.4.5", "a..b",
+     "-a.org", "a b.org", ""],
+)  # fmt: skip
+def test_what_is_of_the_inside_or_nothing(targets: TargetAddresses, host: str) -> None:
+    with pytest.raises(TargetRefusedError):
+        check(targets, host)
+
+
+@pytest.mark.parametrize("host", ["example.org", "EXAMPLE.org.", "bücher.example", "8.8.8.8",
+                                  "[2606:4700:4700::1111]", "a-b.c_d.org"])  # fmt: skip
+def test_what_is_public(targets: TargetAddresses, host: str) -> None:
+    check(targets, host)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["example.org", "//example.org", "ftp://example.org", "javascript:alert(1)", "http:///x",
+     "http://u@example.org", "http://u:p@example.org", "http://example.org:99999", "http://[::1",
+     "http://example.org\\@127.0.0.1", "http://example.org\r\nHost: x", "http://exa mple.org",
+     "http://example.org/" + "x" * 2048],
+)  # fmt: skip
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(TargetRefusedError):
+        parse_url(url)
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_an_address_or_refused(targets: TargetAddresses, text: str) -> None:
+    for url in (text, f"http://{text}", f"http://{text}.org/"):
+        with suppress(TargetRefusedError):
+            targets.check_host(parse_url(url).hostname or "")
+
+
+async def test_a_name_is_looked_up_once(
+    targets: TargetAddresses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    answers: dict[str, list[str]] = {
+        "public.example": ["93.184.215.14", "2606:4700:4700::1111"],
+        "mixed.example": ["93.184.215.14", "10.0.0.1"],
+        "inside.example": ["::1"],
+    }
+
+    def look_up(name: str, *_more: Any) -> list[Any]:
+        asked.append(name)
+        if name not in answers:
+            raise socket.gaierror
+        return [(0, 0, 0, "", (address, 0)) for address in answers[name]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    await targets.check_url("https://public.example/")
+    await targets.check_url("https://unknown.example/")
+    for name in ("mixed.example", "inside.example"):
+        with pytest.raises(TargetRefusedError, match="leads to"):
+            await targets.check_url(f"https://{name}/")
+    assert asked == ["public.example", "unknown.example", "mixed.example", "inside.example"]
+
+
+async def test_private_ones_where_they_are_allowed() -> None:
+    targets = TargetAddresses(allow_private=True)
+    for host in ("127.0.0.1", "hx-web-server", "[::1]"):
+        await targets.check_url(f"http://{host}:8080/")
+    with pytest.raises(TargetRefusedError):
+        await targets.check_url("file:///etc/passwd")
+    targets.close()
