@@ -49,7 +49,7 @@ class Agent:
         reader = reader_client(settings)
         registry = RunRegistry(commands, settings.REDIS_STREAM_NAME)
         conversations = ConversationService(database, audit)
-        runs = AgentRuns(registry, conversations.settle, settings.SHUTDOWN_GRACE_SECONDS)
+        runs = AgentRuns(registry, conversations.settle, metrics, settings.SHUTDOWN_GRACE_SECONDS)
         tail = RunTail(reader, registry, conversations)
         service = AgentService(
             settings,

@@ -49,6 +49,7 @@ from src.tool_problems import (
 router = APIRouter()
 _READ = [Depends(requires(Permission.READ_AGENT_RUNS))]
 _FOLLOW = [Depends(requires_for_stream(Permission.READ_AGENT_RUNS))]
+_FOLLOW = [Depends(requires_for_stream(Permission.READ_AGENT_RUNS))]
 _RUN = [Depends(requires(Permission.RUN_AGENT))]
 
 RunId = Annotated[AgentId, Path()]
@@ -81,6 +82,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 async def run_agent(
     services: ServicesDep, access: Access, request: RunInput
 ) -> EventStreamResponse:
+    await services.limits.stream(access.user.id)
     _check_streams(services, access)
     _check_tools(services, request)
     key = await services.agent.service.begin(access.user, request)

@@ -6,6 +6,7 @@ import structlog
 
 from src.services.agent_loop import AgentLoop
 from src.services.local_run import LocalRun, Store
+from src.services.metrics import Metrics
 from src.services.run_log import RunLog
 from src.services.run_registry import RunKey, RunRegistry
 from src.utils.background_task import BackgroundTask
@@ -20,10 +21,13 @@ _LAST_SECONDS = 2.0
 
 
 class AgentRuns(BackgroundTask):
-    def __init__(self, registry: RunRegistry, store: Store, grace_seconds: float) -> None:
+    def __init__(
+        self, registry: RunRegistry, store: Store, metrics: Metrics, grace_seconds: float
+    ) -> None:
         super().__init__("agent-runs")
         self._registry = registry
         self._store = store
+        self._metrics = metrics
         self._grace = grace_seconds - min(_LAST_SECONDS, grace_seconds / 4)
         self._runs: dict[RunKey, LocalRun] = {}
         self.draining = False
@@ -33,6 +37,7 @@ class AgentRuns(BackgroundTask):
 
     def begin(self, key: RunKey, loop: AgentLoop) -> RunLog:
         run = self._runs[key] = LocalRun(key, loop, self._registry, self._store)
+        self._metrics.runs_on.inc()
         run.start(self._forget)
         return run.log
 
@@ -63,6 +68,9 @@ class AgentRuns(BackgroundTask):
 
     def _forget(self, run: LocalRun) -> None:
         self._runs.pop(run.key, None)
+        self._metrics.runs_on.dec()
+        if run.ended_as is not None:
+            self._metrics.runs_ended.labels(run.ended_as).inc()
 
     def _end_all(self) -> None:
         for run in list(self._runs.values()):

@@ -31,6 +31,8 @@ class LocalRun:
         self._loop = loop
         self._registry = registry
         self._store = store
+        # finished, cancelled, or the code of RUN_ERROR; None while it is on.
+        self.ended_as: str | None = None
         self._stop: Stop | None = None
         self._no_more = asyncio.Event()
         self._working: asyncio.Task[Event] | None = None
@@ -59,10 +61,12 @@ class LocalRun:
 
     async def _go(self) -> None:
         writing = asyncio.create_task(self._write())
-        ending = Record.of(await self._ending())
+        event = await self._ending()
+        ending = Record.of(event)
         kept = await self._store_in_time([*self.log.records, ending])
         self.log.append([ending])
-        logger.info("agent_run_ended", run_id=self.key.run_id, how=ending.type)
+        self.ended_as = _how(event)
+        logger.info("agent_run_ended", run_id=self.key.run_id, how=self.ended_as)
         await writing
         if kept is None:
             kept = await self._persist(lambda: self._store(self.key, self.log.records))
@@ -152,6 +156,12 @@ class LocalRun:
                 if self._no_more.is_set():
                     return None
                 await backoff.wait(self._no_more)
+
+
+def _how(ending: Event) -> str:
+    if ending["type"] == "RUN_ERROR":
+        return str(ending["code"])
+    return "cancelled" if ending["outcome"]["type"] == "cancelled" else "finished"
 
 
 def _why(error: BaseException) -> str | None:

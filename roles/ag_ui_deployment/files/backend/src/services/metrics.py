@@ -103,6 +103,16 @@ class Metrics:
             "Entries that the consumer group has read and not acknowledged",
             registry=registry,
         )
+        # The agent
+        self.runs_on = Gauge(
+            "ag_ui_agent_runs", "Runs of the agent that are on here", registry=registry
+        )
+        self.runs_ended = Counter(
+            "ag_ui_agent_runs_ended_total",
+            "Runs of the agent that ended here: finished, cancelled, or the code of RUN_ERROR",
+            ["how"],
+            registry=registry,
+        )
         # The consumer
         self.events_stored = Counter(
             "ag_ui_events_stored_total", "Events stored in PostgreSQL", registry=registry

@@ -306,9 +306,14 @@ async def test_frames_are_numbered_and_end_with_the_run(backend: Backend, token:
     assert response.headers["content-type"].startswith("text/event-stream")
     frames = [frame for frame in parse_frames(response.content) if frame.data]
     assert [frame.id for frame in frames] == [f"{n}-0" for n in range(1, len(frames) + 1)]
-    async with sse(backend.http, f"/agent/runs/{body['runId']}/events", token=token) as stream:
+    path = f"/agent/runs/{body['runId']}/events"
+    async with sse(backend.http, path, token=token) as stream:
         await stream.until_ended()
         assert [frame for frame in stream.frames if frame.data] == frames
+    ticket = (await backend.http.post("/auth/ticket", headers=bearer(token))).json()["ticket"]
+    async with sse(backend.http, f"{path}?ticket={ticket}&last_event_id=1-0") as stream:
+        await stream.until_ended()
+        assert [frame for frame in stream.frames if frame.id] == frames[1:]
 
 
 async def _cancel(backend: Backend, body: dict[str, Any], token: str) -> None:
