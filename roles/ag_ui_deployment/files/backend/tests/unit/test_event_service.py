@@ -430,6 +430,47 @@ class TestOwner:
         assert dropped.state.owner is None
 
 
+class TestSubmission:
+    def test_it_wins_over_what_producers_say(self) -> None:
+        events = stream(
+            shield_event("job:started", user=STRANGER, workspace="theirs"),
+            shield_event("job:accepted", user=OWNER, workspace="ours"),
+            shield_event("job:progress", user=STRANGER, workspace="theirs"),
+        )
+        states = [state for _, state, _ in folded(events) if state]
+        assert [(state.owner, state.workspace) for state in states] == [
+            (UUID(STRANGER), "theirs"),
+            (UUID(OWNER), "ours"),
+            (UUID(OWNER), "ours"),
+        ]
+
+    def test_after_the_end_it_moves_the_job_once_and_shows_nothing(self) -> None:
+        started, ended, submitted, again = stream(
+            shield_event("job:started"),
+            shield_event("job:complete"),
+            shield_event("job:accepted", user=OWNER, workspace="ours", event_id="submission:1"),
+            shield_event("job:accepted", user=OWNER, workspace="ours", event_id="submission:1"),
+        )
+        before = state_after([started, ended])
+        moved = fold(before, submitted)
+        assert (moved.events, moved.dropped) == ((), None)
+        assert moved.state is not None
+        assert (moved.state.owner, moved.state.workspace) == (UUID(OWNER), "ours")
+        assert moved.state.terminal_id == before.terminal_id
+        assert fold(moved.state, again).dropped == "after_end"
+
+    def test_nobody_else_is_believed_after_the_end(self) -> None:
+        started, ended, late = stream(
+            shield_event("job:started"),
+            shield_event("job:complete"),
+            shield_event("job:progress", user=STRANGER),
+        )
+        folding = fold(state_after([started, ended]), late)
+        assert folding.dropped == "after_end"
+        assert folding.state is not None
+        assert folding.state.owner is None
+
+
 def test_ids_of_long_ago_are_forgotten_and_those_of_late_are_not() -> None:
     state = None
     for number in range(10_000):

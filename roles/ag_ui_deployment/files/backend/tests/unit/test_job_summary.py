@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from src.models.event import ShieldEvent
 from src.models.job import Job, JobStatus
 from src.services.job_summary import JobChange, summarise
-from tests.support.builders import JOB, OWNER, shield_event, stream
+from tests.support.builders import JOB, OWNER, STRANGER, shield_event, stream
 from tests.support.strategies import noise, story
 
 
@@ -114,6 +114,18 @@ def test_the_owner_is_found_wherever_the_events_name_one(
     events: list[ShieldEvent], data: st.DataObject
 ) -> None:
     assert change(*data.draw(st.permutations(events))).owner == UUID(OWNER)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_submission_says_whose_a_job_is_before_all_others(order: tuple[int, ...]) -> None:
+    events = stream(
+        shield_event("job:started", user=STRANGER, workspace="theirs"),
+        shield_event("job:accepted", user=OWNER, workspace="ours"),
+        shield_event("job:progress", user=STRANGER, workspace="theirs"),
+    )
+    found = change(*(events[place] for place in order))
+    assert (found.owner, found.workspace) == (UUID(OWNER), "ours")
+    assert found.submitted
 
 
 def test_a_completed_job_is_all_done_whatever_was_reported() -> None:
