@@ -1,0 +1,100 @@
+"""What an attacker sends to get in, or to break something: refused, and without a trace."""
+
+import base64
+import time
+from typing import Any
+
+import orjson
+import pytest
+from jose import jwt
+
+from src.services.tokens import key_id
+from tests.integration.test_api_endpoints import check_problem
+from tests.support.accounts import ask_login, bearer
+from tests.support.builders import JWT_SECRET
+from tests.support.server import PASSWORD, Backend
+from tests.support.world import World
+
+ALICE = "alice@shield.test"
+
+
+def unsigned(claims: dict[str, Any], algorithm: str) -> str:
+    head = {"alg": algorithm, "typ": "JWT", "kid": key_id(JWT_SECRET)}
+    parts = (base64.urlsafe_b64encode(orjson.dumps(part)) for part in (head, claims))
+    return b".".join(part.rstrip(b"=") for part in parts).decode() + "."
+
+
+def signed(claims: dict[str, Any], key: str = JWT_SECRET) -> str:
+    return jwt.encode(claims, key, algorithm="HS256", headers={"kid": key_id(JWT_SECRET)})
+
+
+async def test_forged_and_swapped_tokens(backend: Backend) -> None:
+    alice, bob = await backend.add_user(ALICE), await backend.add_user("bob@shield.test")
+    claims: dict[str, Any] = dict(jwt.get_unverified_claims(backend.token_of(alice)))
+    assert (await backend.http.get("/auth/me", headers=bearer(signed(claims)))).status_code == 200
+    now = int(time.time())
+    forged = [
+        *(unsigned(claims, name) for name in ("none", "None", "HS256", "")),
+        signed(claims, "x" * 40),
+        signed(claims | {"exp": now - 1}),
+        signed(claims | {"nbf": now + 600}),
+        signed(claims | {"aud": "another-service"}),
+        signed(claims | {"iss": "somebody-else"}),
+        signed(claims | {"typ": "refresh"}),
+        # A real session, and a real account, which do not belong to each other.
+        signed(claims | {"sub": str(bob.id), "role": "admin"}),
+        signed(claims | {"sid": "00000000-0000-0000-0000-000000000000"}),
+    ]
+    for token in forged:
+        answer = await backend.http.get("/auth/me", headers=bearer(token))
+        check_problem(answer, 401, "not-authenticated")
+    # A role that the token claims is no role.
+    raised = bearer(signed(claims | {"role": "admin"}))
+    assert (await backend.http.get("/auth/me", headers=raised)).json()["role"] == "viewer"
+
+
+@pytest.mark.parametrize(
+    ("body", "statuses"),
+    [
+        (b"[" * 100_000, {400, 422}),
+        (b'{"email":' * 50_000, {400, 422}),
+        (b'{"email": "\\ud800", "password": "x"}', {422}),
+        (b'{"email": "a\\u0000b", "password": "\\u0000"}', {401}),
+        (b'{"email": "x\' OR 1=1 --", "password": "\' OR \'\'=\'"}', {401}),
+        (b'{"email": "a@b.c\\r\\nBcc: d@e.f", "password": "x"}', {401}),
+        (b'{"email": {"$ne": null}, "password": {"$ne": null}}', {422}),
+        (b'{"email": "a@b.c", "password": NaN}', {400, 422}),
+        (b"\xff\xfe", {400, 422}),
+        (b"", {422}),
+    ],
+)
+async def test_bodies_of_a_login(backend: Backend, body: bytes, statuses: set[int]) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = await backend.http.post("/auth/login", content=body, headers=headers)
+    assert answer.status_code in statuses, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_what_is_typed_or_sent_reaches_no_header_and_no_statement(
+    backend: Backend, world: World
+) -> None:
+    await backend.add_user(ALICE)
+    agent = "'); DROP TABLE sessions; --\t\u00e9".encode("latin-1")
+    answer = await backend.http.post(
+        "/auth/login",
+        json={"email": ALICE, "password": PASSWORD},
+        headers=[(b"User-Agent", agent), (b"X-Forwarded-For", b"'; DROP TABLE users; --")],
+    )
+    assert answer.status_code == 200
+    rows = await world.query("SELECT user_agent FROM sessions WHERE user_agent LIKE '%DROP%'")
+    assert len(rows) == 1
+    for value in ("a\r\nSet-Cookie: x=y", "a%0d%0aSet-Cookie:%20x=y"):
+        answer = await backend.http.get("/events", params={"ticket": value})
+        check_problem(answer, 401, "not-authenticated")
+        assert "set-cookie" not in answer.headers
+
+
+async def test_an_address_that_only_looks_like_another_is_another(backend: Backend) -> None:
+    await backend.add_user(ALICE)
+    for email in ("\u0430lice@shield.test", "alice@shi\u0435ld.test", "al\u0131ce@shield.test"):
+        check_problem(await ask_login(backend, email), 401, "wrong-credentials")
