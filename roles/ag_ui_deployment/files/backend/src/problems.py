@@ -63,6 +63,8 @@ logger = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE_PREFIX = "urn:shield-ag-ui:problem:"
+# What FastAPI says of a body that it cannot decode.
+_UNREADABLE = 400
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _BEARER = MappingProxyType({"WWW-Authenticate": "Bearer"})
 RETRY_SOON = MappingProxyType({"Retry-After": "1"})
@@ -550,6 +552,9 @@ async def _on_http_exception(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - how the handler is registered
     if error.status_code == NotFound.status:
         return respond(NotFound())
+    if error.status_code == _UNREADABLE:
+        fault = FieldError(field="body", message="cannot be read as the type that it is sent as")
+        return respond(InvalidRequest(errors=[fault]))
     problem = Problem(str(error.detail))
     problem.status = error.status_code
     problem.slug = str(error.detail).lower().replace(" ", "-")
