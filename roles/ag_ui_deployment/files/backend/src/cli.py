@@ -4,7 +4,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from src.commands import audit, openapi, permissions, schema, serve, settings, users
+from src.commands import (
+    audit,
+    openapi,
+    permissions,
+    schema,
+    serve,
+    settings,
+    users,
+    workspaces,
+)
 from src.commands.answers import EXIT_BAD_INPUT, EXIT_UNAVAILABLE, fail
 from src.config import SettingsError, load_settings
 from src.utils.database import DATABASE_ERRORS
@@ -25,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m src.cli", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for subject in (serve, schema, users, audit, settings, openapi, permissions):
+    for subject in (serve, schema, users, workspaces, audit, settings, openapi, permissions):
         subject.register(commands)
     return parser
 

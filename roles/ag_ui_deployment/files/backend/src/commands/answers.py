@@ -6,6 +6,7 @@ EXIT_BAD_INPUT = 2
 EXIT_EXISTS = 3
 EXIT_UNAVAILABLE = 4
 EXIT_BROKEN = 5
+EXIT_REFUSED = 6
 
 
 def say(text: str) -> None:

@@ -1,15 +1,19 @@
 """Manage accounts."""
 
 import argparse
-import asyncio
 import sys
+from collections.abc import Awaitable, Callable
+from uuid import UUID
 
-from src.commands.answers import EXIT_BAD_INPUT, EXIT_EXISTS, fail, say
+from src.commands.answers import say
+from src.commands.office import Office, run_in_office
 from src.config import Settings
+from src.models.account import NewAccount
 from src.models.role import Role
-from src.services.passwords import PasswordRejectedError
-from src.services.user_service import EmailRejectedError, UserExistsError, UserService
-from src.utils.database import Database
+from src.services.actors import OPERATOR
+from src.services.user_service import UserService, normalise_email
+
+_ROLES = [role.value for role in Role]
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -18,40 +22,106 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     add = users.add_parser("add", help="make an account; the password comes on standard input")
     add.add_argument("email")
-    add.add_argument("--role", required=True, choices=[role.value for role in Role])
-    add.set_defaults(run=_add_user)
+    add.add_argument("--role", required=True, choices=_ROLES)
+    add.add_argument("--name")
+    add.set_defaults(run=_add)
     listing = users.add_parser("list", help="list accounts: address, role, active or inactive")
-    listing.set_defaults(run=_list_users)
+    listing.add_argument("--search", default="", help="a part of the address or the name")
+    listing.set_defaults(run=_list)
+    role = _of_one(users, "role", "give an account another role", _set_role)
+    role.add_argument("role", choices=_ROLES)
+    _of_one(users, "deactivate", "let an account in no more, at once", _deactivate)
+    _of_one(users, "activate", "let an account in again", _activate)
+    _of_one(users, "unlock", "end the wait after too many failed logins", _unlock)
+    _of_one(users, "password", "set the password that comes on standard input", _set_password)
+    _of_one(users, "reset-link", "print a link with which a password can be set once", _reset_link)
+    _of_one(users, "mfa-reset", "remove the second factor of somebody who lost it", _mfa_reset)
+    _of_one(users, "end-sessions", "log an account out everywhere", _end_sessions)
 
 
-def _add_user(settings: Settings, options: argparse.Namespace) -> int:
-    password = sys.stdin.readline().rstrip("\r\n")
-
-    async def run() -> int:
-        database = Database(settings)
-        try:
-            user = await UserService(database).add(options.email, password, Role(options.role))
-        except EmailRejectedError as error:
-            return fail(EXIT_BAD_INPUT, f"email: {error}")
-        except PasswordRejectedError as error:
-            return fail(EXIT_BAD_INPUT, f"password (on standard input): {error}")
-        except UserExistsError as error:
-            return fail(EXIT_EXISTS, f"exists {error}")
-        finally:
-            await database.close()
-        say(f"created {user.email}")
-        return 0
-
-    return asyncio.run(run())
+Work = Callable[[Office, UUID, argparse.Namespace], Awaitable[str]]
 
 
-def _list_users(settings: Settings, _options: argparse.Namespace) -> None:
-    async def run() -> None:
-        database = Database(settings)
-        try:
-            for user in await UserService(database).all_users():
+def _of_one(
+    users: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str, work: Work
+) -> argparse.ArgumentParser:
+    """A command on one account; `work` gives the text of its answer."""
+
+    def run(settings: Settings, options: argparse.Namespace) -> int:
+        async def in_office(office: Office) -> None:
+            user_id = await office.accounts.id_of(normalise_email(options.email))
+            say(await work(office, user_id, options))
+
+        return run_in_office(settings, in_office)
+
+    parser = users.add_parser(name, help=what)
+    parser.add_argument("email")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _password() -> str:
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+def _add(settings: Settings, options: argparse.Namespace) -> int:
+    password = _password()
+
+    async def work(office: Office) -> None:
+        new = NewAccount(
+            email=options.email, password=password, role=Role(options.role), name=options.name
+        )
+        account = await office.accounts.create(OPERATOR, new)
+        say(f"created {account.email}")
+
+    return run_in_office(settings, work)
+
+
+def _list(settings: Settings, options: argparse.Namespace) -> int:
+    wanted = options.search.lower()
+
+    async def work(office: Office) -> None:
+        for user in await UserService(office.database).all_users():
+            if wanted in user.email.lower() or wanted in (user.name or "").lower():
                 say(f"{user.email}\t{user.role}\t{'active' if user.active else 'inactive'}")
-        finally:
-            await database.close()
 
-    asyncio.run(run())
+    return run_in_office(settings, work)
+
+
+async def _set_role(office: Office, user_id: UUID, options: argparse.Namespace) -> str:
+    account = await office.accounts.set_role(OPERATOR, user_id, Role(options.role))
+    return f"{account.email} is {account.role}"
+
+
+async def _deactivate(office: Office, user_id: UUID, _options: argparse.Namespace) -> str:
+    account = await office.accounts.set_active(OPERATOR, user_id, active=False)
+    return f"{account.email} is inactive"
+
+
+async def _activate(office: Office, user_id: UUID, _options: argparse.Namespace) -> str:
+    account = await office.accounts.set_active(OPERATOR, user_id, active=True)
+    return f"{account.email} is active"
+
+
+async def _unlock(office: Office, user_id: UUID, _options: argparse.Namespace) -> str:
+    account = await office.accounts.unlock(OPERATOR, user_id)
+    return f"{account.email} is not locked"
+
+
+async def _set_password(office: Office, user_id: UUID, options: argparse.Namespace) -> str:
+    await office.accounts.set_password(OPERATOR, user_id, _password())
+    return f"{options.email} has a new password"
+
+
+async def _reset_link(office: Office, user_id: UUID, _options: argparse.Namespace) -> str:
+    return (await office.resets.make_link(OPERATOR, user_id)).link
+
+
+async def _mfa_reset(office: Office, user_id: UUID, options: argparse.Namespace) -> str:
+    await office.accounts.remove_second_factor(OPERATOR, user_id)
+    return f"{options.email} has no second factor"
+
+
+async def _end_sessions(office: Office, user_id: UUID, options: argparse.Namespace) -> str:
+    await office.accounts.end_sessions(OPERATOR, user_id)
+    return f"{options.email} is logged out"

@@ -1,0 +1,74 @@
+"""Manage workspaces and their members."""
+
+import argparse
+from collections.abc import Awaitable, Callable
+
+from src.commands.answers import say
+from src.commands.office import Office, run_in_office
+from src.config import Settings
+from src.models.role import Role
+from src.models.workspace import NewWorkspace
+from src.services.actors import OPERATOR
+from src.services.user_service import normalise_email
+
+Work = Callable[[Office, argparse.Namespace], Awaitable[None]]
+
+
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    workspaces = commands.add_parser(
+        "workspaces", help="manage workspaces and their members"
+    ).add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, what: str, work: Work, *arguments: str) -> argparse.ArgumentParser:
+        def run(settings: Settings, options: argparse.Namespace) -> int:
+            return run_in_office(settings, lambda office: work(office, options))
+
+        parser = workspaces.add_parser(name, help=what)
+        for argument in arguments:
+            parser.add_argument(argument)
+        parser.set_defaults(run=run)
+        return parser
+
+    command("list", "list workspaces: name, number of members", _list)
+    command("add", "make a workspace", _add, "workspace")
+    command("delete", "delete one without members and jobs", _delete, "workspace")
+    command("members", "list members: address, role", _members, "workspace")
+    member = command(
+        "set-member", "make a user a member, or give another role", _set, "workspace", "email"
+    )
+    member.add_argument("role", choices=[role.value for role in Role])
+    command("remove-member", "remove a member", _remove, "workspace", "email")
+
+
+async def _list(office: Office, _options: argparse.Namespace) -> None:
+    for one in await office.workspaces.all_workspaces():
+        say(f"{one.name}\t{one.members}")
+
+
+async def _add(office: Office, options: argparse.Namespace) -> None:
+    name = NewWorkspace(name=options.workspace).name
+    await office.workspaces.create(OPERATOR, name)
+    say(f"created {name}")
+
+
+async def _delete(office: Office, options: argparse.Namespace) -> None:
+    await office.workspaces.delete(OPERATOR, options.workspace)
+    say(f"deleted {options.workspace}")
+
+
+async def _members(office: Office, options: argparse.Namespace) -> None:
+    for member in await office.workspaces.members(options.workspace):
+        say(f"{member.email}\t{member.role}")
+
+
+async def _set(office: Office, options: argparse.Namespace) -> None:
+    user_id = await office.accounts.id_of(normalise_email(options.email))
+    role = Role(options.role)
+    member = await office.workspaces.set_member(OPERATOR, options.workspace, user_id, role)
+    say(f"{member.email} is {member.role} in {options.workspace}")
+
+
+async def _remove(office: Office, options: argparse.Namespace) -> None:
+    user_id = await office.accounts.id_of(normalise_email(options.email))
+    await office.workspaces.remove_member(OPERATOR, options.workspace, user_id)
+    say(f"{options.email} does not belong to {options.workspace}")

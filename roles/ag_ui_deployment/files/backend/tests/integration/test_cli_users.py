@@ -1,0 +1,122 @@
+"""Administration from the command line; test_cli.py has the command line as a process."""
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from src.cli import main
+from src.commands import office
+from tests.integration.test_cli import environment
+from tests.support.accounts import ask_login, is_in, login
+from tests.support.server import PASSWORD, Backend
+from tests.support.world import World
+
+ADMIN, ALICE = "admin@shield.test", "alice@shield.test"
+NEW = "another staple for the horse"
+
+Command = Callable[..., Awaitable[tuple[int, str, str]]]
+
+
+@pytest.fixture
+def command(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Exit code, standard output and standard error of one, run in this process."""
+    for name, value in environment(world, PUBLIC_URL="https://shield.test/app").items():
+        monkeypatch.setenv(name, value)
+    # The logs of the tests stay as they are.
+    monkeypatch.setattr(office, "configure_logging", lambda _level: None)
+
+    async def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        capsys.readouterr()
+        code = await asyncio.to_thread(main, arguments)
+        out, error = capsys.readouterr()
+        answer = "".join(line for line in out.splitlines(keepends=True) if "event=" not in line)
+        return code, answer, error
+
+    return run
+
+
+async def test_accounts(backend: Backend, world: World, command: Command) -> None:
+    for email, role in ((ADMIN, "admin"), (ALICE, "viewer")):
+        add = ("users", "add", email, "--role", role, "--name", role.title())
+        assert (await command(*add, stdin=f"{PASSWORD}\n"))[0] == 0
+    tokens = await login(backend, ALICE)
+    await world.query("UPDATE users SET failed_logins = 9, locked_until = now() + '1 day'")
+
+    async def users(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        return await command("users", *arguments, stdin=stdin)
+
+    done = [
+        await users("unlock", f" {ALICE.upper()} "),
+        await users("role", ALICE, "contributor"),
+        await users("list", "--search", "VIEW"),
+    ]
+    assert done == [
+        (0, f"{ALICE} is not locked\n", ""),
+        (0, f"{ALICE} is contributor\n", ""),
+        (0, f"{ALICE}\tcontributor\tactive\n", ""),
+    ]
+    assert await is_in(backend, tokens)
+    assert (await users("end-sessions", ALICE))[0] == 0
+    assert not await is_in(backend, tokens)
+    assert (await users("password", ALICE, stdin=f"{NEW}\n"))[0] == 0
+    await login(backend, ALICE, NEW)
+    _, link, _ = await users("reset-link", ALICE)
+    assert link.startswith("https://shield.test/app/reset-password#token=")
+    body = {"token": link.strip().partition("#token=")[2], "password": PASSWORD}
+    assert (await backend.http.post("/auth/password/reset", json=body)).status_code == 204
+    tokens = await login(backend, ALICE)
+    assert (await users("deactivate", ALICE))[0] == 0
+    assert not await is_in(backend, tokens)
+    assert (await ask_login(backend, ALICE)).status_code == 401
+    refused = [
+        await users("deactivate", ADMIN),
+        await users("role", ADMIN, "viewer"),
+        await users("unlock", "nobody@shield.test"),
+        await users("password", ALICE, stdin="alice-shield-1\n"),
+    ]
+    assert [code for code, _, _ in refused] == [6, 6, 6, 2]
+    assert all(out == "" and "Traceback" not in error for _, out, error in refused)
+    assert "no active administrator" in refused[0][2]
+    assert "password" in refused[3][2]
+    rows = await world.query("SELECT action, actor FROM audit_log ORDER BY seq")
+    by_operator = [row["action"] for row in rows if row["actor"] == "operator"]
+    assert by_operator == [
+        "user.create",
+        "user.create",
+        "unlock",
+        "role.change",
+        "logout",
+        "password.change",
+        "password.reset",
+        "user.deactivate",
+    ]
+
+
+async def test_workspaces(backend: Backend, command: Command) -> None:
+    await backend.add_user(ALICE)
+
+    async def workspaces(*arguments: str) -> tuple[int, str, str]:
+        return await command("workspaces", *arguments)
+
+    assert await workspaces("add", "red") == (0, "created red\n", "")
+    assert (await workspaces("set-member", "red", ALICE, "contributor"))[0] == 0
+    answers = [
+        await workspaces("list"),
+        await workspaces("members", "red"),
+        await workspaces("add", "red"),
+        await workspaces("add", "not a name"),
+        await workspaces("delete", "red"),
+        await workspaces("set-member", "default", ALICE, "admin"),
+        await workspaces("members", "none"),
+    ]
+    assert [code for code, _, _ in answers] == [0, 0, 3, 2, 6, 6, 6]
+    assert answers[0][1] == "default\t0\nred\t1\n"
+    assert answers[1][1] == f"{ALICE}\tcontributor\n"
+    assert "Traceback" not in "".join(error for _, _, error in answers)
+    assert (await workspaces("remove-member", "red", ALICE))[0] == 0
+    assert await workspaces("delete", "red") == (0, "deleted red\n", "")
