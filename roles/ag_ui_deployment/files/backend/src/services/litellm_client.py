@@ -240,7 +240,7 @@ class LiteLLMClient:
             async with self._exchange(request) as response:
                 if response.status_code != httpx.codes.OK:
                     raise _chat_refusal(await _reply(response))
-                async for line in response.aiter_lines():
+                async for line in _lines(response):
                     if chunk := read_frame(line):
                         finished = finished or chunk.finish_reason is not None
                         yield chunk
@@ -382,6 +382,16 @@ def _tool_refusal(reply: Reply) -> UpstreamError:
     if reply.status in _AWAY - {httpx.codes.GATEWAY_TIMEOUT}:
         return GatewayUnavailableError("What stands before it answers.", maybe_done=True)
     return _common(reply) or StrangeAnswerError("The gateway failed.")
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+    """Lines end at a line feed only: what else ends a line for Python may stand in a text."""
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace")
+    yield rest.decode(errors="replace")
 
 
 def _chat_refusal(reply: Reply) -> UpstreamError:

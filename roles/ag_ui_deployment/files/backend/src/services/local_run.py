@@ -114,6 +114,10 @@ class LocalRun:
         except (*DATABASE_ERRORS, TimeoutError) as error:
             logger.warning("agent_run_not_stored", run_id=self.key.run_id, error=str(error))
             return None
+        except Exception:
+            # The readers have to be told the end all the same.
+            logger.exception("agent_run_not_stored", run_id=self.key.run_id)
+            return None
 
     async def _conclude(self, *, is_kept: bool | None) -> bool:
         if is_kept is False:

@@ -1,5 +1,6 @@
 """Runs of the agent through a real gateway: what is told, what is kept, what is refused."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -177,12 +178,32 @@ class TestRuns:
         assert kinds(events).count("TOOL_CALL_RESULT") == 1
         assert events[-1]["usage"]
 
+    async def test_awkward_texts_are_kept_as_they_are(self, backend: Backend, token: str) -> None:
+        said = "\0 \u2028 \U0001f642 ' OR 1=1; -- \\u0000\r\n\n data: x"
+        body = run_input(said, state={"\0": [float("nan"), -0.0, "\x7f"]})
+        for message in body["messages"]:
+            message["metadata"] = {"\0": None}
+        content = json.dumps(body).encode()
+        response = await backend.http.post(
+            "/agent", content=content, headers=bearer(token) | {"Content-Type": "application/json"}
+        )
+        events = [frame.json() for frame in parse_frames(response.content) if frame.data]
+        _, client = checked(events, complete=True)
+        assert client.outcome == "success"
+        thread = await get(backend, f"/agent/threads/{body['threadId']}", token)
+        assert thread["messages"][0] == body["messages"][0]
+
 
 class TestRefusals:
     async def test_of_input_name_the_field(self, backend: Backend, token: str) -> None:
         for changes, field in WRONG:
             problem = await post(backend, token, run_input("Hello", **changes), 422)
             assert [error["field"] for error in problem["errors"]] == [field]
+        deep = b'{"state": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+        response = await backend.http.post(
+            "/agent", content=deep, headers=bearer(token) | {"Content-Type": "application/json"}
+        )
+        assert response.status_code in {400, 422}
         assert (await get(backend, "/agent/threads", token))["items"] == []
 
     async def test_of_who_may_not(self, backend: Backend, token: str) -> None:
