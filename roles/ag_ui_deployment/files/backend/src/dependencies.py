@@ -11,7 +11,6 @@ from src.models.login import RefreshToken
 from src.models.permissions import Permission
 from src.models.user import User
 from src.problems import NotAuthenticated
-from src.services.audit_logger import Action, AuditEvent, Outcome
 from src.services.rbac_service import NotPermittedError, may_anywhere
 from src.services.session_service import Client
 from src.services.tokens import AccessToken, InvalidTokenError
@@ -123,32 +122,21 @@ class Requirement:
     def __init__(self, permission: Permission) -> None:
         self.permission = permission
 
-    async def __call__(self, request: Request, services: ServicesDep, user: CurrentUser) -> None:
-        await self.check(request, services, user)
+    async def __call__(self, request: Request, user: CurrentUser) -> None:
+        self.check(request, user)
 
-    async def check(self, request: Request, services: Services, user: User) -> None:
-        if may_anywhere(user, self.permission):
-            return
-        await services.audit.record(
-            AuditEvent(
-                Action.ACCESS_DENIED,
-                Outcome.DENIED,
-                actor_id=user.id,
-                actor=user.email,
-                target=f"{request.method} {request.url.path}",
-                details={"permission": self.permission.value},
-            )
-        )
-        raise NotPermittedError
+    def check(self, request: Request, user: User) -> None:
+        # Whoever denies something later, the audit log is told of whom.
+        request.state.user = user
+        if not may_anywhere(user, self.permission):
+            raise NotPermittedError(self.permission)
 
 
 class StreamRequirement(Requirement):
     """The same for streams, which a ticket opens too."""
 
-    async def __call__(  # type: ignore[override]  # FastAPI gives what the signature asks for
-        self, request: Request, services: ServicesDep, access: StreamAccess
-    ) -> None:
-        await self.check(request, services, access.user)
+    async def __call__(self, request: Request, access: StreamAccess) -> None:  # type: ignore[override]  # FastAPI gives what the signature asks for
+        self.check(request, access.user)
 
 
 def requires(permission: Permission) -> Callable[..., Awaitable[None]]:

@@ -17,7 +17,7 @@ from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from src import __version__, problems, tool_problems
+from src import __version__, denials, problems, tool_problems
 from src.config import Settings, SettingsError, load_settings
 from src.dependencies import counted
 from src.middleware import BodyLimit, RequestContext
@@ -56,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     tool_problems.install(app)
+    denials.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.BODY_MAX_BYTES)
     app.add_middleware(
         CORSMiddleware,

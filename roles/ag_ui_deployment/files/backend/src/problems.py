@@ -35,7 +35,6 @@ from src.services.link_tokens import LinkNotValidError
 from src.services.mail_service import MailNotConfiguredError
 from src.services.password_service import WrongPasswordError
 from src.services.passwords import PasswordRejectedError
-from src.services.rbac_service import NotPermittedError
 from src.services.registration_service import RegistrationClosedError
 from src.services.second_factor_service import (
     ProofRejectedError,
@@ -445,7 +444,6 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     WorkspaceExistsError: WorkspaceExists,
     WorkspaceInUseError: WorkspaceInUse,
     DefaultWorkspaceError: DefaultWorkspace,
-    NotPermittedError: NotPermitted,
     JobNotFoundError: JobNotFound,
     CursorRejectedError: BadCursor,
     AgentDrainingError: Draining,

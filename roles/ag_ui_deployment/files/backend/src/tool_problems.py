@@ -36,7 +36,7 @@ _MAYBE_DONE = (
 
 
 class WorkspaceNotFound(NotFound):
-    slug = "workspace-not-found"
+    slug = "no-workspace-of-yours"
     title = "No such workspace"
     detail = "There is no workspace of this name among yours; GET /auth/me lists them."
 

@@ -8,7 +8,7 @@ from src.config import Settings
 from src.main import create_app
 from src.models.permissions import Permission, Rank, Reach
 from src.route_rules import RouteRule, rules_of
-from src.services.permission_overview import matrix
+from src.services.permission_overview import matrix, tools
 
 _HEAD = """\
 <!-- Made from the code: script/api-reference writes this page. -->
@@ -36,7 +36,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def _permissions(settings: Settings, _options: argparse.Namespace) -> None:
     rules = rules_of(create_app(settings))
-    say("\n".join((_HEAD, "", *_matrix_rows(), "", *_route_rows(rules))))
+    say("\n".join((_HEAD, "", *_matrix_rows(), "", *_tool_rows(), "", *_route_rows(rules))))
 
 
 def _matrix_rows() -> Iterator[str]:
@@ -44,6 +44,15 @@ def _matrix_rows() -> Iterator[str]:
     yield _row(*["---"] * (1 + len(_RANKS)))
     for permission, reaches in matrix().items():
         yield _row(f"`{permission}`", *(_word(reaches[rank]) for rank in _RANKS))
+
+
+def _tool_rows() -> Iterator[str]:
+    yield "## Tools"
+    yield ""
+    yield _row("tool", "needs, in the workspace where it is called")
+    yield _row("---", "---")
+    for name, permission in tools().items():
+        yield _row(f"`{name}`", f"`{permission}`")
 
 
 def _route_rows(rules: Sequence[RouteRule]) -> Iterator[str]:

@@ -49,11 +49,12 @@ class WorkspacePermissions(BaseModel):
 
 
 class PermissionOverview(BaseModel):
-    """The matrix, and what is the caller's part in it.
+    """The matrix, what each tool needs, and what is the caller's part in it.
 
     `everywhere` is true of an admin of everything, who may do the same in all other workspaces.
     """
 
     matrix: Mapping[Permission, Mapping[Rank, Reach]]
+    tools: Mapping[str, Permission]
     everywhere: bool
     workspaces: list[WorkspacePermissions]

@@ -80,7 +80,7 @@ Cursor = Annotated[StreamId | None, Depends(_cursor)]
     ),
 )
 async def feed(services: ServicesDep, access: StreamAccess, cursor: Cursor) -> EventStreamResponse:
-    return _stream(services, Scope(sight(access.user)), cursor, access)
+    return _stream(services, Scope(sight(access.user, Permission.READ_JOBS)), cursor, access)
 
 
 @router.get(
@@ -104,7 +104,9 @@ async def job_run(
     services: ServicesDep, access: StreamAccess, cursor: Cursor, job_id: JobId
 ) -> EventStreamResponse:
     await services.jobs.check_visible(access.user, job_id)
-    return _stream(services, Scope(sight(access.user), job_id), cursor, access)
+    return _stream(
+        services, Scope(sight(access.user, Permission.READ_JOBS), job_id), cursor, access
+    )
 
 
 def _stream(

@@ -122,11 +122,12 @@ class AgentService:
     async def cancel(self, user: User, run_id: str) -> None:
         """Ask for a run's end, wherever it goes on.
 
-        Raises RunNotFoundError or RunLogUnavailableError.
+        Raises RunNotFoundError, NotPermittedError or RunLogUnavailableError.
         """
         if self._runs.cancel(RunKey(user.id, run_id)):
             return
         run = await self.get(user, run_id)
+        rbac_service.check(user, Permission.RUN_AGENT, run.workspace)
         if run.status is RunStatus.RUNNING:
             await self._cancel(RunKey(run.owner_id, run_id))
 

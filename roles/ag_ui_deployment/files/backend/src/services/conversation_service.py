@@ -21,15 +21,13 @@ from src.models.conversation import (
     ThreadRow,
     ThreadSummary,
 )
-from src.models.permissions import Permission, Reach
-from src.models.sight import EVERYTHING, Sight
+from src.models.permissions import Permission
 from src.models.user import User
-from src.models.workspace import DEFAULT_WORKSPACE
 from src.repositories import conversations as rows
 from src.services.agent_prompt import text_of
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.job_service import CursorRejectedError
-from src.services.rbac_service import reach
+from src.services.rbac_service import check, sight
 from src.services.run_log import Record
 from src.services.run_messages import Message, RunMessages
 from src.services.run_registry import RunKey
@@ -126,7 +124,7 @@ class ConversationService:
 
     async def page(self, user: User, *, cursor: str | None, limit: int) -> ThreadPage:
         """The user's conversations, the latest first. Raises CursorRejectedError."""
-        seen = sight(user)
+        seen = sight(user, Permission.READ_AGENT_RUNS)
         before = _decode(cursor) if cursor else None
         places = None if seen.everything else list(seen.places())
         async with self._database.transaction() as session:
@@ -151,9 +149,10 @@ class ConversationService:
         )
 
     async def delete(self, user: User, thread_id: str) -> list[RunKey]:
-        """Gives the runs that it had. Raises ThreadNotFoundError."""
+        """Gives the runs that it had. Raises ThreadNotFoundError or NotPermittedError."""
         async with self._database.transaction() as session:
             row = await self._thread(session, user, thread_id)
+            check(user, Permission.RUN_AGENT, row.workspace)
             run_ids = await rows.run_ids_of(session, row)
             await rows.delete_thread(session, row)
         await self._audit.record(
@@ -174,22 +173,9 @@ class ConversationService:
         return row
 
 
-def sight(user: User) -> Sight:
-    """Whose conversations a user sees: by the matrix, which lets few see those of others."""
-    named = {DEFAULT_WORKSPACE, *(one.workspace for one in user.memberships)}
-    reaches = {place: reach(user, Permission.READ_AGENT_RUNS, place) for place in named}
-    if Reach.EVERYTHING in reaches.values():
-        return EVERYTHING
-    return Sight(
-        user.id,
-        frozenset(place for place, how_far in reaches.items() if how_far is not Reach.NONE),
-        frozenset(place for place, how_far in reaches.items() if how_far is Reach.WORKSPACE),
-    )
-
-
 def _visible(user: User, found: Sequence[Row]) -> Row | None:
     """One's own before others'."""
-    seen = sight(user)
+    seen = sight(user, Permission.READ_AGENT_RUNS)
     visible = [row for row in found if seen.shows(row.owner_id, row.workspace)]
     own = [row for row in visible if row.owner_id == user.id]
     return next(iter(own or visible), None)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from src.models.job import Job, JobPage, JobQuery, JobRow
+from src.models.permissions import Permission
 from src.models.user import User
 from src.repositories import job_pages
 from src.repositories import jobs as job_rows
@@ -35,7 +36,7 @@ class JobService:
         limit = query.limit
         section = Section(limit + 1, query.workspace, query.status, before)
         async with self._database.transaction() as session:
-            rows = await job_pages.page(session, sight(user), section)
+            rows = await job_pages.page(session, sight(user, Permission.READ_JOBS), section)
         shown = rows[:limit]
         more = len(rows) > limit
         items = [Job.model_validate(row) for row in shown]
@@ -54,7 +55,7 @@ class JobService:
     async def _visible(self, user: User, job_id: str) -> JobRow:
         async with self._database.transaction() as session:
             row = await job_rows.by_id(session, job_id)
-        if row is None or not sight(user).shows(*self._place(row)):
+        if row is None or not sight(user, Permission.READ_JOBS).shows(*self._place(row)):
             raise JobNotFoundError
         return row
 
@@ -64,7 +65,9 @@ class JobService:
         The stream may know of a job, and whose it is, before PostgreSQL does, and while it is away.
         """
         state = self._hub.jobs.state(job_id)
-        if state is None or not sight(user).shows(state.owner, state.workspace):
+        if state is None or not sight(user, Permission.READ_JOBS).shows(
+            state.owner, state.workspace
+        ):
             await self._visible(user, job_id)
 
     def _place(self, row: JobRow) -> tuple[UUID | None, str | None]:

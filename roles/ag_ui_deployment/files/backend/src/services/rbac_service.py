@@ -82,17 +82,23 @@ OPEN_ROUTES = frozenset(
 class NotPermittedError(Exception):
     """The user knows of it and may not do it."""
 
+    def __init__(self, permission: Permission | None = None, workspace: str | None = None) -> None:
+        super().__init__(permission)
+        self.permission = permission
+        self.workspace = workspace
 
-def sight(user: User) -> Sight:
-    if user.role is Role.ADMIN:
+
+def sight(user: User, permission: Permission) -> Sight:
+    """Whose things a user sees, by how far a permission reaches in each of the workspaces."""
+    named = {DEFAULT_WORKSPACE, *(one.workspace for one in user.memberships)}
+    reaches = {place: reach(user, permission, place) for place in named}
+    if Reach.EVERYTHING in reaches.values():
         return EVERYTHING
-    named = {one.workspace for one in user.memberships}
-    administers = {
-        one.workspace
-        for one in user.memberships
-        if one.role is Role.ADMIN and one.workspace != DEFAULT_WORKSPACE
-    }
-    return Sight(user.id, frozenset(named | {DEFAULT_WORKSPACE}), frozenset(administers))
+    return Sight(
+        user.id,
+        frozenset(place for place, how_far in reaches.items() if how_far is not Reach.NONE),
+        frozenset(place for place, how_far in reaches.items() if how_far is Reach.WORKSPACE),
+    )
 
 
 def reach(user: User, permission: Permission, workspace: str | None = None) -> Reach:
@@ -114,4 +120,4 @@ def may_anywhere(user: User, permission: Permission) -> bool:
 def check(user: User, permission: Permission, workspace: str | None = None) -> None:
     """Raises NotPermittedError."""
     if reach(user, permission, workspace) is Reach.NONE:
-        raise NotPermittedError
+        raise NotPermittedError(permission, workspace)

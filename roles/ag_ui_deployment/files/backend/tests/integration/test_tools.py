@@ -170,10 +170,10 @@ class TestJobs:
         check_problem(denied, 403, "not-permitted")
         for name in ("gamma", "default2"):
             unknown = await carol.post("/api/crawl", {**body, "workspace": name})
-            check_problem(unknown, 404, "workspace-not-found")
+            check_problem(unknown, 404, "no-workspace-of-yours")
         admin = await caller(backend, "admin", Role.ADMIN)
         unknown = await admin.post("/api/query", {"query": "x", "workspace": "gamma"})
-        check_problem(unknown, 404, "workspace-not-found")
+        check_problem(unknown, 404, "no-workspace-of-yours")
         assert (await admin.post("/api/query", {"query": "x", "workspace": "beta"})).is_success
 
     async def test_so_many_at_once_and_no_more(self, world: World, gateway: Gateway) -> None:
