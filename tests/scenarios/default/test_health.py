@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 UNTIL_DEGRADED = 5.0
 UNTIL_HEALTHY = 10.0
-CHECKS = {"redis", "database", "consumer", "tail", "gateway", "audit"}
+CHECKS = {"redis", "database", "consumer", "tail", "gateway", "access", "audit"}
 
 
 @contextmanager

@@ -128,6 +128,7 @@ class Services:
         open_streams = OpenStreams()
         tokens = Tokens(settings)
         access = AccessService(database, tokens, settings)
+        access_watcher = AccessWatcher(database, access, open_streams)
         sessions = SessionService(database, tokens, access, audit, settings)
         streams = EventStreams(
             hub, EventReplay(history, settings.REPLAYS_MAX), open_streams, metrics, settings
@@ -171,7 +172,7 @@ class Services:
             ),
             config_overview=ConfigOverview(settings),
             access=access,
-            access_watcher=AccessWatcher(database, access, open_streams),
+            access_watcher=access_watcher,
             auth=AuthService(database, sessions, audit, second_factors),
             sessions=sessions,
             tickets=TicketService(tokens, commands, stream),
@@ -195,6 +196,7 @@ class Services:
                 database,
                 consumer,
                 tail,
+                access=access_watcher,
                 upstreams={"gateway": gateway.breaker, "orchestrator": orchestrator.breaker},
                 audit=audit,
             ),

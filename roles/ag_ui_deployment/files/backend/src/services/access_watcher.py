@@ -19,6 +19,7 @@ _EVERY_SECONDS = 1.0
 # Transactions become visible in another order than their changes are dated: it looks back further
 # than any of them can last.
 _OVERLAP = timedelta(seconds=60)
+_SPARING = frozenset(one.value for one in AccessChange if not one.ends_sessions)
 _TOUCH_EVERY_SECONDS = 20.0
 _TIDY_EVERY_SECONDS = 3600.0
 # Longer than a token can be valid, and a stream open: who was away so long still learns of all.
@@ -76,9 +77,8 @@ class AccessWatcher(BackgroundTask):
         return unheard
 
     def _act(self, row: AccessChangeRow) -> None:
-        reason: EndReason = (
-            "session_ended" if AccessChange(row.why).ends_sessions else "access_changed"
-        )
+        # A later release may have reasons that this one does not know: to end is the safe side.
+        reason: EndReason = "access_changed" if row.why in _SPARING else "session_ended"
         change = Change(row.user_id, row.session_id, row.spared_session_id, reason)
         self._access.forget(change)
         self._streams.end(change)

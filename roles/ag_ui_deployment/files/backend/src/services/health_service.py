@@ -81,6 +81,7 @@ class HealthService:
         consumer: RedisStreamConsumer,
         tail: BackgroundTask,
         *,
+        access: BackgroundTask,
         upstreams: Mapping[str, CircuitBreaker],
         audit: AuditLogger,
     ) -> None:
@@ -89,6 +90,7 @@ class HealthService:
         self._database = database
         self._consumer = consumer
         self._tail = tail
+        self._access = access
         self._upstreams = upstreams
         self._audit = audit
         self._lock = asyncio.Lock()
@@ -112,6 +114,7 @@ class HealthService:
             "consumer": self._check_consumer(),
             "tail": _check_task(self._tail, "following", _NOTHING_NEW),
             **{name: _check_upstream(name, one) for name, one in self._upstreams.items()},
+            "access": _check_access(self._access),
             "audit": self._check_audit(),
         }
         states = {check.status for name, check in checks.items() if name not in _MORE_OR_LESS}
@@ -185,6 +188,13 @@ class HealthService:
         if self._audit.dropped:
             check.detail += f"; {self._audit.dropped} {_UNAUDITED}"
         return check
+
+
+def _check_access(watcher: BackgroundTask) -> Check:
+    """An outage of the database, which it waits out, is told by the check of that."""
+    if watcher.failed:
+        return Check(status="failed", detail=_DEFECT)
+    return Check(status="ok", detail=watcher.status)
 
 
 def _check_task(task: BackgroundTask, working: str, without: str) -> Check:

@@ -31,8 +31,16 @@ async def test_all_is_well(backend: Backend) -> None:
     assert body["service"] == "shield-ag-ui-backend"
     assert body["version"]
     assert body["redis_connected"] is True
-    parts = {"redis", "database", "consumer", "tail", "gateway", "orchestrator", "audit"}
-    assert set(body["checks"]) == parts
+    assert set(body["checks"]) == {
+        "redis",
+        "database",
+        "consumer",
+        "tail",
+        "gateway",
+        "orchestrator",
+        "access",
+        "audit",
+    }
     assert all(set(check) == {"status", "detail"} for check in body["checks"].values())
 
 

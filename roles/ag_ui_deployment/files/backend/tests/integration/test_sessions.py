@@ -351,3 +351,14 @@ class TestOutage:
             await database_proxy.accept()
             await until(lambda: backend.services.access_watcher.status == "watching")
             assert (await refresh(backend, mine)).status_code == 200
+
+
+async def test_what_a_later_release_changes_ends_streams_and_not_the_watcher(
+    backend: Backend, world: World
+) -> None:
+    alice = await backend.add_user(ALICE)
+    async with sse(backend.http, token=backend.token_of(alice)) as client:
+        statement = "INSERT INTO access_changes (user_id, why) VALUES ($1, 'a new reason')"
+        await world.query(statement, alice.id)
+        await client.until_ended(3)
+    assert (await backend.health())["checks"]["access"] == {"status": "ok", "detail": "watching"}
