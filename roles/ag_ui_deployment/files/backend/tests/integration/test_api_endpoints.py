@@ -180,6 +180,7 @@ class TestJobs:
             "created_at": "2023-11-14T22:13:20Z",
             "updated_at": "2023-11-14T22:13:29Z",
             "completed_at": "2023-11-14T22:13:29Z",
+            "lost": False,
         }
         listed = await backend.http.get("/api/jobs", headers=headers)
         assert listed.json() == {"items": [response.json()], "next_cursor": None}
