@@ -17,10 +17,11 @@ from src.problems import (
     LinkNotValid,
     MailNotConfigured,
     RegistrationClosed,
+    TooManyRequests,
     documented,
 )
 
-router = APIRouter(responses=documented(DatabaseUnavailable))
+router = APIRouter(responses=documented(TooManyRequests, DatabaseUnavailable))
 
 
 @router.post(
@@ -39,6 +40,7 @@ async def register(
         await services.limits.guess(client.address)
         response.status_code = 201
         return await services.registration.accept(given.invitation, given.password, given.name)
+    await services.limits.mail(client.address, given.email or "")
     await services.limits.mail(client.address, given.email or "")
     await services.registration.register(given)
     return MailSent(message="A link to confirm the address is on its way.")

@@ -260,6 +260,26 @@ class TestRegistration:
             )
             check_problem(taken, 409, "account-exists")
 
+    async def test_who_asks_too_often_is_told_to_wait(self, world: World) -> None:
+        limits = {"RATE_LOGIN_PER_ADDRESS": "4/hour"}
+        async with running(world.settings(**limits), healthy=False) as backend:
+            for path, body in (
+                ("/password/forgot", {"email": ALICE}),
+                ("/password/reset", {"token": "x", "password": NEW}),
+                ("/verify-email", {"token": "x"}),
+                ("/register", {"invitation": "x", "password": NEW}),
+            ):
+                assert (await post(backend, path, **body)).status_code != 429
+            for path, body in (
+                ("/password/forgot", {"email": ALICE}),
+                ("/password/reset", {"token": "x", "password": NEW}),
+                ("/verify-email", {"token": "x"}),
+                ("/register", {"email": ALICE, "password": NEW}),
+            ):
+                answer = await post(backend, path, **body)
+                check_problem(answer, 429, "too-many-requests")
+                assert int(answer.headers["retry-after"]) > 0
+
 
 class TestMailServers:
     async def forgot(self, backend: Backend) -> None:
