@@ -9,6 +9,7 @@ from src.commands import (
     openapi,
     permissions,
     schema,
+    second_factors,
     serve,
     settings,
     users,
@@ -34,7 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m src.cli", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for subject in (serve, schema, users, workspaces, audit, settings, openapi, permissions):
+    subjects = (
+        serve,
+        schema,
+        users,
+        second_factors,
+        workspaces,
+        audit,
+        settings,
+        openapi,
+        permissions,
+    )
+    for subject in subjects:
         subject.register(commands)
     return parser
 

@@ -238,7 +238,7 @@ class Settings(BaseSettings):
         """The first encrypts, all decrypt: also what was stored before MFA_KEY was set."""
         own = [self.MFA_KEY.get_secret_value()] if self.MFA_KEY else []
         signing = [self.JWT_SECRET.get_secret_value(), *self.previous_jwt_secrets]
-        return [*own, *_listed(self.MFA_PREVIOUS_KEYS), *signing]
+        return [*own, *signing, *_listed(self.MFA_PREVIOUS_KEYS)]
 
     @field_validator("JWT_SECRET")
     @classmethod

@@ -17,7 +17,11 @@ from src.services.agent_service import (
     RunLogUnavailableError,
     TooManyRunsError,
 )
-from src.services.auth_service import SecondFactorRequiredError, WrongCredentialsError
+from src.services.auth_service import (
+    SecondFactorRejectedError,
+    SecondFactorRequiredError,
+    WrongCredentialsError,
+)
 from src.services.conversation_service import (
     RunExistsError,
     RunNotFoundError,
@@ -36,6 +40,7 @@ from src.services.mail_service import MailNotConfiguredError
 from src.services.password_service import WrongPasswordError
 from src.services.passwords import PasswordRejectedError
 from src.services.registration_service import RegistrationClosedError
+from src.services.seal import SealBrokenError
 from src.services.second_factor_service import (
     ProofRejectedError,
     SecondFactorOffError,
@@ -140,6 +145,14 @@ class SecondFactorRequired(Problem):
     slug = "second-factor-required"
     title = "A second factor is needed"
     detail = "Send the login again with otp, from your authenticator, or with a recovery_code."
+    headers = _BEARER
+
+
+class SecondFactorRejected(Problem):
+    status = 401
+    slug = "second-factor-rejected"
+    title = "The second factor is not right"
+    detail = "Each code counts once: wait for the next one, and check the authenticator's clock."
     headers = _BEARER
 
 
@@ -368,6 +381,14 @@ class StreamUnavailable(Problem):
     headers = _RETRY_LATER
 
 
+class SecondFactorUnreadable(Problem):
+    status = 503
+    slug = "second-factor-unreadable"
+    title = "Your second factor cannot be checked here"
+    detail = "Use a recovery code in place of it, and tell the operator: a key is not set."
+    headers = _RETRY_LATER
+
+
 class TooManyStreams(Problem):
     status = 503
     slug = "too-many-streams"
@@ -432,6 +453,8 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     RefreshRacedError: RefreshRaced,
     TicketsUnavailableError: TicketsUnavailable,
     SessionNotFoundError: SessionNotFound,
+    SecondFactorRejectedError: SecondFactorRejected,
+    SealBrokenError: SecondFactorUnreadable,
     SecondFactorOnError: SecondFactorOn,
     SecondFactorOffError: SecondFactorOff,
     RegistrationClosedError: RegistrationClosed,

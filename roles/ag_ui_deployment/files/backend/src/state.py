@@ -150,7 +150,7 @@ class Services:
             jobs=jobs,
             audit=audit,
         )
-        second_factors = SecondFactorService(database, access, audit, background, settings)
+        second_factors = SecondFactorService(database, access, audit, settings)
         return cls(
             settings=settings,
             database=database,

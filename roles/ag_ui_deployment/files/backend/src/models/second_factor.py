@@ -1,10 +1,10 @@
 """Second factors: time-based one-time passwords (RFC 6238) and recovery codes."""
 
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 from sqlalchemy import BigInteger, DateTime, ForeignKey, Text, Uuid, func
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -12,7 +12,7 @@ from src.models.login import Code
 from src.models.login import Text as LoginText
 from src.utils.database import Base
 
-_ALL_BUT_ONE = 2
+GivenCode = Annotated[Code, Field(min_length=1)]
 
 
 class SecondFactorRow(Base):
@@ -40,26 +40,25 @@ class RecoveryCodeRow(Base):
     code_hash: Mapped[str] = mapped_column(Text, primary_key=True)
 
 
-class Proof(BaseModel):
-    """That it is really the owner who asks: the password, a code, or a recovery code."""
-
-    password: LoginText | None = None
-    code: Code | None = None
-    recovery_code: Code | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.password, self.code, self.recovery_code).count(None) != _ALL_BUT_ONE:
-            raise ValueError("give either password, code or recovery_code")
-        return self
-
-
 class PasswordProof(BaseModel):
     password: LoginText
 
 
 class CodeProof(BaseModel):
-    code: Code
+    code: GivenCode
+
+
+class FullProof(PasswordProof):
+    """The password, and a code or (where the authenticator is lost) a recovery code."""
+
+    code: GivenCode | None = None
+    recovery_code: GivenCode | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.code is None) == (self.recovery_code is None):
+            raise ValueError("give either code or recovery_code")
+        return self
 
 
 class SecondFactorSetup(BaseModel):

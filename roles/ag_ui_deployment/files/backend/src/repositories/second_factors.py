@@ -13,6 +13,12 @@ async def of_user(session: AsyncSession, user_id: UUID) -> SecondFactorRow | Non
     return await session.get(SecondFactorRow, user_id)
 
 
+async def all_for_update(session: AsyncSession) -> list[SecondFactorRow]:
+    """Nobody else uses one before the end of the transaction."""
+    statement = select(SecondFactorRow).order_by(SecondFactorRow.user_id).with_for_update()
+    return list(await session.scalars(statement))
+
+
 async def replace_codes(session: AsyncSession, user_id: UUID, hashes: Iterable[str]) -> None:
     await session.execute(delete(RecoveryCodeRow).where(RecoveryCodeRow.user_id == user_id))
     session.add_all(RecoveryCodeRow(user_id=user_id, code_hash=one) for one in hashes)

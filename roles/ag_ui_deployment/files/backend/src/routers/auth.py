@@ -22,6 +22,7 @@ from src.problems import (
     DatabaseUnavailable,
     NotAuthenticated,
     RefreshRaced,
+    SecondFactorRejected,
     SecondFactorRequired,
     SessionNotFound,
     WrongCredentials,
@@ -38,7 +39,9 @@ def _not_stored(response: Response) -> None:
 
 
 router = APIRouter(dependencies=[Depends(_not_stored)])
-_LOGIN = documented(WrongCredentials, SecondFactorRequired, DatabaseUnavailable)
+_LOGIN = documented(
+    WrongCredentials, SecondFactorRequired, SecondFactorRejected, DatabaseUnavailable
+)
 
 
 @router.post("/token", summary="Log in with a form, as OAuth2 clients do", responses=_LOGIN)

@@ -5,8 +5,8 @@ from fastapi import APIRouter, Depends, Response
 from src.dependencies import Access, CurrentUser, ServicesDep
 from src.models.second_factor import (
     CodeProof,
+    FullProof,
     PasswordProof,
-    Proof,
     RecoveryCodes,
     SecondFactorSetup,
     SecondFactorState,
@@ -19,6 +19,7 @@ from src.problems import (
     SecondFactorOn,
     documented,
 )
+from src.services.auth_service import SecondFactor
 
 
 def _not_stored(response: Response) -> None:
@@ -61,14 +62,15 @@ async def confirm(services: ServicesDep, access: Access, given: CodeProof) -> Re
     summary="Remove your second factor; your other sessions end",
     responses=documented(ProofRejected, SecondFactorOff),
 )
-async def disable(services: ServicesDep, access: Access, given: Proof) -> None:
-    await services.second_factors.disable(access, given)
+async def disable(services: ServicesDep, access: Access, given: FullProof) -> None:
+    proof = SecondFactor(given.code, given.recovery_code)
+    await services.second_factors.disable(access, given.password, proof)
 
 
 @router.post(
     "/recovery-codes",
-    summary="Get new recovery codes; the earlier ones count no more",
+    summary="Get new recovery codes; the earlier ones and your other sessions end",
     responses=documented(ProofRejected, SecondFactorOff),
 )
-async def renew_codes(services: ServicesDep, access: Access, given: Proof) -> RecoveryCodes:
-    return await services.second_factors.renew_codes(access, given)
+async def renew_codes(services: ServicesDep, access: Access, given: CodeProof) -> RecoveryCodes:
+    return await services.second_factors.renew_codes(access, given.code)

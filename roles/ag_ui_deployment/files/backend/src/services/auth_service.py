@@ -1,7 +1,7 @@
 """Login with a password, and a second factor where the account has one."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
@@ -40,10 +40,18 @@ class SecondFactor:
     recovery_code: str | None = None
 
 
-class SecondFactors(Protocol):
-    async def check(self, session: AsyncSession, user: UserRow, given: SecondFactor) -> None:
-        """Part of the transaction of a login whose password is right.
+class Factor(StrEnum):
+    CODE = "code"
+    RECOVERY_CODE = "recovery code"
 
+
+class SecondFactors(Protocol):
+    async def check(
+        self, session: AsyncSession, user: UserRow, given: SecondFactor
+    ) -> Factor | None:
+        """Part of the transaction of a login whose password is right: uses up what is given.
+
+        None for an account that has no second factor.
         Raises SecondFactorRequiredError if the account has one and none is given,
         SecondFactorRejectedError if it is wrong.
         """
@@ -63,6 +71,7 @@ class Refusal(StrEnum):
     INACTIVE = "inactive account"
     LOCKED = "locked account"
     PASSWORD = "wrong password"  # noqa: S105 - a reason
+    SECOND_FACTOR_MISSING = "second factor missing"
     SECOND_FACTOR = "wrong second factor"
 
 
@@ -73,6 +82,7 @@ class _Attempt:
     user: UserRow | None
     refusal: Refusal | None = None
     locks: bool = False
+    factor: Factor | None = None
     session_id: UUID | None = None
     token: Token | None = None
 
@@ -83,7 +93,7 @@ class AuthService:
         database: Database,
         sessions: SessionService,
         audit: AuditLogger,
-        second_factors: SecondFactors | None = None,
+        second_factors: SecondFactors,
     ) -> None:
         self._database = database
         self._sessions = sessions
@@ -93,7 +103,7 @@ class AuthService:
     async def log_in(self, credentials: Credentials, client: Client) -> Token:
         """Raises WrongCredentialsError, after the same work whatever was wrong.
 
-        Raises SecondFactorRequiredError if only that is missing.
+        Raises SecondFactorRequiredError or SecondFactorRejectedError if all else is right.
         """
         async with self._database.transaction() as session:
             row = await user_rows.by_email(session, _address(credentials.email))
@@ -109,10 +119,10 @@ class AuthService:
                 unlock(user)
                 user.password_hash = new_hash or user.password_hash
                 session_id, token = self._sessions.begin(session, user, client)
-                attempt = _Attempt(user, session_id=session_id, token=token)
+                attempt = replace(attempt, session_id=session_id, token=token)
         await self._record(attempt, credentials.email)
         if attempt.token is None:
-            raise WrongCredentialsError
+            raise _refusal(attempt)
         return attempt.token
 
     async def _decide(
@@ -131,16 +141,25 @@ class AuthService:
             return _Attempt(user, Refusal.LOCKED)
         if not fits:
             return _Attempt(user, Refusal.PASSWORD, locks=count_failure(user, now))
+        return await self._ask_second_factor(session, user, credentials.second_factor)
+
+    async def _ask_second_factor(
+        self, session: AsyncSession, user: UserRow, given: SecondFactor
+    ) -> _Attempt:
         try:
-            if self._second_factors is not None:
-                await self._second_factors.check(session, user, credentials.second_factor)
+            factor = await self._second_factors.check(session, user, given)
+        except SecondFactorRequiredError:
+            return _Attempt(user, Refusal.SECOND_FACTOR_MISSING)
         except SecondFactorRejectedError:
-            return _Attempt(user, Refusal.SECOND_FACTOR, locks=count_failure(user, now))
-        return _Attempt(user)
+            locks = count_failure(user, datetime.now(UTC))
+            return _Attempt(user, Refusal.SECOND_FACTOR, locks=locks)
+        return _Attempt(user, factor=factor)
 
     async def _record(self, attempt: _Attempt, email: str) -> None:
         user, refusal = attempt.user, attempt.refusal
         details = {"reason": refusal.value} if refusal is not None else {}
+        if attempt.factor is not None:
+            details["second_factor"] = attempt.factor.value
         if user is None:
             # What was typed may be a password.
             details["address_sha256"] = hashlib.sha256(email.encode()).hexdigest()[:12]
@@ -156,6 +175,15 @@ class AuthService:
         )
         if attempt.locks and user is not None:
             await self._audit.record(lockout_event(user))
+
+
+def _refusal(attempt: _Attempt) -> Exception:
+    """What who tried is told: of the second factor only those who know the password."""
+    if attempt.refusal is Refusal.SECOND_FACTOR_MISSING:
+        return SecondFactorRequiredError()
+    if attempt.refusal is Refusal.SECOND_FACTOR:
+        return SecondFactorRejectedError()
+    return WrongCredentialsError()
 
 
 def still_has(user: UserRow | None, hashed: str | None) -> bool:

@@ -2,18 +2,21 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pyotp
 import pytest
 
+from src import cli
 from src.models.role import Role
 from src.models.user import User
 from src.services import second_factor_service
 from src.services.audit_logger import Action, Outcome
 from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer, is_in, login, recording
+from tests.support.builders import JWT_SECRET
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.world import World
 
@@ -44,6 +47,28 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 async def alice(backend: Backend) -> User:
     return await backend.add_user(ALICE)
+
+
+Operator = Callable[..., Awaitable[tuple[int, str]]]
+
+
+@pytest.fixture
+def operator(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Operator:
+    """Runs the command with these settings, and those of the backend."""
+    monkeypatch.setenv("DATABASE_URL", world.database_url)
+    monkeypatch.setenv("JWT_SECRET", JWT_SECRET)
+
+    async def reseal(**settings: str) -> tuple[int, str]:
+        capsys.readouterr()
+        with monkeypatch.context() as environment:
+            for name, value in settings.items():
+                environment.setenv(name, value)
+            code = await asyncio.to_thread(cli.main, ["second-factors", "reseal"])
+        return code, capsys.readouterr().out.splitlines()[-1]
+
+    return reseal
 
 
 async def mfa(backend: Backend, user: User, path: str, **body: Any) -> httpx.Response:
@@ -94,7 +119,7 @@ async def test_from_setup_to_login(
         check_problem(await ask_login(backend, ALICE, "wrong one"), 401, "wrong-credentials")
         code = clock.next_code(secret)
         assert (await ask(backend, otp=code)).status_code == 200
-        check_problem(await ask(backend, otp=code), 401, "wrong-credentials")
+        check_problem(await ask(backend, otp=code), 401, "second-factor-rejected")
         form = {"username": ALICE, "password": PASSWORD, "otp": clock.next_code(secret)}
         assert (await backend.http.post("/auth/token", data=form)).status_code == 200
         # Of many at once with one code only one comes in.
@@ -102,7 +127,7 @@ async def test_from_setup_to_login(
         answers = await asyncio.gather(*(ask(backend, otp=code) for _ in range(3)))
         assert sorted(answer.status_code for answer in answers) == [200, 401, 401]
     changes = [event for event in events if event.action is Action.MFA_CHANGE]
-    assert [event.outcome for event in changes] == [Outcome.FAILURE, Outcome.SUCCESS]
+    assert [event.outcome for event in changes] == [Outcome.FAILURE, Outcome.SUCCESS] * 2
     kept = str(events) + str(await world.query("SELECT * FROM second_factors, recovery_codes"))
     for text in (secret, code, *codes, codes[0].replace("-", "")):
         assert text not in kept
@@ -125,12 +150,16 @@ async def test_recovery_codes_count_once_and_are_renewed(
     answers = await asyncio.gather(*(ask(backend, recovery_code=codes[1]) for _ in range(3)))
     assert sorted(answer.status_code for answer in answers) == [200, 401, 401]
     for code in (codes[0], "x", "AAAA-AAAA-AAAA-AAAA", "' OR 1=1 --"):
-        check_problem(await ask(backend, recovery_code=code), 401, "wrong-credentials")
+        wrong = await ask(backend, recovery_code=code)
+        check_problem(wrong, 401, "second-factor-rejected")
         await login_with(backend, clock, secret)
     assert await left() == 8
+    other = await login(backend, ALICE, otp=clock.next_code(secret))
     renewed = await mfa(backend, alice, "recovery-codes", code=clock.next_code(secret))
     assert await left() == 10
-    check_problem(await ask(backend, recovery_code=codes[2]), 401, "wrong-credentials")
+    assert not await is_in(backend, other)
+    old = await ask(backend, recovery_code=codes[2])
+    check_problem(old, 401, "second-factor-rejected")
     new = renewed.json()["recovery_codes"]
     assert (await ask(backend, recovery_code=new[0])).status_code == 200
 
@@ -144,16 +173,24 @@ async def test_wrong_codes_lock_like_wrong_passwords(
 ) -> None:
     secret, codes = await enable(backend, alice, clock)
     async with recording() as events:
-        for _ in range(3):
-            check_problem(await ask(backend, otp="000000"), 401, "wrong-credentials")
-        for code in ("111111", "22"):
-            answer = await mfa(backend, alice, "disable", code=code)
-            check_problem(answer, 422, "proof-rejected")
+        for code in ("000000", "111111"):
+            check_problem(await ask(backend, otp=code), 401, "second-factor-rejected")
+        # Those who are logged in have no more tries than others.
+        wrong = await mfa(backend, alice, "recovery-codes", code="22")
+        for answer in (
+            wrong,
+            await mfa(backend, alice, "disable", password=PASSWORD, code="111111"),
+            await mfa(backend, alice, "disable", password=PASSWORD, recovery_code="x"),
+        ):
+            (error,) = check_problem(answer, 422, "proof-rejected")["errors"]
+            assert error["field"] == "body.code"
         assert [event.action for event in events].count(Action.LOCKOUT) == 1
     right = clock.next_code(secret)
     for answer in (await ask(backend, otp=right), await ask(backend, recovery_code=codes[0])):
         check_problem(answer, 401, "wrong-credentials")
-    check_problem(await mfa(backend, alice, "disable", code=right), 422, "proof-rejected")
+    for path, body in (("disable", {"password": PASSWORD}), ("recovery-codes", {})):
+        answer = await mfa(backend, alice, path, **body, code=right)
+        check_problem(answer, 422, "proof-rejected")
     await world.query("UPDATE users SET locked_until = now()")
     assert (await ask(backend, recovery_code=codes[0])).status_code == 200
 
@@ -162,13 +199,23 @@ async def test_removed_by_its_owner_or_by_an_admin(
     backend: Backend, alice: User, clock: Clock, world: World
 ) -> None:
     secret, _ = await enable(backend, alice, clock)
-    for body in ({}, {"password": PASSWORD, "code": "123456"}, {"code": "1" * 65}):
+    for body in ({}, {"password": PASSWORD}, {"code": "1" * 6}, {"password": "", "code": ""}):
         check_problem(await mfa(backend, alice, "disable", **body), 422, "invalid-request")
-    assert (await mfa(backend, alice, "disable", code=clock.next_code(secret))).status_code == 204
+    other = await login(backend, ALICE, otp=clock.next_code(secret))
+    # A wrong password uses up nothing.
+    code = clock.next_code(secret)
+    wrong = await mfa(backend, alice, "disable", password="not my password", code=code)
+    (error,) = check_problem(wrong, 422, "proof-rejected")["errors"]
+    assert error["field"] == "body.password"
+    done = await mfa(backend, alice, "disable", password=PASSWORD, code=code)
+    assert done.status_code == 204
+    assert not await is_in(backend, other)
     assert (await ask(backend)).status_code == 200
-    check_problem(await mfa(backend, alice, "disable", password=PASSWORD), 409, "second-factor-off")
-    secret, _ = await enable(backend, alice, clock)
-    assert (await mfa(backend, alice, "disable", password=PASSWORD)).status_code == 204
+    again = await mfa(backend, alice, "disable", password=PASSWORD, code=code)
+    check_problem(again, 409, "second-factor-off")
+    _, codes = await enable(backend, alice, clock)
+    lost = await mfa(backend, alice, "disable", password=PASSWORD, recovery_code=codes[9])
+    assert lost.status_code == 204
     secret, _ = await enable(backend, alice, clock)
     admin = await backend.add_user("admin@shield.test", Role.ADMIN)
     path = f"/admin/users/{alice.id}"
@@ -195,6 +242,51 @@ async def test_a_lost_key_leaves_the_recovery_codes(world: World, clock: Clock) 
     async with running(world.settings(MFA_KEY="n" * 40), healthy=False) as backend:
         await login_with(backend, clock, secret)
     async with running(world.settings(MFA_KEY="l" * 40), healthy=False) as backend:
-        lost = await ask(backend, otp=clock.next_code(secret))
-        check_problem(lost, 401, "wrong-credentials")
+        for _ in range(6):
+            lost = await ask(backend, otp=clock.next_code(secret))
+            check_problem(lost, 503, "second-factor-unreadable")
+        # It is not the user's fault, so that it locks nothing.
         assert (await ask(backend, recovery_code=codes[0])).status_code == 200
+
+
+async def test_the_operator_seals_all_secrets_with_a_new_key(
+    backend: Backend, alice: User, clock: Clock, operator: Operator, world: World
+) -> None:
+    """From the key that comes of JWT_SECRET to one of its own, and from that to another."""
+    secret, _ = await enable(backend, alice, clock)
+    assert await operator(MFA_PREVIOUS_KEYS="z" * 40) == (0, "sealed 1")
+    assert await operator(MFA_KEY="m" * 40) == (0, "sealed 1")
+    assert await operator(MFA_KEY="n" * 40) == (2, "sealed 0")
+    assert await operator(MFA_KEY="n" * 40, MFA_PREVIOUS_KEYS="m" * 40) == (0, "sealed 1")
+    unreadable = await ask(backend, otp=clock.next_code(secret))
+    check_problem(unreadable, 503, "second-factor-unreadable")
+    async with running(world.settings(MFA_KEY="n" * 40), healthy=False) as other:
+        await login_with(other, clock, secret)
+
+
+async def test_only_who_has_the_password_is_told_of_it(
+    backend: Backend, alice: User, clock: Clock
+) -> None:
+    secret, codes = await enable(backend, alice, clock)
+    code = clock.next_code(secret)
+    async with recording() as events:
+        for given in ({"otp": code}, {"recovery_code": codes[0]}):
+            wrong = await ask_login(backend, ALICE, "not my password", **given)
+            check_problem(wrong, 401, "wrong-credentials")
+        check_problem(await ask(backend, otp=""), 401, "second-factor-required")
+        check_problem(await ask(backend, otp="000000"), 401, "second-factor-rejected")
+        appended = await ask_login(backend, ALICE, PASSWORD + code)
+        check_problem(appended, 401, "wrong-credentials")
+        # Nothing of that has used up anything.
+        assert (await ask(backend, otp=code)).status_code == 200
+        assert (await ask(backend, recovery_code=codes[0])).status_code == 200
+    password = {"reason": "wrong password"}
+    assert [event.details for event in events if event.action is Action.LOGIN] == [
+        password,
+        password,
+        {"reason": "second factor missing"},
+        {"reason": "wrong second factor"},
+        password,
+        {"second_factor": "code"},
+        {"second_factor": "recovery code"},
+    ]

@@ -15,14 +15,18 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-async def ask_login(backend: Backend, email: str, password: str = PASSWORD) -> httpx.Response:
-    body = {"email": email, "password": password}
+async def ask_login(
+    backend: Backend, email: str, password: str = PASSWORD, **second_factor: str
+) -> httpx.Response:
+    body = {"email": email, "password": password, **second_factor}
     return await backend.http.post("/auth/login", json=body)
 
 
-async def login(backend: Backend, email: str, password: str = PASSWORD) -> dict[str, Any]:
+async def login(
+    backend: Backend, email: str, password: str = PASSWORD, **second_factor: str
+) -> dict[str, Any]:
     """The tokens of a new session."""
-    response = await ask_login(backend, email, password)
+    response = await ask_login(backend, email, password, **second_factor)
     assert response.status_code == 200, response.text
     tokens: dict[str, Any] = response.json()
     return tokens

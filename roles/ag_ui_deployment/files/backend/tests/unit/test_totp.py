@@ -89,3 +89,10 @@ class TestSeal:
         assert Seal(settings_of(**newer).mfa_keys).open(owner, sealed) == RFC_SECRET
         with pytest.raises(SealBrokenError):
             Seal(settings_of(JWT_SECRET="i" * 40).mfa_keys).open(owner, sealed)
+
+    def test_without_a_key_of_its_own_the_signing_key_seals(self) -> None:
+        """The previous ones only open."""
+        owner = uuid4()
+        unset = settings_of(JWT_SECRET="j" * 40, MFA_PREVIOUS_KEYS="m" * 40)
+        sealed = Seal(unset.mfa_keys).close(owner, RFC_SECRET)
+        assert Seal(["j" * 40]).open(owner, sealed) == RFC_SECRET

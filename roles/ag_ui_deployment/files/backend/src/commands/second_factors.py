@@ -1,0 +1,47 @@
+"""Look after the stored secrets of second factors."""
+
+import argparse
+import asyncio
+
+from src.commands.answers import EXIT_BAD_INPUT, fail, say
+from src.config import Settings
+from src.models.second_factor import SecondFactorRow
+from src.repositories import second_factors as factor_rows
+from src.services.seal import Seal, SealBrokenError
+from src.utils.database import Database
+
+
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    factors = commands.add_parser("second-factors", help="manage second factors").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    reseal = factors.add_parser(
+        "reseal", help="encrypt all secrets with MFA_KEY, so that earlier keys can be dropped"
+    )
+    reseal.set_defaults(run=_reseal)
+
+
+def _reseal(settings: Settings, _options: argparse.Namespace) -> int:
+    async def run() -> tuple[int, int]:
+        database, seal = Database(settings), Seal(settings.mfa_keys)
+        try:
+            async with database.transaction() as session:
+                rows = await factor_rows.all_for_update(session)
+                return len(rows), sum(not _sealed_again(seal, row) for row in rows)
+        finally:
+            await database.close()
+
+    known, unreadable = asyncio.run(run())
+    say(f"sealed {known - unreadable}")
+    if unreadable:
+        return fail(EXIT_BAD_INPUT, f"{unreadable} cannot be read: add their MFA_PREVIOUS_KEYS")
+    return 0
+
+
+def _sealed_again(seal: Seal, row: SecondFactorRow) -> bool:
+    try:
+        secret = seal.open(row.user_id, row.sealed_secret)
+    except SealBrokenError:
+        return False
+    row.sealed_secret = seal.close(row.user_id, secret)
+    return True
