@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
 UNTIL_DEGRADED = 5.0
 UNTIL_HEALTHY = 10.0
-CHECKS = {"redis", "database", "consumer", "tail", "gateway", "access", "audit"}
+CHECKS = {
+    "redis",
+    "database",
+    "consumer",
+    "tail",
+    "gateway",
+    "orchestrator",
+    "access",
+    "audit",
+}
 
 
 @contextmanager
