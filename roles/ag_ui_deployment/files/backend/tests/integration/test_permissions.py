@@ -17,7 +17,7 @@ import pytest
 
 from src.main import create_app
 from src.models.conversation import RunRow, RunStatus, ThreadRow
-from src.models.event import DeadLetterRow
+from src.models.event import DeadLetterRow, ShieldEvent
 from src.models.job import JobRow, JobStatus
 from src.models.permissions import Permission, Reach
 from src.models.role import Role
@@ -28,9 +28,11 @@ from src.route_rules import RouteRule, rules_of
 from src.services.rbac_service import ADMINISTRATION, MATRIX
 from src.services.tokens import Tokens
 from src.utils.database import Base
+from tests.run_checker import check_feed
 from tests.support.accounts import bearer
-from tests.support.builders import settings_of
+from tests.support.builders import settings_of, shield_event
 from tests.support.server import Backend, running
+from tests.support.sse import sse
 from tests.support.world import World
 
 # The workspaces that callers belong to, with their role in each; nobody belongs to blue.
@@ -367,3 +369,31 @@ async def test_the_overview_is_the_matrix(walk: Walk) -> None:
 def test_a_parameter_without_samples_is_named() -> None:
     with pytest.raises(pytest.fail.Exception, match=r"/new/\{thing_id\} may name to SAMPLES"):
         samples_of("/new/{thing_id}/parts/{part}")
+
+
+async def test_who_leaves_a_workspace_sees_no_more_of_it_at_once(
+    backend: Backend, world: World
+) -> None:
+    admin = await backend.add_user("admin@shield.test", Role.ADMIN)
+    alice = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
+    await backend.join(alice, "red", Role.VIEWER)
+
+    def event(job: str, workspace: str) -> ShieldEvent:
+        return shield_event("job:progress", job=job, user=str(alice.id), workspace=workspace)
+
+    token = backend.token_of(alice)
+    async with sse(backend.http, token=token) as stream:
+        (first,) = await world.publish(event("hers-in-red", "red"))
+        await stream.until(lambda it: it.ids == [str(first)])
+        removed = await backend.http.delete(
+            f"/admin/workspaces/red/members/{alice.id}", headers=bearer(backend.token_of(admin))
+        )
+        assert removed.status_code == 204
+        await stream.until_ended()
+    async with sse(backend.http, after="0-0", token=token) as again:
+        await world.publish(event("hers-in-red", "red"))
+        (last,) = await world.publish(event("hers", "default"))
+        await again.until(lambda it: it.ids == [str(last)])
+        assert set(check_feed(again.events)) == {"hers"}
+    run = await backend.http.get("/api/jobs/hers-in-red/events", headers=bearer(token))
+    assert run.status_code == 404
