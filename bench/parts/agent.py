@@ -52,12 +52,19 @@ def _first_words(bench: Bench, at_once: int) -> Row:
             "LITELLM_URL": address,
             "LITELLM_API_KEY": "sk-bench",
         }
-        with site.instance(run, settings) as (_, port):
+        with site.instance(run, settings) as (process, port):
             token = site.token(port)
             model_port = int(address.rpartition(":")[2])
             model = _times(at_once, lambda: _of_model(model_port))
+            used = process.cpu_seconds()
             runs = _times(at_once, lambda: _of_run(port, token))
-    row = {"at_once": at_once, "runs": len(runs), "load_average": load_average}
+            used = process.cpu_seconds() - used
+    row = {
+        "at_once": at_once,
+        "runs": len(runs),
+        "cpu_ms": used * 1000 / (len(runs) + 1),
+        "load_average": load_average,
+    }
     for place in (50, 95):
         row[f"model_p{place}_ms"] = percentile(model, place)
         row[f"run_p{place}_ms"] = percentile(runs, place)
@@ -115,5 +122,6 @@ def _columns(row: Row) -> Row:
             for what in ("model", "run", "above")
             for place in (50, 95)
         },
+        "cpu ms/run": row["cpu_ms"],
         "load": row["load_average"],
     }
