@@ -3,6 +3,8 @@
 import asyncio
 import csv
 import io
+import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -103,6 +105,29 @@ class TestChain:
         for writer, database in zip(writers, databases, strict=True):
             await writer.stop()
             await database.close()
+
+    async def test_the_rate_of_several_instances(self, world: World, log: Log) -> None:
+        """Prints it; the bound leaves room for a busy machine (docs/performance.md)."""
+        databases = [Database(world.settings()) for _ in range(3)]
+        writers = [AuditLogger(database) for database in databases]
+        for writer in writers:
+            writer.start()
+
+        async def record(writer: AuditLogger) -> None:
+            for number in range(20):
+                await writer.record(event(f"user:{number}"))
+
+        began = time.perf_counter()
+        await asyncio.gather(*(record(writer) for writer in writers for _ in range(50)))
+        rate = 3000 / (time.perf_counter() - began)
+        sys.stdout.write(f"{rate:,.0f} entries/s\n")
+        assert rate > 300
+        for writer, database in zip(writers, databases, strict=True):
+            await writer.stop()
+            await database.close()
+        began = time.perf_counter()
+        assert await log.broken() is None
+        sys.stdout.write(f"{3000 / (time.perf_counter() - began):,.0f} entries/s verified\n")
 
     async def test_commands_record_at_once_too(self, log: Log) -> None:
         await asyncio.gather(*(log.logger.record(event()) for _ in range(5)))

@@ -47,7 +47,8 @@ NO_LIMITS = dict.fromkeys(
 def operations(document: dict[str, Any]) -> list[Any]:
     """Those that can be asked for, the destructive ones last."""
     schema = schemathesis.openapi.from_dict(document)
-    found = [result.ok() for result in schema.get_all_operations()]
+    results: list[Any] = list(schema.get_all_operations())
+    found = [result.ok() for result in results]
     return sorted((one for one in found if not is_stream(one)), key=lambda one: one.label in LAST)
 
 
