@@ -36,7 +36,7 @@ CHECKS = [
 STREAM = "text/event-stream"
 # They end the session with which the others are asked.
 LAST = ("POST /auth/logout",)
-EXAMPLES = 4
+EXAMPLES = 3
 
 # Enough for all of the requests together.
 NO_LIMITS = dict.fromkeys(
