@@ -1,15 +1,19 @@
 """Who may use the gateway: LiteLLM's own check of keys, without a database (`custom_auth`).
 
 The key itself may do everything. `KEY-limited-ANYTHING` may make two requests a minute; each ANYTHING counts
-for itself, so that no test spends another's.
+for itself, so that no test spends another's. No key is good while there is a file `keys-withdrawn` beside the
+proxy's configuration.
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAuth
+
+from tests.shield.gateway.proxy import FOLDER_VARIABLE
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -20,7 +24,7 @@ REQUESTS_PER_MINUTE = 2
 async def check(request: Request, api_key: str) -> UserAPIKeyAuth:  # noqa: ARG001 - LiteLLM's signature
     key = os.environ["SHIELD_GATEWAY_KEY"]
     limited = api_key.startswith(f"{key}-limited-")
-    if api_key != key and not limited:
+    if _withdrawn() or (api_key != key and not limited):
         raise ProxyException(
             message="Authentication Error, Invalid proxy server token passed.",
             type="auth_error",
@@ -33,3 +37,7 @@ async def check(request: Request, api_key: str) -> UserAPIKeyAuth:  # noqa: ARG0
         user_role=LitellmUserRoles.INTERNAL_USER,
         rpm_limit=REQUESTS_PER_MINUTE if limited else None,
     )
+
+
+def _withdrawn() -> bool:
+    return Path(os.environ[FOLDER_VARIABLE], "keys-withdrawn").exists()

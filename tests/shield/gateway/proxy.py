@@ -17,6 +17,9 @@ DEAD: Final = "http://127.0.0.1:9"
 # What its own program does; that one names the Python of the machine that it was installed on.
 LITELLM: Final = "from litellm import run_server; run_server()"
 
+# Where the check of keys (keys.py) looks whether they still are good.
+FOLDER_VARIABLE: Final = "SHIELD_PROXY_FOLDER"
+
 # A proxy without these asks the network for lists of prices and models.
 OFFLINE: Final = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -93,7 +96,7 @@ def become_litellm(host: str, port: int, folder: Path, settings: dict[str, Any])
     file.touch(mode=0o600)
     # JSON is YAML.
     file.write_text(json.dumps(settings, indent=2))
-    environment = {**os.environ, **OFFLINE}
+    environment = {**os.environ, **OFFLINE, FOLDER_VARIABLE: str(folder)}
     for name in NOT_ITS_OWN:
         environment.pop(name, None)
     where = ["--config", str(file), "--host", host, "--port", str(port)]

@@ -1,0 +1,244 @@
+"""The whole way through nginx, from the login to the audit log, and every way in which Shield can fail there."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+import pytest
+
+from roles.ag_ui_deployment.files.backend.tests.run_checker import check_run
+from tests.scenarios.support.gateway import Gateway
+from tests.scenarios.support.http import EventStream, read_to_the_end, request
+from tests.scenarios.support.waiting import Stopwatch, eventually
+
+if TYPE_CHECKING:
+    from roles.ag_ui_deployment.files.backend.tests.run_checker import Run
+    from tests.scenarios.support.http import Answer, Route
+    from tests.scenarios.support.site import Account, Site
+
+QUESTION: Final = "Which host runs the vector database?"
+ANSWER: Final = "hx-vectordb-server"
+ACCEPTED_WITHIN: Final = 2.0
+"""Seconds within which a job is accepted."""
+RECOVERY: Final = 60.0
+"""Seconds until calls pass again, the circuit breaker's pause included."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A user at work through the proxy."""
+
+    site: Site
+    account: Account
+
+    def get(self, path: str) -> Answer:
+        return request(self.site.proxy, "GET", path, token=self.account.token)
+
+    def post(self, path: str, **body: Any) -> Answer:
+        return request(
+            self.site.proxy,
+            "POST",
+            path,
+            token=self.account.token,
+            body=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+
+    def ask(self, question: str = QUESTION) -> Answer:
+        return self.post("/api/query", query=question)
+
+    def run_agent(self, prompt: str) -> tuple[Run, list[dict[str, Any]]]:
+        """A whole run of the agent, judged, and its events."""
+        document = {
+            "threadId": f"thread-{uuid4()}",
+            "runId": f"run-{uuid4()}",
+            "state": {},
+            "messages": [{"id": str(uuid4()), "role": "user", "content": prompt}],
+            "tools": [],
+            "context": [],
+            "forwardedProps": {},
+        }
+        return self.follow(self.site.proxy, "/agent", json.dumps(document).encode())
+
+    def follow(
+        self, route: Route, path: str, body: bytes | None = None
+    ) -> tuple[Run, list[dict[str, Any]]]:
+        with EventStream(route, path, self.account.token, body=body) as stream:
+            read_to_the_end(stream, within=60)
+            return check_run(stream.events, complete=True), stream.events
+
+
+@pytest.fixture(scope="module")
+def gateway(site: Site) -> Gateway:
+    gateway = Gateway(site.gateway)
+    gateway.wait_until_up()
+    return gateway
+
+
+@pytest.fixture
+def caller(site: Site, user: Account, gateway: Gateway) -> Caller:
+    assert gateway.answers("proxy")
+    return Caller(site, user)
+
+
+def text_of(events: list[dict[str, Any]]) -> str:
+    return "".join(it["delta"] for it in events if it["type"] == "TEXT_MESSAGE_CONTENT")
+
+
+def failure_of(events: list[dict[str, Any]]) -> str:
+    """The code of the error that ended a run."""
+    assert events[-1]["type"] == "RUN_ERROR", events[-1]
+    return str(events[-1]["code"])
+
+
+def assert_problem(answer: Answer, status: int, slug: str) -> None:
+    assert answer.status == status, answer
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["type"].endswith(slug)
+    assert problem["detail"]
+
+
+def wait_until_it_works(caller: Caller) -> None:
+    """Until every instance has noticed that the gateway is back."""
+    eventually(
+        lambda: caller.ask().status == 200 and caller.site.is_healthy(),
+        "tools that answer, and a healthy service",
+        within=RECOVERY,
+        every=0.5,
+    )
+
+
+def test_from_the_login_to_the_audit(
+    site: Site, caller: Caller, stranger: Account, admin: Account
+) -> None:
+    # The gateway's first answer takes seconds, and is not what is timed here.
+    wait_until_it_works(caller)
+    email = f"{uuid4().hex}@example.com"
+    caller = Caller(site, site.account(email, "contributor"))
+    job = crawl(caller)
+    assert Caller(site, stranger).get(f"/api/jobs/{job}").status == 404
+    assert Caller(site, stranger).get(f"/api/jobs/{job}/events").status == 404
+
+    answered = caller.ask()
+    assert answered.status == 200, answered
+    assert ANSWER in answered.json()["answer"]
+
+    run, events = caller.run_agent('call qdrant_find {"query": "vector database"}')
+    assert run.outcome == "success"
+    [result] = [it["content"] for it in events if it["type"] == "TOOL_CALL_RESULT"]
+    assert ANSWER in result
+    assert text_of(events).startswith("Done: ")
+    for instance in site.instances:
+        again, told = caller.follow(instance, f"/agent/runs/{run.run_id}/events")
+        assert (again.outcome, text_of(told)) == ("success", text_of(events))
+
+    assert_audited(Caller(site, admin), email)
+
+
+def crawl(caller: Caller) -> str:
+    """A crawl that is accepted, followed to its end, and then seen as it ended; gives its id."""
+    watch = Stopwatch()
+    accepted = caller.post("/api/crawl", url="https://example.org/", max_pages=3)
+    assert accepted.status == 202, accepted
+    assert watch.seconds < ACCEPTED_WITHIN
+    job = accepted.json()
+    run, _ = caller.follow(caller.site.proxy, job["events"])
+    assert (run.run_id, run.outcome) == (job["job_id"], "success")
+
+    def shown() -> bool:
+        return bool(caller.get(job["job"]).json()["status"] == "completed")
+
+    eventually(shown, "the job has ended", within=10)
+    listed = caller.get("/api/jobs").json()["items"]
+    assert job["job_id"] in {it["id"] for it in listed}
+    return str(job["job_id"])
+
+
+def assert_audited(admin: Caller, email: str) -> None:
+    entries = admin.get(f"/admin/audit?actor={email}&limit=200").json()["items"]
+    done = {(it["action"], it["outcome"]) for it in entries}
+    assert {("login", "success"), ("tool.call", "success"), ("agent.run", "success")} <= done
+    targets = {it["target"] for it in entries if it["action"] == "tool.call"}
+    assert {"tool:crawl_web", "tool:lightrag_query", "tool:qdrant_find"} <= targets
+    assert QUESTION not in json.dumps(entries)
+    verified = admin.get("/admin/audit/verify")
+    assert verified.status == 200, verified
+    assert verified.json()["intact"] is True
+
+
+def test_a_gateway_that_is_down(caller: Caller, gateway: Gateway) -> None:
+    with gateway.without("proxy"):
+        for answer in (caller.ask(), caller.post("/api/crawl", url="https://example.org/")):
+            assert_problem(answer, 503, "gateway-unavailable")
+            assert int(answer.headers["retry-after"]) > 0
+        _, events = caller.run_agent("Hello")
+        assert failure_of(events) == "gateway_unavailable"
+        assert caller.get("/api/jobs").status == 200
+        assert caller.site.health()["status"] in {"healthy", "degraded"}
+    wait_until_it_works(caller)
+
+
+def test_a_gateway_that_refuses_the_key(caller: Caller, gateway: Gateway) -> None:
+    with gateway.without_keys():
+        answer = caller.ask()
+        assert_problem(answer, 502, "gateway-refused")
+        assert caller.site.settings["LITELLM_API_KEY"].encode() not in answer.body
+        _, events = caller.run_agent("Hello")
+        assert failure_of(events) == "gateway_refused"
+    wait_until_it_works(caller)
+
+
+def test_tools_that_die_in_mid_call(caller: Caller, gateway: Gateway) -> None:
+    """The call may have been carried out, so it is not sent again, and the caller is told so."""
+    marker = uuid4().hex
+    url = f"https://example.org/{marker}?fault=slow-60"
+    with ThreadPoolExecutor() as pool:
+        answering = pool.submit(caller.post, "/api/crawl", url=url)
+        eventually(lambda: gateway.calls("tools", marker), "the call has arrived", within=10)
+        with gateway.without("tools"):
+            answer = answering.result(30)
+            assert_problem(answer, 502, "tools-unavailable")
+            assert "GET /api/jobs" in answer.json()["detail"]
+            assert_problem(caller.ask(), 502, "tools-unavailable")
+    wait_until_it_works(caller)
+    assert gateway.calls("tools", marker) == []
+
+
+def test_a_tool_that_takes_too_long(caller: Caller, gateway: Gateway) -> None:
+    marker = uuid4().hex
+    answer = caller.post("/api/crawl", url=f"https://example.org/{marker}?fault=slow-60")
+    assert_problem(answer, 504, "upstream-timeout")
+    assert "GET /api/jobs" in answer.json()["detail"]
+    assert len(gateway.calls("tools", marker)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "slug"), [("error", 422, "tool-rejected"), ("crash", 502, "tool-failed")]
+)
+def test_a_tool_that_fails(caller: Caller, fault: str, status: int, slug: str) -> None:
+    answer = caller.ask(f"fault={fault}")
+    assert_problem(answer, status, slug)
+    # What the exception said of the server's inside.
+    assert b"hunter2" not in answer.body
+    assert b"/opt/" not in answer.body
+
+
+def test_a_model_that_is_asked_too_often(caller: Caller) -> None:
+    marker = uuid4().hex
+    run, events = caller.run_agent(f"Hello {marker} fault=429 times=1")
+    assert (run.outcome, text_of(events)) == ("success", f"Echo: Hello {marker} fault=429 times=1")
+    _, events = caller.run_agent("Hello fault=429")
+    assert failure_of(events) == "rate_limited"
+
+
+def test_an_answer_that_breaks_in_the_middle(caller: Caller) -> None:
+    run, events = caller.run_agent("one two three four five fault=cut")
+    assert failure_of(events) == "model_failed"
+    assert text_of(events) == "Echo: one two"
+    again, told = caller.follow(caller.site.instances[0], f"/agent/runs/{run.run_id}/events")
+    assert (again.outcome, text_of(told)) == (run.outcome, text_of(events))
