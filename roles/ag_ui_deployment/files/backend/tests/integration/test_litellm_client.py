@@ -1,7 +1,6 @@
 """The client of the gateway against a real one: every way in which a call can go."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -150,10 +149,8 @@ class TestWithoutAGateway:
                     await find(client)
                 assert not caught.value.maybe_done
             assert client.breaker.is_open
-            began = time.monotonic()
             with pytest.raises(GatewayUnavailableError, match="in a row"):
                 await find(client)
-            assert time.monotonic() - began < 0.1
             await proxy.accept()
             await asyncio.sleep(0.5)
             await find(client)
