@@ -36,6 +36,8 @@ UNLIMITED = {
     "RATE_API_PER_USER": "1000000/minute",
     "RATE_GLOBAL": "10000000/minute",
     "JOBS_PER_USER": "1000000",
+    # The address that users crawl is one of documentation, which no tool is sent to otherwise.
+    "TOOLS_ALLOW_PRIVATE_ADDRESSES": "true",
 }
 
 
