@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request, Response
 from fastapi.security import OAuth2PasswordBearer
 
 from src import cookies
@@ -151,6 +151,11 @@ def requires(permission: Permission) -> Callable[..., Awaitable[None]]:
 def requires_for_stream(permission: Permission) -> Callable[..., Awaitable[None]]:
     """As requires(), for a route with StreamAccess."""
     return StreamRequirement(permission)
+
+
+def not_stored(response: Response) -> None:
+    """For routes that answer tokens and secrets: those are no matter for caches."""
+    response.headers["Cache-Control"] = "no-store"
 
 
 # PostgreSQL and logs take no control characters; no job has one in its id.

@@ -13,6 +13,7 @@ from src.dependencies import (
     CurrentUser,
     Leaving,
     ServicesDep,
+    not_stored,
     refresh_cookie,
 )
 from src.models.login import LoginRequest, PasswordChange, RefreshToken
@@ -32,13 +33,7 @@ from src.problems import (
 )
 from src.services.auth_service import Credentials, SecondFactor
 
-
-def _not_stored(response: Response) -> None:
-    """Tokens and accounts are no matter for caches."""
-    response.headers["Cache-Control"] = "no-store"
-
-
-router = APIRouter(dependencies=[Depends(_not_stored)])
+router = APIRouter(dependencies=[Depends(not_stored)])
 _LOGIN = documented(
     WrongCredentials, SecondFactorRequired, SecondFactorRejected, DatabaseUnavailable
 )

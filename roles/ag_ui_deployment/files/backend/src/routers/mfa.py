@@ -1,8 +1,8 @@
 """One's own second factor."""
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends
 
-from src.dependencies import Access, CurrentUser, ServicesDep
+from src.dependencies import Access, CurrentUser, ServicesDep, not_stored
 from src.models.second_factor import (
     CodeProof,
     FullProof,
@@ -21,14 +21,8 @@ from src.problems import (
 )
 from src.services.auth_service import SecondFactor
 
-
-def _not_stored(response: Response) -> None:
-    """Secrets are no matter for caches."""
-    response.headers["Cache-Control"] = "no-store"
-
-
 router = APIRouter(
-    dependencies=[Depends(_not_stored)],
+    dependencies=[Depends(not_stored)],
     responses=documented(NotAuthenticated, DatabaseUnavailable),
 )
 
