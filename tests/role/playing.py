@@ -27,6 +27,7 @@ DECIDED: dict[str, Any] = {
 }
 DATASTORES: dict[str, Any] = {
     "shield_datastores_redis_password": "a-password-for-redis",
+    "shield_datastores_database_owner_password": "a-password-for-the-owner",
     "shield_datastores_database_password": "a-password-for-postgresql",
     "shield_datastores_allowed_networks": ["127.0.0.0/8"],
 }

@@ -33,6 +33,7 @@ def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Play:
         "ag_ui_jwt_secret": SHORT,
         "ag_ui_admin_password": "eleven-long",
         "ag_ui_database_password": "",
+        "ag_ui_database_owner": "shield_owner",
         "ag_ui_redis_password": "with\na line",
         "ag_ui_admin_email": "",
         "ag_ui_litellm_url": "hx-litellm-server:4000",
@@ -51,6 +52,7 @@ def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Play:
         "ag_ui_jwt_secret does not fit, with its 9 characters: it must have at least 32",
         "ag_ui_admin_password does not fit, with its 11 characters: it must have at least 12",
         "ag_ui_database_password is missing",
+        "ag_ui_database_owner_password is missing",
         "ag_ui_redis_password does not fit",
         "ag_ui_admin_email is missing: it must be the e-mail address",
         "ag_ui_litellm_url is",
@@ -125,6 +127,11 @@ def test_a_wrong_datastore_stops_the_backend_too(tmp_path: Path) -> None:
     done = play(tmp_path, DECIDED, DATASTORES | wrong)
     refuses(done, "shield_datastores_redis_password does not fit", "at least 16 characters")
     assert SHORT not in done.output
+
+
+def test_the_application_does_not_own_the_tables(tmp_path: Path) -> None:
+    wrong = {"shield_datastores_database_owner": "shield"}
+    refuses(play(tmp_path, DECIDED, DATASTORES | wrong), "the owner and the user must differ")
 
 
 def test_an_undefined_vault_variable_is_named(tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ options:
     description: Redis to log in to (host, port, password, db); none to leave it out.
     type: dict
   database:
-    description: PostgreSQL to log in to (host, port, name, user, password); none to leave it out.
+    description: >-
+      PostgreSQL to log in to (host, port, name, and for each of the logins its variables, the user
+      and the password); none to leave it out.
     type: dict
   ports:
     description: Ports to be free or ours (variable, address, port, unit or process).
@@ -119,12 +121,16 @@ REDIS = {
     "password": PASSWORD,
     "db": {"type": "int", "required": True},
 }
+LOGIN = {
+    "variables": {"type": "str", "required": True},
+    "user": {"type": "str", "required": True},
+    "password": PASSWORD,
+}
 DATABASE = {
     "host": {"type": "str", "required": True},
     "port": {"type": "int", "required": True},
     "name": {"type": "str", "required": True},
-    "user": {"type": "str", "required": True},
-    "password": PASSWORD,
+    "logins": {"type": "list", "elements": "dict", "options": LOGIN, "required": True},
 }
 
 
@@ -206,9 +212,9 @@ def redis_problems(server: dict[str, Any], timeout: float) -> Problems:
 class Postgres:
     """As much of the wire protocol as a login takes."""
 
-    def __init__(self, server: dict[str, Any], timeout: float) -> None:
+    def __init__(self, server: dict[str, Any], login: dict[str, Any], timeout: float) -> None:
         """Connect, encrypted where the server offers it."""
-        self.user, self.password = str(server["user"]), str(server["password"])
+        self.user, self.password = str(login["user"]), str(login["password"])
         self.database = str(server["name"])
         address = (str(server["host"]), int(server["port"]))
         self.socket = socket.create_connection(address, timeout)
@@ -287,30 +293,39 @@ class Postgres:
 
 
 def database_problems(server: dict[str, Any], timeout: float) -> Problems:
-    """Log in to the database, as the backend will."""
+    """Log in to the database, as the backend and the migrations will."""
     host, port = str(server["host"]), int(server["port"])
     unresolved = resolve_problems("ag_ui_database_host", host)
     if unresolved:
         return unresolved
     at = where(host, port)
+    problems = []
     try:
-        client = Postgres(server, timeout)
-        with client.socket:
-            client.login()
-    except RefusedError as refusal:
-        return [
-            (
-                f"ag_ui_database_password, ag_ui_database_user, ag_ui_database_name: PostgreSQL at "
-                f"{at} refuses the login ({refusal}). Correct the variables, or create the role and "
-                f"the database there and let this host in (pg_hba.conf)."
-            )
-        ]
+        for login in server["logins"]:
+            client = Postgres(server, login, timeout)
+            with client.socket:
+                problems += login_problems(client, login["variables"], at)
     except OSError as error:
         return [
             (
                 f"ag_ui_database_host, ag_ui_database_port: PostgreSQL at {at} cannot be reached from "
                 f"this host ({error}). Start it, let this host through its firewall, or correct the "
                 f"variables."
+            )
+        ]
+    return problems
+
+
+def login_problems(client: Postgres, variables: str, at: str) -> Problems:
+    """Log in once."""
+    try:
+        client.login()
+    except RefusedError as refusal:
+        return [
+            (
+                f"{variables}, ag_ui_database_name: PostgreSQL at {at} refuses the login ({refusal}). "
+                f"Correct the variables, or create the role and the database there and let this host "
+                f"in (pg_hba.conf)."
             )
         ]
     return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -89,6 +90,22 @@ def test_environment_file_is_for_root_and_the_service(site: Site) -> None:
     assert (secrets.user, oct(secrets.mode)) == ("root", "0o700")
     key = site.dev.host.file("/etc/ag-ui/tls/server.key")
     assert key.mode & 0o077 == 0
+
+
+def test_the_backend_may_use_the_tables_and_alter_none(site: Site) -> None:
+    user = urlsplit(site.settings["DATABASE_URL"]).username
+    beyond = "UPDATE, DELETE, TRUNCATE, TRIGGER, REFERENCES"
+    assert site.sql(f"SELECT has_table_privilege('{user}', 'audit_log', 'INSERT')") == ["t"]
+    assert site.sql(f"SELECT has_table_privilege('{user}', 'audit_log', '{beyond}')") == ["f"]
+    owners = site.sql("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
+    assert owners == ["shield_owner"]
+    assert site.sql(f"SELECT pg_has_role('{user}', 'shield_owner', 'MEMBER')") == ["f"]
+
+
+def test_the_password_of_the_owner_stays_with_the_controller(site: Site) -> None:
+    kept = site.dev.run("sh", "-c", "find /etc/ag-ui /var/lib/ag-ui /tmp -type f -exec cat {} +")
+    assert "password of PostgreSQL" in found_in(site, kept)
+    assert "password of the tables' owner" not in found_in(site, kept)
 
 
 def forms(secret: str) -> set[str]:

@@ -151,6 +151,7 @@ class Site:
             "password of Redis as in its URL": redis,
             "password of PostgreSQL": unquote(database),
             "password of PostgreSQL as in its URL": database,
+            "password of the tables' owner": self.dev.variables["ag_ui_database_owner_password"],
             "password of the administrator": self.admin_password,
             "API key of LiteLLM": self.settings.get("LITELLM_API_KEY", ""),
         }

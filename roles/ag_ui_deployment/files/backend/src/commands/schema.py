@@ -2,6 +2,10 @@
 
 import argparse
 import asyncio
+import sys
+
+from pydantic import SecretStr
+from sqlalchemy import make_url
 
 from src.commands.answers import say
 from src.config import Settings
@@ -12,16 +16,30 @@ from src.utils.logger import configure_logging
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     schema = commands.add_parser("migrate", help="bring the database schema up to date")
+    schema.add_argument(
+        "--owner",
+        metavar="ROLE",
+        help="the role that owns the tables, with its password on standard input; it gives the "
+        "role of DATABASE_URL what the application needs. Without it that role owns them",
+    )
     schema.set_defaults(run=_migrate)
 
 
-def _migrate(settings: Settings, _options: argparse.Namespace) -> None:
+def _migrate(settings: Settings, options: argparse.Namespace) -> None:
     configure_logging("WARNING")
+    url = make_url(settings.DATABASE_URL.get_secret_value())
+    application = url.username
+    if options.owner is not None:
+        password = sys.stdin.readline().rstrip("\r\n")
+        owners = url.set(username=options.owner, password=password).render_as_string(
+            hide_password=False
+        )
+        settings = settings.model_copy(update={"DATABASE_URL": SecretStr(owners)})
 
     async def run() -> None:
         database = Database(settings, statement_timeout=None)
         try:
-            before, after = await migrate(database)
+            before, after = await migrate(database, application)
         finally:
             await database.close()
         if before == after:

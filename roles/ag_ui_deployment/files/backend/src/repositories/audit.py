@@ -15,7 +15,8 @@ from src.services.audit_chain import Entry, Head, Link
 
 # Any numbers will do, as long as all instances use the same.
 _APPEND_LOCK = 0x4155_4449_5401
-_KEEP_LOCK = 0x4155_4449_5402
+# Whoever changes the rights on the audit log holds this one too.
+KEEP_LOCK = 0x4155_4449_5402
 
 _LINK = (
     "seq",
@@ -80,7 +81,7 @@ async def lock_chain(session: AsyncSession) -> None:
 
 async def may_keep(session: AsyncSession) -> bool:
     """Whether no other instance is making checkpoints or deleting old entries right now."""
-    return bool(await session.scalar(select(func.pg_try_advisory_xact_lock(_KEEP_LOCK))))
+    return bool(await session.scalar(select(func.pg_try_advisory_xact_lock(KEEP_LOCK))))
 
 
 async def head(session: AsyncSession) -> Head | None:

@@ -8,6 +8,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, text
 
+from src.services.database_rights import grant_rights
 from src.utils.database import Database
 
 _INI = Path(__file__).resolve().parents[2] / "alembic.ini"
@@ -20,15 +21,20 @@ def newest_revision() -> str | None:
     return ScriptDirectory.from_config(Config(_INI)).get_current_head()
 
 
-async def migrate(database: Database) -> tuple[str | None, str | None]:
+async def migrate(
+    database: Database, application: str | None = None
+) -> tuple[str | None, str | None]:
     """Upgrade to the newest revision; returns the revision before and after.
 
     One at a time: a second migration waits for the first and then finds nothing to do.
+    `application` is the role that the application connects as, where it is not the one that owns
+    the tables: it gets the rights that it needs.
     """
     async with database.engine.begin() as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         before = await connection.run_sync(_revision)
         await connection.run_sync(_upgrade)
+        await connection.run_sync(grant_rights, application)
         return before, await connection.run_sync(_revision)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -46,8 +47,22 @@ def gateway() -> Gateway:
     return Gateway(*(_required(f"TEST_{name}", "a LiteLLM gateway") for name in names))
 
 
-def _named(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+class Template(NamedTuple):
+    """A migrated database to copy, of the role in `url`; the application's role is another one."""
+
+    url: str
+    name: str
+    role: str
+
+    def owners(self, name: str) -> str:
+        """The address of a database for the role that owns everything."""
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+
+    def applications(self, name: str) -> str:
+        """The same for the application's role, which has no rights but those it needs."""
+        host = urlsplit(self.url).netloc.rpartition("@")[2]
+        parts = urlsplit(self.owners(name))
+        return urlunsplit(parts._replace(netloc=f"{self.role}:application@{host}"))
 
 
 async def _administer(url: str, *statements: str) -> None:
@@ -60,39 +75,48 @@ async def _administer(url: str, *statements: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def template() -> Iterator[tuple[str, str]]:
-    """The server's address and the name of a migrated database to copy."""
+def template() -> Iterator[Template]:
     url = _required("TEST_DATABASE_URL", "a PostgreSQL whose user may create databases")
-    name = f"template_{uuid4().hex}"
+    suffix = uuid4().hex
+    made = Template(url, f"template_{suffix}", f"application_{suffix}")
 
     async def prepare() -> None:
-        await _administer(url, f"CREATE DATABASE {name}")
-        database = Database(settings_of(DATABASE_URL=_named(url, name)), statement_timeout=None)
-        await migrate(database)
+        await _administer(
+            url,
+            f"CREATE ROLE {made.role} LOGIN PASSWORD 'application'",
+            f"CREATE DATABASE {made.name}",
+        )
+        settings = settings_of(DATABASE_URL=made.owners(made.name))
+        database = Database(settings, statement_timeout=None)
+        await migrate(database, made.role)
         await database.close()
 
     asyncio.run(prepare())
-    yield url, name
-    asyncio.run(_administer(url, f"DROP DATABASE {name} WITH (FORCE)"))
+    yield made
+    asyncio.run(
+        _administer(url, f"DROP DATABASE {made.name} WITH (FORCE)", f"DROP ROLE {made.role}")
+    )
 
 
 @pytest.fixture
-async def database_url(template: tuple[str, str]) -> AsyncIterator[str]:
+async def database_name(template: Template) -> AsyncIterator[str]:
     """A migrated, empty database of the test's own."""
-    url, original = template
     name = f"test_{uuid4().hex}"
-    await _administer(url, f"CREATE DATABASE {name} TEMPLATE {original}")
-    yield _named(url, name)
-    await _administer(url, f"DROP DATABASE {name} WITH (FORCE)")
+    await _administer(template.url, f"CREATE DATABASE {name} TEMPLATE {template.name}")
+    yield name
+    await _administer(template.url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
-async def world(redis_url: str, database_url: str) -> AsyncIterator[World]:
+async def world(redis_url: str, template: Template, database_name: str) -> AsyncIterator[World]:
     """A stream and a database of the test's own."""
     redis = Redis.from_url(redis_url, protocol=2)
-    database = await asyncpg.connect(database_url)
+    database_url, owner_url = (
+        address(database_name) for address in (template.applications, template.owners)
+    )
+    database = await asyncpg.connect(owner_url)
     name = f"test:{uuid4().hex}"
-    world = World(redis_url, database_url, name, redis, database)
+    world = World(redis_url, database_url, owner_url, name, redis, database)
     yield world
     await redis.delete(name)
     await world.forget_runs()
@@ -107,8 +131,8 @@ async def redis_proxy(redis_url: str) -> AsyncIterator[TcpProxy]:
 
 
 @pytest.fixture
-async def database_proxy(database_url: str) -> AsyncIterator[TcpProxy]:
-    async with TcpProxy(database_url, 5432) as proxy:
+async def database_proxy(world: World) -> AsyncIterator[TcpProxy]:
+    async with TcpProxy(world.database_url, 5432) as proxy:
         yield proxy
 
 

@@ -333,18 +333,22 @@ class TestTampering:
         assert "AUDIT_PREVIOUS_KEYS" in found[1]
 
 
+CHANGES = (
+    "UPDATE audit_log SET actor = 'x'",
+    "DELETE FROM audit_log",
+    "TRUNCATE audit_log",
+    "UPDATE audit_checkpoints SET seq = 2",
+    "DELETE FROM audit_checkpoints",
+    "TRUNCATE audit_checkpoints",
+)
+REPLACED_TRIGGER = (
+    "CREATE OR REPLACE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql "
+    "AS 'BEGIN RETURN OLD; END'"
+)
+
+
 class TestAppendOnly:
-    @pytest.mark.parametrize(
-        "statement",
-        [
-            "UPDATE audit_log SET actor = 'x'",
-            "DELETE FROM audit_log",
-            "TRUNCATE audit_log",
-            "UPDATE audit_checkpoints SET seq = 2",
-            "DELETE FROM audit_checkpoints",
-            "TRUNCATE audit_checkpoints",
-        ],
-    )
+    @pytest.mark.parametrize("statement", CHANGES)
     async def test_even_a_superuser_is_refused_by_the_triggers(
         self, log: Log, statement: str
     ) -> None:
@@ -355,6 +359,35 @@ class TestAppendOnly:
         await log.world.query("SELECT audit_delete_through(0, 10)")
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
             await log.world.query("SELECT audit_delete_through(1, 10)")
+        assert await log.seqs() == [1]
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            *CHANGES,
+            "DROP TABLE audit_log",
+            "ALTER TABLE audit_log DISABLE TRIGGER ALL",
+            "DROP TRIGGER audit_log_rows ON audit_log",
+            "DROP FUNCTION audit_refuse CASCADE",
+            REPLACED_TRIGGER,
+            "CREATE TABLE other (id int)",
+            "SET session_replication_role = replica",
+            "UPDATE alembic_version SET version_num = '0001'",
+            "ALTER TABLE users ADD COLUMN other int",
+        ],
+    )
+    async def test_the_applications_role_has_no_right_to_any_of_it(
+        self, log: Log, statement: str
+    ) -> None:
+        await log.add(1)
+        application = await asyncpg.connect(log.world.database_url)
+        try:
+            with pytest.raises(
+                asyncpg.InsufficientPrivilegeError, match=r"permission denied|must be owner"
+            ):
+                await application.execute(statement)
+        finally:
+            await application.close()
         assert await log.seqs() == [1]
 
     async def test_the_owner_itself_has_no_right_to_them(self, log: Log) -> None:

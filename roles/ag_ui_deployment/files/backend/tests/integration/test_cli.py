@@ -63,11 +63,37 @@ async def run(
 class TestMigrate:
     async def test_says_what_it_did(self, world: World) -> None:
         newest = newest_revision()
-        env = environment(world)
+        env = environment(world, DATABASE_URL=world.owner_url)
         assert await run(env, "migrate") == (0, f"schema: already at {newest}\n", "")
         await world.query("DROP SCHEMA public CASCADE")
         await world.query("CREATE SCHEMA public")
         assert await run(env, "migrate") == (0, f"schema: migrated from nothing to {newest}\n", "")
+
+    async def test_another_role_may_own_the_tables(self, world: World) -> None:
+        await world.query("DROP SCHEMA public CASCADE")
+        await world.query("CREATE SCHEMA public")
+        env = environment(world)
+        owner = urlsplit(world.owner_url)
+        arguments = ("migrate", "--owner", owner.username or "")
+        code, out, error = await run(env, *arguments, stdin=f"{owner.password}\n")
+        assert (code, out, error) == (
+            0,
+            f"schema: migrated from nothing to {newest_revision()}\n",
+            "",
+        )
+        assert await run(env, "users", "list") == (0, "", "")
+        code, out, error = await run(env, *arguments, stdin="wrong\n")
+        assert (code, out) == (4, "")
+        assert "password authentication failed" in error
+
+    async def test_the_applications_role_alone_can_make_nothing(self, world: World) -> None:
+        await world.query("DROP SCHEMA public CASCADE")
+        await world.query("CREATE SCHEMA public")
+        await world.query("GRANT USAGE ON SCHEMA public TO PUBLIC")
+        code, out, error = await run(environment(world), "migrate")
+        assert (code, out) == (4, "")
+        assert "permission denied" in error
+        assert "Traceback" not in error
 
     async def test_without_a_database_it_says_so_and_tells_no_password(self, world: World) -> None:
         url = "postgresql://shield:hunter2@127.0.0.1:1/shield"

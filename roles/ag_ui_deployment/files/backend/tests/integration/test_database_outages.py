@@ -88,7 +88,7 @@ async def test_a_deadlock_is_waited_out(world: World) -> None:
         "INSERT INTO jobs (id, status, created_at, updated_at) "
         "SELECT name, 'queued', now(), now() FROM unnest(ARRAY['a', 'b']) AS name"
     )
-    other = await asyncpg.connect(world.database_url)
+    other = await asyncpg.connect(world.owner_url)
     try:
         # The consumer looks for deadlocks long before the other does, so it is the one that ends.
         await other.execute("SET deadlock_timeout = '60s'")

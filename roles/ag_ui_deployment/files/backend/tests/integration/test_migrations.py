@@ -19,7 +19,7 @@ async def empty(world: World) -> AsyncIterator[Database]:
     """A database without a single table."""
     await world.query("DROP SCHEMA public CASCADE")
     await world.query("CREATE SCHEMA public")
-    database = Database(settings_of(DATABASE_URL=world.database_url), statement_timeout=None)
+    database = Database(settings_of(DATABASE_URL=world.owner_url), statement_timeout=None)
     yield database
     await database.close()
 
@@ -44,7 +44,7 @@ async def test_the_schema_is_that_of_the_models(empty: Database) -> None:
 
 
 async def test_two_at_once_do_not_disturb_each_other(empty: Database, world: World) -> None:
-    settings = settings_of(DATABASE_URL=world.database_url)
+    settings = settings_of(DATABASE_URL=world.owner_url)
     others = [Database(settings, statement_timeout=None) for _ in range(3)]
     outcomes = await asyncio.gather(*(migrate(one) for one in (empty, *others)))
     for one in others:

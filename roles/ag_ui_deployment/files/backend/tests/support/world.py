@@ -22,7 +22,9 @@ GROUP = "ag-ui-clients"
 @dataclass
 class World:
     redis_url: str
+    # Of the application's role, and of the one that owns the tables, which `database` is.
     database_url: str
+    owner_url: str
     stream: str
     redis: Redis
     database: "asyncpg.Connection[asyncpg.Record]"
