@@ -18,8 +18,6 @@ from src.services.upstream_errors import (
     GatewayBusyError,
     GatewayRefusedError,
     GatewayUnavailableError,
-    ModelFailedError,
-    ModelRejectedError,
     StrangeAnswerError,
     ToolFailedError,
     ToolRejectedError,
@@ -135,22 +133,8 @@ class UpstreamTimeout(Problem):
     status = 504
     slug = "upstream-timeout"
     title = "No answer in time"
-    detail = "The tool or the model took too long. Ask for less, or try again later."
+    detail = "The tool took too long. Ask for less, or try again later."
     headers = _RETRY_LATER
-
-
-class ModelRejected(Problem):
-    status = 422
-    slug = "model-rejected"
-    title = "The model does not take this conversation"
-    detail = "It may be too long: begin a new one."
-
-
-class ModelFailed(Problem):
-    status = 502
-    slug = "model-failed"
-    title = "The model has failed"
-    detail = "Try again, or tell the operator."
 
 
 CALL_PROBLEMS = (
@@ -178,21 +162,19 @@ _KINDS: dict[type[Exception], type[Problem]] = {
     GatewayUnavailableError: GatewayUnavailable,
     GatewayBusyError: GatewayBusy,
     UpstreamTimeoutError: UpstreamTimeout,
-    ModelRejectedError: ModelRejected,
-    ModelFailedError: ModelFailed,
 }
 # Whose message says more than the problem does.
 _SPEAK_FOR_THEMSELVES = (GatewayRefusedError, ToolRejectedError)
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that a tool call's or a model's error is to a client."""
+    """The problem that a tool call's error is to a client."""
     problem = _KINDS[type(error)]()
     if not isinstance(error, UpstreamError):
         return problem
     if isinstance(error, _SPEAK_FOR_THEMSELVES) and str(error):
         problem.detail = str(error)
-    if error.maybe_done and not isinstance(error, ModelFailedError):
+    if error.maybe_done:
         problem.detail = f"{problem.detail} {_MAYBE_DONE}"
     if error.retry_after is not None:
         problem.headers = {"Retry-After": str(error.retry_after)}

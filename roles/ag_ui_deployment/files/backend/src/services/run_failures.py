@@ -3,10 +3,12 @@
 from typing import NamedTuple
 
 from src.services.upstream_errors import (
+    ContextTooLongError,
     GatewayBusyError,
     GatewayRefusedError,
     GatewayUnavailableError,
     ModelRejectedError,
+    ToolServerUnavailableError,
     UpstreamError,
     UpstreamTimeoutError,
 )
@@ -71,15 +73,28 @@ _OF_UPSTREAM: tuple[tuple[type[UpstreamError], RunFailure], ...] = (
         ),
     ),
     (
+        ToolServerUnavailableError,
+        RunFailure(
+            "tools_unavailable",
+            "The tools cannot be reached. Try again in a few seconds.",
+            retryable=True,
+        ),
+    ),
+    (
         UpstreamTimeoutError,
         RunFailure("model_timeout", "The model did not answer in time. Try again.", retryable=True),
     ),
+    # Before what it is a kind of.
+    (
+        ContextTooLongError,
+        RunFailure(
+            "context_too_long",
+            "The conversation has become too long for the model. Begin a new one.",
+        ),
+    ),
     (
         ModelRejectedError,
-        RunFailure(
-            "model_rejected",
-            "The model does not take this conversation: it may be too long. Begin a new one.",
-        ),
+        RunFailure("model_rejected", "The model does not take this conversation. Begin a new one."),
     ),
 )
 

@@ -136,6 +136,20 @@ class TestRuns:
             "assistant",
         ]
 
+    async def test_the_model_is_told_what_may_have_been_done_all_the_same(
+        self, backend: Backend, token: str
+    ) -> None:
+        marker = uuid4().hex
+        body = run_input(
+            f'call qdrant_store {{"text": "{marker} fault=crash"}}\n'
+            f'call qdrant_store {{"text": "{marker} fault=error"}}'
+        )
+        events = await whole_run(backend.http, token, body)
+        _, client = checked(events, complete=True)
+        crashed, refused = client.results().values()
+        assert "may have done its work all the same" in crashed
+        assert "may have done" not in refused
+
     async def test_tools_of_the_client_are_handed_back_to_it(
         self, backend: Backend, token: str, gateway: Gateway
     ) -> None:
@@ -166,6 +180,19 @@ class TestRuns:
         _, client = checked(events, complete=True)
         assert text_of(client) == "Done: mauve"
         assert (await gateway.model_calls(marker))[-1]["state"] == "done"
+
+    async def test_whose_server_is_away_are_named_as_the_cause(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        settings = world.settings(**gateway.settings(LITELLM_MCP_SERVER_ID="dead"))
+        async with running(settings) as backend:
+            user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
+            events = await whole_run(backend.http, backend.token_of(user), run_input("Hello"))
+        checked(events, complete=True)
+        assert (events[-1]["code"], events[-1]["metadata"]) == (
+            "tools_unavailable",
+            {"retryable": True},
+        )
 
     async def test_that_go_round_in_circles_end(self, world: World, gateway: Gateway) -> None:
         async with running(world.settings(**gateway.settings(AGENT_MAX_ROUNDS=2))) as backend:
