@@ -258,11 +258,13 @@ BAD_ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
     ("/api/crawl", {"url": "ftp://example.org"}, "body.url"),
     ("/api/crawl", {"url": "https://u:p@example.org"}, "body.url"),
     ("/api/crawl", {"url": "http://127.0.0.1:8002"}, "body.url"),
+    ("/api/crawl", {"url": "http://8.8.8.010"}, "body.url"),
     ("/api/crawl", {"url": "http://[::ffff:7f00:1]"}, "body.url"),
     ("/api/crawl", {"url": "http://169.254.169.254/latest"}, "body.url"),
     ("/api/crawl", {"url": "http://hx-sqldb-server:5432"}, "body.url"),
     ("/api/crawl", {"url": "https://example.org", "max_pages": 1001}, "body.max_pages"),
     ("/api/crawl", {"url": "https://example.org", "max_depth": -1}, "body.max_depth"),
+    ("/api/crawl", {"url": "https://example.org", "max_depth": 11}, "body.max_depth"),
     ("/api/crawl", {"url": "https://example.org", "pages": 1}, "body.pages"),
     (
         "/api/crawl",
@@ -333,6 +335,51 @@ class TestQueries:
         for path, body, field in BAD_ARGUMENTS:
             problem = check_problem(await carol.post(path, body), 422, "invalid-request")
             assert problem["errors"][0]["field"] == field, (path, body)
+
+    async def test_what_was_checked_is_what_is_sent(self, carol: Caller, gateway: Gateway) -> None:
+        note = uuid4().hex
+        domains = ["Bücher.Example."]
+        body = {"url": f"HTTP://0x8080808:080/{note}", "allowed_domains": domains}
+        assert (await carol.post("/api/crawl", body)).status_code == 202
+        (call,) = await gateway.tool_calls(note)
+        assert call["arguments"]["url"] == f"http://8.8.8.8:80/{note}"
+        assert call["arguments"]["allowed_domains"] == ["xn--bcher-kva.example"]
+
+    async def test_with_the_limits_of_the_installation(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        settings = world.settings(
+            **gateway.settings(),
+            TOOLS_ALLOW_PRIVATE_ADDRESSES=True,
+            TOOLS_MAX_PAGES=3,
+            TOOLS_MAX_DEPTH=1,
+        )
+        async with running(settings) as backend:
+            carol, note = await caller(backend, "carol"), uuid4().hex
+            url = f"http://10.0.0.1:8080/{note}"
+            for name, most in (("max_pages", 3), ("max_depth", 1)):
+                body = {"url": url, name: most + 1}
+                problem = check_problem(
+                    await carol.post("/api/crawl", body), 422, "invalid-request"
+                )
+                assert problem["errors"] == [
+                    {"field": f"body.{name}", "message": f"is more than {most}"}
+                ]
+            assert (await carol.post("/api/crawl", {"url": url})).status_code == 202
+            (call,) = await gateway.tool_calls(note)
+            # What was left out may be more for the tool than is allowed here.
+            assert call["arguments"] == {
+                "url": url,
+                "max_pages": 3,
+                "allowed_domains": None,
+                "max_depth": 1,
+            }
+            tools = {one["name"]: one for one in (await carol.get("/api/tools")).json()["items"]}
+            properties = tools["crawl_web"]["input_schema"]["properties"]
+            assert properties["max_pages"]["maximum"] == 3
+            assert properties["max_depth"]["maximum"] == 1
+            scheme = await carol.post("/api/crawl", {"url": "file:///etc/passwd"})
+            check_problem(scheme, 422, "invalid-request")
 
 
 class TestFailures:
