@@ -5,7 +5,7 @@ from types import MappingProxyType
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from src.problems import FieldError, InvalidRequest, NotFound, Problem, respond
+from src.problems import RETRY_SOON, FieldError, InvalidRequest, NotFound, Problem, respond
 from src.services.submission_service import (
     KeyReusedError,
     OutcomeUnknownError,
@@ -13,7 +13,7 @@ from src.services.submission_service import (
     TooManyJobsError,
 )
 from src.services.tool_catalogue import ArgumentsRefusedError
-from src.services.tool_service import WorkspaceNotFoundError
+from src.services.tool_service import TooManyCallsError, WorkspaceNotYoursError
 from src.services.upstream_errors import (
     GatewayBusyError,
     GatewayRefusedError,
@@ -33,7 +33,7 @@ _MAYBE_DONE = (
 )
 
 
-class WorkspaceNotFound(NotFound):
+class WorkspaceNotYours(NotFound):
     slug = "no-workspace-of-yours"
     title = "No such workspace"
     detail = "There is no workspace of this name among yours; GET /auth/me lists them."
@@ -45,11 +45,22 @@ class ToolNotFound(NotFound):
     detail = "GET /api/tools lists those that you may use."
 
 
+class TooManyCalls(Problem):
+    status = 429
+    slug = "too-many-calls"
+    title = "You have too many calls under way"
+    detail = "Wait until one of them has been answered."
+    headers = RETRY_SOON
+
+
 class TooManyJobs(Problem):
     status = 429
     slug = "too-many-jobs"
     title = "You have too many jobs running"
-    detail = "Wait until one of them has ended; GET /api/jobs?status=running lists them."
+    detail = (
+        "Wait until one of them has ended; GET /api/jobs?status=running lists them, and "
+        "?status=queued those that wait."
+    )
     headers = _RETRY_LATER
 
 
@@ -138,17 +149,19 @@ class UpstreamTimeout(Problem):
 
 
 CALL_PROBLEMS = (
-    WorkspaceNotFound,
+    WorkspaceNotYours,
     ToolNotFound,
     ToolRejected,
     ToolFailed,
+    TooManyCalls,
     GatewayUnavailable,
     UpstreamTimeout,
 )
 SUBMISSION_PROBLEMS = (*CALL_PROBLEMS, StillRunning, TooManyJobs)
 
 _KINDS: dict[type[Exception], type[Problem]] = {
-    WorkspaceNotFoundError: WorkspaceNotFound,
+    WorkspaceNotYoursError: WorkspaceNotYours,
+    TooManyCallsError: TooManyCalls,
     TooManyJobsError: TooManyJobs,
     KeyReusedError: KeyReused,
     StillRunningError: StillRunning,

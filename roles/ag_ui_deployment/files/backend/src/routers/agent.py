@@ -43,7 +43,7 @@ from src.tool_problems import (
     GatewayUnavailable,
     ToolsUnavailable,
     UpstreamTimeout,
-    WorkspaceNotFound,
+    WorkspaceNotYours,
 )
 
 router = APIRouter()
@@ -69,7 +69,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     | documented(
         NotAuthenticated,
         NotPermitted,
-        WorkspaceNotFound,
+        WorkspaceNotYours,
         RunExists,
         TooManyRuns,
         TooManyStreamsOfUser,

@@ -13,7 +13,7 @@ from src.services.job_service import JobNotFoundError
 from src.services.rbac_service import NotPermittedError
 from src.services.submission_service import OutcomeUnknownError, TooManyJobsError
 from src.services.tool_catalogue import CATALOGUE, ArgumentsRefusedError
-from src.services.tool_service import ToolService, WorkspaceNotFoundError
+from src.services.tool_service import ToolService, TooManyCallsError, WorkspaceNotYoursError
 from src.services.upstream_errors import (
     ToolRejectedError,
     UnknownToolError,
@@ -30,8 +30,9 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (UpstreamTimeoutError, "The tool did not answer in time."),
     (UpstreamError, "The tool has failed, or cannot be reached at the moment."),
     (NotPermittedError, "The user may not use this tool."),
-    (WorkspaceNotFoundError, "The user does not belong to this workspace any more."),
+    (WorkspaceNotYoursError, "The user does not belong to this workspace any more."),
     (JobNotFoundError, "The user has no such job."),
+    (TooManyCallsError, "The user has too many calls under way; try again in a moment."),
     (TooManyJobsError, "The user has too many jobs running; one has to end first."),
     (OutcomeUnknownError, "Nobody knows what became of this call."),
 )
@@ -47,14 +48,14 @@ class AgentTools:
         return CATALOGUE.keys()
 
     async def check_workspace(self, user: User, workspace: str) -> None:
-        """Raises WorkspaceNotFoundError."""
+        """Raises WorkspaceNotYoursError."""
         await self._tools.place(user, workspace)
 
     async def offered(self, user: User, workspace: str) -> Sequence[Mapping[str, Any]]:
         """In the form of a chat completion. Raises UpstreamError."""
         try:
             available = await self._tools.available(user, workspace)
-        except WorkspaceNotFoundError:
+        except WorkspaceNotYoursError:
             return []
         return [chat_tool(tool.name, tool.description, tool.input_schema) for tool in available]
 

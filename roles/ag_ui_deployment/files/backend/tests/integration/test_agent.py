@@ -220,6 +220,40 @@ class TestRuns:
         thread = await get(backend, f"/agent/threads/{body['threadId']}", token)
         assert thread["messages"][0] == body["messages"][0]
 
+    @pytest.mark.parametrize(
+        ("call", "outcome", "detail"),
+        [
+            ('crawl_web {"url": "https://8.8.8.8/MARKER?fault=slow-1"}', "success", "job_id"),
+            ('lightrag_query {"query": "MARKER fault=slow-3"}', "failure", "reason"),
+        ],
+    )
+    async def test_that_were_called_are_in_the_audit_though_the_run_is_cancelled(  # noqa: PLR0913 - fixtures and cases
+        self,
+        backend: Backend,
+        token: str,
+        gateway: Gateway,
+        world: World,
+        *,
+        call: str,
+        outcome: str,
+        detail: str,
+    ) -> None:
+        """What writes is carried out all the same, and what it started has an owner."""
+        marker = uuid4().hex
+        body = run_input(f"call {call.replace('MARKER', marker)}")
+        async with running_agent(backend.http, token, body) as stream:
+            await until(lambda: gateway.tool_calls(marker))
+            await _cancel(backend, body, token)
+            await stream.until_ended()
+            assert stream.events[-1]["outcome"] == {"type": "cancelled"}
+        query = "SELECT outcome, details::text FROM audit_log WHERE action = 'tool.call'"
+        await until(lambda: world.query(query))
+        ((told, details),) = await world.query(query)
+        assert (told, sorted(json.loads(details))) == (outcome, sorted([detail, "workspace"]))
+        if detail == "job_id":
+            path = f"/api/jobs/{json.loads(details)['job_id']}"
+            assert (await get(backend, path, token))["kind"] == "crawl"
+
 
 class TestRefusals:
     async def test_of_input_name_the_field(self, backend: Backend, token: str) -> None:
