@@ -84,9 +84,17 @@ FilePath = Annotated[
     AfterValidator(_path),
 ]
 Url = Annotated[
-    str, StringConstraints(min_length=1, max_length=2048), AfterValidator(canonical_url)
+    str,
+    StringConstraints(min_length=1, max_length=2048),
+    AfterValidator(canonical_url),
+    Field(examples=["https://example.org/"], json_schema_extra={"format": "uri"}),
 ]
-Domain = Annotated[str, StringConstraints(min_length=1, max_length=253), AfterValidator(_domain)]
+Domain = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=253),
+    AfterValidator(_domain),
+    Field(examples=["example.org"], json_schema_extra={"format": "hostname"}),
+]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 Object = Annotated[dict[str, Any], AfterValidator(_bounded)]
 WorkspaceName = Annotated[
