@@ -21,7 +21,7 @@ from tests.support.gateway import Gateway
 from tests.support.proxy import TcpProxy
 from tests.support.scripted import ScriptedServer, tool_result
 from tests.support.server import Backend, running
-from tests.support.tools import Caller, all_announced, caller, has_job, site
+from tests.support.tools import SITE, Caller, all_announced, caller, has_job, site
 from tests.support.waiting import until
 from tests.support.world import World
 
@@ -211,12 +211,12 @@ class TestOwners:
             async with running(world.settings(LITELLM_URL=server.url)) as backend:
                 carol, victor = await caller(backend, "carol"), await caller(backend, "victor")
                 for who in (carol, victor, carol):
-                    answer = await who.post("/api/crawl", {"url": "https://8.8.8.8"})
+                    answer = await who.post("/api/crawl", {"url": SITE})
                     assert (answer.status_code, answer.json()["job_id"]) == (202, job_id)
                 await until(world.settled)
                 # Also when nothing but the stored events tells for whom it was.
                 await world.query("DELETE FROM submissions")
-                await victor.post("/api/crawl", {"url": "https://8.8.8.8"})
+                await victor.post("/api/crawl", {"url": SITE})
                 await until(world.settled)
                 assert set(await carol.jobs()) == {job_id}
                 for path in (f"/api/jobs/{job_id}", f"/api/jobs/{job_id}/events"):

@@ -19,7 +19,7 @@ from tests.support.proxy import TcpProxy
 from tests.support.scripted import ScriptedServer, answer
 from tests.support.server import Backend, running
 from tests.support.sse import SseClient, sse
-from tests.support.tools import Caller, all_announced, caller, has_ended, has_job, site
+from tests.support.tools import SITE, Caller, all_announced, caller, has_ended, has_job, site
 from tests.support.waiting import until
 from tests.support.world import World
 
@@ -361,7 +361,7 @@ class TestFailures:
         for inside in ("hunter2", "/opt/shield", "10.0.0.5", "postgresql"):
             assert inside not in failed.text
         check_problem(await ask("fault=strange"), 502, "answer-not-understood")
-        strange = await carol.post("/api/crawl", {"url": "https://example.org/?fault=strange"})
+        strange = await carol.post("/api/crawl", {"url": f"{SITE}?fault=strange"})
         assert "GET /api/jobs" in check_problem(strange, 502, "answer-not-understood")["detail"]
 
     @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ class TestFailures:
                 assert "The operator must look at LITELLM_" in problem["detail"]
             else:
                 assert int(answer.headers["retry-after"]) > 0
-            crawled = await carol.post("/api/crawl", {"url": "https://example.org/?fault=slow-1"})
+            crawled = await carol.post("/api/crawl", {"url": f"{SITE}?fault=slow-1"})
             check_problem(crawled, status, slug)
             assert await carol.jobs() == {}
 
@@ -519,7 +519,7 @@ class TestLimits:
             await until(lambda: _arrived(gateway, text, 2))
             for path, body in (
                 ("/api/query", {"query": "x"}),
-                ("/api/crawl", {"url": "https://8.8.8.8"}),
+                ("/api/crawl", {"url": SITE}),
             ):
                 refused = await carol.post(path, body)
                 check_problem(refused, 429, "too-many-calls")
