@@ -356,6 +356,15 @@ class TestChat:
         assert "".join(chunk.content for chunk in chunks) == f"Echo: {text}"
         assert len(await gateway.model_calls(text)) == 2
 
+    async def test_what_took_long_to_fail_is_not(
+        self, gateway: Gateway, client: LiteLLMClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(litellm_client, "_AGAIN_WITHIN", 0)
+        text = f"fault=503 times=1 {uuid4()}"
+        with pytest.raises(UpstreamError):
+            await anext(client.chat(asking(text)))
+        assert len(await gateway.model_calls(text)) == 1
+
     async def test_what_cannot_work_is_not_tried_again(
         self, gateway: Gateway, client: LiteLLMClient
     ) -> None:
