@@ -8,7 +8,6 @@ from src.services.upstream_errors import (
     GatewayRefusedError,
     GatewayUnavailableError,
     ModelRejectedError,
-    ToolServerUnavailableError,
     UpstreamError,
     UpstreamTimeoutError,
 )
@@ -70,14 +69,6 @@ _OF_UPSTREAM: tuple[tuple[type[UpstreamError], RunFailure], ...] = (
         RunFailure(
             "gateway_refused",
             "The gateway to the model does not accept this server; its operator must mend that.",
-        ),
-    ),
-    (
-        ToolServerUnavailableError,
-        RunFailure(
-            "tools_unavailable",
-            "The tools cannot be reached. Try again in a few seconds.",
-            retryable=True,
         ),
     ),
     (

@@ -181,19 +181,6 @@ class TestRuns:
         assert text_of(client) == "Done: mauve"
         assert (await gateway.model_calls(marker))[-1]["state"] == "done"
 
-    async def test_whose_server_is_away_are_named_as_the_cause(
-        self, world: World, gateway: Gateway
-    ) -> None:
-        settings = world.settings(**gateway.settings(LITELLM_MCP_SERVER_ID="dead"))
-        async with running(settings) as backend:
-            user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
-            events = await whole_run(backend.http, backend.token_of(user), run_input("Hello"))
-        checked(events, complete=True)
-        assert (events[-1]["code"], events[-1]["metadata"]) == (
-            "tools_unavailable",
-            {"retryable": True},
-        )
-
     async def test_that_go_round_in_circles_end(self, world: World, gateway: Gateway) -> None:
         async with running(world.settings(**gateway.settings(AGENT_MAX_ROUNDS=2))) as backend:
             user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
