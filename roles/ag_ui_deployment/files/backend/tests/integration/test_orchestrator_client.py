@@ -11,7 +11,7 @@ from src.services import orchestrator_client
 from src.services.orchestrator_client import OrchestratorClient, OrchestratorUnavailableError
 from src.utils.circuit_breaker import CircuitBreaker
 from tests.support.builders import settings_of
-from tests.support.scripted import ScriptedServer, answer
+from tests.support.scripted import DRIPS, ScriptedServer, answer
 
 
 @asynccontextmanager
@@ -54,18 +54,9 @@ async def test_what_says_nothing_of_the_job(said: bytes) -> None:
 async def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orchestrator_client, "_TIMEOUT", 0.2)
 
-    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
-        try:
-            while not writer.is_closing():
-                writer.write(b" ")
-                await asyncio.sleep(0.01)
-        finally:
-            writer.close()
-
-    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
-        async with client_of(f"http://{host}:{port}") as client, asyncio.timeout(5):
+    async with ScriptedServer() as server, client_of(server.url) as client:
+        server.answers("/jobs/1", DRIPS)
+        async with asyncio.timeout(5):
             with pytest.raises(OrchestratorUnavailableError):
                 await client.standing("1")
-            assert "does not answer in time" in client.breaker.describe()
+        assert "does not answer in time" in client.breaker.describe()

@@ -99,8 +99,12 @@ class TestOutages:
             (told,) = await announced(world)
             assert told[b"job_id"].decode() == accepted.json()["job_id"]
 
-    async def test_an_instance_that_stops_meanwhile_stops_in_time(
-        self, world: World, gateway: Gateway, database_proxy: TcpProxy
+    async def test_an_instance_that_stops_meanwhile_is_not_held_up(
+        self,
+        world: World,
+        gateway: Gateway,
+        database_proxy: TcpProxy,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         settings = world.settings(**gateway.settings(), DATABASE_URL=database_proxy.url)
         async with running(settings) as backend:
@@ -110,6 +114,9 @@ class TestOutages:
             await database_proxy.refuse()
             assert (await storing).status_code == 200
         assert await states(world) == [SubmissionState.SENT]
+        told = capsys.readouterr().out
+        assert "submission_not_kept" in told
+        assert "background_jobs_cut" not in told
 
     async def test_of_an_instance_that_was_killed_nobody_knows_the_outcome(
         self, world: World, gateway: Gateway, carol: Caller

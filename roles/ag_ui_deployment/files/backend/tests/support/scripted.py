@@ -6,6 +6,9 @@ from typing import Any, Self
 
 import orjson
 
+# An answer that comes byte by byte, and has no end that anybody waits for.
+DRIPS = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n"
+
 
 def answer(
     status: int, body: Any = b"", content_type: str = "application/json", **headers: str
@@ -69,11 +72,19 @@ class ScriptedServer:
         self._open.add(task)
         try:
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                writer.write(await self._answer(reader))
-                await writer.drain()
+                await self._write(await self._answer(reader), writer)
         finally:
             self._open.discard(task)
-            writer.close()
+            writer.transport.abort()
+
+    async def _write(self, said: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        while said is DRIPS:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        writer.close()
+        await writer.wait_closed()
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
