@@ -25,6 +25,7 @@ CHECKS = {
     "database",
     "consumer",
     "tail",
+    "announcer",
     "gateway",
     "orchestrator",
     "access",

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from roles.ag_ui_deployment.files.backend.tests.run_checker import check_run
-from tests.scenarios.support.gateway import Gateway
+from tests.scenarios.support.gateway import REQUESTS_PER_MINUTE, Gateway
 from tests.scenarios.support.http import EventStream, read_to_the_end, request
 from tests.scenarios.support.waiting import Stopwatch, eventually
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 QUESTION: Final = "Which host runs the vector database?"
 ANSWER: Final = "hx-vectordb-server"
+SITE: Final = "https://8.8.8.8/"
+"""What is crawled; no name, since whether one is looked up in time depends on where this runs."""
 ACCEPTED_WITHIN: Final = 2.0
 """Seconds within which a job is accepted."""
 RECOVERY: Final = 60.0
@@ -38,9 +40,9 @@ class Caller:
     def get(self, path: str) -> Answer:
         return request(self.site.proxy, "GET", path, token=self.account.token)
 
-    def post(self, path: str, **body: Any) -> Answer:
+    def post(self, path: str, *, route: Route | None = None, **body: Any) -> Answer:
         return request(
-            self.site.proxy,
+            route or self.site.proxy,
             "POST",
             path,
             token=self.account.token,
@@ -48,8 +50,8 @@ class Caller:
             headers={"Content-Type": "application/json"},
         )
 
-    def ask(self, question: str = QUESTION) -> Answer:
-        return self.post("/api/query", query=question)
+    def ask(self, question: str = QUESTION, route: Route | None = None) -> Answer:
+        return self.post("/api/query", route=route, query=question)
 
     def run_agent(self, prompt: str) -> tuple[Run, list[dict[str, Any]]]:
         """A whole run of the agent, judged, and its events."""
@@ -143,7 +145,7 @@ def test_from_the_login_to_the_audit(
 def crawl(caller: Caller) -> str:
     """A crawl that is accepted, followed to its end, and then seen as it ended; gives its id."""
     watch = Stopwatch()
-    accepted = caller.post("/api/crawl", url="https://example.org/", max_pages=3)
+    accepted = caller.post("/api/crawl", url=SITE, max_pages=3)
     assert accepted.status == 202, accepted
     assert watch.seconds < ACCEPTED_WITHIN
     job = accepted.json()
@@ -173,13 +175,43 @@ def assert_audited(admin: Caller, email: str) -> None:
 
 def test_a_gateway_that_is_down(caller: Caller, gateway: Gateway) -> None:
     with gateway.without("proxy"):
-        for answer in (caller.ask(), caller.post("/api/crawl", url="https://example.org/")):
+        for answer in (caller.ask(), caller.post("/api/crawl", url=SITE)):
             assert_problem(answer, 503, "gateway-unavailable")
             assert int(answer.headers["retry-after"]) > 0
         _, events = caller.run_agent("Hello")
         assert failure_of(events) == "gateway_unavailable"
         assert caller.get("/api/jobs").status == 200
-        assert caller.site.health()["status"] in {"healthy", "degraded"}
+        for instance in caller.site.instances:
+            eventually(
+                lambda instance=instance: gave_up(caller, instance),  # type: ignore[misc]
+                f"health of {instance.name} tells that the gateway is away",
+                within=20,
+            )
+            answer = caller.ask(route=instance)
+            assert_problem(answer, 503, "gateway-unavailable")
+            assert 1 <= int(answer.headers["retry-after"]) <= 15
+    wait_until_it_works(caller)
+
+
+def gave_up(caller: Caller, instance: Route) -> bool:
+    """Whether an instance, asked once more, does not try the gateway any longer, and says so."""
+    caller.ask(route=instance)
+    report = request(instance, "GET", "/health").json()
+    check = report["checks"]["gateway"]
+    return (report["status"], check["status"]) == ("degraded", "down") and (
+        "in a row failed" in check["detail"]
+    )
+
+
+def test_a_gateway_that_limits_the_key(caller: Caller, gateway: Gateway) -> None:
+    with gateway.with_limited_keys():
+        # The last of so many is too much for the minute that it falls into.
+        answers = [caller.ask() for _ in range(2 * REQUESTS_PER_MINUTE + 1)]
+        busy = [answer for answer in answers if answer.status != 200]
+        assert busy
+        for answer in busy:
+            assert_problem(answer, 503, "gateway-busy")
+            assert 1 <= int(answer.headers["retry-after"]) <= 60
     wait_until_it_works(caller)
 
 
@@ -193,10 +225,33 @@ def test_a_gateway_that_refuses_the_key(caller: Caller, gateway: Gateway) -> Non
     wait_until_it_works(caller)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "shown"),
+    [
+        ("silent", {"status": "completed", "percent": 100.0, "lost": False}),
+        ("vanished", {"status": "running", "lost": True}),
+    ],
+)
+def test_a_crawl_of_which_the_stream_tells_no_end(
+    caller: Caller, outcome: str, shown: dict[str, Any]
+) -> None:
+    """The orchestrator is asked what became of it."""
+    accepted = caller.post("/api/crawl", url=f"{SITE}?outcome={outcome}", max_pages=2)
+    assert accepted.status == 202, accepted
+    path = accepted.json()["job"]
+
+    def is_completed() -> bool:
+        job = caller.get(path).json()
+        listed = {it["id"]: it for it in caller.get("/api/jobs").json()["items"]}.get(job["id"], {})
+        return all(shown.items() <= it.items() for it in (job, listed))
+
+    eventually(is_completed, f"{outcome}: {shown}", within=30)
+
+
 def test_tools_that_die_in_mid_call(caller: Caller, gateway: Gateway) -> None:
     """The call may have been carried out, so it is not sent again, and the caller is told so."""
     marker = uuid4().hex
-    url = f"https://example.org/{marker}?fault=slow-60"
+    url = f"{SITE}{marker}?fault=slow-60"
     with ThreadPoolExecutor() as pool:
         answering = pool.submit(caller.post, "/api/crawl", url=url)
         eventually(lambda: gateway.calls("tools", marker), "the call has arrived", within=10)
@@ -211,7 +266,7 @@ def test_tools_that_die_in_mid_call(caller: Caller, gateway: Gateway) -> None:
 
 def test_a_tool_that_takes_too_long(caller: Caller, gateway: Gateway) -> None:
     marker = uuid4().hex
-    answer = caller.post("/api/crawl", url=f"https://example.org/{marker}?fault=slow-60")
+    answer = caller.post("/api/crawl", url=f"{SITE}{marker}?fault=slow-60")
     assert_problem(answer, 504, "upstream-timeout")
     assert "GET /api/jobs" in answer.json()["detail"]
     assert len(gateway.calls("tools", marker)) == 1

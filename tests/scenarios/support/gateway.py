@@ -20,6 +20,9 @@ Part = Literal["proxy", "tools", "orchestrator", "model"]
 # As molecule/shared/gateway.yml has them.
 PORTS: Final[dict[Part, int]] = {"proxy": 4000, "orchestrator": 8000, "tools": 8001, "model": 8002}
 WITHDRAWN: Final = "/run/shield-proxy/keys-withdrawn"
+LIMITED: Final = "/run/shield-proxy/keys-limited"
+REQUESTS_PER_MINUTE: Final = 2
+"""As many as a limited key may make (tests/shield/gateway/keys.py)."""
 START_LIMIT: Final = 90.0
 """Seconds that LiteLLM may take until it answers, beside a site that is at work."""
 
@@ -77,8 +80,19 @@ class Gateway:
     @contextmanager
     def without_keys(self) -> Iterator[None]:
         """The gateway takes nobody's key, the backend's neither."""
-        self.machine.run("touch", WITHDRAWN)
+        with self._file(WITHDRAWN):
+            yield
+
+    @contextmanager
+    def with_limited_keys(self) -> Iterator[None]:
+        """The gateway takes few requests a minute of each key, the backend's too."""
+        with self._file(LIMITED):
+            yield
+
+    @contextmanager
+    def _file(self, path: str) -> Iterator[None]:
+        self.machine.run("touch", path)
         try:
             yield
         finally:
-            self.machine.run("rm", WITHDRAWN)
+            self.machine.run("rm", path)

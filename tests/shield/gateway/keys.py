@@ -1,8 +1,8 @@
 """Who may use the gateway: LiteLLM's own check of keys, without a database (`custom_auth`).
 
 The key itself may do everything. `KEY-limited-ANYTHING` may make two requests a minute; each ANYTHING counts
-for itself, so that no test spends another's. No key is good while there is a file `keys-withdrawn` beside the
-proxy's configuration.
+for itself, so that no test spends another's. While there is a file `keys-limited` beside the proxy's
+configuration this holds for the key itself, and while there is a file `keys-withdrawn` none is good.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REQUESTS_PER_MINUTE = 2
 async def check(request: Request, api_key: str) -> UserAPIKeyAuth:  # noqa: ARG001 - LiteLLM's signature
     key = os.environ["SHIELD_GATEWAY_KEY"]
     limited = api_key.startswith(f"{key}-limited-")
-    if _withdrawn() or (api_key != key and not limited):
+    if _is_there("keys-withdrawn") or (api_key != key and not limited):
         raise ProxyException(
             message="Authentication Error, Invalid proxy server token passed.",
             type="auth_error",
@@ -35,9 +35,9 @@ async def check(request: Request, api_key: str) -> UserAPIKeyAuth:  # noqa: ARG0
         api_key=api_key,
         user_id="backend",
         user_role=LitellmUserRoles.INTERNAL_USER,
-        rpm_limit=REQUESTS_PER_MINUTE if limited else None,
+        rpm_limit=REQUESTS_PER_MINUTE if limited or _is_there("keys-limited") else None,
     )
 
 
-def _withdrawn() -> bool:
-    return Path(os.environ[FOLDER_VARIABLE], "keys-withdrawn").exists()
+def _is_there(file: str) -> bool:
+    return Path(os.environ[FOLDER_VARIABLE], file).exists()

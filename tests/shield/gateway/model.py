@@ -148,9 +148,9 @@ class Model:
             tools=[tool["function"]["name"] for tool in body.get("tools") or []],
             model=body["model"],
         )
-        if fault.kind.isdecimal():
+        if fault.kind.isdecimal() or fault.kind == "overflow":
             call["state"] = "failed"
-            return _refusal(int(fault.kind))
+            return _refusal(int(fault.kind)) if fault.kind.isdecimal() else _overflow()
         if fault.kind == "slow":
             await asyncio.sleep(fault.seconds)
         answer = Answer(body, next_turn(body["messages"]), fault)
@@ -187,3 +187,15 @@ def _refusal(status: int) -> JSONResponse:
     error = {"message": f"scripted {status}", "type": "scripted", "code": str(status)}
     headers = {"Retry-After": RETRY_AFTER} if status == 429 else None
     return JSONResponse({"error": error}, status, headers)
+
+
+def _overflow() -> JSONResponse:
+    """As OpenAI says it, and most that imitate it."""
+    error = {
+        "message": "This model's maximum context length is 8192 tokens. However, your messages "
+        "resulted in 9001 tokens. Please reduce the length of the messages.",
+        "type": "invalid_request_error",
+        "param": "messages",
+        "code": "context_length_exceeded",
+    }
+    return JSONResponse({"error": error}, 400)

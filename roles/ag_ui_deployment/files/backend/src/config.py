@@ -112,6 +112,8 @@ class Settings(BaseSettings):
     TOOLS_ALLOW_PRIVATE_ADDRESSES: bool = False
     TOOLS_MAX_PAGES: int = Field(default=1000, ge=1)
     TOOLS_MAX_DEPTH: int = Field(default=10, ge=0)
+    # Under way at a time, in one instance.
+    CALLS_PER_USER: int = Field(default=20, ge=1)
     JOBS_PER_USER: int = Field(default=10, ge=1)
     # After this silence of the stream a running job is asked for at the orchestrator.
     JOB_SILENT_SECONDS: int = Field(default=120, ge=1)

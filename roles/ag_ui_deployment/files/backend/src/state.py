@@ -140,7 +140,7 @@ class Services:
         announcer = JobAnnouncer(commands, database, stream, JOB_KINDS)
         orchestrator = OrchestratorClient(settings, CircuitBreaker.of(settings))
         silent = SilentJobs(orchestrator, settings.JOB_SILENT_SECONDS)
-        submissions = SubmissionService(settings, database, announcer, silent)
+        submissions = SubmissionService(settings, database, announcer, silent, background)
         jobs = JobService(database, hub, silent)
         tools = ToolService(
             database,
@@ -149,6 +149,7 @@ class Services:
             submissions=submissions,
             jobs=jobs,
             audit=audit,
+            calls_per_user=settings.CALLS_PER_USER,
         )
         second_factors = SecondFactorService(database, access, audit, settings)
         return cls(
@@ -196,6 +197,7 @@ class Services:
                 database,
                 consumer,
                 tail,
+                announcer=announcer,
                 access=access_watcher,
                 upstreams={"gateway": gateway.breaker, "orchestrator": orchestrator.breaker},
                 audit=audit,
@@ -234,7 +236,8 @@ class Services:
     async def stop(self) -> None:
         self.drain()
         await self.agent.stop()
-        await self.submissions.settle()
+        await self.tools.settle()
+        self.submissions.stop()
         await asyncio.gather(
             self.consumer.stop(),
             self.tail.stop(),

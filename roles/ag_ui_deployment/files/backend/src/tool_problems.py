@@ -5,7 +5,7 @@ from types import MappingProxyType
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from src.problems import FieldError, InvalidRequest, NotFound, Problem, respond
+from src.problems import RETRY_SOON, FieldError, InvalidRequest, NotFound, Problem, respond
 from src.services.submission_service import (
     KeyReusedError,
     OutcomeUnknownError,
@@ -13,13 +13,11 @@ from src.services.submission_service import (
     TooManyJobsError,
 )
 from src.services.tool_catalogue import ArgumentsRefusedError
-from src.services.tool_service import WorkspaceNotFoundError
+from src.services.tool_service import TooManyCallsError, WorkspaceNotYoursError
 from src.services.upstream_errors import (
     GatewayBusyError,
     GatewayRefusedError,
     GatewayUnavailableError,
-    ModelFailedError,
-    ModelRejectedError,
     StrangeAnswerError,
     ToolFailedError,
     ToolRejectedError,
@@ -35,7 +33,7 @@ _MAYBE_DONE = (
 )
 
 
-class WorkspaceNotFound(NotFound):
+class WorkspaceNotYours(NotFound):
     slug = "no-workspace-of-yours"
     title = "No such workspace"
     detail = "There is no workspace of this name among yours; GET /auth/me lists them."
@@ -47,11 +45,22 @@ class ToolNotFound(NotFound):
     detail = "GET /api/tools lists those that you may use."
 
 
+class TooManyCalls(Problem):
+    status = 429
+    slug = "too-many-calls"
+    title = "You have too many calls under way"
+    detail = "Wait until one of them has been answered."
+    headers = RETRY_SOON
+
+
 class TooManyJobs(Problem):
     status = 429
     slug = "too-many-jobs"
     title = "You have too many jobs running"
-    detail = "Wait until one of them has ended; GET /api/jobs?status=running lists them."
+    detail = (
+        "Wait until one of them has ended; GET /api/jobs?status=running lists them, and "
+        "?status=queued those that wait."
+    )
     headers = _RETRY_LATER
 
 
@@ -135,36 +144,24 @@ class UpstreamTimeout(Problem):
     status = 504
     slug = "upstream-timeout"
     title = "No answer in time"
-    detail = "The tool or the model took too long. Ask for less, or try again later."
+    detail = "The tool took too long. Ask for less, or try again later."
     headers = _RETRY_LATER
 
 
-class ModelRejected(Problem):
-    status = 422
-    slug = "model-rejected"
-    title = "The model does not take this conversation"
-    detail = "It may be too long: begin a new one."
-
-
-class ModelFailed(Problem):
-    status = 502
-    slug = "model-failed"
-    title = "The model has failed"
-    detail = "Try again, or tell the operator."
-
-
 CALL_PROBLEMS = (
-    WorkspaceNotFound,
+    WorkspaceNotYours,
     ToolNotFound,
     ToolRejected,
     ToolFailed,
+    TooManyCalls,
     GatewayUnavailable,
     UpstreamTimeout,
 )
 SUBMISSION_PROBLEMS = (*CALL_PROBLEMS, StillRunning, TooManyJobs)
 
 _KINDS: dict[type[Exception], type[Problem]] = {
-    WorkspaceNotFoundError: WorkspaceNotFound,
+    WorkspaceNotYoursError: WorkspaceNotYours,
+    TooManyCallsError: TooManyCalls,
     TooManyJobsError: TooManyJobs,
     KeyReusedError: KeyReused,
     StillRunningError: StillRunning,
@@ -178,21 +175,19 @@ _KINDS: dict[type[Exception], type[Problem]] = {
     GatewayUnavailableError: GatewayUnavailable,
     GatewayBusyError: GatewayBusy,
     UpstreamTimeoutError: UpstreamTimeout,
-    ModelRejectedError: ModelRejected,
-    ModelFailedError: ModelFailed,
 }
 # Whose message says more than the problem does.
 _SPEAK_FOR_THEMSELVES = (GatewayRefusedError, ToolRejectedError)
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that a tool call's or a model's error is to a client."""
+    """The problem that a tool call's error is to a client."""
     problem = _KINDS[type(error)]()
     if not isinstance(error, UpstreamError):
         return problem
     if isinstance(error, _SPEAK_FOR_THEMSELVES) and str(error):
         problem.detail = str(error)
-    if error.maybe_done and not isinstance(error, ModelFailedError):
+    if error.maybe_done:
         problem.detail = f"{problem.detail} {_MAYBE_DONE}"
     if error.retry_after is not None:
         problem.headers = {"Retry-After": str(error.retry_after)}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from src.utils.hosts import TargetRefusedError, canonical_host, parse_url
+from src.utils.hosts import TargetRefusedError, canonical_host, canonical_url
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
@@ -22,15 +22,11 @@ def _no_control_characters(text: str) -> str:
     return text
 
 
-def _url(text: str) -> str:
-    parse_url(text)
-    return text
-
-
 def _domain(text: str) -> str:
-    if not isinstance(canonical_host(text), str):
+    domain = canonical_host(text)
+    if not isinstance(domain, str):
         raise TargetRefusedError("is no domain name")
-    return text
+    return domain
 
 
 def _path(text: str) -> str:
@@ -87,8 +83,18 @@ FilePath = Annotated[
     _PRINTABLE,
     AfterValidator(_path),
 ]
-Url = Annotated[str, StringConstraints(min_length=1, max_length=2048), AfterValidator(_url)]
-Domain = Annotated[str, StringConstraints(min_length=1, max_length=253), AfterValidator(_domain)]
+Url = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=2048),
+    AfterValidator(canonical_url),
+    Field(examples=["https://example.org/"], json_schema_extra={"format": "uri"}),
+]
+Domain = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=253),
+    AfterValidator(_domain),
+    Field(examples=["example.org"], json_schema_extra={"format": "hostname"}),
+]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 Object = Annotated[dict[str, Any], AfterValidator(_bounded)]
 WorkspaceName = Annotated[

@@ -3,15 +3,19 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
 from sqlalchemy import case, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from src.models.event import EventRow
 from src.models.job import JobRow, JobStatus
+from src.models.submission import SubmissionRow, SubmissionState
 from src.repositories.bulk import arrays, insert_arrays
 from src.repositories.events import moment
 from src.services.job_summary import JobChange
+from src.services.shield_vocabulary import SUBMISSION
 
 _JOB = (
     "id",
@@ -36,19 +40,37 @@ async def merge(session: AsyncSession, changes: Sequence[JobChange]) -> None:
     Batches of one job reach several processes, in any order and more than once. So every column
     merges by a rule that does not depend on order: the earliest, the greatest, the first end.
     Owner, workspace and kind are those stored first: a job's events agree on them, and where they
-    do not, the backend knows for whom and where it asked.
+    do not, the backend knows for whom and where it asked, as far as a submission says so.
     """
     if changes:
         rows = [_row(change) for change in changes]
         await session.execute(_MERGE, arrays(_JOB, rows))
     for change in changes:
-        if change.submitted:
-            place = {"owner_id": change.owner, "workspace": change.workspace}
-            await session.execute(update(JobRow).where(JobRow.id == change.job_id).values(place))
+        place = {"owner_id": change.owner, "workspace": change.workspace}
+        named = {name: value for name, value in place.items() if value is not None}
+        if change.submitted and named:
+            await session.execute(update(JobRow).where(JobRow.id == change.job_id).values(named))
 
 
 async def by_id(session: AsyncSession, job_id: str) -> JobRow | None:
     return await session.get(JobRow, job_id)
+
+
+async def is_anothers(session: AsyncSession, job_id: str, user_id: UUID) -> bool:
+    """Whether a job was accepted for somebody else before: a tool may name one that is there.
+
+    What its producers' events say of an owner does not count here.
+    """
+    announced = select(EventRow).where(EventRow.job_id == job_id, EventRow.type == SUBMISSION)
+    accepted = select(SubmissionRow).where(
+        SubmissionRow.job_id == job_id, SubmissionRow.state == SubmissionState.DONE.value
+    )
+    query = select(JobRow.id).where(
+        JobRow.id == job_id,
+        JobRow.owner_id != user_id,
+        or_(announced.exists(), accepted.exists()),
+    )
+    return await session.scalar(query) is not None
 
 
 async def active_ids(session: AsyncSession, since: datetime, limit: int) -> list[str]:

@@ -25,10 +25,13 @@ async def by_key(session: AsyncSession, user_id: UUID, key: str) -> SubmissionRo
     return await session.scalar(query)
 
 
-async def count_sent(session: AsyncSession, user_id: UUID, since: datetime) -> int:
-    """How many calls of a user are under way that would start a job."""
+async def count_sent(
+    session: AsyncSession, user_id: UUID, tools: Collection[str], since: datetime
+) -> int:
+    """How many calls of some tools are under way for a user."""
     query = select(func.count()).where(
         SubmissionRow.user_id == user_id,
+        SubmissionRow.tool.in_(tools),
         SubmissionRow.state == SubmissionState.SENT.value,
         SubmissionRow.created_at >= since,
     )

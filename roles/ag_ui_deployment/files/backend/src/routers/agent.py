@@ -47,7 +47,7 @@ from src.tool_problems import (
     GatewayUnavailable,
     ToolsUnavailable,
     UpstreamTimeout,
-    WorkspaceNotFound,
+    WorkspaceNotYours,
 )
 
 router = APIRouter()
@@ -77,7 +77,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     | documented(
         NotAuthenticated,
         NotPermitted,
-        WorkspaceNotFound,
+        WorkspaceNotYours,
         RunExists,
         ThreadElsewhere,
         TooManyRuns,

@@ -13,7 +13,7 @@ from src.services.job_service import JobNotFoundError
 from src.services.rbac_service import NotPermittedError
 from src.services.submission_service import OutcomeUnknownError, TooManyJobsError
 from src.services.tool_catalogue import CATALOGUE, ArgumentsRefusedError
-from src.services.tool_service import ToolService, WorkspaceNotFoundError
+from src.services.tool_service import ToolService, TooManyCallsError, WorkspaceNotYoursError
 from src.services.upstream_errors import (
     ToolRejectedError,
     UnknownToolError,
@@ -27,17 +27,16 @@ logger = structlog.get_logger(__name__)
 # What the model is told of a call that came to nothing; it tells the user in its own words.
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (UnknownToolError, "There is no such tool."),
-    (
-        UpstreamTimeoutError,
-        "The tool did not answer in time. It may have done its work all the same.",
-    ),
+    (UpstreamTimeoutError, "The tool did not answer in time."),
     (UpstreamError, "The tool has failed, or cannot be reached at the moment."),
     (NotPermittedError, "The user may not use this tool."),
-    (WorkspaceNotFoundError, "The user does not belong to this workspace any more."),
+    (WorkspaceNotYoursError, "The user does not belong to this workspace any more."),
     (JobNotFoundError, "The user has no such job."),
+    (TooManyCallsError, "The user has too many calls under way; try again in a moment."),
     (TooManyJobsError, "The user has too many jobs running; one has to end first."),
     (OutcomeUnknownError, "Nobody knows what became of this call."),
 )
+_MAYBE_DONE = " It may have done its work all the same."
 
 
 class AgentTools:
@@ -49,14 +48,14 @@ class AgentTools:
         return CATALOGUE.keys()
 
     async def check_workspace(self, user: User, workspace: str) -> None:
-        """Raises WorkspaceNotFoundError."""
+        """Raises WorkspaceNotYoursError."""
         await self._tools.place(user, workspace)
 
     async def offered(self, user: User, workspace: str) -> Sequence[Mapping[str, Any]]:
         """In the form of a chat completion. Raises UpstreamError."""
         try:
             available = await self._tools.available(user, workspace)
-        except WorkspaceNotFoundError:
+        except WorkspaceNotYoursError:
             return []
         return [chat_tool(tool.name, tool.description, tool.input_schema) for tool in available]
 
@@ -75,7 +74,7 @@ class AgentTools:
             logger.warning("agent_tool_unavailable", tool=call.name, error=str(error))
             return _error("The tool cannot be used at the moment.")
         except tuple(kind for kind, _ in _WORDS) as error:
-            return _error(next(words for kind, words in _WORDS if isinstance(error, kind)))
+            return _error(_words_for(error))
         return orjson.dumps(outcome.result).decode()
 
 
@@ -91,6 +90,11 @@ def _refusal(error: ArgumentsRefusedError | ToolRejectedError) -> str:
     """What has to be corrected: the model may try again."""
     named = "; ".join(f"{name}: {text}" for name, text in error.errors)
     return named or str(error)
+
+
+def _words_for(error: Exception) -> str:
+    words = next(words for kind, words in _WORDS if isinstance(error, kind))
+    return words + _MAYBE_DONE if isinstance(error, UpstreamError) and error.maybe_done else words
 
 
 def _error(message: str) -> str:

@@ -42,11 +42,25 @@ class ChatChunk:
 
 
 class ErrorFrameError(Exception):
-    """The gateway reports in mid-stream that the model has failed; `status` as in an answer."""
+    """The gateway reports in mid-stream that the model has failed; `status` as in an answer.
 
-    def __init__(self, status: int) -> None:
+    `overflow`: the conversation does not fit into the model's context.
+    """
+
+    def __init__(self, status: int, *, overflow: bool = False) -> None:
         super().__init__(f"error frame {status}")
         self.status = status
+        self.overflow = overflow
+
+
+def is_overflow(error: Any) -> bool:
+    """Whether an error of the gateway's means that the conversation is too long for the model."""
+    if not isinstance(error, dict):
+        return False
+    named = (error.get("code"), error.get("type"))
+    return "context_length_exceeded" in named or "ContextWindowExceededError" in str(
+        error.get("message")
+    )
 
 
 def read_frame(line: str) -> ChatChunk | None:
@@ -65,7 +79,7 @@ def read_frame(line: str) -> ChatChunk | None:
             return _chunk(frame)
     except (ValueError, TypeError, AttributeError):
         raise ErrorFrameError(_UNREADABLE) from None
-    raise ErrorFrameError(_status(error))
+    raise ErrorFrameError(_status(error), overflow=is_overflow(error))
 
 
 def _chunk(frame: Mapping[str, Any]) -> ChatChunk:

@@ -39,6 +39,7 @@ _NOTHING_STORED = (
     "go on. The log has the error, /metrics how much waits (ag_ui_group_lag, ag_ui_group_pending)."
 )
 _NOTHING_NEW = "open streams get nothing new; they keep their place and continue by themselves."
+_NOTHING_ANNOUNCED = "streams learn later whose the jobs are that are accepted meanwhile."
 _NOTHING_AUDITED = "entries of the audit log wait in memory and are stored when it is back"
 _UNAUDITED = "entries stand in the journal only, see audit_entry_dropped there"
 _AFTER_A_LOSS = (
@@ -81,6 +82,7 @@ class HealthService:
         consumer: RedisStreamConsumer,
         tail: BackgroundTask,
         *,
+        announcer: BackgroundTask,
         access: BackgroundTask,
         upstreams: Mapping[str, CircuitBreaker],
         audit: AuditLogger,
@@ -90,6 +92,7 @@ class HealthService:
         self._database = database
         self._consumer = consumer
         self._tail = tail
+        self._announcer = announcer
         self._access = access
         self._upstreams = upstreams
         self._audit = audit
@@ -113,6 +116,7 @@ class HealthService:
             "database": database,
             "consumer": self._check_consumer(),
             "tail": _check_task(self._tail, "following", _NOTHING_NEW),
+            "announcer": _check_task(self._announcer, "announcing", _NOTHING_ANNOUNCED),
             **{name: _check_upstream(name, one) for name, one in self._upstreams.items()},
             "access": _check_access(self._access),
             "audit": self._check_audit(),

@@ -15,6 +15,10 @@ from src.services.rbac_service import sight
 from src.services.silent_jobs import SilentJobs
 from src.utils.database import Database
 
+# How long an answer waits for what the orchestrator says of silent jobs, in seconds.
+_LIST_WAITS = 0.3
+_DETAIL_WAITS = 1.2
+
 
 class JobNotFoundError(Exception):
     """There is no such job, or none that the user may know of."""
@@ -40,7 +44,7 @@ class JobService:
         shown = rows[:limit]
         more = len(rows) > limit
         items = [Job.model_validate(row) for row in shown]
-        await self._silent.complete(items)
+        await self._silent.complete(items, _LIST_WAITS)
         return JobPage(
             items=items,
             next_cursor=_encode(shown[-1]) if more else None,
@@ -49,7 +53,7 @@ class JobService:
     async def get(self, user: User, job_id: str) -> Job:
         """Raises JobNotFoundError."""
         job = Job.model_validate(await self._visible(user, job_id))
-        await self._silent.complete([job])
+        await self._silent.complete([job], _DETAIL_WAITS)
         return job
 
     async def _visible(self, user: User, job_id: str) -> JobRow:

@@ -1,16 +1,18 @@
 """The LiteLLM gateway: Shield's tools through its MCP interface, and models through its chat.
 
 Every failure is told apart and raised as an UpstreamError, so that whoever called can say what
-happened and what to do. What is tried again, and when:
-- a call that never left us, always: it had no effect;
-- a call of a tool that only reads, when the gateway or the tools were away;
+happened and what to do. Tried again is what may work in a moment and has failed at once:
+- a call that never left us: it had no effect;
+- a call of a tool that only reads, and the list of tools;
 - a chat, before its first content;
 - nothing else: a call that writes goes on at the tool when we give up.
+Of what took long a second attempt would take as long again, and nobody would wait for it.
 """
 
 import asyncio
 import random
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -22,24 +24,22 @@ import structlog
 
 from src.config import Settings
 from src.services.chat_chunks import ChatChunk, ErrorFrameError, read_frame
-from src.services.tool_answers import (
-    LOST,
-    NOT_REACHED,
-    is_defect,
-    presentable,
-    refused_arguments,
-    result_of,
-    text_of,
+from src.services.gateway_answers import (
+    Reply,
+    call_refusal,
+    chat_refusal,
+    comes_from_a_proxy,
+    list_refusal,
+    model_error,
+    read_reply,
 )
+from src.services.tool_answers import NEVER_ARRIVED, error_of, error_text, lost_by, result_of
 from src.services.upstream_errors import (
     GatewayBusyError,
-    GatewayRefusedError,
     GatewayUnavailableError,
     ModelFailedError,
-    ModelRejectedError,
     StrangeAnswerError,
     ToolFailedError,
-    ToolRejectedError,
     ToolServerUnavailableError,
     UnknownToolError,
     UpstreamError,
@@ -53,9 +53,9 @@ Json = Any
 Answer = TypeVar("Answer")
 
 _ATTEMPTS = 3
+# An attempt is made only so soon after the first began, in seconds: what takes longer is not repeated.
+_AGAIN_WITHIN = 5.0
 _FIRST_PAUSE = 0.2
-# A longer pause than this, in seconds, is left to the caller.
-_LONGEST_PAUSE = 3
 _CONNECT_TIMEOUT = 3.0
 _WRITE_TIMEOUT = 10.0
 # The list is asked for to confirm what a failure means: it must not take as long as a call.
@@ -63,19 +63,8 @@ _LIST_TIMEOUT = 10.0
 # Below the time after which servers close idle connections: a call that meets a closing one may
 # or may not have arrived.
 _KEEP_ALIVE_SECONDS = 2.0
-_ANSWER_MAX_BYTES = 8 * 1024 * 1024
-_RETRY_AFTER_MOST = 3600
+_LINE_MAX_BYTES = 1024 * 1024
 _LOGGED = 2000
-_AWAY = frozenset({502, 503, 504})
-
-_OPERATOR = "The operator must look at {}."
-_CHECK_KEY = _OPERATOR.format("LITELLM_API_KEY, which the gateway does not accept")
-_CHECK_SERVER = _OPERATOR.format(
-    "LITELLM_MCP_SERVER_ID, and at what the gateway lets LITELLM_API_KEY use"
-)
-_CHECK_TOOL_KEY = _OPERATOR.format("the credentials that the gateway has for the tools")
-_CHECK_MODEL = _OPERATOR.format("AGENT_MODEL, which the gateway does not know")
-_CHECK_MODEL_KEY = _OPERATOR.format("the credentials that the gateway has for the model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,46 +77,20 @@ class ToolDescription:
     input_schema: Mapping[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A whole answer; `document` is empty where it was no JSON object."""
-
-    status: int
-    headers: Mapping[str, str]
-    document: Mapping[str, Json]
-
-    def says(self, text: str) -> bool:
-        return text in str(self.document)
-
-    @property
-    def retry_after(self) -> int | None:
-        """Seconds, of the gateway or of the model's provider."""
-        for name in ("retry-after", "llm_provider-retry-after"):
-            value = self.headers.get(name, "")
-            if value.isascii() and value.isdigit():
-                return min(max(int(value), 1), _RETRY_AFTER_MOST)
-        return None
-
-
 class LiteLLMClient:
     def __init__(self, settings: Settings, breaker: CircuitBreaker) -> None:
         self.breaker = breaker
         self._server = settings.LITELLM_MCP_SERVER_ID
         self._call_timeout = settings.LITELLM_TIMEOUT_SECONDS
         self._model_timeout = settings.AGENT_MODEL_TIMEOUT_SECONDS
-        key = settings.LITELLM_API_KEY
-        most = settings.LITELLM_CONNECTIONS_MAX
-        self._http = httpx.AsyncClient(
-            base_url=settings.LITELLM_URL,
-            headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
-            limits=httpx.Limits(max_connections=most, keepalive_expiry=_KEEP_ALIVE_SECONDS),
-            verify=ssl.create_default_context(),
-            # A proxy of the machine's is for the outside.
-            trust_env=False,
-        )
+        # Each with connections of its own: many tools at once must not keep the models waiting,
+        # nor many chats the tools.
+        self._tools = _http(settings)
+        self._models = _http(settings)
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._tools.aclose()
+        await self._models.aclose()
 
     # Tools
 
@@ -147,37 +110,34 @@ class LiteLLMClient:
 
     async def _call_tool(self, name: str, arguments: Mapping[str, Json]) -> Json:
         body = {"server_id": self._server, "name": name, "arguments": arguments}
-        reply = await self._ask(self._post("/mcp-rest/tools/call", body, self._call_timeout))
+        request = _post(self._tools, "/mcp-rest/tools/call", body, self._call_timeout)
+        reply = await self._ask(request)
         if reply.status == httpx.codes.OK:
             if not reply.document.get("isError"):
                 return result_of(reply.document)
-            raise await self._tool_error(name, arguments, text_of(reply.document))
+            raise await self._tool_error(name, arguments, reply.document)
         if reply.status == httpx.codes.INTERNAL_SERVER_ERROR and reply.says(f"{name} not found"):
             raise await self._not_found(name)
-        raise _tool_refusal(reply)
+        raise call_refusal(reply)
 
     async def _tool_error(
-        self, name: str, arguments: Mapping[str, Json], text: str
+        self, name: str, arguments: Mapping[str, Json], answer: Mapping[str, Json]
     ) -> UpstreamError:
         """What an answer with an error means. The log gets what the caller must not."""
+        text = error_text(answer)
         logger.warning("tool_error", tool=name, text=text[:_LOGGED])
-        if text.startswith((NOT_REACHED, LOST)):
-            error = await self._why_unlisted() or ToolFailedError("It broke off.")
-            error.maybe_done = text.startswith(LOST)
-            error.transient = True
-            return error
-        if errors := refused_arguments(text):
-            return ToolRejectedError("The tool does not take these arguments.", errors)
-        if is_defect(text):
-            return ToolFailedError("It reported an error that is not meant for you.")
-        return ToolRejectedError(presentable(text, arguments))
+        exception = lost_by(text)
+        if exception is None:
+            return error_of(text, arguments)
+        why = await self._why_unlisted() or ToolFailedError("It broke off.", transient=True)
+        return _of_call(why, maybe_done=exception not in NEVER_ARRIVED)
 
     async def _not_found(self, name: str) -> UpstreamError:
         """The gateway knows no such tool: because there is none, or because it cannot ask."""
         try:
             known = {tool.name for tool in await self._list_tools()}
-        except UpstreamError as error:
-            return error
+        except UpstreamError as why:
+            return _of_call(why, maybe_done=False)
         if name in known:
             return ToolServerUnavailableError("It has only just come back.", retry_after=1)
         return UnknownToolError(f"The server with the tools has no {name}.")
@@ -191,23 +151,32 @@ class LiteLLMClient:
         return None
 
     async def _list_tools(self) -> list[ToolDescription]:
-        request = self._http.build_request(
+        request = self._tools.build_request(
             "GET",
             "/mcp-rest/tools/list",
             params={"server_id": self._server},
             timeout=_timeout(_LIST_TIMEOUT),
         )
         reply = await self._ask(request)
-        if reply.status == httpx.codes.BAD_GATEWAY and "detail" in reply.document:
-            raise ToolServerUnavailableError("The gateway cannot reach it.")
-        if reply.status == httpx.codes.UNAUTHORIZED and "error" not in reply.document:
-            raise GatewayRefusedError(_CHECK_TOOL_KEY)
         if reply.status != httpx.codes.OK:
-            raise _tool_refusal(reply)
+            raise list_refusal(reply)
         try:
             return [_description(tool) for tool in reply.document["tools"]]
         except (KeyError, TypeError):
             raise StrangeAnswerError("The list of tools cannot be read.") from None
+
+    async def _ask(self, request: httpx.Request) -> Reply:
+        """The whole answer. However slowly it comes, this ends soon after the request's timeout."""
+        try:
+            async with asyncio.timeout(request.extensions["timeout"]["read"] + _CONNECT_TIMEOUT):
+                async with self._exchange(self._tools, request) as response:
+                    return await read_reply(response)
+        except (TimeoutError, httpx.TimeoutException):
+            raise UpstreamTimeoutError("The gateway does not answer.") from None
+        except httpx.TransportError:
+            raise GatewayUnavailableError("It broke off.", maybe_done=True) from None
+        except httpx.RequestError:
+            raise StrangeAnswerError("The answer cannot be decoded.") from None
 
     # Models
 
@@ -219,64 +188,47 @@ class LiteLLMClient:
         UpstreamError, also in the middle.
         """
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        began = time.monotonic()
         for attempt in range(1, _ATTEMPTS + 1):
-            begun = False
+            answering = False
             try:
                 async with aclosing(self._chat_once(body)) as chunks:
                     async for chunk in chunks:
-                        begun = True
+                        answering = True
                         yield chunk
             except UpstreamError as error:
-                if begun or attempt == _ATTEMPTS or not error.transient:
+                if answering or attempt == _ATTEMPTS or not _is_worth_another(error, began):
                     raise
                 await _pause(error, attempt)
             else:
                 return
 
     async def _chat_once(self, body: Mapping[str, Json]) -> AsyncGenerator[ChatChunk]:
-        request = self._post("/v1/chat/completions", body, self._model_timeout)
+        request = _post(self._models, "/v1/chat/completions", body, self._model_timeout)
         finished = False
         try:
-            async with self._exchange(request) as response:
+            async with self._exchange(self._models, request) as response:
                 if response.status_code != httpx.codes.OK:
-                    raise _chat_refusal(await _reply(response))
+                    raise chat_refusal(await read_reply(response))
                 async for line in _lines(response):
                     if chunk := read_frame(line):
                         finished = finished or chunk.finish_reason is not None
                         yield chunk
         except ErrorFrameError as error:
-            raise _model_error(error.status) from None
+            raise model_error(error.status, overflow=error.overflow) from None
         except httpx.TimeoutException:
             raise UpstreamTimeoutError("The model fell silent.") from None
-        except httpx.TransportError:
+        except httpx.RequestError:
             raise ModelFailedError("The answer broke off.") from None
         if not finished:
             raise ModelFailedError("The answer ended in the middle.")
 
-    # Requests
-
-    def _post(self, path: str, body: Json, timeout: float) -> httpx.Request:
-        return self._http.build_request(
-            "POST",
-            path,
-            content=orjson.dumps(body),
-            headers={"Content-Type": "application/json"},
-            timeout=_timeout(timeout),
-        )
-
-    async def _ask(self, request: httpx.Request) -> Reply:
-        """The whole answer. However slowly it comes, this ends soon after the request's timeout."""
-        try:
-            async with asyncio.timeout(request.extensions["timeout"]["read"] + _CONNECT_TIMEOUT):
-                async with self._exchange(request) as response:
-                    return await _reply(response)
-        except (TimeoutError, httpx.TimeoutException):
-            raise UpstreamTimeoutError("The gateway does not answer.") from None
-        except httpx.TransportError:
-            raise GatewayUnavailableError("It broke off.", maybe_done=True) from None
+    # Both
 
     @asynccontextmanager
-    async def _exchange(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+    async def _exchange(
+        self, http: httpx.AsyncClient, request: httpx.Request
+    ) -> AsyncIterator[httpx.Response]:
         """An answer that has begun. Counts for the breaker."""
         try:
             self.breaker.enter()
@@ -286,36 +238,60 @@ class LiteLLMClient:
                 retry_after=error.retry_after,
                 transient=False,
             ) from None
-        response = await self._send(request)
+        response = await self._send(http, request)
         try:
             yield response
         finally:
             await response.aclose()
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
+    async def _send(self, http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+        """A silence counts for nothing: it may be that of a tool or a model, not of the gateway."""
         breaker = self.breaker
         try:
-            response = await self._http.send(request, stream=True)
+            response = await http.send(request, stream=True)
         except httpx.PoolTimeout:
-            breaker.abandoned()
             raise GatewayBusyError("All connections to it are in use.", retry_after=1) from None
         except (httpx.ConnectError, httpx.ConnectTimeout):
             breaker.failed("cannot be reached")
             raise GatewayUnavailableError("It cannot be reached.") from None
         except httpx.TimeoutException:
-            breaker.failed("does not answer in time")
             raise UpstreamTimeoutError("The gateway does not answer.") from None
         except httpx.TransportError:
             breaker.failed("breaks connections off")
             raise GatewayUnavailableError("It broke off.", maybe_done=True) from None
-        except BaseException:
-            breaker.abandoned()
-            raise
-        if _comes_from_a_proxy(response):
+        if comes_from_a_proxy(response):
             breaker.failed(f"answers {response.status_code}")
         else:
             breaker.succeeded()
         return response
+
+
+def _http(settings: Settings) -> httpx.AsyncClient:
+    key, most = settings.LITELLM_API_KEY, settings.LITELLM_CONNECTIONS_MAX
+    return httpx.AsyncClient(
+        base_url=settings.LITELLM_URL,
+        headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
+        limits=httpx.Limits(max_connections=most, keepalive_expiry=_KEEP_ALIVE_SECONDS),
+        verify=ssl.create_default_context(),
+        # A proxy of the machine's is for the outside.
+        trust_env=False,
+    )
+
+
+def _post(http: httpx.AsyncClient, path: str, body: Json, timeout: float) -> httpx.Request:
+    return http.build_request(
+        "POST",
+        path,
+        content=orjson.dumps(body),
+        headers={"Content-Type": "application/json"},
+        timeout=_timeout(timeout),
+    )
+
+
+def _timeout(seconds: float) -> httpx.Timeout:
+    return httpx.Timeout(
+        connect=_CONNECT_TIMEOUT, read=seconds, write=_WRITE_TIMEOUT, pool=_CONNECT_TIMEOUT
+    )
 
 
 # Trying again
@@ -324,14 +300,19 @@ class LiteLLMClient:
 async def _repeated(
     call: Callable[[], Awaitable[Answer]], may_repeat: Callable[[UpstreamError], bool]
 ) -> Answer:
+    began = time.monotonic()
     for attempt in range(1, _ATTEMPTS):
         try:
             return await call()
         except UpstreamError as error:
-            if not (error.transient and may_repeat(error)):
+            if not (may_repeat(error) and _is_worth_another(error, began)):
                 raise
             await _pause(error, attempt)
     return await call()
+
+
+def _is_worth_another(error: UpstreamError, began: float) -> bool:
+    return error.transient and time.monotonic() - began < _AGAIN_WITHIN
 
 
 def _never_left(error: UpstreamError) -> bool:
@@ -349,39 +330,11 @@ async def _pause(error: UpstreamError, attempt: int) -> None:
 # Answers
 
 
-async def _reply(response: httpx.Response) -> Reply:
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > _ANSWER_MAX_BYTES:
-            raise StrangeAnswerError("The answer is too large.")
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        document = None
-    if not isinstance(document, dict):
-        if response.status_code == httpx.codes.OK:
-            raise StrangeAnswerError("The answer is no JSON object.")
-        document = {}
-    return Reply(response.status_code, response.headers, document)
-
-
-def _comes_from_a_proxy(response: httpx.Response) -> bool:
-    """Whether something in front of the gateway answers, since the gateway itself does not."""
-    is_json = response.headers.get("content-type", "").startswith("application/json")
-    return response.status_code in _AWAY and not is_json
-
-
-def _tool_refusal(reply: Reply) -> UpstreamError:
-    """What an answer other than 200 to a request for tools means."""
-    _log(reply)
-    if _is_about_our_key(reply):
-        return GatewayRefusedError(_CHECK_KEY)
-    if reply.status in (httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND):
-        return GatewayRefusedError(_CHECK_SERVER)
-    if reply.status in _AWAY - {httpx.codes.GATEWAY_TIMEOUT}:
-        return GatewayUnavailableError("What stands before it answers.", maybe_done=True)
-    return _common(reply) or StrangeAnswerError("The gateway failed.")
+def _of_call(why: UpstreamError, *, maybe_done: bool) -> UpstreamError:
+    """What keeps the tools from being listed, as what a call of one came to."""
+    return type(why)(
+        str(why), retry_after=why.retry_after, maybe_done=maybe_done, transient=why.transient
+    )
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[str]:
@@ -391,56 +344,9 @@ async def _lines(response: httpx.Response) -> AsyncIterator[str]:
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             yield line.decode(errors="replace")
+        if len(rest) > _LINE_MAX_BYTES:
+            raise StrangeAnswerError("The answer has a line without an end.")
     yield rest.decode(errors="replace")
-
-
-def _chat_refusal(reply: Reply) -> UpstreamError:
-    """What an answer other than 200 to a chat means."""
-    _log(reply)
-    if _is_about_our_key(reply):
-        return GatewayRefusedError(_CHECK_KEY)
-    if reply.status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        return GatewayRefusedError(_CHECK_MODEL_KEY)
-    if reply.status == httpx.codes.NOT_FOUND or reply.says("Invalid model name"):
-        return GatewayRefusedError(_CHECK_MODEL)
-    if reply.status in _AWAY and not reply.document:
-        return GatewayUnavailableError("What stands before it answers.")
-    return _common(reply) or _model_error(reply.status)
-
-
-def _common(reply: Reply) -> UpstreamError | None:
-    if reply.status == httpx.codes.TOO_MANY_REQUESTS:
-        wait = reply.retry_after
-        return GatewayBusyError(
-            "It limits how often it is asked.",
-            retry_after=wait,
-            transient=wait is not None and wait <= _LONGEST_PAUSE,
-        )
-    if reply.status in (httpx.codes.REQUEST_TIMEOUT, httpx.codes.GATEWAY_TIMEOUT):
-        return UpstreamTimeoutError("The gateway gave up waiting.", transient=True)
-    return None
-
-
-def _model_error(status: int) -> UpstreamError:
-    """What a status means that the model's provider gave."""
-    if status in (httpx.codes.REQUEST_TIMEOUT, httpx.codes.GATEWAY_TIMEOUT):
-        return UpstreamTimeoutError("The model fell silent.", transient=True)
-    if status == httpx.codes.TOO_MANY_REQUESTS:
-        return GatewayBusyError("The model's provider limits how often it is asked.")
-    if status < httpx.codes.INTERNAL_SERVER_ERROR:
-        return ModelRejectedError("The conversation may be too long for the model.")
-    return ModelFailedError("The model or its provider failed.")
-
-
-def _is_about_our_key(reply: Reply) -> bool:
-    """A wrong key is 401, or 400 where the gateway has no database to look it up in."""
-    error = reply.document.get("error")
-    kind = error.get("type") if isinstance(error, dict) else None
-    return (reply.status, kind) in {(401, "auth_error"), (400, "no_db_connection")}
-
-
-def _log(reply: Reply) -> None:
-    logger.warning("gateway_error", status=reply.status, answer=str(reply.document)[:_LOGGED])
 
 
 def _description(tool: Mapping[str, Json]) -> ToolDescription:
@@ -450,10 +356,4 @@ def _description(tool: Mapping[str, Json]) -> ToolDescription:
         title=str(tool.get("title") or name),
         description=str(tool.get("description") or ""),
         input_schema=dict(tool.get("inputSchema") or {}),
-    )
-
-
-def _timeout(seconds: float) -> httpx.Timeout:
-    return httpx.Timeout(
-        connect=_CONNECT_TIMEOUT, read=seconds, write=_WRITE_TIMEOUT, pool=_CONNECT_TIMEOUT
     )

@@ -1,5 +1,6 @@
 """The orchestrator: what it says of a job. It is asked where the stream is silent."""
 
+import asyncio
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from src.models.job import JobStatus
 from src.services.tool_answers import presentable
 from src.utils.circuit_breaker import CircuitBreaker, CircuitOpenError
 
+# For the whole of a call, in seconds.
 _TIMEOUT = 1.0
 _CONNECTIONS = 10
 _STATUS = {
@@ -43,7 +45,8 @@ class OrchestratorClient:
         self.breaker = breaker
         self._http = httpx.AsyncClient(
             base_url=settings.ORCHESTRATOR_URL,
-            timeout=_TIMEOUT,
+            # That of the whole call is below.
+            timeout=None,  # noqa: S113
             limits=httpx.Limits(max_connections=_CONNECTIONS),
             verify=ssl.create_default_context(),
             trust_env=False,
@@ -59,28 +62,26 @@ class OrchestratorClient:
         except CircuitOpenError as error:
             raise OrchestratorUnavailableError from error
         try:
-            answer = await self._http.get(f"/jobs/{quote(job_id, safe='')}")
-        except httpx.PoolTimeout as error:
-            self.breaker.abandoned()
+            async with asyncio.timeout(_TIMEOUT):
+                answer = await self._http.get(f"/jobs/{quote(job_id, safe='')}")
+        except TimeoutError as error:
+            self.breaker.failed("does not answer in time")
             raise OrchestratorUnavailableError from error
-        except httpx.HTTPError as error:
-            self.breaker.failed(_words(error))
+        except httpx.RequestError as error:
+            self.breaker.failed("cannot be reached")
             raise OrchestratorUnavailableError from error
-        except BaseException:
-            self.breaker.abandoned()
-            raise
         if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             self.breaker.failed(f"answers {answer.status_code}")
             raise OrchestratorUnavailableError
         self.breaker.succeeded()
-        if answer.status_code == httpx.codes.NOT_FOUND:
+        if answer.status_code == httpx.codes.NOT_FOUND and _is_json(answer):
             return Standing(lost=True)
         return _read(answer)
 
 
-def _words(error: httpx.HTTPError) -> str:
-    timed_out = isinstance(error, httpx.ReadTimeout)
-    return "does not answer in time" if timed_out else "cannot be reached"
+def _is_json(answer: httpx.Response) -> bool:
+    """Else it is not the orchestrator that answers, but something in front of it."""
+    return str(answer.headers.get("content-type")).startswith("application/json")
 
 
 def _read(answer: httpx.Response) -> Standing:

@@ -6,6 +6,7 @@ from src.services import agui_events as agui
 from src.services.agent_turn import now
 from src.services.agui_events import Event
 from src.services.upstream_errors import (
+    ContextTooLongError,
     GatewayBusyError,
     GatewayRefusedError,
     GatewayUnavailableError,
@@ -83,12 +84,17 @@ _OF_UPSTREAM: tuple[tuple[type[UpstreamError], RunFailure], ...] = (
         UpstreamTimeoutError,
         RunFailure("model_timeout", "The model did not answer in time. Try again.", retryable=True),
     ),
+    # Before what it is a kind of.
+    (
+        ContextTooLongError,
+        RunFailure(
+            "context_too_long",
+            "The conversation has become too long for the model. Begin a new one.",
+        ),
+    ),
     (
         ModelRejectedError,
-        RunFailure(
-            "model_rejected",
-            "The model does not take this conversation: it may be too long. Begin a new one.",
-        ),
+        RunFailure("model_rejected", "The model does not take this conversation. Begin a new one."),
     ),
 )
 

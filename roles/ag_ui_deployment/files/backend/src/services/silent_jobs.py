@@ -21,9 +21,8 @@ _KEPT_SECONDS = 10.0
 _KEPT_MOST = 1_000
 # So many are asked for at once; the others are as the stream left them.
 _ASKED_MOST = 10
-# How long a list waits for the answers; those that come later serve the next.
-_LIST_WAITS = 0.3
-_DETAIL_WAITS = 1.2
+# How long a submission waits for the answers, in seconds.
+_PATIENCE = 0.3
 
 
 class SilentJobs:
@@ -33,19 +32,17 @@ class SilentJobs:
         self._known: OrderedDict[str, tuple[float, Standing]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[None]] = {}
 
-    async def complete(self, jobs: Sequence[Job]) -> None:
-        """Bring the silent ones of a page up to date."""
+    async def complete(self, jobs: Sequence[Job], seconds: float) -> None:
+        """Bring the silent ones up to date; waits so long, and what comes later serves the next."""
         silent = [job for job in jobs if self._is_silent(job)]
-        await self._ask(
-            [job.id for job in silent], _DETAIL_WAITS if len(jobs) == 1 else _LIST_WAITS
-        )
+        await self._ask([job.id for job in silent], seconds)
         for job in silent:
             if (standing := self._standing(job.id)) is not None:
                 _apply(standing, job)
 
     async def gone(self, job_ids: Collection[str]) -> set[str]:
         """Those of silent jobs that have ended or were lost."""
-        await self._ask(list(job_ids), _LIST_WAITS)
+        await self._ask(list(job_ids), _PATIENCE)
         found = {job_id: self._standing(job_id) for job_id in job_ids}
         return {
             job_id

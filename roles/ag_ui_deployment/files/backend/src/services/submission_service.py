@@ -1,12 +1,13 @@
 """Calls that write: sent once, limited, remembered, and what they start belongs to the caller.
 
 A call is noted in PostgreSQL before it leaves, since nobody could tell afterwards whether it did.
-What certainly had no effect is forgotten; what may have had one is never sent again.
+What certainly had no effect is forgotten; what may have had one is never sent again. What a tool
+has accepted is answered as accepted, whatever becomes of our notes of it: they are made up for.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,9 +25,11 @@ from src.repositories import submissions
 from src.services.job_announcer import Announcement, JobAnnouncer
 from src.services.job_summary import JobChange
 from src.services.silent_jobs import SilentJobs
-from src.services.tool_catalogue import ToolKind
+from src.services.tool_catalogue import JOB_KINDS, ToolKind
 from src.services.upstream_errors import StrangeAnswerError, UpstreamError
-from src.utils.database import DATABASE_ERRORS, Database
+from src.utils.background_jobs import BackgroundJobs
+from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
+from src.utils.redis import Backoff
 
 logger = structlog.get_logger(__name__)
 
@@ -41,11 +44,19 @@ _LOOK_EVERY = 0.1
 # Added to the longest time that a call can take before it is given up for lost.
 _LOST_AFTER = timedelta(seconds=30)
 _JOB_ID_MOST = 200
-_SETTLE_SECONDS = 2.0
+# How often what could not be noted is tried again, in seconds: more and more seldom.
+_KEPT_AGAIN, _KEPT_AGAIN_MOST = 0.5, 10.0
 
 
 class TooManyJobsError(Exception):
-    """The user has as many running jobs as they may."""
+    """The user has as many running jobs as they may.
+
+    `silent` are those of them that may have ended without that the stream told.
+    """
+
+    def __init__(self, silent: Collection[str]) -> None:
+        super().__init__()
+        self.silent = silent
 
 
 class KeyReusedError(Exception):
@@ -78,8 +89,39 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
+    """What a tool answered, and the job that it accepted.
+
+    `replayed`: it is the answer to the same call before, and nothing was sent.
+    """
+
     result: Json
     job_id: str | None = None
+    replayed: bool = False
+
+
+@dataclass(slots=True)
+class _Answered:
+    """A call that the tool has answered; `announced` is whether the stream knows whose its job is."""
+
+    submission_id: UUID
+    order: Order
+    outcome: Outcome
+    at: datetime
+    announced: bool = False
+
+    @property
+    def announcement(self) -> Announcement:
+        order = self.order
+        assert self.outcome.job_id is not None  # noqa: S101 - what is announced is a job
+        assert order.tool.job_kind is not None  # noqa: S101
+        return Announcement(
+            self.submission_id,
+            self.outcome.job_id,
+            order.tool.job_kind,
+            order.user.id,
+            order.workspace,
+            self.at,
+        )
 
 
 class SubmissionService:
@@ -89,31 +131,21 @@ class SubmissionService:
         database: Database,
         announcer: JobAnnouncer,
         silent: SilentJobs,
+        background: BackgroundJobs,
     ) -> None:
         self._database = database
         self._announcer = announcer
         self._silent = silent
+        self._background = background
+        self._stopping = asyncio.Event()
         self._jobs_per_user = settings.JOBS_PER_USER
         self._lost_after = timedelta(seconds=settings.LITELLM_TIMEOUT_SECONDS) + _LOST_AFTER
-        self._running: set[asyncio.Task[Outcome]] = set()
 
     async def submit(self, order: Order, send: Send) -> Outcome:
         """Send a call that writes, or give the outcome of the same call before.
 
-        Goes on to its end when the caller is cancelled: what the tool has accepted has an owner.
         Raises UpstreamError, and the errors above.
         """
-        task = asyncio.create_task(self._submit(order, send), name="submission")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
-
-    async def settle(self) -> None:
-        """Wait for what is under way, for a moment."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=_SETTLE_SECONDS)
-
-    async def _submit(self, order: Order, send: Send) -> Outcome:
         first = await self._begin(order)
         if isinstance(first, Outcome):
             return first
@@ -123,11 +155,28 @@ class SubmissionService:
         except UpstreamError as error:
             await self._failed(first, maybe_done=error.maybe_done)
             raise
-        await self._done(order, first, outcome)
+        answered = _Answered(first, order, outcome, _now())
+        if not await self._keep(answered):
+            self._background.start(self._keep_on(answered))
         return outcome
+
+    def stop(self) -> None:
+        """Try no longer than once more what could not be noted."""
+        self._stopping.set()
 
     async def _begin(self, order: Order) -> UUID | Outcome:
         """Note the call, and give its id; or the outcome of the first call with the same key."""
+        try:
+            return await self._note_or_wait(order, gone=())
+        except TooManyJobsError as error:
+            # Asked for without the user's lock: what hangs here must not hold up their other calls.
+            gone = await self._silent.gone(error.silent)
+            if not gone:
+                raise
+            return await self._note_or_wait(order, gone)
+
+    async def _note_or_wait(self, order: Order, gone: Collection[str]) -> UUID | Outcome:
+        """`gone` are jobs that no longer run, though the stream has not told their end."""
         deadline = asyncio.get_running_loop().time() + _WAIT_FOR_FIRST
         while True:
             async with self._database.transaction() as session:
@@ -138,7 +187,7 @@ class SubmissionService:
                     first = None
                 if not first:
                     if order.tool.job_kind:
-                        await self._check_limit(session, order.user.id)
+                        await self._check_limit(session, order.user.id, gone)
                     return _note(session, order)
                 if (outcome := self._outcome_of(first, order)) is not None:
                     return outcome
@@ -151,22 +200,22 @@ class SubmissionService:
         if first.digest != order.digest:
             raise KeyReusedError
         if first.state == SubmissionState.DONE.value:
-            return Outcome(first.result, first.job_id)
+            return Outcome(first.result, first.job_id, replayed=True)
         lost = first.created_at < _now() - self._lost_after
         if lost or first.state == SubmissionState.UNKNOWN.value:
             raise OutcomeUnknownError
         return None
 
-    async def _check_limit(self, session: AsyncSession, user_id: UUID) -> None:
+    async def _check_limit(
+        self, session: AsyncSession, user_id: UUID, gone: Collection[str]
+    ) -> None:
         most, now = self._jobs_per_user, _now()
-        sent = await submissions.count_sent(session, user_id, now - self._lost_after)
+        sent = await submissions.count_sent(session, user_id, JOB_KINDS, now - self._lost_after)
         jobs = await submissions.running_jobs(session, user_id, now - _RUNS_AT_MOST, 2 * most)
-        running = sent + len(jobs)
-        if running >= most:
-            silent = [job.id for job in jobs if self._silent.is_silent_since(job.updated_at)]
-            running -= len(await self._silent.gone(silent))
-        if running >= most:
-            raise TooManyJobsError
+        running = [job for job in jobs if job.id not in gone]
+        if sent + len(running) >= most:
+            silent = [job.id for job in running if self._silent.is_silent_since(job.updated_at)]
+            raise TooManyJobsError(silent)
 
     async def _failed(self, submission_id: UUID, *, maybe_done: bool) -> None:
         try:
@@ -179,41 +228,47 @@ class SubmissionService:
             # It stays as sent, and is given up for lost in time.
             logger.warning("submission_not_closed", submission_id=str(submission_id))
 
-    async def _done(self, order: Order, submission_id: UUID, outcome: Outcome) -> None:
-        """Keep the outcome, and whose the job is: in PostgreSQL, or at least on the stream."""
-        now = _now()
-        announced = True
-        if outcome.job_id is not None and order.tool.job_kind is not None:
-            announced = await self._announcer.announce(
-                Announcement(
-                    submission_id,
-                    outcome.job_id,
-                    order.tool.job_kind,
-                    order.user.id,
-                    order.workspace,
-                    now,
-                )
-            )
+    async def _keep_on(self, answered: _Answered) -> None:
+        backoff = Backoff(_KEPT_AGAIN, _KEPT_AGAIN_MOST)
+        while not (self._stopping.is_set() or await self._keep(answered)):
+            await backoff.wait(self._stopping)
+
+    async def _keep(self, answered: _Answered) -> bool:
+        """Note the outcome, and whose the job is; gives whether there is nothing left to try."""
         try:
             async with self._database.transaction() as session:
-                if outcome.job_id is not None:
-                    await job_rows.merge(session, [_job(order, outcome.job_id, now)])
-                if row := await session.get(SubmissionRow, submission_id):
-                    row.state = SubmissionState.DONE.value
-                    row.result = outcome.result
-                    row.job_id = outcome.job_id
-                    row.announced = announced
-                    row.finished_at = now
+                await self._store(session, answered)
         except DATABASE_ERRORS as error:
             logger.warning(
                 "submission_not_kept",
-                submission_id=str(submission_id),
-                job_id=outcome.job_id,
-                user=str(order.user.id),
+                submission_id=str(answered.submission_id),
+                job_id=answered.outcome.job_id,
+                user=str(answered.order.user.id),
                 error=str(error),
             )
-            if not announced:
-                raise
+            await self._tell(answered)
+            return is_bad_data(error)
+        return True
+
+    async def _store(self, session: AsyncSession, answered: _Answered) -> None:
+        order, outcome = answered.order, answered.outcome
+        if outcome.job_id is not None:
+            if await job_rows.is_anothers(session, outcome.job_id, order.user.id):
+                answered.announced = True
+            else:
+                await self._tell(answered)
+                await job_rows.merge(session, [_job(order, outcome.job_id, answered.at)])
+        if row := await session.get(SubmissionRow, answered.submission_id):
+            row.state = SubmissionState.DONE.value
+            row.result = outcome.result
+            row.job_id = outcome.job_id
+            row.announced = answered.announced or outcome.job_id is None
+            row.finished_at = answered.at
+
+    async def _tell(self, answered: _Answered) -> None:
+        """Tell the stream whose the job is, once."""
+        if answered.outcome.job_id is not None and not answered.announced:
+            answered.announced = await self._announcer.announce(answered.announcement)
 
 
 def _note(session: AsyncSession, order: Order) -> UUID:

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from src.utils.hosts import Address, TargetRefusedError, canonical_host, is_public, parse_url
 
 _RESOLVE_SECONDS = 1.0
-_RESOLVERS = 4
+# Each is held for as long as a name's servers take, which may be much longer.
+_RESOLVERS = 16
 _INSIDE_NAMES = ("localhost", "local", "internal", "intranet", "lan", "home.arpa", "localdomain")
 
 
@@ -39,7 +40,7 @@ class TargetAddresses:
         return target
 
     async def check_url(self, url: str) -> None:
-        """Raises TargetRefusedError. A name that cannot be looked up here passes."""
+        """Raises TargetRefusedError. A name that is not known here passes."""
         target = self.check_host(parse_url(url).hostname or "")
         if self._allow_private or not isinstance(target, str):
             return
@@ -53,6 +54,9 @@ class TargetAddresses:
                 found = await loop.run_in_executor(
                     self._resolvers, socket.getaddrinfo, name, None, 0, socket.SOCK_STREAM
                 )
+        except TimeoutError:
+            # Its servers may be slow for us and quick for the tool, which they tell something else.
+            raise TargetRefusedError("cannot be looked up in time; try again") from None
         except (OSError, UnicodeError):
             return []
         return [ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found]

@@ -10,26 +10,44 @@ from typing import Any
 
 import orjson
 
-from src.services.upstream_errors import ArgumentError
+from src.services.upstream_errors import (
+    ArgumentError,
+    GatewayBusyError,
+    ToolFailedError,
+    ToolRejectedError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
 
 Json = Any
 
 _MESSAGE_MOST = 300
-# What the gateway says in a tool's place when it cannot reach the server with the tools, or loses it.
-NOT_REACHED = "ConnectError"
-LOST = "MCPError"
+# So much of a text is looked at, in characters: tools may say megabytes.
+_LOOKED_AT = 4000
+# What the gateway says in a tool's place: the exception with which it could not reach the server
+# with the tools, or lost it.
+_OF_THE_GATEWAY = re.compile(r"(\w+(?:Error|Timeout|Exception)|\w*ExceptionGroup): ")
+# Those of them after which the tool has certainly not been called.
+NEVER_ARRIVED = frozenset({"ConnectError", "ConnectTimeout"})
+# What the tool's framework says in its place.
+_OF_THE_FRAMEWORK = re.compile(r"^Error (?:calling|executing) tool '?[\w.-]*'?(?:: )?")
+_UPSTREAM_TIMED_OUT = "Upstream request timed out"
+_UPSTREAM_BUSY = "Rate limited by upstream API"
 # An exception that the tool did not mean for its caller.
 _DEFECT = re.compile(
-    r"^Error calling tool|Traceback \(most recent|^[\w.]*(?:Error|Exception|Timeout)(?:\b:|\(|$)"
+    _OF_THE_FRAMEWORK.pattern
+    + r"|Traceback \(most recent|^[\w.]*(?:Error|Exception|Timeout)(?:\b:|\(|$)"
 )
-_REFUSED_ARGUMENTS = re.compile(r"^\d+ validation errors? for ")
+_REFUSED_ARGUMENTS = re.compile(r"\d+ validation errors? for ")
 _ABOUT_A_VALUE = re.compile(r"\s*\[type=[^\n]*$", re.DOTALL)
 # What may tell of the inside: addresses, paths, credentials.
 _INSIDE = re.compile(
-    r"""[a-z][a-z0-9+.-]*://\S+
+    r"""[a-z][a-z0-9+.-]{0,30}://\S+
     | (?:/[\w.=-]+){2,}/?
     | \b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b
-    | \b(?:password|passwd|secret|token|api[_-]?key|authorization)\b\s*[=:]\s*\S+
+    | \b[a-z][\w.-]{0,252}:\d{2,5}\b
+    | \b(?:password|passwd|secret|token|api[_-]?key|authorization)\b\s*[=:]\s*
+      (?:(?:Bearer|Basic)\s+)?\S+
     | \bBearer\s+\S+
     | \bsk-[\w-]+""",
     re.VERBOSE | re.IGNORECASE,
@@ -57,6 +75,30 @@ def text_of(answer: Mapping[str, Json]) -> str:
     return ""
 
 
+def error_text(answer: Mapping[str, Json]) -> str:
+    """What an answer with an error says, as far as it is looked at."""
+    return text_of(answer)[:_LOOKED_AT]
+
+
+def lost_by(text: str) -> str | None:
+    """The exception with which the gateway lost the server with the tools, None if it did not."""
+    match = _OF_THE_GATEWAY.match(text)
+    return match[1] if match else None
+
+
+def error_of(text: str, arguments: Mapping[str, Json]) -> UpstreamError:
+    """What the error of a tool means that has answered."""
+    if text.startswith(_UPSTREAM_TIMED_OUT):
+        return UpstreamTimeoutError("What the tool asked did not answer.")
+    if text.startswith(_UPSTREAM_BUSY):
+        return GatewayBusyError("What the tool asked limits how often it is asked.")
+    if errors := refused_arguments(text):
+        return ToolRejectedError("The tool does not take these arguments.", errors)
+    if is_defect(text):
+        return ToolFailedError("It reported an error that is not meant for you.")
+    return ToolRejectedError(presentable(text, arguments))
+
+
 def is_defect(text: str) -> bool:
     """Whether a tool's error is none that it meant for its caller."""
     return not text.strip() or _DEFECT.search(text) is not None
@@ -64,11 +106,12 @@ def is_defect(text: str) -> bool:
 
 def refused_arguments(text: str) -> list[ArgumentError]:
     """Which arguments a tool found wrong, from what its framework says; empty if it is not that."""
-    if not _REFUSED_ARGUMENTS.match(text):
+    own = _OF_THE_FRAMEWORK.sub("", text)
+    if not _REFUSED_ARGUMENTS.match(own):
         return []
     found: list[ArgumentError] = []
     name = ""
-    for line in text.splitlines()[1:]:
+    for line in own.splitlines()[1:]:
         if not line.startswith(" "):
             name = presentable(line, {})
         elif name and "[type=" in line:
@@ -82,7 +125,7 @@ def presentable(text: str, arguments: Mapping[str, Json]) -> str:
 
     What the caller has sent itself is left as it is.
     """
-    line = " ".join(_UNPRINTABLE.sub(" ", text).split())
+    line = " ".join(_UNPRINTABLE.sub(" ", text[:_LOOKED_AT]).split())
     sent = orjson.dumps(arguments, default=str).decode()
 
     def shown(match: re.Match[str]) -> str:

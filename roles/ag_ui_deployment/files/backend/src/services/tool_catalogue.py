@@ -73,9 +73,13 @@ class ArgumentCheck:
             "max_pages": settings.TOOLS_MAX_PAGES,
             "max_depth": settings.TOOLS_MAX_DEPTH,
         }
+        self._schemas = {tool.name: self._schema(tool) for tool in CATALOGUE.values()}
 
     def schema(self, tool: ToolKind) -> dict[str, Any]:
         """The JSON schema of a tool's arguments, with the limits of this installation."""
+        return self._schemas[tool.name]
+
+    def _schema(self, tool: ToolKind) -> dict[str, Any]:
         schema = tool.arguments.model_json_schema()
         for name, most in self._most.items():
             if name in schema.get("properties", {}):

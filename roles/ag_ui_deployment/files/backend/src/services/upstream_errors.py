@@ -18,7 +18,8 @@ class ArgumentError(NamedTuple):
 class UpstreamError(Exception):
     """`retry_after` is in seconds, where somebody said or knows it.
 
-    `transient` tells whether the same call may work in a moment.
+    `transient` tells whether the same call may work in a moment: where it failed at once, it is
+    worth another attempt.
     """
 
     maybe_done = False
@@ -62,6 +63,7 @@ class GatewayRefusedError(UpstreamError):
 class UpstreamTimeoutError(UpstreamError):
     """No answer in time, of the gateway or of what it asked."""
 
+    transient = True
     maybe_done = True
     retry_after = 10
 
@@ -98,7 +100,11 @@ class ToolFailedError(UpstreamError):
 
 
 class ModelRejectedError(UpstreamError):
-    """The model does not take this conversation: too long, say."""
+    """The model does not take this conversation."""
+
+
+class ContextTooLongError(ModelRejectedError):
+    """The conversation does not fit into what the model can hold."""
 
 
 class ModelFailedError(UpstreamError):

@@ -6,6 +6,8 @@ from typing import Self
 
 from src.config import Settings
 
+_WITH_THE_NEXT = "asked again with the next call"
+
 
 class CircuitOpenError(Exception):
     """The server is not asked now; `retry_after` is in seconds."""
@@ -16,17 +18,17 @@ class CircuitOpenError(Exception):
 
 
 class CircuitBreaker:
-    """Counts failures in a row. At `failures` it opens for `seconds`; then one call may probe.
+    """Counts failures in a row. At `failures` it opens for `seconds`.
 
-    Each enter() is to be followed by one of succeeded(), failed() and abandoned().
+    After that calls pass again, and the first of them that fails opens it anew. What a call that
+    tells nothing of the server ends with is not reported at all.
     """
 
     def __init__(self, failures: int, seconds: float) -> None:
         self._allowed = failures
         self._pause = seconds
         self._failures = 0
-        self._opened_at: float | None = None
-        self._probing = False
+        self._open_until = 0.0
         self._why = ""
 
     @classmethod
@@ -35,36 +37,32 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        return self._opened_at is not None
+        return self._seconds_left > 0
 
     def enter(self) -> None:
         """Raises CircuitOpenError."""
-        if self._opened_at is None:
-            return
-        left = self._opened_at + self._pause - time.monotonic()
-        if left > 0 or self._probing:
-            raise CircuitOpenError(max(1, math.ceil(left)))
-        self._probing = True
+        left = self._seconds_left
+        if left > 0:
+            raise CircuitOpenError(math.ceil(left))
 
     def succeeded(self) -> None:
         self._failures = 0
-        self._opened_at = None
-        self._probing = False
+        self._open_until = 0.0
 
     def failed(self, why: str) -> None:
         self._failures += 1
-        self._probing = False
         self._why = why
         if self._failures >= self._allowed:
-            self._opened_at = time.monotonic()
-
-    def abandoned(self) -> None:
-        """Nothing was learnt of the server."""
-        self._probing = False
+            self._open_until = time.monotonic() + self._pause
 
     def describe(self) -> str:
         """What the calls of late tell, in words."""
         if not self._failures:
             return "no call has failed since the last that worked"
-        last = f"{self._failures} in a row failed: it {self._why}"
-        return f"{last}; asked again every {self._pause:.0f} s" if self.is_open else last
+        left = self._seconds_left
+        again = f"not asked for another {math.ceil(left)} s" if left > 0 else _WITH_THE_NEXT
+        return f"{self._failures} in a row failed: it {self._why}; {again}"
+
+    @property
+    def _seconds_left(self) -> float:
+        return self._open_until - time.monotonic()

@@ -14,6 +14,10 @@ _NUMBER = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
 _NAME = re.compile(
     r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*"
 )
+# A zero before further digits of a number: octal to some, decimal to others.
+_AMBIGUOUS = re.compile(r"(?:^|\.)0[0-9]")
+# What the machines of a cloud are told their secrets by, at a public address.
+_AZURE_METADATA = ipaddress.IPv4Address("168.63.129.16")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
 
@@ -41,6 +45,18 @@ def parse_url(url: str) -> SplitResult:
     return parts
 
 
+def canonical_url(url: str) -> str:
+    """An address with its host as we read it, so that nobody reads another one.
+
+    Raises TargetRefusedError.
+    """
+    parts = parse_url(url)
+    host = canonical_host(parts.hostname or "")
+    name = f"[{host}]" if isinstance(host, ipaddress.IPv6Address) else str(host)
+    port = "" if parts.port is None else f":{parts.port}"
+    return parts._replace(netloc=name + port).geturl()
+
+
 def canonical_host(host: str) -> str | Address:
     """A host as the resolver understands it: an address in whatever notation, or a name."""
     try:
@@ -49,10 +65,12 @@ def canonical_host(host: str) -> str | Address:
         text = host.lower()
     if ":" in text:
         try:
-            return ipaddress.IPv6Address(text.partition("%")[0])
+            return ipaddress.IPv6Address(text)
         except ValueError:
             raise TargetRefusedError("has no valid IPv6 address as its host") from None
     if _NUMBER.fullmatch(text.rpartition(".")[2]):
+        if _AMBIGUOUS.search(text):
+            raise TargetRefusedError("has leading zeros in its IPv4 address; leave them out")
         try:
             return ipaddress.IPv4Address(socket.inet_aton(text))
         except OSError:
@@ -64,11 +82,15 @@ def canonical_host(host: str) -> str | Address:
 
 def is_public(address: Address) -> bool:
     """Whether an address, and each that it carries inside, can be reached from anywhere."""
-    return all(
-        one.is_global
-        and not (one.is_multicast or one.is_reserved or one.is_unspecified or one.is_link_local)
-        for one in _with_embedded(address)
+    return all(map(_is_public, _with_embedded(address)))
+
+
+def _is_public(address: Address) -> bool:
+    is_local = address.is_link_local or (
+        isinstance(address, ipaddress.IPv6Address) and address.is_site_local
     )
+    is_special = address.is_multicast or address.is_reserved or address.is_unspecified
+    return address.is_global and not (is_local or is_special or address == _AZURE_METADATA)
 
 
 def _with_embedded(address: Address) -> Iterator[Address]:

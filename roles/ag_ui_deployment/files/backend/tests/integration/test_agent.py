@@ -159,6 +159,20 @@ class TestRuns:
             "assistant",
         ]
 
+    async def test_the_model_is_told_what_may_have_been_done_all_the_same(
+        self, backend: Backend, token: str
+    ) -> None:
+        marker = uuid4().hex
+        body = run_input(
+            f'call qdrant_store {{"text": "{marker} fault=crash"}}\n'
+            f'call qdrant_store {{"text": "{marker} fault=error"}}'
+        )
+        events = await whole_run(backend.http, token, body)
+        _, client = checked(events, complete=True)
+        crashed, refused = client.results().values()
+        assert "may have done its work all the same" in crashed
+        assert "may have done" not in refused
+
     async def test_tools_of_the_client_are_handed_back_to_it(
         self, backend: Backend, token: str, gateway: Gateway
     ) -> None:
@@ -237,6 +251,41 @@ class TestRuns:
         assert client.outcome == "success"
         thread = await get(backend, f"/agent/threads/{body['threadId']}", token)
         assert thread["messages"][0] == body["messages"][0]
+
+    @pytest.mark.parametrize(
+        ("call", "outcome", "detail"),
+        [
+            ('crawl_web {"url": "https://8.8.8.8/MARKER?fault=slow-1"}', "success", "job_id"),
+            ('lightrag_query {"query": "MARKER fault=slow-3"}', "failure", "reason"),
+        ],
+    )
+    async def test_that_were_called_are_in_the_audit_though_the_run_is_cancelled(  # noqa: PLR0913 - fixtures and cases
+        self,
+        backend: Backend,
+        token: str,
+        gateway: Gateway,
+        world: World,
+        *,
+        call: str,
+        outcome: str,
+        detail: str,
+    ) -> None:
+        """What writes is carried out all the same, and what it started has an owner."""
+        marker = uuid4().hex
+        body = run_input(f"call {call.replace('MARKER', marker)}")
+        async with running_agent(backend.http, token, body) as stream:
+            await until(lambda: gateway.tool_calls(marker))
+            path = f"/agent/runs/{body['runId']}/cancel"
+            assert (await backend.http.post(path, headers=bearer(token))).status_code == 202
+            await stream.until_ended()
+            assert stream.events[-1]["outcome"] == {"type": "cancelled"}
+        query = "SELECT outcome, details::text FROM audit_log WHERE action = 'tool.call'"
+        await until(lambda: world.query(query))
+        ((told, details),) = await world.query(query)
+        assert (told, sorted(json.loads(details))) == (outcome, sorted([detail, "workspace"]))
+        if detail == "job_id":
+            path = f"/api/jobs/{json.loads(details)['job_id']}"
+            assert (await get(backend, path, token))["kind"] == "crawl"
 
 
 class TestRefusals:

@@ -281,6 +281,7 @@ class TestFaults:
             "429": "rate_limited",
             "500": "model_failed",
             "400": "model_rejected",
+            "overflow": "context_too_long",
             "401": "gateway_refused",
             "cut": "model_failed",
             "stall": "model_timeout",
@@ -296,7 +297,9 @@ class TestFaults:
                 checked(events, complete=True)
                 assert (fault, events[-1]["code"]) == (fault, faults[fault])
                 assert "scripted" not in str(events[-1])
-                assert events[-1]["metadata"]["retryable"] is (fault not in {"400", "401"})
+                assert events[-1]["metadata"]["retryable"] is (
+                    fault not in {"400", "401", "overflow"}
+                )
             rows = await world.query("SELECT status, error FROM agent_runs ORDER BY error")
             assert [row[1] for row in rows] == sorted(faults.values())
             assert {row[0] for row in rows} == {"failed"}

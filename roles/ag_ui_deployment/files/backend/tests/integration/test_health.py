@@ -36,6 +36,7 @@ async def test_all_is_well(backend: Backend) -> None:
         "database",
         "consumer",
         "tail",
+        "announcer",
         "gateway",
         "orchestrator",
         "access",

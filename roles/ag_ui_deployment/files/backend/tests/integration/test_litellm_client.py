@@ -1,6 +1,7 @@
 """The client of the gateway against a real one: every way in which a call can go."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -8,12 +9,15 @@ from uuid import uuid4
 
 import pytest
 
+from src.services import litellm_client
 from src.services.litellm_client import LiteLLMClient
 from src.services.upstream_errors import (
+    ContextTooLongError,
     GatewayBusyError,
     GatewayRefusedError,
     GatewayUnavailableError,
     ModelFailedError,
+    StrangeAnswerError,
     ToolFailedError,
     ToolRejectedError,
     ToolServerUnavailableError,
@@ -25,7 +29,10 @@ from src.utils.circuit_breaker import CircuitBreaker
 from tests.support.builders import settings_of
 from tests.support.gateway import MODEL, Gateway
 from tests.support.proxy import TcpProxy
+from tests.support.scripted import ScriptedServer, answer, tool_error, tool_result
 from tests.support.waiting import until
+
+CALL, LIST, CHAT = "/mcp-rest/tools/call", "/mcp-rest/tools/list", "/v1/chat/completions"
 
 
 @asynccontextmanager
@@ -40,6 +47,24 @@ async def client_of(gateway: Gateway, **changes: Any) -> AsyncIterator[LiteLLMCl
 async def client(gateway: Gateway) -> AsyncIterator[LiteLLMClient]:
     async with client_of(gateway) as one:
         yield one
+
+
+@asynccontextmanager
+async def scripted(
+    **changes: Any,
+) -> AsyncIterator[tuple[ScriptedServer, LiteLLMClient]]:
+    """A gateway that answers as it is told, and a client of it."""
+    async with ScriptedServer() as server:
+        settings = settings_of(LITELLM_URL=server.url, **changes)
+        client = LiteLLMClient(settings, CircuitBreaker.of(settings))
+        try:
+            yield server, client
+        finally:
+            await client.close()
+
+
+async def store(client: LiteLLMClient, text: str = "x") -> Any:
+    return await client.call_tool("qdrant_store", {"text": text}, reads_only=False)
 
 
 async def find(client: LiteLLMClient, query: str = "shield", **more: Any) -> Any:
@@ -112,17 +137,47 @@ class TestTools:
             await until(works, 20)
             assert not client.breaker.is_open
 
-    async def test_timeouts(self, gateway: Gateway) -> None:
-        text = f"fault=slow-2 {uuid4()}"
-        async with client_of(gateway, LITELLM_MCP_SERVER_ID="hasty") as client:
-            with pytest.raises(UpstreamTimeoutError) as caught:
-                await client.call_tool("qdrant_store", {"text": text}, reads_only=False)
-        assert caught.value.maybe_done
-        async with client_of(gateway, LITELLM_TIMEOUT_SECONDS=0.3) as client:
-            with pytest.raises(UpstreamTimeoutError):
-                await find(client, text)
-        # A call that writes, and one that took all of its time, were sent once.
-        assert len(await gateway.tool_calls(text)) == 2
+    @pytest.mark.parametrize(
+        ("changes", "within", "attempts"),
+        [
+            # The gateway gives up after a second, and the client before that.
+            ({"LITELLM_MCP_SERVER_ID": "hasty"}, 5, 3),
+            ({"LITELLM_MCP_SERVER_ID": "hasty"}, 0.5, 1),
+            ({"LITELLM_TIMEOUT_SECONDS": 0.3}, 5, 3),
+            ({"LITELLM_TIMEOUT_SECONDS": 0.3}, 0.2, 1),
+        ],
+    )
+    async def test_timeouts(
+        self,
+        gateway: Gateway,
+        monkeypatch: pytest.MonkeyPatch,
+        changes: dict[str, Any],
+        within: float,
+        attempts: int,
+    ) -> None:
+        """What reads is tried again if it failed soon; what writes is sent once."""
+        monkeypatch.setattr(litellm_client, "_AGAIN_WITHIN", within)
+        read, written = (f"fault=slow-2 {uuid4()}" for _ in range(2))
+        async with client_of(gateway, **changes) as client:
+            for call in (find(client, read), store(client, written)):
+                with pytest.raises(UpstreamTimeoutError) as caught:
+                    await call
+                assert caught.value.maybe_done
+            assert not client.breaker.is_open
+        assert len(await gateway.tool_calls(read)) == attempts
+        assert len(await gateway.tool_calls(written)) == 1
+
+    async def test_a_limit_that_ends_soon_is_waited_for(self) -> None:
+        async with scripted() as (server, client):
+            limited = answer(429, {"detail": "limited"}, retry_after="1")
+            server.answers(CALL, limited, tool_result({"matches": []}))
+            assert await find(client) == {"matches": []}
+            assert server.asked == [CALL] * 2
+            server.answers(CALL, answer(429, {"detail": "limited"}, retry_after="4"))
+            with pytest.raises(GatewayBusyError) as busy:
+                await find(client)
+            assert busy.value.retry_after == 4
+            assert server.asked == [CALL] * 3
 
     async def test_keys(self, gateway: Gateway) -> None:
         for key in ("sk-wrong", None):
@@ -152,7 +207,7 @@ class TestWithoutAGateway:
             with pytest.raises(GatewayUnavailableError, match="in a row"):
                 await find(client)
             await proxy.accept()
-            await asyncio.sleep(0.5)
+            await until(lambda: not client.breaker.is_open)
             await find(client)
             assert not client.breaker.is_open
 
@@ -182,6 +237,85 @@ class TestWithoutAGateway:
             await until(lambda: gateway.tool_calls(text))
             await proxy.cut()
             assert (await finding).keys() == {"matches"}
+
+    async def test_silence_says_nothing_of_the_gateway(self) -> None:
+        """It may be the tool's: the others must not be kept out for it."""
+        async with scripted(BREAKER_FAILURES=1, LITELLM_TIMEOUT_SECONDS=0.2) as (server, client):
+            server.gate.clear()
+            with pytest.raises(UpstreamTimeoutError):
+                await store(client)
+            assert client.breaker.describe().startswith("no call has failed")
+
+
+class TestAnswers:
+    """What the real gateway cannot be made to say."""
+
+    @pytest.mark.parametrize(
+        ("said", "error", "maybe_done"),
+        [
+            (answer(200, b"<html>", "text/html"), StrangeAnswerError, True),
+            (answer(200, b'["x"]'), StrangeAnswerError, True),
+            (answer(200, b'"' + b"x" * 8 * 1024 * 1024 + b'"'), StrangeAnswerError, True),
+            (answer(200, b"not packed", content_encoding="gzip"), StrangeAnswerError, True),
+            (answer(502, b"<html>", "text/html"), GatewayUnavailableError, True),
+            (answer(503, b"", "text/plain"), GatewayUnavailableError, True),
+            (answer(504, b"<html>", "text/html"), UpstreamTimeoutError, True),
+            (answer(500, b"oops", "text/plain"), StrangeAnswerError, True),
+            (b"", GatewayUnavailableError, True),
+            (tool_error("Error executing tool qdrant_store"), ToolFailedError, True),
+            (tool_error("Upstream request timed out, please retry"), UpstreamTimeoutError, True),
+        ],
+    )
+    async def test_that_are_none(
+        self, said: bytes, error: type[UpstreamError], *, maybe_done: bool
+    ) -> None:
+        async with scripted() as (server, client):
+            server.answers(CALL, said)
+            with pytest.raises(error) as caught:
+                await store(client)
+            assert caught.value.maybe_done is maybe_done
+            assert server.asked == [CALL]
+
+    async def test_of_a_proxy_open_the_breaker(self) -> None:
+        async with scripted(BREAKER_FAILURES=2) as (server, client):
+            for status in (502, 504):
+                server.answers(CALL, answer(status, b"<html>", "text/html"))
+                with pytest.raises(UpstreamError):
+                    await store(client)
+            assert client.breaker.is_open
+            assert "answers 504" in client.breaker.describe()
+
+    @pytest.mark.parametrize(
+        ("text", "listed", "error", "maybe_done"),
+        [
+            ("ConnectError: no", answer(502, {"detail": {}}), ToolServerUnavailableError, False),
+            ("ConnectTimeout: ", answer(200, {"tools": []}), ToolFailedError, False),
+            ("ReadTimeout: ", answer(200, {"tools": []}), ToolFailedError, True),
+            ("MCPError: gone", answer(502, {"detail": {}}), ToolServerUnavailableError, True),
+            ("ReadError: ", answer(401, {"detail": "no"}), GatewayRefusedError, True),
+            ("ConnectError: no", answer(504, {"detail": {}}), UpstreamTimeoutError, False),
+        ],
+    )
+    async def test_when_the_gateway_loses_the_tools(
+        self, text: str, listed: bytes, error: type[UpstreamError], *, maybe_done: bool
+    ) -> None:
+        async with scripted() as (server, client):
+            server.answers(CALL, tool_error(text))
+            server.answers(LIST, listed)
+            with pytest.raises(error) as caught:
+                await store(client)
+            assert caught.value.maybe_done is maybe_done
+            assert server.asked == [CALL, LIST]
+
+    async def test_packed_ones_are_read(self) -> None:
+        async with scripted() as (server, client):
+            packed = gzip.compress(b'{"tools": [{"name": "x"}]}')
+            server.answers(LIST, answer(200, packed, content_encoding="gzip"))
+            assert [tool.name for tool in await client.list_tools()] == ["x"]
+
+
+def frames(*lines: str) -> bytes:
+    return answer(200, "".join(f"data: {line}\n\n" for line in lines).encode(), "text/event-stream")
 
 
 class TestChat:
@@ -222,6 +356,15 @@ class TestChat:
         assert "".join(chunk.content for chunk in chunks) == f"Echo: {text}"
         assert len(await gateway.model_calls(text)) == 2
 
+    async def test_what_took_long_to_fail_is_not(
+        self, gateway: Gateway, client: LiteLLMClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(litellm_client, "_AGAIN_WITHIN", 0)
+        text = f"fault=503 times=1 {uuid4()}"
+        with pytest.raises(UpstreamError):
+            await anext(client.chat(asking(text)))
+        assert len(await gateway.model_calls(text)) == 1
+
     async def test_what_cannot_work_is_not_tried_again(
         self, gateway: Gateway, client: LiteLLMClient
     ) -> None:
@@ -234,6 +377,42 @@ class TestChat:
         async with client_of(gateway, LITELLM_API_KEY="sk-wrong") as stranger:
             with pytest.raises(GatewayRefusedError, match="LITELLM_API_KEY"):
                 await anext(stranger.chat(asking("x")))
+
+    async def test_a_conversation_that_is_too_long(
+        self, gateway: Gateway, client: LiteLLMClient
+    ) -> None:
+        text = f"fault=overflow {uuid4()}"
+        with pytest.raises(ContextTooLongError):
+            await anext(client.chat(asking(text)))
+        assert len(await gateway.model_calls(text)) == 1
+
+    @pytest.mark.parametrize(
+        ("said", "error"),
+        [
+            (frames('{"error": {"message": "x", "code": "401"}}'), GatewayRefusedError),
+            (frames('{"error": {"message": "x", "code": "403"}}'), GatewayRefusedError),
+            (frames('{"error": {"code": "context_length_exceeded"}}'), ContextTooLongError),
+            (frames('{"choices": [{"delta": {"content": "hi"}}]}'), ModelFailedError),
+            (frames("x" * 2_000_000), StrangeAnswerError),
+            (answer(200, b"not packed", content_encoding="gzip"), ModelFailedError),
+        ],
+    )
+    async def test_answers_that_are_none(self, said: bytes, error: type[UpstreamError]) -> None:
+        async with scripted() as (server, client):
+            server.answers(CHAT, said)
+            with pytest.raises(error):
+                await _rest_of(client.chat(asking("x")))
+
+    async def test_it_has_connections_of_its_own(self, gateway: Gateway) -> None:
+        text = f"words 200 fault=drip-0.1 {uuid4()}"
+        async with (
+            client_of(gateway, LITELLM_CONNECTIONS_MAX=1) as client,
+            aclosing(client.chat(asking(text))) as chunks,
+        ):
+            assert await anext(chunks)
+            assert (await find(client)).keys() == {"matches"}
+            with pytest.raises(GatewayBusyError):
+                await anext(client.chat(asking("x")))
 
     async def test_closing_it_stops_the_model(
         self, gateway: Gateway, client: LiteLLMClient

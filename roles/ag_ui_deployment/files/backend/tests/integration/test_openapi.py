@@ -38,6 +38,10 @@ STREAM = "text/event-stream"
 LAST = ("POST /auth/logout",)
 EXAMPLES = 3
 
+# Of all addresses and names those that may be crawled, and are asked of no name server.
+schemathesis.openapi.format("uri", st.from_regex(r"https?://8\.8\.8\.8/[a-z]{0,9}", fullmatch=True))
+schemathesis.openapi.format("hostname", st.from_regex(r"[a-z]{1,9}\.org", fullmatch=True))
+
 # Enough for all of the requests together.
 NO_LIMITS = dict.fromkeys(
     (name for name in Settings.model_fields if name.startswith("RATE_")), "1000000/minute"
@@ -97,3 +101,6 @@ async def test_the_document_is_true_for_every_role(world: World, gateway: Gatewa
         url = str(backend.http.base_url)
         faults = await asyncio.to_thread(faults_of, document, url, callers)
         assert not faults, "\n\n".join(faults)
+        # What only the tool itself can refuse was asked for as well.
+        accepted = await world.query("SELECT DISTINCT tool FROM submissions WHERE state = 'done'")
+        assert {row[0] for row in accepted} >= {"crawl_web", "ingest_doc"}

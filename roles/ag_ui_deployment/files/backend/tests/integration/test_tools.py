@@ -11,13 +11,15 @@ import httpx
 import pytest
 
 from src.models.role import Role
-from src.models.user import User
+from src.services.upstream_errors import GatewayRefusedError
 from tests.integration.test_api_endpoints import bearer, check_problem
 from tests.support.builders import shield_event
 from tests.support.gateway import Gateway
 from tests.support.proxy import TcpProxy
+from tests.support.scripted import ScriptedServer, answer
 from tests.support.server import Backend, running
 from tests.support.sse import SseClient, sse
+from tests.support.tools import SITE, Caller, all_announced, caller, has_ended, has_job, site
 from tests.support.waiting import until
 from tests.support.world import World
 
@@ -26,41 +28,6 @@ from tests.support.world import World
 async def backend(world: World, gateway: Gateway) -> AsyncIterator[Backend]:
     async with running(world.settings(**gateway.settings())) as instance:
         yield instance
-
-
-class Caller:
-    """A user, and what they send."""
-
-    def __init__(self, backend: Backend, user: User) -> None:
-        self.backend = backend
-        self.user = user
-        self.token = backend.token_of(user)
-
-    async def post(self, path: str, body: Any, key: str | None = None) -> httpx.Response:
-        headers = bearer(self.token) | {"Content-Type": "application/json"}
-        headers |= {"Idempotency-Key": key} if key else {}
-        # Not json=, which cannot send half of a character.
-        return await self.backend.http.post(path, content=json.dumps(body), headers=headers)
-
-    async def get(self, path: str) -> httpx.Response:
-        return await self.backend.http.get(path, headers=bearer(self.token))
-
-    async def crawl(self, world: World, key: str | None = None, **marks: str) -> httpx.Response:
-        """Crawl two pages, with events on this test's stream."""
-        return await self.post("/api/crawl", {"url": site(world, **marks), "max_pages": 2}, key)
-
-    async def jobs(self) -> dict[str, Any]:
-        items = (await self.get("/api/jobs")).json()["items"]
-        return {item["id"]: item for item in items}
-
-
-def site(world: World, **marks: str) -> str:
-    query = "&".join(f"{name}={value}" for name, value in {"stream": world.stream, **marks}.items())
-    return f"https://example.org/?{query}"
-
-
-async def caller(backend: Backend, name: str, role: Role = Role.CONTRIBUTOR) -> Caller:
-    return Caller(backend, await backend.add_user(f"{name}@shield.test", role))
 
 
 @pytest.fixture
@@ -127,7 +94,7 @@ class TestJobs:
             await hers.until(lambda it: str(ids[0]) in it.ids)
         assert types_of(hers, job_id)[0] == "RUN_STARTED"
         assert types_of(hers, job_id)[-1] == "RUN_FINISHED"
-        await until(lambda: _has(carol, job_id))
+        await until(lambda: has_job(carol, job_id))
         async with sse(backend.http, f"/api/jobs/{job_id}/events", token=carol.token) as run:
             await run.until_ended()
         assert types_of(run, job_id)[-1] == "RUN_FINISHED"
@@ -140,7 +107,7 @@ class TestJobs:
         await world.publish(shield_event("job:started", job=job_id, user=user, workspace="other"))
         await until(world.settled)
         await world.publish(submission(job_id, carol.user.id))
-        await until(lambda: _has(carol, job_id))
+        await until(lambda: has_job(carol, job_id))
         assert await stranger.jobs() == {}
         assert (await carol.jobs())[job_id]["workspace"] == "default"
 
@@ -148,7 +115,7 @@ class TestJobs:
         path = f"/srv/inbox/stream={world.stream}/report.pdf"
         response = await carol.post("/api/ingest", {"file_path": path, "source_name": "Report"})
         assert response.status_code == 202
-        await until(lambda: _ended(carol, response.json()["job_id"]))
+        await until(lambda: has_ended(carol, response.json()["job_id"]))
         job = (await carol.jobs())[response.json()["job_id"]]
         assert (job["kind"], job["status"]) == ("ingest", "completed")
 
@@ -163,7 +130,7 @@ class TestJobs:
         response = await carol.post("/api/crawl", {**body, "workspace": "alpha"})
         assert response.status_code == 202, response.text
         job_id = response.json()["job_id"]
-        await until(lambda: _ended(carol, job_id))
+        await until(lambda: has_ended(carol, job_id))
         # The producer's events name another workspace.
         assert (await carol.jobs())[job_id]["workspace"] == "alpha"
         denied = await carol.post("/api/crawl", {**body, "workspace": "beta"})
@@ -187,7 +154,7 @@ class TestJobs:
             assert int(refused.headers["retry-after"]) > 0
             stuck = next(one.json()["job_id"] for one in answers if one.status_code == 202)
             await world.publish(shield_event("job:failed", job=stuck))
-            await until(lambda: _ended(carol, stuck))
+            await until(lambda: has_ended(carol, stuck))
             assert (await carol.crawl(world)).status_code == 202
             # What is no job has no such limit.
             stored = await carol.post("/api/tools/qdrant_store", {"arguments": {"text": "x"}})
@@ -258,11 +225,13 @@ BAD_ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
     ("/api/crawl", {"url": "ftp://example.org"}, "body.url"),
     ("/api/crawl", {"url": "https://u:p@example.org"}, "body.url"),
     ("/api/crawl", {"url": "http://127.0.0.1:8002"}, "body.url"),
+    ("/api/crawl", {"url": "http://8.8.8.010"}, "body.url"),
     ("/api/crawl", {"url": "http://[::ffff:7f00:1]"}, "body.url"),
     ("/api/crawl", {"url": "http://169.254.169.254/latest"}, "body.url"),
     ("/api/crawl", {"url": "http://hx-sqldb-server:5432"}, "body.url"),
     ("/api/crawl", {"url": "https://example.org", "max_pages": 1001}, "body.max_pages"),
     ("/api/crawl", {"url": "https://example.org", "max_depth": -1}, "body.max_depth"),
+    ("/api/crawl", {"url": "https://example.org", "max_depth": 11}, "body.max_depth"),
     ("/api/crawl", {"url": "https://example.org", "pages": 1}, "body.pages"),
     (
         "/api/crawl",
@@ -334,6 +303,51 @@ class TestQueries:
             problem = check_problem(await carol.post(path, body), 422, "invalid-request")
             assert problem["errors"][0]["field"] == field, (path, body)
 
+    async def test_what_was_checked_is_what_is_sent(self, carol: Caller, gateway: Gateway) -> None:
+        note = uuid4().hex
+        domains = ["Bücher.Example."]
+        body = {"url": f"HTTP://0x8080808:080/{note}", "allowed_domains": domains}
+        assert (await carol.post("/api/crawl", body)).status_code == 202
+        (call,) = await gateway.tool_calls(note)
+        assert call["arguments"]["url"] == f"http://8.8.8.8:80/{note}"
+        assert call["arguments"]["allowed_domains"] == ["xn--bcher-kva.example"]
+
+    async def test_with_the_limits_of_the_installation(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        settings = world.settings(
+            **gateway.settings(),
+            TOOLS_ALLOW_PRIVATE_ADDRESSES=True,
+            TOOLS_MAX_PAGES=3,
+            TOOLS_MAX_DEPTH=1,
+        )
+        async with running(settings) as backend:
+            carol, note = await caller(backend, "carol"), uuid4().hex
+            url = f"http://10.0.0.1:8080/{note}"
+            for name, most in (("max_pages", 3), ("max_depth", 1)):
+                body = {"url": url, name: most + 1}
+                problem = check_problem(
+                    await carol.post("/api/crawl", body), 422, "invalid-request"
+                )
+                assert problem["errors"] == [
+                    {"field": f"body.{name}", "message": f"is more than {most}"}
+                ]
+            assert (await carol.post("/api/crawl", {"url": url})).status_code == 202
+            (call,) = await gateway.tool_calls(note)
+            # What was left out may be more for the tool than is allowed here.
+            assert call["arguments"] == {
+                "url": url,
+                "max_pages": 3,
+                "allowed_domains": None,
+                "max_depth": 1,
+            }
+            tools = {one["name"]: one for one in (await carol.get("/api/tools")).json()["items"]}
+            properties = tools["crawl_web"]["input_schema"]["properties"]
+            assert properties["max_pages"]["maximum"] == 3
+            assert properties["max_depth"]["maximum"] == 1
+            scheme = await carol.post("/api/crawl", {"url": "file:///etc/passwd"})
+            check_problem(scheme, 422, "invalid-request")
+
 
 class TestFailures:
     async def test_of_the_tool(self, carol: Caller) -> None:
@@ -347,7 +361,7 @@ class TestFailures:
         for inside in ("hunter2", "/opt/shield", "10.0.0.5", "postgresql"):
             assert inside not in failed.text
         check_problem(await ask("fault=strange"), 502, "answer-not-understood")
-        strange = await carol.post("/api/crawl", {"url": "https://example.org/?fault=strange"})
+        strange = await carol.post("/api/crawl", {"url": f"{SITE}?fault=strange"})
         assert "GET /api/jobs" in check_problem(strange, 502, "answer-not-understood")["detail"]
 
     @pytest.mark.parametrize(
@@ -371,7 +385,7 @@ class TestFailures:
                 assert "The operator must look at LITELLM_" in problem["detail"]
             else:
                 assert int(answer.headers["retry-after"]) > 0
-            crawled = await carol.post("/api/crawl", {"url": "https://example.org/?fault=slow-1"})
+            crawled = await carol.post("/api/crawl", {"url": f"{SITE}?fault=slow-1"})
             check_problem(crawled, status, slug)
             assert await carol.jobs() == {}
 
@@ -431,7 +445,126 @@ class TestFailures:
             async with sse(backend.http, token=carol.token) as hers:
                 await redis_proxy.accept()
                 await hers.until(lambda it: job_id in jobs_on(it), 20)
-            await until(lambda: _all_announced(world))
+            await until(lambda: all_announced(world))
+
+
+class TestAudit:
+    """Each call has its entry, which tells nothing of what was called with."""
+
+    async def test_of_calls_and_of_those_that_came_to_nothing(
+        self, backend: Backend, carol: Caller, world: World
+    ) -> None:
+        secret, key = uuid4().hex, uuid4().hex
+        viewer = await caller(backend, "viewer", Role.VIEWER)
+        path = f"/srv/{secret}/stream={world.stream}/report.pdf"
+        job_id = (await carol.crawl(world, key, note=secret)).json()["job_id"]
+        await carol.crawl(world, key, note=secret)
+        document = (await carol.post("/api/ingest", {"file_path": path})).json()["job_id"]
+        await carol.post("/api/tools/qdrant_store", {"arguments": {"text": secret}})
+        await carol.post("/api/query", {"query": f"{secret} fault=error"})
+        await carol.post("/api/query", {"query": f"{secret} fault=crash"})
+        await carol.post("/api/tools/qdrant_find", {"arguments": {secret: secret}})
+        await carol.post("/api/tools/rm", {"arguments": {}})
+        await carol.post("/api/query", {"query": secret, "workspace": "gamma"})
+        await viewer.post("/api/tools/qdrant_store", {"arguments": {"text": secret}})
+        entries = await audited(world)
+        assert [(name, outcome, details) for name, outcome, _, details in entries] == [
+            ("tool:crawl_web", "success", {"job_id": job_id}),
+            ("tool:crawl_web", "success", {"job_id": job_id, "replayed": True}),
+            ("tool:ingest_doc", "success", {"job_id": document}),
+            ("tool:qdrant_store", "success", {}),
+            ("tool:lightrag_query", "failure", {"reason": "ToolRejected"}),
+            ("tool:lightrag_query", "failure", {"reason": "ToolFailed"}),
+            ("tool:qdrant_find", "failure", {"reason": "ArgumentsRefused"}),
+            ("tool:unknown", "failure", {"reason": "UnknownTool"}),
+            ("tool:lightrag_query", "denied", {"reason": "WorkspaceNotYours"}),
+            ("tool:qdrant_store", "denied", {"reason": "NotPermitted"}),
+        ]
+        assert {actor for *_, actor, _ in entries} == {"carol@shield.test", "viewer@shield.test"}
+        assert secret not in str(await world.query("SELECT * FROM audit_log"))
+
+    async def test_of_calls_that_were_under_way_when_their_instance_was_stopped(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        asked, stored = (f"fault=slow-20 {uuid4()}" for _ in range(2))
+        async with running(world.settings(**gateway.settings())) as backend:
+            carol = await caller(backend, "carol")
+            calls = [
+                asyncio.create_task(carol.post("/api/query", {"query": asked})),
+                asyncio.create_task(
+                    carol.post("/api/tools/qdrant_store", {"arguments": {"text": stored}})
+                ),
+            ]
+            for text in (asked, stored):
+                await until(lambda text=text: gateway.tool_calls(text))  # type: ignore[misc]
+        await asyncio.gather(*calls, return_exceptions=True)
+        entries = await audited(world)
+        assert {(name, outcome) for name, outcome, *_ in entries} == {
+            ("tool:lightrag_query", "failure"),
+            ("tool:qdrant_store", "failure"),
+        }
+        assert [details for *_, details in entries] == [{"reason": "Cancelled"}] * 2
+
+
+class TestLimits:
+    async def test_so_many_calls_of_a_user_at_a_time(self, world: World, gateway: Gateway) -> None:
+        settings = world.settings(**gateway.settings(), CALLS_PER_USER=2)
+        async with running(settings) as backend:
+            carol, victor = await caller(backend, "carol"), await caller(backend, "victor")
+            text = f"fault=slow-2 {uuid4()}"
+            asked = asyncio.create_task(carol.post("/api/query", {"query": text}))
+            stored = asyncio.create_task(
+                carol.post("/api/tools/qdrant_store", {"arguments": {"text": text}})
+            )
+            await until(lambda: _arrived(gateway, text, 2))
+            for path, body in (
+                ("/api/query", {"query": "x"}),
+                ("/api/crawl", {"url": SITE}),
+            ):
+                refused = await carol.post(path, body)
+                check_problem(refused, 429, "too-many-calls")
+                assert int(refused.headers["retry-after"]) > 0
+            assert (await victor.post("/api/query", {"query": "x"})).status_code == 200
+            assert {(await call).status_code for call in (asked, stored)} == {200}
+            assert (await carol.post("/api/query", {"query": "x"})).status_code == 200
+
+    async def test_who_asks_for_a_list_that_fails_waits_once_with_the_others(
+        self, world: World
+    ) -> None:
+        path = "/mcp-rest/tools/list"
+        async with ScriptedServer() as server:
+            server.gate.clear()
+            server.answers(path, answer(401, {"detail": "no"}), answer(200, {"tools": []}))
+            async with running(world.settings(LITELLM_URL=server.url)) as backend:
+                carol = await caller(backend, "carol")
+                service = backend.services.tools
+                asking = [asyncio.create_task(service.available(carol.user)) for _ in range(5)]
+                # One that goes away takes the answer from nobody.
+                await until(lambda: server.asked)
+                asking.pop(0).cancel()
+                server.gate.set()
+                answers = await asyncio.gather(*asking, return_exceptions=True)
+                assert {type(one) for one in answers} == {GatewayRefusedError}
+                assert server.asked == [path]
+                # A failure is not kept, and an answer is.
+                assert (await carol.get("/api/tools")).json() == {"items": []}
+                assert (await carol.get("/api/tools")).json() == {"items": []}
+                assert server.asked == [path] * 2
+
+
+async def _arrived(gateway: Gateway, text: str, number: int) -> bool:
+    return len(await gateway.tool_calls(text)) == number
+
+
+async def audited(world: World) -> list[tuple[str, str, str, dict[str, Any]]]:
+    """Target, outcome, actor and details of each call of a tool; of the latter not the place."""
+    rows = await world.query(
+        "SELECT target, outcome, actor, details FROM audit_log WHERE action = 'tool.call'"
+        " ORDER BY seq"
+    )
+    entries = [(*row[:3], json.loads(row[3])) for row in rows]
+    assert all(details.pop("workspace") for *_, details in entries)
+    return entries
 
 
 class TestSilentJobs:
@@ -484,16 +617,3 @@ async def _shows(who: Caller, job_id: str, **values: Any) -> bool:
 
 def submission(job_id: str, owner: UUID) -> Any:
     return shield_event("job:accepted", job=job_id, user=str(owner), workspace="default")
-
-
-async def _has(who: Caller, job_id: str) -> bool:
-    return job_id in await who.jobs()
-
-
-async def _ended(who: Caller, job_id: str) -> bool:
-    job = (await who.jobs()).get(job_id)
-    return job is not None and job["completed_at"] is not None
-
-
-async def _all_announced(world: World) -> bool:
-    return not await world.query("SELECT 1 FROM submissions WHERE NOT announced")

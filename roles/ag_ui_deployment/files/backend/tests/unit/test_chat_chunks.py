@@ -50,3 +50,18 @@ def test_errors(line: str, status: int) -> None:
     with pytest.raises(ErrorFrameError) as caught:
         read_frame(line)
     assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("line", "overflow"),
+    [
+        ('data: {"error": {"message": "litellm.ContextWindowExceededError: x", "code": "400"}}', True),
+        ('data: {"error": {"message": "x", "code": "context_length_exceeded"}}', True),
+        ('data: {"error": {"message": null, "type": [], "code": {}}}', False),
+        ('data: {"error": "ContextWindowExceededError"}', False),
+    ],
+)  # fmt: skip
+def test_a_conversation_that_is_too_long(line: str, *, overflow: bool) -> None:
+    with pytest.raises(ErrorFrameError) as caught:
+        read_frame(line)
+    assert caught.value.overflow is overflow

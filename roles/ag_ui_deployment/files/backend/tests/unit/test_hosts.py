@@ -2,6 +2,7 @@
 
 import ipaddress
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.models.tools import CrawlWeb
+from src.services import target_addresses
 from src.services.target_addresses import TargetAddresses
-from src.utils.hosts import TargetRefusedError, parse_url
+from src.utils.hosts import TargetRefusedError, canonical_host, canonical_url, parse_url
 
 PRIVATE = st.one_of(
     *(
@@ -61,7 +64,7 @@ def test_private_addresses_in_every_notation(
 
 @pytest.mark.parametrize(
     "host",
-    ["0", "0x0", "224.0.0.1", "255.255.255.255", "[::]", "[::1]", "[fe80::1]", "[fe80::1%25a]",
+    ["0", "0x0", "08.8.8.8", "8.8.010.8", "168.63.129.16", "[::ffff:168.63.129.16]", "[fec0::1]", "224.0.0.1", "255.255.255.255", "[::]", "[::1]", "[fe80::1]", "[fe80::1%25a]",
      "[fd00::1]", "[ff02::1]", "localhost", "LOCALHOST.", "a.localhost", "hx-sqldb-server",
      "metadata.google.internal", "printer.local", "router.lan", "256.1.1.1", "1.2.3.4.5", "a..b",
      "-a.org", "a b.org", ""],
@@ -87,6 +90,30 @@ def test_what_is_public(targets: TargetAddresses, host: str) -> None:
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(TargetRefusedError):
         parse_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [("HTTP://EXAMPLE.org", "http://example.org"),
+     ("https://Bücher.example./a?b=%C3%BC#c", "https://xn--bcher-kva.example/a?b=%C3%BC#c"),
+     ("http://0x8080808/", "http://8.8.8.8/"), ("http://\uff18.8.8.8:080/", "http://8.8.8.8:80/"),
+     ("http://[2606:4700:4700:0::1111]:8080/", "http://[2606:4700:4700::1111]:8080/"),
+     ("http://a.example。org", "http://a.example.org")],
+)  # fmt: skip
+def test_a_host_is_sent_as_it_was_read(url: str, sent: str) -> None:
+    assert canonical_url(url) == sent
+    crawl = CrawlWeb(url=url, allowed_domains=["Bücher.Example."])
+    assert (crawl.url, crawl.allowed_domains) == (sent, ["xn--bcher-kva.example"])
+
+
+@given(st.text(max_size=80))
+def test_an_address_stays_what_it_is_sent_as(text: str) -> None:
+    with suppress(TargetRefusedError):
+        sent = canonical_url(f"http://{text}")
+        assert canonical_url(sent) == sent
+        assert canonical_host(parse_url(sent).hostname or "") == canonical_host(
+            parse_url(f"http://{text}").hostname or ""
+        )
 
 
 @given(st.text(max_size=80))
@@ -119,6 +146,25 @@ async def test_a_name_is_looked_up_once(
         with pytest.raises(TargetRefusedError, match="leads to"):
             await targets.check_url(f"https://{name}/")
     assert asked == ["public.example", "unknown.example", "mixed.example", "inside.example"]
+
+
+async def test_a_name_that_answers_too_late_is_refused(
+    targets: TargetAddresses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its servers may answer the tool at once, and with something of the inside."""
+    released = threading.Event()
+
+    def look_up(*_asked: Any) -> list[Any]:
+        released.wait()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(target_addresses, "_RESOLVE_SECONDS", 0.01)
+    try:
+        with pytest.raises(TargetRefusedError, match="cannot be looked up in time; try again"):
+            await targets.check_url("https://slow.example/")
+    finally:
+        released.set()
 
 
 async def test_private_ones_where_they_are_allowed() -> None:

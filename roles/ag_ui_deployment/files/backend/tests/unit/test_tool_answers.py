@@ -4,8 +4,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.services.tool_answers import is_defect, presentable, refused_arguments, result_of
-from src.services.upstream_errors import ArgumentError
+from src.services.tool_answers import (
+    error_of,
+    error_text,
+    is_defect,
+    lost_by,
+    presentable,
+    refused_arguments,
+    result_of,
+)
+from src.services.upstream_errors import (
+    ArgumentError,
+    GatewayBusyError,
+    ToolFailedError,
+    ToolRejectedError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +46,9 @@ def test_the_result_of_a_tool(answer: dict[str, object], result: object) -> None
         ("unknown job_id: nope", False),
         ("Error in line 3 of the filter", False),
         ("Error calling tool 'qdrant_find': boom", True),
+        ("Error calling tool 'qdrant_find'", True),
+        ("Error executing tool qdrant_find", True),
+        ("Error executing tool qdrant_find: boom", True),
         ("psycopg.OperationalError: connection refused", True),
         ("KeyError('x')", True),
         ("TimeoutError", True),
@@ -40,6 +58,47 @@ def test_the_result_of_a_tool(answer: dict[str, object], result: object) -> None
 )
 def test_a_tools_word_for_its_caller_is_told_from_a_defect(text: str, *, defect: bool) -> None:
     assert is_defect(text) is defect
+
+
+@pytest.mark.parametrize(
+    ("text", "exception"),
+    [
+        ("ConnectError: All connection attempts failed", "ConnectError"),
+        ("MCPError: SSE stream ended without a response", "MCPError"),
+        ("ReadTimeout: ", "ReadTimeout"),
+        ("UnauthorizedException: no", "UnauthorizedException"),
+        ("ExceptionGroup: unhandled errors in a TaskGroup", "ExceptionGroup"),
+        ("Error: the collection does not exist", None),
+        ("the collection does not exist", None),
+        ("Error calling tool 'x': ConnectError: no", None),
+    ],
+)
+def test_what_the_gateway_says_in_the_tools_place(text: str, exception: str | None) -> None:
+    assert lost_by(text) == exception
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "maybe_done"),
+    [
+        ("Upstream request timed out, please retry", UpstreamTimeoutError, True),
+        ("Rate limited by upstream API, please retry later", GatewayBusyError, False),
+        ("Error executing tool qdrant_store", ToolFailedError, True),
+        ("Error calling tool 'qdrant_store': boom", ToolFailedError, True),
+        ("the collection does not exist", ToolRejectedError, False),
+    ],
+)
+def test_what_the_framework_says_is_not_the_tools_word(
+    text: str, kind: type[UpstreamError], *, maybe_done: bool
+) -> None:
+    error = error_of(text, {})
+    assert (type(error), error.maybe_done) == (kind, maybe_done)
+
+
+@pytest.mark.parametrize("prefix", ["", "Error executing tool crawl_web: "])
+def test_refused_arguments_are_told_from_defects(prefix: str) -> None:
+    error = error_of(f"{prefix}1 validation error for x\nurl\n  Missing [type=missing]", {})
+    assert isinstance(error, ToolRejectedError)
+    assert error.errors == (ArgumentError("url", "Missing"),)
 
 
 def test_refused_arguments_are_named() -> None:
@@ -69,12 +128,26 @@ def test_what_tells_of_the_inside_is_cut() -> None:
     shown = presentable(text, {})
     assert shown == "cannot open […] at […] on […]"
     assert presentable("Bearer abc.def and sk-12345 and password=x", {}) == "[…] and […] and […]"
+    assert presentable("Authorization: Bearer abc", {}) == "[…]"
+    assert presentable("no answer of hx-sqldb-server:5432, nor redis:6379", {}) == (
+        "no answer of […], nor […]"
+    )
 
 
 def test_what_the_caller_sent_is_not() -> None:
     arguments = {"file_path": "/srv/inbox/report.pdf"}
     text = "/srv/inbox/report.pdf: no such file in /srv/hidden/inbox"
     assert presentable(text, arguments) == "/srv/inbox/report.pdf: no such file in […]"
+
+
+def test_only_the_beginning_of_a_text_is_looked_at() -> None:
+    """However much a tool says: what is done with it takes the event loop's time."""
+    blank = " " * 10_000
+    assert presentable(f"begins{blank}ends", {}) == "begins"
+    megabytes = {"content": [{"text": "x" * 8_000_000}]}
+    assert len(error_text(megabytes)) < 10_000
+    # From each of its letters on a scheme is looked for, and no further than schemes are long.
+    assert presentable("a" * 100 + "://host", {}).startswith("a" * 60)
 
 
 @given(st.text(max_size=2000))

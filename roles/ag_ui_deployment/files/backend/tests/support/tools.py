@@ -1,0 +1,63 @@
+"""A user of the tools, and what they send."""
+
+import json
+from typing import Any
+
+import httpx
+
+from src.models.role import Role
+from src.models.user import User
+from tests.support.accounts import bearer
+from tests.support.server import Backend
+from tests.support.world import World
+
+# No name: whether one is looked up in time is not for the tests to depend on.
+SITE = "https://8.8.8.8/"
+
+
+class Caller:
+    """A user, and what they send."""
+
+    def __init__(self, backend: Backend, user: User) -> None:
+        self.backend = backend
+        self.user = user
+        self.token = backend.token_of(user)
+
+    async def post(self, path: str, body: Any, key: str | None = None) -> httpx.Response:
+        headers = bearer(self.token) | {"Content-Type": "application/json"}
+        headers |= {"Idempotency-Key": key} if key else {}
+        # Not json=, which cannot send half of a character.
+        return await self.backend.http.post(path, content=json.dumps(body), headers=headers)
+
+    async def get(self, path: str) -> httpx.Response:
+        return await self.backend.http.get(path, headers=bearer(self.token))
+
+    async def crawl(self, world: World, key: str | None = None, **marks: str) -> httpx.Response:
+        """Crawl two pages, with events on this test's stream."""
+        return await self.post("/api/crawl", {"url": site(world, **marks), "max_pages": 2}, key)
+
+    async def jobs(self) -> dict[str, Any]:
+        items = (await self.get("/api/jobs")).json()["items"]
+        return {item["id"]: item for item in items}
+
+
+def site(world: World, **marks: str) -> str:
+    query = "&".join(f"{name}={value}" for name, value in {"stream": world.stream, **marks}.items())
+    return f"{SITE}?{query}"
+
+
+async def caller(backend: Backend, name: str, role: Role = Role.CONTRIBUTOR) -> Caller:
+    return Caller(backend, await backend.add_user(f"{name}@shield.test", role))
+
+
+async def has_job(who: Caller, job_id: str) -> bool:
+    return job_id in await who.jobs()
+
+
+async def has_ended(who: Caller, job_id: str) -> bool:
+    job = (await who.jobs()).get(job_id)
+    return job is not None and job["completed_at"] is not None
+
+
+async def all_announced(world: World) -> bool:
+    return not await world.query("SELECT 1 FROM submissions WHERE NOT announced")
