@@ -119,7 +119,7 @@ class Services:
         hub = EventHub(settings, StreamFold(history.of_jobs))
         metrics = Metrics()
         audit = AuditLogger(database, metrics)
-        audit_keys = AuditKeys(settings)
+        audit_keys = AuditKeys(settings.audit_keys)
         tail = EventTail(tail_reader, history, hub, metrics, stream=stream, max_bytes=max_bytes)
         consumer = RedisStreamConsumer(
             group_reader, EventStore(database), ConsumerConfig.of(settings), metrics

@@ -51,7 +51,7 @@ def _place(text: str) -> Head:
 
 def _verify(settings: Settings, options: argparse.Namespace) -> int:
     async def work(database: Database) -> int:
-        verifier = AuditVerifier(database, AuditKeys(settings))
+        verifier = AuditVerifier(database, AuditKeys(settings.audit_keys))
         service = AuditService(database, verifier, AuditLogger(database))
         return _tell(await service.verify(None, options.noted))
 
@@ -75,7 +75,7 @@ def _tell(found: Verification) -> int:
 
 def _export(settings: Settings, options: argparse.Namespace) -> int:
     async def work(database: Database) -> int:
-        verifier = AuditVerifier(database, AuditKeys(settings))
+        verifier = AuditVerifier(database, AuditKeys(settings.audit_keys))
         service = AuditService(database, verifier, AuditLogger(database))
         async for piece in await service.export(Filter(), options.format, None):
             sys.stdout.buffer.write(piece)
@@ -87,7 +87,9 @@ def _export(settings: Settings, options: argparse.Namespace) -> int:
 
 def _retain(settings: Settings, options: argparse.Namespace) -> int:
     async def work(database: Database) -> int:
-        keeper = AuditKeeper(database, AuditKeys(settings), AuditLogger(database), settings)
+        keeper = AuditKeeper(
+            database, AuditKeys(settings.audit_keys), AuditLogger(database), settings
+        )
         try:
             deleted = await keeper.retain(even_if_broken=options.even_if_broken)
         except ChainBrokenError as error:

@@ -50,7 +50,7 @@ class Log:
         self.settings = settings
         self.database = Database(settings)
         self.logger = AuditLogger(self.database)
-        self.keys = AuditKeys(settings)
+        self.keys = AuditKeys(settings.audit_keys)
         self.keeper = AuditKeeper(self.database, self.keys, self.logger, settings)
 
     async def add(self, count: int) -> None:
@@ -320,7 +320,7 @@ class TestTampering:
 
     async def test_keys_of_before_verify_and_others_do_not(self, log: Log) -> None:
         def keys(**values: str) -> AuditKeys:
-            return AuditKeys(log.world.settings(**values))
+            return AuditKeys(log.world.settings(**values).audit_keys)
 
         secret, new = log.settings.JWT_SECRET.get_secret_value(), "n" * 32
         assert await log.broken(keys=keys(AUDIT_KEY=new)) is None
