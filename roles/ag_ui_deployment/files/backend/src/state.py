@@ -14,6 +14,7 @@ from src.services.account_service import AccountService
 from src.services.audit_keeper import AuditKeeper
 from src.services.audit_keys import AuditKeys
 from src.services.audit_logger import AuditLogger
+from src.services.audit_retention import AuditRetention
 from src.services.audit_service import AuditService
 from src.services.audit_verifier import AuditVerifier
 from src.services.auth_service import AuthService
@@ -80,6 +81,7 @@ class Services:
     access: AccessService
     access_watcher: AccessWatcher
     audit_keeper: AuditKeeper
+    audit_retention: AuditRetention
     audit_trail: AuditService
     dead_letters: DeadLetterService
     stream_overview: StreamOverview
@@ -120,6 +122,8 @@ class Services:
         metrics = Metrics()
         audit = AuditLogger(database, metrics)
         audit_keys = AuditKeys(settings.audit_keys)
+        audit_keeper = AuditKeeper(database, audit_keys, settings)
+        audit_verifier = AuditVerifier(database, audit_keys)
         tail = EventTail(tail_reader, history, hub, metrics, stream=stream, max_bytes=max_bytes)
         consumer = RedisStreamConsumer(
             group_reader, EventStore(database), ConsumerConfig.of(settings), metrics
@@ -164,8 +168,9 @@ class Services:
             streams=streams,
             gateway=gateway,
             audit=audit,
-            audit_keeper=AuditKeeper(database, audit_keys, audit, settings),
-            audit_trail=AuditService(database, AuditVerifier(database, audit_keys), audit),
+            audit_keeper=audit_keeper,
+            audit_retention=AuditRetention(database, audit_keeper, audit_verifier, audit, settings),
+            audit_trail=AuditService(database, audit_verifier, audit),
             dead_letters=DeadLetterService(database, commands, stream, audit),
             stream_overview=StreamOverview(
                 database, commands, stream, settings.REDIS_CONSUMER_GROUP
@@ -225,6 +230,7 @@ class Services:
         self.agent.start()
         self.audit.start()
         self.audit_keeper.start()
+        self.audit_retention.start()
 
     def drain(self) -> None:
         """Let go of the streams; runs of the agent get their grace."""
@@ -242,6 +248,7 @@ class Services:
             self.garbage.stop(),
             self.access_watcher.stop(),
             self.audit_keeper.stop(),
+            self.audit_retention.stop(),
         )
         await self.background.stop(_LAST_WORK_SECONDS)
         # Last of all: the others may have something to record.
