@@ -29,6 +29,9 @@ CHECKS = {
     "orchestrator",
     "access",
     "audit",
+    "audit_keeper",
+    "audit_retention",
+    "garbage",
 }
 
 

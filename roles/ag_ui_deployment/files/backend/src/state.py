@@ -124,6 +124,8 @@ class Services:
         audit_keys = AuditKeys(settings.audit_keys)
         audit_keeper = AuditKeeper(database, audit_keys, settings)
         audit_verifier = AuditVerifier(database, audit_keys)
+        audit_retention = AuditRetention(database, audit_keeper, audit_verifier, audit, settings)
+        garbage = GarbageCollector()
         tail = EventTail(tail_reader, history, hub, metrics, stream=stream, max_bytes=max_bytes)
         consumer = RedisStreamConsumer(
             group_reader, EventStore(database), ConsumerConfig.of(settings), metrics
@@ -163,13 +165,13 @@ class Services:
             metrics=metrics,
             tail=tail,
             consumer=consumer,
-            garbage=GarbageCollector(),
+            garbage=garbage,
             open_streams=open_streams,
             streams=streams,
             gateway=gateway,
             audit=audit,
             audit_keeper=audit_keeper,
-            audit_retention=AuditRetention(database, audit_keeper, audit_verifier, audit, settings),
+            audit_retention=audit_retention,
             audit_trail=AuditService(database, audit_verifier, audit),
             dead_letters=DeadLetterService(database, commands, stream, audit),
             stream_overview=StreamOverview(
@@ -201,7 +203,12 @@ class Services:
                 database,
                 consumer,
                 tail,
-                access=access_watcher,
+                loops={
+                    "access": access_watcher,
+                    "audit_keeper": audit_keeper,
+                    "audit_retention": audit_retention,
+                    "garbage": garbage,
+                },
                 upstreams={"gateway": gateway.breaker, "orchestrator": orchestrator.breaker},
                 audit=audit,
             ),
