@@ -10,6 +10,7 @@ from src.config import Settings
 from src.models.audit import CheckpointRow, Purpose
 from src.repositories import audit as audit_rows
 from src.services.audit_chain import Head
+from src.services.audit_journal import write_checkpoint
 from src.services.audit_keys import AuditKeys, Checkpoint
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database
@@ -120,16 +121,7 @@ class AuditKeeper(BackgroundTask):
         row = self._keys.sign(Checkpoint(number, purpose, head, there.now))
         session.add(row)
         await session.flush()
-        # In the journal too: who deletes checkpoints does not reach this line.
-        logger.info(
-            "audit_checkpoint",
-            number=number,
-            purpose=purpose.value,
-            seq=head.seq,
-            hash=head.hash.hex(),
-            key_id=row.key_id,
-            signature=row.signature.hex(),
-        )
+        write_checkpoint(row)
         return row
 
     async def _next_number(self, session: AsyncSession, there: _Checkpoints) -> int:
