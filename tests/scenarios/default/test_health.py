@@ -32,6 +32,7 @@ CHECKS = {
     "audit_keeper",
     "audit_retention",
     "garbage",
+    "settings",
 }
 
 

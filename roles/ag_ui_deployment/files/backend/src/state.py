@@ -46,6 +46,7 @@ from src.services.registration_service import RegistrationService
 from src.services.reset_service import ResetService
 from src.services.second_factor_service import SecondFactorService
 from src.services.session_service import SessionService
+from src.services.settings_changes import SettingsChanges
 from src.services.silent_jobs import SilentJobs
 from src.services.stream_overview import StreamOverview
 from src.services.submission_service import SubmissionService
@@ -83,6 +84,7 @@ class Services:
     audit_keeper: AuditKeeper
     audit_retention: AuditRetention
     audit_trail: AuditService
+    settings_changes: SettingsChanges
     dead_letters: DeadLetterService
     stream_overview: StreamOverview
     config_overview: ConfigOverview
@@ -125,6 +127,7 @@ class Services:
         audit_keeper = AuditKeeper(database, audit_keys, settings)
         audit_verifier = AuditVerifier(database, audit_keys)
         audit_retention = AuditRetention(database, audit_keeper, audit_verifier, audit, settings)
+        settings_changes = SettingsChanges(database, audit_keys, audit, settings)
         garbage = GarbageCollector()
         tail = EventTail(tail_reader, history, hub, metrics, stream=stream, max_bytes=max_bytes)
         consumer = RedisStreamConsumer(
@@ -173,6 +176,7 @@ class Services:
             audit_keeper=audit_keeper,
             audit_retention=audit_retention,
             audit_trail=AuditService(database, audit_verifier, audit),
+            settings_changes=settings_changes,
             dead_letters=DeadLetterService(database, commands, stream, audit),
             stream_overview=StreamOverview(
                 database, commands, stream, settings.REDIS_CONSUMER_GROUP
@@ -208,6 +212,7 @@ class Services:
                     "audit_keeper": audit_keeper,
                     "audit_retention": audit_retention,
                     "garbage": garbage,
+                    "settings": settings_changes,
                 },
                 upstreams={"gateway": gateway.breaker, "orchestrator": orchestrator.breaker},
                 audit=audit,
@@ -238,6 +243,7 @@ class Services:
         self.audit.start()
         self.audit_keeper.start()
         self.audit_retention.start()
+        self.settings_changes.start()
 
     def drain(self) -> None:
         """Let go of the streams; runs of the agent get their grace."""
@@ -256,6 +262,7 @@ class Services:
             self.access_watcher.stop(),
             self.audit_keeper.stop(),
             self.audit_retention.stop(),
+            self.settings_changes.stop(),
         )
         await self.background.stop(_LAST_WORK_SECONDS)
         # Last of all: the others may have something to record.

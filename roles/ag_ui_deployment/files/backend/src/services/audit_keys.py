@@ -50,6 +50,17 @@ class AuditKeys:
             signature=_signature(self._known[self._signing], checkpoint),
         )
 
+    def digest(self, content: bytes) -> tuple[str, bytes]:
+        """The key that was used, and a digest that nobody can make or try out without it."""
+        return self._signing, _keyed_digest(self._known[self._signing], content)
+
+    def knows(self, key_id: str) -> bool:
+        return key_id in self._known
+
+    def fits(self, content: bytes, key_id: str, digest: bytes) -> bool:
+        """Whether it is the digest of this content, by a key that is known."""
+        return hmac.compare_digest(_keyed_digest(self._known[key_id], content), digest)
+
     def fault_of(self, row: CheckpointRow) -> str | None:
         """Why the checkpoint cannot be believed; None if it can."""
         key = self._known.get(row.key_id)
@@ -73,6 +84,10 @@ def _signature(key: bytes, one: Checkpoint) -> bytes:
         microseconds(one.at),
     )
     return hmac.digest(key, _VERSION + encode_fields(fields), "sha256")
+
+
+def _keyed_digest(key: bytes, content: bytes) -> bytes:
+    return hmac.digest(key, b"\x01digest" + content, "sha256")
 
 
 def _derived(secret: str) -> bytes:

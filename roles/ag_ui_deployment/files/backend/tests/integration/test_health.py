@@ -45,6 +45,7 @@ async def test_all_is_well(backend: Backend) -> None:
         "audit_keeper",
         "audit_retention",
         "garbage",
+        "settings",
     }
     assert all(set(check) == {"status", "detail"} for check in body["checks"].values())
 
@@ -202,6 +203,7 @@ async def test_a_defect_is_unhealthy(backend: Backend) -> None:
         ("audit_keeper", "audit_keeper"),
         ("audit_retention", "audit_retention"),
         ("garbage", "garbage"),
+        ("settings", "settings_changes"),
     ],
 )
 async def test_a_defect_of_a_loop_is_told(backend: Backend, check: str, part: str) -> None:
