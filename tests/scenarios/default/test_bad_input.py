@@ -169,7 +169,7 @@ def test_request_id_is_echoed_and_made_up(site: Site) -> None:
 
 
 def test_request_id_that_is_too_long_is_replaced_by_one_for_all(site: Site) -> None:
-    """nginx and the backend agree on how long it may be, or their logs would not fit together."""
+    """Nginx and the backend agree on how long it may be, or their logs would not fit together."""
     for route in site.routes:
         for length, is_kept in ((64, True), (65, False)):
             sent = "x" * length
