@@ -21,8 +21,10 @@ async def compare(settings: Settings) -> None:
     """What an instance does that starts with these settings."""
     database = Database(settings)
     keys = AuditKeys(settings.audit_keys)
-    await SettingsChanges(database, keys, AuditLogger(database), settings).compare()
-    await database.close()
+    try:
+        await SettingsChanges(database, keys, AuditLogger(database), settings).compare()
+    finally:
+        await database.close()
 
 
 async def recorded(world: World) -> list[dict[str, Any]]:
