@@ -14,7 +14,7 @@ from src.services.audit_keys import AuditKeys
 from src.utils.database import Database
 from src.utils.event_loop import in_turns
 
-_PAGE = 500
+_PAGE = 200
 
 # Hashes that entries must have, by their number: those that somebody has signed or noted.
 Claims = Mapping[int, bytes]
