@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 import pytest
@@ -62,6 +63,16 @@ class TestCheckpoints:
         await log.keeper.checkpoint_if_due()
         assert await log.broken() == (6, "checkpoints are missing: the first is number 4")
 
+    async def test_an_emptied_log_does_not_make_it_forget(
+        self, log: Log
+    ) -> None:
+        await log.tamper("DELETE FROM audit_checkpoints WHERE number = 2", "DELETE FROM audit_log")
+        await log.keeper.checkpoint_if_due()
+        async with log.other() as intruder:
+            await intruder.add(5)
+        await log.keeper.checkpoint_if_due()
+        assert (await log.checkpoints())[-1] == (4, 5)
+
     async def test_another_in_the_place_of_one_is_noticed(self, log: Log) -> None:
         """As when an instance that did not know of it has signed the number again."""
         await log.tamper("DELETE FROM audit_checkpoints WHERE number = 2")
@@ -100,11 +111,22 @@ class TestCheckpoints:
         assert await log.broken() == (4, "its checkpoint has a forged signature")
 
     async def test_after_a_change_of_keys_the_numbers_go_on(self, log: Log) -> None:
+        """Also where retention has let the first ones go."""
+        await log.tamper("DELETE FROM audit_checkpoints WHERE number = 1")
         settings = log.world.settings(AUDIT_KEY="n" * 32, JWT_SECRET="j" * 32)
         new = Log(log.world, settings)
         await new.keeper.checkpoint_if_due()
-        assert await log.checkpoints() == [(1, 2), (2, 4), (3, 4)]
+        assert await log.checkpoints() == [(2, 4), (3, 4)]
         await new.database.close()
+
+    async def test_while_another_instance_is_at_it_nothing_is_signed(self, log: Log) -> None:
+        await log.add(1)
+        async with log.other() as other, other.database.transaction() as session:
+            assert await audit_rows.may_keep(session)
+            await log.keeper.checkpoint_if_due()
+            assert len(await log.checkpoints()) == 2
+        await log.keeper.checkpoint_if_due()
+        assert len(await log.checkpoints()) == 3
 
     async def test_several_keepers_at_once_make_one(self, log: Log) -> None:
         await log.add(1)
@@ -251,11 +273,21 @@ class TestRetention:
         assert [tuple(row) for row in rows] == [("interval", 3), ("retention", 3)]
         assert await log.broken() is None
 
-    async def test_what_is_broken_behind_what_goes_is_no_obstacle(self, log: Log) -> None:
+    async def test_what_is_broken_behind_what_goes_is_no_obstacle(
+        self, log: Log, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nor read at all."""
+        monkeypatch.setattr(audit_verifier, "_PAGE", 1)
         await log.age(5, days=100)
         await log.add(3)
-        await log.tamper("UPDATE audit_log SET actor = 'x' WHERE seq = 7")
-        assert await log.retain() == 5
+        await log.keeper.checkpoint_if_due()
+        await log.tamper(
+            "UPDATE audit_log SET actor = 'x' WHERE seq = 7",
+            "UPDATE audit_checkpoints SET signature = hash WHERE seq = 8",
+        )
+        with patch.object(audit_rows, "after", side_effect=audit_rows.after) as reading:
+            assert await log.retain() == 5
+        assert reading.call_count == 5
         assert await log.seqs() == [6, 7, 8, 9]
         assert (await log.broken() or [None])[0] == 7
 
