@@ -63,9 +63,7 @@ class TestCheckpoints:
         await log.keeper.checkpoint_if_due()
         assert await log.broken() == (6, "checkpoints are missing: the first is number 4")
 
-    async def test_an_emptied_log_does_not_make_it_forget(
-        self, log: Log
-    ) -> None:
+    async def test_an_emptied_log_does_not_make_it_forget(self, log: Log) -> None:
         await log.tamper("DELETE FROM audit_checkpoints WHERE number = 2", "DELETE FROM audit_log")
         await log.keeper.checkpoint_if_due()
         async with log.other() as intruder:
