@@ -7,6 +7,7 @@ import httpx
 import pyotp
 from structlog.testing import capture_logs
 
+from src.models.event import StreamId
 from src.models.role import Role
 from src.services.audit_logger import Action
 from tests.integration.test_cli import environment, run
@@ -129,11 +130,10 @@ class Story:
 
     async def dead_letters(self) -> None:
         for how in ("replay", "discard"):
-            before = await self.world.dead_letters()
             (bad,) = await self.world.publish({b"type": b"", b"data": CONTENT.encode()})
 
-            async def is_there(known: int = len(before)) -> bool:
-                return len(await self.world.dead_letters()) > known
+            async def is_there(letter: StreamId = bad) -> bool:
+                return letter in await self.world.dead_letters()
 
             await until(is_there)
             await self.post(f"/admin/stream/dead-letters/{bad}/{how}", self.admin)
