@@ -19,6 +19,7 @@ from bench.machine import describe_machine, describe_versions
 from bench.measure import Tools
 from bench.parts.agent import measure_agent
 from bench.parts.api import measure_api
+from bench.parts.audit import measure_audit
 from bench.parts.common import Bench
 from bench.parts.full import measure_full_speed
 from bench.parts.idle import measure_idle
@@ -44,6 +45,7 @@ PARTS: dict[str, Callable[[Bench], list[Report]]] = {
     "scale": measure_scale,
     "api": measure_api,
     "agent": measure_agent,
+    "audit": measure_audit,
 }
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from bench.processes import Setting, free_port, listens, running, wait_for
 from bench.proxy import write_configuration
 from bench.servers import program
-from bench.site import HELLO, START_SECONDS
+from bench.site import HELLO, SERVE, START_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from bench.processes import Process
     from bench.site import Site
@@ -51,9 +51,11 @@ class Contender:
 
 
 @contextlib.contextmanager
-def ours(site: Site, instances: int = 1) -> Iterator[Contender]:
+def ours(site: Site, instances: int = 1, program: Sequence[str] = SERVE) -> Iterator[Contender]:
     with site.new_run() as run, contextlib.ExitStack() as stack:
-        started = [stack.enter_context(site.instance(run)) for _ in range(instances)]
+        started = [
+            stack.enter_context(site.instance(run, program=program)) for _ in range(instances)
+        ]
         processes, ports = zip(*started, strict=True)
         yield Contender(
             name=OURS,

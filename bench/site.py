@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bench.processes import Process, Setting, free_port, run, running, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bench.servers import PostgresServer, RedisServer
 
@@ -25,6 +25,7 @@ START_SECONDS = 60.0
 # An event that clients see and sse_load does not count.
 HELLO = json.dumps({"bench_hello": True})
 
+SERVE = ("-m", "src.cli", "serve")
 _TEMPLATE = "template_bench"
 _EMAIL = "bench@example.org"
 
@@ -75,23 +76,30 @@ class Site:
 
     @contextlib.contextmanager
     def instance(
-        self, run: str, settings: Mapping[str, str] | None = None
+        self,
+        run: str,
+        settings: Mapping[str, str] | None = None,
+        program: Sequence[str] = SERVE,
     ) -> Iterator[tuple[Process, int]]:
-        """An instance that is ready, and its port."""
-        with self.starting_instance(run, settings) as (process, port):
+        """An instance that is ready, and its port; `program` is what Python runs for it."""
+        with self.starting_instance(run, settings, program) as (process, port):
             wait_for(process.name, lambda: _is_healthy(port), START_SECONDS, process)
             yield process, port
 
     @contextlib.contextmanager
     def starting_instance(
-        self, run: str, settings: Mapping[str, str] | None = None
+        self,
+        run: str,
+        settings: Mapping[str, str] | None = None,
+        program: Sequence[str] = SERVE,
     ) -> Iterator[tuple[Process, int]]:
         port = free_port()
         environment = self._environment(run, run) | dict(settings or {})
         environment |= {"PORT": str(port), "REDIS_CONSUMER_NAME": f"bench-{port}"}
         setting = Setting(env=environment, cwd=BACKEND)
-        command = [sys.executable, "-m", "src.cli", "serve"]
-        with running("backend", command, self.log(f"backend-{port}"), setting) as process:
+        with running(
+            "backend", [sys.executable, *program], self.log(f"backend-{port}"), setting
+        ) as process:
             yield process, port
 
     def token(self, port: int, email: str = _EMAIL) -> str:
@@ -106,6 +114,8 @@ class Site:
             "PATH": os.environ["PATH"],
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
+            # Where bench.recorder is.
+            "PYTHONPATH": str(Path(__file__).parents[1]),
             "ENV": "production",
             "HOST": "127.0.0.1",
             "REDIS_URL": self.redis.url,

@@ -168,6 +168,17 @@ def test_request_id_is_echoed_and_made_up(site: Site) -> None:
         assert problem(request(route, "GET", "/nothing-here"), 404)["request_id"]
 
 
+def test_request_id_that_is_too_long_is_replaced_by_one_for_all(site: Site) -> None:
+    """Nginx and the backend agree on how long it may be, or their logs would not fit together."""
+    for route in site.routes:
+        for length, is_kept in ((64, True), (65, False)):
+            sent = "x" * length
+            answer = request(route, "GET", "/nothing-here", headers={"X-Request-ID": sent})
+            told = problem(answer, 404)["request_id"]
+            assert answer.headers["x-request-id"] == told
+            assert (told == sent) is is_kept, route.name
+
+
 def test_hostile_request_id_is_not_taken_over(site: Site) -> None:
     answer = request(
         site.proxy, "GET", "/nothing-here", headers={"X-Request-ID": 'x" onload="alert(1)'}

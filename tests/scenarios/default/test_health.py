@@ -29,7 +29,14 @@ CHECKS = {
     "gateway",
     "orchestrator",
     "access",
+    "agent_runs",
+    "run_tail",
+    "run_sweeper",
     "audit",
+    "audit_keeper",
+    "audit_retention",
+    "garbage",
+    "settings",
 }
 
 

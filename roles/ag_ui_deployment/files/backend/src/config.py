@@ -96,9 +96,9 @@ class Settings(BaseSettings):
     AUDIT_KEY: SecretStr | None = None
     # Keys that signed checkpoints which are still kept, separated by commas.
     AUDIT_PREVIOUS_KEYS: SecretStr | None = None
-    AUDIT_RETENTION_DAYS: int = Field(default=90, ge=1)
+    AUDIT_RETENTION_DAYS: int = Field(default=90, ge=1, le=36_500)
     AUDIT_CHECKPOINT_ENTRIES: int = Field(default=1000, ge=1)
-    AUDIT_CHECKPOINT_MINUTES: int = Field(default=5, ge=1)
+    AUDIT_CHECKPOINT_MINUTES: int = Field(default=5, ge=1, le=24 * 60)
 
     RATE_LOGIN_PER_ADDRESS: str = "10/minute"
     RATE_LOGIN_PER_ACCOUNT: str = "20/hour"
@@ -228,9 +228,9 @@ class Settings(BaseSettings):
             raise ValueError("is no address of a site; write https://host[:port][/path]")
         return value.rstrip("/")
 
-    @field_validator("MFA_KEY", "MFA_PREVIOUS_KEYS")
+    @field_validator("MFA_KEY", "MFA_PREVIOUS_KEYS", "AUDIT_KEY", "AUDIT_PREVIOUS_KEYS")
     @classmethod
-    def _check_mfa_keys(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_keys(cls, value: SecretStr | None) -> SecretStr | None:
         for key in _listed(value):
             _require_key(key)
         return value
@@ -238,9 +238,17 @@ class Settings(BaseSettings):
     @property
     def mfa_keys(self) -> list[str]:
         """The first encrypts, all decrypt: also what was stored before MFA_KEY was set."""
-        own = [self.MFA_KEY.get_secret_value()] if self.MFA_KEY else []
+        return self._keys(self.MFA_KEY, self.MFA_PREVIOUS_KEYS)
+
+    @property
+    def audit_keys(self) -> list[str]:
+        """The first signs, all verify: also what was signed before AUDIT_KEY was set."""
+        return self._keys(self.AUDIT_KEY, self.AUDIT_PREVIOUS_KEYS)
+
+    def _keys(self, key: SecretStr | None, previous: SecretStr | None) -> list[str]:
+        own = [key.get_secret_value()] if key and _listed(key) else []
         signing = [self.JWT_SECRET.get_secret_value(), *self.previous_jwt_secrets]
-        return [*own, *signing, *_listed(self.MFA_PREVIOUS_KEYS)]
+        return [*own, *signing, *_listed(previous)]
 
     @field_validator("JWT_SECRET")
     @classmethod

@@ -22,6 +22,7 @@ from src.config import Settings, SettingsError, load_settings
 from src.dependencies import counted
 from src.middleware import BodyLimit, RequestContext
 from src.routers import accounts, admin, agent, api, auth, events, health, metrics, mfa, tools
+from src.services.audit_journal import JOURNAL
 from src.state import Services
 from src.utils.logger import configure_logging
 
@@ -112,7 +113,7 @@ def __getattr__(name: str) -> FastAPI:
         settings = load_settings()
     except SettingsError as error:
         sys.exit(str(error))
-    configure_logging(settings.LOG_LEVEL)
+    configure_logging(settings.LOG_LEVEL, always=[JOURNAL])
     app = create_app(settings)
     globals()["app"] = app
     return app

@@ -22,7 +22,7 @@ class RouteRule(NamedTuple):
 
 
 class NoRuleError(Exception):
-    """A route that nobody has said who may use it."""
+    """A route that nobody has said who may use it, or not in a way that the rules can tell."""
 
 
 def rules_of(app: FastAPI) -> list[RouteRule]:
@@ -31,11 +31,16 @@ def rules_of(app: FastAPI) -> list[RouteRule]:
 
 
 def _rules_of(route: RouteContext) -> Iterator[RouteRule]:
+    if not route.methods:
+        # What stands behind it would be reached without a rule.
+        raise NoRuleError(
+            f"{route.path}: is a WebSocket or a mount, of which the rules know nothing"
+        )
     dependant: Dependant | None = getattr(route, "dependant", None)
     calls = list(_calls(dependant)) if dependant else []
     asked = [call.permission for call in calls if isinstance(call, Requirement)]
     # HEAD is answered as GET is, without the body.
-    for method in sorted((route.methods or set()) - {"HEAD"}):
+    for method in sorted(route.methods - {"HEAD"}):
         yield _rule(method, route.path or "", asked, needs_login=not LOGINS.isdisjoint(calls))
 
 
@@ -46,6 +51,8 @@ def _rule(method: str, path: str, asked: list[Permission], *, needs_login: bool)
             f"{method} {path}: give it dependencies=[Depends(requires(Permission.…))], or name it "
             "in OPEN_ROUTES of src/services/rbac_service.py; one of the two"
         )
+    if len(set(asked)) > 1:
+        raise NoRuleError(f"{method} {path}: asks for {', '.join(asked)}; a rule tells of one")
     return RouteRule(method, path, asked[0] if asked else None, needs_login)
 
 

@@ -14,6 +14,7 @@ from src.services.account_service import AccountService
 from src.services.audit_keeper import AuditKeeper
 from src.services.audit_keys import AuditKeys
 from src.services.audit_logger import AuditLogger
+from src.services.audit_retention import AuditRetention
 from src.services.audit_service import AuditService
 from src.services.audit_verifier import AuditVerifier
 from src.services.auth_service import AuthService
@@ -45,6 +46,7 @@ from src.services.registration_service import RegistrationService
 from src.services.reset_service import ResetService
 from src.services.second_factor_service import SecondFactorService
 from src.services.session_service import SessionService
+from src.services.settings_changes import SettingsChanges
 from src.services.silent_jobs import SilentJobs
 from src.services.stream_overview import StreamOverview
 from src.services.submission_service import SubmissionService
@@ -80,7 +82,9 @@ class Services:
     access: AccessService
     access_watcher: AccessWatcher
     audit_keeper: AuditKeeper
+    audit_retention: AuditRetention
     audit_trail: AuditService
+    settings_changes: SettingsChanges
     dead_letters: DeadLetterService
     stream_overview: StreamOverview
     config_overview: ConfigOverview
@@ -119,7 +123,12 @@ class Services:
         hub = EventHub(settings, StreamFold(history.of_jobs))
         metrics = Metrics()
         audit = AuditLogger(database, metrics)
-        audit_keys = AuditKeys(settings)
+        audit_keys = AuditKeys(settings.audit_keys)
+        audit_keeper = AuditKeeper(database, audit_keys, settings)
+        audit_verifier = AuditVerifier(database, audit_keys)
+        audit_retention = AuditRetention(database, audit_keeper, audit_verifier, audit, settings)
+        settings_changes = SettingsChanges(database, audit_keys, audit, settings)
+        garbage = GarbageCollector()
         tail = EventTail(tail_reader, history, hub, metrics, stream=stream, max_bytes=max_bytes)
         consumer = RedisStreamConsumer(
             group_reader, EventStore(database), ConsumerConfig.of(settings), metrics
@@ -152,6 +161,17 @@ class Services:
             calls_per_user=settings.CALLS_PER_USER,
         )
         second_factors = SecondFactorService(database, access, audit, settings)
+        agent = Agent.build(
+            settings,
+            database=database,
+            commands=commands,
+            gateway=gateway,
+            tools=tools,
+            streams=streams,
+            open_streams=open_streams,
+            audit=audit,
+            metrics=metrics,
+        )
         return cls(
             settings=settings,
             database=database,
@@ -160,13 +180,15 @@ class Services:
             metrics=metrics,
             tail=tail,
             consumer=consumer,
-            garbage=GarbageCollector(),
+            garbage=garbage,
             open_streams=open_streams,
             streams=streams,
             gateway=gateway,
             audit=audit,
-            audit_keeper=AuditKeeper(database, audit_keys, audit, settings),
-            audit_trail=AuditService(database, AuditVerifier(database, audit_keys), audit),
+            audit_keeper=audit_keeper,
+            audit_retention=audit_retention,
+            audit_trail=AuditService(database, audit_verifier, audit),
+            settings_changes=settings_changes,
             dead_letters=DeadLetterService(database, commands, stream, audit),
             stream_overview=StreamOverview(
                 database, commands, stream, settings.REDIS_CONSUMER_GROUP
@@ -198,23 +220,22 @@ class Services:
                 consumer,
                 tail,
                 announcer=announcer,
-                access=access_watcher,
+                loops={
+                    "access": access_watcher,
+                    "agent_runs": agent.runs,
+                    "run_tail": agent.tail,
+                    "run_sweeper": agent.sweeper,
+                    "audit_keeper": audit_keeper,
+                    "audit_retention": audit_retention,
+                    "garbage": garbage,
+                    "settings": settings_changes,
+                },
                 upstreams={"gateway": gateway.breaker, "orchestrator": orchestrator.breaker},
                 audit=audit,
             ),
             exposition=MetricsService(metrics, commands, stream, settings.REDIS_CONSUMER_GROUP),
             readiness=ReadinessService(database, hub),
-            agent=Agent.build(
-                settings,
-                database=database,
-                commands=commands,
-                gateway=gateway,
-                tools=tools,
-                streams=streams,
-                open_streams=open_streams,
-                audit=audit,
-                metrics=metrics,
-            ),
+            agent=agent,
         )
 
     def start(self) -> None:
@@ -227,6 +248,8 @@ class Services:
         self.agent.start()
         self.audit.start()
         self.audit_keeper.start()
+        self.audit_retention.start()
+        self.settings_changes.start()
 
     def drain(self) -> None:
         """Let go of the streams; runs of the agent get their grace."""
@@ -245,6 +268,8 @@ class Services:
             self.garbage.stop(),
             self.access_watcher.stop(),
             self.audit_keeper.stop(),
+            self.audit_retention.stop(),
+            self.settings_changes.stop(),
         )
         await self.background.stop(_LAST_WORK_SECONDS)
         # Last of all: the others may have something to record.

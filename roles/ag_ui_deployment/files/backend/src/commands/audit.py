@@ -2,20 +2,23 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 
-from src.commands.answers import EXIT_BROKEN, fail, say
+from src.commands.answers import EXIT_BROKEN, EXIT_UNAVAILABLE, fail, say
 from src.config import Settings
 from src.models.audit import Verification
 from src.repositories.audit import Filter
-from src.services.audit_chain import Head
-from src.services.audit_keeper import AuditKeeper, ChainBrokenError
+from src.services.actors import OPERATOR
+from src.services.audit_chain import START, Head
+from src.services.audit_keeper import AuditKeeper
 from src.services.audit_keys import AuditKeys
 from src.services.audit_logger import AuditLogger
+from src.services.audit_retention import AuditRetention, ChainBrokenError
 from src.services.audit_service import AuditService
 from src.services.audit_verifier import AuditVerifier
-from src.utils.database import Database
+from src.utils.database import DATABASE_ERRORS, Database
 from src.utils.logger import configure_logging
 
 
@@ -46,14 +49,30 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def _place(text: str) -> Head:
     seq, _, hashed = text.partition(":")
-    return Head(int(seq), bytes.fromhex(hashed))
+    try:
+        place = Head(int(seq), bytes.fromhex(hashed))
+    except ValueError:
+        place = START
+    if place.seq < 1 or len(place.hash) != len(START.hash):
+        raise argparse.ArgumentTypeError(
+            f"{text[:100]!r} is no SEQ:HASH; write an entry's number and its hash, which has 64 "
+            "hexadecimal digits"
+        )
+    return place
 
 
 def _verify(settings: Settings, options: argparse.Namespace) -> int:
     async def work(database: Database) -> int:
-        verifier = AuditVerifier(database, AuditKeys(settings))
-        service = AuditService(database, verifier, AuditLogger(database))
-        return _tell(await service.verify(None, options.noted))
+        verifier = AuditVerifier(database, AuditKeys(settings.audit_keys))
+        found = await verifier.verify(options.noted)
+        # Before anything is recorded: the database may take no writes.
+        code = _tell(found)
+        try:
+            service = AuditService(database, verifier, AuditLogger(database))
+            await service.record_verification(None, found)
+        except DATABASE_ERRORS as error:
+            return fail(code, f"audit: that it was verified could not be recorded: {error}")
+        return code
 
     return _with_database(settings, work)
 
@@ -65,31 +84,51 @@ def _tell(found: Verification) -> int:
         )
     if found.first_seq is None:
         say("audit: empty")
-    else:
-        say(
-            f"audit: entries {found.first_seq} to {found.last_seq} are whole, "
-            f"{found.checkpoints} checkpoints"
-        )
+        return 0
+    signed = f"signed through {found.signed_through}" if found.signed_through else "not signed"
+    say(
+        f"audit: entries {found.first_seq} to {found.last_seq} are whole, {signed}, "
+        f"{found.checkpoints} checkpoints"
+    )
     return 0
 
 
 def _export(settings: Settings, options: argparse.Namespace) -> int:
     async def work(database: Database) -> int:
-        verifier = AuditVerifier(database, AuditKeys(settings))
+        verifier = AuditVerifier(database, AuditKeys(settings.audit_keys))
         service = AuditService(database, verifier, AuditLogger(database))
         async for piece in await service.export(Filter(), options.format, None):
-            sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
+            try:
+                sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
+            except OSError as error:
+                return _output_failed(error)
         return 0
 
     return _with_database(settings, work)
 
 
+def _output_failed(error: OSError) -> int:
+    # Python writes out what is left when it ends, and would complain once more.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        # Who reads has had enough.
+        return 0
+    return fail(EXIT_UNAVAILABLE, f"audit: the export is not whole: {error}")
+
+
 def _retain(settings: Settings, options: argparse.Namespace) -> int:
     async def work(database: Database) -> int:
-        keeper = AuditKeeper(database, AuditKeys(settings), AuditLogger(database), settings)
+        keys = AuditKeys(settings.audit_keys)
+        retention = AuditRetention(
+            database,
+            AuditKeeper(database, keys, settings),
+            AuditVerifier(database, keys),
+            AuditLogger(database),
+            settings,
+        )
         try:
-            deleted = await keeper.retain(even_if_broken=options.even_if_broken)
+            deleted = await retention.retain(OPERATOR.name, even_if_broken=options.even_if_broken)
         except ChainBrokenError as error:
             return fail(EXIT_BROKEN, f"audit: nothing is deleted, the log is broken at {error}")
         say(f"audit: {deleted} entries deleted")

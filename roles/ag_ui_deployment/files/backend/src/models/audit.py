@@ -6,7 +6,18 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Index, Text, Uuid
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ColumnElement,
+    DateTime,
+    Index,
+    Text,
+    TypeDecorator,
+    Uuid,
+    func,
+    literal_column,
+)
 from sqlalchemy.dialects.postgresql import BYTEA, JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -20,13 +31,27 @@ class Purpose(StrEnum):
     RETENTION = "retention"
 
 
+class Moment(TypeDecorator[datetime]):
+    """A time. One that Python does not know, as only an intruder writes it, is read as the nearest."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def column_expression(self, column: ColumnElement[datetime]) -> ColumnElement[datetime]:
+        first, last = (
+            literal_column(f"timestamptz '{day} UTC'", DateTime(timezone=True))
+            for day in ("0001-01-02", "9999-12-30")
+        )
+        return func.least(func.greatest(column, first), last)
+
+
 class AuditRow(Base):
     """One entry. The database refuses to change it."""
 
     __tablename__ = "audit_log"
 
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    at: Mapped[datetime] = mapped_column(Moment)
     action: Mapped[str] = mapped_column(Text)
     outcome: Mapped[str] = mapped_column(Text)
     actor_id: Mapped[UUID | None] = mapped_column(Uuid)
@@ -57,7 +82,7 @@ class CheckpointRow(Base):
     purpose: Mapped[str] = mapped_column(Text)
     seq: Mapped[int] = mapped_column(BigInteger)
     hash: Mapped[bytes] = mapped_column(BYTEA)
-    at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    at: Mapped[datetime] = mapped_column(Moment)
     key_id: Mapped[str] = mapped_column(Text)
     signature: Mapped[bytes] = mapped_column(BYTEA)
 
@@ -97,10 +122,14 @@ class BrokenLink(BaseModel):
 
 
 class Verification(BaseModel):
-    """What a verification found. `broken` is the first link that does not hold."""
+    """What a verification found. `broken` is the first link that does not hold.
+
+    `signed_through` is the newest entry that a checkpoint signs: those behind it are chained only.
+    """
 
     intact: bool
     first_seq: int | None
     last_seq: int | None
+    signed_through: int | None
     checkpoints: int
     broken: BrokenLink | None

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Text, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from src.models.audit import AuditRow, CheckpointRow, Purpose
+from src.models.audit import AuditRow, CheckpointRow
 from src.repositories.bulk import arrays, insert_arrays
 from src.services.audit_chain import Entry, Head, Link
 
@@ -17,6 +17,10 @@ from src.services.audit_chain import Entry, Head, Link
 _APPEND_LOCK = 0x4155_4449_5401
 # Whoever changes the rights on the audit log holds this one too.
 KEEP_LOCK = 0x4155_4449_5402
+RETAIN_LOCK = 0x4155_4449_5403
+
+# Greater ones are none of ours: at a thousand each second, this would take millions of years.
+_GREATEST = 2**62
 
 _LINK = (
     "seq",
@@ -74,9 +78,19 @@ def _is_actor(actor: str) -> ColumnElement[bool]:
         return AuditRow.actor == actor
 
 
-async def lock_chain(session: AsyncSession) -> None:
-    """Wait until nobody else appends, and keep others from it until the end of the transaction."""
+async def lock_chain(session: AsyncSession) -> datetime:
+    """Wait until nobody else appends, and keep others from it until the end of the transaction.
+
+    Gives the time.
+    """
     await session.execute(select(func.pg_advisory_xact_lock(_APPEND_LOCK)))
+    return await now(session)
+
+
+async def now(session: AsyncSession) -> datetime:
+    """By the clock of the database: that of a host may be wrong."""
+    moment: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+    return moment
 
 
 async def may_keep(session: AsyncSession) -> bool:
@@ -84,20 +98,20 @@ async def may_keep(session: AsyncSession) -> bool:
     return bool(await session.scalar(select(func.pg_try_advisory_xact_lock(KEEP_LOCK))))
 
 
+async def wait_to_keep(session: AsyncSession) -> None:
+    await session.execute(select(func.pg_advisory_xact_lock(KEEP_LOCK)))
+
+
 async def head(session: AsyncSession) -> Head | None:
-    query = select(AuditRow.seq, AuditRow.hash).order_by(AuditRow.seq.desc()).limit(1)
-    row = (await session.execute(query)).first()
+    """The newest entry."""
+    query = select(AuditRow.seq, AuditRow.hash).where(AuditRow.seq < _GREATEST)
+    row = (await session.execute(query.order_by(AuditRow.seq.desc()).limit(1))).first()
     return Head(*row) if row else None
 
 
 async def contains(session: AsyncSession, place: Head) -> bool:
     query = select(AuditRow.seq).where(AuditRow.seq == place.seq, AuditRow.hash == place.hash)
     return await session.scalar(query) is not None
-
-
-async def hash_of(session: AsyncSession, seq: int) -> bytes | None:
-    found: bytes | None = await session.scalar(select(AuditRow.hash).where(AuditRow.seq == seq))
-    return found
 
 
 async def add(session: AsyncSession, links: Sequence[Link]) -> None:
@@ -109,18 +123,33 @@ async def oldest_seq(session: AsyncSession) -> int | None:
     return await session.scalar(select(func.min(AuditRow.seq)))
 
 
-async def first_seq_since(session: AsyncSession, moment: datetime) -> int | None:
-    """The number of the oldest entry that is not older than a moment."""
-    query = select(AuditRow.seq).where(AuditRow.at >= moment).order_by(AuditRow.seq).limit(1)
-    found: int | None = await session.scalar(query)
-    return found
+async def greatest_seq(session: AsyncSession) -> int | None:
+    """Also of what is no entry of ours."""
+    return await session.scalar(select(func.max(AuditRow.seq)))
+
+
+async def last_to_go(session: AsyncSession, age: timedelta) -> Head | None:
+    """The last of the entries at the beginning that are all older than an age; never the newest."""
+    kept = (
+        select(AuditRow.seq)
+        .where(AuditRow.at >= func.now() - age)
+        .order_by(AuditRow.seq)
+        .limit(1)
+        .scalar_subquery()
+    )
+    newest = select(func.max(AuditRow.seq)).where(AuditRow.seq < _GREATEST).scalar_subquery()
+    query = select(AuditRow.seq, AuditRow.hash).where(AuditRow.seq < func.least(kept, newest))
+    row = (await session.execute(query.order_by(AuditRow.seq.desc()).limit(1))).first()
+    return Head(*row) if row else None
 
 
 async def after(
-    session: AsyncSession, seq: int, limit: int, wanted: Filter | None = None
+    session: AsyncSession, seq: int | None, limit: int, wanted: Filter | None = None
 ) -> list[Link]:
-    """The next entries behind one, in their order."""
-    query = select(*_COLUMNS).where(AuditRow.seq > seq, *(wanted.conditions() if wanted else ()))
+    """The next entries behind one (None: from the first on), in their order."""
+    query = select(*_COLUMNS).where(*(wanted.conditions() if wanted else ()))
+    if seq is not None:
+        query = query.where(AuditRow.seq > seq)
     rows = await session.execute(query.order_by(AuditRow.seq).limit(limit))
     return [_link(tuple(row)) for row in rows]
 
@@ -134,19 +163,34 @@ async def before(session: AsyncSession, seq: int | None, limit: int, wanted: Fil
     return [_link(tuple(row)) for row in rows]
 
 
-async def newest_checkpoint(
-    session: AsyncSession, purpose: Purpose | None = None
-) -> CheckpointRow | None:
-    query = select(CheckpointRow).order_by(CheckpointRow.number.desc()).limit(1)
-    if purpose is not None:
-        query = query.where(CheckpointRow.purpose == purpose.value)
-    found: CheckpointRow | None = await session.scalar(query)
-    return found
+async def checkpoints_after(
+    session: AsyncSession, number: int | None, limit: int
+) -> list[CheckpointRow]:
+    """The next checkpoints behind one (None: from the first on), in their order."""
+    query = select(CheckpointRow).order_by(CheckpointRow.number).limit(limit)
+    if number is not None:
+        query = query.where(CheckpointRow.number > number)
+    return list(await session.scalars(query))
 
 
-async def checkpoints_after(session: AsyncSession, number: int, limit: int) -> list[CheckpointRow]:
-    query = select(CheckpointRow).where(CheckpointRow.number > number)
-    return list(await session.scalars(query.order_by(CheckpointRow.number).limit(limit)))
+async def checkpoints_before(
+    session: AsyncSession, number: int | None, limit: int
+) -> list[CheckpointRow]:
+    """Checkpoints before one (None: from the end on), the newest first."""
+    query = select(CheckpointRow).order_by(CheckpointRow.number.desc()).limit(limit)
+    if number is not None:
+        query = query.where(CheckpointRow.number < number)
+    return list(await session.scalars(query))
+
+
+async def oldest_number(session: AsyncSession) -> int | None:
+    return await session.scalar(select(func.min(CheckpointRow.number)))
+
+
+async def greatest_number(session: AsyncSession) -> int:
+    """Of the checkpoints, 0 if there is none."""
+    query = select(func.max(CheckpointRow.number)).where(CheckpointRow.number < _GREATEST)
+    return await session.scalar(query) or 0
 
 
 async def checkpoints_between(session: AsyncSession, first: int, last: int) -> list[CheckpointRow]:

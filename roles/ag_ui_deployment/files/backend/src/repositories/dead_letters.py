@@ -2,6 +2,7 @@
 
 from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
 from src.models.event import DeadLetterRow, StreamId
 from src.models.stream import LetterState
@@ -10,11 +11,16 @@ _KEY = tuple_(DeadLetterRow.stream_ms, DeadLetterRow.stream_seq)
 
 
 async def page(
-    session: AsyncSession, state: LetterState, before: StreamId | None, limit: int
-) -> list[DeadLetterRow]:
-    """Dead letters before one (None: all), the newest first."""
-    query = select(DeadLetterRow).order_by(
-        DeadLetterRow.stream_ms.desc(), DeadLetterRow.stream_seq.desc()
+    session: AsyncSession, state: LetterState, before: StreamId | None, limit: int, most_bytes: int
+) -> list[tuple[DeadLetterRow, bytes]]:
+    """Dead letters before one (None: all), the newest first, each with the beginning of its fields.
+
+    The rest of the fields stays where it is.
+    """
+    query = (
+        select(DeadLetterRow, func.substring(DeadLetterRow.fields, 1, most_bytes))
+        .options(defer(DeadLetterRow.fields, raiseload=True))
+        .order_by(DeadLetterRow.stream_ms.desc(), DeadLetterRow.stream_seq.desc())
     )
     if state is LetterState.OPEN:
         query = query.where(DeadLetterRow.closed_at.is_(None))
@@ -22,7 +28,7 @@ async def page(
         query = query.where(DeadLetterRow.closed_at.is_not(None))
     if before is not None:
         query = query.where(tuple_(*before) > _KEY)
-    return list(await session.scalars(query.limit(limit)))
+    return [(row, beginning) for row, beginning in await session.execute(query.limit(limit))]
 
 
 async def by_id(session: AsyncSession, letter_id: StreamId) -> DeadLetterRow | None:

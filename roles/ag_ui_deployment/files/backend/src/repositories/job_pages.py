@@ -17,6 +17,7 @@ from sqlalchemy import (
     bindparam,
     column,
     func,
+    literal,
     literal_column,
     select,
     true,
@@ -53,6 +54,11 @@ class Section(NamedTuple):
     workspace: str | None = None
     status: JobStatus | None = None
     before: tuple[datetime, str] | None = None
+
+
+def any_of(workspace: str) -> Select[str]:
+    """One job of a workspace, if it has any."""
+    return select(JobRow.id).where(literal(workspace) == _WORKSPACE).limit(1)
 
 
 async def page(session: AsyncSession, sight: Sight, section: Section) -> list[JobRow]:

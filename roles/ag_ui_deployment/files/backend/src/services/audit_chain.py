@@ -100,8 +100,7 @@ def encode_fields(values: Iterable[str | bytes | None]) -> bytes:
 
 
 def microseconds(at: datetime) -> str:
-    # All times here are UTC; PostgreSQL's infinity, which only an intruder can write, has no zone.
-    return str((at.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND)
+    return str((at - _EPOCH) // _MICROSECOND)
 
 
 def _field(value: str | bytes | None) -> bytes:

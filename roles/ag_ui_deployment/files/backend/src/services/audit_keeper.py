@@ -1,158 +1,136 @@
-"""Keeps the audit log: signs checkpoints, and lets go of what is older than the retention."""
+"""Signs checkpoints of the audit log."""
 
-import asyncio
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.config import Settings
-from src.models.audit import BrokenLink, CheckpointRow, Purpose
+from src.models.audit import CheckpointRow, Purpose
 from src.repositories import audit as audit_rows
 from src.services.audit_chain import Head
+from src.services.audit_journal import write_checkpoint
 from src.services.audit_keys import AuditKeys, Checkpoint
-from src.services.audit_logger import Action, AuditEvent, AuditLogger
-from src.services.audit_verifier import AuditVerifier
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database
 
 logger = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 5.0
-_RETAIN_SECONDS = 3600.0
-_DELETE_ENTRIES = 2000
+_PAGE = 500
 
 
-class ChainBrokenError(Exception):
-    """What is to be deleted does not verify: the evidence would go with it."""
+class _Checkpoints(NamedTuple):
+    """The newest that can be believed, and whether the one that is remembered is gone or replaced."""
 
-    def __init__(self, broken: BrokenLink) -> None:
-        super().__init__(f"entry {broken.seq}: {broken.reason}")
-        self.broken = broken
+    now: datetime
+    newest: CheckpointRow | None
+    is_cut: bool
 
 
 class AuditKeeper(BackgroundTask):
-    """Every instance has one; each piece of work is done by whichever comes first."""
+    """Every instance has one; a checkpoint that is due is signed by whichever comes first.
 
-    def __init__(
-        self, database: Database, keys: AuditKeys, audit: AuditLogger, settings: Settings
-    ) -> None:
+    Only checkpoints with a signature that holds count. The newest of them is remembered: where it is
+    gone, or another stands in its place, that is logged, a checkpoint is signed at once, and a number
+    is left out, so that every verification finds the hole.
+    """
+
+    def __init__(self, database: Database, keys: AuditKeys, settings: Settings) -> None:
         super().__init__("audit-keeper")
         self._database = database
         self._keys = keys
-        self._audit = audit
-        self._verifier = AuditVerifier(database, keys)
         self._entries = settings.AUDIT_CHECKPOINT_ENTRIES
-        self._pause = timedelta(minutes=settings.AUDIT_CHECKPOINT_MINUTES)
-        self._retention = timedelta(days=settings.AUDIT_RETENTION_DAYS)
+        self._minutes = timedelta(minutes=settings.AUDIT_CHECKPOINT_MINUTES)
+        self._known: CheckpointRow | None = None
 
     async def checkpoint_if_due(self) -> None:
+        signed = None
         async with self._database.transaction() as session:
             if not await audit_rows.may_keep(session):
                 return
+            there = await self._look(session)
             head = await audit_rows.head(session)
-            last = await audit_rows.newest_checkpoint(session)
-            if head is not None and self._is_due(head, last):
-                await self._sign(session, Purpose.INTERVAL, head)
+            if head is not None and self._is_due(head, there):
+                signed = await self._sign(session, Purpose.INTERVAL, head, there)
+        self._remember(there.newest, signed)
 
-    async def retain(self, *, even_if_broken: bool = False) -> int:
-        """Delete what is older than the retention, but never the newest entry; gives how many.
-
-        A signed checkpoint is recorded first, on which the rest of the chain follows. Raises
-        ChainBrokenError.
-        """
-        through = await self._last_to_go()
-        if through is None:
-            return 0
-        if not even_if_broken:
-            verification = await self._verifier.verify()
-            broken = verification.broken
-            if broken is not None and broken.seq <= through:
-                raise ChainBrokenError(broken)
-        return await self._delete_through(through)
+    async def release(self, last: Head) -> None:
+        """Sign that the entries up to one may go: the rest of the chain follows on it."""
+        async with self._database.transaction() as session:
+            await audit_rows.wait_to_keep(session)
+            there = await self._look(session)
+            signed = await self._sign(session, Purpose.RETENTION, last, there)
+        self._remember(signed)
 
     async def _run(self) -> None:
-        retained_at = -_RETAIN_SECONDS
         while not self._stop.is_set():
             try:
                 await self.checkpoint_if_due()
-                if time.monotonic() - retained_at > _RETAIN_SECONDS:
-                    retained_at = time.monotonic()
-                    await self._retain_or_tell()
                 self.status = "keeping"
             except DATABASE_ERRORS as error:
                 if self.waits_for("PostgreSQL", error):
                     logger.warning("audit_keeper_waits_for_database", error=str(error))
-            try:
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await self._stop.wait()
-            except TimeoutError:
-                pass
+            except Exception:
+                # What somebody has written into the tables must not end this for good.
+                self.status = "trying again: see audit_keeper_failed in the log"
+                logger.exception("audit_keeper_failed")
+            await self._passes(_LOOK_SECONDS)
 
-    async def _retain_or_tell(self) -> None:
-        try:
-            await self.retain()
-        except ChainBrokenError as error:
-            broken = error.broken
-            logger.warning("audit_retention_refused", seq=broken.seq, reason=broken.reason)
-
-    def _is_due(self, head: Head, last: CheckpointRow | None) -> bool:
-        if last is None:
+    def _is_due(self, head: Head, there: _Checkpoints) -> bool:
+        last = there.newest
+        if last is None or there.is_cut:
             return True
         news = head.seq - last.seq
-        return news >= self._entries or (news > 0 and datetime.now(UTC) - last.at >= self._pause)
+        return news >= self._entries or (news > 0 and there.now - last.at >= self._minutes)
 
-    async def _last_to_go(self) -> int | None:
-        """The newest of the oldest entries that are all beyond the retention."""
-        async with self._database.transaction() as session:
-            head = await audit_rows.head(session)
-            oldest = await audit_rows.oldest_seq(session)
-            if head is None or oldest is None:
-                return None
-            kept = await audit_rows.first_seq_since(session, datetime.now(UTC) - self._retention)
-            through = min(head.seq, kept or head.seq) - 1
-            return through if through >= oldest else None
+    async def _look(self, session: AsyncSession) -> _Checkpoints:
+        now = await audit_rows.now(session)
+        return _Checkpoints(now, await self._newest(session), await self._is_cut(session))
 
-    async def _delete_through(self, through: int) -> int:
-        async with self._database.transaction() as session:
-            if not await audit_rows.may_keep(session):
-                return 0
-            hashed = await audit_rows.hash_of(session, through)
-            if hashed is None:
-                return 0
-            await self._sign(session, Purpose.RETENTION, Head(through, hashed))
-        deleted = 0
-        while some := await self._delete_some(through):
-            deleted += some
-        await self._audit.record(
-            AuditEvent(
-                Action.AUDIT_RETAIN,
-                actor="retention",
-                details={"through": through, "entries": deleted},
-            )
-        )
-        return deleted
+    async def _newest(self, session: AsyncSession) -> CheckpointRow | None:
+        number, limit = None, 1
+        while rows := await audit_rows.checkpoints_before(session, number, limit):
+            for row in rows:
+                if self._keys.fault_of(row) is None:
+                    return row
+            number, limit = rows[-1].number, _PAGE
+        return None
 
-    async def _delete_some(self, through: int) -> int:
-        async with self._database.transaction() as session:
-            if not await audit_rows.may_keep(session):
-                return 0
-            return await audit_rows.delete_through(session, through, _DELETE_ENTRIES)
+    async def _is_cut(self, session: AsyncSession) -> bool:
+        known = self._known
+        if known is None:
+            return False
+        row = await session.get(CheckpointRow, known.number)
+        if row is not None:
+            return row.hash != known.hash
+        oldest = await audit_rows.oldest_number(session)
+        # Retention lets them go from the beginning on.
+        return oldest is None or oldest < known.number
 
-    async def _sign(self, session: AsyncSession, purpose: Purpose, head: Head) -> None:
-        last = await audit_rows.newest_checkpoint(session)
-        number = last.number + 1 if last else 1
-        row = self._keys.sign(Checkpoint(number, purpose, head, datetime.now(UTC)))
+    def _remember(self, *rows: CheckpointRow | None) -> None:
+        """After the commit: what was rolled back is no loss."""
+        seen = [row for row in (self._known, *rows) if row is not None]
+        self._known = max(seen, key=lambda row: row.number, default=None)
+
+    async def _sign(
+        self, session: AsyncSession, purpose: Purpose, head: Head, there: _Checkpoints
+    ) -> CheckpointRow:
+        number = await self._next_number(session, there)
+        row = self._keys.sign(Checkpoint(number, purpose, head, there.now))
         session.add(row)
         await session.flush()
-        # In the journal too: who deletes checkpoints does not reach this line.
-        logger.info(
-            "audit_checkpoint",
-            number=number,
-            purpose=purpose.value,
-            seq=head.seq,
-            hash=head.hash.hex(),
-            key_id=row.key_id,
-            signature=row.signature.hex(),
-        )
+        write_checkpoint(row)
+        return row
+
+    async def _next_number(self, session: AsyncSession, there: _Checkpoints) -> int:
+        believed = [row.number for row in (self._known, there.newest) if row is not None]
+        # Where none can be believed, the key may have been replaced without keeping the old one.
+        number = (max(believed) if believed else await audit_rows.greatest_number(session)) + 1
+        if there.is_cut:
+            logger.error("audit_checkpoints_cut", known_to=max(believed))
+            number += 1
+        while await session.get(CheckpointRow, number) is not None:
+            number += 1
+        return number

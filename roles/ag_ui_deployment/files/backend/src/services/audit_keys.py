@@ -1,17 +1,15 @@
 """The keys of the audit log, and the checkpoints that they sign."""
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from pydantic import SecretStr
 
-from src.config import Settings
-from src.models.audit import CheckpointRow, Purpose
+from src.models.audit import CheckpointRow
 from src.services.audit_chain import Head, encode_fields, microseconds
 
 _VERSION = b"\x01checkpoint"
@@ -20,32 +18,48 @@ _KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A statement that can be signed: the entry `head.seq` had the hash `head.hash`."""
+    """A statement that can be signed: the entry `head.seq` had the hash `head.hash`.
+
+    `purpose` is text: whoever owns the table can write what is none of ours.
+    """
 
     number: int
-    purpose: Purpose
+    purpose: str
     head: Head
     at: datetime
 
 
 class AuditKeys:
-    """One key signs; those of before, and those derived from earlier JWT secrets, verify."""
+    """The first key signs, all verify."""
 
-    def __init__(self, settings: Settings) -> None:
-        keys = list(_keys(settings))
-        self._known = {_id_of(key): key for key in keys}
-        self._signing = _id_of(keys[0])
+    def __init__(self, keys: Sequence[str]) -> None:
+        signing, *others = map(_derived, keys)
+        # Some checkpoints that are kept were signed with AUDIT_KEY itself.
+        known = (signing, *others, *map(str.encode, keys))
+        self._known = {_id_of(key): key for key in known}
+        self._signing = _id_of(signing)
 
     def sign(self, checkpoint: Checkpoint) -> CheckpointRow:
         return CheckpointRow(
             number=checkpoint.number,
-            purpose=checkpoint.purpose.value,
+            purpose=checkpoint.purpose,
             seq=checkpoint.head.seq,
             hash=checkpoint.head.hash,
             at=checkpoint.at,
             key_id=self._signing,
             signature=_signature(self._known[self._signing], checkpoint),
         )
+
+    def digest(self, content: bytes) -> tuple[str, bytes]:
+        """The key that was used, and a digest that nobody can make or try out without it."""
+        return self._signing, _keyed_digest(self._known[self._signing], content)
+
+    def knows(self, key_id: str) -> bool:
+        return key_id in self._known
+
+    def fits(self, content: bytes, key_id: str, digest: bytes) -> bool:
+        """Whether it is the digest of this content, by a key that is known."""
+        return hmac.compare_digest(_keyed_digest(self._known[key_id], content), digest)
 
     def fault_of(self, row: CheckpointRow) -> str | None:
         """Why the checkpoint cannot be believed; None if it can."""
@@ -55,7 +69,7 @@ class AuditKeys:
                 f"its checkpoint is signed with the unknown key {row.key_id[:64]!r}: "
                 "set the key that signed it in AUDIT_PREVIOUS_KEYS"
             )
-        statement = Checkpoint(row.number, Purpose(row.purpose), Head(row.seq, row.hash), row.at)
+        statement = Checkpoint(row.number, row.purpose, Head(row.seq, row.hash), row.at)
         if not hmac.compare_digest(_signature(key, statement), row.signature):
             return "its checkpoint has a forged signature"
         return None
@@ -64,7 +78,7 @@ class AuditKeys:
 def _signature(key: bytes, one: Checkpoint) -> bytes:
     fields = (
         str(one.number),
-        one.purpose.value,
+        one.purpose,
         str(one.head.seq),
         one.head.hash,
         microseconds(one.at),
@@ -72,17 +86,8 @@ def _signature(key: bytes, one: Checkpoint) -> bytes:
     return hmac.digest(key, _VERSION + encode_fields(fields), "sha256")
 
 
-def _keys(settings: Settings) -> Iterator[bytes]:
-    if settings.AUDIT_KEY is not None:
-        yield settings.AUDIT_KEY.get_secret_value().encode()
-    yield _derived(settings.JWT_SECRET.get_secret_value())
-    yield from (key.encode() for key in _split(settings.AUDIT_PREVIOUS_KEYS))
-    yield from map(_derived, _split(settings.JWT_PREVIOUS_SECRETS))
-
-
-def _split(keys: SecretStr | None) -> list[str]:
-    text = keys.get_secret_value() if keys is not None else ""
-    return [key.strip() for key in text.split(",") if key.strip()]
+def _keyed_digest(key: bytes, content: bytes) -> bytes:
+    return hmac.digest(key, b"\x01digest" + content, "sha256")
 
 
 def _derived(secret: str) -> bytes:

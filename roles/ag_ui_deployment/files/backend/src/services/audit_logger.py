@@ -10,11 +10,11 @@ from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import orjson
 import structlog
 
 from src.services.audit_chain import Entry
 from src.services.audit_details import bounded_text, canonical_details
+from src.services.audit_journal import write_entry
 from src.services.audit_store import AuditStore
 from src.services.metrics import Metrics
 from src.utils.background_task import BackgroundTask
@@ -118,7 +118,7 @@ class AuditLogger(BackgroundTask):
         Raises DATABASE_ERRORS only where the writer was not started.
         """
         entry = _entry(event)
-        _log(entry)
+        write_entry(entry)
         if self._task is None:
             await self._store.append([entry])
         elif self._task.done() or len(self._line) >= _MOST_WAITING:
@@ -215,15 +215,3 @@ def _entry(event: AuditEvent) -> Entry:
 
 def _text(value: str | None) -> str | None:
     return None if value is None else bounded_text(value)
-
-
-def _log(entry: Entry) -> None:
-    logger.info(
-        "audit",
-        action=entry.action,
-        outcome=entry.outcome,
-        actor_id=entry.actor_id and str(entry.actor_id),
-        actor=entry.actor,
-        target=entry.target,
-        details=orjson.loads(entry.details),
-    )

@@ -1,10 +1,12 @@
-"""Reading the audit log: pages, exports and verifications, which are themselves recorded."""
+"""Reading the audit log: pages, exports and verifications; the latter two are themselves recorded."""
 
+import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 
@@ -12,14 +14,15 @@ from src.models.audit import AuditEntry, AuditPage, Verification
 from src.models.user import User
 from src.repositories import audit as audit_rows
 from src.repositories.audit import Filter
-from src.services.audit_chain import Head, Link
+from src.services.audit_chain import Link
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.audit_verifier import AuditVerifier
 from src.utils.database import Database
+from src.utils.event_loop import in_turns
 
 ExportFormat = Literal["csv", "jsonl"]
 
-_PAGE = 500
+_PAGE = 100
 # What a spreadsheet takes for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -29,6 +32,8 @@ class AuditService:
         self._database = database
         self._verifier = verifier
         self._audit = audit
+        self._verifying = asyncio.Lock()
+        self._verified: tuple[float, Verification] | None = None
 
     async def page(self, wanted: Filter, *, before: int | None, limit: int) -> AuditPage:
         """Entries, the newest first, from one on."""
@@ -48,32 +53,40 @@ class AuditService:
         asked = {name: str(value) for name, value in wanted.given().items()}
         await self._record(reader, Action.AUDIT_EXPORT, details={"format": form, **asked})
         async with self._database.transaction() as session:
-            end = await audit_rows.head(session)
+            end = await audit_rows.greatest_seq(session)
         return self._export(wanted, form, end)
 
-    async def verify(self, reader: User | None, noted: Sequence[Head] = ()) -> Verification:
-        found = await self._verifier.verify(noted)
+    async def verify(self, reader: User) -> Verification:
+        """One at a time: whoever asks meanwhile shares the next one, which all of them get."""
+        asked_at = time.monotonic()
+        async with self._verifying:
+            if self._verified is None or self._verified[0] < asked_at:
+                self._verified = (time.monotonic(), await self._verifier.verify())
+            _, found = self._verified
+        await self.record_verification(reader, found)
+        return found
+
+    async def record_verification(self, reader: User | None, found: Verification) -> None:
         details = {"last_seq": found.last_seq}
         if found.broken is not None:
             details["broken_seq"] = found.broken.seq
         outcome = Outcome.SUCCESS if found.intact else Outcome.FAILURE
         await self._record(reader, Action.AUDIT_VERIFY, outcome, details)
-        return found
 
     async def _export(
-        self, wanted: Filter, form: ExportFormat, end: Head | None
+        self, wanted: Filter, form: ExportFormat, end: int | None
     ) -> AsyncIterator[bytes]:
         if form == "csv":
-            yield _csv([tuple(AuditEntry.model_fields)])
-        encode = _csv_of if form == "csv" else _jsonl_of
-        seq = 0
-        while end is not None and seq < end.seq:
+            yield _csv(tuple(AuditEntry.model_fields))
+        line_of = _csv_of if form == "csv" else _jsonl_of
+        seq: int | None = None
+        while end is not None and (seq is None or seq < end):
             async with self._database.transaction() as session:
                 links = await audit_rows.after(session, seq, _PAGE, wanted)
-            some = [link for link in links if link.seq <= end.seq]
+            some = [link for link in links if link.seq <= end]
             if not some:
                 return
-            yield encode(some)
+            yield b"".join([line_of(link) async for link in in_turns(some)])
             seq = some[-1].seq
 
     async def _record(
@@ -107,23 +120,28 @@ def entry_of(link: Link) -> AuditEntry:
         target=one.target,
         address=one.address,
         request_id=one.request_id,
-        details=orjson.loads(one.details),
+        details=_details(one.details),
         prev_hash=link.prev_hash.hex(),
         hash=link.hash.hex(),
     )
 
 
-def _jsonl_of(links: Sequence[Link]) -> bytes:
-    return b"".join(entry_of(link).model_dump_json().encode() + b"\n" for link in links)
+def _details(text: str) -> dict[str, Any]:
+    """What somebody else has written need be no object, and nothing that our reader takes."""
+    try:
+        details = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        details = None
+    return details if isinstance(details, dict) else {"unreadable": text}
 
 
-def _csv_of(links: Sequence[Link]) -> bytes:
-    return _csv([_cells(link) for link in links])
+def _jsonl_of(link: Link) -> bytes:
+    return entry_of(link).model_dump_json().encode() + b"\n"
 
 
-def _cells(link: Link) -> tuple[str, ...]:
+def _csv_of(link: Link) -> bytes:
     values = entry_of(link).model_dump(mode="json") | {"details": link.entry.details}
-    return tuple(_cell(value) for value in values.values())
+    return _csv(tuple(map(_cell, values.values())))
 
 
 def _cell(value: object) -> str:
@@ -132,7 +150,7 @@ def _cell(value: object) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _csv(rows: Sequence[Sequence[str]]) -> bytes:
+def _csv(cells: tuple[str, ...]) -> bytes:
     out = io.StringIO()
-    csv.writer(out).writerows(rows)
+    csv.writer(out).writerow(cells)
     return out.getvalue().encode()

@@ -4,7 +4,7 @@ Bounded in memory and in the time of each query, whatever the length of the log.
 meanwhile is not waited for.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from src.models.audit import BrokenLink, CheckpointRow, Purpose, Verification
@@ -14,11 +14,14 @@ from src.services.audit_keys import AuditKeys
 from src.utils.database import Database
 from src.utils.event_loop import in_turns
 
-_PAGE = 500
-_BEFORE_ALL = -(2**63)
+_PAGE = 200
 
 # Hashes that entries must have, by their number: those that somebody has signed or noted.
 Claims = Mapping[int, bytes]
+
+
+class VerificationStoppedError(Exception):
+    """It was asked to stop before it had seen everything."""
 
 
 @dataclass(slots=True)
@@ -26,10 +29,15 @@ class _Checkpoints:
     """What the checkpoints say by themselves."""
 
     count: int = 0
+    first: CheckpointRow | None = None
     number: int | None = None
     released: Head | None = None
     furthest: int = 0
     broken: BrokenLink | None = None
+
+    def fault(self, seq: int, reason: str) -> None:
+        if self.broken is None or seq < self.broken.seq:
+            self.broken = BrokenLink(seq=seq, reason=reason)
 
 
 @dataclass(slots=True)
@@ -47,11 +55,22 @@ class AuditVerifier:
         self._database = database
         self._keys = keys
 
-    async def verify(self, noted: Sequence[Head] = ()) -> Verification:
-        """`noted` are places of the chain that are known from elsewhere, as from the journal."""
+    async def verify(
+        self,
+        noted: Sequence[Head] = (),
+        *,
+        through: int | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Verification:
+        """`noted` are places of the chain that are known from elsewhere, as from the journal.
+
+        With `through` only the entries up to that one are looked at. Between two pages `stopped` is
+        asked; raises VerificationStoppedError.
+        """
+        run = _Run(self._database, self._keys, dict(noted), through, stopped)
         while True:
             began_at = await self._oldest()
-            found = await self._verify(noted)
+            found = await run.verify()
             # Retention takes entries away at the beginning, under the feet of whoever reads there.
             if found.intact or await self._oldest() == began_at:
                 return found
@@ -60,53 +79,72 @@ class AuditVerifier:
         async with self._database.transaction() as session:
             return await audit_rows.oldest_seq(session)
 
-    async def _verify(self, noted: Sequence[Head]) -> Verification:
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One way through the log, and what was asked of it."""
+
+    database: Database
+    keys: AuditKeys
+    noted: Claims
+    through: int | None
+    stopped: Callable[[], bool]
+
+    async def verify(self) -> Verification:
         checkpoints = await self._read_checkpoints()
-        walk = await self._walk(checkpoints.released or START, dict(noted))
-        furthest = max((checkpoints.furthest, *(place.seq for place in noted)))
+        walk = await self._walk(checkpoints.released or START)
         faults = [walk.broken, checkpoints.broken]
-        if walk.broken is None:
-            faults.append(_fault_of_end(walk, furthest))
+        if walk.broken is None and self.through is None:
+            faults.append(_fault_of_end(walk, max((checkpoints.furthest, *self.noted))))
+        broken = [one for one in faults if one is not None and self._is_asked_for(one.seq)]
         return Verification(
-            intact=not any(faults),
+            intact=not broken,
             first_seq=walk.first,
             last_seq=walk.last.seq if walk.first else None,
+            signed_through=checkpoints.furthest or None,
             checkpoints=checkpoints.count,
-            broken=min((one for one in faults if one), key=lambda one: one.seq, default=None),
+            broken=min(broken, key=lambda one: one.seq, default=None),
         )
+
+    def _is_asked_for(self, seq: int) -> bool:
+        return self.through is None or seq <= self.through
 
     async def _read_checkpoints(self) -> _Checkpoints:
         found = _Checkpoints()
-        number = 0
-        while rows := await self._checkpoints_after(number):
-            for row in rows:
+        while rows := await self._checkpoints_after(found.number):
+            async for row in in_turns(rows):
                 self._take(found, row)
-            number = rows[-1].number
+        first = found.first
+        if first is not None and first.number > 1 and found.released is None:
+            # Only retention lets checkpoints go.
+            found.fault(first.seq, f"checkpoints are missing: the first is number {first.number}")
         return found
 
     def _take(self, found: _Checkpoints, row: CheckpointRow) -> None:
         found.count += 1
-        fault = self._keys.fault_of(row)
+        found.first = found.first or row
+        fault = self.keys.fault_of(row)
         if fault is None and found.number is not None and row.number != found.number + 1:
             fault = f"checkpoints are missing: number {found.number} is followed by {row.number}"
         found.number = row.number
         if fault is not None:
-            found.broken = found.broken or BrokenLink(seq=row.seq, reason=fault)
+            found.fault(row.seq, fault)
             return
         found.furthest = max(found.furthest, row.seq)
         if row.purpose == Purpose.RETENTION and row.seq > (found.released or START).seq:
             found.released = Head(row.seq, row.hash)
 
-    async def _checkpoints_after(self, number: int) -> list[CheckpointRow]:
-        async with self._database.transaction() as session:
+    async def _checkpoints_after(self, number: int | None) -> list[CheckpointRow]:
+        self._go_on()
+        async with self.database.transaction() as session:
             return await audit_rows.checkpoints_after(session, number, _PAGE)
 
-    async def _walk(self, released: Head, noted: Claims) -> _Walk:
+    async def _walk(self, released: Head) -> _Walk:
         walk = _Walk(released)
         async for page in self._pages():
             claims = await self._claims(page[0].seq, page[-1].seq)
             async for link in in_turns(page):
-                claimed = (*claims.get(link.seq, ()), noted.get(link.seq))
+                claimed = (*claims.get(link.seq, ()), self.noted.get(link.seq))
                 walk.broken = _fault_of(link, walk, claimed)
                 if walk.broken is not None:
                     return walk
@@ -115,26 +153,37 @@ class AuditVerifier:
         return walk
 
     async def _pages(self) -> AsyncIterator[list[Link]]:
-        async with self._database.transaction() as session:
-            end = await audit_rows.head(session)
-        seq = _BEFORE_ALL
-        while end is not None and seq < end.seq:
-            async with self._database.transaction() as session:
-                page = await audit_rows.after(session, seq, _PAGE)
+        """What is appended meanwhile is left out."""
+        end, seq = await self._end(), None
+        while end is not None and (seq is None or seq < end):
+            self._go_on()
+            async with self.database.transaction() as session:
+                links = await audit_rows.after(session, seq, _PAGE)
+            page = [link for link in links if link.seq <= end]
             if not page:
                 return
             yield page
             seq = page[-1].seq
 
+    async def _end(self) -> int | None:
+        if self.through is not None:
+            return self.through
+        async with self.database.transaction() as session:
+            return await audit_rows.greatest_seq(session)
+
     async def _claims(self, first: int, last: int) -> dict[int, list[bytes]]:
         """The hashes that believable checkpoints give to entries."""
-        async with self._database.transaction() as session:
+        async with self.database.transaction() as session:
             rows = await audit_rows.checkpoints_between(session, first, last)
         claims: dict[int, list[bytes]] = {}
         for row in rows:
-            if self._keys.fault_of(row) is None:
+            if self.keys.fault_of(row) is None:
                 claims.setdefault(row.seq, []).append(row.hash)
         return claims
+
+    def _go_on(self) -> None:
+        if self.stopped():
+            raise VerificationStoppedError
 
 
 def _fault_of(link: Link, walk: _Walk, claims: Iterable[bytes | None]) -> BrokenLink | None:

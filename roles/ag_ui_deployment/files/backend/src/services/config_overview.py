@@ -52,9 +52,12 @@ def _source(settings: Settings, name: str, in_file: Mapping[str, str | None]) ->
 def _setting(settings: Settings, name: str, source: Source) -> Setting:
     value = getattr(settings, name)
     secret = "SecretStr" in str(Settings.model_fields[name].annotation)
-    is_set = bool(value.get_secret_value() if isinstance(value, SecretStr) else value is not None)
+    plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+    is_set = plain not in (None, "")
     if secret:
         value = None
     elif isinstance(value, str):
         value = redact_text(value)
+    elif isinstance(value, list):
+        value = [redact_text(one) for one in value]
     return Setting(name=name, value=value, secret=secret, is_set=is_set, source=source)

@@ -15,6 +15,8 @@ from src.utils.database import Database
 from src.utils.redis import REDIS_ERRORS
 
 _SHOWN_CHARACTERS = 2000
+# UTF-8 takes up to four bytes for a character.
+_SHOWN_BYTES = 4 * _SHOWN_CHARACTERS
 
 
 class DeadLetterNotFoundError(Exception):
@@ -38,16 +40,17 @@ class DeadLetterService:
 
     async def page(self, state: LetterState, before: StreamId | None, limit: int) -> DeadLetterPage:
         async with self._database.transaction() as session:
-            rows = await letter_rows.page(session, state, before, limit + 1)
-        shown = [_letter(row) for row in rows[:limit]]
+            rows = await letter_rows.page(session, state, before, limit + 1, _SHOWN_BYTES)
+        shown = [_letter(row, beginning) for row, beginning in rows[:limit]]
         more = len(rows) > limit
         return DeadLetterPage(items=shown, next_before=shown[-1].id if more else None)
 
     async def replay(self, admin: User, letter_id: StreamId) -> DeadLetter:
         """Publish the entry again, once, whoever else tries.
 
-        If PostgreSQL goes away between the two writes it stays open, and may be published twice;
-        its event id tells them apart. Raises DeadLetterNotFoundError, DeadLetterClosedError,
+        It stays open, though it has been published, if PostgreSQL goes away between the two writes
+        or if the answer of Redis is lost: then it may be published twice, and its event id tells
+        that the two are one. Raises DeadLetterNotFoundError, DeadLetterClosedError,
         DeadLetterIncompleteError or StreamUnavailableError.
         """
         return await self._close(admin, letter_id, Action.DEAD_LETTER_REPLAY)
@@ -57,24 +60,28 @@ class DeadLetterService:
         return await self._close(admin, letter_id, Action.DEAD_LETTER_DISCARD)
 
     async def _close(self, admin: User, letter_id: StreamId, action: Action) -> DeadLetter:
-        is_replay = action is Action.DEAD_LETTER_REPLAY
-        how = "replayed" if is_replay else "discarded"
         try:
-            async with self._database.transaction() as session:
-                row = await letter_rows.close(session, letter_id, how, admin.email)
-                if row is None:
-                    known = await letter_rows.by_id(session, letter_id)
-                    raise DeadLetterClosedError if known else DeadLetterNotFoundError
-                if is_replay:
-                    row.replayed_as = await self._publish(row)
-        except (DeadLetterClosedError, DeadLetterNotFoundError, DeadLetterIncompleteError) as error:
+            row = await self._close_once(admin, letter_id, action)
+        except Exception as error:
             reason = type(error).__name__
             await self._record(admin, letter_id, action, Outcome.FAILURE, {"reason": reason})
             raise
-        letter = _letter(row)
+        letter = _letter(row, row.fields)
         details = {"reason": letter.reason, "replayed_as": letter.replayed_as}
         await self._record(admin, letter_id, action, Outcome.SUCCESS, details)
         return letter
+
+    async def _close_once(self, admin: User, letter_id: StreamId, action: Action) -> DeadLetterRow:
+        is_replay = action is Action.DEAD_LETTER_REPLAY
+        how = "replayed" if is_replay else "discarded"
+        async with self._database.transaction() as session:
+            row = await letter_rows.close(session, letter_id, how, admin.email)
+            if row is None:
+                known = await letter_rows.by_id(session, letter_id)
+                raise DeadLetterClosedError if known else DeadLetterNotFoundError
+            if is_replay:
+                row.replayed_as = await self._publish(row)
+        return row
 
     async def _publish(self, row: DeadLetterRow) -> str:
         fields: Any = load_fields(row.fields)
@@ -106,11 +113,11 @@ class DeadLetterService:
         )
 
 
-def _letter(row: DeadLetterRow) -> DeadLetter:
+def _letter(row: DeadLetterRow, fields: bytes) -> DeadLetter:
     return DeadLetter(
         id=str(StreamId(row.stream_ms, row.stream_seq)),
         reason=row.reason,
-        fields=row.fields.decode("utf-8", "replace")[:_SHOWN_CHARACTERS],
+        fields=fields[:_SHOWN_BYTES].decode("utf-8", "replace")[:_SHOWN_CHARACTERS],
         created_at=row.created_at,
         closed_at=row.closed_at,
         closed_how=row.closed_how,

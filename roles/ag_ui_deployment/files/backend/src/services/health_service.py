@@ -72,7 +72,10 @@ class Health(BaseModel):
 
 
 class HealthService:
-    """`upstreams` are the circuit breakers of the servers that are asked only on demand."""
+    """`upstreams` are the circuit breakers of the servers that are asked only on demand.
+
+    `loops` wait out whatever keeps them from their work, which other checks tell: they can only fail.
+    """
 
     def __init__(  # noqa: PLR0913 - all that is checked
         self,
@@ -83,7 +86,7 @@ class HealthService:
         tail: BackgroundTask,
         *,
         announcer: BackgroundTask,
-        access: BackgroundTask,
+        loops: Mapping[str, BackgroundTask],
         upstreams: Mapping[str, CircuitBreaker],
         audit: AuditLogger,
     ) -> None:
@@ -93,7 +96,7 @@ class HealthService:
         self._consumer = consumer
         self._tail = tail
         self._announcer = announcer
-        self._access = access
+        self._loops = loops
         self._upstreams = upstreams
         self._audit = audit
         self._lock = asyncio.Lock()
@@ -104,7 +107,9 @@ class HealthService:
         """Real answers of Redis and PostgreSQL, at most a second old."""
         async with self._lock:
             if self._cached is None or time.monotonic() - self._cached[0] > _CACHED_FOR:
-                self._cached = (time.monotonic(), await self._check())
+                found = await self._check()
+                # Dated when it is there: those who waited for a slow one get it too.
+                self._cached = (time.monotonic(), found)
             return self._cached[1]
 
     async def _check(self) -> Health:
@@ -118,7 +123,7 @@ class HealthService:
             "tail": _check_task(self._tail, "following", _NOTHING_NEW),
             "announcer": _check_task(self._announcer, "announcing", _NOTHING_ANNOUNCED),
             **{name: _check_upstream(name, one) for name, one in self._upstreams.items()},
-            "access": _check_access(self._access),
+            **{name: _check_loop(one) for name, one in self._loops.items()},
             "audit": self._check_audit(),
         }
         states = {check.status for name, check in checks.items() if name not in _MORE_OR_LESS}
@@ -194,11 +199,10 @@ class HealthService:
         return check
 
 
-def _check_access(watcher: BackgroundTask) -> Check:
-    """An outage of the database, which it waits out, is told by the check of that."""
-    if watcher.failed:
+def _check_loop(loop: BackgroundTask) -> Check:
+    if loop.failed:
         return Check(status="failed", detail=_DEFECT)
-    return Check(status="ok", detail=watcher.status)
+    return Check(status="ok", detail=loop.status)
 
 
 def _check_task(task: BackgroundTask, working: str, without: str) -> Check:

@@ -36,7 +36,11 @@ def overview(user: User) -> PermissionOverview:
         matrix=matrix(),
         tools=tools(),
         everywhere=user.role is Role.ADMIN,
-        workspaces=[_in_workspace(user, place) for place in places],
+        workspaces=[
+            _in_workspace(user, place, role)
+            for place in places
+            if (role := user.role_in(place)) is not None
+        ],
     )
 
 
@@ -46,9 +50,9 @@ def _reach(rank: Rank, permission: Permission) -> Reach:
     return MATRIX[_ROLE_OF[rank]].get(permission, Reach.NONE)
 
 
-def _in_workspace(user: User, workspace: str) -> WorkspacePermissions:
+def _in_workspace(user: User, workspace: str, role: Role) -> WorkspacePermissions:
     return WorkspacePermissions(
         workspace=workspace,
-        role=user.role_in(workspace) or user.role,
+        role=role,
         permissions={one: reach(user, one, workspace) for one in Permission},
     )

@@ -22,21 +22,10 @@ _CONTRIBUTOR = _VIEWER | {
     Permission.USE_WRITING_TOOLS: Reach.WORKSPACE,
     Permission.RUN_AGENT: Reach.OWN,
 }
-# What the admin of one workspace may do there. For an account whose own role is admin every reach
-# is everything.
 _WORKSPACE_ADMIN = _CONTRIBUTOR | {Permission.READ_JOBS: Reach.WORKSPACE}
 
-# Only for accounts whose own role is admin.
-ADMINISTRATION = frozenset(
-    {
-        Permission.MANAGE_USERS,
-        Permission.MANAGE_WORKSPACES,
-        Permission.READ_AUDIT,
-        Permission.MANAGE_STREAM,
-        Permission.READ_CONFIG,
-    }
-)
-
+# What a role may do in its workspace; what is not named, not at all. For an account whose own role
+# is admin every reach is everything.
 MATRIX: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
     {
         Role.VIEWER: _VIEWER,
@@ -106,7 +95,7 @@ def reach(user: User, permission: Permission, workspace: str | None = None) -> R
     if user.role is Role.ADMIN:
         return Reach.EVERYTHING
     role = user.role_in(workspace)
-    if role is None or permission in ADMINISTRATION:
+    if role is None:
         return Reach.NONE
     return MATRIX[role].get(permission, Reach.NONE)
 

@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from src.models.job import JobRow
 from src.models.role import Role
 from src.models.session import AccessChange
 from src.models.user import UserRow
@@ -19,6 +18,7 @@ from src.models.workspace import (
     WorkspaceRow,
 )
 from src.repositories import accounts as account_rows
+from src.repositories import job_pages
 from src.repositories import users as user_rows
 from src.services.access_service import AccessService
 from src.services.account_service import AccountNotFoundError, check_still_admin
@@ -134,8 +134,9 @@ class WorkspaceService:
 
 
 async def _in_use(session: AsyncSession, name: str) -> bool:
-    for uses in (MembershipRow.workspace, JobRow.workspace):
-        if await session.scalar(select(uses).where(uses == name).limit(1)) is not None:
+    members = select(MembershipRow.user_id).where(MembershipRow.workspace == name).limit(1)
+    for query in (members, job_pages.any_of(name)):
+        if await session.scalar(query) is not None:
             return True
     return False
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 
 import structlog
 
@@ -68,6 +69,13 @@ class BackgroundTask(ABC):
             await self._run()
         except Exception:
             logger.exception("background_task_failed", task=self._name)
+
+    async def _passes(self, seconds: float) -> bool:
+        """Wait; gives whether the time has passed without anybody asking to stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        return not self._stop.is_set()
 
     @abstractmethod
     async def _run(self) -> None:

@@ -21,7 +21,7 @@ from asyncpg.exceptions import (
     ReadOnlySQLTransactionError,
     SerializationError,
 )
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
@@ -80,6 +80,22 @@ class Database:
         """A session that commits at the end and rolls back on an error."""
         async with self._sessions.begin() as session:
             yield session
+
+    @asynccontextmanager
+    async def alone(self, key: int, *, wait: bool = False) -> AsyncIterator[bool]:
+        """Hold a lock over all instances, named by a number; gives whether it is held.
+
+        It is tied to a connection, not to a transaction, and so may last.
+        """
+        lock = func.pg_advisory_lock if wait else func.pg_try_advisory_lock
+        async with self.engine.connect() as plain:
+            connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+            is_held = await connection.scalar(select(lock(key))) is not False
+            try:
+                yield is_held
+            finally:
+                if is_held:
+                    await connection.execute(select(func.pg_advisory_unlock(key)))
 
     async def ping(self) -> None:
         """Ask the server for an answer. Raises as is_outage() recognises when there is none."""

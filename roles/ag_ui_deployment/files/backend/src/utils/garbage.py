@@ -1,6 +1,5 @@
 """Collecting garbage: rarely, and at a time of our own choosing."""
 
-import asyncio
 import ctypes
 import gc
 from collections.abc import Callable
@@ -40,11 +39,7 @@ class GarbageCollector(BackgroundTask):
         super().__init__("garbage-collector")
 
     async def _run(self) -> None:
-        while not self._stop.is_set():
-            self.status = "waiting"
-            try:
-                async with asyncio.timeout(_EVERY_SECONDS):
-                    await self._stop.wait()
-            except TimeoutError:
-                gc.collect()
-                _trim(0)
+        self.status = "waiting"
+        while await self._passes(_EVERY_SECONDS):
+            gc.collect()
+            _trim(0)

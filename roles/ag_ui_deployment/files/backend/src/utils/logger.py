@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -10,13 +11,20 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 _SECRET_NAME = re.compile(r"password|secret|token|authorization|api_key|cookie", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+(@)")
+# Up to the last @ of the authority; of a password also what should have been encoded, as a slash.
+_URL_CREDENTIALS = re.compile(r"(://)(?:[^\s/?#]*@|[^\s:/?#]*:[^\s\"'<>]*@)")
+_URL_SECRET = re.compile(
+    r"(?i)([?&;#][\w.-]*(?:passw|pwd|secret|token|ticket|key|auth|sig|credential)[\w.-]*=)[^\s&;#\"'<>]+"
+)
 _BEARER = re.compile(r"(?i)(bearer\s+)[\w.~+/=-]+")
 REDACTED = "[redacted]"
 
 
-def configure_logging(level: str) -> None:
-    """Send every log record to standard output, one JSON object a line."""
+def configure_logging(level: str, always: Iterable[str] = ()) -> None:
+    """Send every log record to standard output, one JSON object a line.
+
+    What the loggers `always` say for information is written whatever the level.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -45,6 +53,8 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    for name in always:
+        logging.getLogger(name).setLevel(logging.INFO)
     _take_over("uvicorn", "uvicorn.error", "asyncio", "alembic")
     # Our own middleware writes the access line, with the request id.
     logging.getLogger("uvicorn.access").disabled = True
@@ -59,8 +69,15 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
 
 def redact_text(text: str) -> str:
-    """Blank passwords in addresses, and tokens."""
-    return _BEARER.sub(rf"\1{REDACTED}", _URL_PASSWORD.sub(rf"\1{REDACTED}\2", text))
+    """Blank in addresses whatever may be an account or a secret, and tokens."""
+    for secret in (_URL_CREDENTIALS, _URL_SECRET, _BEARER):
+        text = secret.sub(_blank, text)
+    return text
+
+
+def _blank(match: re.Match[str]) -> str:
+    at = "@" if match[0].endswith("@") else ""
+    return f"{match[1]}{REDACTED}{at}"
 
 
 def _drop_colours(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

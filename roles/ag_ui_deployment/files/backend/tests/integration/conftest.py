@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from src.services import event_tail, redis_consumer
 from src.services.schema_service import migrate
 from src.utils.database import Database
+from tests.support.audit_log import Log
 from tests.support.builders import settings_of
 from tests.support.gateway import Gateway
 from tests.support.proxy import TcpProxy
@@ -141,3 +142,11 @@ async def backend(world: World) -> AsyncIterator[Backend]:
     """One instance of the application, healthy."""
     async with running(world.settings()) as instance:
         yield instance
+
+
+@pytest.fixture
+async def log(world: World) -> AsyncIterator[Log]:
+    """An audit log in which every new entry makes a checkpoint due."""
+    one = Log(world, world.settings(AUDIT_CHECKPOINT_ENTRIES=1))
+    yield one
+    await one.database.close()

@@ -2,13 +2,17 @@
 
 import asyncio
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import orjson
 import pytest
+from sqlalchemy.exc import InvalidRequestError
 
 from src.models.role import Role
+from src.models.stream import LetterState
 from src.models.user import User
+from src.repositories import dead_letters as letter_rows
 from tests.integration.test_api_endpoints import bearer, check_problem
 from tests.support.builders import JWT_SECRET, fields_of, shield_event
 from tests.support.proxy import TcpProxy
@@ -61,6 +65,23 @@ async def test_the_stream_is_told_as_redis_has_it(
     }
     assert consumer["pending"] == 0
     assert consumer["idle_ms"] >= 0
+
+
+async def test_what_each_consumer_holds_is_told(
+    world: World, backend: Backend, admin: User
+) -> None:
+    """Two entries are in the hands of a host that died, one in those of another."""
+    await until(world.settled)
+    await world.redis.xgroup_create(world.stream, "other", id="0", mkstream=True)
+    group = patch.object(backend.services.stream_overview, "_group", "other")
+    await world.publish(*(shield_event() for _ in range(4)))
+    for consumer, count in (("dead-host", 2), ("other-host", 1)):
+        await world.redis.xreadgroup("other", consumer, {world.stream: ">"}, count=count)
+    with group:
+        told = (await ask(backend, admin, "/admin/stream")).json()["group"]
+    assert (told["lag"], told["pending"]) == (1, 3)
+    holding = {one["name"]: one["pending"] for one in told["consumers"]}
+    assert holding == {"dead-host": 2, "other-host": 1}
 
 
 async def test_a_dead_letter_is_replayed_as_it_was(
@@ -170,6 +191,34 @@ async def test_while_redis_is_away_nothing_is_closed(world: World, redis_proxy: 
         check_problem(await ask(backend, admin, "/admin/stream"), 503, "stream-unavailable")
         assert len((await ask(backend, admin, LETTERS)).json()["items"]) == 1
         await redis_proxy.accept()
+        assert await recorded(world) == [("dead_letter.replay", "failure", f"dead_letter:{bad}")]
+
+
+async def test_a_replay_that_postgresql_refuses_is_recorded_and_stays_open(
+    world: World, backend: Backend, admin: User
+) -> None:
+    (bad,) = await world.publish({b"type": b""})
+    await until(world.dead_letters)
+    await world.query("ALTER TABLE dead_letters ADD CHECK (closed_at IS NULL)")
+    assert (await close(backend, admin, bad, "replay")).status_code == 500
+    assert await recorded(world) == [("dead_letter.replay", "failure", f"dead_letter:{bad}")]
+    assert len((await ask(backend, admin, LETTERS)).json()["items"]) == 1
+
+
+async def test_of_a_large_one_no_more_is_read_than_is_shown(
+    world: World, backend: Backend, admin: User
+) -> None:
+    (bad,) = await world.publish({b"type": b"", b"data": "ä€😀".encode() * 9000})
+    await until(world.dead_letters)
+    async with backend.services.database.transaction() as session:
+        ((row, beginning),) = await letter_rows.page(session, LetterState.OPEN, None, 1, 8000)
+        assert len(beginning) == 8000
+        with pytest.raises(InvalidRequestError, match="raiseload"):
+            assert row.fields
+    (shown,) = (await ask(backend, admin, LETTERS)).json()["items"]
+    assert shown["id"] == str(bad)
+    assert len(shown["fields"]) == 2000
+    assert "\ufffd" not in shown["fields"]
 
 
 async def test_settings_are_shown_and_secrets_are_not(world: World) -> None:

@@ -3,88 +3,38 @@
 import asyncio
 import csv
 import io
+import os
 import sys
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 import httpx
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
-from src.config import Settings
-from src.models.audit import Purpose
 from src.models.role import Role
 from src.models.user import User
 from src.repositories import audit as audit_rows
-from src.services import audit_keeper, audit_logger
+from src.repositories.audit import Filter
+from src.services import audit_logger, audit_store
 from src.services.audit_chain import Head
-from src.services.audit_keeper import AuditKeeper, ChainBrokenError
-from src.services.audit_keys import AuditKeys, Checkpoint
+from src.services.audit_keys import AuditKeys
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
-from src.services.audit_store import AuditStore
+from src.services.audit_service import AuditService
 from src.services.audit_verifier import AuditVerifier
 from src.utils.database import Database
 from tests.integration.test_api_endpoints import bearer, check_problem
-from tests.integration.test_cli import environment, run
+from tests.integration.test_cli import BACKEND, environment, run
+from tests.support.audit_log import Log, event
 from tests.support.builders import OWNER, settings_of
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.waiting import until
 from tests.support.world import World
-
-
-def event(target: str = "user:1", **values: Any) -> AuditEvent:
-    return AuditEvent(Action.LOGIN, actor="alice@shield.test", target=target, **values)
-
-
-class Log:
-    """An audit log without a running backend, and what may be done to it."""
-
-    def __init__(self, world: World, settings: Settings) -> None:
-        self.world = world
-        self.settings = settings
-        self.database = Database(settings)
-        self.logger = AuditLogger(self.database)
-        self.keys = AuditKeys(settings)
-        self.keeper = AuditKeeper(self.database, self.keys, self.logger, settings)
-
-    async def add(self, count: int) -> None:
-        for number in range(count):
-            await self.logger.record(event(f"user:{number}", details={"n": number}))
-
-    async def tamper(self, *statements: str) -> None:
-        """As whoever owns the database could, past the triggers."""
-        await self.world.query("SET session_replication_role = replica")
-        for statement in statements:
-            await self.world.query(statement)
-        await self.world.query("SET session_replication_role = DEFAULT")
-
-    async def age(self, count: int, days: int) -> None:
-        """Have entries been written long ago, chained and all."""
-        old = datetime.now(UTC) - timedelta(days=days)
-        entry = replace(audit_logger._entry(event()), at=old)
-        await AuditStore(self.database).append([entry] * count)
-
-    async def broken(self, *noted: Head, keys: AuditKeys | None = None) -> tuple[int, str] | None:
-        verification = await AuditVerifier(self.database, keys or self.keys).verify(noted)
-        assert verification.intact == (verification.broken is None)
-        broken = verification.broken
-        return (broken.seq, broken.reason) if broken else None
-
-    async def seqs(self) -> list[int]:
-        return [row[0] for row in await self.world.query("SELECT seq FROM audit_log ORDER BY seq")]
-
-
-@pytest.fixture
-async def log(world: World) -> AsyncIterator[Log]:
-    one = Log(world, world.settings(AUDIT_CHECKPOINT_ENTRIES=1))
-    yield one
-    await one.database.close()
 
 
 class TestChain:
@@ -105,29 +55,6 @@ class TestChain:
         for writer, database in zip(writers, databases, strict=True):
             await writer.stop()
             await database.close()
-
-    async def test_the_rate_of_several_instances(self, world: World, log: Log) -> None:
-        """Prints it; the bound leaves room for a busy machine (docs/performance.md)."""
-        databases = [Database(world.settings()) for _ in range(3)]
-        writers = [AuditLogger(database) for database in databases]
-        for writer in writers:
-            writer.start()
-
-        async def record(writer: AuditLogger) -> None:
-            for number in range(20):
-                await writer.record(event(f"user:{number}"))
-
-        began = time.perf_counter()
-        await asyncio.gather(*(record(writer) for writer in writers for _ in range(50)))
-        rate = 3000 / (time.perf_counter() - began)
-        sys.stdout.write(f"{rate:,.0f} entries/s\n")
-        assert rate > 300
-        for writer, database in zip(writers, databases, strict=True):
-            await writer.stop()
-            await database.close()
-        began = time.perf_counter()
-        assert await log.broken() is None
-        sys.stdout.write(f"{3000 / (time.perf_counter() - began):,.0f} entries/s verified\n")
 
     async def test_commands_record_at_once_too(self, log: Log) -> None:
         await asyncio.gather(*(log.logger.record(event()) for _ in range(5)))
@@ -156,6 +83,24 @@ class TestChain:
         await log.logger.record(event("user:2"))
         await log.logger.stop()
         assert await log.seqs() == [1, 2]
+        assert await log.broken() is None
+
+    @pytest.mark.parametrize("days", [365, -365])
+    async def test_entries_are_dated_by_the_database_whatever_the_host_says(
+        self, log: Log, monkeypatch: pytest.MonkeyPatch, days: int
+    ) -> None:
+        class WrongClock(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> Any:
+                return datetime.now(tz) + timedelta(days=days)
+
+        for module in (audit_logger, audit_store):
+            monkeypatch.setattr(module, "datetime", WrongClock)
+        await log.add(2)
+        ((count,),) = await log.world.query(
+            "SELECT count(*) FROM audit_log WHERE at BETWEEN now() - interval '1 minute' AND now()"
+        )
+        assert count == 2
         assert await log.broken() is None
 
     async def test_what_cannot_be_stored_costs_one_entry(
@@ -318,9 +263,39 @@ class TestTampering:
         assert await log.seqs() == [1, 2, 3, 7]
         assert await log.broken() == (4, "the entries 4 to 6 are missing")
 
+    @pytest.mark.parametrize("entries", [6, 8])
+    async def test_a_running_instance_does_not_go_on_with_another_history(
+        self, log: Log, entries: int
+    ) -> None:
+        """As long as the one that it knows, or longer, and without a fault."""
+        await log.tamper("DELETE FROM audit_checkpoints", "DELETE FROM audit_log")
+        async with log.other() as intruder:
+            await intruder.add(entries)
+        assert await log.broken() is None
+        with capture_logs() as logged:
+            await log.add(2)
+        assert [one["event"] for one in logged if one["log_level"] == "error"] == ["audit_log_cut"]
+        assert await log.seqs() == list(range(1, entries + 3))
+        assert await log.broken() == (entries + 1, f"it does not follow on entry {entries}")
+
+    async def test_what_others_append_is_gone_on_with(self, log: Log) -> None:
+        async with log.other() as other:
+            await other.add(2)
+            await log.add(1)
+            await other.add(1)
+        assert await log.seqs() == list(range(1, 11))
+        assert await log.broken() is None
+
+    async def test_how_far_it_is_signed_is_told(self, log: Log) -> None:
+        await log.add(3)
+        assert (await log.verify()).signed_through == 6
+        await log.tamper("DELETE FROM audit_checkpoints")
+        found = await log.verify()
+        assert (found.intact, found.last_seq, found.signed_through) == (True, 9, None)
+
     async def test_keys_of_before_verify_and_others_do_not(self, log: Log) -> None:
         def keys(**values: str) -> AuditKeys:
-            return AuditKeys(log.world.settings(**values))
+            return AuditKeys(log.world.settings(**values).audit_keys)
 
         secret, new = log.settings.JWT_SECRET.get_secret_value(), "n" * 32
         assert await log.broken(keys=keys(AUDIT_KEY=new)) is None
@@ -331,6 +306,74 @@ class TestTampering:
         found = await log.broken(keys=keys(JWT_SECRET=new))
         assert found is not None
         assert "AUDIT_PREVIOUS_KEYS" in found[1]
+
+
+ENTRY = (
+    "INSERT INTO audit_log (seq, at, action, outcome, details, prev_hash, hash) "
+    "VALUES ({seq}, {at}, 'login', 'success', {details}, '', '')"
+)
+CHECKPOINT = (
+    "INSERT INTO audit_checkpoints SELECT {number}, purpose, {seq}, hash, {at}, key_id, signature "
+    "FROM audit_checkpoints WHERE number = 2"
+)
+GOOD = {"seq": "7", "number": "3", "at": "now()", "details": "'{}'"}
+
+
+def bad(statement: str, **values: str) -> str:
+    return statement.format(**(GOOD | values))
+
+
+class TestBadRows:
+    """What the tables take and we would not write, behind entries 1 to 6 with checkpoints 1 and 2."""
+
+    @pytest.mark.parametrize(
+        ("statement", "seq"),
+        [
+            (bad(ENTRY, at="'infinity'"), 7),
+            (bad(ENTRY, at="'-infinity'"), 7),
+            (bad(ENTRY, at="'20000-01-01'"), 7),
+            (bad(ENTRY, at="'4000-01-01 BC'"), 7),
+            (bad(ENTRY, seq=str(2**62)), 7),
+            (bad(ENTRY, seq=str(2**63 - 1)), 7),
+            (bad(ENTRY, seq=str(-(2**63))), -(2**63)),
+            (bad(ENTRY, details="'[1]'"), 7),
+            (bad(ENTRY, details="'null'"), 7),
+            (bad(ENTRY, details="'\"\\ud800\"'"), 7),
+            (bad(ENTRY, details="('[' || repeat('[', 2000) || repeat(']', 2000) || ']')::json"), 7),
+            (bad(CHECKPOINT), 7),
+            (bad(CHECKPOINT, at="'infinity'"), 7),
+            (bad(CHECKPOINT, at="'20000-01-01'"), 7),
+            (bad(CHECKPOINT, seq=str(2**62)), 2**62),
+            (bad(CHECKPOINT, seq="4", number=str(2**63 - 1)), 4),
+            (bad(CHECKPOINT, seq="4", number=str(-(2**63))), 4),
+        ],
+    )
+    async def test_they_are_named_and_end_nothing(self, log: Log, statement: str, seq: int) -> None:
+        for count in (4, 2):
+            await log.add(count)
+            await log.keeper.checkpoint_if_due()
+        await log.world.query(statement)
+        found = await log.broken()
+        assert found is not None
+        assert found[0] == seq
+        verifier = AuditVerifier(log.database, log.keys)
+        service = AuditService(log.database, verifier, log.logger)
+        page = await service.page(Filter(), before=None, limit=50)
+        count = len(await log.seqs())
+        assert len(page.items) == count
+        assert page.model_dump_json()
+        for form in ("jsonl", "csv"):
+            pieces = [piece async for piece in await service.export(Filter(), form, None)]
+            assert len(b"".join(pieces).splitlines()) >= count
+        signed = len(await log.checkpoints())
+        await log.keeper.checkpoint_if_due()
+        assert len(await log.checkpoints()) == signed + 1
+
+    async def test_details_that_are_no_object_are_shown_as_text(self, log: Log) -> None:
+        await log.world.query(bad(ENTRY, details="'[1, 2]'"))
+        service = AuditService(log.database, AuditVerifier(log.database, log.keys), log.logger)
+        (entry,) = (await service.page(Filter(), before=None, limit=1)).items
+        assert entry.details == {"unreadable": "[1, 2]"}
 
 
 CHANGES = (
@@ -399,93 +442,6 @@ class TestAppendOnly:
             )
             assert {"INSERT", "SELECT"} <= set(rights)
             assert not {"UPDATE", "DELETE", "TRUNCATE"} & set(rights)
-
-
-class TestRetention:
-    async def test_the_rest_follows_on_a_signed_checkpoint(self, log: Log) -> None:
-        await log.age(5, days=100)
-        await log.add(3)
-        await log.keeper.checkpoint_if_due()
-        assert await log.keeper.retain() == 5
-        assert await log.seqs() == [6, 7, 8, 9]
-        assert await log.broken() is None
-        ((details,),) = await log.world.query("SELECT details FROM audit_log WHERE seq = 9")
-        assert orjson.loads(details) == {"entries": 5, "through": 5}
-        assert await log.keeper.retain() == 0
-        await log.tamper("DELETE FROM audit_log WHERE seq = 6")
-        assert await log.broken() == (6, "it is missing")
-
-    async def test_a_deletion_that_was_cut_short_is_gone_on_with(
-        self, log: Log, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        await log.age(5, days=100)
-        await log.add(1)
-        monkeypatch.setattr(audit_keeper, "_DELETE_ENTRIES", 2)
-        delete = log.keeper._delete_some
-        calls = 0
-
-        async def once(through: int) -> int:
-            nonlocal calls
-            calls += 1
-            if calls == 2:
-                raise ConnectionResetError
-            return await delete(through)
-
-        monkeypatch.setattr(log.keeper, "_delete_some", once)
-        with pytest.raises(ConnectionResetError):
-            await log.keeper.retain()
-        assert await log.seqs() == [3, 4, 5, 6]
-        assert await log.broken() is None
-        assert await log.keeper.retain() == 3
-        assert await log.broken() is None
-
-    async def test_the_newest_entry_stays(self, log: Log) -> None:
-        await log.age(3, days=100)
-        assert await log.keeper.retain() == 2
-        assert (await log.seqs())[0] == 3
-        assert await log.broken() is None
-        await log.tamper("DELETE FROM audit_log")
-        found = await log.broken()
-        assert found is not None
-        assert found[0] == 3
-
-    async def test_evidence_is_not_deleted(self, log: Log) -> None:
-        await log.age(5, days=100)
-        await log.add(1)
-        await log.tamper("UPDATE audit_log SET actor = 'x' WHERE seq = 2")
-        with pytest.raises(ChainBrokenError, match="entry 2"):
-            await log.keeper.retain()
-        assert len(await log.seqs()) == 6
-        code, out, error = await run(environment(log.world), "audit", "retain")
-        assert (code, out) == (5, "")
-        assert "entry 2" in error
-        assert await log.keeper.retain(even_if_broken=True) == 5
-        assert await log.broken() is None
-
-    async def test_old_checkpoints_go_with_their_entries(self, log: Log) -> None:
-        await log.age(3, days=100)
-        async with log.database.transaction() as session:
-            head = await audit_rows.head(session)
-            assert head is not None
-            second = await audit_rows.hash_of(session, 2)
-            assert second is not None
-            then = datetime.now(UTC) - timedelta(days=100)
-            session.add(log.keys.sign(Checkpoint(1, Purpose.INTERVAL, Head(2, second), then)))
-            session.add(log.keys.sign(Checkpoint(2, Purpose.INTERVAL, head, then)))
-        await log.add(2)
-        await log.keeper.retain()
-        rows = await log.world.query("SELECT purpose, seq FROM audit_checkpoints ORDER BY number")
-        assert [tuple(row) for row in rows] == [("interval", 3), ("retention", 3)]
-        assert await log.broken() is None
-
-    async def test_several_keepers_at_once_make_one_checkpoint(self, log: Log) -> None:
-        await log.add(2)
-        others = [Log(log.world, log.settings) for _ in range(3)]
-        await asyncio.gather(*(one.keeper.checkpoint_if_due() for one in others))
-        rows = await log.world.query("SELECT number FROM audit_checkpoints")
-        assert [row[0] for row in rows] == [1]
-        for one in others:
-            await one.database.close()
 
 
 async def read(backend: Backend, user: User, path: str = "", **query: Any) -> httpx.Response:
@@ -595,6 +551,54 @@ class TestReading:
         page = (await read(backend, admin, action="audit.verify")).json()
         assert [one["outcome"] for one in page["items"]] == ["failure", "success"]
 
+    async def test_verifications_at_once_are_one_and_none_is_older_than_the_question(
+        self, backend: Backend, admin: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        verify = AuditVerifier.verify
+        begun: list[asyncio.Event] = []
+
+        async def slowly(verifier: AuditVerifier) -> Any:
+            begun.append(asyncio.Event())
+            await begun[-1].wait()
+            return await verify(verifier)
+
+        monkeypatch.setattr(AuditVerifier, "verify", slowly)
+        first = asyncio.create_task(read(backend, admin, "/verify"))
+        await until(lambda: len(begun) == 1)
+        others = [asyncio.create_task(read(backend, admin, "/verify")) for _ in range(3)]
+        lock = backend.services.audit_trail._verifying
+        await until(lambda: len(lock._waiters or ()) == len(others))
+        begun[0].set()
+        assert (await first).json()["intact"] is True
+        await until(lambda: len(begun) == 2)
+        begun[1].set()
+        answers = [(await other).json() for other in others]
+        assert len(begun) == 2
+        # The first was recorded before they asked for the next.
+        assert [answer["last_seq"] for answer in answers] == [1, 1, 1]
+
+    async def test_an_export_begins_before_it_has_read_everything(
+        self, backend: Backend, admin: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("src.services.audit_service._PAGE", 1)
+        for number in range(3):
+            await backend.services.audit.record(event(f"user:{number}"))
+        go_on = asyncio.Event()
+        after = audit_rows.after
+
+        async def waiting(session: Any, seq: int | None, *values: Any) -> Any:
+            if seq is not None:
+                await go_on.wait()
+            return await after(session, seq, *values)
+
+        monkeypatch.setattr(audit_rows, "after", waiting)
+        headers = bearer(backend.token_of(admin))
+        async with backend.http.stream("GET", "/admin/audit/export", headers=headers) as response:
+            lines = response.aiter_lines()
+            assert orjson.loads(await anext(lines))["seq"] == 1
+            go_on.set()
+            assert [orjson.loads(line)["seq"] async for line in lines] == [2, 3, 4]
+
     async def test_only_for_administrators(self, backend: Backend) -> None:
         for role in (Role.CONTRIBUTOR, Role.VIEWER):
             user = await backend.add_user(f"{role}@shield.test", role)
@@ -608,7 +612,7 @@ class TestCommands:
         env = environment(world)
         assert await run(env, "audit", "verify") == (
             0,
-            "audit: entries 1 to 2 are whole, 0 checkpoints\n",
+            "audit: entries 1 to 2 are whole, not signed, 0 checkpoints\n",
             "",
         )
         code, out, _ = await run(env, "audit", "export", "--format", "jsonl")
@@ -616,6 +620,50 @@ class TestCommands:
         actions = [orjson.loads(line)["action"] for line in out.splitlines()]
         assert actions == ["login", "login", "audit.verify", "audit.export"]
         assert await run(env, "audit", "retain") == (0, "audit: 0 entries deleted\n", "")
+
+    async def test_verdicts_are_told_also_where_nothing_can_be_recorded(
+        self, world: World, log: Log
+    ) -> None:
+        await log.add(2)
+        ((name,),) = await world.query("SELECT current_database()")
+        await world.query(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        env = environment(world)
+        code, out, error = await run(env, "audit", "verify")
+        assert (code, out) == (0, "audit: entries 1 to 2 are whole, not signed, 0 checkpoints\n")
+        assert error.startswith("audit: that it was verified could not be recorded: ")
+        assert "read-only" in error
+        await log.tamper("UPDATE audit_log SET actor = 'x' WHERE seq = 2")
+        code, out, error = await run(env, "audit", "verify")
+        assert (code, out) == (5, "")
+        assert error.startswith("audit: broken at entry 2: ")
+
+    @pytest.mark.parametrize("noted", ["x", "1", "1:", ":00", "0:" + "00" * 32, "1:" + "0g" * 32])
+    async def test_what_is_no_place_of_the_log_is_named(self, world: World, noted: str) -> None:
+        code, out, error = await run(environment(world), "audit", "verify", "--noted", noted)
+        assert (code, out) == (2, "")
+        assert f"--noted: '{noted}' is no SEQ:HASH; write an entry's number" in error
+
+    async def test_who_reads_an_export_may_stop_and_a_full_disk_is_named(
+        self, world: World, log: Log
+    ) -> None:
+        await log.add(1)
+        reading, closed = os.pipe()
+        os.close(reading)
+        full = os.open("/dev/full", os.O_WRONLY)
+        for output, code, said in ((closed, 0, ""), (full, 4, "No space left on device")):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "src.cli", "audit", "export"),
+                cwd=BACKEND,
+                env=environment(world),
+                stdout=output,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            os.close(output)
+            _, error = await process.communicate()
+            assert process.returncode == code
+            assert said in error.decode()
+            assert bool(error) is bool(said)
+            assert b"PostgreSQL" not in error
 
 
 class TestOutages:

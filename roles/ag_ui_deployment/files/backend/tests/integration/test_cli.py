@@ -262,6 +262,17 @@ class TestServe:
         for secret in ("hunter2", PASSWORD, JWT_SECRET, token, token.split(".")[2], ticket):
             assert secret.encode() not in out
 
+    async def test_the_audit_log_is_in_the_journal_whatever_the_level(
+        self, env: dict[str, str]
+    ) -> None:
+        async with served(env | {"LOG_LEVEL": "ERROR"}) as (process, http):
+            await log_in(http)
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(15):
+                out, _ = await process.communicate()
+        events = {orjson.loads(line)["event"] for line in out.splitlines()}
+        assert events == {"audit", "audit_checkpoint"}
+
     async def test_it_runs_the_way_a_developer_starts_it(
         self, env: dict[str, str], tmp_path: Path
     ) -> None:

@@ -4,9 +4,11 @@ import asyncio
 import re
 import time
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from src.services import health_service
 from src.services.health_service import _span
 from tests.integration.test_api_endpoints import check_problem
 from tests.support.builders import settings_of, shield_event
@@ -40,7 +42,14 @@ async def test_all_is_well(backend: Backend) -> None:
         "gateway",
         "orchestrator",
         "access",
+        "agent_runs",
+        "run_tail",
+        "run_sweeper",
         "audit",
+        "audit_keeper",
+        "audit_retention",
+        "garbage",
+        "settings",
     }
     assert all(set(check) == {"status", "detail"} for check in body["checks"].values())
 
@@ -189,6 +198,45 @@ async def test_a_defect_is_unhealthy(backend: Backend) -> None:
     await until(lambda: shows(backend, "unhealthy", "tail"))
     assert (await backend.http.get("/health")).status_code == 503
     backend.services.tail._task = None
+
+
+@pytest.mark.parametrize(
+    ("check", "part"),
+    [
+        ("access", "access_watcher"),
+        ("audit_keeper", "audit_keeper"),
+        ("audit_retention", "audit_retention"),
+        ("garbage", "garbage"),
+        ("settings", "settings_changes"),
+    ],
+)
+async def test_a_defect_of_a_loop_is_told(backend: Backend, check: str, part: str) -> None:
+    loop = getattr(backend.services, part)
+    loop._task.cancel()
+    await asyncio.gather(loop._task, return_exceptions=True)
+    await until(lambda: shows(backend, "unhealthy", check))
+    loop._task = None
+
+
+async def test_nobody_queues_behind_a_slow_check(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who ask while a dependency hangs share the one answer, however long it takes."""
+    now = time.monotonic()
+    clock = Mock(monotonic=lambda: now)
+    asked = 0
+    ping = backend.services.database.ping
+
+    async def hanging() -> None:
+        nonlocal asked, now
+        asked += 1
+        now += 60
+        await ping()
+
+    monkeypatch.setattr(health_service, "time", clock)
+    monkeypatch.setattr(backend.services.database, "ping", hanging)
+    await asyncio.gather(*(backend.services.health.health() for _ in range(10)))
+    assert asked == 1
 
 
 async def test_answers_are_asked_for_once_a_second(backend: Backend) -> None:

@@ -97,6 +97,19 @@ async def test_a_page_reads_no_more_than_its_own_length_of_each_place(
                 assert scan["Actual Rows"] * scan["Actual Loops"] <= parts * section.limit
 
 
+async def test_whether_a_workspace_has_jobs_is_read_from_an_index(
+    world: World, database: Database
+) -> None:
+    await fill(world, 20_000)
+    async with database.transaction() as session:
+        for workspace, has_jobs in ((RED, True), ("default", True), ("green", False)):
+            found = await session.scalar(job_pages.any_of(workspace))
+            assert (found is not None) is has_jobs
+    for scan in scans(await explain(world, database, job_pages.any_of("green"))):
+        assert "Index" in scan["Node Type"]
+        assert scan.get("Rows Removed by Filter", 0) == 0
+
+
 async def explain(world: World, database: Database, query: Any) -> dict[str, Any]:
     compiled = query.compile(dialect=database.engine.dialect)
     values = [compiled.params[name] for name in compiled.positiontup]

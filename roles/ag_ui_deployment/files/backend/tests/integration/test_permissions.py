@@ -6,7 +6,7 @@ that nobody has given samples of, fails.
 
 import re
 import zlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,11 +25,12 @@ from src.models.session import SessionRow
 from src.models.user import User, UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow
 from src.route_rules import RouteRule, rules_of
-from src.services.rbac_service import ADMINISTRATION, MATRIX
+from src.services.rbac_service import MATRIX
 from src.services.tokens import Tokens
 from src.utils.database import Base
 from tests.run_checker import check_feed
 from tests.support.accounts import bearer
+from tests.support.agent import run_input
 from tests.support.builders import settings_of, shield_event
 from tests.support.server import Backend, running
 from tests.support.sse import sse
@@ -76,7 +77,7 @@ class Caller:
         if self.user.role is Role.ADMIN:
             return Reach.EVERYTHING
         role = self.roles.get(workspace)
-        if role is None or permission in ADMINISTRATION:
+        if role is None:
             return Reach.NONE
         return MATRIX[role].get(permission, Reach.NONE)
 
@@ -144,6 +145,42 @@ BODIES: Mapping[tuple[str, str], Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Use:
+    """A call that says in which workspace it is; without a body, in the query.
+
+    `asked` is what the route needs anywhere, `needed` what the call needs there.
+    """
+
+    method: str
+    path: str
+    asked: Permission
+    needed: Permission
+    body: Callable[[str], Any] | None = None
+
+
+def with_workspace(**arguments: Any) -> Callable[[str], Any]:
+    return lambda workspace: {**arguments, "workspace": workspace}
+
+
+_QUERY, _WRITE = Permission.USE_QUERY_TOOLS, Permission.USE_WRITING_TOOLS
+_RUN = Permission.RUN_AGENT
+USES = [
+    Use("GET", "/api/tools", _QUERY, _QUERY),
+    Use("POST", "/api/query", _QUERY, _QUERY, with_workspace(query="?")),
+    Use("POST", "/api/crawl", _WRITE, _WRITE, with_workspace(url="http://8.8.8.8/")),
+    Use("POST", "/api/ingest", _WRITE, _WRITE, with_workspace(file_path="/a")),
+    *(
+        Use("POST", f"/api/tools/{name}", _QUERY, needed, with_workspace(arguments=arguments))
+        for name, needed, arguments in (
+            ("qdrant_find", _QUERY, {"query": "?"}),
+            ("qdrant_store", _WRITE, {"text": "?"}),
+        )
+    ),
+    Use("POST", "/agent", _RUN, _RUN, lambda it: run_input("?", forwardedProps={"workspace": it})),
+]
+
+
 def samples_of(path: str) -> Sequence[Thing | None]:
     """The things that a path may name."""
     first, *_ = re.findall(r"\{[^}]*\}", path) or [None]
@@ -204,8 +241,11 @@ class Walk:
             user = User(id=self._users[name], email=_email(name), role=role)
             yield Caller(name, user, {"default": role, **memberships})
 
+    def named_callers(self) -> list[Caller]:
+        return [caller for caller in self.callers() if caller is not None]
+
     async def status(self, rule: RouteRule, caller: Caller | None, thing: Thing | None) -> int:
-        headers = bearer(await self._token(caller)) if caller else {}
+        headers = bearer(await self.token(caller)) if caller else {}
         body = BODIES.get((rule.method, rule.path), None if rule.method == "GET" else {})
         path = re.sub(r"\{([^}]*)\}", lambda it: self._in_path(it[1], thing), rule.path)
         # Each user has ids of their own for these.
@@ -223,9 +263,32 @@ class Walk:
             await self.prepare()
         return status
 
-    async def overview(self, caller: Caller) -> Any:
-        headers = bearer(await self._token(caller))
-        return (await self._backend.http.get("/api/permissions", headers=headers)).json()
+    async def get(self, caller: Caller, path: str, **query: Any) -> Any:
+        headers = bearer(await self.token(caller))
+        return (await self._backend.http.get(path, params=query, headers=headers)).json()
+
+    async def call_in(self, caller: Caller, use: Use, workspace: str) -> int:
+        """The status of a call that says in which workspace it is."""
+        headers = bearer(await self.token(caller))
+        query = {"workspace": workspace} if use.body is None else None
+        body = use.body and use.body(workspace)
+        async with self._backend.http.stream(
+            use.method, use.path, headers=headers, params=query, json=body
+        ) as response:
+            return response.status_code
+
+    async def feed(self, caller: Caller) -> set[str]:
+        """The jobs in the feed of what is published of all of them, last of the caller's own."""
+        every = [one for one in JOBS if one.exists]
+        every += [one for one in every if (one.owner, one.workspace) == (caller.name, "default")]
+        async with sse(self._backend.http, token=await self.token(caller)) as stream:
+            ids = await self._world.publish(*(self._event(one) for one in every))
+            await stream.until(lambda it: str(ids[-1]) in it.ids)
+            return set(check_feed(stream.events))
+
+    def _event(self, job: Thing) -> ShieldEvent:
+        owner = str(self._users[job.owner or OTHER])
+        return shield_event("job:progress", job=job.name, user=owner, workspace=job.workspace)
 
     def _in_path(self, parameter: str, thing: Thing | None) -> str:
         assert thing is not None
@@ -237,7 +300,7 @@ class Walk:
             return str(self._users.get(thing.name if is_user else OTHER, uuid4()))
         return quote(thing.name)
 
-    async def _token(self, caller: Caller) -> str:
+    async def token(self, caller: Caller) -> str:
         """Of a session that is none of the things: a call may end it."""
         if caller.name not in self._tokens:
             row = _session(uuid4(), caller.user.id)
@@ -318,7 +381,8 @@ def _run(thing: Thing, owner: UUID) -> RunRow:
 
 @pytest.fixture
 async def walk(world: World) -> AsyncIterator[Walk]:
-    settings = world.settings(STREAMS_PER_USER=1000)
+    # Nobody answers there: who may call a tool is told that.
+    settings = world.settings(STREAMS_PER_USER=1000, LITELLM_URL="http://127.0.0.1:1")
     async with running(settings) as backend:
         walk = Walk(backend, world)
         await walk.prepare()
@@ -353,10 +417,8 @@ async def test_the_overview_is_the_matrix(walk: Walk) -> None:
         Role.CONTRIBUTOR: "contributor",
         Role.ADMIN: "workspace_admin",
     }
-    for caller in walk.callers():
-        if caller is None:
-            continue
-        shown = await walk.overview(caller)
+    for caller in walk.named_callers():
+        shown = await walk.get(caller, "/api/permissions")
         assert shown["everywhere"] is (caller.user.role is Role.ADMIN)
         assert shown["workspaces"] == [
             {
@@ -370,6 +432,64 @@ async def test_the_overview_is_the_matrix(walk: Walk) -> None:
             assert reaches["admin"] == "everything"
             for role, rank in ranks.items():
                 assert reaches[rank] == MATRIX[role].get(Permission(permission), Reach.NONE)
+
+
+async def test_lists_hold_what_a_caller_may_know_of_and_nothing_else(walk: Walk) -> None:
+    for caller in walk.named_callers():
+        known = {one.name for one in JOBS if caller.knows(one)}
+        jobs = await walk.get(caller, "/api/jobs", limit=200)
+        assert {one["id"] for one in jobs["items"]} == known, caller.name
+        for place in WORKSPACES:
+            jobs = await walk.get(caller, "/api/jobs", limit=200, workspace=place)
+            there = {one.name for one in JOBS if one.workspace == place}
+            assert {one["id"] for one in jobs["items"]} == known & there, (caller.name, place)
+        threads = await walk.get(caller, "/agent/threads", limit=200)
+        known = {one.name for one in CONVERSATIONS if caller.knows(one)}
+        assert {one["id"] for one in threads["items"]} == known, caller.name
+
+
+async def test_feeds_hold_what_a_caller_may_know_of_and_nothing_else(walk: Walk) -> None:
+    for caller in walk.named_callers():
+        known = {one.name for one in JOBS if caller.knows(one)}
+        assert await walk.feed(caller) == known, caller.name
+
+
+async def test_tools_and_the_agent_ask_for_the_role_in_the_workspace_of_the_call(
+    walk: Walk,
+) -> None:
+    for caller in walk.named_callers():
+        for use in USES:
+            for place in WORKSPACES:
+                status = await walk.call_in(caller, use, place)
+                wanted = expected_in(caller, use, place)
+                assert is_right(status, wanted), (caller.name, use.path, place, status, wanted)
+
+
+def expected_in(caller: Caller, use: Use, workspace: str) -> int | None:
+    if not caller.may_anywhere(use.asked):
+        return 403
+    if caller.user.role is not Role.ADMIN and workspace not in caller.roles:
+        return 404
+    return 403 if caller.reach(use.needed, workspace) is Reach.NONE else None
+
+
+def test_what_is_expected_of_the_workspaces_is_what_we_mean() -> None:
+    """The matrix could be wrong in the same way for all."""
+    crawl = next(use for use in USES if use.path == "/api/crawl")
+    agent = next(use for use in USES if use.path == "/agent")
+    for name, red, default, blue in (
+        ("viewer", 403, 403, 403),
+        ("contributor", 403, None, 404),
+        ("viewer, contributor in red", None, 403, 404),
+        ("viewer, admin of red", None, 403, 404),
+        ("admin", None, None, None),
+    ):
+        role, memberships = CALLERS[name]
+        user = User(id=uuid4(), email=_email(name), role=role)
+        caller = Caller(name, user, {"default": role, **memberships})
+        for use in (crawl, agent):
+            found = [expected_in(caller, use, place) for place in ("red", "default", "blue")]
+            assert found == [red, default, blue]
 
 
 def test_a_parameter_without_samples_is_named() -> None:

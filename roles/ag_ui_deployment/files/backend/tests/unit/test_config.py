@@ -110,6 +110,13 @@ def test_what_is_no_origin_is_named(monkeypatch: pytest.MonkeyPatch, text: str) 
         ("JWT_SECRET", "", "openssl rand"),
         ("JWT_PREVIOUS_SECRETS", "short", "openssl rand"),
         ("JWT_PREVIOUS_SECRETS", "x" * 40 + ",changeme", "openssl rand"),
+        ("MFA_KEY", "short", "openssl rand"),
+        ("MFA_PREVIOUS_KEYS", "x" * 40 + ",short", "openssl rand"),
+        ("AUDIT_KEY", "short", "openssl rand"),
+        ("AUDIT_KEY", "change-me-in-production", "openssl rand"),
+        ("AUDIT_PREVIOUS_KEYS", "x" * 40 + ",short", "openssl rand"),
+        ("AUDIT_RETENTION_DAYS", "36501", "less than or equal to 36500"),
+        ("AUDIT_CHECKPOINT_MINUTES", "1441", "less than or equal to 1440"),
         ("RATE_API_PER_USER", "many", "10/minute"),
         ("RATE_GLOBAL", "0/minute", "10/minute"),
         ("RATE_LOGIN_PER_ADDRESS", "", "10/minute"),
@@ -186,3 +193,17 @@ def test_a_secret_does_not_show_in_a_settings_object() -> None:
     settings = settings_of(REDIS_URL="redis://:hunter2@h:6379/0", LITELLM_API_KEY="hunter2")
     assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
     assert JWT_SECRET not in repr(settings)
+
+
+@pytest.mark.parametrize("kind", ["mfa", "audit"])
+def test_the_own_key_comes_first_and_an_empty_one_is_none(kind: str) -> None:
+    def keys(**values: str) -> list[str]:
+        named = {f"{kind.upper()}_{name}": value for name, value in values.items()}
+        settings = settings_of(JWT_PREVIOUS_SECRETS="s" * 32, **named)
+        found: list[str] = getattr(settings, f"{kind}_keys")
+        return found
+
+    signing = [JWT_SECRET, "s" * 32]
+    assert keys() == keys(KEY="") == keys(KEY=" ") == signing
+    given = keys(KEY="k" * 32, PREVIOUS_KEYS=f" {'p' * 32} ,{'q' * 32},")
+    assert given == ["k" * 32, *signing, "p" * 32, "q" * 32]

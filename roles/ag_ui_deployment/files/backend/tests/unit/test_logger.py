@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
@@ -10,20 +11,24 @@ import orjson
 import pytest
 import structlog
 
-from src.utils.logger import configure_logging
+from src.models.audit import Purpose
+from src.services.audit_chain import START, Entry
+from src.services.audit_journal import JOURNAL, write_checkpoint, write_entry
+from src.services.audit_keys import AuditKeys, Checkpoint
+from src.utils.logger import configure_logging, redact_text
 
 Lines = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
-    """Configures logging; gives what has been written since the last call."""
+def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+    """Configures logging, at a level; gives what has been written since the last call."""
     root = logging.getLogger()
     before = root.handlers, root.level
     configured = structlog.get_config()
     out = StringIO()
     monkeypatch.setattr(sys, "stdout", out)
-    configure_logging("INFO")
+    configure_logging(getattr(request, "param", "INFO"), always=[JOURNAL])
 
     def written() -> list[dict[str, Any]]:
         text = out.getvalue()
@@ -74,6 +79,16 @@ def test_the_level_counts(lines: Lines) -> None:
     assert lines() == []
 
 
+@pytest.mark.parametrize("lines", ["WARNING", "ERROR"], indirect=True)
+def test_the_lines_of_the_audit_log_are_written_whatever_the_level(lines: Lines) -> None:
+    entry = Entry(datetime.now(UTC), "login", "success", None, None, None, None, None, "{}")
+    statement = Checkpoint(1, Purpose.INTERVAL, START, datetime.now(UTC))
+    structlog.get_logger("src.test").info("noise")
+    write_entry(entry)
+    write_checkpoint(AuditKeys(["k" * 32]).sign(statement))
+    assert [line["event"] for line in lines()] == ["audit", "audit_checkpoint"]
+
+
 def test_an_exception_is_one_line_with_its_traceback(lines: Lines) -> None:
     try:
         failing("boom")
@@ -106,9 +121,35 @@ SECRETS = [
     "cannot connect to redis://default:hunter2@hx-sqldb-server:6379/0",
     "postgresql+asyncpg://shield:hunter2@db:5432/shield refused",
     "postgresql://shield:hunter2%2Fhunter2/hunter2@db/shield",
+    "postgresql://shield:p@hunter2@db/shield",
+    "http://hunter2@gateway:4000/v1",
+    "http://shield:hunter2#hunter2?hunter2@gateway:4000",
+    'connect("redis://:hunter2@a:1", "redis://:hunter2@b:1")',
+    "GET http://gateway/v1?model=m&api_key=hunter2&n=1",
+    "http://h/x?X-Amz-Signature=hunter2#access_token=hunter2",
+    "/events?ticket=hunter2",
     "{'Authorization': 'Bearer hunter2.hunter2-hunter_2'}",
     "authorization: bearer hunter2",
 ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://gateway:4000/v1?model=m&n=1",
+        "alice@shield.test logged in at https://shield.test/",
+        "GET http://gateway:4000/v1 and http://other/ by alice@shield.test",
+        '{"url": "http://gateway:4000", "email": "alice@shield.test"}',
+    ],
+)
+def test_what_is_no_secret_is_left(text: str) -> None:
+    assert redact_text(text) == text
+
+
+def test_of_an_address_what_is_no_secret_is_left() -> None:
+    text = "at redis://:a@b@h:6379/0, http://gateway/v1?api_key=k&n=1 and http://t@h/x?a=b@c"
+    blanked = "at redis://[redacted]@h:6379/0, http://gateway/v1?api_key=[redacted]&n=1 and "
+    assert redact_text(text) == blanked + "http://[redacted]@h/x?a=b@c"
 
 
 @pytest.mark.parametrize("text", SECRETS)

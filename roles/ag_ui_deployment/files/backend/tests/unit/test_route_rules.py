@@ -1,7 +1,8 @@
 """Every route has a rule, and one without is found."""
 
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.applications import Starlette
 
 from src.dependencies import requires
 from src.main import create_app
@@ -39,3 +40,32 @@ def test_a_route_that_is_open_and_needs_something_is_named(app: FastAPI) -> None
     app.post("/auth/token", dependencies=[Depends(requires(Permission.READ_AUDIT))])(lambda: None)
     with pytest.raises(NoRuleError, match="POST /auth/token"):
         rules_of(app)
+
+
+def test_what_has_no_methods_is_named(app: FastAPI) -> None:
+    app.websocket("/socket")(lambda: None)
+    with pytest.raises(NoRuleError, match="/socket: is a WebSocket or a mount"):
+        rules_of(app)
+
+
+@pytest.mark.parametrize("below", [FastAPI(), Starlette()])
+def test_a_mount_is_named(app: FastAPI, below: Starlette) -> None:
+    app.mount("/files", below)
+    with pytest.raises(NoRuleError, match="/files: is a WebSocket or a mount"):
+        rules_of(app)
+
+
+def test_of_several_requirements_none_is_dropped(app: FastAPI) -> None:
+    router = APIRouter(dependencies=[Depends(requires(Permission.READ_AUDIT))])
+    router.get("/both", dependencies=[Depends(requires(Permission.READ_JOBS))])(lambda: None)
+    app.include_router(router)
+    with pytest.raises(NoRuleError, match=r"GET /both: asks for admin:audit, jobs:read"):
+        rules_of(app)
+
+
+def test_the_same_requirement_twice_is_one(app: FastAPI) -> None:
+    needs = [Depends(requires(Permission.READ_AUDIT))]
+    router = APIRouter(dependencies=needs)
+    router.get("/twice", dependencies=needs)(lambda: None)
+    app.include_router(router)
+    assert RouteRule("GET", "/twice", Permission.READ_AUDIT, needs_login=True) in rules_of(app)

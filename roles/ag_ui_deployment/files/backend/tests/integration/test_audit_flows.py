@@ -1,0 +1,190 @@
+"""Everything that is to be recorded happens once, and the audit log has all of it but the secrets."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pyotp
+from structlog.testing import capture_logs
+
+from src.models.event import StreamId
+from src.models.role import Role
+from src.services.audit_logger import Action
+from tests.integration.test_cli import environment, run
+from tests.support.accounts import ask_login, bearer, login
+from tests.support.agent import run_input, whole_run
+from tests.support.audit_log import Log
+from tests.support.mail_server import MailServer, mail_server
+from tests.support.scripted_gateway import scripted_gateway
+from tests.support.server import PASSWORD, Backend, running
+from tests.support.waiting import until
+from tests.support.world import World
+
+# Of documents, questions and answers nothing may be kept, nor of passwords.
+CONTENT = "the content that nobody else may read"
+NEW_PASSWORD = "another staple for the horse"
+GUESS = "hunter2 is a wrong password"
+ALICE, BOB, ADMIN = "alice@shield.test", "bob@shield.test", "admin@shield.test"
+
+
+@dataclass
+class Story:
+    """What happens at a backend, and the secrets that are given and answered on the way."""
+
+    backend: Backend
+    world: World
+    box: MailServer
+    admin: dict[str, str] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=lambda: [PASSWORD, NEW_PASSWORD, GUESS, CONTENT])
+
+    async def post(
+        self, path: str, who: dict[str, str] | None = None, status: int = 200, **body: Any
+    ) -> Any:
+        return await self.ask("POST", path, who, status, body or None)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        who: dict[str, str] | None = None,
+        status: int = 200,
+        body: Any = None,
+    ) -> Any:
+        answer = await self.backend.http.request(method, path, headers=who, json=body)
+        assert answer.status_code == status, (path, answer.text)
+        return _read(answer)
+
+    async def login(self, email: str, password: str = PASSWORD) -> dict[str, str]:
+        tokens = await login(self.backend, email, password)
+        self.secrets += [tokens["access_token"], tokens["refresh_token"]]
+        return bearer(tokens["access_token"])
+
+    async def mailed(self) -> str:
+        token = await self.box.token()
+        self.secrets.append(token)
+        return token
+
+    async def refresh(self, tokens: dict[str, Any], status: int = 200) -> Any:
+        self.secrets.append(tokens["refresh_token"])
+        body = {"refresh_token": tokens["refresh_token"]}
+        return await self.ask("POST", "/auth/refresh", status=status, body=body)
+
+    async def sessions(self) -> None:
+        await self.backend.add_user(ALICE, Role.CONTRIBUTOR)
+        await self.backend.add_user(ADMIN, Role.ADMIN)
+        self.admin = await self.login(ADMIN)
+        alice = await self.login(ALICE)
+        changed: dict[str, Any] = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+        await self.post("/auth/password/change", alice, 204, **changed)
+        await self.post("/auth/logout", alice, 204)
+        first = await login(self.backend, ALICE, NEW_PASSWORD)
+        second = await self.refresh(first)
+        await self.refresh(second)
+        await self.refresh(first, 401)
+        for _ in range(5):
+            await ask_login(self.backend, ALICE, GUESS)
+        await self.post(f"/admin/users/{await self.id_of(ALICE)}/unlock", self.admin)
+
+    async def links(self) -> None:
+        await self.post("/auth/register", status=202, email=BOB, password=PASSWORD)
+        await self.post("/auth/verify-email", status=201, token=await self.mailed())
+        await self.post("/auth/password/forgot", status=202, email=BOB)
+        token = await self.mailed()
+        await self.post("/auth/password/reset", status=204, token=token, password=NEW_PASSWORD)
+        await self.post("/admin/users/invite", self.admin, 201, email="carol@shield.test")
+        token = await self.mailed()
+        await self.post("/auth/register", status=201, invitation=token, password=PASSWORD)
+
+    async def second_factor(self) -> None:
+        bob = await self.login(BOB, NEW_PASSWORD)
+        made = await self.post("/auth/mfa/setup", bob, password=NEW_PASSWORD)
+        code = pyotp.TOTP(made["secret"]).now()
+        codes = await self.post("/auth/mfa/confirm", bob, code=code)
+        self.secrets += [made["secret"], *codes["recovery_codes"]]
+        proof = {"password": NEW_PASSWORD, "recovery_code": codes["recovery_codes"][0]}
+        await self.post("/auth/mfa/disable", bob, 204, **proof)
+
+    async def administration(self) -> None:
+        new = {"email": "dave@shield.test", "password": PASSWORD, "role": "viewer"}
+        dave = (await self.post("/admin/users", self.admin, 201, **new))["id"]
+        await self.ask("PUT", f"/admin/users/{dave}/role", self.admin, body={"role": "contributor"})
+        await self.post("/admin/workspaces", self.admin, 201, name="red")
+        member = f"/admin/workspaces/red/members/{dave}"
+        await self.ask("PUT", member, self.admin, body={"role": "viewer"})
+        await self.ask("DELETE", member, self.admin, 204)
+        await self.ask("DELETE", "/admin/workspaces/red", self.admin, 204)
+        await self.ask("GET", "/admin/users", await self.login("dave@shield.test"), 403)
+        await self.post(f"/admin/users/{dave}/deactivate", self.admin)
+        await self.post(f"/admin/users/{dave}/activate", self.admin)
+
+    async def work(self) -> None:
+        alice = await self.login(ALICE, NEW_PASSWORD)
+        await self.post("/api/ingest", alice, 202, file_path=f"/{CONTENT}", source_name=CONTENT)
+        await self.post("/api/query", alice, query=CONTENT)
+        stored = {"text": CONTENT, "metadata": {"about": CONTENT}}
+        await self.post("/api/tools/qdrant_store", alice, arguments=stored)
+        asked = run_input(CONTENT)
+        token = alice["Authorization"].removeprefix("Bearer ")
+        assert CONTENT in str(await whole_run(self.backend.http, token, asked))
+        await self.ask("DELETE", f"/agent/threads/{asked['threadId']}", alice, 204)
+
+    async def dead_letters(self) -> None:
+        for how in ("replay", "discard"):
+            (bad,) = await self.world.publish({b"type": b"", b"data": CONTENT.encode()})
+
+            async def is_there(letter: StreamId = bad) -> bool:
+                return letter in await self.world.dead_letters()
+
+            await until(is_there)
+            await self.post(f"/admin/stream/dead-letters/{bad}/{how}", self.admin)
+
+    async def the_log_itself(self) -> None:
+        for path in ("export", "verify"):
+            await self.ask("GET", f"/admin/audit/{path}", self.admin)
+
+    async def id_of(self, email: str) -> str:
+        ((found,),) = await self.world.query("SELECT id FROM users WHERE email = $1", email)
+        return str(found)
+
+
+def _read(answer: httpx.Response) -> Any:
+    is_json = answer.headers.get("content-type", "").endswith("json")
+    return answer.json() if is_json and answer.content else answer.text
+
+
+async def test_every_action_is_recorded_and_no_secret_with_it(world: World, log: Log) -> None:
+    await log.age(3, days=100)
+    with capture_logs() as lines:
+        async with mail_server() as box, scripted_gateway(CONTENT) as gateway:
+            settings = {
+                "LITELLM_URL": gateway,
+                "SMTP_URL": f"smtp://127.0.0.1:{box.port}",
+                "REGISTRATION": "open",
+            }
+            secrets = await tell(world, box, settings)
+    rows = await world.query("SELECT action, audit_log::text FROM audit_log")
+    assert {row[0] for row in rows} == {action.value for action in Action}
+    written = [row[1] for row in rows]
+    written += [str(line) for line in lines if line["event"] == "audit"]
+    assert len(secrets) > 20
+    for secret in secrets:
+        assert not [text for text in written if secret in text], secret
+    assert await log.broken() is None
+
+
+async def tell(world: World, box: MailServer, settings: dict[str, Any]) -> list[str]:
+    """Do everything; gives the secrets."""
+    async with running(world.settings(**settings)) as backend:
+        await until(lambda: backend.services.settings_changes.status == "compared")
+        story = Story(backend, world, box)
+        await story.sessions()
+        await story.links()
+        await story.second_factor()
+        await story.administration()
+        await story.work()
+        await story.dead_letters()
+        await story.the_log_itself()
+    async with running(world.settings(**settings, AGENT_SYSTEM_PROMPT=CONTENT)) as backend:
+        await until(lambda: backend.services.settings_changes.status == "compared")
+    await run(environment(world), "audit", "retain")
+    return story.secrets

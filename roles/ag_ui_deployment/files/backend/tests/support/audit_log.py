@@ -1,0 +1,82 @@
+"""An audit log without a running backend, and what may be done to it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from src.config import Settings
+from src.models.audit import Verification
+from src.services import audit_logger
+from src.services.audit_chain import Head
+from src.services.audit_keeper import AuditKeeper
+from src.services.audit_keys import AuditKeys
+from src.services.audit_logger import Action, AuditEvent, AuditLogger
+from src.services.audit_retention import AuditRetention
+from src.services.audit_verifier import AuditVerifier
+from src.utils.database import Database
+from tests.support.world import World
+
+
+def event(target: str = "user:1", **values: Any) -> AuditEvent:
+    return AuditEvent(Action.LOGIN, actor="alice@shield.test", target=target, **values)
+
+
+class Log:
+    """One instance's view of the log, or an intruder's."""
+
+    def __init__(self, world: World, settings: Settings) -> None:
+        self.world = world
+        self.settings = settings
+        self.database = Database(settings)
+        self.logger = AuditLogger(self.database)
+        self.keys = AuditKeys(settings.audit_keys)
+        self.keeper = AuditKeeper(self.database, self.keys, settings)
+        verifier = AuditVerifier(self.database, self.keys)
+        self.retention = AuditRetention(self.database, self.keeper, verifier, self.logger, settings)
+
+    @asynccontextmanager
+    async def other(self) -> AsyncIterator["Log"]:
+        """Another instance on the same log."""
+        one = Log(self.world, self.settings)
+        yield one
+        await one.database.close()
+
+    async def retain(self, *, even_if_broken: bool = False) -> int:
+        return await self.retention.retain("operator", even_if_broken=even_if_broken)
+
+    async def add(self, count: int) -> None:
+        for number in range(count):
+            await self.logger.record(event(f"user:{number}", details={"n": number}))
+
+    async def tamper(self, *statements: str) -> None:
+        """As whoever owns the database could, past the triggers."""
+        await self.world.query("SET session_replication_role = replica")
+        for statement in statements:
+            await self.world.query(statement)
+        await self.world.query("SET session_replication_role = DEFAULT")
+
+    async def age(self, count: int, days: int) -> None:
+        """Have entries been written long ago, chained and all."""
+        old = datetime.now(UTC) - timedelta(days=days)
+        entry = replace(audit_logger._entry(event()), at=old)
+        await self.logger._store.append([entry] * count)
+
+    async def verify(self) -> Verification:
+        return await AuditVerifier(self.database, self.keys).verify()
+
+    async def broken(self, *noted: Head, keys: AuditKeys | None = None) -> tuple[int, str] | None:
+        """Where the log is broken, and why."""
+        verification = await AuditVerifier(self.database, keys or self.keys).verify(noted)
+        assert verification.intact == (verification.broken is None)
+        broken = verification.broken
+        return (broken.seq, broken.reason) if broken else None
+
+    async def seqs(self) -> list[int]:
+        return [row[0] for row in await self.world.query("SELECT seq FROM audit_log ORDER BY seq")]
+
+    async def checkpoints(self) -> list[tuple[int, int]]:
+        """Their numbers, each with that of its entry."""
+        rows = await self.world.query("SELECT number, seq FROM audit_checkpoints ORDER BY number")
+        return [tuple(row) for row in rows]
