@@ -33,12 +33,14 @@ from src.services.dead_letters import (
     DeadLetterIncompleteError,
     DeadLetterNotFoundError,
 )
+from src.services.email_addresses import EmailRejectedError
+from src.services.faults import FieldFaultError
 from src.services.job_service import CursorRejectedError, JobNotFoundError
 from src.services.limits import LimitReachedError
 from src.services.link_tokens import LinkNotValidError
 from src.services.mail_service import MailNotConfiguredError
 from src.services.password_service import WrongPasswordError
-from src.services.passwords import PasswordRejectedError
+from src.services.passwords import PasswordRejectedError, PasswordsBusyError
 from src.services.registration_service import RegistrationClosedError
 from src.services.seal import SealBrokenError
 from src.services.second_factor_service import (
@@ -52,7 +54,6 @@ from src.services.tickets import TicketsUnavailableError
 from src.services.tokens import InvalidTokenError
 from src.services.user_service import (
     DefaultWorkspaceError,
-    EmailRejectedError,
     UserExistsError,
     WorkspaceNotFoundError,
 )
@@ -381,6 +382,14 @@ class StreamUnavailable(Problem):
     headers = _RETRY_LATER
 
 
+class Busy(Problem):
+    status = 503
+    slug = "busy"
+    title = "Too many passwords are being checked"
+    detail = "That takes time, and many wait for it. Try again in a few seconds."
+    headers = _RETRY_LATER
+
+
 class SecondFactorUnreadable(Problem):
     status = 503
     slug = "second-factor-unreadable"
@@ -446,6 +455,11 @@ class Draining(Problem):
 
 
 _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
+    EmailRejectedError: InvalidRequest,
+    PasswordRejectedError: PasswordRejected,
+    PasswordsBusyError: Busy,
+    LinkNotValidError: LinkNotValid,
+    ProofRejectedError: ProofRejected,
     WrongCredentialsError: WrongCredentials,
     SecondFactorRequiredError: SecondFactorRequired,
     WrongPasswordError: WrongPassword,
@@ -516,10 +530,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
-    app.add_exception_handler(ProofRejectedError, _on_rejected_proof)
-    app.add_exception_handler(LinkNotValidError, _on_bad_link)
-    app.add_exception_handler(EmailRejectedError, _on_rejected_email)
-    app.add_exception_handler(PasswordRejectedError, _on_rejected_password)
     app.add_exception_handler(LimitReachedError, _on_limit)
     for exception in (*_FROM_SERVICES, *DATABASE_ERRORS):
         app.add_exception_handler(exception, _on_error)
@@ -533,33 +543,17 @@ async def _on_problem(_request: Request, error: Exception) -> Response:
 async def _on_error(_request: Request, error: Exception) -> Response:
     for kind, problem in _FROM_SERVICES.items():
         if isinstance(error, kind):
-            return respond(problem())
+            return respond(problem(errors=_faults_of(error)))
     if isinstance(error, DATABASE_ERRORS) and is_outage(error):
         logger.warning("database_unavailable", error=str(error))
         return respond(DatabaseUnavailable())
     raise error
 
 
-async def _on_rejected_password(request: Request, error: Exception) -> Response:
-    # Only where a password is changed is there another one beside it.
-    field = "new_password" if request.url.path.endswith("/change") else "password"
-    fault = FieldError(field=f"body.{field}", message=str(error))
-    return respond(PasswordRejected(errors=[fault]))
-
-
-async def _on_bad_link(request: Request, _error: Exception) -> Response:
-    field = "invitation" if request.url.path.endswith("/register") else "token"
-    fault = FieldError(field=f"body.{field}", message="is not valid, or not any more")
-    return respond(LinkNotValid(errors=[fault]))
-
-
-async def _on_rejected_proof(_request: Request, error: Exception) -> Response:
-    fault = FieldError(field=f"body.{error}", message="is not right")
-    return respond(ProofRejected(errors=[fault]))
-
-
-async def _on_rejected_email(_request: Request, error: Exception) -> Response:
-    return respond(InvalidRequest(errors=[FieldError(field="body.email", message=str(error))]))
+def _faults_of(error: Exception) -> list[FieldError] | None:
+    if not isinstance(error, FieldFaultError):
+        return None
+    return [FieldError(field=f"body.{error.field}", message=str(error))]
 
 
 async def _on_limit(_request: Request, error: Exception) -> Response:

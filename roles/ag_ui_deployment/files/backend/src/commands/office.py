@@ -11,6 +11,7 @@ from src.config import Settings
 from src.services.access_service import AccessService
 from src.services.account_service import AccountNotFoundError, AccountService, LastAdminError
 from src.services.audit_logger import AuditLogger
+from src.services.email_addresses import EmailRejectedError
 from src.services.mail_service import MailService
 from src.services.mails import Mails
 from src.services.passwords import PasswordRejectedError
@@ -18,7 +19,6 @@ from src.services.reset_service import ResetService
 from src.services.tokens import Tokens
 from src.services.user_service import (
     DefaultWorkspaceError,
-    EmailRejectedError,
     UserExistsError,
     WorkspaceNotFoundError,
 )

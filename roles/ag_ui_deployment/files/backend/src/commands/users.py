@@ -11,7 +11,8 @@ from src.config import Settings
 from src.models.account import NewAccount
 from src.models.role import Role
 from src.services.actors import OPERATOR
-from src.services.user_service import UserService, normalise_email
+from src.services.email_addresses import normalise_email
+from src.services.user_service import UserService
 
 _ROLES = [role.value for role in Role]
 

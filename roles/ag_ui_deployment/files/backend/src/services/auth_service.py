@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from src.models.user import Token, UserRow
 from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.services.email_addresses import EmailRejectedError, normalise_email
 from src.services.lockout import count_failure, is_locked, lockout_event, unlock
 from src.services.passwords import verify_password
 from src.services.session_service import Client, SessionService
-from src.services.user_service import EmailRejectedError, normalise_email
 from src.utils.database import Database
 
 logger = structlog.get_logger(__name__)

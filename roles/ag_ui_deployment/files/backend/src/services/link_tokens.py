@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.account import AccountTokenRow, Purpose
 from src.repositories import account_tokens as token_rows
+from src.services.faults import FieldFaultError
 
 LIFETIME = {
     Purpose.INVITATION: timedelta(days=7),
@@ -20,8 +21,11 @@ _MOST_AT_ONCE = 5
 _NOT_AGAIN_FOR = timedelta(minutes=1)
 
 
-class LinkNotValidError(Exception):
+class LinkNotValidError(FieldFaultError):
     """The link was used, has expired, or was never sent."""
+
+    def __init__(self, purpose: Purpose) -> None:
+        super().__init__("is not valid, or not any more", field_of(purpose))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +52,19 @@ async def look(session: AsyncSession, token: str, purpose: Purpose) -> AccountTo
     """Raises LinkNotValidError."""
     row = await token_rows.by_hash(session, _hash(token), purpose)
     if row is None:
-        raise LinkNotValidError
+        raise LinkNotValidError(purpose)
     return row
 
 
 async def use(session: AsyncSession, row: AccountTokenRow) -> None:
     """Raises LinkNotValidError if another request has used it meanwhile."""
     if not await token_rows.use(session, row.token_hash):
-        raise LinkNotValidError
+        raise LinkNotValidError(Purpose(row.purpose))
+
+
+def field_of(purpose: Purpose) -> str:
+    """Where the token of a link is sent."""
+    return "invitation" if purpose is Purpose.INVITATION else "token"
 
 
 def _hash(token: str) -> str:

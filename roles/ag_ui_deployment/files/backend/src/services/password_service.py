@@ -31,7 +31,7 @@ class PasswordService:
 
         Raises WrongPasswordError or PasswordRejectedError.
         """
-        new_hash = await hash_new_password(new, access.user.email)
+        new_hash = await hash_new_password(new, access.user.email, field="new_password")
         async with self._database.transaction() as session:
             row = await user_rows.by_id(session, access.user.id)
         hashed = row.password_hash if row is not None else None

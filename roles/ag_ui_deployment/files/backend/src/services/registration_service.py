@@ -21,11 +21,12 @@ from src.services import link_tokens
 from src.services.account_service import check_still_admin
 from src.services.actors import Actor
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.services.email_addresses import normalise_email
 from src.services.link_tokens import LinkNotValidError
 from src.services.mails import Mails
 from src.services.passwords import hash_new_password
 from src.services.reset_service import ResetService
-from src.services.user_service import UserExistsError, add_row, check_workspaces, normalise_email
+from src.services.user_service import UserExistsError, add_row, check_workspaces
 from src.utils.database import Database
 
 logger = structlog.get_logger(__name__)

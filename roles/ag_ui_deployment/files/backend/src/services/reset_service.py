@@ -14,11 +14,11 @@ from src.services.access_service import AccessService
 from src.services.account_service import AccountNotFoundError, check_still_admin
 from src.services.actors import Actor
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.services.email_addresses import EmailRejectedError, normalise_email
 from src.services.link_tokens import LinkNotValidError
 from src.services.lockout import unlock
 from src.services.mails import Mails
 from src.services.passwords import hash_new_password
-from src.services.user_service import EmailRejectedError, normalise_email
 from src.utils.database import Database
 
 logger = structlog.get_logger(__name__)
@@ -94,13 +94,13 @@ class ResetService:
             row = await link_tokens.look(session, token, Purpose.RESET)
             owner = await user_rows.by_id(session, row.user_id) if row.user_id else None
         if owner is None:
-            raise LinkNotValidError
+            raise LinkNotValidError(Purpose.RESET)
         hashed = await hash_new_password(password, owner.email, owner.name or "")
         async with self._database.transaction() as session:
             await link_tokens.use(session, row)
             user = await user_rows.for_update(session, owner.id)
             if user is None or not user.active or user.password_hash != row.password_hash:
-                raise LinkNotValidError
+                raise LinkNotValidError(Purpose.RESET)
             user.password_hash = hashed
             unlock(user)
             await self._access.changed(session, user_id=user.id, why=AccessChange.PASSWORD_CHANGE)

@@ -31,6 +31,7 @@ from src.services.auth_service import (
     SecondFactorRequiredError,
     still_has,
 )
+from src.services.faults import FieldFaultError
 from src.services.lockout import count_failure, is_locked, lockout_event
 from src.services.passwords import verify_password
 from src.services.seal import Seal, SealBrokenError
@@ -44,12 +45,11 @@ logger = structlog.get_logger(__name__)
 Take = Callable[[AsyncSession, UserRow], Awaitable[None]]
 
 
-class ProofRejectedError(Exception):
-    """The password or the code is wrong, or the account is locked. `field` is what was given."""
+class ProofRejectedError(FieldFaultError):
+    """The password or the code is wrong, or the account is locked."""
 
     def __init__(self, field: str) -> None:
-        super().__init__(field)
-        self.field = field
+        super().__init__("is not right", field)
 
 
 class SecondFactorOnError(Exception):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.role import Role
@@ -10,15 +9,9 @@ from src.models.user import User, UserRow
 from src.models.workspace import DEFAULT_WORKSPACE, Membership, MembershipRow
 from src.repositories import accounts as account_rows
 from src.repositories import users as user_rows
+from src.services.email_addresses import normalise_email
 from src.services.passwords import hash_new_password
 from src.utils.database import Database
-
-# Names that are reserved for tests and private networks are good names here.
-SPECIAL_USE_DOMAIN_NAMES.clear()
-
-
-class EmailRejectedError(ValueError):
-    """The text is no email address; the message says why."""
 
 
 class UserExistsError(Exception):
@@ -31,24 +24,6 @@ class WorkspaceNotFoundError(Exception):
 
 class DefaultWorkspaceError(Exception):
     """Everybody belongs to the default workspace, with the account's role: it cannot be changed."""
-
-
-def normalise_email(text: str) -> str:
-    """The form in which addresses are stored and compared. Raises EmailRejectedError.
-
-    It is ASCII, with international domains as xn--…: an address that looks like another's is
-    seen to be none.
-    """
-    try:
-        checked = validate_email(
-            text.strip(),
-            check_deliverability=False,
-            globally_deliverable=False,
-            allow_smtputf8=False,
-        )
-    except EmailNotValidError as error:
-        raise EmailRejectedError(str(error)) from None
-    return (checked.ascii_email or checked.normalized).lower()
 
 
 class UserService:
