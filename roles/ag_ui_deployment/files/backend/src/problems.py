@@ -315,7 +315,7 @@ class InvalidRequest(Problem):
 class WrongPassword(InvalidRequest):
     slug = "wrong-password"
     title = "The current password is not right"
-    faults = (FieldError(field="body.current_password", message="is not your password"),)
+    detail = "Several failures lock the account: then the right one is refused for a while too."
 
 
 class PasswordRejected(InvalidRequest):

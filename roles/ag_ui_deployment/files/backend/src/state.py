@@ -11,6 +11,7 @@ from src.config import Settings
 from src.services.access_service import AccessService
 from src.services.access_watcher import AccessWatcher
 from src.services.account_service import AccountService
+from src.services.attempts import Attempts
 from src.services.audit_keeper import AuditKeeper
 from src.services.audit_keys import AuditKeys
 from src.services.audit_logger import AuditLogger
@@ -150,7 +151,8 @@ class Services:
             jobs=jobs,
             audit=audit,
         )
-        second_factors = SecondFactorService(database, access, audit, settings)
+        attempts = Attempts(database, audit)
+        second_factors = SecondFactorService(database, access, attempts, settings)
         return cls(
             settings=settings,
             database=database,
@@ -173,11 +175,11 @@ class Services:
             config_overview=ConfigOverview(settings),
             access=access,
             access_watcher=access_watcher,
-            auth=AuthService(database, sessions, audit, second_factors),
+            auth=AuthService(attempts, sessions, second_factors),
             sessions=sessions,
             tickets=TicketService(tokens, commands, stream),
             limits=Limits(settings, metrics),
-            passwords=PasswordService(database, access, audit),
+            passwords=PasswordService(database, access, attempts, audit),
             accounts=AccountService(database, access, audit),
             workspaces=WorkspaceService(database, access, audit),
             second_factors=second_factors,
