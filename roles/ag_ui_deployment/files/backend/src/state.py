@@ -136,7 +136,8 @@ class Services:
         )
         background = BackgroundJobs()
         mails = Mails(MailService(settings), background, settings)
-        resets = ResetService(database, access, audit, mails)
+        limits = Limits(settings, metrics)
+        resets = ResetService(database, access, audit, limits, mails)
         addresses = TargetAddresses(allow_private=settings.TOOLS_ALLOW_PRIVATE_ADDRESSES)
         announcer = JobAnnouncer(commands, database, stream, JOB_KINDS)
         orchestrator = OrchestratorClient(settings, CircuitBreaker.of(settings))
@@ -178,9 +179,9 @@ class Services:
             auth=AuthService(attempts, sessions, second_factors),
             sessions=sessions,
             tickets=TicketService(tokens, commands, stream),
-            limits=Limits(settings, metrics),
+            limits=limits,
             passwords=PasswordService(database, access, attempts, audit),
-            accounts=AccountService(database, access, audit),
+            accounts=AccountService(database, access, audit, limits),
             workspaces=WorkspaceService(database, access, audit),
             second_factors=second_factors,
             resets=resets,

@@ -41,7 +41,6 @@ async def register(
         response.status_code = 201
         return await services.registration.accept(given.invitation, given.password, given.name)
     await services.limits.mail(client.address, given.email or "")
-    await services.limits.mail(client.address, given.email or "")
     await services.registration.register(given)
     return MailSent(message="A link to confirm the address is on its way.")
 

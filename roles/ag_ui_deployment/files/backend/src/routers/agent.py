@@ -49,7 +49,6 @@ from src.tool_problems import (
 router = APIRouter()
 _READ = [Depends(requires(Permission.READ_AGENT_RUNS))]
 _FOLLOW = [Depends(requires_for_stream(Permission.READ_AGENT_RUNS))]
-_FOLLOW = [Depends(requires_for_stream(Permission.READ_AGENT_RUNS))]
 _RUN = [Depends(requires(Permission.RUN_AGENT))]
 
 RunId = Annotated[AgentId, Path()]

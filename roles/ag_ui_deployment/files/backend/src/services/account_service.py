@@ -18,6 +18,7 @@ from src.services.access_service import AccessService
 from src.services.actors import Actor
 from src.services.audit_logger import Action, AuditLogger
 from src.services.job_service import CursorRejectedError
+from src.services.limits import Limits
 from src.services.lockout import unlock
 from src.services.passwords import hash_new_password
 from src.services.rbac_service import NotPermittedError
@@ -34,10 +35,13 @@ class LastAdminError(Exception):
 
 
 class AccountService:
-    def __init__(self, database: Database, access: AccessService, audit: AuditLogger) -> None:
+    def __init__(
+        self, database: Database, access: AccessService, audit: AuditLogger, limits: Limits
+    ) -> None:
         self._database = database
         self._access = access
         self._audit = audit
+        self._limits = limits
 
     async def page(self, wanted: AccountFilter, cursor: str | None, limit: int) -> AccountPage:
         """By address. Raises CursorRejectedError."""
@@ -125,6 +129,7 @@ class AccountService:
             failures = user.failed_logins
             unlock(user)
             shown = await _shown(session, user)
+        await self._limits.forget_logins(user.email)
         details = {"email": user.email, "failures": failures}
         await self._audit.record(actor.did(Action.UNLOCK, f"user:{user_id}", details))
         return shown
@@ -156,6 +161,7 @@ class AccountService:
             user.password_hash = hashed
             unlock(user)
             await self._access.changed(session, user_id=user_id, why=AccessChange.PASSWORD_CHANGE)
+        await self._limits.forget_logins(user.email)
         details = {"email": user.email}
         await self._audit.record(actor.did(Action.PASSWORD_CHANGE, f"user:{user_id}", details))
 

@@ -15,6 +15,7 @@ from src.services.account_service import AccountNotFoundError, check_still_admin
 from src.services.actors import Actor
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.email_addresses import EmailRejectedError, normalise_email
+from src.services.limits import Limits
 from src.services.link_tokens import LinkNotValidError
 from src.services.lockout import unlock
 from src.services.mails import Mails
@@ -26,11 +27,17 @@ logger = structlog.get_logger(__name__)
 
 class ResetService:
     def __init__(
-        self, database: Database, access: AccessService, audit: AuditLogger, mails: Mails
+        self,
+        database: Database,
+        access: AccessService,
+        audit: AuditLogger,
+        limits: Limits,
+        mails: Mails,
     ) -> None:
         self._database = database
         self._access = access
         self._audit = audit
+        self._limits = limits
         self._mails = mails
 
     async def forgot(self, text: str) -> None:
@@ -87,6 +94,7 @@ class ResetService:
             failure = AuditEvent(Action.PASSWORD_RESET, Outcome.FAILURE, details=details)
             await self._audit.record(failure)
             raise
+        await self._limits.forget_logins(user.email)
         await self._record(user, Outcome.SUCCESS, "password set")
 
     async def _reset(self, token: str, password: str) -> UserRow:

@@ -91,7 +91,7 @@ class Database:
 
 
 # Whatever a query can raise. While connecting, the driver's own errors come through unwrapped.
-DATABASE_ERRORS = (SQLAlchemyError, PostgresError, DriverInterfaceError, OSError, TimeoutError)
+DATABASE_ERRORS = (SQLAlchemyError, PostgresError, DriverInterfaceError, OSError)
 
 _SERVER_STATE = (
     DeadlockDetectedError,
@@ -106,7 +106,6 @@ _SERVER_STATE = (
     ReadOnlySQLTransactionError,
     SerializationError,
     OSError,
-    TimeoutError,
 )
 
 

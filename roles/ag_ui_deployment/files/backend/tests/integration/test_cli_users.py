@@ -10,7 +10,7 @@ from src.cli import main
 from src.commands import office
 from tests.integration.test_cli import environment
 from tests.support.accounts import ask_login, is_in, login
-from tests.support.server import PASSWORD, Backend
+from tests.support.server import PASSWORD, Backend, running
 from tests.support.world import World
 
 ADMIN, ALICE = "admin@shield.test", "alice@shield.test"
@@ -95,6 +95,20 @@ async def test_accounts(backend: Backend, world: World, command: Command) -> Non
         "password.reset",
         "user.deactivate",
     ]
+
+
+@pytest.mark.parametrize("way", ["unlock", "password"])
+async def test_who_is_let_in_again_is_not_kept_out_by_the_limit(
+    world: World, command: Command, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setenv("RATE_LOGIN_PER_ACCOUNT", "2/hour")
+    async with running(world.settings(RATE_LOGIN_PER_ACCOUNT="2/hour")) as backend:
+        await backend.add_user(ALICE)
+        answers = [await ask_login(backend, ALICE, "x" * 1500) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [401, 401, 429]
+        done = await command("users", way, ALICE, stdin=f"{NEW}\n")
+        assert done[0] == 0
+        await login(backend, ALICE, PASSWORD if way == "unlock" else NEW)
 
 
 async def test_workspaces(backend: Backend, command: Command) -> None:
