@@ -11,6 +11,7 @@ from src.models.login import RefreshToken
 from src.models.permissions import Permission
 from src.models.user import User
 from src.problems import NotAuthenticated
+from src.services.actors import Actor
 from src.services.rbac_service import NotPermittedError, may_anywhere
 from src.services.session_service import Client
 from src.services.tokens import AccessToken, InvalidTokenError
@@ -114,6 +115,13 @@ def _current_user(access: Access) -> User:
 
 
 CurrentUser = Annotated[User, Depends(_current_user)]
+
+
+def _actor(access: Access) -> Actor:
+    return Actor.of(access.user)
+
+
+ActorDep = Annotated[Actor, Depends(_actor)]
 
 
 class Requirement:

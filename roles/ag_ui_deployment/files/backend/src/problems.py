@@ -39,9 +39,10 @@ from src.services.job_service import CursorRejectedError, JobNotFoundError
 from src.services.limits import LimitReachedError
 from src.services.link_tokens import LinkNotValidError
 from src.services.mail_service import MailNotConfiguredError
+from src.services.new_accounts import MembershipRejectedError, UserExistsError
 from src.services.password_service import WrongPasswordError
 from src.services.passwords import PasswordRejectedError, PasswordsBusyError
-from src.services.registration_service import RegistrationClosedError
+from src.services.registration_service import InvitationNotFoundError, RegistrationClosedError
 from src.services.seal import SealBrokenError
 from src.services.second_factor_service import (
     ProofRejectedError,
@@ -52,15 +53,12 @@ from src.services.session_service import RefreshRacedError, SessionNotFoundError
 from src.services.stream_overview import StreamUnavailableError
 from src.services.tickets import TicketsUnavailableError
 from src.services.tokens import InvalidTokenError
-from src.services.user_service import (
-    DefaultWorkspaceError,
-    UserExistsError,
-    WorkspaceNotFoundError,
-)
 from src.services.workspace_service import (
+    DefaultWorkspaceError,
     MemberNotFoundError,
     WorkspaceExistsError,
     WorkspaceInUseError,
+    WorkspaceNotFoundError,
 )
 from src.utils.database import DATABASE_ERRORS, is_outage
 
@@ -123,6 +121,8 @@ class BadCursor(Problem):
     status = 400
     slug = "bad-cursor"
     title = "The cursor cannot be read"
+    detail = "Send the next_cursor of the page before, or none for the first page."
+    faults = (FieldError(field="query.cursor", message="is none that a page gave"),)
 
 
 class NotAuthenticated(Problem):
@@ -199,6 +199,12 @@ class AccountNotFound(NotFound):
     detail = "GET /admin/users lists the accounts."
 
 
+class InvitationNotFound(NotFound):
+    slug = "invitation-not-found"
+    title = "No such invitation"
+    detail = "GET /admin/users/invitations lists those that can be accepted."
+
+
 class WorkspaceNotFound(NotFound):
     slug = "workspace-not-found"
     title = "No such workspace"
@@ -215,7 +221,7 @@ class AccountExists(Problem):
     status = 409
     slug = "account-exists"
     title = "There is an account with this address"
-    detail = "GET /admin/users?search= finds it."
+    detail = "Its owner can log in, or have its password set anew: POST /auth/password/forgot."
 
 
 class LastAdmin(Problem):
@@ -474,6 +480,8 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     RegistrationClosedError: RegistrationClosed,
     MailNotConfiguredError: MailNotConfigured,
     AccountNotFoundError: AccountNotFound,
+    InvitationNotFoundError: InvitationNotFound,
+    MembershipRejectedError: InvalidRequest,
     WorkspaceNotFoundError: WorkspaceNotFound,
     MemberNotFoundError: MemberNotFound,
     UserExistsError: AccountExists,

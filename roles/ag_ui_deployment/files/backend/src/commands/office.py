@@ -16,18 +16,16 @@ from src.services.limits import Limits
 from src.services.mail_service import MailService
 from src.services.mails import Mails
 from src.services.metrics import Metrics
+from src.services.new_accounts import UserExistsError
 from src.services.passwords import PasswordRejectedError
 from src.services.reset_service import ResetService
 from src.services.tokens import Tokens
-from src.services.user_service import (
-    DefaultWorkspaceError,
-    UserExistsError,
-    WorkspaceNotFoundError,
-)
 from src.services.workspace_service import (
+    DefaultWorkspaceError,
     MemberNotFoundError,
     WorkspaceExistsError,
     WorkspaceInUseError,
+    WorkspaceNotFoundError,
     WorkspaceService,
 )
 from src.utils.background_jobs import BackgroundJobs
@@ -38,7 +36,7 @@ from src.utils.logger import configure_logging
 _REFUSALS: dict[type[Exception], tuple[int, str]] = {
     EmailRejectedError: (EXIT_BAD_INPUT, "email: {}"),
     PasswordRejectedError: (EXIT_BAD_INPUT, "password (on standard input): {}"),
-    UserExistsError: (EXIT_EXISTS, "exists {}"),
+    UserExistsError: (EXIT_EXISTS, "{}"),
     WorkspaceExistsError: (EXIT_EXISTS, "this workspace exists"),
     AccountNotFoundError: (EXIT_REFUSED, "there is no account with this address"),
     LastAdminError: (EXIT_REFUSED, "refused: no active administrator would be left"),

@@ -27,7 +27,3 @@ async def for_update(session: AsyncSession, user_id: UUID) -> UserRow | None:
     statement = _USERS.where(UserRow.id == user_id).with_for_update()
     found: UserRow | None = await session.scalar(statement)
     return found
-
-
-async def all_users(session: AsyncSession) -> list[UserRow]:
-    return list(await session.scalars(_USERS.order_by(UserRow.email)))

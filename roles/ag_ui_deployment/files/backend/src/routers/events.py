@@ -14,6 +14,7 @@ from src.problems import (
     BadCursor,
     DatabaseUnavailable,
     Draining,
+    FieldError,
     JobNotFound,
     NotAuthenticated,
     NotPermitted,
@@ -58,7 +59,9 @@ def _cursor(
     try:
         return StreamId.parse(text)
     except ValueError as error:
-        raise BadCursor(f"Last-Event-ID: {error}. Send the last id, or none to begin.") from None
+        field = "header.last-event-id" if last_event_id else "query.last_event_id"
+        fault = FieldError(field=field, message=str(error))
+        raise BadCursor("Send the last id, or none to begin.", [fault]) from None
 
 
 Cursor = Annotated[StreamId | None, Depends(_cursor)]

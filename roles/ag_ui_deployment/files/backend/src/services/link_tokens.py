@@ -25,7 +25,7 @@ class LinkNotValidError(FieldFaultError):
     """The link was used, has expired, or was never sent."""
 
     def __init__(self, purpose: Purpose) -> None:
-        super().__init__("is not valid, or not any more", field_of(purpose))
+        super().__init__("is not valid, or not any more", _field(purpose))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ async def issue(session: AsyncSession, row: AccountTokenRow) -> Link:
 
 
 async def sent_enough(session: AsyncSession, email: str, purpose: Purpose) -> bool:
+    """Nobody else learns this of the address before the end of the transaction."""
+    await token_rows.lock(session, email)
     count, age = await token_rows.sent(session, email, purpose)
     return count >= _MOST_AT_ONCE or (age is not None and age < _NOT_AGAIN_FOR)
 
@@ -62,8 +64,12 @@ async def use(session: AsyncSession, row: AccountTokenRow) -> None:
         raise LinkNotValidError(Purpose(row.purpose))
 
 
-def field_of(purpose: Purpose) -> str:
-    """Where the token of a link is sent."""
+def field_of(row: AccountTokenRow) -> str:
+    """In which field the token of a link is sent."""
+    return _field(Purpose(row.purpose))
+
+
+def _field(purpose: Purpose) -> str:
     return "invitation" if purpose is Purpose.INVITATION else "token"
 
 

@@ -40,7 +40,8 @@ WRONG: list[tuple[str, Any]] = [
     ("name", "x" * 201),
     ("name", ""),
     ("memberships", [{"workspace": "../x", "role": "viewer"}]),
-    ("memberships", [{"workspace": "red", "role": "viewer"}] * 101),
+    ("memberships", [{"workspace": "a\0", "role": "viewer"}]),
+    ("memberships", [{"workspace": "red", "role": "viewer"}] * 31),
 ]
 
 
@@ -103,7 +104,10 @@ class TestAccounts:
         (event,) = [one for one in events if one.action is Action.USER_CREATE]
         assert (event.actor_id, event.target) == (office.admin.id, f"user:{made['id']}")
         assert "unusual" not in str(event)
-        check_problem(await office.ask("POST", "/users", body), 409, "account-exists")
+        (error,) = check_problem(await office.ask("POST", "/users", body), 409, "account-exists")[
+            "errors"
+        ]
+        assert error["field"] == "body.email"
 
     async def test_what_cannot_be_is_named_and_changes_nothing(
         self, office: Office, world: World
@@ -115,6 +119,16 @@ class TestAccounts:
             slug = "password-rejected" if weak else "invalid-request"
             (error, *_) = check_problem(answer, 422, slug)["errors"]
             assert error["field"].startswith(f"body.{field}")
+        assert await world.query("SELECT email FROM users") == [(ADMIN,)]
+
+    async def test_the_membership_at_fault_is_named(self, office: Office, world: World) -> None:
+        await office.ask("POST", "/workspaces", {"name": "red"})
+        for wrong in ("blue", "default", "red"):
+            places = [{"workspace": name, "role": "viewer"} for name in ("red", wrong)]
+            body = {"email": ALICE, "password": PASSWORD, "memberships": places}
+            answer = await office.ask("POST", "/users", body)
+            (error,) = check_problem(answer, 422, "invalid-request")["errors"]
+            assert error["field"] == "body.memberships.1.workspace"
         assert await world.query("SELECT email FROM users") == [(ADMIN,)]
 
     async def test_addresses_that_only_look_different_are_one_account(
@@ -180,7 +194,8 @@ class TestAccounts:
             assert error["field"] == f"query.{query.partition('=')[0]}"
         for cursor in ("x", "AAAA", "%C3%BC", "//8="):
             answer = await office.ask("GET", f"/users?cursor={cursor}")
-            check_problem(answer, 400, "bad-cursor")
+            (error,) = check_problem(answer, 400, "bad-cursor")["errors"]
+            assert error["field"] == "query.cursor"
 
     async def test_nobody_else_administers(self, office: Office, backend: Backend) -> None:
         alice = await backend.add_user(ALICE, Role.CONTRIBUTOR)

@@ -127,7 +127,7 @@ class TestUsers:
         await run(env, *add, "admin", stdin=f"{PASSWORD}\n")
         before = await world.query("SELECT * FROM users")
         again = await run(env, *add, "viewer", stdin="another password\n")
-        assert again == (3, "", "exists admin@shield.test\n")
+        assert again == (3, "", "there is an account with this address\n")
         assert await world.query("SELECT * FROM users") == before
 
     @pytest.mark.parametrize(
