@@ -12,6 +12,7 @@ from src.dependencies import (
     CurrentUser,
     ServicesDep,
     StreamAccess,
+    check_streams,
     requires,
     requires_for_stream,
 )
@@ -37,7 +38,7 @@ from src.problems import (
     TooManyStreamsOfUser,
     documented,
 )
-from src.routers.events import REFUSED, Cursor
+from src.routers.events import Cursor
 from src.services.run_streams import RunSubscription
 from src.tool_problems import (
     GatewayUnavailable,
@@ -82,7 +83,7 @@ async def run_agent(
     services: ServicesDep, access: Access, request: RunInput
 ) -> EventStreamResponse:
     await services.limits.stream(access.user.id)
-    _check_streams(services, access)
+    check_streams(services, access.user.id)
     _check_tools(services, request)
     key = await services.agent.service.begin(access.user, request)
     subscription = RunSubscription(key, None, access)
@@ -109,7 +110,7 @@ async def run_agent(
 async def run_events(
     services: ServicesDep, access: StreamAccess, cursor: Cursor, run_id: RunId
 ) -> EventStreamResponse:
-    _check_streams(services, access)
+    check_streams(services, access.user.id)
     key, log = await services.agent.service.find(access.user, run_id)
     subscription = RunSubscription(key, cursor, access, log)
     return EventStreamResponse(partial(services.agent.streams.serve, subscription))
@@ -187,12 +188,6 @@ async def get_thread(services: ServicesDep, user: CurrentUser, thread_id: Thread
 )
 async def delete_thread(services: ServicesDep, user: CurrentUser, thread_id: ThreadId) -> None:
     await services.agent.service.delete_thread(user, thread_id)
-
-
-def _check_streams(services: ServicesDep, access: Access) -> None:
-    refusal = services.streams.refusal(access.user.id)
-    if refusal is not None:
-        raise REFUSED[refusal]
 
 
 def _check_tools(services: ServicesDep, request: RunInput) -> None:

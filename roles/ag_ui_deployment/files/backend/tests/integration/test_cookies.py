@@ -170,6 +170,26 @@ class TestTickets:
         job = await backend.http.get(f"/api/jobs/none/events?ticket={ticket}")
         check_problem(job, 404, "job-not-found")
 
+    @pytest.mark.parametrize("why", ["draining", "too-many-streams", "too-many-streams-of-user"])
+    async def test_where_one_instance_has_no_stream_it_is_good_for_another(
+        self, backend: Backend, alice: User, world: World, why: str
+    ) -> None:
+        """The proxy asks the next instance with the same request."""
+        limits = {"draining": {}, "too-many-streams": {"STREAMS_MAX": 1}}
+        few = limits.get(why, {"STREAMS_PER_USER": 1})
+        settings = world.settings(REDIS_CONSUMER_NAME="host-8003", **few)
+        tickets = [await ticket_of(backend, alice) for _ in range(2)]
+        async with running(settings) as full, sse(full.http, token=full.token_of(alice)):
+            if why == "draining":
+                full.services.drain()
+            for path, ticket in zip(("/events", "/agent/runs/x/events"), tickets, strict=True):
+                refused = await full.http.get(f"{path}?ticket={ticket}")
+                check_problem(refused, 429 if why.endswith("user") else 503, why)
+            async with sse(backend.http, f"/events?ticket={tickets[0]}") as client:
+                assert not client.ended
+            run = await backend.http.get(f"/agent/runs/x/events?ticket={tickets[1]}")
+            check_problem(run, 404, "run-not-found")
+
     async def test_of_many_at_once_one_counts(self, backend: Backend, alice: User) -> None:
         ticket = await ticket_of(backend, alice)
         path = f"/api/jobs/none/events?ticket={ticket}"
