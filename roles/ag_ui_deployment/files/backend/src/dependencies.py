@@ -40,7 +40,12 @@ async def counted(services: ServicesDep) -> None:
     await services.limits.anything()
 
 
-Bearer = Annotated[str | None, Depends(_bearer)]
+def _given_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str | None:
+    """None also for the word Bearer with nothing behind it: then the cookie counts, with its rules."""
+    return token or None
+
+
+Bearer = Annotated[str | None, Depends(_given_bearer)]
 
 
 async def authenticated(request: Request, services: ServicesDep, bearer: Bearer) -> AccessToken:

@@ -1,13 +1,17 @@
 """Browsers: tokens in cookies, who may write by them, and tickets for streams."""
 
 import asyncio
+import re
 from http.cookies import SimpleCookie
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 
+from src.main import create_app
 from src.models.user import User
+from src.route_rules import rules_of
 from src.services.tokens import Tokens
 from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import bearer, is_in, login
@@ -42,9 +46,11 @@ class Browser:
         self.own = str(backend.http.base_url).rstrip("/")
         self.origin: str | None = origin or self.own
         self.jar: dict[str, str] = {}
+        self.headers: dict[str, str] = {}
 
     async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.jar.items())}
+        cookies = "; ".join(f"{name}={value}" for name, value in self.jar.items())
+        headers = self.headers | {"Cookie": cookies}
         if self.origin is not None:
             headers["Origin"] = self.origin
         response = await self.http.request(method, path, headers=headers, **options)
@@ -117,6 +123,47 @@ class TestCookies:
         check_problem(await browser.log_in(), 403, "wrong-origin")
         browser.origin = TRUSTED
         assert (await browser.send("GET", "/auth/me")).status_code == 200
+
+    @pytest.mark.parametrize("authorization", [None, "Bearer", "bearer", "Basic eDp5"])
+    async def test_nowhere_can_another_page_write(
+        self, backend: Backend, world: World, authorization: str | None
+    ) -> None:
+        """On every route that a cookie opens, the admin's too; also with a bearer token that is none."""
+        browser = Browser(backend)
+        await browser.log_in()
+        await world.query("UPDATE users SET role = 'admin'")
+        browser.origin = "https://evil.test"
+        browser.headers = {"Authorization": authorization} if authorization else {}
+        before = await world.rows()
+        writes = [
+            rule
+            for rule in rules_of(create_app(backend.settings))
+            if rule.needs_login and rule.method != "GET"
+        ]
+        for rule in writes:
+            path = re.sub(r"\{[^}]*\}", str(uuid4()), rule.path)
+            # With a body a refresh token is meant, which no other page has.
+            body = None if path == "/auth/logout" else {}
+            answer = await browser.send(rule.method, path, json=body)
+            check_problem(answer, 403, "wrong-origin")
+        tried = {(rule.method, rule.path.split("/")[1]) for rule in writes}
+        assert tried >= {
+            *((method, "admin") for method in ("POST", "PUT", "DELETE")),
+            *((method, part) for method in ("POST", "DELETE") for part in ("agent", "auth")),
+            ("POST", "api"),
+        }
+        assert await world.rows() == before
+
+    async def test_an_empty_bearer_token_is_none(self, backend: Backend, alice: User) -> None:
+        browser = Browser(backend)
+        await browser.log_in()
+        browser.headers = {"Authorization": "Bearer"}
+        assert (await browser.send("GET", "/auth/me")).json()["id"] == str(alice.id)
+        ticket = await ticket_of(backend, alice)
+        async with backend.http.stream(
+            "GET", f"/events?ticket={ticket}", headers=browser.headers
+        ) as answer:
+            assert answer.status_code == 200
 
     async def test_a_planted_session_is_not_taken_over(self, backend: Backend) -> None:
         await backend.add_user("mallory@shield.test")
