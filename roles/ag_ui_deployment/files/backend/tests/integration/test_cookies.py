@@ -12,9 +12,10 @@ import pytest
 from src.main import create_app
 from src.models.user import User
 from src.route_rules import rules_of
+from src.services.audit_logger import Action
 from src.services.tokens import Tokens
 from tests.integration.test_api_endpoints import check_problem
-from tests.support.accounts import bearer, is_in, login
+from tests.support.accounts import bearer, is_in, login, recording, refresh
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import sse
@@ -143,7 +144,7 @@ class TestCookies:
         for rule in writes:
             path = re.sub(r"\{[^}]*\}", str(uuid4()), rule.path)
             # With a body a refresh token is meant, which no other page has.
-            body = None if path == "/auth/logout" else {}
+            body: Any = None if path == "/auth/logout" else {}
             answer = await browser.send(rule.method, path, json=body)
             check_problem(answer, 403, "wrong-origin")
         tried = {(rule.method, rule.path.split("/")[1]) for rule in writes}
@@ -187,10 +188,49 @@ class TestCookies:
 
     async def test_logout_by_a_refresh_token(self, backend: Backend) -> None:
         tokens = await login(backend, ALICE)
-        body = {"refresh_token": tokens["refresh_token"]}
-        assert (await backend.http.post("/auth/logout", json=body)).status_code == 204
+        assert (await leave(backend, tokens)).status_code == 204
         assert not await is_in(backend, tokens)
-        check_problem(await backend.http.post("/auth/logout", json=body), 401, "not-authenticated")
+        check_problem(await leave(backend, tokens), 401, "not-authenticated")
+        # Two tabs, of which one renews the tokens while the other logs out.
+        tokens = await login(backend, ALICE)
+        renewed = (await refresh(backend, tokens)).json()
+        assert (await leave(backend, tokens)).status_code == 204
+        assert not await is_in(backend, renewed)
+
+    async def test_a_refresh_token_that_was_used_ends_its_session_and_no_other(
+        self, backend: Backend, world: World
+    ) -> None:
+        tokens, bystander = await login(backend, ALICE), await login(backend, ALICE)
+        renewed = (await refresh(backend, tokens)).json()
+        await world.query("UPDATE sessions SET rotated_at = rotated_at - interval '6 seconds'")
+        async with recording() as events:
+            used = await leave(backend, tokens, everywhere=True)
+        check_problem(used, 401, "not-authenticated")
+        assert [event.action for event in events] == [Action.TOKEN_REUSE]
+        assert not await is_in(backend, renewed)
+        assert await is_in(backend, bystander)
+
+    @pytest.mark.parametrize("column", ["last_used_at", "expires_at"])
+    async def test_the_refresh_token_of_a_session_that_is_over_has_no_power(
+        self, backend: Backend, world: World, column: str
+    ) -> None:
+        bystander, tokens = await login(backend, ALICE), await login(backend, ALICE)
+        await world.query(
+            f"UPDATE sessions SET {column} = {column} - interval '8 hours'"  # noqa: S608 - a column
+            " WHERE created_at = (SELECT max(created_at) FROM sessions)"
+        )
+        late = await leave(backend, tokens, everywhere=True)
+        check_problem(late, 401, "not-authenticated")
+        assert await is_in(backend, bystander)
+
+
+async def leave(
+    backend: Backend, tokens: dict[str, Any], *, everywhere: bool = False
+) -> httpx.Response:
+    """Log out by the refresh token alone."""
+    body = {"refresh_token": tokens["refresh_token"]}
+    query = {"everywhere": everywhere}
+    return await backend.http.post("/auth/logout", params=query, json=body)
 
 
 async def ticket_of(backend: Backend, user: User) -> str:

@@ -4,16 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from argon2 import PasswordHasher
 
+from src.models.role import Role
 from src.models.session import AccessChange
 from src.models.user import User
 from src.services import access_watcher
 from src.services.passwords import verify_password
 from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer, is_in, login, refresh
+from tests.support.builders import shield_event
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import SseClient, sse
@@ -339,10 +342,14 @@ class TestOpenStreams:
 
 
 async def stays_open(backend: Backend, client: SseClient) -> None:
-    """Until the instance has heard of all that has changed."""
-    watcher, now = backend.services.access_watcher, datetime.now(UTC)
-    await until(lambda: watcher._heard_at is not None and watcher._heard_at > now)
+    await has_heard(backend)
     assert not client.ended
+
+
+async def has_heard(backend: Backend) -> None:
+    """Until the instance knows what has changed so far."""
+    watcher, now = backend.services.access_watcher, datetime.now(UTC)
+    await until(lambda: watcher._heard_at > now)
 
 
 class TestOutage:
@@ -366,6 +373,68 @@ class TestOutage:
             await database_proxy.accept()
             await until(lambda: backend.services.access_watcher.status == "watching")
             assert (await refresh(backend, mine)).status_code == 200
+
+    @pytest.mark.parametrize("why", ["logout", "password change"])
+    async def test_what_has_ended_stays_so_on_an_instance_that_never_looked_at_it(
+        self, backend: Backend, world: World, database_proxy: TcpProxy, why: str
+    ) -> None:
+        settings = world.settings(DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003")
+        async with running(settings) as other:
+            await backend.add_user(ALICE)
+            ended, changing = await login(backend, ALICE), await login(backend, ALICE)
+            headers = bearer(ended["access_token"])
+            if why == "logout":
+                answer = await backend.http.post("/auth/logout", headers=headers)
+            else:
+                body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+                headers = bearer(changing["access_token"])
+                answer = await backend.http.post(
+                    "/auth/password/change", headers=headers, json=body
+                )
+            assert answer.status_code == 204
+            await has_heard(other)
+            await database_proxy.refuse()
+            assert not await is_in(other, ended)
+            await database_proxy.accept()
+            await until(lambda: other.services.access_watcher.status == "watching")
+
+    async def test_where_nobody_ever_looked_a_token_stands_for_the_least(
+        self, backend: Backend, world: World, database_proxy: TcpProxy
+    ) -> None:
+        settings = world.settings(DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003")
+        async with running(settings) as other:
+            admin = await backend.add_user("admin@shield.test", Role.ADMIN)
+            token = backend.token_of(admin)
+            await database_proxy.refuse()
+            me = await other.http.get("/auth/me", headers=bearer(token))
+            assert me.json()["role"] == "viewer"
+            config = await other.http.get("/admin/config", headers=bearer(token))
+            check_problem(config, 403, "not-permitted")
+            async with sse(other.http, token=token) as stream:
+                await world.publish(shield_event(job="theirs", user=str(uuid4())))
+                (mine,) = await world.publish(shield_event(job="mine", user=str(admin.id)))
+                await stream.until(lambda it: it.ids)
+                assert stream.ids == [str(mine)]
+            await database_proxy.accept()
+            await until(lambda: other.services.access_watcher.status == "watching")
+            me = await other.http.get("/auth/me", headers=bearer(token))
+            assert me.json()["role"] == "admin"
+
+    async def test_what_changes_before_an_instance_has_reached_postgresql_is_not_missed(
+        self, backend: Backend, world: World, database_proxy: TcpProxy
+    ) -> None:
+        await backend.add_user(ALICE)
+        tokens = await login(backend, ALICE)
+        await database_proxy.refuse()
+        settings = world.settings(DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003")
+        async with running(settings, healthy=False) as other:
+            await until(lambda: other.services.tail.status == "following")
+            async with sse(other.http, token=tokens["access_token"]) as stream:
+                headers = bearer(tokens["access_token"])
+                left = await backend.http.post("/auth/logout", headers=headers)
+                assert left.status_code == 204
+                await database_proxy.accept()
+                await stream.until_ended(20)
 
 
 async def test_what_a_later_release_changes_ends_streams_and_not_the_watcher(
