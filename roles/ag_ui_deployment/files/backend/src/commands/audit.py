@@ -5,7 +5,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from src.commands.answers import EXIT_BROKEN, fail, say
+from src.commands.answers import EXIT_BROKEN, fail, log_to_stderr, say
 from src.config import Settings
 from src.models.audit import Verification
 from src.repositories.audit import Filter
@@ -16,7 +16,6 @@ from src.services.audit_logger import AuditLogger
 from src.services.audit_service import AuditService
 from src.services.audit_verifier import AuditVerifier
 from src.utils.database import Database
-from src.utils.logger import configure_logging
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -99,7 +98,7 @@ def _retain(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _with_database(settings: Settings, work: Callable[[Database], Awaitable[int]]) -> int:
-    configure_logging("WARNING")
+    log_to_stderr()
 
     async def run() -> int:
         database = Database(settings, statement_timeout=None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from src.commands.answers import EXIT_BAD_INPUT, EXIT_EXISTS, EXIT_REFUSED, fail
+from src.commands.answers import EXIT_BAD_INPUT, EXIT_EXISTS, EXIT_REFUSED, fail, log_to_stderr
 from src.config import Settings
 from src.services.access_service import AccessService
 from src.services.account_service import AccountNotFoundError, AccountService, LastAdminError
@@ -30,7 +30,6 @@ from src.services.workspace_service import (
 )
 from src.utils.background_jobs import BackgroundJobs
 from src.utils.database import Database
-from src.utils.logger import configure_logging
 
 # How each refusal is told; {} is what the error says.
 _REFUSALS: dict[type[Exception], tuple[int, str]] = {
@@ -57,7 +56,7 @@ class Office:
 
 def run_in_office(settings: Settings, work: Callable[[Office], Awaitable[None]]) -> int:
     """Gives the exit code."""
-    configure_logging("WARNING")
+    log_to_stderr()
     try:
         asyncio.run(_run(settings, work))
     except ValidationError as error:

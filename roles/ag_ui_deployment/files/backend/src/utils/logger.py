@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 import structlog
@@ -12,11 +12,12 @@ from structlog.typing import EventDict, WrappedLogger
 _SECRET_NAME = re.compile(r"password|secret|token|authorization|api_key|cookie", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+(@)")
 _BEARER = re.compile(r"(?i)(bearer\s+)[\w.~+/=-]+")
+_AUDIT = ("src.services.audit_logger", "src.services.audit_keeper")
 REDACTED = "[redacted]"
 
 
-def configure_logging(level: str) -> None:
-    """Send every log record to standard output, one JSON object a line."""
+def configure_logging(level: str, stream: TextIO | None = None) -> None:
+    """Send every log record to a stream (standard output), one JSON object a line."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -32,7 +33,7 @@ def configure_logging(level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
@@ -49,6 +50,9 @@ def configure_logging(level: str) -> None:
     # Our own middleware writes the access line, with the request id.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # The log is the second place of what they write, out of reach of whoever has the database.
+    for name in _AUDIT:
+        logging.getLogger(name).setLevel(logging.INFO)
     # At debug level sse-starlette logs every chunk that it sends.
     logging.getLogger("sse_starlette").setLevel(logging.INFO)
 

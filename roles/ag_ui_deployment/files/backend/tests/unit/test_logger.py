@@ -37,6 +37,16 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
     structlog.contextvars.clear_contextvars()
 
 
+def test_the_audit_log_has_its_lines_at_every_level(lines: Lines) -> None:
+    logging.getLogger().setLevel(logging.ERROR)
+    for name in ("src.services.audit_logger", "src.services.audit_keeper", "src.services.mails"):
+        structlog.get_logger(name).info("audit")
+    assert [line["logger"] for line in lines()] == [
+        "src.services.audit_logger",
+        "src.services.audit_keeper",
+    ]
+
+
 def failing(message: str) -> None:
     raise RuntimeError(message)
 
