@@ -13,7 +13,8 @@ _USERS = select(UserRow).options(WITH_MEMBERSHIPS)
 
 
 async def by_email(session: AsyncSession, email: str) -> UserRow | None:
-    found: UserRow | None = await session.scalar(_USERS.where(UserRow.email == email))
+    """Without memberships: who looks for an address wants to know whose it is."""
+    found: UserRow | None = await session.scalar(select(UserRow).where(UserRow.email == email))
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import orjson
 import pytest
 
 from src.models.role import Role
@@ -14,7 +15,7 @@ from src.services.audit_logger import Action
 from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer, is_in, login, recording
 from tests.support.builders import shield_event
-from tests.support.server import PASSWORD, Backend
+from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import sse
 from tests.support.waiting import until
 from tests.support.world import World
@@ -324,6 +325,27 @@ class TestChanges:
         assert all(before != after for before, after in steps)
         assert now in {"contributor", "admin"}
         assert any(after == now for _, after in steps)
+
+    async def test_two_roles_at_once_stand_in_the_audit_log_as_one_chain(
+        self, office: Office, backend: Backend, world: World
+    ) -> None:
+        alice = await backend.add_user(ALICE)
+        settings = world.settings(REDIS_CONSUMER_NAME="host-8003")
+        async with running(settings) as other:
+            offices = [office, Office(other, office.admin)]
+            answers = await asyncio.gather(
+                *(
+                    one.ask("PUT", f"/users/{alice.id}/role", {"role": role})
+                    for one, role in zip(offices, ("contributor", "admin"), strict=True)
+                )
+            )
+        assert [answer.status_code for answer in answers] == [200, 200]
+        rows = await world.query("SELECT details FROM audit_log WHERE action = 'role.change'")
+        details = [orjson.loads(row["details"]) for row in rows]
+        step = {one["from"]: one["to"] for one in details}
+        # Each begins where another ended, whichever was first.
+        assert step.keys() - set(step.values()) == {"viewer"}
+        assert step[step["viewer"]] == (await office.get(f"/users/{alice.id}"))["role"]
 
 
 class TestWorkspaces:

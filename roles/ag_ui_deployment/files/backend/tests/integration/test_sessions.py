@@ -1,11 +1,12 @@
 """Sessions: what a login gives, how long it lasts, and what ends it, streams included."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import pyotp
 import pytest
 from argon2 import PasswordHasher
 
@@ -22,6 +23,8 @@ from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import SseClient, sse
 from tests.support.waiting import until
 from tests.support.world import World
+
+Tokens = dict[str, Any]
 
 ALICE = "alice@shield.test"
 NEW_PASSWORD = "umbrella-thirteen-granite-soup"
@@ -313,6 +316,31 @@ class TestOpenStreams:
         exposed = (await two.http.get("/metrics")).text
         assert 'reason="session_ended",scope="feed"} 1.0' in exposed
 
+    @pytest.mark.parametrize(
+        "change", ["role", "password change", "password reset", "second factor", "token reuse"]
+    )
+    async def test_each_change_ends_the_streams_of_the_other_sessions_on_every_instance(
+        self, pair: tuple[Backend, Backend], world: World, change: str
+    ) -> None:
+        one, two = pair
+        await one.add_user(ALICE)
+        bob = await one.add_user("bob@shield.test")
+        mine, other = await login(one, ALICE), await login(two, ALICE)
+        async with (
+            sse(one.http, token=mine["access_token"]) as own,
+            sse(one.http, token=other["access_token"]) as here,
+            sse(two.http, token=other["access_token"]) as there,
+            sse(two.http, token=two.token_of(bob)) as bystander,
+        ):
+            await CHANGES[change](one, world, mine, other)
+            for client in (here, there):
+                await client.until_ended(5)
+            if change in {"role", "password reset"}:
+                await own.until_ended(5)
+            else:
+                await stays_open(one, own)
+            await stays_open(two, bystander)
+
     async def test_other_changes_end_all_of_a_user(self, backend: Backend) -> None:
         alice, bob = await backend.add_user(ALICE), await backend.add_user("bob@shield.test")
         async with sse(backend.http, token=backend.token_of(bob)) as bystander:
@@ -341,6 +369,53 @@ class TestOpenStreams:
             assert ended == ["session_ended"]
 
 
+async def change_role(one: Backend, _world: World, mine: Tokens, _other: Tokens) -> None:
+    admin = bearer(one.token_of(await one.add_user("admin@shield.test", Role.ADMIN)))
+    alice = (await one.http.get("/auth/me", headers=bearer(mine["access_token"]))).json()["id"]
+    path = f"/admin/users/{alice}/role"
+    done = await one.http.put(path, json={"role": "contributor"}, headers=admin)
+    assert done.status_code == 200, done.text
+
+
+async def change_password(one: Backend, _world: World, mine: Tokens, _other: Tokens) -> None:
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    headers = bearer(mine["access_token"])
+    done = await one.http.post("/auth/password/change", json=body, headers=headers)
+    assert done.status_code == 204, done.text
+
+
+async def reset_password(one: Backend, _world: World, mine: Tokens, _other: Tokens) -> None:
+    admin = bearer(one.token_of(await one.add_user("admin@shield.test", Role.ADMIN)))
+    alice = (await one.http.get("/auth/me", headers=bearer(mine["access_token"]))).json()["id"]
+    link = await one.http.post(f"/admin/users/{alice}/reset-link", headers=admin)
+    body = {"token": link.json()["token"], "password": NEW_PASSWORD}
+    done = await one.http.post("/auth/password/reset", json=body)
+    assert done.status_code == 204, done.text
+
+
+async def turn_on_second_factor(one: Backend, _world: World, mine: Tokens, _other: Tokens) -> None:
+    headers = bearer(mine["access_token"])
+    begun = await one.http.post("/auth/mfa/setup", json={"password": PASSWORD}, headers=headers)
+    code = pyotp.TOTP(begun.json()["secret"]).now()
+    done = await one.http.post("/auth/mfa/confirm", json={"code": code}, headers=headers)
+    assert done.status_code == 200, done.text
+
+
+async def reuse_token(one: Backend, world: World, _mine: Tokens, other: Tokens) -> None:
+    assert (await refresh(one, other)).status_code == 200
+    await shift(world, "rotated_at", seconds=6)
+    assert (await refresh(one, other)).status_code == 401
+
+
+CHANGES: Mapping[str, Callable[[Backend, World, Tokens, Tokens], Awaitable[None]]] = {
+    "role": change_role,
+    "password change": change_password,
+    "password reset": reset_password,
+    "second factor": turn_on_second_factor,
+    "token reuse": reuse_token,
+}
+
+
 async def stays_open(backend: Backend, client: SseClient) -> None:
     await has_heard(backend)
     assert not client.ended
@@ -350,6 +425,40 @@ async def has_heard(backend: Backend) -> None:
     """Until the instance knows what has changed so far."""
     watcher, now = backend.services.access_watcher, datetime.now(UTC)
     await until(lambda: watcher._heard_at > now)
+
+
+class TestNewSigningKey:
+    """The three deployments of docs/operations.md, while instances of two of them run."""
+
+    async def test_instances_with_the_old_and_the_new_key_take_each_others_tokens(
+        self, world: World
+    ) -> None:
+        old_key, new_key = "an-old-key-" * 4, "a-new-key-" * 4
+        before = world.settings(JWT_SECRET=old_key, JWT_PREVIOUS_SECRETS=new_key)
+        after = world.settings(
+            JWT_SECRET=new_key, JWT_PREVIOUS_SECRETS=old_key, REDIS_CONSUMER_NAME="host-8003"
+        )
+        async with running(before) as old, running(after) as new:
+            await old.add_user(ALICE)
+            for giver, taker in ((old, new), (new, old)):
+                tokens = await login(giver, ALICE)
+                assert await is_in(taker, tokens)
+                headers = bearer(tokens["access_token"])
+                ticket = (await giver.http.post("/auth/ticket", headers=headers)).json()["ticket"]
+                async with sse(taker.http, f"/events?ticket={ticket}") as stream:
+                    assert not stream.ended
+                renewed = (await refresh(taker, tokens)).json()
+                assert await is_in(giver, renewed)
+
+    async def test_a_key_that_has_leaked_counts_no_more_and_sessions_go_on(
+        self, world: World
+    ) -> None:
+        async with running(world.settings(JWT_SECRET="an-old-key-" * 4)) as old:
+            await old.add_user(ALICE)
+            tokens = await login(old, ALICE)
+        async with running(world.settings(JWT_SECRET="a-new-key-" * 4)) as new:
+            assert not await is_in(new, tokens)
+            assert await is_in(new, (await refresh(new, tokens)).json())
 
 
 class TestOutage:
