@@ -111,7 +111,7 @@ class LocalRun:
         try:
             async with asyncio.timeout(_STORE_SECONDS):
                 return await self._store(self.key, records)
-        except DATABASE_ERRORS as error:
+        except (*DATABASE_ERRORS, TimeoutError) as error:
             logger.warning("agent_run_not_stored", run_id=self.key.run_id, error=str(error))
             return None
         except Exception:
