@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Part = Literal["proxy", "tools", "orchestrator", "model"]
 
-# As molecule/shared/inventory/group_vars/shield_gateway has them.
+# As molecule/shared/gateway.yml has them.
 PORTS: Final[dict[Part, int]] = {"proxy": 4000, "orchestrator": 8000, "tools": 8001, "model": 8002}
 WITHDRAWN: Final = "/run/shield-proxy/keys-withdrawn"
 START_LIMIT: Final = 90.0

@@ -37,6 +37,7 @@ VARIABLES: Final = (
     "ag_ui_server_name",
     "ag_ui_admin_email",
     "ag_ui_admin_password",
+    "ag_ui_database_owner_password",
 )
 GRACE: Final = 30.0
 """Seconds within which a container that is told to stop has gone."""

@@ -89,11 +89,11 @@ class Answer:
 
     async def frames(self) -> AsyncIterator[str]:
         yield self._frame({"role": "assistant", "content": ""})
-        for frame in self._call_frames():
-            yield frame
         for number, piece in enumerate(_pieces(self._turn.text) if self._turn.text else []):
             await self._interrupt(number)
             yield self._frame({"content": piece})
+        for frame in self._call_frames():
+            yield frame
         yield self._frame({}, self._finish)
         if (self._body.get("stream_options") or {}).get("include_usage"):
             yield self._data(choices=[], usage=self.usage)

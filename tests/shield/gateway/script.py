@@ -1,7 +1,7 @@
 """What the model says is what its prompt asks for, so that a test can write the whole conversation down.
 
 Each line of the last user message that begins with `call NAME {json}` is one step; ` && call NAME {json}` on the
-same line is a further call of that step. After each step's results comes the next; after the last one the model
+same line is a further call of that step, and ` && say WORDS` lets the model say something beside it. After each step's results comes the next; after the last one the model
 says `Done: ` and the last result. `loop NAME {json}` never ends. `words N` says N words. Everything else is
 answered with `Echo: ` and the message.
 """
@@ -26,7 +26,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One answer: a text, or calls."""
+    """One answer: a text, calls, or both."""
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
@@ -45,13 +45,15 @@ def _call(told: str) -> ToolCall:
     return ToolCall(name, arguments[0] if arguments else "{}")
 
 
-def _steps(prompt: str) -> list[tuple[ToolCall, ...]]:
+def _step(line: str) -> Turn:
+    parts = line.split(" && ")
+    said = [part.removeprefix("say ") for part in parts if part.startswith("say ")]
+    return Turn(" ".join(said), tuple(_call(part) for part in parts if part.startswith("call ")))
+
+
+def _steps(prompt: str) -> list[Turn]:
     lines = [line.strip() for line in prompt.splitlines()]
-    return [
-        tuple(_call(told) for told in line.split(" && "))
-        for line in lines
-        if line.startswith("call ")
-    ]
+    return [_step(line) for line in lines if line.startswith("call ")]
 
 
 def _prompt_and_rest(messages: Sequence[Message]) -> tuple[str, Sequence[Message]]:
@@ -74,7 +76,7 @@ def next_turn(messages: Sequence[Message]) -> Turn:
     steps = _steps(prompt)
     done = sum(bool(message.get("tool_calls")) for message in rest)
     if done < len(steps):
-        return Turn(calls=steps[done])
+        return steps[done]
     results = [text_of(message) for message in rest if message.get("role") == "tool"]
     if results:
         return Turn(f"Done: {results[-1]}")

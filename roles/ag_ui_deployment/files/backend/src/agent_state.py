@@ -17,6 +17,7 @@ from src.services.metrics import Metrics
 from src.services.open_streams import OpenStreams
 from src.services.run_registry import RunRegistry
 from src.services.run_streams import RunStreams
+from src.services.run_sweeper import RunSweeper
 from src.services.run_tail import RunTail
 from src.services.tool_service import ToolService
 from src.utils.database import Database
@@ -29,6 +30,7 @@ class Agent:
     conversations: ConversationService
     runs: AgentRuns
     tail: RunTail
+    sweeper: RunSweeper
     streams: RunStreams
     reader: Redis
 
@@ -59,7 +61,6 @@ class Agent:
             registry=registry,
             conversations=conversations,
             runs=runs,
-            tail=tail,
         )
         run_streams = RunStreams(
             runs,
@@ -69,11 +70,13 @@ class Agent:
             metrics=metrics,
             keep_alive_seconds=settings.SSE_KEEPALIVE_SECONDS,
         )
-        return cls(service, conversations, runs, tail, run_streams, reader)
+        sweeper = RunSweeper(conversations, registry, tail)
+        return cls(service, conversations, runs, tail, sweeper, run_streams, reader)
 
     def start(self) -> None:
         self.runs.start()
         self.tail.start()
+        self.sweeper.start()
 
     def drain(self) -> None:
         """No new runs; those that are on get their grace. Who follows others goes elsewhere."""
@@ -81,6 +84,7 @@ class Agent:
         self.tail.wake()
 
     async def stop(self) -> None:
+        await self.sweeper.stop()
         await self.runs.stop()
         await self.tail.stop()
         await self.reader.aclose()

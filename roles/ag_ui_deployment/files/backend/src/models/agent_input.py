@@ -19,6 +19,9 @@ _PLAIN = r"^[^\x00-\x1f\x7f]+$"
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 _LONGEST = 200
+# What a client sends is written again inside of events and of requests to the model: as many
+# levels of nesting are left for those.
+_LEVELS_AROUND = 8
 
 AgentId = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST, pattern=_ID)]
 _Plain = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST, pattern=_PLAIN)]
@@ -34,8 +37,11 @@ def _is_plain(value: object) -> bool:
 
 def _encodable(value: Any) -> Any:
     """JSON that can be written again: without broken texts, endless nesting and endless numbers."""
+    nested = value
+    for _ in range(_LEVELS_AROUND):
+        nested = [nested]
     try:
-        orjson.dumps(value)
+        orjson.dumps(nested)
     except TypeError as error:
         raise ValueError(f"cannot be passed on: {error}") from None
     return value
@@ -76,6 +82,11 @@ def _check_tools(tools: list[Tool]) -> list[Tool]:
     return tools
 
 
+def _check_context(context: list[Context]) -> list[Context]:
+    _encodable([one.model_dump(by_alias=True) for one in context])
+    return context
+
+
 def _refuse_repeated(what: str, values: Iterable[str]) -> None:
     seen: set[str] = set()
     for value in values:
@@ -112,7 +123,9 @@ class RunInput(RunAgentInput):
         list[Message], Field(min_length=1, max_length=2000), AfterValidator(_check_messages)
     ]
     tools: Annotated[list[Tool], Field(max_length=128), AfterValidator(_check_tools)] | None = None
-    context: Annotated[list[Context], Field(max_length=100)] | None = None
+    context: (
+        Annotated[list[Context], Field(max_length=100), AfterValidator(_check_context)] | None
+    ) = None
     forwarded_props: Annotated[Any, AfterValidator(_check_props)] = None
     resume: Annotated[list[ResumeEntry] | None, AfterValidator(_refuse_answers)] = None
 

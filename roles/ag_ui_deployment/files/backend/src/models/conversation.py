@@ -18,6 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import BYTEA, JSON
 from sqlalchemy.orm import Mapped, mapped_column
@@ -98,7 +99,7 @@ class RunRow(Base):
             ondelete="CASCADE",
         ),
         Index("ix_agent_runs_thread", "owner_id", "thread_id", "started_at"),
-        Index("ix_agent_runs_id", "id", "started_at"),
+        Index("ix_agent_runs_on", "started_at", postgresql_where=text("status = 'running'")),
     )
 
 
@@ -139,7 +140,12 @@ class ThreadPage(BaseModel):
 
 
 class Thread(ThreadSummary):
-    """A whole conversation: its messages in AG-UI's form, and its runs, the latest first."""
+    """A conversation: its last messages in AG-UI's form, and its runs, the latest first.
+
+    `earlier` is what to ask for as `before` to get the messages that came before; null if there
+    are none.
+    """
 
     messages: list[Mapping[str, Any]]
+    earlier: int | None
     runs: list[Run]

@@ -1,7 +1,7 @@
 """Queries on conversations with the agent, their messages and their runs."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -11,9 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
 from src.models.conversation import MessageRow, RunRow, RunStatus, ThreadRow
-
-# Clients choose the ids, so several users may have the same one.
-_NAMESAKES = 100
 
 Position = tuple[datetime, UUID, str]
 
@@ -79,15 +76,19 @@ async def add_run(session: AsyncSession, run: RunRow) -> bool:
     return (await session.scalars(statement)).one_or_none() is not None
 
 
-async def end_run(session: AsyncSession, owner_id: UUID, run_id: str, end: RunEnd) -> RunRow | None:
-    """Store how a run ended; None if that is stored already, or the run was deleted."""
+async def end_run(
+    session: AsyncSession, owner_id: UUID, run_id: str, end: RunEnd, *, presumed: str
+) -> RunRow | None:
+    """Store how a run ended; None if that is stored already, or the run was deleted.
+
+    An end with the error `presumed` is what others took it for, and gives way to the true one.
+    """
+    is_open = RunRow.status == RunStatus.RUNNING.value
+    if end.error != presumed:
+        is_open = or_(is_open, RunRow.error == presumed)
     statement = (
         update(RunRow)
-        .where(
-            RunRow.owner_id == owner_id,
-            RunRow.id == run_id,
-            RunRow.status == RunStatus.RUNNING.value,
-        )
+        .where(RunRow.owner_id == owner_id, RunRow.id == run_id, is_open)
         .values(
             status=end.status.value,
             error=end.error,
@@ -106,10 +107,16 @@ async def is_kept(session: AsyncSession, owner_id: UUID, run_id: str) -> bool:
     return await session.scalar(query) is not None
 
 
-async def runs_named(session: AsyncSession, run_id: str) -> list[RunRow]:
-    """The runs with this id, of all owners, the latest first."""
-    query = select(RunRow).where(RunRow.id == run_id).order_by(RunRow.started_at.desc())
-    return list(await session.scalars(query.limit(_NAMESAKES)))
+async def run(session: AsyncSession, owner_id: UUID, run_id: str) -> RunRow | None:
+    return await session.get(RunRow, (owner_id, run_id))
+
+
+async def runs_on(session: AsyncSession, older_than: timedelta, limit: int) -> list[RunRow]:
+    """Runs that are stored as running for some time, the oldest first."""
+    query = select(RunRow).where(
+        RunRow.status == RunStatus.RUNNING.value, RunRow.started_at < func.now() - older_than
+    )
+    return list(await session.scalars(query.order_by(RunRow.started_at).limit(limit)))
 
 
 async def run_with_events(session: AsyncSession, owner_id: UUID, run_id: str) -> RunRow | None:
@@ -118,17 +125,36 @@ async def run_with_events(session: AsyncSession, owner_id: UUID, run_id: str) ->
     return found
 
 
-async def threads_named(session: AsyncSession, thread_id: str) -> list[ThreadRow]:
-    """The conversations with this id, of all owners, the latest first."""
-    query = select(ThreadRow).where(ThreadRow.id == thread_id)
-    return list(
-        await session.scalars(query.order_by(ThreadRow.updated_at.desc()).limit(_NAMESAKES))
+async def thread(session: AsyncSession, owner_id: UUID, thread_id: str) -> ThreadRow | None:
+    return await session.get(ThreadRow, (owner_id, thread_id))
+
+
+async def messages_of(
+    session: AsyncSession, thread: ThreadRow, *, before: int | None, limit: int, most_bytes: int
+) -> list[MessageRow]:
+    """The messages before a place (None: the last ones), in their order.
+
+    At most `limit`, and not more than the bytes allow, but one at least.
+    """
+    size = func.octet_length(cast(MessageRow.body, Text)).label("size")
+    query = _of_thread(select(MessageRow.place, size), thread, MessageRow)
+    if before is not None:
+        query = query.where(MessageRow.place < before)
+    latest = query.order_by(MessageRow.place.desc()).limit(limit).subquery()
+    together = func.sum(latest.c.size).over(order_by=latest.c.place.desc())
+    summed = select(latest.c.place, (together - latest.c.size).label("behind")).subquery()
+    found = (
+        select(MessageRow)
+        .join(summed, summed.c.place == MessageRow.place)
+        .where(summed.c.behind < most_bytes)
+        .order_by(MessageRow.place)
     )
+    return list(await session.scalars(found))
 
 
-async def messages_of(session: AsyncSession, thread: ThreadRow) -> list[dict[str, Any]]:
-    query = _of_thread(select(MessageRow.body), thread, MessageRow).order_by(MessageRow.place)
-    return list(await session.scalars(query))
+async def has_messages_before(session: AsyncSession, thread: ThreadRow, place: int) -> bool:
+    query = _of_thread(select(MessageRow.place), thread, MessageRow)
+    return await session.scalar(query.where(MessageRow.place < place).limit(1)) is not None
 
 
 async def runs_of(session: AsyncSession, thread: ThreadRow, limit: int) -> list[RunRow]:
@@ -137,8 +163,16 @@ async def runs_of(session: AsyncSession, thread: ThreadRow, limit: int) -> list[
     return list(await session.scalars(query.limit(limit)))
 
 
-async def run_ids_of(session: AsyncSession, thread: ThreadRow) -> list[str]:
-    return list(await session.scalars(_of_thread(select(RunRow.id), thread, RunRow)))
+async def runs_on_of(session: AsyncSession, thread: ThreadRow) -> list[str]:
+    """The ids of a conversation's runs that are stored as running."""
+    query = _of_thread(select(RunRow.id), thread, RunRow)
+    return list(await session.scalars(query.where(RunRow.status == RunStatus.RUNNING.value)))
+
+
+async def runs_ended_of(session: AsyncSession, thread: ThreadRow, within: timedelta) -> list[str]:
+    """The ids of a conversation's runs that have ended lately."""
+    query = _of_thread(select(RunRow.id), thread, RunRow)
+    return list(await session.scalars(query.where(RunRow.ended_at > func.now() - within)))
 
 
 async def delete_thread(session: AsyncSession, thread: ThreadRow) -> None:

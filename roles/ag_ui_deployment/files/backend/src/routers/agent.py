@@ -2,6 +2,7 @@
 
 from functools import partial
 from typing import Annotated, Any
+from uuid import UUID
 
 from ag_ui.core import AgentCapabilities
 from fastapi import APIRouter, Depends, Path, Query, Response
@@ -31,6 +32,7 @@ from src.problems import (
     RunExists,
     RunLogUnavailable,
     RunNotFound,
+    ThreadElsewhere,
     ThreadNotFound,
     TicketsUnavailable,
     TooManyRuns,
@@ -39,6 +41,8 @@ from src.problems import (
     documented,
 )
 from src.routers.events import Cursor
+from src.services.conversation_service import ThreadKey
+from src.services.run_registry import RunKey
 from src.services.run_streams import RunSubscription
 from src.tool_problems import (
     GatewayUnavailable,
@@ -52,8 +56,13 @@ _READ = [Depends(requires(Permission.READ_AGENT_RUNS))]
 _FOLLOW = [Depends(requires_for_stream(Permission.READ_AGENT_RUNS))]
 _RUN = [Depends(requires(Permission.RUN_AGENT))]
 
+Owner = Annotated[UUID | None, Query(description="Whose it is; yours if left out")]
+
+
 RunId = Annotated[AgentId, Path()]
 ThreadId = Annotated[AgentId, Path()]
+_MOST_PLACE = 2**63 - 1
+
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "AG-UI events of one run"}
@@ -71,6 +80,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         NotPermitted,
         WorkspaceNotFound,
         RunExists,
+        ThreadElsewhere,
         TooManyRuns,
         TooManyStreamsOfUser,
         TooManyStreams,
@@ -108,10 +118,15 @@ async def run_agent(
     ),
 )
 async def run_events(
-    services: ServicesDep, access: StreamAccess, cursor: Cursor, run_id: RunId
+    services: ServicesDep,
+    access: StreamAccess,
+    cursor: Cursor,
+    run_id: RunId,
+    owner: Owner = None,
 ) -> EventStreamResponse:
     check_streams(services, access.user.id)
-    key, log = await services.agent.service.find(access.user, run_id)
+    key = RunKey(owner or access.user.id, run_id)
+    log = await services.agent.service.find(access.user, key)
     subscription = RunSubscription(key, cursor, access, log)
     return EventStreamResponse(partial(services.agent.streams.serve, subscription))
 
@@ -122,8 +137,10 @@ async def run_events(
     dependencies=_READ,
     responses=documented(NotAuthenticated, NotPermitted, RunNotFound, DatabaseUnavailable),
 )
-async def get_run(services: ServicesDep, user: CurrentUser, run_id: RunId) -> Run:
-    return await services.agent.service.get(user, run_id)
+async def get_run(
+    services: ServicesDep, user: CurrentUser, run_id: RunId, owner: Owner = None
+) -> Run:
+    return await services.agent.conversations.run(user, RunKey(owner or user.id, run_id))
 
 
 @router.post(
@@ -136,8 +153,10 @@ async def get_run(services: ServicesDep, user: CurrentUser, run_id: RunId) -> Ru
         NotAuthenticated, NotPermitted, RunNotFound, DatabaseUnavailable, RunLogUnavailable
     ),
 )
-async def cancel_run(services: ServicesDep, user: CurrentUser, run_id: RunId) -> None:
-    await services.agent.service.cancel(user, run_id)
+async def cancel_run(
+    services: ServicesDep, user: CurrentUser, run_id: RunId, owner: Owner = None
+) -> None:
+    await services.agent.service.cancel(user, RunKey(owner or user.id, run_id))
 
 
 @router.get(
@@ -169,12 +188,24 @@ async def list_threads(
 
 @router.get(
     "/threads/{thread_id}",
-    summary="A conversation: its messages and its runs",
+    summary="A conversation: its last messages and its runs",
     dependencies=_READ,
     responses=documented(NotAuthenticated, NotPermitted, ThreadNotFound, DatabaseUnavailable),
 )
-async def get_thread(services: ServicesDep, user: CurrentUser, thread_id: ThreadId) -> Thread:
-    return await services.agent.conversations.thread(user, thread_id)
+async def get_thread(  # noqa: PLR0913 - one for each parameter of the request
+    *,
+    services: ServicesDep,
+    user: CurrentUser,
+    thread_id: ThreadId,
+    owner: Owner = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 200,
+    before: Annotated[
+        int | None, Query(ge=1, le=_MOST_PLACE, description="earlier of the answer before")
+    ] = None,
+) -> Thread:
+    """At most `limit` messages, and not more than 8 MiB of them, but one at least."""
+    key = ThreadKey(owner or user.id, thread_id)
+    return await services.agent.conversations.thread(user, key, before=before, limit=limit)
 
 
 @router.delete(
@@ -186,8 +217,10 @@ async def get_thread(services: ServicesDep, user: CurrentUser, thread_id: Thread
         NotAuthenticated, NotPermitted, ThreadNotFound, DatabaseUnavailable, RunLogUnavailable
     ),
 )
-async def delete_thread(services: ServicesDep, user: CurrentUser, thread_id: ThreadId) -> None:
-    await services.agent.service.delete_thread(user, thread_id)
+async def delete_thread(
+    services: ServicesDep, user: CurrentUser, thread_id: ThreadId, owner: Owner = None
+) -> None:
+    await services.agent.service.delete_thread(user, ThreadKey(owner or user.id, thread_id))
 
 
 def _check_tools(services: ServicesDep, request: RunInput) -> None:

@@ -1,13 +1,15 @@
 """The agent: asks the model, runs the tools that it calls, and asks again, until it has answered."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol
+
+import structlog
 
 from src.models.agent_input import RunInput
 from src.models.user import User
 from src.services import agui_events as agui
-from src.services.agent_prompt import chat_messages, chat_tool, instructions
+from src.services.agent_prompt import WITHOUT_TOOLS, chat_messages, chat_tool, instructions
 from src.services.agent_turn import ToolCall, Turn, now
 from src.services.agui_events import Event
 from src.services.chat_chunks import ChatChunk, Usage
@@ -23,12 +25,14 @@ from src.services.run_log import Record, RunLog
 from src.services.run_messages import RunMessages
 from src.services.upstream_errors import UpstreamError
 
+logger = structlog.get_logger(__name__)
+
 # A log is held in memory, in Redis and in PostgreSQL.
 RUN_MAX_BYTES = 16 * 1024 * 1024
 
 
 class Model(Protocol):
-    def chat(self, body: Mapping[str, Any]) -> AsyncIterator[ChatChunk]: ...
+    def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[ChatChunk]: ...
 
 
 class Tools(Protocol):
@@ -85,11 +89,11 @@ class AgentLoop:
         if request.parent_run_id is not None:
             started["parentRunId"] = request.parent_run_id
         self._emit([started])
-        if request.state is not None:
-            self._emit([agui.state_snapshot(request.state, now())])
 
     async def run(self) -> Event:
         """The terminal event. Raises RunFailedError."""
+        if self._request.state is not None:
+            self._emit([agui.state_snapshot(self._request.state, now())])
         chat_tools = await self._chat_tools()
         for number in range(1, self._max_rounds + 1):
             turn = await self._ask(chat_tools)
@@ -118,9 +122,7 @@ class AgentLoop:
 
     def failed(self, failure: RunFailure) -> Event:
         self._close()
-        event = agui.run_error(failure.message, failure.code, now())
-        event["metadata"] = {"retryable": failure.retryable}
-        return self._with_usage(event)
+        return self._with_usage(failure.event())
 
     def _close(self) -> None:
         if self._turn is not None:
@@ -128,10 +130,13 @@ class AgentLoop:
             self._turn = None
 
     async def _chat_tools(self) -> list[Mapping[str, Any]]:
+        """Where Shield's cannot be had, the model answers without them, and is told so."""
         try:
             offered = await self._tools.offered(self._user, self._request.workspace)
         except UpstreamError as error:
-            raise RunFailedError(of_upstream(error)) from error
+            logger.warning("agent_without_tools", error=repr(error))
+            self._system = "\n\n".join(filter(None, (self._system, WITHOUT_TOOLS)))
+            offered = []
         mine = [
             chat_tool(tool.name, tool.description, tool.parameters)
             for tool in self._request.tools or []
@@ -145,13 +150,17 @@ class AgentLoop:
         if chat_tools:
             body["tools"] = chat_tools
         self._turn = turn = Turn()
+        # Some providers tell it once at the end, others with each chunk what it is so far.
+        usage: Usage | None = None
         try:
-            async with _closing(self._model.chat(body)) as chunks:
+            async with aclosing(self._model.chat(body)) as chunks:
                 async for chunk in chunks:
+                    usage = chunk.usage or usage
                     self._emit(turn.feed(chunk))
-                    self._count(chunk.usage)
         except UpstreamError as error:
             raise RunFailedError(of_upstream(error)) from error
+        finally:
+            self._count(usage)
         self._close()
         return turn
 
@@ -193,7 +202,3 @@ class AgentLoop:
         if self._usage:
             event["usage"] = [{"model": self._model_name, **self._usage}]
         return event
-
-
-def _closing(chunks: Any) -> AbstractAsyncContextManager[AsyncIterator[ChatChunk]]:
-    return aclosing(chunks)

@@ -12,6 +12,7 @@ Message = Mapping[str, Any]
 ChatMessage = dict[str, Any]
 
 _ROLES = {"developer": "system", "system": "system", "user": "user"}
+WITHOUT_TOOLS = "Shield's tools cannot be reached at the moment. Say so where they would be needed."
 # What a model reads of a call that nobody answered: providers refuse a call without a result.
 UNANSWERED = '{"error": "There is no result: the call was not answered."}'
 

@@ -30,10 +30,15 @@ class AgentRuns(BackgroundTask):
         self._metrics = metrics
         self._grace = grace_seconds - min(_LAST_SECONDS, grace_seconds / 4)
         self._runs: dict[RunKey, LocalRun] = {}
-        self.draining = False
+        # Since when no new runs begin, by the clock of the event loop.
+        self._drained_at: float | None = None
 
     def __len__(self) -> int:
         return len(self._runs)
+
+    @property
+    def draining(self) -> bool:
+        return self._drained_at is not None
 
     def begin(self, key: RunKey, loop: AgentLoop) -> RunLog:
         run = self._runs[key] = LocalRun(key, loop, self._registry, self._store)
@@ -56,15 +61,21 @@ class AgentRuns(BackgroundTask):
 
     def drain(self) -> None:
         """No new runs; those that are on get their grace and are then ended."""
-        if not self.draining:
-            self.draining = True
-            asyncio.get_running_loop().call_later(self._grace, self._end_all)
+        if self._drained_at is None:
+            loop = asyncio.get_running_loop()
+            self._drained_at = loop.time()
+            loop.call_later(self._grace, self._end_all)
 
     async def stop(self) -> None:
-        self.draining = True
-        self._end_all()
-        await asyncio.gather(*(run.settle(_LAST_SECONDS) for run in list(self._runs.values())))
+        """What is left of the grace belongs to runs that nobody follows too."""
+        self.drain()
+        await asyncio.gather(*(self._settle(run) for run in list(self._runs.values())))
         await super().stop()
+
+    async def _settle(self, run: LocalRun) -> None:
+        assert self._drained_at is not None  # noqa: S101 - drain() was called
+        ends_at = self._drained_at + self._grace
+        await run.settle(ends_at + _LAST_SECONDS - asyncio.get_running_loop().time())
 
     def _forget(self, run: LocalRun) -> None:
         self._runs.pop(run.key, None)
@@ -98,7 +109,7 @@ class AgentRuns(BackgroundTask):
             run = self._runs.get(key)
             if run is None:
                 continue
-            if not pulse.is_ours:
+            if not pulse.is_open:
                 run.stop("lost")
             elif pulse.is_cancelled:
                 run.stop("cancelled")

@@ -1,13 +1,16 @@
 """Runs of the agent: begin, follow, cancel, and the conversations that they belong to."""
 
+import asyncio
 from collections.abc import Collection
 from contextlib import suppress
+from datetime import timedelta
+from weakref import WeakValueDictionary
 
 from ag_ui.core import AgentCapabilities
 
 from src.config import Settings
 from src.models.agent_input import RunInput
-from src.models.conversation import Run, RunStatus
+from src.models.conversation import RunStatus
 from src.models.permissions import Permission
 from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE
@@ -16,13 +19,20 @@ from src.services import rbac_service
 from src.services.agent_capabilities import capabilities_of
 from src.services.agent_loop import AgentLoop, Model, Tools
 from src.services.agent_runs import AgentRuns
-from src.services.conversation_service import ConversationService, RunExistsError, RunNotFoundError
+from src.services.conversation_service import (
+    ConversationService,
+    RunExistsError,
+    RunNotFoundError,
+    ThreadKey,
+)
 from src.services.rbac_service import NotPermittedError
 from src.services.run_log import RunLog
-from src.services.run_registry import RunKey, RunRegistry
-from src.services.run_tail import RunTail
+from src.services.run_registry import KEEP_STORED_SECONDS, RunKey, RunRegistry
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 from src.utils.redis import REDIS_ERRORS
+
+# For so long, and a little, Redis has the log of a run that has ended.
+_LOGS_KEPT = timedelta(seconds=KEEP_STORED_SECONDS + 60)
 
 
 class TooManyRunsError(Exception):
@@ -48,7 +58,6 @@ class AgentService:
         registry: RunRegistry,
         conversations: ConversationService,
         runs: AgentRuns,
-        tail: RunTail,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -56,8 +65,10 @@ class AgentService:
         self._tools = tools
         self._registry = registry
         self._runs = runs
-        self._tail = tail
         self.conversations = conversations
+        # Logs of runs that have ended, while somebody reads them.
+        self._ended: WeakValueDictionary[RunKey, RunLog] = WeakValueDictionary()
+        self._loading = asyncio.Lock()
 
     @property
     def tool_names(self) -> Collection[str]:
@@ -94,48 +105,47 @@ class AgentService:
         offered = await self._tools.offered(user, DEFAULT_WORKSPACE)
         return capabilities_of(offered, self._settings.AGENT_MAX_ROUNDS)
 
-    async def find(self, user: User, run_id: str) -> tuple[RunKey, RunLog | None]:
-        """A run to follow; with its log if it has ended and is not in Redis any more.
+    async def find(self, user: User, key: RunKey) -> RunLog | None:
+        """Look for a run to follow: its log if it has ended, None while it goes on.
 
-        A user's own is found without PostgreSQL while it is on. Raises RunNotFoundError.
+        Raises RunNotFoundError. While PostgreSQL is away users find what is on of their own.
         """
-        own = RunKey(user.id, run_id)
-        if self._runs.log(own) or await self._is_in_redis(own):
-            return own, None
-        row = await self.conversations.run(user, run_id)
-        key = RunKey(row.owner_id, run_id)
-        if row.status is RunStatus.RUNNING:
-            return key, None
-        stored = await self.conversations.stored(key)
-        if stored is None:
-            raise RunNotFoundError
-        return key, RunLog(stored)
+        try:
+            run = await self.conversations.run(user, key)
+        except DATABASE_ERRORS as error:
+            if is_outage(error) and key.owner == user.id and await self._is_known(key):
+                return None
+            raise
+        if run.status is RunStatus.RUNNING or self._runs.log(key):
+            return None
+        return await self._ended_log(key)
 
-    async def get(self, user: User, run_id: str) -> Run:
-        """Raises RunNotFoundError."""
-        run = await self.conversations.run(user, run_id)
-        key = RunKey(run.owner_id, run_id)
-        if run.status is RunStatus.RUNNING and self._runs.log(key) is None:
-            self._tail.suspect(key)
-        return run
-
-    async def cancel(self, user: User, run_id: str) -> None:
+    async def cancel(self, user: User, key: RunKey) -> None:
         """Ask for a run's end, wherever it goes on.
 
-        Raises RunNotFoundError, NotPermittedError or RunLogUnavailableError.
+        Raises RunNotFoundError, NotPermittedError or RunLogUnavailableError. While PostgreSQL is
+        away users can end their own runs here.
         """
-        if self._runs.cancel(RunKey(user.id, run_id)):
-            return
-        run = await self.get(user, run_id)
+        try:
+            run = await self.conversations.run(user, key)
+        except DATABASE_ERRORS as error:
+            if is_outage(error) and key.owner == user.id and self._runs.cancel(key):
+                return
+            raise
         rbac_service.check(user, Permission.RUN_AGENT, run.workspace)
         if run.status is RunStatus.RUNNING:
-            await self._cancel(RunKey(run.owner_id, run_id))
+            await self._cancel(key)
+            await self.conversations.note_cancel(user, key, run)
 
-    async def delete_thread(self, user: User, thread_id: str) -> None:
-        """With its runs; those that are on end. Raises ThreadNotFoundError."""
-        for key in await self.conversations.delete(user, thread_id):
-            if not self._runs.cancel(key):
-                await self._forget(key)
+    async def delete_thread(self, user: User, key: ThreadKey) -> None:
+        """With its runs; those that are on end.
+
+        Raises ThreadNotFoundError, NotPermittedError or RunLogUnavailableError.
+        """
+        for run in await self.conversations.runs_on_of(user, key):
+            await self._cancel(run)
+        for run in await self.conversations.delete(user, key, _LOGS_KEPT):
+            await self._let_go(run)
 
     async def _cancel(self, key: RunKey) -> None:
         if self._runs.cancel(key):
@@ -144,6 +154,17 @@ class AgentService:
             await self._registry.ask_to_cancel(key)
         except REDIS_ERRORS as error:
             raise RunLogUnavailableError from error
+
+    async def _ended_log(self, key: RunKey) -> RunLog:
+        """Shared by all who read it; one is loaded at a time."""
+        async with self._loading:
+            log = self._ended.get(key)
+            if log is None:
+                records = await self.conversations.stored(key)
+                if records is None:
+                    raise RunNotFoundError
+                log = self._ended[key] = RunLog(records)
+            return log
 
     async def _take(self, key: RunKey) -> None:
         try:
@@ -156,18 +177,13 @@ class AgentService:
             raise TooManyRunsError
 
     async def _let_go(self, key: RunKey) -> None:
-        # Else its lease runs out by itself.
+        # Else Redis lets go of it by itself when its time is over.
         with suppress(*REDIS_ERRORS):
             await self._registry.forget(key)
 
-    async def _forget(self, key: RunKey) -> None:
-        """A run that was deleted: the process that is at work on it finds that out at its end."""
-        # Else the log goes when its time is over.
-        with suppress(*REDIS_ERRORS):
-            if not await self._registry.withdraw(key):
-                await self._registry.forget(key)
-
-    async def _is_in_redis(self, key: RunKey) -> bool:
+    async def _is_known(self, key: RunKey) -> bool:
+        if self._runs.log(key):
+            return True
         try:
             return await self._registry.has_log(key)
         except REDIS_ERRORS:

@@ -1,7 +1,6 @@
 """One answer of the model: the chunks of a chat completion in, AG-UI events out. No I/O."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -24,6 +23,8 @@ class ToolCall:
     repeated id for the same call.
     """
 
+    # What the model calls it, where it does.
+    given_id: str | None = None
     id: str = field(default_factory=lambda: f"call_{uuid4().hex[:24]}")
     name: str = ""
     arguments: str = ""
@@ -40,11 +41,9 @@ class Turn:
         # Why the model stopped; None while it has not said so.
         self.finish_reason: str | None = None
         self._speaks = False
-        self._calls: dict[int, ToolCall] = {}
-
-    @property
-    def calls(self) -> Sequence[ToolCall]:
-        return list(self._calls.values())
+        self.calls: list[ToolCall] = []
+        # The call that is being told at each place.
+        self._at: dict[int, ToolCall] = {}
 
     def feed(self, chunk: ChatChunk) -> list[Event]:
         events = self._say(chunk.content)
@@ -72,12 +71,21 @@ class Turn:
         return [*events, agui.text_content(self.message_id, text, now())]
 
     def _go_on_with(self, piece: ToolCallPiece) -> list[Event]:
-        call = self._calls.setdefault(piece.index, ToolCall())
+        call = self._call_of(piece)
         events = self._start(call, piece.name) if piece.name and not call.name else []
         call.arguments += piece.arguments
         if call.name and piece.arguments:
             events.append(agui.tool_call_args(call.id, piece.arguments, now()))
         return events
+
+    def _call_of(self, piece: ToolCallPiece) -> ToolCall:
+        """Another id begins another call: some models give all of them the same place."""
+        call = self._at.get(piece.index)
+        if call is None or (piece.id and call.given_id and piece.id != call.given_id):
+            call = self._at[piece.index] = ToolCall(piece.id)
+            self.calls.append(call)
+        call.given_id = call.given_id or piece.id
+        return call
 
     def _start(self, call: ToolCall, name: str) -> list[Event]:
         """Begin a call, with the arguments that came before its name."""

@@ -52,6 +52,7 @@ class Action(StrEnum):
     MEMBERSHIP_CHANGE = "membership.change"
     TOOL_CALL = "tool.call"
     AGENT_RUN = "agent.run"
+    AGENT_CANCEL = "agent.cancel"
     THREAD_DELETE = "thread.delete"
     ACCESS_DENIED = "access.denied"
     AUDIT_EXPORT = "audit.export"

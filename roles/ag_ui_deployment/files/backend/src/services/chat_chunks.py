@@ -26,7 +26,6 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
-    total_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +37,8 @@ class ChatChunk:
     finish_reason: str | None = None
     usage: Usage | None = None
 
-    @property
-    def has_content(self) -> bool:
-        return bool(self.content or self.tool_calls)
-
     def __bool__(self) -> bool:
-        return self.has_content or self.finish_reason is not None or self.usage is not None
+        return self != ChatChunk()
 
 
 class ErrorFrameError(Exception):
@@ -79,7 +74,7 @@ def _chunk(frame: Mapping[str, Any]) -> ChatChunk:
     choice = choices[0] if isinstance(choices, list) and choices else {}
     delta = choice.get("delta") or {}
     return ChatChunk(
-        content=delta.get("content") or "",
+        content=_text(delta.get("content")),
         tool_calls=tuple(_piece(piece) for piece in delta.get("tool_calls") or ()),
         finish_reason=choice.get("finish_reason"),
         usage=_usage(frame.get("usage")),
@@ -90,10 +85,16 @@ def _piece(piece: Mapping[str, Any]) -> ToolCallPiece:
     function = piece.get("function") or {}
     return ToolCallPiece(
         index=int(piece.get("index") or 0),
-        id=piece.get("id"),
-        name=function.get("name"),
-        arguments=function.get("arguments") or "",
+        id=_text(piece.get("id")) or None,
+        name=_text(function.get("name")) or None,
+        arguments=_text(function.get("arguments")),
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str | None):
+        raise TypeError
+    return value or ""
 
 
 def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
@@ -102,7 +103,7 @@ def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
     prompt, completion = (
         int(usage.get(f"{name}_tokens") or 0) for name in ("prompt", "completion")
     )
-    return Usage(prompt, completion, int(usage.get("total_tokens") or prompt + completion))
+    return Usage(prompt, completion)
 
 
 def _status(error: Any) -> int:

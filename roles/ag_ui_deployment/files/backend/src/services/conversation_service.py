@@ -4,8 +4,8 @@ import asyncio
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -28,15 +28,25 @@ from src.services.agent_prompt import text_of
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.job_service import CursorRejectedError
 from src.services.rbac_service import check, sight
+from src.services.run_failures import LOST
 from src.services.run_log import Record
 from src.services.run_messages import Message, RunMessages
 from src.services.run_registry import RunKey
 from src.utils.database import Database
 
-Row = TypeVar("Row", RunRow, ThreadRow)
-
 _TITLE_LENGTH = 100
 _RUNS_SHOWN = 100
+_MESSAGES_MOST_BYTES = 8 * 1024 * 1024
+# A run is stored before it begins, and takes a moment to be seen at work.
+_BEGUN = timedelta(seconds=15)
+_RUNS_ON_MOST = 1000
+
+
+class ThreadKey(NamedTuple):
+    """Which conversation: clients choose the ids, so each user has a set of their own."""
+
+    owner: UUID
+    thread_id: str
 
 
 class ThreadNotFoundError(Exception):
@@ -94,11 +104,26 @@ class ConversationService:
             )
         )
 
+    async def note_cancel(self, user: User, key: RunKey, run: Run) -> None:
+        await self._audit.record(
+            AuditEvent(
+                Action.AGENT_CANCEL,
+                actor_id=user.id,
+                actor=user.email,
+                target=f"run:{key.run_id}",
+                details={
+                    "owner": str(key.owner),
+                    "thread": run.thread_id,
+                    "workspace": run.workspace,
+                },
+            )
+        )
+
     async def settle(self, key: RunKey, records: Sequence[Record]) -> bool:
         """Store a run that has ended, once, whoever finds it so; False if it was deleted."""
         end, messages = await asyncio.to_thread(_digest, records)
         async with self._database.transaction() as session:
-            row = await rows.end_run(session, key.owner, key.run_id, end)
+            row = await rows.end_run(session, key.owner, key.run_id, end, presumed=LOST.code)
             if row is None:
                 return await rows.is_kept(session, key.owner, key.run_id)
             await rows.keep_messages(session, key.owner, row.thread_id, messages)
@@ -113,14 +138,19 @@ class ConversationService:
             return None
         return await asyncio.to_thread(_unpacked, row.events)
 
-    async def run(self, user: User, run_id: str) -> Run:
+    async def run(self, user: User, key: RunKey) -> Run:
         """Raises RunNotFoundError."""
         async with self._database.transaction() as session:
-            found = await rows.runs_named(session, run_id)
-        row = _visible(user, found)
-        if row is None:
+            row = await rows.run(session, key.owner, key.run_id)
+        if row is None or not _sees(user, row):
             raise RunNotFoundError
         return Run.model_validate(row)
+
+    async def runs_on(self) -> list[RunKey]:
+        """Whatever is stored as running, of all users."""
+        async with self._database.transaction() as session:
+            found = await rows.runs_on(session, _BEGUN, _RUNS_ON_MOST)
+        return [RunKey(row.owner_id, row.id) for row in found]
 
     async def page(self, user: User, *, cursor: str | None, limit: int) -> ThreadPage:
         """The user's conversations, the latest first. Raises CursorRejectedError."""
@@ -135,50 +165,66 @@ class ConversationService:
             next_cursor=_encode(shown[-1]) if len(found) > limit else None,
         )
 
-    async def thread(self, user: User, thread_id: str) -> Thread:
-        """Raises ThreadNotFoundError."""
+    async def thread(self, user: User, key: ThreadKey, *, before: int | None, limit: int) -> Thread:
+        """With its last messages, or those before one. Raises ThreadNotFoundError."""
         async with self._database.transaction() as session:
-            row = await self._thread(session, user, thread_id)
-            messages = await rows.messages_of(session, row)
+            row = await _thread(session, user, key)
+            messages = await rows.messages_of(
+                session, row, before=before, limit=limit, most_bytes=_MESSAGES_MOST_BYTES
+            )
+            first = messages[0].place if messages else 0
+            more = await rows.has_messages_before(session, row, first)
             runs = await rows.runs_of(session, row, _RUNS_SHOWN)
         summary = ThreadSummary.model_validate(row)
         return Thread(
             **summary.model_dump(),
-            messages=messages,
+            messages=[message.body for message in messages],
+            earlier=first if more else None,
             runs=[Run.model_validate(run) for run in runs],
         )
 
-    async def delete(self, user: User, thread_id: str) -> list[RunKey]:
-        """Gives the runs that it had. Raises ThreadNotFoundError or NotPermittedError."""
+    async def runs_on_of(self, user: User, key: ThreadKey) -> list[RunKey]:
+        """A conversation's runs that are on, for who may end them.
+
+        Raises ThreadNotFoundError or NotPermittedError.
+        """
         async with self._database.transaction() as session:
-            row = await self._thread(session, user, thread_id)
-            check(user, Permission.RUN_AGENT, row.workspace)
-            run_ids = await rows.run_ids_of(session, row)
+            row = await _thread_to_change(session, user, key)
+            return [RunKey(key.owner, run_id) for run_id in await rows.runs_on_of(session, row)]
+
+    async def delete(self, user: User, key: ThreadKey, lately: timedelta) -> list[RunKey]:
+        """Gives its runs that have ended lately. Raises ThreadNotFoundError or NotPermittedError."""
+        async with self._database.transaction() as session:
+            row = await _thread_to_change(session, user, key)
+            run_ids = await rows.runs_ended_of(session, row, lately)
             await rows.delete_thread(session, row)
         await self._audit.record(
             AuditEvent(
                 Action.THREAD_DELETE,
                 actor_id=user.id,
                 actor=user.email,
-                target=f"thread:{thread_id}",
-                details={"owner": str(row.owner_id), "workspace": row.workspace},
+                target=f"thread:{key.thread_id}",
+                details={"owner": str(key.owner), "workspace": row.workspace},
             )
         )
-        return [RunKey(row.owner_id, run_id) for run_id in run_ids]
-
-    async def _thread(self, session: AsyncSession, user: User, thread_id: str) -> ThreadRow:
-        row = _visible(user, await rows.threads_named(session, thread_id))
-        if row is None:
-            raise ThreadNotFoundError
-        return row
+        return [RunKey(key.owner, run_id) for run_id in run_ids]
 
 
-def _visible(user: User, found: Sequence[Row]) -> Row | None:
-    """One's own before others'."""
-    seen = sight(user, Permission.READ_AGENT_RUNS)
-    visible = [row for row in found if seen.shows(row.owner_id, row.workspace)]
-    own = [row for row in visible if row.owner_id == user.id]
-    return next(iter(own or visible), None)
+async def _thread(session: AsyncSession, user: User, key: ThreadKey) -> ThreadRow:
+    row = await rows.thread(session, key.owner, key.thread_id)
+    if row is None or not _sees(user, row):
+        raise ThreadNotFoundError
+    return row
+
+
+async def _thread_to_change(session: AsyncSession, user: User, key: ThreadKey) -> ThreadRow:
+    row = await _thread(session, user, key)
+    check(user, Permission.RUN_AGENT, row.workspace)
+    return row
+
+
+def _sees(user: User, row: RunRow | ThreadRow) -> bool:
+    return sight(user, Permission.READ_AGENT_RUNS).shows(row.owner_id, row.workspace)
 
 
 def _title(messages: Sequence[Message]) -> str:

@@ -11,7 +11,7 @@ from src.services.agui_events import Event
 from src.services.run_failures import INTERNAL, LOST, SHUTDOWN, RunFailedError
 from src.services.run_log import Record
 from src.services.run_registry import RunKey, RunRegistry
-from src.utils.database import DATABASE_ERRORS
+from src.utils.database import is_outage
 from src.utils.redis import REDIS_ERRORS, Backoff
 
 logger = structlog.get_logger(__name__)
@@ -55,9 +55,9 @@ class LocalRun:
         """Wait until the end is written down; after so many seconds that is tried no more."""
         if self._task is None:
             return
-        await asyncio.wait([self._task], timeout=seconds)
+        await asyncio.wait([self._task], timeout=max(seconds, 0))
         self._no_more.set()
-        await self._task
+        await asyncio.wait([self._task])
 
     async def _go(self) -> None:
         writing = asyncio.create_task(self._write())
@@ -111,12 +111,12 @@ class LocalRun:
         try:
             async with asyncio.timeout(_STORE_SECONDS):
                 return await self._store(self.key, records)
-        except (*DATABASE_ERRORS, TimeoutError) as error:
-            logger.warning("agent_run_not_stored", run_id=self.key.run_id, error=str(error))
-            return None
-        except Exception:
+        except Exception as error:
             # The readers have to be told the end all the same.
-            logger.exception("agent_run_not_stored", run_id=self.key.run_id)
+            if _passes(error):
+                logger.warning("agent_run_not_stored", run_id=self.key.run_id, error=str(error))
+            else:
+                logger.exception("agent_run_not_stored", run_id=self.key.run_id)
             return None
 
     async def _conclude(self, *, is_kept: bool | None) -> bool:
@@ -150,16 +150,24 @@ class LocalRun:
             sent = has
 
     async def _persist(self, step: Callable[[], Awaitable[bool]]) -> bool | None:
-        """Try until it works or there is no more time; what is left then is found by readers."""
+        """Try until it works or there is no more time; what is left then is found by sweepers."""
         backoff = Backoff(0.5, 10.0)
         while True:
             try:
                 return await step()
-            except (*DATABASE_ERRORS, *REDIS_ERRORS) as error:
+            except Exception as error:
+                if not _passes(error):
+                    logger.exception("agent_run_not_settled", run_id=self.key.run_id)
+                    return None
                 logger.warning("agent_run_not_settled", run_id=self.key.run_id, error=str(error))
                 if self._no_more.is_set():
                     return None
                 await backoff.wait(self._no_more)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it is an outage, and no defect."""
+    return isinstance(error, REDIS_ERRORS) or is_outage(error)
 
 
 def _how(ending: Event) -> str:

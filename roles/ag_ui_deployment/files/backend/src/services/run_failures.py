@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+from src.services import agui_events as agui
+from src.services.agent_turn import now
+from src.services.agui_events import Event
 from src.services.upstream_errors import (
     GatewayBusyError,
     GatewayRefusedError,
@@ -18,6 +21,12 @@ class RunFailure(NamedTuple):
     code: str
     message: str
     retryable: bool = False
+
+    def event(self) -> Event:
+        """RUN_ERROR, as it happens now."""
+        error = agui.run_error(self.message, self.code, now())
+        error["metadata"] = {"retryable": self.retryable}
+        return error
 
 
 class RunFailedError(Exception):

@@ -73,9 +73,12 @@ class RunLog:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    def lacks(self, cursor: StreamId) -> bool:
-        """Whether the log is not as far as a client's cursor (yet)."""
-        return cursor.ms > len(self.records) or cursor.seq != 0
+    def has(self, cursor: StreamId) -> bool:
+        return cursor.seq == 0 and cursor.ms <= len(self.records)
+
+    def is_behind(self, cursor: StreamId) -> bool:
+        """Whether a client's cursor is one that the log may come to."""
+        return cursor.seq == 0 and cursor.ms > len(self.records)
 
     def frames(self, start: int, end: int) -> bytes:
         """The records from one place to another."""

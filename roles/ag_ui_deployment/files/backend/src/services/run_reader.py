@@ -20,19 +20,22 @@ class StuckError(Exception):
 
 
 class RunReader:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it reads and writes, and how
         self,
         log: RunLog,
         cursor: StreamId | None,
         connection: Connection,
         *,
         keep_alive_seconds: float,
+        is_elsewhere: bool,
         leaves: Callable[[], bool],
     ) -> None:
+        """`is_elsewhere`: another process is at work on the run, and may be ahead of this log."""
         self._log = log
         self._cursor = cursor
         self._connection = connection
         self._keep_alive = keep_alive_seconds
+        self._is_elsewhere = is_elsewhere
         self._leaves = leaves
         # How many records the client has.
         self._place = 0
@@ -52,15 +55,15 @@ class RunReader:
             await self._wait(changed)
 
     async def _begin(self) -> bool:
-        """Find the client's place; a cursor may be ahead of what is known of the run here."""
+        """Find the client's place."""
         cursor = self._cursor
         if cursor is None:
             return True
-        while self._log.lacks(cursor) and not self._log.ended:
+        while self._may_come_to(cursor):
             if self._leaves():
                 return False
             await self._wait(self._log.changed)
-        if self._log.lacks(cursor):
+        if not self._log.has(cursor):
             await self._tell_gap(cursor)
             return True
         # Whoever has all of a run is told its end again.
@@ -68,9 +71,15 @@ class RunReader:
         await self._send(self._log.prelude(self._place))
         return True
 
+    def _may_come_to(self, cursor: StreamId) -> bool:
+        """Whether the log is behind what the process at work on the run has told already."""
+        if not self._is_elsewhere or self._log.ended:
+            return False
+        return not self._log.records or self._log.is_behind(cursor)
+
     async def _tell_gap(self, cursor: StreamId) -> None:
         """Within the run; the whole of it follows."""
-        if len(self._log.records) > 1:
+        if not self._log.records[0].is_terminal:
             await self._write_to(1)
             await self._send(encode([Gap("unknown", after=cursor).notice()]))
 

@@ -7,7 +7,7 @@ wants it cancelled, that wish. Once a run has ended its lease says `closed`: nob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid5
 
 from redis.asyncio import Redis
 
@@ -42,7 +42,7 @@ class RunKey(NamedTuple):
 class Pulse(NamedTuple):
     """What a process learns when it renews a lease."""
 
-    is_ours: bool
+    is_open: bool
     is_cancelled: bool
 
 
@@ -50,7 +50,6 @@ class RunRegistry:
     def __init__(self, redis: Redis, stream: str) -> None:
         self._redis = redis
         self._prefix = f"{stream}:agent"
-        self._holder = uuid4().hex
         self._begin, self._beat, self._append, self._close = (
             redis.register_script((_SCRIPTS / f"{name}.lua").read_text())
             for name in ("begin", "beat", "append", "close")
@@ -59,7 +58,7 @@ class RunRegistry:
     async def begin(self, key: RunKey, most: int) -> Begun:
         """Take the run for this process, if there is none of this name and no user's limit."""
         keys = [self.log_of(key), self._lease(key), self._runs(key)]
-        answer = await self._begin(keys, [self._holder, _lease_ms(), most, key.name])
+        answer = await self._begin(keys, [_lease_ms(), most, key.name])
         begun: Begun = answer.decode()
         return begun
 
@@ -69,13 +68,13 @@ class RunRegistry:
             for key in keys:
                 await self._beat(
                     [self._lease(key), self._runs(key), self._cancel(key)],
-                    [self._holder, _lease_ms(), key.name],
+                    [_lease_ms(), key.name],
                     client=pipeline,
                 )
             answers = await pipeline.execute()
         return {
-            key: Pulse(bool(ours), bool(cancelled))
-            for key, (ours, cancelled) in zip(keys, answers, strict=True)
+            key: Pulse(bool(is_open), bool(cancelled))
+            for key, (is_open, cancelled) in zip(keys, answers, strict=True)
         }
 
     async def append(self, key: RunKey, records: Sequence[Record], sent: int) -> int | None:
@@ -118,14 +117,6 @@ class RunRegistry:
     async def ask_to_cancel(self, key: RunKey) -> None:
         await self._redis.set(self._cancel(key), 1, ex=int(LEASE_SECONDS * 6))
 
-    async def withdraw(self, key: RunKey) -> bool:
-        """Have a run cancelled; False if nobody is at work on it."""
-        lease = await self._redis.get(self._lease(key))
-        if lease is None or lease == b"closed":
-            return False
-        await self.ask_to_cancel(key)
-        return True
-
     async def has_log(self, key: RunKey) -> bool:
         return bool(await self._redis.exists(self.log_of(key)))
 
@@ -137,10 +128,10 @@ class RunRegistry:
             answers = await pipeline.execute()
         return {key: bool(answer) for key, answer in zip(keys, answers, strict=True)}
 
-    async def records(self, key: RunKey) -> list[Record]:
-        """The whole log."""
-        rows: Any = await self._redis.xrange(self.log_of(key))
-        return [Record.read(fields[_DATA]) for _, fields in rows]
+    async def unattended(self, keys: Sequence[RunKey]) -> list[RunKey]:
+        """Those of these runs that no process is at work on."""
+        leases: Any = await self._redis.mget([self._lease(key) for key in keys])
+        return [key for key, lease in zip(keys, leases, strict=True) if lease in (None, b"closed")]
 
     def log_of(self, key: RunKey) -> str:
         return f"{self._prefix}:run:{key.name}"

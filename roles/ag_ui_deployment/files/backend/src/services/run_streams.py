@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import structlog
@@ -87,14 +87,16 @@ class RunStreams:
         return cut[0] if cut else writing.result()
 
     async def _write(self, subscription: RunSubscription, connection: Connection) -> Reason:
-        async with self._log_of(subscription) as run_log:
-            is_here = run_log is self._runs.log(subscription.key)
+        here = subscription.log or self._runs.log(subscription.key)
+        following = nullcontext(here) if here else self._tail.follow(subscription.key)
+        async with following as run_log:
             reader = RunReader(
                 run_log,
                 subscription.cursor,
                 connection,
                 keep_alive_seconds=self._keep_alive,
-                leaves=lambda: self._runs.draining and not is_here,
+                is_elsewhere=here is None,
+                leaves=lambda: self._runs.draining and here is None,
             )
             try:
                 async with asyncio.timeout(subscription.access.expires_at - time.time()):
@@ -105,10 +107,6 @@ class RunStreams:
                 return "too_slow"
             finally:
                 self._metrics.events_sent.inc(reader.written)
-
-    def _log_of(self, subscription: RunSubscription) -> AbstractAsyncContextManager[RunLog]:
-        here = subscription.log or self._runs.log(subscription.key)
-        return nullcontext(here) if here else self._tail.follow(subscription.key)
 
 
 async def _say_goodbye(frames: bytes, connection: Connection) -> None:

@@ -6,20 +6,18 @@ One reader for all of them. A run whose process has died is ended here, by whoev
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
 from redis.asyncio import Redis
 
-from src.services import agui_events as agui
-from src.services.agent_turn import now
 from src.services.conversation_service import ConversationService
 from src.services.run_failures import LOST
 from src.services.run_log import Record, RunLog
 from src.services.run_registry import RunKey, RunRegistry, read_logs
 from src.utils.background_task import BackgroundTask
-from src.utils.database import DATABASE_ERRORS
+from src.utils.database import DATABASE_ERRORS, is_outage
 from src.utils.redis import REDIS_ERRORS, Backoff
 
 logger = structlog.get_logger(__name__)
@@ -55,12 +53,8 @@ class RunTail(BackgroundTask):
 
     @asynccontextmanager
     async def follow(self, key: RunKey) -> AsyncIterator[RunLog]:
-        """The log of a run, as far as Redis knows it at once, and then as it grows."""
-        records: list[Record] = []
-        if key not in self._followed:
-            with suppress(*REDIS_ERRORS):
-                records = await self._registry.records(key)
-        followed = self._followed.setdefault(key, _Followed(key, RunLog(records)))
+        """The log of a run: empty at first, then what Redis has of it, and then as it grows."""
+        followed = self._followed.setdefault(key, _Followed(key, RunLog()))
         followed.readers += 1
         self._wanted.set()
         try:
@@ -96,8 +90,12 @@ class RunTail(BackgroundTask):
                 await log.changed.wait()
         try:
             await self._conversations.settle(key, log.records)
-        except DATABASE_ERRORS as error:
-            logger.warning("agent_run_not_stored", run_id=key.run_id, error=str(error))
+        except Exception as error:
+            # It is tried again: the run is still stored as running.
+            if is_outage(error):
+                logger.warning("agent_run_not_stored", run_id=key.run_id, error=str(error))
+            else:
+                logger.exception("agent_run_not_stored", run_id=key.run_id)
 
     async def _run(self) -> None:
         backoff = Backoff()
@@ -154,14 +152,16 @@ class RunTail(BackgroundTask):
         """End a run that nobody is at work on any more: as it is stored, else as lost."""
         try:
             stored = await self._conversations.stored(one.key)
-        except DATABASE_ERRORS:
+        except DATABASE_ERRORS as error:
+            if not is_outage(error):
+                # It is tried again with the next look.
+                logger.exception("agent_run_not_found", run_id=one.key.run_id)
+                return
             stored = None
         if stored is not None:
             one.log.append(stored[len(one.log.records) :])
             return
-        error = agui.run_error(LOST.message, LOST.code, now())
-        error["metadata"] = {"retryable": LOST.retryable}
-        ending = Record.of(error)
+        ending = Record.of(LOST.event())
         if await self._registry.close(one.key, len(one.log.records), [ending]):
             logger.warning("agent_run_lost", run_id=one.key.run_id)
             one.log.append([ending])

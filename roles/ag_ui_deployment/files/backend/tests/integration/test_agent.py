@@ -8,14 +8,17 @@ from uuid import uuid4
 import pytest
 
 from src.models.role import Role
+from src.services import agent_loop, conversation_service
 from tests.run_checker import parse_frames
+from tests.support.accounts import bearer
 from tests.support.agent import (
-    bearer,
+    cancel,
     checked,
     run_input,
     running_agent,
     text_of,
     user_says,
+    were,
     whole_run,
 )
 from tests.support.gateway import Gateway
@@ -31,11 +34,24 @@ ASK_COLOUR = {
 }
 
 
+def nested(levels: int) -> list[Any]:
+    inner: list[Any] = []
+    for _ in range(levels - 1):
+        inner = [inner]
+    return inner
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "body.messages"),
     ({"threadId": "a/b"}, "body.threadId"),
     ({"runId": None}, "body.runId"),
     ({"state": 10**30}, "body.state"),
+    ({"state": nested(254)}, "body.state"),
+    ({"context": [{"description": "\ud800", "value": ""}]}, "body.context"),
+    (
+        {"tools": [{"name": "deep", "description": "", "parameters": {"a": nested(249)}}]},
+        "body.tools",
+    ),
     ({"tools": [{"name": "crawl_web", "description": ""}]}, "body.tools.0.name"),
     ({"forwardedProps": {"workspace": "\n"}}, "body.forwardedProps"),
 ]
@@ -59,7 +75,12 @@ async def get(backend: Backend, path: str, token: str, status: int = 200) -> Any
 
 
 async def post(backend: Backend, token: str, body: Any, status: int) -> Any:
-    response = await backend.http.post("/agent", json=body, headers=bearer(token))
+    # Escapes what UTF-8 has no form for.
+    response = await backend.http.post(
+        "/agent",
+        content=json.dumps(body),
+        headers=bearer(token) | {"Content-Type": "application/json"},
+    )
     assert response.status_code == status, response.text
     return response.json()
 
@@ -116,6 +137,8 @@ class TestRuns:
         events = await whole_run(backend.http, token, body)
         run, client = checked(events, complete=True)
         assert client.outcome == "success"
+        # Of all answers together.
+        assert events[-1]["usage"][0]["outputTokens"] == 4 + len(text_of(client).split())
         assert len(client.calls()) == len(run.results) == 4
         assert [one["tool"] for one in await gateway.tool_calls(marker)] == [
             "lightrag_query",
@@ -178,6 +201,28 @@ class TestRuns:
         assert kinds(events).count("TOOL_CALL_RESULT") == 1
         assert events[-1]["usage"]
 
+    async def test_that_cannot_be_had_leave_the_model_to_answer_without_them(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        settings = gateway.settings(LITELLM_MCP_SERVER_ID="nowhere")
+        async with running(world.settings(**settings)) as backend:
+            user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
+            marker = uuid4().hex
+            body = run_input(marker, tools=[ASK_COLOUR])
+            events = await whole_run(backend.http, backend.token_of(user), body)
+        assert events[-1]["outcome"] == {"type": "success"}
+        (call,) = await gateway.model_calls(marker)
+        assert call["tools"] == ["ask_colour"]
+        assert "tools cannot be reached" in call["messages"][0]["content"]
+
+    async def test_of_a_run_that_grows_too_large(
+        self, backend: Backend, token: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(agent_loop, "RUN_MAX_BYTES", 4000)
+        events = await whole_run(backend.http, token, run_input("words 1000"))
+        checked(events, complete=True)
+        assert events[-1]["code"] == "run_too_large"
+
     async def test_awkward_texts_are_kept_as_they_are(self, backend: Backend, token: str) -> None:
         said = "\0 \u2028 \U0001f642 ' OR 1=1; -- \\u0000\r\n\n data: x"
         body = run_input(said, state={"\0": [float("nan"), -0.0, "\x7f"]})
@@ -199,6 +244,10 @@ class TestRefusals:
         for changes, field in WRONG:
             problem = await post(backend, token, run_input("Hello", **changes), 422)
             assert [error["field"] for error in problem["errors"]] == [field]
+        assert not backend.services.agent.runs
+        deepest = run_input("Hello", state=nested(245))
+        assert (await whole_run(backend.http, token, deepest))[-1]["type"] == "RUN_FINISHED"
+        await backend.http.delete(f"/agent/threads/{deepest['threadId']}", headers=bearer(token))
         deep = b'{"state": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
         response = await backend.http.post(
             "/agent", content=deep, headers=bearer(token) | {"Content-Type": "application/json"}
@@ -211,6 +260,9 @@ class TestRefusals:
         await post(backend, viewer, run_input("Hello"), 403)
         elsewhere = run_input("Hello", forwardedProps={"workspace": "red"})
         await post(backend, token, elsewhere, 404)
+        user = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
+        await backend.join(user, "red", Role.VIEWER)
+        await post(backend, backend.token_of(user), elsewhere, 403)
         response = await backend.http.post("/agent", json=run_input("Hello"))
         assert response.status_code == 401
 
@@ -236,7 +288,7 @@ class TestRefusals:
                 )
                 assert response.status_code == 429
                 assert response.headers["retry-after"]
-                await _cancel(backend, slow, token)
+                await cancel(backend, token, slow)
             await until(lambda: not backend.services.agent.runs)
             await whole_run(backend.http, token, run_input("Hello"))
 
@@ -253,14 +305,136 @@ class TestRefusals:
         assert (await get(backend, "/agent/threads", stranger))["items"] == []
 
         admin = backend.token_of(await backend.add_user("root@shield.test", Role.ADMIN))
-        assert (await get(backend, run, admin))["status"] == "finished"
-        assert len((await get(backend, "/agent/threads", admin))["items"]) == 1
-        async with sse(backend.http, f"{run}/events", token=admin) as stream:
+        # Ids are each user's own: of others' it has to be said whose.
+        await get(backend, run, admin, 404)
+        ((listed),) = (await get(backend, "/agent/threads", admin))["items"]
+        whose = f"owner={listed['owner_id']}"
+        assert (await get(backend, f"{run}?{whose}", admin))["status"] == "finished"
+        await get(backend, f"{run}?{whose}", stranger, 404)
+        async with sse(backend.http, f"{run}/events?{whose}", token=admin) as stream:
             await stream.until_ended()
             checked(stream.events, complete=True)
 
 
+class TestWorkspaces:
+    async def test_a_run_belongs_to_one_and_gets_the_tools_of_the_role_there(
+        self, backend: Backend, gateway: Gateway, world: World
+    ) -> None:
+        user = await backend.add_user("carol@shield.test", Role.VIEWER)
+        await backend.join(user, "red", Role.CONTRIBUTOR)
+        token = backend.token_of(user)
+        marker = uuid4().hex
+        address = f"https://example.org/?stream={world.stream}&m={marker}"
+        body = run_input(
+            f'call crawl_web {{"url": "{address}"}}', forwardedProps={"workspace": "red"}
+        )
+        events = await whole_run(backend.http, token, body)
+        (result,) = [
+            json.loads(one["content"]) for one in events if one["type"] == "TOOL_CALL_RESULT"
+        ]
+        job = await get(backend, f"/api/jobs/{result['job_id']}", token)
+        assert (job["workspace"], job["owner_id"]) == ("red", str(user.id))
+        offered = (await gateway.model_calls(marker))[0]["tools"]
+        assert {"crawl_web", "lightrag_query"} <= set(offered)
+        noted = await world.query(
+            "SELECT target, outcome, details FROM audit_log WHERE action = 'tool.call'"
+        )
+        ((target, outcome, details),) = noted
+        assert (target, outcome) == ("tool:crawl_web", "success")
+        assert json.loads(details)["workspace"] == "red"
+        assert marker not in details
+
+        moved = run_input("Hello", threadId=body["threadId"])
+        await world.query("UPDATE users SET role = 'contributor'")
+        promoted = backend.token_of(user.model_copy(update={"role": Role.CONTRIBUTOR}))
+        assert (await post(backend, promoted, moved, 409))["type"].endswith(
+            "thread-in-another-workspace"
+        )
+
+    async def test_who_leaves_it_sees_no_more_of_what_is_on_there(
+        self, backend: Backend, gateway: Gateway, world: World
+    ) -> None:
+        user = await backend.add_user("carol@shield.test", Role.CONTRIBUTOR)
+        await backend.join(user, "red", Role.CONTRIBUTOR)
+        token = backend.token_of(user)
+        marker = uuid4().hex
+        body = run_input(f"{marker}\nwords 50 fault=stall", forwardedProps={"workspace": "red"})
+        async with running_agent(backend.http, token, body):
+            await world.query("DELETE FROM memberships")
+            await world.query(
+                "INSERT INTO access_changes (user_id, why) VALUES ($1, 'role')", user.id
+            )
+            path = f"/agent/runs/{body['runId']}"
+            await until(lambda: _answers(backend, f"{path}/events", token, 404))
+            await get(backend, path, token, 404)
+            response = await backend.http.post(f"{path}/cancel", headers=bearer(token))
+            assert response.status_code == 404
+        admin = backend.token_of(await backend.add_user("root@shield.test", Role.ADMIN))
+        response = await backend.http.post(f"{path}/cancel?owner={user.id}", headers=bearer(admin))
+        assert response.status_code == 202
+        await until(lambda: were(gateway, marker, "cancelled"))
+        noted = await world.query(
+            "SELECT actor, details FROM audit_log WHERE action = 'agent.cancel'"
+        )
+        ((actor, details),) = noted
+        assert actor == "root@shield.test"
+        assert json.loads(details)["owner"] == str(user.id)
+
+
+async def _answers(backend: Backend, path: str, token: str, status: int) -> bool:
+    return (await backend.http.get(path, headers=bearer(token))).status_code == status
+
+
 class TestThreads:
+    async def test_come_with_their_last_messages_first(
+        self, backend: Backend, token: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        body = run_input("Hello")
+        body["messages"] = [user_says(f"{number} {'x' * 100}") for number in range(9)]
+        await whole_run(backend.http, token, body)
+        thread = f"/agent/threads/{body['threadId']}"
+        assert (await get(backend, thread, token))["earlier"] is None
+
+        async def walked(limit: int) -> list[int]:
+            """How many messages each page had, from the last to the first."""
+            sizes: list[int] = []
+            told: list[Any] = []
+            before = ""
+            while True:
+                page = await get(backend, f"{thread}?limit={limit}{before}", token)
+                sizes.append(len(page["messages"]))
+                told = page["messages"] + told
+                if page["earlier"] is None:
+                    break
+                before = f"&before={page['earlier']}"
+            assert told[:9] == body["messages"]
+            assert len(told) == 10
+            return sizes
+
+        assert await walked(4) == [4, 4, 2]
+        assert await walked(10) == [10]
+        # However long they are, there is one.
+        monkeypatch.setattr(conversation_service, "_MESSAGES_MOST_BYTES", 1)
+        assert await walked(10) == [1] * 10
+
+    async def test_of_the_same_name_are_each_their_owners(
+        self, backend: Backend, token: str
+    ) -> None:
+        admin = await backend.add_user("root@shield.test", Role.ADMIN)
+        bodies = [run_input(said, threadId="thread-1") for said in ("Mine", "Another's")]
+        for body, whose in zip(bodies, (token, backend.token_of(admin)), strict=True):
+            await whole_run(backend.http, whose, body)
+        mine = await get(backend, "/agent/threads/thread-1", token)
+        assert mine["title"] == "Mine"
+        of_admin = backend.token_of(admin)
+        assert (await get(backend, "/agent/threads/thread-1", of_admin))["title"] == "Another's"
+        path = f"/agent/threads/thread-1?owner={mine['owner_id']}"
+        assert (await get(backend, path, of_admin))["title"] == "Mine"
+        response = await backend.http.delete(path, headers=bearer(of_admin))
+        assert response.status_code == 204
+        await get(backend, "/agent/threads/thread-1", token, 404)
+        assert (await get(backend, "/agent/threads/thread-1", of_admin))["title"] == "Another's"
+
     async def test_are_listed_in_pages_and_deleted_with_all(
         self, backend: Backend, token: str, world: World
     ) -> None:
@@ -299,7 +473,7 @@ class TestThreads:
         await until(lambda: not backend.services.agent.runs)
         await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
         assert await world.query("SELECT 1 FROM agent_messages") == []
-        await until(lambda: _cancelled(gateway, marker))
+        await until(lambda: were(gateway, marker, "cancelled"))
 
 
 class TestCapabilities:
@@ -335,12 +509,3 @@ async def test_frames_are_numbered_and_end_with_the_run(backend: Backend, token:
     async with sse(backend.http, f"{path}?ticket={ticket}&last_event_id=1-0") as stream:
         await stream.until_ended()
         assert [frame for frame in stream.frames if frame.id] == frames[1:]
-
-
-async def _cancel(backend: Backend, body: dict[str, Any], token: str) -> None:
-    path = f"/agent/runs/{body['runId']}/cancel"
-    assert (await backend.http.post(path, headers=bearer(token))).status_code == 202
-
-
-async def _cancelled(gateway: Gateway, marker: str) -> bool:
-    return [call["state"] for call in await gateway.model_calls(marker)] == ["cancelled"]

@@ -1,8 +1,9 @@
 """Runs of the agent that go on whatever becomes of their clients, instances and servers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -13,12 +14,25 @@ from src.models.agent_input import RunInput
 from src.models.role import Role
 from src.models.user import User
 from src.services import agui_events as agui
-from src.services import run_registry, run_tail
+from src.services import conversation_service, run_registry, run_sweeper, run_tail
 from src.services.agent_turn import now
+from src.services.agui_events import Event
+from src.services.run_failures import LOST
 from src.services.run_log import Record
 from src.services.run_registry import RunKey
 from tests.run_checker import check_frames
-from tests.support.agent import bearer, checked, run_input, running_agent, text_of, whole_run
+from tests.support.accounts import bearer
+from tests.support.agent import (
+    cancel,
+    checked,
+    events_path,
+    run_input,
+    running_agent,
+    states,
+    text_of,
+    were,
+    whole_run,
+)
 from tests.support.gateway import Gateway
 from tests.support.official_client import Held, OfficialClients, official_clients
 from tests.support.proxy import TcpProxy
@@ -60,10 +74,6 @@ def agent_of(backend: Backend) -> str:
     return f"{backend.http.base_url}/agent"
 
 
-def events_path(body: dict[str, Any]) -> str:
-    return f"/agent/runs/{body['runId']}/events"
-
-
 def url_of(backend: Backend, body: dict[str, Any]) -> str:
     """Where the run can be followed."""
     return f"{backend.http.base_url}{events_path(body)}"
@@ -73,15 +83,6 @@ async def status_of(backend: Backend, token: str, body: dict[str, Any]) -> str:
     response = await backend.http.get(f"/agent/runs/{body['runId']}", headers=bearer(token))
     status: str = response.json()["status"]
     return status
-
-
-async def cancel(backend: Backend, token: str, body: dict[str, Any]) -> None:
-    path = f"/agent/runs/{body['runId']}/cancel"
-    assert (await backend.http.post(path, headers=bearer(token))).status_code == 202
-
-
-async def states(gateway: Gateway, marker: str) -> list[str]:
-    return [call["state"] for call in await gateway.model_calls(marker)]
 
 
 def said(stream: SseClient) -> int:
@@ -106,7 +107,8 @@ class TestTheOfficialClient:
         _, token = await contributor(one)
         bodies = [
             run_input(
-                'call lightrag_query {"query": "one"} && call health_check {}\n'
+                'call lightrag_query {"query": "one"} && call health_check {}'
+                " && say Let me see what there is\n"
                 'call qdrant_find {"query": "two"}',
                 state={"page": 3},
             )
@@ -182,6 +184,28 @@ class TestTheOfficialClient:
         assert held.messages[-1]["role"] == "assistant"
 
 
+class TestLimits:
+    async def test_a_user_has_only_so_many_runs_wherever_they_are(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        one = world.settings(**gateway.settings(RUNS_PER_USER=2))
+        two = world.settings(**gateway.settings(RUNS_PER_USER=2, REDIS_CONSUMER_NAME="host-8003"))
+        async with running(one) as first, running(two) as second:
+            _, token = await contributor(first)
+            bodies = [run_input(STALLS) for _ in range(2)]
+            async with (
+                running_agent(first.http, token, bodies[0]),
+                running_agent(second.http, token, bodies[1]),
+            ):
+                for backend in (first, second):
+                    response = await backend.http.post(
+                        "/agent", json=run_input("Hello"), headers=bearer(token)
+                    )
+                    assert response.status_code == 429
+            for body in bodies:
+                await cancel(first, token, body)
+
+
 class TestWithoutItsClient:
     async def test_a_run_goes_on_and_can_be_joined_anywhere(
         self, instances: tuple[Backend, Backend], gateway: Gateway
@@ -226,7 +250,7 @@ class TestWithoutItsClient:
             await stream.until_ended()
             run, _ = checked(stream.events, complete=True)
             assert run.outcome == "cancelled"
-        await until(lambda: _are(gateway, marker, "cancelled"))
+        await until(lambda: were(gateway, marker, "cancelled"))
         assert await status_of(two, token, body) == "cancelled"
         # There is nothing left to cancel.
         await cancel(one, token, body)
@@ -249,10 +273,6 @@ class TestWithoutItsClient:
                 )
                 await stream.until_ended()
             assert len(backend.services.agent.runs) == 1
-
-
-async def _are(gateway: Gateway, marker: str, state: str) -> bool:
-    return await states(gateway, marker) == [state]
 
 
 class TestFaults:
@@ -380,6 +400,8 @@ class TestProcesses:
         monkeypatch.setattr(run_registry, "LEASE_SECONDS", 0.3)
         monkeypatch.setattr(run_tail, "_PATIENCE_SECONDS", 0.3)
         monkeypatch.setattr(run_tail, "_LOOK_SECONDS", 0.1)
+        monkeypatch.setattr(run_sweeper, "_EVERY_SECONDS", 0.1)
+        monkeypatch.setattr(conversation_service, "_BEGUN", timedelta(seconds=1))
         async with running(world.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             read, unread = run_input("Hello"), run_input("Hello")
@@ -397,6 +419,47 @@ class TestProcesses:
                 await until(partial(_has_failed, backend, token, body))
             # Nothing is left of them that counts against the user.
             await whole_run(backend.http, token, run_input("Hello"))
+
+    async def test_whose_runs_had_ended_are_stored_by_others(
+        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(run_registry, "LEASE_SECONDS", 0.3)
+        monkeypatch.setattr(run_sweeper, "_EVERY_SECONDS", 0.1)
+        monkeypatch.setattr(conversation_service, "_BEGUN", timedelta(seconds=1))
+        async with running(world.settings(**gateway.settings())) as backend:
+            user, token = await contributor(backend)
+            body = run_input("Hello")
+            await _begin_and_die(backend, user, body, *_end_of(body))
+            path = f"/agent/threads/{body['threadId']}"
+
+            async def kept() -> list[Any]:
+                thread = (await backend.http.get(path, headers=bearer(token))).json()
+                return [
+                    *(run["status"] for run in thread["runs"]),
+                    *(message["role"] for message in thread["messages"]),
+                ]
+
+            await until(lambda: _is(kept, ["finished", "user", "assistant"]))
+
+    async def test_that_were_taken_for_dead_have_the_last_word(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        async with running(world.settings(**gateway.settings())) as backend:
+            user, token = await contributor(backend)
+            body = run_input("Hello")
+            begun = await _begin_and_die(backend, user, body)
+            key = RunKey(user.id, body["runId"])
+            settle = backend.services.agent.conversations.settle
+            lost = [*begun, Record.of(LOST.event())]
+            assert await settle(key, lost)
+            assert await status_of(backend, token, body) == "failed"
+            ended = [*begun, *(Record.of(event) for event in _end_of(body))]
+            assert await settle(key, ended)
+            assert await settle(key, lost)
+            assert await status_of(backend, token, body) == "finished"
+            async with sse(backend.http, events_path(body), token=token) as stream:
+                await stream.until_ended()
+                checked(stream.events, complete=True)
 
     async def test_that_lost_their_run_to_others_end_it(
         self, world: World, gateway: Gateway
@@ -423,6 +486,10 @@ class TestProcesses:
                 _, token = await contributor(stopped)
                 short, long = run_input("fault=drip-0.1\nwords 6"), run_input(STALLS)
                 theirs = run_input(STALLS)
+                alone = run_input("fault=drip-0.2\nwords 9")
+                async with running_agent(stopped.http, token, alone):
+                    # Its client goes, and nobody else follows it.
+                    pass
                 async with (
                     running_agent(stopped.http, token, short) as finishes,
                     running_agent(stopped.http, token, long) as ends,
@@ -442,6 +509,7 @@ class TestProcesses:
             assert ends.events[-1]["code"] == "shutdown"
             assert ends.events[-1]["metadata"] == {"retryable": True}
             assert await status_of(elsewhere, token, long) == "failed"
+            assert await status_of(elsewhere, token, alone) == "finished"
             async with sse(elsewhere.http, events_path(long), token=token) as stream:
                 await stream.until_ended()
                 assert stream.events == ends.events
@@ -449,14 +517,31 @@ class TestProcesses:
             await until(lambda: not elsewhere.services.agent.runs)
 
 
-async def _begin_and_die(backend: Backend, user: User, body: dict[str, Any]) -> None:
-    """What another process leaves behind that was killed in the middle of a run."""
+def _end_of(body: dict[str, Any]) -> list[Event]:
+    """The rest of what _begin_and_die() began."""
+    return [
+        agui.text_content("m", "Hello", now()),
+        agui.text_end("m", now()),
+        agui.agent_run_finished(body["threadId"], body["runId"], {}, [], now()),
+    ]
+
+
+async def _begin_and_die(
+    backend: Backend, user: User, body: dict[str, Any], *further: Event
+) -> list[Record]:
+    """What another process leaves behind that was killed in the middle of a run, or after its end."""
     service = backend.services.agent.service
     key = RunKey(user.id, body["runId"])
     assert await service._registry.begin(key, 5) == "begun"
     await service.conversations.begin(user, RunInput.model_validate(body))
-    events = [agui.run_started(body["threadId"], body["runId"], now()), agui.text_start("m", now())]
-    await service._registry.append(key, [Record.of(event) for event in events], 0)
+    begun = [agui.run_started(body["threadId"], body["runId"], now()), agui.text_start("m", now())]
+    records = [Record.of(event) for event in (*begun, *further)]
+    await service._registry.append(key, records, 0)
+    return records
+
+
+async def _is(asked: Callable[[], Awaitable[Any]], wanted: Any) -> bool:
+    return bool(await asked() == wanted)
 
 
 async def _has_failed(backend: Backend, token: str, body: dict[str, Any]) -> bool:

@@ -21,9 +21,9 @@ EMAIL = "reader@shield.test"
 PATIENCE = 60.0
 
 
-def example(language: str) -> str:
-    """The only block in this language of the page's examples."""
-    _, _, rest = (TOP / "docs" / "api.md").read_text().partition("\n## Examples\n")
+def example(language: str, heading: str = "Examples") -> str:
+    """The only block in this language below a heading of the page."""
+    _, _, rest = (TOP / "docs" / "api.md").read_text().partition(f"\n## {heading}\n")
     section, _, _ = rest.partition("\n## ")
     (block,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
     return str(block)
@@ -82,3 +82,11 @@ async def test_javascript_talks_to_the_agent(backend: Backend) -> None:
     command = (str(NODE), "--input-type=module", "-")
     output = await run(backend, *command, text=example("js"), cwd=CLIENT)
     assert "What do you know about sharks?" in output
+
+
+async def test_curl_talks_to_the_agent(backend: Backend) -> None:
+    # What the first example begins with.
+    login, _, _ = example("sh").partition("job=")
+    output = await run(backend, "bash", text=login + example("sh", "Agent"))
+    assert "event: RUN_FINISHED\n" in output
+    assert "event: TEXT_MESSAGE_CONTENT\n" in output

@@ -220,9 +220,15 @@ class Walk:
         headers = bearer(await self._token(caller)) if caller else {}
         body = BODIES.get((rule.method, rule.path), None if rule.method == "GET" else {})
         path = re.sub(r"\{([^}]*)\}", lambda it: self._in_path(it[1], thing), rule.path)
+        # Each user has ids of their own for these.
+        whose = (
+            {"owner": str(self._users[thing.owner])}
+            if thing in CONVERSATIONS and thing.owner
+            else {}
+        )
         # Of a stream, the beginning says it.
         async with self._backend.http.stream(
-            rule.method, path, headers=headers, json=body
+            rule.method, path, headers=headers, json=body, params=whose
         ) as response:
             status = response.status_code
         if rule.method != "GET" and status not in {401, 403, 404, 422}:

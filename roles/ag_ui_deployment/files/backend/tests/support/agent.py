@@ -1,6 +1,5 @@
 """A client of the agent: what it sends, and the run that it gets."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,8 +8,11 @@ from uuid import uuid4
 import httpx
 
 from tests.run_checker import Run, check_run
+from tests.support.accounts import bearer
 from tests.support.agui_client import AgUiClient
-from tests.support.sse import SseClient
+from tests.support.gateway import Gateway
+from tests.support.server import Backend
+from tests.support.sse import SseClient, sse
 
 
 def user_says(text: str) -> dict[str, Any]:
@@ -28,19 +30,9 @@ async def running_agent(
     http: httpx.AsyncClient, token: str, body: dict[str, Any]
 ) -> AsyncIterator[SseClient]:
     """A run that has begun; leaving the block leaves the stream, not the run."""
-    headers = {"Authorization": f"Bearer {token}"}
-    async with http.stream("POST", "/agent", json=body, headers=headers) as response:
-        if response.status_code != httpx.codes.OK:
-            await response.aread()
-            raise AssertionError(f"/agent: {response.status_code} {response.text}")
-        client = SseClient(response)
-        reading = asyncio.create_task(client.read())
-        try:
-            await client.until(lambda it: it.events)
-            yield client
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+    async with sse(http, "/agent", token=token, body=body) as client:
+        await client.until(lambda it: it.events)
+        yield client
 
 
 async def whole_run(
@@ -62,5 +54,20 @@ def text_of(client: AgUiClient) -> str:
     return "".join(one["content"]["text"] for one in client.messages if one["kind"] == "text")
 
 
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
+def events_path(body: dict[str, Any]) -> str:
+    return f"/agent/runs/{body['runId']}/events"
+
+
+async def cancel(backend: Backend, token: str, body: dict[str, Any]) -> None:
+    path = f"/agent/runs/{body['runId']}/cancel"
+    assert (await backend.http.post(path, headers=bearer(token))).status_code == 202
+
+
+async def states(gateway: Gateway, marker: str) -> list[str]:
+    """How far the model's answers came that were asked for with a text."""
+    return [call["state"] for call in await gateway.model_calls(marker)]
+
+
+async def were(gateway: Gateway, marker: str, state: str) -> bool:
+    """Whether there was one, and came so far."""
+    return await states(gateway, marker) == [state]

@@ -54,13 +54,19 @@ class SseClient:
 
 @asynccontextmanager
 async def sse(
-    http: httpx.AsyncClient, path: str = "/events", *, after: object = None, token: str = ""
+    http: httpx.AsyncClient,
+    path: str = "/events",
+    *,
+    after: object = None,
+    token: str = "",
+    body: object = None,
 ) -> AsyncIterator[SseClient]:
-    """Open a stream; it is closed at the end of the block."""
+    """Open a stream, by POST where there is a body; it is closed at the end of the block."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if after is not None:
         headers["Last-Event-ID"] = str(after)
-    async with http.stream("GET", path, headers=headers) as response:
+    method = "GET" if body is None else "POST"
+    async with http.stream(method, path, headers=headers, json=body) as response:
         if response.status_code != httpx.codes.OK:
             await response.aread()
             raise AssertionError(f"{path}: {response.status_code} {response.text}")

@@ -39,6 +39,7 @@ CHUNKS = st.lists(
             st.builds(
                 ToolCallPiece,
                 index=st.integers(0, 2),
+                id=st.sampled_from((None, "a", "b")),
                 name=st.sampled_from((None, "crawl_web", "ask")),
                 arguments=st.sampled_from(("", '{"a"', ": 1}")),
             ),
@@ -89,6 +90,16 @@ class TestCalls:
             ("one", "{}"),
             ("two", "[1]"),
         ]
+
+    def test_that_come_whole_and_all_at_one_place_are_kept_apart(self) -> None:
+        turn, events = events_of(
+            called(ToolCallPiece(0, "a", "one", '{"a":1}'), ToolCallPiece(0, "b", "two", '{"b":2}'))
+        )
+        assert [(call.name, call.arguments) for call in turn.calls] == [
+            ("one", '{"a":1}'),
+            ("two", '{"b":2}'),
+        ]
+        assert kinds(events).count("TOOL_CALL_START") == 2
 
     def test_arguments_before_the_name_are_not_lost(self) -> None:
         turn, events = events_of(

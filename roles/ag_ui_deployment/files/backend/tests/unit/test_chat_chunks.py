@@ -16,7 +16,7 @@ from src.services.chat_chunks import ChatChunk, ErrorFrameError, ToolCallPiece, 
         ('data: {"choices":[{"delta":{"content":null},"finish_reason":"stop"}]}',
          ChatChunk(finish_reason="stop")),
         ('data: {"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":3}}',
-         ChatChunk(usage=Usage(2, 3, 5))),
+         ChatChunk(usage=Usage(2, 3))),
         ('data: {"choices":[{"delta":{"tool_calls":[{"index":1,"id":"c","function":{"name":"f"}}]}}]}',
          ChatChunk(tool_calls=(ToolCallPiece(1, "c", "f"),))),
         ('data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{"}}]}}]}',
@@ -30,7 +30,6 @@ def test_frames(line: str, chunk: ChatChunk | None) -> None:
 def test_a_frame_without_content_is_false() -> None:
     assert not ChatChunk()
     assert ChatChunk(finish_reason="stop")
-    assert not ChatChunk(finish_reason="stop").has_content
 
 
 @pytest.mark.parametrize(
@@ -42,6 +41,9 @@ def test_a_frame_without_content_is_false() -> None:
         ("data: {broken", 502),
         ("data: [1]", 502),
         ('data: {"choices":["odd"]}', 502),
+        ('data: {"choices":[{"delta":{"content":["a"]}}]}', 502),
+        ('data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":{}}}]}}]}', 502),
+        ('data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":1}}]}}]}', 502),
     ],
 )
 def test_errors(line: str, status: int) -> None:

@@ -50,8 +50,17 @@ def log_of(events: list[Event]) -> RunLog:
     return RunLog(Record.of(event) for event in events)
 
 
-def reader_of(log: RunLog, cursor: StreamId | None, connection: Collected) -> RunReader:
-    return RunReader(log, cursor, connection, keep_alive_seconds=60, leaves=lambda: False)
+def reader_of(
+    log: RunLog, cursor: StreamId | None, connection: Collected, *, is_elsewhere: bool = False
+) -> RunReader:
+    return RunReader(
+        log,
+        cursor,
+        connection,
+        keep_alive_seconds=60,
+        is_elsewhere=is_elsewhere,
+        leaves=lambda: False,
+    )
 
 
 async def read(log: RunLog, cursor: StreamId | None = None) -> bytes:
@@ -99,15 +108,37 @@ async def test_a_live_log_is_written_as_it_grows() -> None:
     assert [frame.json() for frame in parse_frames(connection.body)] == RUN
 
 
-async def test_a_cursor_ahead_of_the_log_waits_for_it() -> None:
-    log = log_of(RUN[:3])
+@pytest.mark.parametrize("known", [0, 3])
+async def test_a_cursor_ahead_of_what_another_process_has_told_waits_for_it(known: int) -> None:
+    log = log_of(RUN[:known])
     connection = Collected()
-    reading = asyncio.create_task(reader_of(log, StreamId(5, 0), connection).write())
+    reader = reader_of(log, StreamId(5, 0), connection, is_elsewhere=True)
+    reading = asyncio.create_task(reader.write())
     await asyncio.sleep(0)
     assert not connection.body
-    log.append(Record.of(event) for event in RUN[3:])
+    log.append(Record.of(event) for event in RUN[known:])
     assert await reading
-    assert parse_frames(connection.body)[-1].id == f"{len(RUN)}-0"
+    frames = parse_frames(connection.body)
+    assert [frame.id for frame in frames if frame.id] == [f"{n}-0" for n in range(6, len(RUN) + 1)]
+
+
+@pytest.mark.parametrize(
+    ("known", "cursor", "is_elsewhere"),
+    [(1, StreamId(99, 0), False), (3, StreamId(3, 1), False), (3, StreamId(3, 1), True)],
+)
+async def test_a_cursor_that_no_run_can_have_is_told_at_once(
+    known: int,
+    cursor: StreamId,
+    is_elsewhere: bool,  # noqa: FBT001 - a case of the test
+) -> None:
+    log = log_of(RUN[:known])
+    connection = Collected()
+    reader = reader_of(log, cursor, connection, is_elsewhere=is_elsewhere)
+    reading = asyncio.create_task(reader.write())
+    await until(lambda: b"hx.shield.gap" in connection.body)
+    log.append(Record.of(event) for event in RUN[known:])
+    assert await reading
+    check_run([frame.json() for frame in parse_frames(connection.body)])
 
 
 @pytest.mark.parametrize("cursor", [StreamId(99, 0), StreamId(3, 1)])
@@ -128,7 +159,14 @@ async def test_quiet_runs_are_kept_alive_and_left_when_it_is_time() -> None:
     log = log_of(RUN[:1])
     connection = Collected()
     leaving = False
-    reader = RunReader(log, None, connection, keep_alive_seconds=0.01, leaves=lambda: leaving)
+    reader = RunReader(
+        log,
+        None,
+        connection,
+        keep_alive_seconds=0.01,
+        is_elsewhere=True,
+        leaves=lambda: leaving,
+    )
     reading = asyncio.create_task(reader.write())
     await until(lambda: b": keep-alive\n\n" in connection.body)
     leaving = True

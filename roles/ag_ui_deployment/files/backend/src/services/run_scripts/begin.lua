@@ -1,12 +1,12 @@
 -- Begins a run: unless there is one of this name, or the user has as many as they may.
 --
 -- KEYS  the run's log; its lease; the user's runs, by when their leases end
--- ARGV  who runs it; for how long, in milliseconds; how many runs a user may have; its name
+-- ARGV  for how long it is held, in milliseconds; how many runs a user may have; its name
 --
 -- Returns 'begun', 'exists' or 'full'.
 
 local log, lease, runs = KEYS[1], KEYS[2], KEYS[3]
-local holder, ttl, most, name = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local ttl, most, name = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 
 if redis.call('EXISTS', log, lease) > 0 then
   return 'exists'
@@ -18,7 +18,7 @@ redis.call('ZREMRANGEBYSCORE', runs, '-inf', now)
 if redis.call('ZCARD', runs) >= most then
   return 'full'
 end
-redis.call('SET', lease, holder, 'PX', ttl)
+redis.call('SET', lease, 'held', 'PX', ttl)
 redis.call('ZADD', runs, now + ttl, name)
 redis.call('PEXPIRE', runs, ttl * 2)
 return 'begun'

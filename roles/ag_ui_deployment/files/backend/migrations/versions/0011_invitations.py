@@ -1,7 +1,7 @@
 """Invitations that can be withdrawn, and links that end with the rights of who made them.
 
-Revision: 0010
-Previous: 0009
+Revision: 0011
+Previous: 0010
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0010"
-down_revision: str | None = "0009"
+revision: str = "0011"
+down_revision: str | None = "0010"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
