@@ -106,8 +106,9 @@ def test_ports_that_cannot_be_are_refused(tmp_path: Path, wrong: dict[str, Any])
 
 
 def test_what_the_role_sets_itself_is_not_taken_from_the_further_settings(tmp_path: Path) -> None:
-    wrong = {"ag_ui_environment": {"PORT": "9000", "lower": "x", "SSE_RETRY_MS": 1000}}
-    refuses(play(tmp_path, DECIDED | wrong), "ag_ui_environment must not set PORT, lower")
+    further = {"PORT": "9000", "TRUSTED_PROXIES": "*", "lower": "x", "SSE_RETRY_MS": 1000}
+    done = play(tmp_path, DECIDED | {"ag_ui_environment": further})
+    refuses(done, "ag_ui_environment must not set PORT, TRUSTED_PROXIES, lower")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
+from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request, Response
 from fastapi.security import OAuth2PasswordBearer
@@ -10,7 +11,15 @@ from src import cookies
 from src.models.login import RefreshToken
 from src.models.permissions import Permission
 from src.models.user import User
-from src.problems import NotAuthenticated
+from src.problems import (
+    Draining,
+    NotAuthenticated,
+    Problem,
+    TooManyStreams,
+    TooManyStreamsOfUser,
+)
+from src.services.actors import Actor
+from src.services.event_streams import Refusal
 from src.services.rbac_service import NotPermittedError, may_anywhere
 from src.services.session_service import Client
 from src.services.tokens import AccessToken, InvalidTokenError
@@ -31,7 +40,12 @@ async def counted(services: ServicesDep) -> None:
     await services.limits.anything()
 
 
-Bearer = Annotated[str | None, Depends(_bearer)]
+def _given_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str | None:
+    """None also for the word Bearer with nothing behind it: then the cookie counts, with its rules."""
+    return token or None
+
+
+Bearer = Annotated[str | None, Depends(_given_bearer)]
 
 
 async def authenticated(request: Request, services: ServicesDep, bearer: Bearer) -> AccessToken:
@@ -79,6 +93,19 @@ async def _leaving(
 Leaving = Annotated[AccessToken, Depends(_leaving)]
 
 
+_REFUSED: dict[Refusal, type[Problem]] = {
+    "draining": Draining,
+    "instance_full": TooManyStreams,
+    "user_full": TooManyStreamsOfUser,
+}
+
+
+def check_streams(services: Services, user_id: UUID) -> None:
+    """Raises Draining, TooManyStreams or TooManyStreamsOfUser."""
+    if refusal := services.streams.refusal(user_id):
+        raise _REFUSED[refusal]
+
+
 async def _stream_access(
     request: Request,
     services: ServicesDep,
@@ -88,7 +115,11 @@ async def _stream_access(
     ] = None,
 ) -> AccessToken:
     if bearer is None and ticket:
-        access = await services.access.look(await services.tickets.redeem(ticket))
+        access, ticket_id = services.tickets.read(ticket)
+        # Before it is used up: the proxy sends it to another instance if this one takes no stream.
+        check_streams(services, access.user.id)
+        await services.tickets.use(ticket_id)
+        access = await services.access.look(access)
     else:
         access = await authenticated(request, services, bearer)
     await services.limits.stream(access.user.id)
@@ -114,6 +145,13 @@ def _current_user(access: Access) -> User:
 
 
 CurrentUser = Annotated[User, Depends(_current_user)]
+
+
+def _actor(access: Access) -> Actor:
+    return Actor.of(access.user)
+
+
+ActorDep = Annotated[Actor, Depends(_actor)]
 
 
 class Requirement:

@@ -33,13 +33,16 @@ from src.services.dead_letters import (
     DeadLetterIncompleteError,
     DeadLetterNotFoundError,
 )
+from src.services.email_addresses import EmailRejectedError
+from src.services.faults import FieldFaultError
 from src.services.job_service import CursorRejectedError, JobNotFoundError
 from src.services.limits import LimitReachedError
 from src.services.link_tokens import LinkNotValidError
 from src.services.mail_service import MailNotConfiguredError
+from src.services.new_accounts import MembershipRejectedError, UserExistsError
 from src.services.password_service import WrongPasswordError
-from src.services.passwords import PasswordRejectedError
-from src.services.registration_service import RegistrationClosedError
+from src.services.passwords import PasswordRejectedError, PasswordsBusyError
+from src.services.registration_service import InvitationNotFoundError, RegistrationClosedError
 from src.services.seal import SealBrokenError
 from src.services.second_factor_service import (
     ProofRejectedError,
@@ -50,16 +53,12 @@ from src.services.session_service import RefreshRacedError, SessionNotFoundError
 from src.services.stream_overview import StreamUnavailableError
 from src.services.tickets import TicketsUnavailableError
 from src.services.tokens import InvalidTokenError
-from src.services.user_service import (
-    DefaultWorkspaceError,
-    EmailRejectedError,
-    UserExistsError,
-    WorkspaceNotFoundError,
-)
 from src.services.workspace_service import (
+    DefaultWorkspaceError,
     MemberNotFoundError,
     WorkspaceExistsError,
     WorkspaceInUseError,
+    WorkspaceNotFoundError,
 )
 from src.utils.database import DATABASE_ERRORS, is_outage
 
@@ -122,6 +121,8 @@ class BadCursor(Problem):
     status = 400
     slug = "bad-cursor"
     title = "The cursor cannot be read"
+    detail = "Send the next_cursor of the page before, or none for the first page."
+    faults = (FieldError(field="query.cursor", message="is none that a page gave"),)
 
 
 class NotAuthenticated(Problem):
@@ -198,6 +199,12 @@ class AccountNotFound(NotFound):
     detail = "GET /admin/users lists the accounts."
 
 
+class InvitationNotFound(NotFound):
+    slug = "invitation-not-found"
+    title = "No such invitation"
+    detail = "GET /admin/users/invitations lists those that can be accepted."
+
+
 class WorkspaceNotFound(NotFound):
     slug = "workspace-not-found"
     title = "No such workspace"
@@ -214,7 +221,7 @@ class AccountExists(Problem):
     status = 409
     slug = "account-exists"
     title = "There is an account with this address"
-    detail = "GET /admin/users?search= finds it."
+    detail = "Its owner can log in, or have its password set anew: POST /auth/password/forgot."
 
 
 class LastAdmin(Problem):
@@ -314,7 +321,7 @@ class InvalidRequest(Problem):
 class WrongPassword(InvalidRequest):
     slug = "wrong-password"
     title = "The current password is not right"
-    faults = (FieldError(field="body.current_password", message="is not your password"),)
+    detail = "Several failures lock the account: then the right one is refused for a while too."
 
 
 class PasswordRejected(InvalidRequest):
@@ -378,6 +385,14 @@ class StreamUnavailable(Problem):
     slug = "stream-unavailable"
     title = "Redis does not answer"
     detail = "Nothing can be said of the stream or added to it. Try again in a few seconds."
+    headers = _RETRY_LATER
+
+
+class Busy(Problem):
+    status = 503
+    slug = "busy"
+    title = "Too many passwords are being checked"
+    detail = "That takes time, and many wait for it. Try again in a few seconds."
     headers = _RETRY_LATER
 
 
@@ -446,6 +461,11 @@ class Draining(Problem):
 
 
 _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
+    EmailRejectedError: InvalidRequest,
+    PasswordRejectedError: PasswordRejected,
+    PasswordsBusyError: Busy,
+    LinkNotValidError: LinkNotValid,
+    ProofRejectedError: ProofRejected,
     WrongCredentialsError: WrongCredentials,
     SecondFactorRequiredError: SecondFactorRequired,
     WrongPasswordError: WrongPassword,
@@ -460,6 +480,8 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     RegistrationClosedError: RegistrationClosed,
     MailNotConfiguredError: MailNotConfigured,
     AccountNotFoundError: AccountNotFound,
+    InvitationNotFoundError: InvitationNotFound,
+    MembershipRejectedError: InvalidRequest,
     WorkspaceNotFoundError: WorkspaceNotFound,
     MemberNotFoundError: MemberNotFound,
     UserExistsError: AccountExists,
@@ -516,10 +538,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
-    app.add_exception_handler(ProofRejectedError, _on_rejected_proof)
-    app.add_exception_handler(LinkNotValidError, _on_bad_link)
-    app.add_exception_handler(EmailRejectedError, _on_rejected_email)
-    app.add_exception_handler(PasswordRejectedError, _on_rejected_password)
     app.add_exception_handler(LimitReachedError, _on_limit)
     for exception in (*_FROM_SERVICES, *DATABASE_ERRORS):
         app.add_exception_handler(exception, _on_error)
@@ -533,33 +551,17 @@ async def _on_problem(_request: Request, error: Exception) -> Response:
 async def _on_error(_request: Request, error: Exception) -> Response:
     for kind, problem in _FROM_SERVICES.items():
         if isinstance(error, kind):
-            return respond(problem())
+            return respond(problem(errors=_faults_of(error)))
     if isinstance(error, DATABASE_ERRORS) and is_outage(error):
         logger.warning("database_unavailable", error=str(error))
         return respond(DatabaseUnavailable())
     raise error
 
 
-async def _on_rejected_password(request: Request, error: Exception) -> Response:
-    # Only where a password is changed is there another one beside it.
-    field = "new_password" if request.url.path.endswith("/change") else "password"
-    fault = FieldError(field=f"body.{field}", message=str(error))
-    return respond(PasswordRejected(errors=[fault]))
-
-
-async def _on_bad_link(request: Request, _error: Exception) -> Response:
-    field = "invitation" if request.url.path.endswith("/register") else "token"
-    fault = FieldError(field=f"body.{field}", message="is not valid, or not any more")
-    return respond(LinkNotValid(errors=[fault]))
-
-
-async def _on_rejected_proof(_request: Request, error: Exception) -> Response:
-    fault = FieldError(field=f"body.{error}", message="is not right")
-    return respond(ProofRejected(errors=[fault]))
-
-
-async def _on_rejected_email(_request: Request, error: Exception) -> Response:
-    return respond(InvalidRequest(errors=[FieldError(field="body.email", message=str(error))]))
+def _faults_of(error: Exception) -> list[FieldError] | None:
+    if not isinstance(error, FieldFaultError):
+        return None
+    return [FieldError(field=f"body.{error.field}", message=str(error))]
 
 
 async def _on_limit(_request: Request, error: Exception) -> Response:

@@ -11,6 +11,7 @@ from src.config import Settings
 from src.services.access_service import AccessService
 from src.services.access_watcher import AccessWatcher
 from src.services.account_service import AccountService
+from src.services.attempts import Attempts
 from src.services.audit_keeper import AuditKeeper
 from src.services.audit_keys import AuditKeys
 from src.services.audit_logger import AuditLogger
@@ -144,7 +145,8 @@ class Services:
         )
         background = BackgroundJobs()
         mails = Mails(MailService(settings), background, settings)
-        resets = ResetService(database, access, audit, mails)
+        limits = Limits(settings, metrics)
+        resets = ResetService(database, access, audit, limits, mails)
         addresses = TargetAddresses(allow_private=settings.TOOLS_ALLOW_PRIVATE_ADDRESSES)
         announcer = JobAnnouncer(commands, database, stream, JOB_KINDS)
         orchestrator = OrchestratorClient(settings, CircuitBreaker.of(settings))
@@ -160,7 +162,8 @@ class Services:
             audit=audit,
             calls_per_user=settings.CALLS_PER_USER,
         )
-        second_factors = SecondFactorService(database, access, audit, settings)
+        attempts = Attempts(database, audit)
+        second_factors = SecondFactorService(database, access, attempts, settings)
         agent = Agent.build(
             settings,
             database=database,
@@ -196,12 +199,12 @@ class Services:
             config_overview=ConfigOverview(settings),
             access=access,
             access_watcher=access_watcher,
-            auth=AuthService(database, sessions, audit, second_factors),
+            auth=AuthService(attempts, sessions, second_factors),
             sessions=sessions,
             tickets=TicketService(tokens, commands, stream),
-            limits=Limits(settings, metrics),
-            passwords=PasswordService(database, access, audit),
-            accounts=AccountService(database, access, audit),
+            limits=limits,
+            passwords=PasswordService(database, access, attempts, audit),
+            accounts=AccountService(database, access, audit, limits),
             workspaces=WorkspaceService(database, access, audit),
             second_factors=second_factors,
             resets=resets,

@@ -2,11 +2,19 @@
 
 import sys
 
+from src.services.audit_journal import JOURNAL
+from src.utils.logger import configure_logging
+
 EXIT_BAD_INPUT = 2
 EXIT_EXISTS = 3
 EXIT_UNAVAILABLE = 4
 EXIT_BROKEN = 5
 EXIT_REFUSED = 6
+
+
+def log_to_stderr() -> None:
+    """Warnings, and what the audit log is told."""
+    configure_logging("WARNING", always=[JOURNAL], stream=sys.stderr)
 
 
 def say(text: str) -> None:

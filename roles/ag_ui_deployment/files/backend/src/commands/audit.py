@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 
-from src.commands.answers import EXIT_BROKEN, EXIT_UNAVAILABLE, fail, say
+from src.commands.answers import EXIT_BROKEN, EXIT_UNAVAILABLE, fail, log_to_stderr, say
 from src.config import Settings
 from src.models.audit import Verification
 from src.repositories.audit import Filter
@@ -19,7 +19,6 @@ from src.services.audit_retention import AuditRetention, ChainBrokenError
 from src.services.audit_service import AuditService
 from src.services.audit_verifier import AuditVerifier
 from src.utils.database import DATABASE_ERRORS, Database
-from src.utils.logger import configure_logging
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -138,7 +137,7 @@ def _retain(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _with_database(settings: Settings, work: Callable[[Database], Awaitable[int]]) -> int:
-    configure_logging("WARNING")
+    log_to_stderr()
 
     async def run() -> int:
         database = Database(settings, statement_timeout=None)

@@ -6,37 +6,36 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from src.commands.answers import EXIT_BAD_INPUT, EXIT_EXISTS, EXIT_REFUSED, fail
+from src.commands.answers import EXIT_BAD_INPUT, EXIT_EXISTS, EXIT_REFUSED, fail, log_to_stderr
 from src.config import Settings
 from src.services.access_service import AccessService
 from src.services.account_service import AccountNotFoundError, AccountService, LastAdminError
 from src.services.audit_logger import AuditLogger
+from src.services.email_addresses import EmailRejectedError
+from src.services.limits import Limits
 from src.services.mail_service import MailService
 from src.services.mails import Mails
+from src.services.metrics import Metrics
+from src.services.new_accounts import UserExistsError
 from src.services.passwords import PasswordRejectedError
 from src.services.reset_service import ResetService
 from src.services.tokens import Tokens
-from src.services.user_service import (
-    DefaultWorkspaceError,
-    EmailRejectedError,
-    UserExistsError,
-    WorkspaceNotFoundError,
-)
 from src.services.workspace_service import (
+    DefaultWorkspaceError,
     MemberNotFoundError,
     WorkspaceExistsError,
     WorkspaceInUseError,
+    WorkspaceNotFoundError,
     WorkspaceService,
 )
 from src.utils.background_jobs import BackgroundJobs
 from src.utils.database import Database
-from src.utils.logger import configure_logging
 
 # How each refusal is told; {} is what the error says.
 _REFUSALS: dict[type[Exception], tuple[int, str]] = {
     EmailRejectedError: (EXIT_BAD_INPUT, "email: {}"),
     PasswordRejectedError: (EXIT_BAD_INPUT, "password (on standard input): {}"),
-    UserExistsError: (EXIT_EXISTS, "exists {}"),
+    UserExistsError: (EXIT_EXISTS, "{}"),
     WorkspaceExistsError: (EXIT_EXISTS, "this workspace exists"),
     AccountNotFoundError: (EXIT_REFUSED, "there is no account with this address"),
     LastAdminError: (EXIT_REFUSED, "refused: no active administrator would be left"),
@@ -57,7 +56,7 @@ class Office:
 
 def run_in_office(settings: Settings, work: Callable[[Office], Awaitable[None]]) -> int:
     """Gives the exit code."""
-    configure_logging("WARNING")
+    log_to_stderr()
     try:
         asyncio.run(_run(settings, work))
     except ValidationError as error:
@@ -74,15 +73,17 @@ async def _run(settings: Settings, work: Callable[[Office], Awaitable[None]]) ->
     database = Database(settings)
     access = AccessService(database, Tokens(settings), settings)
     audit = AuditLogger(database)
+    limits = Limits(settings, Metrics())
     mails = Mails(MailService(settings), BackgroundJobs(), settings)
     try:
         await work(
             Office(
                 database,
-                AccountService(database, access, audit),
+                AccountService(database, access, audit, limits),
                 WorkspaceService(database, access, audit),
-                ResetService(database, access, audit, mails),
+                ResetService(database, access, audit, limits, mails),
             )
         )
     finally:
+        await limits.close()
         await database.close()

@@ -7,11 +7,10 @@ import sys
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
-from src.commands.answers import say
+from src.commands.answers import log_to_stderr, say
 from src.config import Settings
 from src.services.schema_service import migrate
 from src.utils.database import Database
-from src.utils.logger import configure_logging
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -26,7 +25,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def _migrate(settings: Settings, options: argparse.Namespace) -> None:
-    configure_logging("WARNING")
+    log_to_stderr()
     url = make_url(settings.DATABASE_URL.get_secret_value())
     application = url.username
     if options.owner is not None:

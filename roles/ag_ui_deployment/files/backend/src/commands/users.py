@@ -8,11 +8,13 @@ from uuid import UUID
 from src.commands.answers import say
 from src.commands.office import Office, run_in_office
 from src.config import Settings
-from src.models.account import NewAccount
+from src.models.account import AccountFilter, NewAccount
 from src.models.role import Role
 from src.services.actors import OPERATOR
-from src.services.user_service import UserService, normalise_email
+from src.services.email_addresses import normalise_email
 
+# Accounts that are asked for at once.
+_PAGE = 200
 _ROLES = [role.value for role in Role]
 
 
@@ -78,12 +80,14 @@ def _add(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _list(settings: Settings, options: argparse.Namespace) -> int:
-    wanted = options.search.lower()
-
     async def work(office: Office) -> None:
-        for user in await UserService(office.database).all_users():
-            if wanted in user.email.lower() or wanted in (user.name or "").lower():
-                say(f"{user.email}\t{user.role}\t{'active' if user.active else 'inactive'}")
+        wanted, cursor = AccountFilter(search=options.search), None
+        while True:
+            page = await office.accounts.page(wanted, cursor, _PAGE)
+            for one in page.items:
+                say(f"{one.email}\t{one.role}\t{'active' if one.active else 'inactive'}")
+            if (cursor := page.next_cursor) is None:
+                return
 
     return run_in_office(settings, work)
 

@@ -9,7 +9,7 @@ from src.config import Settings
 from src.models.role import Role
 from src.models.workspace import NewWorkspace
 from src.services.actors import OPERATOR
-from src.services.user_service import normalise_email
+from src.services.email_addresses import normalise_email
 
 Work = Callable[[Office, argparse.Namespace], Awaitable[None]]
 

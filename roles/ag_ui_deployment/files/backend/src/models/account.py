@@ -3,15 +3,22 @@
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from sqlalchemy import DateTime, ForeignKey, Index, Text, Uuid, func
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from sqlalchemy import DateTime, ForeignKey, Index, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
 from src.models.role import Role
-from src.models.workspace import Membership, WorkspaceName
+from src.models.workspace import Membership
 from src.utils.database import Base
 
 # PostgreSQL takes no NUL, and what is shown or mailed needs no control characters.
@@ -27,7 +34,9 @@ class Purpose(StrEnum):
     """What the link with a token is for."""
 
     INVITATION = "invitation"
-    REGISTRATION = "registration"
+    # Another word than earlier releases have: their links hold a password of who registered, who
+    # need not be the one that the link is sent to.
+    REGISTRATION = "confirmation"
     RESET = "reset"
 
 
@@ -36,10 +45,14 @@ class AccountTokenRow(Base):
 
     What an account will be, where it is made when the link is followed; for a reset whose it is,
     and the password's hash at the time, so that a link ends with the password that it replaces.
+    `made_by` is an administrator, without whose rights the link ends.
     """
 
     __tablename__ = "account_tokens"
 
+    id: Mapped[UUID] = mapped_column(
+        Uuid, unique=True, default=uuid4, server_default=text("gen_random_uuid()")
+    )
     token_hash: Mapped[str] = mapped_column(Text, primary_key=True)
     purpose: Mapped[str] = mapped_column(Text)
     email: Mapped[str] = mapped_column(Text)
@@ -48,6 +61,7 @@ class AccountTokenRow(Base):
     role: Mapped[str | None] = mapped_column(Text)
     password_hash: Mapped[str | None] = mapped_column(Text)
     memberships: Mapped[list[Any] | None] = mapped_column(JSON)
+    made_by: Mapped[UUID | None] = mapped_column(Uuid, ForeignKey("users.id", ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
@@ -88,16 +102,12 @@ class AccountPage(BaseModel):
     next_cursor: str | None
 
 
-class MembershipIn(BaseModel):
-    workspace: WorkspaceName
-    role: Role
-
-
 class _NewMember(BaseModel):
     email: Email
     role: Role = Role.VIEWER
     name: Name | None = None
-    memberships: Annotated[list[MembershipIn], Field(max_length=100)] = []
+    # As many as an entry of the audit log holds.
+    memberships: Annotated[list[Membership], Field(max_length=30)] = []
 
 
 class NewAccount(_NewMember):
@@ -115,11 +125,25 @@ class RoleIn(BaseModel):
 class Invitation(BaseModel):
     """`link` only where no mail could be sent: pass it on to the person."""
 
+    id: UUID
     email: str
     role: Role
     expires_at: datetime
     mailed: bool
     link: str | None
+
+
+class PendingInvitation(BaseModel):
+    """One that can be accepted."""
+
+    id: UUID
+    email: str
+    name: str | None
+    role: Role
+    memberships: tuple[Membership, ...]
+    invited_by: str | None
+    created_at: datetime
+    expires_at: datetime
 
 
 class ResetLink(BaseModel):
@@ -132,12 +156,22 @@ class ResetLink(BaseModel):
 
 
 class Registration(BaseModel):
-    """With an `invitation` (the token of its link), or with the `email` of an open registration."""
+    """With the token of an `invitation` and a password, or with the `email` of an open registration.
 
-    password: NewPassword
+    The password of the latter is chosen with the token that is mailed.
+    """
+
     invitation: LinkToken | None = None
     email: Email | None = None
+    password: Annotated[NewPassword | None, Field(validate_default=True)] = None
     name: Name | None = None
+
+    @field_validator("password")
+    @classmethod
+    def _with_the_invitation(cls, password: str | None, info: ValidationInfo) -> str | None:
+        if (password is None) is (info.data.get("invitation") is not None):
+            raise ValueError("goes with an invitation, and only with one")
+        return password
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -148,6 +182,7 @@ class Registration(BaseModel):
 
 class Verification(BaseModel):
     token: LinkToken
+    password: NewPassword
 
 
 class ForgottenPassword(BaseModel):

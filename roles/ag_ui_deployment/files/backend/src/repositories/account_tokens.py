@@ -1,11 +1,26 @@
 """Queries on the links that were sent to the owners of accounts."""
 
 from datetime import datetime, timedelta
+from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import and_, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.account import AccountTokenRow, Purpose
+from src.models.user import UserRow
+from src.repositories.accounts import ACTIVE_ADMINS
+
+# Any number that no other lock of ours has.
+_LOCK = 7_305_002
+_GOOD = and_(
+    AccountTokenRow.expires_at > func.now(),
+    or_(AccountTokenRow.made_by.is_(None), AccountTokenRow.made_by.in_(ACTIVE_ADMINS)),
+)
+
+
+async def lock(session: AsyncSession, email: str) -> None:
+    """Until the end of the transaction nobody else looks whether the address gets a mail."""
+    await session.execute(select(func.pg_advisory_xact_lock(_LOCK, func.hashtext(email))))
 
 
 async def by_hash(
@@ -15,20 +30,42 @@ async def by_hash(
     query = select(AccountTokenRow).where(
         AccountTokenRow.token_hash == token_hash,
         AccountTokenRow.purpose == purpose.value,
-        AccountTokenRow.expires_at > func.now(),
+        _GOOD,
     )
     found: AccountTokenRow | None = await session.scalar(query)
     return found
 
 
 async def use(session: AsyncSession, token_hash: str) -> bool:
-    """Delete it; False if somebody else has been quicker."""
+    """Delete it; False if it is good no more, or somebody else has been quicker."""
     used = await session.scalars(
         delete(AccountTokenRow)
-        .where(AccountTokenRow.token_hash == token_hash)
+        .where(AccountTokenRow.token_hash == token_hash, _GOOD)
         .returning(AccountTokenRow.token_hash)
     )
     return used.one_or_none() is not None
+
+
+async def invitations(session: AsyncSession) -> list[tuple[AccountTokenRow, str | None]]:
+    """Those that can be accepted, by address, with the address of who made each."""
+    rows = await session.execute(
+        select(AccountTokenRow, UserRow.email)
+        .outerjoin(UserRow, UserRow.id == AccountTokenRow.made_by)
+        .where(AccountTokenRow.purpose == Purpose.INVITATION.value, _GOOD)
+        .order_by(AccountTokenRow.email)
+    )
+    return [(row, maker) for row, maker in rows]
+
+
+async def withdraw(session: AsyncSession, invitation_id: UUID) -> str | None:
+    """Delete an invitation; gives its address, None if there is no such one."""
+    withdrawn = await session.scalars(
+        delete(AccountTokenRow)
+        .where(AccountTokenRow.id == invitation_id)
+        .where(AccountTokenRow.purpose == Purpose.INVITATION.value)
+        .returning(AccountTokenRow.email)
+    )
+    return withdrawn.one_or_none()
 
 
 async def forget_expired(session: AsyncSession) -> None:

@@ -67,15 +67,15 @@ async def remove_second_factor(session: AsyncSession, user_id: UUID) -> bool:
     return any(confirmed is not None for confirmed in removed)
 
 
-_ACTIVE_ADMINS = select(UserRow.id).where(UserRow.role == Role.ADMIN.value, UserRow.active)
+ACTIVE_ADMINS = select(UserRow.id).where(UserRow.role == Role.ADMIN.value, UserRow.active)
 
 
 async def is_active_admin(session: AsyncSession, user_id: UUID) -> bool:
-    return await session.scalar(_ACTIVE_ADMINS.where(UserRow.id == user_id)) is not None
+    return await session.scalar(ACTIVE_ADMINS.where(UserRow.id == user_id)) is not None
 
 
 async def has_other_admin(session: AsyncSession, user_id: UUID) -> bool:
-    query = _ACTIVE_ADMINS.where(UserRow.id != user_id).limit(1)
+    query = ACTIVE_ADMINS.where(UserRow.id != user_id).limit(1)
     return await session.scalar(query) is not None
 
 

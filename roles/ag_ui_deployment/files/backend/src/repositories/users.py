@@ -13,7 +13,8 @@ _USERS = select(UserRow).options(WITH_MEMBERSHIPS)
 
 
 async def by_email(session: AsyncSession, email: str) -> UserRow | None:
-    found: UserRow | None = await session.scalar(_USERS.where(UserRow.email == email))
+    """Without memberships: who looks for an address wants to know whose it is."""
+    found: UserRow | None = await session.scalar(select(UserRow).where(UserRow.email == email))
     return found
 
 
@@ -27,7 +28,3 @@ async def for_update(session: AsyncSession, user_id: UUID) -> UserRow | None:
     statement = _USERS.where(UserRow.id == user_id).with_for_update()
     found: UserRow | None = await session.scalar(statement)
     return found
-
-
-async def all_users(session: AsyncSession) -> list[UserRow]:
-    return list(await session.scalars(_USERS.order_by(UserRow.email)))

@@ -39,22 +39,24 @@ async def register(
     if given.invitation is not None:
         await services.limits.guess(client.address)
         response.status_code = 201
-        return await services.registration.accept(given.invitation, given.password, given.name)
-    await services.limits.mail(client.address, given.email or "")
-    await services.limits.mail(client.address, given.email or "")
-    await services.registration.register(given)
+        return await services.registration.accept(
+            given.invitation, given.password or "", given.name
+        )
+    email = given.email or ""
+    await services.limits.mail(client.address, email)
+    await services.registration.register(email, given.name)
     return MailSent(message="A link to confirm the address is on its way.")
 
 
 @router.post(
     "/verify-email",
     status_code=201,
-    summary="Make the account that was registered, with the token from the mail",
-    responses=documented(LinkNotValid, AccountExists),
+    summary="Make the account that was registered, with the token from the mail and a password",
+    responses=documented(RegistrationClosed, LinkNotValid, AccountExists),
 )
 async def verify_email(services: ServicesDep, client: ClientDep, given: Verification) -> User:
     await services.limits.guess(client.address)
-    return await services.registration.verify(given.token)
+    return await services.registration.verify(given.token, given.password)
 
 
 @router.post(

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
-from src.dependencies import CurrentUser, ServicesDep, requires
+from src.dependencies import ActorDep, ServicesDep, not_stored, requires
 from src.models.account import (
     Account,
     AccountPage,
@@ -13,6 +13,7 @@ from src.models.account import (
     Invitation,
     NewAccount,
     NewInvitation,
+    PendingInvitation,
     ResetLink,
     RoleIn,
 )
@@ -22,20 +23,20 @@ from src.problems import (
     AccountNotFound,
     BadCursor,
     DatabaseUnavailable,
+    InvitationNotFound,
     LastAdmin,
     NotAuthenticated,
     NotPermitted,
     RegistrationClosed,
-    WorkspaceNotFound,
     documented,
 )
-from src.services.actors import Actor
 
 router = APIRouter(
     dependencies=[Depends(requires(Permission.MANAGE_USERS))],
     responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
 )
 _ONE = documented(AccountNotFound)
+_SECRET = [Depends(not_stored)]
 _CHANGE = documented(AccountNotFound, LastAdmin)
 
 
@@ -50,20 +51,36 @@ async def list_users(
     "",
     status_code=201,
     summary="Make an account with a password",
-    responses=documented(WorkspaceNotFound, AccountExists),
+    responses=documented(AccountExists),
 )
-async def create_user(services: ServicesDep, user: CurrentUser, given: NewAccount) -> Account:
-    return await services.accounts.create(Actor.of(user), given)
+async def create_user(services: ServicesDep, actor: ActorDep, given: NewAccount) -> Account:
+    return await services.accounts.create(actor, given)
 
 
 @router.post(
     "/invite",
     status_code=201,
     summary="Invite somebody; without a mail server the answer has the link to pass on",
-    responses=documented(RegistrationClosed, WorkspaceNotFound, AccountExists),
+    dependencies=_SECRET,
+    responses=documented(NotPermitted, RegistrationClosed, AccountExists),
 )
-async def invite(services: ServicesDep, user: CurrentUser, given: NewInvitation) -> Invitation:
-    return await services.registration.invite(Actor.of(user), given)
+async def invite(services: ServicesDep, actor: ActorDep, given: NewInvitation) -> Invitation:
+    return await services.registration.invite(actor, given)
+
+
+@router.get("/invitations", summary="Invitations that can be accepted, by address")
+async def list_invitations(services: ServicesDep) -> list[PendingInvitation]:
+    return await services.registration.invitations()
+
+
+@router.delete(
+    "/invitations/{invitation_id}",
+    status_code=204,
+    summary="Withdraw an invitation",
+    responses=documented(InvitationNotFound),
+)
+async def withdraw_invitation(services: ServicesDep, actor: ActorDep, invitation_id: UUID) -> None:
+    await services.registration.withdraw(actor, invitation_id)
 
 
 @router.get("/{user_id}", summary="One account", responses=_ONE)
@@ -72,36 +89,34 @@ async def get_user(services: ServicesDep, user_id: UUID) -> Account:
 
 
 @router.put("/{user_id}/role", summary="Give an account another role", responses=_CHANGE)
-async def set_role(
-    services: ServicesDep, user: CurrentUser, user_id: UUID, given: RoleIn
-) -> Account:
-    return await services.accounts.set_role(Actor.of(user), user_id, given.role)
+async def set_role(services: ServicesDep, actor: ActorDep, user_id: UUID, given: RoleIn) -> Account:
+    return await services.accounts.set_role(actor, user_id, given.role)
 
 
 @router.post(
     "/{user_id}/deactivate", summary="Let an account in no more, at once", responses=_CHANGE
 )
-async def deactivate(services: ServicesDep, user: CurrentUser, user_id: UUID) -> Account:
-    return await services.accounts.set_active(Actor.of(user), user_id, active=False)
+async def deactivate(services: ServicesDep, actor: ActorDep, user_id: UUID) -> Account:
+    return await services.accounts.set_active(actor, user_id, active=False)
 
 
 @router.post("/{user_id}/activate", summary="Let an account in again", responses=_ONE)
-async def activate(services: ServicesDep, user: CurrentUser, user_id: UUID) -> Account:
-    return await services.accounts.set_active(Actor.of(user), user_id, active=True)
+async def activate(services: ServicesDep, actor: ActorDep, user_id: UUID) -> Account:
+    return await services.accounts.set_active(actor, user_id, active=True)
 
 
 @router.post(
     "/{user_id}/unlock", summary="End the wait after too many failed logins", responses=_ONE
 )
-async def unlock(services: ServicesDep, user: CurrentUser, user_id: UUID) -> Account:
-    return await services.accounts.unlock(Actor.of(user), user_id)
+async def unlock(services: ServicesDep, actor: ActorDep, user_id: UUID) -> Account:
+    return await services.accounts.unlock(actor, user_id)
 
 
 @router.delete(
     "/{user_id}/sessions", status_code=204, summary="Log an account out everywhere", responses=_ONE
 )
-async def end_sessions(services: ServicesDep, user: CurrentUser, user_id: UUID) -> None:
-    await services.accounts.end_sessions(Actor.of(user), user_id)
+async def end_sessions(services: ServicesDep, actor: ActorDep, user_id: UUID) -> None:
+    await services.accounts.end_sessions(actor, user_id)
 
 
 @router.delete(
@@ -110,15 +125,16 @@ async def end_sessions(services: ServicesDep, user: CurrentUser, user_id: UUID) 
     summary="Remove the second factor of somebody who has lost it; their sessions end",
     responses=_ONE,
 )
-async def remove_second_factor(services: ServicesDep, user: CurrentUser, user_id: UUID) -> None:
-    await services.accounts.remove_second_factor(Actor.of(user), user_id)
+async def remove_second_factor(services: ServicesDep, actor: ActorDep, user_id: UUID) -> None:
+    await services.accounts.remove_second_factor(actor, user_id)
 
 
 @router.post(
     "/{user_id}/reset-link",
     status_code=201,
     summary="Make a link with which a password can be set once, to pass on",
+    dependencies=_SECRET,
     responses=_ONE,
 )
-async def make_reset_link(services: ServicesDep, user: CurrentUser, user_id: UUID) -> ResetLink:
-    return await services.resets.make_link(Actor.of(user), user_id)
+async def make_reset_link(services: ServicesDep, actor: ActorDep, user_id: UUID) -> ResetLink:
+    return await services.resets.make_link(actor, user_id)

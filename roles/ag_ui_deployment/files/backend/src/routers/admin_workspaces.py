@@ -5,10 +5,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path
 
-from src.dependencies import CurrentUser, ServicesDep, requires
+from src.dependencies import ActorDep, ServicesDep, requires
 from src.models.account import RoleIn
 from src.models.permissions import Permission
-from src.models.workspace import Member, NewWorkspace, Workspace
+from src.models.workspace import AnyWorkspaceName, Member, NewWorkspace, Workspace
 from src.problems import (
     AccountNotFound,
     DatabaseUnavailable,
@@ -21,14 +21,12 @@ from src.problems import (
     WorkspaceNotFound,
     documented,
 )
-from src.services.actors import Actor
 
 router = APIRouter(
     dependencies=[Depends(requires(Permission.MANAGE_WORKSPACES))],
     responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
 )
-# Shield's producers may have used any name.
-AnyName = Annotated[str, Path(max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+AnyName = Annotated[AnyWorkspaceName, Path()]
 
 
 @router.get("", summary="All workspaces")
@@ -38,9 +36,9 @@ async def list_workspaces(services: ServicesDep) -> list[Workspace]:
 
 @router.post("", status_code=201, summary="Make a workspace", responses=documented(WorkspaceExists))
 async def create_workspace(
-    services: ServicesDep, user: CurrentUser, given: NewWorkspace
+    services: ServicesDep, actor: ActorDep, given: NewWorkspace
 ) -> Workspace:
-    return await services.workspaces.create(Actor.of(user), given.name)
+    return await services.workspaces.create(actor, given.name)
 
 
 @router.delete(
@@ -49,8 +47,8 @@ async def create_workspace(
     summary="Delete a workspace without members and jobs",
     responses=documented(WorkspaceNotFound, WorkspaceInUse),
 )
-async def delete_workspace(services: ServicesDep, user: CurrentUser, name: AnyName) -> None:
-    await services.workspaces.delete(Actor.of(user), name)
+async def delete_workspace(services: ServicesDep, actor: ActorDep, name: AnyName) -> None:
+    await services.workspaces.delete(actor, name)
 
 
 @router.get("/{name}/members", summary="Who belongs to it", responses=documented(WorkspaceNotFound))
@@ -64,9 +62,9 @@ async def list_members(services: ServicesDep, name: AnyName) -> list[Member]:
     responses=documented(WorkspaceNotFound, AccountNotFound, DefaultWorkspace),
 )
 async def set_member(
-    services: ServicesDep, user: CurrentUser, name: AnyName, user_id: UUID, given: RoleIn
+    services: ServicesDep, actor: ActorDep, name: AnyName, user_id: UUID, given: RoleIn
 ) -> Member:
-    return await services.workspaces.set_member(Actor.of(user), name, user_id, given.role)
+    return await services.workspaces.set_member(actor, name, user_id, given.role)
 
 
 @router.delete(
@@ -76,6 +74,6 @@ async def set_member(
     responses=documented(WorkspaceNotFound, MemberNotFound, DefaultWorkspace),
 )
 async def remove_member(
-    services: ServicesDep, user: CurrentUser, name: AnyName, user_id: UUID
+    services: ServicesDep, actor: ActorDep, name: AnyName, user_id: UUID
 ) -> None:
-    await services.workspaces.remove_member(Actor.of(user), name, user_id)
+    await services.workspaces.remove_member(actor, name, user_id)

@@ -13,6 +13,7 @@ from src.dependencies import (
     CurrentUser,
     ServicesDep,
     StreamAccess,
+    check_streams,
     requires,
     requires_for_stream,
 )
@@ -39,7 +40,7 @@ from src.problems import (
     TooManyStreamsOfUser,
     documented,
 )
-from src.routers.events import REFUSED, Cursor
+from src.routers.events import Cursor
 from src.services.conversation_service import ThreadKey
 from src.services.run_registry import RunKey
 from src.services.run_streams import RunSubscription
@@ -92,7 +93,7 @@ async def run_agent(
     services: ServicesDep, access: Access, request: RunInput
 ) -> EventStreamResponse:
     await services.limits.stream(access.user.id)
-    _check_streams(services, access)
+    check_streams(services, access.user.id)
     _check_tools(services, request)
     key = await services.agent.service.begin(access.user, request)
     subscription = RunSubscription(key, None, access)
@@ -123,7 +124,7 @@ async def run_events(
     run_id: RunId,
     owner: Owner = None,
 ) -> EventStreamResponse:
-    _check_streams(services, access)
+    check_streams(services, access.user.id)
     key = RunKey(owner or access.user.id, run_id)
     log = await services.agent.service.find(access.user, key)
     subscription = RunSubscription(key, cursor, access, log)
@@ -220,12 +221,6 @@ async def delete_thread(
     services: ServicesDep, user: CurrentUser, thread_id: ThreadId, owner: Owner = None
 ) -> None:
     await services.agent.service.delete_thread(user, ThreadKey(owner or user.id, thread_id))
-
-
-def _check_streams(services: ServicesDep, access: Access) -> None:
-    refusal = services.streams.refusal(access.user.id)
-    if refusal is not None:
-        raise REFUSED[refusal]
 
 
 def _check_tools(services: ServicesDep, request: RunInput) -> None:

@@ -6,18 +6,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query
 from sse_starlette import EventSourceResponse
 
-from src.dependencies import JobId, ServicesDep, StreamAccess, requires_for_stream
+from src.dependencies import JobId, ServicesDep, StreamAccess, check_streams, requires_for_stream
 from src.event_source import EventStreamResponse
 from src.models.event import StreamId
 from src.models.permissions import Permission
 from src.problems import (
     BadCursor,
     DatabaseUnavailable,
-    Draining,
+    FieldError,
     JobNotFound,
     NotAuthenticated,
     NotPermitted,
-    Problem,
     TicketsUnavailable,
     TooManyStreams,
     TooManyStreamsOfUser,
@@ -25,19 +24,12 @@ from src.problems import (
 )
 from src.services.event_scope import Scope
 from src.services.event_stream import Subscription
-from src.services.event_streams import Refusal
 from src.services.rbac_service import sight
 from src.services.tokens import AccessToken
 from src.state import Services
 
 router = APIRouter()
 _READ_JOBS = [Depends(requires_for_stream(Permission.READ_JOBS))]
-
-REFUSED: dict[Refusal, type[Problem]] = {
-    "draining": Draining,
-    "instance_full": TooManyStreams,
-    "user_full": TooManyStreamsOfUser,
-}
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "AG-UI events"}
@@ -58,7 +50,9 @@ def _cursor(
     try:
         return StreamId.parse(text)
     except ValueError as error:
-        raise BadCursor(f"Last-Event-ID: {error}. Send the last id, or none to begin.") from None
+        field = "header.last-event-id" if last_event_id else "query.last_event_id"
+        fault = FieldError(field=field, message=str(error))
+        raise BadCursor("Send the last id, or none to begin.", [fault]) from None
 
 
 Cursor = Annotated[StreamId | None, Depends(_cursor)]
@@ -112,8 +106,6 @@ async def job_run(
 def _stream(
     services: Services, scope: Scope, cursor: StreamId | None, access: AccessToken
 ) -> EventStreamResponse:
-    refusal = services.streams.refusal(access.user.id)
-    if refusal is not None:
-        raise REFUSED[refusal]
+    check_streams(services, access.user.id)
     subscription = Subscription(scope, cursor, access)
     return EventStreamResponse(partial(services.streams.serve, subscription))

@@ -17,6 +17,7 @@ from src.problems import (
     ProofRejected,
     SecondFactorOff,
     SecondFactorOn,
+    WrongOrigin,
     documented,
 )
 from src.services.auth_service import SecondFactor
@@ -35,7 +36,7 @@ async def state(services: ServicesDep, user: CurrentUser) -> SecondFactorState:
 @router.post(
     "/setup",
     summary="Get the secret for your authenticator; it counts once it is confirmed",
-    responses=documented(ProofRejected, SecondFactorOn),
+    responses=documented(WrongOrigin, ProofRejected, SecondFactorOn),
 )
 async def set_up(services: ServicesDep, access: Access, given: PasswordProof) -> SecondFactorSetup:
     return await services.second_factors.set_up(access, given.password)
@@ -44,7 +45,7 @@ async def set_up(services: ServicesDep, access: Access, given: PasswordProof) ->
 @router.post(
     "/confirm",
     summary="Confirm with a code; answers your recovery codes, and your other sessions end",
-    responses=documented(ProofRejected, SecondFactorOff),
+    responses=documented(WrongOrigin, ProofRejected, SecondFactorOff),
 )
 async def confirm(services: ServicesDep, access: Access, given: CodeProof) -> RecoveryCodes:
     return await services.second_factors.confirm(access, given.code)
@@ -54,7 +55,7 @@ async def confirm(services: ServicesDep, access: Access, given: CodeProof) -> Re
     "/disable",
     status_code=204,
     summary="Remove your second factor; your other sessions end",
-    responses=documented(ProofRejected, SecondFactorOff),
+    responses=documented(WrongOrigin, ProofRejected, SecondFactorOff),
 )
 async def disable(services: ServicesDep, access: Access, given: FullProof) -> None:
     proof = SecondFactor(given.code, given.recovery_code)
@@ -64,7 +65,7 @@ async def disable(services: ServicesDep, access: Access, given: FullProof) -> No
 @router.post(
     "/recovery-codes",
     summary="Get new recovery codes; the earlier ones and your other sessions end",
-    responses=documented(ProofRejected, SecondFactorOff),
+    responses=documented(WrongOrigin, ProofRejected, SecondFactorOff),
 )
 async def renew_codes(services: ServicesDep, access: Access, given: CodeProof) -> RecoveryCodes:
     return await services.second_factors.renew_codes(access, given.code)

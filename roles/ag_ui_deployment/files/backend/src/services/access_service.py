@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.config import Settings
+from src.models.role import Role
 from src.models.session import AccessChange, AccessChangeRow, SessionRow
 from src.models.user import User, UserRow
 from src.repositories import sessions as session_rows
@@ -28,7 +29,8 @@ class AccessService:
         self._tokens = tokens
         self._idle = timedelta(minutes=settings.SESSION_IDLE_MINUTES)
         self._touch_every = min(_TOUCH_EVERY, self._idle / 10)
-        # The last look at each session; None if it was over, or has changed since.
+        # The last look at each session; None if it was over, or has changed since. None also of
+        # accounts whose sessions were ended, for those of them that were never looked at.
         self._looks: OrderedDict[UUID, User | None] = OrderedDict()
 
     async def authenticate(self, token: str) -> AccessToken:
@@ -38,8 +40,8 @@ class AccessService:
     async def look(self, access: AccessToken) -> AccessToken:
         """The same access, as its account stands now.
 
-        While PostgreSQL is away the last look counts, and without one the token's own word, so
-        that streams can be opened. Raises InvalidTokenError if the session is over.
+        While PostgreSQL is away the last look counts. Without one the token opens the streams that
+        any account has. Raises InvalidTokenError if the session is over.
         """
         looked_at = time.monotonic()
         try:
@@ -47,12 +49,19 @@ class AccessService:
         except DATABASE_ERRORS as error:
             if not is_outage(error):
                 raise
-            user = self._looks.get(access.session_id, access.user)
+            user = self._last_known(access)
         else:
             self._remember(access.session_id, user)
         if user is None:
             raise InvalidTokenError
         return replace(access, user=user, looked_at=looked_at)
+
+    def _last_known(self, access: AccessToken) -> User | None:
+        for about in (access.session_id, access.user.id):
+            if about in self._looks:
+                return self._looks[about]
+        # Whatever the token says: that may have been taken back.
+        return access.user.model_copy(update={"role": Role.VIEWER})
 
     async def _user_now(self, access: AccessToken) -> User | None:
         async with self._database.transaction() as session:
@@ -75,9 +84,9 @@ class AccessService:
             and row.last_used_at + self._idle > now
         )
 
-    def _remember(self, session_id: UUID, user: User | None) -> None:
-        self._looks[session_id] = user
-        self._looks.move_to_end(session_id)
+    def _remember(self, about: UUID, user: User | None) -> None:
+        self._looks[about] = user
+        self._looks.move_to_end(about)
         if len(self._looks) > _REMEMBERED:
             self._looks.popitem(last=False)
 
@@ -118,3 +127,5 @@ class AccessService:
         for session_id, user in self._looks.items():
             if user is not None and change.concerns(user.id, session_id):
                 self._looks[session_id] = None
+        if change.reason == "session_ended":
+            self._remember(change.session_id or change.user_id, None)

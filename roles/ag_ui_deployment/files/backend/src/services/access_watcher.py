@@ -33,8 +33,8 @@ class AccessWatcher(BackgroundTask):
         self._database = database
         self._access = access
         self._streams = streams
-        # By the clock of the database; None before the first time.
-        self._heard_at: datetime | None = None
+        # By the clock of the database, but at first by ours: it may be away for long.
+        self._heard_at = datetime.now(UTC)
         self._seen: set[int] = set()
         self._touch_at = time.monotonic() + _TOUCH_EVERY_SECONDS
         self._tidy_at = time.monotonic()
@@ -54,11 +54,8 @@ class AccessWatcher(BackgroundTask):
                 continue
 
     async def _watch(self) -> None:
-        is_first = self._heard_at is None
         for row in await self._unheard():
-            # What changed before the start can concern no stream of ours.
-            if not is_first:
-                self._act(row)
+            self._act(row)
         if time.monotonic() >= self._touch_at:
             self._touch_at = time.monotonic() + _TOUCH_EVERY_SECONDS
             await self._touch()
@@ -69,8 +66,7 @@ class AccessWatcher(BackgroundTask):
     async def _unheard(self) -> list[AccessChangeRow]:
         async with self._database.transaction() as session:
             now = await session_rows.now(session)
-            since = (self._heard_at or now) - _OVERLAP
-            rows = await session_rows.changes(session, since)
+            rows = await session_rows.changes(session, self._heard_at - _OVERLAP)
         self._heard_at = now
         unheard = [row for row in rows if row.id not in self._seen]
         self._seen = {row.id for row in rows}

@@ -16,12 +16,14 @@ from src.repositories import accounts as account_rows
 from src.repositories import users as user_rows
 from src.services.access_service import AccessService
 from src.services.actors import Actor
+from src.services.administration import administering
 from src.services.audit_logger import Action, AuditLogger
+from src.services.email_addresses import normalise_email
 from src.services.job_service import CursorRejectedError
+from src.services.limits import Limits
 from src.services.lockout import unlock
+from src.services.new_accounts import add_account
 from src.services.passwords import hash_new_password
-from src.services.rbac_service import NotPermittedError
-from src.services.user_service import UserService
 from src.utils.database import Database
 
 
@@ -34,10 +36,13 @@ class LastAdminError(Exception):
 
 
 class AccountService:
-    def __init__(self, database: Database, access: AccessService, audit: AuditLogger) -> None:
+    def __init__(
+        self, database: Database, access: AccessService, audit: AuditLogger, limits: Limits
+    ) -> None:
         self._database = database
         self._access = access
         self._audit = audit
+        self._limits = limits
 
     async def page(self, wanted: AccountFilter, cursor: str | None, limit: int) -> AccountPage:
         """By address. Raises CursorRejectedError."""
@@ -67,25 +72,21 @@ class AccountService:
         return user.id
 
     async def create(self, actor: Actor, new: NewAccount) -> Account:
-        """Raises what UserService.add does."""
-        memberships = [
-            Membership(workspace=one.workspace, role=one.role) for one in new.memberships
-        ]
-        user = await UserService(self._database).add(
-            new.email, new.password, new.role, new.name, memberships
-        )
-        await self._audit.record(
-            actor.did(
-                Action.USER_CREATE,
-                f"user:{user.id}",
-                {
-                    "email": user.email,
-                    "role": user.role.value,
-                    "workspaces": {one.workspace: one.role.value for one in user.memberships},
-                },
-            )
-        )
-        return await self.get(user.id)
+        """Raises what add_account does.
+
+        Raises EmailRejectedError, PasswordRejectedError or NotPermittedError too.
+        """
+        email = normalise_email(new.email)
+        hashed = await hash_new_password(new.password, email, new.name or "")
+        user = UserRow(email=email, name=new.name, password_hash=hashed, role=new.role.value)
+        async with administering(self._database, actor) as session:
+            await add_account(session, user, new.memberships)
+            await session.refresh(user, ["created_at"])
+            account = await _shown(session, user)
+        memberships = [one.model_dump(mode="json") for one in new.memberships]
+        details = {"email": email, "role": new.role.value, "memberships": memberships}
+        await self._audit.record(actor.did(Action.USER_CREATE, f"user:{user.id}", details))
+        return account
 
     async def set_role(self, actor: Actor, user_id: UUID, role: Role) -> Account:
         """Raises AccountNotFoundError, LastAdminError or NotPermittedError."""
@@ -125,6 +126,7 @@ class AccountService:
             failures = user.failed_logins
             unlock(user)
             shown = await _shown(session, user)
+        await self._limits.forget_logins(user.email)
         details = {"email": user.email, "failures": failures}
         await self._audit.record(actor.did(Action.UNLOCK, f"user:{user_id}", details))
         return shown
@@ -156,6 +158,7 @@ class AccountService:
             user.password_hash = hashed
             unlock(user)
             await self._access.changed(session, user_id=user_id, why=AccessChange.PASSWORD_CHANGE)
+        await self._limits.forget_logins(user.email)
         details = {"email": user.email}
         await self._audit.record(actor.did(Action.PASSWORD_CHANGE, f"user:{user_id}", details))
 
@@ -163,22 +166,11 @@ class AccountService:
     async def _changing(
         self, actor: Actor, user_id: UUID
     ) -> AsyncIterator[tuple[AsyncSession, UserRow]]:
-        async with self._database.transaction() as session:
-            await account_rows.lock(session)
-            await check_still_admin(session, actor)
+        async with administering(self._database, actor) as session:
             user = await user_rows.for_update(session, user_id)
             if user is None:
                 raise AccountNotFoundError
             yield session, user
-
-
-async def check_still_admin(session: AsyncSession, actor: Actor) -> None:
-    """Raises NotPermittedError if the actor's rights have ended since the request began.
-
-    Two administrators who take each other's role at once shall not both succeed.
-    """
-    if actor.id is not None and not await account_rows.is_active_admin(session, actor.id):
-        raise NotPermittedError
 
 
 async def _keep_an_admin(session: AsyncSession, user: UserRow) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from src.models.user import User
+from src.models.user import User, UserRow
 from src.services.audit_logger import Action, AuditEvent
 
 
@@ -17,7 +17,7 @@ class Actor:
     id: UUID | None = None
 
     @classmethod
-    def of(cls, user: User) -> "Actor":
+    def of(cls, user: User | UserRow) -> "Actor":
         return cls(user.email, user.id)
 
     def did(

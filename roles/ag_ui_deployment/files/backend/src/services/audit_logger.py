@@ -42,6 +42,7 @@ class Action(StrEnum):
     EMAIL_VERIFY = "user.verify_email"
     MFA_CHANGE = "mfa.change"
     USER_INVITE = "user.invite"
+    INVITATION_WITHDRAW = "invitation.withdraw"
     USER_CREATE = "user.create"
     USER_DEACTIVATE = "user.deactivate"
     USER_ACTIVATE = "user.activate"

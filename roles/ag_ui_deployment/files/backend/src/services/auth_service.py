@@ -1,25 +1,19 @@
 """Login with a password, and a second factor where the account has one."""
 
-import hashlib
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
-from uuid import UUID, uuid4
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.user import Token, UserRow
 from src.repositories import users as user_rows
-from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
-from src.services.lockout import count_failure, is_locked, lockout_event, unlock
-from src.services.passwords import verify_password
+from src.services.attempts import Attempt, Attempts
+from src.services.audit_logger import Action, AuditEvent, Outcome
+from src.services.email_addresses import EmailRejectedError, normalise_email
+from src.services.lockout import unlock
+from src.services.seal import SealBrokenError
 from src.services.session_service import Client, SessionService
-from src.services.user_service import EmailRejectedError, normalise_email
-from src.utils.database import Database
-
-logger = structlog.get_logger(__name__)
 
 
 class WrongCredentialsError(Exception):
@@ -53,7 +47,7 @@ class SecondFactors(Protocol):
 
         None for an account that has no second factor.
         Raises SecondFactorRequiredError if the account has one and none is given,
-        SecondFactorRejectedError if it is wrong.
+        SecondFactorRejectedError if it is wrong, SealBrokenError if no key opens it.
         """
 
 
@@ -73,122 +67,107 @@ class Refusal(StrEnum):
     PASSWORD = "wrong password"  # noqa: S105 - a reason
     SECOND_FACTOR_MISSING = "second factor missing"
     SECOND_FACTOR = "wrong second factor"
+    SECOND_FACTOR_UNREADABLE = "second factor unreadable"
 
 
 @dataclass(frozen=True, slots=True)
-class _Attempt:
-    """How a login ended; `locks` if it was the failure that locked the account."""
+class _Admitted:
+    """Whose login is right, and by which second factor, where the account has one."""
 
-    user: UserRow | None
-    refusal: Refusal | None = None
-    locks: bool = False
-    factor: Factor | None = None
-    session_id: UUID | None = None
-    token: Token | None = None
+    user: UserRow
+    factor: Factor | None
 
 
 class AuthService:
     def __init__(
-        self,
-        database: Database,
-        sessions: SessionService,
-        audit: AuditLogger,
-        second_factors: SecondFactors,
+        self, attempts: Attempts, sessions: SessionService, second_factors: SecondFactors
     ) -> None:
-        self._database = database
+        self._attempts = attempts
         self._sessions = sessions
-        self._audit = audit
         self._second_factors = second_factors
 
     async def log_in(self, credentials: Credentials, client: Client) -> Token:
         """Raises WrongCredentialsError, after the same work whatever was wrong.
 
-        Raises SecondFactorRequiredError or SecondFactorRejectedError if all else is right.
+        Raises SecondFactorRequiredError, SecondFactorRejectedError or SealBrokenError if all else
+        is right.
         """
-        async with self._database.transaction() as session:
-            row = await user_rows.by_email(session, _address(credentials.email))
-        hashed = row.password_hash if row is not None else None
-        fits, new_hash = await verify_password(credentials.password, hashed)
-        async with self._database.transaction() as session:
-            # Also where there is none, so that it takes as long.
-            user = await user_rows.for_update(session, row.id if row is not None else uuid4())
-            attempt = await self._decide(
-                session, user, fits and still_has(user, hashed), credentials
-            )
-            if user is not None and attempt.refusal is None:
-                unlock(user)
-                user.password_hash = new_hash or user.password_hash
-                session_id, token = self._sessions.begin(session, user, client)
-                attempt = replace(attempt, session_id=session_id, token=token)
-        await self._record(attempt, credentials.email)
-        if attempt.token is None:
-            raise _refusal(attempt)
-        return attempt.token
+        address = _address(credentials.email)
 
-    async def _decide(
-        self,
-        session: AsyncSession,
-        user: UserRow | None,
-        fits: bool,  # noqa: FBT001 - what was just found out
-        credentials: Credentials,
-    ) -> _Attempt:
-        now = datetime.now(UTC)
+        async def find(session: AsyncSession) -> UserRow | None:
+            return await user_rows.by_email(session, address)
+
+        async with self._attempts.on(find, credentials.password) as attempt:
+            decision = await self._decide(attempt, credentials.second_factor)
+            if isinstance(decision, Refusal):
+                attempt.event = _failure(attempt.user, decision)
+            else:
+                token = self._begin(attempt, decision, client)
+        if isinstance(decision, Refusal):
+            raise _error_of(decision)
+        return token
+
+    async def _decide(self, attempt: Attempt, given: SecondFactor) -> Refusal | _Admitted:
+        user = attempt.user
         if user is None:
-            return _Attempt(None, Refusal.UNKNOWN)
+            return Refusal.UNKNOWN
         if not user.active:
-            return _Attempt(user, Refusal.INACTIVE)
-        if is_locked(user, now):
-            return _Attempt(user, Refusal.LOCKED)
-        if not fits:
-            return _Attempt(user, Refusal.PASSWORD, locks=count_failure(user, now))
-        return await self._ask_second_factor(session, user, credentials.second_factor)
+            return Refusal.INACTIVE
+        if attempt.locked:
+            return Refusal.LOCKED
+        if not attempt.fits:
+            attempt.fail()
+            return Refusal.PASSWORD
+        return await self._ask_second_factor(attempt, user, given)
 
     async def _ask_second_factor(
-        self, session: AsyncSession, user: UserRow, given: SecondFactor
-    ) -> _Attempt:
+        self, attempt: Attempt, user: UserRow, given: SecondFactor
+    ) -> Refusal | _Admitted:
         try:
-            factor = await self._second_factors.check(session, user, given)
+            factor = await self._second_factors.check(attempt.session, user, given)
         except SecondFactorRequiredError:
-            return _Attempt(user, Refusal.SECOND_FACTOR_MISSING)
+            return Refusal.SECOND_FACTOR_MISSING
         except SecondFactorRejectedError:
-            locks = count_failure(user, datetime.now(UTC))
-            return _Attempt(user, Refusal.SECOND_FACTOR, locks=locks)
-        return _Attempt(user, factor=factor)
+            attempt.fail()
+            return Refusal.SECOND_FACTOR
+        except SealBrokenError:
+            return Refusal.SECOND_FACTOR_UNREADABLE
+        return _Admitted(user, factor)
 
-    async def _record(self, attempt: _Attempt, email: str) -> None:
-        user, refusal = attempt.user, attempt.refusal
-        details = {"reason": refusal.value} if refusal is not None else {}
-        if attempt.factor is not None:
-            details["second_factor"] = attempt.factor.value
-        if user is None:
-            # What was typed may be a password.
-            details["address_sha256"] = hashlib.sha256(email.encode()).hexdigest()[:12]
-        await self._audit.record(
-            AuditEvent(
-                Action.LOGIN,
-                Outcome.FAILURE if refusal is not None else Outcome.SUCCESS,
-                actor_id=user.id if user is not None else None,
-                actor=user.email if user is not None else None,
-                target=f"session:{attempt.session_id}" if attempt.session_id else None,
-                details=details,
-            )
+    def _begin(self, attempt: Attempt, admitted: _Admitted, client: Client) -> Token:
+        user, factor = admitted.user, admitted.factor
+        unlock(user)
+        user.password_hash = attempt.new_hash or user.password_hash
+        session_id, token = self._sessions.begin(attempt.session, user, client)
+        attempt.event = AuditEvent(
+            Action.LOGIN,
+            actor_id=user.id,
+            actor=user.email,
+            target=f"session:{session_id}",
+            details={"second_factor": factor.value} if factor is not None else {},
         )
-        if attempt.locks and user is not None:
-            await self._audit.record(lockout_event(user))
+        return token
 
 
-def _refusal(attempt: _Attempt) -> Exception:
+def _failure(user: UserRow | None, refusal: Refusal) -> AuditEvent:
+    """Without what was typed as the address of nobody: it may be a password."""
+    return AuditEvent(
+        Action.LOGIN,
+        Outcome.FAILURE,
+        actor_id=user.id if user is not None else None,
+        actor=user.email if user is not None else None,
+        details={"reason": refusal.value},
+    )
+
+
+def _error_of(refusal: Refusal) -> Exception:
     """What who tried is told: of the second factor only those who know the password."""
-    if attempt.refusal is Refusal.SECOND_FACTOR_MISSING:
-        return SecondFactorRequiredError()
-    if attempt.refusal is Refusal.SECOND_FACTOR:
-        return SecondFactorRejectedError()
-    return WrongCredentialsError()
-
-
-def still_has(user: UserRow | None, hashed: str | None) -> bool:
-    """Whether the password that was looked at is still the account's."""
-    return user is not None and user.password_hash == hashed
+    errors: dict[Refusal, type[Exception]] = {
+        Refusal.SECOND_FACTOR_MISSING: SecondFactorRequiredError,
+        Refusal.SECOND_FACTOR: SecondFactorRejectedError,
+        Refusal.SECOND_FACTOR_UNREADABLE: SealBrokenError,
+    }
+    return errors.get(refusal, WrongCredentialsError)()
 
 
 def _address(email: str) -> str:

@@ -3,9 +3,10 @@
 The only module with the library of limits.
 """
 
-import hashlib
+import hmac
 import math
 import time
+from ipaddress import IPv6Address, ip_address, ip_network
 from uuid import UUID
 
 import structlog
@@ -14,13 +15,17 @@ from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from src.config import Settings
+from src.services.email_addresses import EmailRejectedError, normalise_email
 from src.services.metrics import Metrics
 from src.utils.redis import REDIS_ERRORS, limits_connections
 
 logger = structlog.get_logger(__name__)
 
+_LOGIN_ACCOUNT = "login_account"
 # After a failure Redis is not asked for so many seconds: nobody should wait for it each time.
 _LOCAL_SECONDS = 5.0
+# Of IPv6, whoever has one address has all that begin with so many of its bits.
+_IPV6_PREFIX = 64
 
 
 class LimitReachedError(Exception):
@@ -46,6 +51,8 @@ class Limits:
         self._shared = SlidingWindowCounterRateLimiter(redis)
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._local_until = 0.0
+        secret = settings.JWT_SECRET.get_secret_value().encode()
+        self._key = hmac.digest(secret, b"names of accounts in limits", "sha256")
         self._login_per_address = parse(settings.RATE_LOGIN_PER_ADDRESS)
         self._login_per_account = parse(settings.RATE_LOGIN_PER_ACCOUNT)
         self._api = parse(settings.RATE_API_PER_USER)
@@ -55,16 +62,24 @@ class Limits:
     async def login(self, address: str | None, email: str) -> None:
         """By where it comes from, and by account, whether there is one or not."""
         await self.guess(address)
-        await self._count(self._login_per_account, "login_account", _account(email))
+        await self._count(self._login_per_account, _LOGIN_ACCOUNT, self._account(email))
+
+    async def forget_logins(self, email: str) -> None:
+        """The account that somebody was let back to takes logins again, as if none had failed."""
+        for counter in (self._shared, self._local):
+            try:
+                await counter.clear(self._login_per_account, _LOGIN_ACCOUNT, self._account(email))
+            except REDIS_ERRORS as error:
+                logger.warning("limits_not_cleared", error=str(error))
 
     async def mail(self, address: str | None, email: str) -> None:
         """For what sends mail to whoever is named, as often as one may log in."""
         await self.guess(address)
-        await self._count(self._login_per_account, "mail_account", _account(email))
+        await self._count(self._login_per_account, "mail_account", self._account(email))
 
     async def guess(self, address: str | None) -> None:
         """For whatever somebody could try to guess."""
-        await self._count(self._login_per_address, "login_address", address or "unknown")
+        await self._count(self._login_per_address, "login_address", _network(address))
 
     async def request(self, user_id: UUID) -> None:
         await self._count(self._api, "api", str(user_id))
@@ -80,7 +95,7 @@ class Limits:
         if time.monotonic() >= self._local_until:
             try:
                 await self._count_with(self._shared, limit, kind, who)
-            except (*REDIS_ERRORS, TimeoutError) as error:
+            except REDIS_ERRORS as error:
                 self._local_until = time.monotonic() + _LOCAL_SECONDS
                 logger.warning("limits_local", error=str(error))
             else:
@@ -99,7 +114,21 @@ class Limits:
     async def close(self) -> None:
         await self._connections.aclose()
 
+    def _account(self, email: str) -> str:
+        """A name that nobody can look up: what was typed may be a password."""
+        try:
+            name = normalise_email(email)
+        except EmailRejectedError:
+            name = email
+        return hmac.digest(self._key, name.encode(), "sha256").hex()[:32]
 
-def _account(email: str) -> str:
-    """So that no address stands in Redis."""
-    return hashlib.sha256(email.strip().lower().encode()).hexdigest()[:32]
+
+def _network(address: str | None) -> str:
+    try:
+        parsed = ip_address(address or "")
+    except ValueError:
+        return address or "unknown"
+    if isinstance(parsed, IPv6Address):
+        mapped = parsed.ipv4_mapped
+        return str(mapped or ip_network((parsed, _IPV6_PREFIX), strict=False))
+    return str(parsed)

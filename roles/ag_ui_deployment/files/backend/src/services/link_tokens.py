@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.account import AccountTokenRow, Purpose
 from src.repositories import account_tokens as token_rows
+from src.services.faults import FieldFaultError
 
 LIFETIME = {
     Purpose.INVITATION: timedelta(days=7),
@@ -20,8 +21,11 @@ _MOST_AT_ONCE = 5
 _NOT_AGAIN_FOR = timedelta(minutes=1)
 
 
-class LinkNotValidError(Exception):
+class LinkNotValidError(FieldFaultError):
     """The link was used, has expired, or was never sent."""
+
+    def __init__(self, purpose: Purpose) -> None:
+        super().__init__("is not valid, or not any more", _field(purpose))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ async def issue(session: AsyncSession, row: AccountTokenRow) -> Link:
 
 
 async def sent_enough(session: AsyncSession, email: str, purpose: Purpose) -> bool:
+    """Nobody else learns this of the address before the end of the transaction."""
+    await token_rows.lock(session, email)
     count, age = await token_rows.sent(session, email, purpose)
     return count >= _MOST_AT_ONCE or (age is not None and age < _NOT_AGAIN_FOR)
 
@@ -48,14 +54,23 @@ async def look(session: AsyncSession, token: str, purpose: Purpose) -> AccountTo
     """Raises LinkNotValidError."""
     row = await token_rows.by_hash(session, _hash(token), purpose)
     if row is None:
-        raise LinkNotValidError
+        raise LinkNotValidError(purpose)
     return row
 
 
 async def use(session: AsyncSession, row: AccountTokenRow) -> None:
     """Raises LinkNotValidError if another request has used it meanwhile."""
     if not await token_rows.use(session, row.token_hash):
-        raise LinkNotValidError
+        raise LinkNotValidError(Purpose(row.purpose))
+
+
+def field_of(row: AccountTokenRow) -> str:
+    """In which field the token of a link is sent."""
+    return _field(Purpose(row.purpose))
+
+
+def _field(purpose: Purpose) -> str:
+    return "invitation" if purpose is Purpose.INVITATION else "token"
 
 
 def _hash(token: str) -> str:

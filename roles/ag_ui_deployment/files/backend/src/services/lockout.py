@@ -23,7 +23,9 @@ def is_locked(user: UserRow, now: datetime) -> bool:
 
 
 def count_failure(user: UserRow, now: datetime) -> bool:
-    """Whether the account is locked by it."""
+    """Whether the account is locked by it; while it is locked none counts."""
+    if is_locked(user, now):
+        return False
     user.failed_logins += 1
     wait = wait_after(user.failed_logins)
     if wait is None:

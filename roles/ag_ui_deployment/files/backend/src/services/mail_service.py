@@ -47,7 +47,7 @@ class MailService:
             try:
                 async with self._places:
                     await self._try(message)
-            except (SMTPException, OSError, TimeoutError) as error:
+            except (SMTPException, OSError) as error:
                 if wait is None or _is_final(error):
                     logger.error("mail_failed", error=_explain(error))  # noqa: TRY400 - no defect of ours
                     return False

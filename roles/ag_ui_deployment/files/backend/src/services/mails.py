@@ -24,8 +24,8 @@ _SUBJECTS = {
 _TEXTS = {
     Purpose.INVITATION: "You have been invited to Shield. Choose a password here:",
     Purpose.REGISTRATION: (
-        "Somebody, probably you, has registered this address with Shield. Follow this link to make "
-        "the account:"
+        "Somebody, probably you, has registered this address with Shield. Choose a password here, "
+        "and the account is made:"
     ),
     Purpose.RESET: (
         "Somebody, probably you, wants to set a new password for your Shield account, or to "

@@ -1,29 +1,34 @@
 """Changing one's password."""
 
-from datetime import UTC, datetime
-
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.session import AccessChange
 from src.models.user import UserRow
 from src.repositories import users as user_rows
 from src.services.access_service import AccessService
+from src.services.attempts import Attempts
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
-from src.services.auth_service import still_has
-from src.services.lockout import count_failure, is_locked, lockout_event, unlock
-from src.services.passwords import hash_new_password, verify_password
-from src.services.tokens import AccessToken
+from src.services.faults import FieldFaultError
+from src.services.lockout import unlock
+from src.services.passwords import hash_new_password
+from src.services.tokens import AccessToken, InvalidTokenError
 from src.utils.database import Database
 
 
-class WrongPasswordError(Exception):
+class WrongPasswordError(FieldFaultError):
     """The current password, asked for once more, is wrong, or the account is locked."""
+
+    def __init__(self) -> None:
+        super().__init__("is not your password", "current_password")
 
 
 class PasswordService:
-    def __init__(self, database: Database, access: AccessService, audit: AuditLogger) -> None:
+    def __init__(
+        self, database: Database, access: AccessService, attempts: Attempts, audit: AuditLogger
+    ) -> None:
         self._database = database
         self._access = access
+        self._attempts = attempts
         self._audit = audit
 
     async def change(self, access: AccessToken, current: str, new: str) -> None:
@@ -31,46 +36,54 @@ class PasswordService:
 
         Raises WrongPasswordError or PasswordRejectedError.
         """
-        new_hash = await hash_new_password(new, access.user.email)
-        async with self._database.transaction() as session:
-            row = await user_rows.by_id(session, access.user.id)
-        hashed = row.password_hash if row is not None else None
-        fits, _ = await verify_password(current, hashed)
-        async with self._database.transaction() as session:
-            user = await user_rows.for_update(session, access.user.id)
+        changed = False
+        while not changed:
+            # First of all: who does not know it can neither try others nor keep us busy.
+            user = await self._owner(access, current)
+            hashed = await hash_new_password(new, user.email, user.name or "", field="new_password")
+            changed = await self._set(user, hashed, access)
+        await self._audit.record(_event(user, Outcome.SUCCESS))
+
+    async def _owner(self, access: AccessToken, current: str) -> UserRow:
+        """The account as it was when the password was found to be right."""
+
+        async def find(session: AsyncSession) -> UserRow | None:
+            return await user_rows.by_id(session, access.user.id)
+
+        async with self._attempts.on(find, current) as attempt:
+            user = attempt.user
             if user is None:
-                raise WrongPasswordError
-            was_locked = is_locked(user, datetime.now(UTC))
-            fits = fits and not was_locked and still_has(user, hashed)
-            if fits:
-                await self._set(session, user, new_hash, access)
-            elif not was_locked:
-                count_failure(user, datetime.now(UTC))
-        await self._record(user, fits=fits, was_locked=was_locked)
-        if not fits:
+                raise InvalidTokenError
+            proven = attempt.fits and not attempt.locked
+            if not proven:
+                attempt.fail()
+                attempt.event = _event(user, Outcome.FAILURE)
+        if not proven:
             raise WrongPasswordError
+        return user
 
-    async def _set(
-        self, session: AsyncSession, user: UserRow, new_hash: str, access: AccessToken
-    ) -> None:
-        unlock(user)
-        user.password_hash = new_hash
-        await self._access.changed(
-            session,
-            user_id=user.id,
-            why=AccessChange.PASSWORD_CHANGE,
-            spared_session_id=access.session_id,
-        )
-
-    async def _record(self, user: UserRow, *, fits: bool, was_locked: bool) -> None:
-        await self._audit.record(
-            AuditEvent(
-                Action.PASSWORD_CHANGE,
-                Outcome.SUCCESS if fits else Outcome.FAILURE,
-                actor_id=user.id,
-                actor=user.email,
-                target=f"user:{user.id}",
+    async def _set(self, proven: UserRow, hashed: str, access: AccessToken) -> bool:
+        """False if the password has changed since it was proven."""
+        async with self._database.transaction() as session:
+            user = await user_rows.for_update(session, proven.id)
+            if user is None or user.password_hash != proven.password_hash:
+                return False
+            unlock(user)
+            user.password_hash = hashed
+            await self._access.changed(
+                session,
+                user_id=user.id,
+                why=AccessChange.PASSWORD_CHANGE,
+                spared_session_id=access.session_id,
             )
-        )
-        if not was_locked and is_locked(user, datetime.now(UTC)):
-            await self._audit.record(lockout_event(user))
+        return True
+
+
+def _event(user: UserRow, outcome: Outcome) -> AuditEvent:
+    return AuditEvent(
+        Action.PASSWORD_CHANGE,
+        outcome,
+        actor_id=user.id,
+        actor=user.email,
+        target=f"user:{user.id}",
+    )

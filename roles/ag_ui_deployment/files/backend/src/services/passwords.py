@@ -5,13 +5,16 @@ The only module with passlib and zxcvbn.
 
 import asyncio
 import re
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import TypeVar
 
 from passlib.context import CryptContext
 from zxcvbn import zxcvbn
+from zxcvbn.matching import L33T_TABLE
+
+from src.services.faults import FieldFaultError
 
 Result = TypeVar("Result")
 
@@ -20,74 +23,117 @@ MIN_LENGTH = 12
 MAX_BYTES = 1024
 # Of zxcvbn's 0 to 4: a hundred million guesses do not find it.
 _MIN_SCORE = 3
-# Its work grows with the square of the length: so many characters take it some 20 ms.
-_JUDGED_CHARACTERS = 72
+# Its work grows with the square of the length, and with all the ways in which signs may stand for
+# letters: so much of a password takes it 50 ms at most.
+_JUDGED_CHARACTERS = 24
+_SIGNS = frozenset(chain.from_iterable(L33T_TABLE.values()))
+_MOST_SIGNS = 8
+_JUDGED_OF_MANY_SIGNS = 12
+# Of each kind; the last of them waits some seconds.
+_MOST_WAITING = 64
 _ADVICE = (
     "take four or more words that have nothing to do with each other, or let a program make it"
 )
 
 _context = CryptContext(schemes=["argon2"], argon2__type="ID")
-_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="password")
-# zxcvbn keeps what is known of the user in a table that all its callers share.
-_judging = threading.Lock()
 
 
-class PasswordRejectedError(ValueError):
+class PasswordRejectedError(FieldFaultError):
     """The password may not be set; the message says why."""
 
 
-def check_new_password(password: str, *own: str) -> None:
+class PasswordsBusyError(Exception):
+    """So many passwords wait to be hashed or judged that one more would wait too long."""
+
+
+class _Line:
+    """Work that waits in line for threads of its own."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._waiting = 0
+
+    async def do(self, work: Callable[[], Result]) -> Result:
+        """Raises PasswordsBusyError."""
+        if self._waiting >= _MOST_WAITING:
+            raise PasswordsBusyError
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting -= 1
+
+
+_hashing = _Line("hash", 2)
+# One thread: zxcvbn keeps what is known of the user in a table that all its callers share.
+_judging = _Line("judge", 1)
+
+
+def check_new_password(password: str, *own: str, field: str = "password") -> None:
     """Raises PasswordRejectedError for a password that is too short, too long or easy to guess.
 
-    `own` is what others know of the user, such as name and address. Takes some 20 ms.
+    `own` is what others know of the user, such as name and address; `field` is where the password
+    was given. Takes up to 50 ms.
     """
-    if len(password) < MIN_LENGTH:
-        raise PasswordRejectedError(f"needs at least {MIN_LENGTH} characters")
-    try:
-        size = len(password.encode())
-    except UnicodeEncodeError:
-        raise PasswordRejectedError("has to be UTF-8; the terminal sent something else") from None
-    if size > MAX_BYTES:
-        raise PasswordRejectedError(f"may have at most {MAX_BYTES} bytes")
-    _check_strength(password, own)
+    if fault := _fault_of(password, own):
+        raise PasswordRejectedError(fault, field)
 
 
-async def hash_new_password(password: str, *own: str) -> str:
-    """The hash of a password that may be set. Raises PasswordRejectedError."""
-    await _in_thread(lambda: check_new_password(password, *own))
+async def hash_new_password(password: str, *own: str, field: str = "password") -> str:
+    """The hash of a password that may be set. Raises PasswordRejectedError or PasswordsBusyError."""
+    await _judging.do(lambda: check_new_password(password, *own, field=field))
     return await hash_password(password)
 
 
 async def hash_password(password: str) -> str:
-    return await _in_thread(lambda: _context.hash(password))
+    """Raises PasswordsBusyError."""
+    return await _hashing.do(lambda: _context.hash(password))
 
 
 async def verify_password(password: str, hashed: str | None) -> tuple[bool, str | None]:
     """Whether the password fits, and a new hash where the old one's parameters are outdated.
 
     Without a hash (the user is unknown) it takes as long as with one, and answers no.
+    Raises PasswordsBusyError.
     """
     if len(password.encode()) > MAX_BYTES:
         return False, None
     if hashed is None:
-        await _in_thread(_context.dummy_verify)
+        await _hashing.do(_context.dummy_verify)
         return False, None
-    return await _in_thread(lambda: _context.verify_and_update(password, hashed))
+    return await _hashing.do(lambda: _context.verify_and_update(password, hashed))
 
 
-def _check_strength(password: str, own: Sequence[str]) -> None:
+def _fault_of(password: str, own: Sequence[str]) -> str | None:
+    if len(password) < MIN_LENGTH:
+        return f"needs at least {MIN_LENGTH} characters"
+    try:
+        size = len(password.encode())
+    except UnicodeEncodeError:
+        return "has to be UTF-8; the terminal sent something else"
+    if size > MAX_BYTES:
+        return f"may have at most {MAX_BYTES} bytes"
+    return _weakness_of(password, own)
+
+
+def _weakness_of(password: str, own: Sequence[str]) -> str | None:
     words = _words(own)
-    judged = _without(words, password)[:_JUDGED_CHARACTERS]
-    with _judging:
-        # It cannot judge an empty text.
-        verdict = zxcvbn(judged or "x", user_inputs=words, max_length=_JUDGED_CHARACTERS)
+    judged = _beginning(_without(words, password))
+    # It cannot judge an empty text.
+    verdict = zxcvbn(judged or "x", user_inputs=words)
     if verdict["score"] >= _MIN_SCORE:
-        return
-    if judged != password[:_JUDGED_CHARACTERS]:
-        raise PasswordRejectedError(f"is too easy to guess from your name or address; {_ADVICE}")
+        return None
+    if judged != _beginning(password):
+        return f"is too easy to guess from your name or address; {_ADVICE}"
     reason = verdict["feedback"]["warning"].rstrip(".")
     why = f" ({reason[0].lower()}{reason[1:]})" if reason else ""
-    raise PasswordRejectedError(f"is too easy to guess{why}; {_ADVICE}")
+    return f"is too easy to guess{why}; {_ADVICE}"
+
+
+def _beginning(password: str) -> str:
+    judged = password[:_JUDGED_CHARACTERS]
+    many = len(_SIGNS.intersection(judged)) > _MOST_SIGNS
+    return judged[:_JUDGED_OF_MANY_SIGNS] if many else judged
 
 
 def _words(own: Sequence[str]) -> list[str]:
@@ -99,7 +145,3 @@ def _without(words: list[str], password: str) -> str:
     if not words:
         return password
     return re.sub("|".join(map(re.escape, words)), "", password, flags=re.IGNORECASE)
-
-
-async def _in_thread(work: Callable[[], Result]) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(_threads, work)

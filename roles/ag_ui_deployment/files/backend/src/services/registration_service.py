@@ -1,5 +1,7 @@
 """How people come to their accounts: by invitation, or by registering an address of theirs."""
 
+from uuid import UUID, uuid4
+
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -8,8 +10,8 @@ from src.models.account import (
     AccountTokenRow,
     Invitation,
     NewInvitation,
+    PendingInvitation,
     Purpose,
-    Registration,
 )
 from src.models.role import Role
 from src.models.user import User, UserRow
@@ -18,17 +20,22 @@ from src.repositories import account_tokens as token_rows
 from src.repositories import accounts as account_rows
 from src.repositories import users as user_rows
 from src.services import link_tokens
-from src.services.account_service import check_still_admin
 from src.services.actors import Actor
+from src.services.administration import administering
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.services.email_addresses import normalise_email
 from src.services.link_tokens import LinkNotValidError
 from src.services.mails import Mails
+from src.services.new_accounts import UserExistsError, add_account, check_new
 from src.services.passwords import hash_new_password
 from src.services.reset_service import ResetService
-from src.services.user_service import UserExistsError, add_row, check_workspaces, normalise_email
 from src.utils.database import Database
 
 logger = structlog.get_logger(__name__)
+
+
+class InvitationNotFoundError(Exception):
+    """There is no such invitation: it was accepted or withdrawn, or another took its place."""
 
 
 class RegistrationClosedError(Exception):
@@ -53,40 +60,60 @@ class RegistrationService:
     async def invite(self, actor: Actor, new: NewInvitation) -> Invitation:
         """A later invitation of an address takes the place of an earlier one.
 
-        Raises RegistrationClosedError, EmailRejectedError, UserExistsError and what
-        check_workspaces does.
+        Raises RegistrationClosedError, EmailRejectedError, NotPermittedError and what check_new
+        does.
         """
         if self._mode == "closed":
             raise RegistrationClosedError(self._mode)
         email = normalise_email(new.email)
-        roles = {one.workspace: one.role.value for one in new.memberships}
-        async with self._database.transaction() as session:
-            await account_rows.lock(session)
-            await check_still_admin(session, actor)
-            if await user_rows.by_email(session, email):
-                raise UserExistsError(email)
-            await check_workspaces(session, list(roles))
+        memberships = [one.model_dump(mode="json") for one in new.memberships]
+        row = AccountTokenRow(
+            id=uuid4(),
+            purpose=Purpose.INVITATION.value,
+            email=email,
+            name=new.name,
+            role=new.role.value,
+            memberships=memberships,
+            made_by=actor.id,
+        )
+        async with administering(self._database, actor) as session:
+            await check_new(session, email, new.memberships)
             await token_rows.forget(session, email, Purpose.INVITATION)
-            row = AccountTokenRow(
-                purpose=Purpose.INVITATION.value,
-                email=email,
-                name=new.name,
-                role=new.role.value,
-                memberships=[{"workspace": name, "role": role} for name, role in roles.items()],
-            )
             link = await link_tokens.issue(session, row)
-        details = {"email": email, "role": new.role.value, "workspaces": roles}
-        await self._audit.record(actor.did(Action.USER_INVITE, f"address:{email}", details))
+        details = {"email": email, "role": new.role.value, "memberships": memberships}
+        await self._audit.record(actor.did(Action.USER_INVITE, f"invitation:{row.id}", details))
         mailed = self._mails.can_be_sent
         if mailed:
             self._mails.behind_the_answer(self._mails.send(Purpose.INVITATION, email, link))
         return Invitation(
+            id=row.id,
             email=email,
             role=new.role,
             expires_at=link.expires_at,
             mailed=mailed,
             link=None if mailed else self._mails.link(Purpose.INVITATION, link.token),
         )
+
+    async def invitations(self) -> list[PendingInvitation]:
+        """By address."""
+        async with self._database.transaction() as session:
+            found = await token_rows.invitations(session)
+        names = PendingInvitation.model_fields.keys() - {"invited_by"}
+        return [
+            PendingInvitation.model_validate(
+                {name: getattr(row, name) for name in names} | {"invited_by": invited_by}
+            )
+            for row, invited_by in found
+        ]
+
+    async def withdraw(self, actor: Actor, invitation_id: UUID) -> None:
+        """Raises InvitationNotFoundError or NotPermittedError."""
+        async with administering(self._database, actor) as session:
+            email = await token_rows.withdraw(session, invitation_id)
+        if email is None:
+            raise InvitationNotFoundError
+        target = f"invitation:{invitation_id}"
+        await self._audit.record(actor.did(Action.INVITATION_WITHDRAW, target, {"email": email}))
 
     async def accept(self, token: str, password: str, name: str | None) -> User:
         """An account from an invitation.
@@ -96,31 +123,26 @@ class RegistrationService:
         if self._mode == "closed":
             raise RegistrationClosedError(self._mode)
         row = await self._look(token, Purpose.INVITATION, Action.REGISTER)
-        hashed = await hash_new_password(password, row.email, name or row.name or "")
-        return await self._make(row, hashed, name or row.name, "invitation")
+        return await self._make(row, password, name or row.name, "invitation")
 
-    async def register(self, given: Registration) -> None:
+    async def register(self, email: str, name: str | None) -> None:
         """Sends a link to the address, whatever is known of it; the account is made when it is used.
 
-        Raises RegistrationClosedError, MailNotConfiguredError, EmailRejectedError or
-        PasswordRejectedError.
+        Raises RegistrationClosedError, MailNotConfiguredError or EmailRejectedError.
         """
-        if self._mode != "open":
-            raise RegistrationClosedError(self._mode)
+        self._require_open()
         self._mails.require()
-        email = normalise_email(given.email or "")
-        hashed = await hash_new_password(given.password, email, given.name or "")
+        address = normalise_email(email)
         async with self._database.transaction() as session:
-            user = await user_rows.by_email(session, email)
+            user = await user_rows.by_email(session, address)
         if user is not None:
             self._mails.behind_the_answer(self._resets.send_link(user.id))
         else:
             row = AccountTokenRow(
                 purpose=Purpose.REGISTRATION.value,
-                email=email,
-                name=given.name,
+                email=address,
+                name=name,
                 role=Role.VIEWER.value,
-                password_hash=hashed,
             )
             self._mails.behind_the_answer(self._send_confirmation(row))
 
@@ -132,12 +154,20 @@ class RegistrationService:
             link = await link_tokens.issue(session, row)
         await self._mails.send(Purpose.REGISTRATION, row.email, link)
 
-    async def verify(self, token: str) -> User:
-        """The account that was registered. Raises LinkNotValidError or UserExistsError."""
+    async def verify(self, token: str, password: str) -> User:
+        """The account that was registered, with a password of who has the mail.
+
+        Raises RegistrationClosedError, LinkNotValidError, PasswordRejectedError or UserExistsError.
+        """
+        self._require_open()
         row = await self._look(token, Purpose.REGISTRATION, Action.EMAIL_VERIFY)
-        user = await self._make(row, row.password_hash or "", row.name, "open registration")
+        user = await self._make(row, password, row.name, "open registration")
         await self._record(Action.EMAIL_VERIFY, user)
         return user
+
+    def _require_open(self) -> None:
+        if self._mode != "open":
+            raise RegistrationClosedError(self._mode)
 
     async def _look(self, token: str, purpose: Purpose, action: Action) -> AccountTokenRow:
         try:
@@ -149,16 +179,19 @@ class RegistrationService:
             )
             raise
 
-    async def _make(self, row: AccountTokenRow, hashed: str, name: str | None, how: str) -> User:
+    async def _make(self, row: AccountTokenRow, password: str, name: str | None, how: str) -> User:
+        hashed = await hash_new_password(password, row.email, name or "")
+        role = row.role or Role.VIEWER.value
+        new = UserRow(email=row.email, name=name, password_hash=hashed, role=role)
         async with self._database.transaction() as session:
             await account_rows.lock(session)
             await link_tokens.use(session, row)
-            new = UserRow(
-                email=row.email, name=name, password_hash=hashed, role=row.role or Role.VIEWER.value
-            )
-            await add_row(session, new, await _memberships(session, row))
+            try:
+                await add_account(session, new, await _memberships_left(session, row))
+            except UserExistsError:
+                raise UserExistsError(link_tokens.field_of(row)) from None
             user = User.model_validate(new)
-        await self._record(Action.REGISTER, user, {"role": user.role.value, "by": how})
+        await self._record(Action.REGISTER, user, {"role": role, "by": how})
         return user
 
     async def _record(
@@ -167,8 +200,8 @@ class RegistrationService:
         await self._audit.record(Actor.of(user).did(action, f"user:{user.id}", details))
 
 
-async def _memberships(session: AsyncSession, row: AccountTokenRow) -> list[Membership]:
-    """In those workspaces that are still there."""
+async def _memberships_left(session: AsyncSession, row: AccountTokenRow) -> list[Membership]:
+    """Those in workspaces that are still there."""
     wanted = [Membership.model_validate(one) for one in row.memberships or []]
     known = await account_rows.known_workspaces(session, [one.workspace for one in wanted])
     return [one for one in wanted if one.workspace in known]

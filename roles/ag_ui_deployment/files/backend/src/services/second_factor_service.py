@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -23,16 +24,15 @@ from src.repositories import second_factors as factor_rows
 from src.repositories import users as user_rows
 from src.services import totp
 from src.services.access_service import AccessService
-from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.services.attempts import Attempt, Attempts
+from src.services.audit_logger import Action, AuditEvent, Outcome
 from src.services.auth_service import (
     Factor,
     SecondFactor,
     SecondFactorRejectedError,
     SecondFactorRequiredError,
-    still_has,
 )
-from src.services.lockout import count_failure, is_locked, lockout_event
-from src.services.passwords import verify_password
+from src.services.faults import FieldFaultError
 from src.services.seal import Seal, SealBrokenError
 from src.services.tokens import AccessToken, InvalidTokenError
 from src.utils.database import Database
@@ -40,16 +40,24 @@ from src.utils.database import Database
 logger = structlog.get_logger(__name__)
 
 
-# Uses up the code that was given. Raises SecondFactorRejectedError.
+# Uses up the code that was given. Raises SecondFactorRejectedError or SealBrokenError.
 Take = Callable[[AsyncSession, UserRow], Awaitable[None]]
 
 
-class ProofRejectedError(Exception):
-    """The password or the code is wrong, or the account is locked. `field` is what was given."""
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """What owners give: their password, what `take` uses up and `field` names, or both."""
+
+    password: str | None = None
+    take: Take | None = None
+    field: str = "code"
+
+
+class ProofRejectedError(FieldFaultError):
+    """The password or the code is wrong, or the account is locked."""
 
     def __init__(self, field: str) -> None:
-        super().__init__(field)
-        self.field = field
+        super().__init__("is not right", field)
 
 
 class SecondFactorOnError(Exception):
@@ -65,12 +73,12 @@ class SecondFactorService:
         self,
         database: Database,
         access: AccessService,
-        audit: AuditLogger,
+        attempts: Attempts,
         settings: Settings,
     ) -> None:
         self._database = database
         self._access = access
-        self._audit = audit
+        self._attempts = attempts
         self._seal = Seal(settings.mfa_keys)
 
     async def state(self, user_id: UUID) -> SecondFactorState:
@@ -85,7 +93,7 @@ class SecondFactorService:
         Raises ProofRejectedError or SecondFactorOnError.
         """
         secret = totp.new_secret()
-        async with self._proven(access, "setup", password) as (session, user):
+        async with self._proven(access, "setup", _Proof(password)) as (session, user):
             row = await factor_rows.of_user(session, user.id)
             if row is not None and row.confirmed_at is not None:
                 raise SecondFactorOnError
@@ -110,13 +118,13 @@ class SecondFactorService:
             self._use_code(row, code)
             row.confirmed_at = datetime.now(UTC)
 
-        async with self._proven(access, "enabled", None, take) as (session, user):
+        async with self._proven(access, "enabled", _Proof(take=take)) as (session, user):
             return await self._new_codes(session, user, access)
 
     async def disable(self, access: AccessToken, password: str, given: SecondFactor) -> None:
         """The caller's other sessions end. Raises ProofRejectedError or SecondFactorOffError."""
-        take = self._taker(given)
-        async with self._proven(access, "disabled", password, take) as (session, user):
+        proof = self._proof(given, password)
+        async with self._proven(access, "disabled", proof) as (session, user):
             await account_rows.remove_second_factor(session, user.id)
             await self._changed(session, access)
 
@@ -125,8 +133,8 @@ class SecondFactorService:
 
         Raises ProofRejectedError or SecondFactorOffError.
         """
-        take = self._taker(SecondFactor(code))
-        async with self._proven(access, "recovery codes renewed", None, take) as (session, user):
+        proof = self._proof(SecondFactor(code))
+        async with self._proven(access, "recovery codes renewed", proof) as (session, user):
             return await self._new_codes(session, user, access)
 
     async def check(
@@ -167,49 +175,36 @@ class SecondFactorService:
             logger.error("second_factor_unreadable", user_id=str(row.user_id))  # noqa: TRY400 - the key is missing
             raise
 
-    def _taker(self, given: SecondFactor) -> Take:
+    def _proof(self, given: SecondFactor, password: str | None = None) -> _Proof:
         async def take(session: AsyncSession, user: UserRow) -> None:
             if await self.check(session, user, given) is None:
                 raise SecondFactorOffError
 
-        return take
+        return _Proof(password, take, "recovery_code" if given.recovery_code else "code")
 
     @asynccontextmanager
     async def _proven(
-        self, access: AccessToken, change: str, password: str | None, take: Take | None = None
+        self, access: AccessToken, change: str, proof: _Proof
     ) -> AsyncIterator[tuple[AsyncSession, UserRow]]:
-        """A transaction of the user's who has proven to be the owner, by password, code or both.
+        """A transaction of the user's who has proven to be the owner.
 
-        What is wrong counts like a failed login. Raises ProofRejectedError, and what `take` does.
+        What is wrong counts like a failed login.
+        Raises ProofRejectedError, SealBrokenError, and what the proof's `take` does.
         """
-        hashed, fits = await self._password_fits(access.user.id, password)
-        async with self._database.transaction() as session:
-            user = await user_rows.for_update(session, access.user.id)
+
+        async def find(session: AsyncSession) -> UserRow | None:
+            return await user_rows.by_id(session, access.user.id)
+
+        async with self._attempts.on(find, proof.password) as attempt:
+            user = attempt.user
             if user is None:
                 raise InvalidTokenError
-            locked = is_locked(user, datetime.now(UTC))
-            fault = None if fits and (password is None or still_has(user, hashed)) else "password"
-            if not locked and fault is None and take is not None:
-                fault = await _fault_of(take, session, user)
-            refused = locked or fault is not None
-            if not refused:
-                yield session, user
-            locks = refused and not locked and count_failure(user, datetime.now(UTC))
-        await self._record(user, change, Outcome.FAILURE if refused else Outcome.SUCCESS)
-        if locks:
-            await self._audit.record(lockout_event(user))
-        if refused:
-            raise ProofRejectedError(fault or ("code" if password is None else "password"))
-
-    async def _password_fits(self, user_id: UUID, password: str | None) -> tuple[str | None, bool]:
-        """Before the user is locked, since it takes long; without a password all is well."""
-        if password is None:
-            return None, True
-        async with self._database.transaction() as session:
-            user = await user_rows.by_id(session, user_id)
-        hashed = user.password_hash if user is not None else None
-        fits, _ = await verify_password(password, hashed)
-        return hashed, fits
+            fault = await _fault_of(proof, attempt, user)
+            attempt.event = _event(user, change, Outcome.FAILURE if fault else Outcome.SUCCESS)
+            if fault is None:
+                yield attempt.session, user
+        if fault is not None:
+            raise fault
 
     async def _new_codes(
         self, session: AsyncSession, user: UserRow, access: AccessToken
@@ -231,22 +226,31 @@ class SecondFactorService:
             spared_session_id=access.session_id,
         )
 
-    async def _record(self, user: UserRow, change: str, outcome: Outcome) -> None:
-        await self._audit.record(
-            AuditEvent(
-                Action.MFA_CHANGE,
-                outcome,
-                actor_id=user.id,
-                actor=user.email,
-                target=f"user:{user.id}",
-                details={"change": change},
-            )
-        )
+
+def _event(user: UserRow, change: str, outcome: Outcome) -> AuditEvent:
+    return AuditEvent(
+        Action.MFA_CHANGE,
+        outcome,
+        actor_id=user.id,
+        actor=user.email,
+        target=f"user:{user.id}",
+        details={"change": change},
+    )
 
 
-async def _fault_of(take: Take, session: AsyncSession, user: UserRow) -> str | None:
+async def _fault_of(proof: _Proof, attempt: Attempt, user: UserRow) -> Exception | None:
+    """What is wrong with a proof, None if it is one. What is wrong counts."""
+    if attempt.locked:
+        return ProofRejectedError(proof.field if proof.password is None else "password")
+    if not attempt.fits:
+        attempt.fail()
+        return ProofRejectedError("password")
     try:
-        await take(session, user)
+        if proof.take is not None:
+            await proof.take(attempt.session, user)
     except SecondFactorRejectedError:
-        return "code"
+        attempt.fail()
+        return ProofRejectedError(proof.field)
+    except SealBrokenError as broken:
+        return broken
     return None

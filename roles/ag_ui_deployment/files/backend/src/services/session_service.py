@@ -3,6 +3,8 @@
 import hashlib
 import hmac
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -76,8 +78,21 @@ class SessionService:
     async def refresh(self, refresh_token: str) -> Token:
         """A new pair of tokens for one that counts no more.
 
-        A token that was used before ends its session: one of the two who had it is a thief.
         Raises InvalidTokenError or RefreshRacedError.
+        """
+        async with self._presented(refresh_token) as (row, user, is_newest):
+            if not is_newest:
+                raise RefreshRacedError
+            return self._rotate(row, user, refresh_token.partition(".")[0])
+
+    @asynccontextmanager
+    async def _presented(
+        self, refresh_token: str
+    ) -> AsyncIterator[tuple[SessionRow, UserRow, bool]]:
+        """The open session of a token, locked, and whether no newer token of it is known.
+
+        A token that was used before ends its session: one of the two who had it is a thief.
+        Raises InvalidTokenError.
         """
         series, _, secret = refresh_token.partition(".")
         async with self._database.transaction() as session:
@@ -86,10 +101,10 @@ class SessionService:
             now = datetime.now(UTC)
             if row is None or user is None or not self._access.is_open(row, user, now):
                 raise InvalidTokenError
-            if hmac.compare_digest(row.refresh_hash, _hash(secret)):
-                return self._rotate(row, user, series, now)
-            if _is_race(row, _hash(secret), now):
-                raise RefreshRacedError
+            is_newest = hmac.compare_digest(row.refresh_hash, _hash(secret))
+            if is_newest or _is_race(row, _hash(secret), now):
+                yield row, user, is_newest
+                return
             why = AccessChange.TOKEN_REUSE
             await self._access.changed(session, user_id=user.id, session_id=row.id, why=why)
         await self._audit.record(
@@ -103,10 +118,10 @@ class SessionService:
         )
         raise InvalidTokenError
 
-    def _rotate(self, row: SessionRow, user: UserRow, series: str, now: datetime) -> Token:
+    def _rotate(self, row: SessionRow, user: UserRow, series: str) -> Token:
         secret = _random()
         row.previous_hash, row.refresh_hash = row.refresh_hash, _hash(secret)
-        row.rotated_at = row.last_used_at = now
+        row.rotated_at = row.last_used_at = datetime.now(UTC)
         return self._token(row, user, f"{series}.{secret}")
 
     def _token(self, row: SessionRow, user: UserRow, refresh_token: str) -> Token:
@@ -123,14 +138,7 @@ class SessionService:
 
     async def of_refresh_token(self, refresh_token: str) -> AccessToken:
         """Whose refresh token this is, for who has no access token left. Raises InvalidTokenError."""
-        series, _, secret = refresh_token.partition(".")
-        async with self._database.transaction() as session:
-            row = await session_rows.by_series(session, _hash(series))
-            user = await user_rows.by_id(session, row.user_id) if row is not None else None
-            if row is None or user is None or row.ended_at is not None:
-                raise InvalidTokenError
-            if not hmac.compare_digest(row.refresh_hash, _hash(secret)):
-                raise InvalidTokenError
+        async with self._presented(refresh_token) as (row, user, _):
             return AccessToken(User.model_validate(user), row.id, row.expires_at.timestamp())
 
     async def open_sessions(self, access: AccessToken) -> list[SessionInfo]:

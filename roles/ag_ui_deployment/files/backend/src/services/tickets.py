@@ -25,12 +25,12 @@ class TicketService:
     def issue(self, access: AccessToken) -> Ticket:
         return Ticket(ticket=self._tokens.issue_ticket(access), expires_in=TICKET_SECONDS)
 
-    async def redeem(self, ticket: str) -> AccessToken:
-        """What the ticket says of who got it.
+    def read(self, ticket: str) -> tuple[AccessToken, str]:
+        """What the ticket says of who got it, and its id. Raises InvalidTokenError."""
+        return self._tokens.verify_ticket(ticket)
 
-        Raises InvalidTokenError, also if it was used before, or TicketsUnavailableError.
-        """
-        access, ticket_id = self._tokens.verify_ticket(ticket)
+    async def use(self, ticket_id: str) -> None:
+        """Raises InvalidTokenError if it was used before, or TicketsUnavailableError."""
         key = self._prefix + ticket_id
         try:
             is_first = await self._redis.set(key, b"", nx=True, ex=_REMEMBERED_SECONDS)
@@ -38,4 +38,3 @@ class TicketService:
             raise TicketsUnavailableError from error
         if not is_first:
             raise InvalidTokenError
-        return access

@@ -1,7 +1,5 @@
 """Workspaces, and who belongs to which with what role."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from uuid import UUID
 
 from sqlalchemy import select
@@ -21,11 +19,19 @@ from src.repositories import accounts as account_rows
 from src.repositories import job_pages
 from src.repositories import users as user_rows
 from src.services.access_service import AccessService
-from src.services.account_service import AccountNotFoundError, check_still_admin
+from src.services.account_service import AccountNotFoundError
 from src.services.actors import Actor
+from src.services.administration import administering
 from src.services.audit_logger import Action, AuditLogger
-from src.services.user_service import WorkspaceNotFoundError, check_workspaces
 from src.utils.database import Database
+
+
+class WorkspaceNotFoundError(Exception):
+    """There is no workspace of this name."""
+
+
+class DefaultWorkspaceError(Exception):
+    """Everybody belongs to the default workspace, with the account's role: it cannot be changed."""
 
 
 class WorkspaceExistsError(Exception):
@@ -56,7 +62,7 @@ class WorkspaceService:
 
     async def create(self, actor: Actor, name: str) -> Workspace:
         """Raises WorkspaceExistsError or NotPermittedError."""
-        async with self._changing(actor) as session:
+        async with administering(self._database, actor) as session:
             if await session.get(WorkspaceRow, name) is not None:
                 raise WorkspaceExistsError
             row = WorkspaceRow(name=name)
@@ -68,7 +74,7 @@ class WorkspaceService:
 
     async def delete(self, actor: Actor, name: str) -> None:
         """Raises WorkspaceNotFoundError, WorkspaceInUseError or NotPermittedError."""
-        async with self._changing(actor) as session:
+        async with administering(self._database, actor) as session:
             row = await session.get(WorkspaceRow, name)
             if row is None:
                 raise WorkspaceNotFoundError(name)
@@ -86,9 +92,9 @@ class WorkspaceService:
         return [_member(user, Role(row.role)) for row, user in found]
 
     async def set_member(self, actor: Actor, name: str, user_id: UUID, role: Role) -> Member:
-        """Raises what check_workspaces does, AccountNotFoundError or NotPermittedError."""
-        async with self._changing(actor) as session:
-            await check_workspaces(session, [name])
+        """Raises AccountNotFoundError or NotPermittedError, and as _check_takes_members."""
+        async with administering(self._database, actor) as session:
+            await _check_takes_members(session, name)
             user = await user_rows.for_update(session, user_id)
             if user is None:
                 raise AccountNotFoundError
@@ -101,9 +107,9 @@ class WorkspaceService:
         return _member(user, role)
 
     async def remove_member(self, actor: Actor, name: str, user_id: UUID) -> None:
-        """Raises MemberNotFoundError, WorkspaceNotFoundError or NotPermittedError."""
-        async with self._changing(actor) as session:
-            await check_workspaces(session, [name])
+        """Raises MemberNotFoundError or NotPermittedError, and as _check_takes_members."""
+        async with administering(self._database, actor) as session:
+            await _check_takes_members(session, name)
             user = await user_rows.for_update(session, user_id)
             row = await account_rows.membership(session, user_id, name)
             if user is None or row is None:
@@ -125,12 +131,13 @@ class WorkspaceService:
                 actor.did(Action.MEMBERSHIP_CHANGE, f"user:{user.id}", details)
             )
 
-    @asynccontextmanager
-    async def _changing(self, actor: Actor) -> AsyncIterator[AsyncSession]:
-        async with self._database.transaction() as session:
-            await account_rows.lock(session)
-            await check_still_admin(session, actor)
-            yield session
+
+async def _check_takes_members(session: AsyncSession, name: str) -> None:
+    """Raises WorkspaceNotFoundError or DefaultWorkspaceError."""
+    if name == DEFAULT_WORKSPACE:
+        raise DefaultWorkspaceError
+    if await session.get(WorkspaceRow, name) is None:
+        raise WorkspaceNotFoundError(name)
 
 
 async def _in_use(session: AsyncSession, name: str) -> bool:

@@ -107,7 +107,7 @@ class Database:
 
 
 # Whatever a query can raise. While connecting, the driver's own errors come through unwrapped.
-DATABASE_ERRORS = (SQLAlchemyError, PostgresError, DriverInterfaceError, OSError, TimeoutError)
+DATABASE_ERRORS = (SQLAlchemyError, PostgresError, DriverInterfaceError, OSError)
 
 _SERVER_STATE = (
     DeadlockDetectedError,
@@ -122,7 +122,6 @@ _SERVER_STATE = (
     ReadOnlySQLTransactionError,
     SerializationError,
     OSError,
-    TimeoutError,
 )
 
 

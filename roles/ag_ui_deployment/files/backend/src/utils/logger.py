@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 import structlog
@@ -20,8 +20,10 @@ _BEARER = re.compile(r"(?i)(bearer\s+)[\w.~+/=-]+")
 REDACTED = "[redacted]"
 
 
-def configure_logging(level: str, always: Iterable[str] = ()) -> None:
-    """Send every log record to standard output, one JSON object a line.
+def configure_logging(
+    level: str, *, always: Iterable[str] = (), stream: TextIO | None = None
+) -> None:
+    """Send every log record to a stream (standard output), one JSON object a line.
 
     What the loggers `always` say for information is written whatever the level.
     """
@@ -40,7 +42,7 @@ def configure_logging(level: str, always: Iterable[str] = ()) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],

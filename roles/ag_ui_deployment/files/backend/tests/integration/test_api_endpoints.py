@@ -323,7 +323,9 @@ class TestJobs:
     ) -> None:
         headers = bearer(backend.token_of(alice))
         response = await backend.http.get(f"/api/jobs?cursor={cursor}", headers=headers)
-        check_problem(response, 400, "bad-cursor")
+        problem = check_problem(response, 400, "bad-cursor")
+        assert [error["field"] for error in problem["errors"]] == ["query.cursor"]
+        assert "next_cursor" in problem["detail"]
 
     @pytest.mark.parametrize("job", ["%00", "a%00b", "%0A", "x" * 201, "%FF", "..%2Fetc"])
     async def test_ids_that_no_job_can_have(self, backend: Backend, alice: User, job: str) -> None:

@@ -108,10 +108,14 @@ class TestUsers:
     async def test_add_and_list(self, world: World) -> None:
         env = environment(world)
         add = ("users", "add", " Admin@Shield.TEST ", "--role", "admin")
-        assert await run(env, *add, stdin=f"{PASSWORD}\nsecond line\n") == (
-            0,
-            "created admin@shield.test\n",
-            "",
+        code, out, error = await run(env, *add, stdin=f"{PASSWORD}\nsecond line\n")
+        assert (code, out) == (0, "created admin@shield.test\n")
+        # Beside the answer, what stands in the audit log.
+        line = orjson.loads(error)
+        assert (line["event"], line["action"], line["actor"]) == (
+            "audit",
+            "user.create",
+            "operator",
         )
         ((hashed,),) = await world.query("SELECT password_hash FROM users")
         assert hashed.startswith("$argon2id$")
@@ -127,7 +131,7 @@ class TestUsers:
         await run(env, *add, "admin", stdin=f"{PASSWORD}\n")
         before = await world.query("SELECT * FROM users")
         again = await run(env, *add, "viewer", stdin="another password\n")
-        assert again == (3, "", "exists admin@shield.test\n")
+        assert again == (3, "", "there is an account with this address\n")
         assert await world.query("SELECT * FROM users") == before
 
     @pytest.mark.parametrize(

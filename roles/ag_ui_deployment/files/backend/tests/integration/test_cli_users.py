@@ -4,13 +4,14 @@ import asyncio
 import io
 from collections.abc import Awaitable, Callable
 
+import pyotp
 import pytest
 
 from src.cli import main
 from src.commands import office
 from tests.integration.test_cli import environment
-from tests.support.accounts import ask_login, is_in, login
-from tests.support.server import PASSWORD, Backend
+from tests.support.accounts import ask_login, bearer, is_in, login
+from tests.support.server import PASSWORD, Backend, running
 from tests.support.world import World
 
 ADMIN, ALICE = "admin@shield.test", "alice@shield.test"
@@ -27,7 +28,7 @@ def command(
     for name, value in environment(world, PUBLIC_URL="https://shield.test/app").items():
         monkeypatch.setenv(name, value)
     # The logs of the tests stay as they are.
-    monkeypatch.setattr(office, "configure_logging", lambda _level: None)
+    monkeypatch.setattr(office, "log_to_stderr", lambda: None)
 
     async def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
         monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
@@ -73,6 +74,17 @@ async def test_accounts(backend: Backend, world: World, command: Command) -> Non
     assert (await users("deactivate", ALICE))[0] == 0
     assert not await is_in(backend, tokens)
     assert (await ask_login(backend, ALICE)).status_code == 401
+    assert await users("activate", ALICE) == (0, f"{ALICE} is active\n", "")
+    tokens = await login(backend, ALICE)
+    headers = bearer(tokens["access_token"])
+    begun = await backend.http.post("/auth/mfa/setup", json={"password": PASSWORD}, headers=headers)
+    code = {"code": pyotp.TOTP(begun.json()["secret"]).now()}
+    confirmed = await backend.http.post("/auth/mfa/confirm", json=code, headers=headers)
+    assert confirmed.status_code == 200
+    assert (await ask_login(backend, ALICE)).json()["type"].endswith(":second-factor-required")
+    assert await users("mfa-reset", ALICE) == (0, f"{ALICE} has no second factor\n", "")
+    assert not await is_in(backend, tokens)
+    await login(backend, ALICE)
     refused = [
         await users("deactivate", ADMIN),
         await users("role", ADMIN, "viewer"),
@@ -94,7 +106,23 @@ async def test_accounts(backend: Backend, world: World, command: Command) -> Non
         "password.change",
         "password.reset",
         "user.deactivate",
+        "user.activate",
+        "mfa.change",
     ]
+
+
+@pytest.mark.parametrize("way", ["unlock", "password"])
+async def test_who_is_let_in_again_is_not_kept_out_by_the_limit(
+    world: World, command: Command, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setenv("RATE_LOGIN_PER_ACCOUNT", "2/hour")
+    async with running(world.settings(RATE_LOGIN_PER_ACCOUNT="2/hour")) as backend:
+        await backend.add_user(ALICE)
+        answers = [await ask_login(backend, ALICE, "x" * 1500) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [401, 401, 429]
+        done = await command("users", way, ALICE, stdin=f"{NEW}\n")
+        assert done[0] == 0
+        await login(backend, ALICE, PASSWORD if way == "unlock" else NEW)
 
 
 async def test_workspaces(backend: Backend, command: Command) -> None:

@@ -1,16 +1,21 @@
 """Browsers: tokens in cookies, who may write by them, and tickets for streams."""
 
 import asyncio
+import re
 from http.cookies import SimpleCookie
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 
+from src.main import create_app
 from src.models.user import User
+from src.route_rules import rules_of
+from src.services.audit_logger import Action
 from src.services.tokens import Tokens
 from tests.integration.test_api_endpoints import check_problem
-from tests.support.accounts import bearer, is_in, login
+from tests.support.accounts import bearer, is_in, login, recording, refresh
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import sse
@@ -42,9 +47,11 @@ class Browser:
         self.own = str(backend.http.base_url).rstrip("/")
         self.origin: str | None = origin or self.own
         self.jar: dict[str, str] = {}
+        self.headers: dict[str, str] = {}
 
     async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.jar.items())}
+        cookies = "; ".join(f"{name}={value}" for name, value in self.jar.items())
+        headers = self.headers | {"Cookie": cookies}
         if self.origin is not None:
             headers["Origin"] = self.origin
         response = await self.http.request(method, path, headers=headers, **options)
@@ -118,6 +125,47 @@ class TestCookies:
         browser.origin = TRUSTED
         assert (await browser.send("GET", "/auth/me")).status_code == 200
 
+    @pytest.mark.parametrize("authorization", [None, "Bearer", "bearer", "Basic eDp5"])
+    async def test_nowhere_can_another_page_write(
+        self, backend: Backend, world: World, authorization: str | None
+    ) -> None:
+        """On every route that a cookie opens, the admin's too; also with a bearer token that is none."""
+        browser = Browser(backend)
+        await browser.log_in()
+        await world.query("UPDATE users SET role = 'admin'")
+        browser.origin = "https://evil.test"
+        browser.headers = {"Authorization": authorization} if authorization else {}
+        before = await world.rows()
+        writes = [
+            rule
+            for rule in rules_of(create_app(backend.settings))
+            if rule.needs_login and rule.method != "GET"
+        ]
+        for rule in writes:
+            path = re.sub(r"\{[^}]*\}", str(uuid4()), rule.path)
+            # With a body a refresh token is meant, which no other page has.
+            body: Any = None if path == "/auth/logout" else {}
+            answer = await browser.send(rule.method, path, json=body)
+            check_problem(answer, 403, "wrong-origin")
+        tried = {(rule.method, rule.path.split("/")[1]) for rule in writes}
+        assert tried >= {
+            *((method, "admin") for method in ("POST", "PUT", "DELETE")),
+            *((method, part) for method in ("POST", "DELETE") for part in ("agent", "auth")),
+            ("POST", "api"),
+        }
+        assert await world.rows() == before
+
+    async def test_an_empty_bearer_token_is_none(self, backend: Backend, alice: User) -> None:
+        browser = Browser(backend)
+        await browser.log_in()
+        browser.headers = {"Authorization": "Bearer"}
+        assert (await browser.send("GET", "/auth/me")).json()["id"] == str(alice.id)
+        ticket = await ticket_of(backend, alice)
+        async with backend.http.stream(
+            "GET", f"/events?ticket={ticket}", headers=browser.headers
+        ) as answer:
+            assert answer.status_code == 200
+
     async def test_a_planted_session_is_not_taken_over(self, backend: Backend) -> None:
         await backend.add_user("mallory@shield.test")
         browser = Browser(backend)
@@ -140,10 +188,49 @@ class TestCookies:
 
     async def test_logout_by_a_refresh_token(self, backend: Backend) -> None:
         tokens = await login(backend, ALICE)
-        body = {"refresh_token": tokens["refresh_token"]}
-        assert (await backend.http.post("/auth/logout", json=body)).status_code == 204
+        assert (await leave(backend, tokens)).status_code == 204
         assert not await is_in(backend, tokens)
-        check_problem(await backend.http.post("/auth/logout", json=body), 401, "not-authenticated")
+        check_problem(await leave(backend, tokens), 401, "not-authenticated")
+        # Two tabs, of which one renews the tokens while the other logs out.
+        tokens = await login(backend, ALICE)
+        renewed = (await refresh(backend, tokens)).json()
+        assert (await leave(backend, tokens)).status_code == 204
+        assert not await is_in(backend, renewed)
+
+    async def test_a_refresh_token_that_was_used_ends_its_session_and_no_other(
+        self, backend: Backend, world: World
+    ) -> None:
+        tokens, bystander = await login(backend, ALICE), await login(backend, ALICE)
+        renewed = (await refresh(backend, tokens)).json()
+        await world.query("UPDATE sessions SET rotated_at = rotated_at - interval '6 seconds'")
+        async with recording() as events:
+            used = await leave(backend, tokens, everywhere=True)
+        check_problem(used, 401, "not-authenticated")
+        assert [event.action for event in events] == [Action.TOKEN_REUSE]
+        assert not await is_in(backend, renewed)
+        assert await is_in(backend, bystander)
+
+    @pytest.mark.parametrize("column", ["last_used_at", "expires_at"])
+    async def test_the_refresh_token_of_a_session_that_is_over_has_no_power(
+        self, backend: Backend, world: World, column: str
+    ) -> None:
+        bystander, tokens = await login(backend, ALICE), await login(backend, ALICE)
+        await world.query(
+            f"UPDATE sessions SET {column} = {column} - interval '8 hours'"  # noqa: S608 - a column
+            " WHERE created_at = (SELECT max(created_at) FROM sessions)"
+        )
+        late = await leave(backend, tokens, everywhere=True)
+        check_problem(late, 401, "not-authenticated")
+        assert await is_in(backend, bystander)
+
+
+async def leave(
+    backend: Backend, tokens: dict[str, Any], *, everywhere: bool = False
+) -> httpx.Response:
+    """Log out by the refresh token alone."""
+    body = {"refresh_token": tokens["refresh_token"]}
+    query = {"everywhere": everywhere}
+    return await backend.http.post("/auth/logout", params=query, json=body)
 
 
 async def ticket_of(backend: Backend, user: User) -> str:
@@ -169,6 +256,26 @@ class TestTickets:
         ticket = await ticket_of(backend, alice)
         job = await backend.http.get(f"/api/jobs/none/events?ticket={ticket}")
         check_problem(job, 404, "job-not-found")
+
+    @pytest.mark.parametrize("why", ["draining", "too-many-streams", "too-many-streams-of-user"])
+    async def test_where_one_instance_has_no_stream_it_is_good_for_another(
+        self, backend: Backend, alice: User, world: World, why: str
+    ) -> None:
+        """The proxy asks the next instance with the same request."""
+        limits = {"draining": {}, "too-many-streams": {"STREAMS_MAX": 1}}
+        few = limits.get(why, {"STREAMS_PER_USER": 1})
+        settings = world.settings(REDIS_CONSUMER_NAME="host-8003", **few)
+        tickets = [await ticket_of(backend, alice) for _ in range(2)]
+        async with running(settings) as full, sse(full.http, token=full.token_of(alice)):
+            if why == "draining":
+                full.services.drain()
+            for path, ticket in zip(("/events", "/agent/runs/x/events"), tickets, strict=True):
+                refused = await full.http.get(f"{path}?ticket={ticket}")
+                check_problem(refused, 429 if why.endswith("user") else 503, why)
+            async with sse(backend.http, f"/events?ticket={tickets[0]}") as client:
+                assert not client.ended
+            run = await backend.http.get(f"/agent/runs/x/events?ticket={tickets[1]}")
+            check_problem(run, 404, "run-not-found")
 
     async def test_of_many_at_once_one_counts(self, backend: Backend, alice: User) -> None:
         ticket = await ticket_of(backend, alice)

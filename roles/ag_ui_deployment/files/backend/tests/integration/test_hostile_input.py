@@ -68,11 +68,16 @@ async def test_forged_and_swapped_tokens(backend: Backend) -> None:
         (b"", {422}),
     ],
 )
-async def test_bodies_of_a_login(backend: Backend, body: bytes, statuses: set[int]) -> None:
+async def test_bodies_of_a_login(
+    backend: Backend, world: World, body: bytes, statuses: set[int]
+) -> None:
+    await backend.add_user(ALICE)
+    before = await world.rows()
     headers = {"Content-Type": "application/json"}
     answer = await backend.http.post("/auth/login", content=body, headers=headers)
     assert answer.status_code in statuses, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
+    assert await world.rows() == before
 
 
 async def test_what_is_typed_or_sent_reaches_no_header_and_no_statement(

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID, uuid4
+from uuid import NAMESPACE_DNS, UUID, uuid4, uuid5
 
 import pytest
 
 from src.main import create_app
+from src.models.account import AccountTokenRow, Purpose
 from src.models.conversation import RunRow, RunStatus, ThreadRow
 from src.models.event import DeadLetterRow, ShieldEvent
 from src.models.job import JobRow, JobStatus
@@ -131,6 +132,10 @@ SAMPLES: Mapping[str, Sequence[Thing]] = {
         Thing("no_such_tool", exists=False),
     ],
     "/admin/users/{user_id}": [Thing(OTHER), Thing("nobody", exists=False)],
+    "/admin/users/invitations/{invitation_id}": [
+        Thing("invitation"),
+        Thing("withdrawn", exists=False),
+    ],
     "/admin/stream/dead-letters/{letter_id}": [
         Thing("1700000000000-1"),
         Thing("1700000000000-2", exists=False),
@@ -228,7 +233,14 @@ class Walk:
 
     async def prepare(self) -> None:
         self._tokens.clear()
-        for table in ("users", "workspaces", "jobs", "agent_runs", "dead_letters"):
+        for table in (
+            "users",
+            "account_tokens",
+            "workspaces",
+            "jobs",
+            "agent_runs",
+            "dead_letters",
+        ):
             await self._world.query(f"DELETE FROM {table}")  # noqa: S608 - the names above
         async with self._backend.services.database.transaction() as session:
             for rows in self._rows():
@@ -292,6 +304,8 @@ class Walk:
 
     def _in_path(self, parameter: str, thing: Thing | None) -> str:
         assert thing is not None
+        if parameter == "invitation_id":
+            return str(_invitation_id(thing.name))
         if parameter == "session_id":
             return str(self._sessions[thing.name])
         if parameter == "user_id":
@@ -329,9 +343,24 @@ class Walk:
                 stream_ms=1700000000000, stream_seq=1, reason="", fields=b'{"type": "job:queued"}'
             )
         ]
+        yield [
+            AccountTokenRow(
+                id=_invitation_id("invitation"),
+                token_hash="",
+                purpose=Purpose.INVITATION.value,
+                email="invited@shield.test",
+                role=Role.VIEWER.value,
+                memberships=[],
+                expires_at=datetime.now(UTC) + timedelta(days=1),
+            )
+        ]
         conversations = [one for one in CONVERSATIONS if one.exists]
         yield [_thread(one, self._users[one.owner or OTHER]) for one in conversations]
         yield [_run(one, self._users[one.owner or OTHER]) for one in conversations]
+
+
+def _invitation_id(name: str) -> UUID:
+    return uuid5(NAMESPACE_DNS, name)
 
 
 def _email(name: str) -> str:

@@ -1,6 +1,8 @@
 """Invitations, open registration and forgotten passwords, with a real mail server."""
 
 import asyncio
+import hashlib
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -12,7 +14,8 @@ import httpx
 import pytest
 
 from src.models.role import Role
-from src.services import link_tokens, mail_service
+from src.models.user import User
+from src.services import link_tokens, mail_service, passwords
 from src.services.audit_logger import Action, Outcome
 from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer, is_in, login, recording
@@ -56,8 +59,14 @@ async def post(backend: Backend, path: str, **body: Any) -> httpx.Response:
 
 async def invite(backend: Backend, **body: Any) -> httpx.Response:
     admin = await backend.add_user("admin@shield.test", Role.ADMIN)
+    return await by_admin(backend, admin, "POST", "/invite", body)
+
+
+async def by_admin(
+    backend: Backend, admin: User, method: str, path: str, body: Any = None
+) -> httpx.Response:
     headers = bearer(backend.token_of(admin))
-    return await backend.http.post("/admin/users/invite", json=body, headers=headers)
+    return await backend.http.request(method, f"/admin/users{path}", headers=headers, json=body)
 
 
 async def addresses(world: World) -> list[str]:
@@ -67,7 +76,7 @@ async def addresses(world: World) -> list[str]:
 class TestForgottenPasswords:
     async def test_from_the_mail_to_the_new_password(self, world: World) -> None:
         async with mail_server() as box, mailing(world, box) as backend, recording() as events:
-            await backend.add_user(ALICE)
+            alice = await backend.add_user(ALICE)
             tokens = await login(backend, ALICE)
             await world.query("UPDATE users SET failed_logins = 9, locked_until = now() + '1 day'")
             known = await post(backend, "/password/forgot", email=" Alice@SHIELD.test")
@@ -96,9 +105,13 @@ class TestForgottenPasswords:
             check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
             await login(backend, ALICE, NEW)
             assert box.mails == []
-        outcomes = [event.outcome for event in events if event.action is Action.PASSWORD_RESET]
-        assert outcomes.count(Outcome.SUCCESS) == 2
-        assert outcomes.count(Outcome.FAILURE) == 3
+        resets = [event for event in events if event.action is Action.PASSWORD_RESET]
+        failures = [event for event in resets if event.outcome is Outcome.FAILURE]
+        sent, done = [event for event in resets if event not in failures]
+        assert len(failures) == 3
+        # Anybody may have asked for the link; only its owner has it.
+        assert (sent.actor, sent.target) == (None, f"user:{alice.id}")
+        assert (done.actor, done.target) == (ALICE, f"user:{alice.id}")
         assert token not in str(events)
 
     async def test_a_link_ends_by_time_and_with_the_password_that_it_replaces(
@@ -146,14 +159,17 @@ class TestRegistration:
         self, world: World
     ) -> None:
         async with mail_server() as box, mailing(world, box) as backend, recording() as events:
-            body = {"email": "Alice@Shield.test", "password": NEW, "name": "Alice Liddell"}
+            body = {"email": "Alice@Shield.test", "name": "Alice Pleasance Liddell"}
             first = await post(backend, "/register", **body)
             assert first.status_code == 202
             token = await box.token()
             assert await addresses(world) == []
-            check_problem(await ask_login(backend, ALICE, NEW), 401, "wrong-credentials")
+            for weak in ("short", "Liddell-Pleasance-12"):
+                rejected = await post(backend, "/verify-email", token=token, password=weak)
+                (error,) = check_problem(rejected, 422, "password-rejected")["errors"]
+                assert error["field"] == "body.password"
             answers = await asyncio.gather(
-                *(post(backend, "/verify-email", token=token) for _ in range(3))
+                *(post(backend, "/verify-email", token=token, password=NEW) for _ in range(3))
             )
             assert sorted(answer.status_code for answer in answers) == [201, 422, 422]
             (made,) = [answer.json() for answer in answers if answer.status_code == 201]
@@ -164,7 +180,9 @@ class TestRegistration:
             assert (again.status_code, again.json()) == (202, first.json())
             await until(lambda: box.mails)
             assert "/reset-password#" in box.mails[0].get_content()
-            check_problem(await post(backend, "/verify-email", token=token), 422, "link-not-valid")
+            used = await post(backend, "/verify-email", token=token, password=NEW)
+            (error,) = check_problem(used, 422, "link-not-valid")["errors"]
+            assert error["field"] == "body.token"
         assert [event.action for event in events if event.outcome is Outcome.SUCCESS][:2] == [
             Action.REGISTER,
             Action.EMAIL_VERIFY,
@@ -172,24 +190,101 @@ class TestRegistration:
         assert NEW not in str(events)
         assert token not in str(events)
 
+    async def test_who_registers_the_address_of_another_does_not_choose_the_password(
+        self, world: World
+    ) -> None:
+        async with mail_server() as box, mailing(world, box) as backend:
+            theirs = "chosen by somebody else at all"
+            refused = await post(backend, "/register", email=ALICE, password=theirs)
+            (error,) = check_problem(refused, 422, "invalid-request")["errors"]
+            assert error["field"] == "body.password"
+            # A release before this one took it, and kept it with the link.
+            await world.query(
+                "INSERT INTO account_tokens (token_hash, purpose, email, password_hash, expires_at)"
+                " VALUES ($1, 'registration', $2, 'x', now() + '1 hour'::interval)",
+                hashlib.sha256(b"of-old").hexdigest(),
+                ALICE,
+            )
+            for body in ({"token": "of-old", "password": NEW}, {"token": "of-old"}):
+                answer = await post(backend, "/verify-email", **body)
+                assert answer.status_code == 422
+            await post(backend, "/register", email=ALICE)
+            missing = await post(backend, "/verify-email", token=(token := await box.token()))
+            (error,) = check_problem(missing, 422, "invalid-request")["errors"]
+            assert error["field"] == "body.password"
+            made = await post(backend, "/verify-email", token=token, password=NEW)
+            assert made.status_code == 201
+            check_problem(await ask_login(backend, ALICE, theirs), 401, "wrong-credentials")
+            await login(backend, ALICE, NEW)
+            assert len(await addresses(world)) == 1
+
+    @pytest.mark.parametrize("mode", ["closed", "invite"])
+    async def test_a_link_ends_when_registration_is_closed(self, world: World, mode: str) -> None:
+        async with mail_server() as box, mailing(world, box) as backend:
+            await post(backend, "/register", email=ALICE)
+            token = await box.token()
+        async with running(world.settings(REGISTRATION=mode), healthy=False) as backend:
+            late = await post(backend, "/verify-email", token=token, password=NEW)
+            check_problem(late, 403, "registration-closed")
+            assert await addresses(world) == []
+
+    async def test_an_address_that_has_got_an_account_meanwhile(self, world: World) -> None:
+        async with mail_server() as box, mailing(world, box) as backend:
+            await post(backend, "/register", email=ALICE)
+            token = await box.token()
+            await backend.add_user(ALICE)
+            taken = await post(backend, "/verify-email", token=token, password=NEW)
+            problem = check_problem(taken, 409, "account-exists")
+            assert [error["field"] for error in problem["errors"]] == ["body.token"]
+            assert "/admin" not in problem["detail"]
+
+    @pytest.mark.parametrize("path", ["/register", "/password/forgot"])
+    async def test_of_many_requests_at_once_one_sends_a_mail(self, world: World, path: str) -> None:
+        async with mail_server() as box, mailing(world, box) as backend:
+            await backend.add_user("bob@shield.test")
+            email = ALICE if path == "/register" else "bob@shield.test"
+            answers = await asyncio.gather(*(post(backend, path, email=email) for _ in range(8)))
+            assert {answer.status_code for answer in answers} == {202}
+            await backend.services.background.stop(10)
+            assert len(box.mails) == 1
+
+    async def test_it_is_limited_exactly(self, world: World) -> None:
+        limits = {"RATE_LOGIN_PER_ACCOUNT": "2/hour", "RATE_LOGIN_PER_ADDRESS": "5/hour"}
+        async with mail_server() as box, mailing(world, box, **limits) as backend:
+            statuses = [
+                (await post(backend, "/register", email=email)).status_code
+                for email in [ALICE] * 3 + ["bob@shield.test"] * 3
+            ]
+            assert statuses == [202, 202, 429, 202, 202, 429]
+            assert (
+                await post(backend, "/verify-email", token="x", password=NEW)
+            ).status_code == 429
+
     async def test_what_cannot_be_registered(self, world: World) -> None:
         async with mail_server() as box, mailing(world, box) as backend:
-            good = {"email": ALICE, "password": NEW}
+            good = {"email": ALICE, "name": "Alice"}
             for field, value in (
                 ("email", "no address"),
                 ("email", "\u0430lice@shield.test"),
                 ("email", "alice@shield.test\nBcc: eve@shield.test"),
                 ("email", "a" * 400),
-                ("password", "alice@shield.test"),
+                ("password", NEW),
                 ("password", "x" * 5000),
                 ("name", "a\r\nb"),
-                ("invitation", "both"),
             ):
                 answer = await post(backend, "/register", **(good | {field: value}))
                 assert answer.status_code == 422, (field, answer.text)
                 (error, *_) = answer.json()["errors"]
-                assert error["field"] in {f"body.{field}", "body"}
-            check_problem(await post(backend, "/register", password=NEW), 422, "invalid-request")
+                assert error["field"] == f"body.{field}"
+            for body, named in (
+                (good | {"invitation": "both", "password": NEW}, "body"),
+                ({}, "body"),
+                ({"password": NEW}, "body.password"),
+                ({"invitation": "x"}, "body.password"),
+            ):
+                answer = await post(backend, "/register", **body)
+                (error,) = check_problem(answer, 422, "invalid-request")["errors"]
+                assert error["field"] == named
             await backend.services.background.stop(10)
             assert box.mails == []
             assert await world.query("SELECT * FROM account_tokens") == []
@@ -209,13 +304,16 @@ class TestRegistration:
             assert answer.status_code == 201, answer.text
             assert (answer.json()["mailed"], answer.json()["link"]) == (True, None)
             token = await box.token()
-            uninvited = await post(backend, "/register", email="eve@shield.test", password=NEW)
+            uninvited = await post(backend, "/register", email="eve@shield.test")
             check_problem(uninvited, 403, "registration-closed")
             wrong = await post(backend, "/register", invitation="x", password=NEW)
             (error,) = check_problem(wrong, 422, "link-not-valid")["errors"]
             assert error["field"] == "body.invitation"
             # An invitation confirms nothing else.
-            check_problem(await post(backend, "/verify-email", token=token), 422, "link-not-valid")
+            confirmed = await post(backend, "/verify-email", token=token, password=NEW)
+            check_problem(confirmed, 403, "registration-closed")
+            reset = await post(backend, "/password/reset", token=token, password=NEW)
+            check_problem(reset, 422, "link-not-valid")
             made = await post(backend, "/register", invitation=token, password=NEW, name="Alice")
             assert made.status_code == 201, made.text
             tokens = await login(backend, ALICE, NEW)
@@ -230,7 +328,7 @@ class TestRegistration:
     async def test_closed_and_without_mail_an_admin_does_it_by_hand(self, world: World) -> None:
         async with running(world.settings()) as backend:
             check_problem(
-                await post(backend, "/register", email=ALICE, password=NEW),
+                await post(backend, "/register", email=ALICE),
                 403,
                 "registration-closed",
             )
@@ -266,19 +364,124 @@ class TestRegistration:
             for path, body in (
                 ("/password/forgot", {"email": ALICE}),
                 ("/password/reset", {"token": "x", "password": NEW}),
-                ("/verify-email", {"token": "x"}),
+                ("/verify-email", {"token": "x", "password": NEW}),
                 ("/register", {"invitation": "x", "password": NEW}),
             ):
                 assert (await post(backend, path, **body)).status_code != 429
             for path, body in (
                 ("/password/forgot", {"email": ALICE}),
                 ("/password/reset", {"token": "x", "password": NEW}),
-                ("/verify-email", {"token": "x"}),
-                ("/register", {"email": ALICE, "password": NEW}),
+                ("/verify-email", {"token": "x", "password": NEW}),
+                ("/register", {"email": ALICE}),
             ):
                 answer = await post(backend, path, **body)
                 check_problem(answer, 429, "too-many-requests")
                 assert int(answer.headers["retry-after"]) > 0
+
+
+class TestInvitations:
+    async def test_they_are_listed_and_withdrawn(self, world: World) -> None:
+        async with running(world.settings(REGISTRATION="invite")) as backend, recording() as events:
+            await world.query("INSERT INTO workspaces (name) VALUES ('red')")
+            membership = {"workspace": "red", "role": "admin"}
+            body = {"email": ALICE, "name": "Alice", "memberships": [membership]}
+            wrong = [membership, {"workspace": "blue", "role": "viewer"}]
+            refused = await invite(backend, **(body | {"memberships": wrong}))
+            (error,) = check_problem(refused, 422, "invalid-request")["errors"]
+            assert error["field"] == "body.memberships.1.workspace"
+            headers = bearer((await login(backend, "admin@shield.test"))["access_token"])
+            made = await backend.http.post("/admin/users/invite", json=body, headers=headers)
+            assert made.headers["cache-control"] == "no-store"
+
+            async def listed() -> Any:
+                answer = await backend.http.get("/admin/users/invitations", headers=headers)
+                assert answer.status_code == 200
+                return answer.json()
+
+            (one,) = await listed()
+            assert {key: one[key] for key in one if key != "created_at"} == {
+                "id": made.json()["id"],
+                "email": ALICE,
+                "name": "Alice",
+                "role": "viewer",
+                "memberships": [membership],
+                "invited_by": "admin@shield.test",
+                "expires_at": made.json()["expires_at"],
+            }
+            # Another one takes its place.
+            path = "/admin/users/invite"
+            again = await backend.http.post(path, json={"email": ALICE}, headers=headers)
+            token = again.json()["link"].partition("#token=")[2]
+            gone = await backend.http.delete(
+                f"/admin/users/invitations/{one['id']}", headers=headers
+            )
+            check_problem(gone, 404, "invitation-not-found")
+            (one,) = await listed()
+            path = f"/admin/users/invitations/{one['id']}"
+            assert (await backend.http.delete(path, headers=headers)).status_code == 204
+            check_problem(
+                await backend.http.delete(path, headers=headers), 404, "invitation-not-found"
+            )
+            assert await listed() == []
+            late = await post(backend, "/register", invitation=token, password=NEW)
+            check_problem(late, 422, "link-not-valid")
+        invited, *_ = [event for event in events if event.action is Action.USER_INVITE]
+        assert invited.details["memberships"] == [membership]
+        (withdrawn,) = [event for event in events if event.action is Action.INVITATION_WITHDRAW]
+        assert (withdrawn.actor, withdrawn.target) == (
+            "admin@shield.test",
+            f"invitation:{one['id']}",
+        )
+
+    @pytest.mark.parametrize("end", ["role = 'viewer'", "active = false"])
+    async def test_links_end_with_the_rights_of_who_made_them(self, world: World, end: str) -> None:
+        async with running(world.settings(REGISTRATION="invite")) as backend:
+            alice = await backend.add_user(ALICE)
+            rival, admin = [
+                await backend.add_user(f"{name}@shield.test", Role.ADMIN) for name in ("r", "admin")
+            ]
+            body = {"email": "bob@shield.test"}
+            invited = await by_admin(backend, rival, "POST", "/invite", body)
+            token = invited.json()["link"].partition("#token=")[2]
+            link = await by_admin(backend, rival, "POST", f"/{alice.id}/reset-link")
+            assert link.headers["cache-control"] == "no-store"
+            await world.query(f"UPDATE users SET {end} WHERE id = $1", rival.id)  # noqa: S608 - as above
+            assert (await by_admin(backend, admin, "GET", "/invitations")).json() == []
+            made = await post(backend, "/register", invitation=token, password=NEW)
+            check_problem(made, 422, "link-not-valid")
+            reset = await post(backend, "/password/reset", token=link.json()["token"], password=NEW)
+            check_problem(reset, 422, "link-not-valid")
+            await login(backend, ALICE)
+            assert "bob@shield.test" not in await addresses(world)
+
+    async def test_rights_that_end_while_a_password_is_hashed(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Both at the account that is made, and at the invitation that is accepted."""
+        async with running(world.settings(REGISTRATION="invite")) as backend:
+            admin = await backend.add_user("admin@shield.test", Role.ADMIN)
+            invited = await by_admin(backend, admin, "POST", "/invite", {"email": ALICE})
+            token = invited.json()["link"].partition("#token=")[2]
+            gate = threading.Event()
+            hashing: list[str] = []
+
+            def wait(_password: str) -> str:
+                hashing.append("")
+                return str(gate.wait(10))
+
+            monkeypatch.setattr(passwords._context, "hash", wait)
+            body = {"email": "bob@shield.test", "password": NEW}
+            both = asyncio.gather(
+                by_admin(backend, admin, "POST", "", body),
+                post(backend, "/register", invitation=token, password=NEW),
+            )
+            await until(lambda: len(hashing) == 2)
+            await world.query("UPDATE users SET role = 'viewer'")
+            gate.set()
+            made, accepted = await both
+            check_problem(made, 403, "not-permitted")
+            check_problem(accepted, 422, "link-not-valid")
+            assert await addresses(world) == ["admin@shield.test"]
 
 
 class TestMailServers:

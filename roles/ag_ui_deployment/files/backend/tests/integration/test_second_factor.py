@@ -176,14 +176,14 @@ async def test_wrong_codes_lock_like_wrong_passwords(
         for code in ("000000", "111111"):
             check_problem(await ask(backend, otp=code), 401, "second-factor-rejected")
         # Those who are logged in have no more tries than others.
-        wrong = await mfa(backend, alice, "recovery-codes", code="22")
-        for answer in (
-            wrong,
-            await mfa(backend, alice, "disable", password=PASSWORD, code="111111"),
-            await mfa(backend, alice, "disable", password=PASSWORD, recovery_code="x"),
+        for path, body, field in (
+            ("recovery-codes", {"code": "22"}, "code"),
+            ("disable", {"password": PASSWORD, "code": "111111"}, "code"),
+            ("disable", {"password": PASSWORD, "recovery_code": "x"}, "recovery_code"),
         ):
+            answer = await mfa(backend, alice, path, **body)
             (error,) = check_problem(answer, 422, "proof-rejected")["errors"]
-            assert error["field"] == "body.code"
+            assert error["field"] == f"body.{field}"
         assert [event.action for event in events].count(Action.LOCKOUT) == 1
     right = clock.next_code(secret)
     for answer in (await ask(backend, otp=right), await ask(backend, recovery_code=codes[0])):
@@ -241,10 +241,20 @@ async def test_a_lost_key_leaves_the_recovery_codes(world: World, clock: Clock) 
     # What is used is encrypted anew: the old key may be forgotten then.
     async with running(world.settings(MFA_KEY="n" * 40), healthy=False) as backend:
         await login_with(backend, clock, secret)
-    async with running(world.settings(MFA_KEY="l" * 40), healthy=False) as backend:
+    async with (
+        running(world.settings(MFA_KEY="l" * 40), healthy=False) as backend,
+        recording() as events,
+    ):
         for _ in range(6):
             lost = await ask(backend, otp=clock.next_code(secret))
             check_problem(lost, 503, "second-factor-unreadable")
+        renewed = await mfa(backend, alice, "recovery-codes", code=clock.next_code(secret))
+        check_problem(renewed, 503, "second-factor-unreadable")
+        assert [(event.action, event.outcome) for event in events] == [
+            *[(Action.LOGIN, Outcome.FAILURE)] * 6,
+            (Action.MFA_CHANGE, Outcome.FAILURE),
+        ]
+        assert events[0].details == {"reason": "second factor unreadable"}
         # It is not the user's fault, so that it locks nothing.
         assert (await ask(backend, recovery_code=codes[0])).status_code == 200
 

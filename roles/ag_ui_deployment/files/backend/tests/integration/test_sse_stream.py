@@ -238,7 +238,9 @@ class TestResuming:
         for path in ("/events", f"/events?last_event_id={cursor}"):
             headers = bearer(admin) | ({} if "?" in path else {"Last-Event-ID": cursor})
             response = await backend.http.get(path, headers=headers)
-            check_problem(response, 400, "bad-cursor")
+            (error,) = check_problem(response, 400, "bad-cursor")["errors"]
+            where = "query.last_event_id" if "?" in path else "header.last-event-id"
+            assert error["field"] == where
 
     async def test_one_of_the_future_gets_a_notice(
         self, backend: Backend, admin: str, world: World

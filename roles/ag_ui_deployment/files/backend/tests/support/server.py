@@ -17,10 +17,10 @@ from src.config import Settings
 from src.main import create_app
 from src.models.role import Role
 from src.models.session import SessionRow
-from src.models.user import User
+from src.models.user import User, UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow
+from src.services.passwords import hash_password
 from src.services.tokens import Tokens
-from src.services.user_service import UserService
 from src.state import Services
 from tests.support.waiting import until
 
@@ -37,9 +37,17 @@ class Backend:
 
     async def add_user(self, email: str, role: Role = Role.VIEWER) -> User:
         """A new account, with a session for its tokens."""
-        user = await UserService(self.services.database).add(email, PASSWORD, role)
+        row = UserRow(
+            email=email,
+            password_hash=await hash_password(PASSWORD),
+            role=role.value,
+            memberships=[],
+        )
         now = datetime.now(UTC)
         async with self.services.database.transaction() as session:
+            session.add(row)
+            await session.flush()
+            user = User.model_validate(row)
             session.add(
                 SessionRow(
                     id=_session_of(user),

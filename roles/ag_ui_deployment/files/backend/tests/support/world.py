@@ -75,6 +75,16 @@ class World:
         """Ask the database, past the backend."""
         return list(await self.database.fetch(statement, *values))
 
+    async def rows(self) -> dict[str, list[str]]:
+        """All that stands in the database but the audit log."""
+        tables = await self.query(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename !~ '^audit'"
+        )
+        return {
+            name: sorted(str(row) for row in await self.query(f"SELECT * FROM {name}"))  # noqa: S608 - a table's name
+            for (name,) in tables
+        }
+
     async def stored(self) -> list[StreamId]:
         rows = await self.query("SELECT stream_ms, stream_seq FROM events ORDER BY 1, 2")
         return [StreamId(*row) for row in rows]

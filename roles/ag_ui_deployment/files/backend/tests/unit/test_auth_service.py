@@ -1,23 +1,27 @@
 """Passwords and addresses, as far as logins need no database; the rest is in the integration tests."""
 
 import asyncio
+import contextlib
+import threading
 import time
 from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
 from passlib.context import CryptContext
+from zxcvbn import zxcvbn
 
 from src.services import passwords
+from src.services.email_addresses import EmailRejectedError, normalise_email
 from src.services.passwords import (
     MAX_BYTES,
     PasswordRejectedError,
+    PasswordsBusyError,
     check_new_password,
     hash_new_password,
     hash_password,
     verify_password,
 )
-from src.services.user_service import EmailRejectedError, normalise_email
 
 PASSWORD = "correct horse battery staple"
 WEAK = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
@@ -91,7 +95,7 @@ class TestPasswords:
     async def test_over_1024_bytes_nothing_is_hashed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         hashed = await hash_password("ü" * (MAX_BYTES // 2))
         assert await verify_password("ü" * (MAX_BYTES // 2), hashed) == (True, None)
-        monkeypatch.setattr(passwords, "_in_thread", None)
+        monkeypatch.setattr(passwords, "_hashing", None)
         assert await verify_password("ü" * (MAX_BYTES // 2) + "x", hashed) == (False, None)
         assert await verify_password("x" * 10_000_000, None) == (False, None)
 
@@ -140,11 +144,27 @@ class TestPasswords:
         check_new_password(hers, "Bob Dodgson")
         check_new_password(hers)
 
-    def test_a_long_password_costs_no_more_than_a_short_one(self) -> None:
-        started = time.perf_counter()
+    @pytest.mark.parametrize(
+        "costly",
+        [
+            "(4@81|" * 170,
+            # Signs that may stand for letters, in as many ways as there can be.
+            ("p4@ssw0rd$5123!1|l{[(<c369g7+t%x2z" * 3)[:72],
+            "4@8({[<369!1|70$5+%2" * 4,
+            "|<51[7!$" * 9,
+        ],
+    )
+    def test_no_password_costs_much_to_judge(self, costly: str) -> None:
+        started = time.thread_time()
+        with contextlib.suppress(PasswordRejectedError):
+            check_new_password(costly)
+        assert time.thread_time() - started < 0.3
+
+    @pytest.mark.parametrize("beginning", ["a1" * 12, "0123456789!@" * 2])
+    def test_a_weak_beginning_is_not_made_good_by_what_follows(self, beginning: str) -> None:
+        """That is the price of a bound on the work."""
         with pytest.raises(PasswordRejectedError):
-            check_new_password("(4@81|" * 170)
-        assert time.perf_counter() - started < 2
+            check_new_password(beginning + PASSWORD)
 
     async def test_users_checked_at_once_do_not_share_their_names(self) -> None:
         names = [f"surname{n}-lovelace{n}" for n in range(12)]
@@ -152,6 +172,35 @@ class TestPasswords:
             *(hash_new_password(name, name) for name in names), return_exceptions=True
         )
         assert [type(verdict) for verdict in verdicts] == [PasswordRejectedError] * 12
+
+    async def test_while_one_is_judged_others_log_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        gate = threading.Event()
+
+        def wait_and_judge(*given: Any, **options: Any) -> Any:
+            assert gate.wait(10)
+            return zxcvbn(*given, **options)
+
+        monkeypatch.setattr(passwords, "zxcvbn", wait_and_judge)
+        judging = [asyncio.create_task(hash_new_password(PASSWORD)) for _ in range(3)]
+        assert await verify_password(PASSWORD, None) == (False, None)
+        gate.set()
+        assert all(await asyncio.gather(*judging))
+
+    async def test_who_would_wait_too_long_is_turned_away(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gate = threading.Event()
+        monkeypatch.setattr(passwords._context, "hash", lambda _: str(gate.wait(10)))
+        waiting = [
+            asyncio.create_task(hash_password(PASSWORD)) for _ in range(passwords._MOST_WAITING)
+        ]
+        await asyncio.sleep(0)
+        for work in (hash_password(PASSWORD), verify_password(PASSWORD, None)):
+            with pytest.raises(PasswordsBusyError):
+                await work
+        gate.set()
+        assert set(await asyncio.gather(*waiting)) == {"True"}
+        assert await hash_password(PASSWORD) == "True"
 
     def test_a_password_that_is_no_unicode_is_refused(self) -> None:
         """A terminal with another encoding gives such text to a program."""

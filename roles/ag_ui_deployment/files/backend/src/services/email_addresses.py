@@ -1,0 +1,30 @@
+"""Email addresses, in the one form in which they are stored and compared."""
+
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
+
+from src.services.faults import FieldFaultError
+
+# Names that are reserved for tests and private networks are good names here.
+SPECIAL_USE_DOMAIN_NAMES.clear()
+
+
+class EmailRejectedError(FieldFaultError):
+    """The text is no email address; the message says why."""
+
+
+def normalise_email(text: str) -> str:
+    """The form in which addresses are stored and compared. Raises EmailRejectedError.
+
+    It is ASCII, with international domains as xn--…: an address that looks like another's is
+    seen to be none.
+    """
+    try:
+        checked = validate_email(
+            text.strip(),
+            check_deliverability=False,
+            globally_deliverable=False,
+            allow_smtputf8=False,
+        )
+    except EmailNotValidError as error:
+        raise EmailRejectedError(str(error), "email") from None
+    return (checked.ascii_email or checked.normalized).lower()

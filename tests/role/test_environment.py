@@ -1,0 +1,75 @@
+"""What the role writes for the backend to read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.role.playing import DECIDED, TOP
+
+ROLE = TOP / "roles/ag_ui_deployment"
+SECRETS = {f"ag_ui_{name}": f"{name}-{'x' * 48}" for name in ("jwt_secret", "mfa_key", "audit_key")}
+# Groups of hosts that stand behind one another's proxies, with what their inventory says of each.
+SITES: dict[str, dict[str, dict[str, Any]]] = {
+    "alone": {"alone-1": {}},
+    "open": {"open-1": {"ag_ui_bind_address": "192.0.2.1"}},
+    "several": {
+        "several-1": {"ag_ui_bind_address": "192.0.2.1"},
+        "several-2": {"ag_ui_bind_address": "192.0.2.2", "ag_ui_backend_ports": [8002, 8004]},
+        "several-3": {},
+    },
+    "balanced": {"balanced-1": {"ag_ui_trusted_proxies": ["192.0.2.0/24"]}},
+}
+
+
+def inventory() -> dict[str, Any]:
+    common = yaml.safe_load((ROLE / "defaults/main.yml").read_text()) | DECIDED | SECRETS
+    common |= {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    groups = {
+        name: {"hosts": hosts, "vars": {"ag_ui_group": name}} for name, hosts in SITES.items()
+    }
+    return {"all": {"vars": common, "children": groups}}
+
+
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the settings of every host, as the role's template gives them."""
+    folder = tmp_path_factory.mktemp("environments")
+    (folder / "hosts.yml").write_text(yaml.safe_dump(inventory()))
+    subprocess.run(
+        [
+            *(Path(sys.executable).parent / "ansible", "all"),
+            *("--inventory", folder / "hosts.yml", "--extra-vars", f"@{ROLE}/vars/main.yml"),
+            *("--module-name", "ansible.builtin.template"),
+            *(
+                "--args",
+                f"src={ROLE}/templates/backend.env.j2 dest={folder}/{{{{ inventory_hostname }}}}",
+            ),
+        ],
+        env=os.environ | {"ANSIBLE_CONFIG": str(TOP / "ansible.cfg"), "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("host", "proxies"),
+    [
+        ("alone-1", "127.0.0.1"),
+        ("open-1", "127.0.0.1,192.0.2.1"),
+        ("several-1", "127.0.0.1,192.0.2.1,192.0.2.2"),
+        ("several-3", "127.0.0.1,192.0.2.1,192.0.2.2"),
+        ("balanced-1", "127.0.0.1,192.0.2.0/24"),
+    ],
+)
+def test_the_proxies_of_the_group_are_believed(environments: Path, host: str, proxies: str) -> None:
+    lines = (environments / host).read_text().splitlines()
+    assert f"TRUSTED_PROXIES='{proxies}'" in lines
