@@ -86,14 +86,19 @@ class Story:
         await self.post(f"/admin/users/{await self.id_of(ALICE)}/unlock", self.admin)
 
     async def links(self) -> None:
-        await self.post("/auth/register", status=202, email=BOB, password=PASSWORD)
-        await self.post("/auth/verify-email", status=201, token=await self.mailed())
+        await self.post("/auth/register", status=202, email=BOB)
+        token = await self.mailed()
+        await self.post("/auth/verify-email", status=201, token=token, password=PASSWORD)
         await self.post("/auth/password/forgot", status=202, email=BOB)
         token = await self.mailed()
         await self.post("/auth/password/reset", status=204, token=token, password=NEW_PASSWORD)
         await self.post("/admin/users/invite", self.admin, 201, email="carol@shield.test")
         token = await self.mailed()
         await self.post("/auth/register", status=201, invitation=token, password=PASSWORD)
+        await self.post("/admin/users/invite", self.admin, 201, email="erin@shield.test")
+        await self.mailed()
+        (invited,) = (await self.ask("GET", "/admin/users/invitations", self.admin))["items"]
+        await self.ask("DELETE", f"/admin/users/invitations/{invited['id']}", self.admin, 204)
 
     async def second_factor(self) -> None:
         bob = await self.login(BOB, NEW_PASSWORD)
