@@ -138,7 +138,6 @@ class Services:
         open_streams = OpenStreams()
         tokens = Tokens(settings)
         access = AccessService(database, tokens, settings)
-        access_watcher = AccessWatcher(database, access, open_streams)
         sessions = SessionService(database, tokens, access, audit, settings)
         streams = EventStreams(
             hub, EventReplay(history, settings.REPLAYS_MAX), open_streams, metrics, settings
@@ -175,6 +174,7 @@ class Services:
             audit=audit,
             metrics=metrics,
         )
+        access_watcher = AccessWatcher(database, access, open_streams, agent.runs)
         return cls(
             settings=settings,
             database=database,

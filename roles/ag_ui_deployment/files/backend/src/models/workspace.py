@@ -18,9 +18,6 @@ WorkspaceName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", examples=["research"])
 ]
 
-# Shield's producers may have used others than those that can be made here.
-AnyWorkspaceName = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-
 
 class WorkspaceRow(Base):
     __tablename__ = "workspaces"
@@ -51,7 +48,7 @@ class Membership(BaseModel):
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
-    workspace: AnyWorkspaceName
+    workspace: WorkspaceName
     role: Role
 
 

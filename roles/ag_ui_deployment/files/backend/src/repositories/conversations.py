@@ -177,6 +177,8 @@ async def runs_ended_of(session: AsyncSession, thread: ThreadRow, within: timede
 
 async def delete_thread(session: AsyncSession, thread: ThreadRow) -> None:
     """With its messages and runs."""
+    # In the order in which the end of a run locks them: first the run, then the conversation.
+    await session.execute(_of_thread(select(RunRow.id), thread, RunRow).with_for_update())
     await session.execute(
         delete(ThreadRow).where(ThreadRow.owner_id == thread.owner_id, ThreadRow.id == thread.id)
     )

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path
 from src.dependencies import ActorDep, ServicesDep, requires
 from src.models.account import RoleIn
 from src.models.permissions import Permission
-from src.models.workspace import AnyWorkspaceName, Member, NewWorkspace, Workspace
+from src.models.workspace import Member, NewWorkspace, Workspace, WorkspaceName
 from src.problems import (
     AccountNotFound,
     DatabaseUnavailable,
@@ -26,7 +26,7 @@ router = APIRouter(
     dependencies=[Depends(requires(Permission.MANAGE_WORKSPACES))],
     responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
 )
-AnyName = Annotated[AnyWorkspaceName, Path()]
+NameInPath = Annotated[WorkspaceName, Path()]
 
 
 @router.get("", summary="All workspaces")
@@ -47,12 +47,12 @@ async def create_workspace(
     summary="Delete a workspace without members and jobs",
     responses=documented(WorkspaceNotFound, WorkspaceInUse),
 )
-async def delete_workspace(services: ServicesDep, actor: ActorDep, name: AnyName) -> None:
+async def delete_workspace(services: ServicesDep, actor: ActorDep, name: NameInPath) -> None:
     await services.workspaces.delete(actor, name)
 
 
 @router.get("/{name}/members", summary="Who belongs to it", responses=documented(WorkspaceNotFound))
-async def list_members(services: ServicesDep, name: AnyName) -> list[Member]:
+async def list_members(services: ServicesDep, name: NameInPath) -> list[Member]:
     return await services.workspaces.members(name)
 
 
@@ -62,7 +62,7 @@ async def list_members(services: ServicesDep, name: AnyName) -> list[Member]:
     responses=documented(WorkspaceNotFound, AccountNotFound, DefaultWorkspace),
 )
 async def set_member(
-    services: ServicesDep, actor: ActorDep, name: AnyName, user_id: UUID, given: RoleIn
+    services: ServicesDep, actor: ActorDep, name: NameInPath, user_id: UUID, given: RoleIn
 ) -> Member:
     return await services.workspaces.set_member(actor, name, user_id, given.role)
 
@@ -74,6 +74,6 @@ async def set_member(
     responses=documented(WorkspaceNotFound, MemberNotFound, DefaultWorkspace),
 )
 async def remove_member(
-    services: ServicesDep, actor: ActorDep, name: AnyName, user_id: UUID
+    services: ServicesDep, actor: ActorDep, name: NameInPath, user_id: UUID
 ) -> None:
     await services.workspaces.remove_member(actor, name, user_id)

@@ -1,4 +1,4 @@
-"""Hears of changed access, from whichever instance, and ends the streams that it concerns."""
+"""Hears of changed access, from whichever instance, and ends what it concerns."""
 
 import asyncio
 import time
@@ -9,6 +9,7 @@ import structlog
 from src.models.session import AccessChange, AccessChangeRow
 from src.repositories import sessions as session_rows
 from src.services.access_service import AccessService
+from src.services.agent_runs import AgentRuns
 from src.services.open_streams import Change, EndReason, OpenStreams
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database
@@ -28,11 +29,14 @@ _SESSIONS_KEPT = timedelta(days=30)
 
 
 class AccessWatcher(BackgroundTask):
-    def __init__(self, database: Database, access: AccessService, streams: OpenStreams) -> None:
+    def __init__(
+        self, database: Database, access: AccessService, streams: OpenStreams, runs: AgentRuns
+    ) -> None:
         super().__init__("access-watcher")
         self._database = database
         self._access = access
         self._streams = streams
+        self._runs = runs
         # By the clock of the database, but at first by ours: it may be away for long.
         self._heard_at = datetime.now(UTC)
         self._seen: set[int] = set()
@@ -54,8 +58,11 @@ class AccessWatcher(BackgroundTask):
                 continue
 
     async def _watch(self) -> None:
-        for row in await self._unheard():
+        unheard = await self._unheard()
+        for row in unheard:
             self._act(row)
+        for user_id in {row.user_id for row in unheard}:
+            await self._runs.review(user_id)
         if time.monotonic() >= self._touch_at:
             self._touch_at = time.monotonic() + _TOUCH_EVERY_SECONDS
             await self._touch()

@@ -43,7 +43,7 @@ class Tools(Protocol):
         """Of all of them, whoever may use them."""
 
     async def check_workspace(self, user: User, workspace: str) -> None:
-        """Raises WorkspaceNotFoundError."""
+        """Raises WorkspaceNotYoursError."""
 
     async def offered(self, user: User, workspace: str) -> Sequence[Mapping[str, Any]]:
         """In the form of a chat completion."""
@@ -105,6 +105,13 @@ class AgentLoop:
             if pending or not turn.calls:
                 return self.finished(turn, number, pending)
         raise RunFailedError(TOO_MANY_ROUNDS)
+
+    async def is_permitted(self) -> bool:
+        """Whether its user may still run it; from now on it goes on with what they may."""
+        user = await self._permitted(self._user, self._request.workspace)
+        if user is not None:
+            self._user = user
+        return user is not None
 
     def finished(self, turn: Turn, rounds: int, pending: Sequence[str]) -> Event:
         result = {"rounds": rounds, "finishReason": turn.finish_reason}
@@ -168,12 +175,10 @@ class AgentLoop:
         """Run the tools, for the user as the account stands now."""
         if not calls:
             return
-        user = await self._permitted(self._user, self._request.workspace)
-        if user is None:
+        if not await self.is_permitted():
             raise RunFailedError(PERMISSION_LOST)
-        self._user = user
         for call in calls:
-            content = await self._tools.call(user, self._request.workspace, call)
+            content = await self._tools.call(self._user, self._request.workspace, call)
             self._emit([agui.tool_call_result(f"{call.id}:result", call.id, content, now())])
 
     def _emit(self, events: Sequence[Event]) -> None:

@@ -1,6 +1,7 @@
 """The runs that this process is at work on: their leases, the wishes to cancel them, their end."""
 
 import asyncio
+from uuid import UUID
 
 import structlog
 
@@ -58,6 +59,11 @@ class AgentRuns(BackgroundTask):
             return False
         run.stop("cancelled")
         return True
+
+    async def review(self, user_id: UUID) -> None:
+        """Somebody's access has changed: end what they may not run any more."""
+        for run in [run for run in self._runs.values() if run.key.owner == user_id]:
+            await run.review()
 
     def drain(self) -> None:
         """No new runs; those that are on get their grace and are then ended."""

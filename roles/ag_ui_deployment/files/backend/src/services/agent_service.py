@@ -78,7 +78,7 @@ class AgentService:
     async def begin(self, user: User, request: RunInput) -> RunKey:
         """Start a run, which goes on by itself.
 
-        Raises WorkspaceNotFoundError, NotPermittedError, TooManyRunsError, RunExistsError,
+        Raises WorkspaceNotYoursError, NotPermittedError, TooManyRunsError, RunExistsError,
         ThreadElsewhereError, AgentDrainingError or RunLogUnavailableError.
         """
         await self._tools.check_workspace(user, request.workspace)

@@ -75,7 +75,7 @@ class JobAnnouncer(BackgroundTask):
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._publish(one)
-        except (*REDIS_ERRORS, TimeoutError) as error:
+        except REDIS_ERRORS as error:
             logger.warning("job_not_announced", job_id=one.job_id, error=str(error))
             return False
         return True

@@ -1,14 +1,21 @@
 """A run of the agent that this process is at work on: nobody has to listen for it to go on."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal
 
 import structlog
 
 from src.services.agent_loop import AgentLoop
 from src.services.agui_events import Event
-from src.services.run_failures import INTERNAL, LOST, SHUTDOWN, RunFailedError
+from src.services.run_failures import (
+    INTERNAL,
+    LOST,
+    PERMISSION_LOST,
+    SHUTDOWN,
+    RunFailedError,
+    RunFailure,
+)
 from src.services.run_log import Record
 from src.services.run_registry import RunKey, RunRegistry
 from src.utils.database import is_outage
@@ -16,12 +23,17 @@ from src.utils.redis import REDIS_ERRORS, Backoff
 
 logger = structlog.get_logger(__name__)
 
-Stop = Literal["cancelled", "shutdown", "lost"]
+Stop = Literal["cancelled", "forbidden", "shutdown", "lost"]
 # Gives whether the run is kept: its conversation may have been deleted.
 Store = Callable[[RunKey, Sequence[Record]], Awaitable[bool]]
 
 # The end of a run is told once it is stored, or after so many seconds.
 _STORE_SECONDS = 2.0
+_FAILURES: Mapping[Stop, RunFailure] = {
+    "forbidden": PERMISSION_LOST,
+    "shutdown": SHUTDOWN,
+    "lost": LOST,
+}
 
 
 class LocalRun:
@@ -50,6 +62,11 @@ class LocalRun:
         if self._stop is None and self._working is not None and not self._working.done():
             self._stop = why
             self._working.cancel()
+
+    async def review(self) -> None:
+        """End it if its user may not run it any more."""
+        if not await self._loop.is_permitted():
+            self.stop("forbidden")
 
     async def settle(self, seconds: float) -> None:
         """Wait until the end is written down; after so many seconds that is tried no more."""
@@ -104,7 +121,7 @@ class LocalRun:
     def _stopped(self, why: Stop) -> Event:
         if why == "cancelled":
             return self._loop.cancelled()
-        return self._loop.failed(SHUTDOWN if why == "shutdown" else LOST)
+        return self._loop.failed(_FAILURES[why])
 
     async def _store_in_time(self, records: Sequence[Record]) -> bool | None:
         """Whether the run is kept, None if that is still to be done."""

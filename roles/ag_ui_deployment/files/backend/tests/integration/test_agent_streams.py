@@ -334,6 +334,36 @@ class TestFaults:
             assert "health_check" in str(stream.events)
             assert str(stream.events).count("TOOL_CALL_RESULT") == 1
 
+    @pytest.mark.parametrize(
+        ("method", "path", "change"),
+        [("PUT", "role", {"role": "viewer"}), ("POST", "deactivate", None)],
+        ids=["role", "account"],
+    )
+    async def test_of_access_ends_what_is_on_wherever_it_is(
+        self,
+        instances: tuple[Backend, Backend],
+        gateway: Gateway,
+        method: str,
+        path: str,
+        change: dict[str, str] | None,
+    ) -> None:
+        one, other = instances
+        user, token = await contributor(one)
+        admin = bearer(other.token_of(await other.add_user("root@shield.test", Role.ADMIN)))
+        marker = uuid4().hex
+        body = run_input(f"{STALLS} {marker}")
+        async with running_agent(one.http, token, body) as stream:
+            await stream.until(said)
+            changed = await other.http.request(
+                method, f"/admin/users/{user.id}/{path}", json=change, headers=admin
+            )
+            assert changed.status_code == 200, changed.text
+            await until(lambda: were(gateway, marker, "cancelled"))
+        await until(lambda: not one.services.agent.runs)
+        run = f"/agent/runs/{body['runId']}?owner={user.id}"
+        ended = (await other.http.get(run, headers=admin)).json()
+        assert (ended["status"], ended["error"]) == ("failed", "permission_lost")
+
 
 class TestOutages:
     async def test_of_redis_let_the_run_go_on(

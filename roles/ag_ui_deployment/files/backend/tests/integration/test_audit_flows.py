@@ -12,10 +12,10 @@ from src.models.role import Role
 from src.services.audit_logger import Action
 from tests.integration.test_cli import environment, run
 from tests.support.accounts import ask_login, bearer, login
-from tests.support.agent import run_input, whole_run
+from tests.support.agent import cancel, run_input, running_agent, whole_run
 from tests.support.audit_log import Log
 from tests.support.mail_server import MailServer, mail_server
-from tests.support.scripted_gateway import scripted_gateway
+from tests.support.scripted_gateway import ENDLESS, scripted_gateway
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.waiting import until
 from tests.support.world import World
@@ -97,7 +97,7 @@ class Story:
         await self.post("/auth/register", status=201, invitation=token, password=PASSWORD)
         await self.post("/admin/users/invite", self.admin, 201, email="erin@shield.test")
         await self.mailed()
-        (invited,) = (await self.ask("GET", "/admin/users/invitations", self.admin))["items"]
+        (invited,) = await self.ask("GET", "/admin/users/invitations", self.admin)
         await self.ask("DELETE", f"/admin/users/invitations/{invited['id']}", self.admin, 204)
 
     async def second_factor(self) -> None:
@@ -132,6 +132,11 @@ class Story:
         token = alice["Authorization"].removeprefix("Bearer ")
         assert CONTENT in str(await whole_run(self.backend.http, token, asked))
         await self.ask("DELETE", f"/agent/threads/{asked['threadId']}", alice, 204)
+        asked = run_input(f"{CONTENT} {ENDLESS}")
+        async with running_agent(self.backend.http, token, asked) as stream:
+            await stream.until(lambda it: CONTENT in str(it.events))
+            await cancel(self.backend, token, asked)
+            await stream.until_ended()
 
     async def dead_letters(self) -> None:
         for how in ("replay", "discard"):

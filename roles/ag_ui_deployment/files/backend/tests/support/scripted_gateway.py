@@ -16,6 +16,9 @@ from starlette.routing import Route
 
 from tests.support.waiting import until
 
+# Said to the model: it does not come to an end.
+ENDLESS = "endlessly"
+
 
 @asynccontextmanager
 async def scripted_gateway(text: str) -> AsyncIterator[str]:
@@ -32,12 +35,15 @@ async def scripted_gateway(text: str) -> AsyncIterator[str]:
         return JSONResponse({"tools": []})
 
     async def chat(request: Request) -> StreamingResponse:
-        head = {"id": "chatcmpl", "model": (await request.json())["model"]}
+        asked = await request.json()
+        head = {"id": "chatcmpl", "model": asked["model"]}
 
         async def frames() -> AsyncIterator[str]:
             for delta, finish in (({"content": text}, None), ({}, "stop")):
                 choice = {"index": 0, "delta": delta, "finish_reason": finish}
                 yield f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
+                if ENDLESS in str(asked["messages"]):
+                    await asyncio.Event().wait()
 
         return StreamingResponse(frames(), media_type="text/event-stream")
 
