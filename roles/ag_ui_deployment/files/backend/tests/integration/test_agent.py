@@ -1,5 +1,6 @@
 """Runs of the agent through a real gateway: what is told, what is kept, what is refused."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from src.models.role import Role
+from src.repositories import conversations
 from src.services import agent_loop, conversation_service
 from tests.run_checker import parse_frames
 from tests.support.accounts import bearer
@@ -523,6 +525,30 @@ class TestThreads:
         await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
         assert await world.query("SELECT 1 FROM agent_messages") == []
         await until(lambda: were(gateway, marker, "cancelled"))
+
+    async def test_are_deleted_while_a_run_of_theirs_is_being_stored(
+        self, backend: Backend, token: str, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keep = conversations.keep_messages
+        storing = asyncio.Event()
+
+        async def keep_late(*what: Any) -> None:
+            if what[-1][0]["role"] == "assistant":
+                storing.set()
+                await until(world.somebody_waits)
+            await keep(*what)
+
+        monkeypatch.setattr(conversations, "keep_messages", keep_late)
+        body = run_input("Hello")
+        async with running_agent(backend.http, token, body) as stream:
+            await storing.wait()
+            path = f"/agent/threads/{body['threadId']}"
+            deleted = await backend.http.delete(path, headers=bearer(token))
+            assert deleted.status_code == 204, deleted.text
+            await stream.until_ended()
+        await until(lambda: not backend.services.agent.runs)
+        assert await world.query("SELECT 1 FROM agent_runs") == []
+        await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
 
 
 class TestCapabilities:

@@ -21,7 +21,6 @@ from src.services.audit_retention import ChainBrokenError
 from tests.integration.test_cli import environment, run
 from tests.support.audit_log import Log
 from tests.support.waiting import until
-from tests.support.world import World
 
 
 class TestCheckpoints:
@@ -187,14 +186,6 @@ async def held(log: Log, number: int) -> AsyncIterator[None]:
         yield
 
 
-async def somebody_waits(world: World) -> bool:
-    rows = await world.query(
-        "SELECT FROM pg_locks JOIN pg_database d ON d.oid = database "
-        "WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
-    )
-    return bool(rows)
-
-
 class TestRetention:
     async def test_the_rest_follows_on_a_signed_checkpoint(self, log: Log) -> None:
         await log.age(5, days=100)
@@ -308,7 +299,7 @@ class TestRetention:
             await log.retention._retain_if_alone()
             assert len(await log.seqs()) == 6
             by_hand = asyncio.create_task(run(environment(log.world), "audit", "retain"))
-            await until(lambda: somebody_waits(log.world), 30)
+            await until(log.world.somebody_waits, 30)
             assert len(await log.seqs()) == 6
         code, out, _ = await by_hand
         assert (code, out) == (0, "audit: 5 entries deleted\n")
@@ -320,7 +311,7 @@ class TestRetention:
         async with log.other() as other, other.database.transaction() as session:
             await session.execute(select(func.pg_advisory_xact_lock(audit_rows.KEEP_LOCK)))
             by_hand = asyncio.create_task(log.retain())
-            await until(lambda: somebody_waits(log.world))
+            await until(log.world.somebody_waits)
         assert await by_hand == 5
 
     @pytest.mark.parametrize("forced", [False, True])

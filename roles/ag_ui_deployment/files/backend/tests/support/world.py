@@ -75,6 +75,14 @@ class World:
         """Ask the database, past the backend."""
         return list(await self.database.fetch(statement, *values))
 
+    async def somebody_waits(self) -> bool:
+        """Whether a lock in the database is waited for."""
+        rows = await self.query(
+            "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) "
+            "WHERE datname = current_database() AND NOT granted"
+        )
+        return bool(rows)
+
     async def rows(self) -> dict[str, list[str]]:
         """All that stands in the database but the audit log."""
         tables = await self.query(
