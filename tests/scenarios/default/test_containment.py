@@ -104,7 +104,7 @@ def test_the_backend_may_use_the_tables_and_alter_none(site: Site) -> None:
 
 def test_the_password_of_the_owner_stays_with_the_controller(site: Site) -> None:
     kept = site.dev.run("sh", "-c", "find /etc/ag-ui /var/lib/ag-ui /tmp -type f -exec cat {} +")
-    assert "password of PostgreSQL" in found_in(site, kept)
+    assert "password of PostgreSQL as in its URL" in found_in(site, kept)
     assert "password of the tables' owner" not in found_in(site, kept)
 
 
