@@ -46,12 +46,6 @@ def stopped(site: Site, unit: str) -> Iterator[None]:
         site.dev.systemctl("start", unit)
 
 
-def kill_container(site: Site, port: int, *, and_then: str = "true") -> None:
-    """`kill -9` of the container's process, with no time for anybody to react before `and_then`."""
-    pid = site.inspect(site.container(port))["State"]["Pid"]
-    site.dev.run("sh", "-c", f"kill -9 {pid}; {and_then}")
-
-
 def holding(site: Site, port: int) -> int:
     """How many entries the instance has read and not acknowledged."""
     return site.pending().get(f"{site.dev.inventory_name}-{port}", 0)
@@ -103,7 +97,7 @@ def test_killed_in_mid_batch_and_back(site: Site, user: Account, publisher: Publ
         stream.wait_until_joined()
         with site.database_locked():
             ids += keep_publishing_until(publisher, job, site, port)
-            kill_container(site, port)
+            site.kill(port)
         ids += publisher.publish_all([*(job.chunk() for _ in range(200)), job.complete()])
         site.wait_until_healthy()
         stored_exactly(site, job, ids)
@@ -124,7 +118,7 @@ def test_what_a_dead_instance_held_is_claimed(
     try:
         with site.database_locked():
             ids += keep_publishing_until(publisher, job, site, port)
-            kill_container(site, port, and_then=f"systemctl stop {unit}")
+            site.kill(port, and_then=f"systemctl stop {unit}")
             assert holding(site, port) > 0
             died = Stopwatch()
         ids += publisher.publish_all([*(job.chunk() for _ in range(50)), job.complete()])
@@ -150,7 +144,7 @@ def test_killed_again_and_again_under_load(site: Site, user: Account, publisher:
                 site.instance(port), f"/api/jobs/{job.id}/events", user.token, cursor
             ) as stream:
                 stream.wait(lambda it: len(it.ids) > 20, "twenty events", within=20)
-                kill_container(site, port)
+                site.kill(port)
                 stream.wait(lambda it: it.ended, "the end of the connection", within=20)
                 seen += stream.ids
                 cursor = stream.cursor

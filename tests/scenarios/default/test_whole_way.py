@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import pytest
 
-from roles.ag_ui_deployment.files.backend.tests.run_checker import check_run
-from tests.scenarios.support.gateway import REQUESTS_PER_MINUTE, Gateway
-from tests.scenarios.support.http import EventStream, read_to_the_end, request
+from tests.scenarios.support.caller import QUESTION, Caller, failure_of, text_of
+from tests.scenarios.support.gateway import REQUESTS_PER_MINUTE
+from tests.scenarios.support.http import request
 from tests.scenarios.support.waiting import Stopwatch, eventually
 
 if TYPE_CHECKING:
-    from roles.ag_ui_deployment.files.backend.tests.run_checker import Run
+    from tests.scenarios.support.gateway import Gateway
     from tests.scenarios.support.http import Answer, Route
     from tests.scenarios.support.site import Account, Site
 
-QUESTION: Final = "Which host runs the vector database?"
 ANSWER: Final = "hx-vectordb-server"
 SITE: Final = "https://8.8.8.8/"
 """What is crawled; no name, since whether one is looked up in time depends on where this runs."""
@@ -28,73 +26,6 @@ ACCEPTED_WITHIN: Final = 2.0
 """Seconds within which a job is accepted."""
 RECOVERY: Final = 60.0
 """Seconds until calls pass again, the circuit breaker's pause included."""
-
-
-@dataclass(frozen=True)
-class Caller:
-    """A user at work through the proxy."""
-
-    site: Site
-    account: Account
-
-    def get(self, path: str) -> Answer:
-        return request(self.site.proxy, "GET", path, token=self.account.token)
-
-    def post(self, path: str, *, route: Route | None = None, **body: Any) -> Answer:
-        return request(
-            route or self.site.proxy,
-            "POST",
-            path,
-            token=self.account.token,
-            body=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-
-    def ask(self, question: str = QUESTION, route: Route | None = None) -> Answer:
-        return self.post("/api/query", route=route, query=question)
-
-    def run_agent(self, prompt: str) -> tuple[Run, list[dict[str, Any]]]:
-        """A whole run of the agent, judged, and its events."""
-        document = {
-            "threadId": f"thread-{uuid4()}",
-            "runId": f"run-{uuid4()}",
-            "state": {},
-            "messages": [{"id": str(uuid4()), "role": "user", "content": prompt}],
-            "tools": [],
-            "context": [],
-            "forwardedProps": {},
-        }
-        return self.follow(self.site.proxy, "/agent", json.dumps(document).encode())
-
-    def follow(
-        self, route: Route, path: str, body: bytes | None = None
-    ) -> tuple[Run, list[dict[str, Any]]]:
-        with EventStream(route, path, self.account.token, body=body) as stream:
-            read_to_the_end(stream, within=60)
-            return check_run(stream.events, complete=True), stream.events
-
-
-@pytest.fixture(scope="module")
-def gateway(site: Site) -> Gateway:
-    gateway = Gateway(site.gateway)
-    gateway.wait_until_up()
-    return gateway
-
-
-@pytest.fixture
-def caller(site: Site, user: Account, gateway: Gateway) -> Caller:
-    assert gateway.answers("proxy")
-    return Caller(site, user)
-
-
-def text_of(events: list[dict[str, Any]]) -> str:
-    return "".join(it["delta"] for it in events if it["type"] == "TEXT_MESSAGE_CONTENT")
-
-
-def failure_of(events: list[dict[str, Any]]) -> str:
-    """The code of the error that ended a run."""
-    assert events[-1]["type"] == "RUN_ERROR", events[-1]
-    return str(events[-1]["code"])
 
 
 def assert_problem(answer: Answer, status: int, slug: str) -> None:

@@ -1,0 +1,26 @@
+"""What the tests with Shield behind its gateway share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scenarios.support.caller import Caller
+from tests.scenarios.support.gateway import Gateway
+
+if TYPE_CHECKING:
+    from tests.scenarios.support.site import Account, Site
+
+
+@pytest.fixture(scope="session")
+def gateway(site: Site) -> Gateway:
+    gateway = Gateway(site.gateway)
+    gateway.wait_until_up()
+    return gateway
+
+
+@pytest.fixture
+def caller(site: Site, user: Account, gateway: Gateway) -> Caller:
+    assert gateway.answers("proxy")
+    return Caller(site, user)

@@ -1,0 +1,63 @@
+"""Runs of the agent that outlive their client, and the end of those whose instance dies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from roles.ag_ui_deployment.files.backend.tests.run_checker import check_run
+from tests.scenarios.support.caller import failure_of, run_input, text_of
+from tests.scenarios.support.http import EventStream, read_to_the_end
+
+if TYPE_CHECKING:
+    from tests.scenarios.support.caller import Caller
+
+WORDS: Final = 30
+SLOWLY: Final = f"words {WORDS}\nfault=drip-0.2"
+ALL: Final = " ".join(f"word{number}" for number in range(WORDS))
+STALLS: Final = "one two three four five fault=stall"
+UNTIL_TOLD: Final = 60.0
+"""Seconds until an instance has noticed that another is gone, and tells how its runs ended."""
+
+
+def path_of(stream: EventStream) -> str:
+    return f"/agent/runs/{check_run(stream.events).run_id}"
+
+
+def wait_for_words(stream: EventStream) -> None:
+    stream.wait(lambda it: text_of(it.events), "words of the model", within=20)
+
+
+def test_a_client_that_goes_away_finds_its_run_elsewhere(caller: Caller) -> None:
+    token = caller.account.token
+    here, elsewhere = caller.site.instances[:2]
+    with EventStream(here, "/agent", token, body=run_input(SLOWLY)) as begun:
+        wait_for_words(begun)
+        path = f"{path_of(begun)}/events"
+    with EventStream(elsewhere, path, token, last_event_id=begun.cursor) as resumed:
+        wait_for_words(resumed)
+        assert ALL not in text_of(begun.events) + text_of(resumed.events)
+        read_to_the_end(resumed, within=60)
+    assert check_run(resumed.events, complete=True).outcome == "success"
+    for route in caller.site.routes:
+        run, events = caller.follow(route, path)
+        assert (run.outcome, text_of(events)) == ("success", ALL)
+
+
+def test_the_others_tell_the_end_of_a_run_whose_instance_died(caller: Caller) -> None:
+    site, token = caller.site, caller.account.token
+    dying, other = site.instances[:2]
+    with EventStream(dying, "/agent", token, body=run_input(STALLS)) as begun:
+        wait_for_words(begun)
+        path = path_of(begun)
+        with EventStream(other, f"{path}/events", token) as following:
+            wait_for_words(following)
+            site.kill(dying.port)
+            read_to_the_end(following, within=UNTIL_TOLD)
+    check_run(following.events, complete=True)
+    assert failure_of(following.events) == "run_lost"
+    stored = caller.get(path).json()
+    assert (stored["status"], stored["error"]) == ("failed", "run_lost")
+    site.wait_until_healthy()
+    for instance in site.instances:
+        _, events = caller.follow(instance, f"{path}/events")
+        assert failure_of(events) == "run_lost"
