@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,3 +75,38 @@ def test_a_scenario_without_tests_fails_the_run(prepared: Checkout) -> None:
     done = prepared.run("script/test", "empty")
     assert done.returncode == 1
     assert "ended without a test" in done.stdout
+
+
+@pytest.fixture
+def scenarios(prepared: Checkout) -> Checkout:
+    """With two scenarios that pass, and say their names."""
+    for name in ("default", "resilience"):
+        (prepared.path / "molecule" / name).mkdir(parents=True)
+        (prepared.path / "molecule" / name / "molecule.yml").touch()
+    prepared.stub(
+        "molecule",
+        """
+        mkdir -p .cache/molecule/"$4"
+        for name in verify.xml deployment_of_a_new_host run_without_changes restart_of_an_instance; do
+          echo 1.0 >.cache/molecule/"$4"/$name
+        done
+        echo "this is $4"
+        """,
+    )
+    return prepared
+
+
+@pytest.mark.parametrize("parts", [["resilience"], ["default", "resilience"]])
+def test_what_runs_beside_the_others_is_told_too(scenarios: Checkout, parts: list[str]) -> None:
+    done = scenarios.run("script/test", *parts)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in parts:
+        assert done.stdout.count(f"this is {part}") == 1
+
+
+def test_what_fails_beside_the_others_fails_the_run(scenarios: Checkout) -> None:
+    scenarios.stub("molecule", 'echo "this is $4"; [ "$4" = default ]')
+    done = scenarios.run("script/test", "default", "resilience")
+    assert done.returncode == 1
+    assert "this is resilience" in done.stdout
+    assert re.search(r"resilience .* FAILED", done.stdout)
