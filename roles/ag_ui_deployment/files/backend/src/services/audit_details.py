@@ -19,12 +19,13 @@ _MAX_INTEGER = 2**53
 
 def bounded_text(text: str) -> str:
     """The text with what cannot be printed escaped, cut to 512 characters."""
-    cut = text[: _MAX_TEXT - 1] + "…" if len(text) > _MAX_TEXT else text
-    if cut.isprintable():
-        return cut
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in cut
-    )
+    shown = text[: _MAX_TEXT + 1]
+    if not shown.isprintable():
+        # What is escaped becomes longer, and an index of PostgreSQL takes 2,704 bytes.
+        shown = "".join(
+            one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown
+        )
+    return shown[: _MAX_TEXT - 1] + "…" if len(shown) > _MAX_TEXT else shown
 
 
 def canonical_details(details: Mapping[str, Any]) -> str:

@@ -91,6 +91,8 @@ def _parse(stream_id: StreamId, fields: Fields, max_bytes: int) -> ShieldEvent:
     size = sum(map(len, fields.values()))
     if size > max_bytes:
         raise MalformedEventError(f"entry: {size} bytes are more than the {max_bytes} allowed")
+    metadata = _json_object(fields, b"metadata")
+    _check_workspace(metadata.get("workspace"))
     return ShieldEvent(
         id=stream_id,
         event_id=_name(fields, b"event_id") or str(stream_id),
@@ -98,7 +100,7 @@ def _parse(stream_id: StreamId, fields: Fields, max_bytes: int) -> ShieldEvent:
         timestamp=_timestamp(fields, stream_id),
         job_id=_name(fields, b"job_id"),
         data=_json_object(fields, b"data"),
-        metadata=_json_object(fields, b"metadata"),
+        metadata=metadata,
     )
 
 
@@ -115,6 +117,12 @@ def _name(fields: Fields, field: bytes) -> str | None:
             f"{field.decode()}: is longer than {_MAX_NAME} characters or has control characters"
         )
     return text
+
+
+def _check_workspace(value: Any) -> None:
+    # Taken for none, it would show the job to all of the default workspace.
+    if isinstance(value, str) and len(value) > _MAX_NAME:
+        raise MalformedEventError(f"metadata.workspace: is longer than {_MAX_NAME} characters")
 
 
 def _required_name(fields: Fields, field: bytes) -> str:

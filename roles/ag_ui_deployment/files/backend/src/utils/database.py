@@ -18,6 +18,7 @@ from asyncpg.exceptions import (
     OperatorInterventionError,
     PostgresConnectionError,
     PostgresError,
+    ProgramLimitExceededError,
     ReadOnlySQLTransactionError,
     SerializationError,
 )
@@ -123,6 +124,8 @@ _SERVER_STATE = (
     SerializationError,
     OSError,
 )
+# The last is also what a value is refused with that is too long for an index.
+_REFUSED_VALUES = (DataError, IntegrityConstraintViolationError, ProgramLimitExceededError)
 
 
 def is_outage(error: BaseException) -> bool:
@@ -135,8 +138,7 @@ def is_outage(error: BaseException) -> bool:
 def is_bad_data(error: BaseException) -> bool:
     """Whether the values are at fault, so that the same statement will fail again."""
     return any(
-        isinstance(cause, DataError | IntegrityConstraintViolationError) or _is_unsendable(cause)
-        for cause in _causes(error)
+        isinstance(cause, _REFUSED_VALUES) or _is_unsendable(cause) for cause in _causes(error)
     )
 
 

@@ -8,7 +8,9 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from random import Random
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg
 import httpx
@@ -30,7 +32,7 @@ from src.utils.database import Database
 from tests.integration.test_api_endpoints import bearer, check_problem
 from tests.integration.test_cli import BACKEND, environment, run
 from tests.support.audit_log import Log, event
-from tests.support.builders import OWNER, settings_of
+from tests.support.builders import OWNER, beyond_an_index, settings_of
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.waiting import until
@@ -108,12 +110,28 @@ class TestChain:
     ) -> None:
         monkeypatch.setattr(audit_logger, "_text", lambda value: value)
         log.logger.start()
-        await asyncio.gather(*(log.logger.record(event(f"a{one}")) for one in ("1", "\0", "3")))
+        targets = ("1", "\0", beyond_an_index(), "3")
+        await asyncio.gather(*(log.logger.record(event(f"a{one}")) for one in targets))
         await log.logger.stop()
-        assert log.logger.dropped == 1
+        assert log.logger.dropped == 2
         assert await log.broken() is None
-        targets = [row[0] for row in await log.world.query("SELECT target FROM audit_log")]
-        assert sorted(targets) == ["a1", "a3"]
+        stored = [row[0] for row in await log.world.query("SELECT target FROM audit_log")]
+        assert sorted(stored) == ["a1", "a3"]
+
+    async def test_whatever_somebody_asked_for(self, world: World, log: Log) -> None:
+        """What is escaped becomes longer."""
+        async with running(world.settings()) as backend:
+            token = backend.token_of(await backend.add_user("viewer@shield.test"))
+            chance = Random(7)
+            odd = quote("".join(chr(chance.randrange(0x4_0000, 0xE_0000)) for _ in range(480)))
+            path = f"/admin/stream/dead-letters/{odd}/replay"
+            assert (await backend.http.post(path, headers=bearer(token))).status_code == 403
+            ((target,),) = await world.query(
+                "SELECT target FROM audit_log WHERE action = 'access.denied'"
+            )
+            assert target.startswith("POST /admin/stream/dead-letters/")
+            assert backend.services.audit.waiting == 0
+        assert await log.broken() is None
 
 
 def copy(seq: int, original: int) -> str:

@@ -15,7 +15,7 @@ from src.models.event import Poison, ShieldEvent, StreamId
 from src.repositories import events as event_rows
 from src.services.event_store import EventStore
 from src.utils.database import Database
-from tests.support.builders import JOB, OWNER, shield_event, stream
+from tests.support.builders import JOB, OWNER, beyond_an_index, shield_event, stream
 from tests.support.strategies import KNOWN_TYPES, METADATA, noise, spoiled, story
 from tests.support.world import World
 
@@ -151,6 +151,17 @@ async def test_whatever_the_metadata_hold(world: World, database: Database) -> N
     assert stored.events == len(events)
     assert stored.poison == []
     assert len(await world.query("SELECT * FROM jobs")) == len(events)
+
+
+async def test_a_value_beyond_an_index_costs_one_event(world: World, database: Database) -> None:
+    events = [
+        shield_event(workspace=beyond_an_index() if n == 2 else "red", job=f"j{n}")
+        for n in range(5)
+    ]
+    stored = await EventStore(database).store(events)
+    assert stored.events == 4
+    assert [one.id for one in stored.poison] == [events[2].id]
+    assert len(await world.dead_letters()) == 1
 
 
 async def test_percent_of_a_job_never_falls(world: World, database: Database) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -46,6 +47,11 @@ def the_job(job: str = JOB) -> Scope:
 def stream_id(number: int) -> StreamId:
     """The n-th id of a stream; two in each millisecond."""
     return StreamId(FIRST_MS + number // 2, number % 2)
+
+
+def beyond_an_index() -> str:
+    """A text that PostgreSQL takes into a table and not into an index: long, and not to compress."""
+    return "".join(chr(0x4E00 + byte) for byte in Random(7).randbytes(5000))
 
 
 def shield_event(  # noqa: PLR0913 - by name, and all of them optional

@@ -69,6 +69,14 @@ def test_text_is_printable_and_bounded(given: str, kept: str) -> None:
     assert bounded_text(given) == kept
 
 
+@given(st.text() | st.text(st.characters(min_codepoint=0x1_0000), min_size=300))
+def test_text_fits_into_an_index(text: str) -> None:
+    kept = bounded_text(text)
+    assert len(kept) <= 512
+    assert kept.isprintable()
+    assert len(kept.encode()) < 2704
+
+
 def test_values_that_json_does_not_know() -> None:
     one = UUID("1b4e28ba-2fa1-41d2-883f-0016d3cca427")
     kept = orjson.loads(canonical_details({"id": one, "n": 2**70, "set": {1}, "nan": float("nan")}))

@@ -85,6 +85,11 @@ class TestReading:
         assert event.type == "größe:é"
         assert event.data == {"n": "\u2028 \0 ü 😀"}
 
+    def test_a_workspace_has_a_name_and_not_a_novel(self) -> None:
+        assert read(entry(metadata='{"workspace": "%s"}' % ("x" * 200))).workspace == "x" * 200
+        told = refusal(entry(metadata='{"workspace": "%s"}' % ("x" * 201)))
+        assert told == "metadata.workspace: is longer than 200 characters"
+
     @given(DATA)
     def test_whatever_is_json_comes_through_unchanged(self, data: dict[str, object]) -> None:
         event = shield_event(data=data)
