@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problem documents, and the one place that turns exceptions into them."""
 
 from collections.abc import Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -72,9 +73,9 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _BEARER = MappingProxyType({"WWW-Authenticate": "Bearer"})
 RETRY_SOON = MappingProxyType({"Retry-After": "1"})
 _RETRY_LATER = MappingProxyType({"Retry-After": "5"})
-
-
 _FIELD_MOST = 200
+# More help nobody; a body has room for many thousands.
+_ERRORS_SHOWN = 20
 
 
 def _shown(text: str) -> str:
@@ -591,6 +592,6 @@ async def _on_invalid_request(_request: Request, error: Exception) -> Response:
     # Without the input: it may be a password.
     fields = [
         FieldError(field=".".join(map(str, item["loc"])), message=item["msg"])
-        for item in error.errors()
+        for item in islice(error.errors(), _ERRORS_SHOWN)
     ]
     return respond(InvalidRequest(errors=fields))

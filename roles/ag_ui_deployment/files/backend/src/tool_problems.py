@@ -29,7 +29,8 @@ from src.services.upstream_errors import (
 
 _RETRY_LATER = MappingProxyType({"Retry-After": "5"})
 _MAYBE_DONE = (
-    "It may have been carried out all the same: look at GET /api/jobs before you send it again."
+    "It may have been carried out all the same. A job that it has started belongs to nobody: an "
+    "administrator finds it at GET /api/jobs. Ask before you send it again."
 )
 
 
@@ -84,8 +85,9 @@ class OutcomeUnknown(Problem):
     slug = "outcome-unknown"
     title = "Nobody knows what became of the first request with this Idempotency-Key"
     detail = (
-        "It may have been carried out, so it is not sent again. Look at GET /api/jobs; to send it "
-        "all the same take a new key."
+        "It may have been carried out, so it is not sent again. A job that it has started belongs "
+        "to nobody: an administrator finds it at GET /api/jobs. To send it all the same take a new "
+        "key."
     )
 
 

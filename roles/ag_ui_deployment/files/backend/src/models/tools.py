@@ -6,7 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from src.utils.hosts import TargetRefusedError, canonical_host, canonical_url
 
@@ -14,6 +21,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _OBJECT_MAX_BYTES = 16 * 1024
 _OBJECT_MAX_DEPTH = 8
+_FIELDS_MOST = 50
 
 
 def _no_control_characters(text: str) -> str:
@@ -102,10 +110,22 @@ WorkspaceName = Annotated[
 ]
 
 
-class Arguments(BaseModel):
+class _KnownFields(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few(cls, value: Any) -> Any:
+        # Each that is not known is an error of its own, and a body has room for 100,000.
+        if isinstance(value, Mapping) and len(value) > _FIELDS_MOST:
+            raise ValueError(f"has more than {_FIELDS_MOST} fields")
+        return value
+
+
+class Arguments(_KnownFields):
     """What a tool takes; the names are the tool's own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
 
 class CrawlWeb(Arguments):
@@ -172,10 +192,8 @@ class QueryRequest(LightragQuery, _InWorkspace):
     pass
 
 
-class ToolRequest(BaseModel):
+class ToolRequest(_KnownFields):
     """`arguments` are those that GET /api/tools names for the tool."""
-
-    model_config = ConfigDict(extra="forbid")
 
     arguments: dict[str, Any] = Field(default_factory=dict)
     workspace: WorkspaceName | None = None

@@ -25,26 +25,31 @@ async def by_key(session: AsyncSession, user_id: UUID, key: str) -> SubmissionRo
     return await session.scalar(query)
 
 
-async def count_sent(
+async def count_unanswered(
     session: AsyncSession, user_id: UUID, tools: Collection[str], since: datetime
 ) -> int:
-    """How many calls of some tools are under way for a user."""
+    """How many calls of some tools are under way for a user, or have an outcome that is unknown."""
     query = select(func.count()).where(
         SubmissionRow.user_id == user_id,
         SubmissionRow.tool.in_(tools),
-        SubmissionRow.state == SubmissionState.SENT.value,
+        SubmissionRow.state.in_([SubmissionState.SENT.value, SubmissionState.UNKNOWN.value]),
         SubmissionRow.created_at >= since,
     )
     return await session.scalar(query.select_from(SubmissionRow)) or 0
 
 
 async def running_jobs(
-    session: AsyncSession, user_id: UUID, since: datetime, limit: int
+    session: AsyncSession, user_id: UUID, since: datetime, *, without: Collection[str], limit: int
 ) -> list[JobRow]:
     """Jobs of a user that have not ended and were heard of since a time, the most silent first."""
     query = (
         select(JobRow)
-        .where(JobRow.owner_id == user_id, JobRow.ended_ms.is_(None), JobRow.updated_at >= since)
+        .where(
+            JobRow.owner_id == user_id,
+            JobRow.ended_ms.is_(None),
+            JobRow.updated_at >= since,
+            JobRow.id.not_in(without),
+        )
         .order_by(JobRow.updated_at)
         .limit(limit)
     )

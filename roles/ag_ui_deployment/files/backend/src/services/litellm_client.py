@@ -102,7 +102,11 @@ class LiteLLMClient:
         async def call() -> Json:
             return await self._call_tool(name, arguments)
 
-        return await _repeated(call, lambda error: reads_only or _never_left(error))
+        try:
+            return await _repeated(call, lambda error: reads_only or _never_left(error))
+        except UpstreamError as error:
+            error.maybe_done = error.maybe_done and not reads_only
+            raise
 
     async def list_tools(self) -> list[ToolDescription]:
         """What the server with the tools offers. Raises UpstreamError."""

@@ -25,7 +25,7 @@ from src.repositories import submissions
 from src.services.job_announcer import Announcement, JobAnnouncer
 from src.services.job_summary import JobChange
 from src.services.silent_jobs import SilentJobs
-from src.services.tool_catalogue import JOB_KINDS, ToolKind
+from src.services.tool_catalogue import JOB_KINDS, ArgumentsRefusedError, ToolKind
 from src.services.upstream_errors import StrangeAnswerError, UpstreamError
 from src.utils.background_jobs import BackgroundJobs
 from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
@@ -41,6 +41,10 @@ _RUNS_AT_MOST = timedelta(hours=24)
 # How long a repeated call waits for the first to be answered, and how often it looks, in seconds.
 _WAIT_FOR_FIRST = 10.0
 _LOOK_EVERY = 0.1
+# How long jobs are asked after that may have ended without that the stream told, in seconds.
+_WAIT_FOR_STANDINGS = 1.0
+# For so long at least, a call that was never answered counts as a job that it may have started.
+_COUNTS_UNANSWERED = timedelta(minutes=10)
 # Added to the longest time that a call can take before it is given up for lost.
 _LOST_AFTER = timedelta(seconds=30)
 _JOB_ID_MOST = 200
@@ -144,7 +148,7 @@ class SubmissionService:
     async def submit(self, order: Order, send: Send) -> Outcome:
         """Send a call that writes, or give the outcome of the same call before.
 
-        Raises UpstreamError, and the errors above.
+        Raises UpstreamError, ArgumentsRefusedError where `send` does, and the errors above.
         """
         first = await self._begin(order)
         if isinstance(first, Outcome):
@@ -152,8 +156,9 @@ class SubmissionService:
         try:
             result = await send()
             outcome = Outcome(result, _job_id(result) if order.tool.job_kind else None)
-        except UpstreamError as error:
-            await self._failed(first, maybe_done=error.maybe_done)
+        except (UpstreamError, ArgumentsRefusedError) as error:
+            maybe_done = isinstance(error, UpstreamError) and error.maybe_done
+            await self._failed(first, maybe_done=maybe_done)
             raise
         answered = _Answered(first, order, outcome, _now())
         if not await self._keep(answered):
@@ -166,14 +171,17 @@ class SubmissionService:
 
     async def _begin(self, order: Order) -> UUID | Outcome:
         """Note the call, and give its id; or the outcome of the first call with the same key."""
-        try:
-            return await self._note_or_wait(order, gone=())
-        except TooManyJobsError as error:
-            # Asked for without the user's lock: what hangs here must not hold up their other calls.
-            gone = await self._silent.gone(error.silent)
-            if not gone:
-                raise
-            return await self._note_or_wait(order, gone)
+        gone: set[str] = set()
+        deadline = asyncio.get_running_loop().time() + _WAIT_FOR_STANDINGS
+        while True:
+            try:
+                return await self._note_or_wait(order, gone)
+            except TooManyJobsError as error:
+                # Asked for without the user's lock: what hangs must not hold up their other calls.
+                more = await self._silent.gone(error.silent)
+                if not more or asyncio.get_running_loop().time() > deadline:
+                    raise
+                gone |= more
 
     async def _note_or_wait(self, order: Order, gone: Collection[str]) -> UUID | Outcome:
         """`gone` are jobs that no longer run, though the stream has not told their end."""
@@ -210,10 +218,12 @@ class SubmissionService:
         self, session: AsyncSession, user_id: UUID, gone: Collection[str]
     ) -> None:
         most, now = self._jobs_per_user, _now()
-        sent = await submissions.count_sent(session, user_id, JOB_KINDS, now - self._lost_after)
-        jobs = await submissions.running_jobs(session, user_id, now - _RUNS_AT_MOST, 2 * most)
-        running = [job for job in jobs if job.id not in gone]
-        if sent + len(running) >= most:
+        since = now - max(self._lost_after, _COUNTS_UNANSWERED)
+        unanswered = await submissions.count_unanswered(session, user_id, JOB_KINDS, since)
+        running = await submissions.running_jobs(
+            session, user_id, now - _RUNS_AT_MOST, without=gone, limit=most
+        )
+        if unanswered + len(running) >= most:
             silent = [job.id for job in running if self._silent.is_silent_since(job.updated_at)]
             raise TooManyJobsError(silent)
 

@@ -64,8 +64,16 @@ JOB_KINDS: Mapping[str, str] = {
 }
 
 
+def read_arguments(tool: ToolKind, arguments: Mapping[str, Any]) -> Arguments:
+    """The arguments, as far as they can be judged by themselves. Raises ArgumentsRefusedError."""
+    try:
+        return tool.arguments.model_validate(dict(arguments))
+    except ValidationError as error:
+        raise ArgumentsRefusedError(*_errors_of(error)) from None
+
+
 class ArgumentCheck:
-    """Checks arguments before anything leaves."""
+    """Holds arguments against the limits of this installation, before anything leaves."""
 
     def __init__(self, settings: Settings, addresses: TargetAddresses) -> None:
         self._addresses = addresses
@@ -86,24 +94,20 @@ class ArgumentCheck:
                 schema["properties"][name]["maximum"] = most
         return schema
 
-    async def check(self, tool: ToolKind, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    async def check(self, arguments: Arguments) -> dict[str, Any]:
         """The arguments as they may be sent; what was left out stays so.
 
         Raises ArgumentsRefusedError.
         """
-        try:
-            checked = tool.arguments.model_validate(dict(arguments))
-        except ValidationError as error:
-            raise ArgumentsRefusedError(*_errors_of(error)) from None
-        given = checked.model_dump(exclude_unset=True)
+        given = arguments.model_dump(exclude_unset=True)
         for name, most in self._most.items():
             if given.get(name, 0) > most:
                 raise ArgumentsRefusedError(ArgumentError(name, f"is more than {most}"))
-        if isinstance(checked, CrawlWeb):
+        if isinstance(arguments, CrawlWeb):
             # Said even where they are left out: the tool's own defaults may be above our limits.
             for name, most in self._most.items():
-                given[name] = min(getattr(checked, name), most)
-            await self._check_targets(checked)
+                given[name] = min(getattr(arguments, name), most)
+            await self._check_targets(arguments)
         return given
 
     async def _check_targets(self, crawl: CrawlWeb) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from src.models.tools import Tool
+from src.models.tools import GetJobStatus, Tool
 from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE, WorkspaceRow
 from src.services.audit_logger import Action, AuditEvent, AuditLogger
@@ -17,7 +17,7 @@ from src.services.job_service import JobService
 from src.services.litellm_client import LiteLLMClient, ToolDescription
 from src.services.rbac_service import NotPermittedError, check
 from src.services.submission_service import Order, Outcome, SubmissionService
-from src.services.tool_catalogue import CATALOGUE, ArgumentCheck, ToolKind
+from src.services.tool_catalogue import CATALOGUE, ArgumentCheck, ToolKind, read_arguments
 from src.services.upstream_errors import UnknownToolError
 from src.utils.database import Database
 
@@ -149,15 +149,17 @@ class ToolService:
         place = await self.place(user, workspace)
         check(user, kind.permission, place)
         with self._one_more(user.id):
-            checked = await self._arguments.check(kind, arguments)
-            if "job_id" in checked:
-                await self._jobs.check_visible(user, checked["job_id"])
+            read = read_arguments(kind, arguments)
+            if isinstance(read, GetJobStatus):
+                await self._jobs.check_visible(user, read.job_id)
 
             async def send() -> Json:
+                checked = await self._arguments.check(read)
                 return await self._gateway.call_tool(name, checked, reads_only=not kind.writes)
 
             if kind.writes:
-                return await self._submissions.submit(Order(user, kind, checked, place, key), send)
+                asked = read.model_dump(exclude_unset=True)
+                return await self._submissions.submit(Order(user, kind, asked, place, key), send)
             return Outcome(await send())
 
     @contextmanager

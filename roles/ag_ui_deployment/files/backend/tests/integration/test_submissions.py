@@ -13,6 +13,8 @@ import pytest
 
 from src.models.submission import SubmissionState
 from src.services import submission_service
+from src.services.target_addresses import TargetAddresses
+from src.utils.hosts import TargetRefusedError
 from tests.integration.test_api_endpoints import check_problem
 from tests.integration.test_cli import environment, served
 from tests.support.accounts import bearer
@@ -156,6 +158,20 @@ class TestKeys:
         assert (await carol.crawl(world, key, **marks)).json() == answered
         assert len(await gateway.tool_calls(note)) == 1
 
+    async def test_give_the_first_answer_though_the_address_would_not_pass_now(
+        self, world: World, carol: Caller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def too_slow(*_: Any) -> None:
+            raise TargetRefusedError("cannot be looked up in time; try again")
+
+        first = (await carol.crawl(world, "key")).json()
+        monkeypatch.setattr(TargetAddresses, "check_url", too_slow)
+        assert (await carol.crawl(world, "key")).json() == first
+        for key in ("another", None):
+            refused = check_problem(await carol.crawl(world, key), 422, "invalid-request")
+            assert refused["errors"][0]["field"] == "body.url"
+        assert await states(world) == [SubmissionState.DONE]
+
     async def test_count_for_a_day(self, world: World, gateway: Gateway, carol: Caller) -> None:
         key, note = uuid4().hex, uuid4().hex
         first = (await carol.crawl(world, key, note=note)).json()["job_id"]
@@ -186,6 +202,17 @@ class TestLimits:
             problem = check_problem(await carol.crawl(world), 429, "too-many-jobs")
             assert "status=queued" in problem["detail"]
             assert (await storing).status_code == 200
+
+    async def test_what_was_never_answered_counts_for_a_while(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        hasty = gateway.settings(LITELLM_MCP_SERVER_ID="hasty")
+        async with running(world.settings(**hasty, JOBS_PER_USER=1)) as backend:
+            carol = await caller(backend, "carol")
+            check_problem(await carol.crawl(world, fault="slow-2"), 504, "upstream-timeout")
+            check_problem(await carol.crawl(world), 429, "too-many-jobs")
+            await age(world, minutes=11)
+            assert (await carol.crawl(world)).status_code == 202
 
     async def test_the_orchestrator_is_asked_without_holding_up_the_user(
         self, world: World, gateway: Gateway

@@ -298,6 +298,19 @@ class TestQueries:
         victor = await caller(backend, "victor", Role.VIEWER)
         check_problem(await victor.post("/api/tools/get_job_status", body), 404, "job-not-found")
 
+    async def test_of_many_faults_some_are_named(self, carol: Caller) -> None:
+        unknown: dict[str, Any] = {f"unknown{number}": 0 for number in range(50)}
+        for path, body in (
+            ("/api/query", {"query": "x"} | unknown),
+            ("/api/tools/qdrant_find", {"arguments": {"query": "x"} | unknown}),
+            ("/api/tools/qdrant_find", {"arguments": {}} | unknown),
+        ):
+            problem = check_problem(await carol.post(path, body), 422, "invalid-request")
+            (error,) = problem["errors"]
+            assert "more than 50 fields" in error["message"]
+        answer = await carol.post("/api/query", dict(list(unknown.items())[:40]))
+        assert len(check_problem(answer, 422, "invalid-request")["errors"]) == 20
+
     async def test_bad_arguments_never_leave(self, carol: Caller) -> None:
         for path, body, field in BAD_ARGUMENTS:
             problem = check_problem(await carol.post(path, body), 422, "invalid-request")
@@ -586,6 +599,17 @@ class TestSilentJobs:
         stored = await world.query("SELECT status FROM jobs WHERE completed_at IS NULL")
         assert len(stored) == 2
         assert (await carol.crawl(world)).status_code == 202
+
+    async def test_however_many_are_lost_those_that_run_count(
+        self, carol: Caller, world: World
+    ) -> None:
+        lost = [f"lost-{number}" for number in range(7)]
+        owner = {"user_id": str(carol.user.id)}
+        await world.publish(*(shield_event(job=job, metadata=owner) for job in lost))
+        await until(world.settled)
+        await world.query("UPDATE jobs SET updated_at = now() - interval '1 hour'")
+        answers = [await carol.crawl(world, outcome="stuck") for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [202, 202, 429, 429]
 
     async def test_a_list_is_fast_without_it(
         self, world: World, gateway: Gateway, backend: Backend, carol: Caller
