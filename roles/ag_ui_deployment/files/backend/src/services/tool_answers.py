@@ -43,12 +43,16 @@ _ABOUT_A_VALUE = re.compile(r"\s*\[type=[^\n]*$", re.DOTALL)
 # What may tell of the inside: addresses, paths, credentials.
 _INSIDE = re.compile(
     r"""[a-z][a-z0-9+.-]{0,30}://\S+
+    | (?<![\w/])(?:/[\w.=-]+)+/?
     | (?:/[\w.=-]+){2,}/?
+    | \b[a-z]:\\\S+
     | \b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b
+    | \[(?:[0-9a-f]*:){2,}[0-9a-f.:]*\](?::\d+)?
     | \b[a-z][\w.-]{0,252}:\d{2,5}\b
-    | \b(?:password|passwd|secret|token|api[_-]?key|authorization)\b\s*[=:]\s*
-      (?:(?:Bearer|Basic)\s+)?\S+
+    | \b\w{0,64}(?:password|passwd|pwd|secret|token|api[_-]?key|access[_-]?key|authorization)
+      \w{0,64}\b\s*[=:]\s*(?:(?:Bearer|Basic)\s+)?\S+
     | \bBearer\s+\S+
+    | \beyJ[\w-]+\.[\w.-]+
     | \bsk-[\w-]+""",
     re.VERBOSE | re.IGNORECASE,
 )

@@ -134,6 +134,32 @@ def test_what_tells_of_the_inside_is_cut() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "[fd00::5]:6333",
+        "[::1]",
+        "C:\\shield\\keys.pem",
+        "/etc",
+        "/srv/",
+        "pwd=hunter2",
+        "AWS_SECRET_ACCESS_KEY=abcd",
+        "db_password: hunter2",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
+    ],
+)
+def test_in_whatever_form(inside: str) -> None:
+    assert presentable(f"stopped at {inside} again", {}) == "stopped at […] again"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3/4 of the pages and/or links", "the token has expired", "a list [1:2] is not taken", "n/a"],
+)
+def test_but_not_more(text: str) -> None:
+    assert presentable(text, {}) == text
+
+
 def test_what_the_caller_sent_is_not() -> None:
     arguments = {"file_path": "/srv/inbox/report.pdf"}
     text = "/srv/inbox/report.pdf: no such file in /srv/hidden/inbox"
