@@ -159,10 +159,10 @@ class TestTools:
         monkeypatch.setattr(litellm_client, "_AGAIN_WITHIN", within)
         read, written = (f"fault=slow-2 {uuid4()}" for _ in range(2))
         async with client_of(gateway, **changes) as client:
-            for call in (find(client, read), store(client, written)):
+            for call, writes in ((find(client, read), False), (store(client, written), True)):
                 with pytest.raises(UpstreamTimeoutError) as caught:
                     await call
-                assert caught.value.maybe_done
+                assert caught.value.maybe_done is writes
             assert not client.breaker.is_open
         assert len(await gateway.tool_calls(read)) == attempts
         assert len(await gateway.tool_calls(written)) == 1
