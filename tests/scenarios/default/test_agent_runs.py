@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from roles.ag_ui_deployment.files.backend.tests.run_checker import check_run
 from tests.scenarios.support.caller import failure_of, run_input, text_of
 from tests.scenarios.support.http import EventStream, read_to_the_end
+from tests.scenarios.support.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.scenarios.support.caller import Caller
@@ -55,8 +56,12 @@ def test_the_others_tell_the_end_of_a_run_whose_instance_died(caller: Caller) ->
             read_to_the_end(following, within=UNTIL_TOLD)
     check_run(following.events, complete=True)
     assert failure_of(following.events) == "run_lost"
-    stored = caller.get(path).json()
-    assert (stored["status"], stored["error"]) == ("failed", "run_lost")
+
+    def is_stored() -> bool:
+        run = caller.get(path).json()
+        return (run["status"], run["error"]) == ("failed", "run_lost")
+
+    eventually(is_stored, "the run has failed", within=20)
     site.wait_until_healthy()
     for instance in site.instances:
         _, events = caller.follow(instance, f"{path}/events")
