@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 
 from src.commands.answers import log_to_stderr, say
 from src.config import Settings
-from src.services.schema_service import migrate
+from src.services.schema_service import is_later, migrate
 from src.utils.database import Database
 
 
@@ -41,7 +41,9 @@ def _migrate(settings: Settings, options: argparse.Namespace) -> None:
             before, after = await migrate(database, application)
         finally:
             await database.close()
-        if before == after:
+        if is_later(after):
+            say(f"schema: left at {after}, which a later release has made")
+        elif before == after:
             say(f"schema: already at {after}")
         else:
             say(f"schema: migrated from {before or 'nothing'} to {after}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import Script, ScriptDirectory
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from src.services.database_rights import grant_rights
@@ -26,13 +26,16 @@ async def migrate(
 ) -> tuple[str | None, str | None]:
     """Upgrade to the newest revision; returns the revision before and after.
 
-    One at a time: a second migration waits for the first and then finds nothing to do.
+    One at a time: a second migration waits for the first and then finds nothing to do. What a later
+    release has made is left as it is.
     `application` is the role that the application connects as, where it is not the one that owns
     the tables: it gets the rights that it needs.
     """
     async with database.engine.begin() as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         before = await connection.run_sync(_revision)
+        if is_later(before):
+            return before, before
         await connection.run_sync(_upgrade)
         await connection.run_sync(grant_rights, application)
         return before, await connection.run_sync(_revision)
@@ -42,13 +45,15 @@ async def schema_fits(database: Database) -> bool:
     """Whether the schema has this release's revision or knows of a newer one."""
     async with database.engine.connect() as connection:
         current = await connection.run_sync(_revision)
-    known = {script.revision for script in _revisions()}
-    # A revision that we do not know is a later release's, whose migrations keep this one working.
-    return current is not None and (current == newest_revision() or current not in known)
+    return current == newest_revision() or is_later(current)
 
 
-def _revisions() -> list[Script]:
-    return list(ScriptDirectory.from_config(Config(_INI)).walk_revisions())
+def is_later(revision: str | None) -> bool:
+    """Whether a later release has made it, whose migrations keep this one working."""
+    known = {
+        script.revision for script in ScriptDirectory.from_config(Config(_INI)).walk_revisions()
+    }
+    return revision is not None and revision not in known
 
 
 def _revision(connection: Connection) -> str | None:

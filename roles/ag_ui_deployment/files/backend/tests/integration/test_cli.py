@@ -69,6 +69,13 @@ class TestMigrate:
         await world.query("CREATE SCHEMA public")
         assert await run(env, "migrate") == (0, f"schema: migrated from nothing to {newest}\n", "")
 
+    async def test_what_a_later_release_has_made_stays(self, world: World) -> None:
+        await world.query("UPDATE alembic_version SET version_num = 'later'")
+        env = environment(world, DATABASE_URL=world.owner_url)
+        told = "schema: left at later, which a later release has made\n"
+        assert await run(env, "migrate") == (0, told, "")
+        assert [row[0] for row in await world.query("SELECT * FROM alembic_version")] == ["later"]
+
     async def test_another_role_may_own_the_tables(self, world: World) -> None:
         await world.query("DROP SCHEMA public CASCADE")
         await world.query("CREATE SCHEMA public")
