@@ -550,6 +550,32 @@ class TestThreads:
         assert await world.query("SELECT 1 FROM agent_runs") == []
         await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
 
+    async def test_are_deleted_with_the_run_that_is_just_beginning(
+        self, backend: Backend, token: str, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begun = run_input("Hello")
+        await whole_run(backend.http, token, begun)
+        keep = conversations.keep_messages
+        beginning = asyncio.Event()
+
+        async def keep_late(*what: Any) -> None:
+            beginning.set()
+            await until(world.somebody_waits)
+            await keep(*what)
+
+        monkeypatch.setattr(conversations, "keep_messages", keep_late)
+        body = run_input("words 50 fault=stall", threadId=begun["threadId"])
+        async with asyncio.TaskGroup() as group:
+            told = group.create_task(whole_run(backend.http, token, body))
+            await beginning.wait()
+            path = f"/agent/threads/{body['threadId']}"
+            deleted = await backend.http.delete(path, headers=bearer(token))
+            assert deleted.status_code == 204, deleted.text
+        assert told.result()[-1]["outcome"] == {"type": "cancelled"}
+        await until(lambda: not backend.services.agent.runs)
+        assert await world.query("SELECT 1 FROM agent_runs") == []
+        await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
+
 
 class TestCapabilities:
     async def test_name_the_tools_that_the_caller_may_use(

@@ -364,6 +364,23 @@ class TestFaults:
         ended = (await other.http.get(run, headers=admin)).json()
         assert (ended["status"], ended["error"]) == ("failed", "permission_lost")
 
+    async def test_of_access_while_it_begins(
+        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A change that was heard before the run was there to be ended."""
+        async with running(world.settings(**gateway.settings())) as backend:
+            user, token = await contributor(backend)
+            conversations = backend.services.agent.conversations
+            begin = conversations.begin
+
+            async def begin_and_lose_access(*what: Any) -> None:
+                await begin(*what)
+                await world.query("UPDATE users SET role = 'viewer' WHERE id = $1", user.id)
+
+            monkeypatch.setattr(conversations, "begin", begin_and_lose_access)
+            events = await whole_run(backend.http, token, run_input(STALLS))
+            assert events[-1]["code"] == "permission_lost"
+
 
 class TestOutages:
     async def test_of_redis_let_the_run_go_on(
