@@ -5,14 +5,30 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import orjson
 from sqlalchemy import Select, Text, and_, cast, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
 from src.models.conversation import MessageRow, RunRow, RunStatus, ThreadRow
+from src.repositories.bulk import arrays, insert_arrays
 
 Position = tuple[datetime, UUID, str]
+
+_MESSAGE = ("owner_id", "thread_id", "message_id", "body")
+
+
+def _keep_statement() -> Any:
+    new = insert_arrays(MessageRow, _MESSAGE)
+    return new.on_conflict_do_update(
+        index_elements=[MessageRow.owner_id, MessageRow.thread_id, MessageRow.message_id],
+        set_={"body": new.excluded.body},
+        where=cast(MessageRow.body, Text) != cast(new.excluded.body, Text),
+    )
+
+
+_KEEP_MESSAGES = _keep_statement()
 
 
 class RunEnd(NamedTuple):
@@ -52,22 +68,9 @@ async def keep_messages(
     if not messages:
         return
     rows = [
-        {
-            "owner_id": owner_id,
-            "thread_id": thread_id,
-            "message_id": message["id"],
-            "body": message,
-        }
-        for message in messages
+        (owner_id, thread_id, message["id"], orjson.dumps(message).decode()) for message in messages
     ]
-    new = insert(MessageRow).values(rows)
-    await session.execute(
-        new.on_conflict_do_update(
-            index_elements=[MessageRow.owner_id, MessageRow.thread_id, MessageRow.message_id],
-            set_={"body": new.excluded.body},
-            where=cast(MessageRow.body, Text) != cast(new.excluded.body, Text),
-        )
-    )
+    await session.execute(_KEEP_MESSAGES, arrays(_MESSAGE, rows))
 
 
 async def add_run(session: AsyncSession, run: RunRow) -> bool:

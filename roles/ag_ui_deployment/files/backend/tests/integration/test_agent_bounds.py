@@ -1,0 +1,68 @@
+"""Models, tools and clients that give the agent more than it takes."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from src.models.role import Role
+from src.repositories import conversations
+from tests.support.agent import checked, run_input, user_says, whole_run
+from tests.support.scripted import ScriptedServer, answer, frames
+from tests.support.server import Backend, running
+from tests.support.world import World
+
+LIST, CALL, CHAT = "/mcp-rest/tools/list", "/mcp-rest/tools/call", "/v1/chat/completions"
+STOP = '{"choices":[{"delta":{},"finish_reason":"stop"}]}'
+
+
+def calls(count: int) -> str:
+    """A frame in which a model calls so many tools."""
+    pieces = [{"index": n, "function": {"name": "health_check"}} for n in range(count)]
+    return json.dumps({"choices": [{"delta": {"tool_calls": pieces}}]})
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[ScriptedServer]:
+    async with ScriptedServer() as server:
+        server.answers(LIST, answer(200, {"tools": []}))
+        server.answers(CHAT, frames(STOP))
+        yield server
+
+
+@pytest.fixture
+async def backend(world: World, gateway: ScriptedServer) -> AsyncIterator[Backend]:
+    async with running(world.settings(LITELLM_URL=gateway.url)) as instance:
+        yield instance
+
+
+@pytest.fixture
+async def token(backend: Backend) -> str:
+    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
+
+
+class TestCalls:
+    async def test_of_one_answer_are_only_so_many(
+        self, backend: Backend, token: str, gateway: ScriptedServer, world: World
+    ) -> None:
+        gateway.answers(CHAT, frames(calls(10_000), STOP))
+        events = await whole_run(backend.http, token, run_input("Hello"))
+        checked(events, complete=True)
+        assert events[-1]["code"] == "too_many_calls"
+        assert CALL not in gateway.asked
+        rows = await world.query("SELECT status, error FROM agent_runs")
+        assert [tuple(row) for row in rows] == [("failed", "too_many_calls")]
+
+
+class TestMessages:
+    async def test_are_kept_however_many_there_are(
+        self, backend: Backend, token: str, world: World
+    ) -> None:
+        body = run_input("Hello")
+        await whole_run(backend.http, token, body)
+        ((owner,),) = await world.query("SELECT owner_id FROM agent_threads")
+        messages = [*body["messages"], *(user_says(str(n)) for n in range(10_000))]
+        async with backend.services.database.transaction() as session:
+            await conversations.keep_messages(session, owner, body["threadId"], messages)
+        kept = await world.query("SELECT body->>'id' FROM agent_messages ORDER BY place")
+        assert [row[0] for row in kept] == [one["id"] for one in messages]
