@@ -78,8 +78,7 @@ class LocalRun:
 
     async def _go(self) -> None:
         writing = asyncio.create_task(self._write())
-        event = await self._ending()
-        ending = Record.of(event)
+        event, ending = await self._ending()
         kept = await self._store_in_time([*self.log.records, ending])
         self.log.append([ending])
         self.ended_as = _how(event)
@@ -90,16 +89,24 @@ class LocalRun:
         if self._stop != "lost":
             await self._persist(lambda: self._conclude(is_kept=kept))
 
-    async def _ending(self) -> Event:
+    async def _ending(self) -> tuple[Event, Record]:
+        """How the run ended: the readers have to be told an end, whatever is wrong with its own."""
         assert self._working is not None  # noqa: S101 - set before this task was made
         await asyncio.wait([self._working])
-        if self._working.cancelled():
-            # Before its first step.
-            return self._stopped(self._stop or "shutdown")
-        return self._working.result()
+        try:
+            if self._working.cancelled():
+                # Before its first step.
+                event = self._stopped(self._stop or "shutdown")
+            else:
+                event = self._working.result()
+            return event, Record.of(event)
+        except Exception:
+            logger.exception("agent_run_broke", run_id=self.key.run_id)
+            event = INTERNAL.event()
+            return event, Record.of(event)
 
     async def _work(self) -> Event:
-        """How the run ended; never fails."""
+        """How the run ended."""
         try:
             return await self._loop.run()
         except asyncio.CancelledError:

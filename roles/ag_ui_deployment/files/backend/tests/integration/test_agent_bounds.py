@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from src.models.role import Role
 from src.repositories import conversations
+from src.services.agent_loop import AgentLoop
+from src.services.run_registry import RunKey, read_logs
 from tests.support.agent import checked, run_input, user_says, whole_run
 from tests.support.scripted import ScriptedServer, answer, frames
 from tests.support.server import Backend, running
+from tests.support.waiting import until
 from tests.support.world import World
 
 LIST, CALL, CHAT = "/mcp-rest/tools/list", "/mcp-rest/tools/call", "/v1/chat/completions"
@@ -66,3 +70,46 @@ class TestMessages:
             await conversations.keep_messages(session, owner, body["threadId"], messages)
         kept = await world.query("SELECT body->>'id' FROM agent_messages ORDER BY place")
         assert [row[0] for row in kept] == [one["id"] for one in messages]
+
+
+class TestUsage:
+    async def test_that_no_model_can_have_had_is_not_told(
+        self, backend: Backend, token: str, gateway: ScriptedServer
+    ) -> None:
+        usage = '{"choices":[],"usage":{"prompt_tokens":1e30,"completion_tokens":2}}'
+        gateway.answers(CHAT, frames(STOP, usage))
+        events = await whole_run(backend.http, token, run_input("Hello"))
+        checked(events, complete=True)
+        assert events[-1]["outcome"] == {"type": "success"}
+        assert "usage" not in events[-1]
+
+
+class TestEnds:
+    @pytest.mark.parametrize("how", ["finished", "failed"])
+    async def test_that_cannot_be_told_are_told_as_failures(  # noqa: PLR0913 - fixtures and cases
+        self,
+        backend: Backend,
+        token: str,
+        gateway: ScriptedServer,
+        world: World,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        how: str,
+    ) -> None:
+        def untellable(*_: Any) -> Any:
+            if how == "failed":
+                raise ValueError
+            return {"type": "RUN_FINISHED", "result": 10**30}
+
+        monkeypatch.setattr(AgentLoop, how, untellable)
+        gateway.answers(CHAT, frames(STOP if how == "finished" else '{"error": "x"}'))
+        body = run_input("Hello")
+        events = await whole_run(backend.http, token, body)
+        assert events[-1]["code"] == "internal_error"
+        await until(lambda: not backend.services.agent.runs)
+        rows = await world.query("SELECT status, error FROM agent_runs")
+        assert [tuple(row) for row in rows] == [("failed", "internal_error")]
+        key = RunKey(*(await world.query("SELECT owner_id, id FROM agent_runs"))[0])
+        registry = backend.services.agent.service._registry
+        (log,) = (await read_logs(world.redis, {registry.log_of(key): 0}, 1)).values()
+        assert log[-1].is_terminal
