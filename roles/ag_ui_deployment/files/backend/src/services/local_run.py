@@ -83,10 +83,12 @@ class LocalRun:
         self.log.append([ending])
         self.ended_as = _how(event)
         logger.info("agent_run_ended", run_id=self.key.run_id, how=self.ended_as)
-        await writing
+        is_written = await writing
         if kept is None:
             kept = await self._persist(lambda: self._store(self.key, self.log.records))
-        if self._stop != "lost":
+        # Those who follow a log without its end elsewhere look for one only once the lease has
+        # run out.
+        if self._stop != "lost" and (is_written or kept is False):
             await self._persist(lambda: self._conclude(is_kept=kept))
 
     async def _ending(self) -> tuple[Event, Record]:
@@ -150,8 +152,8 @@ class LocalRun:
             await self._registry.finish(self.key, stored=bool(is_kept))
         return True
 
-    async def _write(self) -> None:
-        """Send the log to Redis as it grows, until it has ended."""
+    async def _write(self) -> bool:
+        """Send the log to Redis as it grows, until it has ended; False if that was given up."""
         sent = 0
         backoff = Backoff()
         while not (self.log.ended and sent >= len(self.log.records)):
@@ -164,14 +166,15 @@ class LocalRun:
             except REDIS_ERRORS as error:
                 logger.warning("agent_log_behind", run_id=self.key.run_id, error=str(error))
                 if self._no_more.is_set():
-                    return
+                    return False
                 await backoff.wait(self._no_more)
                 continue
             backoff.reset()
             if has is None:
                 self.stop("lost")
-                return
+                return True
             sent = has
+        return True
 
     async def _persist(self, step: Callable[[], Awaitable[bool]]) -> bool | None:
         """Try until it works or there is no more time; what is left then is found by sweepers."""
