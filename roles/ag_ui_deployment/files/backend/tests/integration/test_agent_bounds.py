@@ -4,14 +4,17 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 
 from src.models.role import Role
 from src.repositories import conversations
 from src.services.agent_loop import AgentLoop
+from src.services.agent_tools import RESULT_MAX_BYTES
 from src.services.run_registry import RunKey, read_logs
+from tests.support.accounts import bearer
 from tests.support.agent import checked, run_input, user_says, whole_run
-from tests.support.scripted import ScriptedServer, answer, frames
+from tests.support.scripted import ScriptedServer, answer, frames, tool_result
 from tests.support.server import Backend, running
 from tests.support.waiting import until
 from tests.support.world import World
@@ -56,6 +59,49 @@ class TestCalls:
         assert CALL not in gateway.asked
         rows = await world.query("SELECT status, error FROM agent_runs")
         assert [tuple(row) for row in rows] == [("failed", "too_many_calls")]
+
+
+class TestResults:
+    async def test_that_are_too_long_are_told_by_their_beginning(
+        self, backend: Backend, token: str, gateway: ScriptedServer
+    ) -> None:
+        whole = {"text": "quoted: " + '\\"\u20ac' * 100_000}
+        gateway.answers(CALL, tool_result(whole))
+        gateway.answers(CHAT, frames(calls(1), STOP), frames(STOP))
+        body = run_input("Hello")
+        events = await whole_run(backend.http, token, body)
+        _, client = checked(events, complete=True)
+        assert client.outcome == "success"
+        (content,) = client.results().values()
+        assert len(content.encode()) <= RESULT_MAX_BYTES
+        told = json.loads(content)
+        assert told["bytes"] == len(orjson.dumps(whole))
+        assert told["beginning"].startswith('{"text":"quoted: ')
+        assert "too long" in told["truncated"]
+
+        gateway.answers(CALL, tool_result({"text": "x" * 60_000}))
+        gateway.answers(CHAT, frames(calls(1), STOP), frames(STOP))
+        events = await whole_run(backend.http, token, body | {"runId": "another"})
+        (event,) = [event for event in events if event["type"] == "TOOL_CALL_RESULT"]
+        assert json.loads(event["content"]) == {"text": "x" * 60_000}
+
+
+class TestBodies:
+    async def test_with_conversations_may_be_larger_than_others(
+        self, world: World, gateway: ScriptedServer
+    ) -> None:
+        settings = world.settings(LITELLM_URL=gateway.url, BODY_MAX_BYTES=10_000)
+        async with running(settings) as backend:
+            user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
+            token = backend.token_of(user)
+            events = await whole_run(backend.http, token, run_input("x" * 39_000))
+            assert events[-1]["type"] == "RUN_FINISHED"
+            for path, size in (("/agent", 41_000), ("/auth/login", 11_000)):
+                response = await backend.http.post(
+                    path, json=run_input("x" * size), headers=bearer(token)
+                )
+                assert response.status_code == 413
+                assert response.json()["type"].endswith("body-too-large")
 
 
 class TestMessages:
