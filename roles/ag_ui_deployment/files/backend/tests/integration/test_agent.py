@@ -56,6 +56,16 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"tools": [{"name": "crawl_web", "description": ""}]}, "body.tools.0.name"),
     ({"forwardedProps": {"workspace": "\n"}}, "body.forwardedProps"),
+    # Of what is wrong many times there is one error.
+    ({"messages": [0] * 490_000}, "body.messages"),
+    ({"messages": [user_says("") | {"content": [0] * 490_000}]}, "body.messages"),
+    ({"messages": [user_says("") | {"content": [0] * 1000} for _ in range(9)]}, "body.messages"),
+    (
+        {"messages": [{"id": "1", "role": "assistant", "toolCalls": [0] * 490_000}]},
+        "body.messages",
+    ),
+    ({"tools": [0] * 490_000}, "body.tools"),
+    ({"resume": [0] * 490_000}, "body.resume"),
 ]
 
 
@@ -296,6 +306,10 @@ class TestRefusals:
             problem = await post(backend, token, run_input("Hello", **changes), 422)
             assert [error["field"] for error in problem["errors"]] == [field]
         assert not backend.services.agent.runs
+        parts = [{"type": "text", "text": str(number)} for number in range(1000)]
+        longest = run_input("", messages=[user_says("") | {"content": parts}])
+        assert (await whole_run(backend.http, token, longest))[-1]["type"] == "RUN_FINISHED"
+        await backend.http.delete(f"/agent/threads/{longest['threadId']}", headers=bearer(token))
         deepest = run_input("Hello", state=nested(245))
         assert (await whole_run(backend.http, token, deepest))[-1]["type"] == "RUN_FINISHED"
         await backend.http.delete(f"/agent/threads/{deepest['threadId']}", headers=bearer(token))
