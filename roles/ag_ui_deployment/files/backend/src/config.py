@@ -122,7 +122,8 @@ class Settings(BaseSettings):
 
     AGENT_MODEL: str = "shield-agent"
     AGENT_SYSTEM_PROMPT: str = ""
-    AGENT_MAX_ROUNDS: int = Field(default=10, ge=1, le=100)
+    # Answers of the model in one run. The tools that the last one calls are not run.
+    AGENT_MAX_ROUNDS: int = Field(default=10, ge=2, le=100)
     AGENT_MODEL_TIMEOUT_SECONDS: float = Field(default=120, gt=0)
     RUNS_PER_USER: int = Field(default=5, ge=1)
 

@@ -28,6 +28,10 @@ from src.utils.logger import configure_logging
 
 logger = structlog.get_logger(__name__)
 
+# With each message to the agent clients send the whole conversation, with the results of tools:
+# it may be so many times as large as other bodies.
+_CONVERSATION_BODIES = 4
+
 
 class State(TypedDict):
     """What the lifespan hands to the requests."""
@@ -58,7 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     tool_problems.install(app)
     denials.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.BODY_MAX_BYTES)
+    most = settings.BODY_MAX_BYTES
+    app.add_middleware(BodyLimit, max_bytes=most, larger={"/agent": most * _CONVERSATION_BODIES})
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.CORS_ORIGINS,

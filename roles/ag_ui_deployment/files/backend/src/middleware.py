@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Mapping
 from uuid import uuid4
 
 import structlog
@@ -59,18 +60,24 @@ class RequestContext:
 
 
 class BodyLimit:
-    """Refuses bodies over a size: by their announced length, or once that much has come."""
+    """Refuses bodies over a size: by their announced length, or once that much has come.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    `larger` has the paths whose bodies may have another size.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if _announced_length(scope) > self._max_bytes:
-            await respond(self._problem())(scope, receive, send)
+        max_bytes = self._larger.get(scope["path"], self._max_bytes)
+        too_large = BodyTooLarge(f"A request body may have at most {max_bytes} bytes here.")
+        if _announced_length(scope) > max_bytes:
+            await respond(too_large)(scope, receive, send)
             return
         seen = 0
 
@@ -78,14 +85,11 @@ class BodyLimit:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self._max_bytes:
-                raise self._problem()
+            if seen > max_bytes:
+                raise too_large
             return message
 
         await self._app(scope, receive_counted, send)
-
-    def _problem(self) -> BodyTooLarge:
-        return BodyTooLarge(f"A request body may have at most {self._max_bytes} bytes.")
 
 
 def _given_id(scope: Scope) -> str | None:

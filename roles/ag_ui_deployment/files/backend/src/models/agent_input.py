@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import orjson
 from ag_ui.core import Context, Message, ResumeEntry, RunAgentInput, Tool, UserMessage
 from ag_ui.core.types import ToolMessage
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from src.models.workspace import DEFAULT_WORKSPACE
 
@@ -19,6 +19,11 @@ _PLAIN = r"^[^\x00-\x1f\x7f]+$"
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 _LONGEST = 200
+_MOST_MESSAGES = 2000
+_LISTS = ("content", "toolCalls", "tool_calls")
+# Parts of content and calls of tools, of one message and of all.
+_MOST_ITEMS = 1000
+_MOST_ITEMS_TOGETHER = 2 * _MOST_MESSAGES
 # What a client sends is written again inside of events and of requests to the model: as many
 # levels of nesting are left for those.
 _LEVELS_AROUND = 8
@@ -45,6 +50,23 @@ def _encodable(value: Any) -> Any:
     except TypeError as error:
         raise ValueError(f"cannot be passed on: {error}") from None
     return value
+
+
+def _bound_lists(messages: Any) -> Any:
+    """Refuse endless content and calls before each of their items becomes an error of its own."""
+    together = 0
+    some = messages[:_MOST_MESSAGES] if isinstance(messages, list) else []
+    for number, message in enumerate(some):
+        if not isinstance(message, dict):
+            continue
+        lists = (message.get(name) for name in _LISTS)
+        size = sum(len(value) for value in lists if isinstance(value, list))
+        together += size
+        if size > _MOST_ITEMS:
+            raise ValueError(f"message {number}: it has more than {_MOST_ITEMS} parts and calls")
+        if together > _MOST_ITEMS_TOGETHER:
+            raise ValueError(f"they have more than {_MOST_ITEMS_TOGETHER} parts and calls")
+    return messages
 
 
 def _check_messages(messages: list[Message]) -> list[Message]:
@@ -106,7 +128,7 @@ def _check_props(props: Any) -> Any:
     return _encodable(props)
 
 
-def _refuse_answers(resume: list[ResumeEntry] | None) -> list[ResumeEntry] | None:
+def _refuse_answers(resume: Any) -> Any:
     if resume:
         raise ValueError("this agent asks by tool calls, never by interrupts; leave it out")
     return resume
@@ -120,14 +142,17 @@ class RunInput(RunAgentInput):
     parent_run_id: _Plain | None = None
     state: Annotated[Any, AfterValidator(_encodable)] = None
     messages: Annotated[
-        list[Message], Field(min_length=1, max_length=2000), AfterValidator(_check_messages)
+        list[Message],
+        Field(min_length=1, max_length=_MOST_MESSAGES),
+        BeforeValidator(_bound_lists),
+        AfterValidator(_check_messages),
     ]
     tools: Annotated[list[Tool], Field(max_length=128), AfterValidator(_check_tools)] | None = None
     context: (
         Annotated[list[Context], Field(max_length=100), AfterValidator(_check_context)] | None
     ) = None
     forwarded_props: Annotated[Any, AfterValidator(_check_props)] = None
-    resume: Annotated[list[ResumeEntry] | None, AfterValidator(_refuse_answers)] = None
+    resume: Annotated[list[ResumeEntry] | None, BeforeValidator(_refuse_answers)] = None
 
     @property
     def workspace(self) -> str:

@@ -9,27 +9,32 @@ from sqlalchemy.types import TypeEngine
 
 from src.utils.database import Base
 
+_NUMBER = "number_of_row"
+
 
 def insert_arrays(mapped: type[Base], names: Sequence[str]) -> Insert:
     """An INSERT whose parameters are the named columns, each a list; JSON goes in as text.
 
     The rows are taken in the order of their key: two statements that meet in some of them wait for
-    each other, and cannot deadlock.
+    each other, and cannot deadlock. Without a key, which the table then gives, they are taken as
+    they stand.
     """
     table = cast("Table", mapped.__table__)
     columns = [table.c[name] for name in names]
     arrays = (bindparam(one.name, type_=ARRAY(_sent(one.type), dimensions=1)) for one in columns)
     new = (
         func.unnest(*arrays)
-        .table_valued(*(column(one.name, _sent(one.type)) for one in columns))
+        .table_valued(
+            *(column(one.name, _sent(one.type)) for one in columns), with_ordinality=_NUMBER
+        )
         .render_derived(name="new")
     )
     values = (
         Cast(new.c[one.name], one.type) if isinstance(one.type, JSON) else new.c[one.name]
         for one in columns
     )
-    key = (new.c[one.name] for one in table.primary_key)
-    return insert(table).from_select(names, select(*values).order_by(*key))
+    key = [new.c[one.name] for one in table.primary_key if one.name in names]
+    return insert(table).from_select(names, select(*values).order_by(*(key or [new.c[_NUMBER]])))
 
 
 def arrays(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:

@@ -5,14 +5,30 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import orjson
 from sqlalchemy import Select, Text, and_, cast, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
 from src.models.conversation import MessageRow, RunRow, RunStatus, ThreadRow
+from src.repositories.bulk import arrays, insert_arrays
 
 Position = tuple[datetime, UUID, str]
+
+_MESSAGE = ("owner_id", "thread_id", "message_id", "body")
+
+
+def _keep_statement() -> Any:
+    new = insert_arrays(MessageRow, _MESSAGE)
+    return new.on_conflict_do_update(
+        index_elements=[MessageRow.owner_id, MessageRow.thread_id, MessageRow.message_id],
+        set_={"body": new.excluded.body},
+        where=cast(MessageRow.body, Text) != cast(new.excluded.body, Text),
+    )
+
+
+_KEEP_MESSAGES = _keep_statement()
 
 
 class RunEnd(NamedTuple):
@@ -22,6 +38,13 @@ class RunEnd(NamedTuple):
     error: str | None
     usage: dict[str, int] | None
     events: bytes
+
+
+class RemovedRuns(NamedTuple):
+    """The ids of a deleted conversation's runs: those that are on, and those that ended lately."""
+
+    on: list[str]
+    just_ended: list[str]
 
 
 async def open_thread(
@@ -45,22 +68,9 @@ async def keep_messages(
     if not messages:
         return
     rows = [
-        {
-            "owner_id": owner_id,
-            "thread_id": thread_id,
-            "message_id": message["id"],
-            "body": message,
-        }
-        for message in messages
+        (owner_id, thread_id, message["id"], orjson.dumps(message).decode()) for message in messages
     ]
-    new = insert(MessageRow).values(rows)
-    await session.execute(
-        new.on_conflict_do_update(
-            index_elements=[MessageRow.owner_id, MessageRow.thread_id, MessageRow.message_id],
-            set_={"body": new.excluded.body},
-            where=cast(MessageRow.body, Text) != cast(new.excluded.body, Text),
-        )
-    )
+    await session.execute(_KEEP_MESSAGES, arrays(_MESSAGE, rows))
 
 
 async def add_run(session: AsyncSession, run: RunRow) -> bool:
@@ -169,18 +179,25 @@ async def runs_on_of(session: AsyncSession, thread: ThreadRow) -> list[str]:
     return list(await session.scalars(query.where(RunRow.status == RunStatus.RUNNING.value)))
 
 
-async def runs_ended_of(session: AsyncSession, thread: ThreadRow, within: timedelta) -> list[str]:
-    """The ids of a conversation's runs that have ended lately."""
-    query = _of_thread(select(RunRow.id), thread, RunRow)
-    return list(await session.scalars(query.where(RunRow.ended_at > func.now() - within)))
-
-
-async def delete_thread(session: AsyncSession, thread: ThreadRow) -> None:
-    """With its messages and runs."""
-    # In the order in which the end of a run locks them: first the run, then the conversation.
-    await session.execute(_of_thread(select(RunRow.id), thread, RunRow).with_for_update())
-    await session.execute(
-        delete(ThreadRow).where(ThreadRow.owner_id == thread.owner_id, ThreadRow.id == thread.id)
+async def delete_thread(
+    session: AsyncSession, thread: ThreadRow, lately: timedelta
+) -> RemovedRuns | None:
+    """With its messages and runs; None if it is gone already."""
+    of_it = (ThreadRow.owner_id == thread.owner_id, ThreadRow.id == thread.id)
+    # Keeps runs from beginning in it, but not those that end from adding their messages: an end
+    # locks its run first and then, weakly, the conversation. With all its runs locked there is
+    # none left that could wait for this, or keep it waiting.
+    weak_lock = select(ThreadRow.id).where(*of_it).with_for_update(key_share=True)
+    if await session.scalar(weak_lock) is None:
+        return None
+    is_on = RunRow.status == RunStatus.RUNNING.value
+    has_just_ended = func.coalesce(RunRow.ended_at > func.now() - lately, False)
+    runs = _of_thread(select(RunRow.id, is_on, has_just_ended), thread, RunRow)
+    found = (await session.execute(runs.order_by(RunRow.id).with_for_update())).all()
+    await session.execute(delete(ThreadRow).where(*of_it))
+    return RemovedRuns(
+        on=[run_id for run_id, on, _ in found if on],
+        just_ended=[run_id for run_id, _, ended in found if ended],
     )
 
 
@@ -214,6 +231,6 @@ def _in_place(owner: UUID | None, workspace: str) -> Any:
 
 
 def _of_thread(
-    query: Select[Any], thread: ThreadRow, row: type[MessageRow | RunRow]
-) -> Select[Any]:
+    query: Select[*tuple[Any, ...]], thread: ThreadRow, row: type[MessageRow | RunRow]
+) -> Select[*tuple[Any, ...]]:
     return query.where(row.owner_id == thread.owner_id, row.thread_id == thread.id)

@@ -95,8 +95,8 @@ async def run_agent(
     await services.limits.stream(access.user.id)
     check_streams(services, access.user.id)
     _check_tools(services, request)
-    key = await services.agent.service.begin(access.user, request)
-    subscription = RunSubscription(key, None, access)
+    key, log = await services.agent.service.begin(access.user, request)
+    subscription = RunSubscription(key, None, access, log)
     return EventStreamResponse(partial(services.agent.streams.serve, subscription))
 
 

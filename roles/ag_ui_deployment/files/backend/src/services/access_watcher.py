@@ -62,7 +62,7 @@ class AccessWatcher(BackgroundTask):
         for row in unheard:
             self._act(row)
         for user_id in {row.user_id for row in unheard}:
-            await self._runs.review(user_id)
+            await self._runs.review_all(user_id)
         if time.monotonic() >= self._touch_at:
             self._touch_at = time.monotonic() + _TOUCH_EVERY_SECONDS
             await self._touch()

@@ -16,6 +16,7 @@ from src.services.chat_chunks import ChatChunk, Usage
 from src.services.run_failures import (
     PERMISSION_LOST,
     TOO_LARGE,
+    TOO_MANY_CALLS,
     TOO_MANY_ROUNDS,
     RunFailedError,
     RunFailure,
@@ -164,6 +165,8 @@ class AgentLoop:
                 async for chunk in chunks:
                     usage = chunk.usage or usage
                     self._emit(turn.feed(chunk))
+                    if turn.is_overfull:
+                        raise RunFailedError(TOO_MANY_CALLS)
         except UpstreamError as error:
             raise RunFailedError(of_upstream(error)) from error
         finally:

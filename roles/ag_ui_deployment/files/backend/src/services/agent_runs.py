@@ -60,7 +60,12 @@ class AgentRuns(BackgroundTask):
         run.stop("cancelled")
         return True
 
-    async def review(self, user_id: UUID) -> None:
+    async def review(self, key: RunKey) -> None:
+        """End a run that its user may not run any more: that may have changed before it was here."""
+        if run := self._runs.get(key):
+            await run.review()
+
+    async def review_all(self, user_id: UUID) -> None:
         """Somebody's access has changed: end what they may not run any more."""
         for run in [run for run in self._runs.values() if run.key.owner == user_id]:
             await run.review()

@@ -75,8 +75,8 @@ class AgentService:
         """Of the agent's own tools; a client's must have other names."""
         return self._tools.names
 
-    async def begin(self, user: User, request: RunInput) -> RunKey:
-        """Start a run, which goes on by itself.
+    async def begin(self, user: User, request: RunInput) -> tuple[RunKey, RunLog]:
+        """Start a run, which goes on by itself; its log is there for whoever began it, always.
 
         Raises WorkspaceNotYoursError, NotPermittedError, TooManyRunsError, RunExistsError,
         ThreadElsewhereError, AgentDrainingError or RunLogUnavailableError.
@@ -92,14 +92,15 @@ class AgentService:
         except BaseException:
             await self._let_go(key)
             raise
-        self._runs.begin(key, self._loop(user, request))
+        log = self._runs.begin(key, self._loop(user, request))
         try:
             # While the model thinks.
+            await self._runs.review(key)
             await self.conversations.note_begin(user, request)
         except BaseException:
             self._runs.cancel(key)
             raise
-        return key
+        return key, log
 
     async def capabilities(self, user: User) -> AgentCapabilities:
         offered = await self._tools.offered(user, DEFAULT_WORKSPACE)
@@ -144,7 +145,11 @@ class AgentService:
         """
         for run in await self.conversations.runs_on_of(user, key):
             await self._cancel(run)
-        for run in await self.conversations.delete(user, key, _LOGS_KEPT):
+        removed = await self.conversations.delete(user, key, _LOGS_KEPT)
+        # One may have begun meanwhile.
+        for run in removed.on:
+            await self._cancel(run)
+        for run in removed.just_ended:
             await self._let_go(run)
 
     async def _cancel(self, key: RunKey) -> None:

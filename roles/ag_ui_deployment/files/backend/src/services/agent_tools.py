@@ -24,6 +24,10 @@ from src.utils.database import DATABASE_ERRORS, is_outage
 
 logger = structlog.get_logger(__name__)
 
+# A client sends it again with every further request, and the model reads it each time.
+RESULT_MAX_BYTES = 64 * 1024
+# As a text within JSON it may become twice as long.
+_BEGINNING_BYTES = 31 * 1024
 # What the model is told of a call that came to nothing; it tells the user in its own words.
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (UnknownToolError, "There is no such tool."),
@@ -75,7 +79,18 @@ class AgentTools:
             return _error("The tool cannot be used at the moment.")
         except tuple(kind for kind, _ in _WORDS) as error:
             return _error(_words_for(error))
-        return orjson.dumps(outcome.result).decode()
+        return _bounded(orjson.dumps(outcome.result))
+
+
+def _bounded(result: bytes) -> str:
+    if len(result) <= RESULT_MAX_BYTES:
+        return result.decode()
+    told = {
+        "truncated": "The result was too long to be passed on; this is only its beginning.",
+        "bytes": len(result),
+        "beginning": result[:_BEGINNING_BYTES].decode(errors="ignore"),
+    }
+    return orjson.dumps(told).decode()
 
 
 def _arguments(text: str) -> dict[str, Any] | None:

@@ -8,6 +8,8 @@ from src.services import agui_events as agui
 from src.services.agui_events import Event, Stamp
 from src.services.chat_chunks import ChatChunk, ToolCallPiece
 
+# A model that calls more tools than that at once has gone astray.
+CALLS_MAX = 128
 _NAMELESS = "unknown"
 
 
@@ -45,9 +47,16 @@ class Turn:
         # The call that is being told at each place.
         self._at: dict[int, ToolCall] = {}
 
+    @property
+    def is_overfull(self) -> bool:
+        """Whether there are more than CALLS_MAX calls; what comes after that is not told."""
+        return len(self.calls) > CALLS_MAX
+
     def feed(self, chunk: ChatChunk) -> list[Event]:
         events = self._say(chunk.content)
         for piece in chunk.tool_calls:
+            if self.is_overfull:
+                break
             events += self._go_on_with(piece)
         self.finish_reason = chunk.finish_reason or self.finish_reason
         return events

@@ -8,6 +8,8 @@ import orjson
 
 _UNREADABLE = 502
 _FAILED = 500
+# From here on JSON's numbers are not exact for everybody.
+_COUNTS_END = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +114,15 @@ def _text(value: Any) -> str:
 
 
 def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
+    """None as well for counts that are none, or that no model can have reached."""
     if not usage:
         return None
-    prompt, completion = (
-        int(usage.get(f"{name}_tokens") or 0) for name in ("prompt", "completion")
-    )
-    return Usage(prompt, completion)
+    prompt, completion = (usage.get(f"{name}_tokens") or 0 for name in ("prompt", "completion"))
+    return Usage(prompt, completion) if _is_count(prompt) and _is_count(completion) else None
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _COUNTS_END
 
 
 def _status(error: Any) -> int:

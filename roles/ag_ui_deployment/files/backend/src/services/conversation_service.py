@@ -49,6 +49,13 @@ class ThreadKey(NamedTuple):
     thread_id: str
 
 
+class Removed(NamedTuple):
+    """The runs of a conversation that was deleted: those that are on, and those that ended lately."""
+
+    on: list[RunKey]
+    just_ended: list[RunKey]
+
+
 class ThreadNotFoundError(Exception):
     """There is no such conversation, or none that the user may know of."""
 
@@ -192,12 +199,13 @@ class ConversationService:
             row = await _thread_to_change(session, user, key)
             return [RunKey(key.owner, run_id) for run_id in await rows.runs_on_of(session, row)]
 
-    async def delete(self, user: User, key: ThreadKey, lately: timedelta) -> list[RunKey]:
-        """Gives its runs that have ended lately. Raises ThreadNotFoundError or NotPermittedError."""
+    async def delete(self, user: User, key: ThreadKey, lately: timedelta) -> Removed:
+        """With its runs. Raises ThreadNotFoundError or NotPermittedError."""
         async with self._database.transaction() as session:
             row = await _thread_to_change(session, user, key)
-            run_ids = await rows.runs_ended_of(session, row, lately)
-            await rows.delete_thread(session, row)
+            removed = await rows.delete_thread(session, row, lately)
+        if removed is None:
+            raise ThreadNotFoundError
         await self._audit.record(
             AuditEvent(
                 Action.THREAD_DELETE,
@@ -207,7 +215,8 @@ class ConversationService:
                 details={"owner": str(key.owner), "workspace": row.workspace},
             )
         )
-        return [RunKey(key.owner, run_id) for run_id in run_ids]
+        on, just_ended = ([RunKey(key.owner, run_id) for run_id in ids] for ids in removed)
+        return Removed(on, just_ended)
 
 
 async def _thread(session: AsyncSession, user: User, key: ThreadKey) -> ThreadRow:

@@ -78,28 +78,37 @@ class LocalRun:
 
     async def _go(self) -> None:
         writing = asyncio.create_task(self._write())
-        event = await self._ending()
-        ending = Record.of(event)
+        event, ending = await self._ending()
         kept = await self._store_in_time([*self.log.records, ending])
         self.log.append([ending])
         self.ended_as = _how(event)
         logger.info("agent_run_ended", run_id=self.key.run_id, how=self.ended_as)
-        await writing
+        is_written = await writing
         if kept is None:
             kept = await self._persist(lambda: self._store(self.key, self.log.records))
-        if self._stop != "lost":
+        # Those who follow a log without its end elsewhere look for one only once the lease has
+        # run out.
+        if self._stop != "lost" and (is_written or kept is False):
             await self._persist(lambda: self._conclude(is_kept=kept))
 
-    async def _ending(self) -> Event:
+    async def _ending(self) -> tuple[Event, Record]:
+        """How the run ended: the readers have to be told an end, whatever is wrong with its own."""
         assert self._working is not None  # noqa: S101 - set before this task was made
         await asyncio.wait([self._working])
-        if self._working.cancelled():
-            # Before its first step.
-            return self._stopped(self._stop or "shutdown")
-        return self._working.result()
+        try:
+            if self._working.cancelled():
+                # Before its first step.
+                event = self._stopped(self._stop or "shutdown")
+            else:
+                event = self._working.result()
+            return event, Record.of(event)
+        except Exception:
+            logger.exception("agent_run_broke", run_id=self.key.run_id)
+            event = INTERNAL.event()
+            return event, Record.of(event)
 
     async def _work(self) -> Event:
-        """How the run ended; never fails."""
+        """How the run ended."""
         try:
             return await self._loop.run()
         except asyncio.CancelledError:
@@ -143,8 +152,8 @@ class LocalRun:
             await self._registry.finish(self.key, stored=bool(is_kept))
         return True
 
-    async def _write(self) -> None:
-        """Send the log to Redis as it grows, until it has ended."""
+    async def _write(self) -> bool:
+        """Send the log to Redis as it grows, until it has ended; False if that was given up."""
         sent = 0
         backoff = Backoff()
         while not (self.log.ended and sent >= len(self.log.records)):
@@ -157,14 +166,15 @@ class LocalRun:
             except REDIS_ERRORS as error:
                 logger.warning("agent_log_behind", run_id=self.key.run_id, error=str(error))
                 if self._no_more.is_set():
-                    return
+                    return False
                 await backoff.wait(self._no_more)
                 continue
             backoff.reset()
             if has is None:
                 self.stop("lost")
-                return
+                return True
             sent = has
+        return True
 
     async def _persist(self, step: Callable[[], Awaitable[bool]]) -> bool | None:
         """Try until it works or there is no more time; what is left then is found by sweepers."""

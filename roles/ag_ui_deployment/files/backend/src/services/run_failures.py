@@ -40,6 +40,9 @@ TOO_MANY_ROUNDS = RunFailure(
     "too_many_rounds",
     "The model went on calling tools and came to no answer. Ask for less at once.",
 )
+TOO_MANY_CALLS = RunFailure(
+    "too_many_calls", "The model has called too many tools at once. Ask for less at once."
+)
 TOO_LARGE = RunFailure("run_too_large", "The answer has become too large. Ask for less at once.")
 PERMISSION_LOST = RunFailure(
     "permission_lost", "You may not run the agent here any more; an administrator can tell why."

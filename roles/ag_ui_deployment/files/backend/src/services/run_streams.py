@@ -26,7 +26,11 @@ _KIND = "run"
 
 @dataclass(frozen=True, slots=True)
 class RunSubscription:
-    """Which run, and the last id that the client has of it. `log` is a run that has ended."""
+    """Which run, and the last id that the client has of it.
+
+    `log` is a run that has ended, or that the client has begun itself: it may end, and its
+    conversation be deleted, before the stream begins.
+    """
 
     key: RunKey
     cursor: StreamId | None

@@ -143,7 +143,12 @@ def is_bad_data(error: BaseException) -> bool:
 
 
 def _is_unsendable(error: BaseException) -> bool:
-    """Whether the driver could not encode a value, which is another DataError, without a name."""
+    """Whether the driver could not encode a value, which is another DataError, or so many.
+
+    Both are without a name of their own, and the second has not even a class.
+    """
+    if type(error) is DriverInterfaceError:
+        return "argument" in str(error)
     return (
         isinstance(error, DriverInterfaceError)
         and isinstance(error, ValueError)

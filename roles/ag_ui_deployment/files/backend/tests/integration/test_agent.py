@@ -56,6 +56,16 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"tools": [{"name": "crawl_web", "description": ""}]}, "body.tools.0.name"),
     ({"forwardedProps": {"workspace": "\n"}}, "body.forwardedProps"),
+    # Of what is wrong many times there is one error.
+    ({"messages": [0] * 490_000}, "body.messages"),
+    ({"messages": [user_says("") | {"content": [0] * 490_000}]}, "body.messages"),
+    ({"messages": [user_says("") | {"content": [0] * 1000} for _ in range(9)]}, "body.messages"),
+    (
+        {"messages": [{"id": "1", "role": "assistant", "toolCalls": [0] * 490_000}]},
+        "body.messages",
+    ),
+    ({"tools": [0] * 490_000}, "body.tools"),
+    ({"resume": [0] * 490_000}, "body.resume"),
 ]
 
 
@@ -296,6 +306,10 @@ class TestRefusals:
             problem = await post(backend, token, run_input("Hello", **changes), 422)
             assert [error["field"] for error in problem["errors"]] == [field]
         assert not backend.services.agent.runs
+        parts = [{"type": "text", "text": str(number)} for number in range(1000)]
+        longest = run_input("", messages=[user_says("") | {"content": parts}])
+        assert (await whole_run(backend.http, token, longest))[-1]["type"] == "RUN_FINISHED"
+        await backend.http.delete(f"/agent/threads/{longest['threadId']}", headers=bearer(token))
         deepest = run_input("Hello", state=nested(245))
         assert (await whole_run(backend.http, token, deepest))[-1]["type"] == "RUN_FINISHED"
         await backend.http.delete(f"/agent/threads/{deepest['threadId']}", headers=bearer(token))
@@ -546,6 +560,32 @@ class TestThreads:
             deleted = await backend.http.delete(path, headers=bearer(token))
             assert deleted.status_code == 204, deleted.text
             await stream.until_ended()
+        await until(lambda: not backend.services.agent.runs)
+        assert await world.query("SELECT 1 FROM agent_runs") == []
+        await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
+
+    async def test_are_deleted_with_the_run_that_is_just_beginning(
+        self, backend: Backend, token: str, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begun = run_input("Hello")
+        await whole_run(backend.http, token, begun)
+        keep = conversations.keep_messages
+        beginning = asyncio.Event()
+
+        async def keep_late(*what: Any) -> None:
+            beginning.set()
+            await until(world.somebody_waits)
+            await keep(*what)
+
+        monkeypatch.setattr(conversations, "keep_messages", keep_late)
+        body = run_input("words 50 fault=stall", threadId=begun["threadId"])
+        async with asyncio.TaskGroup() as group:
+            told = group.create_task(whole_run(backend.http, token, body))
+            await beginning.wait()
+            path = f"/agent/threads/{body['threadId']}"
+            deleted = await backend.http.delete(path, headers=bearer(token))
+            assert deleted.status_code == 204, deleted.text
+        assert told.result()[-1]["outcome"] == {"type": "cancelled"}
         await until(lambda: not backend.services.agent.runs)
         assert await world.query("SELECT 1 FROM agent_runs") == []
         await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)

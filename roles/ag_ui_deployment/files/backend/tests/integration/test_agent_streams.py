@@ -2,19 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from src.models.agent_input import RunInput
 from src.models.role import Role
 from src.models.user import User
+from src.services import agent_runs, conversation_service, run_registry, run_sweeper, run_tail
 from src.services import agui_events as agui
-from src.services import conversation_service, run_registry, run_sweeper, run_tail
 from src.services.agent_turn import now
 from src.services.agui_events import Event
 from src.services.run_failures import LOST
@@ -364,6 +365,23 @@ class TestFaults:
         ended = (await other.http.get(run, headers=admin)).json()
         assert (ended["status"], ended["error"]) == ("failed", "permission_lost")
 
+    async def test_of_access_while_it_begins(
+        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A change that was heard before the run was there to be ended."""
+        async with running(world.settings(**gateway.settings())) as backend:
+            user, token = await contributor(backend)
+            conversations = backend.services.agent.conversations
+            begin = conversations.begin
+
+            async def begin_and_lose_access(*what: Any) -> None:
+                await begin(*what)
+                await world.query("UPDATE users SET role = 'viewer' WHERE id = $1", user.id)
+
+            monkeypatch.setattr(conversations, "begin", begin_and_lose_access)
+            events = await whole_run(backend.http, token, run_input(STALLS))
+            assert events[-1]["code"] == "permission_lost"
+
 
 class TestOutages:
     async def test_of_redis_let_the_run_go_on(
@@ -509,6 +527,31 @@ class TestProcesses:
                 await stream.until_ended()
             assert stream.events[-1]["code"] == "run_lost"
 
+    async def test_that_could_not_tell_an_end_let_others_find_it(
+        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(agent_runs, "_LAST_SECONDS", 0.2)
+        monkeypatch.setattr(run_registry, "LEASE_SECONDS", 3.0)
+        monkeypatch.setattr(run_tail, "_PATIENCE_SECONDS", 0.3)
+        monkeypatch.setattr(run_tail, "_LOOK_SECONDS", 0.1)
+        here = world.settings(**gateway.settings(SHUTDOWN_GRACE_SECONDS=1))
+        other = world.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
+        async with running(other) as elsewhere, AsyncExitStack() as lives:
+            one = await lives.enter_async_context(running(here))
+            _, token = await contributor(one)
+            body = run_input(STALLS)
+            stream = await lives.enter_async_context(running_agent(one.http, token, body))
+            async with sse(elsewhere.http, events_path(body), token=token) as following:
+                await following.until(said)
+                monkeypatch.setattr(one.services.agent.service._registry, "append", _refused)
+                await cancel(one, token, body)
+                await stream.until_ended()
+                await lives.aclose()
+                await following.until_ended()
+            told, seen = ([one for one in it.frames if one.data] for it in (stream, following))
+            assert seen == told
+            assert await status_of(elsewhere, token, body) == "cancelled"
+
     async def test_that_are_stopped_give_their_runs_grace(
         self, world: World, gateway: Gateway
     ) -> None:
@@ -548,6 +591,10 @@ class TestProcesses:
                 assert stream.events == ends.events
             await cancel(elsewhere, token, theirs)
             await until(lambda: not elsewhere.services.agent.runs)
+
+
+async def _refused(*_: Any) -> None:
+    raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'")
 
 
 def _end_of(body: dict[str, Any]) -> list[Event]:

@@ -8,9 +8,11 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy import literal, select
+from sqlalchemy.exc import DBAPIError
 
 from src.services.event_store import EventStore
-from src.utils.database import Database
+from src.utils.database import Database, is_bad_data, is_outage
 from tests.integration.test_redis_consumer import Consumer, consuming
 from tests.support.builders import shield_event
 from tests.support.waiting import until
@@ -166,3 +168,21 @@ async def test_what_the_driver_cannot_send_is_the_fault_of_the_values(world: Wor
     await database.close()
     assert stored.events == 1
     assert [poison.id for poison in stored.poison] == [event.id]
+
+
+async def test_more_values_than_a_statement_takes_are_no_outage(world: World) -> None:
+    database = Database(world.settings())
+    try:
+        with pytest.raises(DBAPIError) as caught:
+            async with database.transaction() as session:
+                await session.execute(select(literal(0).in_(range(40_000))))
+    finally:
+        await database.close()
+    assert not is_outage(caught.value)
+    assert is_bad_data(caught.value)
+
+
+def test_a_connection_that_is_closed_is_one() -> None:
+    error = asyncpg.InterfaceError("cannot perform operation: connection is closed")
+    assert is_outage(error)
+    assert not is_bad_data(error)

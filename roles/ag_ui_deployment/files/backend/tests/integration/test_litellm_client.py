@@ -29,7 +29,7 @@ from src.utils.circuit_breaker import CircuitBreaker
 from tests.support.builders import settings_of
 from tests.support.gateway import MODEL, Gateway
 from tests.support.proxy import TcpProxy
-from tests.support.scripted import ScriptedServer, answer, tool_error, tool_result
+from tests.support.scripted import ScriptedServer, answer, frames, tool_error, tool_result
 from tests.support.waiting import until
 
 CALL, LIST, CHAT = "/mcp-rest/tools/call", "/mcp-rest/tools/list", "/v1/chat/completions"
@@ -312,10 +312,6 @@ class TestAnswers:
             packed = gzip.compress(b'{"tools": [{"name": "x"}]}')
             server.answers(LIST, answer(200, packed, content_encoding="gzip"))
             assert [tool.name for tool in await client.list_tools()] == ["x"]
-
-
-def frames(*lines: str) -> bytes:
-    return answer(200, "".join(f"data: {line}\n\n" for line in lines).encode(), "text/event-stream")
 
 
 class TestChat:

@@ -35,6 +35,11 @@ def tool_error(text: str) -> bytes:
     return answer(200, {"content": [{"type": "text", "text": text}], "isError": True})
 
 
+def frames(*lines: str) -> bytes:
+    """A model's streamed answer, as the gateway gives it."""
+    return answer(200, "".join(f"data: {line}\n\n" for line in lines).encode(), "text/event-stream")
+
+
 class ScriptedServer:
     """Answers the requests for a path one after the other, the last answer for ever after.
 

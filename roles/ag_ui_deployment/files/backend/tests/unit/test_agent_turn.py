@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.services.agent_turn import Turn, now
+from src.services.agent_turn import CALLS_MAX, Turn, now
 from src.services.agui_events import Event, run_error, run_started
 from src.services.chat_chunks import ChatChunk, ToolCallPiece
 from src.services.run_messages import RunMessages
@@ -114,6 +114,16 @@ class TestCalls:
         turn, events = events_of(called(ToolCallPiece(0, name="one")))
         assert kinds(events) == ["TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END"]
         assert turn.calls[0].arguments == "{}"
+
+    def test_without_end_are_told_only_so_far(self) -> None:
+        pieces = tuple(ToolCallPiece(number, name="one") for number in range(CALLS_MAX))
+        turn = Turn()
+        assert len(turn.feed(ChatChunk(tool_calls=pieces))) == CALLS_MAX
+        at_most = turn.is_overfull
+        further = tuple(ToolCallPiece(CALLS_MAX + number, name="two") for number in range(9))
+        events = turn.feed(ChatChunk(tool_calls=further))
+        assert (at_most, turn.is_overfull) == (False, True)
+        assert kinds(events) == ["TOOL_CALL_START"]
 
 
 class TestEveryAnswer:

@@ -27,6 +27,12 @@ def test_frames(line: str, chunk: ChatChunk | None) -> None:
     assert read_frame(line) == chunk
 
 
+@pytest.mark.parametrize("count", ["1e30", "-1", "1.5", "true", '"7"', "[7]", str(2**53)])
+def test_usage_that_counts_nothing_is_left_out(count: str) -> None:
+    line = f'data: {{"choices":[],"usage":{{"prompt_tokens":{count},"completion_tokens":1}}}}'
+    assert read_frame(line) == ChatChunk()
+
+
 def test_a_frame_without_content_is_false() -> None:
     assert not ChatChunk()
     assert ChatChunk(finish_reason="stop")

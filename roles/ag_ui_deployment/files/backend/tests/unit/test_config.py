@@ -117,6 +117,7 @@ def test_what_is_no_origin_is_named(monkeypatch: pytest.MonkeyPatch, text: str) 
         ("AUDIT_PREVIOUS_KEYS", "x" * 40 + ",short", "openssl rand"),
         ("AUDIT_RETENTION_DAYS", "36501", "less than or equal to 36500"),
         ("AUDIT_CHECKPOINT_MINUTES", "1441", "less than or equal to 1440"),
+        ("AGENT_MAX_ROUNDS", "1", "greater than or equal to 2"),
         ("RATE_API_PER_USER", "many", "10/minute"),
         ("RATE_GLOBAL", "0/minute", "10/minute"),
         ("RATE_LOGIN_PER_ADDRESS", "", "10/minute"),

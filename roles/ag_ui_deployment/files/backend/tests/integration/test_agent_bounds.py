@@ -1,0 +1,161 @@
+"""Models, tools and clients that give the agent more than it takes."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+
+from src.models.role import Role
+from src.repositories import conversations
+from src.services.agent_loop import AgentLoop
+from src.services.agent_tools import RESULT_MAX_BYTES
+from src.services.run_registry import RunKey, read_logs
+from tests.support.accounts import bearer
+from tests.support.agent import checked, run_input, user_says, whole_run
+from tests.support.scripted import ScriptedServer, answer, frames, tool_result
+from tests.support.server import Backend, running
+from tests.support.waiting import until
+from tests.support.world import World
+
+LIST, CALL, CHAT = "/mcp-rest/tools/list", "/mcp-rest/tools/call", "/v1/chat/completions"
+STOP = '{"choices":[{"delta":{},"finish_reason":"stop"}]}'
+
+
+def calls(count: int) -> str:
+    """A frame in which a model calls so many tools."""
+    pieces = [{"index": n, "function": {"name": "health_check"}} for n in range(count)]
+    return json.dumps({"choices": [{"delta": {"tool_calls": pieces}}]})
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[ScriptedServer]:
+    async with ScriptedServer() as server:
+        server.answers(LIST, answer(200, {"tools": []}))
+        server.answers(CHAT, frames(STOP))
+        yield server
+
+
+@pytest.fixture
+async def backend(world: World, gateway: ScriptedServer) -> AsyncIterator[Backend]:
+    async with running(world.settings(LITELLM_URL=gateway.url)) as instance:
+        yield instance
+
+
+@pytest.fixture
+async def token(backend: Backend) -> str:
+    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
+
+
+class TestCalls:
+    async def test_of_one_answer_are_only_so_many(
+        self, backend: Backend, token: str, gateway: ScriptedServer, world: World
+    ) -> None:
+        gateway.answers(CHAT, frames(calls(10_000), STOP))
+        events = await whole_run(backend.http, token, run_input("Hello"))
+        checked(events, complete=True)
+        assert events[-1]["code"] == "too_many_calls"
+        assert CALL not in gateway.asked
+        rows = await world.query("SELECT status, error FROM agent_runs")
+        assert [tuple(row) for row in rows] == [("failed", "too_many_calls")]
+
+
+class TestResults:
+    async def test_that_are_too_long_are_told_by_their_beginning(
+        self, backend: Backend, token: str, gateway: ScriptedServer
+    ) -> None:
+        whole = {"text": "quoted: " + '\\"\u20ac' * 100_000}
+        gateway.answers(CALL, tool_result(whole))
+        gateway.answers(CHAT, frames(calls(1), STOP), frames(STOP))
+        body = run_input("Hello")
+        events = await whole_run(backend.http, token, body)
+        _, client = checked(events, complete=True)
+        assert client.outcome == "success"
+        (content,) = client.results().values()
+        assert len(content.encode()) <= RESULT_MAX_BYTES
+        told = json.loads(content)
+        assert told["bytes"] == len(orjson.dumps(whole))
+        assert told["beginning"].startswith('{"text":"quoted: ')
+        assert "too long" in told["truncated"]
+
+        gateway.answers(CALL, tool_result({"text": "x" * 60_000}))
+        gateway.answers(CHAT, frames(calls(1), STOP), frames(STOP))
+        events = await whole_run(backend.http, token, body | {"runId": "another"})
+        (event,) = [event for event in events if event["type"] == "TOOL_CALL_RESULT"]
+        assert json.loads(event["content"]) == {"text": "x" * 60_000}
+
+
+class TestBodies:
+    async def test_with_conversations_may_be_larger_than_others(
+        self, world: World, gateway: ScriptedServer
+    ) -> None:
+        settings = world.settings(LITELLM_URL=gateway.url, BODY_MAX_BYTES=10_000)
+        async with running(settings) as backend:
+            user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
+            token = backend.token_of(user)
+            events = await whole_run(backend.http, token, run_input("x" * 39_000))
+            assert events[-1]["type"] == "RUN_FINISHED"
+            for path, size in (("/agent", 41_000), ("/auth/login", 11_000)):
+                response = await backend.http.post(
+                    path, json=run_input("x" * size), headers=bearer(token)
+                )
+                assert response.status_code == 413
+                assert response.json()["type"].endswith("body-too-large")
+
+
+class TestMessages:
+    async def test_are_kept_however_many_there_are(
+        self, backend: Backend, token: str, world: World
+    ) -> None:
+        body = run_input("Hello")
+        await whole_run(backend.http, token, body)
+        ((owner,),) = await world.query("SELECT owner_id FROM agent_threads")
+        messages = [*body["messages"], *(user_says(str(n)) for n in range(10_000))]
+        async with backend.services.database.transaction() as session:
+            await conversations.keep_messages(session, owner, body["threadId"], messages)
+        kept = await world.query("SELECT body->>'id' FROM agent_messages ORDER BY place")
+        assert [row[0] for row in kept] == [one["id"] for one in messages]
+
+
+class TestUsage:
+    async def test_that_no_model_can_have_had_is_not_told(
+        self, backend: Backend, token: str, gateway: ScriptedServer
+    ) -> None:
+        usage = '{"choices":[],"usage":{"prompt_tokens":1e30,"completion_tokens":2}}'
+        gateway.answers(CHAT, frames(STOP, usage))
+        events = await whole_run(backend.http, token, run_input("Hello"))
+        checked(events, complete=True)
+        assert events[-1]["outcome"] == {"type": "success"}
+        assert "usage" not in events[-1]
+
+
+class TestEnds:
+    @pytest.mark.parametrize("how", ["finished", "failed"])
+    async def test_that_cannot_be_told_are_told_as_failures(  # noqa: PLR0913 - fixtures and cases
+        self,
+        backend: Backend,
+        token: str,
+        gateway: ScriptedServer,
+        world: World,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        how: str,
+    ) -> None:
+        def untellable(*_: Any) -> Any:
+            if how == "failed":
+                raise ValueError
+            return {"type": "RUN_FINISHED", "result": 10**30}
+
+        monkeypatch.setattr(AgentLoop, how, untellable)
+        gateway.answers(CHAT, frames(STOP if how == "finished" else '{"error": "x"}'))
+        body = run_input("Hello")
+        events = await whole_run(backend.http, token, body)
+        assert events[-1]["code"] == "internal_error"
+        await until(lambda: not backend.services.agent.runs)
+        rows = await world.query("SELECT status, error FROM agent_runs")
+        assert [tuple(row) for row in rows] == [("failed", "internal_error")]
+        key = RunKey(*(await world.query("SELECT owner_id, id FROM agent_runs"))[0])
+        registry = backend.services.agent.service._registry
+        (log,) = (await read_logs(world.redis, {registry.log_of(key): 0}, 1)).values()
+        assert log[-1].is_terminal
