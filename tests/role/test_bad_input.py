@@ -135,6 +135,34 @@ def test_the_application_does_not_own_the_tables(tmp_path: Path) -> None:
     refuses(play(tmp_path, DECIDED, DATASTORES | wrong), "the owner and the user must differ")
 
 
+@pytest.mark.parametrize(
+    ("backend", "datastores", "words"),
+    [
+        ("", None, 'ag_ui_database_owner is "", and'),
+        ("shield_owner", "other", 'ag_ui_database_owner is "shield_owner", and'),
+    ],
+    ids=["a site of one role", "another name"],
+)
+def test_the_owner_that_migrates_is_the_one_that_is_made(
+    tmp_path: Path, backend: str, datastores: str | None, words: str
+) -> None:
+    owner = {"ag_ui_database_owner": backend, "ag_ui_database_owner_password": "a-password"}
+    made = {"shield_datastores_database_owner": datastores} if datastores else {}
+    refuses(
+        play(tmp_path, DECIDED | owner, DATASTORES | made),
+        words,
+        f'Set ag_ui_database_owner to "{datastores or "shield_owner"}"',
+        "shield_datastores_database_owner_password",
+    )
+
+
+def test_the_same_owner_on_both_sides_is_not_refused(tmp_path: Path) -> None:
+    owner = {"ag_ui_database_owner": "tables", "ag_ui_database_owner_password": "a-password"}
+    made = {"shield_datastores_database_owner": "tables"}
+    done = play(tmp_path, DECIDED | owner, DATASTORES | made)
+    assert "Packages | Look what is there" in "".join(done.tasks), done.output
+
+
 def test_an_undefined_vault_variable_is_named(tmp_path: Path) -> None:
     wrong = {"ag_ui_jwt_secret": "{{ vault_ag_ui_jwt_secret }}"}
     refuses(play(tmp_path, DECIDED | wrong), "vault_ag_ui_jwt_secret")
