@@ -37,6 +37,7 @@ def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Play:
         "ag_ui_redis_password": "with\na line",
         "ag_ui_admin_email": "",
         "ag_ui_litellm_url": "hx-litellm-server:4000",
+        "ag_ui_agent_model": "",
         "ag_ui_server_name": "not a name",
         "ag_ui_memory_limit": "much",
         "ag_ui_uid": 0,
@@ -56,6 +57,7 @@ def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Play:
         "ag_ui_redis_password does not fit",
         "ag_ui_admin_email is missing: it must be the e-mail address",
         "ag_ui_litellm_url is",
+        "ag_ui_agent_model is missing: it must be the name of a model at the gateway",
         "ag_ui_server_name is",
         "ag_ui_memory_limit is",
         "ag_ui_uid is 0: it must lie between 1 and",
@@ -106,9 +108,9 @@ def test_ports_that_cannot_be_are_refused(tmp_path: Path, wrong: dict[str, Any])
 
 
 def test_what_the_role_sets_itself_is_not_taken_from_the_further_settings(tmp_path: Path) -> None:
-    further = {"PORT": "9000", "TRUSTED_PROXIES": "*", "lower": "x", "SSE_RETRY_MS": 1000}
-    done = play(tmp_path, DECIDED | {"ag_ui_environment": further})
-    refuses(done, "ag_ui_environment must not set PORT, TRUSTED_PROXIES, lower")
+    further = {"AGENT_MODEL": "a-model", "PORT": "9000", "TRUSTED_PROXIES": "*", "lower": "x"}
+    done = play(tmp_path, DECIDED | {"ag_ui_environment": further | {"SSE_RETRY_MS": 1000}})
+    refuses(done, "ag_ui_environment must not set AGENT_MODEL, PORT, TRUSTED_PROXIES, lower")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ SITES: dict[str, dict[str, dict[str, Any]]] = {
         "several-2": {"ag_ui_bind_address": "192.0.2.2", "ag_ui_backend_ports": [8002, 8004]},
         "several-3": {},
     },
+    "chatty": {"chatty-1": {"ag_ui_agent_model": "provider/model-1.5:latest"}},
     "balanced": {"balanced-1": {"ag_ui_trusted_proxies": ["192.0.2.0/24"]}},
 }
 
@@ -73,3 +74,10 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_proxies_of_the_group_are_believed(environments: Path, host: str, proxies: str) -> None:
     lines = (environments / host).read_text().splitlines()
     assert f"TRUSTED_PROXIES='{proxies}'" in lines
+
+
+@pytest.mark.parametrize(
+    ("host", "model"), [("alone-1", "shield-agent"), ("chatty-1", "provider/model-1.5:latest")]
+)
+def test_the_agent_asks_the_model_of_the_site(environments: Path, host: str, model: str) -> None:
+    assert f"AGENT_MODEL='{model}'" in (environments / host).read_text().splitlines()
