@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 FIRST_CHANGE = "Packages | "
 
 SHORT = "too-short"
+NO_NETWORKS = ["10.0.0.1/8", "192.0.2.256", "192.0.2.0/33", "load-balancer", ""]
+NO_ORIGINS = [
+    "*",
+    "a.example",
+    "https://a.example/",
+    "https://a.example/app",
+    "https://u@a.example",
+]
+
+
+def listed(values: list[str]) -> str:
+    return ", ".join(f'"{value}"' for value in values)
 
 
 def refuses(done: Play, *words: str) -> None:
@@ -40,6 +52,8 @@ def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Play:
         "ag_ui_agent_model": "",
         "ag_ui_server_name": "not a name",
         "ag_ui_memory_limit": "much",
+        "ag_ui_trusted_proxies": ["192.0.2.1", "10.0.0.0/8", "2001:db8::/32", *NO_NETWORKS],
+        "ag_ui_cors_origins": ["https://a.example", "http://[::1]:3001", *NO_ORIGINS],
         "ag_ui_uid": 0,
         "ag_ui_worker_connections": 5,
         "ag_ui_base_image_archive": "/nonexistent/base.tar",
@@ -60,6 +74,8 @@ def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Play:
         "ag_ui_agent_model is missing: it must be the name of a model at the gateway",
         "ag_ui_server_name is",
         "ag_ui_memory_limit is",
+        f"ag_ui_trusted_proxies has {listed(NO_NETWORKS)}: it must be a list of IP addresses, or networks",
+        f"ag_ui_cors_origins has {listed(NO_ORIGINS)}: it must be a list of origins, https://host or",
         "ag_ui_uid is 0: it must lie between 1 and",
         "ag_ui_worker_connections is 5: it must lie between 512 and",
         "ag_ui_base_image_archive: there is no file /nonexistent/base.tar on the controller",
@@ -123,6 +139,15 @@ def test_what_the_role_sets_itself_is_not_taken_from_the_further_settings(tmp_pa
 )
 def test_a_choice_names_what_it_needs(tmp_path: Path, wrong: dict[str, Any], words: str) -> None:
     refuses(play(tmp_path, DECIDED | wrong), words)
+
+
+def test_a_text_is_no_list(tmp_path: Path) -> None:
+    wrong = {"ag_ui_trusted_proxies": "192.0.2.1", "ag_ui_cors_origins": "https://a.example"}
+    refuses(
+        play(tmp_path, DECIDED | wrong),
+        'ag_ui_trusted_proxies has "192.0.2.1": it must be a list of',
+        'ag_ui_cors_origins has "https://a.example": it must be a list of',
+    )
 
 
 def test_a_wrong_datastore_stops_the_backend_too(tmp_path: Path) -> None:
