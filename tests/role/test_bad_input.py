@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 FIRST_CHANGE = "Packages | "
 
 SHORT = "too-short"
+NO_NETWORKS = ["10.0.0.1/8", "192.0.2.256", "192.0.2.0/33", "load-balancer", ""]
+NO_ORIGINS = [
+    "*",
+    "a.example",
+    "https://a.example/",
+    "https://a.example/app",
+    "https://u@a.example",
+]
+
+
+def listed(values: list[str]) -> str:
+    return ", ".join(f'"{value}"' for value in values)
 
 
 def refuses(done: Play, *words: str) -> None:
@@ -37,8 +49,11 @@ def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Play:
         "ag_ui_redis_password": "with\na line",
         "ag_ui_admin_email": "",
         "ag_ui_litellm_url": "hx-litellm-server:4000",
+        "ag_ui_agent_model": "",
         "ag_ui_server_name": "not a name",
         "ag_ui_memory_limit": "much",
+        "ag_ui_trusted_proxies": ["192.0.2.1", "10.0.0.0/8", "2001:db8::/32", *NO_NETWORKS],
+        "ag_ui_cors_origins": ["https://a.example", "http://[::1]:3001", *NO_ORIGINS],
         "ag_ui_uid": 0,
         "ag_ui_worker_connections": 5,
         "ag_ui_base_image_archive": "/nonexistent/base.tar",
@@ -56,8 +71,11 @@ def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Play:
         "ag_ui_redis_password does not fit",
         "ag_ui_admin_email is missing: it must be the e-mail address",
         "ag_ui_litellm_url is",
+        "ag_ui_agent_model is missing: it must be the name of a model at the gateway",
         "ag_ui_server_name is",
         "ag_ui_memory_limit is",
+        f"ag_ui_trusted_proxies has {listed(NO_NETWORKS)}: it must be a list of IP addresses, or networks",
+        f"ag_ui_cors_origins has {listed(NO_ORIGINS)}: it must be a list of origins, https://host or",
         "ag_ui_uid is 0: it must lie between 1 and",
         "ag_ui_worker_connections is 5: it must lie between 512 and",
         "ag_ui_base_image_archive: there is no file /nonexistent/base.tar on the controller",
@@ -106,9 +124,9 @@ def test_ports_that_cannot_be_are_refused(tmp_path: Path, wrong: dict[str, Any])
 
 
 def test_what_the_role_sets_itself_is_not_taken_from_the_further_settings(tmp_path: Path) -> None:
-    further = {"PORT": "9000", "TRUSTED_PROXIES": "*", "lower": "x", "SSE_RETRY_MS": 1000}
-    done = play(tmp_path, DECIDED | {"ag_ui_environment": further})
-    refuses(done, "ag_ui_environment must not set PORT, TRUSTED_PROXIES, lower")
+    further = {"AGENT_MODEL": "a-model", "PORT": "9000", "TRUSTED_PROXIES": "*", "lower": "x"}
+    done = play(tmp_path, DECIDED | {"ag_ui_environment": further | {"SSE_RETRY_MS": 1000}})
+    refuses(done, "ag_ui_environment must not set AGENT_MODEL, PORT, TRUSTED_PROXIES, lower")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +141,15 @@ def test_a_choice_names_what_it_needs(tmp_path: Path, wrong: dict[str, Any], wor
     refuses(play(tmp_path, DECIDED | wrong), words)
 
 
+def test_a_text_is_no_list(tmp_path: Path) -> None:
+    wrong = {"ag_ui_trusted_proxies": "192.0.2.1", "ag_ui_cors_origins": "https://a.example"}
+    refuses(
+        play(tmp_path, DECIDED | wrong),
+        'ag_ui_trusted_proxies has "192.0.2.1": it must be a list of',
+        'ag_ui_cors_origins has "https://a.example": it must be a list of',
+    )
+
+
 def test_a_wrong_datastore_stops_the_backend_too(tmp_path: Path) -> None:
     wrong = {"shield_datastores_redis_password": SHORT}
     done = play(tmp_path, DECIDED, DATASTORES | wrong)
@@ -133,6 +160,34 @@ def test_a_wrong_datastore_stops_the_backend_too(tmp_path: Path) -> None:
 def test_the_application_does_not_own_the_tables(tmp_path: Path) -> None:
     wrong = {"shield_datastores_database_owner": "shield"}
     refuses(play(tmp_path, DECIDED, DATASTORES | wrong), "the owner and the user must differ")
+
+
+@pytest.mark.parametrize(
+    ("backend", "datastores", "words"),
+    [
+        ("", None, 'ag_ui_database_owner is "", and'),
+        ("shield_owner", "other", 'ag_ui_database_owner is "shield_owner", and'),
+    ],
+    ids=["a site of one role", "another name"],
+)
+def test_the_owner_that_migrates_is_the_one_that_is_made(
+    tmp_path: Path, backend: str, datastores: str | None, words: str
+) -> None:
+    owner = {"ag_ui_database_owner": backend, "ag_ui_database_owner_password": "a-password"}
+    made = {"shield_datastores_database_owner": datastores} if datastores else {}
+    refuses(
+        play(tmp_path, DECIDED | owner, DATASTORES | made),
+        words,
+        f'Set ag_ui_database_owner to "{datastores or "shield_owner"}"',
+        "shield_datastores_database_owner_password",
+    )
+
+
+def test_the_same_owner_on_both_sides_is_not_refused(tmp_path: Path) -> None:
+    owner = {"ag_ui_database_owner": "tables", "ag_ui_database_owner_password": "a-password"}
+    made = {"shield_datastores_database_owner": "tables"}
+    done = play(tmp_path, DECIDED | owner, DATASTORES | made)
+    assert "Packages | Look what is there" in "".join(done.tasks), done.output
 
 
 def test_an_undefined_vault_variable_is_named(tmp_path: Path) -> None:

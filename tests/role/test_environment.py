@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -24,7 +25,8 @@ SITES: dict[str, dict[str, dict[str, Any]]] = {
         "several-2": {"ag_ui_bind_address": "192.0.2.2", "ag_ui_backend_ports": [8002, 8004]},
         "several-3": {},
     },
-    "balanced": {"balanced-1": {"ag_ui_trusted_proxies": ["192.0.2.0/24"]}},
+    "chatty": {"chatty-1": {"ag_ui_agent_model": "provider/model-1.5:latest"}},
+    "balanced": {"balanced-1": {"ag_ui_trusted_proxies": ["192.0.2.0/24", "2001:db8::5"]}},
 }
 
 
@@ -37,19 +39,19 @@ def inventory() -> dict[str, Any]:
     return {"all": {"vars": common, "children": groups}}
 
 
-@pytest.fixture(scope="module")
-def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the settings of every host, as the role's template gives them."""
-    folder = tmp_path_factory.mktemp("environments")
+def rendered(folder: Path, template: str) -> Path:
+    """A folder with what a template of the role gives on every host."""
     (folder / "hosts.yml").write_text(yaml.safe_dump(inventory()))
+    # What the hosts would be asked.
+    found = json.dumps({"__ag_ui_preflight": {"nginx": "1.22.1", "ipv6": True}})
     subprocess.run(
         [
             *(Path(sys.executable).parent / "ansible", "all"),
             *("--inventory", folder / "hosts.yml", "--extra-vars", f"@{ROLE}/vars/main.yml"),
-            *("--module-name", "ansible.builtin.template"),
+            *("--extra-vars", found, "--module-name", "ansible.builtin.template"),
             *(
                 "--args",
-                f"src={ROLE}/templates/backend.env.j2 dest={folder}/{{{{ inventory_hostname }}}}",
+                f"src={ROLE}/templates/{template} dest={folder}/{{{{ inventory_hostname }}}}",
             ),
         ],
         env=os.environ | {"ANSIBLE_CONFIG": str(TOP / "ansible.cfg"), "LC_ALL": "C.UTF-8"},
@@ -60,6 +62,16 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rendered(tmp_path_factory.mktemp("environments"), "backend.env.j2")
+
+
+@pytest.fixture(scope="module")
+def proxies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rendered(tmp_path_factory.mktemp("proxies"), "nginx-site.conf.j2")
+
+
 @pytest.mark.parametrize(
     ("host", "proxies"),
     [
@@ -67,9 +79,31 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("open-1", "127.0.0.1,192.0.2.1"),
         ("several-1", "127.0.0.1,192.0.2.1,192.0.2.2"),
         ("several-3", "127.0.0.1,192.0.2.1,192.0.2.2"),
-        ("balanced-1", "127.0.0.1,192.0.2.0/24"),
+        ("balanced-1", "127.0.0.1,192.0.2.0/24,2001:db8::5"),
     ],
 )
 def test_the_proxies_of_the_group_are_believed(environments: Path, host: str, proxies: str) -> None:
     lines = (environments / host).read_text().splitlines()
     assert f"TRUSTED_PROXIES='{proxies}'" in lines
+
+
+@pytest.mark.parametrize(
+    ("host", "model"), [("alone-1", "shield-agent"), ("chatty-1", "provider/model-1.5:latest")]
+)
+def test_the_agent_asks_the_model_of_the_site(environments: Path, host: str, model: str) -> None:
+    assert f"AGENT_MODEL='{model}'" in (environments / host).read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("host", "believed"),
+    [("alone-1", []), ("several-1", []), ("balanced-1", ["192.0.2.0/24", "2001:db8::5"])],
+)
+def test_nginx_believes_the_proxies_before_it(
+    proxies: Path, host: str, believed: list[str]
+) -> None:
+    lines = [line.strip() for line in (proxies / host).read_text().splitlines()]
+    real_ip = ["real_ip_header X-Forwarded-For;", "real_ip_recursive on;"]
+    expected = [f"set_real_ip_from {one};" for one in believed] + (real_ip if believed else [])
+    assert [line for line in lines if "real_ip" in line] == expected
+    # What the backend is told is what nginx found.
+    assert "proxy_set_header X-Forwarded-For $remote_addr;" in lines

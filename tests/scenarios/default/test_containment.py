@@ -135,6 +135,19 @@ def test_no_secret_in_the_journal(site: Site) -> None:
     assert found_in(site, journal) == []
 
 
+def test_no_secret_in_the_journal_of_the_datastores(site: Site) -> None:
+    """The deployment made the roles of the database there, and logged in as both."""
+    journal = site.datastores.run("journalctl", "--no-pager", "--output=cat", "--all")
+    assert "ansible" in journal
+    assert found_in(site, journal) == []
+
+
+def test_no_secret_in_the_logs_of_the_datastores(site: Site) -> None:
+    logs = site.datastores.run("sh", "-c", "cat /var/log/postgresql/*.log /var/log/redis/*.log")
+    assert logs
+    assert found_in(site, logs) == []
+
+
 def test_no_secret_in_the_logs_of_the_proxy(site: Site) -> None:
     request(site.proxy, "GET", "/events?access_token=should-not-be-logged")
     logs = site.dev.run("sh", "-c", "cat /var/log/nginx/*.log")

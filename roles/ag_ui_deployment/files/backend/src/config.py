@@ -120,7 +120,8 @@ class Settings(BaseSettings):
     BREAKER_FAILURES: int = Field(default=5, ge=1)
     BREAKER_SECONDS: float = Field(default=15, gt=0)
 
-    AGENT_MODEL: str = "shield-agent"
+    # The name under which the gateway knows the model.
+    AGENT_MODEL: str = Field(default="shield-agent", min_length=1)
     AGENT_SYSTEM_PROMPT: str = ""
     # Answers of the model in one run. The tools that the last one calls are not run.
     AGENT_MAX_ROUNDS: int = Field(default=10, ge=2, le=100)

@@ -78,7 +78,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     app.include_router(metrics.router)
     usual: dict[str, Any] = {
-        "responses": problems.documented(problems.InvalidRequest, problems.TooManyRequests),
+        "responses": problems.documented(
+            problems.BodyTooLarge, problems.InvalidRequest, problems.TooManyRequests
+        ),
         "dependencies": [Depends(counted)],
     }
     app.include_router(auth.router, prefix="/auth", tags=["authentication"], **usual)

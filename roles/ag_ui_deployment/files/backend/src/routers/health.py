@@ -5,7 +5,7 @@ from pydantic import BaseModel
 
 from src import __version__
 from src.dependencies import ServicesDep
-from src.problems import RETRY_SOON, Problem
+from src.problems import RETRY_SOON, Problem, documented
 from src.services.health_service import Health
 
 router = APIRouter(tags=["health"])
@@ -50,7 +50,11 @@ async def live() -> Alive:
     return Alive(status="alive")
 
 
-@router.get("/health/ready", summary="Whether this instance should get traffic")
+@router.get(
+    "/health/ready",
+    summary="Whether this instance should get traffic",
+    responses=documented(NotReady),
+)
 async def ready(services: ServicesDep) -> Alive:
     reason = await services.readiness.not_ready_because()
     if reason is not None:

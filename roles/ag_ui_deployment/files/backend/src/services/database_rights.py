@@ -6,9 +6,16 @@ from sqlalchemy import Connection, Table, func, select, text
 
 from src.models.audit import AuditRow, CheckpointRow
 from src.repositories.audit import KEEP_LOCK
-from src.utils.database import Base
+from src.utils.database import Base, Database
 
 _APPENDED_ONLY = (AuditRow.__tablename__, CheckpointRow.__tablename__)
+_APPENDED = ("SELECT", "INSERT")
+# A table that is not there is a matter of the schema.
+_MISSING = text(
+    "SELECT DISTINCT name FROM unnest(CAST(:tables AS text[]), CAST(:privileges AS text[])) "
+    "AS needed (name, privilege) WHERE NOT has_table_privilege(to_regclass(name), privilege) "
+    "ORDER BY name"
+)
 
 
 def grant_rights(connection: Connection, role: str | None) -> None:
@@ -26,17 +33,30 @@ def grant_rights(connection: Connection, role: str | None) -> None:
         connection.execute(text(statement))
 
 
+async def missing_rights(database: Database) -> list[str]:
+    """The tables that this role may not use as the application does."""
+    needed = [(table.name, one) for table in Base.metadata.sorted_tables for one in _needed(table)]
+    tables, privileges = zip(*needed, strict=True)
+    async with database.engine.connect() as connection:
+        found = await connection.execute(
+            _MISSING, {"tables": list(tables), "privileges": list(privileges)}
+        )
+        return list(found.scalars())
+
+
+def _needed(table: Table) -> tuple[str, ...]:
+    return _APPENDED if table.name in _APPENDED_ONLY else (*_APPENDED, "UPDATE", "DELETE")
+
+
 def _statements(connection: Connection, schema: str, grantee: str) -> Iterator[str]:
     yield f"GRANT USAGE ON SCHEMA {schema} TO {grantee}"
     # Whether the schema fits stands there.
     yield f"GRANT SELECT ON {schema}.alembic_version TO {grantee}"
     for table in Base.metadata.sorted_tables:
         name = f"{schema}.{table.name}"
+        yield f"GRANT {', '.join(_needed(table))} ON {name} TO {grantee}"
         if table.name in _APPENDED_ONLY:
-            yield f"GRANT SELECT, INSERT ON {name} TO {grantee}"
             yield f"REVOKE UPDATE, DELETE, TRUNCATE ON {name} FROM {grantee}"
-        else:
-            yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {grantee}"
         if sequence := _sequence_of(connection, table, name):
             yield f"GRANT USAGE ON SEQUENCE {sequence} TO {grantee}"
     yield f"GRANT EXECUTE ON FUNCTION {schema}.audit_delete_through TO {grantee}"

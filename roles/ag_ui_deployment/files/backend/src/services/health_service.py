@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 
 from src import __version__
 from src.services.audit_logger import AuditLogger
+from src.services.database_rights import missing_rights
 from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.background_task import BackgroundTask
 from src.utils.circuit_breaker import CircuitBreaker
@@ -33,6 +34,10 @@ _READ_ONLY_REDIS = (
 _WITHOUT_DATABASE = (
     "no logins, job lists and stored history; live streams go on, events wait in Redis. Look at "
     "the server in DATABASE_URL and the network to it."
+)
+_WITHOUT_RIGHTS = (
+    "answers, and does not let the account in DATABASE_URL use {}: what needs them is answered 503, or "
+    "waits. `python -m src.cli migrate` gives it its rights, with --owner where another role owns the tables."
 )
 _NOTHING_STORED = (
     "events wait in Redis, which keeps them until the stream has reached its MAXLEN; live streams "
@@ -165,9 +170,12 @@ class HealthService:
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT):
                 await self._database.ping()
+                missing = await missing_rights(self._database)
         except DATABASE_ERRORS as error:
             return self._away("database", "PostgreSQL", error, _WITHOUT_DATABASE)
         self._away_since.pop("database", None)
+        if missing:
+            return Check(status="down", detail=_WITHOUT_RIGHTS.format(", ".join(missing)))
         return Check(status="ok", detail="answers")
 
     def _away(self, name: str, server: str, error: BaseException, without: str) -> Check:

@@ -11,6 +11,7 @@ from asyncpg.exceptions import (
     DataError,
     DeadlockDetectedError,
     IdleInTransactionSessionTimeoutError,
+    InsufficientPrivilegeError,
     InsufficientResourcesError,
     IntegrityConstraintViolationError,
     InvalidAuthorizationSpecificationError,
@@ -114,6 +115,8 @@ _SERVER_STATE = (
     DeadlockDetectedError,
     DriverInterfaceError,
     IdleInTransactionSessionTimeoutError,
+    # While the tables change hands; health names those that are missed (services/database_rights.py).
+    InsufficientPrivilegeError,
     InsufficientResourcesError,
     InvalidAuthorizationSpecificationError,
     InvalidCatalogNameError,

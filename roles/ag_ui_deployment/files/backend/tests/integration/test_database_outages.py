@@ -12,9 +12,12 @@ from sqlalchemy import literal, select
 from sqlalchemy.exc import DBAPIError
 
 from src.services.event_store import EventStore
+from src.services.schema_service import migrate
 from src.utils.database import Database, is_bad_data, is_outage
 from tests.integration.test_redis_consumer import Consumer, consuming
+from tests.support.accounts import ask_login, bearer
 from tests.support.builders import shield_event
+from tests.support.server import Backend, running
 from tests.support.waiting import until
 from tests.support.world import World
 
@@ -186,3 +189,42 @@ def test_a_connection_that_is_closed_is_one() -> None:
     error = asyncpg.InterfaceError("cannot perform operation: connection is closed")
     assert is_outage(error)
     assert not is_bad_data(error)
+
+
+async def test_rights_that_are_missing_are_an_outage_that_health_names(world: World) -> None:
+    """As while the tables change hands: requests wait like the consumer, and go on after it."""
+    role = urlsplit(world.database_url).username
+    async with running(world.settings()) as backend:
+        user = await backend.add_user("alice@shield.test")
+        headers = bearer(backend.token_of(user))
+        assert (await backend.http.get("/api/jobs", headers=headers)).status_code == 200
+        assert (await backend.health())["status"] == "healthy"
+
+        await world.query(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}")
+        for answer in (
+            await backend.http.get("/api/jobs", headers=headers),
+            await ask_login(backend, "alice@shield.test"),
+        ):
+            assert answer.status_code == 503, answer.text
+            assert answer.json()["type"].endswith(":database-unavailable")
+        await until(lambda: database_is(backend, "down", "audit_log, ", " jobs, ", " users"))
+
+        await give_rights(world, role)
+        await until(lambda: database_is(backend, "ok"))
+        assert (await backend.http.get("/api/jobs", headers=headers)).status_code == 200
+        await world.query(f"REVOKE DELETE ON submissions FROM {role}")
+        await until(lambda: database_is(backend, "down", " use submissions: "))
+        assert (await backend.health())["status"] == "degraded"
+        await give_rights(world, role)
+        await until(lambda: database_is(backend, "ok"))
+
+
+async def database_is(backend: Backend, status: str, *words: str) -> bool:
+    check = (await backend.health())["checks"]["database"]
+    return check["status"] == status and all(word in check["detail"] for word in words)
+
+
+async def give_rights(world: World, role: str | None) -> None:
+    database = Database(world.settings(DATABASE_URL=world.owner_url))
+    await migrate(database, role)
+    await database.close()

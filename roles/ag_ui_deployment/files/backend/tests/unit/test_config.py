@@ -143,6 +143,7 @@ def test_what_is_no_origin_is_named(monkeypatch: pytest.MonkeyPatch, text: str) 
         ("CONSUMER_BATCH_SIZE", "0", "greater"),
         ("SSE_KEEPALIVE_SECONDS", "0", "greater"),
         ("STREAMS_MAX", "-1", "greater"),
+        ("AGENT_MODEL", "", "at least 1"),
         ("REDIS_CONSUMER_NAME", "two words", "REDIS_CONSUMER_NAME"),
         ("REDIS_STREAM_NAME", "", "REDIS_STREAM_NAME"),
     ],

@@ -1,0 +1,186 @@
+"""No secret stands on a command line of the host, or in its journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.role.playing import DATASTORES, ROLES, TOP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Task = dict[str, Any]
+
+FILES = sorted(
+    path
+    for pattern in ("roles/*/tasks/*.yml", "roles/*/handlers/*.yml", "playbooks/*.yml")
+    for path in TOP.glob(pattern)
+) + sorted((TOP / "molecule/shared").glob("*.yml"))
+# They run on the controller, and nothing of them reaches the host.
+CONTROLLER = {
+    f"ansible.builtin.{name}"
+    for name in ("assert", "debug", "fail", "include_role", "include_tasks", "set_fact")
+}
+# It declares which of its arguments are secret.
+DECLARING = {"ag_ui_preflight"}
+COMMANDS = {f"ansible.builtin.{name}" for name in ("command", "shell", "raw", "script")}
+
+
+def named_like_a_secret(name: str) -> bool:
+    return re.fullmatch(r"(vault_\w+|\w*_(passwords?|secrets?|api_key|token))", name) is not None
+
+
+def names_in(value: object) -> set[str]:
+    """All that may be the name of a variable in a value, at any depth."""
+    return set(re.findall(r"\b[a-z_][a-z0-9_]*\b", yaml.safe_dump(value)))
+
+
+def secret_variables() -> set[str]:
+    """What the roles declare to be secret, and every variable that is made of one."""
+    specified: set[str] = set()
+    made: dict[str, set[str]] = {}
+    for role in ROLES:
+        options = yaml.safe_load((role / "meta/argument_specs.yml").read_text())
+        options = options["argument_specs"]["main"]["options"]
+        specified |= {name for name, option in options.items() if option.get("no_log")}
+        variables = yaml.safe_load((role / "vars/main.yml").read_text())
+        made |= {name: names_in(value) for name, value in variables.items()}
+    found = set(specified)
+    while more := {name for name, parts in made.items() if parts & found} - found:
+        found |= more
+    return found
+
+
+SECRET = secret_variables()
+
+
+def secrets_in(value: object) -> set[str]:
+    return {name for name in names_in(value) if name in SECRET or named_like_a_secret(name)}
+
+
+def tasks_of(found: object) -> Iterator[Task]:
+    """The tasks of a file, a play or a block, at any depth."""
+    for entry in found if isinstance(found, list) else []:
+        parts = [entry[key] for key in ("tasks", "block", "rescue", "always") if key in entry]
+        for part in parts:
+            yield from tasks_of(part)
+        if not parts and "hosts" not in entry:
+            yield entry
+
+
+def module_of(task: Task) -> str:
+    [name] = [key for key in task if "." in key or key.startswith("ag_ui_")]
+    return name
+
+
+def told_on_a_command_line(task: Task) -> set[str]:
+    """Secrets in the environment of a task, or in the command that it runs."""
+    command = task[module_of(task)] if module_of(task) in COMMANDS else None
+    if isinstance(command, dict):
+        command = {key: value for key, value in command.items() if key != "stdin"}
+    return secrets_in([task.get("environment"), command])
+
+
+def told_to_the_journal(task: Task) -> set[str]:
+    """Secrets among the arguments that a module of the host writes to the journal."""
+    module = module_of(task)
+    if task.get("no_log") is True or module in CONTROLLER | DECLARING:
+        return set()
+    return secrets_in(task[module])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TOP)))
+def test_no_task_tells_a_secret(path: Path) -> None:
+    tasks = list(tasks_of(yaml.safe_load(path.read_text())))
+    on_command_lines = {task.get("name"): told_on_a_command_line(task) for task in tasks}
+    in_journals = {task.get("name"): told_to_the_journal(task) for task in tasks}
+    assert {name: found for name, found in on_command_lines.items() if found} == {}
+    assert {name: found for name, found in in_journals.items() if found} == {}
+
+
+def test_what_is_made_of_a_secret_is_one() -> None:
+    assert {"ag_ui_redis_password", "__ag_ui_jwt_secret", "__ag_ui_wanted_redis"} <= SECRET
+    assert not SECRET & {"ag_ui_redis_host", "__ag_ui_image_name", "__ag_ui_run"}
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"a.b.c": {}, "environment": {"X": "{{ shield_datastores_database_password }}"}},
+        {"a.b.c": {}, "environment": {"X": "{{ __shield_datastores_passwords[item] }}"}},
+        {"ansible.builtin.command": {"argv": ["a", "{{ ag_ui_litellm_api_key }}"]}},
+        {"ansible.builtin.command": "a {{ vault_a_password }}"},
+        {
+            "ansible.builtin.shell": {"cmd": "a {{ __ag_ui_admin_password | quote }}"},
+            "no_log": True,
+        },
+    ],
+)
+def test_a_secret_on_a_command_line_is_found(task: Task) -> None:
+    [found] = tasks_of([{"block": [{"name": "X | Y"} | task]}])
+    assert told_on_a_command_line(found)
+
+
+def test_a_secret_for_the_journal_is_found() -> None:
+    task = {"ansible.builtin.command": {"argv": ["a"], "stdin": "{{ ag_ui_redis_password }}"}}
+    assert told_to_the_journal(task)
+    assert not told_on_a_command_line(task)
+    assert not told_to_the_journal(task | {"no_log": True})
+
+
+# Says what it was asked, and as whom with which password; its arguments are nobody's secret.
+PSQL = """#!/bin/sh
+printf '%s|%s|%s\\n' "$PGUSER" "$PGPASSWORD" "$*" >>"$(dirname "$0")/asked"
+tr '\\0' ' ' </proc/$$/cmdline >>"$(dirname "$0")/arguments"
+"""
+
+
+def test_the_logins_have_their_passwords(tmp_path: Path) -> None:
+    """The task of shield_datastores that logs in, with another psql: whatever a password holds."""
+    role = TOP / "roles/shield_datastores"
+    tasks = yaml.safe_load((role / "tasks/postgresql.yml").read_text())
+    logins = [task for task in tasks if "Log in" in task["name"]]
+    passwords = {"owner": "of-'the'-owner-\\n$HOME", "user": "`of`-the-$(user)-\u00fc#%"}
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text()) | DATASTORES
+    defaults |= {
+        "ansible_python_interpreter": sys.executable,
+        "shield_datastores_database_owner_password": passwords["owner"],
+        "shield_datastores_database_password": passwords["user"],
+    }
+    play = {"hosts": "localhost", "connection": "local", "gather_facts": False}
+    play |= {"tasks": logins, "vars": defaults, "vars_files": [str(role / "vars/main.yml")]}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    psql = tmp_path / "psql"
+    psql.write_text(PSQL)
+    psql.chmod(0o755)
+    tools = Path(sys.executable).parent
+    done = subprocess.run(
+        ["ansible-playbook", "-vvv", "--inventory", "localhost,", tmp_path / "play.yml"],
+        env=os.environ
+        | {"ANSIBLE_CONFIG": str(TOP / "ansible.cfg"), "LC_ALL": "C.UTF-8"}
+        | {"PATH": f"{tmp_path}:{tools}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    asked = [line.split("|") for line in (tmp_path / "asked").read_text().splitlines()]
+    assert [(user, password) for user, password, _ in asked] == [
+        ("shield_owner", passwords["owner"]),
+        ("shield", passwords["user"]),
+    ]
+    told = done.stdout + done.stderr + (tmp_path / "arguments").read_text()
+    assert "psql --no-psqlrc" in told
+    for password in passwords.values():
+        assert password not in told
+        assert json.dumps(password)[1:-1] not in told

@@ -1,0 +1,54 @@
+"""Whose word counts on where a request comes from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from tests.scenarios.support.http import request
+from tests.scenarios.support.site import PASSWORD
+from tests.scenarios.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from tests.scenarios.support.site import Account, Site
+
+CLIENT = "203.0.113.9"
+
+
+def logins_of(site: Site, admin: Account, email: str) -> list[str]:
+    """The addresses from which somebody has logged in, as the audit log has them."""
+    answer = request(site.proxy, "GET", f"/admin/audit?actor={email}&limit=200", token=admin.token)
+    assert answer.status == 200, answer
+    return [it["address"] for it in answer.json()["items"] if it["action"] == "login"]
+
+
+def somebody(site: Site) -> str:
+    """The address of an account that has never logged in."""
+    email = f"somebody-{uuid4().hex}@example.com"
+    site.cli("users", "add", email, "--role", "viewer", send=f"{PASSWORD}\n")
+    return email
+
+
+def test_a_load_balancer_names_the_client(site: Site, admin: Account) -> None:
+    """This machine is one that the inventory trusts; what a client claims itself does not count."""
+    email = somebody(site)
+    answer = request(
+        site.proxy,
+        "POST",
+        "/auth/token",
+        form={"username": email, "password": PASSWORD},
+        headers={"X-Forwarded-For": f"198.51.100.1, {CLIENT}"},
+    )
+    assert answer.status == 200, answer
+    eventually(lambda: logins_of(site, admin, email) == [CLIENT], "the login audited", within=10)
+
+
+def test_anybody_else_is_not_believed(site: Site, admin: Account) -> None:
+    email = somebody(site)
+    site.dev.run(
+        *("curl", "--silent", "--fail", "--insecure", "--header", f"X-Forwarded-For: {CLIENT}"),
+        *("--data-urlencode", f"username={email}", "--data-urlencode", f"password={PASSWORD}"),
+        f"https://{site.dev.address}/auth/token",
+    )
+    own = site.dev.address
+    eventually(lambda: logins_of(site, admin, email) == [own], "the login audited", within=10)
