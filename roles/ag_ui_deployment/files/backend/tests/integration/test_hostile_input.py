@@ -126,6 +126,18 @@ async def test_forms_are_utf8_whatever_they_say(backend: Backend) -> None:
     assert [answer.status_code for answer in answers] == [200] + [401] * 8
 
 
+async def test_the_fields_of_a_form_have_bounds(backend: Backend) -> None:
+    form = {"username": ALICE, "password": "x", "grant_type": "password"}
+    most = form | {"username": "x" * 2000, "password": "x" * 2000}
+    answer = await backend.http.post("/auth/token", data=most)
+    check_problem(answer, 401, "wrong-credentials")
+    names = ("username", "password", "scope", "client_id", "client_secret", "otp", "recovery_code")
+    for name in names:
+        answer = await backend.http.post("/auth/token", data=form | {name: "x" * 2001})
+        (error,) = check_problem(answer, 422, "invalid-request")["errors"]
+        assert error["field"] == f"body.{name}"
+
+
 async def test_what_is_typed_or_sent_reaches_no_header_and_no_statement(
     backend: Backend, world: World
 ) -> None:
