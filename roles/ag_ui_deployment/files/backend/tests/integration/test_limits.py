@@ -13,6 +13,7 @@ from src.config import Settings
 from src.models.role import Role
 from src.services.limits import LimitReachedError, Limits
 from src.services.metrics import Metrics
+from src.utils.redis import command_client
 from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer
 from tests.support.proxy import TcpProxy
@@ -189,6 +190,20 @@ async def test_by_default_so_many_and_not_one_more(world: World) -> None:
             await count(n)
         with pytest.raises(LimitReachedError):
             await count(most)
+    await limits.close()
+
+
+async def test_more_at_once_than_there_are_connections_to_redis_are_no_outage(
+    world: World,
+) -> None:
+    settings = world.settings(RATE_GLOBAL="100/hour")
+    limits, commands = Limits(settings, Metrics()), command_client(settings)
+    counted = await asyncio.gather(*(limits.anything() for _ in range(300)), return_exceptions=True)
+    assert counted.count(None) == 100
+    assert sum(isinstance(one, LimitReachedError) for one in counted) == 200
+    # What tickets are noted with, and the agent's runs.
+    assert all(await asyncio.gather(*(commands.ping() for _ in range(300))))
+    await commands.aclose()
     await limits.close()
 
 
