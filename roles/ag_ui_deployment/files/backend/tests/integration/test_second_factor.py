@@ -12,7 +12,7 @@ import pytest
 from src import cli
 from src.models.role import Role
 from src.models.user import User
-from src.services import second_factor_service
+from src.services import passwords, second_factor_service
 from src.services.audit_logger import Action, Outcome
 from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer, is_in, login, recording
@@ -166,6 +166,19 @@ async def test_recovery_codes_count_once_and_are_renewed(
 
 async def login_with(backend: Backend, clock: Clock, secret: str) -> None:
     assert (await ask(backend, otp=clock.next_code(secret))).status_code == 200
+
+
+async def test_of_two_logins_at_once_on_two_instances_a_code_lets_in_one(
+    backend: Backend, alice: User, clock: Clock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, _ = await enable(backend, alice, clock)
+    # Hashing would bring the logins one after the other.
+    monkeypatch.setattr(passwords._context, "verify_and_update", lambda *_: (True, None))
+    async with running(world.settings(REDIS_CONSUMER_NAME="host-8003")) as other:
+        for _ in range(10):
+            code = clock.next_code(secret)
+            answers = await asyncio.gather(*(ask(one, otp=code) for one in (backend, other)))
+            assert sorted(answer.status_code for answer in answers) == [200, 401]
 
 
 async def test_wrong_codes_lock_like_wrong_passwords(
