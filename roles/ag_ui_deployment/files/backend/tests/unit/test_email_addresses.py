@@ -18,6 +18,12 @@ def test_each_has_one_form(text: str, stored: str) -> None:
     assert normalise_email(text) == stored
 
 
+@pytest.mark.parametrize("text", ["=?utf-8?q?alice?=@shield.test", "=?@shield.test", "a=?@x.test"])
+def test_encoded_words_are_refused(text: str) -> None:
+    with pytest.raises(EmailRejectedError, match=r"may not have =\? before the @"):
+        normalise_email(text)
+
+
 def test_what_is_too_long_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(email_addresses, "validate_email")
     for text in ("\x01" * 1_000_000 + "@shield.test", "a" * 309 + "@shield.test"):
