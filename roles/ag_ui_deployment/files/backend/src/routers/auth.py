@@ -82,10 +82,12 @@ async def refresh(
     services: ServicesDep,
     given: RefreshToken | None = None,
 ) -> Token | CookieSession:
-    if given is not None:
-        return await services.sessions.refresh(given.refresh_token)
-    tokens = await services.sessions.refresh(refresh_cookie(request, services))
-    return cookies.keep(response, tokens)
+    token = given.refresh_token if given is not None else refresh_cookie(request, services)
+    # Counted before the token is used up: who is refused keeps it.
+    access = await services.sessions.of_refresh_token(token)
+    await services.limits.request(access.user.id)
+    tokens = await services.sessions.refresh(token)
+    return tokens if given is not None else cookies.keep(response, tokens)
 
 
 @router.post(

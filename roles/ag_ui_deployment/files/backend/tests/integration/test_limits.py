@@ -15,7 +15,7 @@ from src.services.limits import LimitReachedError, Limits
 from src.services.metrics import Metrics
 from src.utils.redis import command_client
 from tests.integration.test_api_endpoints import check_problem
-from tests.support.accounts import ask_login, bearer
+from tests.support.accounts import ask_login, bearer, login, refresh
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import sse
@@ -164,6 +164,24 @@ class TestUsers:
             assert refused([await backend.http.get("/events", headers=bearer(token))]) == 1
             jobs = await backend.http.get("/api/jobs", headers=bearer(backend.token_of(bob)))
             assert jobs.status_code == 200
+
+    async def test_refreshes_are_requests_and_one_too_many_uses_nothing_up(
+        self, world: World
+    ) -> None:
+        async with running(world.settings(RATE_API_PER_USER="3/hour")) as backend:
+            await backend.add_user(ALICE)
+            tokens, other = await login(backend, ALICE), await login(backend, ALICE)
+            for _ in range(3):
+                tokens = (await refresh(backend, tokens)).json()
+            answers = [await refresh(backend, one) for one in (tokens, tokens, other)]
+            assert refused(answers) == 3
+            async for key in world.redis.scan_iter(f"*{world.stream}:limits*"):
+                await world.redis.delete(key)
+            assert (await refresh(backend, tokens)).status_code == 200
+            # A token that is none is nobody's request.
+            for _ in range(5):
+                answer = await refresh(backend, {"refresh_token": "x.y"})
+                check_problem(answer, 401, "not-authenticated")
 
     async def test_all_together(self, world: World) -> None:
         async with running(world.settings(RATE_GLOBAL="5/hour")) as backend:
