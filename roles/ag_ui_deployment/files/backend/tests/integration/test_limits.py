@@ -16,6 +16,7 @@ from src.services.metrics import Metrics
 from src.utils.redis import command_client
 from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer, login, refresh
+from tests.support.agent import run_input
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import sse
@@ -182,6 +183,18 @@ class TestUsers:
             for _ in range(5):
                 answer = await refresh(backend, {"refresh_token": "x.y"})
                 check_problem(answer, 401, "not-authenticated")
+
+    async def test_runs_of_the_agent_are_streams(self, world: World) -> None:
+        async with running(world.settings(RATE_STREAMS_PER_USER="1/hour")) as backend:
+            alice = await backend.add_user(ALICE, Role.CONTRIBUTOR)
+            headers = bearer(backend.token_of(alice))
+            async with sse(backend.http, token=backend.token_of(alice)):
+                pass
+            for method, path in (("POST", "/agent"), ("GET", "/agent/runs/none/events")):
+                body = run_input("?") if method == "POST" else None
+                answer = await backend.http.request(method, path, json=body, headers=headers)
+                assert refused([answer]) == 1
+            assert await world.query("SELECT * FROM agent_runs") == []
 
     async def test_all_together(self, world: World) -> None:
         async with running(world.settings(RATE_GLOBAL="5/hour")) as backend:
