@@ -6,23 +6,37 @@ from src.config import Settings
 from src.models.user import CookieSession, Token
 from src.problems import WrongOrigin
 
-# Browsers take cookies of these prefixes only from who really is this host, over TLS.
+# Browsers take cookies of this prefix only from this host itself, over TLS and for all paths: no
+# other host of the site can set one. That is worth more than a refresh token which only /auth gets.
 ACCESS = "__Host-ag_ui_access"
-REFRESH = "__Secure-ag_ui_refresh"
-_REFRESH_PATH = "/auth"
+REFRESH = "__Host-ag_ui_refresh"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def keep(response: Response, token: Token) -> CookieSession:
     """Give the tokens to the browser, and to the page only how long they last."""
-    _set(response, ACCESS, token.access_token, token.expires_in, "/")
-    _set(response, REFRESH, token.refresh_token, token.refresh_expires_in, _REFRESH_PATH)
+    _set(response, ACCESS, token.access_token, token.expires_in)
+    _set(response, REFRESH, token.refresh_token, token.refresh_expires_in)
     return CookieSession(expires_in=token.expires_in, refresh_expires_in=token.refresh_expires_in)
 
 
 def clear(response: Response) -> None:
-    _set(response, ACCESS, "", 0, "/")
-    _set(response, REFRESH, "", 0, _REFRESH_PATH)
+    _set(response, ACCESS, "", 0)
+    _set(response, REFRESH, "", 0)
+
+
+def given(request: Request, name: str) -> str | None:
+    """The cookie of exactly this name.
+
+    Starlette strips from names what is no whitespace to browsers, such as a byte 0xA0: with that
+    before the prefix any host of the site can set one.
+    """
+    for header in request.headers.getlist("cookie"):
+        for pair in header.split(";"):
+            found, _, value = pair.strip(" ").partition("=")
+            if found == name:
+                return value
+    return None
 
 
 def check_origin(request: Request, settings: Settings) -> None:
@@ -39,7 +53,7 @@ def check_origin(request: Request, settings: Settings) -> None:
         raise WrongOrigin
 
 
-def _set(response: Response, name: str, value: str, seconds: int, path: str) -> None:
+def _set(response: Response, name: str, value: str, seconds: int) -> None:
     response.set_cookie(
-        name, value, max_age=seconds, path=path, secure=True, httponly=True, samesite="strict"
+        name, value, max_age=seconds, path="/", secure=True, httponly=True, samesite="strict"
     )

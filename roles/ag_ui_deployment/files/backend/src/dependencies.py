@@ -50,7 +50,7 @@ Bearer = Annotated[str | None, Depends(_given_bearer)]
 
 async def authenticated(request: Request, services: ServicesDep, bearer: Bearer) -> AccessToken:
     """By bearer token, else by cookie; not counted."""
-    token = bearer or request.cookies.get(cookies.ACCESS)
+    token = bearer or cookies.given(request, cookies.ACCESS)
     if token is None:
         raise NotAuthenticated
     if bearer is None:
@@ -70,7 +70,7 @@ Access = Annotated[AccessToken, Depends(_access)]
 
 def refresh_cookie(request: Request, services: Services) -> str:
     """Raises NotAuthenticated if there is none."""
-    cookie = request.cookies.get(cookies.REFRESH)
+    cookie = cookies.given(request, cookies.REFRESH)
     if cookie is None:
         raise NotAuthenticated
     cookies.check_origin(request, services.settings)

@@ -20,7 +20,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from src import __version__, denials, problems, tool_problems
 from src.config import Settings, SettingsError, load_settings
 from src.dependencies import counted
-from src.middleware import BodyLimit, RequestContext
+from src.middleware import BodyLimit, NoMultipart, RequestContext
 from src.routers import accounts, admin, agent, api, auth, events, health, metrics, mfa, tools
 from src.services.audit_journal import JOURNAL
 from src.state import Services
@@ -64,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     denials.install(app)
     most = settings.BODY_MAX_BYTES
     app.add_middleware(BodyLimit, max_bytes=most, larger={"/agent": most * _CONVERSATION_BODIES})
+    app.add_middleware(NoMultipart)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.CORS_ORIGINS,

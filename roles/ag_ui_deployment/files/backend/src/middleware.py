@@ -1,4 +1,4 @@
-"""What every request passes through: a request id, the access log, a bound on its body."""
+"""What every request passes through: a request id, the access log, what its body may be."""
 
 import re
 import time
@@ -10,7 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.event_source import SERVER_SEND
-from src.problems import BodyTooLarge, Problem, respond
+from src.problems import BodyTooLarge, Problem, respond, unreadable_body
 
 logger = structlog.get_logger("access")
 
@@ -92,12 +92,35 @@ class BodyLimit:
         await self._app(scope, receive_counted, send)
 
 
+class NoMultipart:
+    """Refuses multipart bodies, which no route takes, before they are read.
+
+    Their parser decodes fields by whatever codec their header names: some take seconds for a
+    megabyte, and some give text that cannot be encoded again.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = scope["type"] == "http" and _is_multipart(scope)
+        await (respond(unreadable_body()) if refused else self._app)(scope, receive, send)
+
+
 def _given_id(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             text = value.decode("latin-1")
             return text if _REQUEST_ID.fullmatch(text) else None
     return None
+
+
+def _is_multipart(scope: Scope) -> bool:
+    """Also where it is spelled so oddly that only some parser would take it for that."""
+    return any(
+        name == b"content-type" and b"multipart/" in value.lower()
+        for name, value in scope["headers"]
+    )
 
 
 def _announced_length(scope: Scope) -> int:

@@ -534,6 +534,11 @@ def respond(problem: Problem) -> Response:
     )
 
 
+def unreadable_body() -> InvalidRequest:
+    fault = FieldError(field="body", message="cannot be read as the type that it is sent as")
+    return InvalidRequest(errors=[fault])
+
+
 def install(app: FastAPI) -> None:
     """Make every error of the application a problem document."""
     app.add_exception_handler(Problem, _on_problem)
@@ -577,8 +582,7 @@ async def _on_http_exception(_request: Request, error: Exception) -> Response:
     if error.status_code == NotFound.status:
         return respond(NotFound())
     if error.status_code == _UNREADABLE:
-        fault = FieldError(field="body", message="cannot be read as the type that it is sent as")
-        return respond(InvalidRequest(errors=[fault]))
+        return respond(unreadable_body())
     problem = Problem(str(error.detail))
     problem.status = error.status_code
     problem.slug = str(error.detail).lower().replace(" ", "-")

@@ -21,6 +21,19 @@ class LoginRequest(BaseModel):
     )
 
 
+class LoginForm(BaseModel):
+    """As OAuth2 clients send it; scopes and the client are not looked at."""
+
+    grant_type: Annotated[str | None, Field(pattern="^password$")] = None
+    username: Text
+    password: Annotated[Text, Field(json_schema_extra={"format": "password"})]
+    scope: Text = ""
+    client_id: Text | None = None
+    client_secret: Annotated[Text | None, Field(json_schema_extra={"format": "password"})] = None
+    otp: Code | None = None
+    recovery_code: Code | None = None
+
+
 class RefreshToken(BaseModel):
     """Without it the cookie counts."""
 

@@ -4,7 +4,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
-from fastapi.security import OAuth2PasswordRequestForm
 
 from src import cookies
 from src.dependencies import (
@@ -16,7 +15,7 @@ from src.dependencies import (
     not_stored,
     refresh_cookie,
 )
-from src.models.login import LoginRequest, PasswordChange, RefreshToken
+from src.models.login import LoginForm, LoginRequest, PasswordChange, RefreshToken
 from src.models.session import SessionInfo
 from src.models.user import CookieSession, Ticket, Token, User
 from src.problems import (
@@ -43,12 +42,10 @@ _LOGIN = documented(
 async def token(
     services: ServicesDep,
     client: ClientDep,
-    form: Annotated[OAuth2PasswordRequestForm, Depends()],
-    otp: Annotated[str | None, Form(max_length=64)] = None,
-    recovery_code: Annotated[str | None, Form(max_length=64)] = None,
+    form: Annotated[LoginForm, Form()],
 ) -> Token:
     await services.limits.login(client.address, form.username)
-    second_factor = SecondFactor(otp, recovery_code)
+    second_factor = SecondFactor(form.otp, form.recovery_code)
     credentials = Credentials(form.username, form.password, second_factor)
     return await services.auth.log_in(credentials, client)
 
@@ -85,10 +82,12 @@ async def refresh(
     services: ServicesDep,
     given: RefreshToken | None = None,
 ) -> Token | CookieSession:
-    if given is not None:
-        return await services.sessions.refresh(given.refresh_token)
-    tokens = await services.sessions.refresh(refresh_cookie(request, services))
-    return cookies.keep(response, tokens)
+    token = given.refresh_token if given is not None else refresh_cookie(request, services)
+    # Counted before the token is used up: who is refused keeps it.
+    access = await services.sessions.of_refresh_token(token)
+    await services.limits.request(access.user.id)
+    tokens = await services.sessions.refresh(token)
+    return tokens if given is not None else cookies.keep(response, tokens)
 
 
 @router.post(

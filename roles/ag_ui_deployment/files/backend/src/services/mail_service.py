@@ -41,12 +41,12 @@ class MailService:
         if not self.is_configured:
             raise MailNotConfiguredError
 
-    async def send(self, message: EmailMessage) -> bool:
+    async def send(self, message: EmailMessage, recipient: str) -> bool:
         """Whether a server has taken it. Tries again for some minutes while there is hope."""
         for wait in (*_WAITS, None):
             try:
                 async with self._places:
-                    await self._try(message)
+                    await self._try(message, recipient)
             except (SMTPException, OSError) as error:
                 if wait is None or _is_final(error):
                     logger.error("mail_failed", error=_explain(error))  # noqa: TRY400 - no defect of ours
@@ -58,11 +58,13 @@ class MailService:
                 return True
         return False
 
-    async def _try(self, message: EmailMessage) -> None:
+    async def _try(self, message: EmailMessage, recipient: str) -> None:
         self.require()
         parts = urlsplit(self._url or "")
         await send(
             message,
+            # Not as the header has it, which was read and written anew.
+            recipients=[recipient],
             hostname=parts.hostname,
             port=parts.port or _PORTS[parts.scheme],
             username=unquote(parts.username) if parts.username else None,

@@ -61,7 +61,7 @@ class Mails:
         self._jobs.start(work)
 
     async def send(self, purpose: Purpose, email: str, link: Link) -> None:
-        await self._mail.send(self._write(purpose, email, link))
+        await self._mail.send(self._write(purpose, email, link), email)
 
     def _write(self, purpose: Purpose, email: str, link: Link) -> EmailMessage:
         message = EmailMessage()

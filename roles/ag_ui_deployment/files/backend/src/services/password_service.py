@@ -9,7 +9,6 @@ from src.services.access_service import AccessService
 from src.services.attempts import Attempts
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.faults import FieldFaultError
-from src.services.lockout import unlock
 from src.services.passwords import hash_new_password
 from src.services.tokens import AccessToken, InvalidTokenError
 from src.utils.database import Database
@@ -33,6 +32,8 @@ class PasswordService:
 
     async def change(self, access: AccessToken, current: str, new: str) -> None:
         """Ends the caller's other sessions. A wrong current password counts like a failed login.
+
+        A right one ends no count: that also guards the second factor, which is not asked for here.
 
         Raises WrongPasswordError or PasswordRejectedError.
         """
@@ -68,7 +69,6 @@ class PasswordService:
             user = await user_rows.for_update(session, proven.id)
             if user is None or user.password_hash != proven.password_hash:
                 return False
-            unlock(user)
             user.password_hash = hashed
             await self._access.changed(
                 session,

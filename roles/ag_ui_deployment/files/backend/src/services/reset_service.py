@@ -7,6 +7,7 @@ import structlog
 from src.models.account import AccountTokenRow, Purpose, ResetLink
 from src.models.session import AccessChange
 from src.models.user import UserRow
+from src.repositories import accounts as account_rows
 from src.repositories import users as user_rows
 from src.services import link_tokens
 from src.services.access_service import AccessService
@@ -84,23 +85,28 @@ class ResetService:
         )
 
     async def reset(self, token: str, password: str) -> None:
-        """Ends all sessions, and any wait after failed logins; a second factor stays.
+        """Ends all sessions, and any wait after failed logins where there is no second factor.
+
+        Where there is one it stays, and so does the wait, which guards it against whoever has the
+        mailbox.
 
         Raises LinkNotValidError or PasswordRejectedError.
         """
         try:
-            user = await self._reset(token, password)
+            user, unlocked = await self._reset(token, password)
         except LinkNotValidError:
             details = {"reason": "link not valid"}
             failure = AuditEvent(Action.PASSWORD_RESET, Outcome.FAILURE, details=details)
             await self._audit.record(failure)
             raise
-        await self._limits.forget_logins(user.email)
+        if unlocked:
+            await self._limits.forget_logins(user.email)
         await self._audit.record(
             Actor.of(user).did(Action.PASSWORD_RESET, f"user:{user.id}", {"step": "password set"})
         )
 
-    async def _reset(self, token: str, password: str) -> UserRow:
+    async def _reset(self, token: str, password: str) -> tuple[UserRow, bool]:
+        """Whose password it was, and whether the wait after failed logins has ended."""
         async with self._database.transaction() as session:
             row = await link_tokens.look(session, token, Purpose.RESET)
             owner = await user_rows.by_id(session, row.user_id) if row.user_id else None
@@ -113,9 +119,11 @@ class ResetService:
             if user is None or not user.active or user.password_hash != row.password_hash:
                 raise LinkNotValidError(Purpose.RESET)
             user.password_hash = hashed
-            unlock(user)
+            unlocked = not await account_rows.has_second_factor(session, user.id)
+            if unlocked:
+                unlock(user)
             await self._access.changed(session, user_id=user.id, why=AccessChange.PASSWORD_CHANGE)
-        return user
+        return user, unlocked
 
 
 def _row(user: UserRow, made_by: UUID | None = None) -> AccountTokenRow:

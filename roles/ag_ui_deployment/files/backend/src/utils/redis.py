@@ -4,7 +4,7 @@ import asyncio
 import random
 from typing import Any
 
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -16,13 +16,17 @@ BLOCK_MS = 500
 _COMMAND_TIMEOUT = 3.0
 _READER_TIMEOUT = 5.0
 _LIMITS_TIMEOUT = 0.5
+# The connections of a client that requests share. More commands than that at once wait for one:
+# refused, they would look like an outage.
+_MOST_CONNECTIONS = 50
+_CONNECTION_TIMEOUT = 3.0
 
 REDIS_ERRORS = (RedisError, OSError)
 
 
 def command_client(settings: Settings) -> Redis:
     """For commands that answer at once; fails after 3 s when Redis does not."""
-    return _client(settings, _COMMAND_TIMEOUT)
+    return Redis.from_pool(_shared(settings, _COMMAND_TIMEOUT))
 
 
 def reader_client(settings: Settings) -> Redis:
@@ -31,33 +35,36 @@ def reader_client(settings: Settings) -> Redis:
     It never repeats a command by itself: a repeated XREADGROUP leaves the first batch pending
     with nobody reading it. The reader handles the error and looks at its pending entries.
     """
-    return _client(settings, _READER_TIMEOUT)
-
-
-def limits_connections(settings: Settings) -> ConnectionPool:
-    """For counting requests: each of them waits for the answer, so not for long."""
-    return ConnectionPool.from_url(
-        settings.REDIS_URL.get_secret_value(),
-        protocol=2,
-        socket_timeout=_LIMITS_TIMEOUT,
-        socket_connect_timeout=_LIMITS_TIMEOUT,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),
-        client_name=settings.REDIS_CONSUMER_NAME,
-    )
-
-
-def _client(settings: Settings, timeout: float) -> Redis:
     return Redis.from_url(
         settings.REDIS_URL.get_secret_value(),
-        decode_responses=False,
-        protocol=2,
-        socket_timeout=timeout,
-        socket_connect_timeout=_COMMAND_TIMEOUT,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),
-        client_name=settings.REDIS_CONSUMER_NAME,
+        **_options(settings, _READER_TIMEOUT, _COMMAND_TIMEOUT),
     )
+
+
+def limits_connections(settings: Settings) -> BlockingConnectionPool:
+    """For counting requests: each of them waits for the answer, so not for long."""
+    return _shared(settings, _LIMITS_TIMEOUT)
+
+
+def _shared(settings: Settings, timeout: float) -> BlockingConnectionPool:
+    return BlockingConnectionPool.from_url(
+        settings.REDIS_URL.get_secret_value(),
+        max_connections=_MOST_CONNECTIONS,
+        timeout=_CONNECTION_TIMEOUT,
+        **_options(settings, timeout, timeout),
+    )
+
+
+def _options(settings: Settings, timeout: float, connect_timeout: float) -> dict[str, Any]:
+    return {
+        "decode_responses": False,
+        "protocol": 2,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": connect_timeout,
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+        "client_name": settings.REDIS_CONSUMER_NAME,
+    }
 
 
 Row = tuple[bytes, dict[bytes, bytes]]

@@ -23,7 +23,7 @@ from tests.support.waiting import until
 from tests.support.world import World
 
 ALICE = "alice@shield.test"
-ACCESS, REFRESH = "__Host-ag_ui_access", "__Secure-ag_ui_refresh"
+ACCESS, REFRESH = "__Host-ag_ui_access", "__Host-ag_ui_refresh"
 TRUSTED = "http://localhost:3001"
 
 
@@ -51,9 +51,10 @@ class Browser:
 
     async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
         cookies = "; ".join(f"{name}={value}" for name, value in self.jar.items())
-        headers = self.headers | {"Cookie": cookies}
+        headers = {name.encode(): value.encode() for name, value in self.headers.items()}
+        headers[b"Cookie"] = cookies.encode("latin-1")
         if self.origin is not None:
-            headers["Origin"] = self.origin
+            headers[b"Origin"] = self.origin.encode()
         response = await self.http.request(method, path, headers=headers, **options)
         for name, cookie in set_by(response).items():
             self.jar[name] = cookie.value
@@ -77,12 +78,14 @@ class TestCookies:
             "refresh_expires_in": response.json()["refresh_expires_in"],
         }
         cookies = set_by(response)
-        for name, path in ((ACCESS, "/"), (REFRESH, "/auth")):
+        for name in (ACCESS, REFRESH):
             cookie = cookies[name]
             assert cookie["httponly"]
             assert cookie["secure"]
             assert cookie["samesite"] == "strict"
-            assert cookie["path"] == path
+            # What the prefix stands for: browsers refuse it otherwise, and from any other host.
+            assert name.startswith("__Host-")
+            assert cookie["path"] == "/"
             assert cookie["domain"] == ""
             assert cookie.value not in response.text
         assert int(cookies[ACCESS]["max-age"]) == 1800
@@ -175,6 +178,22 @@ class TestCookies:
         assert (await browser.send("GET", "/auth/me")).json()["email"] == ALICE
         assert browser.jar[ACCESS] != planted["access_token"]
         assert browser.jar[REFRESH].split(".")[0] != planted["refresh_token"].split(".")[0]
+
+    async def test_what_another_host_of_the_site_can_plant_refreshes_nothing(
+        self, backend: Backend
+    ) -> None:
+        await backend.add_user("mallory@shield.test")
+        planted = await login(backend, "mallory@shield.test")
+        browser = Browser(backend)
+        await browser.log_in()
+        # Whatever does not begin with the prefix; also what earlier releases have set.
+        names = ("__Secure-ag_ui_refresh", REFRESH.lower(), f"\xa0{REFRESH}", f"\x85{REFRESH}")
+        for name in names:
+            browser.jar[name] = planted["refresh_token"]
+            await browser.send("POST", "/auth/refresh")
+            assert (await browser.send("GET", "/auth/me")).json()["email"] == ALICE
+        del browser.jar[REFRESH]
+        check_problem(await browser.send("POST", "/auth/refresh"), 401, "not-authenticated")
 
     async def test_a_bearer_token_wins_over_a_cookie(self, backend: Backend) -> None:
         bob = await backend.add_user("bob@shield.test")

@@ -80,6 +80,64 @@ async def test_bodies_of_a_login(
     assert await world.rows() == before
 
 
+def part(name: str, value: str) -> str:
+    return f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "multipart/form-data; boundary=x",
+        # With a megabyte it would keep the event loop busy for a quarter of a minute.
+        "multipart/form-data; boundary=x; charset=punycode",
+        # It makes what no UTF-8 has of this address.
+        "multipart/form-data; boundary=x; charset=unicode_escape",
+        'Multipart/Form-Data ; charset="unicode_escape"; boundary=x',
+        "multipart/mixed; boundary=x",
+    ],
+)
+async def test_no_route_takes_multipart(backend: Backend, kind: str) -> None:
+    alice = await backend.add_user(ALICE)
+    body = part("username", "\\ud800") + part("password", "\\ud800") + "--x--\r\n"
+    headers = {"Content-Type": kind} | bearer(backend.token_of(alice))
+    for path in ("/auth/token", "/auth/login", "/api/query"):
+        answer = await backend.http.post(path, content=body, headers=headers)
+        (error,) = check_problem(answer, 422, "invalid-request")["errors"]
+        assert error == {
+            "field": "body",
+            "message": "cannot be read as the type that it is sent as",
+        }
+
+
+async def test_forms_are_utf8_whatever_they_say(backend: Backend) -> None:
+    await backend.add_user(ALICE)
+    kind = "application/x-www-form-urlencoded; charset=unicode_escape"
+    right = b"username=alice%40shield.test&password=" + PASSWORD.replace(" ", "+").encode()
+    odd = [b"%ED%A0%80", b"\xed\xa0\x80", b"\\ud800", b"\xff"]
+    forms = [
+        right,
+        *(b"username=alice@shield.test&password=" + text for text in odd),
+        *(b"password=x&username=" + text for text in odd),
+    ]
+    answers = [
+        await backend.http.post("/auth/token", content=form, headers={"Content-Type": kind})
+        for form in forms
+    ]
+    assert [answer.status_code for answer in answers] == [200] + [401] * 8
+
+
+async def test_the_fields_of_a_form_have_bounds(backend: Backend) -> None:
+    form = {"username": ALICE, "password": "x", "grant_type": "password"}
+    most = form | {"username": "x" * 2000, "password": "x" * 2000}
+    answer = await backend.http.post("/auth/token", data=most)
+    check_problem(answer, 401, "wrong-credentials")
+    names = ("username", "password", "scope", "client_id", "client_secret", "otp", "recovery_code")
+    for name in names:
+        answer = await backend.http.post("/auth/token", data=form | {name: "x" * 2001})
+        (error,) = check_problem(answer, 422, "invalid-request")["errors"]
+        assert error["field"] == f"body.{name}"
+
+
 async def test_what_is_typed_or_sent_reaches_no_header_and_no_statement(
     backend: Backend, world: World
 ) -> None:

@@ -13,8 +13,10 @@ from src.config import Settings
 from src.models.role import Role
 from src.services.limits import LimitReachedError, Limits
 from src.services.metrics import Metrics
+from src.utils.redis import command_client
 from tests.integration.test_api_endpoints import check_problem
-from tests.support.accounts import ask_login, bearer
+from tests.support.accounts import ask_login, bearer, login, refresh
+from tests.support.agent import run_input
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import sse
@@ -164,6 +166,36 @@ class TestUsers:
             jobs = await backend.http.get("/api/jobs", headers=bearer(backend.token_of(bob)))
             assert jobs.status_code == 200
 
+    async def test_refreshes_are_requests_and_one_too_many_uses_nothing_up(
+        self, world: World
+    ) -> None:
+        async with running(world.settings(RATE_API_PER_USER="3/hour")) as backend:
+            await backend.add_user(ALICE)
+            tokens, other = await login(backend, ALICE), await login(backend, ALICE)
+            for _ in range(3):
+                tokens = (await refresh(backend, tokens)).json()
+            answers = [await refresh(backend, one) for one in (tokens, tokens, other)]
+            assert refused(answers) == 3
+            async for key in world.redis.scan_iter(f"*{world.stream}:limits*"):
+                await world.redis.delete(key)
+            assert (await refresh(backend, tokens)).status_code == 200
+            # A token that is none is nobody's request.
+            for _ in range(5):
+                answer = await refresh(backend, {"refresh_token": "x.y"})
+                check_problem(answer, 401, "not-authenticated")
+
+    async def test_runs_of_the_agent_are_streams(self, world: World) -> None:
+        async with running(world.settings(RATE_STREAMS_PER_USER="1/hour")) as backend:
+            alice = await backend.add_user(ALICE, Role.CONTRIBUTOR)
+            headers = bearer(backend.token_of(alice))
+            async with sse(backend.http, token=backend.token_of(alice)):
+                pass
+            for method, path in (("POST", "/agent"), ("GET", "/agent/runs/none/events")):
+                body = run_input("?") if method == "POST" else None
+                answer = await backend.http.request(method, path, json=body, headers=headers)
+                assert refused([answer]) == 1
+            assert await world.query("SELECT * FROM agent_runs") == []
+
     async def test_all_together(self, world: World) -> None:
         async with running(world.settings(RATE_GLOBAL="5/hour")) as backend:
             answers = await asyncio.gather(*(backend.http.get("/auth/me") for _ in range(8)))
@@ -189,6 +221,20 @@ async def test_by_default_so_many_and_not_one_more(world: World) -> None:
             await count(n)
         with pytest.raises(LimitReachedError):
             await count(most)
+    await limits.close()
+
+
+async def test_more_at_once_than_there_are_connections_to_redis_are_no_outage(
+    world: World,
+) -> None:
+    settings = world.settings(RATE_GLOBAL="100/hour")
+    limits, commands = Limits(settings, Metrics()), command_client(settings)
+    counted = await asyncio.gather(*(limits.anything() for _ in range(300)), return_exceptions=True)
+    assert counted.count(None) == 100
+    assert sum(isinstance(one, LimitReachedError) for one in counted) == 200
+    # What tickets are noted with, and the agent's runs.
+    assert all(await asyncio.gather(*(commands.ping() for _ in range(300))))
+    await commands.aclose()
     await limits.close()
 
 

@@ -13,7 +13,7 @@ from src.services.audit_logger import Action, AuditEvent, AuditLogger
 from src.services.lockout import wait_after
 from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer, login
-from tests.support.server import Backend
+from tests.support.server import Backend, running
 from tests.support.waiting import until
 from tests.support.world import World
 
@@ -96,6 +96,25 @@ async def test_open_sessions_go_on_while_an_account_is_locked(
     await fail(backend, 5)
     headers = bearer(backend.token_of(alice))
     assert (await backend.http.get("/auth/me", headers=headers)).status_code == 200
+
+
+async def test_of_many_guesses_at_once_on_two_instances_five_are_judged(
+    world: World, recorded: list[AuditEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Hashing would bring the guesses one after the other.
+    monkeypatch.setattr(passwords._context, "verify_and_update", lambda *_: (False, None))
+    settings = [
+        world.settings(DATABASE_POOL_SIZE=20, REDIS_CONSUMER_NAME=name)
+        for name in ("host-8002", "host-8003")
+    ]
+    async with running(settings[0]) as one, running(settings[1]) as other:
+        await one.add_user(ALICE)
+        guesses = (ask_login((one, other)[n % 2], ALICE, f"guess {n}") for n in range(40))
+        answers = await asyncio.gather(*guesses)
+    assert [answer.status_code for answer in answers] == [401] * 40
+    reasons = [event.details["reason"] for event in recorded if event.action is Action.LOGIN]
+    assert (reasons.count("wrong password"), reasons.count("locked account")) == (5, 35)
+    assert await world.query("SELECT failed_logins FROM users") == [(5,)]
 
 
 @pytest.mark.usefixtures("alice")

@@ -552,3 +552,31 @@ async def test_who_leaves_a_workspace_sees_no_more_of_it_at_once(
         assert set(check_feed(again.events)) == {"hers"}
     run = await backend.http.get("/api/jobs/hers-in-red/events", headers=bearer(token))
     assert run.status_code == 404
+
+
+async def test_who_administers_a_workspace_no_more_sees_only_their_own_of_it_at_once(
+    backend: Backend, world: World
+) -> None:
+    admin = await backend.add_user("admin@shield.test", Role.ADMIN)
+    alice = await backend.add_user("alice@shield.test")
+    await backend.join(alice, "red", Role.ADMIN)
+
+    def event(job: str, owner: str) -> ShieldEvent:
+        return shield_event("job:progress", job=job, user=owner, workspace="red")
+
+    token = backend.token_of(alice)
+    async with sse(backend.http, token=token) as stream:
+        (first,) = await world.publish(event("another's", str(admin.id)))
+        await stream.until(lambda it: it.ids == [str(first)])
+        changed = await backend.http.put(
+            f"/admin/workspaces/red/members/{alice.id}",
+            json={"role": "viewer"},
+            headers=bearer(backend.token_of(admin)),
+        )
+        assert changed.status_code == 200
+        await stream.until_ended()
+    async with sse(backend.http, after="0-0", token=token) as again:
+        await world.publish(event("another's", str(admin.id)))
+        (last,) = await world.publish(event("hers", str(alice.id)))
+        await again.until(lambda it: it.ids == [str(last)])
+        assert set(check_feed(again.events)) == {"hers"}

@@ -12,7 +12,7 @@ import pytest
 from src import cli
 from src.models.role import Role
 from src.models.user import User
-from src.services import second_factor_service
+from src.services import passwords, second_factor_service
 from src.services.audit_logger import Action, Outcome
 from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer, is_in, login, recording
@@ -168,6 +168,19 @@ async def login_with(backend: Backend, clock: Clock, secret: str) -> None:
     assert (await ask(backend, otp=clock.next_code(secret))).status_code == 200
 
 
+async def test_of_two_logins_at_once_on_two_instances_a_code_lets_in_one(
+    backend: Backend, alice: User, clock: Clock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, _ = await enable(backend, alice, clock)
+    # Hashing would bring the logins one after the other.
+    monkeypatch.setattr(passwords._context, "verify_and_update", lambda *_: (True, None))
+    async with running(world.settings(REDIS_CONSUMER_NAME="host-8003")) as other:
+        for _ in range(10):
+            code = clock.next_code(secret)
+            answers = await asyncio.gather(*(ask(one, otp=code) for one in (backend, other)))
+            assert sorted(answer.status_code for answer in answers) == [200, 401]
+
+
 async def test_wrong_codes_lock_like_wrong_passwords(
     backend: Backend, alice: User, clock: Clock, world: World
 ) -> None:
@@ -193,6 +206,46 @@ async def test_wrong_codes_lock_like_wrong_passwords(
         check_problem(answer, 422, "proof-rejected")
     await world.query("UPDATE users SET locked_until = now()")
     assert (await ask(backend, recovery_code=codes[0])).status_code == 200
+
+
+async def test_neither_a_new_password_nor_a_reset_gives_more_tries(
+    world: World, clock: Clock
+) -> None:
+    async with running(world.settings(RATE_LOGIN_PER_ACCOUNT="3/hour")) as backend:
+        alice = await backend.add_user(ALICE)
+        admin = bearer(backend.token_of(await backend.add_user("admin@x.test", Role.ADMIN)))
+        secret, _ = await enable(backend, alice, clock)
+
+        async def failures() -> tuple[int, bool]:
+            query = "SELECT failed_logins, locked_until > now() FROM users WHERE id = $1"
+            ((count, locked),) = await world.query(query, alice.id)
+            return count, bool(locked)
+
+        for _ in range(2):
+            wrong = await mfa(backend, alice, "disable", password=PASSWORD, code="000000")
+            check_problem(wrong, 422, "proof-rejected")
+        new, newest = "quite other words in a row", "another staple for the horse"
+        changed = await backend.http.post(
+            "/auth/password/change",
+            json={"current_password": PASSWORD, "new_password": new},
+            headers=bearer(backend.token_of(alice)),
+        )
+        assert changed.status_code == 204
+        assert await failures() == (2, False)
+        for _ in range(3):
+            wrong = await ask(backend, password=new, otp="000000")
+            check_problem(wrong, 401, "second-factor-rejected")
+        assert await failures() == (5, True)
+        path = f"/admin/users/{alice.id}"
+        link = (await backend.http.post(f"{path}/reset-link", headers=admin)).json()
+        body = {"token": link["token"], "password": newest}
+        assert (await backend.http.post("/auth/password/reset", json=body)).status_code == 204
+        assert await failures() == (5, True)
+        # Nor does the limit of logins begin anew.
+        check_problem(await ask(backend, password=newest), 429, "too-many-requests")
+        assert (await backend.http.post(f"{path}/unlock", headers=admin)).status_code == 200
+        right = await ask(backend, password=newest, otp=clock.next_code(secret))
+        assert right.status_code == 200
 
 
 async def test_removed_by_its_owner_or_by_an_admin(

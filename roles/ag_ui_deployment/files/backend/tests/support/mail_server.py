@@ -35,6 +35,8 @@ class MailServer:
     logins: list[str] = field(default_factory=list)
     encrypted: list[bool] = field(default_factory=list)
     attempts: int = 0
+    # As clients wrote them: the server decodes what it finds in them.
+    recipients: list[str] = field(default_factory=list)
 
     # The names are those that aiosmtpd calls.
     async def handle_RCPT(  # noqa: N802
@@ -84,8 +86,13 @@ async def mail_server(
     loop = asyncio.get_running_loop()
     box = MailServer()
 
+    class Server(SMTP):
+        async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802 - as in aiosmtpd
+            box.recipients.append(str(arg))
+            await super().smtp_RCPT(arg)
+
     def protocol() -> SMTP:
-        return SMTP(
+        return Server(
             box,
             hostname="mail.shield.test",
             tls_context=context if starttls else None,
