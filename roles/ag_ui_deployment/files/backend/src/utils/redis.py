@@ -19,6 +19,9 @@ _LIMITS_TIMEOUT = 0.5
 # The connections of a client that requests share. More commands than that at once wait for one:
 # refused, they would look like an outage.
 _MOST_CONNECTIONS = 50
+# Few: a burst of requests then waits for a connection, and not on fifty of them at once, where each
+# has half a second.
+_LIMITS_CONNECTIONS = 8
 _CONNECTION_TIMEOUT = 3.0
 
 REDIS_ERRORS = (RedisError, OSError)
@@ -26,7 +29,7 @@ REDIS_ERRORS = (RedisError, OSError)
 
 def command_client(settings: Settings) -> Redis:
     """For commands that answer at once; fails after 3 s when Redis does not."""
-    return Redis.from_pool(_shared(settings, _COMMAND_TIMEOUT))
+    return Redis.from_pool(_shared(settings, _COMMAND_TIMEOUT, _MOST_CONNECTIONS))
 
 
 def reader_client(settings: Settings) -> Redis:
@@ -43,13 +46,13 @@ def reader_client(settings: Settings) -> Redis:
 
 def limits_connections(settings: Settings) -> BlockingConnectionPool:
     """For counting requests: each of them waits for the answer, so not for long."""
-    return _shared(settings, _LIMITS_TIMEOUT)
+    return _shared(settings, _LIMITS_TIMEOUT, _LIMITS_CONNECTIONS)
 
 
-def _shared(settings: Settings, timeout: float) -> BlockingConnectionPool:
+def _shared(settings: Settings, timeout: float, connections: int) -> BlockingConnectionPool:
     return BlockingConnectionPool.from_url(
         settings.REDIS_URL.get_secret_value(),
-        max_connections=_MOST_CONNECTIONS,
+        max_connections=connections,
         timeout=_CONNECTION_TIMEOUT,
         **_options(settings, timeout, timeout),
     )
