@@ -1,4 +1,8 @@
-"""What routes are given: the services of the running application, and who is asking."""
+"""What routes are given: the services of the running application, and who is asking.
+
+All of it is asynchronous, whether it waits or not: FastAPI runs other functions in a thread, which
+costs each request a wait for the interpreter.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
@@ -28,7 +32,7 @@ from src.state import Services
 _bearer = OAuth2PasswordBearer(tokenUrl="/auth/token", auto_error=False)
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     return cast("Services", request.state.services)
 
 
@@ -40,7 +44,7 @@ async def counted(services: ServicesDep) -> None:
     await services.limits.anything()
 
 
-def _given_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str | None:
+async def _given_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str | None:
     """None also for the word Bearer with nothing behind it: then the cookie counts, with its rules."""
     return token or None
 
@@ -132,7 +136,7 @@ StreamAccess = Annotated[AccessToken, Depends(_stream_access)]
 LOGINS = frozenset({_access, _leaving, _stream_access})
 
 
-def _client(request: Request) -> Client:
+async def _client(request: Request) -> Client:
     address = request.client.host if request.client is not None else None
     return Client(address, request.headers.get("user-agent"))
 
@@ -140,14 +144,14 @@ def _client(request: Request) -> Client:
 ClientDep = Annotated[Client, Depends(_client)]
 
 
-def _current_user(access: Access) -> User:
+async def _current_user(access: Access) -> User:
     return access.user
 
 
 CurrentUser = Annotated[User, Depends(_current_user)]
 
 
-def _actor(access: Access) -> Actor:
+async def _actor(access: Access) -> Actor:
     return Actor.of(access.user)
 
 
@@ -191,7 +195,7 @@ def requires_for_stream(permission: Permission) -> Callable[..., Awaitable[None]
     return StreamRequirement(permission)
 
 
-def not_stored(response: Response) -> None:
+async def not_stored(response: Response) -> None:
     """For routes that answer tokens and secrets: those are no matter for caches."""
     response.headers["Cache-Control"] = "no-store"
 

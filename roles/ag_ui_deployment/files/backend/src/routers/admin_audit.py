@@ -36,7 +36,7 @@ Text = Annotated[str, Query(max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
-def _filter(  # noqa: PLR0913 - one for each parameter of the query
+async def _filter(  # noqa: PLR0913 - one for each parameter of the query
     *,
     actor: Annotated[Text | None, Query(description="Email address or id of who did it")] = None,
     action: Annotated[Action | None, Query(description="What was done")] = None,

@@ -28,14 +28,14 @@ router = APIRouter(
 _STREAM_ID = r"^[0-9]{1,19}-[0-9]{1,19}$"
 
 
-def _letter_id(letter_id: Annotated[str, Path(pattern=_STREAM_ID)]) -> StreamId:
+async def _letter_id(letter_id: Annotated[str, Path(pattern=_STREAM_ID)]) -> StreamId:
     try:
         return StreamId.parse(letter_id)
     except ValueError:
         raise DeadLetterNotFound from None
 
 
-def _before(
+async def _before(
     before: Annotated[
         str | None, Query(pattern=_STREAM_ID, description="next_before of the page before")
     ] = None,

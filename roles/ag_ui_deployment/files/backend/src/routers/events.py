@@ -36,7 +36,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _cursor(
+async def _cursor(
     last_event_id: Annotated[
         str | None, Header(description="The last id that the client has; wins over the query")
     ] = None,

@@ -20,11 +20,13 @@ from src.models.tools import (
     ToolRequest,
     WorkspaceName,
 )
+from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.problems import DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
 from src.services.submission_service import Outcome
 from src.services.tool_catalogue import ArgumentsRefusedError
 from src.services.upstream_errors import StrangeAnswerError
+from src.state import Services
 from src.tool_problems import CALL_PROBLEMS, SUBMISSION_PROBLEMS, refused_arguments
 
 router = APIRouter()
@@ -53,10 +55,10 @@ IdempotencyKey = Annotated[
 class _Caller:
     """Calls that write: by whom, as which attempt, and where to say what was accepted."""
 
-    services: ServicesDep
-    user: CurrentUser
+    services: Services
+    user: User
     response: Response
-    idempotency_key: IdempotencyKey = None
+    idempotency_key: str | None
 
     async def call(
         self,
@@ -85,7 +87,16 @@ class _Caller:
         )
 
 
-Caller = Annotated[_Caller, Depends()]
+async def _caller(
+    services: ServicesDep,
+    user: CurrentUser,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> _Caller:
+    return _Caller(services, user, response, idempotency_key)
+
+
+Caller = Annotated[_Caller, Depends(_caller)]
 
 
 @router.post(

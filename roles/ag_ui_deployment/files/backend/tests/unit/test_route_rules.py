@@ -1,7 +1,13 @@
 """Every route has a rule, and one without is found."""
 
+from collections.abc import Iterator
+from inspect import iscoroutinefunction
+from typing import Any
+
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import iter_route_contexts
 from starlette.applications import Starlette
 
 from src.dependencies import requires
@@ -69,3 +75,24 @@ def test_the_same_requirement_twice_is_one(app: FastAPI) -> None:
     router.get("/twice", dependencies=needs)(lambda: None)
     app.include_router(router)
     assert RouteRule("GET", "/twice", Permission.READ_AUDIT, needs_login=True) in rules_of(app)
+
+
+def test_no_route_needs_a_thread(app: FastAPI) -> None:
+    """What is not asynchronous is run in one, and waits there for the interpreter."""
+    routes = list(iter_route_contexts(app.routes))
+    threaded = {
+        f"{route.path}: {call}"
+        for route in routes
+        for call in calls_of(getattr(route, "dependant", None))
+        if not (iscoroutinefunction(call) or iscoroutinefunction(type(call).__call__))
+    }
+    assert len(routes) > 60
+    assert threaded == set()
+
+
+def calls_of(dependant: Dependant | None) -> Iterator[Any]:
+    """A route's function, and all that it depends on."""
+    if dependant is not None:
+        yield dependant.call
+        for one in dependant.dependencies:
+            yield from calls_of(one)
