@@ -138,9 +138,9 @@ def test_a_server_with_children(tmp_path: Path) -> None:
     port = free_port()
     program = (
         f"import socket, subprocess, sys\nsubprocess.run([sys.executable, '-c', {_BUSY!r}])\n"
-        f"listener = socket.create_server(('127.0.0.1', {port}))\n"
         "child = subprocess.Popen(['sleep', '600'])\n"
         "print(child.pid, flush=True)\n"
+        f"listener = socket.create_server(('127.0.0.1', {port}))\n"
         "while True: listener.accept()\n"
     )
     with running("server", [sys.executable, "-c", program], tmp_path / "log") as process:
