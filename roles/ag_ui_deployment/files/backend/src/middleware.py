@@ -75,9 +75,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         max_bytes = self._larger.get(scope["path"], self._max_bytes)
-        too_large = BodyTooLarge(f"A request body may have at most {max_bytes} bytes here.")
         if _announced_length(scope) > max_bytes:
-            await respond(too_large)(scope, receive, send)
+            await respond(_too_large(max_bytes))(scope, receive, send)
             return
         seen = 0
 
@@ -86,7 +85,7 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > max_bytes:
-                raise too_large
+                raise _too_large(max_bytes)
             return message
 
         await self._app(scope, receive_counted, send)
@@ -105,6 +104,10 @@ class NoMultipart:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = scope["type"] == "http" and _is_multipart(scope)
         await (respond(unreadable_body()) if refused else self._app)(scope, receive, send)
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"A request body may have at most {max_bytes} bytes here.")
 
 
 def _given_id(scope: Scope) -> str | None:
