@@ -86,6 +86,13 @@ async def status_of(backend: Backend, token: str, body: dict[str, Any]) -> str:
     return status
 
 
+def be_quick_to_notice(monkeypatch: pytest.MonkeyPatch, *, lease: float) -> None:
+    """Let those who follow a run find out soon that nobody is at work on it any more."""
+    monkeypatch.setattr(run_registry, "LEASE_SECONDS", lease)
+    monkeypatch.setattr(run_tail, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(run_tail, "_LOOK_SECONDS", 0.1)
+
+
 def said(stream: SseClient) -> int:
     return sum(event["type"] == "TEXT_MESSAGE_CONTENT" for event in stream.events)
 
@@ -448,9 +455,7 @@ class TestProcesses:
     async def test_that_die_are_noticed_by_those_who_read(
         self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(run_registry, "LEASE_SECONDS", 0.3)
-        monkeypatch.setattr(run_tail, "_PATIENCE_SECONDS", 0.3)
-        monkeypatch.setattr(run_tail, "_LOOK_SECONDS", 0.1)
+        be_quick_to_notice(monkeypatch, lease=0.3)
         monkeypatch.setattr(run_sweeper, "_EVERY_SECONDS", 0.1)
         monkeypatch.setattr(conversation_service, "_BEGUN", timedelta(seconds=1))
         async with running(world.settings(**gateway.settings())) as backend:
@@ -531,9 +536,7 @@ class TestProcesses:
         self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(agent_runs, "_LAST_SECONDS", 0.2)
-        monkeypatch.setattr(run_registry, "LEASE_SECONDS", 3.0)
-        monkeypatch.setattr(run_tail, "_PATIENCE_SECONDS", 0.3)
-        monkeypatch.setattr(run_tail, "_LOOK_SECONDS", 0.1)
+        be_quick_to_notice(monkeypatch, lease=3.0)
         here = world.settings(**gateway.settings(SHUTDOWN_GRACE_SECONDS=1))
         other = world.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
         async with running(other) as elsewhere, AsyncExitStack() as lives:
