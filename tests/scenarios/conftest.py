@@ -15,10 +15,17 @@ if TYPE_CHECKING:
     from tests.shield import Publisher
 
 FIGURES = pytest.StashKey[Figures]()
+# Deployments, reboots and soaks take minutes.
+_TIMEOUT_SECONDS = 1200
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FIGURES] = Figures()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.timeout(_TIMEOUT_SECONDS))
 
 
 def pytest_terminal_summary(
