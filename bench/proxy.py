@@ -57,13 +57,12 @@ def _write_site(folder: Path, port: int, instance: int) -> None:
         "ag_ui_streams_per_address": 20_000,
         "__ag_ui_peer_instances": [],
         "__ag_ui_config_dir": str(folder),
+        "__ag_ui_proxy_logs": str(folder),
         "__ag_ui_preflight": {"ipv6": False, "nginx": nginx_version()},
     }
-    site = folder / "site.conf"
     command = [f"{Path(sys.executable).parent}/ansible", "localhost", "--inventory", "localhost,"]
     command += ["--connection", "local", "--module-name", "ansible.builtin.template"]
-    command += ["--args", f"src={ROLE}/templates/nginx-site.conf.j2 dest={site}"]
+    command += ["--args", f"src={ROLE}/templates/nginx-site.conf.j2 dest={folder}/site.conf"]
     for values in (f"@{ROLE}/defaults/main.yml", f"@{ROLE}/vars/main.yml", json.dumps(variables)):
         command += ["--extra-vars", values]
     run(command)
-    site.write_text(site.read_text().replace("/var/log/nginx/", f"{folder}/"))

@@ -1,0 +1,119 @@
+"""What the proxy answers by itself, to requests that never reach the backend."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.nginx import Nginx, free_port, make_certificate, make_folders, render_site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "ag-ui.example"
+HOST = f"Host: {NAME}\r\nConnection: close\r\n".encode()
+# Name: the bytes of a request that nginx refuses, and the status.
+REFUSED = {
+    "above the root": (b"GET /../x HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "long": (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
+    "control characters": (b"GET /a\x01b HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "a zero": (b"GET /%00 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "no request": (b"\x16\x03\x01\r\n\r\n", 400),
+    "connect": (b"CONNECT a.example:443 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+    "trace": (b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n", 405),
+    "no host": (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
+    "a large header": (b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"x" * 33000 + b"\r\n\r\n", 431),
+    "another encoding": (
+        b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip\r\n\r\n",
+        501,
+    ),
+    "version": (b"GET / HTTP/3.0\r\n" + HOST + b"\r\n", 505),
+    "a large body": (b"POST /x HTTP/1.1\r\n" + HOST + b"Content-Length: 99999999\r\n\r\n", 413),
+    "metrics": (b"GET /metrics HTTP/1.1\r\n" + HOST + b"\r\n", 404),
+    "its own page": (b"GET /.problem/400 HTTP/1.1\r\n" + HOST + b"\r\n", 404),
+    "no instance": (b"POST /auth/login?key=hidden HTTP/1.1\r\n" + HOST + b"\r\n", 502),
+}
+BEFORE_A_PATH = ("above the root", "long", "control characters", "no request", "no host")
+
+
+class Site:
+    def __init__(self, nginx: Nginx, https: int, http: int) -> None:
+        self.nginx, self.https, self.http = nginx, https, http
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("nginx")
+    make_folders(folder)
+    make_certificate(folder / "tls", NAME)
+    https, http = free_port(), free_port()
+    render_site(
+        folder,
+        {
+            "ag_ui_server_name": NAME,
+            "ag_ui_https_port": https,
+            "ag_ui_http_port": http,
+            "ag_ui_backend_ports": [free_port()],
+        },
+    )
+    with Nginx(folder) as nginx:
+        yield Site(nginx, https, http)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_request_gets_a_problem(site: Site, name: str) -> None:
+    request, status = REFUSED[name]
+    answer = site.nginx.send(site.https, request)
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["strict-transport-security"].startswith("max-age=")
+    assert ("retry-after" in answer.headers) is (status == 502)
+
+
+@pytest.mark.parametrize("name", BEFORE_A_PATH)
+def test_the_port_that_redirects_answers_the_same(site: Site, name: str) -> None:
+    request, status = REFUSED[name]
+    answer = site.nginx.send(site.http, request, tls=False)
+    assert (answer.status, answer.json()["status"]) == (status, status)
+
+
+def test_that_port_redirects_everything_else(site: Site) -> None:
+    answer = site.nginx.send(site.http, b"GET /a?b=c HTTP/1.1\r\n" + HOST + b"\r\n", tls=False)
+    assert answer.status == 308
+    assert answer.headers["location"] == f"https://{NAME}:{site.https}/a?b=c"
+
+
+def test_plain_http_at_the_port_of_https(site: Site) -> None:
+    answer = site.nginx.send(site.https, b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", tls=False)
+    assert (answer.status, answer.json()["status"]) == (400, 400)
+
+
+def test_http_2_gets_the_same(site: Site) -> None:
+    command = ["curl", "--silent", "--insecure", "--http2", "--path-as-is", "--max-time", "10"]
+    command += ["--write-out", "\n%{http_version} %{http_code} %{content_type}"]
+    done = subprocess.run(
+        [*command, f"https://127.0.0.1:{site.https}/../x"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    body, _, last = done.stdout.rpartition("\n")
+    assert last == "2 400 application/problem+json"
+    assert json.loads(body)["status"] == 400
+
+
+def test_every_problem_is_told_to_the_log_with_its_path(site: Site) -> None:
+    request, _ = REFUSED["no instance"]
+    id_ = site.nginx.send(site.https, request).headers["x-request-id"]
+    lines = [json.loads(line) for line in site.nginx.log("ag-ui.access.log").splitlines()]
+    [line] = [line for line in lines if line["request_id"] == id_]
+    assert (line["method"], line["path"], line["status"]) == ("POST", "/auth/login", 502)
+    assert not re.search("hidden", site.nginx.log("ag-ui.access.log"))
