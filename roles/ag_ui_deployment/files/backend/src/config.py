@@ -110,8 +110,8 @@ class Settings(BaseSettings):
 
     # Whether tools may be sent to loopback and private addresses.
     TOOLS_ALLOW_PRIVATE_ADDRESSES: bool = False
-    TOOLS_MAX_PAGES: int = Field(default=1000, ge=1)
-    TOOLS_MAX_DEPTH: int = Field(default=10, ge=0)
+    TOOLS_MAX_PAGES: int = Field(default=1000, ge=1, le=1_000_000)
+    TOOLS_MAX_DEPTH: int = Field(default=10, ge=0, le=1000)
     # Under way at a time, in one instance.
     CALLS_PER_USER: int = Field(default=20, ge=1)
     JOBS_PER_USER: int = Field(default=10, ge=1)

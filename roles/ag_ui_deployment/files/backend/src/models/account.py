@@ -17,6 +17,7 @@ from sqlalchemy import DateTime, ForeignKey, Index, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
+from src.models.page import PageCursor, PageLimit
 from src.models.role import Role
 from src.models.workspace import Membership
 from src.utils.database import Base
@@ -93,8 +94,8 @@ class AccountFilter(BaseModel):
 
 
 class AccountQuery(AccountFilter):
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
-    cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None
+    limit: PageLimit = 50
+    cursor: PageCursor | None = None
 
 
 class AccountPage(BaseModel):

@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, DateTime, Float, Index, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
+from src.models.page import PageCursor, PageLimit
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.utils.database import Base
 
@@ -103,8 +104,8 @@ class JobQuery(BaseModel):
         description="Only jobs of this workspace; those that name none belong to `default`",
     )
     status: JobStatus | None = Field(None, description="Only jobs in this state")
-    limit: int = Field(50, ge=1, le=200)
-    cursor: str | None = Field(None, description="next_cursor of the page before")
+    limit: PageLimit = 50
+    cursor: PageCursor | None = None
 
 
 class JobPage(BaseModel):

@@ -24,7 +24,7 @@ class LoginRequest(BaseModel):
 class LoginForm(BaseModel):
     """As OAuth2 clients send it; scopes and the client are not looked at."""
 
-    grant_type: Annotated[str | None, Field(pattern="^password$")] = None
+    grant_type: Annotated[str | None, Field(max_length=8, pattern="^password$")] = None
     username: Text
     password: Annotated[Text, Field(json_schema_extra={"format": "password"})]
     scope: Text = ""

@@ -22,6 +22,8 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _OBJECT_MAX_BYTES = 16 * 1024
 _OBJECT_MAX_DEPTH = 8
 _FIELDS_MOST = 50
+# Beyond what any installation allows: its own limits are checked when a tool is called.
+MAX_PAGES, MAX_DEPTH = 1_000_000, 1000
 
 
 def _no_control_characters(text: str) -> str:
@@ -106,7 +108,10 @@ Domain = Annotated[
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 Object = Annotated[dict[str, Any], AfterValidator(_bounded)]
 WorkspaceName = Annotated[
-    str, StringConstraints(min_length=1, max_length=100, pattern=_LINE), _PRINTABLE
+    str,
+    StringConstraints(min_length=1, max_length=100, pattern=_LINE),
+    _PRINTABLE,
+    Field(examples=["default"]),
 ]
 
 
@@ -130,11 +135,11 @@ class Arguments(_KnownFields):
 
 class CrawlWeb(Arguments):
     url: Url = Field(description="Where to begin; http or https, a public host")
-    max_pages: int = Field(default=10, ge=1, description="How many pages at most")
+    max_pages: int = Field(default=10, ge=1, le=MAX_PAGES, description="How many pages at most")
     allowed_domains: list[Domain] | None = Field(
         default=None, min_length=1, max_length=50, description="Follow links only to these domains"
     )
-    max_depth: int = Field(default=2, ge=0, description="How many links deep at most")
+    max_depth: int = Field(default=2, ge=0, le=MAX_DEPTH, description="How many links deep at most")
 
 
 class IngestDoc(Arguments):

@@ -15,7 +15,7 @@ from src.utils.database import Base
 DEFAULT_WORKSPACE = "default"
 
 WorkspaceName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", examples=["research"])
+    str, Field(max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", examples=["research"])
 ]
 
 

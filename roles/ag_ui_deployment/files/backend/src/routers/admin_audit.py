@@ -9,6 +9,7 @@ from pydantic import AfterValidator, AwareDatetime
 
 from src.dependencies import CurrentUser, ServicesDep, requires
 from src.models.audit import AuditPage, Verification
+from src.models.page import PageLimit
 from src.models.permissions import Permission
 from src.problems import DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
 from src.repositories.audit import Filter
@@ -57,7 +58,7 @@ Wanted = Annotated[Filter, Depends(_filter)]
 async def list_entries(
     services: ServicesDep,
     wanted: Wanted,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Annotated[PageLimit, Query()] = 50,
     before: Annotated[
         int | None, Query(ge=1, le=_MAX_SEQ, description="next_before of the page before")
     ] = None,

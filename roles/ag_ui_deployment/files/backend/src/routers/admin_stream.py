@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from src.dependencies import CurrentUser, ServicesDep, requires
 from src.models.event import StreamId
+from src.models.page import PageLimit
 from src.models.permissions import Permission
 from src.models.stream import DeadLetter, DeadLetterPage, LetterState, StreamReport
 from src.problems import (
@@ -26,9 +27,12 @@ router = APIRouter(
 )
 
 _STREAM_ID = r"^[0-9]{1,19}-[0-9]{1,19}$"
+_ID_MAX = 39
 
 
-async def _letter_id(letter_id: Annotated[str, Path(pattern=_STREAM_ID)]) -> StreamId:
+async def _letter_id(
+    letter_id: Annotated[str, Path(max_length=_ID_MAX, pattern=_STREAM_ID)],
+) -> StreamId:
     try:
         return StreamId.parse(letter_id)
     except ValueError:
@@ -37,7 +41,8 @@ async def _letter_id(letter_id: Annotated[str, Path(pattern=_STREAM_ID)]) -> Str
 
 async def _before(
     before: Annotated[
-        str | None, Query(pattern=_STREAM_ID, description="next_before of the page before")
+        str | None,
+        Query(max_length=_ID_MAX, pattern=_STREAM_ID, description="next_before of the page before"),
     ] = None,
 ) -> StreamId | None:
     ms, _, seq = (before or "").partition("-")
@@ -59,7 +64,7 @@ async def dead_letters(
     services: ServicesDep,
     before: Annotated[StreamId | None, Depends(_before)],
     state: LetterState = LetterState.OPEN,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Annotated[PageLimit, Query()] = 50,
 ) -> DeadLetterPage:
     return await services.dead_letters.page(state, before, limit)
 

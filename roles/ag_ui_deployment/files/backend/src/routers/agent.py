@@ -20,6 +20,7 @@ from src.dependencies import (
 from src.event_source import EventStreamResponse
 from src.models.agent_input import AgentId, RunInput
 from src.models.conversation import Run, Thread, ThreadPage
+from src.models.page import PageCursor, PageLimit
 from src.models.permissions import Permission
 from src.problems import (
     BadCursor,
@@ -180,8 +181,8 @@ async def capabilities(services: ServicesDep, user: CurrentUser) -> AgentCapabil
 async def list_threads(
     services: ServicesDep,
     user: CurrentUser,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
+    limit: Annotated[PageLimit, Query()] = 50,
+    cursor: Annotated[PageCursor | None, Query()] = None,
 ) -> ThreadPage:
     return await services.agent.conversations.page(user, cursor=cursor, limit=limit)
 

@@ -35,13 +35,24 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "AG-UI events"}
 }
 
+# Longer than any: what is said of a wrong one should say what an id looks like.
+_ID_MAX = 200
+
 
 async def _cursor(
     last_event_id: Annotated[
-        str | None, Header(description="The last id that the client has; wins over the query")
+        str | None,
+        Header(
+            max_length=_ID_MAX, description="The last id that the client has; wins over the query"
+        ),
     ] = None,
     query: Annotated[
-        str | None, Query(alias="last_event_id", description="The same, for a first connection")
+        str | None,
+        Query(
+            alias="last_event_id",
+            max_length=_ID_MAX,
+            description="The same, for a first connection",
+        ),
     ] = None,
 ) -> StreamId | None:
     text = last_event_id or query

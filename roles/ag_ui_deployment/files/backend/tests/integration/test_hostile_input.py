@@ -2,17 +2,33 @@
 
 import base64
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
 from jose import jwt
 
+from src.config import Settings
+from src.models.role import Role
 from src.services.tokens import key_id
+from src.services.tool_catalogue import CATALOGUE
 from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer
+from tests.support.agent import run_input
 from tests.support.builders import JWT_SECRET
-from tests.support.server import PASSWORD, Backend
+from tests.support.openapi import (
+    ANYTHING,
+    Document,
+    Operation,
+    Request,
+    operations,
+    sample,
+    variations,
+    written,
+)
+from tests.support.scripted_gateway import scripted_gateway
+from tests.support.server import PASSWORD, Backend, running
 from tests.support.world import World
 
 ALICE = "alice@shield.test"
@@ -161,3 +177,75 @@ async def test_an_address_that_only_looks_like_another_is_another(backend: Backe
     await backend.add_user(ALICE)
     for email in ("\u0430lice@shield.test", "alice@shi\u0435ld.test", "al\u0131ce@shield.test"):
         check_problem(await ask_login(backend, email), 401, "wrong-credentials")
+
+
+# As they stand in JSON and in addresses: more than 32, 63 and 64 bits hold, more than a float holds,
+# more digits than Python reads, and what only some parsers take for a number.
+NUMBERS = (
+    *map(str, (2**31, 2**63, 2**64, -(2**64), 10**30, 0.5, 1e300)),
+    "1e400",
+    "-1e400",
+    "9" * 5000,
+    "NaN",
+)
+AGENT_BODY = run_input(
+    "?",
+    state=ANYTHING,
+    forwardedProps=ANYTHING,
+    tools=[{"name": "theirs", "description": "?", "parameters": ANYTHING}],
+    context=[{"description": "?", "value": "?"}],
+)
+
+
+def bodies_of(document: Document, operation: Operation) -> Iterator[tuple[str, Any]]:
+    """The types and samples of bodies that an operation takes."""
+    if operation.path == "/agent":
+        yield "application/json", AGENT_BODY
+    elif operation.path == "/api/tools/{name}":
+        for tool in CATALOGUE.values():
+            schema = tool.arguments.model_json_schema()
+            yield "application/json", {"arguments": sample(schema, schema)}
+    else:
+        for kind, content in operation.details.get("requestBody", {}).get("content", {}).items():
+            yield kind, sample(document, content["schema"])
+
+
+def requests_of(document: Document) -> Iterator[Request]:
+    """Each number in each place of each operation where a value may stand."""
+    for operation in operations(document):
+        given = {name: str(sample(document, schema)) for name, schema in operation.parameters()}
+        for number in NUMBERS:
+            for name in given:
+                yield operation.request(given | {name: number})
+            for kind, body in bodies_of(document, operation):
+                for varied in variations(body):
+                    yield operation.request(given, kind, written(varied, kind, number))
+
+
+async def test_no_number_anywhere_is_an_error_of_the_server(world: World) -> None:
+    limits = dict.fromkeys(
+        (name for name in Settings.model_fields if "RATE_" in name), "9999999/hour"
+    )
+    bounds = {
+        name: 100_000
+        for name in Settings.model_fields
+        if name.endswith("_PER_USER") and name not in limits
+    }
+    async with scripted_gateway("yes") as gateway:
+        settings = world.settings(LITELLM_URL=gateway, LITELLM_API_KEY="sk-x", **limits, **bounds)
+        async with running(settings) as backend:
+            admin = bearer(backend.token_of(await backend.add_user(ALICE, Role.ADMIN)))
+            document = (await backend.http.get("/openapi.json")).json()
+            failed = []
+            # What ends the caller's session comes last.
+            for request in sorted(requests_of(document), key=lambda one: "logout" in one.path):
+                headers = {**request.headers, **admin}
+                sending = backend.http.build_request(
+                    request.method, request.path, headers=headers, content=request.content
+                )
+                answer = await backend.http.send(sending, stream=True)
+                # Streams go on until they are left.
+                await answer.aclose()
+                if answer.status_code >= 500 or answer.status_code in {401, 429}:
+                    failed.append((answer.status_code, request))
+            assert failed == []

@@ -1,0 +1,141 @@
+"""An OpenAPI document, as those who send requests by it read it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+from uuid import UUID
+
+Schema = dict[str, Any]
+Document = dict[str, Any]
+
+# What a sample has where any JSON may stand.
+ANYTHING = {"a": [1, {"b": 1}]}
+# What stands in a varied body for what is put there when it is written.
+PLACE = "@place@"
+_TEXTS = {
+    "uuid": str(UUID(int=1)),
+    "date-time": "2026-01-01T00:00:00Z",
+    "uri": "https://8.8.8.8/",
+    "hostname": "example.org",
+}
+
+
+class Request(NamedTuple):
+    method: str
+    path: str
+    headers: dict[str, str]
+    content: str | None
+
+
+class Operation(NamedTuple):
+    """`details` is the description of the operation in the document."""
+
+    method: str
+    path: str
+    details: dict[str, Any]
+
+    def parameters(self) -> list[tuple[str, Schema]]:
+        return [(one["name"], one["schema"]) for one in self.details.get("parameters", [])]
+
+    def request(
+        self, values: Mapping[str, str], kind: str | None = None, content: str | None = None
+    ) -> Request:
+        """With these values of its parameters, and a body of a media type."""
+        path, query, headers = self.path, {}, {"Content-Type": kind} if kind else {}
+        for one in self.details.get("parameters", []):
+            name, value = one["name"], values[one["name"]]
+            match one["in"]:
+                case "path":
+                    path = path.replace(f"{{{name}}}", quote(value, safe=""))
+                case "query":
+                    query[name] = value
+                case "header":
+                    headers[name] = value
+        return Request(self.method, f"{path}?{urlencode(query)}", headers, content)
+
+
+def operations(document: Document) -> Iterator[Operation]:
+    for path, methods in document["paths"].items():
+        for method, details in methods.items():
+            yield Operation(method.upper(), path, details)
+
+
+def resolved(document: Document, schema: Schema) -> Schema:
+    """The schema that a reference names."""
+    while "$ref" in schema:
+        part: Any = document
+        for name in schema["$ref"].removeprefix("#/").split("/"):
+            part = part[name]
+        schema = part
+    return schema
+
+
+def sent_values(document: Document) -> Iterator[tuple[str, Schema]]:
+    """The schema of every value in parameters and bodies, and where the value stands."""
+    for operation in operations(document):
+        name = f"{operation.method} {operation.path}"
+        for parameter, schema in operation.parameters():
+            yield from _values(document, schema, f"{name} {parameter}", frozenset())
+        for content in operation.details.get("requestBody", {}).get("content", {}).values():
+            yield from _values(document, content["schema"], f"{name} body", frozenset())
+
+
+def _values(
+    document: Document, schema: Schema, where: str, seen: frozenset[str]
+) -> Iterator[tuple[str, Schema]]:
+    if "$ref" in schema:
+        name = schema["$ref"]
+        if name not in seen:
+            yield from _values(document, resolved(document, schema), where, seen | {name})
+        return
+    yield where, schema
+    for name, inner in schema.get("properties", {}).items():
+        yield from _values(document, inner, f"{where}.{name}", seen)
+    for key in ("anyOf", "oneOf", "allOf"):
+        for inner in schema.get(key, []):
+            yield from _values(document, inner, where, seen)
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from _values(document, schema[key], f"{where}[]", seen)
+
+
+def sample(document: Document, schema: Schema) -> Any:
+    """A value for the schema, with all of its fields; texts are as they should be where that is easy."""
+    schema = resolved(document, schema)
+    for key in ("anyOf", "oneOf", "examples", "enum"):
+        if key in schema:
+            first = schema[key][0]
+            return sample(document, first) if key.endswith("Of") else first
+    kind, value = schema.get("type"), schema.get("const", ANYTHING)
+    if kind == "object" and "properties" in schema:
+        value = {name: sample(document, one) for name, one in schema["properties"].items()}
+    elif kind == "array":
+        value = [sample(document, schema["items"])]
+    elif kind in {"integer", "number"}:
+        value = schema.get("minimum", 1)
+    elif kind == "boolean":
+        value = True
+    elif kind == "string":
+        value = schema.get("const", _TEXTS.get(schema.get("format", ""), "1"))
+    return value
+
+
+def variations(value: Any) -> Iterator[Any]:
+    """The value with PLACE instead of each of its parts, one at a time."""
+    yield PLACE
+    if isinstance(value, dict):
+        for name, part in value.items():
+            for varied in variations(part):
+                yield {**value, name: varied}
+    if isinstance(value, list):
+        for place, part in enumerate(value):
+            for varied in variations(part):
+                yield [*value[:place], varied, *value[place + 1 :]]
+
+
+def written(varied: Any, kind: str, raw: str) -> str:
+    """The body as it is sent, with a text that stands for itself at PLACE."""
+    if kind == "application/json":
+        return json.dumps(varied).replace(f'"{PLACE}"', raw)
+    return urlencode(varied).replace(quote(PLACE), raw) if isinstance(varied, dict) else raw
