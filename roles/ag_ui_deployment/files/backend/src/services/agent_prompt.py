@@ -15,6 +15,8 @@ _ROLES = {"developer": "system", "system": "system", "user": "user"}
 WITHOUT_TOOLS = "Shield's tools cannot be reached at the moment. Say so where they would be needed."
 # What a model reads of a call that nobody answered: providers refuse a call without a result.
 UNANSWERED = '{"error": "There is no result: the call was not answered."}'
+# What a model reads of an empty result: some providers refuse an empty text.
+EMPTY_RESULT = '""'
 
 
 def instructions(prompt: str, request: RunInput) -> str:
@@ -94,4 +96,4 @@ def text_of(content: str | Sequence[Mapping[str, Any]]) -> str:
 
 
 def _result_text(message: Message) -> str:
-    return text_of(message["content"]) or str(message.get("error") or "")
+    return text_of(message["content"]) or str(message.get("error") or EMPTY_RESULT)

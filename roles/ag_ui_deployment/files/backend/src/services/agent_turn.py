@@ -7,6 +7,7 @@ from uuid import uuid4
 from src.services import agui_events as agui
 from src.services.agui_events import Event, Stamp
 from src.services.chat_chunks import ChatChunk, ToolCallPiece
+from src.services.tool_arguments import ToolArguments
 
 # A model that calls more tools than that at once has gone astray.
 CALLS_MAX = 128
@@ -29,7 +30,12 @@ class ToolCall:
     given_id: str | None = None
     id: str = field(default_factory=lambda: f"call_{uuid4().hex[:24]}")
     name: str = ""
-    arguments: str = ""
+    streamed: ToolArguments = field(default_factory=ToolArguments)
+
+    @property
+    def arguments(self) -> str:
+        """As JSON text."""
+        return str(self.streamed)
 
 
 class Turn:
@@ -44,8 +50,8 @@ class Turn:
         self.finish_reason: str | None = None
         self._speaks = False
         self.calls: list[ToolCall] = []
-        # The call that is being told at each place.
-        self._at: dict[int, ToolCall] = {}
+        # By index and the model's id; with None for an id, the latest call at that index.
+        self._at: dict[tuple[int, str | None], ToolCall] = {}
 
     @property
     def is_overfull(self) -> bool:
@@ -66,9 +72,7 @@ class Turn:
         events = [agui.text_end(self.message_id, now())] if self._speaks else []
         for call in self.calls:
             events += [] if call.name else self._start(call, _NAMELESS)
-            if not call.arguments:
-                call.arguments = "{}"
-                events.append(agui.tool_call_args(call.id, call.arguments, now()))
+            events += _arguments(call, call.streamed.finish())
             events.append(agui.tool_call_end(call.id, now()))
         return events
 
@@ -82,24 +86,46 @@ class Turn:
     def _go_on_with(self, piece: ToolCallPiece) -> list[Event]:
         call = self._call_of(piece)
         events = self._start(call, piece.name) if piece.name and not call.name else []
-        call.arguments += piece.arguments
-        if call.name and piece.arguments:
-            events.append(agui.tool_call_args(call.id, piece.arguments, now()))
-        return events
+        new = call.streamed.add(piece.arguments)
+        return [*events, *(_arguments(call, new) if call.name else [])]
 
     def _call_of(self, piece: ToolCallPiece) -> ToolCall:
-        """Another id begins another call: some models give all of them the same place."""
-        call = self._at.get(piece.index)
-        if call is None or (piece.id and call.given_id and piece.id != call.given_id):
-            call = self._at[piece.index] = ToolCall(piece.id)
+        call = self._at.get((piece.index, piece.id)) or self._at.get((piece.index, None))
+        if call is None or _begins_another(call, piece):
+            call = ToolCall()
             self.calls.append(call)
-        call.given_id = call.given_id or piece.id
+        if piece.id and call.given_id is None:
+            call.given_id = piece.id
+            self._at[piece.index, piece.id] = call
+        self._at[piece.index, None] = call
         return call
 
     def _start(self, call: ToolCall, name: str) -> list[Event]:
         """Begin a call, with the arguments that came before its name."""
         call.name = name
-        events = [agui.tool_call_start(call.id, name, self.message_id, now())]
-        if call.arguments:
-            events.append(agui.tool_call_args(call.id, call.arguments, now()))
-        return events
+        return [
+            agui.tool_call_start(call.id, name, self.message_id, now()),
+            *_arguments(call, call.arguments),
+        ]
+
+
+def _begins_another(call: ToolCall, piece: ToolCallPiece) -> bool:
+    """Whether a piece at the index of a call begins another one: only a name can.
+
+    Some models give all calls the same index, with or without ids; some gateways give every piece
+    another id, or repeat the name in every piece. A repeated name continues a call whose arguments
+    are cut. Without ids, a call that repeats name and arguments is the same call again.
+    """
+    if not piece.name or not call.name:
+        return False
+    if piece.name != call.name:
+        return True
+    if call.streamed.is_cut:
+        return False
+    if piece.id and call.given_id:
+        return piece.id != call.given_id
+    return call.streamed.is_whole and not call.streamed.is_repeated_by(piece.arguments)
+
+
+def _arguments(call: ToolCall, text: str) -> list[Event]:
+    return [agui.tool_call_args(call.id, text, now())] if text else []

@@ -6,7 +6,13 @@ import pytest
 from pydantic import ValidationError
 
 from src.models.agent_input import RunInput
-from src.services.agent_prompt import UNANSWERED, chat_messages, chat_tool, instructions
+from src.services.agent_prompt import (
+    EMPTY_RESULT,
+    UNANSWERED,
+    chat_messages,
+    chat_tool,
+    instructions,
+)
 
 USER = {"id": "u", "role": "user", "content": "Hello"}
 
@@ -70,6 +76,14 @@ class TestMessages:
             ("c", UNANSWERED),
         ]
         assert user["content"] == "Well?"
+
+    @pytest.mark.parametrize("content", ["", [], [{"type": "text", "text": ""}]])
+    def test_an_empty_result_is_a_text_that_providers_take(self, content: Any) -> None:
+        told = [
+            {"id": "1", "role": "assistant", "toolCalls": [call("a")]},
+            {"id": "2", "role": "tool", "toolCallId": "a", "content": content},
+        ]
+        assert chat_messages("", told)[1]["content"] == EMPTY_RESULT
 
     @pytest.mark.parametrize("arguments", ['{"half', "[1]", "", "3"])
     def test_arguments_that_broke_off_are_none(self, arguments: str) -> None:

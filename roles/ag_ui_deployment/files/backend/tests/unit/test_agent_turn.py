@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,13 @@ def said(*texts: str) -> list[ChatChunk]:
 
 def called(*pieces: ToolCallPiece) -> list[ChatChunk]:
     return [ChatChunk(tool_calls=(piece,)) for piece in pieces]
+
+
+def calls_of(*pieces: ToolCallPiece) -> list[tuple[str, str]]:
+    """Names and arguments of the calls that pieces make, as a client holds them."""
+    made = RunMessages.of(events_of(called(*pieces))[1]).all()
+    functions = [call["function"] for message in made for call in message["toolCalls"]]
+    return [(function["name"], function["arguments"]) for function in functions]
 
 
 def kinds(events: Sequence[Event]) -> list[str]:
@@ -100,6 +108,59 @@ class TestCalls:
             ("two", '{"b":2}'),
         ]
         assert kinds(events).count("TOOL_CALL_START") == 2
+
+    @pytest.mark.parametrize("name", [None, "one"], ids=["named once", "named in every piece"])
+    def test_whose_ids_change_from_piece_to_piece_are_one_call(self, name: str | None) -> None:
+        assert calls_of(
+            ToolCallPiece(0, "a", "one", '{"a":'),
+            ToolCallPiece(0, "b", name, ' "\\"}'),
+            ToolCallPiece(0, "c", name, '"}'),
+            ToolCallPiece(0, "d"),
+        ) == [("one", '{"a": "\\"}"}')]
+
+    def test_at_one_place_and_of_one_name_are_told_apart_by_id(self) -> None:
+        assert calls_of(
+            ToolCallPiece(0, "a", "one"),
+            ToolCallPiece(0, "b", "one"),
+            ToolCallPiece(0, "a", arguments='{"a":1}'),
+            ToolCallPiece(0, "b", arguments='{"b":2}'),
+        ) == [("one", '{"a":1}'), ("one", '{"b":2}')]
+
+    @pytest.mark.parametrize("places", [(0, 0, 0), (0, 1, 2)], ids=["one place", "three places"])
+    def test_without_ids_begin_with_their_names(self, places: tuple[int, int, int]) -> None:
+        first, second, third = places
+        assert calls_of(
+            ToolCallPiece(first, name="one", arguments='{"a":'),
+            ToolCallPiece(first, arguments="1}"),
+            ToolCallPiece(second, name="one", arguments='{"a":2}'),
+            ToolCallPiece(third, name="two"),
+            ToolCallPiece(third, arguments='{"b":3}'),
+        ) == [("one", '{"a":1}'), ("one", '{"a":2}'), ("two", '{"b":3}')]
+
+    def test_without_ids_that_repeat_their_name_in_every_piece_are_one_call(self) -> None:
+        assert calls_of(
+            ToolCallPiece(0, name="one"),
+            ToolCallPiece(0, name="one", arguments='{"a":'),
+            ToolCallPiece(0, name="one", arguments="1}"),
+        ) == [("one", '{"a":1}')]
+
+    @pytest.mark.parametrize("arguments", ['{"a":{"b":"}"}}', "{}"])
+    @pytest.mark.parametrize("name", [None, "one"], ids=["named once", "named in every piece"])
+    @pytest.mark.parametrize("call_id", [None, "a"], ids=["no id", "an id"])
+    def test_whose_arguments_come_whole_in_several_pieces_have_them_once(
+        self, arguments: str, name: str | None, call_id: str | None
+    ) -> None:
+        assert calls_of(
+            ToolCallPiece(0, call_id, "one", arguments),
+            ToolCallPiece(0, call_id, name, arguments),
+        ) == [("one", arguments)]
+
+    def test_whose_arguments_begin_with_an_empty_object_have_what_follows_it(self) -> None:
+        assert calls_of(
+            ToolCallPiece(0, "a", "one", "{}"),
+            ToolCallPiece(0, arguments='{"a"'),
+            ToolCallPiece(0, arguments=":1}"),
+        ) == [("one", '{"a":1}')]
 
     def test_arguments_before_the_name_are_not_lost(self) -> None:
         turn, events = events_of(
