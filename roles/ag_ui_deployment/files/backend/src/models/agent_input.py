@@ -75,8 +75,15 @@ def _check_messages(messages: list[Message]) -> list[Message]:
             _check_message(message)
         except ValueError as error:
             raise ValueError(f"message {number}: {error}") from None
-    _refuse_repeated("id", (message.id for message in messages))
     return messages
+
+
+def _latest_of_each_id(messages: list[Message]) -> list[Message]:
+    """Of messages with one id the last, in the place of the first.
+
+    A client that has one twice sends it with every request from then on.
+    """
+    return list({message.id: message for message in messages}.values())
 
 
 def _check_message(message: Message) -> None:
@@ -100,7 +107,7 @@ def _check_tools(tools: list[Tool]) -> list[Tool]:
                 f"the parameters of {tool.name} are no JSON Schema of an object"
             )
         _encodable(tool.model_dump(by_alias=True))
-    _refuse_repeated("name", (tool.name for tool in tools))
+    _refuse_repeated_names(tool.name for tool in tools)
     return tools
 
 
@@ -109,12 +116,12 @@ def _check_context(context: list[Context]) -> list[Context]:
     return context
 
 
-def _refuse_repeated(what: str, values: Iterable[str]) -> None:
+def _refuse_repeated_names(names: Iterable[str]) -> None:
     seen: set[str] = set()
-    for value in values:
-        if value in seen:
-            raise ValueError(f"the {what} {value[:200]!r} stands there twice")
-        seen.add(value)
+    for name in names:
+        if name in seen:
+            raise ValueError(f"the name {name!r} stands there twice")
+        seen.add(name)
 
 
 def _check_props(props: Any) -> Any:
@@ -135,7 +142,10 @@ def _refuse_answers(resume: Any) -> Any:
 
 
 class RunInput(RunAgentInput):
-    """One request to run the agent. `messages` are the conversation as the client holds it."""
+    """One request to run the agent. `messages` are the conversation as the client holds it.
+
+    UIs send none when they mount.
+    """
 
     thread_id: AgentId
     run_id: AgentId
@@ -143,9 +153,10 @@ class RunInput(RunAgentInput):
     state: Annotated[Any, AfterValidator(_encodable)] = None
     messages: Annotated[
         list[Message],
-        Field(min_length=1, max_length=_MOST_MESSAGES),
+        Field(max_length=_MOST_MESSAGES),
         BeforeValidator(_bound_lists),
         AfterValidator(_check_messages),
+        AfterValidator(_latest_of_each_id),
     ]
     tools: Annotated[list[Tool], Field(max_length=128), AfterValidator(_check_tools)] | None = None
     context: (

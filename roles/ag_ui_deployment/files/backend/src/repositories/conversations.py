@@ -54,8 +54,11 @@ async def open_thread(
     made = insert(ThreadRow).values(
         owner_id=owner_id, id=thread_id, workspace=workspace, title=title
     )
+    # It has no title while nobody has said anything in it.
+    known_title = func.coalesce(func.nullif(ThreadRow.title, ""), made.excluded.title)
     touched = made.on_conflict_do_update(
-        index_elements=[ThreadRow.owner_id, ThreadRow.id], set_={"updated_at": func.now()}
+        index_elements=[ThreadRow.owner_id, ThreadRow.id],
+        set_={"updated_at": func.now(), "title": known_title},
     ).returning(ThreadRow.workspace)
     found: str = (await session.scalars(touched)).one()
     return found

@@ -95,6 +95,8 @@ class AgentLoop:
         """The terminal event. Raises RunFailedError."""
         if self._request.state is not None:
             self._emit([agui.state_snapshot(self._request.state, now())])
+        if not self._request.messages:
+            return self.finished()
         chat_tools = await self._chat_tools()
         for number in range(1, self._max_rounds + 1):
             turn = await self._ask(chat_tools)
@@ -104,7 +106,7 @@ class AgentLoop:
                 break
             await self._answer(mine)
             if pending or not turn.calls:
-                return self.finished(turn, number, pending)
+                return self.finished(turn.finish_reason, number, pending)
         raise RunFailedError(TOO_MANY_ROUNDS)
 
     async def is_permitted(self) -> bool:
@@ -114,8 +116,10 @@ class AgentLoop:
             self._user = user
         return user is not None
 
-    def finished(self, turn: Turn, rounds: int, pending: Sequence[str]) -> Event:
-        result = {"rounds": rounds, "finishReason": turn.finish_reason}
+    def finished(
+        self, finish_reason: str | None = None, rounds: int = 0, pending: Sequence[str] = ()
+    ) -> Event:
+        result = {"rounds": rounds, "finishReason": finish_reason}
         request = self._request
         return self._with_usage(
             agui.agent_run_finished(request.thread_id, request.run_id, result, pending, now())

@@ -44,7 +44,7 @@ def nested(levels: int) -> list[Any]:
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"messages": []}, "body.messages"),
+    ({"messages": None}, "body.messages"),
     ({"threadId": "a/b"}, "body.threadId"),
     ({"runId": None}, "body.runId"),
     ({"state": 10**30}, "body.state"),
@@ -135,6 +135,44 @@ class TestRuns:
         asked = (await gateway.model_calls(f"And you, {marker}"))[0]["messages"]
         assert [one["role"] for one in asked] == ["system", "user", "assistant", "user"]
         assert '{"page":3}' in asked[0]["content"]
+
+    async def test_without_messages_is_over_at_once(
+        self, backend: Backend, token: str, gateway: Gateway
+    ) -> None:
+        marker = uuid4().hex
+        mounted = run_input("") | {"messages": [], "state": {"marker": marker}}
+        events = await whole_run(backend.http, token, mounted)
+        checked(events, complete=True)
+        assert kinds(events) == ["RUN_STARTED", "STATE_SNAPSHOT", "RUN_FINISHED"]
+        assert events[-1]["result"] == {"rounds": 0, "finishReason": None}
+        assert await gateway.model_calls(marker) == []
+
+        # The conversation is named by what is said first.
+        said = {"runId": "second", "messages": [user_says(f"Hello {marker}")]}
+        await whole_run(backend.http, token, mounted | said)
+        thread = await get(backend, f"/agent/threads/{mounted['threadId']}", token)
+        assert thread["title"] == f"Hello {marker}"
+
+    async def test_a_message_that_is_sent_again_is_known_or_replaced(
+        self, backend: Backend, token: str, gateway: Gateway
+    ) -> None:
+        marker = uuid4().hex
+        first = run_input(f"Hello {marker}")
+        (said,) = first["messages"]
+        await whole_run(backend.http, token, first)
+        # The same twice in one request, and other contents for a known id.
+        corrected = said | {"content": f"Good morning {marker}"}
+        again = first | {"runId": "again", "messages": [said, said, corrected]}
+        events = await whole_run(backend.http, token, again)
+        assert text_of(checked(events, complete=True)[1]) == f"Echo: Good morning {marker}"
+        thread = await get(backend, f"/agent/threads/{first['threadId']}", token)
+        assert [one["content"] for one in thread["messages"]] == [
+            f"Good morning {marker}",
+            f"Echo: Hello {marker}",
+            f"Echo: Good morning {marker}",
+        ]
+        asked = (await gateway.model_calls(f"Good morning {marker}"))[0]["messages"]
+        assert [one["role"] for one in asked] == ["user"]
 
     async def test_tools_are_run_and_their_results_told(
         self, backend: Backend, token: str, gateway: Gateway
@@ -417,13 +455,12 @@ class TestWorkspaces:
         )
 
     async def test_who_leaves_it_sees_no_more_of_what_is_on_there(
-        self, backend: Backend, gateway: Gateway, world: World
+        self, backend: Backend, world: World
     ) -> None:
         user = await backend.add_user("carol@shield.test", Role.CONTRIBUTOR)
         await backend.join(user, "red", Role.CONTRIBUTOR)
         token = backend.token_of(user)
-        marker = uuid4().hex
-        body = run_input(f"{marker}\nwords 50 fault=stall", forwardedProps={"workspace": "red"})
+        body = run_input("words 50 fault=stall", forwardedProps={"workspace": "red"})
         async with running_agent(backend.http, token, body):
             await world.query("DELETE FROM memberships")
             await world.query(
@@ -434,16 +471,25 @@ class TestWorkspaces:
             await get(backend, path, token, 404)
             response = await backend.http.post(f"{path}/cancel", headers=bearer(token))
             assert response.status_code == 404
+
+    async def test_an_administrator_ends_a_run_of_somebody_else(
+        self, backend: Backend, token: str, gateway: Gateway, world: World
+    ) -> None:
+        marker = uuid4().hex
+        body = run_input(f"{marker}\nwords 50 fault=stall")
+        async with running_agent(backend.http, token, body):
+            await until(lambda: were(gateway, marker, "streaming"))
+        owner = (await get(backend, "/auth/me", token))["id"]
+        path = f"/agent/runs/{body['runId']}/cancel?owner={owner}"
         admin = backend.token_of(await backend.add_user("root@shield.test", Role.ADMIN))
-        response = await backend.http.post(f"{path}/cancel?owner={user.id}", headers=bearer(admin))
-        assert response.status_code == 202
+        assert (await backend.http.post(path, headers=bearer(admin))).status_code == 202
         await until(lambda: were(gateway, marker, "cancelled"))
         noted = await world.query(
             "SELECT actor, details FROM audit_log WHERE action = 'agent.cancel'"
         )
         ((actor, details),) = noted
         assert actor == "root@shield.test"
-        assert json.loads(details)["owner"] == str(user.id)
+        assert json.loads(details)["owner"] == owner
 
 
 async def _answers(backend: Backend, path: str, token: str, status: int) -> bool:

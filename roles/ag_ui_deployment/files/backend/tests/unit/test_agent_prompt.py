@@ -102,14 +102,20 @@ class TestInput:
         assert request().workspace == "default"
         assert request(forwardedProps={"workspace": "red"}).workspace == "red"
 
+    def test_of_messages_with_one_id_the_last_stands_in_the_place_of_the_first(self) -> None:
+        other, changed = USER | {"id": "v"}, USER | {"content": "Good morning"}
+        given = request(messages=[USER, other, USER, changed])
+        assert [(one.id, one.content) for one in given.messages] == [
+            ("u", "Good morning"),
+            ("v", "Hello"),
+        ]
+
     @pytest.mark.parametrize(
         ("field", "value"),
         [
             ("threadId", "with/slash"),
             ("runId", ""),
             ("runId", "x" * 201),
-            ("messages", []),
-            ("messages", [USER, USER]),
             ("messages", [USER | {"role": "stranger"}]),
             ("messages", [USER | {"id": "with\nline"}]),
             ("messages", [USER | {"metadata": {"huge": 10**30}}]),
