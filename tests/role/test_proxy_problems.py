@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAME = "ag-ui.example"
+PAGE, LONG_PAGE = "https://page.example:8443", f"https://{'long.' * 40}example"
 HOST = f"Host: {NAME}\r\nConnection: close\r\n".encode()
 # Name: the bytes of a request that nginx refuses, and the status.
 REFUSED = {
@@ -37,6 +38,15 @@ REFUSED = {
     "its own page": (b"GET /.problem/400 HTTP/1.1\r\n" + HOST + b"\r\n", 404),
     "no instance": (b"POST /auth/login?key=hidden HTTP/1.1\r\n" + HOST + b"\r\n", 502),
 }
+# Where the backend has a problem for the same thing, its type.
+TYPES = {
+    400: "bad-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "body-too-large",
+    414: "uri-too-long",
+    502: "bad-gateway",
+}
 BEFORE_A_PATH = ("above the root", "long", "control characters", "no request", "no host")
 
 
@@ -58,6 +68,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "ag_ui_https_port": https,
             "ag_ui_http_port": http,
             "ag_ui_backend_ports": [free_port()],
+            "ag_ui_cors_origins": [PAGE, LONG_PAGE],
         },
     )
     with Nginx(folder) as nginx:
@@ -94,6 +105,42 @@ def test_that_port_redirects_everything_else(site: Site) -> None:
 def test_plain_http_at_the_port_of_https(site: Site) -> None:
     answer = site.nginx.send(site.https, b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", tls=False)
     assert (answer.status, answer.json()["status"]) == (400, 400)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_each_status_has_a_type_of_its_own(site: Site, name: str) -> None:
+    problem = site.nginx.send(site.https, REFUSED[name][0]).json()
+    prefix, _, slug = problem["type"].rpartition(":")
+    assert prefix == "urn:shield-ag-ui:problem"
+    assert slug == TYPES.get(problem["status"], slug) != "blank"
+
+
+@pytest.mark.parametrize("origin", [PAGE, LONG_PAGE])
+@pytest.mark.parametrize("name", ["a large body", "no instance", "metrics"])
+def test_pages_of_allowed_origins_may_read_it(site: Site, name: str, origin: str) -> None:
+    headers = site.nginx.send(site.https, from_page(name, origin)).headers
+    assert headers["access-control-allow-origin"] == origin
+    assert headers["access-control-allow-credentials"] == "true"
+    exposed = headers["access-control-expose-headers"].split(", ")
+    assert {"X-Request-ID", "Location", "Retry-After", "RateLimit", "RateLimit-Policy"} == {
+        *exposed
+    }
+    assert headers["vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://other.example", f"{PAGE}.other.example", "https://pageXexample:8443", "null"],
+)
+def test_other_pages_may_not(site: Site, origin: str) -> None:
+    headers = site.nginx.send(site.https, from_page("no instance", origin)).headers
+    assert not [one for one in headers if one.startswith("access-control")]
+    assert headers["vary"] == "Origin"
+
+
+def from_page(name: str, origin: str) -> bytes:
+    """The refused request as a page of this origin sends it."""
+    return REFUSED[name][0].replace(HOST, HOST + f"Origin: {origin}\r\n".encode())
 
 
 def test_http_2_gets_the_same(site: Site) -> None:

@@ -14,14 +14,25 @@ from typing import Any, TypedDict
 
 import structlog
 from fastapi import Depends, FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from src import __version__, denials, problems, tool_problems
 from src.config import Settings, SettingsError, load_settings
 from src.dependencies import counted
-from src.middleware import BodyLimit, NoMultipart, RequestContext
-from src.routers import accounts, admin, agent, api, auth, events, health, metrics, mfa, tools
+from src.middleware import BodyLimit, Cors, NoMultipart, RequestContext
+from src.routers import (
+    accounts,
+    admin,
+    agent,
+    api,
+    auth,
+    docs,
+    events,
+    health,
+    metrics,
+    mfa,
+    tools,
+)
 from src.services.audit_journal import JOURNAL
 from src.state import Services
 from src.utils.logger import configure_logging
@@ -57,6 +68,9 @@ def create_app(settings: Settings) -> FastAPI:
         description="AG-UI protocol adapter for the HX-Citadel Shield pipeline",
         version=__version__,
         debug=settings.DEBUG,
+        # Their scripts come from other hosts, into the origin of the cookies.
+        docs_url=None,
+        redoc_url=None,
         lifespan=lifespan,
     )
     problems.install(app)
@@ -65,19 +79,13 @@ def create_app(settings: Settings) -> FastAPI:
     most = settings.BODY_MAX_BYTES
     app.add_middleware(BodyLimit, max_bytes=most, larger={"/agent": most * _CONVERSATION_BODIES})
     app.add_middleware(NoMultipart)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=settings.CORS_ORIGINS,
-        allow_credentials=True,
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["X-Request-ID", "Retry-After"],
-    )
+    app.add_middleware(Cors, origins=settings.CORS_ORIGINS)
     app.add_middleware(RequestContext)
     # The one place that decides where a request comes from.
     app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(docs.router)
     usual: dict[str, Any] = {
         "responses": problems.documented(
             problems.BodyTooLarge, problems.InvalidRequest, problems.TooManyRequests

@@ -1,21 +1,26 @@
-"""What every request passes through: a request id, the access log, what its body may be."""
+"""What every request passes through: a request id, the access log, CORS, what its body may be."""
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from uuid import uuid4
 
 import structlog
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.event_source import SERVER_SEND
-from src.problems import BodyTooLarge, Problem, respond, unreadable_body
+from src.problems import BodyTooLarge, PreflightRefused, Problem, respond, unreadable_body
 
 logger = structlog.get_logger("access")
 
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _HEADER = "X-Request-ID"
+# As in the role's nginx: what scripts of other origins may read.
+_EXPOSED_HEADERS = (_HEADER, "Location", "Retry-After", "RateLimit", "RateLimit-Policy")
+_ALLOW_ORIGINS = "Operators allow the pages of an origin with CORS_ORIGINS."
 
 
 class RequestContext:
@@ -57,6 +62,29 @@ class RequestContext:
                 status=status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
             )
+
+
+class Cors(CORSMiddleware):
+    """CORS with credentials for the allowed origins; a refused preflight is a problem document."""
+
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_credentials=True,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED_HEADERS,
+        )
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code == 200:  # noqa: PLR2004 - OK
+            return response
+        refusal = respond(PreflightRefused(f"{bytes(response.body).decode()}. {_ALLOW_ORIGINS}"))
+        for name, value in response.headers.items():
+            refusal.headers.setdefault(name, value)
+        return refusal
 
 
 class BodyLimit:

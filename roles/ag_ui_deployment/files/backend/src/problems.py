@@ -126,6 +126,12 @@ class BadCursor(Problem):
     faults = (FieldError(field="query.cursor", message="is none that a page gave"),)
 
 
+class PreflightRefused(Problem):
+    status = 400
+    slug = "preflight-refused"
+    title = "A page of this origin may not send this request"
+
+
 class NotAuthenticated(Problem):
     status = 401
     slug = "not-authenticated"

@@ -39,8 +39,6 @@ OPEN_ROUTES = frozenset(
     {
         ("GET", "/openapi.json"),
         ("GET", "/docs"),
-        ("GET", "/docs/oauth2-redirect"),
-        ("GET", "/redoc"),
         ("GET", "/"),
         ("GET", "/health"),
         ("GET", "/health/live"),

@@ -1,6 +1,7 @@
 """The HTTP interface but for the streams: accounts, jobs, errors, documents."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -435,8 +436,16 @@ class TestDocuments:
             "health": "/health",
         }
 
+    async def test_no_page_refers_to_another_host(self, backend: Backend) -> None:
+        page = await backend.http.get("/docs")
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert page.headers["content-security-policy"].startswith("default-src 'none'; ")
+        assert "POST /agent" in page.text
+        assert not re.search(r"//|<script|<link|<img|<style|src=|@import", page.text)
+        for path in ("/redoc", "/docs/oauth2-redirect"):
+            check_problem(await backend.http.get(path), 404, "not-found")
+
     async def test_the_interface_is_described(self, backend: Backend) -> None:
-        assert "swagger" in (await backend.http.get("/docs")).text.lower()
         document = (await backend.http.get("/openapi.json")).json()
         assert {
             "/",
@@ -504,15 +513,31 @@ class TestOrigins:
     async def test_every_answer_may_be_read_by_it(self, backend: Backend, path: str) -> None:
         response = await backend.http.get(path, headers={"Origin": self.ORIGIN})
         assert response.headers["access-control-allow-origin"] == self.ORIGIN
-        assert "X-Request-ID" in response.headers["access-control-expose-headers"]
+        exposed = {*response.headers["access-control-expose-headers"].split(", ")}
+        assert exposed >= {
+            "X-Request-ID",
+            "Location",
+            "Retry-After",
+            "RateLimit",
+            "RateLimit-Policy",
+        }
 
     async def test_and_by_no_other(self, backend: Backend) -> None:
         headers = {"Origin": "https://evil.test", "Access-Control-Request-Method": "GET"}
-        for response in (
-            await backend.http.get("/health/live", headers=headers),
-            await backend.http.options("/events", headers=headers),
-        ):
+        refused = await backend.http.options("/events", headers=headers)
+        for response in (await backend.http.get("/health/live", headers=headers), refused):
             assert "access-control-allow-origin" not in response.headers
+        problem = check_problem(refused, 400, "preflight-refused")
+        assert problem["detail"].startswith("Disallowed CORS origin. ")
+
+    async def test_a_preflight_of_another_method_is_refused_readably(
+        self, backend: Backend
+    ) -> None:
+        headers = {"Origin": self.ORIGIN, "Access-Control-Request-Method": "BREW"}
+        refused = await backend.http.options("/events", headers=headers)
+        check_problem(refused, 400, "preflight-refused")
+        assert refused.headers["access-control-allow-origin"] == self.ORIGIN
+        assert "Origin" in refused.headers["vary"]
 
 
 async def test_many_requests_at_once(backend: Backend, alice: User) -> None:
