@@ -18,6 +18,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.ag_ui_nginx_files import listeners as nginx_listeners
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 
 DOCUMENTATION = r"""
@@ -43,6 +44,11 @@ options:
     type: list
     elements: dict
     default: []
+  proxy:
+    description: >-
+      Configuration of nginx (main, and the files of the role in it), and the ports that the role's site is the
+      default server of (each with its variable).
+    type: dict
   account:
     description: Account to be free or ours (name, uid).
     type: dict
@@ -389,6 +395,22 @@ def port_problems(want: dict[str, Any]) -> Problems:
     ]
 
 
+def proxy_problems(proxy: dict[str, Any]) -> Problems:
+    """Another site of this nginx may not be what answers on our ports by default."""
+    ours = {Path(path) for path in proxy["files"]}
+    others = [one for one in nginx_listeners(Path(proxy["main"])) if one.file not in ours]
+    return [
+        (
+            f"{want['variable']}: {other.file} already has the default server of port {other.port} of nginx "
+            f"on this host. Take default_server out of its listen line, or set {want['variable']} to "
+            f"another port."
+        )
+        for want in proxy["ports"]
+        for other in dict.fromkeys(others)
+        if other.is_default and other.port == int(want["port"])
+    ]
+
+
 def account_problems(want: dict[str, Any]) -> Problems:
     """The user id must not be a person's."""
     name, uid = str(want["name"]), int(want["uid"])
@@ -476,6 +498,7 @@ def main() -> None:
             "redis": {"type": "dict", "options": REDIS},
             "database": {"type": "dict", "options": DATABASE},
             "ports": {"type": "list", "elements": "dict", "default": []},
+            "proxy": {"type": "dict"},
             "account": {"type": "dict", "required": True},
             "packages": {"type": "list", "elements": "str", "default": []},
             "certificate": {"type": "path", "required": True},
@@ -493,6 +516,8 @@ def main() -> None:
     problems += account_problems(wanted["account"])
     for port in wanted["ports"]:
         problems += port_problems(port)
+    if wanted["proxy"]:
+        problems += proxy_problems(wanted["proxy"])
     if wanted["redis"]:
         problems += redis_problems(wanted["redis"], wanted["timeout"])
     if wanted["database"]:

@@ -1,0 +1,361 @@
+#!/usr/bin/python
+"""Bring nginx to a configuration that it accepts, or leave it as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ansible.module_utils.ag_ui_nginx_files import (  # type: ignore[import-not-found]
+    with_candidates,
+)
+from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+
+DOCUMENTATION = r"""
+---
+module: ag_ui_nginx
+short_description: Place files of nginx that it accepts, and load them
+description:
+  - Nginx tests the files before they are placed, beside what else is configured on the host. What it
+    refuses is not placed; what it cannot load after that is taken back.
+  - >-
+    A stamp says that what runs is what is written. It is removed before the first change and made
+    again after nginx has loaded it, so a run that was cut short is made up for by the next.
+options:
+  main:
+    description: Main configuration file of nginx.
+    type: path
+    required: true
+  files:
+    description: Files to place (path, mode, and the content, or src for a file on the target).
+    type: list
+    elements: dict
+    default: []
+  absent:
+    description: Files that must not be there.
+    type: list
+    elements: path
+    default: []
+  logs:
+    description: Log files of the site; they are made readable for root and the group adm alone.
+    type: list
+    elements: path
+    default: []
+  worker_connections:
+    description: Number to set in the main file.
+    type: int
+  stamp:
+    description: File that says that nginx has loaded what is written.
+    type: path
+    required: true
+  started:
+    description: Whether nginx is started if it does not run.
+    type: bool
+    default: true
+  reload_seconds:
+    description: Seconds within which a reload must have new workers.
+    type: float
+    default: 15
+author: [Shield AG-UI]
+"""
+
+EXAMPLES = r"""
+- name: Load the site
+  ag_ui_nginx:
+    main: /etc/nginx/nginx.conf
+    files: [{path: /etc/nginx/conf.d/site.conf, mode: "0644", content: "server { listen 80; }"}]
+    stamp: /var/lib/ag-ui/proxy.loaded
+"""
+
+RETURN = r"""
+loaded:
+  description: Whether nginx was started or reloaded.
+  returned: success
+  type: bool
+"""
+
+SERVICE = "nginx.service"
+LOG_MODE = 0o640
+WORKER_CONNECTIONS = re.compile(r"^(\s*worker_connections)\s+\d+;", re.MULTILINE)
+
+
+class RefusedError(Exception):
+    """Nginx does not take the configuration."""
+
+
+class File(NamedTuple):
+    """A file as it should be."""
+
+    path: Path
+    content: bytes
+    mode: int
+
+    def is_placed(self) -> bool:
+        """Whether it is there, with this content and mode."""
+        try:
+            return (
+                self.path.stat().st_mode & 0o7777 == self.mode
+                and self.path.read_bytes() == self.content
+            )
+        except OSError:
+            return False
+
+    def place(self) -> None:
+        """Put it there whole or not at all."""
+        fresh = self.path.with_name(f"{self.path.name}.new")
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(self.content)
+            os.fchmod(file.fileno(), self.mode)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.rename(self.path)
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of the target."""
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+# --- what nginx says ----------------------------------------------------------------------
+
+
+def require_valid(main: Path, names: dict[str, str] | None = None) -> None:
+    """Raise with nginx's words, and the paths that its reader knows, if it refuses."""
+    tested = run("nginx", "-t", "-q", "-c", str(main))
+    if tested.returncode:
+        said = tested.stderr.strip()
+        for other, known in (names or {}).items():
+            said = said.replace(other, known)
+        raise RefusedError(said or f"nginx -t ended with {tested.returncode}")
+
+
+def require_acceptable(main: Path, files: list[File], absent: list[Path], logs: list[Path]) -> None:
+    """Test the files beside what else is configured, without placing one."""
+    with tempfile.TemporaryDirectory(prefix="ag-ui-nginx-") as folder:
+        places = {file.path: Path(folder, f"{n}-{file.path.name}") for n, file in enumerate(files)}
+        # No log is made for a test.
+        elsewhere = {str(path): str(place) for path, place in places.items()}
+        elsewhere |= {str(log): str(Path(folder, log.name)) for log in logs}
+        # Relative names count from the folder of the main file, so it has to be beside the real one.
+        trial = main.with_name(f".{main.name}.ag-ui-trial")
+        candidates: dict[Path, Path | None] = dict.fromkeys(absent)
+        candidates |= {path: place for path, place in places.items() if path != main}
+        try:
+            for file in files:
+                text = file.content.decode("utf-8", "surrogateescape")
+                for known, other in elsewhere.items():
+                    text = text.replace(known, other)
+                places[file.path].write_text(text, encoding="utf-8", errors="surrogateescape")
+            text = places.get(main, main).read_text(encoding="utf-8", errors="surrogateescape")
+            text = with_candidates(main, text, candidates)
+            trial.write_text(text, encoding="utf-8", errors="surrogateescape")
+            known = {other: name for name, other in elsewhere.items()}
+            require_valid(trial, known | {str(trial): str(main)})
+        finally:
+            trial.unlink(missing_ok=True)
+
+
+# --- what runs ----------------------------------------------------------------------------
+
+
+def is_running() -> bool:
+    """Whether systemd runs nginx."""
+    return run("systemctl", "is-active", "--quiet", SERVICE).returncode == 0
+
+
+def workers() -> set[str]:
+    """Workers that take connections, by process id."""
+    master = run("systemctl", "show", "--property=MainPID", "--value", SERVICE).stdout.strip()
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):  # it ended while we looked
+            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+            title = (process / "cmdline").read_bytes()
+            if parent == master and title.startswith(b"nginx: worker process\0"):
+                found.add(process.name)
+    return found
+
+
+def load(patience: float) -> None:
+    """Have nginx load what is written. A reload that it refuses leaves the old workers."""
+    if not is_running():
+        started = run("systemctl", "start", SERVICE)
+        if started.returncode:
+            raise RefusedError(f"nginx does not start: {started.stderr.strip()}")
+        return
+    before = workers()
+    reloaded = run("systemctl", "reload", SERVICE)
+    if reloaded.returncode:
+        raise RefusedError(f"nginx does not reload: {reloaded.stderr.strip()}")
+    deadline = time.monotonic() + patience
+    while not workers() - before:
+        if time.monotonic() > deadline:
+            raise RefusedError("nginx keeps its old configuration; its error log says why")
+        time.sleep(0.05)
+
+
+# --- changes ------------------------------------------------------------------------------
+
+
+class Log(NamedTuple):
+    """A log that nginx would make readable for everybody."""
+
+    path: Path
+    owner: tuple[int, int]
+
+    def is_private(self) -> bool:
+        """Whether it is there, and only for its readers."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return False
+        return (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (LOG_MODE, *self.owner)
+
+    def make_private(self) -> None:
+        """Make it before nginx does, and correct one that nginx has made."""
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, LOG_MODE)
+        with os.fdopen(descriptor, "ab"):
+            os.fchmod(descriptor, LOG_MODE)
+            os.fchown(descriptor, *self.owner)
+
+
+def logs_owner(main: Path) -> tuple[int, int]:
+    """The user and the group that Debian's logrotate gives a new log of nginx."""
+    user = re.search(r"^\s*user\s+([\w.-]+)", main.read_text(encoding="utf-8"), re.MULTILINE)
+    if os.geteuid() or not user:
+        return os.geteuid(), os.getegid()
+    return pwd.getpwnam(user[1]).pw_uid, grp.getgrnam("adm").gr_gid
+
+
+def taken(path: Path) -> File | str | None:
+    """What is at a path: a file, the target of a link, or nothing."""
+    if path.is_symlink():
+        return str(path.readlink())
+    if not path.exists():
+        return None
+    return File(path, path.read_bytes(), path.stat().st_mode & 0o7777)
+
+
+def put_back(path: Path, before: File | str | None) -> None:
+    """Restore what was at a path."""
+    path.unlink(missing_ok=True)
+    if isinstance(before, File):
+        before.place()
+    elif before is not None:
+        path.symlink_to(before)
+
+
+def apply(main: Path, files: list[File], absent: list[Path], patience: float | None) -> None:
+    """Place the files and have nginx load them, unless patience is None; take all back if it does not."""
+    before = {path: taken(path) for path in [*(file.path for file in files), *absent]}
+    try:
+        for file in files:
+            file.place()
+        for path in absent:
+            path.unlink(missing_ok=True)
+        if patience is not None:
+            require_valid(main)
+            load(patience)
+    except BaseException:
+        for path, what in before.items():
+            put_back(path, what)
+        raise
+
+
+def wanted_files(params: dict[str, Any], main: Path) -> list[File]:
+    """The files that are asked for, the main one included."""
+    files = []
+    for want in params["files"]:
+        content = want["content"].encode() if "content" in want else Path(want["src"]).read_bytes()
+        files.append(File(Path(want["path"]), content, int(want["mode"], 8)))
+    if params["worker_connections"]:
+        text = main.read_text(encoding="utf-8", errors="surrogateescape")
+        text = WORKER_CONNECTIONS.sub(rf"\1 {params['worker_connections']};", text)
+        content = text.encode("utf-8", "surrogateescape")
+        files.append(File(main, content, main.stat().st_mode & 0o7777))
+    return files
+
+
+def differences(params: dict[str, Any], changed: list[File]) -> list[dict[str, str]]:
+    """Before and after of each file whose content was given, and so is no secret."""
+    told = {want["path"] for want in params["files"] if "content" in want} | {params["main"]}
+    return [
+        {
+            "before_header": str(file.path),
+            "after_header": str(file.path),
+            "before": file.path.read_text(errors="replace") if file.path.exists() else "",
+            "after": file.content.decode(errors="replace"),
+        }
+        for file in changed
+        if str(file.path) in told
+    ]
+
+
+def main() -> None:
+    """Compare, test, place, load."""
+    module = AnsibleModule(
+        argument_spec={
+            "main": {"type": "path", "required": True},
+            "files": {"type": "list", "elements": "dict", "default": []},
+            "absent": {"type": "list", "elements": "path", "default": []},
+            "logs": {"type": "list", "elements": "path", "default": []},
+            "worker_connections": {"type": "int"},
+            "stamp": {"type": "path", "required": True},
+            "started": {"type": "bool", "default": True},
+            "reload_seconds": {"type": "float", "default": 15},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    main_file, stamp = Path(params["main"]), Path(params["stamp"])
+    files = [file for file in wanted_files(params, main_file) if not file.is_placed()]
+    absent = [path for path in map(Path, params["absent"]) if os.path.lexists(path)]
+    owner = logs_owner(main_file) if params["logs"] else (0, 0)
+    logs = [
+        log for log in (Log(Path(path), owner) for path in params["logs"]) if not log.is_private()
+    ]
+    diff = differences(params, files)
+    installed = shutil.which("nginx") is not None
+    try:
+        if installed and (files or absent):
+            require_acceptable(main_file, files, absent, [Path(path) for path in params["logs"]])
+    except RefusedError as refusal:
+        module.fail_json(
+            msg="nginx refuses the configuration, so nothing was placed and it runs as before:\n"
+            f"{refusal}\nCorrect what it names, and run this again."
+        )
+    runs = installed and is_running()
+    stale = bool(files or absent) or not stamp.exists() or not runs
+    loading = installed and stale and (runs or params["started"])
+    changed = bool(files or absent or logs or loading)
+    if module.check_mode or not changed:
+        module.exit_json(changed=changed, loaded=loading, diff=diff)
+    for log in logs:
+        log.make_private()
+    try:
+        if stale:
+            stamp.unlink(missing_ok=True)
+            apply(main_file, files, absent, params["reload_seconds"] if loading else None)
+        if loading:
+            stamp.touch()
+    except RefusedError as refusal:
+        module.fail_json(
+            msg=f"nginx could not load the configuration, so what was placed was taken back:\n{refusal}\n"
+            "Correct what it names, and run this again; until then nginx runs as before."
+        )
+    module.exit_json(changed=changed, loaded=loading, diff=diff)
+
+
+if __name__ == "__main__":
+    main()

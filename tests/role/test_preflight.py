@@ -1,0 +1,88 @@
+"""What the target is asked before anything is changed, without a whole run of the playbook."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.ansible_module import run_module
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HTTP = {"variable": "ag_ui_http_port", "port": 80, "process": "nginx"}
+HTTPS = {"variable": "ag_ui_https_port", "port": 443, "process": "nginx"}
+
+
+def problems(folder: Path, **arguments: Any) -> list[str]:
+    """What it finds wrong, but for what this machine is."""
+    common = {"account": {"name": "root", "uid": 0}, "certificate": "/nonexistent"}
+    done = run_module("ag_ui_preflight", common | arguments, folder, {"LC_ALL": "C.UTF-8"})
+    return [one for one in done.get("problems", []) if "run by systemd" not in one]
+
+
+def nginx(folder: Path, **files: str) -> dict[str, Any]:
+    """An nginx with these sites, and what the role asks about it."""
+    sites = folder / "sites"
+    sites.mkdir()
+    for name, text in files.items():
+        (sites / name).write_text(text)
+    main = folder / "nginx.conf"
+    main.write_text("http {\n    # include nowhere;\n    include sites/*;\n}\n")
+    return {
+        "main": str(main),
+        "files": [str(sites / "ours"), str(sites / "default")],
+        "ports": [HTTPS, HTTP],
+    }
+
+
+@pytest.mark.parametrize(
+    ("listen", "port"),
+    [
+        ("443 ssl default_server", 443),
+        ("*:443 ssl http2 default_server", 443),
+        ("[::]:443 default_server ssl", 443),
+        ("0.0.0.0:80 default", 80),
+    ],
+)
+def test_another_default_server_is_named_with_the_remedy(
+    tmp_path: Path, listen: str, port: int
+) -> None:
+    text = f"server {{\n  server_name a;  listen {listen};\n}}\n"
+    proxy = nginx(tmp_path, shop=text)
+    [found] = problems(tmp_path, proxy=proxy)
+    variable = "ag_ui_https_port" if port == 443 else "ag_ui_http_port"
+    assert found == (
+        f"{variable}: {tmp_path}/sites/shop already has the default server of port {port} of nginx on this host. "
+        f"Take default_server out of its listen line, or set {variable} to another port."
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "server { listen 443 ssl; }",
+        "server { listen 8443 ssl default_server; }",
+        "server { listen 192.0.2.1:443 ssl default_server; }",
+        "server {\n  # listen 443 default_server;\n}",
+        "server { listen unix:/run/a.sock default_server; }",
+    ],
+)
+def test_other_sites_that_do_no_harm_are_not_named(tmp_path: Path, text: str) -> None:
+    assert problems(tmp_path, proxy=nginx(tmp_path, shop=text)) == []
+
+
+def test_our_own_site_and_the_example_are_not_named(tmp_path: Path) -> None:
+    text = "server { listen 80 default_server; listen 443 ssl default_server; }"
+    assert problems(tmp_path, proxy=nginx(tmp_path, ours=text, default=text)) == []
+
+
+def test_files_that_include_each_other_end(tmp_path: Path) -> None:
+    text = f"include {tmp_path}/sites/*;\nserver {{ listen 80 default_server; }}"
+    assert len(problems(tmp_path, proxy=nginx(tmp_path, shop=text))) == 1
+
+
+def test_a_host_without_nginx_has_no_other_site(tmp_path: Path) -> None:
+    proxy = {"main": f"{tmp_path}/none", "files": [], "ports": [HTTPS]}
+    assert problems(tmp_path, proxy=proxy) == []

@@ -1,0 +1,254 @@
+"""What is placed for nginx is valid and loaded, or nothing of it stays; a real nginx is asked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.ansible_module import run_module
+from tests.support.nginx import free_port, make_certificate
+from tests.support.proxy_host import ProxyHost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAME = "ag-ui.example"
+GET = b"GET / HTTP/1.1\r\nHost: ag-ui.example\r\nConnection: close\r\n\r\n"
+SITE = """server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {folder}/tls/server.crt;
+    ssl_certificate_key {folder}/tls/server.key;
+    access_log {folder}/logs/ag-ui.access.log;
+    return 200 {version};
+}}
+"""
+OTHER = "server {{ listen 127.0.0.1:{port}; return 200 other; }}\n"
+
+
+class Host(ProxyHost):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.port, self.other_port = free_port(), free_port()
+        (folder / "sites-enabled/other").write_text(OTHER.format(port=self.other_port))
+        self.new_pair()
+
+    def new_pair(self) -> None:
+        """What the tasks before bring to the host, beside what is used."""
+        make_certificate(self.folder / "new", NAME)
+
+    def load(self, version: str, *, check: bool = False, started: bool = True) -> dict[str, Any]:
+        folder = self.folder
+        site = SITE.format(port=self.port, folder=folder, version=version)
+        files = [{"path": str(self.site), "mode": "0644", "content": site}]
+        for name, mode in (("server.key", "0600"), ("server.crt", "0644")):
+            pair = {"path": f"{folder}/tls/{name}", "mode": mode, "src": f"{folder}/new/{name}"}
+            files.append(pair)
+        arguments = {
+            "main": f"{folder}/nginx.conf",
+            "files": files,
+            "absent": [f"{folder}/sites-enabled/default"],
+            "logs": [f"{folder}/logs/ag-ui.access.log"],
+            "worker_connections": 1024,
+            "stamp": str(self.stamp),
+            "started": started,
+            "reload_seconds": 2,
+            "_ansible_check_mode": check,
+            "_ansible_diff": check,
+        }
+        return run_module("ag_ui_nginx", arguments, folder, self.environment)
+
+    def loaded(self, version: str) -> bool:
+        """Load it; whether that changed anything."""
+        done = self.load(version)
+        assert not done.get("failed"), done["msg"]
+        return bool(done["changed"])
+
+    def refused(self, version: str) -> str:
+        done = self.load(version)
+        assert done.get("failed")
+        return str(done["msg"])
+
+    def version(self) -> str:
+        """The configuration that the running nginx has."""
+        return self.nginx.send(self.port, GET).body.decode()
+
+    def other_answers(self) -> bool:
+        return self.nginx.send(self.other_port, GET, tls=False).body == b"other"
+
+    def certificate(self) -> str:
+        """What the running nginx shows."""
+        return ssl.get_server_certificate(("127.0.0.1", self.port))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    host = Host(tmp_path)
+    yield host
+    host.nginx.stop()
+
+
+# nginx takes no directive `broken`.
+BROKEN = "x; broken"
+
+
+def test_a_second_run_changes_nothing(host: Host) -> None:
+    example = host.folder / "sites-enabled/default"
+    example.symlink_to(host.folder / "sites-enabled/other")
+    assert host.loaded("one")
+    assert host.version() == "one"
+    assert not example.is_symlink()
+    assert "worker_connections 1024;" in (host.folder / "nginx.conf").read_text()
+    assert (host.folder / "tls/server.key").stat().st_mode & 0o777 == 0o600
+    assert not host.loaded("one")
+    assert host.loaded("two")
+    assert host.version() == "two"
+
+
+def test_what_nginx_refuses_is_not_placed(host: Host) -> None:
+    host.loaded("one")
+    before = host.files()
+    host.new_pair()
+    said = host.refused(BROKEN)
+    assert "nothing was placed" in said
+    assert f'unknown directive "broken" in {host.site}:6' in said
+    assert host.files() == before
+    assert host.version() == "one"
+    # The next start finds what nginx can read, and the other site is up again.
+    host.nginx.stop()
+    with host.nginx:
+        assert (host.version(), host.other_answers()) == ("one", True)
+
+
+def test_a_pair_that_does_not_fit_is_not_placed(host: Host) -> None:
+    host.loaded("one")
+    before = host.files()
+    old_key = (host.folder / "new/server.key").read_bytes()
+    host.new_pair()
+    (host.folder / "new/server.key").write_bytes(old_key)
+    assert "key values mismatch" in host.refused("one")
+    assert host.files() == before
+
+
+def test_a_broken_file_of_another_site_is_named(host: Host) -> None:
+    (host.folder / "sites-enabled/other").write_text("\nnonsense;\n")
+    assert f"{host.folder}/sites-enabled/other:2" in host.refused("one")
+    assert not host.site.exists()
+
+
+@pytest.mark.parametrize("verb", ["reload", "start"])
+def test_what_cannot_be_loaded_is_taken_back_and_made_up_for(host: Host, verb: str) -> None:
+    host.loaded("one")
+    before = host.files()
+    if verb == "start":
+        host.nginx.stop()
+    host.breaks(verb)
+    host.new_pair()
+    said = host.refused("two")
+    assert f"{verb} is broken" in said
+    assert "taken back" in said
+    assert host.files() == before
+    host.breaks()
+    assert host.loaded("two")
+    assert host.version() == "two"
+    assert not host.loaded("two")
+
+
+def test_a_reload_that_nginx_does_not_do_is_noticed(host: Host) -> None:
+    """The command succeeds, and the workers stay: here the master process is stopped."""
+    host.loaded("one")
+    before = host.files()
+    os.kill(host.nginx.pid or 0, signal.SIGSTOP)
+    try:
+        assert "keeps its old configuration" in host.refused("two")
+    finally:
+        os.kill(host.nginx.pid or 0, signal.SIGCONT)
+    assert host.files() == before
+    assert host.loaded("one")
+    assert host.version() == "one"
+
+
+def test_a_run_that_was_cut_short_is_made_up_for(host: Host) -> None:
+    """Killed before the reload: all is written as it should be, and nginx has not read it."""
+    host.loaded("one")
+    host.new_pair()
+    host.kills_the_caller_of("reload")
+    with pytest.raises(AssertionError):
+        host.load("two")
+    assert "200 two" in host.site.read_text()
+    assert host.version() == "one"
+    host.breaks()
+    assert host.loaded("two")
+    assert host.version() == "two"
+    assert host.certificate() == (host.folder / "new/server.crt").read_text()
+
+
+def test_a_change_by_hand_is_undone_also_in_what_runs(host: Host) -> None:
+    host.loaded("one")
+    host.site.write_text(host.site.read_text().replace("200 one", "200 hand"))
+    os.kill(host.nginx.pid or 0, signal.SIGHUP)
+    assert host.loaded("one")
+    assert host.version() == "one"
+
+
+def test_a_dry_run_tells_the_change_and_makes_none(host: Host) -> None:
+    host.loaded("one")
+    before = host.files()
+    told = host.load("two", check=True)
+    assert told["changed"]
+    assert [(d["before_header"], "200 two" in d["after"]) for d in told["diff"]] == [
+        (str(host.site), True)
+    ]
+    assert "nginx refuses" in host.load(BROKEN, check=True)["msg"]
+    assert not host.load("one", check=True)["changed"]
+    assert (host.files(), host.stamp.exists(), host.version()) == (before, True, "one")
+
+
+def test_no_key_is_told(host: Host) -> None:
+    key = (host.folder / "new/server.key").read_text().splitlines()[1]
+    assert key not in str(host.load("one", check=True))
+    assert key not in str(host.load("one"))
+
+
+def test_an_nginx_that_does_not_run_is_started_only_where_it_is_wanted(host: Host) -> None:
+    host.loaded("one")
+    host.nginx.stop()
+    assert not host.load("one", started=False)["changed"]
+    assert host.nginx.pid is None
+    assert host.loaded("one")
+    assert host.version() == "one"
+
+
+def test_without_nginx_files_are_removed_all_the_same(host: Host) -> None:
+    host.loaded("one")
+    host.nginx.stop()
+    (host.folder / "bin/nginx").unlink()
+    for tool in ("kill", "cat", "grep"):
+        (host.folder / "bin" / tool).symlink_to(shutil.which(tool) or "")
+    arguments = {
+        "main": f"{host.folder}/nginx.conf",
+        "absent": [str(host.site)],
+        "stamp": str(host.stamp),
+        "started": False,
+    }
+    done = run_module("ag_ui_nginx", arguments, host.folder, {"PATH": f"{host.folder}/bin"})
+    assert done["changed"]
+    assert not host.site.exists()
+
+
+def test_logs_are_private_from_the_first_line(host: Host) -> None:
+    log = host.folder / "logs/ag-ui.access.log"
+    host.load("one", check=True)
+    assert not log.exists()
+    host.loaded("one")
+    host.version()
+    assert log.stat().st_mode & 0o777 == 0o640
+    assert '"GET / HTTP/1.1"' in log.read_text()
+    log.chmod(0o644)
+    assert host.loaded("one")
+    assert log.stat().st_mode & 0o777 == 0o640

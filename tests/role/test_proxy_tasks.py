@@ -1,0 +1,77 @@
+"""The role's tasks of the proxy, on a folder that plays a host."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.role.playing import DECIDED, TOP
+from tests.support.nginx import free_port, version
+from tests.support.playbook import run_playbook
+from tests.support.proxy_host import ProxyHost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.playbook import Run
+
+NAME = "ag-ui.example"
+GET = b"GET / HTTP/1.1\r\nHost: ag-ui.example\r\nConnection: close\r\n\r\n"
+DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
+# What the preflight finds in the certificate that the tasks have made.
+CERTIFICATE = [NAME, "localhost", "a", "hx-dev-server", "127.0.0.1", "::1"]
+
+
+class Host(ProxyHost):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.https, self.http, self.backend = free_port(), free_port(), free_port()
+
+    def apply(self, certificate: list[str], **changes: Any) -> Run:
+        include = {"name": "ag_ui_deployment", "tasks_from": "proxy"}
+        task = {"name": "Set up the proxy", "ansible.builtin.include_role": include}
+        play = {"hosts": "all", "gather_facts": False, "tasks": [task]}
+        (self.folder / "play.yml").write_text(yaml.safe_dump([play]))
+        own = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "ansible_facts": {"hostname": "a", "fqdn": "a", "default_ipv4": {}},
+            "ag_ui_server_name": NAME,
+            "ag_ui_https_port": self.https,
+            "ag_ui_http_port": self.http,
+            "ag_ui_backend_ports": [self.backend],
+            "__ag_ui_preflight": {"ipv6": False, "nginx": version(), "certificate": certificate},
+            "__ag_ui_config_dir": str(self.folder),
+            "__ag_ui_state_dir": str(self.folder),
+            "__ag_ui_proxy_nginx": str(self.folder),
+            "__ag_ui_proxy_logs": str(self.folder / "logs"),
+        }
+        return run_playbook(
+            *("--inventory", "hx-dev-server,"),
+            *("--extra-vars", json.dumps(DEFAULTS | DECIDED | own | changes)),
+            self.folder / "play.yml",
+            environment=self.environment,
+        )
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    host = Host(tmp_path)
+    yield host
+    host.nginx.stop()
+
+
+def test_a_new_host_serves_and_a_second_run_changes_nothing(host: Host) -> None:
+    first = host.apply([])
+    assert first.code == 0, first.output
+    answer = host.nginx.send(host.https, GET)
+    assert answer.status == 502
+    assert "max-age=31536000" in answer.headers["strict-transport-security"]
+    second = host.apply(CERTIFICATE)
+    assert second.code == 0, second.output
+    assert second.changes == {"hx-dev-server": 0}, second.output

@@ -1,0 +1,53 @@
+"""Run a module of the role as Ansible does on a host, without Ansible's start-up."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROLE = Path(__file__).resolve().parents[2] / "roles/ag_ui_deployment"
+# Ansible packs what a module imports of the role's module_utils with it.
+START = """
+import runpy, sys
+import ansible.module_utils
+role, name = sys.argv.pop(1), sys.argv[1]
+ansible.module_utils.__path__.append(f"{role}/module_utils")
+del sys.argv[1]
+runpy.run_path(f"{role}/library/{name}.py", run_name="__main__")
+"""
+
+
+def run_module(
+    name: str, arguments: Mapping[str, object], folder: Path, environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """What the module answers.
+
+    Args:
+        name: The module, without its suffix.
+        arguments: Its arguments.
+        folder: A directory for the file with the arguments.
+        environment: Variables that are set besides those of this process.
+
+    Returns:
+        The result as the task gets it; `failed` is true where the module has failed.
+    """
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": dict(arguments)}), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", START, str(ROLE), name, file],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer

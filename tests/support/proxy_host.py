@@ -1,0 +1,73 @@
+"""A folder that plays /etc/nginx, and a systemctl that runs nginx on it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from tests.support.nginx import Nginx, make_folders, program
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+# As much of systemctl as the role asks for. `broken` has the verbs that fail, `deadly` those that
+# end their caller as a cut connection or a full memory does.
+SYSTEMCTL = """#!/bin/sh
+cd {folder} || exit
+for word; do case $word in -*) ;; *) verb=$word; break;; esac; done
+! grep -qsx "$verb" broken || {{ echo "$verb is broken" >&2; exit 1; }}
+! grep -qsx "$verb" deadly || {{ kill -KILL $PPID; exit; }}
+case $verb in
+  is-active) kill -0 "$(cat nginx.pid)" 2>/dev/null ;;
+  is-enabled) echo enabled ;;
+  start) nginx -c {folder}/nginx.conf ;;
+  reload) nginx -t -q -c {folder}/nginx.conf && kill -HUP "$(cat nginx.pid)" ;;
+  show)
+    case $* in
+      *MainPID*) cat nginx.pid ;;
+      *) printf 'LoadState=loaded\\nActiveState=active\\nUnitFileState=enabled\\nId=nginx.service\\n' ;;
+    esac ;;
+esac
+"""
+
+
+class ProxyHost:
+    """As much of a host as the tasks of the proxy touch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.nginx = Nginx(folder)
+        self.site = folder / "conf.d/ag-ui.conf"
+        self.stamp = folder / "proxy.loaded"
+        make_folders(folder)
+        for name in ("tls", "logs", "bin"):
+            (folder / name).mkdir()
+        self._add_program("systemctl", SYSTEMCTL.format(folder=folder))
+        command = shlex.join([program(), "-p", str(folder), "-e", f"{folder}/error.log"])
+        self._add_program("nginx", f'#!/bin/sh\nexec {command} "$@"\n')
+
+    def _add_program(self, name: str, text: str) -> None:
+        path = self.folder / "bin" / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {"PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
+
+    def breaks(self, *verbs: str) -> None:
+        """From now on these verbs of systemctl fail, and no others."""
+        (self.folder / "broken").write_text("".join(f"{verb}\n" for verb in verbs))
+        (self.folder / "deadly").unlink(missing_ok=True)
+
+    def kills_the_caller_of(self, verb: str) -> None:
+        (self.folder / "deadly").write_text(f"{verb}\n")
+
+    def files(self) -> dict[str, bytes]:
+        """All that nginx reads."""
+        folders = ("conf.d", "modules-enabled", "sites-enabled", "tls")
+        paths = [path for name in folders for path in (self.folder / name).iterdir()]
+        paths.append(self.folder / "nginx.conf")
+        return {str(path): path.read_bytes() for path in paths if path.is_file()}
