@@ -10,6 +10,7 @@ from src.services.agent_runs import AgentRuns
 from src.services.agent_service import AgentService
 from src.services.agent_tools import AgentTools
 from src.services.audit_logger import AuditLogger
+from src.services.conversation_limits import ConversationLimits
 from src.services.conversation_service import ConversationService
 from src.services.event_streams import EventStreams
 from src.services.litellm_client import LiteLLMClient
@@ -50,7 +51,7 @@ class Agent:
     ) -> Self:
         reader = reader_client(settings)
         registry = RunRegistry(commands, settings.REDIS_STREAM_NAME)
-        conversations = ConversationService(database, audit)
+        conversations = ConversationService(database, audit, ConversationLimits.of(settings))
         runs = AgentRuns(registry, conversations.settle, metrics, settings.SHUTDOWN_GRACE_SECONDS)
         tail = RunTail(reader, registry, conversations)
         service = AgentService(

@@ -127,6 +127,9 @@ class Settings(BaseSettings):
     AGENT_MAX_ROUNDS: int = Field(default=10, ge=2, le=100)
     AGENT_MODEL_TIMEOUT_SECONDS: float = Field(default=120, gt=0)
     RUNS_PER_USER: int = Field(default=5, ge=1)
+    # Of JSON. The least is what a result of a tool may need.
+    AGENT_MESSAGE_MAX_BYTES: int = Field(default=1024 * 1024, ge=256 * 1024)
+    AGENT_STATE_MAX_BYTES: int = Field(default=256 * 1024, ge=1024)
 
     EVENT_MAX_BYTES: int = Field(default=2 * 1024 * 1024, ge=1024)
     CONSUMER_BATCH_SIZE: int = Field(default=500, ge=1, le=10_000)

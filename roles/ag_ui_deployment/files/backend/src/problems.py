@@ -23,6 +23,7 @@ from src.services.auth_service import (
     SecondFactorRequiredError,
     WrongCredentialsError,
 )
+from src.services.conversation_limits import InputTooLargeError
 from src.services.conversation_service import (
     RunExistsError,
     RunNotFoundError,
@@ -35,6 +36,7 @@ from src.services.dead_letters import (
     DeadLetterNotFoundError,
 )
 from src.services.email_addresses import EmailRejectedError
+from src.services.ended_logs import LogsFullError, TooManyLogsError
 from src.services.faults import FieldFaultError
 from src.services.job_service import CursorRejectedError, JobNotFoundError
 from src.services.limits import LimitReachedError
@@ -469,6 +471,7 @@ class Draining(Problem):
 
 _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     EmailRejectedError: InvalidRequest,
+    InputTooLargeError: InvalidRequest,
     PasswordRejectedError: PasswordRejected,
     PasswordsBusyError: Busy,
     LinkNotValidError: LinkNotValid,
@@ -509,6 +512,8 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     ThreadElsewhereError: ThreadElsewhere,
     ThreadNotFoundError: ThreadNotFound,
     TooManyRunsError: TooManyRuns,
+    LogsFullError: TooManyStreams,
+    TooManyLogsError: TooManyStreamsOfUser,
 }
 
 

@@ -1,13 +1,21 @@
 """What a client sends to run the agent: AG-UI's RunAgentInput, bounded."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Annotated, Any
 
 import orjson
 from ag_ui.core import Context, Message, ResumeEntry, RunAgentInput, Tool, UserMessage
 from ag_ui.core.types import ToolMessage
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from src.models.workspace import DEFAULT_WORKSPACE
 
@@ -69,7 +77,19 @@ def _bound_lists(messages: Any) -> Any:
     return messages
 
 
+def _drop_unknown_fields(value: Any) -> None:
+    """Leave what AG-UI defines; `metadata` is where clients put what is their own."""
+    if isinstance(value, BaseModel):
+        if value.model_extra:
+            value.model_extra.clear()
+        _drop_unknown_fields(list(value.__dict__.values()))
+    elif isinstance(value, list):
+        for one in value:
+            _drop_unknown_fields(one)
+
+
 def _check_messages(messages: list[Message]) -> list[Message]:
+    _drop_unknown_fields(messages)
     for number, message in enumerate(messages):
         try:
             _check_message(message)
@@ -147,6 +167,8 @@ class RunInput(RunAgentInput):
     UIs send none when they mount.
     """
 
+    model_config = ConfigDict(extra="ignore")
+
     thread_id: AgentId
     run_id: AgentId
     parent_run_id: _Plain | None = None
@@ -164,6 +186,11 @@ class RunInput(RunAgentInput):
     ) = None
     forwarded_props: Annotated[Any, AfterValidator(_check_props)] = None
     resume: Annotated[list[ResumeEntry] | None, BeforeValidator(_refuse_answers)] = None
+
+    @cached_property
+    def conversation(self) -> Sequence[dict[str, Any]]:
+        """The messages in AG-UI's form on the wire."""
+        return [message.model_dump(by_alias=True) for message in self.messages]
 
     @property
     def workspace(self) -> str:

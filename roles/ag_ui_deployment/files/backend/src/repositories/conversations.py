@@ -40,6 +40,13 @@ class RunEnd(NamedTuple):
     events: bytes
 
 
+class StoredMessage(NamedTuple):
+    """A message of a conversation, as the JSON that is stored."""
+
+    place: int
+    body: bytes
+
+
 class RemovedRuns(NamedTuple):
     """The ids of a deleted conversation's runs: those that are on, and those that ended lately."""
 
@@ -144,7 +151,7 @@ async def thread(session: AsyncSession, owner_id: UUID, thread_id: str) -> Threa
 
 async def messages_of(
     session: AsyncSession, thread: ThreadRow, *, before: int | None, limit: int, most_bytes: int
-) -> list[MessageRow]:
+) -> list[StoredMessage]:
     """The messages before a place (None: the last ones), in their order.
 
     At most `limit`, and not more than the bytes allow, but one at least.
@@ -156,13 +163,14 @@ async def messages_of(
     latest = query.order_by(MessageRow.place.desc()).limit(limit).subquery()
     together = func.sum(latest.c.size).over(order_by=latest.c.place.desc())
     summed = select(latest.c.place, (together - latest.c.size).label("behind")).subquery()
+    body = func.convert_to(cast(MessageRow.body, Text), "UTF8")
     found = (
-        select(MessageRow)
+        select(MessageRow.place, body)
         .join(summed, summed.c.place == MessageRow.place)
         .where(summed.c.behind < most_bytes)
         .order_by(MessageRow.place)
     )
-    return list(await session.scalars(found))
+    return [StoredMessage(*one) for one in await session.execute(found)]
 
 
 async def has_messages_before(session: AsyncSession, thread: ThreadRow, place: int) -> bool:

@@ -190,6 +190,7 @@ async def list_threads(
 @router.get(
     "/threads/{thread_id}",
     summary="A conversation: its last messages and its runs",
+    response_model=Thread,
     dependencies=_READ,
     responses=documented(NotAuthenticated, NotPermitted, ThreadNotFound, DatabaseUnavailable),
 )
@@ -203,10 +204,11 @@ async def get_thread(  # noqa: PLR0913 - one for each parameter of the request
     before: Annotated[
         int | None, Query(ge=1, le=_MOST_PLACE, description="earlier of the answer before")
     ] = None,
-) -> Thread:
-    """At most `limit` messages, and not more than 8 MiB of them, but one at least."""
+) -> Response:
+    """At most `limit` messages, and not more than 2 MiB of them, but one at least."""
     key = ThreadKey(owner or user.id, thread_id)
-    return await services.agent.conversations.thread(user, key, before=before, limit=limit)
+    thread = await services.agent.conversations.thread(user, key, before=before, limit=limit)
+    return Response(thread, media_type="application/json")
 
 
 @router.delete(

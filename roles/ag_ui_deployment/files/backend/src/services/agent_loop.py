@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from contextlib import aclosing
 from typing import Any, Protocol
 
+import orjson
 import structlog
 
 from src.models.agent_input import RunInput
@@ -30,6 +31,8 @@ logger = structlog.get_logger(__name__)
 
 # A log is held in memory, in Redis and in PostgreSQL.
 RUN_MAX_BYTES = 16 * 1024 * 1024
+# What a call has around its name and its arguments in a message, at most.
+_CALL_BYTES = 256
 
 
 class Model(Protocol):
@@ -65,6 +68,7 @@ class AgentLoop:
         model_name: str,
         system_prompt: str,
         max_rounds: int,
+        max_answer_bytes: int,
         tools: Tools,
         permitted: Callable[[User, str], Awaitable[User | None]],
     ) -> None:
@@ -77,9 +81,12 @@ class AgentLoop:
         self._max_rounds = max_rounds
         self._tools = tools
         self._permitted = permitted
-        self._told = [message.model_dump(by_alias=True) for message in request.messages]
+        self._told = request.conversation
         self._frontend = {tool.name for tool in request.tools or []}
         self._made = RunMessages()
+        self._max_answer = max_answer_bytes
+        # JSON of what the model has said and called in the answer that is coming.
+        self._answer_bytes = 0
         self._usage: dict[str, int] = {}
         # The model's answer while it comes.
         self._turn: Turn | None = None
@@ -162,6 +169,7 @@ class AgentLoop:
         if chat_tools:
             body["tools"] = chat_tools
         self._turn = turn = Turn()
+        self._answer_bytes = 0
         # Some providers tell it once at the end, others with each chunk what it is so far.
         usage: Usage | None = None
         try:
@@ -189,9 +197,18 @@ class AgentLoop:
             self._emit([agui.tool_call_result(f"{call.id}:result", call.id, content, now())])
 
     def _emit(self, events: Sequence[Event]) -> None:
-        self._append(events)
-        if self.log.size > RUN_MAX_BYTES:
+        fitting = [event for event in events if self._fits(event)]
+        self._append(fitting)
+        if len(fitting) < len(events) or self.log.size > RUN_MAX_BYTES:
             raise RunFailedError(TOO_LARGE)
+
+    def _fits(self, event: Event) -> bool:
+        """False for what would make a message larger than its client may send it again.
+
+        Only texts are left out: whatever opens has to be told, since it will be closed.
+        """
+        self._answer_bytes += _answer_bytes(event)
+        return "delta" not in event or self._answer_bytes <= self._max_answer
 
     def _append(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -214,3 +231,11 @@ class AgentLoop:
         if self._usage:
             event["usage"] = [{"model": self._model_name, **self._usage}]
         return event
+
+
+def _answer_bytes(event: Event) -> int:
+    """What an event adds to the JSON of the message that the model is making."""
+    if event["type"] == "TOOL_CALL_START":
+        return _CALL_BYTES + len(orjson.dumps(event["toolCallName"]))
+    # Without the quotes, which are there once.
+    return len(orjson.dumps(event["delta"])) - 2 if "delta" in event else 0

@@ -1,10 +1,8 @@
 """Runs of the agent: begin, follow, cancel, and the conversations that they belong to."""
 
-import asyncio
 from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
-from weakref import WeakValueDictionary
 
 from ag_ui.core import AgentCapabilities
 
@@ -25,12 +23,15 @@ from src.services.conversation_service import (
     RunNotFoundError,
     ThreadKey,
 )
+from src.services.ended_logs import EndedLogs
 from src.services.rbac_service import NotPermittedError
 from src.services.run_log import RunLog
 from src.services.run_registry import KEEP_STORED_SECONDS, RunKey, RunRegistry
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 from src.utils.redis import REDIS_ERRORS
 
+# What a message has around what the model said.
+_AROUND_ANSWER = 1024
 # For so long, and a little, Redis has the log of a run that has ended.
 _LOGS_KEPT = timedelta(seconds=KEEP_STORED_SECONDS + 60)
 
@@ -66,9 +67,7 @@ class AgentService:
         self._registry = registry
         self._runs = runs
         self.conversations = conversations
-        # Logs of runs that have ended, while somebody reads them.
-        self._ended: WeakValueDictionary[RunKey, RunLog] = WeakValueDictionary()
-        self._loading = asyncio.Lock()
+        self._ended = EndedLogs(conversations.stored)
 
     @property
     def tool_names(self) -> Collection[str]:
@@ -109,7 +108,8 @@ class AgentService:
     async def find(self, user: User, key: RunKey) -> RunLog | None:
         """Look for a run to follow: its log if it has ended, None while it goes on.
 
-        Raises RunNotFoundError. While PostgreSQL is away users find what is on of their own.
+        Raises RunNotFoundError, LogsFullError or TooManyLogsError. While PostgreSQL is away users
+        find what is on of their own.
         """
         try:
             run = await self.conversations.run(user, key)
@@ -119,7 +119,10 @@ class AgentService:
             raise
         if run.status is RunStatus.RUNNING or self._runs.log(key):
             return None
-        return await self._ended_log(key)
+        log = await self._ended.get(key, user.id)
+        if log is None:
+            raise RunNotFoundError
+        return log
 
     async def cancel(self, user: User, key: RunKey) -> None:
         """Ask for a run's end, wherever it goes on.
@@ -160,17 +163,6 @@ class AgentService:
         except REDIS_ERRORS as error:
             raise RunLogUnavailableError from error
 
-    async def _ended_log(self, key: RunKey) -> RunLog:
-        """Shared by all who read it; one is loaded at a time."""
-        async with self._loading:
-            log = self._ended.get(key)
-            if log is None:
-                records = await self.conversations.stored(key)
-                if records is None:
-                    raise RunNotFoundError
-                log = self._ended[key] = RunLog(records)
-            return log
-
     async def _take(self, key: RunKey) -> None:
         try:
             begun = await self._registry.begin(key, self._settings.RUNS_PER_USER)
@@ -203,6 +195,7 @@ class AgentService:
             model_name=settings.AGENT_MODEL,
             system_prompt=settings.AGENT_SYSTEM_PROMPT,
             max_rounds=settings.AGENT_MAX_ROUNDS,
+            max_answer_bytes=settings.AGENT_MESSAGE_MAX_BYTES - _AROUND_ANSWER,
             tools=self._tools,
             permitted=self._permitted,
         )

@@ -26,6 +26,7 @@ from src.models.user import User
 from src.repositories import conversations as rows
 from src.services.agent_prompt import text_of
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.services.conversation_limits import ConversationLimits
 from src.services.job_service import CursorRejectedError
 from src.services.rbac_service import check, sight
 from src.services.run_failures import LOST
@@ -36,7 +37,7 @@ from src.utils.database import Database
 
 _TITLE_LENGTH = 100
 _RUNS_SHOWN = 100
-_MESSAGES_MOST_BYTES = 8 * 1024 * 1024
+_MESSAGES_MOST_BYTES = 2 * 1024 * 1024
 # A run is stored before it begins, and takes a moment to be seen at work.
 _BEGUN = timedelta(seconds=15)
 _RUNS_ON_MOST = 1000
@@ -73,13 +74,18 @@ class ThreadElsewhereError(Exception):
 
 
 class ConversationService:
-    def __init__(self, database: Database, audit: AuditLogger) -> None:
+    def __init__(self, database: Database, audit: AuditLogger, limits: ConversationLimits) -> None:
         self._database = database
         self._audit = audit
+        self._limits = limits
 
     async def begin(self, user: User, request: RunInput) -> None:
-        """Keep what the client sent. Raises RunExistsError or ThreadElsewhereError."""
-        messages = [message.model_dump(by_alias=True) for message in request.messages]
+        """Store what the client sent.
+
+        Raises InputTooLargeError, RunExistsError or ThreadElsewhereError.
+        """
+        self._limits.check_input(request)
+        messages = request.conversation
         run = RunRow(
             owner_id=user.id,
             id=request.run_id,
@@ -172,8 +178,12 @@ class ConversationService:
             next_cursor=_encode(shown[-1]) if len(found) > limit else None,
         )
 
-    async def thread(self, user: User, key: ThreadKey, *, before: int | None, limit: int) -> Thread:
-        """With its last messages, or those before one. Raises ThreadNotFoundError."""
+    async def thread(self, user: User, key: ThreadKey, *, before: int | None, limit: int) -> bytes:
+        """A `Thread` as JSON, with its last messages, or those before one.
+
+        The messages are passed on as they are stored: parsed they would take many times the memory.
+        Raises ThreadNotFoundError.
+        """
         async with self._database.transaction() as session:
             row = await _thread(session, user, key)
             messages = await rows.messages_of(
@@ -182,13 +192,14 @@ class ConversationService:
             first = messages[0].place if messages else 0
             more = await rows.has_messages_before(session, row, first)
             runs = await rows.runs_of(session, row, _RUNS_SHOWN)
-        summary = ThreadSummary.model_validate(row)
-        return Thread(
-            **summary.model_dump(),
-            messages=[message.body for message in messages],
+        thread = Thread(
+            **ThreadSummary.model_validate(row).model_dump(),
+            messages=[],
             earlier=first if more else None,
             runs=[Run.model_validate(run) for run in runs],
         )
+        stored = [orjson.Fragment(message.body) for message in messages]
+        return orjson.dumps(thread.model_dump(mode="json") | {"messages": stored})
 
     async def runs_on_of(self, user: User, key: ThreadKey) -> list[RunKey]:
         """A conversation's runs that are on, for who may end them.
@@ -244,8 +255,7 @@ def _title(messages: Sequence[Message]) -> str:
 
 def _digest(records: Sequence[Record]) -> tuple[rows.RunEnd, list[Message]]:
     """What is stored of a run that has ended."""
-    events = [orjson.loads(record.data) for record in records]
-    last = events[-1]
+    last = orjson.loads(records[-1].data)
     status = RunStatus.FINISHED
     if last["type"] == "RUN_ERROR":
         status = RunStatus.FAILED
@@ -254,9 +264,9 @@ def _digest(records: Sequence[Record]) -> tuple[rows.RunEnd, list[Message]]:
     counts: dict[str, Any] = dict(last["usage"][0]) if "usage" in last else {}
     counts.pop("model", None)
     packed = zlib.compress(b"\n".join(record.data for record in records))
-    return rows.RunEnd(status, last.get("code"), counts or None, packed), RunMessages.of(
-        events
-    ).all()
+    # One event at a time: all of them as objects would take many times the memory of the log.
+    messages = RunMessages.of(orjson.loads(record.data) for record in records).all()
+    return rows.RunEnd(status, last.get("code"), counts or None, packed), messages
 
 
 def _unpacked(events: bytes) -> list[Record]:

@@ -17,9 +17,9 @@ _SCRIPTS = Path(__file__).with_name("run_scripts")
 # A process that has not renewed its lease for so long is taken for dead, in seconds.
 LEASE_SECONDS = 10.0
 # A log is kept for as long as nobody could store it, in seconds; and after that, for those who
-# were just reading it.
+# were just reading it elsewhere: they read it into their own memory.
 KEEP_SECONDS = 24 * 3600
-KEEP_STORED_SECONDS = 600
+KEEP_STORED_SECONDS = 60
 _DATA = b"d"
 # Sent to Redis at once.
 _MOST_RECORDS = 500

@@ -1,8 +1,11 @@
 """Models, tools and clients that give the agent more than it takes."""
 
+import asyncio
 import json
+import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -116,6 +119,86 @@ class TestMessages:
             await conversations.keep_messages(session, owner, body["threadId"], messages)
         kept = await world.query("SELECT body->>'id' FROM agent_messages ORDER BY place")
         assert [row[0] for row in kept] == [one["id"] for one in messages]
+
+    async def test_that_are_larger_than_one_may_be_are_refused(
+        self, world: World, gateway: ScriptedServer
+    ) -> None:
+        most = 256 * 1024
+        sizes = {"AGENT_MESSAGE_MAX_BYTES": most, "AGENT_STATE_MAX_BYTES": 1024}
+        async with running(world.settings(LITELLM_URL=gateway.url, **sizes)) as backend:
+            user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
+            token = backend.token_of(user)
+            small, large = user_says("x"), user_says("x" * most)
+            noted = user_says("x") | {"metadata": {"note": "x" * most}}
+            for body, field in (
+                (run_input("", messages=[small, large]), "body.messages.1"),
+                (run_input("", messages=[noted]), "body.messages.0"),
+                (run_input("Hello", state={"x": "x" * 1024}), "body.state"),
+            ):
+                response = await backend.http.post("/agent", json=body, headers=bearer(token))
+                assert response.status_code == 422
+                (error,) = response.json()["errors"]
+                assert error["field"] == field
+                assert "shorten" in error["message"]
+            assert await world.query("SELECT 1 FROM agent_threads") == []
+            fitting = run_input("x" * (most - 200), state={"x": "x" * 1000})
+            events = await whole_run(backend.http, token, fitting)
+            assert events[-1]["type"] == "RUN_FINISHED"
+
+    @pytest.mark.parametrize("what", ["content", "arguments"])
+    async def test_of_the_model_are_none_that_a_client_could_not_send_again(
+        self, world: World, gateway: ScriptedServer, *, what: str
+    ) -> None:
+        text = "\x01" * 1000
+        call = {"tool_calls": [{"index": 0, "function": {"name": "x", "arguments": text}}]}
+        delta = call if what == "arguments" else {"content": text}
+        said = json.dumps({"choices": [{"delta": delta}]})
+        gateway.answers(CHAT, frames(*[said] * 100, STOP))
+        settings = world.settings(LITELLM_URL=gateway.url, AGENT_MESSAGE_MAX_BYTES=256 * 1024)
+        async with running(settings) as backend:
+            user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
+            token = backend.token_of(user)
+            body = run_input("Hello")
+            events = await whole_run(backend.http, token, body)
+            checked(events, complete=True)
+            assert events[-1]["code"] == "run_too_large"
+            path = f"/agent/threads/{body['threadId']}"
+            thread = (await backend.http.get(path, headers=bearer(token))).json()
+            again = run_input("Hello") | {"messages": thread["messages"]}
+            gateway.answers(CHAT, frames(STOP))
+            events = await whole_run(backend.http, token, again)
+            assert events[-1]["type"] == "RUN_FINISHED"
+
+
+class TestReads:
+    async def test_of_conversations_take_memory_by_their_bytes_only(
+        self, backend: Backend, token: str
+    ) -> None:
+        """However many values the JSON has: as objects they would take thirty times as much."""
+        body = run_input("Hello")
+        await whole_run(backend.http, token, body)
+        owner = (await backend.http.get("/auth/me", headers=bearer(token))).json()["id"]
+        values: list[Any] = [[]] * 60_000
+        messages = [user_says("") | {"metadata": {"x": values}} for _ in range(20)]
+        async with backend.services.database.transaction() as session:
+            await conversations.keep_messages(session, UUID(owner), body["threadId"], messages)
+        answered = 0
+
+        async def read() -> None:
+            nonlocal answered
+            path = f"/agent/threads/{body['threadId']}"
+            async with backend.http.stream("GET", path, headers=bearer(token)) as response:
+                async for chunk in response.aiter_raw():
+                    answered += len(chunk)
+
+        tracemalloc.start()
+        try:
+            await asyncio.gather(*(read() for _ in range(10)))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert answered > 10 * 1024 * 1024
+        assert peak < 5 * answered
 
 
 class TestUsage:
