@@ -10,6 +10,7 @@ from src.models import (  # noqa: F401 - they register their tables
     event,
     gap,
     job,
+    login_source,
     second_factor,
     session,
     submission,

@@ -1,6 +1,7 @@
 """Settings from the environment and the file .env, checked at start."""
 
 import ssl
+from datetime import timedelta
 from ipaddress import ip_network
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -101,7 +102,9 @@ class Settings(BaseSettings):
     AUDIT_CHECKPOINT_MINUTES: int = Field(default=5, ge=1, le=24 * 60)
 
     RATE_LOGIN_PER_ADDRESS: str = "10/minute"
-    RATE_LOGIN_PER_ACCOUNT: str = "20/hour"
+    # Failed logins from networks and browsers that have not logged in to the account before.
+    RATE_LOGIN_PER_ACCOUNT: str = "50/day"
+    RATE_MAIL_PER_MAILBOX: str = "20/hour"
     RATE_API_PER_USER: str = "1000/hour"
     RATE_STREAMS_PER_USER: str = "600/minute"
     RATE_GLOBAL: str = "60000/minute"
@@ -252,8 +255,18 @@ class Settings(BaseSettings):
 
     def _keys(self, key: SecretStr | None, previous: SecretStr | None) -> list[str]:
         own = [key.get_secret_value()] if key and _listed(key) else []
-        signing = [self.JWT_SECRET.get_secret_value(), *self.previous_jwt_secrets]
-        return [*own, *signing, *_listed(previous)]
+        return [*own, *self.signing_keys, *_listed(previous)]
+
+    @property
+    def login_budget(self) -> tuple[int, timedelta]:
+        """How many failed logins unknown networks have together, and in which time."""
+        limit = limits.parse(self.RATE_LOGIN_PER_ACCOUNT)
+        return limit.amount, timedelta(seconds=limit.get_expiry())
+
+    @property
+    def signing_keys(self) -> list[str]:
+        """The first signs tokens, all verify."""
+        return [self.JWT_SECRET.get_secret_value(), *self.previous_jwt_secrets]
 
     @field_validator("JWT_SECRET")
     @classmethod
@@ -271,6 +284,7 @@ class Settings(BaseSettings):
     @field_validator(
         "RATE_LOGIN_PER_ADDRESS",
         "RATE_LOGIN_PER_ACCOUNT",
+        "RATE_MAIL_PER_MAILBOX",
         "RATE_API_PER_USER",
         "RATE_STREAMS_PER_USER",
         "RATE_GLOBAL",

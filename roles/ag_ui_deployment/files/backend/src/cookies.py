@@ -1,15 +1,21 @@
 """Cookies in which a browser keeps its tokens, out of reach of scripts, and when they count."""
 
+import hashlib
+
 from fastapi import Request, Response
 
 from src.config import Settings
 from src.models.user import CookieSession, Token
 from src.problems import WrongOrigin
+from src.services.devices import LIFETIME
 
 # Browsers take cookies of this prefix only from this host itself, over TLS and for all paths: no
 # other host of the site can set one. That is worth more than a refresh token which only /auth gets.
 ACCESS = "__Host-ag_ui_access"
 REFRESH = "__Host-ag_ui_refresh"
+# One for each account that has logged in with this browser.
+_DEVICE = "__Host-ag_ui_device_"
+_MAX_DEVICES = 5
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -39,6 +45,20 @@ def given(request: Request, name: str) -> str | None:
     return None
 
 
+def device(request: Request, email: str) -> str | None:
+    """By which this browser is known to an account."""
+    return given(request, _device_name(email))
+
+
+def keep_device(request: Request, response: Response, email: str, value: str) -> None:
+    """The accounts of longest ago make way: all cookies come with every request."""
+    name = _device_name(email)
+    earlier = [one for one in request.cookies if one.startswith(_DEVICE) and one != name]
+    for surplus in earlier[: 1 - _MAX_DEVICES]:
+        _set(response, surplus, "", 0)
+    _set(response, name, value, int(LIFETIME.total_seconds()))
+
+
 def check_origin(request: Request, settings: Settings) -> None:
     """Whoever writes by a cookie has to be a page of ours.
 
@@ -51,6 +71,10 @@ def check_origin(request: Request, settings: Settings) -> None:
     origin = request.headers.get("origin", "").lower()
     if origin not in {own, *(allowed.lower() for allowed in settings.CORS_ORIGINS)}:
         raise WrongOrigin
+
+
+def _device_name(email: str) -> str:
+    return _DEVICE + hashlib.sha256(email.strip().lower().encode()).hexdigest()[:16]
 
 
 def _set(response: Response, name: str, value: str, seconds: int) -> None:

@@ -21,6 +21,7 @@ from src.services.audit_verifier import AuditVerifier
 from src.services.auth_service import AuthService
 from src.services.config_overview import ConfigOverview
 from src.services.dead_letters import DeadLetterService
+from src.services.devices import Devices
 from src.services.event_fold import StreamFold
 from src.services.event_history import EventHistory
 from src.services.event_hub import EventHub
@@ -94,6 +95,7 @@ class Services:
     sessions: SessionService
     tickets: TicketService
     limits: Limits
+    devices: Devices
     passwords: PasswordService
     accounts: AccountService
     workspaces: WorkspaceService
@@ -145,7 +147,7 @@ class Services:
         background = BackgroundJobs()
         mails = Mails(MailService(settings), background, settings)
         limits = Limits(settings, metrics)
-        resets = ResetService(database, access, audit, limits, mails)
+        resets = ResetService(database, access, audit, mails)
         addresses = TargetAddresses(allow_private=settings.TOOLS_ALLOW_PRIVATE_ADDRESSES)
         announcer = JobAnnouncer(commands, database, stream, JOB_KINDS)
         orchestrator = OrchestratorClient(settings, CircuitBreaker.of(settings))
@@ -161,7 +163,8 @@ class Services:
             audit=audit,
             calls_per_user=settings.CALLS_PER_USER,
         )
-        attempts = Attempts(database, audit)
+        attempts = Attempts(database, audit, settings)
+        devices = Devices(settings)
         second_factors = SecondFactorService(database, access, attempts, settings)
         agent = Agent.build(
             settings,
@@ -199,12 +202,13 @@ class Services:
             config_overview=ConfigOverview(settings),
             access=access,
             access_watcher=access_watcher,
-            auth=AuthService(attempts, sessions, second_factors),
+            auth=AuthService(attempts, sessions, second_factors, devices),
             sessions=sessions,
             tickets=TicketService(tokens, commands, stream),
             limits=limits,
-            passwords=PasswordService(database, access, attempts, audit),
-            accounts=AccountService(database, access, audit, limits),
+            devices=devices,
+            passwords=PasswordService(database, access, attempts, audit, devices),
+            accounts=AccountService(database, access, audit),
             workspaces=WorkspaceService(database, access, audit),
             second_factors=second_factors,
             resets=resets,

@@ -12,10 +12,8 @@ from src.services.access_service import AccessService
 from src.services.account_service import AccountNotFoundError, AccountService, LastAdminError
 from src.services.audit_logger import AuditLogger
 from src.services.email_addresses import EmailRejectedError
-from src.services.limits import Limits
 from src.services.mail_service import MailService
 from src.services.mails import Mails
-from src.services.metrics import Metrics
 from src.services.new_accounts import UserExistsError
 from src.services.passwords import PasswordRejectedError
 from src.services.reset_service import ResetService
@@ -73,17 +71,15 @@ async def _run(settings: Settings, work: Callable[[Office], Awaitable[None]]) ->
     database = Database(settings)
     access = AccessService(database, Tokens(settings), settings)
     audit = AuditLogger(database)
-    limits = Limits(settings, Metrics())
     mails = Mails(MailService(settings), BackgroundJobs(), settings)
     try:
         await work(
             Office(
                 database,
-                AccountService(database, access, audit, limits),
+                AccountService(database, access, audit),
                 WorkspaceService(database, access, audit),
-                ResetService(database, access, audit, limits, mails),
+                ResetService(database, access, audit, mails),
             )
         )
     finally:
-        await limits.close()
         await database.close()

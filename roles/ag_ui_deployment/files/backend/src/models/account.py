@@ -70,7 +70,7 @@ class AccountTokenRow(Base):
 
 
 class Account(BaseModel):
-    """`locked_until` is when logins are possible again, after too many that failed."""
+    """`locked_until` is when logins are possible again from wherever too many have failed."""
 
     model_config = ConfigDict(from_attributes=True)
 

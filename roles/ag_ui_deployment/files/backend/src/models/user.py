@@ -22,7 +22,7 @@ class UserRow(Base):
     password_hash: Mapped[str] = mapped_column(Text)
     role: Mapped[str] = mapped_column(Text)
     active: Mapped[bool] = mapped_column(default=True)
-    # In a row; a successful login sets it back.
+    # Only the previous release reads and writes these two; the next one drops them.
     failed_logins: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     locked_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -1,6 +1,7 @@
 """Queries on accounts for those who administer them."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import delete, func, or_, select, text
@@ -11,6 +12,7 @@ from src.models.role import Role
 from src.models.second_factor import RecoveryCodeRow, SecondFactorRow
 from src.models.user import UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow
+from src.repositories.login_sources import LOCKED_UNTIL
 from src.repositories.users import WITH_MEMBERSHIPS
 
 # Any number that no other lock of ours has.
@@ -27,10 +29,10 @@ async def lock(session: AsyncSession) -> None:
 
 async def page(
     session: AsyncSession, wanted: AccountFilter, after: str, limit: int
-) -> list[tuple[UserRow, bool]]:
-    """Accounts by address, from one on, and whether each has a second factor."""
+) -> list[tuple[UserRow, bool, datetime | None]]:
+    """Accounts by address, whether each has a second factor, and how long it is locked."""
     query = (
-        select(UserRow, SecondFactorRow.confirmed_at.is_not(None))
+        select(UserRow, SecondFactorRow.confirmed_at.is_not(None), LOCKED_UNTIL)
         .outerjoin(SecondFactorRow, SecondFactorRow.user_id == UserRow.id)
         .options(WITH_MEMBERSHIPS)
         .where(UserRow.email > after)
@@ -48,7 +50,8 @@ async def page(
         query = query.where(UserRow.role == wanted.role.value)
     if wanted.active is not None:
         query = query.where(UserRow.active.is_(wanted.active))
-    return [(row, second_factor) for row, second_factor in await session.execute(query)]
+    rows = await session.execute(query)
+    return [(row, second_factor, locked_until) for row, second_factor, locked_until in rows]
 
 
 async def has_second_factor(session: AsyncSession, user_id: UUID) -> bool:

@@ -40,7 +40,7 @@ async def register(
         await services.limits.guess(client.address)
         response.status_code = 201
         return await services.registration.accept(
-            given.invitation, given.password or "", given.name
+            given.invitation, given.password or "", given.name, client.address
         )
     email = given.email or ""
     await services.limits.mail(client.address, email)
@@ -56,7 +56,7 @@ async def register(
 )
 async def verify_email(services: ServicesDep, client: ClientDep, given: Verification) -> User:
     await services.limits.guess(client.address)
-    return await services.registration.verify(given.token, given.password)
+    return await services.registration.verify(given.token, given.password, client.address)
 
 
 @router.post(
@@ -81,4 +81,4 @@ async def forgot_password(
 )
 async def reset_password(services: ServicesDep, client: ClientDep, given: PasswordReset) -> None:
     await services.limits.guess(client.address)
-    await services.resets.reset(given.token, given.password)
+    await services.resets.reset(given.token, given.password, client.address)

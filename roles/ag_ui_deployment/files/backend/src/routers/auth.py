@@ -31,6 +31,8 @@ from src.problems import (
     documented,
 )
 from src.services.auth_service import Credentials, SecondFactor
+from src.services.session_service import Client
+from src.state import Services
 
 router = APIRouter(dependencies=[Depends(not_stored)])
 _LOGIN = documented(
@@ -40,14 +42,15 @@ _LOGIN = documented(
 
 @router.post("/token", summary="Log in with a form, as OAuth2 clients do", responses=_LOGIN)
 async def token(
+    request: Request,
+    response: Response,
     services: ServicesDep,
     client: ClientDep,
     form: Annotated[LoginForm, Form()],
 ) -> Token:
-    await services.limits.login(client.address, form.username)
     second_factor = SecondFactor(form.otp, form.recovery_code)
     credentials = Credentials(form.username, form.password, second_factor)
-    return await services.auth.log_in(credentials, client)
+    return await _log_in(request, response, services, client, credentials)
 
 
 @router.post(
@@ -64,11 +67,25 @@ async def login(
 ) -> Token | CookieSession:
     if given.cookies:
         cookies.check_origin(request, services.settings)
-    await services.limits.login(client.address, given.email)
     second_factor = SecondFactor(given.otp, given.recovery_code)
     credentials = Credentials(given.email, given.password, second_factor)
-    tokens = await services.auth.log_in(credentials, client)
+    tokens = await _log_in(request, response, services, client, credentials)
     return cookies.keep(response, tokens) if given.cookies else tokens
+
+
+async def _log_in(
+    request: Request,
+    response: Response,
+    services: Services,
+    client: Client,
+    credentials: Credentials,
+) -> Token:
+    email = credentials.email
+    device = services.devices.read(cookies.device(request, email), email)
+    await services.limits.login(client.address, email, known_device=device is not None)
+    login = await services.auth.log_in(credentials, client, device)
+    cookies.keep_device(request, response, email, login.device)
+    return login.token
 
 
 @router.post(
@@ -140,8 +157,15 @@ async def end_session(services: ServicesDep, access: Access, session_id: UUID) -
     summary="Change your password; your other sessions end",
     responses=documented(NotAuthenticated, WrongOrigin, WrongPassword, DatabaseUnavailable),
 )
-async def change_password(services: ServicesDep, access: Access, given: PasswordChange) -> None:
-    await services.passwords.change(access, given.current_password, given.new_password)
+async def change_password(
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    access: Access,
+    given: PasswordChange,
+) -> None:
+    device = await services.passwords.change(access, given.current_password, given.new_password)
+    cookies.keep_device(request, response, access.user.email, device)
 
 
 @router.get("/me", summary="Who is logged in", responses=documented(NotAuthenticated))

@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from src.models.session import AccessChange, AccessChangeRow
+from src.repositories import login_sources
 from src.repositories import sessions as session_rows
 from src.services.access_service import AccessService
 from src.services.agent_runs import AgentRuns
+from src.services.lockout import FAILURES_KEPT, LOGINS_KEPT
 from src.services.open_streams import Change, EndReason, OpenStreams
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database
@@ -96,4 +98,7 @@ class AccessWatcher(BackgroundTask):
         async with self._database.transaction() as session:
             await session_rows.forget(
                 session, changes_for=_CHANGES_KEPT, sessions_for=_SESSIONS_KEPT
+            )
+            await login_sources.forget_old(
+                session, logins_for=LOGINS_KEPT, failures_for=FAILURES_KEPT
             )

@@ -3,6 +3,7 @@
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,6 +14,7 @@ from src.models.session import AccessChange
 from src.models.user import UserRow
 from src.models.workspace import Membership
 from src.repositories import accounts as account_rows
+from src.repositories import login_sources
 from src.repositories import users as user_rows
 from src.services.access_service import AccessService
 from src.services.actors import Actor
@@ -20,8 +22,7 @@ from src.services.administration import administering
 from src.services.audit_logger import Action, AuditLogger
 from src.services.email_addresses import normalise_email
 from src.services.job_service import CursorRejectedError
-from src.services.limits import Limits
-from src.services.lockout import unlock
+from src.services.lockout import UNKNOWN_NETWORKS
 from src.services.new_accounts import add_account
 from src.services.passwords import hash_new_password
 from src.utils.database import Database
@@ -36,20 +37,20 @@ class LastAdminError(Exception):
 
 
 class AccountService:
-    def __init__(
-        self, database: Database, access: AccessService, audit: AuditLogger, limits: Limits
-    ) -> None:
+    def __init__(self, database: Database, access: AccessService, audit: AuditLogger) -> None:
         self._database = database
         self._access = access
         self._audit = audit
-        self._limits = limits
 
     async def page(self, wanted: AccountFilter, cursor: str | None, limit: int) -> AccountPage:
         """By address. Raises CursorRejectedError."""
         async with self._database.transaction() as session:
             after = _decode(cursor) if cursor else ""
             found = await account_rows.page(session, wanted, after, limit + 1)
-        items = [as_account(row, second_factor=second_factor) for row, second_factor in found]
+        items = [
+            as_account(row, second_factor=second_factor, locked_until=locked_until)
+            for row, second_factor, locked_until in found
+        ]
         more = len(items) > limit
         return AccountPage(
             items=items[:limit], next_cursor=_encode(items[limit - 1].email) if more else None
@@ -123,10 +124,9 @@ class AccountService:
     async def unlock(self, actor: Actor, user_id: UUID) -> Account:
         """Raises AccountNotFoundError or NotPermittedError."""
         async with self._changing(actor, user_id) as (session, user):
-            failures = user.failed_logins
-            unlock(user)
+            failures = await login_sources.failures(session, user_id, without=UNKNOWN_NETWORKS)
+            await login_sources.clear_failures(session, user_id)
             shown = await _shown(session, user)
-        await self._limits.forget_logins(user.email)
         details = {"email": user.email, "failures": failures}
         await self._audit.record(actor.did(Action.UNLOCK, f"user:{user_id}", details))
         return shown
@@ -156,9 +156,8 @@ class AccountService:
         hashed = await hash_new_password(password, account.email, account.name or "")
         async with self._changing(actor, user_id) as (session, user):
             user.password_hash = hashed
-            unlock(user)
+            await login_sources.forget(session, user_id)
             await self._access.changed(session, user_id=user_id, why=AccessChange.PASSWORD_CHANGE)
-        await self._limits.forget_logins(user.email)
         details = {"email": user.email}
         await self._audit.record(actor.did(Action.PASSWORD_CHANGE, f"user:{user_id}", details))
 
@@ -180,17 +179,21 @@ async def _keep_an_admin(session: AsyncSession, user: UserRow) -> None:
 
 
 async def _shown(session: AsyncSession, user: UserRow) -> Account:
-    return as_account(user, second_factor=await account_rows.has_second_factor(session, user.id))
+    return as_account(
+        user,
+        second_factor=await account_rows.has_second_factor(session, user.id),
+        locked_until=await login_sources.locked_until(session, user.id),
+    )
 
 
-def as_account(row: UserRow, *, second_factor: bool) -> Account:
+def as_account(row: UserRow, *, second_factor: bool, locked_until: datetime | None) -> Account:
     return Account(
         id=row.id,
         email=row.email,
         name=row.name,
         role=Role(row.role),
         active=row.active,
-        locked_until=row.locked_until,
+        locked_until=locked_until,
         second_factor=second_factor,
         memberships=tuple(Membership.model_validate(one) for one in row.memberships),
         created_at=row.created_at,

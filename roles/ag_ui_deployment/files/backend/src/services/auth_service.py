@@ -8,10 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.user import Token, UserRow
 from src.repositories import users as user_rows
-from src.services.attempts import Attempt, Attempts
+from src.services.attempts import Attempt, Attempts, Origin
 from src.services.audit_logger import Action, AuditEvent, Outcome
+from src.services.devices import Device, Devices
 from src.services.email_addresses import EmailRejectedError, normalise_email
-from src.services.lockout import unlock
 from src.services.seal import SealBrokenError
 from src.services.session_service import Client, SessionService
 
@@ -71,6 +71,14 @@ class Refusal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """The tokens of a new session, and the cookie by which the browser is known from now on."""
+
+    token: Token
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Admitted:
     """Whose login is right, and by which second factor, where the account has one."""
 
@@ -80,13 +88,20 @@ class _Admitted:
 
 class AuthService:
     def __init__(
-        self, attempts: Attempts, sessions: SessionService, second_factors: SecondFactors
+        self,
+        attempts: Attempts,
+        sessions: SessionService,
+        second_factors: SecondFactors,
+        devices: Devices,
     ) -> None:
         self._attempts = attempts
         self._sessions = sessions
         self._second_factors = second_factors
+        self._devices = devices
 
-    async def log_in(self, credentials: Credentials, client: Client) -> Token:
+    async def log_in(
+        self, credentials: Credentials, client: Client, device: Device | None
+    ) -> Login:
         """Raises WrongCredentialsError, after the same work whatever was wrong.
 
         Raises SecondFactorRequiredError, SecondFactorRejectedError or SealBrokenError if all else
@@ -97,15 +112,16 @@ class AuthService:
         async def find(session: AsyncSession) -> UserRow | None:
             return await user_rows.by_email(session, address)
 
-        async with self._attempts.on(find, credentials.password) as attempt:
+        origin = Origin(client.address, device)
+        async with self._attempts.on(find, credentials.password, origin) as attempt:
             decision = await self._decide(attempt, credentials.second_factor)
             if isinstance(decision, Refusal):
                 attempt.event = _failure(attempt.user, decision)
             else:
-                token = self._begin(attempt, decision, client)
+                login = await self._begin(attempt, decision, client)
         if isinstance(decision, Refusal):
             raise _error_of(decision)
-        return token
+        return login
 
     async def _decide(self, attempt: Attempt, given: SecondFactor) -> Refusal | _Admitted:
         user = attempt.user
@@ -134,10 +150,9 @@ class AuthService:
             return Refusal.SECOND_FACTOR_UNREADABLE
         return _Admitted(user, factor)
 
-    def _begin(self, attempt: Attempt, admitted: _Admitted, client: Client) -> Token:
+    async def _begin(self, attempt: Attempt, admitted: _Admitted, client: Client) -> Login:
         user, factor = admitted.user, admitted.factor
-        unlock(user)
-        user.password_hash = attempt.new_hash or user.password_hash
+        await attempt.succeed(user)
         session_id, token = self._sessions.begin(attempt.session, user, client)
         attempt.event = AuditEvent(
             Action.LOGIN,
@@ -146,7 +161,8 @@ class AuthService:
             target=f"session:{session_id}",
             details={"second_factor": factor.value} if factor is not None else {},
         )
-        return token
+        device = attempt.origin.device
+        return Login(token, self._devices.issue(user.email, user.password_hash, device))
 
 
 def _failure(user: UserRow | None, refusal: Refusal) -> AuditEvent:

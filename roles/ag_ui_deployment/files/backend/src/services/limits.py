@@ -6,7 +6,6 @@ The only module with the library of limits.
 import hmac
 import math
 import time
-from ipaddress import IPv6Address, ip_address, ip_network
 from uuid import UUID
 
 import structlog
@@ -17,15 +16,13 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from src.config import Settings
 from src.services.email_addresses import EmailRejectedError, normalise_email
 from src.services.metrics import Metrics
+from src.utils.networks import network_of
 from src.utils.redis import REDIS_ERRORS, limits_connections
 
 logger = structlog.get_logger(__name__)
 
-_LOGIN_ACCOUNT = "login_account"
 # After a failure Redis is not asked for so many seconds: nobody should wait for it each time.
 _LOCAL_SECONDS = 5.0
-# Of IPv6, whoever has one address has all that begin with so many of its bits.
-_IPV6_PREFIX = 64
 
 
 class LimitReachedError(Exception):
@@ -54,32 +51,29 @@ class Limits:
         secret = settings.JWT_SECRET.get_secret_value().encode()
         self._key = hmac.digest(secret, b"names of accounts in limits", "sha256")
         self._login_per_address = parse(settings.RATE_LOGIN_PER_ADDRESS)
-        self._login_per_account = parse(settings.RATE_LOGIN_PER_ACCOUNT)
+        self._mail_per_mailbox = parse(settings.RATE_MAIL_PER_MAILBOX)
         self._api = parse(settings.RATE_API_PER_USER)
         self._streams = parse(settings.RATE_STREAMS_PER_USER)
         self._global = parse(settings.RATE_GLOBAL)
 
-    async def login(self, address: str | None, email: str) -> None:
-        """By where it comes from, and by account, whether there is one or not."""
-        await self.guess(address)
-        await self._count(self._login_per_account, _LOGIN_ACCOUNT, self._account(email))
+    async def login(self, address: str | None, email: str, *, known_device: bool) -> None:
+        """By address, or by account for its own devices: others at their address do not count.
 
-    async def forget_logins(self, email: str) -> None:
-        """The account that somebody was let back to takes logins again, as if none had failed."""
-        for counter in (self._shared, self._local):
-            try:
-                await counter.clear(self._login_per_account, _LOGIN_ACCOUNT, self._account(email))
-            except REDIS_ERRORS as error:
-                logger.warning("limits_not_cleared", error=str(error))
+        By account, since whoever can log in can have as many devices as they want.
+        """
+        if known_device:
+            await self._count(self._login_per_address, "login_device", self._account(email))
+        else:
+            await self.guess(address)
 
     async def mail(self, address: str | None, email: str) -> None:
-        """For what sends mail to whoever is named, as often as one may log in."""
+        """For what sends mail to whoever is named."""
         await self.guess(address)
-        await self._count(self._login_per_account, "mail_account", self._account(email))
+        await self._count(self._mail_per_mailbox, "mail_mailbox", self._account(email))
 
     async def guess(self, address: str | None) -> None:
         """For whatever somebody could try to guess."""
-        await self._count(self._login_per_address, "login_address", _network(address))
+        await self._count(self._login_per_address, "login_address", network_of(address))
 
     async def request(self, user_id: UUID) -> None:
         await self._count(self._api, "api", str(user_id))
@@ -121,14 +115,3 @@ class Limits:
         except EmailRejectedError:
             name = email
         return hmac.digest(self._key, name.encode(), "sha256").hex()[:32]
-
-
-def _network(address: str | None) -> str:
-    try:
-        parsed = ip_address(address or "")
-    except ValueError:
-        return address or "unknown"
-    if isinstance(parsed, IPv6Address):
-        mapped = parsed.ipv4_mapped
-        return str(mapped or ip_network((parsed, _IPV6_PREFIX), strict=False))
-    return str(parsed)

@@ -6,8 +6,9 @@ from src.models.session import AccessChange
 from src.models.user import UserRow
 from src.repositories import users as user_rows
 from src.services.access_service import AccessService
-from src.services.attempts import Attempts
+from src.services.attempts import Attempts, Origin
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.services.devices import Devices
 from src.services.faults import FieldFaultError
 from src.services.passwords import hash_new_password
 from src.services.tokens import AccessToken, InvalidTokenError
@@ -23,15 +24,23 @@ class WrongPasswordError(FieldFaultError):
 
 class PasswordService:
     def __init__(
-        self, database: Database, access: AccessService, attempts: Attempts, audit: AuditLogger
+        self,
+        database: Database,
+        access: AccessService,
+        attempts: Attempts,
+        audit: AuditLogger,
+        devices: Devices,
     ) -> None:
         self._database = database
         self._access = access
         self._attempts = attempts
         self._audit = audit
+        self._devices = devices
 
-    async def change(self, access: AccessToken, current: str, new: str) -> None:
-        """Ends the caller's other sessions. A wrong current password counts like a failed login.
+    async def change(self, access: AccessToken, current: str, new: str) -> str:
+        """Ends the caller's other sessions, and all device cookies; gives the caller's new one.
+
+        Wrong current passwords lock the session out of this, as failed logins do a network.
 
         A right one ends no count: that also guards the second factor, which is not asked for here.
 
@@ -44,6 +53,7 @@ class PasswordService:
             hashed = await hash_new_password(new, user.email, user.name or "", field="new_password")
             changed = await self._set(user, hashed, access)
         await self._audit.record(_event(user, Outcome.SUCCESS))
+        return self._devices.issue(user.email, hashed)
 
     async def _owner(self, access: AccessToken, current: str) -> UserRow:
         """The account as it was when the password was found to be right."""
@@ -51,7 +61,9 @@ class PasswordService:
         async def find(session: AsyncSession) -> UserRow | None:
             return await user_rows.by_id(session, access.user.id)
 
-        async with self._attempts.on(find, current) as attempt:
+        async with self._attempts.on(
+            find, current, Origin(session_id=access.session_id)
+        ) as attempt:
             user = attempt.user
             if user is None:
                 raise InvalidTokenError

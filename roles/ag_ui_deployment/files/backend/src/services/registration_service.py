@@ -22,6 +22,7 @@ from src.repositories import users as user_rows
 from src.services import link_tokens
 from src.services.actors import Actor
 from src.services.administration import administering
+from src.services.attempts import remember_network
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.email_addresses import normalise_email
 from src.services.link_tokens import LinkNotValidError
@@ -115,15 +116,17 @@ class RegistrationService:
         target = f"invitation:{invitation_id}"
         await self._audit.record(actor.did(Action.INVITATION_WITHDRAW, target, {"email": email}))
 
-    async def accept(self, token: str, password: str, name: str | None) -> User:
-        """An account from an invitation.
+    async def accept(
+        self, token: str, password: str, name: str | None, address: str | None
+    ) -> User:
+        """An account from an invitation, which the network of `address` is known to.
 
         Raises RegistrationClosedError, LinkNotValidError, PasswordRejectedError or UserExistsError.
         """
         if self._mode == "closed":
             raise RegistrationClosedError(self._mode)
         row = await self._look(token, Purpose.INVITATION, Action.REGISTER)
-        return await self._make(row, password, name or row.name, "invitation")
+        return await self._make(row, password, name or row.name, "invitation", address)
 
     async def register(self, email: str, name: str | None) -> None:
         """Sends a link to the address, whatever is known of it; the account is made when it is used.
@@ -154,14 +157,14 @@ class RegistrationService:
             link = await link_tokens.issue(session, row)
         await self._mails.send(Purpose.REGISTRATION, row.email, link)
 
-    async def verify(self, token: str, password: str) -> User:
+    async def verify(self, token: str, password: str, address: str | None) -> User:
         """The account that was registered, with a password of who has the mail.
 
         Raises RegistrationClosedError, LinkNotValidError, PasswordRejectedError or UserExistsError.
         """
         self._require_open()
         row = await self._look(token, Purpose.REGISTRATION, Action.EMAIL_VERIFY)
-        user = await self._make(row, password, row.name, "open registration")
+        user = await self._make(row, password, row.name, "open registration", address)
         await self._record(Action.EMAIL_VERIFY, user)
         return user
 
@@ -179,7 +182,9 @@ class RegistrationService:
             )
             raise
 
-    async def _make(self, row: AccountTokenRow, password: str, name: str | None, how: str) -> User:
+    async def _make(
+        self, row: AccountTokenRow, password: str, name: str | None, how: str, address: str | None
+    ) -> User:
         hashed = await hash_new_password(password, row.email, name or "")
         role = row.role or Role.VIEWER.value
         new = UserRow(email=row.email, name=name, password_hash=hashed, role=role)
@@ -190,6 +195,7 @@ class RegistrationService:
                 await add_account(session, new, await _memberships_left(session, row))
             except UserExistsError:
                 raise UserExistsError(link_tokens.field_of(row)) from None
+            await remember_network(session, new.id, address)
             user = User.model_validate(new)
         await self._record(Action.REGISTER, user, {"role": role, "by": how})
         return user

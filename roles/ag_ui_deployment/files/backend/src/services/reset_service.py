@@ -8,17 +8,17 @@ from src.models.account import AccountTokenRow, Purpose, ResetLink
 from src.models.session import AccessChange
 from src.models.user import UserRow
 from src.repositories import accounts as account_rows
+from src.repositories import login_sources
 from src.repositories import users as user_rows
 from src.services import link_tokens
 from src.services.access_service import AccessService
 from src.services.account_service import AccountNotFoundError
 from src.services.actors import Actor
 from src.services.administration import administering
+from src.services.attempts import remember_network
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.email_addresses import EmailRejectedError, normalise_email
-from src.services.limits import Limits
 from src.services.link_tokens import LinkNotValidError
-from src.services.lockout import unlock
 from src.services.mails import Mails
 from src.services.passwords import hash_new_password
 from src.utils.database import Database
@@ -32,13 +32,11 @@ class ResetService:
         database: Database,
         access: AccessService,
         audit: AuditLogger,
-        limits: Limits,
         mails: Mails,
     ) -> None:
         self._database = database
         self._access = access
         self._audit = audit
-        self._limits = limits
         self._mails = mails
 
     async def forgot(self, text: str) -> None:
@@ -84,29 +82,28 @@ class ResetService:
             expires_at=link.expires_at,
         )
 
-    async def reset(self, token: str, password: str) -> None:
-        """Ends all sessions, and any wait after failed logins where there is no second factor.
+    async def reset(self, token: str, password: str, address: str | None) -> None:
+        """Ends all sessions and device cookies.
 
-        Where there is one it stays, and so does the wait, which guards it against whoever has the
-        mailbox.
+        Where there is no second factor, all failures are forgotten, and logins from this address
+        are exempt from what other networks fail. Where there is one, the count of failures guards
+        it against whoever has the mailbox.
 
         Raises LinkNotValidError or PasswordRejectedError.
         """
         try:
-            user, unlocked = await self._reset(token, password)
+            user = await self._reset(token, password, address)
         except LinkNotValidError:
             details = {"reason": "link not valid"}
             failure = AuditEvent(Action.PASSWORD_RESET, Outcome.FAILURE, details=details)
             await self._audit.record(failure)
             raise
-        if unlocked:
-            await self._limits.forget_logins(user.email)
         await self._audit.record(
             Actor.of(user).did(Action.PASSWORD_RESET, f"user:{user.id}", {"step": "password set"})
         )
 
-    async def _reset(self, token: str, password: str) -> tuple[UserRow, bool]:
-        """Whose password it was, and whether the wait after failed logins has ended."""
+    async def _reset(self, token: str, password: str, address: str | None) -> UserRow:
+        """Whose password it was."""
         async with self._database.transaction() as session:
             row = await link_tokens.look(session, token, Purpose.RESET)
             owner = await user_rows.by_id(session, row.user_id) if row.user_id else None
@@ -119,11 +116,11 @@ class ResetService:
             if user is None or not user.active or user.password_hash != row.password_hash:
                 raise LinkNotValidError(Purpose.RESET)
             user.password_hash = hashed
-            unlocked = not await account_rows.has_second_factor(session, user.id)
-            if unlocked:
-                unlock(user)
+            if not await account_rows.has_second_factor(session, user.id):
+                await login_sources.forget(session, user.id)
+                await remember_network(session, user.id, address)
             await self._access.changed(session, user_id=user.id, why=AccessChange.PASSWORD_CHANGE)
-        return user, unlocked
+        return user
 
 
 def _row(user: UserRow, made_by: UUID | None = None) -> AccountTokenRow:

@@ -18,7 +18,7 @@ class Seal:
     """The first key encrypts, all of them decrypt."""
 
     def __init__(self, keys: list[str]) -> None:
-        self._fernet = MultiFernet([_fernet(key) for key in keys])
+        self._fernet = fernet_of(keys, _PURPOSE)
 
     def close(self, owner: UUID, secret: str) -> str:
         return self._fernet.encrypt(f"{owner}:{secret}".encode()).decode()
@@ -34,6 +34,11 @@ class Seal:
         return secret
 
 
-def _fernet(key: str) -> Fernet:
-    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(key.encode())
+def fernet_of(keys: list[str], purpose: bytes) -> MultiFernet:
+    """Encrypts with a key that is derived from the first one for this purpose; decrypts with all."""
+    return MultiFernet([_fernet(key, purpose) for key in keys])
+
+
+def _fernet(key: str, purpose: bytes) -> Fernet:
+    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(key.encode())
     return Fernet(base64.urlsafe_b64encode(derived))

@@ -24,7 +24,7 @@ from src.repositories import second_factors as factor_rows
 from src.repositories import users as user_rows
 from src.services import totp
 from src.services.access_service import AccessService
-from src.services.attempts import Attempt, Attempts
+from src.services.attempts import Attempt, Attempts, Origin
 from src.services.audit_logger import Action, AuditEvent, Outcome
 from src.services.auth_service import (
     Factor,
@@ -195,7 +195,8 @@ class SecondFactorService:
         async def find(session: AsyncSession) -> UserRow | None:
             return await user_rows.by_id(session, access.user.id)
 
-        async with self._attempts.on(find, proof.password) as attempt:
+        origin = Origin(session_id=access.session_id)
+        async with self._attempts.on(find, proof.password, origin) as attempt:
             user = attempt.user
             if user is None:
                 raise InvalidTokenError

@@ -252,9 +252,9 @@ class TestChanges:
             assert (await office.ask("DELETE", f"{path}/sessions")).status_code == 204
             assert not await is_in(backend, tokens)
             await world.query(
-                "UPDATE users SET failed_logins = 7, locked_until = now() + interval '1 hour'"
-                " WHERE email = $1",
-                ALICE,
+                "UPDATE login_sources SET failures = 7, locked_until = now() + interval '1 hour'"
+                " WHERE user_id = $1",
+                alice.id,
             )
             check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
             assert (await office.get(path))["locked_until"]

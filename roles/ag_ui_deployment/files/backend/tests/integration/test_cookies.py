@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from http.cookies import SimpleCookie
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +14,7 @@ from src.route_rules import rules_of
 from src.services.audit_logger import Action
 from src.services.tokens import Tokens
 from tests.integration.test_api_endpoints import check_problem
-from tests.support.accounts import bearer, is_in, login, recording, refresh
+from tests.support.accounts import bearer, cookies_of, is_in, login, recording, refresh
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import sse
@@ -30,13 +29,6 @@ TRUSTED = "http://localhost:3001"
 @pytest.fixture
 async def alice(backend: Backend) -> User:
     return await backend.add_user(ALICE)
-
-
-def set_by(response: httpx.Response) -> SimpleCookie:
-    cookies = SimpleCookie()
-    for line in response.headers.get_list("set-cookie"):
-        cookies.load(line)
-    return cookies
 
 
 class Browser:
@@ -56,7 +48,7 @@ class Browser:
         if self.origin is not None:
             headers[b"Origin"] = self.origin.encode()
         response = await self.http.request(method, path, headers=headers, **options)
-        for name, cookie in set_by(response).items():
+        for name, cookie in cookies_of(response).items():
             self.jar[name] = cookie.value
         return response
 
@@ -77,7 +69,7 @@ class TestCookies:
             "expires_in": 1800,
             "refresh_expires_in": response.json()["refresh_expires_in"],
         }
-        cookies = set_by(response)
+        cookies = cookies_of(response)
         for name in (ACCESS, REFRESH):
             cookie = cookies[name]
             assert cookie["httponly"]

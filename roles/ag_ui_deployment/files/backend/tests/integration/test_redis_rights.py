@@ -103,7 +103,7 @@ async def account(world: World) -> AsyncIterator[Account]:
 @pytest.fixture
 async def backend(world: World, gateway: Gateway, account: Account) -> AsyncIterator[Backend]:
     settings = world.settings(
-        **gateway.settings(), REDIS_URL=account.url, RATE_LOGIN_PER_ACCOUNT="3/minute"
+        **gateway.settings(), REDIS_URL=account.url, RATE_LOGIN_PER_ADDRESS="3/minute"
     )
     async with running(settings) as instance:
         yield instance

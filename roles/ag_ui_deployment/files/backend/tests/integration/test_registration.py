@@ -83,7 +83,10 @@ class TestForgottenPasswords:
         async with mail_server() as box, mailing(world, box) as backend, recording() as events:
             alice = await backend.add_user(ALICE)
             tokens = await login(backend, ALICE)
-            await world.query("UPDATE users SET failed_logins = 9, locked_until = now() + '1 day'")
+            await world.query(
+                "INSERT INTO login_sources SELECT id, 'unknown networks', 9, now(), now() + '1 day'"
+                " FROM users"
+            )
             known = await post(backend, "/password/forgot", email=" Alice@SHIELD.test")
             await until(lambda: box.mails)
             (mail,) = box.mails
@@ -254,7 +257,7 @@ class TestRegistration:
             assert len(box.mails) == 1
 
     async def test_it_is_limited_exactly(self, world: World) -> None:
-        limits = {"RATE_LOGIN_PER_ACCOUNT": "2/hour", "RATE_LOGIN_PER_ADDRESS": "5/hour"}
+        limits = {"RATE_MAIL_PER_MAILBOX": "2/hour", "RATE_LOGIN_PER_ADDRESS": "5/hour"}
         async with mail_server() as box, mailing(world, box, **limits) as backend:
             statuses = [
                 (await post(backend, "/register", email=email)).status_code

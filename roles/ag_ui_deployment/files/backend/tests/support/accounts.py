@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http.cookies import SimpleCookie
 from typing import Any
 from unittest.mock import patch
 
@@ -9,6 +10,9 @@ import httpx
 
 from src.services.audit_logger import AuditEvent, AuditLogger
 from tests.support.server import PASSWORD, Backend
+
+# A wrong password that is refused without the work of a hash.
+TOO_LONG = "x" * 1500
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -20,6 +24,37 @@ async def ask_login(
 ) -> httpx.Response:
     body = {"email": email, "password": password, **second_factor}
     return await backend.http.post("/auth/login", json=body)
+
+
+async def log_in_from(
+    backend: Backend,
+    address: str,
+    email: str,
+    password: str = PASSWORD,
+    *,
+    cookies: dict[str, str] | None = None,
+    **second_factor: str,
+) -> httpx.Response:
+    """As the proxy passes it on from a client with this address, and with these cookies."""
+    headers = {"X-Forwarded-For": address}
+    if cookies:
+        headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+    body = {"email": email, "password": password, **second_factor}
+    return await backend.http.post("/auth/login", headers=headers, json=body)
+
+
+def cookies_of(response: httpx.Response) -> SimpleCookie:
+    """Those that an answer sets, with their attributes."""
+    cookies = SimpleCookie()
+    for line in response.headers.get_list("set-cookie"):
+        cookies.load(line)
+    return cookies
+
+
+def device_of(response: httpx.Response) -> dict[str, str]:
+    """The cookie by which a browser is known after a login."""
+    cookies = cookies_of(response)
+    return {name: one.value for name, one in cookies.items() if "_device_" in name}
 
 
 async def login(
