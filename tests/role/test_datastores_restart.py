@@ -1,0 +1,129 @@
+"""Redis and PostgreSQL run with what is written, whichever run of the role wrote it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.role.playing import DATASTORES, TOP
+from tests.support.playbook import run_playbook
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.playbook import Run
+
+ROLE = TOP / "roles/shield_datastores"
+# As systemctl and psql tell times, and what they were told to do.
+SYSTEMCTL = """#!/bin/sh
+case $* in
+  *InactiveExitTimestamp*) cat {folder}/started ;;
+  show*) printf 'LoadState=loaded\\nActiveState=active\\nUnitFileState=enabled\\nId=a\\n' ;;
+  restart*|reload*) echo "$*" >>{folder}/done ;;
+esac
+"""
+RUNUSER = """#!/bin/sh
+case $* in
+  *pg_hba_file_rules*) grep -q 300 {folder}/pg_hba.conf && echo 'wrong: line 3: invalid IP address "300.0.0.1"'; true ;;
+  *pg_conf_load_time*) cat {folder}/loaded ;;
+esac
+"""
+EARLIER = timedelta(hours=-1)
+LATER = timedelta(hours=1)
+
+
+class Host:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.access = folder / "pg_hba.conf"
+        self.access.write_text("local all all peer\n")
+        (folder / "shield.conf").write_text("port = 5432\n")
+        (folder / "bin").mkdir()
+        for name, text in (("systemctl", SYSTEMCTL), ("runuser", RUNUSER)):
+            (folder / "bin" / name).write_text(text.format(folder=folder))
+            (folder / "bin" / name).chmod(0o755)
+
+    def since(self, name: str, offset: timedelta) -> None:
+        """When a service was started or has loaded its files, from now."""
+        moment = datetime.now(UTC) + offset
+        form = "%a %Y-%m-%d %H:%M:%S.%f UTC" if name == "started" else "%Y-%m-%d %H:%M:%S.%f+00"
+        (self.folder / name).write_text(moment.strftime(form) + "\n")
+
+    def run(self, tasks: str, **variables: Any) -> Run:
+        task = {"name": tasks, "ansible.builtin.include_role": {}}
+        task["ansible.builtin.include_role"] = {"name": "shield_datastores", "tasks_from": tasks}
+        play = {"hosts": "all", "gather_facts": False, "tasks": [task]}
+        (self.folder / "play.yml").write_text(yaml.safe_dump([play]))
+        own = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "__shield_datastores_cluster": "15/main",
+            "__shield_datastores_access": str(self.access),
+            "__shield_datastores_unit": "redis-server.service",
+            "__shield_datastores_files": [str(self.folder / "shield.conf")],
+        }
+        defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
+        return run_playbook(
+            *("--inventory", "a,", self.folder / "play.yml"),
+            *("--extra-vars", json.dumps(defaults | DATASTORES | own | variables)),
+            environment={"PATH": f"{self.folder}/bin:{os.environ['PATH']}"},
+        )
+
+    def done(self) -> list[str]:
+        path = self.folder / "done"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_a_service_is_restarted_while_a_file_is_newer_than_it(host: Host) -> None:
+    host.since("started", EARLIER)
+    run = host.run("restart")
+    assert run.code == 0, run.output
+    assert host.done() == ["restart redis-server.service"]
+    host.since("started", LATER)
+    run = host.run("restart")
+    assert (run.code, run.changes) == (0, {"a": 0}), run.output
+    assert host.done() == []
+
+
+def test_postgresql_is_reloaded_while_its_access_list_is_newer(host: Host) -> None:
+    host.since("loaded", LATER)
+    run = host.run("postgresql_networks")
+    assert run.code == 0, run.output
+    assert "host shield shield_owner,shield 127.0.0.0/8 scram-sha-256" in host.access.read_text()
+    # That run ended before the reload.
+    host.since("loaded", EARLIER)
+    host.done()
+    run = host.run("postgresql_networks")
+    assert (run.code, run.changes) == (0, {"a": 1}), run.output
+    assert host.done() == ["reload postgresql@15-main.service"]
+
+
+def test_networks_that_postgresql_does_not_understand_are_taken_back(host: Host) -> None:
+    before = host.access.read_text()
+    host.since("loaded", EARLIER)
+    run = host.run("postgresql_networks", shield_datastores_allowed_networks=["300.0.0.1/8"])
+    assert run.code != 0
+    assert 'invalid IP address "300.0.0.1"' in run.message
+    assert "Correct shield_datastores_allowed_networks" in run.message
+    assert host.access.read_text() == before
+    assert host.done() == []
+
+
+def test_no_change_is_left_to_a_handler() -> None:
+    """A handler that was not run, or failed, is not notified again by a task that finds nothing to change."""
+    texts = {path: path.read_text() for path in ROLE.glob("tasks/*.yml")}
+    assert [path.name for path, text in texts.items() if "notify:" in text] == []
+    assert not (ROLE / "handlers").exists()
