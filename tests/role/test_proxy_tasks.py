@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import ssl
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
 from tests.role.playing import DECIDED, TOP
+from tests.support.authority import sign
 from tests.support.nginx import free_port, version
 from tests.support.playbook import run_playbook
 from tests.support.proxy_host import ProxyHost
@@ -32,10 +38,13 @@ class Host(ProxyHost):
         super().__init__(folder)
         self.https, self.http, self.backend = free_port(), free_port(), free_port()
 
-    def apply(self, certificate: list[str], **changes: Any) -> Run:
-        include = {"name": "ag_ui_deployment", "tasks_from": "proxy"}
-        task = {"name": "Set up the proxy", "ansible.builtin.include_role": include}
-        play = {"hosts": "all", "gather_facts": False, "tasks": [task]}
+    def apply(
+        self, certificate: list[str], *, tasks: tuple[str, ...] = ("proxy",), **changes: Any
+    ) -> Run:
+        """Run these files of the role's tasks, on a host with a certificate for these names."""
+        roles = [{"name": "ag_ui_deployment", "tasks_from": name} for name in tasks]
+        run = [{"name": "Run them", "ansible.builtin.include_role": role} for role in roles]
+        play = {"hosts": "all", "gather_facts": False, "tasks": run}
         (self.folder / "play.yml").write_text(yaml.safe_dump([play]))
         own = {
             "ansible_connection": "local",
@@ -59,6 +68,31 @@ class Host(ProxyHost):
         )
 
 
+class Healthy(BaseHTTPRequestHandler):
+    """An instance."""
+
+    def do_GET(self) -> None:
+        body = b'{"status": "healthy"}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def instance() -> Iterator[int]:
+    """The port of a healthy instance."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
     host = Host(tmp_path)
@@ -75,3 +109,26 @@ def test_a_new_host_serves_and_a_second_run_changes_nothing(host: Host) -> None:
     second = host.apply(CERTIFICATE)
     assert second.code == 0, second.output
     assert second.changes == {"hx-dev-server": 0}, second.output
+
+
+def test_a_provided_pair_is_verified_by_its_authority(host: Host, instance: int) -> None:
+    root = sign("Root")
+    middle = sign("Intermediate", root)
+    leaf = sign("leaf", middle, hosts=[NAME])
+    given = host.folder / "given"
+    given.mkdir()
+    texts = {"certificate": leaf.pem + middle.pem, "key": leaf.key_pem, "ca": root.pem}
+    for name, text in texts.items():
+        (given / name).write_text(text)
+    provided = {f"ag_ui_tls_{name}": str(given / name) for name in texts}
+    provided |= {"ag_ui_tls_mode": "provided"}
+    common: dict[str, Any] = {"ag_ui_backend_ports": [instance]}
+    first = host.apply([], tasks=("proxy", "verify"), **common, **provided)
+    assert first.code == 0, first.output
+    assert ssl.get_server_certificate(("127.0.0.1", host.https)) == leaf.pem
+    # What a browser would refuse: the certificate without those between it and the authority.
+    (host.folder / "tls/server.crt").write_text(leaf.pem)
+    os.kill(host.nginx.pid or 0, signal.SIGHUP)
+    second = host.apply([], tasks=("verify",), **common, **provided)
+    assert second.code != 0, second.output
+    assert "unable to get local issuer certificate" in second.output

@@ -1,0 +1,79 @@
+"""Certificate authorities and what they sign."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A certificate with its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> str:
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    @property
+    def key_pem(self) -> str:
+        return self.encoded_key(serialization.NoEncryption())
+
+    def encoded_key(self, encryption: serialization.KeySerializationEncryption) -> str:
+        encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        return self.key.private_bytes(encoding, form, encryption).decode()
+
+
+def sign(
+    name: str,
+    issuer: Signed | None = None,
+    *,
+    hosts: Sequence[str] = (),
+    begins: int = -1,
+    ends: int = 30,
+) -> Signed:
+    """Make a certificate for hosts, or an authority where there are none.
+
+    Args:
+        name: Its common name.
+        issuer: Who signs it; itself where there is none.
+        hosts: Names and addresses in it.
+        begins: Days from now to its beginning.
+        ends: Days from now to its end.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + timedelta(days=begins))
+        .not_valid_after(now + timedelta(days=ends))
+        .add_extension(x509.BasicConstraints(ca=not hosts, path_length=None), critical=True)
+    )
+    if hosts:
+        names = [_general_name(host) for host in hosts]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    signer = issuer.key if issuer else key
+    return Signed(builder.sign(signer, hashes.SHA256()), key)
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    if host.replace(".", "").isdigit():
+        return x509.IPAddress(IPv4Address(host))
+    return x509.DNSName(host)
