@@ -39,11 +39,6 @@ async def _services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-async def counted(services: ServicesDep) -> None:
-    """For every route that does something: all of them together have a limit."""
-    await services.limits.anything()
-
-
 async def _given_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str | None:
     """None also for the word Bearer with nothing behind it: then the cookie counts, with its rules."""
     return token or None
@@ -62,14 +57,22 @@ async def authenticated(request: Request, services: ServicesDep, bearer: Bearer)
     return await services.access.authenticate(token)
 
 
-async def _access(
-    services: ServicesDep, access: Annotated[AccessToken, Depends(authenticated)]
-) -> AccessToken:
-    await services.limits.request(access.user.id)
+async def identify(request: Request, services: ServicesDep, bearer: Bearer) -> AccessToken:
+    """Who is asking; counted as a request of theirs, once."""
+    access: AccessToken | None = getattr(request.state, "access", None)
+    if access is None:
+        access = await authenticated(request, services, bearer)
+        await services.limits.request(access.user.id)
+        request.state.access = access
     return access
 
 
-Access = Annotated[AccessToken, Depends(_access)]
+async def identify_early(request: Request, services: Services) -> AccessToken:
+    """What identify() gives, before FastAPI has resolved anything."""
+    return await identify(request, services, await _given_bearer(await _bearer(request)))
+
+
+Access = Annotated[AccessToken, Depends(identify)]
 
 
 def refresh_cookie(request: Request, services: Services) -> str:
@@ -133,7 +136,7 @@ async def _stream_access(
 # For event streams, and nothing else: what a ticket opens.
 StreamAccess = Annotated[AccessToken, Depends(_stream_access)]
 # Whatever depends on one of them, needs a login.
-LOGINS = frozenset({_access, _leaving, _stream_access})
+LOGINS = frozenset({identify, _leaving, _stream_access})
 
 
 async def _client(request: Request) -> Client:

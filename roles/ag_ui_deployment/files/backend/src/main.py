@@ -13,13 +13,12 @@ from types import FrameType
 from typing import Any, TypedDict
 
 import structlog
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from src import __version__, denials, problems, tool_problems
 from src.config import Settings, SettingsError, load_settings
-from src.dependencies import counted
-from src.middleware import BodyLimit, Cors, NoMultipart, RequestContext
+from src.middleware import Cors, NoMultipart, RequestContext
 from src.routers import (
     accounts,
     admin,
@@ -38,10 +37,6 @@ from src.state import Services
 from src.utils.logger import configure_logging
 
 logger = structlog.get_logger(__name__)
-
-# With each message to the agent clients send the whole conversation, with the results of tools:
-# it may be so many times as large as other bodies.
-_CONVERSATION_BODIES = 4
 
 
 class State(TypedDict):
@@ -76,8 +71,6 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     tool_problems.install(app)
     denials.install(app)
-    most = settings.BODY_MAX_BYTES
-    app.add_middleware(BodyLimit, max_bytes=most, larger={"/agent": most * _CONVERSATION_BODIES})
     app.add_middleware(NoMultipart)
     app.add_middleware(Cors, origins=settings.CORS_ORIGINS)
     app.add_middleware(RequestContext)
@@ -90,7 +83,6 @@ def create_app(settings: Settings) -> FastAPI:
         "responses": problems.documented(
             problems.BodyTooLarge, problems.InvalidRequest, problems.TooManyRequests
         ),
-        "dependencies": [Depends(counted)],
     }
     app.include_router(auth.router, prefix="/auth", tags=["authentication"], **usual)
     app.include_router(accounts.router, prefix="/auth", tags=["accounts"], **usual)

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from uuid import uuid4
 
 import structlog
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.event_source import SERVER_SEND
-from src.problems import BodyTooLarge, PreflightRefused, Problem, respond, unreadable_body
+from src.problems import PreflightRefused, Problem, respond, unreadable_body
 
 logger = structlog.get_logger("access")
 
@@ -87,38 +87,6 @@ class Cors(CORSMiddleware):
         return refusal
 
 
-class BodyLimit:
-    """Refuses bodies over a size: by their announced length, or once that much has come.
-
-    `larger` has the paths whose bodies may have another size.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-        self._larger = larger
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        max_bytes = self._larger.get(scope["path"], self._max_bytes)
-        if _announced_length(scope) > max_bytes:
-            await respond(_too_large(max_bytes))(scope, receive, send)
-            return
-        seen = 0
-
-        async def receive_counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > max_bytes:
-                raise _too_large(max_bytes)
-            return message
-
-        await self._app(scope, receive_counted, send)
-
-
 class NoMultipart:
     """Refuses multipart bodies, which no route takes, before they are read.
 
@@ -132,10 +100,6 @@ class NoMultipart:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = scope["type"] == "http" and _is_multipart(scope)
         await (respond(unreadable_body()) if refused else self._app)(scope, receive, send)
-
-
-def _too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"A request body may have at most {max_bytes} bytes here.")
 
 
 def _given_id(scope: Scope) -> str | None:
@@ -152,10 +116,3 @@ def _is_multipart(scope: Scope) -> bool:
         name == b"content-type" and b"multipart/" in value.lower()
         for name, value in scope["headers"]
     )
-
-
-def _announced_length(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
-    return 0

@@ -39,6 +39,7 @@ from src.services.email_addresses import EmailRejectedError
 from src.services.ended_logs import LogsFullError, TooManyLogsError
 from src.services.faults import FieldFaultError
 from src.services.job_service import CursorRejectedError, JobNotFoundError
+from src.services.large_bodies import TooManyBodiesError, TooManyBodiesOfUserError
 from src.services.limits import LimitReachedError
 from src.services.link_tokens import LinkNotValidError
 from src.services.mail_service import MailNotConfiguredError
@@ -314,6 +315,13 @@ class DeadLetterIncomplete(Problem):
     detail = "Let its producer publish it again, then discard the dead letter."
 
 
+class SlowBody(Problem):
+    status = 408
+    slug = "body-too-slow"
+    title = "The request body did not come in time"
+    detail = "A large body has to be sent within 30 seconds. Send a smaller one, or send it again."
+
+
 class BodyTooLarge(Problem):
     status = 413
     slug = "body-too-large"
@@ -405,6 +413,22 @@ class Busy(Problem):
     headers = _RETRY_LATER
 
 
+class TooManyBodiesOfUser(Problem):
+    status = 429
+    slug = "too-many-large-bodies"
+    title = "Another large request of yours is still being read"
+    detail = "Bodies above 64 KiB are read one after the other. Send them so."
+    headers = _RETRY_LATER
+
+
+class TooManyBodies(Problem):
+    status = 503
+    slug = "busy-with-large-bodies"
+    title = "Too many large requests are being read"
+    detail = "Bodies above 64 KiB are read a few at a time. Try again in a few seconds."
+    headers = _RETRY_LATER
+
+
 class SecondFactorUnreadable(Problem):
     status = 503
     slug = "second-factor-unreadable"
@@ -474,6 +498,8 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     InputTooLargeError: InvalidRequest,
     PasswordRejectedError: PasswordRejected,
     PasswordsBusyError: Busy,
+    TooManyBodiesOfUserError: TooManyBodiesOfUser,
+    TooManyBodiesError: TooManyBodies,
     LinkNotValidError: LinkNotValid,
     ProofRejectedError: ProofRejected,
     WrongCredentialsError: WrongCredentials,

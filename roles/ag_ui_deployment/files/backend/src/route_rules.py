@@ -37,7 +37,7 @@ def _rules_of(route: RouteContext) -> Iterator[RouteRule]:
             f"{route.path}: is a WebSocket or a mount, of which the rules know nothing"
         )
     dependant: Dependant | None = getattr(route, "dependant", None)
-    calls = list(_calls(dependant)) if dependant else []
+    calls = list(calls_of(dependant)) if dependant else []
     asked = [call.permission for call in calls if isinstance(call, Requirement)]
     # HEAD is answered as GET is, without the body.
     for method in sorted(route.methods - {"HEAD"}):
@@ -56,7 +56,8 @@ def _rule(method: str, path: str, asked: list[Permission], *, needs_login: bool)
     return RouteRule(method, path, asked[0] if asked else None, needs_login)
 
 
-def _calls(dependant: Dependant) -> Iterator[object]:
+def calls_of(dependant: Dependant) -> Iterator[object]:
+    """Every function that a route depends on, also through others."""
     for one in dependant.dependencies:
         yield one.call
-        yield from _calls(one)
+        yield from calls_of(one)

@@ -33,6 +33,7 @@ from src.services.group_reader import ConsumerConfig
 from src.services.health_service import HealthService
 from src.services.job_announcer import JobAnnouncer
 from src.services.job_service import JobService
+from src.services.large_bodies import LargeBodies
 from src.services.limits import Limits
 from src.services.litellm_client import LiteLLMClient
 from src.services.mail_service import MailService
@@ -95,6 +96,7 @@ class Services:
     sessions: SessionService
     tickets: TicketService
     limits: Limits
+    large_bodies: LargeBodies
     devices: Devices
     passwords: PasswordService
     accounts: AccountService
@@ -206,6 +208,7 @@ class Services:
             sessions=sessions,
             tickets=TicketService(tokens, commands, stream),
             limits=limits,
+            large_bodies=LargeBodies(),
             devices=devices,
             passwords=PasswordService(database, access, attempts, audit, devices),
             accounts=AccountService(database, access, audit),

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Response
 
+from src.api_route import ApiRoute
 from src.dependencies import ClientDep, ServicesDep
 from src.models.account import (
     ForgottenPassword,
@@ -21,7 +22,7 @@ from src.problems import (
     documented,
 )
 
-router = APIRouter(responses=documented(TooManyRequests, DatabaseUnavailable))
+router = APIRouter(route_class=ApiRoute, responses=documented(TooManyRequests, DatabaseUnavailable))
 
 
 @router.post(

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, AwareDatetime
 
+from src.api_route import ApiRoute
 from src.dependencies import CurrentUser, ServicesDep, requires
 from src.models.audit import AuditPage, Verification
 from src.models.page import PageLimit
@@ -17,6 +18,7 @@ from src.services.audit_logger import Action, Outcome
 from src.services.audit_service import ExportFormat
 
 router = APIRouter(
+    route_class=ApiRoute,
     prefix="/audit",
     dependencies=[Depends(requires(Permission.READ_AUDIT))],
     responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),

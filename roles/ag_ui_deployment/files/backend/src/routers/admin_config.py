@@ -2,12 +2,13 @@
 
 from fastapi import APIRouter, Depends
 
+from src.api_route import ApiRoute
 from src.dependencies import ServicesDep, requires
 from src.models.permissions import Permission
 from src.problems import DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
 from src.services.config_overview import Setting
 
-router = APIRouter()
+router = APIRouter(route_class=ApiRoute)
 
 
 @router.get(

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
+from src.api_route import ApiRoute
 from src.dependencies import CurrentUser, ServicesDep, requires
 from src.models.event import StreamId
 from src.models.page import PageLimit
@@ -21,6 +22,7 @@ from src.problems import (
 )
 
 router = APIRouter(
+    route_class=ApiRoute,
     prefix="/stream",
     dependencies=[Depends(requires(Permission.MANAGE_STREAM))],
     responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable, StreamUnavailable),

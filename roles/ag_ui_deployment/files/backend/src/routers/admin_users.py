@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
+from src.api_route import ApiRoute
 from src.dependencies import ActorDep, ServicesDep, not_stored, requires
 from src.models.account import (
     Account,
@@ -32,6 +33,7 @@ from src.problems import (
 )
 
 router = APIRouter(
+    route_class=ApiRoute,
     dependencies=[Depends(requires(Permission.MANAGE_USERS))],
     responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
 )

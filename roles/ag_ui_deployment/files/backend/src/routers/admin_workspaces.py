@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path
 
+from src.api_route import ApiRoute
 from src.dependencies import ActorDep, ServicesDep, requires
 from src.models.account import RoleIn
 from src.models.permissions import Permission
@@ -23,6 +24,7 @@ from src.problems import (
 )
 
 router = APIRouter(
+    route_class=ApiRoute,
     dependencies=[Depends(requires(Permission.MANAGE_WORKSPACES))],
     responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
 )

@@ -8,6 +8,7 @@ from ag_ui.core import AgentCapabilities
 from fastapi import APIRouter, Depends, Path, Query, Response
 from sse_starlette import EventSourceResponse
 
+from src.api_route import ConversationRoute
 from src.dependencies import (
     Access,
     CurrentUser,
@@ -52,7 +53,7 @@ from src.tool_problems import (
     WorkspaceNotYours,
 )
 
-router = APIRouter()
+router = APIRouter(route_class=ConversationRoute)
 _READ = [Depends(requires(Permission.READ_AGENT_RUNS))]
 _FOLLOW = [Depends(requires_for_stream(Permission.READ_AGENT_RUNS))]
 _RUN = [Depends(requires(Permission.RUN_AGENT))]

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
+from src.api_route import ApiRoute
 from src.dependencies import CurrentUser, JobId, ServicesDep, requires
 from src.models.job import Job, JobPage, JobQuery
 from src.models.permissions import Permission, PermissionOverview
@@ -17,7 +18,7 @@ from src.problems import (
 )
 from src.services.permission_overview import overview
 
-router = APIRouter()
+router = APIRouter(route_class=ApiRoute)
 _READ_JOBS = [Depends(requires(Permission.READ_JOBS))]
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 
 from src import cookies
+from src.api_route import ApiRoute
 from src.dependencies import (
     Access,
     ClientDep,
@@ -34,7 +35,10 @@ from src.services.auth_service import Credentials, SecondFactor
 from src.services.session_service import Client
 from src.state import Services
 
-router = APIRouter(dependencies=[Depends(not_stored)])
+# A form is parsed field by field on the event loop; that of a login has seven.
+router = APIRouter(
+    route_class=ApiRoute, dependencies=[Depends(not_stored)], form_limits={"max_fields": 20}
+)
 _LOGIN = documented(
     WrongCredentials, SecondFactorRequired, SecondFactorRejected, DatabaseUnavailable
 )

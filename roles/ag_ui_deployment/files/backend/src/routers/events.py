@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query
 from sse_starlette import EventSourceResponse
 
+from src.api_route import ApiRoute
 from src.dependencies import JobId, ServicesDep, StreamAccess, check_streams, requires_for_stream
 from src.event_source import EventStreamResponse
 from src.models.event import StreamId
@@ -28,7 +29,7 @@ from src.services.rbac_service import sight
 from src.services.tokens import AccessToken
 from src.state import Services
 
-router = APIRouter()
+router = APIRouter(route_class=ApiRoute)
 _READ_JOBS = [Depends(requires_for_stream(Permission.READ_JOBS))]
 
 _STREAM: dict[int | str, dict[str, Any]] = {

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Depends
 
+from src.api_route import ApiRoute
 from src.dependencies import Access, CurrentUser, ServicesDep, not_stored
 from src.models.second_factor import (
     CodeProof,
@@ -23,6 +24,7 @@ from src.problems import (
 from src.services.auth_service import SecondFactor
 
 router = APIRouter(
+    route_class=ApiRoute,
     dependencies=[Depends(not_stored)],
     responses=documented(NotAuthenticated, DatabaseUnavailable),
 )

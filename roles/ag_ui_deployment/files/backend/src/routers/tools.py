@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
+from src.api_route import ApiRoute
 from src.dependencies import CurrentUser, ServicesDep, requires
 from src.models.permissions import Permission
 from src.models.tools import (
@@ -29,7 +30,7 @@ from src.services.upstream_errors import StrangeAnswerError
 from src.state import Services
 from src.tool_problems import CALL_PROBLEMS, SUBMISSION_PROBLEMS, refused_arguments
 
-router = APIRouter()
+router = APIRouter(route_class=ApiRoute)
 
 _READ = [Depends(requires(Permission.USE_QUERY_TOOLS))]
 _WRITE = [Depends(requires(Permission.USE_WRITING_TOOLS))]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic_settings import DotEnvSettingsSource
 
 from src.config import Settings
-from src.utils.logger import redact_text
+from src.utils.redaction import redact_text
 
 
 class Source(StrEnum):

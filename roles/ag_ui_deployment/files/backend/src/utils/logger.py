@@ -10,14 +10,9 @@ import orjson
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from src.utils.redaction import REDACTED, redact_text
+
 _SECRET_NAME = re.compile(r"password|secret|token|authorization|api_key|cookie", re.IGNORECASE)
-# Up to the last @ of the authority; of a password also what should have been encoded, as a slash.
-_URL_CREDENTIALS = re.compile(r"(://)(?:[^\s/?#]*@|[^\s:/?#]*:[^\s\"'<>]*@)")
-_URL_SECRET = re.compile(
-    r"(?i)([?&;#][\w.-]*(?:passw|pwd|secret|token|ticket|key|auth|sig|credential)[\w.-]*=)[^\s&;#\"'<>]+"
-)
-_BEARER = re.compile(r"(?i)(bearer\s+)[\w.~+/=-]+")
-REDACTED = "[redacted]"
 
 
 def configure_logging(
@@ -68,18 +63,6 @@ def configure_logging(
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Blank whatever is named like a secret, and passwords and tokens inside any text."""
     return {key: _redact_value(key, value) for key, value in event.items()}
-
-
-def redact_text(text: str) -> str:
-    """Blank in addresses whatever may be an account or a secret, and tokens."""
-    for secret in (_URL_CREDENTIALS, _URL_SECRET, _BEARER):
-        text = secret.sub(_blank, text)
-    return text
-
-
-def _blank(match: re.Match[str]) -> str:
-    at = "@" if match[0].endswith("@") else ""
-    return f"{match[1]}{REDACTED}{at}"
 
 
 def _drop_colours(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

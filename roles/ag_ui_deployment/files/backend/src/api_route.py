@@ -1,0 +1,127 @@
+"""What every route of the API does before its own work: count, identify the caller, read the body.
+
+FastAPI reads and parses a body before it resolves dependencies, so this stands before FastAPI.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import orjson
+from fastapi import Request, Response
+from fastapi.params import Form
+from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
+
+from src.dependencies import identify, identify_early
+from src.problems import BodyTooLarge, FieldError, InvalidRequest, SlowBody, unreadable_body
+from src.route_rules import calls_of
+from src.services.large_bodies import LARGE_BODY_BYTES
+from src.utils.json_shape import JsonShape, JsonTooComplexError
+
+if TYPE_CHECKING:
+    from src.state import Services
+
+# Whoever has a turn for a large body must not keep the others waiting for it.
+_LARGE_BODY_SECONDS = 30.0
+
+
+class ApiRoute(APIRoute):
+    """A route of the API. Those that need no login take small bodies only."""
+
+    # How many times BODY_MAX_BYTES a body may have.
+    body_factor: ClassVar[int] = 1
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        field = self.body_field
+        is_form = field is not None and isinstance(field.field_info, Form)
+        needs_login = identify in calls_of(self.dependant)
+
+        async def answer(request: Request) -> Response:
+            services = cast("Services", request.state.services)
+            await services.limits.anything()
+            if field is None:
+                return await handle(request)
+            async with AsyncExitStack() as stack:
+                max_bytes = services.settings.BODY_MAX_BYTES
+                reader = _BodyReader(request, stack, min(max_bytes, LARGE_BODY_BYTES))
+                if needs_login:
+                    access = await identify_early(request, services)
+                    turn = services.large_bodies.turn(access.user.id)
+                    reader.allow_large(max_bytes * self.body_factor, turn)
+                body = await reader.read(None if is_form else JsonShape())
+                return await handle(_ReadRequest(request, body))
+
+        return answer
+
+
+class ConversationRoute(ApiRoute):
+    """With each message to the agent clients send the whole conversation."""
+
+    body_factor = 4
+
+
+class _BodyReader:
+    """Reads the body of a request, which holds its turn among the large ones until `stack` ends."""
+
+    def __init__(self, request: Request, stack: AsyncExitStack, max_bytes: int) -> None:
+        self._request = request
+        self._stack = stack
+        self._max_bytes = max_bytes
+        self._turn: AbstractAsyncContextManager[None] | None = None
+        self._deadline = asyncio.timeout(None)
+
+    def allow_large(self, max_bytes: int, turn: AbstractAsyncContextManager[None]) -> None:
+        self._max_bytes = max_bytes
+        self._turn = turn
+
+    async def read(self, shape: JsonShape | None) -> bytes:
+        """The whole body. Raises the Problem that it is refused with."""
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            async with self._deadline, aclosing(self._request.stream()) as stream:
+                await self._admit(_announced_length(self._request))
+                async for piece in stream:
+                    size += len(piece)
+                    await self._admit(size)
+                    if shape is not None:
+                        shape.feed(piece)
+                    pieces.append(piece)
+        except JsonTooComplexError as error:
+            raise InvalidRequest(errors=[FieldError(field="body", message=str(error))]) from None
+        except ClientDisconnect:
+            raise unreadable_body() from None
+        except TimeoutError:
+            raise SlowBody from None
+        return b"".join(pieces)
+
+    async def _admit(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise BodyTooLarge(f"A request body may have at most {self._max_bytes} bytes here.")
+        if size > LARGE_BODY_BYTES and self._turn is not None:
+            turn, self._turn = self._turn, None
+            await self._stack.enter_async_context(turn)
+            self._deadline.reschedule(asyncio.get_running_loop().time() + _LARGE_BODY_SECONDS)
+
+
+class _ReadRequest(Request):
+    """A request whose body was read and found to be within bounds."""
+
+    def __init__(self, request: Request, body: bytes) -> None:
+        super().__init__(request.scope, request.receive)
+        self._body = body
+
+    async def json(self) -> Any:
+        try:
+            return orjson.loads(self._body)
+        except orjson.JSONDecodeError as error:
+            message = f"is not valid JSON: {error.msg}, at position {error.pos}"
+            raise InvalidRequest(errors=[FieldError(field="body", message=message)]) from None
+
+
+def _announced_length(request: Request) -> int:
+    value = request.headers.get("content-length", "")
+    return int(value) if value.isdecimal() else 0

@@ -1,0 +1,56 @@
+"""How many large request bodies are in memory at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+# Smaller bodies are taken as they come.
+LARGE_BODY_BYTES = 64 * 1024
+_AT_ONCE = 4
+_WAIT_SECONDS = 10.0
+
+
+class TooManyBodiesOfUserError(Exception):
+    """Another large body of the same user is still being read."""
+
+
+class TooManyBodiesError(Exception):
+    """The instance reads as many large bodies as it may."""
+
+
+class LargeBodies:
+    """One large body per user and a few per instance at a time; the others wait their turn."""
+
+    def __init__(self, at_once: int = _AT_ONCE, wait_seconds: float = _WAIT_SECONDS) -> None:
+        self._turns = asyncio.Semaphore(at_once)
+        self._users: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+        self._wait_seconds = wait_seconds
+        self.held = 0
+
+    @asynccontextmanager
+    async def turn(self, user_id: UUID) -> AsyncIterator[None]:
+        """Hold one of the turns.
+
+        Raises TooManyBodiesOfUserError or TooManyBodiesError if none comes in time.
+        """
+        lock = self._users.setdefault(user_id, asyncio.Lock())
+        await self._wait(lock, TooManyBodiesOfUserError)
+        try:
+            await self._wait(self._turns, TooManyBodiesError)
+            self.held += 1
+            try:
+                yield
+            finally:
+                self.held -= 1
+                self._turns.release()
+        finally:
+            lock.release()
+
+    async def _wait(self, turn: asyncio.Lock | asyncio.Semaphore, refusal: type[Exception]) -> None:
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await turn.acquire()
+        except TimeoutError:
+            raise refusal from None

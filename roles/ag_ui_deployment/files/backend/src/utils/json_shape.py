@@ -1,0 +1,56 @@
+"""How many values a JSON text holds and how deep they nest, found without parsing it."""
+
+import re
+
+# Of a text that is no more than that a parser makes objects within a few dozen milliseconds.
+MAX_VALUES = 40_000
+MAX_DEPTH = 64
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_OPENING = b"[{"
+
+
+class JsonTooComplexError(ValueError):
+    """The text holds too many values, or nests them too deep."""
+
+
+class JsonShape:
+    """Takes a JSON text in pieces and stops at the first one that exceeds a bound.
+
+    It is linear in the length of the text. It may pass what is no JSON: the parser refuses that.
+    """
+
+    def __init__(self, max_values: int = MAX_VALUES, max_depth: int = MAX_DEPTH) -> None:
+        self._max_values = max_values
+        self._max_depth = max_depth
+        # Every value but the first stands behind a comma or an opening bracket.
+        self._values = 1
+        self._depth = 0
+        self._in_string = False
+        # Backslashes at the end of the last piece: they escape what the next one begins with.
+        self._backslashes = b""
+
+    def feed(self, piece: bytes) -> None:
+        """Look at the next piece. Raises JsonTooComplexError."""
+        text = self._backslashes + piece
+        piece = text.rstrip(b"\\")
+        self._backslashes = text[len(piece) :]
+        # With this quote a string that is still open ends, and outside of one it is left over.
+        opening = b'"' if self._in_string else b""
+        outside = _STRING.sub(b"", opening + piece + b'"')
+        self._in_string = not outside.endswith(b'"')
+        self._count(outside)
+
+    def _count(self, outside: bytes) -> None:
+        brackets = outside.translate(None, _NO_BRACKETS)
+        self._values += outside.count(b",") + brackets.count(b"[") + brackets.count(b"{")
+        if self._values > self._max_values:
+            raise JsonTooComplexError(f"has more than {self._max_values} values")
+        for bracket in brackets:
+            self._depth += 1 if bracket in _OPENING else -1
+            if self._depth > self._max_depth:
+                raise JsonTooComplexError(f"nests deeper than {self._max_depth} levels")
+            if self._depth < 0:
+                # No JSON: the rest of it is not worth a look.
+                raise JsonTooComplexError("closes more brackets than it opens")
