@@ -72,8 +72,8 @@ async def test_forged_and_swapped_tokens(backend: Backend) -> None:
 @pytest.mark.parametrize(
     ("body", "statuses"),
     [
-        (b"[" * 100_000, {400, 422}),
-        (b'{"email":' * 50_000, {400, 422}),
+        (b"[" * 60_000, {422}),
+        (b'{"email":' * 5000, {422}),
         (b'{"email": "\\ud800", "password": "x"}', {422}),
         (b'{"email": "a\\u0000b", "password": "\\u0000"}', {401}),
         (b'{"email": "x\' OR 1=1 --", "password": "\' OR \'\'=\'"}', {401}),
