@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 UNITS: Final = {"nginx": "nginx.service", "docker": "docker.service"}
 MEMORY: Final = """
+field=$1
+shift
 for name in "$@"; do
-    grep VmRSS /proc/$(docker inspect --format '{{.State.Pid}}' "$name")/status
+    grep "$field" /proc/$(docker inspect --format '{{.State.Pid}}' "$name")/status
 done
 """
 
@@ -48,8 +50,17 @@ def _units(machine: Machine, *units: str) -> list[dict[str, str]]:
 
 def memory(site: Site) -> dict[int, float]:
     """The resident memory of each instance in MiB, by port."""
+    return _memory(site, "VmRSS")
+
+
+def peak_memory(site: Site) -> dict[int, float]:
+    """The same, as high as it has been since the instance started."""
+    return _memory(site, "VmHWM")
+
+
+def _memory(site: Site, field: str) -> dict[int, float]:
     names = [site.container(port) for port in site.ports]
-    lines = site.dev.run("sh", "-c", MEMORY, "sh", *names).splitlines()
+    lines = site.dev.run("sh", "-c", MEMORY, "sh", field, *names).splitlines()
     return {port: int(line.split()[1]) / 1024 for port, line in zip(site.ports, lines, strict=True)}
 
 

@@ -1,0 +1,99 @@
+"""Bodies as large, as deep and as many as anybody may send leave the instances at work."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from tests.scenarios.support.http import request
+from tests.scenarios.support.vitals import peak_memory, processes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.scenarios.support.figures import Figures
+    from tests.scenarios.support.http import Answer
+    from tests.scenarios.support.site import Account, Site
+
+MEBIBYTE: Final = 1024 * 1024
+LIMIT: Final = 1024
+"""Of the memory of an instance, in MiB: what the role sets."""
+JSON: Final = {"Content-Type": "application/json"}
+
+
+def largest_body() -> bytes:
+    """A legal run of nearly 4 MiB that asks the model nothing."""
+    document: dict[str, Any] = {
+        "threadId": f"thread-{uuid4()}",
+        "runId": f"run-{uuid4()}",
+        "state": {},
+        "messages": [],
+        "tools": [],
+        "context": [
+            {"description": f"part {number}", "value": "x" * (MEBIBYTE - 1024)}
+            for number in range(4)
+        ],
+        "forwardedProps": {},
+    }
+    return json.dumps(document).encode()
+
+
+def waits_of(site: Site, stop: threading.Event) -> Iterator[float]:
+    """How long each look at /health/live takes, in seconds."""
+    while not stop.is_set():
+        began = time.monotonic()
+        assert request(site.proxy, "GET", "/health/live").status == 200
+        yield time.monotonic() - began
+
+
+def send_at_once(
+    site: Site, bodies: list[tuple[str | None, bytes]]
+) -> tuple[list[Answer], list[float]]:
+    """Their answers, and how long /health/live took meanwhile."""
+    stop = threading.Event()
+
+    def send(one: tuple[str | None, bytes]) -> Answer:
+        token, body = one
+        return request(site.proxy, "POST", "/agent", token=token, body=body, headers=JSON)
+
+    with ThreadPoolExecutor(len(bodies) + 1) as threads:
+        looking = threads.submit(lambda: list(waits_of(site, stop)))
+        answers = list(threads.map(send, bodies))
+        stop.set()
+        return answers, looking.result()
+
+
+def test_deeply_nested_bodies_of_strangers(site: Site, figures: Figures) -> None:
+    before = processes(site)
+    nested = b'{"a":' * (3 * MEBIBYTE // 5)
+    answers, waits = send_at_once(site, [(None, nested)] * 40)
+    assert 401 in {answer.status for answer in answers}
+    assert {answer.status for answer in answers} <= {401, 429, 503}
+    assert statistics.median(waits) < 0.5
+    assert processes(site) == before
+    figures.record("slowest_liveness_beside_nested_bodies", max(waits) * 1000, "ms")
+
+
+def test_thirty_of_the_largest_bodies_at_once(
+    site: Site, figures: Figures, admin: Account, user: Account, stranger: Account
+) -> None:
+    before = processes(site)
+    users = (admin, user, stranger)
+    bodies = [(one.token, largest_body()) for one in users for _ in range(10)]
+    answers, waits = send_at_once(site, bodies)
+    statuses = [answer.status for answer in answers]
+    # Whoever waits too long for a turn is told so.
+    assert set(statuses) <= {200, 429, 503}
+    assert statuses.count(200) >= len(users)
+    assert statistics.median(waits) < 0.5
+    assert processes(site) == before
+    peak = max(peak_memory(site).values())
+    assert peak < LIMIT
+    taken = f"{statuses.count(200)} of 30 taken"
+    figures.record("slowest_liveness_beside_large_bodies", max(waits) * 1000, "ms", taken)
+    figures.record("peak_memory_after_large_bodies", peak, "MiB")
