@@ -14,7 +14,7 @@ from tests.scenarios.support.http import request
 from tests.scenarios.support.vitals import peak_memory, processes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.scenarios.support.figures import Figures
     from tests.scenarios.support.http import Answer
@@ -52,7 +52,7 @@ def waits_of(site: Site, stop: threading.Event) -> Iterator[float]:
 
 
 def send_at_once(
-    site: Site, bodies: list[tuple[str | None, bytes]]
+    site: Site, bodies: Sequence[tuple[str | None, bytes]]
 ) -> tuple[list[Answer], list[float]]:
     """Their answers, and how long /health/live took meanwhile."""
     stop = threading.Event()
