@@ -213,6 +213,32 @@ class TestLimits:
             for body in bodies:
                 await cancel(first, token, body)
 
+    async def test_a_run_counts_and_is_held_for_however_long_it_takes(
+        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        be_quick_to_notice(monkeypatch, lease=1.0)
+        monkeypatch.setattr(agent_runs, "_BEAT_SECONDS", 0.1)
+        one = world.settings(**gateway.settings(RUNS_PER_USER=1))
+        two = world.settings(**gateway.settings(RUNS_PER_USER=1, REDIS_CONSUMER_NAME="host-8003"))
+        async with running(one) as here, running(two) as elsewhere:
+            _, token = await contributor(here)
+            # Several leases long.
+            body = run_input("fault=drip-0.1\nwords 50")
+            async with (
+                running_agent(here.http, token, body) as stream,
+                sse(elsewhere.http, events_path(body), token=token) as following,
+            ):
+                await following.until(lambda it: said(it) > 40)
+                for backend in (here, elsewhere):
+                    response = await backend.http.post(
+                        "/agent", json=run_input("Hello"), headers=bearer(token)
+                    )
+                    assert response.status_code == 429
+                await following.until_ended()
+                await stream.until_ended()
+                for each in (stream, following):
+                    assert each.events[-1]["type"] == "RUN_FINISHED"
+
 
 class TestWithoutItsClient:
     async def test_a_run_goes_on_and_can_be_joined_anywhere(
