@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Make random secrets once and keep them in files that only root reads."""
+"""Keep random secrets in files that only root reads."""
 
 from __future__ import annotations
 
@@ -12,18 +12,26 @@ from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-unty
 DOCUMENTATION = r"""
 ---
 module: ag_ui_secrets
-short_description: Make random secrets once and keep them
+short_description: Read secrets, and write those that are missing
 description:
   - Each secret is a file of one line. A file that is there is read and never written again.
 options:
   directory:
-    description: Directory of the files; made with mode 0700 if it is missing.
+    description: Directory of the files; made with mode 0700 if there is something to write.
     type: path
     required: true
   names:
-    description: Secrets to make; a value is the number of random bytes.
+    description: Secrets to have; a value is the number of random bytes.
     type: dict
     required: true
+  given:
+    description: Values for those that are missing.
+    type: dict
+    default: {}
+  generate:
+    description: Whether those that are missing and not given are made.
+    type: bool
+    default: false
 author: [Shield AG-UI]
 """
 
@@ -32,20 +40,21 @@ EXAMPLES = r"""
   ag_ui_secrets:
     directory: /etc/ag-ui/secrets
     names: {jwt_secret: 48}
+    generate: true
   no_log: true
 """
 
 RETURN = r"""
 values:
-  description: The secrets by their names. In check mode a new one is the text C(generated).
+  description: The secrets that there are by their names. In check mode a new one is the text C(generated).
   returned: success
   type: dict
 """
 
 
-def keep(path: Path, count: int) -> str:
-    """Write a new secret whole or not at all."""
-    value = secrets.token_urlsafe(count)
+def keep(path: Path, value: str) -> None:
+    """Write a secret whole or not at all."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -54,32 +63,32 @@ def keep(path: Path, count: int) -> str:
         file.flush()
         os.fsync(file.fileno())
     fresh.rename(path)
-    return value
 
 
 def main() -> None:
-    """Read what is there, make what is missing."""
+    """Read what is there, write what is missing."""
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path", "required": True},
             "names": {"type": "dict", "required": True},
+            "given": {"type": "dict", "default": {}},
+            "generate": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    directory = Path(module.params["directory"])
+    wanted = module.params
+    values: dict[str, str] = {}
     changed = False
-    values = {}
-    if not directory.is_dir():
-        changed = bool(module.params["names"])
-        if changed and not module.check_mode:
-            directory.mkdir(mode=0o700)
-    for name, count in module.params["names"].items():
-        path = directory / name
+    for name, count in wanted["names"].items():
+        path = Path(wanted["directory"], name)
         if path.exists():
             values[name] = path.read_text(encoding="ascii").strip()
-            continue
-        changed = True
-        values[name] = "generated" if module.check_mode else keep(path, int(count))
+        elif name in wanted["given"] or wanted["generate"]:
+            changed = True
+            fresh = "generated" if module.check_mode else secrets.token_urlsafe(int(count))
+            values[name] = wanted["given"].get(name, fresh)
+            if not module.check_mode:
+                keep(path, values[name])
     module.exit_json(changed=changed, values=values)
 
 
