@@ -75,8 +75,9 @@ class Sites:
             name: value for name, value in DEFAULTS.items() if name not in {*SECRETS, "ag_ui_group"}
         }
         return run_playbook(
-            *("--inventory", self.folder / "hosts.yml", "--limit", limit, *options),
-            *("--extra-vars", json.dumps(given | DECIDED | own), self.folder / "play.yml"),
+            *("--inventory", str(self.folder / "hosts.yml"), "--limit", limit, *options),
+            *("--extra-vars", json.dumps(given | DECIDED | own)),
+            self.folder / "play.yml",
         )
 
     def secrets(self, host: str) -> dict[str, str]:
