@@ -87,6 +87,7 @@ def _of_model(port: int) -> float:
 
 def _of_run(port: int, token: str) -> float:
     body = {
+        "protocolVersion": "1.0",
         "threadId": uuid4().hex,
         "runId": uuid4().hex,
         "messages": [{"id": "1", "role": "user", "content": "Hello"}],

@@ -1,6 +1,4 @@
 // One user interface: an agent of the official client, and what it has to remember to resume.
-import { HttpAgent } from "@ag-ui/client";
-
 import { printedDuring } from "./console.mjs";
 import { Cut, watched } from "./wire.mjs";
 
@@ -9,26 +7,43 @@ const STREAM = { headers: { "Content-Type": "text/event-stream" } };
 
 // The official agent sends a request of its own for every run; a job's run, or one that was begun
 // before, is there to be read.
-class ReadingAgent extends HttpAgent {
-  sends = false;
+const newAgent = async (version) => {
+  const { HttpAgent } = await import(PACKAGES[version]);
+  class ReadingAgent extends HttpAgent {
+    sends = false;
 
-  requestInit(input) {
-    if (this.sends) return super.requestInit(input);
-    const headers = { ...this.headers, Accept: "text/event-stream" };
-    return { method: "GET", headers, signal: this.abortController.signal };
+    requestInit(input) {
+      if (this.sends) return super.requestInit(input);
+      const headers = { ...this.headers, Accept: "text/event-stream" };
+      return { method: "GET", headers, signal: this.abortController.signal };
+    }
   }
-}
+  return new ReadingAgent({ url: "" });
+};
+
+const PACKAGES = {
+  "1.0.0": "@ag-ui/client",
+  "0.0.59": "@ag-ui/client-0.0.59",
+  "0.0.55": "@ag-ui/client-0.0.55",
+};
 
 const NOTHING = { id: null, messages: [], state: {} };
 
 export class Client {
-  #agent = new ReadingAgent({ url: "" });
+  #agent;
 
   // The last id of which everything has been applied, and what was held then. A record may be
   // several frames, of which the last has the id: what came after that id comes again.
   #safe = NOTHING;
 
+  #version;
+
+  constructor(version) {
+    this.#version = version;
+  }
+
   async follow(stream, joined) {
+    this.#agent ??= await newAgent(this.#version);
     const held = { ids: [], outcome: null, result: null, error: null, pending: [], failure: null };
     if (stream.run) this.#prepare(stream.run);
     this.#agent.sends = Boolean(stream.run);

@@ -56,6 +56,7 @@ class Caller:
 def run_input(prompt: str) -> bytes:
     """The document that begins a run, in a conversation of its own."""
     document = {
+        "protocolVersion": "1.0",
         "threadId": f"thread-{uuid4()}",
         "runId": f"run-{uuid4()}",
         "state": {},

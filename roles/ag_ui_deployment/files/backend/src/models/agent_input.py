@@ -17,6 +17,7 @@ from pydantic import (
     StringConstraints,
 )
 
+from src.models.protocol import ProtocolVersion, negotiated
 from src.models.workspace import DEFAULT_WORKSPACE
 
 # Ids stand in addresses.
@@ -155,6 +156,11 @@ def _check_props(props: Any) -> Any:
     return _encodable(props)
 
 
+def _check_version(declared: str | None) -> str | None:
+    negotiated(declared)
+    return declared
+
+
 def _refuse_answers(resume: Any) -> Any:
     if resume:
         raise ValueError("this agent asks by tool calls, never by interrupts; leave it out")
@@ -171,6 +177,7 @@ class RunInput(RunAgentInput):
 
     thread_id: AgentId
     run_id: AgentId
+    protocol_version: Annotated[str | None, AfterValidator(_check_version)] = None
     parent_run_id: _Plain | None = None
     state: Annotated[Any, AfterValidator(_encodable)] = None
     messages: Annotated[
@@ -191,6 +198,11 @@ class RunInput(RunAgentInput):
     def conversation(self) -> Sequence[dict[str, Any]]:
         """The messages in AG-UI's form on the wire."""
         return [message.model_dump(by_alias=True) for message in self.messages]
+
+    @property
+    def version(self) -> ProtocolVersion:
+        """The version of the protocol that the client speaks."""
+        return negotiated(self.protocol_version)
 
     @property
     def workspace(self) -> str:

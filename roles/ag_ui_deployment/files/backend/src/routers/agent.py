@@ -23,6 +23,7 @@ from src.models.agent_input import AgentId, RunInput
 from src.models.conversation import Run, Thread, ThreadPage
 from src.models.page import PageCursor, PageLimit
 from src.models.permissions import Permission
+from src.models.protocol import CURRENT
 from src.problems import (
     BadCursor,
     DatabaseUnavailable,
@@ -42,7 +43,7 @@ from src.problems import (
     TooManyStreamsOfUser,
     documented,
 )
-from src.routers.events import Cursor
+from src.routers.events import Cursor, Protocol
 from src.services.conversation_service import ThreadKey
 from src.services.run_registry import RunKey
 from src.services.run_streams import RunSubscription
@@ -92,13 +93,13 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     ),
 )
 async def run_agent(
-    services: ServicesDep, access: Access, request: RunInput
+    services: ServicesDep, access: Access, request: RunInput, protocol: Protocol
 ) -> EventStreamResponse:
     await services.limits.stream(access.user.id)
     check_streams(services, access.user.id)
     _check_tools(services, request)
     key, log = await services.agent.service.begin(access.user, request)
-    subscription = RunSubscription(key, None, access, log)
+    subscription = RunSubscription(key, None, access, log, protocol or request.version)
     return EventStreamResponse(partial(services.agent.streams.serve, subscription))
 
 
@@ -119,17 +120,19 @@ async def run_agent(
         DatabaseUnavailable,
     ),
 )
-async def run_events(
+async def run_events(  # noqa: PLR0913 - one for each parameter of the request
+    *,
     services: ServicesDep,
     access: StreamAccess,
     cursor: Cursor,
+    protocol: Protocol,
     run_id: RunId,
     owner: Owner = None,
 ) -> EventStreamResponse:
     check_streams(services, access.user.id)
     key = RunKey(owner or access.user.id, run_id)
     log = await services.agent.service.find(access.user, key)
-    subscription = RunSubscription(key, cursor, access, log)
+    subscription = RunSubscription(key, cursor, access, log, protocol or CURRENT)
     return EventStreamResponse(partial(services.agent.streams.serve, subscription))
 
 

@@ -11,6 +11,7 @@ from src.dependencies import JobId, ServicesDep, StreamAccess, check_streams, re
 from src.event_source import EventStreamResponse
 from src.models.event import StreamId
 from src.models.permissions import Permission
+from src.models.protocol import CURRENT, ProtocolVersion
 from src.problems import (
     BadCursor,
     DatabaseUnavailable,
@@ -26,7 +27,6 @@ from src.problems import (
 from src.services.event_scope import Scope
 from src.services.event_stream import Subscription
 from src.services.rbac_service import sight
-from src.services.tokens import AccessToken
 from src.state import Services
 
 router = APIRouter(route_class=ApiRoute)
@@ -70,6 +70,25 @@ async def _cursor(
 Cursor = Annotated[StreamId | None, Depends(_cursor)]
 
 
+async def _protocol(
+    header: Annotated[
+        ProtocolVersion | None,
+        Header(
+            alias="AG-UI-Protocol-Version",
+            description="The version of AG-UI that the client speaks; wins over the query",
+        ),
+    ] = None,
+    query: Annotated[
+        ProtocolVersion | None,
+        Query(alias="protocolVersion", description="The same, for clients that send no header"),
+    ] = None,
+) -> ProtocolVersion | None:
+    return header or query
+
+
+Protocol = Annotated[ProtocolVersion | None, Depends(_protocol)]
+
+
 @router.get(
     "/events",
     summary="The runs of all jobs that you may see",
@@ -85,8 +104,11 @@ Cursor = Annotated[StreamId | None, Depends(_cursor)]
         TicketsUnavailable,
     ),
 )
-async def feed(services: ServicesDep, access: StreamAccess, cursor: Cursor) -> EventStreamResponse:
-    return _stream(services, Scope(sight(access.user, Permission.READ_JOBS)), cursor, access)
+async def feed(
+    services: ServicesDep, access: StreamAccess, cursor: Cursor, protocol: Protocol
+) -> EventStreamResponse:
+    scope = Scope(sight(access.user, Permission.READ_JOBS))
+    return _stream(services, Subscription(scope, cursor, access, protocol or CURRENT))
 
 
 @router.get(
@@ -107,17 +129,13 @@ async def feed(services: ServicesDep, access: StreamAccess, cursor: Cursor) -> E
     ),
 )
 async def job_run(
-    services: ServicesDep, access: StreamAccess, cursor: Cursor, job_id: JobId
+    services: ServicesDep, access: StreamAccess, cursor: Cursor, protocol: Protocol, job_id: JobId
 ) -> EventStreamResponse:
     await services.jobs.check_visible(access.user, job_id)
-    return _stream(
-        services, Scope(sight(access.user, Permission.READ_JOBS), job_id), cursor, access
-    )
+    scope = Scope(sight(access.user, Permission.READ_JOBS), job_id)
+    return _stream(services, Subscription(scope, cursor, access, protocol or CURRENT))
 
 
-def _stream(
-    services: Services, scope: Scope, cursor: StreamId | None, access: AccessToken
-) -> EventStreamResponse:
-    check_streams(services, access.user.id)
-    subscription = Subscription(scope, cursor, access)
+def _stream(services: Services, subscription: Subscription) -> EventStreamResponse:
+    check_streams(services, subscription.access.user.id)
     return EventStreamResponse(partial(services.streams.serve, subscription))

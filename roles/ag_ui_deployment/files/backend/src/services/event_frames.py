@@ -8,7 +8,13 @@ from collections.abc import Iterable
 import orjson
 
 from src.models.event import StreamId
+from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.agui_events import Event
+from src.services.protocol_versions import DIFFERING, rendered
+
+_FRAME_END = b"\n\n"
+_DATA = b"\ndata: "
+_DIFFERING = tuple(b"event: %b\n" % kind.encode() for kind in sorted(DIFFERING))
 
 
 def encode(events: Iterable[Event], stream_id: StreamId | None = None) -> bytes:
@@ -17,13 +23,35 @@ def encode(events: Iterable[Event], stream_id: StreamId | None = None) -> bytes:
     A cut between them then replays the whole record. Frames that stem from no record have no
     id, since an invented one would skip real events at the next reconnect.
     """
+    return _encoded(events, b"" if stream_id is None else b"id: %d-%d\n" % stream_id)
+
+
+def _encoded(events: Iterable[Event], id_line: bytes) -> bytes:
     frames = [
         b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))
         for event in events
     ]
-    if frames and stream_id is not None:
-        frames[-1] = b"id: %d-%d\n%b" % (*stream_id, frames[-1])
+    if frames:
+        frames[-1] = id_line + frames[-1]
     return b"".join(frames)
+
+
+def translated(frames: bytes, version: ProtocolVersion) -> bytes:
+    """Frames of encode() as another version of the protocol has them, with the same ids.
+
+    A line break within an event is escaped, so the name of a type at the beginning of a line is
+    found by a search for bytes.
+    """
+    if version is CURRENT or not any(line in frames for line in _DIFFERING):
+        return frames
+    return b"".join(_translated(frame, version) for frame in frames.split(_FRAME_END) if frame)
+
+
+def _translated(frame: bytes, version: ProtocolVersion) -> bytes:
+    if not frame.startswith(_DIFFERING) and not any(b"\n" + line in frame for line in _DIFFERING):
+        return frame + _FRAME_END
+    head, _, data = frame.partition(_DATA)
+    return _encoded(rendered(orjson.loads(data), version), head[: head.rfind(b"\n") + 1])
 
 
 def marker(stream_id: StreamId) -> bytes:

@@ -6,7 +6,9 @@ Invariants:
   the feed brings from its position on join without a seam and without an overlap;
 - the ring holds every record above `floor`; what is at or below it must come from the history;
 - the price of a record does not depend on how many clients or feeds there are, but for the admins
-  of its workspace.
+  of its workspace;
+- records are kept in the current version of the protocol; one that another version has in another
+  form is translated once for all of that version's feeds.
 """
 
 import asyncio
@@ -16,9 +18,10 @@ from dataclasses import dataclass
 
 from src.config import Settings
 from src.models.event import ZERO, StreamId
+from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.event_feed import Feed, Limits, Reader, Record
 from src.services.event_fold import StreamFold
-from src.services.event_frames import encode
+from src.services.event_frames import encode, translated
 from src.services.event_gaps import Gap
 from src.services.event_scope import Scope
 from src.services.event_service import JobState
@@ -49,7 +52,8 @@ class EventHub:
         self._ring_bytes = settings.RING_MAX_BYTES
         self._ring: deque[Record] = deque()
         self._ring_size = 0
-        self._feeds = FeedIndex(Limits(settings.CLIENT_BUFFER_BYTES, settings.CLIENT_BUFFER_EVENTS))
+        limits = Limits(settings.CLIENT_BUFFER_BYTES, settings.CLIENT_BUFFER_EVENTS)
+        self._feeds = {version: FeedIndex(limits) for version in ProtocolVersion}
         self.jobs = jobs
         self.floor = ZERO
         self.last_id = ZERO
@@ -60,6 +64,11 @@ class EventHub:
         self.progress = asyncio.Event()
         self.draining = False
 
+    @property
+    def feeds(self) -> Sequence[Feed]:
+        """Those of all versions."""
+        return [feed for feeds in self._feeds.values() for feed in feeds]
+
     def start(self, floor: StreamId) -> None:
         """Begin above an id: nothing at or below it will be published."""
         self.floor = self.last_id = floor
@@ -69,8 +78,11 @@ class EventHub:
         self.last_id = last_id
         for record in records:
             self._remember(record)
-        for feed, visible in self._feeds.sort(records).items():
-            feed.append(visible)
+        for version, feeds in self._feeds.items():
+            if not len(feeds):
+                continue
+            for feed, visible in feeds.sort(_in_version(records, version)).items():
+                feed.append(visible)
         self.progress.set()
         self.progress = asyncio.Event()
 
@@ -78,13 +90,18 @@ class EventHub:
         """Tell every client what nobody has any more; gives how many these are."""
         self.gap = gap
         frames = encode([gap.notice()])
-        for feed in self._feeds:
+        for feed in self.feeds:
             feed.notify(frames)
-        return sum(feed.readers for feed in self._feeds)
+        return sum(feed.readers for feed in self.feeds)
 
-    def attach(self, scope: Scope, cursor: StreamId | None) -> Attachment:
-        """Join the live stream; to be paired with detach()."""
-        feed = self._feeds.open(scope)
+    def attach(
+        self, scope: Scope, cursor: StreamId | None, version: ProtocolVersion = CURRENT
+    ) -> Attachment:
+        """Join the live stream; to be paired with detach().
+
+        The feed has frames of the version, everything else is in the current one.
+        """
+        feed = self._feeds[version].open(scope)
         if self.draining:
             feed.close()
         return Attachment(
@@ -96,18 +113,19 @@ class EventHub:
             jobs=list(self._jobs_of(scope)),
         )
 
-    def detach(self, scope: Scope, reader: Reader) -> None:
-        feed = self._feeds.get(scope)
+    def detach(self, scope: Scope, reader: Reader, version: ProtocolVersion = CURRENT) -> None:
+        feeds = self._feeds[version]
+        feed = feeds.get(scope)
         feed.leave(reader)
         if not feed.readers:
-            self._feeds.remove(scope)
+            feeds.remove(scope)
 
     def drain(self) -> None:
         """Let go of every client: each gets what it has not read yet, then its stream ends."""
         self.draining = True
         self.started.set()
         self.progress.set()
-        for feed in self._feeds:
+        for feed in self.feeds:
             feed.close()
 
     def _recent(self, scope: Scope, cursor: StreamId) -> list[Record]:
@@ -134,3 +152,9 @@ class EventHub:
             oldest = self._ring.popleft()
             self._ring_size -= len(oldest.frames)
             self.floor = oldest.id
+
+
+def _in_version(records: Sequence[Record], version: ProtocolVersion) -> Sequence[Record]:
+    if version is CURRENT:
+        return records
+    return [record._replace(frames=translated(record.frames, version)) for record in records]

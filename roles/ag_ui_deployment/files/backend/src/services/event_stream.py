@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import structlog
 
 from src.models.event import ZERO, StreamId
+from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.event_feed import BATCH_BYTES, Batch, FellBehindError, Record
-from src.services.event_frames import comment, encode
+from src.services.event_frames import comment, encode, translated
 from src.services.event_gaps import Gap, GapReason
 from src.services.event_hub import Attachment, EventHub
 from src.services.event_replay import EventReplay
@@ -69,6 +70,7 @@ class Subscription:
     scope: Scope
     cursor: StreamId | None
     access: AccessToken
+    version: ProtocolVersion = CURRENT
 
 
 class ClientStream:
@@ -84,6 +86,7 @@ class ClientStream:
     ) -> None:
         self._scope = subscription.scope
         self._cursor = subscription.cursor
+        self._version = subscription.version
         self._expires_at = subscription.access.expires_at
         self._connection = connection
         self._hub = hub
@@ -185,7 +188,7 @@ class ClientStream:
         if cursor is not None and cursor > self._hub.last_id:
             # Draining before it got there: another instance will know what follows.
             return
-        self._attachment = place = self._hub.attach(self._scope, cursor)
+        self._attachment = place = self._hub.attach(self._scope, cursor, self._version)
         try:
             if self._scope.job_id is not None:
                 await self._job_past(place, self._scope.job_id, cursor)
@@ -194,7 +197,7 @@ class ClientStream:
             if not self._run_ended:
                 await self._live(place)
         finally:
-            self._hub.detach(self._scope, place.reader)
+            self._hub.detach(self._scope, place.reader, self._version)
 
     async def _gap(self, cursor: StreamId) -> GapReason | None:
         """Why the client's cursor cannot be gone on from, None if it can.
@@ -339,7 +342,7 @@ class ClientStream:
         return batch.alone is None and not ends
 
     async def _write_batch(self, batch: Batch) -> None:
-        await self._write(batch.frames)
+        await self._send(batch.frames)
         self._count(batch)
 
     def _count(self, batch: Batch) -> None:
@@ -383,6 +386,10 @@ class ClientStream:
         return encode(resumed_prelude(record.before)) if record.before else b""
 
     async def _write(self, frames: bytes) -> None:
+        """Write frames that are in the current version."""
+        await self._send(translated(frames, self._version))
+
+    async def _send(self, frames: bytes) -> None:
         if not frames:
             return
         self._writing = True

@@ -11,16 +11,21 @@ from typing import NamedTuple
 import orjson
 
 from src.models.event import StreamId
+from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.agui_events import Event
+from src.services.event_frames import encode
+from src.services.protocol_versions import DIFFERING, rendered
 
 # What has to be open again before a client can take the rest of a run.
 _OPENS = {"TEXT_MESSAGE_START": "messageId", "TOOL_CALL_START": "toolCallId"}
 _CLOSES = {"TEXT_MESSAGE_END": "messageId", "TOOL_CALL_END": "toolCallId"}
+_ANSWERS = {"TOOL_CALL_RESULT": "toolCallId"}
+_SUBJECTS = _OPENS | _CLOSES | _ANSWERS
 _TERMINAL = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 
 
 class Record(NamedTuple):
-    """One event: its type, what it opens or closes, and its JSON."""
+    """One event: its type, what it opens, closes or answers, and its JSON."""
 
     type: str
     subject: str | None
@@ -37,7 +42,7 @@ class Record(NamedTuple):
     @classmethod
     def _made(cls, event: Event, data: bytes) -> "Record":
         kind = event["type"]
-        name = _OPENS.get(kind) or _CLOSES.get(kind)
+        name = _SUBJECTS.get(kind)
         return cls(kind, event[name] if name else None, data)
 
     @property
@@ -54,6 +59,8 @@ class RunLog:
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self.records: list[Record] = []
         self.size = 0
+        # Records that another version of the protocol has in another form, by their place.
+        self._rendered: dict[tuple[int, ProtocolVersion], bytes] = {}
         # Set, and replaced by a new one, whenever the log has grown.
         self.changed = asyncio.Event()
         self.append(records)
@@ -80,24 +87,41 @@ class RunLog:
         """Whether a client's cursor is one that the log may come to."""
         return cursor.seq == 0 and cursor.ms > len(self.records)
 
-    def frames(self, start: int, end: int) -> bytes:
+    def frames(self, start: int, end: int, version: ProtocolVersion = CURRENT) -> bytes:
         """The records from one place to another."""
-        return b"".join(
-            record.frame(number)
-            for number, record in enumerate(self.records[start:end], start=start + 1)
-        )
+        return b"".join(self._frame(place, version) for place in range(start, end))
 
-    def prelude(self, place: int) -> bytes:
+    def prelude(self, place: int, version: ProtocolVersion = CURRENT) -> bytes:
         """What a client that has the records before a place is told first, without ids."""
         if not place:
             return b""
-        return b"".join(record.frame() for record in self._standing(place))
+        begun = encode(rendered(orjson.loads(self.records[0].data), version))
+        return begun + b"".join(record.frame() for record in self._standing(place))
 
-    def _standing(self, place: int) -> Sequence[Record]:
+    def _standing(self, place: int) -> Iterable[Record]:
         opened: dict[tuple[str, str | None], Record] = {}
         for record in self.records[:place]:
             if name := _OPENS.get(record.type):
                 opened[name, record.subject] = record
             elif name := _CLOSES.get(record.type):
                 opened.pop((name, record.subject), None)
-        return [self.records[0], *opened.values()]
+        return opened.values()
+
+    def _frame(self, place: int, version: ProtocolVersion) -> bytes:
+        record = self.records[place]
+        if version is CURRENT or record.type not in DIFFERING:
+            return record.frame(place + 1)
+        if (place, version) not in self._rendered:
+            events = rendered(orjson.loads(record.data), version, self._unanswered(place))
+            self._rendered[place, version] = encode(events, StreamId(place + 1, 0))
+        return self._rendered[place, version]
+
+    def _unanswered(self, place: int) -> Sequence[str]:
+        """The calls before a place that have no result there."""
+        calls: dict[str | None, None] = {}
+        for record in self.records[:place]:
+            if record.type == "TOOL_CALL_START":
+                calls[record.subject] = None
+            elif record.type in _ANSWERS:
+                calls.pop(record.subject, None)
+        return [call for call in calls if call is not None]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from src.models.event import StreamId
+from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.event_feed import BATCH_BYTES
 from src.services.event_frames import comment, encode
 from src.services.event_gaps import Gap
@@ -26,6 +27,7 @@ class RunReader:
         cursor: StreamId | None,
         connection: Connection,
         *,
+        version: ProtocolVersion = CURRENT,
         keep_alive_seconds: float,
         is_elsewhere: bool,
         leaves: Callable[[], bool],
@@ -34,6 +36,7 @@ class RunReader:
         self._log = log
         self._cursor = cursor
         self._connection = connection
+        self._version = version
         self._keep_alive = keep_alive_seconds
         self._is_elsewhere = is_elsewhere
         self._leaves = leaves
@@ -68,7 +71,7 @@ class RunReader:
             return True
         # Whoever has all of a run is told its end again.
         self._place = min(cursor.ms, len(self._log.records) - self._log.ended)
-        await self._send(self._log.prelude(self._place))
+        await self._send(self._log.prelude(self._place, self._version))
         return True
 
     def _may_come_to(self, cursor: StreamId) -> bool:
@@ -92,7 +95,7 @@ class RunReader:
             await self._write_to(end)
 
     async def _write_to(self, end: int) -> None:
-        frames = self._log.frames(self._place, end)
+        frames = self._log.frames(self._place, end, self._version)
         self.written += end - self._place
         self._place = end
         await self._send(frames)

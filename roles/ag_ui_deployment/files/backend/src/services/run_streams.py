@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from src.models.event import StreamId
+from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.agent_runs import AgentRuns
 from src.services.event_stream import Connection, Reason
 from src.services.event_streams import EventStreams
@@ -36,6 +37,7 @@ class RunSubscription:
     cursor: StreamId | None
     access: AccessToken
     log: RunLog | None = None
+    version: ProtocolVersion = CURRENT
 
 
 class RunStreams:
@@ -98,6 +100,7 @@ class RunStreams:
                 run_log,
                 subscription.cursor,
                 connection,
+                version=subscription.version,
                 keep_alive_seconds=self._keep_alive,
                 is_elsewhere=here is None,
                 leaves=lambda: self._runs.draining and here is None,

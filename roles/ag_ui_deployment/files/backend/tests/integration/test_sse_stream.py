@@ -416,7 +416,7 @@ class TestLimits:
             async with sse(backend.http, token=admin):
                 assert backend.services.streams.count == 1
             await until(lambda: backend.services.streams.count == 0)
-        assert len(backend.services.hub._feeds) == 0
+        assert len(backend.services.hub.feeds) == 0
 
     async def test_a_client_that_does_not_read_is_cut_and_delays_nobody(self, world: World) -> None:
         settings = world.settings(CLIENT_BUFFER_BYTES=256 * 1024)
@@ -437,7 +437,7 @@ class TestLimits:
                     sent += map(str, await world.publish(big))
                     await quick.until(lambda it, count=n + 1: len(it.ids) == count)  # type: ignore[misc]
                 # The quick one is told of everything; the slow one holds one feed's bound.
-                feed = next(iter(backend.services.hub._feeds))
+                feed = next(iter(backend.services.hub.feeds))
                 assert feed._bytes < 2 * 256 * 1024
             slow.settimeout(0)
             body = bytearray()

@@ -22,7 +22,8 @@ def user_says(text: str) -> dict[str, Any]:
 def run_input(text: str, **fields: Any) -> dict[str, Any]:
     """A request of a client that has said one thing."""
     ids = {"threadId": f"thread-{uuid4().hex}", "runId": f"run-{uuid4().hex}"}
-    return {**ids, "messages": [user_says(text)], "tools": [], "context": [], **fields}
+    version = {"protocolVersion": "1.0"}
+    return {**version, **ids, "messages": [user_says(text)], "tools": [], "context": [], **fields}
 
 
 @asynccontextmanager

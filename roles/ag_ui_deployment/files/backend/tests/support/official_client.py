@@ -1,4 +1,4 @@
-"""Clients made of the npm package `@ag-ui/client`, in one Node process for all of them.
+"""Clients made of several versions of the npm package `@ag-ui/client`, in one Node process for all of them.
 
 It imports nothing of the backend and nothing of its tests: the scenarios use it too.
 """
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 NODE: Final = Path(ROOT_DIR) / "bin" / "node"
 PROGRAM: Final = Path(__file__).parents[6] / "tests" / "agui_client" / "follow.mjs"
 LONGEST_LINE: Final = 64 * 1024 * 1024
+CURRENT: Final = "1.0.0"
+"""The version of the npm package."""
 PATIENCE: Final = 30.0
 """Seconds that a connection may take to its end."""
 
@@ -100,9 +102,10 @@ class Following:
 class OfficialClient:
     """A client as a user interface has it: keeps its messages and its last id for the next time."""
 
-    def __init__(self, clients: OfficialClients, name: str) -> None:
+    def __init__(self, clients: OfficialClients, name: str, version: str) -> None:
         self._clients = clients
         self._name = name
+        self._version = version
 
     def follow(self, url: str, token: str, **options: Any) -> Following:
         """Connect, with the last id if there is one.
@@ -111,18 +114,21 @@ class OfficialClient:
         after so many `frames` with data, or `ids`; `abrupt` does not wait until the client has
         applied what came.
         """
-        return self._clients.ask(self._name, url=url, token=token, **options)
+        return self._ask(url=url, token=token, **options)
 
     def run(self, url: str, token: str, request: dict[str, Any], **options: Any) -> Following:
         """Run the agent: the request's messages are added to those that the client holds.
 
         Options: `cut`, as for follow(), which then goes on with the run.
         """
-        return self._clients.ask(self._name, url=url, token=token, run=request, **options)
+        return self._ask(url=url, token=token, run=request, **options)
 
     def play(self, body: bytes) -> Following:
         """Give it a stream that was captured before."""
-        return self._clients.ask(self._name, body=body.decode())
+        return self._ask(body=body.decode())
+
+    def _ask(self, **stream: Any) -> Following:
+        return self._clients.ask(self._name, version=self._version, **stream)
 
 
 class OfficialClients:
@@ -137,9 +143,9 @@ class OfficialClients:
         self._stray: list[str] = []
         self._reading = asyncio.create_task(self._read())
 
-    def new(self) -> OfficialClient:
+    def new(self, version: str = CURRENT) -> OfficialClient:
         """A client that holds nothing yet."""
-        return OfficialClient(self, next(self._names))
+        return OfficialClient(self, next(self._names), version)
 
     def ask(self, name: str, **stream: Any) -> Following:
         """Let a client follow a stream."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -53,20 +53,23 @@ class SseClient:
 
 
 @asynccontextmanager
-async def sse(
+async def sse(  # noqa: PLR0913 - what a request has
     http: httpx.AsyncClient,
     path: str = "/events",
     *,
     after: object = None,
     token: str = "",
     body: object = None,
+    headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[SseClient]:
     """Open a stream, by POST where there is a body; it is closed at the end of the block."""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    sent = dict(headers or {})
+    if token:
+        sent["Authorization"] = f"Bearer {token}"
     if after is not None:
-        headers["Last-Event-ID"] = str(after)
+        sent["Last-Event-ID"] = str(after)
     method = "GET" if body is None else "POST"
-    async with http.stream(method, path, headers=headers, json=body) as response:
+    async with http.stream(method, path, headers=sent, json=body) as response:
         if response.status_code != httpx.codes.OK:
             await response.aread()
             raise AssertionError(f"{path}: {response.status_code} {response.text}")

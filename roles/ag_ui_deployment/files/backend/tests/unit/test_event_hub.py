@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.models.event import ZERO, ShieldEvent, StreamId
+from src.models.protocol import CURRENT
 from src.models.sight import Sight
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.event_feed import Batch
@@ -105,8 +106,8 @@ class TestScopes:
             frames = b"".join(batch.frames for batch in live(place))
             assert frames == b"".join(record.frames for record in shown)
             hub.detach(Scope(one), place.reader)
-        assert len(hub._feeds) == 0
-        assert hub._feeds._at == {}
+        assert len(hub.feeds) == 0
+        assert hub._feeds[CURRENT]._at == {}
 
     def test_the_runs_that_are_on(self) -> None:
         hub = hub_of(
@@ -202,7 +203,7 @@ class TestJoining:
         publish(hub, shield_event(user=OWNER))
         assert len(live(other)) == 1
         hub.detach(MINE, other.reader)
-        assert len(hub._feeds) == 0
+        assert len(hub.feeds) == 0
         assert hub.attach(MINE, None).feed is not one.feed
 
     def test_draining_closes_the_feeds_that_are_and_those_that_come(self) -> None:

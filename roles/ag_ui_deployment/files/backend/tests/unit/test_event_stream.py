@@ -340,7 +340,7 @@ class TestOwnership:
         scopes = [one._replace(job_id=JOB) for one in (EVERYTHING, MINE, MINE_IN_RED)]
         reading = [asyncio.create_task(served(process, wants(scope))) for scope in scopes]
         await asyncio.sleep(0)
-        assert len(process.hub._feeds) == 1
+        assert len(process.hub.feeds) == 1
         process.publish(*events[1:])
         bodies = await asyncio.gather(*reading)
         last = [ids_of(parse_frames(body))[-1] for body in bodies]
@@ -447,7 +447,7 @@ class TestTheEnd:
         await asyncio.gather(*opened, return_exceptions=True)
         assert made.count == 0
         assert made.refusal(mine.access.user.id) is None
-        assert len(process.hub._feeds) == 0
+        assert len(process.hub.feeds) == 0
         process.hub.drain()
         assert made.refusal(mine.access.user.id) == "draining"
 
@@ -512,7 +512,7 @@ async def test_a_client_that_falls_behind_is_let_go_and_can_resume(bound: dict[s
     serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
     events = stream(*(shield_event("job:progress", {"n": n, "x": "x" * 999}) for n in range(120)))
     client.takes.release()
-    await until(lambda: process.hub._feeds and client.frames)
+    await until(lambda: process.hub.feeds and client.frames)
     process.publish(events[0])
     client.takes.release()
     await until(lambda: ids_of(client.frames) == [str(events[0].id)])
@@ -538,13 +538,13 @@ async def test_a_client_that_takes_nothing_more_is_let_go_at_the_bound(
     client = SlowClient()
     serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
     client.takes.release()
-    await until(lambda: process.hub._feeds)
+    await until(lambda: process.hub.feeds)
     for event in stream(*(shield_event("job:progress") for _ in range(50))):
         process.publish(event)
         await asyncio.sleep(0)
     async with asyncio.timeout(5):
         await serving
-    assert len(process.hub._feeds) == 0
+    assert len(process.hub.feeds) == 0
 
 
 async def test_keep_alives_come_while_there_is_nothing_to_say() -> None:

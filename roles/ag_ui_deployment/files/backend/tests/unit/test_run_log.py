@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from src.models.event import StreamId
+from src.models.protocol import ProtocolVersion
 from src.services import agui_events as agui
 from src.services.agui_events import Event, Stamp
 from src.services.run_log import Record, RunLog
@@ -172,3 +173,19 @@ async def test_quiet_runs_are_kept_alive_and_left_when_it_is_time() -> None:
     leaving = True
     log.wake()
     assert not await reading
+
+
+async def test_an_older_client_is_told_the_result_of_every_call_of_a_run_that_failed() -> None:
+    calls = ("c1", "c2", "c3")
+    begun = [event for call in calls for event in agui.tool_call(call, "ask", "{}", NOW)]
+    result = agui.tool_call_result("c2:result", "c2", "fine", NOW)
+    log = log_of([RUN[0], *begun, result, agui.run_error("failed", "code", NOW)])
+    place = len(log.records)
+    frames = parse_frames(log.frames(0, place, ProtocolVersion.V0_0))
+    events = [frame.json() for frame in frames]
+    answered = [event["toolCallId"] for event in events if event["type"] == "TOOL_CALL_RESULT"]
+    assert answered == ["c2", "c1", "c3"]
+    assert [frame.id for frame in frames[-3:]] == [None, None, f"{place}-0"]
+    assert "protocolVersion" not in events[0]
+    (started,) = parse_frames(log.prelude(place - 1, ProtocolVersion.V0_0))
+    assert "protocolVersion" not in started.json()
