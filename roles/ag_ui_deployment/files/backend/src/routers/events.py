@@ -47,7 +47,15 @@ async def _cursor(
             max_length=_ID_MAX, description="The last id that the client has; wins over the query"
         ),
     ] = None,
-    query: Annotated[
+    by_polyfill: Annotated[
+        str | None,
+        Query(
+            alias="lastEventId",
+            max_length=_ID_MAX,
+            description="The same, as polyfills of EventSource send it",
+        ),
+    ] = None,
+    by_query: Annotated[
         str | None,
         Query(
             alias="last_event_id",
@@ -56,13 +64,18 @@ async def _cursor(
         ),
     ] = None,
 ) -> StreamId | None:
-    text = last_event_id or query
-    if not text:
+    # A polyfill adds its own to an address that may hold the first connection's already.
+    given = {
+        "header.last-event-id": last_event_id,
+        "query.lastEventId": by_polyfill,
+        "query.last_event_id": by_query,
+    }
+    field, text = next(((name, value) for name, value in given.items() if value), ("", None))
+    if text is None:
         return None
     try:
         return StreamId.parse(text)
     except ValueError as error:
-        field = "header.last-event-id" if last_event_id else "query.last_event_id"
         fault = FieldError(field=field, message=str(error))
         raise BadCursor("Send the last id, or none to begin.", [fault]) from None
 

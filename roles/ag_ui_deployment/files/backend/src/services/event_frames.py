@@ -1,9 +1,11 @@
 r"""AG-UI events as bytes of a Server-Sent Events stream.
 
-The separator is `\n`: the official client splits on `\n\n` only.
+The separator is `\n`: the official client splits on `\n\n` only. Line splitters of common libraries
+(httpx, Python's splitlines) also split at U+2028, U+2029 and U+0085, so JSON escapes these.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import orjson
 
@@ -16,6 +18,8 @@ _FRAME_END = b"\n\n"
 _DATA = b"\ndata: "
 _DIFFERING = tuple(b"event: %b\n" % kind.encode() for kind in sorted(DIFFERING))
 
+_SEPARATORS = tuple((chr(code).encode(), b"\\u%04x" % code) for code in (0x0085, 0x2028, 0x2029))
+
 
 def encode(events: Iterable[Event], stream_id: StreamId | None = None) -> bytes:
     """Frames of the events. Only the last carries the id of the record they come from.
@@ -27,10 +31,7 @@ def encode(events: Iterable[Event], stream_id: StreamId | None = None) -> bytes:
 
 
 def _encoded(events: Iterable[Event], id_line: bytes) -> bytes:
-    frames = [
-        b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))
-        for event in events
-    ]
+    frames = [frame(event["type"], one_line(event)) for event in events]
     if frames:
         frames[-1] = id_line + frames[-1]
     return b"".join(frames)
@@ -44,14 +45,33 @@ def translated(frames: bytes, version: ProtocolVersion) -> bytes:
     """
     if version is CURRENT or not any(line in frames for line in _DIFFERING):
         return frames
-    return b"".join(_translated(frame, version) for frame in frames.split(_FRAME_END) if frame)
+    return b"".join(_translated(one, version) for one in frames.split(_FRAME_END) if one)
 
 
-def _translated(frame: bytes, version: ProtocolVersion) -> bytes:
-    if not frame.startswith(_DIFFERING) and not any(b"\n" + line in frame for line in _DIFFERING):
-        return frame + _FRAME_END
-    head, _, data = frame.partition(_DATA)
+def _translated(one: bytes, version: ProtocolVersion) -> bytes:
+    if not one.startswith(_DIFFERING) and not any(b"\n" + line in one for line in _DIFFERING):
+        return one + _FRAME_END
+    head, _, data = one.partition(_DATA)
     return _encoded(rendered(orjson.loads(data), version), head[: head.rfind(b"\n") + 1])
+
+
+def frame(kind: str, data: bytes) -> bytes:
+    """A frame without an id; `data` is JSON in one line."""
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
+
+
+def one_line(value: Any) -> bytes:
+    """A value as JSON that every line splitter takes for one line."""
+    return escape_separators(orjson.dumps(value))
+
+
+def escape_separators(data: bytes) -> bytes:
+    """JSON with its line separators beyond ASCII escaped."""
+    if data.isascii():
+        return data
+    for separator, escaped in _SEPARATORS:
+        data = data.replace(separator, escaped)
+    return data
 
 
 def marker(stream_id: StreamId) -> bytes:

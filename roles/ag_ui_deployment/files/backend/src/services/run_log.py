@@ -13,7 +13,7 @@ import orjson
 from src.models.event import StreamId
 from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.agui_events import Event
-from src.services.event_frames import encode
+from src.services.event_frames import encode, escape_separators, frame, one_line
 from src.services.protocol_versions import DIFFERING, rendered
 
 # What has to be open again before a client can take the rest of a run.
@@ -33,11 +33,11 @@ class Record(NamedTuple):
 
     @classmethod
     def of(cls, event: Event) -> "Record":
-        return cls._made(event, orjson.dumps(event))
+        return cls._made(event, one_line(event))
 
     @classmethod
     def read(cls, data: bytes) -> "Record":
-        return cls._made(orjson.loads(data), data)
+        return cls._made(orjson.loads(data), escape_separators(data))
 
     @classmethod
     def _made(cls, event: Event, data: bytes) -> "Record":
@@ -51,8 +51,8 @@ class Record(NamedTuple):
 
     def frame(self, number: int | None = None) -> bytes:
         """As bytes of a stream; without an id for what is only said again."""
-        frame = b"event: %b\ndata: %b\n\n" % (self.type.encode(), self.data)
-        return frame if number is None else b"id: %d-0\n%b" % (number, frame)
+        made = frame(self.type, self.data)
+        return made if number is None else b"id: %d-0\n%b" % (number, made)
 
 
 class RunLog:

@@ -233,14 +233,26 @@ class TestResuming:
         async with sse(backend.http, path, after=ids[1], token=admin) as by_header:
             await by_header.until(lambda it: it.ids == [str(ids[2])])
 
+    async def test_the_query_of_polyfills_wins_over_that_of_the_first_connection(
+        self, backend: Backend, admin: str, world: World
+    ) -> None:
+        ids = await world.publish(*(shield_event("worker.started", job=None) for _ in range(3)))
+        await until(lambda: backend.services.hub.last_id == ids[-1])
+        for query in (f"last_event_id={ids[0]}&lastEventId={ids[1]}", f"lastEventId={ids[1]}"):
+            async with sse(backend.http, f"/events?{query}", token=admin) as client:
+                await client.until(lambda it: it.ids == [str(ids[2])])
+
     @pytest.mark.parametrize("cursor", ["x", "1", "1-", "-1-1", "1-2-3", "$", "9" * 30 + "-1"])
     async def test_a_cursor_that_is_none(self, backend: Backend, admin: str, cursor: str) -> None:
-        for path in ("/events", f"/events?last_event_id={cursor}"):
-            headers = bearer(admin) | ({} if "?" in path else {"Last-Event-ID": cursor})
-            response = await backend.http.get(path, headers=headers)
+        given: dict[str, dict[str, Any]] = {
+            "header.last-event-id": {"headers": bearer(admin) | {"Last-Event-ID": cursor}},
+            "query.last_event_id": {"params": {"last_event_id": cursor}},
+            "query.lastEventId": {"params": {"lastEventId": cursor}},
+        }
+        for field, request in given.items():
+            response = await backend.http.get("/events", **({"headers": bearer(admin)} | request))
             (error,) = check_problem(response, 400, "bad-cursor")["errors"]
-            where = "query.last_event_id" if "?" in path else "header.last-event-id"
-            assert error["field"] == where
+            assert error["field"] == field
 
     async def test_one_of_the_future_gets_a_notice(
         self, backend: Backend, admin: str, world: World

@@ -1,7 +1,11 @@
 """Frames as bytes: what the client splits on, and where the ids stand."""
 
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
 from src.services.agui_events import custom
-from src.services.event_frames import comment, encode, retry
+from src.services.event_frames import comment, encode, one_line, retry
 from tests.run_checker import parse_frames
 from tests.support.builders import stream_id
 
@@ -36,6 +40,14 @@ def test_line_breaks_of_any_kind_stay_inside() -> None:
     assert frame.json()["value"] == text
     assert body.count(b"\n") == 4
     assert b"\r" not in body
+    assert body.decode().splitlines() == body.decode().split("\n")[:-1]
+
+
+@given(st.text(alphabet='\\"a\n\x85\u0085\u2028\u2029\xc2€\u2027\u202a'))
+def test_a_text_stays_what_it_is(text: str) -> None:
+    data = one_line({text: text})
+    assert orjson.loads(data) == {text: text}
+    assert len(data.decode().splitlines()) == 1
 
 
 def test_hints_and_comments() -> None:

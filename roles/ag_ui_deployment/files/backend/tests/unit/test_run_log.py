@@ -2,6 +2,7 @@
 
 import asyncio
 
+import orjson
 import pytest
 
 from src.models.event import StreamId
@@ -189,3 +190,13 @@ async def test_an_older_client_is_told_the_result_of_every_call_of_a_run_that_fa
     assert "protocolVersion" not in events[0]
     (started,) = parse_frames(log.prelude(place - 1, ProtocolVersion.V0_0))
     assert "protocolVersion" not in started.json()
+
+
+@pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"])
+def test_a_frame_is_one_line_for_every_line_splitter(separator: str) -> None:
+    event = agui.text_content("m1", f"a{separator}b", NOW)
+    read = Record.read(orjson.dumps(event))
+    for record in (Record.of(event), read):
+        frame = record.frame(1).decode()
+        assert frame.splitlines() == frame.split("\n")[:-1]
+        assert orjson.loads(record.data) == event
