@@ -88,13 +88,18 @@ export class Client {
           held.ids.push(frameId);
           this.#arriving.push(frameId);
         },
+        reaches: (position) => {
+          if (this.#arriving.length) this.#arriving[this.#arriving.length - 1] = position;
+          else this.#latest = position;
+        },
         allApplied: () => this.#applied(),
       };
       return watched(response, hooks, stream.cut);
     };
   }
 
-  // The ids of the frames that have come and whose events are still to be applied.
+  // The ids of the frames that have come and whose events are still to be applied; a position that
+  // follows a frame is reached with it.
   #arriving = [];
   // That of the event which is being applied.
   #latest = null;

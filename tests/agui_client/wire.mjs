@@ -19,7 +19,7 @@ const nextTurn = () => new Promise(setImmediate);
 
 /**
  * The response with the same bytes. `hooks.arrives` is told the id (or null) of each frame with data
- * before the client sees it. After `frames` of them, or `ids` of those with an id, the connection
+ * before the client sees it, `hooks.reaches` the id of a frame without data. After `frames` of them, or `ids` of those with an id, the connection
  * breaks: once the client has applied them, of which `hooks.allApplied` is told, or, `abrupt`, while
  * it still does.
  */
@@ -38,8 +38,11 @@ export function watched(response, hooks, { frames = Infinity, ids = Infinity, ab
     for (let end; !isCut && (end = rest.indexOf(FRAME_END, start)) >= 0; ) {
       const frame = rest.slice(start, end);
       start = end + FRAME_END.length;
-      if (fieldOf(frame, "data") === null) continue;
       const id = fieldOf(frame, "id");
+      if (fieldOf(frame, "data") === null) {
+        if (id) hooks.reaches(id);
+        continue;
+      }
       hooks.arrives(id);
       frames -= 1;
       if (id) ids -= 1;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +36,13 @@ def test_checks_need_no_engine(bare: Checkout) -> None:
     assert "python3-venv" in done.stderr
     assert "docker" not in done.stderr
     assert "mmdebstrap" not in done.stderr
+
+
+def test_the_clients_of_the_tests_are_a_browser_too(bare: Checkout) -> None:
+    assert "chromium" not in bare.run("script/bootstrap", "tools", unprivileged=True).stderr
+    done = bare.run("script/bootstrap", "client", unprivileged=True)
+    assert done.returncode == 1
+    assert re.search("chromium-(chrome)?driver", done.stderr)
 
 
 def test_names_only_the_engine_where_the_packages_are_there(bare: Checkout) -> None:

@@ -118,6 +118,13 @@ def test_frames_cut_anywhere() -> None:
         assert not one.notes.violations
 
 
+def test_a_position_is_no_event_and_where_it_comes_back_from() -> None:
+    one = source()
+    one.take(b"id: 6-0\n\n" + FRAME % 7 + b": keep-alive\nid: 8-9223372036854775807\n\n")
+    assert list(map(stream_id, one.positions)) == ["7-0"]
+    assert b"\r\nLast-Event-ID: 8-9223372036854775807\r\n" in one._request()
+
+
 def test_a_repeated_id_is_a_violation() -> None:
     one = source()
     one.take(FRAME % 7 + FRAME % 8 + FRAME % 8)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 READ_MOST: Final = 1 << 20
 GAP: Final = b'"hx.shield.gap"'
-IDS: Final = re.compile(rb"\nid: (\d+)-(\d+)\n")
+IDS: Final = re.compile(rb"(\n: nothing)?\nid: (\d+)-(\d+)\n(event)?")
+"""Those of records; what has neither the comment nor an event is a position."""
 RETRY: Final = re.compile(rb"^retry: (\d+)$", re.MULTILINE)
 TERMINAL: Final = re.compile(rb"\nevent: (?:RUN_FINISHED|RUN_ERROR)\n")
 SEQUENCES: Final = 1 << 20
@@ -154,6 +155,7 @@ class EventSource:
         self.browser = browser
         self.notes = Notes()
         self.positions = array("q")
+        self._last_id: tuple[int, int] | None = None
         self._server = server
         self._tls = tls
         self._retry = 3.0
@@ -181,8 +183,10 @@ class EventSource:
 
     def _leave(self) -> float:
         """Go away; the seconds until the return."""
-        if self.browser.forgets and self.positions and self.positions[-1] != ARRIVAL:
-            self.positions.append(ARRIVAL)
+        if self.browser.forgets:
+            self._last_id = None
+            if self.positions and self.positions[-1] != ARRIVAL:
+                self.positions.append(ARRIVAL)
         return self._some(self.browser.away) or 0.0
 
     def _broken(self, error: OSError | EOFError) -> None:
@@ -223,10 +227,6 @@ class EventSource:
             writer.transport.abort()
         return self._retry
 
-    @property
-    def _newest(self) -> int:
-        return self.positions[-1] if self.positions else ARRIVAL
-
     def _request(self) -> bytes:
         lines = [
             f"GET {self.browser.path} HTTP/1.1",
@@ -235,8 +235,8 @@ class EventSource:
             "Accept: text/event-stream",
             "Cache-Control: no-store",
         ]
-        if self._newest != ARRIVAL:
-            lines.append(f"Last-Event-ID: {stream_id(self._newest)}")
+        if self._last_id is not None:
+            lines.append(f"Last-Event-ID: {_text(self._last_id)}")
         return "\r\n".join([*lines, "", ""]).encode()
 
     def _begin(self) -> None:
@@ -268,21 +268,25 @@ class EventSource:
             self.notes.over = True
 
     def _note_ids(self, frames: bytes) -> None:
-        newest = self._newest
-        for milliseconds, sequence in IDS.findall(frames):
-            place = int(milliseconds) * SEQUENCES + int(sequence)
-            if place <= newest:
-                self._violated(f"{stream_id(place)} after {stream_id(newest)}")
-            newest = place
-            self.positions.append(place)
+        for nothing, milliseconds, sequence, event in IDS.findall(frames):
+            found = int(milliseconds), int(sequence)
+            if self._last_id is not None and found <= self._last_id:
+                self._violated(f"{_text(found)} after {_text(self._last_id)}")
+            self._last_id = found
+            if nothing or event:
+                self.positions.append(found[0] * SEQUENCES + found[1])
 
     def _violated(self, rule: str) -> None:
         self.notes.violations.append(f"connection {self.notes.connections}: {rule[:1000]}")
 
     def summary(self) -> dict[str, Any]:
         """The notes as JSON takes them."""
-        newest = None if self._newest == ARRIVAL else stream_id(self._newest)
-        return {**vars(self.notes), "newest": newest}
+        newest = next((it for it in reversed(self.positions) if it != ARRIVAL), None)
+        return {**vars(self.notes), "newest": None if newest is None else stream_id(newest)}
+
+
+def _text(last_id: tuple[int, int]) -> str:
+    return "{}-{}".format(*last_id)
 
 
 def _head(data: bytes) -> tuple[int, Mapping[str, str]]:

@@ -331,13 +331,14 @@ class EventStream:
 
     @property
     def ids(self) -> list[str]:
-        """The stream ids so far."""
-        return [frame.id for frame in self.frames if frame.id is not None]
+        """The ids of the records so far."""
+        return [frame.record_id for frame in self.frames if frame.record_id is not None]
 
     @property
     def cursor(self) -> str | None:
         """What to resume with."""
-        return self.ids[-1] if self.ids else self.last_event_id
+        ids = (frame.id for frame in reversed(self.frames) if frame.id is not None)
+        return next(ids, self.last_event_id)
 
     @property
     def is_open(self) -> bool:
@@ -379,7 +380,7 @@ class EventStream:
         """Wait until the stream has delivered `stream_id` or an entry after it."""
         goal = stream_position(stream_id)
         self.wait(
-            lambda it: it.ids and stream_position(it.ids[-1]) >= goal,
+            lambda it: it.cursor and stream_position(it.cursor) >= goal,
             f"everything up to {stream_id}",
             within=within,
         )

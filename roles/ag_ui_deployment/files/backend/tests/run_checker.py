@@ -52,6 +52,12 @@ class Frame:
     retry: int | None = None
     comments: tuple[str, ...] = ()
 
+    @property
+    def record_id(self) -> str | None:
+        """The id of the record that ends with this frame; None for a position, which is no event."""
+        is_position = self.data is None and self.comments in ((), ("keep-alive",))
+        return None if is_position else self.id
+
     def json(self) -> dict[str, Any]:
         """The AG-UI event of the frame; raises RunViolation unless it is one for the client."""
         if self.data is None:

@@ -34,6 +34,14 @@ class StreamId(NamedTuple):
     def __str__(self) -> str:
         return f"{self.ms}-{self.seq}"
 
+    @property
+    def is_border(self) -> bool:
+        """Whether it is previous() of a whole millisecond, where no entry is.
+
+        What has been read of a stream without entries ends at such an id, made of Redis's clock.
+        """
+        return self.seq == _MAX_PART
+
     def previous(self) -> "StreamId":
         """The greatest id below this one."""
         return StreamId(self.ms, self.seq - 1) if self.seq else StreamId(self.ms - 1, _MAX_PART)

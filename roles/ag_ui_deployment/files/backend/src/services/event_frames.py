@@ -25,7 +25,7 @@ def encode(events: Iterable[Event], stream_id: StreamId | None = None) -> bytes:
     """Frames of the events. Only the last carries the id of the record they come from.
 
     A cut between them then replays the whole record. Frames that stem from no record have no
-    id, since an invented one would skip real events at the next reconnect.
+    id; position() follows them.
     """
     return _encoded(events, b"" if stream_id is None else b"id: %d-%d\n" % stream_id)
 
@@ -76,7 +76,15 @@ def escape_separators(data: bytes) -> bytes:
 
 def marker(stream_id: StreamId) -> bytes:
     """The id of a record of which there is nothing to show."""
-    return b": nothing\nid: %d-%d\n\n" % stream_id
+    return comment("nothing", stream_id)
+
+
+def position(stream_id: StreamId) -> bytes:
+    """The id up to which a client holds everything that it may see.
+
+    EventSource takes it as the last id and dispatches no event.
+    """
+    return b"id: %d-%d\n\n" % stream_id
 
 
 def retry(milliseconds: int) -> bytes:
@@ -84,5 +92,6 @@ def retry(milliseconds: int) -> bytes:
     return b"retry: %d\n\n" % milliseconds
 
 
-def comment(text: str) -> bytes:
-    return f": {text}\n\n".encode()
+def comment(text: str, stream_id: StreamId | None = None) -> bytes:
+    """A comment, with the position where the client has not been told of it."""
+    return f": {text}\n".encode() + (position(stream_id) if stream_id else b"\n")

@@ -121,8 +121,10 @@ class EventHistory:
             trimmed = await gap_rows.is_any_above(session, cursor)
         stream, _ = await self.stream_now()
         kept = [one for one in (stored, stream and stream.first) if one is not None]
-        # A cursor is the id of an event: where that is gone, what followed it may be gone too.
-        if not kept or cursor < min(kept):
+        # A cursor is the id of an event: where that is gone, what followed it may be gone too. A
+        # border is none: it tells nothing as long as Redis holds all that ever came.
+        whole = cursor.is_border and (stream is None or not stream.removed)
+        if not whole and (not kept or cursor < min(kept)):
             return "expired"
         return "trimmed" if trimmed else None
 

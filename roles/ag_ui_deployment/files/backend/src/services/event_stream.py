@@ -12,7 +12,7 @@ import structlog
 from src.models.event import ZERO, StreamId
 from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.event_feed import BATCH_BYTES, Batch, FellBehindError, Record
-from src.services.event_frames import comment, encode, translated
+from src.services.event_frames import comment, encode, position, translated
 from src.services.event_gaps import Gap, GapReason
 from src.services.event_hub import Attachment, EventHub
 from src.services.event_replay import EventReplay
@@ -50,7 +50,7 @@ Reason = Literal[
     "history_unavailable",
 ]
 
-_KEEP_ALIVE = comment("keep-alive")
+_KEEP_ALIVE = "keep-alive"
 # How often a stream looks at the clock, in seconds.
 _TICK = 5.0
 # A client whose connection takes nothing for this long, in seconds, is gone or stuck.
@@ -87,6 +87,8 @@ class ClientStream:
         self._scope = subscription.scope
         self._cursor = subscription.cursor
         self._version = subscription.version
+        # The last id that the client has been told.
+        self._told = subscription.cursor
         self._expires_at = subscription.access.expires_at
         self._connection = connection
         self._hub = hub
@@ -184,8 +186,8 @@ class ClientStream:
         if cursor is not None and (reason := await self._gap(cursor)):
             self._notices = [Gap(reason, after=cursor).notice(self._scope.job_id)]
             self._metrics.gaps.labels(reason).inc()
-            cursor = None
-        if cursor is not None and cursor > self._hub.last_id:
+            cursor = self._told = None
+        if cursor is not None and cursor > self._hub.last_id and self._hub.draining:
             # Draining before it got there: another instance will know what follows.
             return
         self._attachment = place = self._hub.attach(self._scope, cursor, self._version)
@@ -195,6 +197,8 @@ class ClientStream:
             else:
                 await self._feed_past(place, cursor)
             if not self._run_ended:
+                if news := self._news_of(place.last_id):
+                    await self._write(position(news))
                 await self._live(place)
         finally:
             self._hub.detach(self._scope, place.reader, self._version)
@@ -207,7 +211,7 @@ class ClientStream:
         history = self._replay.history
         if cursor > self._hub.last_id:
             if cursor > await history.newest():
-                return "unknown"
+                return None if cursor.is_border else "unknown"
             while cursor > self._hub.last_id and not self._hub.draining:
                 await self._hub.progress.wait()
         if (gap := self._hub.gap) is not None and gap.concerns(cursor):
@@ -316,7 +320,15 @@ class ClientStream:
             place.feed.read(place.reader.position) is None
             and self._loop.time() - self._written_at >= self._keep_alive
         ):
-            await self._write(_KEEP_ALIVE)
+            # All that was published is in the feed: of the rest there is nothing for this client.
+            await self._write(comment(_KEEP_ALIVE, self._news_of(self._hub.last_id)))
+
+    def _news_of(self, reached: StreamId) -> StreamId | None:
+        """The position that the client has reached, None if it has been told of it."""
+        if self._told is not None and reached <= self._told:
+            return None
+        self._told = reached
+        return reached
 
     def _write_on(self) -> None:
         """Write what has come to the feed, while the stream's task sleeps; wake it if need be."""
@@ -349,7 +361,10 @@ class ClientStream:
         self._sent_events += batch.events
         self._sent_bytes += len(batch.frames)
         self._writes += 1
-        if batch.newest is not None and self._writes % _TIMED == 1:
+        if batch.newest is None:
+            return
+        self._told = batch.newest
+        if self._writes % _TIMED == 1:
             self._metrics.delivery_latency.observe(max(0.0, time.time() - batch.newest.ms / 1000))
 
     async def _write_past_of(self, record: Record) -> None:
@@ -370,6 +385,7 @@ class ClientStream:
                 parts, size = [], 0
                 await self._write_past_of(record)
             parts += (self._introduction(record), record.frames)
+            self._told = record.id
             self._sent_events += 1
             self._sent_bytes += len(record.frames)
             size += len(record.frames)

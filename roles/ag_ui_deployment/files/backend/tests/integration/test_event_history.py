@@ -106,6 +106,19 @@ async def test_the_newest_id(world: World, history: EventHistory) -> None:
     assert await history.newest() == ids[-1]
 
 
+async def test_a_border_of_a_stream_without_entries_is_no_gap(
+    world: World, history: EventHistory
+) -> None:
+    """Clients are told one before anything has come; no entry has it."""
+    border = (await history.retained_above()).previous().next()
+    assert border.is_border
+    assert await history.gap_above(border) is None
+    await world.publish(shield_event(), shield_event())
+    assert await history.gap_above(border) is None
+    await world.trim(1)
+    assert await history.gap_above(border) == "expired"
+
+
 async def test_jobs_that_are_on(world: World, history: EventHistory) -> None:
     database = Database(world.settings())
     now = (await world.query("SELECT (extract(epoch FROM now()) * 1000)::bigint"))[0][0]

@@ -101,8 +101,9 @@ class TestFrames:
             f'"threadId":"library","runId":"{JOB}","outcome":{{"type":"success"}},'
             '"result":{"pages":3}}\n\n'
         )
-        wait, _, body = bytes(client.body).decode().partition("\n\n")
+        wait, position, body = bytes(client.body).decode().split("\n\n", 2)
         assert re.fullmatch("retry: [0-9]{4}", wait)
+        assert re.fullmatch("id: [0-9]+-[0-9]+", position)
         assert body == expected
 
     async def test_they_arrive_one_by_one_and_soon(

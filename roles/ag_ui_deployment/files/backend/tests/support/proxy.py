@@ -18,6 +18,8 @@ class TcpProxy:
         self._passing = asyncio.Event()
         self._passing.set()
         self._port = 0
+        # All that the server has said.
+        self.passed = bytearray()
 
     async def __aenter__(self) -> Self:
         await self.accept()
@@ -66,7 +68,9 @@ class TcpProxy:
         try:
             await self._passing.wait()
             back, upstream = await asyncio.open_connection(*self._target)
-            await asyncio.gather(self._pump(reader, upstream), self._pump(back, writer))
+            await asyncio.gather(
+                self._pump(reader, upstream), self._pump(back, writer, self.passed)
+            )
         except (OSError, asyncio.CancelledError):
             pass
         finally:
@@ -75,10 +79,17 @@ class TcpProxy:
                 if one is not None:
                     one.transport.abort()
 
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        passed: bytearray | None = None,
+    ) -> None:
         while chunk := await source.read(65_536):
             await self._passing.wait()
             target.write(chunk)
+            if passed is not None:
+                passed += chunk
             await target.drain()
         with suppress(OSError):
             target.write_eof()

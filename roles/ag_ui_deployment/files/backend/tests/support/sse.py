@@ -39,7 +39,8 @@ class SseClient:
 
     @property
     def ids(self) -> list[str]:
-        return [frame.id for frame in self.frames if frame.id is not None]
+        """Those of the records that came."""
+        return [frame.record_id for frame in self.frames if frame.record_id is not None]
 
     @property
     def comments(self) -> list[str]:

@@ -107,7 +107,8 @@ def events_of(frames: Iterable[Frame]) -> list[dict[str, Any]]:
 
 
 def ids_of(frames: Iterable[Frame]) -> list[str]:
-    return [frame.id for frame in frames if frame.id is not None]
+    """Those of the records that came."""
+    return [frame.record_id for frame in frames if frame.record_id is not None]
 
 
 def records(events: Sequence[ShieldEvent], scope: Scope) -> list[Record]:
@@ -268,6 +269,95 @@ class TestJoining:
             assert (check_run(events).terminal is not None) is ended
         whole = [one for record in every for one in events_of(parse_frames(record.frames))]
         assert AgUiClient().apply(events) == AgUiClient().apply(whole)
+
+
+class TestThePosition:
+    """The id up to which a client holds everything, whether or not frames came of it."""
+
+    @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, the_job(JOB))))
+    def test_it_is_told_before_the_first_event(self, case: Case, scope: Scope) -> None:
+        cursor = case.last_id
+
+        async def run() -> tuple[list[Frame], StreamId]:
+            process = await case.process()
+            reached = process.hub.last_id
+            return await received(process, scope, cursor, case.later), reached
+
+        frames, reached = asyncio.run(run())
+        check_frames(frames, after=str(cursor) if scope.job_id is None and cursor else None)
+        told = [StreamId.parse(frame.id) for frame in frames if frame.id]
+        ended = any(record.ends_run for record in records(case.events[: case.connects_at], scope))
+        if not (scope.job_id and ended):
+            assert max([cursor or ZERO, *(one for one in told if one <= reached)]) == reached
+            assert told or cursor
+
+    @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, the_job(JOB))), st.data())
+    def test_whoever_is_cut_anywhere_ends_up_with_what_all_see(
+        self, case: Case, scope: Scope, data: st.DataObject
+    ) -> None:
+        """A client that keeps what it held at the last id, and begins with nothing without one."""
+        first = case.last_id
+
+        async def held(cursor: StreamId | None) -> dict[str, AgUiClient]:
+            if cursor is None:
+                return {}
+            until_then = [event for event in case.events if event.id <= cursor]
+            whole = Process(MemoryHistory())
+            await whole.begin([])
+            return seen(events_of(await received(whole, scope, later=until_then)))  # type: ignore[no-any-return]
+
+        async def run() -> None:
+            before = await held(first)
+            whole = await received(await case.process(), scope, first, case.later)
+            came = whole[: data.draw(st.integers(0, len(whole)), label="cut after")]
+            last = next((n for n, frame in reversed([*enumerate(came)]) if frame.id), None)
+            if last is None and first is None:
+                return
+            kept = [] if last is None else came[: last + 1]
+            cursor = first if last is None else StreamId.parse(kept[-1].id or "")
+            later = replace(case, connects_at=len(case.events))
+            rest = await received(await later.process(), scope, cursor)
+            expected = seen(events_of(whole), before)
+            assert seen(events_of(rest), seen(events_of(kept), before)) == expected
+
+        asyncio.run(run())
+
+    async def test_keep_alives_tell_it_when_it_has_advanced(self) -> None:
+        process = Process(MemoryHistory())
+        await process.begin([])
+        reading = asyncio.create_task(
+            served(process, wants(MINE, expires_in=3.5), SSE_KEEPALIVE_SECONDS=1)
+        )
+        await asyncio.sleep(0)
+        events = stream(*simple_run(user=STRANGER))
+        process.publish(*events)
+        frames = parse_frames(await reading)
+        assert events_of(frames) == []
+        told = [(frame.comments, frame.id) for frame in frames[1:-1]]
+        assert told == [
+            ((), str(ZERO)),
+            (("keep-alive",), str(events[-1].id)),
+            (("keep-alive",), None),
+            (("keep-alive",), None),
+        ]
+
+    async def test_after_a_gap_it_is_told_though_it_lies_below_the_cursor(self) -> None:
+        events = stream(*simple_run())
+        process = Process(MemoryHistory())
+        await process.begin(events)
+        frames = await received(process, EVERYTHING, StreamId(2**60, 0))
+        assert [frame.id for frame in frames if frame.id] == [str(events[-1].id)]
+
+    @pytest.mark.parametrize("begun", [0, 1])
+    async def test_one_of_a_stream_without_entries_is_no_gap(self, begun: int) -> None:
+        """It is made of Redis's clock: no entry has it, at whichever instance."""
+        events = stream(*simple_run())
+        border = events[0].id.previous()
+        process = Process(MemoryHistory())
+        await process.begin(events[:begun])
+        frames = await received(process, EVERYTHING, border, events[begun:])
+        assert ids_of(frames) == [str(event.id) for event in events]
+        assert check_feed(events_of(frames))[JOB].terminal == "RUN_FINISHED"
 
 
 def simple_run(job: str = JOB, user: str | None = OWNER) -> list[ShieldEvent]:
@@ -511,8 +601,9 @@ async def test_a_client_that_falls_behind_is_let_go_and_can_resume(bound: dict[s
     client = SlowClient()
     serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
     events = stream(*(shield_event("job:progress", {"n": n, "x": "x" * 999}) for n in range(120)))
-    client.takes.release()
-    await until(lambda: process.hub.feeds and client.frames)
+    for _ in range(2):
+        client.takes.release()
+    await until(lambda: client.frames and client.frames[-1].id)
     process.publish(events[0])
     client.takes.release()
     await until(lambda: ids_of(client.frames) == [str(events[0].id)])
@@ -551,7 +642,7 @@ async def test_keep_alives_come_while_there_is_nothing_to_say() -> None:
     process = Process(MemoryHistory())
     await process.begin([])
     body = await served(process, wants(EVERYTHING, expires_in=2.5), SSE_KEEPALIVE_SECONDS=1)
-    assert [frame.comments for frame in parse_frames(body)][1:] == [
+    assert [frame.comments for frame in parse_frames(body)][2:] == [
         ("keep-alive",),
         ("keep-alive",),
         ("the token has expired",),

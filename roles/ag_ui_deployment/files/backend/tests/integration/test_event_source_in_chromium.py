@@ -1,0 +1,204 @@
+"""A browser's own EventSource: it comes back to where it was, whatever it has been sent."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from src.models.role import Role
+from src.models.user import User
+from tests.run_checker import check_run
+from tests.support.agent import events_path, run_input, running_agent
+from tests.support.agui_client import AgUiClient
+from tests.support.builders import JOB, shield_event
+from tests.support.chromium import Page, chromium
+from tests.support.proxy import TcpProxy
+from tests.support.scripted import ScriptedServer, answer, frames
+from tests.support.server import PASSWORD, Backend, running
+from tests.support.waiting import until
+from tests.support.world import World
+
+_KEEP_ALIVE = b": keep-alive\n"
+TYPES = [
+    "RUN_STARTED",
+    "ACTIVITY_SNAPSHOT",
+    "ACTIVITY_DELTA",
+    "TOOL_CALL_START",
+    "TOOL_CALL_ARGS",
+    "TOOL_CALL_END",
+    "TOOL_CALL_RESULT",
+    "TEXT_MESSAGE_START",
+    "TEXT_MESSAGE_CONTENT",
+    "TEXT_MESSAGE_END",
+    "RUN_FINISHED",
+]
+FOLLOW = """
+  const [path, types] = arguments;
+  window.events = [];
+  window.source = new EventSource(path);
+  source.onmessage = () => events.push('{"type": "nameless"}');
+  for (const type of types) {
+    source.addEventListener(type, (message) => {
+      events.push(message.data);
+      if (type === "RUN_FINISHED") source.close();
+    });
+  }
+"""
+
+LOG_IN = """
+  const [email, password] = arguments;
+  const answer = await fetch("/auth/login", {
+    method: "POST",
+    headers: {"Content-Type": "application/json"},
+    body: JSON.stringify({email, password, cookies: true}),
+  });
+  return answer.status;
+"""
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[ScriptedServer]:
+    async with ScriptedServer() as server:
+        said = '{"choices": [{"delta": {"content": "Fine."}, "finish_reason": "stop"}]}'
+        server.answers("/v1/chat/completions", frames(said, "[DONE]"))
+        server.answers("/mcp-rest/tools/list", answer(200, {"tools": []}))
+        yield server
+
+
+@pytest.fixture
+async def backend(world: World, model: ScriptedServer) -> AsyncIterator[Backend]:
+    settings = world.settings(SSE_KEEPALIVE_SECONDS=1, SSE_RETRY_MS=100, LITELLM_URL=model.url)
+    async with running(settings) as instance:
+        yield instance
+
+
+@dataclass
+class Browser:
+    """One that follows a stream, and the way to its backend."""
+
+    page: Page
+    line: TcpProxy
+    user: User
+    # The last ids with which it has asked for streams.
+    cursors: list[str | None]
+
+    async def follow(self, path: str) -> None:
+        await self.page.run(FOLLOW, path, TYPES)
+        await until(lambda: self.cursors)
+
+    async def events(self) -> list[dict[str, Any]]:
+        found: list[str] = await self.page.run("return events")
+        return [json.loads(data) for data in found]
+
+    async def has_read(self, wanted: str) -> None:
+        """Wait until it has been sent this, and has been idle since."""
+        await until(lambda: wanted.encode() in self.line.passed, 30)
+        heard = self.line.passed.count(_KEEP_ALIVE)
+        await until(lambda: self.line.passed.count(_KEEP_ALIVE) > heard, 30)
+
+    async def comes_back(self) -> str | None:
+        """Cut the stream; the last id with which it comes back."""
+        times = len(self.cursors)
+        await self.line.cut()
+        await until(lambda: len(self.cursors) > times, 30)
+        return self.cursors[times]
+
+    async def ends(self) -> AgUiClient:
+        """What the page holds at the end of the run."""
+
+        async def has_ended() -> bool:
+            return bool(await self.page.run("return source.readyState === EventSource.CLOSED"))
+
+        await until(has_ended, 30)
+        return AgUiClient().apply(await self.events())
+
+
+@pytest.fixture
+async def browser(backend: Backend) -> AsyncIterator[Browser]:
+    """On a page of the backend's own origin, logged in by cookies."""
+    user = await backend.add_user("browser@shield.test", Role.CONTRIBUTOR)
+    cursors: list[str | None] = []
+
+    async def serve(real: Any, subscription: Any, connection: Any) -> None:
+        cursors.append(subscription.cursor and str(subscription.cursor))
+        await real(subscription, connection)
+
+    async with TcpProxy(str(backend.http.base_url), 80) as line, chromium() as page:
+        await page.open(f"{line.url}/health/live")
+        assert await page.run(LOG_IN, user.email, PASSWORD) == 200
+        with ExitStack() as patches:
+            for streams in (backend.services.streams, backend.services.agent.streams):
+                spy = partial(serve, streams.serve)
+                patches.enter_context(patch.object(streams, "serve", spy))
+            yield Browser(page, line, user, cursors)
+
+
+@pytest.mark.parametrize("path", ["/events", f"/api/jobs/{JOB}/events"])
+async def test_a_prelude_comes_once_and_what_follows_it_comes(
+    world: World, browser: Browser, path: str
+) -> None:
+    call = {"tool_call_id": "call", "tool_name": "crawl_web", "arguments": {"depth": 1}}
+    owner = str(browser.user.id)
+    ids = await world.publish(
+        shield_event("job:queued", user=owner), shield_event("tool:start", call, user=owner)
+    )
+    await until(world.settled)
+    await browser.follow(path)
+    await browser.has_read(f"id: {ids[-1]}\n\n")
+    assert await browser.comes_back() == str(ids[-1])
+    await world.publish(
+        shield_event("tool:complete", {**call, "result": 1}, user=owner),
+        shield_event("job:complete", user=owner),
+    )
+    client = await browser.ends()
+    assert client.outcome == "success"
+    assert client.calls() == {"call": {"name": "crawl_web", "arguments": '{"depth":1}'}}
+    assert list(client.results()) == ["res:call"]
+
+
+async def test_what_began_and_ended_while_it_was_away_comes(
+    world: World, backend: Backend, browser: Browser
+) -> None:
+    """The stream held nothing when it was cut: no event has ever come."""
+    await browser.follow("/events")
+    await browser.has_read(f"id: {backend.services.hub.last_id}\n\n")
+    await browser.line.refuse()
+    owner = str(browser.user.id)
+    ids = await world.publish(
+        shield_event("job:queued", user=owner), shield_event("job:complete", user=owner)
+    )
+    await until(lambda: backend.services.hub.last_id == ids[-1])
+    await browser.line.accept()
+    assert (await browser.ends()).outcome == "success"
+    assert check_run(await browser.events(), complete=True).run_id == JOB
+
+
+async def test_keep_alives_carry_it_past_what_it_may_not_see(
+    world: World, browser: Browser
+) -> None:
+    await browser.follow("/events")
+    ids = await world.publish(shield_event("worker.started", job=None))
+    await browser.has_read(f": keep-alive\nid: {ids[-1]}\n\n")
+    assert await browser.comes_back() == str(ids[-1])
+    assert await browser.events() == []
+
+
+async def test_a_run_of_the_agent_goes_on_where_it_was(
+    backend: Backend, browser: Browser, model: ScriptedServer
+) -> None:
+    model.gate.clear()
+    body = run_input("Are you fine?")
+    token = backend.token_of(browser.user)
+    async with running_agent(backend.http, token, body):
+        await browser.follow(events_path(body))
+        await browser.has_read("id: 1-0\n")
+        assert await browser.comes_back() == "1-0"
+        model.gate.set()
+        client = await browser.ends()
+    assert client.outcome == "success"
+    assert [one["content"]["text"] for one in client.messages] == ["Fine."]

@@ -1,0 +1,87 @@
+"""A headless Chromium, driven by WebDriver."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+
+_DRIVER = "/usr/bin/chromedriver"
+_OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_START_SECONDS = 60.0
+
+
+class Page:
+    """A page of the browser."""
+
+    def __init__(self, session: httpx.AsyncClient) -> None:
+        self._session = session
+
+    async def open(self, url: str) -> None:
+        """Load a page, and wait until it has loaded."""
+        await self._ask("url", {"url": url})
+
+    async def run(self, script: str, *arguments: Any) -> Any:
+        """The value that a function body returns in the page, awaited."""
+        body = f"return (async () => {{ {script} }})(...arguments)"
+        return await self._ask("execute/sync", {"script": body, "args": arguments})
+
+    async def _ask(self, command: str, body: dict[str, Any]) -> Any:
+        response = await self._session.post(command, json=body)
+        value = response.json()["value"]
+        assert response.is_success, value
+        return value
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Page]:
+    """Start a browser with an empty profile; it ends with the block."""
+    driver = await asyncio.create_subprocess_exec(
+        _DRIVER, "--port=0", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            port = await _port_of(driver)
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=url, timeout=_START_SECONDS) as http:
+            with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+                async with _session(http, profile) as page:
+                    yield page
+    finally:
+        driver.terminate()
+        await driver.wait()
+
+
+async def _port_of(driver: asyncio.subprocess.Process) -> int:
+    assert driver.stdout is not None
+    async for line in driver.stdout:
+        if found := re.search(rb"started successfully on port (\d+)", line):
+            return int(found[1])
+    raise RuntimeError("chromedriver does not start; script/bootstrap client installs it")
+
+
+@asynccontextmanager
+async def _session(http: httpx.AsyncClient, profile: str) -> AsyncIterator[Page]:
+    options = {"args": [*_OPTIONS, f"--user-data-dir={profile}"]}
+    wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+    response = await http.post("session", json=wanted)
+    value = response.json()["value"]
+    assert response.is_success, value
+    http.base_url = http.base_url.join(f"/session/{value['sessionId']}/")
+    try:
+        yield Page(http)
+    finally:
+        await http.delete(str(http.base_url).rstrip("/"))
