@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
 
-TOP = Path(__file__).resolve().parents[2]
+from tests.support.playbook import TOP, run_playbook
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.playbook import Run
+
 ROLES = sorted(path.parent.parent for path in TOP.glob("roles/*/meta/argument_specs.yml"))
 
 # What a site has to decide. Nothing listens on port 1.
@@ -33,21 +34,6 @@ DATASTORES: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Play:
-    """What a run of the playbook did."""
-
-    code: int
-    output: str
-    tasks: list[str]
-    changed: int
-
-    @property
-    def message(self) -> str:
-        """What was printed, without the wrapping."""
-        return re.sub(r"\s+", " ", self.output)
-
-
 def inventory(folder: Path, variables: dict[str, Any], datastores: dict[str, Any] | None) -> Path:
     """Describe this machine as the server."""
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -59,31 +45,11 @@ def inventory(folder: Path, variables: dict[str, Any], datastores: dict[str, Any
     return path
 
 
-def play(folder: Path, variables: dict[str, Any], datastores: dict[str, Any] | None = None) -> Play:
+def play(folder: Path, variables: dict[str, Any], datastores: dict[str, Any] | None = None) -> Run:
     """Run site.yml; `--check` keeps a run that is not refused from changing this machine."""
-    tools = Path(sys.executable).parent
-    environment = os.environ | {
-        "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"),
-        "ANSIBLE_BECOME_ALLOW_SAME_USER": "false",
-        "ANSIBLE_NOCOLOR": "1",
-        "LC_ALL": "C.UTF-8",
-        "PATH": f"{tools}:{os.environ['PATH']}",
-    }
-    arguments = ["--check", "--inventory", str(inventory(folder, variables, datastores))]
-    extra = json.dumps({"ansible_become": False})
-    done = subprocess.run(
-        ["ansible-playbook", *arguments, "--extra-vars", extra, "site.yml"],
-        cwd=TOP,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    output = done.stdout + done.stderr
-    return Play(
-        code=done.returncode,
-        output=output,
-        tasks=re.findall(r"^TASK \[(.*?)\] \**$", output, flags=re.MULTILINE),
-        changed=sum(map(int, re.findall(r"changed=(\d+)", output))),
+    hosts = inventory(folder, variables, datastores)
+    return run_playbook(
+        *("--check", "--inventory", hosts, "--extra-vars", json.dumps({"ansible_become": False})),
+        "site.yml",
+        environment={"ANSIBLE_BECOME_ALLOW_SAME_USER": "false"},
     )

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.role.playing import DATASTORES, DECIDED, Play, play
+from tests.role.playing import DATASTORES, DECIDED, play
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.playbook import Run
 
 # The first task after all the checks.
 FIRST_CHANGE = "Packages | "
@@ -31,16 +33,16 @@ def listed(values: list[str]) -> str:
     return ", ".join(f'"{value}"' for value in values)
 
 
-def refuses(done: Play, *words: str) -> None:
+def refuses(done: Run, *words: str) -> None:
     """Assert that a run was refused with these words, and did nothing."""
     assert done.code != 0, done.output
     assert [word for word in words if word not in done.message] == [], done.output
-    assert done.changed == 0
+    assert sum(done.changes.values()) == 0
     assert [task for task in done.tasks if FIRST_CHANGE in task] == []
 
 
 @pytest.fixture(scope="module")
-def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Play:
+def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Run:
     wrong: dict[str, Any] = {
         "ag_ui_jwt_secret": SHORT,
         "ag_ui_admin_password": "eleven-long",
@@ -82,11 +84,11 @@ def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Play:
         "vault.yml, for example to the output of: openssl rand -base64 48",
     ],
 )
-def test_every_wrong_form_is_named_at_once(wrong_forms: Play, words: str) -> None:
+def test_every_wrong_form_is_named_at_once(wrong_forms: Run, words: str) -> None:
     refuses(wrong_forms, words)
 
 
-def test_no_secret_is_printed(wrong_forms: Play) -> None:
+def test_no_secret_is_printed(wrong_forms: Run) -> None:
     assert SHORT not in wrong_forms.output
     assert "eleven-long" not in wrong_forms.output
 

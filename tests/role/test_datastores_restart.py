@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DATASTORES, TOP
-from tests.support.playbook import run_playbook
+from tests.role.playing import DATASTORES
+from tests.support.playbook import TOP, run_playbook
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DECIDED, TOP
+from tests.role.playing import DECIDED
+from tests.support.playbook import TOP
 
 ROLE = TOP / "roles/ag_ui_deployment"
 SECRETS = {f"ag_ui_{name}": f"{name}-{'x' * 48}" for name in ("jwt_secret", "mfa_key", "audit_key")}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DECIDED, TOP
-from tests.support.playbook import run_playbook
+from tests.role.playing import DECIDED
+from tests.support.playbook import TOP, run_playbook
 
 if TYPE_CHECKING:
     from pathlib import Path

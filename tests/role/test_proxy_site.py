@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from tests.role.playing import TOP
+from tests.support.playbook import TOP
 
 SITE = (TOP / "roles/ag_ui_deployment/templates/nginx-site.conf.j2").read_text()
 

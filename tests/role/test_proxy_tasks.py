@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DECIDED, TOP
+from tests.role.playing import DECIDED
 from tests.support.authority import sign
 from tests.support.nginx import free_port, version
-from tests.support.playbook import run_playbook
+from tests.support.playbook import TOP, run_playbook
 from tests.support.proxy_host import ProxyHost
 
 if TYPE_CHECKING:

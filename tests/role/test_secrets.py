@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DATASTORES, ROLES, TOP
+from tests.role.playing import DATASTORES, ROLES
+from tests.support.playbook import TOP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -86,11 +86,12 @@ def scenarios(prepared: Checkout) -> Checkout:
     prepared.stub(
         "molecule",
         """
-        mkdir -p .cache/molecule/"$4"
-        for name in verify.xml deployment_of_a_new_host run_without_changes restart_of_an_instance; do
-          echo 1.0 >.cache/molecule/"$4"/$name
+        mkdir -p .cache/molecule/"$3"
+        echo '<testsuite errors="0" failures="0" skipped="0" tests="34">' >.cache/molecule/"$3"/verify.xml
+        for name in deployment_of_a_new_host run_without_changes restart_of_an_instance; do
+          echo 1.0 >.cache/molecule/"$3"/$name
         done
-        echo "this is $4"
+        echo "this is $3"
         """,
     )
     return prepared
@@ -104,8 +105,33 @@ def test_what_runs_beside_the_others_is_told_too(scenarios: Checkout, parts: lis
         assert done.stdout.count(f"this is {part}") == 1
 
 
+def test_a_scenario_is_run_as_its_users_run_it(scenarios: Checkout) -> None:
+    """With the same command, whose output may have colours: the report tells of the tests."""
+    scenarios.stub(
+        "molecule",
+        """
+        echo "$* NO_COLOR=${NO_COLOR-} ANSIBLE_NOCOLOR=${ANSIBLE_NOCOLOR-}" >>calls
+        mkdir -p .cache/molecule/resilience
+        echo '<testsuite errors="0" failures="0" skipped="'"${SKIPPED:-0}"'" tests="34">' >.cache/molecule/resilience/verify.xml
+        printf '\\033[32m34 passed\\033[0m in 1.0s\\n'
+        """,
+    )
+    done = scenarios.run("script/test", "resilience")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"resilience .* ok +34 tests$", done.stdout, re.MULTILINE)
+    calls = (scenarios.path / "calls").read_text().splitlines()
+    assert calls == ["test --scenario-name resilience NO_COLOR= ANSIBLE_NOCOLOR="]
+    scenarios.stub(
+        "molecule",
+        "mkdir -p .cache/molecule/resilience; echo 'skipped=\"2\"' >.cache/molecule/resilience/verify.xml",
+    )
+    done = scenarios.run("script/test", "resilience")
+    assert done.returncode == 1
+    assert "skipped tests, which fails the run" in done.stdout
+
+
 def test_what_fails_beside_the_others_fails_the_run(scenarios: Checkout) -> None:
-    scenarios.stub("molecule", 'echo "this is $4"; [ "$4" = default ]')
+    scenarios.stub("molecule", 'echo "this is $3"; [ "$3" = default ]')
     done = scenarios.run("script/test", "default", "resilience")
     assert done.returncode == 1
     assert "this is resilience" in done.stdout

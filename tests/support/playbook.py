@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 TOP = Path(__file__).resolve().parents[2]
+# The output for programs. Colours that a user has asked for are not in it.
+_JSON = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
 
 
 @dataclass(frozen=True)
@@ -57,26 +59,37 @@ class Run:
         return re.sub(r"\s+", " ", " ".join([*said, self.errors]))
 
     @property
+    def diffs(self) -> list[str]:
+        """Names of the tasks that show a difference."""
+        return [one.task for one in self.results if _differs(one.result.get("diff"))]
+
+    @property
     def output(self) -> str:
         """All that was said, for reading."""
         return json.dumps([dict(one.result) for one in self.results], indent=1) + self.errors
+
+
+def _differs(diff: Any) -> bool:
+    parts = diff if isinstance(diff, list) else [diff or {}]
+    return any(part.get("prepared") or part.get("before") != part.get("after") for part in parts)
 
 
 def run_playbook(
     *arguments: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 120
 ) -> Run:
     """Run ansible-playbook with these arguments, and with the colours that its user may have asked for."""
+    tools = Path(sys.executable).parent
     done = subprocess.run(
-        [Path(sys.executable).parent / "ansible-playbook", *arguments],
+        [tools / "ansible-playbook", *arguments],
         cwd=TOP,
         env={
             **os.environ,
             "ANSIBLE_CONFIG": str(TOP / "ansible.cfg"),
             "ANSIBLE_ROLES_PATH": str(TOP / "roles"),
-            "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
             "LC_ALL": "C.UTF-8",
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{tools}:{os.environ['PATH']}",
             **(environment or {}),
+            **_JSON,
         },
         capture_output=True,
         text=True,
@@ -90,6 +103,24 @@ def run_playbook(
         return Run(done.returncode, [], {}, done.stdout + done.stderr)
     changes = {host: counts["changed"] for host, counts in told["stats"].items()}
     return Run(done.returncode, list(_results(told)), changes, before + done.stderr)
+
+
+def host_variables(inventory: str, host: str, names: Iterable[str]) -> dict[str, str]:
+    """What the inventory says of a host, once all references are resolved; empty if nothing."""
+    wanted = {name: f"{{{{ {name} | default('') }}}}" for name in names}
+    shown = subprocess.run(
+        [
+            *("ansible", host, "--inventory", inventory, "--module-name", "ansible.builtin.debug"),
+            *("--args", json.dumps({"msg": wanted})),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1", **_JSON},
+    )
+    [result] = _results(json.loads(shown.stdout))
+    msg: dict[str, str] = result.result["msg"]
+    return msg
 
 
 def _results(told: Mapping[str, Any]) -> Iterator[TaskResult]:

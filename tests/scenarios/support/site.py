@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import ssl
 import subprocess
@@ -22,6 +21,7 @@ from testinfra.utils.ansible_runner import AnsibleRunner
 from tests.scenarios.support.http import Answer, Instance, Proxy, request
 from tests.scenarios.support.waiting import eventually
 from tests.shield import STREAM
+from tests.support.playbook import host_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -403,24 +403,7 @@ class Site:
 
 def _machine(inventory: str, group: str) -> Machine:
     [name] = AnsibleRunner(inventory).get_hosts(group)
-    return Machine(name, _variables(inventory, name))
-
-
-def _variables(inventory: str, host: str) -> dict[str, str]:
-    """What the inventory says of a host, once all references are resolved; empty if nothing."""
-    wanted = {name: f"{{{{ {name} | default('') }}}}" for name in VARIABLES}
-    shown = subprocess.run(
-        [
-            *("ansible", host, "--inventory", inventory, "--one-line"),
-            *("--module-name", "ansible.builtin.debug", "--args", json.dumps({"msg": wanted})),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
-    )
-    msg: dict[str, str] = json.loads(shown.stdout.partition("=>")[2])["msg"]
-    return msg
+    return Machine(name, host_variables(inventory, name, VARIABLES))
 
 
 def _unquoted(value: str) -> str:
