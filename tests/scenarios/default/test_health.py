@@ -32,6 +32,8 @@ CHECKS = {
     "agent_runs",
     "run_tail",
     "run_sweeper",
+    "agent_retention",
+    "token_budget",
     "audit",
     "audit_keeper",
     "audit_retention",

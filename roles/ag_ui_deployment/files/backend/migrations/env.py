@@ -14,6 +14,7 @@ from src.models import (  # noqa: F401 - they register their tables
     second_factor,
     session,
     submission,
+    token_usage,
     user,
     workspace,
 )

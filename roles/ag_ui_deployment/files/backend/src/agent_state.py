@@ -6,6 +6,7 @@ from typing import Self
 from redis.asyncio import Redis
 
 from src.config import Settings
+from src.services.agent_retention import AgentRetention
 from src.services.agent_runs import AgentRuns
 from src.services.agent_service import AgentService
 from src.services.agent_tools import AgentTools
@@ -13,6 +14,7 @@ from src.services.audit_logger import AuditLogger
 from src.services.conversation_limits import ConversationLimits
 from src.services.conversation_service import ConversationService
 from src.services.event_streams import EventStreams
+from src.services.limits import Limits
 from src.services.litellm_client import LiteLLMClient
 from src.services.metrics import Metrics
 from src.services.open_streams import OpenStreams
@@ -20,6 +22,7 @@ from src.services.run_registry import RunRegistry
 from src.services.run_streams import RunStreams
 from src.services.run_sweeper import RunSweeper
 from src.services.run_tail import RunTail
+from src.services.token_budget import TokenBudget
 from src.services.tool_service import ToolService
 from src.utils.database import Database
 from src.utils.redis import reader_client
@@ -32,6 +35,8 @@ class Agent:
     runs: AgentRuns
     tail: RunTail
     sweeper: RunSweeper
+    retention: AgentRetention
+    budget: TokenBudget
     streams: RunStreams
     reader: Redis
 
@@ -44,6 +49,7 @@ class Agent:
         commands: Redis,
         gateway: LiteLLMClient,
         tools: ToolService,
+        limits: Limits,
         streams: EventStreams,
         open_streams: OpenStreams,
         audit: AuditLogger,
@@ -54,11 +60,13 @@ class Agent:
         conversations = ConversationService(database, audit, ConversationLimits.of(settings))
         runs = AgentRuns(registry, conversations.settle, metrics, settings.SHUTDOWN_GRACE_SECONDS)
         tail = RunTail(reader, registry, conversations)
+        budget = TokenBudget(database, settings.AGENT_TOKENS_PER_DAY)
         service = AgentService(
             settings,
             database,
             gateway,
-            AgentTools(tools),
+            AgentTools(tools, limits),
+            budget=budget,
             registry=registry,
             conversations=conversations,
             runs=runs,
@@ -72,12 +80,17 @@ class Agent:
             keep_alive_seconds=settings.SSE_KEEPALIVE_SECONDS,
         )
         sweeper = RunSweeper(conversations, registry, tail)
-        return cls(service, conversations, runs, tail, sweeper, run_streams, reader)
+        retention = AgentRetention(database, audit, metrics, settings)
+        return cls(
+            service, conversations, runs, tail, sweeper, retention, budget, run_streams, reader
+        )
 
     def start(self) -> None:
         self.runs.start()
         self.tail.start()
         self.sweeper.start()
+        self.retention.start()
+        self.budget.start()
 
     def drain(self) -> None:
         """No new runs; those that are on get their grace. Who follows others goes elsewhere."""
@@ -85,7 +98,10 @@ class Agent:
         self.tail.wake()
 
     async def stop(self) -> None:
+        await self.retention.stop()
         await self.sweeper.stop()
         await self.runs.stop()
         await self.tail.stop()
+        # Last of all: runs that end note what they took.
+        await self.budget.stop()
         await self.reader.aclose()

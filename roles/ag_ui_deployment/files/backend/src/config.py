@@ -128,11 +128,19 @@ class Settings(BaseSettings):
     AGENT_SYSTEM_PROMPT: str = ""
     # Answers of the model in one run. The tools that the last one calls are not run.
     AGENT_MAX_ROUNDS: int = Field(default=10, ge=2, le=100)
+    # Calls of Shield's tools in one run; each counts as a request of its user, too.
+    AGENT_MAX_TOOL_CALLS: int = Field(default=100, ge=1, le=10_000)
     AGENT_MODEL_TIMEOUT_SECONDS: float = Field(default=120, gt=0)
     RUNS_PER_USER: int = Field(default=5, ge=1)
     # Of JSON. The least is what a result of a tool may need.
     AGENT_MESSAGE_MAX_BYTES: int = Field(default=1024 * 1024, ge=256 * 1024)
     AGENT_STATE_MAX_BYTES: int = Field(default=256 * 1024, ge=1024)
+    # Of messages as JSON, and of the logs of runs, compressed.
+    AGENT_THREAD_MAX_BYTES: int = Field(default=32 * 1024 * 1024, ge=64 * 1024)
+    AGENT_USER_MAX_BYTES: int = Field(default=256 * 1024 * 1024, ge=64 * 1024)
+    # Of UTC; 0: as many as they like.
+    AGENT_TOKENS_PER_DAY: int = Field(default=0, ge=0, le=2**53)
+    AGENT_RETENTION_DAYS: int = Field(default=90, ge=1, le=36_500)
 
     EVENT_MAX_BYTES: int = Field(default=2 * 1024 * 1024, ge=1024)
     CONSUMER_BATCH_SIZE: int = Field(default=500, ge=1, le=10_000)

@@ -23,7 +23,11 @@ from src.services.auth_service import (
     SecondFactorRequiredError,
     WrongCredentialsError,
 )
-from src.services.conversation_limits import InputTooLargeError
+from src.services.conversation_limits import (
+    InputTooLargeError,
+    ThreadFullError,
+    UserFullError,
+)
 from src.services.conversation_service import (
     RunExistsError,
     RunNotFoundError,
@@ -56,6 +60,7 @@ from src.services.second_factor_service import (
 from src.services.session_service import RefreshRacedError, SessionNotFoundError
 from src.services.stream_overview import StreamUnavailableError
 from src.services.tickets import TicketsUnavailableError
+from src.services.token_budget import TokensSpentError
 from src.services.tokens import InvalidTokenError
 from src.services.workspace_service import (
     DefaultWorkspaceError,
@@ -461,6 +466,20 @@ class TooManyRuns(Problem):
     headers = _RETRY_LATER
 
 
+class ConversationTooLarge(Problem):
+    status = 413
+    slug = "conversation-too-large"
+    title = "This conversation holds as much as it may"
+    detail = "Begin another one, with another threadId."
+
+
+class TooMuchKept(Problem):
+    status = 429
+    slug = "too-much-kept"
+    title = "Your conversations hold as much as they may"
+    detail = "Delete some that you need no more: GET /agent/threads, DELETE /agent/threads/{id}."
+
+
 class RunLogUnavailable(Problem):
     status = 503
     slug = "run-log-unavailable"
@@ -475,6 +494,12 @@ class TooManyRequests(Problem):
     title = "Too many requests"
     detail = "Try again when the time in Retry-After, in seconds, is over."
     headers: Mapping[str, str] | None = _RETRY_LATER
+
+
+class TokensSpent(TooManyRequests):
+    slug = "tokens-spent"
+    title = "You have used your tokens of this day"
+    detail = "There are more at midnight by UTC: try again after Retry-After, in seconds."
 
 
 class TicketsUnavailable(Problem):
@@ -538,6 +563,8 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     ThreadElsewhereError: ThreadElsewhere,
     ThreadNotFoundError: ThreadNotFound,
     TooManyRunsError: TooManyRuns,
+    ThreadFullError: ConversationTooLarge,
+    UserFullError: TooMuchKept,
     LogsFullError: TooManyStreams,
     TooManyLogsError: TooManyStreamsOfUser,
 }
@@ -582,6 +609,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(LimitReachedError, _on_limit)
+    app.add_exception_handler(TokensSpentError, _on_limit)
     for exception in (*_FROM_SERVICES, *DATABASE_ERRORS):
         app.add_exception_handler(exception, _on_error)
 
@@ -608,8 +636,8 @@ def _faults_of(error: Exception) -> list[FieldError] | None:
 
 
 async def _on_limit(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, LimitReachedError)  # noqa: S101 - how the handler is registered
-    problem = TooManyRequests()
+    assert isinstance(error, LimitReachedError | TokensSpentError)  # noqa: S101 - how the handler is registered
+    problem = TokensSpent() if isinstance(error, TokensSpentError) else TooManyRequests()
     problem.headers = {"Retry-After": str(error.retry_after)}
     return respond(problem)
 

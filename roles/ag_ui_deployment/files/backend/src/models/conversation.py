@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Identity,
     Index,
+    Integer,
     Text,
     UniqueConstraint,
     Uuid,
@@ -44,12 +45,17 @@ class ThreadRow(Base):
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     workspace: Mapped[str] = mapped_column(Text)
     title: Mapped[str] = mapped_column(Text)
+    # What it holds with its messages and runs; null while nobody has counted.
+    bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
     __table_args__ = (
         Index("ix_agent_threads_updated", "updated_at", "owner_id", "id"),
         Index("ix_agent_threads_owner_updated", "owner_id", "updated_at", "id"),
+        Index(
+            "ix_agent_threads_uncounted", "owner_id", "id", postgresql_where=text("bytes IS NULL")
+        ),
     )
 
 
@@ -64,6 +70,8 @@ class MessageRow(Base):
     message_id: Mapped[str] = mapped_column(Text)
     # json, not jsonb: it keeps every text that JSON allows, \u0000 included.
     body: Mapped[dict[str, Any]] = mapped_column(JSON)
+    # Bytes of the body; null in rows of former releases.
+    size: Mapped[int | None] = mapped_column(Integer)
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -72,6 +80,7 @@ class MessageRow(Base):
             ondelete="CASCADE",
         ),
         UniqueConstraint("owner_id", "thread_id", "message_id"),
+        Index("ix_agent_messages_place", "owner_id", "thread_id", "place"),
     )
 
 
@@ -100,6 +109,7 @@ class RunRow(Base):
         ),
         Index("ix_agent_runs_thread", "owner_id", "thread_id", "started_at"),
         Index("ix_agent_runs_on", "started_at", postgresql_where=text("status = 'running'")),
+        Index("ix_agent_runs_ended", "ended_at"),
     )
 
 

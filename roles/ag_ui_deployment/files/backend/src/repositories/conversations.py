@@ -16,14 +16,14 @@ from src.repositories.bulk import arrays, insert_arrays
 
 Position = tuple[datetime, UUID, str]
 
-_MESSAGE = ("owner_id", "thread_id", "message_id", "body")
+_MESSAGE = ("owner_id", "thread_id", "message_id", "body", "size")
 
 
 def _keep_statement() -> Any:
     new = insert_arrays(MessageRow, _MESSAGE)
     return new.on_conflict_do_update(
         index_elements=[MessageRow.owner_id, MessageRow.thread_id, MessageRow.message_id],
-        set_={"body": new.excluded.body},
+        set_={"body": new.excluded.body, "size": new.excluded.size},
         where=cast(MessageRow.body, Text) != cast(new.excluded.body, Text),
     )
 
@@ -77,8 +77,9 @@ async def keep_messages(
     """Add the messages that are new and bring the others up to date; none goes away."""
     if not messages:
         return
+    bodies = [(message["id"], orjson.dumps(message)) for message in messages]
     rows = [
-        (owner_id, thread_id, message["id"], orjson.dumps(message).decode()) for message in messages
+        (owner_id, thread_id, message_id, body.decode(), len(body)) for message_id, body in bodies
     ]
     await session.execute(_KEEP_MESSAGES, arrays(_MESSAGE, rows))
 
@@ -94,6 +95,14 @@ async def add_run(session: AsyncSession, run: RunRow) -> bool:
     }
     statement = insert(RunRow).values(values).on_conflict_do_nothing().returning(RunRow.id)
     return (await session.scalars(statement)).one_or_none() is not None
+
+
+async def lock_thread_of(session: AsyncSession, owner_id: UUID, run_id: str) -> None:
+    """Lock a run's conversation, if both are there: whoever changes runs of one does that first."""
+    of_run = and_(RunRow.owner_id == ThreadRow.owner_id, RunRow.thread_id == ThreadRow.id)
+    query = select(ThreadRow.id).join(RunRow, of_run)
+    query = query.where(RunRow.owner_id == owner_id, RunRow.id == run_id)
+    await session.execute(query.with_for_update(of=ThreadRow, key_share=True))
 
 
 async def end_run(
@@ -156,8 +165,8 @@ async def messages_of(
 
     At most `limit`, and not more than the bytes allow, but one at least.
     """
-    size = func.octet_length(cast(MessageRow.body, Text)).label("size")
-    query = _of_thread(select(MessageRow.place, size), thread, MessageRow)
+    size = func.coalesce(MessageRow.size, func.octet_length(cast(MessageRow.body, Text)))
+    query = _of_thread(select(MessageRow.place, size.label("size")), thread, MessageRow)
     if before is not None:
         query = query.where(MessageRow.place < before)
     latest = query.order_by(MessageRow.place.desc()).limit(limit).subquery()
@@ -195,9 +204,7 @@ async def delete_thread(
 ) -> RemovedRuns | None:
     """With its messages and runs; None if it is gone already."""
     of_it = (ThreadRow.owner_id == thread.owner_id, ThreadRow.id == thread.id)
-    # Keeps runs from beginning in it, but not those that end from adding their messages: an end
-    # locks its run first and then, weakly, the conversation. With all its runs locked there is
-    # none left that could wait for this, or keep it waiting.
+    # Keeps runs from beginning in it and from ending: both lock it before anything else.
     weak_lock = select(ThreadRow.id).where(*of_it).with_for_update(key_share=True)
     if await session.scalar(weak_lock) is None:
         return None

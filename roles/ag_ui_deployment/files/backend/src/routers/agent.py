@@ -26,6 +26,7 @@ from src.models.permissions import Permission
 from src.models.protocol import CURRENT
 from src.problems import (
     BadCursor,
+    ConversationTooLarge,
     DatabaseUnavailable,
     Draining,
     FieldError,
@@ -38,9 +39,11 @@ from src.problems import (
     ThreadElsewhere,
     ThreadNotFound,
     TicketsUnavailable,
+    TokensSpent,
     TooManyRuns,
     TooManyStreams,
     TooManyStreamsOfUser,
+    TooMuchKept,
     documented,
 )
 from src.routers.events import Cursor, Protocol
@@ -84,7 +87,10 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         WorkspaceNotYours,
         RunExists,
         ThreadElsewhere,
+        ConversationTooLarge,
         TooManyRuns,
+        TooMuchKept,
+        TokensSpent,
         TooManyStreamsOfUser,
         TooManyStreams,
         Draining,

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
+from uuid import UUID
 
 import orjson
 import structlog
@@ -10,12 +11,20 @@ import structlog
 from src.models.agent_input import RunInput
 from src.models.user import User
 from src.services import agui_events as agui
-from src.services.agent_prompt import WITHOUT_TOOLS, chat_messages, chat_tool, instructions
+from src.services.agent_prompt import (
+    CALLS_USED_UP,
+    WITHOUT_TOOLS,
+    ChatMessage,
+    chat_messages,
+    chat_tool,
+    instructions,
+)
 from src.services.agent_turn import ToolCall, Turn, now
 from src.services.agui_events import Event
 from src.services.chat_chunks import ChatChunk, Usage
 from src.services.run_failures import (
     PERMISSION_LOST,
+    TOKENS_SPENT,
     TOO_LARGE,
     TOO_MANY_CALLS,
     TOO_MANY_ROUNDS,
@@ -31,6 +40,8 @@ logger = structlog.get_logger(__name__)
 
 # A log is held in memory, in Redis and in PostgreSQL.
 RUN_MAX_BYTES = 16 * 1024 * 1024
+# Of a text, roughly.
+_TOKEN_BYTES = 4
 # What a call has around its name and its arguments in a message, at most.
 _CALL_BYTES = 256
 
@@ -56,6 +67,14 @@ class Tools(Protocol):
         """What the model is told of it, an error included."""
 
 
+class Budget(Protocol):
+    """The tokens that users may have."""
+
+    def note(self, user_id: UUID, model: str, usage: Usage) -> None: ...
+
+    async def is_spent(self, user_id: UUID) -> bool: ...
+
+
 class AgentLoop:
     """One run. What happens is appended to `log`; run() gives how it ended, which is not in it yet."""
 
@@ -68,8 +87,10 @@ class AgentLoop:
         model_name: str,
         system_prompt: str,
         max_rounds: int,
+        max_calls: int,
         max_answer_bytes: int,
         tools: Tools,
+        budget: Budget,
         permitted: Callable[[User, str], Awaitable[User | None]],
     ) -> None:
         self.log = RunLog()
@@ -80,10 +101,14 @@ class AgentLoop:
         self._system = instructions(system_prompt, request)
         self._max_rounds = max_rounds
         self._tools = tools
+        self._budget = budget
         self._permitted = permitted
         self._told = request.conversation
         self._frontend = {tool.name for tool in request.tools or []}
         self._made = RunMessages()
+        self._max_calls = max_calls
+        # Calls of the agent's own tools so far.
+        self._calls = 0
         self._max_answer = max_answer_bytes
         # JSON of what the model has said and called in the answer that is coming.
         self._answer_bytes = 0
@@ -172,9 +197,11 @@ class AgentLoop:
         self._answer_bytes = 0
         # Some providers tell it once at the end, others with each chunk what it is so far.
         usage: Usage | None = None
+        has_begun = False
         try:
             async with aclosing(self._model.chat(body)) as chunks:
                 async for chunk in chunks:
+                    has_begun = True
                     usage = chunk.usage or usage
                     self._emit(turn.feed(chunk))
                     if turn.is_overfull:
@@ -183,6 +210,8 @@ class AgentLoop:
             raise RunFailedError(of_upstream(error)) from error
         finally:
             self._count(usage)
+            if has_begun:
+                self._note(usage or self._estimate(messages))
         self._close()
         return turn
 
@@ -192,8 +221,13 @@ class AgentLoop:
             return
         if not await self.is_permitted():
             raise RunFailedError(PERMISSION_LOST)
+        if await self._budget.is_spent(self._user.id):
+            raise RunFailedError(TOKENS_SPENT)
         for call in calls:
-            content = await self._tools.call(self._user, self._request.workspace, call)
+            self._calls += 1
+            content = CALLS_USED_UP
+            if self._calls <= self._max_calls:
+                content = await self._tools.call(self._user, self._request.workspace, call)
             self._emit([agui.tool_call_result(f"{call.id}:result", call.id, content, now())])
 
     def _emit(self, events: Sequence[Event]) -> None:
@@ -226,6 +260,14 @@ class AgentLoop:
         }
         for name, count in counts.items():
             self._usage[name] = self._usage.get(name, 0) + count
+
+    def _note(self, usage: Usage) -> None:
+        self._budget.note(self._user.id, self._model_name, usage)
+
+    def _estimate(self, messages: Sequence[ChatMessage]) -> Usage:
+        """What an answer took that does not tell it: it may have been broken off for that."""
+        asked = len(orjson.dumps(messages))
+        return Usage(asked // _TOKEN_BYTES, self._answer_bytes // _TOKEN_BYTES)
 
     def _with_usage(self, event: Event) -> Event:
         if self._usage:

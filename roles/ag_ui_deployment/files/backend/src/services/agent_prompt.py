@@ -13,6 +13,10 @@ ChatMessage = dict[str, Any]
 
 _ROLES = {"developer": "system", "system": "system", "user": "user"}
 WITHOUT_TOOLS = "Shield's tools cannot be reached at the moment. Say so where they would be needed."
+CALLS_USED_UP = (
+    '{"error": "This run has called as many tools as it may; this call was not run. Answer with what'
+    ' there is, and say so."}'
+)
 # What a model reads of a call that nobody answered: providers refuse a call without a result.
 UNANSWERED = '{"error": "There is no result: the call was not answered."}'
 # What a model reads of an empty result: some providers refuse an empty text.

@@ -27,6 +27,7 @@ from src.services.ended_logs import EndedLogs
 from src.services.rbac_service import NotPermittedError
 from src.services.run_log import RunLog
 from src.services.run_registry import KEEP_STORED_SECONDS, RunKey, RunRegistry
+from src.services.token_budget import TokenBudget
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 from src.utils.redis import REDIS_ERRORS
 
@@ -56,6 +57,7 @@ class AgentService:
         model: Model,
         tools: Tools,
         *,
+        budget: TokenBudget,
         registry: RunRegistry,
         conversations: ConversationService,
         runs: AgentRuns,
@@ -64,6 +66,7 @@ class AgentService:
         self._database = database
         self._model = model
         self._tools = tools
+        self._budget = budget
         self._registry = registry
         self._runs = runs
         self.conversations = conversations
@@ -77,13 +80,14 @@ class AgentService:
     async def begin(self, user: User, request: RunInput) -> tuple[RunKey, RunLog]:
         """Start a run, which goes on by itself; its log is there for whoever began it, always.
 
-        Raises WorkspaceNotYoursError, NotPermittedError, TooManyRunsError, RunExistsError,
-        ThreadElsewhereError, AgentDrainingError or RunLogUnavailableError.
+        Raises WorkspaceNotYoursError, NotPermittedError, AgentDrainingError, TokensSpentError,
+        TooManyRunsError, RunLogUnavailableError, and what conversations.begin() raises.
         """
         await self._tools.check_workspace(user, request.workspace)
         rbac_service.check(user, Permission.RUN_AGENT, request.workspace)
         if self._runs.draining:
             raise AgentDrainingError
+        await self._budget.check(user.id)
         key = RunKey(user.id, request.run_id)
         await self._take(key)
         try:
@@ -195,8 +199,10 @@ class AgentService:
             model_name=settings.AGENT_MODEL,
             system_prompt=settings.AGENT_SYSTEM_PROMPT,
             max_rounds=settings.AGENT_MAX_ROUNDS,
+            max_calls=settings.AGENT_MAX_TOOL_CALLS,
             max_answer_bytes=settings.AGENT_MESSAGE_MAX_BYTES - _AROUND_ANSWER,
             tools=self._tools,
+            budget=self._budget,
             permitted=self._permitted,
         )
 

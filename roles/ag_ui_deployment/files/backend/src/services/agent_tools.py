@@ -10,6 +10,7 @@ from src.models.user import User
 from src.services.agent_prompt import chat_tool
 from src.services.agent_turn import ToolCall
 from src.services.job_service import JobNotFoundError
+from src.services.limits import LimitReachedError, Limits
 from src.services.rbac_service import NotPermittedError
 from src.services.submission_service import OutcomeUnknownError, TooManyJobsError
 from src.services.tool_catalogue import CATALOGUE, ArgumentsRefusedError
@@ -44,8 +45,9 @@ _MAYBE_DONE = " It may have done its work all the same."
 
 
 class AgentTools:
-    def __init__(self, tools: ToolService) -> None:
+    def __init__(self, tools: ToolService, limits: Limits) -> None:
         self._tools = tools
+        self._limits = limits
 
     @property
     def names(self) -> Collection[str]:
@@ -69,9 +71,16 @@ class AgentTools:
         if arguments is None:
             return _error("The arguments are no JSON object.")
         try:
+            # The model's calls are the user's, whoever thought of them.
+            await self._limits.request(user.id)
             outcome = await self._tools.call(user, call.name, arguments, workspace)
         except (ArgumentsRefusedError, ToolRejectedError) as error:
             return _error(_refusal(error))
+        except LimitReachedError as error:
+            return _error(
+                f"The user has made too many requests; in {error.retry_after} seconds there may be"
+                " more. Say so."
+            )
         except DATABASE_ERRORS as error:
             if not is_outage(error):
                 raise

@@ -53,6 +53,7 @@ class Action(StrEnum):
     TOOL_CALL = "tool.call"
     AGENT_RUN = "agent.run"
     AGENT_CANCEL = "agent.cancel"
+    AGENT_RETAIN = "agent.retain"
     THREAD_DELETE = "thread.delete"
     ACCESS_DENIED = "access.denied"
     AUDIT_EXPORT = "audit.export"

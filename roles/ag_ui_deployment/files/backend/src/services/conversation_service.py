@@ -24,6 +24,7 @@ from src.models.conversation import (
 from src.models.permissions import Permission
 from src.models.user import User
 from src.repositories import conversations as rows
+from src.repositories import kept_conversations as kept
 from src.services.agent_prompt import text_of
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.conversation_limits import ConversationLimits
@@ -82,7 +83,8 @@ class ConversationService:
     async def begin(self, user: User, request: RunInput) -> None:
         """Store what the client sent.
 
-        Raises InputTooLargeError, RunExistsError or ThreadElsewhereError.
+        Raises InputTooLargeError, RunExistsError, ThreadElsewhereError, ThreadFullError or
+        UserFullError.
         """
         self._limits.check_input(request)
         messages = request.conversation
@@ -101,6 +103,10 @@ class ConversationService:
             if not await rows.add_run(session, run):
                 raise RunExistsError
             await rows.keep_messages(session, user.id, request.thread_id, messages)
+            self._limits.check_kept(
+                of_thread=await kept.count_thread(session, user.id, request.thread_id),
+                of_user=await kept.of_user(session, user.id),
+            )
 
     async def note_begin(self, user: User, request: RunInput) -> None:
         await self._audit.record(
@@ -136,10 +142,12 @@ class ConversationService:
         """Store a run that has ended, once, whoever finds it so; False if it was deleted."""
         end, messages = await asyncio.to_thread(_digest, records)
         async with self._database.transaction() as session:
+            await rows.lock_thread_of(session, key.owner, key.run_id)
             row = await rows.end_run(session, key.owner, key.run_id, end, presumed=LOST.code)
             if row is None:
                 return await rows.is_kept(session, key.owner, key.run_id)
             await rows.keep_messages(session, key.owner, row.thread_id, messages)
+            await kept.count_thread(session, key.owner, row.thread_id)
         await self._audit.record(_ended(row, messages))
         return True
 

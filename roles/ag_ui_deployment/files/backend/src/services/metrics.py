@@ -113,6 +113,19 @@ class Metrics:
             ["how"],
             registry=registry,
         )
+        self.agent_kept_threads = Gauge(
+            "ag_ui_agent_kept_threads", "Conversations that PostgreSQL holds", registry=registry
+        )
+        self.agent_kept_runs = Gauge(
+            "ag_ui_agent_kept_runs", "Runs of the agent that PostgreSQL holds", registry=registry
+        )
+        self.agent_kept_bytes = Gauge(
+            "ag_ui_agent_kept_bytes",
+            "Bytes of messages, logs of runs and their rows that PostgreSQL holds",
+            registry=registry,
+        )
+        for gauge in (self.agent_kept_threads, self.agent_kept_runs, self.agent_kept_bytes):
+            gauge.set(_UNKNOWN)
         # The consumer
         self.events_stored = Counter(
             "ag_ui_events_stored_total", "Events stored in PostgreSQL", registry=registry

@@ -43,6 +43,9 @@ TOO_MANY_ROUNDS = RunFailure(
 TOO_MANY_CALLS = RunFailure(
     "too_many_calls", "The model has called too many tools at once. Ask for less at once."
 )
+TOKENS_SPENT = RunFailure(
+    "tokens_spent", "You have used your tokens of this day. There are more at midnight, by UTC."
+)
 TOO_LARGE = RunFailure("run_too_large", "The answer has become too large. Ask for less at once.")
 PERMISSION_LOST = RunFailure(
     "permission_lost", "You may not run the agent here any more; an administrator can tell why."

@@ -63,6 +63,40 @@ class TestCalls:
         rows = await world.query("SELECT status, error FROM agent_runs")
         assert [tuple(row) for row in rows] == [("failed", "too_many_calls")]
 
+    async def test_of_one_run_are_only_so_many_and_the_model_answers_without_more(
+        self, world: World, gateway: ScriptedServer
+    ) -> None:
+        gateway.answers(CHAT, frames(calls(2), STOP), frames(calls(3), STOP), frames(STOP))
+        gateway.answers(CALL, tool_result({}))
+        settings = world.settings(LITELLM_URL=gateway.url, AGENT_MAX_TOOL_CALLS=3)
+        async with running(settings) as backend:
+            user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
+            events = await whole_run(backend.http, backend.token_of(user), run_input("Hello"))
+        _, client = checked(events, complete=True)
+        assert client.outcome == "success"
+        assert gateway.asked.count(CALL) == 3
+        told = ["as many tools as it may" in text for text in client.results().values()]
+        assert told == [False] * 3 + [True] * 2
+
+    async def test_count_as_requests_of_the_user(
+        self, world: World, gateway: ScriptedServer
+    ) -> None:
+        gateway.answers(CHAT, frames(calls(6), STOP), frames(STOP))
+        gateway.answers(CALL, tool_result({}))
+        settings = world.settings(LITELLM_URL=gateway.url, RATE_API_PER_USER="5/hour")
+        async with running(settings) as backend:
+            user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
+            token = backend.token_of(user)
+            events = await whole_run(backend.http, token, run_input("Hello"))
+            _, client = checked(events, complete=True)
+            assert client.outcome == "success"
+            # The first was the run's own.
+            assert gateway.asked.count(CALL) == 4
+            told = ["too many requests" in text for text in client.results().values()]
+            assert told == [False] * 4 + [True] * 2
+            response = await backend.http.get("/agent/threads", headers=bearer(token))
+            assert response.status_code == 429
+
 
 class TestResults:
     async def test_that_are_too_long_are_told_by_their_beginning(

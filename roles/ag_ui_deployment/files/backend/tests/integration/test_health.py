@@ -45,6 +45,8 @@ async def test_all_is_well(backend: Backend) -> None:
         "agent_runs",
         "run_tail",
         "run_sweeper",
+        "agent_retention",
+        "token_budget",
         "audit",
         "audit_keeper",
         "audit_retention",
