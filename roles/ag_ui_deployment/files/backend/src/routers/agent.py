@@ -26,7 +26,6 @@ from src.models.permissions import Permission
 from src.models.protocol import CURRENT
 from src.problems import (
     BadCursor,
-    ConversationTooLarge,
     DatabaseUnavailable,
     Draining,
     FieldError,
@@ -87,7 +86,6 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         WorkspaceNotYours,
         RunExists,
         ThreadElsewhere,
-        ConversationTooLarge,
         TooManyRuns,
         TooMuchKept,
         TokensSpent,
