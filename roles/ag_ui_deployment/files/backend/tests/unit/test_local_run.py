@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -11,7 +12,7 @@ from src.models.agent_input import RunInput
 from src.models.user import User
 from src.services.agent_loop import AgentLoop
 from src.services.agent_turn import ToolCall
-from src.services.chat_chunks import ChatChunk
+from src.services.chat_chunks import ChatChunk, Usage
 from src.services.local_run import LocalRun, Store
 from src.services.run_log import Record
 from src.services.run_registry import RunKey, RunRegistry
@@ -41,6 +42,14 @@ class NoTools:
 
     async def call(self, _user: User, _workspace: str, _call: ToolCall) -> str:
         raise AssertionError
+
+
+class NoBudget:
+    def note(self, _user_id: UUID, _model: str, _usage: Usage) -> None:
+        return
+
+    async def is_spent(self, _user_id: UUID) -> bool:
+        return False
 
 
 class Registry:
@@ -82,13 +91,15 @@ def started(registry: Registry, store: Store) -> tuple[LocalRun, asyncio.Event]:
     """A run, and whether nothing is left to do for it."""
     loop = AgentLoop(
         RunInput.model_validate(run_input("Hello")),
-        cast("User", None),
+        cast("User", SimpleNamespace(id=KEY.owner)),
         model=Answers(),
         model_name="model",
         system_prompt="",
         max_rounds=2,
+        max_calls=1,
         max_answer_bytes=1_000_000,
         tools=NoTools(),
+        budget=NoBudget(),
         permitted=_stays,
     )
     run = LocalRun(KEY, loop, cast("RunRegistry", registry), store)
