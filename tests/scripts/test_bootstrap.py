@@ -79,22 +79,23 @@ def test_a_complete_virtual_environment_is_left_alone(bare: Checkout) -> None:
     assert bare.run("script/bootstrap", "tools").returncode == 0
 
 
-def test_the_client_is_installed_when_its_lock_has_changed(bare: Checkout) -> None:
+def test_a_client_is_installed_when_its_lock_has_changed(bare: Checkout) -> None:
     bare.stub("dpkg-query", "printf installed")
     complete_venv(bare)
     bare.stub("npm", 'echo "$@" >>calls; mkdir -p "$3/node_modules"')
     (bare.path / ".venv" / "bin" / "npm").symlink_to(bare.programs / "npm")
-    client = bare.path / "tests" / "agui_client"
-    client.mkdir(parents=True)
-    for name in (".npmrc", "package.json", "package-lock.json"):
-        (client / name).touch()
-    for lock, calls in (("", 1), ("", 1), ("another", 2)):
-        (client / "package-lock.json").write_text(lock)
+    clients = [bare.path / "tests" / name for name in ("agui_client", "api_client")]
+    for client in clients:
+        client.mkdir(parents=True)
+        for name in (".npmrc", "package.json", "package-lock.json"):
+            (client / name).touch()
+    for lock, calls in (("", 2), ("", 2), ("another", 3)):
+        (clients[1] / "package-lock.json").write_text(lock)
         done = bare.run("script/bootstrap", "client")
         assert done.returncode == 0, done.stderr
         assert (bare.path / "calls").read_text().count("ci --prefix") == calls
     assert bare.run("script/bootstrap", "tools").returncode == 0
-    assert (bare.path / "calls").read_text().count("ci --prefix") == 2
+    assert (bare.path / "calls").read_text().count("ci --prefix") == 3
 
 
 def complete_venv(checkout: Checkout) -> None:

@@ -16,7 +16,7 @@ REFRESH = "__Host-ag_ui_refresh"
 # One for each account that has logged in with this browser.
 _DEVICE = "__Host-ag_ui_device_"
 _MAX_DEVICES = 5
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def keep(response: Response, token: Token) -> CookieSession:
@@ -65,7 +65,7 @@ def check_origin(request: Request, settings: Settings) -> None:
     A browser adds cookies to requests by itself, and says truly from which page they come.
     Raises WrongOrigin.
     """
-    if request.method in _SAFE_METHODS:
+    if request.method in SAFE_METHODS:
         return
     own = f"{request.url.scheme}://{request.headers.get('host', '')}".lower()
     origin = request.headers.get("origin", "").lower()

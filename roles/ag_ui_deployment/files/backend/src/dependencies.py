@@ -29,7 +29,9 @@ from src.services.session_service import Client
 from src.services.tokens import AccessToken, InvalidTokenError
 from src.state import Services
 
-_bearer = OAuth2PasswordBearer(tokenUrl="/auth/token", auto_error=False)
+# Names in the OpenAPI document.
+BEARER_SCHEME, REFRESH_COOKIE_SCHEME = "AccessToken", "RefreshCookie"
+_bearer = OAuth2PasswordBearer(tokenUrl="/auth/token", scheme_name=BEARER_SCHEME, auto_error=False)
 
 
 async def _services(request: Request) -> Services:

@@ -61,6 +61,9 @@ class EventStreamResponse(EventSourceResponse):
     five, and keep-alives and time limits are the business of `serve`, which has one clock for them.
     """
 
+    # Of the class, for the OpenAPI document.
+    media_type = "text/event-stream"
+
     def __init__(self, serve: Callable[[Connection], Awaitable[None]]) -> None:
         super().__init__(_nothing(), sep="\n")
         self._serve = serve

@@ -16,7 +16,7 @@ import structlog
 from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from src import __version__, denials, problems, tool_problems
+from src import __version__, denials, openapi, problems, tool_problems
 from src.config import Settings, SettingsError, load_settings
 from src.middleware import Cors, NoMultipart, RequestContext
 from src.routers import (
@@ -63,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
         description="AG-UI protocol adapter for the HX-Citadel Shield pipeline",
         version=__version__,
         debug=settings.DEBUG,
+        generate_unique_id_function=openapi.operation_id,
         # Their scripts come from other hosts, into the origin of the cookies.
         docs_url=None,
         redoc_url=None,
@@ -71,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     tool_problems.install(app)
     denials.install(app)
+    openapi.install(app)
     app.add_middleware(NoMultipart)
     app.add_middleware(Cors, origins=settings.CORS_ORIGINS)
     app.add_middleware(RequestContext)
@@ -80,9 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(metrics.router)
     app.include_router(docs.router)
     usual: dict[str, Any] = {
-        "responses": problems.documented(
-            problems.BodyTooLarge, problems.InvalidRequest, problems.TooManyRequests
-        ),
+        "responses": problems.documented(problems.TooManyRequests),
     }
     app.include_router(auth.router, prefix="/auth", tags=["authentication"], **usual)
     app.include_router(accounts.router, prefix="/auth", tags=["accounts"], **usual)

@@ -74,7 +74,9 @@ from src.utils.database import DATABASE_ERRORS, is_outage
 logger = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-_TYPE_PREFIX = "urn:shield-ag-ui:problem:"
+# The key under which the responses of a route name their problems.
+PROBLEMS = "x-problems"
+TYPE_PREFIX = "urn:shield-ag-ui:problem:"
 # What FastAPI says of a body that it cannot decode.
 _UNREADABLE = 400
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -571,19 +573,20 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
 
 
 def documented(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses of a route that can answer with these problems."""
-    return {
-        problem.status: {
-            "description": problem.title,
-            "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
-        }
-        for problem in problems
-    }
+    """OpenAPI responses of a route that can answer with these problems, by their types and titles.
+
+    src/openapi.py makes references to declared responses of them.
+    """
+    responses: dict[int | str, dict[str, Any]] = {}
+    for problem in problems:
+        response = responses.setdefault(problem.status, {"description": "", PROBLEMS: {}})
+        response[PROBLEMS][problem.slug] = problem.title
+    return responses
 
 
 def respond(problem: Problem) -> Response:
     document = ProblemDocument(
-        type=_TYPE_PREFIX + problem.slug,
+        type=TYPE_PREFIX + problem.slug,
         title=problem.title,
         status=problem.status,
         detail=problem.detail,

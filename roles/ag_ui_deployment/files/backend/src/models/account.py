@@ -181,7 +181,7 @@ class Registration(BaseModel):
         return self
 
 
-class Verification(BaseModel):
+class EmailVerification(BaseModel):
     token: LinkToken
     password: NewPassword
 

@@ -68,7 +68,7 @@ class SecondFactorSetup(BaseModel):
     otpauth_uri: str
 
 
-class RecoveryCodes(BaseModel):
+class IssuedRecoveryCodes(BaseModel):
     """Shown once; each can be used once in place of a code."""
 
     recovery_codes: list[str]

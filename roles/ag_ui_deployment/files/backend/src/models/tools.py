@@ -228,7 +228,7 @@ class ToolAnswer(BaseModel):
     result: Any
 
 
-class Tool(BaseModel):
+class ToolInfo(BaseModel):
     """A tool that the caller may use; `input_schema` is the JSON schema of its arguments.
 
     `writes` tools change something; those with `starts_job` answer 202 with a job.
@@ -243,4 +243,4 @@ class Tool(BaseModel):
 
 
 class ToolList(BaseModel):
-    items: list[Tool]
+    items: list[ToolInfo]

@@ -5,11 +5,11 @@ from fastapi import APIRouter, Response
 from src.api_route import ApiRoute
 from src.dependencies import ClientDep, ServicesDep
 from src.models.account import (
+    EmailVerification,
     ForgottenPassword,
     MailSent,
     PasswordReset,
     Registration,
-    Verification,
 )
 from src.models.user import User
 from src.problems import (
@@ -55,7 +55,7 @@ async def register(
     summary="Make the account that was registered, with the token from the mail and a password",
     responses=documented(RegistrationClosed, LinkNotValid, AccountExists),
 )
-async def verify_email(services: ServicesDep, client: ClientDep, given: Verification) -> User:
+async def verify_email(services: ServicesDep, client: ClientDep, given: EmailVerification) -> User:
     await services.limits.guess(client.address)
     return await services.registration.verify(given.token, given.password, client.address)
 

@@ -57,7 +57,7 @@ Wanted = Annotated[Filter, Depends(_filter)]
 
 
 @router.get("", summary="The audit log, newest first")
-async def list_entries(
+async def list_audit_entries(
     services: ServicesDep,
     wanted: Wanted,
     limit: Annotated[PageLimit, Query()] = 50,
@@ -79,7 +79,7 @@ async def list_entries(
         }
     },
 )
-async def export(
+async def export_audit_log(
     services: ServicesDep,
     user: CurrentUser,
     wanted: Wanted,
@@ -97,5 +97,5 @@ async def export(
 
 
 @router.get("/verify", summary="Whether the audit log is whole; names the first broken link")
-async def verify(services: ServicesDep, user: CurrentUser) -> Verification:
+async def verify_audit_log(services: ServicesDep, user: CurrentUser) -> Verification:
     return await services.audit_trail.verify(user)

@@ -17,5 +17,5 @@ router = APIRouter(route_class=ApiRoute)
     dependencies=[Depends(requires(Permission.READ_CONFIG))],
     responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
 )
-async def config(services: ServicesDep) -> list[Setting]:
+async def list_settings(services: ServicesDep) -> list[Setting]:
     return services.config_overview.settings()

@@ -57,12 +57,12 @@ LetterId = Annotated[StreamId, Depends(_letter_id)]
 
 
 @router.get("", summary="The stream, the group that stores it, and its consumers")
-async def report(services: ServicesDep) -> StreamReport:
+async def get_stream_report(services: ServicesDep) -> StreamReport:
     return await services.stream_overview.report()
 
 
 @router.get("/dead-letters", summary="Entries that could not be stored, newest first")
-async def dead_letters(
+async def list_dead_letters(
     services: ServicesDep,
     before: Annotated[StreamId | None, Depends(_before)],
     state: LetterState = LetterState.OPEN,
@@ -76,7 +76,9 @@ async def dead_letters(
     summary="Publish a dead letter again",
     responses=documented(DeadLetterNotFound, DeadLetterClosed, DeadLetterIncomplete),
 )
-async def replay(services: ServicesDep, user: CurrentUser, letter_id: LetterId) -> DeadLetter:
+async def replay_dead_letter(
+    services: ServicesDep, user: CurrentUser, letter_id: LetterId
+) -> DeadLetter:
     return await services.dead_letters.replay(user, letter_id)
 
 
@@ -85,5 +87,7 @@ async def replay(services: ServicesDep, user: CurrentUser, letter_id: LetterId) 
     summary="Close a dead letter without publishing it",
     responses=documented(DeadLetterNotFound, DeadLetterClosed),
 )
-async def discard(services: ServicesDep, user: CurrentUser, letter_id: LetterId) -> DeadLetter:
+async def discard_dead_letter(
+    services: ServicesDep, user: CurrentUser, letter_id: LetterId
+) -> DeadLetter:
     return await services.dead_letters.discard(user, letter_id)

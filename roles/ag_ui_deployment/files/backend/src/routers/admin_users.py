@@ -66,7 +66,7 @@ async def create_user(services: ServicesDep, actor: ActorDep, given: NewAccount)
     dependencies=_SECRET,
     responses=documented(NotPermitted, RegistrationClosed, AccountExists),
 )
-async def invite(services: ServicesDep, actor: ActorDep, given: NewInvitation) -> Invitation:
+async def invite_user(services: ServicesDep, actor: ActorDep, given: NewInvitation) -> Invitation:
     return await services.registration.invite(actor, given)
 
 
@@ -91,33 +91,35 @@ async def get_user(services: ServicesDep, user_id: UUID) -> Account:
 
 
 @router.put("/{user_id}/role", summary="Give an account another role", responses=_CHANGE)
-async def set_role(services: ServicesDep, actor: ActorDep, user_id: UUID, given: RoleIn) -> Account:
+async def set_user_role(
+    services: ServicesDep, actor: ActorDep, user_id: UUID, given: RoleIn
+) -> Account:
     return await services.accounts.set_role(actor, user_id, given.role)
 
 
 @router.post(
     "/{user_id}/deactivate", summary="Let an account in no more, at once", responses=_CHANGE
 )
-async def deactivate(services: ServicesDep, actor: ActorDep, user_id: UUID) -> Account:
+async def deactivate_user(services: ServicesDep, actor: ActorDep, user_id: UUID) -> Account:
     return await services.accounts.set_active(actor, user_id, active=False)
 
 
 @router.post("/{user_id}/activate", summary="Let an account in again", responses=_ONE)
-async def activate(services: ServicesDep, actor: ActorDep, user_id: UUID) -> Account:
+async def activate_user(services: ServicesDep, actor: ActorDep, user_id: UUID) -> Account:
     return await services.accounts.set_active(actor, user_id, active=True)
 
 
 @router.post(
     "/{user_id}/unlock", summary="End the wait after too many failed logins", responses=_ONE
 )
-async def unlock(services: ServicesDep, actor: ActorDep, user_id: UUID) -> Account:
+async def unlock_user(services: ServicesDep, actor: ActorDep, user_id: UUID) -> Account:
     return await services.accounts.unlock(actor, user_id)
 
 
 @router.delete(
     "/{user_id}/sessions", status_code=204, summary="Log an account out everywhere", responses=_ONE
 )
-async def end_sessions(services: ServicesDep, actor: ActorDep, user_id: UUID) -> None:
+async def end_user_sessions(services: ServicesDep, actor: ActorDep, user_id: UUID) -> None:
     await services.accounts.end_sessions(actor, user_id)
 
 
@@ -127,7 +129,7 @@ async def end_sessions(services: ServicesDep, actor: ActorDep, user_id: UUID) ->
     summary="Remove the second factor of somebody who has lost it; their sessions end",
     responses=_ONE,
 )
-async def remove_second_factor(services: ServicesDep, actor: ActorDep, user_id: UUID) -> None:
+async def remove_user_second_factor(services: ServicesDep, actor: ActorDep, user_id: UUID) -> None:
     await services.accounts.remove_second_factor(actor, user_id)
 
 
@@ -138,5 +140,5 @@ async def remove_second_factor(services: ServicesDep, actor: ActorDep, user_id: 
     dependencies=_SECRET,
     responses=_ONE,
 )
-async def make_reset_link(services: ServicesDep, actor: ActorDep, user_id: UUID) -> ResetLink:
+async def create_reset_link(services: ServicesDep, actor: ActorDep, user_id: UUID) -> ResetLink:
     return await services.resets.make_link(actor, user_id)

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from ag_ui.core import AgentCapabilities
 from fastapi import APIRouter, Depends, Path, Query, Response
-from sse_starlette import EventSourceResponse
 
 from src.api_route import ConversationRoute
 from src.dependencies import (
@@ -20,6 +19,7 @@ from src.dependencies import (
 )
 from src.event_source import EventStreamResponse
 from src.models.agent_input import AgentId, RunInput
+from src.models.agui import AgUiEvent
 from src.models.conversation import Run, Thread, ThreadPage
 from src.models.page import PageCursor, PageLimit
 from src.models.permissions import Permission
@@ -70,14 +70,15 @@ _MOST_PLACE = 2**63 - 1
 
 
 _STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {}}, "description": "AG-UI events of one run"}
+    200: {"model": AgUiEvent, "description": "AG-UI events of one run"}
 }
 
 
 @router.post(
     "",
     summary="Run the agent: AG-UI's RunAgentInput in, one run as a stream of events out",
-    response_class=EventSourceResponse,
+    status_code=200,
+    response_class=EventStreamResponse,
     dependencies=_RUN,
     responses=_STREAM
     | documented(
@@ -110,7 +111,8 @@ async def run_agent(
 @router.get(
     "/runs/{run_id}/events",
     summary="A run from the beginning, or from the last id on",
-    response_class=EventSourceResponse,
+    status_code=200,
+    response_class=EventStreamResponse,
     dependencies=_FOLLOW,
     responses=_STREAM
     | documented(
@@ -124,7 +126,7 @@ async def run_agent(
         DatabaseUnavailable,
     ),
 )
-async def run_events(  # noqa: PLR0913 - one for each parameter of the request
+async def stream_run_events(  # noqa: PLR0913 - one for each parameter of the request
     *,
     services: ServicesDep,
     access: StreamAccess,
@@ -176,7 +178,7 @@ async def cancel_run(
         NotAuthenticated, NotPermitted, ToolsUnavailable, GatewayUnavailable, UpstreamTimeout
     ),
 )
-async def capabilities(services: ServicesDep, user: CurrentUser) -> AgentCapabilities:
+async def get_agent_capabilities(services: ServicesDep, user: CurrentUser) -> AgentCapabilities:
     return await services.agent.service.capabilities(user)
 
 

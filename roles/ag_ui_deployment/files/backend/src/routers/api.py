@@ -50,5 +50,5 @@ async def get_job(services: ServicesDep, user: CurrentUser, job_id: JobId) -> Jo
     dependencies=[Depends(requires(Permission.READ_PERMISSIONS))],
     responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
 )
-async def permissions(user: CurrentUser) -> PermissionOverview:
+async def get_permissions(user: CurrentUser) -> PermissionOverview:
     return overview(user)

@@ -1,6 +1,6 @@
 """Login, sessions, and who is logged in."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from src import cookies
 from src.api_route import ApiRoute
 from src.dependencies import (
+    REFRESH_COOKIE_SCHEME,
     Access,
     ClientDep,
     CurrentUser,
@@ -42,10 +43,12 @@ router = APIRouter(
 _LOGIN = documented(
     WrongCredentials, SecondFactorRequired, SecondFactorRejected, DatabaseUnavailable
 )
+# In a cookie or in the body.
+_BY_REFRESH_TOKEN: dict[str, Any] = {"security": [{REFRESH_COOKIE_SCHEME: []}, {}]}
 
 
 @router.post("/token", summary="Log in with a form, as OAuth2 clients do", responses=_LOGIN)
-async def token(
+async def create_token(
     request: Request,
     response: Response,
     services: ServicesDep,
@@ -62,7 +65,7 @@ async def token(
     summary="Log in with email and password",
     responses=_LOGIN | documented(WrongOrigin),
 )
-async def login(
+async def log_in(
     request: Request,
     response: Response,
     services: ServicesDep,
@@ -95,9 +98,10 @@ async def _log_in(
 @router.post(
     "/refresh",
     summary="New tokens for a refresh token, which counts no more",
+    openapi_extra=_BY_REFRESH_TOKEN,
     responses=documented(NotAuthenticated, WrongOrigin, RefreshRaced, DatabaseUnavailable),
 )
-async def refresh(
+async def refresh_tokens(
     request: Request,
     response: Response,
     services: ServicesDep,
@@ -115,9 +119,10 @@ async def refresh(
     "/logout",
     status_code=204,
     summary="End this session, or all of yours",
+    openapi_extra=_BY_REFRESH_TOKEN,
     responses=documented(NotAuthenticated, WrongOrigin, DatabaseUnavailable),
 )
-async def logout(
+async def log_out(
     response: Response,
     services: ServicesDep,
     access: Leaving,
@@ -132,7 +137,7 @@ async def logout(
     summary="What opens one event stream, for clients that can send no header",
     responses=documented(NotAuthenticated, WrongOrigin, DatabaseUnavailable),
 )
-async def ticket(services: ServicesDep, access: Access) -> Ticket:
+async def create_ticket(services: ServicesDep, access: Access) -> Ticket:
     return services.tickets.issue(access)
 
 
@@ -141,7 +146,7 @@ async def ticket(services: ServicesDep, access: Access) -> Ticket:
     summary="Where you are logged in",
     responses=documented(NotAuthenticated, DatabaseUnavailable),
 )
-async def sessions(services: ServicesDep, access: Access) -> list[SessionInfo]:
+async def list_sessions(services: ServicesDep, access: Access) -> list[SessionInfo]:
     return await services.sessions.open_sessions(access)
 
 
@@ -173,5 +178,5 @@ async def change_password(
 
 
 @router.get("/me", summary="Who is logged in", responses=documented(NotAuthenticated))
-async def me(user: CurrentUser) -> User:
+async def get_current_user(user: CurrentUser) -> User:
     return user

@@ -4,11 +4,11 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query
-from sse_starlette import EventSourceResponse
 
 from src.api_route import ApiRoute
 from src.dependencies import JobId, ServicesDep, StreamAccess, check_streams, requires_for_stream
 from src.event_source import EventStreamResponse
+from src.models.agui import AgUiEvent
 from src.models.event import StreamId
 from src.models.permissions import Permission
 from src.models.protocol import CURRENT, ProtocolVersion
@@ -33,7 +33,7 @@ router = APIRouter(route_class=ApiRoute)
 _READ_JOBS = [Depends(requires_for_stream(Permission.READ_JOBS))]
 
 _STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {}}, "description": "AG-UI events"}
+    200: {"model": AgUiEvent, "description": "AG-UI events"}
 }
 
 # Longer than any: what is said of a wrong one should say what an id looks like.
@@ -105,7 +105,8 @@ Protocol = Annotated[ProtocolVersion | None, Depends(_protocol)]
 @router.get(
     "/events",
     summary="The runs of all jobs that you may see",
-    response_class=EventSourceResponse,
+    status_code=200,
+    response_class=EventStreamResponse,
     dependencies=_READ_JOBS,
     responses=_STREAM
     | documented(
@@ -117,7 +118,7 @@ Protocol = Annotated[ProtocolVersion | None, Depends(_protocol)]
         TicketsUnavailable,
     ),
 )
-async def feed(
+async def stream_events(
     services: ServicesDep, access: StreamAccess, cursor: Cursor, protocol: Protocol
 ) -> EventStreamResponse:
     scope = Scope(sight(access.user, Permission.READ_JOBS))
@@ -127,7 +128,8 @@ async def feed(
 @router.get(
     "/api/jobs/{job_id}/events",
     summary="One job as one AG-UI run",
-    response_class=EventSourceResponse,
+    status_code=200,
+    response_class=EventStreamResponse,
     dependencies=_READ_JOBS,
     responses=_STREAM
     | documented(
@@ -141,7 +143,7 @@ async def feed(
         DatabaseUnavailable,
     ),
 )
-async def job_run(
+async def stream_job_events(
     services: ServicesDep, access: StreamAccess, cursor: Cursor, protocol: Protocol, job_id: JobId
 ) -> EventStreamResponse:
     await services.jobs.check_visible(access.user, job_id)

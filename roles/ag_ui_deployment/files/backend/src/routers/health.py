@@ -30,14 +30,14 @@ class NotReady(Problem):
 
 
 @router.get("/", summary="What this is")
-async def card(services: ServicesDep) -> Card:
+async def get_service_card(services: ServicesDep) -> Card:
     return Card(
         service=services.settings.APP_NAME, version=__version__, docs="/docs", health="/health"
     )
 
 
 @router.get("/health", summary="What works and what does not", responses={503: {"model": Health}})
-async def health(services: ServicesDep, response: Response) -> Health:
+async def get_health(services: ServicesDep, response: Response) -> Health:
     """200 while healthy or degraded; 503 only if a part of this process has failed."""
     result = await services.health.health()
     if result.status == "unhealthy":
@@ -46,7 +46,7 @@ async def health(services: ServicesDep, response: Response) -> Health:
 
 
 @router.get("/health/live", summary="Whether the process answers")
-async def live() -> Alive:
+async def get_liveness() -> Alive:
     return Alive(status="alive")
 
 
@@ -55,7 +55,7 @@ async def live() -> Alive:
     summary="Whether this instance should get traffic",
     responses=documented(NotReady),
 )
-async def ready(services: ServicesDep) -> Alive:
+async def get_readiness(services: ServicesDep) -> Alive:
     reason = await services.readiness.not_ready_because()
     if reason is not None:
         raise NotReady(reason)
@@ -64,9 +64,9 @@ async def ready(services: ServicesDep) -> Alive:
 
 # Monitors and load balancers ask with HEAD, which FastAPI does not add to a GET by itself.
 for _path, _answer in (
-    ("/", card),
-    ("/health", health),
-    ("/health/live", live),
-    ("/health/ready", ready),
+    ("/", get_service_card),
+    ("/health", get_health),
+    ("/health/live", get_liveness),
+    ("/health/ready", get_readiness),
 ):
     router.add_api_route(_path, _answer, methods=["HEAD"], include_in_schema=False)

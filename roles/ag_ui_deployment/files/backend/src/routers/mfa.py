@@ -7,8 +7,8 @@ from src.dependencies import Access, CurrentUser, ServicesDep, not_stored
 from src.models.second_factor import (
     CodeProof,
     FullProof,
+    IssuedRecoveryCodes,
     PasswordProof,
-    RecoveryCodes,
     SecondFactorSetup,
     SecondFactorState,
 )
@@ -31,7 +31,7 @@ router = APIRouter(
 
 
 @router.get("", summary="Whether you have a second factor")
-async def state(services: ServicesDep, user: CurrentUser) -> SecondFactorState:
+async def get_second_factor(services: ServicesDep, user: CurrentUser) -> SecondFactorState:
     return await services.second_factors.state(user.id)
 
 
@@ -40,7 +40,9 @@ async def state(services: ServicesDep, user: CurrentUser) -> SecondFactorState:
     summary="Get the secret for your authenticator; it counts once it is confirmed",
     responses=documented(WrongOrigin, ProofRejected, SecondFactorOn),
 )
-async def set_up(services: ServicesDep, access: Access, given: PasswordProof) -> SecondFactorSetup:
+async def set_up_second_factor(
+    services: ServicesDep, access: Access, given: PasswordProof
+) -> SecondFactorSetup:
     return await services.second_factors.set_up(access, given.password)
 
 
@@ -49,7 +51,9 @@ async def set_up(services: ServicesDep, access: Access, given: PasswordProof) ->
     summary="Confirm with a code; answers your recovery codes, and your other sessions end",
     responses=documented(WrongOrigin, ProofRejected, SecondFactorOff),
 )
-async def confirm(services: ServicesDep, access: Access, given: CodeProof) -> RecoveryCodes:
+async def confirm_second_factor(
+    services: ServicesDep, access: Access, given: CodeProof
+) -> IssuedRecoveryCodes:
     return await services.second_factors.confirm(access, given.code)
 
 
@@ -59,7 +63,7 @@ async def confirm(services: ServicesDep, access: Access, given: CodeProof) -> Re
     summary="Remove your second factor; your other sessions end",
     responses=documented(WrongOrigin, ProofRejected, SecondFactorOff),
 )
-async def disable(services: ServicesDep, access: Access, given: FullProof) -> None:
+async def disable_second_factor(services: ServicesDep, access: Access, given: FullProof) -> None:
     proof = SecondFactor(given.code, given.recovery_code)
     await services.second_factors.disable(access, given.password, proof)
 
@@ -69,5 +73,7 @@ async def disable(services: ServicesDep, access: Access, given: FullProof) -> No
     summary="Get new recovery codes; the earlier ones and your other sessions end",
     responses=documented(WrongOrigin, ProofRejected, SecondFactorOff),
 )
-async def renew_codes(services: ServicesDep, access: Access, given: CodeProof) -> RecoveryCodes:
+async def renew_recovery_codes(
+    services: ServicesDep, access: Access, given: CodeProof
+) -> IssuedRecoveryCodes:
     return await services.second_factors.renew_codes(access, given.code)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.config import Settings
 from src.models.second_factor import (
-    RecoveryCodes,
+    IssuedRecoveryCodes,
     SecondFactorRow,
     SecondFactorSetup,
     SecondFactorState,
@@ -103,7 +103,7 @@ class SecondFactorService:
             secret=secret, otpauth_uri=totp.otpauth_uri(secret, access.user.email)
         )
 
-    async def confirm(self, access: AccessToken, code: str) -> RecoveryCodes:
+    async def confirm(self, access: AccessToken, code: str) -> IssuedRecoveryCodes:
         """From now on it is asked for, and the caller's other sessions end.
 
         Raises SecondFactorOffError, SecondFactorOnError or ProofRejectedError.
@@ -128,7 +128,7 @@ class SecondFactorService:
             await account_rows.remove_second_factor(session, user.id)
             await self._changed(session, access)
 
-    async def renew_codes(self, access: AccessToken, code: str) -> RecoveryCodes:
+    async def renew_codes(self, access: AccessToken, code: str) -> IssuedRecoveryCodes:
         """The earlier ones count no more, and the caller's other sessions end.
 
         Raises ProofRejectedError or SecondFactorOffError.
@@ -209,11 +209,11 @@ class SecondFactorService:
 
     async def _new_codes(
         self, session: AsyncSession, user: UserRow, access: AccessToken
-    ) -> RecoveryCodes:
+    ) -> IssuedRecoveryCodes:
         codes = totp.new_recovery_codes()
         await self._keep(session, user.id, codes)
         await self._changed(session, access)
-        return RecoveryCodes(recovery_codes=codes)
+        return IssuedRecoveryCodes(recovery_codes=codes)
 
     async def _keep(self, session: AsyncSession, user_id: UUID, codes: list[str]) -> None:
         hashes = [totp.recovery_hash(user_id, code) for code in codes]

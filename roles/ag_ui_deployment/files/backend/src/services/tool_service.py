@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from src.models.tools import GetJobStatus, Tool
+from src.models.tools import GetJobStatus, ToolInfo
 from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE, WorkspaceRow
 from src.services.audit_logger import Action, AuditEvent, AuditLogger
@@ -59,14 +59,14 @@ class ToolService:
         self._listing: asyncio.Task[list[ToolDescription]] | None = None
         self._listed_at = 0.0
 
-    async def available(self, user: User, workspace: str | None = None) -> list[Tool]:
+    async def available(self, user: User, workspace: str | None = None) -> list[ToolInfo]:
         """The tools of the gateway that the user may use in a workspace.
 
         Raises WorkspaceNotYoursError and UpstreamError.
         """
         await self.place(user, workspace)
         return [
-            Tool(
+            ToolInfo(
                 name=one.name,
                 title=one.title,
                 description=one.description,

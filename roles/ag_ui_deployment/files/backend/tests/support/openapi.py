@@ -71,6 +71,12 @@ def resolved(document: Document, schema: Schema) -> Schema:
     return schema
 
 
+def types_of(schema: Schema) -> list[str]:
+    """The JSON types that fit the schema itself, as far as it says."""
+    kinds = schema.get("type", [])
+    return [kinds] if isinstance(kinds, str) else kinds
+
+
 def sent_values(document: Document) -> Iterator[tuple[str, Schema]]:
     """The schema of every value in parameters and bodies, and where the value stands."""
     for operation in operations(document):
@@ -107,7 +113,7 @@ def sample(document: Document, schema: Schema) -> Any:
         if key in schema:
             first = schema[key][0]
             return sample(document, first) if key.endswith("Of") else first
-    kind, value = schema.get("type"), schema.get("const", ANYTHING)
+    kind, value = next(iter(types_of(schema)), None), schema.get("const", ANYTHING)
     if kind == "object" and "properties" in schema:
         value = {name: sample(document, one) for name, one in schema["properties"].items()}
     elif kind == "array":

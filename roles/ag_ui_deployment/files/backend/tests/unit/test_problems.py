@@ -1,15 +1,11 @@
 """Problem documents: every error has its own, and an answer of its own kind."""
 
-from typing import Any
-
 import pytest
 import structlog
 
+import src.main  # noqa: F401 - it knows all modules that have problems
 from src import problems
-from src.main import create_app
-from src.problems import FieldError, Problem, documented, respond
-from src.routers.health import NotReady
-from tests.support.builders import settings_of
+from src.problems import FieldError, Problem, respond
 
 
 def all_problems() -> list[type[Problem]]:
@@ -55,24 +51,3 @@ def test_whoever_is_turned_away_for_now_is_told_when_to_come_back(kind: type[Pro
 @pytest.mark.parametrize("kind", [kind for kind in all_problems() if kind.status == 401])
 def test_whoever_has_to_log_in_is_told_how(kind: type[Problem]) -> None:
     assert respond(kind()).headers["www-authenticate"] == "Bearer"
-
-
-def test_routes_describe_them() -> None:
-    answers = documented(problems.NotFound, problems.NotAuthenticated)
-    assert set(answers) == {404, 401}
-    assert "application/problem+json" in answers[404]["content"]
-
-
-def answers(method: str, path: str) -> dict[str, Any]:
-    operation = create_app(settings_of()).openapi()["paths"][path][method]
-    documented: dict[str, Any] = operation["responses"]
-    return documented
-
-
-@pytest.mark.parametrize("path", ["/auth/login", "/api/crawl", "/agent", "/admin/users"])
-def test_a_body_that_is_too_large_is_documented(path: str) -> None:
-    assert answers("post", path)["413"]["description"] == problems.BodyTooLarge.title
-
-
-def test_an_instance_that_is_not_ready_is_documented() -> None:
-    assert answers("get", "/health/ready")["503"]["description"] == NotReady.title
