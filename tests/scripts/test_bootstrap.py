@@ -84,18 +84,18 @@ def test_a_client_is_installed_when_its_lock_has_changed(bare: Checkout) -> None
     complete_venv(bare)
     bare.stub("npm", 'echo "$@" >>calls; mkdir -p "$3/node_modules"')
     (bare.path / ".venv" / "bin" / "npm").symlink_to(bare.programs / "npm")
-    clients = [bare.path / "tests" / name for name in ("agui_client", "api_client")]
+    clients = [bare.path / "tests" / name for name in ("agui_client", "api_client", "copilotkit")]
     for client in clients:
         client.mkdir(parents=True)
         for name in (".npmrc", "package.json", "package-lock.json"):
             (client / name).touch()
-    for lock, calls in (("", 2), ("", 2), ("another", 3)):
+    for lock, calls in (("", 3), ("", 3), ("another", 4)):
         (clients[1] / "package-lock.json").write_text(lock)
         done = bare.run("script/bootstrap", "client")
         assert done.returncode == 0, done.stderr
         assert (bare.path / "calls").read_text().count("ci --prefix") == calls
     assert bare.run("script/bootstrap", "tools").returncode == 0
-    assert (bare.path / "calls").read_text().count("ci --prefix") == 3
+    assert (bare.path / "calls").read_text().count("ci --prefix") == 4
 
 
 def complete_venv(checkout: Checkout) -> None:

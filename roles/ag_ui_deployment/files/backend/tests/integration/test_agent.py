@@ -14,6 +14,7 @@ from src.services import agent_loop, conversation_service
 from tests.run_checker import parse_frames
 from tests.support.accounts import bearer
 from tests.support.agent import (
+    ASK_COLOUR,
     cancel,
     checked,
     run_input,
@@ -28,12 +29,6 @@ from tests.support.server import Backend, running
 from tests.support.sse import sse
 from tests.support.waiting import until
 from tests.support.world import World
-
-ASK_COLOUR = {
-    "name": "ask_colour",
-    "description": "Ask the user for a colour",
-    "parameters": {"type": "object", "properties": {"among": {"type": "array"}}},
-}
 
 
 def nested(levels: int) -> list[Any]:

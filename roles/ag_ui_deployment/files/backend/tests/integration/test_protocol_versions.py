@@ -14,7 +14,7 @@ from src.models.role import Role
 from src.models.user import User
 from tests.run_checker import Frame, job_of
 from tests.support.accounts import bearer
-from tests.support.agent import cancel, events_path, run_input, user_says
+from tests.support.agent import ASK_COLOUR, cancel, events_path, undeclared, user_says
 from tests.support.builders import shield_event
 from tests.support.gateway import Gateway
 from tests.support.official_client import (
@@ -33,11 +33,6 @@ from tests.support.world import World
 CURRENT = "1.0.0"
 OLDER = ("0.0.59", "0.0.55")
 OLDER_PROTOCOL = "protocolVersion=0.0"
-ASK_COLOUR = {
-    "name": "ask_colour",
-    "description": "Ask the user for a colour",
-    "parameters": {"type": "object", "properties": {"among": {"type": "array"}}},
-}
 every_client = pytest.mark.parametrize("version", [CURRENT, *OLDER])
 
 
@@ -58,13 +53,6 @@ async def token(agent: Backend) -> str:
     return agent.token_of(await agent.add_user("alice@shield.test", Role.CONTRIBUTOR))
 
 
-def request_of(text: str, **fields: Any) -> dict[str, Any]:
-    """A run as the client is asked for it: whether it declares its protocol is up to the client."""
-    body = run_input(text)
-    del body["protocolVersion"]
-    return body | fields
-
-
 def run(client: OfficialClient, backend: Backend, token: str, body: dict[str, Any]) -> Following:
     return client.run(f"{backend.http.base_url}/agent", token, body)
 
@@ -73,26 +61,12 @@ def roles(held: Held) -> list[str]:
     return [message["role"] for message in held.messages]
 
 
-def results(held: Held) -> dict[str, str]:
-    """The contents of the results that a client holds, by the name of the tool."""
-    calls = {call["id"]: call["function"]["name"] for call in calls_of(held)}
-    return {
-        calls[message["toolCallId"]]: message["content"]
-        for message in held.messages
-        if message["role"] == "tool"
-    }
-
-
-def calls_of(held: Held) -> list[dict[str, Any]]:
-    return [call for message in held.messages for call in message.get("toolCalls", ())]
-
-
 @every_client
 class TestRuns:
     async def test_that_succeed_with_tools_at_the_same_time(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
-        body = request_of(
+        body = undeclared(
             'call lightrag_query {"query": "one"} && call health_check {} && say Let me see\n'
             'call qdrant_find {"query": "two"}',
             state={"page": 3},
@@ -108,13 +82,13 @@ class TestRuns:
             "tool",
             "assistant",
         ]
-        assert results(held).keys() == {"lightrag_query", "health_check", "qdrant_find"}
+        assert set(held.calls.values()) == {"lightrag_query", "health_check", "qdrant_find"}
         assert held.result["rounds"] == 3
 
     async def test_that_fail(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
-        held = await run(clients.new(version), agent, token, request_of("words 9 fault=cut")).held()
+        held = await run(clients.new(version), agent, token, undeclared("words 9 fault=cut")).held()
         assert held.outcome == "error"
         assert held.error
         assert held.error["code"] == "model_failed"
@@ -123,7 +97,7 @@ class TestRuns:
     async def test_that_are_cancelled(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
-        body = request_of("words 50 fault=stall")
+        body = undeclared("words 50 fault=stall")
         client = clients.new(version)
         following = run(client, agent, token, body)
         await following.joined()
@@ -138,7 +112,7 @@ class TestRuns:
     async def test_that_hand_back_tools_of_the_client(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
-        body = request_of(
+        body = undeclared(
             'call health_check {} && call ask_colour {"among": ["mauve"]} && '
             'call ask_colour {"among": ["teal"]}',
             tools=[ASK_COLOUR],
@@ -146,10 +120,10 @@ class TestRuns:
         client = clients.new(version)
         held = await run(client, agent, token, body).held_with_faults()
         assert (held.failure, held.printed, held.outcome) == (None, [], "success")
-        mine = [call["id"] for call in calls_of(held) if call["function"]["name"] == "ask_colour"]
+        mine = [call for call, name in held.calls.items() if name == "ask_colour"]
         assert len(mine) == 2
         assert held.pending == (mine if version == CURRENT else [])
-        assert list(results(held)) == ["health_check"]
+        assert [held.calls[call] for call in held.results] == ["health_check"]
         answers = [
             {"id": f"answer-{call}", "role": "tool", "toolCallId": call, "content": colour}
             for call, colour in zip(mine, ("mauve", "teal"), strict=True)
@@ -167,16 +141,16 @@ class TestRuns:
     ) -> None:
         """Before 1.0 a client runs its own tool for every call of its name without a result."""
         marker = uuid4().hex
-        body = request_of(
-            f'call ask_colour {{}} && call lightrag_query {{"query": "{marker} fault=slow-3"}}',
+        body = undeclared(
+            f'call ask_colour {{}} && call lightrag_query {{"query": "{marker} fault=slow-5"}}',
             tools=[ASK_COLOUR],
         )
         following = run(clients.new(version), agent, token, body)
-        await until(lambda: gateway.tool_calls(marker))
+        await until(lambda: gateway.tool_calls(marker), seconds=30)
         await cancel(agent, token, body)
         held = await following.held()
         answered = [] if version == CURRENT else ["ask_colour", "lightrag_query"]
-        assert list(results(held)) == answered
+        assert [held.calls[call] for call in held.results] == answered
 
 
 @pytest.mark.parametrize("version", [CURRENT, "0.0.59"])
@@ -185,7 +159,7 @@ class TestResumedRuns:
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
         """Not with 0.0.55, which adds a call again whose start it is told again."""
-        body = request_of("call ask_colour {} && say Well", tools=[ASK_COLOUR])
+        body = undeclared("call ask_colour {} && say Well", tools=[ASK_COLOUR])
         whole = await run(clients.new(version), agent, token, body).held_with_faults()
         url = f"{agent.http.base_url}{events_path(body)}"
         url += "" if version == CURRENT else f"?{OLDER_PROTOCOL}"
@@ -219,7 +193,7 @@ class TestTheVersion:
         spoken: str | None,
     ) -> None:
         """What the input declares; the header wins over the query, and both over the input."""
-        body = request_of("Hi", **({"protocolVersion": declared} if declared else {}))
+        body = undeclared("Hi", **({"protocolVersion": declared} if declared else {}))
         path = f"/agent?protocolVersion={query}" if query else "/agent"
         headers = {"AG-UI-Protocol-Version": header} if header else {}
         async with sse(agent.http, path, token=token, body=body, headers=headers) as stream:
@@ -229,7 +203,7 @@ class TestTheVersion:
     async def test_of_a_stream_that_nobody_declares_is_the_current_one(
         self, agent: Backend, token: str
     ) -> None:
-        body = request_of("Hi")
+        body = undeclared("Hi")
         async with sse(agent.http, "/agent", token=token, body=body) as stream:
             await stream.until_ended()
         async with sse(agent.http, events_path(body), token=token) as stream:
@@ -255,7 +229,7 @@ class TestTheVersion:
         assert "1.0" in error["message"]
 
     async def test_of_an_input_that_is_none_is_refused(self, agent: Backend, token: str) -> None:
-        body = request_of("Hi", protocolVersion="latest")
+        body = undeclared("Hi", protocolVersion="latest")
         response = await agent.http.post("/agent", json=body, headers=bearer(token))
         assert response.status_code == 422
         (error,) = response.json()["errors"]

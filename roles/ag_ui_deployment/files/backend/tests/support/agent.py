@@ -14,6 +14,13 @@ from tests.support.gateway import Gateway
 from tests.support.server import Backend
 from tests.support.sse import SseClient, sse
 
+# A tool of the client; CopilotKit's page answers a call of it by itself.
+ASK_COLOUR = {
+    "name": "ask_colour",
+    "description": "Ask the user for a colour",
+    "parameters": {"type": "object", "properties": {"among": {"type": "array"}}},
+}
+
 
 def user_says(text: str) -> dict[str, Any]:
     return {"id": f"user-{uuid4().hex}", "role": "user", "content": text}
@@ -24,6 +31,13 @@ def run_input(text: str, **fields: Any) -> dict[str, Any]:
     ids = {"threadId": f"thread-{uuid4().hex}", "runId": f"run-{uuid4().hex}"}
     version = {"protocolVersion": "1.0"}
     return {**version, **ids, "messages": [user_says(text)], "tools": [], "context": [], **fields}
+
+
+def undeclared(text: str, **fields: Any) -> dict[str, Any]:
+    """The same for a client that says by itself which version of the protocol it speaks, if any."""
+    body = run_input(text)
+    del body["protocolVersion"]
+    return body | fields
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Clients made of several versions of the npm package `@ag-ui/client`, in one Node process for all of them.
+"""Clients from npm, in one Node process for all of them: `@ag-ui/client` in several versions, CopilotKit.
 
 It imports nothing of the backend and nothing of its tests: the scenarios use it too.
 """
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 # The program itself: the one in the environment's bin starts it, and would outlive a kill.
 NODE: Final = Path(ROOT_DIR) / "bin" / "node"
-PROGRAM: Final = Path(__file__).parents[6] / "tests" / "agui_client" / "follow.mjs"
+TESTS: Final = Path(__file__).parents[6] / "tests"
+PROGRAM: Final = TESTS / "agui_client" / "follow.mjs"
+COPILOTKIT: Final = TESTS / "copilotkit" / "pages.mjs"
 LONGEST_LINE: Final = 64 * 1024 * 1024
 CURRENT: Final = "1.0.0"
 """The version of the npm package."""
@@ -53,6 +55,18 @@ class Held:
         """What a user sees at the end, whatever the way there was."""
         names = ("messages", "state", "outcome", "result", "error")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def calls(self) -> dict[str, str]:
+        """The names of the tools that were called, by the ids of the calls."""
+        made = (call for message in self.messages for call in message.get("toolCalls") or ())
+        return {call["id"]: call["function"]["name"] for call in made}
+
+    @property
+    def results(self) -> dict[str, str]:
+        """The results, by the ids of the calls."""
+        tools = (message for message in self.messages if message["role"] == "tool")
+        return {message["toolCallId"]: message["content"] for message in tools}
 
     def check(self) -> Held:
         """Fail unless the client was content with every event."""
@@ -123,6 +137,10 @@ class OfficialClient:
         """
         return self._ask(url=url, token=token, run=request, **options)
 
+    def stop(self) -> None:
+        """Press the stop button of CopilotKit's page."""
+        self._clients.tell(self._name, stop=True)
+
     def play(self, body: bytes) -> Following:
         """Give it a stream that was captured before."""
         return self._ask(body=body.decode())
@@ -151,8 +169,12 @@ class OfficialClients:
         """Let a client follow a stream."""
         assert name not in self._following, "one connection at a time"
         following = self._following[name] = Following()
-        self._input.write(json.dumps({"client": name, **stream}).encode() + b"\n")
+        self.tell(name, **stream)
         return following
+
+    def tell(self, name: str, **line: Any) -> None:
+        """Tell a client something that it does not answer."""
+        self._input.write(json.dumps({"client": name, **line}).encode() + b"\n")
 
     async def end(self) -> None:
         """End the process, and fail if something was printed that no client can be blamed for."""
@@ -178,16 +200,21 @@ class OfficialClients:
 
 
 @asynccontextmanager
-async def official_clients(certificate: Path | None = None) -> AsyncIterator[OfficialClients]:
+async def official_clients(
+    certificate: Path | None = None, *, program: Path = PROGRAM
+) -> AsyncIterator[OfficialClients]:
     """Start Node with the program; `certificate` is one that it trusts besides the public ones."""
-    if not (PROGRAM.parent / "node_modules").is_dir():
-        raise RuntimeError("@ag-ui/client is not there; script/bootstrap client installs it")
+    if not (program.parent / "node_modules").is_dir():
+        raise RuntimeError(f"{program} lacks its packages; script/bootstrap client installs them")
+    environment = {"COPILOTKIT_TELEMETRY_DISABLED": "true"}
+    if certificate:
+        environment["NODE_EXTRA_CA_CERTS"] = str(certificate)
     node = await asyncio.create_subprocess_exec(
-        *(NODE, PROGRAM),
+        *(NODE, program),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=LONGEST_LINE,
-        env={"NODE_EXTRA_CA_CERTS": str(certificate)} if certificate else {},
+        env=environment,
     )
     clients = OfficialClients(node)
     try:

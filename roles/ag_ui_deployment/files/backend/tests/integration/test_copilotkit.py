@@ -1,0 +1,137 @@
+"""CopilotKit in front of the agent: its frontend, and its runtime, which pins `@ag-ui/client` 0.0.59."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from src.models.role import Role
+from tests.support.agent import ASK_COLOUR, cancel, undeclared, user_says
+from tests.support.gateway import Gateway
+from tests.support.official_client import (
+    COPILOTKIT,
+    Following,
+    OfficialClient,
+    OfficialClients,
+    official_clients,
+)
+from tests.support.server import Backend, running
+from tests.support.waiting import until
+from tests.support.world import World
+
+MAUVE = ASK_COLOUR | {"answer": "mauve"}
+
+
+@pytest.fixture
+async def pages() -> AsyncIterator[OfficialClients]:
+    async with official_clients(program=COPILOTKIT) as started:
+        yield started
+
+
+@pytest.fixture
+async def backend(world: World, gateway: Gateway) -> AsyncIterator[Backend]:
+    async with running(world.settings(**gateway.settings())) as started:
+        yield started
+
+
+@pytest.fixture
+async def token(backend: Backend) -> str:
+    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
+
+
+def run(page: OfficialClient, backend: Backend, token: str, body: dict[str, Any]) -> Following:
+    return page.run(f"{backend.http.base_url}/agent", token, body)
+
+
+async def goes_on(page: OfficialClient, backend: Backend, token: str, body: dict[str, Any]) -> bool:
+    """Whether the conversation can be continued."""
+    further = body | {"runId": uuid4().hex, "messages": [user_says("And?")], "tools": []}
+    held = await run(page, backend, token, further).held()
+    return held.outcome == "success" and held.messages[-1]["content"] == "Echo: And?"
+
+
+async def test_a_run_that_succeeds_with_tools_at_the_same_time(
+    backend: Backend, token: str, pages: OfficialClients
+) -> None:
+    body = undeclared(
+        'call lightrag_query {"query": "one"} && call health_check {} && say Let me see\n'
+        'call qdrant_find {"query": "two"}'
+    )
+    page = pages.new()
+    held = await run(page, backend, token, body).held()
+    assert held.outcome == "success"
+    assert list(held.calls.values()) == ["lightrag_query", "health_check", "qdrant_find"]
+    assert held.results.keys() == held.calls.keys()
+    assert held.messages[-1]["content"].startswith("Done: ")
+    assert await goes_on(page, backend, token, body)
+
+
+async def test_a_run_that_fails(backend: Backend, token: str, pages: OfficialClients) -> None:
+    page, body = pages.new(), undeclared("words 9 fault=cut")
+    held = await run(page, backend, token, body).held()
+    assert held.error
+    assert (held.outcome, held.error["code"]) == ("error", "model_failed")
+    assert await goes_on(page, backend, token, body)
+
+
+async def test_a_run_that_is_cancelled(
+    backend: Backend, token: str, pages: OfficialClients
+) -> None:
+    page, body = pages.new(), undeclared("words 50 fault=stall")
+    following = run(page, backend, token, body)
+    await following.joined()
+    await cancel(backend, token, body)
+    held = await following.held()
+    assert (held.outcome, held.result) == ("success", None)
+    assert await goes_on(page, backend, token, body)
+
+
+async def test_tools_of_the_page_at_the_same_time(
+    backend: Backend, token: str, pages: OfficialClients
+) -> None:
+    """The page runs them, and begins the run that goes on with their results."""
+    body = undeclared(
+        'call health_check {} && call ask_colour {"among": ["mauve"]} && '
+        'call ask_colour {"among": ["teal"]}',
+        tools=[MAUVE],
+    )
+    page = pages.new()
+    held = await run(page, backend, token, body).held()
+    assert held.outcome == "success"
+    assert list(held.calls.values()) == ["health_check", "ask_colour", "ask_colour"]
+    assert list(held.results.values())[1:] == ["mauve", "mauve"]
+    assert held.messages[-1]["content"] == "Done: mauve"
+    assert await goes_on(page, backend, token, body)
+
+
+async def test_a_run_that_is_cancelled_leaves_the_page_no_tool_to_run(
+    backend: Backend, token: str, pages: OfficialClients, gateway: Gateway
+) -> None:
+    """It would begin another run with the results, by itself."""
+    marker = uuid4().hex
+    body = undeclared(
+        f'call ask_colour {{}} && call lightrag_query {{"query": "{marker} fault=slow-5"}}',
+        tools=[MAUVE],
+    )
+    page = pages.new()
+    following = run(page, backend, token, body)
+    await until(lambda: gateway.tool_calls(marker), seconds=30)
+    await cancel(backend, token, body)
+    held = await following.held()
+    assert held.outcome == "success"
+    assert held.results.keys() == held.calls.keys()
+    assert "mauve" not in held.results.values()
+    assert len(await gateway.model_calls(marker)) == 1
+
+
+async def test_a_run_that_the_page_stops(
+    backend: Backend, token: str, pages: OfficialClients
+) -> None:
+    page, body = pages.new(), undeclared("words 50 fault=stall")
+    following = run(page, backend, token, body)
+    await following.joined()
+    page.stop()
+    held = await following.held()
+    assert held.outcome in {"success", "error", None}
+    assert await goes_on(page, backend, token, body)
