@@ -4,7 +4,7 @@ import ssl
 from datetime import timedelta
 from ipaddress import ip_network
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import limits
 import orjson
@@ -22,6 +22,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 PLACEHOLDER_SECRETS = frozenset({"change-me-in-production", "changeme", "secret"})
 JWT_SECRET_MIN_BYTES = 32
 ASYNC_DRIVER = "postgresql+asyncpg"
+# As libpq names them.
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 _http_url: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
 
@@ -61,12 +63,16 @@ class Settings(BaseSettings):
     QDRANT_URL: str = "http://hx-vectordb-server:6333"
 
     REDIS_URL: SecretStr = SecretStr("redis://hx-sqldb-server:6379")
+    # Certificates (PEM) that the server's is checked against, in place of the system's.
+    REDIS_CA_FILE: str = ""
     REDIS_STREAM_NAME: str = Field(default="shield:events", min_length=1)
     REDIS_CONSUMER_GROUP: str = Field(default="ag-ui-clients", min_length=1)
     # Redis takes no spaces in the name of a client.
     REDIS_CONSUMER_NAME: str = Field(default="hx-dev-server", pattern=r"^[\w.:@-]{1,128}$")
 
     DATABASE_URL: SecretStr
+    # The same for PostgreSQL, where sslmode is verify-ca or verify-full.
+    DATABASE_CA_FILE: str = ""
     DATABASE_POOL_SIZE: int = Field(default=5, ge=2, le=100)
 
     JWT_SECRET: SecretStr
@@ -193,7 +199,15 @@ class Settings(BaseSettings):
     @field_validator("REDIS_URL")
     @classmethod
     def _check_redis_url(cls, value: SecretStr) -> SecretStr:
-        _require_url(value, {"redis", "rediss"}, "redis://[:password@]host:6379/0")
+        _require_url(value, {"redis", "rediss"}, "redis://[user:password@]host:6379/0")
+        parts = urlsplit(value.get_secret_value())
+        if "," in parts.netloc.rpartition("@")[2]:
+            raise ValueError(
+                "names several servers: Sentinel and Redis Cluster are not supported; write the name "
+                "that leads to the primary"
+            )
+        if parts.query or parts.fragment:
+            raise ValueError("ends after the number of the database; REDIS_CA_FILE names a CA")
         return value
 
     @field_validator("DATABASE_URL")
@@ -203,6 +217,11 @@ class Settings(BaseSettings):
         schemes = {"postgresql", "postgres", ASYNC_DRIVER}
         _require_url(value, schemes, "postgresql://user:password@host:5432/name")
         _, rest = value.get_secret_value().split("://", 1)
+        query = dict(parse_qsl(urlsplit(f"//{rest}").query, keep_blank_values=True))
+        if query.pop("sslmode", "prefer") not in SSL_MODES:
+            raise ValueError(f"has a wrong sslmode; write one of {', '.join(SSL_MODES)}")
+        if query:
+            raise ValueError("has a parameter that is not sslmode; DATABASE_CA_FILE names a CA")
         return SecretStr(f"{ASYNC_DRIVER}://{rest}")
 
     @field_validator("SMTP_URL", mode="before")
@@ -225,7 +244,7 @@ class Settings(BaseSettings):
                 )
         return value
 
-    @field_validator("SMTP_CA_FILE")
+    @field_validator("SMTP_CA_FILE", "REDIS_CA_FILE", "DATABASE_CA_FILE")
     @classmethod
     def _check_ca_file(cls, value: str) -> str:
         if value:

@@ -1,9 +1,13 @@
 """Look at the settings."""
 
 import argparse
+import asyncio
+from contextlib import suppress
 
-from src.commands.answers import say
+from src.commands.answers import EXIT_BAD_INPUT, fail, say
 from src.config import Settings
+from src.services.pool_mode import TRANSACTION_POOLING, is_pooled_per_transaction
+from src.utils.database import DATABASE_ERRORS, Database
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -14,5 +18,19 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     check.set_defaults(run=_check_settings)
 
 
-def _check_settings(_settings: Settings, _options: argparse.Namespace) -> None:
+def _check_settings(settings: Settings, _options: argparse.Namespace) -> int | None:
+    if asyncio.run(_is_pooled_per_transaction(settings)):
+        return fail(EXIT_BAD_INPUT, TRANSACTION_POOLING)
     say("settings: all right")
+    return None
+
+
+async def _is_pooled_per_transaction(settings: Settings) -> bool:
+    """False also where PostgreSQL cannot be asked: that is no fault of the settings."""
+    database = Database(settings)
+    try:
+        with suppress(*DATABASE_ERRORS):
+            return await is_pooled_per_transaction(database)
+    finally:
+        await database.close()
+    return False

@@ -1,5 +1,6 @@
 """The PostgreSQL connection: engine, sessions, and what counts as an outage."""
 
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,7 +24,8 @@ from asyncpg.exceptions import (
     ReadOnlySQLTransactionError,
     SerializationError,
 )
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, make_url, select, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
@@ -56,8 +58,10 @@ class Database:
     def __init__(
         self, settings: Settings, statement_timeout: float | None = STATEMENT_TIMEOUT
     ) -> None:
+        url = make_url(settings.DATABASE_URL.get_secret_value())
+        mode = url.query.get("sslmode", "prefer")
         self.engine: AsyncEngine = create_async_engine(
-            settings.DATABASE_URL.get_secret_value(),
+            url.set(query={}),
             pool_size=settings.DATABASE_POOL_SIZE,
             max_overflow=settings.DATABASE_POOL_SIZE,
             pool_timeout=CONNECT_TIMEOUT,
@@ -67,14 +71,13 @@ class Database:
             json_deserializer=orjson.loads,
             hide_parameters=True,
             connect_args={
+                "ssl": _ssl_of(str(mode), settings.DATABASE_CA_FILE or None),
                 "timeout": CONNECT_TIMEOUT,
                 "command_timeout": statement_timeout,
-                "server_settings": {
-                    "application_name": settings.REDIS_CONSUMER_NAME,
-                    "idle_in_transaction_session_timeout": str(_IDLE_TRANSACTION_MS),
-                },
+                "server_settings": {"application_name": settings.REDIS_CONSUMER_NAME},
             },
         )
+        event.listen(self.engine.sync_engine, "connect", _bound_idle_transactions)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -106,6 +109,25 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def _ssl_of(mode: str, ca_file: str | None) -> ssl.SSLContext | str | bool:
+    """What the driver takes for a libpq sslmode. Only the last two modes check the certificate."""
+    if mode in {"disable", "allow", "prefer"}:
+        return mode
+    context = ssl.create_default_context(cafile=ca_file)
+    context.check_hostname = mode == "verify-full"
+    if mode == "require":
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _bound_idle_transactions(connection: DBAPIConnection, _record: object) -> None:
+    """By a statement: PgBouncer refuses settings that it does not know at the start of a session."""
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_TRANSACTION_MS}")
+    cursor.close()
+    connection.commit()
 
 
 # Whatever a query can raise. While connecting, the driver's own errors come through unwrapped.

@@ -1,5 +1,8 @@
 """Why Redis or PostgreSQL does not do what it should, in words for whoever has to mend it."""
 
+import ssl
+from collections.abc import Iterator
+
 from asyncpg import exceptions as postgresql
 from redis import exceptions as redis
 
@@ -31,6 +34,7 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "does not answer in time"),
     (OSError, "cannot be reached"),
 )
+_CERTIFICATE = "has a certificate that is not trusted: see REDIS_CA_FILE and DATABASE_CA_FILE"
 # Errors for which redis-py has no class: Redis says their name first, then what happened.
 _NAMES = {
     "MISCONF": "refuses writes: it cannot save its data, see its log and its disk",
@@ -40,17 +44,25 @@ _NAMES = {
 
 def explain(error: BaseException) -> str:
     """What is wrong with the server, to be read after its name."""
-    last: BaseException = error
-    cause: BaseException | None = error
-    while cause is not None:
+    causes = list(_causes(error))
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        return _CERTIFICATE
+    for cause in causes:
         for kind, words in _WORDS:
             if isinstance(cause, kind):
                 return words
         if isinstance(cause, redis.ResponseError):
             for name in _NAMES.keys() & str(cause).split():
                 return _NAMES[name]
-        last, cause = cause, cause.__cause__
-    return f"answers with an error ({type(last).__name__})"
+    return f"answers with an error ({type(causes[-1]).__name__})"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what led to it; redis-py does not name the cause of a failed connection."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def refuses_writes(error: BaseException) -> bool:

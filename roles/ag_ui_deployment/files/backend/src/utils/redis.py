@@ -2,12 +2,13 @@
 
 import asyncio
 import random
-from typing import Any
+import time
+from typing import Any, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
 from src.config import Settings
 
@@ -24,7 +25,48 @@ _MOST_CONNECTIONS = 50
 _LIMITS_CONNECTIONS = 8
 _CONNECTION_TIMEOUT = 3.0
 
+# After a failover a name leads to another server; a connection knows only the old one.
+_CONNECTION_MAX_AGE = 60.0
+
 REDIS_ERRORS = (RedisError, OSError)
+
+
+class _PrimaryConnection(Connection):
+    """Is made anew when it is old, or once any connection has been refused a write by a replica.
+
+    The server that answers so was the primary when the connection was made. All connections of the
+    process are renewed then: the tail only reads, and would never notice by itself.
+    """
+
+    _demoted_at = 0.0
+    _connected_at = 0.0
+
+    async def connect(self) -> None:
+        if self.is_connected and self.should_reconnect():
+            await self.disconnect()
+        await super().connect()  # type: ignore[no-untyped-call]  # redis-py has no types here
+
+    async def _connect(self) -> None:
+        self._connected_at = time.monotonic()
+        await super()._connect()  # type: ignore[no-untyped-call]  # nor here
+
+    def should_reconnect(self) -> bool:
+        oldest = max(_PrimaryConnection._demoted_at, time.monotonic() - _CONNECTION_MAX_AGE)
+        return self._connected_at < oldest or bool(super().should_reconnect())  # type: ignore[no-untyped-call]  # nor here
+
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*arguments, **options)
+        except ReadOnlyError:
+            _PrimaryConnection._demoted_at = time.monotonic()
+            raise
+
+
+class _TlsPrimaryConnection(_PrimaryConnection, SSLConnection):
+    """The same over TLS."""
+
+
+Pool = TypeVar("Pool", bound=ConnectionPool)
 
 
 def command_client(settings: Settings) -> Redis:
@@ -38,10 +80,11 @@ def reader_client(settings: Settings) -> Redis:
     It never repeats a command by itself: a repeated XREADGROUP leaves the first batch pending
     with nobody reading it. The reader handles the error and looks at its pending entries.
     """
-    return Redis.from_url(
+    pool = ConnectionPool.from_url(
         settings.REDIS_URL.get_secret_value(),
         **_options(settings, _READER_TIMEOUT, _COMMAND_TIMEOUT),
     )
+    return Redis.from_pool(_to_primary(pool, settings))
 
 
 def limits_connections(settings: Settings) -> BlockingConnectionPool:
@@ -50,12 +93,22 @@ def limits_connections(settings: Settings) -> BlockingConnectionPool:
 
 
 def _shared(settings: Settings, timeout: float, connections: int) -> BlockingConnectionPool:
-    return BlockingConnectionPool.from_url(
+    pool = BlockingConnectionPool.from_url(
         settings.REDIS_URL.get_secret_value(),
         max_connections=connections,
         timeout=_CONNECTION_TIMEOUT,
         **_options(settings, timeout, timeout),
     )
+    return _to_primary(pool, settings)
+
+
+def _to_primary(pool: Pool, settings: Settings) -> Pool:
+    if issubclass(pool.connection_class, SSLConnection):
+        pool.connection_class = _TlsPrimaryConnection
+        pool.connection_kwargs["ssl_ca_certs"] = settings.REDIS_CA_FILE or None
+    else:
+        pool.connection_class = _PrimaryConnection
+    return pool
 
 
 def _options(settings: Settings, timeout: float, connect_timeout: float) -> dict[str, Any]:

@@ -42,6 +42,12 @@ def redis_url() -> str:
 
 
 @pytest.fixture(scope="session")
+def ca_file() -> str:
+    """Of the authority that signed the certificate of Redis and PostgreSQL."""
+    return _required("TEST_CA_FILE", "an authority")
+
+
+@pytest.fixture(scope="session")
 def gateway() -> Gateway:
     """The LiteLLM gateway with the tools, the orchestrator and the model behind it."""
     names = ("GATEWAY_URL", "GATEWAY_KEY", "ORCHESTRATOR_URL", "TOOLS_URL", "MODEL_URL")

@@ -18,6 +18,7 @@ import pytest
 from src.config import Settings
 from src.services.schema_service import newest_revision
 from tests.support.builders import JWT_SECRET, OWNER, shield_event
+from tests.support.pgbouncer import through_pgbouncer
 from tests.support.server import PASSWORD
 from tests.support.sse import sse
 from tests.support.waiting import until
@@ -174,6 +175,18 @@ class TestUsers:
 class TestSettings:
     async def test_good_ones(self, world: World) -> None:
         env = environment(world)
+        assert await run(env, "settings", "check") == (0, "settings: all right\n", "")
+
+    async def test_a_pool_of_transactions_is_refused(self, world: World) -> None:
+        env = environment(world, DATABASE_URL=through_pgbouncer(world, "TRANSACTION"))
+        code, out, error = await run(env, "settings", "check")
+        assert (code, out) == (2, "")
+        assert "pool_mode = session" in error
+        env = environment(world, DATABASE_URL=through_pgbouncer(world, "SESSION"))
+        assert await run(env, "settings", "check") == (0, "settings: all right\n", "")
+
+    async def test_a_database_that_is_away_is_no_fault_of_the_settings(self, world: World) -> None:
+        env = environment(world, DATABASE_URL="postgresql://test:test@127.0.0.1:1/test")
         assert await run(env, "settings", "check") == (0, "settings: all right\n", "")
 
     async def test_bad_ones_are_all_named_by_every_command(self, world: World) -> None:

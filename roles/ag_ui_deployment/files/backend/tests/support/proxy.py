@@ -10,9 +10,8 @@ class TcpProxy:
     """Passes bytes on; refuse() drops and refuses connections, freeze() lets them hang."""
 
     def __init__(self, url: str, default_port: int) -> None:
-        self._url = url
-        parts = urlsplit(url)
-        self._target = parts.hostname or "127.0.0.1", parts.port or default_port
+        self._default_port = default_port
+        self.lead_to(url)
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
         self._passing = asyncio.Event()
@@ -27,6 +26,12 @@ class TcpProxy:
 
     async def __aexit__(self, *_error: object) -> None:
         await self.refuse()
+
+    def lead_to(self, url: str) -> None:
+        """Lead new connections there; open ones stay where they are, as with a name."""
+        self._url = url
+        parts = urlsplit(url)
+        self._target = parts.hostname or "127.0.0.1", parts.port or self._default_port
 
     @property
     def url(self) -> str:

@@ -1,0 +1,62 @@
+"""PostgreSQL by TLS, as the address asks for it."""
+
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from sqlalchemy import text
+
+from src.utils.database import DATABASE_ERRORS, Database, is_outage
+from src.utils.outages import explain
+from tests.support.world import World
+
+
+async def is_encrypted(world: World, host: str, mode: str, ca_file: str) -> bool:
+    parts = urlsplit(world.database_url)
+    login = parts.netloc.rpartition("@")[0]
+    url = urlunsplit(
+        parts._replace(
+            netloc=f"{login}@{host}:{parts.port}", query=f"sslmode={mode}" if mode else ""
+        )
+    )
+    database = Database(world.settings(DATABASE_URL=url, DATABASE_CA_FILE=ca_file))
+    try:
+        async with database.engine.connect() as connection:
+            found = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+            return bool((await connection.execute(text(found))).scalar())
+    finally:
+        await database.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "mode", "with_ca", "encrypted"),
+    [
+        ("127.0.0.1", "", False, True),
+        ("127.0.0.1", "disable", False, False),
+        ("127.0.0.1", "prefer", False, True),
+        ("127.0.0.1", "require", False, True),
+        ("127.0.0.1", "verify-ca", True, True),
+        ("localhost", "verify-full", True, True),
+    ],
+)
+async def test_sslmode(  # noqa: PLR0913 - what it is tried with, and what comes of it
+    *, world: World, ca_file: str, host: str, mode: str, with_ca: bool, encrypted: bool
+) -> None:
+    assert await is_encrypted(world, host, mode, ca_file if with_ca else "") is encrypted
+
+
+@pytest.mark.parametrize(
+    ("host", "mode", "with_ca"),
+    [
+        ("localhost", "verify-full", False),
+        ("localhost", "verify-ca", False),
+        # The certificate is not of this name.
+        ("127.0.0.1", "verify-full", True),
+    ],
+)
+async def test_a_certificate_that_is_not_trusted_is_an_outage_with_its_reason(
+    *, world: World, ca_file: str, host: str, mode: str, with_ca: bool
+) -> None:
+    with pytest.raises(DATABASE_ERRORS) as caught:
+        await is_encrypted(world, host, mode, ca_file if with_ca else "")
+    assert is_outage(caught.value)
+    assert "certificate that is not trusted" in explain(caught.value)

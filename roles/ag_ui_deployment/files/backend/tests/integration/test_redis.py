@@ -1,0 +1,117 @@
+"""Redis behind a name that leads elsewhere after a failover, and by TLS."""
+
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from src.models.role import Role
+from src.utils.outages import explain
+from src.utils.redis import REDIS_ERRORS, command_client, reader_client
+from tests.support.accounts import bearer
+from tests.support.builders import shield_event
+from tests.support.proxy import TcpProxy
+from tests.support.server import Backend, running
+from tests.support.sse import sse
+from tests.support.waiting import until
+from tests.support.world import World
+
+
+class TestTls:
+    @pytest.fixture
+    def url(self) -> str:
+        return os.environ["TEST_REDIS_TLS_URL"]
+
+    async def test_with_the_authority_of_the_site(
+        self, world: World, url: str, ca_file: str
+    ) -> None:
+        settings = world.settings(REDIS_URL=url, REDIS_CA_FILE=ca_file)
+        for client in (command_client(settings), reader_client(settings)):
+            assert await client.ping()
+            await client.aclose()
+        async with running(settings) as backend:
+            await backend.services.limits.anything()
+            assert (await backend.health())["status"] == "healthy"
+
+    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+    async def test_a_certificate_that_is_not_trusted(
+        self, world: World, url: str, ca_file: str, host: str
+    ) -> None:
+        of_another_name = host != "localhost"
+        settings = world.settings(
+            REDIS_URL=url.replace("localhost", host),
+            REDIS_CA_FILE=ca_file if of_another_name else "",
+        )
+        client = command_client(settings)
+        with pytest.raises(REDIS_ERRORS) as caught:
+            await client.ping()
+        assert "certificate that is not trusted" in explain(caught.value)
+        await client.aclose()
+
+
+async def follow(url: str, primary: str) -> None:
+    """Make one server a replica of the other, which knows itself by the port of their machine."""
+    async with Redis.from_url(primary) as redis:
+        port = (await redis.config_get("port"))["port"]
+    async with Redis.from_url(url) as redis:
+        await redis.replicaof("127.0.0.1", port)
+
+
+async def promote(url: str) -> None:
+    async with Redis.from_url(url) as redis:
+        await redis.replicaof("NO", "ONE")
+
+
+async def is_in_step(url: str) -> bool:
+    async with Redis.from_url(url) as redis:
+        return bool((await redis.info("replication"))["master_link_status"] == "up")
+
+
+async def takes_writes(backend: Backend, token: str) -> bool:
+    """Whether a ticket, which is noted in Redis, opens a stream."""
+    answer = await backend.http.post("/auth/ticket", headers=bearer(token))
+    query = {"ticket": answer.json()["ticket"]}
+    async with backend.http.stream("GET", "/events", params=query) as response:
+        return response.status_code == httpx.codes.OK
+
+
+class TestFailover:
+    @pytest.fixture
+    async def pair(self) -> AsyncIterator[tuple[str, str]]:
+        """A primary and its replica; afterwards both are primaries."""
+        first, second = os.environ["TEST_REDIS_PAIR"].split()
+        await follow(second, first)
+        await until(lambda: is_in_step(second))
+        yield first, second
+        for url in (first, second):
+            await promote(url)
+
+    async def test_all_parts_go_to_the_new_primary(
+        self, world: World, pair: tuple[str, str]
+    ) -> None:
+        old, new = pair
+        async with TcpProxy(old, 6379) as name, Redis.from_url(old, protocol=2) as before:
+            there = replace(world, redis_url=name.url, redis=before)
+            async with running(there.settings()) as backend:
+                user = await backend.add_user("admin@shield.test", Role.ADMIN)
+                token = backend.token_of(user)
+                # Connections of every client are open and lead to the server that is demoted.
+                await there.publish(shield_event())
+                async with sse(backend.http, token=token) as client:
+                    await client.until(lambda seen: seen.events)
+                    await until(there.settled)
+                    await promote(new)
+                    await follow(old, new)
+                    name.lead_to(new)
+                    async with Redis.from_url(new, protocol=2) as after:
+                        now = replace(there, redis=after)
+                        count = len(client.events)
+                        await now.publish(shield_event())
+                        await client.until(lambda seen: len(seen.events) > count)
+                        await until(now.settled)
+                        await until(lambda: takes_writes(backend, token))
+                        assert len(await world.stored()) == 2
+                        assert (await backend.health())["status"] == "healthy"

@@ -1,0 +1,15 @@
+# Started as process 1 of the container that services.Dockerfile describes.
+set -eu
+redis() { redis-server --bind 0.0.0.0 --protected-mode no --save '' --daemonize yes "$@"; }
+bouncer() {
+  { cat /pgbouncer.ini; echo "listen_port = $1"; echo "pool_mode = $2"; echo "pidfile = /tmp/pgbouncer-$2.pid"; } >"/etc/pgbouncer/$2.ini"
+  runuser -u postgres -- pgbouncer --daemon "/etc/pgbouncer/$2.ini"
+}
+redis --port 6379 --tls-port 6390 --tls-cert-file /tls/server.crt --tls-key-file /tls/server.key \
+  --tls-ca-cert-file /tls/ca.crt --tls-auth-clients no
+redis --port 6380 --dir /tmp --repl-diskless-sync-delay 0
+redis --port 6381 --dir /tmp --repl-diskless-sync-delay 0
+bouncer 6432 session
+bouncer 6433 transaction
+exec runuser -u postgres -- /usr/lib/postgresql/15/bin/postgres -D /data -c listen_addresses='*' -c fsync=off \
+  -c full_page_writes=off -c max_connections=300 -c ssl=on -c ssl_cert_file=/tls/server.crt -c ssl_key_file=/tls/server.key
