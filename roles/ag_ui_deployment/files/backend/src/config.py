@@ -199,13 +199,13 @@ class Settings(BaseSettings):
     @field_validator("REDIS_URL")
     @classmethod
     def _check_redis_url(cls, value: SecretStr) -> SecretStr:
-        _require_url(value, {"redis", "rediss"}, "redis://[user:password@]host:6379/0")
         parts = urlsplit(value.get_secret_value())
-        if "," in parts.netloc.rpartition("@")[2]:
+        if "," in parts.netloc.rpartition("@")[2] or "sentinel" in parts.scheme:
             raise ValueError(
-                "names several servers: Sentinel and Redis Cluster are not supported; write the name "
+                "is of Sentinel or of Redis Cluster, which are not supported; write the name "
                 "that leads to the primary"
             )
+        _require_url(value, {"redis", "rediss"}, "redis://[user:password@]host:6379/0")
         if parts.query or parts.fragment:
             raise ValueError("ends after the number of the database; REDIS_CA_FILE names a CA")
         return value
