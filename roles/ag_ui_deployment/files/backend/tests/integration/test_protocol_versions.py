@@ -9,9 +9,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from ag_ui.core import EventType
 
+from src.models.protocol import ProtocolVersion
 from src.models.role import Role
 from src.models.user import User
+from src.services import agui_events as agui
+from src.services.agui_events import Event, Stamp
+from src.services.event_frames import encode, translated
 from tests.run_checker import Frame, job_of
 from tests.support.accounts import bearer
 from tests.support.agent import ASK_COLOUR, cancel, events_path, undeclared, user_says
@@ -169,6 +174,38 @@ class TestResumedRuns:
             held = await client.follow(url, token).held_with_faults()
             assert (held.failure, held.printed, held.outcome) == (None, [], "success")
             assert held.messages == whole.messages[1:]
+
+
+@every_client
+async def test_every_type_of_event_that_the_backend_makes_is_taken(
+    clients: OfficialClients, version: str
+) -> None:
+    """Before 1.0 an unknown type is fatal as well."""
+    events = every_event()
+    made = {value for value in vars(agui).values() if value in EventType.__members__.values()}
+    assert {event["type"] for event in events} == made
+    frames = encode(events)
+    if version != CURRENT:
+        frames = translated(frames, ProtocolVersion.V0_0)
+    await clients.new(version).play(frames).held()
+
+
+def every_event() -> list[Event]:
+    """Two runs, of which the second fails."""
+    stamp: Stamp = {"timestamp": 1, "metadata": {"job_id": "j"}}
+    return [
+        agui.run_started("t", "first", stamp),
+        agui.state_snapshot({"page": 3}, stamp),
+        *agui.text_message("m1", "assistant", "Hello", stamp),
+        *agui.tool_call("c1", "health_check", "{}", stamp),
+        agui.tool_call_result("c1:result", "c1", "fine", stamp),
+        agui.activity_snapshot("job:j", "hx.shield.job", {"percent": 50}, stamp),
+        agui.custom("hx.shield.gap", {}, stamp),
+        agui.raw({"type": "unknown"}, "shield", stamp),
+        agui.agent_run_finished("t", "first", {}, [], stamp),
+        agui.run_started("t", "second", stamp),
+        agui.run_error("failed", "code", stamp),
+    ]
 
 
 class TestTheVersion:

@@ -2,11 +2,12 @@
 
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from src.models.event import ZERO, ShieldEvent, StreamId
-from src.models.protocol import CURRENT
+from src.models.protocol import CURRENT, ProtocolVersion
 from src.models.sight import Sight
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.event_feed import Batch
@@ -138,12 +139,27 @@ class TestScopes:
         assert batches[1].alone is None
         assert [batch.alone for batch in live(other)] == [None, None]
 
-    def test_one_encoding_serves_all(self) -> None:
+    @pytest.mark.parametrize("version", ProtocolVersion)
+    def test_one_encoding_serves_all_of_a_version(self, version: ProtocolVersion) -> None:
         hub = hub_of()
-        places = [hub.attach(scope, None) for scope in (EVERYTHING, MINE, the_job(JOB))]
+        places = [hub.attach(scope, None, version) for scope in (EVERYTHING, MINE, the_job(JOB))]
         publish(hub, shield_event("job:queued", user=OWNER))
         frames = [live(place)[0].frames for place in places]
         assert frames[0] is frames[1] is frames[2]
+
+    def test_versions_share_the_records_that_are_the_same_in_both(self) -> None:
+        hub = hub_of()
+        places = [hub.attach(MINE, None, version) for version in ProtocolVersion]
+        assert len(hub.feeds) == len(ProtocolVersion)
+        for told in ("job:queued", "job:progress", "job:cancelled"):
+            publish(hub, shield_event(told, user=OWNER))
+        current, older = ([batch.frames for batch in live(place)] for place in places)
+        assert current[0] != older[0]
+        assert current[1] is older[1]
+        assert current[2] != older[2]
+        for place, version in zip(places, ProtocolVersion, strict=True):
+            hub.detach(MINE, place.reader, version)
+        assert len(hub.feeds) == 0
 
     def test_a_notice_reaches_everybody(self) -> None:
         hub = hub_of()
