@@ -12,6 +12,7 @@ import pytest
 
 from src.models.role import Role
 from src.repositories import conversations
+from src.services import ended_logs
 from src.services.agent_loop import AgentLoop
 from src.services.agent_tools import RESULT_MAX_BYTES
 from src.services.run_registry import RunKey, read_logs
@@ -233,6 +234,34 @@ class TestReads:
             tracemalloc.stop()
         assert answered > 10 * 1024 * 1024
         assert peak < 5 * answered
+
+    async def test_of_runs_that_ended_are_refused_while_they_would_take_too_much_memory(
+        self, backend: Backend, token: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bodies = [run_input("Hello") for _ in range(3)]
+        for body in bodies:
+            await whole_run(backend.http, token, body)
+        await until(lambda: not backend.services.agent.runs)
+        admin = await backend.add_user("root@shield.test", Role.ADMIN)
+        profile = (await backend.http.get("/auth/me", headers=bearer(token))).json()
+
+        async def status(number: int, token: str) -> tuple[int, str]:
+            path = f"/agent/runs/{bodies[number]['runId']}/events?owner={profile['id']}"
+            response = await backend.http.get(path, headers=bearer(token))
+            return response.status_code, response.headers.get("retry-after", "")
+
+        monkeypatch.setattr(ended_logs, "USER_MAX_BYTES", 1)
+        key = RunKey(UUID(profile["id"]), bodies[0]["runId"])
+        user = await backend.services.access.authenticate(token)
+        log = await backend.services.agent.service.find(user.user, key)
+        assert log is not None
+        assert await status(1, token) == (429, "5")
+        assert (await status(0, token))[0] == 200
+        assert (await status(2, backend.token_of(admin)))[0] == 200
+        monkeypatch.setattr(ended_logs, "LOGS_MAX_BYTES", 1)
+        assert await status(2, backend.token_of(admin)) == (503, "5")
+        del log
+        assert (await status(1, token))[0] == 200
 
 
 class TestUsage:
