@@ -42,25 +42,24 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"messages": None}, "body.messages"),
     ({"threadId": "a/b"}, "body.threadId"),
     ({"runId": None}, "body.runId"),
-    ({"state": 10**30}, "body.state"),
-    ({"state": nested(254)}, "body.state"),
-    ({"context": [{"description": "\ud800", "value": ""}]}, "body.context"),
+    ({"state": nested(64)}, "body"),
+    ({"context": [{"description": "\ud800", "value": ""}]}, "body"),
     (
-        {"tools": [{"name": "deep", "description": "", "parameters": {"a": nested(249)}}]},
-        "body.tools",
+        {"tools": [{"name": "deep", "description": "", "parameters": {"a": nested(61)}}]},
+        "body",
     ),
     ({"tools": [{"name": "crawl_web", "description": ""}]}, "body.tools.0.name"),
     ({"forwardedProps": {"workspace": "\n"}}, "body.forwardedProps"),
     # Of what is wrong many times there is one error.
-    ({"messages": [0] * 490_000}, "body.messages"),
-    ({"messages": [user_says("") | {"content": [0] * 490_000}]}, "body.messages"),
+    ({"messages": [0] * 39_000}, "body.messages"),
+    ({"messages": [user_says("") | {"content": [0] * 39_000}]}, "body.messages"),
     ({"messages": [user_says("") | {"content": [0] * 1000} for _ in range(9)]}, "body.messages"),
     (
-        {"messages": [{"id": "1", "role": "assistant", "toolCalls": [0] * 490_000}]},
+        {"messages": [{"id": "1", "role": "assistant", "toolCalls": [0] * 39_000}]},
         "body.messages",
     ),
-    ({"tools": [0] * 490_000}, "body.tools"),
-    ({"resume": [0] * 490_000}, "body.resume"),
+    ({"tools": [0] * 39_000}, "body.tools"),
+    ({"resume": [0] * 39_000}, "body.resume"),
 ]
 
 
@@ -284,7 +283,7 @@ class TestRuns:
 
     async def test_awkward_texts_are_kept_as_they_are(self, backend: Backend, token: str) -> None:
         said = "\0 \u2028 \U0001f642 ' OR 1=1; -- \\u0000\r\n\n data: x"
-        body = run_input(said, state={"\0": [float("nan"), -0.0, "\x7f"]})
+        body = run_input(said, state={"\0": [-0.0, "\x7f"]})
         for message in body["messages"]:
             message["metadata"] = {"\0": None}
         content = json.dumps(body).encode()
@@ -343,7 +342,7 @@ class TestRefusals:
         longest = run_input("", messages=[user_says("") | {"content": parts}])
         assert (await whole_run(backend.http, token, longest))[-1]["type"] == "RUN_FINISHED"
         await backend.http.delete(f"/agent/threads/{longest['threadId']}", headers=bearer(token))
-        deepest = run_input("Hello", state=nested(245))
+        deepest = run_input("Hello", state=nested(63))
         assert (await whole_run(backend.http, token, deepest))[-1]["type"] == "RUN_FINISHED"
         await backend.http.delete(f"/agent/threads/{deepest['threadId']}", headers=bearer(token))
         deep = b'{"state": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
