@@ -30,6 +30,11 @@ ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 _WORKSPACE = text(f"coalesce(workspace, '{DEFAULT_WORKSPACE}')")
 
 
+def percent_at(status: JobStatus, percent: float | None) -> float | None:
+    """What a job has done of its work, from what was reported: all of it once it has completed."""
+    return 100.0 if status is JobStatus.COMPLETED else percent
+
+
 class JobRow(Base):
     """One job. `ended_ms`/`ended_seq` is the stream id of its first terminal event."""
 
@@ -88,8 +93,7 @@ class Job(BaseModel):
     @model_validator(mode="after")
     def _all_is_done(self) -> Self:
         # Not stored: of two ends that were reported, the one that counts may arrive second.
-        if self.status is JobStatus.COMPLETED:
-            self.percent = 100.0
+        self.percent = percent_at(self.status, self.percent)
         return self
 
 

@@ -1,23 +1,27 @@
 """Entries of the Redis stream to ShieldEvents, or to Poison where they cannot be read.
 
-Producers are other teams' programs. What can be derived is derived (event id, time, empty data);
-what would have to be guessed is refused.
+Producers are other teams' programs. What can be derived is derived (event id, time, empty data),
+what is harmless is repaired (NaN, half a surrogate pair); what would have to be guessed is refused,
+but for the end of a job.
 """
 
+import json
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from math import isfinite
+from typing import Any, TypeVar
 
 import orjson
 import structlog
 
 from src.models.event import Poison, ShieldEvent, StreamId
+from src.services.shield_vocabulary import END_STATUS
 
 logger = structlog.get_logger(__name__)
 
 _MAX_NAME = 200
-_KEPT_POISON_BYTES = 64 * 1024
+_KEPT = 64 * 1024
 # The last millisecond that a datetime can hold: year 9999.
 _MAX_TIMESTAMP = 253_402_300_799_999
 
@@ -26,6 +30,7 @@ _MAX_DEPTH = 238
 _AROUND_IT = 254 - _MAX_DEPTH
 
 Fields = Mapping[bytes, bytes]
+Result = TypeVar("Result")
 
 
 class MalformedEventError(ValueError):
@@ -42,11 +47,44 @@ def parse_entry(stream_id: StreamId, fields: Fields, max_bytes: int) -> ShieldEv
     try:
         return _parse(stream_id, fields, max_bytes)
     except MalformedEventError as error:
-        return Poison(stream_id, str(error), dump_fields(fields))
+        reason = str(error)
     except Exception as error:
         # A defect of ours, which must cost this one entry and not the stream.
         logger.exception("event_not_parsed", stream_id=str(stream_id))
-        return Poison(stream_id, f"cannot be read: {type(error).__name__}", dump_fields(fields))
+        reason = f"cannot be read: {type(error).__name__}"
+    return refused(stream_id, fields, reason)
+
+
+def refused(stream_id: StreamId, fields: Fields, reason: str) -> ShieldEvent | Poison:
+    """What becomes of an entry that cannot be kept as it is.
+
+    One that ends a job ends it all the same, or the job would run for ever: the event has what can
+    be read of the rest, and as its data the reason and the text in place of the data.
+    """
+    kind, job_id = _readable(_name, fields, b"type"), _readable(_name, fields, b"job_id")
+    if kind not in END_STATUS or job_id is None:
+        return Poison(stream_id, reason, dump_fields(fields))
+    metadata = _readable(_metadata, fields) if len(fields.get(b"metadata", b"")) <= _KEPT else None
+    data = {"unreadable": reason}
+    # Without its metadata nobody knows who may see it.
+    if metadata is not None:
+        data["text"] = fields.get(b"data", b"")[:_KEPT].decode("utf-8", "replace")
+    return ShieldEvent(
+        id=stream_id,
+        event_id=_readable(_name, fields, b"event_id") or str(stream_id),
+        type=kind,
+        timestamp=_readable(_timestamp, fields, stream_id) or _moment_of(stream_id),
+        job_id=job_id,
+        data=data,
+        metadata=metadata or {},
+    )
+
+
+def _readable(read: Callable[..., Result | None], *arguments: Any) -> Result | None:
+    try:
+        return read(*arguments)
+    except MalformedEventError:
+        return None
 
 
 def dump_fields(fields: Fields) -> bytes:
@@ -57,11 +95,11 @@ def dump_fields(fields: Fields) -> bytes:
     readable: dict[str, Any] = {}
     for name, value in fields.items():
         text = name.decode("utf-8", "backslashreplace")
-        readable[text] = _dump_value(value[:_KEPT_POISON_BYTES])
+        readable[text] = _dump_value(value[:_KEPT])
         if text.encode() != name:
-            content = b64encode(value[:_KEPT_POISON_BYTES]).decode()
+            content = b64encode(value[:_KEPT]).decode()
             readable[text] = {"name": b64encode(name).decode(), "base64": content}
-    return orjson.dumps(readable)[:_KEPT_POISON_BYTES]
+    return orjson.dumps(readable)[:_KEPT]
 
 
 def load_fields(dumped: bytes) -> dict[bytes, bytes] | None:
@@ -91,8 +129,7 @@ def _parse(stream_id: StreamId, fields: Fields, max_bytes: int) -> ShieldEvent:
     size = sum(map(len, fields.values()))
     if size > max_bytes:
         raise MalformedEventError(f"entry: {size} bytes are more than the {max_bytes} allowed")
-    metadata = _json_object(fields, b"metadata")
-    _check_workspace(metadata.get("workspace"))
+    metadata = _metadata(fields)
     return ShieldEvent(
         id=stream_id,
         event_id=_name(fields, b"event_id") or str(stream_id),
@@ -119,10 +156,13 @@ def _name(fields: Fields, field: bytes) -> str | None:
     return text
 
 
-def _check_workspace(value: Any) -> None:
+def _metadata(fields: Fields) -> dict[str, Any]:
+    metadata = _json_object(fields, b"metadata")
+    workspace = metadata.get("workspace")
     # Taken for none, it would show the job to all of the default workspace.
-    if isinstance(value, str) and len(value) > _MAX_NAME:
+    if isinstance(workspace, str) and len(workspace) > _MAX_NAME:
         raise MalformedEventError(f"metadata.workspace: is longer than {_MAX_NAME} characters")
+    return metadata
 
 
 def _required_name(fields: Fields, field: bytes) -> str:
@@ -136,7 +176,7 @@ def _timestamp(fields: Fields, stream_id: StreamId) -> int:
     """Milliseconds; the time at which Redis took the entry where the producer gives none."""
     text = _name(fields, b"timestamp")
     if text is None:
-        return min(stream_id.ms, _MAX_TIMESTAMP)
+        return _moment_of(stream_id)
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
@@ -149,12 +189,16 @@ def _timestamp(fields: Fields, stream_id: StreamId) -> int:
     return milliseconds
 
 
+def _moment_of(stream_id: StreamId) -> int:
+    return min(stream_id.ms, _MAX_TIMESTAMP)
+
+
 def _json_object(fields: Fields, field: bytes) -> dict[str, Any]:
     raw = fields.get(field, b"").strip()
     if not raw or raw == b"{}":
         return {}
     try:
-        value = orjson.loads(raw)
+        value = _loads(raw)
     except (orjson.JSONDecodeError, RecursionError) as error:
         raise MalformedEventError(
             f"{field.decode()}: is no JSON that can be kept ({error})"
@@ -164,6 +208,41 @@ def _json_object(fields: Fields, field: bytes) -> dict[str, Any]:
     if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH and _is_too_deep(value):
         raise MalformedEventError(f"{field.decode()}: is nested deeper than {_MAX_DEPTH} levels")
     return value
+
+
+def _loads(raw: bytes) -> Any:
+    """Raises orjson.JSONDecodeError or RecursionError."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        repaired = _repaired(raw)
+        if repaired is None:
+            raise
+        return orjson.loads(repaired)
+
+
+def _repaired(raw: bytes) -> bytes | None:
+    """JSON in place of what other libraries write for it; None for what is not even that.
+
+    NaN, infinities and numbers beyond a double become null, and halves of surrogate pairs U+FFFD.
+    """
+    try:
+        value = json.loads(
+            raw.decode("utf-8", "surrogatepass"), parse_constant=_null, parse_float=_finite
+        )
+        text = json.dumps(value, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return None
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def _null(_constant: str) -> None:
+    return None
+
+
+def _finite(number: str) -> float | None:
+    value = float(number)
+    return value if isfinite(value) else None
 
 
 def _is_too_deep(value: Any) -> bool:

@@ -19,7 +19,7 @@ import orjson
 from immutables import Map
 
 from src.models.event import ShieldEvent, StreamId
-from src.models.job import ENDED, JobStatus
+from src.models.job import ENDED, JobStatus, percent_at
 from src.services.agui_events import (
     Event,
     Stamp,
@@ -343,11 +343,10 @@ class _Step:
         data = self.event.data
         processed, total = chunk_counts(data)
         self._status = status if status in ENDED else _later(self._status, status)
-        self._percent = _greatest(self._percent, percent_of(data))
+        self._percent = _greatest(self._percent, percent_of(self.event.type, data))
         self._chunks_processed = _greatest(self._chunks_processed, processed)
         self._chunks_total = _greatest(self._chunks_total, total)
-        if status is JobStatus.COMPLETED and self._percent is not None:
-            self._percent = 100.0
+        self._percent = percent_at(status, self._percent)
 
     def _job_activity(self) -> None:
         job_id = self._before.job_id

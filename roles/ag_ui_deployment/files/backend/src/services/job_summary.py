@@ -1,7 +1,7 @@
 """What a batch of events says about the jobs that it touches. Pure; order does not matter."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -43,18 +43,26 @@ class JobChange:
     owner: UUID | None = None
     workspace: str | None = None
     kind: str | None = None
-    percent: float | None = None
+    # What was reported, by the id of the event.
+    percents: dict[StreamId, float] = field(default_factory=dict)
     end: JobEnd | None = None
     submitted: bool = False
+
+    @property
+    def percent(self) -> float | None:
+        """The greatest that was reported; after its end a job makes no progress."""
+        end = self.end
+        reported = (p for id_, p in self.percents.items() if end is None or id_ <= end.id)
+        return max(reported, default=None)
 
     def add(self, event: ShieldEvent) -> None:
         self.first_timestamp = min(self.first_timestamp, event.timestamp)
         self.last_timestamp = max(self.last_timestamp, event.timestamp)
         self._add_place(event)
         self.kind = self.kind or _storable(kind_of(event.type, event.data))
-        percent = percent_of(event.data)
+        percent = percent_of(event.type, event.data)
         if percent is not None:
-            self.percent = max(self.percent or 0.0, percent)
+            self.percents[event.id] = percent
         if event.type in END_STATUS:
             self._add_end(event)
         elif LIFECYCLE_STATUS.get(event.type) is not JobStatus.QUEUED:

@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 
 from src.models.event import Poison, ShieldEvent, StreamId
 from src.services.entry_losses import EntryLosses, Loss
-from src.services.event_parser import Fields, dump_fields, parse_entry, read_id
+from src.services.event_parser import Fields, parse_entry, read_id, refused
 from src.services.event_store import MAX_ID_PART, EventStore, Stored
 from src.services.group_reader import ConsumerConfig, GroupReader
 from src.services.metrics import Metrics
@@ -145,7 +145,7 @@ class RedisStreamConsumer(BackgroundTask):
     ) -> ShieldEvent | Poison:
         if worn_out:
             reason = f"delivered more than {self.config.max_deliveries} times, never stored"
-            return Poison(stream_id, reason, dump_fields(fields))
+            return refused(stream_id, fields, reason)
         return parse_entry(stream_id, fields, self.config.max_bytes)
 
     async def _report_gone(self, gone: Sequence[StreamId]) -> None:

@@ -63,6 +63,9 @@ TOOL_TYPES: dict[str, ToolPhase] = {
     "tool.execution": "progress",
 }
 
+# Events about the job itself.
+_TELL_PROGRESS = frozenset({*LIFECYCLE_STATUS, *END_STATUS, *RAG_TOTALS})
+
 _EXECUTION_PHASE: dict[str, ToolPhase] = {
     "started": "start",
     "running": "progress",
@@ -91,8 +94,10 @@ def kind_of(type_: str, data: Data) -> str | None:
     return None
 
 
-def percent_of(data: Data) -> float | None:
-    """Progress from 0 to 100."""
+def percent_of(type_: str, data: Data) -> float | None:
+    """Progress of the job from 0 to 100, where the event tells; what a tool tells is its own."""
+    if type_ not in _TELL_PROGRESS:
+        return None
     value = _first_number(data, ("percent_complete", "percent", "progress_percent", "progress"))
     return None if value is None else min(max(float(value), 0.0), 100.0)
 

@@ -94,7 +94,7 @@ class TestFrames:
             "event: ACTIVITY_SNAPSHOT\n"
             f'data: {{"type":"ACTIVITY_SNAPSHOT","timestamp":{moment},{done},'
             f'"messageId":"job:{JOB}","activityType":"hx.shield.job",'
-            f'"content":{{"job_id":"{JOB}","status":"completed","latest":{{"pages":3}}}}}}\n\n'
+            f'"content":{{"job_id":"{JOB}","status":"completed","percent":100.0,"latest":{{"pages":3}}}}}}\n\n'
             f"id: {last}\n"
             "event: RUN_FINISHED\n"
             f'data: {{"type":"RUN_FINISHED","timestamp":{moment},{done},'
@@ -392,6 +392,22 @@ class TestOneJob:
                             missed = [str(one) for one in ids[number:14]]
                             assert client.ids == (missed or [str(ids[13])])
                             check_run(client.events, complete=True)
+
+    @pytest.mark.parametrize("data", [b'{"n": NaN}', b'{"n": "\\ud83d"}', b"{'n': 1}", b"[" * 300])
+    async def test_one_whose_end_cannot_be_read_ends(
+        self, backend: Backend, admin: str, world: World, data: bytes
+    ) -> None:
+        end = {b"type": b"job:complete", b"job_id": JOB.encode(), b"data": data}
+        await world.publish(shield_event("job:started"))
+        await until(world.settled)
+        async with sse(backend.http, f"/api/jobs/{JOB}/events", token=admin) as client:
+            await world.publish(end)
+            await client.until_ended()
+        assert check_run(client.events, complete=True).outcome == "success"
+        await until(world.settled)
+        job = (await backend.http.get(f"/api/jobs/{JOB}", headers=bearer(admin))).json()
+        assert (job["status"], job["result"]) == ("completed", client.events[-1]["result"])
+        assert await world.dead_letters() == {}
 
 
 class TestLimits:

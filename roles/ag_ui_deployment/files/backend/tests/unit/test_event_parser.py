@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from src.models.event import Poison, ShieldEvent, StreamId
 from src.repositories.events import moment
 from src.services.event_parser import Fields, dump_fields, load_fields, parse_entry, read_id
+from src.services.event_service import fold
+from src.services.job_summary import summarise
+from src.services.shield_vocabulary import END_STATUS
 from tests.support.builders import fields_of, shield_event
 from tests.support.strategies import DATA
 
@@ -175,14 +178,10 @@ class TestPoison:
             b"null",
             b'"text"',
             b"7",
-            b'{"n": NaN}',
-            b'{"n": Infinity}',
-            b'{"n": 1e400}',
             b'{"n": "\xff\xfe"}',
-            b'{"n": "\\ud800"}',
-            b'{"\\udfff": 1}',
             b'{"n": "a\nb"}',
-            b'{"n": "\xed\xa0\x80"}',
+            b'{"n": NaNs}',
+            b'{"n": "\\ud800}',
             b"\0",
             b'{"n": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
             b'{"n": ' + b"[" * 300 + b"]" * 300 + b"}",
@@ -214,6 +213,75 @@ class TestPoison:
         if isinstance(parsed, Poison):
             assert parsed.reason
             assert "\0" not in parsed.reason
+
+
+class TestRepairs:
+    @pytest.mark.parametrize("name", ["data", "metadata"])
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (b'{"n": NaN}', {"n": None}),
+            (b'{"n": [Infinity, -Infinity, 1e400, -1e400, 1.5]}', {"n": [None] * 4 + [1.5]}),
+            (b'{"n": "NaN \\\\ud800", "m": NaN}', {"n": "NaN \\ud800", "m": None}),
+            (b'{"n": "a\\ud800b\\udc00"}', {"n": "a\ufffdb\ufffd"}),
+            (b'{"n": "\\ud83d\\ude00 \\ude00\\ud83d"}', {"n": "\U0001f600 \ufffd\ufffd"}),
+            (b'{"\\udfff": 1}', {"\ufffd": 1}),
+            (b'{"n": "\xed\xa0\x80"}', {"n": "\ufffd"}),
+            (b'{"n": NaN, "m": 99999999999999999999}', {"n": None, "m": 1e20}),
+        ],
+    )
+    def test_what_is_harmless(self, name: str, value: bytes, expected: object) -> None:
+        assert getattr(read(entry(**{name: value})), name) == expected
+
+    def test_a_repaired_one_is_nested_no_deeper_than_others(self) -> None:
+        deep = b'{"a": NaN, "b": ' + b"[" * 300 + b"]" * 300 + b"}"
+        assert refusal(entry(data=deep)).startswith("data:")
+
+
+ENDS = sorted(END_STATUS)
+
+
+class TestTheEndOfAJob:
+    """It is known though nobody can read what came with it."""
+
+    @pytest.mark.parametrize("kind", ENDS)
+    @pytest.mark.parametrize(
+        ("broken", "reason"),
+        [
+            ({"data": b"{'pages': 3}"}, "data: is no JSON"),
+            ({"data": b"[1]"}, "data: is no JSON object"),
+            ({"data": b'{"n": "\xff"}'}, "data: is no JSON"),
+            ({"data": b'{"x": "' + b"x" * LIMIT + b'"}'}, "entry: "),
+            ({"timestamp": b"yesterday"}, "timestamp: "),
+            ({"event_id": b"\xff"}, "event_id: "),
+            ({"metadata": b"{"}, "metadata: "),
+        ],
+        ids=lambda value: str(value)[:30],
+    )
+    def test_ends_it(self, kind: str, broken: dict[str, bytes], reason: str) -> None:
+        fields = entry(type=kind, job_id="j") | {
+            name.encode(): value for name, value in broken.items()
+        }
+        event = read(fields)
+        assert (event.id, event.type, event.job_id) == (ID, kind, "j")
+        assert event.data["unreadable"].startswith(reason)
+        assert fold(None, event).events[-1]["type"] in {"RUN_FINISHED", "RUN_ERROR"}
+        (change,) = summarise([event])
+        assert change.end is not None
+        assert len(orjson.dumps(event.data)) < 70_000
+        if "metadata" in broken:
+            assert event.data.keys() == {"unreadable"}
+        else:
+            assert event.workspace == read(entry()).workspace
+
+    @pytest.mark.parametrize(
+        "broken", [{"job_id": b"\xff"}, {"job_id": b""}, {"type": b"job:\xff"}]
+    )
+    def test_of_no_job_that_is_known_ends_none(self, broken: dict[str, bytes]) -> None:
+        fields = entry(type="job:complete", data="{") | {
+            name.encode(): value for name, value in broken.items()
+        }
+        assert refusal(fields)
 
 
 class TestWhatIsKeptOfPoison:

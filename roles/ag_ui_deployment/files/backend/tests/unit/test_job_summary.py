@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.models.event import ShieldEvent
-from src.models.job import Job, JobStatus
+from src.models.job import Job, JobStatus, percent_at
+from src.services.event_service import JobState, fold
 from src.services.job_summary import JobChange, summarise
 from tests.support.builders import JOB, OWNER, STRANGER, shield_event, stream
-from tests.support.strategies import noise, story
+from tests.support.strategies import HISTORIES, noise, story
 
 
 def change(*events: ShieldEvent) -> JobChange:
@@ -107,6 +108,31 @@ def test_the_order_within_a_batch_does_not_matter(
         for order in (events, shuffled)
     ]
     assert nameless[0] == nameless[1]
+
+
+@given(HISTORIES, st.data())
+def test_the_list_and_the_stream_say_the_same_percent(
+    events: list[ShieldEvent], data: st.DataObject
+) -> None:
+    state: JobState | None = None
+    for event in events:
+        if event.job_id == JOB:
+            state = fold(state, event).state
+    changes = summarise(data.draw(st.permutations(events)))
+    listed = {one.job_id: one for one in changes}.get(JOB)
+    assert (listed is None) == (state is None)
+    if listed is not None and state is not None:
+        status = listed.end.status if listed.end else listed.status
+        assert percent_at(status, listed.percent) == state.percent
+
+
+def test_a_tool_reports_its_own_progress() -> None:
+    told = stream(
+        shield_event("job:progress", {"percent": 20}),
+        shield_event("tool:progress", {"tool_call_id": "a", "percent": 80}),
+        shield_event("cache:warmed", {"percent": 90}),
+    )
+    assert change(*told).percent == 20.0
 
 
 @given(story(), st.data())
