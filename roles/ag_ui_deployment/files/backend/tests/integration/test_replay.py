@@ -11,6 +11,8 @@ import pytest
 
 from src.models.event import StreamId
 from src.models.role import Role
+from src.services import event_replay
+from src.services.event_replay import EventReplay
 from tests.integration.test_api_endpoints import check_problem
 from tests.run_checker import Frame, check_feed, check_frames
 from tests.support.builders import JOB, shield_event
@@ -299,10 +301,31 @@ class TestLimits:
             assert 'ag_ui_streams_refused_total{reason="user_full"} 1.0' in exposed
 
     @pytest.mark.parametrize("most", [1, 8])
-    async def test_replays_wait_in_line(self, world: World, most: int) -> None:
+    async def test_replays_wait_in_line(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, most: int
+    ) -> None:
+        # No two of them share a pass.
+        monkeypatch.setattr(event_replay, "_NEAR_MS", -1)
+        begun, gate, go = 0, asyncio.Event(), EventReplay._go
+
+        async def gated(replay: EventReplay, one: Any) -> None:
+            nonlocal begun
+            begun += 1
+            await gate.wait()
+            await go(replay, one)
+
+        monkeypatch.setattr(EventReplay, "_go", gated)
         async with running(world.settings(RING_MAX_EVENTS=1, REPLAYS_MAX=most)) as backend:
             token = await admin_token(backend)
             for _ in range(4):
                 await world.publish(*(shield_event() for _ in range(200)))
             await until(world.settled)
-            await asyncio.gather(*(_replayed(backend, token, 800) for _ in range(5)))
+            replaying = [asyncio.create_task(_replayed(backend, token, 800)) for _ in range(5)]
+            replay = backend.services.streams._replay
+            await until(lambda: len(replay._passes) == 5)
+            await until(lambda: begun)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert begun == min(most, 5)
+            gate.set()
+            await asyncio.gather(*replaying)

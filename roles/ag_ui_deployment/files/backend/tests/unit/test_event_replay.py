@@ -1,7 +1,9 @@
 """Replays: those that miss the same share one pass, and each gets exactly its part."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from src.models.event import ZERO, ShieldEvent, StreamId
 from src.services import event_replay
-from src.services.event_feed import FellBehindError
+from src.services.event_feed import FellBehindError, Record
+from src.services.event_fold import StreamFold
 from src.services.event_replay import EventReplay
 from tests.support.builders import shield_event, stream, stream_fold, stream_id
 from tests.support.memory_history import MemoryHistory
@@ -130,6 +133,75 @@ async def test_one_that_takes_nothing_is_let_go_and_the_others_go_on(
     with pytest.raises(FellBehindError):
         async for _ in stuck:
             pass
+
+
+@pytest.mark.parametrize("most", [1, 3])
+async def test_so_many_passes_go_on_at_once_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(event_replay, "_NEAR_MS", 0)
+    gate = asyncio.Event()
+    begun = 0
+
+    class Gated(MemoryHistory):
+        async def pages(
+            self, after: StreamId, before: StreamId, job_id: str | None = None
+        ) -> AsyncIterator[Sequence[ShieldEvent]]:
+            nonlocal begun
+            begun += 1
+            await gate.wait()
+            async for page in super().pages(after, before, job_id):
+                yield page
+
+    history = Gated(page=7, trimmed=200)
+    history.events = history_of(200).events
+    replay = replay_of(history, most)
+    cursors = [stream_id(n) for n in range(10, 100, 10)]
+    reading = [asyncio.create_task(read(replay, one, stream_id(200))) for one in cursors]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert begun == most
+    gate.set()
+    async with asyncio.timeout(20):
+        found = await asyncio.gather(*reading)
+    assert found == [expected(history.events, one, stream_id(200)) for one in cursors]
+
+
+async def test_after_each_piece_all_passes_rest_for_as_long_as_it_took(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(event_replay, "_NEAR_MS", 0)
+    now = 0.0
+    pieces = 0
+    rests: list[float] = []
+    fold, sleep = StreamFold.apply, asyncio.sleep
+
+    def apply(jobs: StreamFold, events: Iterable[ShieldEvent]) -> list[Record]:
+        nonlocal now, pieces
+        now += 1.0
+        pieces += 1
+        return fold(jobs, events)
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        made = pieces
+        for _ in range(20):
+            await sleep(0)
+        assert pieces == made, "another pass works while one rests"
+
+    replay = replay_of(history_of(500, page=500))
+    reading = [
+        asyncio.create_task(read(replay, cursor, stream_id(500)))
+        for cursor in (ZERO, stream_id(100), stream_id(200))
+    ]
+    clock = SimpleNamespace(time=lambda: now)
+    ours = {"sleep": rest, "get_running_loop": lambda: clock}
+    with monkeypatch.context() as patches:
+        patches.setattr(StreamFold, "apply", apply)
+        patches.setattr(event_replay, "asyncio", SimpleNamespace(**(vars(asyncio) | ours)))
+        await asyncio.gather(*reading)
+    assert pieces > 3 * 5
+    assert rests == [1.0] * pieces
 
 
 async def test_an_error_reaches_all_and_the_next_try_starts_anew() -> None:

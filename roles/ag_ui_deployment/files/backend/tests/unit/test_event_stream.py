@@ -638,6 +638,44 @@ async def test_a_client_that_takes_nothing_more_is_let_go_at_the_bound(
     assert len(process.hub.feeds) == 0
 
 
+@pytest.mark.parametrize("published", [0, 1])
+async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, published: int
+) -> None:
+    """Far from the feed's bound: it holds a connection all the same."""
+    monkeypatch.setattr(event_stream, "_TICK", 0.01)
+    monkeypatch.setattr(event_stream, "_STUCK", 0.05)
+    process = Process(MemoryHistory())
+    await process.begin([])
+    client = SlowClient()
+    serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
+    for _ in range(1 + published):
+        client.takes.release()
+    await until(lambda: len(client.frames) == 1 + published)
+    process.publish(*stream(shield_event("job:progress"))[:published])
+    async with asyncio.timeout(5):
+        await serving
+    assert len(process.hub.feeds) == 0
+
+
+async def test_one_jobs_history_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_fold, "_ENDED_MOST", 1)
+    events = stream(*simple_run(), *simple_run(OTHER_JOB))
+    process = Process(MemoryHistory())
+    await process.begin(events)
+    replay = EventReplay(cast("EventHistory", process.history), 1)
+    made = EventStreams(process.hub, replay, OpenStreams(), Metrics(), settings_of())
+    client = Client()
+    async with replay.slot():
+        serving = asyncio.create_task(made.serve(wants(the_job(JOB)), client))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert events_of(parse_frames(bytes(client.body))) == []
+    async with asyncio.timeout(5):
+        await serving
+    assert check_run(events_of(parse_frames(bytes(client.body))), complete=True)
+
+
 async def test_keep_alives_come_while_there_is_nothing_to_say() -> None:
     process = Process(MemoryHistory())
     await process.begin([])

@@ -8,9 +8,10 @@ import pytest
 from src.models.event import StreamId
 from src.models.protocol import ProtocolVersion
 from src.services import agui_events as agui
+from src.services import run_reader
 from src.services.agui_events import Event, Stamp
 from src.services.run_log import Record, RunLog
-from src.services.run_reader import RunReader
+from src.services.run_reader import RunReader, StuckError
 from tests.run_checker import check_frames, check_run, parse_frames
 from tests.support.agui_client import AgUiClient
 from tests.support.waiting import until
@@ -190,6 +191,20 @@ async def test_an_older_client_is_told_the_result_of_every_call_of_a_run_that_fa
     assert "protocolVersion" not in events[0]
     (started,) = parse_frames(log.prelude(place - 1, ProtocolVersion.V0_0))
     assert "protocolVersion" not in started.json()
+
+
+async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run_reader, "_STUCK", 0.05)
+
+    class Stuck(Collected):
+        def write_now(self, _frames: bytes) -> asyncio.Future[None]:  # type: ignore[override]
+            return asyncio.get_running_loop().create_future()
+
+    async with asyncio.timeout(5):
+        with pytest.raises(StuckError):
+            await reader_of(log_of(RUN), None, Stuck()).write()
 
 
 @pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"])
