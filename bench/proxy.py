@@ -29,6 +29,8 @@ def nginx_version() -> str:
 def write_configuration(folder: Path, port: int, instance: int) -> None:
     """nginx.conf for HTTPS on a port of this machine, with a certificate of its own."""
     _make_certificate(folder / "tls")
+    # An instance that is started without PROXY_KEY asks for none.
+    (folder / "proxy-key.conf").touch()
     _write_site(folder, port, instance)
     template = Template((HERE / "proxy.conf").read_text())
     (folder / "nginx.conf").write_text(template.substitute(connections=_CONNECTIONS))

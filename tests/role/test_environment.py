@@ -44,7 +44,10 @@ def rendered(folder: Path, template: str) -> Path:
     """A folder with what a template of the role gives on every host."""
     (folder / "hosts.yml").write_text(yaml.safe_dump(inventory()))
     # What the hosts would be asked.
-    found = json.dumps({"__ag_ui_preflight": {"nginx": "1.22.1", "ipv6": True}})
+    generated = {"values": {"proxy_key": "p" * 48, "metrics_token": "m" * 48}}
+    found = json.dumps(
+        {"__ag_ui_preflight": {"nginx": "1.22.1", "ipv6": True}, "__ag_ui_generated": generated}
+    )
     subprocess.run(
         [
             *(Path(sys.executable).parent / "ansible", "all"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.support.playbook import Run
 
 DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
-NAMES = {"jwt_secret", "mfa_key", "audit_key", "admin_password"}
+NAMES = {"jwt_secret", "mfa_key", "audit_key", "metrics_token", "admin_password", "proxy_key"}
 
 
 SECRETS = {f"ag_ui_{name}" for name in NAMES}

@@ -209,6 +209,13 @@ def test_a_dry_run_tells_the_change_and_makes_none(host: Host) -> None:
     assert (host.files(), host.stamp.exists(), host.version()) == (before, True, "one")
 
 
+def test_a_dry_run_does_not_miss_what_it_has_not_brought(host: Host) -> None:
+    (host.folder / "new/server.key").unlink()
+    assert host.load("one", check=True)["changed"]
+    assert "There is no" in host.refused("one")
+    assert not host.site.exists()
+
+
 def test_no_key_is_told(host: Host) -> None:
     key = (host.folder / "new/server.key").read_text().splitlines()[1]
     assert key not in str(host.load("one", check=True))

@@ -9,7 +9,7 @@ import ssl
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tests.support.playbook import Run
 
 NAME = "ag-ui.example"
+KEY = "a-key-of-the-proxy-for-the-backend-0123456789"
 GET = b"GET / HTTP/1.1\r\nHost: ag-ui.example\r\nConnection: close\r\n\r\n"
 DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
 # What the preflight finds in the certificate that the tasks have made.
@@ -37,6 +38,8 @@ class Host(ProxyHost):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.https, self.http, self.backend = free_port(), free_port(), free_port()
+        # Made by the tasks of the secrets.
+        (folder / "secrets").mkdir()
 
     def apply(
         self, certificate: list[str], *, tasks: tuple[str, ...] = ("proxy",), **changes: Any
@@ -55,6 +58,7 @@ class Host(ProxyHost):
             "ag_ui_http_port": self.http,
             "ag_ui_backend_ports": [self.backend],
             "__ag_ui_preflight": {"ipv6": False, "nginx": version(), "certificate": certificate},
+            "__ag_ui_generated": {"values": {"proxy_key": KEY}},
             "__ag_ui_config_dir": str(self.folder),
             "__ag_ui_state_dir": str(self.folder),
             "__ag_ui_proxy_nginx": str(self.folder),
@@ -69,9 +73,12 @@ class Host(ProxyHost):
 
 
 class Healthy(BaseHTTPRequestHandler):
-    """An instance."""
+    """An instance, which remembers the keys that it was shown."""
+
+    keys: ClassVar[list[str | None]] = []
 
     def do_GET(self) -> None:
+        self.keys.append(self.headers["X-AG-UI-Proxy-Key"])
         body = b'{"status": "healthy"}'
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -100,13 +107,21 @@ def host(tmp_path: Path) -> Iterator[Host]:
     host.nginx.stop()
 
 
-def test_a_new_host_serves_and_a_second_run_changes_nothing(host: Host) -> None:
-    first = host.apply([])
+def test_a_new_host_serves_and_a_second_run_changes_nothing(host: Host, instance: int) -> None:
+    first = host.apply([], ag_ui_backend_ports=[instance])
     assert first.code == 0, first.output
-    answer = host.nginx.send(host.https, GET)
-    assert answer.status == 502
+    assert KEY not in first.output
+    forged = GET.replace(b"Connection", b"X-AG-UI-Proxy-Key: forged\r\nConnection")
+    answer = host.nginx.send(host.https, forged)
+    assert answer.status == 200
     assert "max-age=31536000" in answer.headers["strict-transport-security"]
-    second = host.apply(CERTIFICATE)
+    # Only root and the backend know by what the backend tells the proxy from others.
+    assert Healthy.keys[-1] == KEY
+    readable = [
+        path for path in host.folder.rglob("*") if path.is_file() and path.stat().st_mode & 0o44
+    ]
+    assert [path for path in readable if KEY in path.read_text(errors="replace")] == []
+    second = host.apply(CERTIFICATE, ag_ui_backend_ports=[instance])
     assert second.code == 0, second.output
     assert second.changes == {"hx-dev-server": 0}, second.output
 

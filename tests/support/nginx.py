@@ -84,7 +84,8 @@ def make_folders(folder: Path) -> None:
 
 
 def render_site(folder: Path, variables: Mapping[str, Any]) -> None:
-    """Write the site to conf.d as the role does with these variables."""
+    """Write the site to conf.d as the role does with these variables, without a key for the backend."""
+    (folder / "proxy-key.conf").touch()
     known = {
         "ansible_python_interpreter": sys.executable,
         "__ag_ui_peer_instances": [],

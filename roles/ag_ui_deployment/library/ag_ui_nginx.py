@@ -273,11 +273,17 @@ def apply(main: Path, files: list[File], absent: list[Path], patience: float | N
         raise
 
 
+def brought(src: str) -> bytes:
+    """What tasks before this one have brought; nothing yet in a dry run."""
+    path = Path(src)
+    return path.read_bytes() if path.exists() else b""
+
+
 def wanted_files(params: dict[str, Any], main: Path) -> list[File]:
     """The files that are asked for, the main one included."""
     files = []
     for want in params["files"]:
-        content = want["content"].encode() if "content" in want else Path(want["src"]).read_bytes()
+        content = want["content"].encode() if "content" in want else brought(want["src"])
         files.append(File(Path(want["path"]), content, int(want["mode"], 8)))
     if params["worker_connections"]:
         text = main.read_text(encoding="utf-8", errors="surrogateescape")
@@ -327,8 +333,13 @@ def main() -> None:
     ]
     diff = differences(params, files)
     installed = shutil.which("nginx") is not None
+    missing = [want["src"] for want in params["files"] if not Path(want.get("src", "/")).exists()]
+    if missing and not module.check_mode:
+        module.fail_json(
+            msg=f"There is no {', '.join(missing)} on this host. Run the whole deployment."
+        )
     try:
-        if installed and (files or absent):
+        if installed and (files or absent) and not missing:
             require_acceptable(main_file, files, absent, [Path(path) for path in params["logs"]])
     except RefusedError as refusal:
         module.fail_json(

@@ -148,6 +148,8 @@ class Site:
         )
         secrets = {
             "key that signs the tokens": self.settings["JWT_SECRET"],
+            "key of the proxy": self.settings["PROXY_KEY"],
+            "token for the metrics": self.settings["METRICS_TOKEN"],
             "password of Redis": unquote(redis),
             "password of Redis as in its URL": redis,
             "password of PostgreSQL": unquote(database),

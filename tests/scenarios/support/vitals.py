@@ -68,7 +68,7 @@ def counted(site: Site) -> dict[str, float]:
     """What the instances count, summed; named as in the exposition, 0 for what is not there."""
     total: dict[str, float] = defaultdict(float)
     for instance in site.instances:
-        answer = request(instance, "GET", "/metrics")
+        answer = request(instance, "GET", "/metrics", token=site.settings["METRICS_TOKEN"])
         assert answer.status == 200, answer
         for family in text_string_to_metric_families(answer.body.decode()):
             for sample in family.samples:

@@ -1,5 +1,6 @@
 """Settings from the environment and the file .env, checked at start."""
 
+import re
 import ssl
 from datetime import timedelta
 from ipaddress import ip_network
@@ -24,6 +25,9 @@ JWT_SECRET_MIN_BYTES = 32
 ASYNC_DRIVER = "postgresql+asyncpg"
 # As libpq names them.
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+# What RFC 6750 takes as a bearer token, and nginx as a word in quotes.
+_HEADER_SECRET = re.compile(rf"[\w.~+/=-]{{{JWT_SECRET_MIN_BYTES},}}", re.ASCII)
 
 _http_url: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
 
@@ -116,6 +120,10 @@ class Settings(BaseSettings):
     RATE_GLOBAL: str = "60000/minute"
     # Proxies whose X-Forwarded-For is believed: addresses or networks, separated by commas.
     TRUSTED_PROXIES: str = "127.0.0.1"
+    # What they have to show besides their address, which users of their host have as well.
+    PROXY_KEY: SecretStr | None = None
+    # What whoever asks for /metrics has to show as a bearer token; without it nothing.
+    METRICS_TOKEN: SecretStr | None = None
 
     # Whether tools may be sent to loopback and private addresses.
     TOOLS_ALLOW_PRIVATE_ADDRESSES: bool = False
@@ -294,6 +302,18 @@ class Settings(BaseSettings):
     def signing_keys(self) -> list[str]:
         """The first signs tokens, all verify."""
         return [self.JWT_SECRET.get_secret_value(), *self.previous_jwt_secrets]
+
+    @field_validator("PROXY_KEY", "METRICS_TOKEN")
+    @classmethod
+    def _check_header_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        if not _HEADER_SECRET.fullmatch(value.get_secret_value()):
+            raise ValueError(
+                f"needs at least {JWT_SECRET_MIN_BYTES} characters, letters, digits and - . _ ~ + / =; "
+                "make one with: openssl rand -base64 48"
+            )
+        return value
 
     @field_validator("JWT_SECRET")
     @classmethod

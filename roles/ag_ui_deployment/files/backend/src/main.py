@@ -14,11 +14,10 @@ from typing import Any, TypedDict
 
 import structlog
 from fastapi import FastAPI
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from src import __version__, denials, openapi, problems, tool_problems
 from src.config import Settings, SettingsError, load_settings
-from src.middleware import Cors, NoMultipart, RequestContext
+from src.middleware import Cors, NoMultipart, ProxyHeaders, RequestContext
 from src.routers import (
     accounts,
     admin,
@@ -77,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Cors, origins=settings.CORS_ORIGINS)
     app.add_middleware(RequestContext)
     # The one place that decides where a request comes from.
-    app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
+    app.add_middleware(ProxyHeaders, trusted_hosts=settings.trusted_proxies, key=settings.PROXY_KEY)
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(docs.router)

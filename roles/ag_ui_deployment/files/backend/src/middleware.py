@@ -3,24 +3,56 @@
 import re
 import time
 from collections.abc import Collection
+from secrets import compare_digest
+from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
 import structlog
+from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from src.event_source import SERVER_SEND
 from src.problems import PreflightRefused, Problem, respond, unreadable_body
 
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
 logger = structlog.get_logger("access")
 
+PROXY_KEY_HEADER = b"x-ag-ui-proxy-key"
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _HEADER = "X-Request-ID"
 # As in the role's nginx: what scripts of other origins may read.
 _EXPOSED_HEADERS = (_HEADER, "Location", "Retry-After", "RateLimit", "RateLimit-Policy")
 _ALLOW_ORIGINS = "Operators allow the pages of an origin with CORS_ORIGINS."
+
+
+class ProxyHeaders:
+    """Believes X-Forwarded-For and X-Forwarded-Proto of the proxies alone.
+
+    Every user of a host can connect from its addresses: where the proxies have a key, a request also
+    has to show it.
+    """
+
+    def __init__(self, app: ASGIApp, trusted_hosts: list[str], key: SecretStr | None) -> None:
+        self._app = app
+        # uvicorn has types of its own for the same interface.
+        believing = ProxyHeadersMiddleware(cast("ASGI3Application", app), trusted_hosts)
+        self._believing = cast("ASGIApp", believing)
+        self._key = key.get_secret_value().encode() if key else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        shown = [value for name, value in scope["headers"] if name == PROXY_KEY_HEADER]
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0] != PROXY_KEY_HEADER]
+        known = self._key is None or (len(shown) == 1 and compare_digest(shown[0], self._key))
+        await (self._believing if known else self._app)(scope, receive, send)
 
 
 class RequestContext:

@@ -1,14 +1,27 @@
-"""Metrics for Prometheus. The proxy answers 404: they are for the host and its monitoring."""
+"""Metrics for Prometheus. The proxy answers 404: they are for the host's monitoring."""
 
-from fastapi import APIRouter, Response
+from secrets import compare_digest
+
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from src.dependencies import ServicesDep
+from src.problems import NotAuthenticated
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/metrics")
-async def metrics(services: ServicesDep) -> Response:
+async def metrics(request: Request, services: ServicesDep) -> Response:
+    token = services.settings.METRICS_TOKEN
+    if token is not None:
+        _check(request.headers.get("Authorization", ""), token.get_secret_value())
     body = await services.exposition.exposition()
     return Response(body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _check(authorization: str, token: str) -> None:
+    """Every user of the host reaches this port; only monitoring has the token."""
+    scheme, _, shown = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not compare_digest(shown.strip().encode(), token.encode()):
+        raise NotAuthenticated("Show METRICS_TOKEN as a bearer token.")
