@@ -34,10 +34,10 @@ async def _ask(token: str | None, authorization: str | None) -> httpx.Response:
     app = FastAPI()
     problems.install(app)
     app.include_router(metrics.router)
-    headers = {} if authorization is None else {"Authorization": authorization.encode("latin-1")}
+    sent = [] if authorization is None else [(b"Authorization", authorization.encode("latin-1"))]
     transport = httpx.ASGITransport(_with_services(app, token))
     async with httpx.AsyncClient(transport=transport, base_url="http://a.example") as client:
-        return await client.get("/metrics", headers=headers)
+        return await client.get("/metrics", headers=sent)
 
 
 @pytest.mark.parametrize(
