@@ -1,6 +1,6 @@
 # Redis, PostgreSQL and PgBouncer for the integration tests: empty at each start, and in a hurry rather than safe.
 #
-#   Redis        6379, by TLS 6390; 6380 and 6381 are a pair for tests of a failover
+#   Redis        6379, by TLS 6390; 6380 and 6381 are a pair for tests of a failover; 26379 is a Sentinel
 #   PostgreSQL   5432, by TLS too
 #   PgBouncer    6432 in session mode, 6433 in transaction mode
 #
@@ -26,5 +26,5 @@ RUN cd /tls \
  && chown postgres *
 COPY pgbouncer.ini services.sh /
 RUN echo '"test" "test"' >/etc/pgbouncer/users.txt
-EXPOSE 5432 6379 6380 6381 6390 6432 6433
+EXPOSE 5432 6379 6380 6381 6390 6432 6433 26379
 CMD ["sh", "/services.sh"]

@@ -10,6 +10,8 @@ redis --port 6379 --tls-port 6390 --tls-cert-file /tls/server.crt --tls-key-file
   --tls-ca-cert-file /tls/ca.crt --tls-auth-clients no
 redis --port 6380 --dir /tmp --repl-diskless-sync-delay 0
 redis --port 6381 --dir /tmp --repl-diskless-sync-delay 0
+echo 'sentinel resolve-hostnames no' >/tmp/sentinel.conf
+redis-server /tmp/sentinel.conf --sentinel --port 26379 --bind 0.0.0.0 --protected-mode no --daemonize yes
 bouncer 6432 session
 bouncer 6433 transaction
 exec runuser -u postgres -- /usr/lib/postgresql/15/bin/postgres -D /data -c listen_addresses='*' -c fsync=off \

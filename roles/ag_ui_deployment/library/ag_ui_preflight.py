@@ -32,12 +32,14 @@ description:
     nothing to do has asked only once.
 options:
   redis:
-    description: Redis to log in to (host, port, password, db); none to leave it out.
+    description: >-
+      Redis to log in to (host, port, user, password, db, whether by TLS, and the certificates of the authorities
+      as PEM); none to leave it out.
     type: dict
   database:
     description: >-
-      PostgreSQL to log in to (host, port, name, and for each of the logins its variables, the user
-      and the password); none to leave it out.
+      PostgreSQL to log in to (host, port, name, libpq's sslmode, the certificates of the authorities as PEM, and
+      for each of the logins its variables, the user and the password); none to leave it out.
     type: dict
   ports:
     description: Ports to be free or ours (variable, address, port, unit or process).
@@ -117,6 +119,8 @@ Problems = list[str]
 POSTGRES_PROTOCOL = 196608
 POSTGRES_SSL_REQUEST = 80877103
 HEADER = 5
+# The pooler may be busy with others at first.
+POOL_LOOKS = 5
 REQUEST_DONE, REQUEST_PLAIN, REQUEST_MD5, REQUEST_SASL = 0, 3, 5, 10
 LISTENING = "0A"
 
@@ -124,6 +128,9 @@ PASSWORD = {"type": "str", "no_log": True}
 REDIS = {
     "host": {"type": "str", "required": True},
     "port": {"type": "int", "required": True},
+    "user": {"type": "str", "default": ""},
+    "tls": {"type": "bool", "default": False},
+    "ca": {"type": "str", "default": ""},
     "password": PASSWORD,
     "db": {"type": "int", "required": True},
 }
@@ -135,6 +142,8 @@ LOGIN = {
 DATABASE = {
     "host": {"type": "str", "required": True},
     "port": {"type": "int", "required": True},
+    "sslmode": {"type": "str", "default": "prefer"},
+    "ca": {"type": "str", "default": ""},
     "name": {"type": "str", "required": True},
     "logins": {"type": "list", "elements": "dict", "options": LOGIN, "required": True},
 }
@@ -147,6 +156,23 @@ class RefusedError(Exception):
 def where(host: str, port: int) -> str:
     """Write an endpoint the way people read it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def tls_context(ca: str, *, trusted: bool, named: bool) -> ssl.SSLContext:
+    """TLS that checks the certificate and its name as far as it is asked to."""
+    context = ssl.create_default_context(cadata=ca or None)
+    context.check_hostname = named
+    if not trusted:
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def certificate_problem(variable: str, server: str, error: ssl.SSLError) -> str:
+    """What to do about a server with which TLS does not come about."""
+    return (
+        f"{variable}: TLS with {server} does not come about ({error}). Set ag_ui_datastores_ca to the "
+        f"certificates of the authorities that signed its own, and the host to a name in it; or turn TLS on there."
+    )
 
 
 def resolve_problems(variable: str, host: str) -> Problems:
@@ -180,6 +206,31 @@ def redis_command(stream: Any, *words: str) -> str:
     return reply
 
 
+def redis_connection(server: dict[str, Any], timeout: float) -> socket.socket:
+    """Connect, by TLS where the backend will."""
+    connection = socket.create_connection((server["host"], server["port"]), timeout)
+    if server["tls"]:
+        context = tls_context(server["ca"], trusted=True, named=True)
+        try:
+            return context.wrap_socket(connection, server_hostname=server["host"])
+        except TimeoutError:
+            # A Redis without TLS waits for the rest of what it takes for a command.
+            raise ssl.SSLError("the server does not answer it") from None
+    return connection
+
+
+def redis_mode(stream: Any) -> str:
+    """`sentinel` or `cluster`; empty for a server that stands alone, or that does not say."""
+    stream.write(b"*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n")
+    stream.flush()
+    reply: str = stream.readline().decode(errors="replace").strip()
+    if not reply.startswith("$"):
+        return ""
+    text = stream.read(int(reply[1:]) + 2).decode(errors="replace")
+    mode = re.search(r"^redis_mode:(\w+)", text, re.MULTILINE)
+    return mode[1] if mode and mode[1] != "standalone" else ""
+
+
 def redis_problems(server: dict[str, Any], timeout: float) -> Problems:
     """Log in and select the database, as the backend will."""
     host, port = str(server["host"]), int(server["port"])
@@ -188,18 +239,29 @@ def redis_problems(server: dict[str, Any], timeout: float) -> Problems:
         return unresolved
     at = where(host, port)
     try:
-        with socket.create_connection((host, port), timeout) as connection:
+        with redis_connection(server, timeout) as connection:
             stream = connection.makefile("rwb")
-            if server.get("password"):
-                redis_command(stream, "AUTH", str(server["password"]))
-            redis_command(stream, "SELECT", str(server["db"]))
+            if server["password"]:
+                names = [server["user"]] if server["user"] else []
+                redis_command(stream, "AUTH", *names, server["password"])
             redis_command(stream, "PING")
+            if mode := redis_mode(stream):
+                return [
+                    (
+                        f"ag_ui_redis_host, ag_ui_redis_port: at {at} is a Redis {mode}, which is not supported. "
+                        f"Set them to the primary, or to a name that leads to it."
+                    )
+                ]
+            redis_command(stream, "SELECT", str(server["db"]))
+    except ssl.SSLError as error:
+        return [certificate_problem("ag_ui_redis_tls", f"Redis at {at}", error)]
     except RefusedError as refusal:
         return [
             (
                 f"ag_ui_redis_password: Redis at {at} refuses the login or the database "
                 f"{server['db']} ({refusal}). Set ag_ui_redis_password to its password (empty if it "
-                f"has none) and ag_ui_redis_db to one of its databases."
+                f"has none), ag_ui_redis_user to its user (empty for the default one) and ag_ui_redis_db to "
+                f"one of its databases."
             )
         ]
     except OSError as error:
@@ -222,14 +284,16 @@ class Postgres:
         """Connect, encrypted where the server offers it."""
         self.user, self.password = str(login["user"]), str(login["password"])
         self.database = str(server["name"])
-        address = (str(server["host"]), int(server["port"]))
-        self.socket = socket.create_connection(address, timeout)
-        self.socket.sendall(struct.pack("!ii", 8, POSTGRES_SSL_REQUEST))
-        if self.socket.recv(1) == b"S":
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            self.socket = context.wrap_socket(self.socket)
+        host, mode = str(server["host"]), str(server["sslmode"])
+        self.socket = socket.create_connection((host, int(server["port"])), timeout)
+        if mode not in {"disable", "allow"}:
+            self.socket.sendall(struct.pack("!ii", 8, POSTGRES_SSL_REQUEST))
+            if self.socket.recv(1) == b"S":
+                trusted = mode.startswith("verify")
+                context = tls_context(server["ca"], trusted=trusted, named=mode == "verify-full")
+                self.socket = context.wrap_socket(self.socket, server_hostname=host)
+            elif mode != "prefer":
+                raise ssl.SSLError(f"the server has no TLS, and sslmode is {mode}")
         self.stream = self.socket.makefile("rwb")
 
     def send(self, kind: bytes, payload: bytes) -> None:
@@ -257,7 +321,7 @@ class Postgres:
 
     def login(self) -> None:
         """Log in, whichever way the server asks for, and wait until the database is open."""
-        words = ["user", self.user, "database", self.database, "", ""]
+        words = ["user", self.user, "database", self.database, "application_name", "ag-ui", "", ""]
         startup = "\0".join(words).encode()
         self.send(b"", struct.pack("!i", POSTGRES_PROTOCOL) + startup)
         request, payload = self.request()
@@ -274,6 +338,13 @@ class Postgres:
         if request != REQUEST_DONE:
             raise RefusedError(f"it asks for a way to log in that is not supported ({request})")
         self.message(b"Z")
+
+    def process(self) -> bytes:
+        """The number of the server process that answers; each question may get another one."""
+        self.send(b"Q", b"SELECT pg_backend_pid()\0")
+        row = self.message(b"D")
+        self.message(b"Z")
+        return row
 
     def scram(self) -> int:
         """SCRAM-SHA-256, RFC 7677, without channel binding."""
@@ -311,6 +382,10 @@ def database_problems(server: dict[str, Any], timeout: float) -> Problems:
             client = Postgres(server, login, timeout)
             with client.socket:
                 problems += login_problems(client, login["variables"], at)
+        if not problems:
+            problems += pool_problems(server, at, timeout)
+    except ssl.SSLError as error:
+        return [certificate_problem("ag_ui_database_sslmode", f"PostgreSQL at {at}", error)]
     except OSError as error:
         return [
             (
@@ -320,6 +395,24 @@ def database_problems(server: dict[str, Any], timeout: float) -> Problems:
             )
         ]
     return problems
+
+
+def pool_problems(server: dict[str, Any], at: str, timeout: float) -> Problems:
+    """Whether two connections at once are served by one process, as a pool of transactions does."""
+    one, other = (Postgres(server, server["logins"][0], timeout) for _ in range(2))
+    with one.socket, other.socket:
+        one.login()
+        other.login()
+        shared = any(one.process() == other.process() for _ in range(POOL_LOOKS))
+    if not shared:
+        return []
+    return [
+        (
+            f"ag_ui_database_host, ag_ui_database_port: at {at} a pooler hands out connections of PostgreSQL per "
+            f"transaction (PgBouncer's pool_mode), so that locks and settings of a session are lost. Use a pool with "
+            f"pool_mode = session, or PostgreSQL's own address."
+        )
+    ]
 
 
 def login_problems(client: Postgres, variables: str, at: str) -> Problems:

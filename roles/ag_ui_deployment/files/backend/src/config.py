@@ -67,8 +67,8 @@ class Settings(BaseSettings):
     QDRANT_URL: str = "http://hx-vectordb-server:6333"
 
     REDIS_URL: SecretStr = SecretStr("redis://hx-sqldb-server:6379")
-    # Certificates (PEM) that the server's is checked against, in place of the system's.
-    REDIS_CA_FILE: str = ""
+    # Certificates of authorities (PEM) that Redis' own is checked against, in place of the system's.
+    REDIS_CA: str = ""
     REDIS_STREAM_NAME: str = Field(default="shield:events", min_length=1)
     REDIS_CONSUMER_GROUP: str = Field(default="ag-ui-clients", min_length=1)
     # Redis takes no spaces in the name of a client.
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
 
     DATABASE_URL: SecretStr
     # The same for PostgreSQL, where sslmode is verify-ca or verify-full.
-    DATABASE_CA_FILE: str = ""
+    DATABASE_CA: str = ""
     DATABASE_POOL_SIZE: int = Field(default=5, ge=2, le=100)
 
     JWT_SECRET: SecretStr
@@ -215,7 +215,7 @@ class Settings(BaseSettings):
             )
         _require_url(value, {"redis", "rediss"}, "redis://[user:password@]host:6379/0")
         if parts.query or parts.fragment:
-            raise ValueError("ends after the number of the database; REDIS_CA_FILE names a CA")
+            raise ValueError("ends after the number of the database; REDIS_CA has the authorities")
         return value
 
     @field_validator("DATABASE_URL")
@@ -229,7 +229,7 @@ class Settings(BaseSettings):
         if query.pop("sslmode", "prefer") not in SSL_MODES:
             raise ValueError(f"has a wrong sslmode; write one of {', '.join(SSL_MODES)}")
         if query:
-            raise ValueError("has a parameter that is not sslmode; DATABASE_CA_FILE names a CA")
+            raise ValueError("has a parameter that is not sslmode; DATABASE_CA has the authorities")
         return SecretStr(f"{ASYNC_DRIVER}://{rest}")
 
     @field_validator("SMTP_URL", mode="before")
@@ -252,7 +252,7 @@ class Settings(BaseSettings):
                 )
         return value
 
-    @field_validator("SMTP_CA_FILE", "REDIS_CA_FILE", "DATABASE_CA_FILE")
+    @field_validator("SMTP_CA_FILE")
     @classmethod
     def _check_ca_file(cls, value: str) -> str:
         if value:
@@ -260,6 +260,16 @@ class Settings(BaseSettings):
                 ssl.create_default_context(cafile=value)
             except (OSError, ValueError):
                 raise ValueError("is no readable file of certificates in PEM form") from None
+        return value
+
+    @field_validator("REDIS_CA", "DATABASE_CA")
+    @classmethod
+    def _check_ca(cls, value: str) -> str:
+        if value:
+            try:
+                ssl.create_default_context(cadata=value)
+            except (ssl.SSLError, ValueError):
+                raise ValueError("holds no certificates in PEM form") from None
         return value
 
     @field_validator("PUBLIC_URL")

@@ -71,7 +71,7 @@ class Database:
             json_deserializer=orjson.loads,
             hide_parameters=True,
             connect_args={
-                "ssl": _ssl_of(str(mode), settings.DATABASE_CA_FILE or None),
+                "ssl": _ssl_of(str(mode), settings.DATABASE_CA or None),
                 "timeout": CONNECT_TIMEOUT,
                 "command_timeout": statement_timeout,
                 "server_settings": {"application_name": settings.REDIS_CONSUMER_NAME},
@@ -111,11 +111,11 @@ class Database:
         await self.engine.dispose()
 
 
-def _ssl_of(mode: str, ca_file: str | None) -> ssl.SSLContext | str | bool:
+def _ssl_of(mode: str, ca: str | None) -> ssl.SSLContext | str | bool:
     """What the driver takes for a libpq sslmode. Only the last two modes check the certificate."""
     if mode in {"disable", "allow", "prefer"}:
         return mode
-    context = ssl.create_default_context(cafile=ca_file)
+    context = ssl.create_default_context(cadata=ca)
     context.check_hostname = mode == "verify-full"
     if mode == "require":
         context.verify_mode = ssl.CERT_NONE

@@ -34,7 +34,7 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "does not answer in time"),
     (OSError, "cannot be reached"),
 )
-_CERTIFICATE = "has a certificate that is not trusted: see REDIS_CA_FILE and DATABASE_CA_FILE"
+_CERTIFICATE = "has a certificate that is not trusted: see REDIS_CA and DATABASE_CA"
 # Errors for which redis-py has no class: Redis says their name first, then what happened.
 _NAMES = {
     "MISCONF": "refuses writes: it cannot save its data, see its log and its disk",

@@ -105,7 +105,7 @@ def _shared(settings: Settings, timeout: float, connections: int) -> BlockingCon
 def _to_primary(pool: Pool, settings: Settings) -> Pool:
     if issubclass(pool.connection_class, SSLConnection):
         pool.connection_class = _TlsPrimaryConnection
-        pool.connection_kwargs["ssl_ca_certs"] = settings.REDIS_CA_FILE or None
+        pool.connection_kwargs["ssl_ca_data"] = settings.REDIS_CA or None
     else:
         pool.connection_class = _PrimaryConnection
     return pool

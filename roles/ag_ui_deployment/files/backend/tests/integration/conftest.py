@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -42,9 +43,9 @@ def redis_url() -> str:
 
 
 @pytest.fixture(scope="session")
-def ca_file() -> str:
-    """Of the authority that signed the certificate of Redis and PostgreSQL."""
-    return _required("TEST_CA_FILE", "an authority")
+def authority() -> str:
+    """The certificate of who signed those of Redis and PostgreSQL, as PEM."""
+    return Path(_required("TEST_CA_FILE", "an authority")).read_text()
 
 
 @pytest.fixture(scope="session")

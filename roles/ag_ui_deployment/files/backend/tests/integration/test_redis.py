@@ -26,9 +26,9 @@ class TestTls:
         return os.environ["TEST_REDIS_TLS_URL"]
 
     async def test_with_the_authority_of_the_site(
-        self, world: World, url: str, ca_file: str
+        self, world: World, url: str, authority: str
     ) -> None:
-        settings = world.settings(REDIS_URL=url, REDIS_CA_FILE=ca_file)
+        settings = world.settings(REDIS_URL=url, REDIS_CA=authority)
         for client in (command_client(settings), reader_client(settings)):
             assert await client.ping()
             await client.aclose()
@@ -38,12 +38,12 @@ class TestTls:
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
     async def test_a_certificate_that_is_not_trusted(
-        self, world: World, url: str, ca_file: str, host: str
+        self, world: World, url: str, authority: str, host: str
     ) -> None:
         of_another_name = host != "localhost"
         settings = world.settings(
             REDIS_URL=url.replace("localhost", host),
-            REDIS_CA_FILE=ca_file if of_another_name else "",
+            REDIS_CA=authority if of_another_name else "",
         )
         client = command_client(settings)
         with pytest.raises(REDIS_ERRORS) as caught:

@@ -1,0 +1,91 @@
+"""What a deployment finds out about Redis and PostgreSQL before it changes anything, on real servers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.ansible_module import run_module
+
+
+def endpoint(variable: str) -> dict[str, Any]:
+    """The host and the port of an address, or of a URL, that script/test tells."""
+    value = os.environ[variable]
+    parts = urlsplit(value if "://" in value else f"//{value}")
+    return {"host": parts.hostname, "port": parts.port}
+
+
+def problems(folder: Path, **server: dict[str, Any]) -> list[str]:
+    common: dict[str, Any] = {"account": {"name": "root", "uid": 0}, "certificate": "/nonexistent"}
+    done = run_module("ag_ui_preflight", common | server, folder, {"LC_ALL": "C.UTF-8"})
+    return [one for one in done.get("problems", []) if "run by systemd" not in one]
+
+
+def database(variable: str = "TEST_DATABASE_URL", **values: Any) -> dict[str, Any]:
+    login = {"variables": "ag_ui_database_password", "user": "test", "password": "test"}
+    return {"name": "test", "logins": [login]} | endpoint(variable) | values
+
+
+def redis(variable: str = "TEST_REDIS_URL", **values: Any) -> dict[str, Any]:
+    return {"password": "", "db": 0} | endpoint(variable) | values
+
+
+@pytest.fixture
+def ca() -> str:
+    return Path(os.environ["TEST_CA_FILE"]).read_text()
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require"])
+def test_postgresql_without_a_look_at_its_certificate(tmp_path: Path, mode: str) -> None:
+    assert problems(tmp_path, database=database(sslmode=mode)) == []
+
+
+def test_postgresql_with_a_certificate_that_is_checked(tmp_path: Path, ca: str) -> None:
+    named = {"host": "localhost", "sslmode": "verify-full", "ca": ca}
+    assert problems(tmp_path, database=database(**named)) == []
+    assert problems(tmp_path, database=database(sslmode="verify-ca", ca=ca)) == []
+    for wrong in ({"ca": ""}, {"host": "127.0.0.1"}):
+        [found] = problems(tmp_path, database=database(**(named | wrong)))
+        assert found.startswith("ag_ui_database_sslmode: TLS with PostgreSQL at ")
+        assert "Set ag_ui_datastores_ca to " in found
+
+
+def test_tls_that_postgresql_does_not_offer(tmp_path: Path) -> None:
+    # A pool of PgBouncer offers none here.
+    server = database("TEST_PGBOUNCER_SESSION", sslmode="require")
+    [found] = problems(tmp_path, database=server)
+    assert found.startswith("ag_ui_database_sslmode: ")
+    assert "the server has no TLS, and sslmode is require" in found
+
+
+def test_a_pool_of_sessions_is_taken_and_one_of_transactions_refused(tmp_path: Path) -> None:
+    assert problems(tmp_path, database=database("TEST_PGBOUNCER_SESSION")) == []
+    [found] = problems(tmp_path, database=database("TEST_PGBOUNCER_TRANSACTION"))
+    assert found.startswith("ag_ui_database_host, ag_ui_database_port: ")
+    assert "pool_mode = session" in found
+
+
+def test_redis_by_tls(tmp_path: Path, ca: str) -> None:
+    secure = redis("TEST_REDIS_TLS_URL", tls=True, ca=ca)
+    assert problems(tmp_path, redis=secure) == []
+    for wrong in ({"ca": ""}, {"host": "127.0.0.1"}):
+        [found] = problems(tmp_path, redis=secure | wrong)
+        assert found.startswith("ag_ui_redis_tls: TLS with Redis at ")
+    [found] = problems(tmp_path, redis=redis(tls=True))
+    assert found.startswith("ag_ui_redis_tls: ")
+
+
+def test_a_user_of_redis_is_logged_in(tmp_path: Path) -> None:
+    [found] = problems(tmp_path, redis=redis(user="nobody", password="wrong-password"))
+    assert "ag_ui_redis_user" in found
+    assert "WRONGPASS" in found
+
+
+def test_a_sentinel_is_refused(tmp_path: Path) -> None:
+    [found] = problems(tmp_path, redis=redis("TEST_REDIS_SENTINEL"))
+    assert found.startswith("ag_ui_redis_host, ag_ui_redis_port: ")
+    assert "is a Redis sentinel, which is not supported" in found
