@@ -5,6 +5,7 @@ The only module with passlib and zxcvbn.
 
 import asyncio
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -75,7 +76,7 @@ def check_new_password(password: str, *own: str, field: str = "password") -> Non
     `own` is what others know of the user, such as name and address; `field` is where the password
     was given. Takes up to 50 ms.
     """
-    if fault := _fault_of(password, own):
+    if fault := _fault_of(_normalised(password), [_normalised(text) for text in own]):
         raise PasswordRejectedError(fault, field)
 
 
@@ -87,21 +88,38 @@ async def hash_new_password(password: str, *own: str, field: str = "password") -
 
 async def hash_password(password: str) -> str:
     """Raises PasswordsBusyError."""
-    return await _hashing.do(lambda: _context.hash(password))
+    return await _hashing.do(lambda: _context.hash(_normalised(password)))
 
 
 async def verify_password(password: str, hashed: str | None) -> tuple[bool, str | None]:
-    """Whether the password fits, and a new hash where the old one's parameters are outdated.
+    """Whether the password fits, and a new hash where the old one is outdated.
 
+    It is where its parameters are, and where it was made of a password that was not normalised.
     Without a hash (the user is unknown) it takes as long as with one, and answers no.
     Raises PasswordsBusyError.
     """
-    if len(password.encode()) > MAX_BYTES:
+    normalised = _normalised(password)
+    if max(len(password.encode()), len(normalised.encode())) > MAX_BYTES:
         return False, None
+    spellings = list(dict.fromkeys([normalised, password]))
+    return await _hashing.do(lambda: _verify(spellings, hashed))
+
+
+def _verify(spellings: Sequence[str], hashed: str | None) -> tuple[bool, str | None]:
+    """The first spelling is the normalised one; each costs a hash, whether there is an account."""
     if hashed is None:
-        await _hashing.do(_context.dummy_verify)
+        for _ in spellings:
+            _context.dummy_verify()
         return False, None
-    return await _hashing.do(lambda: _context.verify_and_update(password, hashed))
+    verdicts = [_context.verify_and_update(one, hashed) for one in spellings]
+    if verdicts[0][0] or not any(fits for fits, _ in verdicts):
+        return verdicts[0]
+    return True, _context.hash(spellings[0])
+
+
+def _normalised(password: str) -> str:
+    """One spelling for what keyboards and systems compose in different ways (NFKC, NIST 800-63B)."""
+    return unicodedata.normalize("NFKC", password)
 
 
 def _fault_of(password: str, own: Sequence[str]) -> str | None:

@@ -63,6 +63,14 @@ async def test_hashing_leaves_the_loop_to_others() -> None:
     assert ticks > 10
 
 
+# The same as most keyboards send it, as macOS decomposes it, and with a ligature in full width.
+SPELLINGS = (
+    "ein schöner fisch zum Frühstück",
+    "ein scho\u0308ner fisch zum Fru\u0308hstu\u0308ck",
+    "ein schöner \ufb01sch zum\u3000Frühstück",
+)
+
+
 @pytest.mark.usefixtures("quick_hashes")
 class TestPasswords:
     async def test_a_hash_is_argon2id_with_a_salt_of_its_own(self) -> None:
@@ -91,6 +99,47 @@ class TestPasswords:
         assert fits
         assert renewed is not None
         assert await verify_password(PASSWORD, renewed) == (True, None)
+
+    @pytest.mark.parametrize("spelling", SPELLINGS)
+    async def test_a_password_fits_however_a_keyboard_composes_it(self, spelling: str) -> None:
+        for other in SPELLINGS:
+            assert await verify_password(other, await hash_password(spelling)) == (True, None)
+
+    async def test_a_hash_of_what_was_not_normalised_is_taken_once(self) -> None:
+        old = passwords._context.hash(SPELLINGS[1])
+        fits, renewed = await verify_password(SPELLINGS[1], old)
+        assert fits
+        assert renewed is not None
+        for spelling in SPELLINGS:
+            assert await verify_password(spelling, renewed) == (True, None)
+        # Only who typed it in the same way as then is known.
+        assert await verify_password(SPELLINGS[2], old) == (False, None)
+
+    async def test_what_is_not_normalised_costs_as_much_without_an_account(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hashed = await hash_password(PASSWORD)
+        work: list[str] = []
+
+        def note_verify(*_: str) -> tuple[bool, None]:
+            work.append("known")
+            return False, None
+
+        monkeypatch.setattr(passwords._context, "verify_and_update", note_verify)
+        monkeypatch.setattr(passwords._context, "dummy_verify", lambda: work.append("unknown"))
+        for wrong, cost in (("plain", 1), (SPELLINGS[1], 2)):
+            work.clear()
+            await verify_password(wrong, hashed)
+            await verify_password(wrong, None)
+            assert work == ["known"] * cost + ["unknown"] * cost
+
+    async def test_what_is_judged_is_what_is_hashed(self) -> None:
+        with pytest.raises(PasswordRejectedError, match="at most"):
+            # Each of them is eighteen characters when it is normalised.
+            await hash_new_password("\ufdfa" * 300)
+        full_width = "".join(chr(ord(one) + 0xFEE0) for one in "password1234")
+        with pytest.raises(PasswordRejectedError, match="too easy to guess"):
+            await hash_new_password(full_width)
 
     async def test_over_1024_bytes_nothing_is_hashed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         hashed = await hash_password("ü" * (MAX_BYTES // 2))
