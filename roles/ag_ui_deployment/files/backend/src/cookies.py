@@ -1,12 +1,13 @@
 """Cookies in which a browser keeps its tokens, out of reach of scripts, and when they count."""
 
 import hashlib
+from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 
 from src.config import Settings
 from src.models.user import CookieSession, Token
-from src.problems import WrongOrigin
+from src.problems import CookiesNotKept, WrongOrigin
 from src.services.devices import LIFETIME
 
 # Browsers take cookies of this prefix only from this host itself, over TLS and for all paths: no
@@ -17,6 +18,8 @@ REFRESH = "__Host-ag_ui_refresh"
 _DEVICE = "__Host-ag_ui_device_"
 _MAX_DEVICES = 5
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Which browsers trust like TLS.
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def keep(response: Response, token: Token) -> CookieSession:
@@ -71,6 +74,30 @@ def check_origin(request: Request, settings: Settings) -> None:
     origin = request.headers.get("origin", "").lower()
     if origin not in {own, *(allowed.lower() for allowed in settings.CORS_ORIGINS)}:
         raise WrongOrigin
+
+
+def check_kept(request: Request) -> None:
+    """Whoever asks for cookies has to be a page for which the browser keeps them.
+
+    They are Secure and SameSite=Strict. Raises CookiesNotKept.
+    """
+    host = request.url.hostname or ""
+    secure = request.url.scheme == "https" or host in _LOOPBACK
+    # Every current browser says it. The list of public suffixes is theirs.
+    site = request.headers.get("sec-fetch-site")
+    same_site = site != "cross-site" if site else _may_be_same_site(request)
+    if not (secure and same_site):
+        raise CookiesNotKept
+
+
+def _may_be_same_site(request: Request) -> bool:
+    """Whether scheme and the end of the domain are those of the page."""
+    page, host = urlsplit(request.headers.get("origin", "")), request.url.hostname or ""
+    if page.hostname == host:
+        return page.scheme == request.url.scheme
+    ends = [name.rsplit(".", 2)[-2:] for name in (page.hostname or "", host)]
+    named = len(ends[0]) > 1 and not ends[0][-1].isdecimal()
+    return named and ends[0] == ends[1] and page.scheme == request.url.scheme
 
 
 def _device_name(email: str) -> str:

@@ -191,6 +191,17 @@ class WrongOrigin(Problem):
     )
 
 
+class CookiesNotKept(Problem):
+    status = 403
+    slug = "cookies-not-kept"
+    title = "The browser would drop the cookies"
+    detail = (
+        "Browsers keep them only over TLS (or on this machine), and for pages of the same site as "
+        "this server. Serve the page from a host of the same domain, or log in without cookies and "
+        "send the bearer token."
+    )
+
+
 class NotFound(Problem):
     status = 404
     slug = "not-found"

@@ -21,6 +21,7 @@ from src.models.login import LoginForm, LoginRequest, PasswordChange, RefreshTok
 from src.models.session import SessionInfo
 from src.models.user import CookieSession, Ticket, Token, User
 from src.problems import (
+    CookiesNotKept,
     DatabaseUnavailable,
     NotAuthenticated,
     RefreshRaced,
@@ -63,7 +64,7 @@ async def create_token(
 @router.post(
     "/login",
     summary="Log in with email and password",
-    responses=_LOGIN | documented(WrongOrigin),
+    responses=_LOGIN | documented(WrongOrigin, CookiesNotKept),
 )
 async def log_in(
     request: Request,
@@ -74,6 +75,7 @@ async def log_in(
 ) -> Token | CookieSession:
     if given.cookies:
         cookies.check_origin(request, services.settings)
+        cookies.check_kept(request)
     second_factor = SecondFactor(given.otp, given.recovery_code)
     credentials = Credentials(given.email, given.password, second_factor)
     tokens = await _log_in(request, response, services, client, credentials)

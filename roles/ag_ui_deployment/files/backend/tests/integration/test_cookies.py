@@ -2,11 +2,13 @@
 
 import asyncio
 import re
+import time
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+from jose import jwt
 
 from src.main import create_app
 from src.models.user import User
@@ -84,8 +86,10 @@ class TestCookies:
         assert (await browser.send("GET", "/auth/me")).json()["email"] == ALICE
 
     async def test_from_login_to_logout(self, backend: Backend) -> None:
-        browser = Browser(backend, TRUSTED)
+        browser = Browser(backend)
         await browser.log_in()
+        browser.origin = TRUSTED
+        browser.jar = {name: browser.jar[name] for name in (ACCESS, REFRESH)}
         before = dict(browser.jar)
         assert (await browser.send("POST", "/auth/refresh")).json()["token_type"] == "cookie"
         assert before[REFRESH] != browser.jar[REFRESH]
@@ -97,6 +101,47 @@ class TestCookies:
         browser.jar = jar
         check_problem(await browser.send("GET", "/auth/me"), 401, "not-authenticated")
         check_problem(await browser.send("POST", "/auth/refresh"), 401, "not-authenticated")
+
+    @pytest.mark.parametrize(
+        ("host", "origin", "site", "kept"),
+        [
+            ("api.shield.test", "https://app.shield.test", None, True),
+            ("api.shield.test", "https://app.shield.test", "same-site", True),
+            ("shield.test:8443", "https://shield.test:8443", None, True),
+            # Whose hosts belong to different people, as only the browser knows.
+            ("a.co.test", "https://b.co.test", "cross-site", False),
+            ("api.shield.test", "https://app.other.test", None, False),
+            ("api.shield.test", "http://app.shield.test", None, False),
+            ("10.0.2.1", "https://10.1.2.1", None, False),
+            ("server", "https://localhost:3001", None, False),
+        ],
+    )
+    async def test_a_page_whose_cookies_a_browser_drops_is_told_so(
+        self, world: World, host: str, origin: str, site: str | None, *, kept: bool
+    ) -> None:
+        async with running(world.settings(CORS_ORIGINS=[origin])) as backend:
+            await backend.add_user("carol@shield.test")
+            headers = {"Host": host, "Origin": origin, "X-Forwarded-Proto": "https"}
+            if site is not None:
+                headers["Sec-Fetch-Site"] = site
+            body = {"email": "carol@shield.test", "password": PASSWORD}
+            answer = await backend.http.post(
+                "/auth/login", json=body | {"cookies": True}, headers=headers
+            )
+            if kept:
+                assert answer.status_code == 200
+                return
+            check_problem(answer, 403, "cookies-not-kept")
+            assert "set-cookie" not in answer.headers
+            # No session was begun, and tokens are for every page.
+            assert await world.query("SELECT FROM sessions WHERE refresh_hash <> ''") == []
+            answer = await backend.http.post("/auth/login", json=body, headers=headers)
+            assert answer.status_code == 200
+
+    async def test_over_plain_http_no_cookies_are_given(self, backend: Backend) -> None:
+        browser = Browser(backend, "http://shield.test")
+        browser.headers = {"Host": "shield.test"}
+        check_problem(await browser.log_in(), 403, "cookies-not-kept")
 
     @pytest.mark.parametrize(
         "origin", [None, "", "null", "https://evil.test", "http://localhost:3001.evil.test"]
@@ -287,6 +332,15 @@ class TestTickets:
                 assert not client.ended
             run = await backend.http.get(f"/agent/runs/x/events?ticket={tickets[1]}")
             check_problem(run, 404, "run-not-found")
+
+    async def test_its_use_is_remembered_for_as_long_as_it_lives(
+        self, backend: Backend, alice: User, world: World
+    ) -> None:
+        ticket = await ticket_of(backend, alice)
+        await backend.http.get(f"/api/jobs/none/events?ticket={ticket}")
+        (key,) = [key async for key in world.redis.scan_iter(f"{world.stream}:ticket:*")]
+        lives_until = float(jwt.get_unverified_claims(ticket)["exp"])
+        assert time.time() + await world.redis.pttl(key) / 1000 > lives_until
 
     async def test_of_many_at_once_one_counts(self, backend: Backend, alice: User) -> None:
         ticket = await ticket_of(backend, alice)
