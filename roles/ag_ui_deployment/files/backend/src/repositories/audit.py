@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Text, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.audit import AuditRow, CheckpointRow
+from src.models.user import UserRow
 from src.repositories.bulk import arrays, insert_arrays
 from src.services.audit_chain import Entry, Head, Link
 
@@ -44,7 +45,7 @@ _COLUMNS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which entries; `actor` is an address or an id, `since` is inclusive, `until` is not."""
+    """Which entries; `actor` is an email address or an id, `since` is inclusive, `until` is not."""
 
     actor: str | None = None
     action: str | None = None
@@ -72,10 +73,12 @@ class Filter:
 
 
 def _is_actor(actor: str) -> ColumnElement[bool]:
+    """Also by the account's id: not every entry has the address, such as the end of a run."""
     try:
         return AuditRow.actor_id == UUID(actor)
     except ValueError:
-        return AuditRow.actor == actor
+        account = select(UserRow.id).where(UserRow.email == actor.strip().lower())
+        return (AuditRow.actor == actor) | AuditRow.actor_id.in_(account)
 
 
 async def lock_chain(session: AsyncSession) -> datetime:

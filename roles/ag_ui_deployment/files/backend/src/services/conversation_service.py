@@ -22,9 +22,10 @@ from src.models.conversation import (
     ThreadSummary,
 )
 from src.models.permissions import Permission
-from src.models.user import User
+from src.models.user import User, UserRow
 from src.repositories import conversations as rows
 from src.repositories import kept_conversations as kept
+from src.repositories import users as user_rows
 from src.services.agent_prompt import text_of
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.conversation_limits import ConversationLimits
@@ -148,7 +149,8 @@ class ConversationService:
                 return await rows.is_kept(session, key.owner, key.run_id)
             await rows.keep_messages(session, key.owner, row.thread_id, messages)
             await kept.count_thread(session, key.owner, row.thread_id)
-        await self._audit.record(_ended(row, messages))
+            owner = await user_rows.by_id(session, key.owner)
+        await self._audit.record(_ended(row, owner, messages))
         return True
 
     async def stored(self, key: RunKey) -> list[Record] | None:
@@ -281,11 +283,12 @@ def _unpacked(events: bytes) -> list[Record]:
     return [Record.read(line) for line in zlib.decompress(events).split(b"\n")]
 
 
-def _ended(row: RunRow, messages: Sequence[Message]) -> AuditEvent:
+def _ended(row: RunRow, owner: UserRow | None, messages: Sequence[Message]) -> AuditEvent:
     return AuditEvent(
         Action.AGENT_RUN,
         Outcome.FAILURE if row.status == RunStatus.FAILED.value else Outcome.SUCCESS,
         actor_id=row.owner_id,
+        actor=owner.email if owner is not None else None,
         target=f"run:{row.id}",
         details={
             "phase": "end",

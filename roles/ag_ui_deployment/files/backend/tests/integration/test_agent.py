@@ -486,6 +486,29 @@ class TestWorkspaces:
         assert json.loads(details)["owner"] == owner
 
 
+class TestAudit:
+    async def test_the_filter_by_actor_finds_a_run_s_beginning_and_end(
+        self, backend: Backend, token: str
+    ) -> None:
+        await whole_run(backend.http, token, run_input("words 2"))
+        email = (await get(backend, "/auth/me", token))["email"]
+        admin = backend.token_of(await backend.add_user("root@shield.test", Role.ADMIN))
+
+        async def found() -> list[dict[str, Any]]:
+            query = f"/admin/audit?action=agent.run&actor={email}"
+            items: list[dict[str, Any]] = (await get(backend, query, admin))["items"]
+            return items
+
+        async def has_ended() -> bool:
+            return len(await found()) == 2
+
+        await until(has_ended)
+        end, start = await found()
+        assert (start["details"]["phase"], end["details"]["phase"]) == ("start", "end")
+        for key in ("actor", "actor_id", "target", "address", "request_id"):
+            assert start[key] == end[key] is not None
+
+
 async def _answers(backend: Backend, path: str, token: str, status: int) -> bool:
     return (await backend.http.get(path, headers=bearer(token))).status_code == status
 

@@ -501,6 +501,8 @@ class TestReading:
         for query, seqs in (
             ({"actor": "alice@shield.test"}, [5, 4, 3, 2, 1]),
             ({"actor": str(admin.id)}, [5, 4, 3, 2, 1]),
+            # The account is found where an entry has only its id.
+            ({"actor": "Admin@shield.test"}, [5, 4, 3, 2, 1]),
             ({"action": "logout"}, [6]),
             ({"outcome": "failure"}, [6]),
             ({"target": "user:0"}, [5, 3, 1]),
