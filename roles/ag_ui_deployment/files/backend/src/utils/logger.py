@@ -20,7 +20,8 @@ def configure_logging(
 ) -> None:
     """Send every log record to a stream (standard output), one JSON object a line.
 
-    What the loggers `always` say for information is written whatever the level.
+    What the loggers `always` say for information is written whatever the level. Loggers are not
+    cached on first use: one that was used before would keep an earlier configuration.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -35,7 +36,6 @@ def configure_logging(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(

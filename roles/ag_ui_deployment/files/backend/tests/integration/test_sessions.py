@@ -358,6 +358,24 @@ class TestOpenStreams:
                     assert client.comments[0].startswith(farewell)
             assert not bystander.ended
 
+    async def test_a_change_that_is_committed_after_a_later_one_was_heard_is_not_missed(
+        self, backend: Backend, world: World
+    ) -> None:
+        alice, bob = await backend.add_user(ALICE), await backend.add_user("bob@shield.test")
+        statement = "INSERT INTO access_changes (user_id, why) VALUES ($1, 'deactivation')"
+        async with (
+            sse(backend.http, token=backend.token_of(alice)) as slow,
+            sse(backend.http, token=backend.token_of(bob)) as quick,
+        ):
+            async with world.database.transaction():
+                await world.query(statement, alice.id)
+                async with backend.services.database.transaction() as session:
+                    why = AccessChange.DEACTIVATION
+                    await backend.services.access.changed(session, user_id=bob.id, why=why)
+                await quick.until_ended(10)
+                assert not slow.ended
+            await slow.until_ended(10)
+
     async def test_a_change_while_a_stream_is_being_opened_is_not_missed(
         self, backend: Backend
     ) -> None:

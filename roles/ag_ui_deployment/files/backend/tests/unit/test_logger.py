@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from src.models.audit import Purpose
 from src.services.audit_chain import START, Entry
@@ -59,6 +60,17 @@ def test_an_event_of_ours(lines: Lines) -> None:
         "stream_id": "1-0",
         "count": 2,
     }
+
+
+@pytest.mark.usefixtures("lines")
+def test_a_logger_that_was_used_follows_a_later_configuration() -> None:
+    """In one process with other tests, it would else write past whoever captures its events."""
+    logger = structlog.get_logger("src.test")
+    logger.info("before")
+    configure_logging("INFO", stream=StringIO())
+    with capture_logs() as logged:
+        logger.info("after")
+    assert logged == [{"event": "after", "log_level": "info"}]
 
 
 @pytest.mark.parametrize("name", ["uvicorn", "uvicorn.error", "asyncio", "sqlalchemy.pool"])
