@@ -57,6 +57,8 @@ class AccountTokenRow(Base):
     token_hash: Mapped[str] = mapped_column(Text, primary_key=True)
     purpose: Mapped[str] = mapped_column(Text)
     email: Mapped[str] = mapped_column(Text)
+    # What its mail counts for. Rows of the previous release have none.
+    mail_budget: Mapped[str | None] = mapped_column(Text)
     user_id: Mapped[UUID | None] = mapped_column(Uuid, ForeignKey("users.id", ondelete="CASCADE"))
     name: Mapped[str | None] = mapped_column(Text)
     role: Mapped[str | None] = mapped_column(Text)
@@ -66,7 +68,10 @@ class AccountTokenRow(Base):
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
-    __table_args__ = (Index("ix_account_tokens_email", "email", "purpose"),)
+    __table_args__ = (
+        Index("ix_account_tokens_email", "email", "purpose"),
+        Index("ix_account_tokens_mail_budget", "mail_budget", "purpose"),
+    )
 
 
 class Account(BaseModel):

@@ -18,9 +18,9 @@ _GOOD = and_(
 )
 
 
-async def lock(session: AsyncSession, email: str) -> None:
-    """Until the end of the transaction nobody else looks whether the address gets a mail."""
-    await session.execute(select(func.pg_advisory_xact_lock(_LOCK, func.hashtext(email))))
+async def lock(session: AsyncSession, budget: str) -> None:
+    """Until the end of the transaction nobody else looks whether the mailbox gets a mail."""
+    await session.execute(select(func.pg_advisory_xact_lock(_LOCK, func.hashtext(budget))))
 
 
 async def by_hash(
@@ -80,11 +80,16 @@ async def forget(session: AsyncSession, email: str, purpose: Purpose) -> None:
     )
 
 
-async def sent(session: AsyncSession, email: str, purpose: Purpose) -> tuple[int, timedelta | None]:
+async def sent(
+    session: AsyncSession, budget: str, purpose: Purpose
+) -> tuple[int, timedelta | None]:
     """How many can be used, and how old the newest is."""
     rows = await session.execute(
         select(func.count(), func.max(AccountTokenRow.created_at), func.now()).where(
-            AccountTokenRow.email == email,
+            or_(
+                AccountTokenRow.mail_budget == budget,
+                AccountTokenRow.mail_budget.is_(None) & (AccountTokenRow.email == budget),
+            ),
             AccountTokenRow.purpose == purpose.value,
             AccountTokenRow.expires_at > func.now(),
         )

@@ -8,6 +8,8 @@ from src.services.faults import FieldFaultError
 SPECIAL_USE_DOMAIN_NAMES.clear()
 # What is longer is none, and to find that out takes up to two seconds for a megabyte.
 _MOST_CHARACTERS = 320
+# Which ignores dots.
+_GMAIL = ("gmail.com", "googlemail.com")
 # So begins what is decoded in the header of a mail: =?utf-8?q?bob?=@shield.test is bob there.
 _ENCODED_WORD = "=?"
 
@@ -36,3 +38,17 @@ def normalise_email(text: str) -> str:
     if _ENCODED_WORD in checked.local_part:
         raise EmailRejectedError(f"may not have {_ENCODED_WORD} before the @", "email")
     return (checked.ascii_email or checked.normalized).lower()
+
+
+def mail_budget_of(email: str) -> str:
+    """What the mails to a normalised address count for, so that one mailbox gets a bounded number.
+
+    All spellings of a mailbox but the plain one (name+tag@, and dots at Gmail) count together. The
+    plain one counts apart: others cannot use up its mails with tags.
+    """
+    local, _, domain = email.rpartition("@")
+    name = local.partition("+")[0] or local
+    if domain in _GMAIL:
+        name, domain = name.replace(".", ""), _GMAIL[0]
+    mailbox = f"{name}@{domain}"
+    return mailbox if mailbox == email else f"+{mailbox}"

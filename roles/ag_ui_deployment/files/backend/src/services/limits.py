@@ -14,7 +14,7 @@ from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from src.config import Settings
-from src.services.email_addresses import EmailRejectedError, normalise_email
+from src.services.email_addresses import EmailRejectedError, mail_budget_of, normalise_email
 from src.services.metrics import Metrics
 from src.utils.networks import network_of
 from src.utils.redis import REDIS_ERRORS, limits_connections
@@ -62,14 +62,15 @@ class Limits:
         By account, since whoever can log in can have as many devices as they want.
         """
         if known_device:
-            await self._count(self._login_per_address, "login_device", self._account(email))
+            await self._count(self._login_per_address, "login_device", self._digest(_plain(email)))
         else:
             await self.guess(address)
 
     async def mail(self, address: str | None, email: str) -> None:
         """For what sends mail to whoever is named."""
         await self.guess(address)
-        await self._count(self._mail_per_mailbox, "mail_mailbox", self._account(email))
+        budget = self._digest(mail_budget_of(_plain(email)))
+        await self._count(self._mail_per_mailbox, "mail_mailbox", budget)
 
     async def guess(self, address: str | None) -> None:
         """For whatever somebody could try to guess."""
@@ -108,10 +109,13 @@ class Limits:
     async def close(self) -> None:
         await self._connections.aclose()
 
-    def _account(self, email: str) -> str:
-        """A name that nobody can look up: what was typed may be a password."""
-        try:
-            name = normalise_email(email)
-        except EmailRejectedError:
-            name = email
+    def _digest(self, name: str) -> str:
+        """What nobody can look up: what was typed may be a password."""
         return hmac.digest(self._key, name.encode(), "sha256").hex()[:32]
+
+
+def _plain(email: str) -> str:
+    try:
+        return normalise_email(email)
+    except EmailRejectedError:
+        return email

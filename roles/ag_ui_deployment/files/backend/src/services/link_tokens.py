@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.account import AccountTokenRow, Purpose
 from src.repositories import account_tokens as token_rows
+from src.services.email_addresses import mail_budget_of
 from src.services.faults import FieldFaultError
 
 LIFETIME = {
@@ -16,7 +17,7 @@ LIFETIME = {
     Purpose.REGISTRATION: timedelta(days=1),
     Purpose.RESET: timedelta(hours=1),
 }
-# What an address is sent that somebody else types in again and again.
+# What a mailbox is sent that somebody else types in again and again.
 _MOST_AT_ONCE = 5
 _NOT_AGAIN_FOR = timedelta(minutes=1)
 
@@ -38,15 +39,20 @@ async def issue(session: AsyncSession, row: AccountTokenRow) -> Link:
     """Keep what the link is for, all but its token and its times, which are added."""
     await token_rows.forget_expired(session)
     link = Link(secrets.token_urlsafe(32), datetime.now(UTC) + LIFETIME[Purpose(row.purpose)])
+    row.mail_budget = mail_budget_of(row.email)
     row.token_hash, row.expires_at = _hash(link.token), link.expires_at
     session.add(row)
     return link
 
 
 async def sent_enough(session: AsyncSession, email: str, purpose: Purpose) -> bool:
-    """Nobody else learns this of the address before the end of the transaction."""
-    await token_rows.lock(session, email)
-    count, age = await token_rows.sent(session, email, purpose)
+    """Whether the mailbox has enough mails of a kind, as links that are still good.
+
+    Nobody else learns this of the mailbox before the end of the transaction.
+    """
+    budget = mail_budget_of(email)
+    await token_rows.lock(session, budget)
+    count, age = await token_rows.sent(session, budget, purpose)
     return count >= _MOST_AT_ONCE or (age is not None and age < _NOT_AGAIN_FOR)
 
 

@@ -256,6 +256,44 @@ class TestRegistration:
             await backend.services.background.stop(10)
             assert len(box.mails) == 1
 
+    @pytest.mark.parametrize(
+        "spellings",
+        [
+            ["name+{}@shield.test", "NAME+{}@shield.test"],
+            ["name+{}@gmail.com", "n.a.m.e+{}@gmail.com", "na.me@googlemail.com"],
+        ],
+    )
+    async def test_however_an_address_is_tagged_its_mailbox_gets_one_mail_a_minute_and_five_a_day(
+        self, world: World, spellings: list[str]
+    ) -> None:
+        async with mail_server() as box, mailing(world, box) as backend:
+
+            async def register(email: str) -> int:
+                assert (await post(backend, "/register", email=email)).status_code == 202
+                await backend.services.background.stop(10)
+                return len(box.mails)
+
+            for n in range(6):
+                assert await register(spellings[n % len(spellings)].format(n)) == 1
+            for minute in range(1, 8):
+                await world.query(
+                    "UPDATE account_tokens SET created_at = created_at - interval '1 minute'"
+                )
+                sent = await register(spellings[0].format(f"m{minute}"))
+                assert sent == min(minute + 1, 5)
+            # Others do not use up what the plain address has, or another mailbox.
+            assert await register(spellings[0].replace("+{}", "")) == 6
+            assert await register("other+1@shield.test") == 7
+
+    async def test_the_limit_of_requests_is_that_of_the_mailbox(self, world: World) -> None:
+        limits = {"RATE_MAIL_PER_MAILBOX": "2/hour"}
+        async with mail_server() as box, mailing(world, box, **limits) as backend:
+            statuses = [
+                (await post(backend, path, email=f"name+{n}@shield.test")).status_code
+                for n, path in enumerate(["/register", "/password/forgot", "/register"])
+            ]
+            assert statuses == [202, 202, 429]
+
     async def test_it_is_limited_exactly(self, world: World) -> None:
         limits = {"RATE_MAIL_PER_MAILBOX": "2/hour", "RATE_LOGIN_PER_ADDRESS": "5/hour"}
         async with mail_server() as box, mailing(world, box, **limits) as backend:
