@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from tests.support.ansible_module import run_module
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 HTTP = {"variable": "ag_ui_http_port", "port": 80, "process": "nginx"}
@@ -18,7 +22,9 @@ HTTPS = {"variable": "ag_ui_https_port", "port": 443, "process": "nginx"}
 def problems(folder: Path, **arguments: Any) -> list[str]:
     """What it finds wrong, but for what this machine is."""
     common = {"account": {"name": "root", "uid": 0}, "certificate": "/nonexistent"}
-    done = run_module("ag_ui_preflight", common | arguments, folder, {"LC_ALL": "C.UTF-8"})
+    path = f"{folder}:{os.environ['PATH']}"
+    environment = {"LC_ALL": "C.UTF-8", "PATH": path}
+    done = run_module("ag_ui_preflight", common | arguments, folder, environment)
     return [one for one in done.get("problems", []) if "run by systemd" not in one]
 
 
@@ -86,3 +92,68 @@ def test_files_that_include_each_other_end(tmp_path: Path) -> None:
 def test_a_host_without_nginx_has_no_other_site(tmp_path: Path) -> None:
     proxy = {"main": f"{tmp_path}/none", "files": [], "ports": [HTTPS]}
     assert problems(tmp_path, proxy=proxy) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("name=seccomp,profile=builtin\nname=userns", "maps the users of containers to others"),
+        ("name=rootless", "is run by a user who is not root"),
+    ],
+)
+def test_an_engine_that_maps_users_is_named(tmp_path: Path, options: str, words: str) -> None:
+    docker(tmp_path, options)
+    [found] = problems(tmp_path)
+    assert words in found
+    assert "/etc/docker/daemon.json" in found
+
+
+def test_an_engine_as_it_is_installed_is_no_problem(tmp_path: Path) -> None:
+    docker(tmp_path, "name=apparmor\nname=seccomp,profile=builtin\nname=cgroupns")
+    assert problems(tmp_path) == []
+
+
+def docker(folder: Path, options: str) -> None:
+    """An engine with these security options."""
+    path = folder / "docker"
+    path.write_text(f"#!/bin/sh\ntest $1 = info || exit 1\ncat <<EOF\n{options}\nEOF\n")
+    path.chmod(0o755)
+
+
+class Gateway(BaseHTTPRequestHandler):
+    """What answers at the address of the gateway."""
+
+    def do_GET(self) -> None:
+        redirects = self.path.startswith("/moved")
+        self.send_response(308 if redirects else 405)
+        if redirects:
+            self.send_header("Location", f"https://gateway.example{self.path}")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def gateway() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Gateway) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_gateway_that_redirects_is_named(tmp_path: Path, gateway: str) -> None:
+    [found] = problems(tmp_path, gateway=f"{gateway}/moved/")
+    assert (
+        f"ag_ui_litellm_url: {gateway}/moved/ redirects (308) to https://gateway.example/moved/"
+        in found
+    )
+    assert "Set the variable to the address that it redirects to" in found
+
+
+def test_a_gateway_that_answers_or_is_away_is_no_problem(tmp_path: Path, gateway: str) -> None:
+    assert problems(tmp_path, gateway=gateway) == []
+    assert problems(tmp_path, gateway="http://127.0.0.1:1") == []
+    assert problems(tmp_path, gateway="http://no-such-name.invalid") == []

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import http.client
 import pwd
 import re
 import secrets
@@ -17,6 +18,7 @@ import struct
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible.module_utils.ag_ui_nginx_files import listeners as nginx_listeners
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
@@ -51,6 +53,10 @@ options:
       Configuration of nginx (main, and the files of the role in it), and the ports that the role's site is the
       default server of (each with its variable).
     type: dict
+  gateway:
+    description: Address of the LiteLLM gateway; none to leave it out. One that does not answer is no problem.
+    type: str
+    default: ""
   account:
     description: Account to be free or ours (name, uid).
     type: dict
@@ -504,6 +510,54 @@ def proxy_problems(proxy: dict[str, Any]) -> Problems:
     ]
 
 
+# --- the engine and the gateway -----------------------------------------------------------
+
+# What `docker info` calls the ways in which users of containers are not those of the host.
+REMAPPED = {
+    "userns": "maps the users of containers to others (userns-remap)",
+    "rootless": "is run by a user who is not root (rootless)",
+}
+
+
+def engine_problems() -> Problems:
+    """Containers need the host's network, and their user has to read files of the host."""
+    options = output_of(
+        "docker", "info", "--format", "{{range .SecurityOptions}}{{println .}}{{end}}"
+    )
+    names = re.findall(r"name=(\w+)", options)
+    return [
+        (
+            f"The docker of this host {REMAPPED[name]}: its containers get neither the network of the host nor the "
+            f"files of the account. Take that out of /etc/docker/daemon.json or of its unit, restart docker, and "
+            f"deploy again."
+        )
+        for name in names
+        if name in REMAPPED
+    ]
+
+
+def gateway_problems(url: str, timeout: float) -> Problems:
+    """A gateway that is away may come; one that redirects loses every call of a tool or model."""
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    try:
+        connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+        with contextlib.closing(connection):
+            connection.request("GET", f"{parts.path.rstrip('/')}/v1/chat/completions")
+            answer = connection.getresponse()
+            target = answer.headers.get("Location", "")
+    except (OSError, http.client.HTTPException, ValueError):
+        return []
+    if not 300 <= answer.status < 400:  # noqa: PLR2004 - the redirections
+        return []
+    return [
+        (
+            f"ag_ui_litellm_url: {url} redirects ({answer.status}) to {target or 'nowhere'}. Set the variable to the "
+            f"address that it redirects to, without /v1/chat/completions: calls are not sent after a redirection."
+        )
+    ]
+
+
 def account_problems(want: dict[str, Any]) -> Problems:
     """The user id must not be a person's."""
     name, uid = str(want["name"]), int(want["uid"])
@@ -592,6 +646,7 @@ def main() -> None:
             "database": {"type": "dict", "options": DATABASE},
             "ports": {"type": "list", "elements": "dict", "default": []},
             "proxy": {"type": "dict"},
+            "gateway": {"type": "str", "default": ""},
             "account": {"type": "dict", "required": True},
             "packages": {"type": "list", "elements": "str", "default": []},
             "certificate": {"type": "path", "required": True},
@@ -609,6 +664,9 @@ def main() -> None:
     problems += account_problems(wanted["account"])
     for port in wanted["ports"]:
         problems += port_problems(port)
+    problems += engine_problems()
+    if wanted["gateway"]:
+        problems += gateway_problems(wanted["gateway"], wanted["timeout"])
     if wanted["proxy"]:
         problems += proxy_problems(wanted["proxy"])
     if wanted["redis"]:

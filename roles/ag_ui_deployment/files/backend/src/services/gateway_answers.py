@@ -33,6 +33,8 @@ _LONGEST_PAUSE = 3
 _LOGGED = 2000
 _AWAY = frozenset({502, 503, 504})
 _TIMED_OUT = frozenset({408, 504})
+# What also stands before the gateway may say, without its words.
+_OF_ANYBODY = frozenset({408, 413, 429})
 # A key that is wrong or has expired; the last is what a gateway without a database says of a wrong one.
 _ABOUT_OUR_KEY = frozenset(
     {
@@ -46,8 +48,10 @@ _ABOUT_OUR_KEY = frozenset(
 _OPERATOR = "The operator must look at {}."
 _CHECK_KEY = _OPERATOR.format("LITELLM_API_KEY, which the gateway does not accept")
 _CHECK_SERVER = _OPERATOR.format(
-    "LITELLM_MCP_SERVER_ID, and at what the gateway lets LITELLM_API_KEY use"
+    "LITELLM_MCP_SERVER_ID, at what the gateway lets LITELLM_API_KEY use, and at LITELLM_URL"
 )
+_CHECK_REDIRECT = _OPERATOR.format("LITELLM_URL, which redirects: it must be the last address")
+_CHECK_ADDRESS = _OPERATOR.format("LITELLM_URL, where something else answers than LiteLLM")
 _CHECK_TOOL_KEY = _OPERATOR.format("the credentials that the gateway has for the tools")
 _CHECK_MODEL = _OPERATOR.format("AGENT_MODEL, which the gateway does not know")
 _CHECK_MODEL_KEY = _OPERATOR.format("the credentials that the gateway has for the model")
@@ -106,11 +110,23 @@ def comes_from_a_proxy(response: httpx.Response) -> bool:
     return response.status_code in _AWAY and not is_json
 
 
+def is_a_page(response: httpx.Response) -> bool:
+    """Whether it is for people, as no answer of the gateway is."""
+    return str(response.headers.get("content-type", "")).startswith("text/html")
+
+
+def misdirected() -> GatewayRefusedError:
+    """The settings name something else than the gateway, so that nothing was done."""
+    return GatewayRefusedError(_CHECK_ADDRESS)
+
+
 def call_refusal(reply: Reply) -> UpstreamError:
     """What an answer other than 200 to a call of a tool means."""
     _log(reply)
     if _is_about_our_key(reply):
         return GatewayRefusedError(_CHECK_KEY)
+    if elsewhere := _from_elsewhere(reply, has_words=bool(reply.document)):
+        return elsewhere
     if reply.status == httpx.codes.UNAUTHORIZED:
         return GatewayRefusedError(_CHECK_TOOL_KEY)
     if reply.status in (httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND):
@@ -134,6 +150,8 @@ def chat_refusal(reply: Reply) -> UpstreamError:
         return GatewayRefusedError(_CHECK_KEY)
     if reply.says("Invalid model name"):
         return GatewayRefusedError(_CHECK_MODEL)
+    if elsewhere := _from_elsewhere(reply, has_words=bool(reply.error)):
+        return elsewhere
     if reply.status in _AWAY and not reply.document:
         return GatewayUnavailableError("What stands before it answers.")
     return _common(reply) or model_error(reply.status, overflow=is_overflow(reply.error))
@@ -167,9 +185,24 @@ def _common(reply: Reply) -> UpstreamError | None:
     return None
 
 
+def _from_elsewhere(reply: Reply, *, has_words: bool) -> GatewayRefusedError | None:
+    """The gateway does not redirect, and a refusal of its own says why, in its own form."""
+    if 300 <= reply.status < 400:  # noqa: PLR2004 - the redirections
+        return GatewayRefusedError(_CHECK_REDIRECT)
+    refused = 400 <= reply.status < 500 and reply.status not in _OF_ANYBODY  # noqa: PLR2004 - the refusals
+    if refused and (not has_words or reply.status == httpx.codes.METHOD_NOT_ALLOWED):
+        return misdirected()
+    return None
+
+
 def _is_about_our_key(reply: Reply) -> bool:
     return (reply.status, str(reply.error.get("type"))) in _ABOUT_OUR_KEY
 
 
 def _log(reply: Reply) -> None:
-    logger.warning("gateway_error", status=reply.status, answer=str(reply.document)[:_LOGGED])
+    logger.warning(
+        "gateway_error",
+        status=reply.status,
+        location=reply.headers.get("location"),
+        answer=str(reply.document)[:_LOGGED],
+    )

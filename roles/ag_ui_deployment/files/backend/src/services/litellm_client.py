@@ -29,7 +29,9 @@ from src.services.gateway_answers import (
     call_refusal,
     chat_refusal,
     comes_from_a_proxy,
+    is_a_page,
     list_refusal,
+    misdirected,
     model_error,
     read_reply,
 )
@@ -174,6 +176,8 @@ class LiteLLMClient:
         try:
             async with asyncio.timeout(request.extensions["timeout"]["read"] + _CONNECT_TIMEOUT):
                 async with self._exchange(self._tools, request) as response:
+                    if response.status_code == httpx.codes.OK and is_a_page(response):
+                        raise misdirected()
                     return await read_reply(response)
         except (TimeoutError, httpx.TimeoutException):
             raise UpstreamTimeoutError("The gateway does not answer.") from None
@@ -214,6 +218,8 @@ class LiteLLMClient:
             async with self._exchange(self._models, request) as response:
                 if response.status_code != httpx.codes.OK:
                     raise chat_refusal(await read_reply(response))
+                if is_a_page(response):
+                    raise misdirected()
                 async for line in _lines(response):
                     if chunk := read_frame(line):
                         finished = finished or chunk.finish_reason is not None
@@ -255,7 +261,9 @@ class LiteLLMClient:
             response = await http.send(request, stream=True)
         except httpx.PoolTimeout:
             raise GatewayBusyError("All connections to it are in use.", retry_after=1) from None
-        except (httpx.ConnectError, httpx.ConnectTimeout):
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            # The name, the port, the certificate: it is for the operator alone.
+            logger.warning("gateway_unreachable", error=str(error))
             breaker.failed("cannot be reached")
             raise GatewayUnavailableError("It cannot be reached.") from None
         except httpx.TimeoutException:

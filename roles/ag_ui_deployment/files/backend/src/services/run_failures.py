@@ -80,13 +80,6 @@ _OF_UPSTREAM: tuple[tuple[type[UpstreamError], RunFailure], ...] = (
         ),
     ),
     (
-        GatewayRefusedError,
-        RunFailure(
-            "gateway_refused",
-            "The gateway to the model does not accept this server; its operator must mend that.",
-        ),
-    ),
-    (
         UpstreamTimeoutError,
         RunFailure("model_timeout", "The model did not answer in time. Try again.", retryable=True),
     ),
@@ -106,6 +99,9 @@ _OF_UPSTREAM: tuple[tuple[type[UpstreamError], RunFailure], ...] = (
 
 
 def of_upstream(error: UpstreamError) -> RunFailure:
+    if isinstance(error, GatewayRefusedError):
+        # Its words are for operators, who are asked by those who see them.
+        return RunFailure("gateway_refused", f"The gateway to the model cannot be used. {error}")
     for kind, failure in _OF_UPSTREAM:
         if isinstance(error, kind):
             return failure

@@ -253,7 +253,8 @@ class TestAnswers:
     @pytest.mark.parametrize(
         ("said", "error", "maybe_done"),
         [
-            (answer(200, b"<html>", "text/html"), StrangeAnswerError, True),
+            (answer(200, b"<html>", "text/html"), GatewayRefusedError, False),
+            (answer(301, b"<html>", "text/html"), GatewayRefusedError, False),
             (answer(200, b'["x"]'), StrangeAnswerError, True),
             (answer(200, b'"' + b"x" * 8 * 1024 * 1024 + b'"'), StrangeAnswerError, True),
             (answer(200, b"not packed", content_encoding="gzip"), StrangeAnswerError, True),
@@ -390,6 +391,9 @@ class TestChat:
             (frames('{"error": {"code": "context_length_exceeded"}}'), ContextTooLongError),
             (frames('{"choices": [{"delta": {"content": "hi"}}]}'), ModelFailedError),
             (frames("x" * 2_000_000), StrangeAnswerError),
+            (answer(200, b"<html>", "text/html"), GatewayRefusedError),
+            (answer(301, b"<html>", "text/html"), GatewayRefusedError),
+            (answer(405, {"detail": "Method Not Allowed"}), GatewayRefusedError),
             (answer(200, b"not packed", content_encoding="gzip"), ModelFailedError),
         ],
     )

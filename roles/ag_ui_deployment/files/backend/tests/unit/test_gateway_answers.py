@@ -1,5 +1,6 @@
 """What the gateway's refusals mean: whose fault it is, and whether another attempt may help."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from src.services.upstream_errors import (
     UpstreamError,
     UpstreamTimeoutError,
 )
+
+Refusal = Callable[[Reply], UpstreamError]
 
 
 def reply(
@@ -73,6 +76,48 @@ def test_a_call_is_refused(
     assert words in str(error)
 
 
+@pytest.mark.parametrize("refusal", [call_refusal, list_refusal, chat_refusal])
+@pytest.mark.parametrize(
+    ("status", "headers", "words"),
+    [
+        (301, {"location": "https://inside.example/"}, "LITELLM_URL, which redirects"),
+        (302, {"location": "/login"}, "LITELLM_URL, which redirects"),
+        (307, {"location": "https://inside.example/"}, "LITELLM_URL, which redirects"),
+        (308, {}, "LITELLM_URL, which redirects"),
+        # HTTP at the port of HTTPS, a page that is not there, one that takes no POST.
+        (400, {}, "LITELLM_URL, where something else answers"),
+        (401, {}, "LITELLM_URL, where something else answers"),
+        (403, {}, "LITELLM_URL, where something else answers"),
+        (404, {}, "LITELLM_URL, where something else answers"),
+        (405, {}, "LITELLM_URL, where something else answers"),
+    ],
+)
+def test_something_else_than_the_gateway_answers(
+    refusal: Refusal, status: int, headers: dict[str, str], words: str
+) -> None:
+    error = refusal(reply(status, None, headers))
+    assert type(error) is GatewayRefusedError
+    assert words in str(error)
+    assert "inside.example" not in str(error)
+    assert not error.transient
+    assert not error.maybe_done
+
+
+@pytest.mark.parametrize(
+    ("status", "document"),
+    [
+        (404, {"detail": "Not Found"}),
+        (405, {"detail": "Method Not Allowed"}),
+        (404, {"message": "no Route matched with those values"}),
+    ],
+)
+def test_another_service_is_not_taken_for_a_model(status: int, document: dict[str, Any]) -> None:
+    error = chat_refusal(reply(status, document))
+    assert type(error) is GatewayRefusedError
+    assert "LITELLM_URL" in str(error)
+    assert "LITELLM_URL" in str(call_refusal(reply(status, document)))
+
+
 def test_a_list_tells_that_the_tools_are_away() -> None:
     error = list_refusal(reply(502, {"detail": {"error": "unreachable"}}))
     assert isinstance(error, ToolServerUnavailableError)
@@ -101,6 +146,7 @@ OVERFLOW = (
         (500, said("internal_server_error"), ModelFailedError),
         (503, said("x"), ModelFailedError),
         (503, None, GatewayUnavailableError),
+        (413, None, ModelRejectedError),
     ],
 )
 def test_a_chat_is_refused(
