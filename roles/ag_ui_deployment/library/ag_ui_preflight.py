@@ -70,6 +70,10 @@ options:
     description: Certificate to look at.
     type: path
     required: true
+  configuration:
+    description: Directory with the releases.
+    type: path
+    required: true
   timeout:
     description: Seconds each connection may take.
     type: float
@@ -82,6 +86,7 @@ EXAMPLES = r"""
   ag_ui_preflight:
     account: {name: agui, uid: 1001}
     certificate: /etc/ag-ui/tls/server.crt
+    configuration: /etc/ag-ui
     ports: [{variable: ag_ui_https_port, address: 0.0.0.0, port: 443, process: nginx}]
 """
 
@@ -118,6 +123,18 @@ instances:
   description: Running containers of instances, with the release they were started from.
   returned: success
   type: dict
+units:
+  description: Enabled units of instances, with the release that each starts and where it listens.
+  returned: success
+  type: dict
+releases:
+  description: Releases that are written on the host.
+  returned: success
+  type: list
+current:
+  description: The release that all instances ran at the end of the last deployment; empty if there is none.
+  returned: success
+  type: str
 """
 
 Problems = list[str]
@@ -129,6 +146,7 @@ HEADER = 5
 POOL_LOOKS = 5
 REQUEST_DONE, REQUEST_PLAIN, REQUEST_MD5, REQUEST_SASL = 0, 3, 5, 10
 LISTENING = "0A"
+UNITS = Path("/etc/systemd/system")
 
 PASSWORD = {"type": "str", "no_log": True}
 REDIS = {
@@ -611,8 +629,7 @@ def certificate_names(path: str) -> list[str]:
 
 def enabled_units() -> list[str]:
     """Links in the .wants folders of systemd."""
-    root = Path("/etc/systemd/system")
-    return sorted(str(link.relative_to(root)) for link in root.glob("*.wants/ag-ui*"))
+    return sorted(str(link.relative_to(UNITS)) for link in UNITS.glob("*.wants/ag-ui*"))
 
 
 def running_instances() -> dict[str, str]:
@@ -622,8 +639,43 @@ def running_instances() -> dict[str, str]:
     return dict(line.split(" ", 1) for line in listed.splitlines())
 
 
-def state(packages: list[str], certificate: str) -> dict[str, Any]:
+def instance_units(enabled: list[str]) -> dict[str, dict[str, str]]:
+    """What each enabled unit of an instance starts, and where that listens.
+
+    A unit of an instance has a file of its own; former releases of the role had one for all.
+    """
+    found = {}
+    for link in enabled:
+        unit = Path(link).name
+        template, _, port = unit.removesuffix(".service").partition("@")
+        texts = [
+            path.read_text(encoding="utf-8")
+            for path in (UNITS / unit, UNITS / f"{template}@.service")
+            if port and path.is_file()
+        ]
+        if texts:
+            release = re.search(r"/releases/([^/\s]+)/", texts[0])
+            endpoint = re.search(r"http://([^\s;/]+)/health/ready", texts[0])
+            found[unit] = {
+                "release": release[1] if release else "",
+                "endpoint": endpoint[1].replace("%i", port) if endpoint else "",
+            }
+    return found
+
+
+def written_releases(directory: Path) -> list[str]:
+    """Names of the directories of releases."""
+    return sorted(path.name for path in directory.glob("*") if path.is_dir())
+
+
+def current_release(pointer: Path) -> str:
+    """Where the pointer leads; nowhere on a new host."""
+    return pointer.readlink().name if pointer.is_symlink() else ""
+
+
+def state(packages: list[str], certificate: str, configuration: Path) -> dict[str, Any]:
     """Look at everything that the role may change."""
+    enabled = enabled_units()
     engine = bool(shutil.which("docker") and output_of("systemctl", "cat", "docker.service"))
     images = output_of("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
     return {
@@ -632,9 +684,12 @@ def state(packages: list[str], certificate: str) -> dict[str, Any]:
         "missing": missing_packages(packages),
         "nginx": nginx_version(),
         "certificate": certificate_names(certificate),
-        "enabled": enabled_units(),
+        "enabled": enabled,
         "images": images.splitlines(),
         "instances": running_instances(),
+        "units": instance_units(enabled),
+        "releases": written_releases(configuration / "releases"),
+        "current": current_release(configuration / "current"),
     }
 
 
@@ -650,6 +705,7 @@ def main() -> None:
             "account": {"type": "dict", "required": True},
             "packages": {"type": "list", "elements": "str", "default": []},
             "certificate": {"type": "path", "required": True},
+            "configuration": {"type": "path", "required": True},
             "timeout": {"type": "float", "default": 5},
         },
         supports_check_mode=True,
@@ -679,7 +735,8 @@ def main() -> None:
             + "\n".join(f"- {problem}" for problem in problems),
             problems=problems,
         )
-    module.exit_json(changed=False, **state(wanted["packages"], wanted["certificate"]))
+    found = state(wanted["packages"], wanted["certificate"], Path(wanted["configuration"]))
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

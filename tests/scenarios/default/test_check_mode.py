@@ -35,7 +35,9 @@ def test_nothing_on_a_deployed_site(site: Site, inventory: str) -> None:
 def test_a_setting_that_would_change(site: Site, inventory: str) -> None:
     def state() -> str:
         return site.dev.run(
-            "sh", "-c", "md5sum /etc/ag-ui/*.env; docker ps --no-trunc --quiet --filter name=ag-ui"
+            "sh",
+            "-c",
+            "find /etc/ag-ui -type f -exec md5sum {} +; docker ps --no-trunc --quiet --filter name=ag-ui",
         )
 
     before = state()

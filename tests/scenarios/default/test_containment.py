@@ -14,7 +14,7 @@ from tests.scenarios.support.http import request
 if TYPE_CHECKING:
     from tests.scenarios.support.site import Site
 
-ENVIRONMENT_FILE = "/etc/ag-ui/backend.env"
+ENVIRONMENT_FILE = "/etc/ag-ui/current/backend.env"
 
 
 def inside(site: Site, port: int, command: str) -> tuple[int, str]:
@@ -70,7 +70,7 @@ def test_mounts_nothing_but_its_environment(site: Site) -> None:
     for port in site.ports:
         mounts = site.inspect(site.container(port))["Mounts"]
         sources = {mount["Source"] for mount in mounts if mount["Type"] == "bind"}
-        assert sources == {ENVIRONMENT_FILE}
+        assert sources == {site.dev.run("readlink", "--canonicalize", ENVIRONMENT_FILE).strip()}
         assert not any(mount["RW"] for mount in mounts if mount["Type"] == "bind")
 
 

@@ -130,7 +130,7 @@ class Site:
     @cached_property
     def settings(self) -> dict[str, str]:
         """The backend's environment file."""
-        lines = self.dev.run("cat", "/etc/ag-ui/backend.env").splitlines()
+        lines = self.dev.run("cat", "/etc/ag-ui/current/backend.env").splitlines()
         pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
         return {name: _unquoted(value) for name, _, value in pairs}
 

@@ -1,0 +1,192 @@
+"""An instance is switched to a release, or back to the one that it ran before."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.ansible_module import run_module
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+UNIT = "ag-ui-backend@8002.service"
+SCHEMA = "the database schema is not this release's"
+# systemd as far as this needs it: it prefers the unit that is tried, and a unit names what its instance does.
+SYSTEMCTL = """#!/bin/sh
+case $1 in
+cat) test -e "$KEPT/$2" || exit 1; echo "# $KEPT/$2"; cat "$KEPT/$2" ;;
+stop) rm -f "$STATE/running" ;;
+restart)
+  for unit in "$TRIED/$2" "$KEPT/$2"; do test -e "$unit" && break; done
+  cp "$unit" "$STATE/running"
+  cp "$KEPT/$2" "$STATE/kept_at_restart" 2>/dev/null
+  grep -q 'never-ready' "$unit" || exit 0
+  while test ! -e "$STATE/asked"; do sleep 0.05; done
+  exit 1
+  ;;
+esac
+"""
+JOURNAL = [
+    '{"event": "backend_started", "level": "info"}',
+    '{"event": "pool_failed", "level": "error", "exception": "Traceback\\n  line\\nOSError: no route"}',
+    '{"event": "request", "level": "info", "path": "/health/ready"}',
+]
+
+
+class Host:
+    """A directory that plays the host, and a server that plays the instance."""
+
+    def __init__(self, root: Path, port: int) -> None:
+        self.root, self.port = root, port
+        for name in ("kept", "tried", "state", "bin", "release"):
+            (root / name).mkdir()
+        self.add_program("systemctl", SYSTEMCTL)
+        self.log(JOURNAL)
+
+    def add_program(self, name: str, text: str) -> None:
+        program = self.root / "bin" / name
+        program.write_text(text)
+        program.chmod(0o755)
+
+    def log(self, lines: list[str]) -> None:
+        (self.root / "journal").write_text("\n".join(lines))
+        self.add_program("journalctl", f"#!/bin/sh\ncat {self.root}/journal\n")
+
+    def unit_text(self, name: str) -> str:
+        return f"# {name}\nExecStartPost=curl http://127.0.0.1:{self.port}/health/ready; done\n"
+
+    def keep(self, name: str) -> None:
+        (self.root / "kept" / UNIT).write_text(self.unit_text(name))
+
+    def text(self, name: str) -> str:
+        path = self.root / name
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def kept(self) -> str:
+        return self.text(f"kept/{UNIT}")
+
+    @property
+    def running(self) -> str:
+        return self.text("state/running")
+
+    def switch(self, name: str) -> dict[str, Any]:
+        """What the module answers when it is asked to switch to a release."""
+        source = self.root / "release/unit"
+        source.write_text(self.unit_text(name))
+        return run_module(
+            "ag_ui_instance",
+            {
+                "unit": UNIT,
+                "source": str(source),
+                "healthy_within": 1,
+                "directory": f"{self.root}/kept",
+                "trial_directory": f"{self.root}/tried",
+            },
+            self.root,
+            {
+                "KEPT": f"{self.root}/kept",
+                "TRIED": f"{self.root}/tried",
+                "STATE": f"{self.root}/state",
+                "PATH": f"{self.root}/bin:{os.environ['PATH']}",
+            },
+        )
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            running = played.running
+            status, body = 200, {"status": "healthy"}
+            if "never-ready" in running:
+                status, body = 503, {"detail": SCHEMA}
+                (tmp_path / "state/asked").touch()
+            elif "degraded" in running and self.path == "/health":
+                checks = {"redis": {"status": "down", "detail": "cannot be reached"}}
+                body = {"status": "degraded", "checks": checks}  # type: ignore[dict-item]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        played = Host(tmp_path, server.server_port)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield played
+        server.shutdown()
+        thread.join()
+
+
+def test_a_healthy_release_is_kept(host: Host) -> None:
+    host.keep("old")
+    answer = host.switch("new")
+    assert answer["changed"], answer
+    assert host.kept == host.running == host.unit_text("new")
+    assert list((host.root / "tried").iterdir()) == []
+    # A reboot while it was tried would have started the other.
+    assert host.text("state/kept_at_restart") == host.unit_text("old")
+
+
+@pytest.mark.parametrize(
+    ("release", "reason"),
+    [("never-ready", SCHEMA), ("degraded", "redis: cannot be reached")],
+)
+def test_a_release_that_fails_is_switched_back(host: Host, release: str, reason: str) -> None:
+    host.keep("old")
+    answer = host.switch(release)
+    assert answer["msg"].splitlines() == [
+        f"{UNIT} did not become healthy: {reason}",
+        "Its last error: pool_failed: OSError: no route",
+        "The instance runs its release of before again.",
+    ]
+    assert host.kept == host.running == host.unit_text("old")
+    assert list((host.root / "tried").iterdir()) == []
+
+
+@pytest.mark.parametrize("kept", [None, "never-ready"], ids=["the first release", "the same"])
+def test_an_instance_without_another_release_is_stopped(host: Host, kept: str | None) -> None:
+    if kept:
+        host.keep(kept)
+    before = host.kept
+    answer = host.switch("never-ready")
+    assert "The instance is stopped" in answer["msg"]
+    assert host.running == ""
+    assert host.kept == before
+
+
+def test_a_release_that_is_ready_is_not_stopped_for_what_it_lacks(host: Host) -> None:
+    host.keep("degraded")
+    answer = host.switch("degraded")
+    assert "goes on running" in answer["msg"]
+    assert host.running == host.unit_text("degraded")
+
+
+@pytest.mark.parametrize(
+    ("lines", "last"),
+    [
+        ([], "it logged none"),
+        (['{"event": "request", "level": "info"}'], "it logged none"),
+        (["docker: no such image."], "docker: no such image."),
+        (
+            [*JOURNAL, "Traceback:", "", "ImportError: no module"],
+            "Traceback:\nImportError: no module",
+        ),
+        ([*JOURNAL, "plain", JOURNAL[0]], "plain"),
+        (['{"event": "stopped", "level": "critical"}'], "stopped"),
+    ],
+)
+def test_the_last_error_is_found_in_the_log(host: Host, lines: list[str], last: str) -> None:
+    host.keep("old")
+    host.log(lines)
+    assert f"Its last error: {last}\nThe instance" in host.switch("degraded")["msg"]

@@ -1,0 +1,178 @@
+"""A release is switched to when it is good, and one that is refused leaves no trace in what a reboot starts."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scenarios.support.deployment import deploy
+from tests.scenarios.support.request_load import RequestLoad
+from tests.scenarios.support.site import RESTART_LIMIT
+from tests.scenarios.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.scenarios.support.site import Account, Site
+
+RELEASES_KEPT = 3
+REBOOT_LIMIT = 120.0
+# Images that only this file makes, from the one that runs.
+BROKEN_IMAGE = "ag-ui-broken"
+BROKEN = {
+    "no-start": "RUN rm -r /app/src",
+    "crash": "RUN rm /app/src/main.py",
+    "never-ready": (
+        "RUN sed -i 's/if self._hub.draining:/if True:/' /app/src/services/readiness_service.py "
+        "&& grep 'if True:' /app/src/services/readiness_service.py"
+    ),
+}
+# Every statement of a migration fails with these words.
+REFUSING_DATABASE = """
+CREATE FUNCTION refuse_change() RETURNS event_trigger LANGUAGE plpgsql
+AS $$ BEGIN RAISE EXCEPTION 'no changes today'; END $$;
+CREATE EVENT TRIGGER refuse_change ON ddl_command_start EXECUTE FUNCTION refuse_change();
+"""
+WILLING_DATABASE = "DROP EVENT TRIGGER refuse_change; DROP FUNCTION refuse_change();"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A release that must be refused, and why the play must say so."""
+
+    name: str
+    words: tuple[str, ...]
+    variables: dict[str, object] = field(default_factory=dict)
+
+
+def broken(name: str) -> dict[str, object]:
+    image = f"{BROKEN_IMAGE}:{name}"
+    return {"ag_ui_image_source": "registry", "ag_ui_image": image, "ag_ui_start_timeout": 8}
+
+
+REFUSALS = [
+    Refusal(
+        "settings", ("SSE_RETRY_MS: Input should be",), {"ag_ui_environment": {"SSE_RETRY_MS": 1}}
+    ),
+    Refusal("migration", ("no changes today",), {"ag_ui_log_level": "DEBUG"}),
+    Refusal("no-start", ("No module named 'src'",), broken("no-start")),
+    Refusal("crash", ("did not become healthy: it ended", "src.main"), broken("crash")),
+    Refusal(
+        "never-ready",
+        ("did not become healthy: draining: this instance is being stopped",),
+        broken("never-ready"),
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def inventory(request: pytest.FixtureRequest) -> str:
+    return str(request.config.getoption("ansible_inventory"))
+
+
+@pytest.fixture(scope="module")
+def broken_images(site: Site) -> Iterator[None]:
+    image = site.inspect(site.container(site.ports[0]))["Config"]["Image"]
+    for name, step in BROKEN.items():
+        recipe = f"FROM {image}\nUSER 0\n{step}\nUSER 1001:1001\n"
+        site.dev.run("docker", "build", "--tag", f"{BROKEN_IMAGE}:{name}", "-", send=recipe)
+    yield
+    site.dev.run("docker", "image", "rm", *(f"{BROKEN_IMAGE}:{name}" for name in BROKEN))
+
+
+@contextmanager
+def refusing_database(site: Site) -> Iterator[None]:
+    site.sql(REFUSING_DATABASE)
+    try:
+        yield
+    finally:
+        site.sql(WILLING_DATABASE)
+
+
+def armed(site: Site) -> dict[str, str]:
+    """What systemd reads and what it says, by file."""
+    files = "/etc/systemd/system/ag-ui* /run/systemd/system.control/ag-ui* /etc/ag-ui/current/*"
+    sums = site.dev.run("sh", "-c", f"md5sum {files} 2>/dev/null || true")
+    return {
+        path: digest for digest, _, path in (line.partition("  ") for line in sums.splitlines())
+    }
+
+
+def releases(site: Site) -> dict[str, str]:
+    """The release of each instance that runs."""
+    return {
+        name: str(site.inspect(name)["Config"]["Labels"]["ag-ui.release"])
+        for name in site.containers()
+    }
+
+
+@pytest.mark.usefixtures("broken_images")
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.name)
+def test_a_refused_release_is_not_armed(site: Site, inventory: str, refusal: Refusal) -> None:
+    files, running, first, *others = armed(site), releases(site), *site.ports
+    before = site.containers()
+    if refusal.name == "migration":
+        with refusing_database(site):
+            done = deploy(inventory, refusal.variables)
+    else:
+        done = deploy(inventory, refusal.variables)
+    assert done.code != 0, done.output
+    assert [words for words in refusal.words if words not in done.message] == [], done.output
+    assert armed(site) == files
+    for port in others:
+        assert site.containers()[site.container(port)] == before[site.container(port)]
+    assert releases(site) == running
+
+    site.kill(first)
+    eventually(lambda: site.is_ready(first), "the killed instance", within=RESTART_LIMIT)
+    assert releases(site) == running
+
+    subprocess.run(["docker", "restart", "--time", "30", site.dev.name], check=True, timeout=120)
+    site.wait_until_healthy(within=REBOOT_LIMIT)
+    assert releases(site) == running
+
+
+def test_a_move_to_other_ports_and_another_address_fails_no_request(
+    site: Site, inventory: str, user: Account
+) -> None:
+    before = {site.container(port) for port in site.ports}
+    moved = [port + 2 for port in site.ports]
+    variables = {"ag_ui_bind_address": site.dev.address, "ag_ui_backend_ports": moved}
+    try:
+        with RequestLoad(site.proxy, "/auth/me", user.token) as load:
+            done = deploy(inventory, variables)
+        assert done.code == 0, done.output
+        assert load.failed == []
+        assert load.answered > 0
+        assert set(site.containers()) == {site.container(port) for port in moved}
+        listening = site.dev.run("ss", "--listening", "--tcp", "--numeric", "--no-header")
+        for port in moved:
+            assert f"{site.dev.address}:{port}" in listening
+        units = site.dev.run(
+            "sh", "-c", "ls /etc/systemd/system /etc/systemd/system/ag-ui.target.wants"
+        )
+        assert not [port for port in site.ports if site.unit(port) in units]
+    finally:
+        with RequestLoad(site.proxy, "/auth/me", user.token) as load:
+            done = deploy(inventory)
+    assert done.code == 0, done.output
+    assert load.failed == []
+    assert set(site.containers()) == before
+    site.wait_until_healthy()
+
+
+def test_former_releases_and_their_images_are_removed(site: Site) -> None:
+    """What the tests before have deployed and tried is more than is kept."""
+    kept = site.dev.run("ls", "/etc/ag-ui/releases").split()
+    assert 1 < len(kept) <= RELEASES_KEPT
+    [current] = set(releases(site).values())
+    assert site.dev.run("readlink", "/etc/ag-ui/current").strip() == f"releases/{current}"
+    named = site.dev.run("sh", "-c", "sed -n s/^AG_UI_IMAGE=//p /etc/ag-ui/releases/*/release.env")
+    images = site.dev.run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
+    own = {image for image in images if image.startswith("shield-ag-ui-backend:")}
+    assert own == set(named.split())
+    assert len([image for image in images if image.startswith("shield-ag-ui-base:")]) == 1
