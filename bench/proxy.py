@@ -57,6 +57,7 @@ def _write_site(folder: Path, port: int, instance: int) -> None:
         "ag_ui_backend_ports": [instance],
         "ag_ui_request_rate": 100_000,
         "ag_ui_streams_per_address": 20_000,
+        "role_path": str(ROLE),
         "__ag_ui_peer_instances": [],
         "__ag_ui_config_dir": str(folder),
         "__ag_ui_proxy_logs": str(folder),
@@ -64,6 +65,8 @@ def _write_site(folder: Path, port: int, instance: int) -> None:
     }
     command = [f"{Path(sys.executable).parent}/ansible", "localhost", "--inventory", "localhost,"]
     command += ["--connection", "local", "--module-name", "ansible.builtin.template"]
+    # For the filters of the role.
+    command += ["--playbook-dir", str(ROLE)]
     command += ["--args", f"src={ROLE}/templates/nginx-site.conf.j2 dest={folder}/site.conf"]
     for values in (f"@{ROLE}/defaults/main.yml", f"@{ROLE}/vars/main.yml", json.dumps(variables)):
         command += ["--extra-vars", values]

@@ -131,6 +131,31 @@ def test_what_the_role_sets_itself_is_not_taken_from_the_further_settings(tmp_pa
     refuses(done, "ag_ui_environment must not set AGENT_MODEL, PORT, TRUSTED_PROXIES, lower")
 
 
+def test_a_name_that_is_no_setting_is_refused_with_the_nearest_that_is(tmp_path: Path) -> None:
+    further = {"SSE_RETRY_MSEC": 1000, "AGENT_ROUNDS_MAX": 5, "REPLAYS_MAX": 4}
+    refuses(
+        play(tmp_path, DECIDED | {"ag_ui_environment": further}),
+        "ag_ui_environment has names that are no settings of the backend",
+        "SSE_RETRY_MSEC (did you mean SSE_RETRY_MS?)",
+        "AGENT_ROUNDS_MAX (did you mean AGENT_MAX_ROUNDS?)",
+    )
+
+
+def test_texts_are_taken_for_what_they_mean(tmp_path: Path) -> None:
+    """As `-e name=value` gives them."""
+    texts = {
+        "ag_ui_backend_ports": "8002,8003",
+        "ag_ui_http_port": "0",
+        "ag_ui_request_rate": "50",
+        "ag_ui_uninstall": "no",
+    }
+    done = play(tmp_path, DECIDED | texts)
+    refuses(done, "Redis at 127.0.0.1:1 cannot be reached")
+    refuses(
+        play(tmp_path, DECIDED | texts | {"ag_ui_backend_ports": "8002,8002"}), "must all differ"
+    )
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

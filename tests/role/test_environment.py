@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 
 from tests.role.playing import DECIDED
-from tests.support.playbook import TOP
+from tests.support.role_templates import inventory, render
 
-ROLE = TOP / "roles/ag_ui_deployment"
-SECRETS = {f"ag_ui_{name}": f"{name}-{'x' * 48}" for name in ("jwt_secret", "mfa_key", "audit_key")}
+if TYPE_CHECKING:
+    from pathlib import Path
+
 # Groups of hosts that stand behind one another's proxies, with what their inventory says of each.
 SITES: dict[str, dict[str, dict[str, Any]]] = {
     "alone": {"alone-1": {}},
@@ -31,39 +26,9 @@ SITES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def inventory() -> dict[str, Any]:
-    common = yaml.safe_load((ROLE / "defaults/main.yml").read_text()) | DECIDED | SECRETS
-    common |= {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    groups = {
-        name: {"hosts": hosts, "vars": {"ag_ui_group": name}} for name, hosts in SITES.items()
-    }
-    return {"all": {"vars": common, "children": groups}}
-
-
 def rendered(folder: Path, template: str) -> Path:
     """A folder with what a template of the role gives on every host."""
-    (folder / "hosts.yml").write_text(yaml.safe_dump(inventory()))
-    # What the hosts would be asked.
-    generated = {"values": {"proxy_key": "p" * 48, "metrics_token": "m" * 48}}
-    found = json.dumps(
-        {"__ag_ui_preflight": {"nginx": "1.22.1", "ipv6": True}, "__ag_ui_generated": generated}
-    )
-    subprocess.run(
-        [
-            *(Path(sys.executable).parent / "ansible", "all"),
-            *("--inventory", folder / "hosts.yml", "--extra-vars", f"@{ROLE}/vars/main.yml"),
-            *("--extra-vars", found, "--module-name", "ansible.builtin.template"),
-            *(
-                "--args",
-                f"src={ROLE}/templates/{template} dest={folder}/{{{{ inventory_hostname }}}}",
-            ),
-        ],
-        env=os.environ | {"ANSIBLE_CONFIG": str(TOP / "ansible.cfg"), "LC_ALL": "C.UTF-8"},
-        capture_output=True,
-        check=True,
-        timeout=120,
-    )
-    return folder
+    return render(folder, template, inventory(SITES, DECIDED))
 
 
 @pytest.fixture(scope="module")

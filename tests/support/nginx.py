@@ -88,6 +88,7 @@ def render_site(folder: Path, variables: Mapping[str, Any]) -> None:
     (folder / "proxy-key.conf").touch()
     known = {
         "ansible_python_interpreter": sys.executable,
+        "role_path": str(ROLE),
         "__ag_ui_peer_instances": [],
         "__ag_ui_config_dir": str(folder),
         "__ag_ui_proxy_logs": str(folder),
@@ -95,6 +96,8 @@ def render_site(folder: Path, variables: Mapping[str, Any]) -> None:
     }
     command = [f"{Path(sys.executable).parent}/ansible", "localhost", "--inventory", "localhost,"]
     command += ["--connection", "local", "--module-name", "ansible.builtin.template"]
+    # For the filters of the role.
+    command += ["--playbook-dir", str(ROLE)]
     command += [
         "--args",
         f"src={ROLE}/templates/nginx-site.conf.j2 dest={folder}/conf.d/ag-ui.conf",

@@ -73,7 +73,7 @@ options:
   configuration:
     description: Directory with the releases.
     type: path
-    required: true
+    default: /etc/ag-ui
   timeout:
     description: Seconds each connection may take.
     type: float
@@ -705,7 +705,7 @@ def main() -> None:
             "account": {"type": "dict", "required": True},
             "packages": {"type": "list", "elements": "str", "default": []},
             "certificate": {"type": "path", "required": True},
-            "configuration": {"type": "path", "required": True},
+            "configuration": {"type": "path", "default": "/etc/ag-ui"},
             "timeout": {"type": "float", "default": 5},
         },
         supports_check_mode=True,

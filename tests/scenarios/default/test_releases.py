@@ -11,7 +11,6 @@ import pytest
 
 from tests.scenarios.support.deployment import deploy
 from tests.scenarios.support.request_load import RequestLoad
-from tests.scenarios.support.site import RESTART_LIMIT
 from tests.scenarios.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from tests.scenarios.support.site import Account, Site
 
 RELEASES_KEPT = 3
-REBOOT_LIMIT = 120.0
+# Also for a machine that has much else to do.
+BACK_WITHIN = 120.0
 # Images that only this file makes, from the one that runs.
 BROKEN_IMAGE = "ag-ui-broken"
 BROKEN = {
@@ -128,11 +128,11 @@ def test_a_refused_release_is_not_armed(site: Site, inventory: str, refusal: Ref
     assert releases(site) == running
 
     site.kill(first)
-    eventually(lambda: site.is_ready(first), "the killed instance", within=RESTART_LIMIT)
+    eventually(lambda: site.is_ready(first), "the killed instance", within=BACK_WITHIN)
     assert releases(site) == running
 
     subprocess.run(["docker", "restart", "--time", "30", site.dev.name], check=True, timeout=120)
-    site.wait_until_healthy(within=REBOOT_LIMIT)
+    site.wait_until_healthy(within=BACK_WITHIN)
     assert releases(site) == running
 
 

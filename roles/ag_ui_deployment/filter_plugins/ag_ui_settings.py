@@ -1,0 +1,45 @@
+"""Tell which names are no settings of the backend, and which settings may be meant."""
+
+from __future__ import annotations
+
+import ast
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+def settings_in(source: str) -> list[str]:
+    """Names of the settings that the backend's config.py declares."""
+    return [
+        field.target.id
+        for part in ast.parse(source).body
+        if isinstance(part, ast.ClassDef) and part.name == "Settings"
+        for field in part.body
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+    ]
+
+
+def unknown_settings(names: Iterable[str], source: str) -> list[str]:
+    """The names that are no settings, each with the nearest that is one.
+
+    Args:
+        names: Names as somebody has written them.
+        source: Text of the backend's config.py.
+    """
+    known = settings_in(source)
+    found = []
+    for name in map(str, names):
+        if name not in known:
+            nearest = get_close_matches(name.upper(), known, n=1, cutoff=0.0)
+            found.append(f"{name} (did you mean {nearest[0]}?)" if nearest else name)
+    return found
+
+
+class FilterModule:
+    """What Ansible takes from here."""
+
+    def filters(self) -> dict[str, Callable[[Iterable[str], str], list[str]]]:
+        """The filters by their names in templates."""
+        return {"ag_ui_unknown_settings": unknown_settings}

@@ -1,0 +1,86 @@
+"""What the unit of an instance gives its container, and what it keeps from it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import stat
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.role.playing import DECIDED
+from tests.support.role_templates import LEARNT, ROLE, inventory, render
+
+RELEASE = f"/etc/ag-ui/releases/{LEARNT['__ag_ui_release']}"
+
+
+@pytest.fixture(scope="module")
+def unit(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Words of each line of the unit, by its name."""
+    hosts = inventory({"alone": {"alone-1": {}}}, DECIDED)
+    folder = render(tmp_path_factory.mktemp("unit"), "ag-ui-backend@.service.j2", hosts)
+    text = (folder / "alone-1").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if "=" in line and not line.startswith("#")]
+    return {name: shlex.split(value) for name, _, value in (line.partition("=") for line in lines)}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--read-only",
+        "--rm",
+        "--pull=never",
+        "--cap-drop=ALL",
+        "--security-opt=no-new-privileges",
+        "--user=1001:1001",
+        "--memory=1g",
+        "--memory-swap=1g",
+        "--pids-limit=256",
+        "--ulimit=nofile=16384",
+        "--tmpfs=/tmp:rw,noexec,nosuid,nodev,size=64m",
+        f"--volume={RELEASE}/backend.env:/app/.env:ro",
+        "--label=ag-ui.release=${AG_UI_RELEASE}",
+    ],
+)
+def test_a_container_is_started_with(unit: dict[str, list[str]], option: str) -> None:
+    assert option in unit["ExecStart"]
+
+
+def test_nothing_of_the_host_is_given_to_a_container_but_its_environment(
+    unit: dict[str, list[str]],
+) -> None:
+    words = unit["ExecStart"]
+    assert len([word for word in words if word.startswith(("--volume", "-v", "--mount"))]) == 1
+    assert not [
+        word for word in words if word.startswith(("--privileged", "--cap-add", "--device"))
+    ]
+
+
+def test_a_unit_starts_from_the_files_of_its_release(unit: dict[str, list[str]]) -> None:
+    """So a unit that is put back brings the image and the settings of its time back."""
+    assert unit["EnvironmentFile"] == [f"{RELEASE}/release.env"]
+
+
+def test_started_means_ready_and_what_does_not_get_ready_is_stopped(
+    unit: dict[str, list[str]],
+) -> None:
+    [_, _, command] = unit["ExecStartPost"]
+    ready_within, stopped_within = map(int, re.findall(r"(?:timeout|stop -t) (\d+)", command))
+    assert "http://127.0.0.1:%i/health/ready" in command
+    assert int(unit["TimeoutStartSec"][0]) > ready_within + stopped_within
+    assert int(unit["TimeoutStopSec"][0]) > stopped_within == int(unit["ExecStop"][3])
+
+
+def test_the_environment_of_the_backend_is_for_root_and_the_service() -> None:
+    tasks = yaml.safe_load((ROLE / "tasks/release_stage.yml").read_text())
+    [block] = [task["block"] for task in tasks if "block" in task]
+    [wanted] = [
+        task["ansible.builtin.template"]
+        for task in block
+        if task.get("ansible.builtin.template", {}).get("src") == "backend.env.j2"
+    ]
+    mode = int(wanted["mode"], 8)
+    assert wanted["owner"] == "root"
+    assert wanted["group"] == "{{ __ag_ui_account }}"
+    assert mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP) == 0

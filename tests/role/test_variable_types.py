@@ -1,0 +1,49 @@
+"""A value is taken by its specified type: `-e name=value` gives every value as text."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import yaml  # type: ignore[import-untyped]
+
+from tests.role.playing import DECIDED
+from tests.support.role_templates import ROLE, inventory, render
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEMPLATES = sorted((ROLE / "templates").glob("*.j2"))
+
+
+def as_text(value: object) -> str:
+    """A value as somebody writes it behind `-e name=`."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def numbers_and_more() -> dict[str, Any]:
+    """The defaults of all variables that are numbers, booleans or lists of plain values."""
+    defaults: dict[str, Any] = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
+    return {
+        name: value
+        for name, value in defaults.items()
+        if isinstance(value, bool | int | list) and "{{" not in str(value)
+    }
+
+
+def test_texts_on_the_command_line_render_as_what_they_mean(tmp_path: Path) -> None:
+    every_template = tmp_path / "all.j2"
+    every_template.write_text(
+        "\n".join(f"{{{{ lookup('ansible.builtin.template', '{path}') }}}}" for path in TEMPLATES)
+    )
+    values = numbers_and_more()
+    texts = [f"{name}={as_text(value)}" for name, value in values.items()]
+    hosts = inventory({"alone": {"alone-1": {}}}, DECIDED)
+    found = []
+    for name, extra in (("typed", [json.dumps(values)]), ("texts", texts)):
+        folder = tmp_path / name
+        folder.mkdir()
+        render(folder, str(every_template), hosts, *extra)
+        found.append((folder / "alone-1").read_text().splitlines())
+    assert found[0] == found[1]
+    assert "    limit_req zone=ag_ui_requests burst=200 nodelay;" in found[0]
