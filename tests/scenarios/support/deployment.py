@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.support.playbook import run_playbook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REPOSITORY = Path(__file__).parents[3]
+    from tests.support.playbook import Run
+
 _TIMEOUT_SECONDS = 600
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """How a run of the playbook ended."""
-
-    code: int
-    output: str
-
-    @property
-    def message(self) -> str:
-        """What was printed, without the wrapping."""
-        return re.sub(r"\s+", " ", self.output)
-
-
-def deploy(inventory: str, variables: Mapping[str, object] | None = None) -> Deployment:
+def deploy(inventory: str, variables: Mapping[str, object] | None = None) -> Run:
     """Run site.yml on the hosts of the backend, with variables that win over the inventory's."""
-    done = subprocess.run(
-        [
-            *("ansible-playbook", "--inventory", inventory, "--limit", "ag_ui"),
-            *("--extra-vars", json.dumps(variables or {}), "site.yml"),
-        ],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
+    return run_playbook(
+        *("--inventory", inventory, "--limit", "ag_ui"),
+        *("--extra-vars", json.dumps(variables or {}), "site.yml"),
         timeout=_TIMEOUT_SECONDS,
     )
-    return Deployment(done.returncode, done.stdout + done.stderr)
