@@ -83,6 +83,10 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _BEARER = MappingProxyType({"WWW-Authenticate": "Bearer"})
 RETRY_SOON = MappingProxyType({"Retry-After": "1"})
 _RETRY_LATER = MappingProxyType({"Retry-After": "5"})
+# The status of an instance that is full or being stopped: nginx passes the request on to the next one.
+# It decides by the status alone, and 503 also stands for what all instances share, where asking each of
+# them would add to an overload.
+_ANOTHER_INSTANCE = 502
 _FIELD_MOST = 200
 # More help nobody; a body has room for many thousands.
 _ERRORS_SHOWN = 20
@@ -456,7 +460,7 @@ class SecondFactorUnreadable(Problem):
 
 
 class TooManyStreams(Problem):
-    status = 503
+    status = _ANOTHER_INSTANCE
     slug = "too-many-streams"
     title = "No stream is free on this instance"
     detail = "It holds as many streams as it may. Try again in a few seconds."
@@ -524,7 +528,7 @@ class TicketsUnavailable(Problem):
 
 
 class Draining(Problem):
-    status = 503
+    status = _ANOTHER_INSTANCE
     slug = "draining"
     title = "This instance is being stopped"
     detail = "Connect again: another instance will answer."

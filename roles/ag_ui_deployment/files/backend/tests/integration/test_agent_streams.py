@@ -607,7 +607,7 @@ class TestProcesses:
                     response = await stopped.http.post(
                         "/agent", json=run_input("Hello"), headers=bearer(token)
                     )
-                    assert response.status_code == 503
+                    assert response.status_code == 502
                     await finishes.until_ended()
                     await ends.until_ended()
             assert finishes.events[-1]["type"] == "RUN_FINISHED"

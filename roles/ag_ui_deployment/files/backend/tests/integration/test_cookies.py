@@ -327,7 +327,7 @@ class TestTickets:
                 full.services.drain()
             for path, ticket in zip(("/events", "/agent/runs/x/events"), tickets, strict=True):
                 refused = await full.http.get(f"{path}?ticket={ticket}")
-                check_problem(refused, 429 if why.endswith("user") else 503, why)
+                check_problem(refused, 429 if why.endswith("user") else 502, why)
             async with sse(backend.http, f"/events?ticket={tickets[0]}") as client:
                 assert not client.ended
             run = await backend.http.get(f"/agent/runs/x/events?ticket={tickets[1]}")

@@ -434,7 +434,7 @@ class TestLimits:
             token = await token_on(backend)
             async with sse(backend.http, token=token), sse(backend.http, token=token):
                 response = await backend.http.get("/events", headers=bearer(token))
-                check_problem(response, 503, "too-many-streams")
+                check_problem(response, 502, "too-many-streams")
                 assert int(response.headers["retry-after"]) > 0
             await until(lambda: backend.services.streams.count == 0)
             async with sse(backend.http, token=token) as client:
@@ -507,7 +507,7 @@ class TestDraining:
             assert client.frames[-1].retry
             assert 2000 <= client.frames[-1].retry <= 5000
         refused = await backend.http.get("/events", headers=bearer(admin))
-        check_problem(refused, 503, "draining")
+        check_problem(refused, 502, "draining")
         assert refused.headers["retry-after"] == "1"
         check_problem(await backend.http.get("/health/ready"), 503, "not-ready")
         assert (await backend.http.get("/health/live")).status_code == 200

@@ -43,7 +43,14 @@ def test_a_document() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", [kind for kind in all_problems() if kind.status == 503])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind
+        for kind in all_problems()
+        if kind.status == 503 or kind in {problems.Draining, problems.TooManyStreams}
+    ],
+)
 def test_whoever_is_turned_away_for_now_is_told_when_to_come_back(kind: type[Problem]) -> None:
     assert int(respond(kind()).headers["retry-after"]) >= 1
 

@@ -1,0 +1,134 @@
+"""The proxy passes on what another instance may do better, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.nginx import Nginx, free_port, make_certificate, make_folders, render_site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "ag-ui.example"
+FULL, OVERLOADED = 502, 503
+
+
+class Instance:
+    """A server that gives every request the same status, and counts them."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.asked = 0
+
+    @contextmanager
+    def running(self) -> Iterator[int]:
+        instance = self
+
+        class Answering(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                instance.asked += 1
+                self.rfile.read(int(self.headers.get("Content-Length", "0")))
+                body = json.dumps({"status": instance.status, "type": "own"}).encode()
+                self.send_response(instance.status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                self.do_GET()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+            server.daemon_threads = True
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            yield server.server_port
+            server.shutdown()
+            thread.join()
+
+
+class Site:
+    def __init__(self, nginx: Nginx, port: int, instances: list[Instance]) -> None:
+        self.nginx, self.port, self.instances = nginx, port, instances
+
+    def answer(self, method: str, path: str, *statuses: int) -> tuple[int, str, int]:
+        """Status and type that the client gets, and how often instances were asked for it."""
+        for instance, status in zip(self.instances, statuses, strict=True):
+            instance.status, instance.asked = status, 0
+        head = f"{method} {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n"
+        answer = self.nginx.send(self.port, f"{head}Content-Length: 0\r\n\r\n".encode())
+        return answer.status, answer.json()["type"], sum(it.asked for it in self.instances)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("nginx")
+    make_folders(folder)
+    make_certificate(folder / "tls", NAME)
+    instances, https = [Instance(), Instance()], free_port()
+    with ExitStack() as stack:
+        ports = [stack.enter_context(instance.running()) for instance in instances]
+        render_site(
+            folder,
+            {
+                "ag_ui_server_name": NAME,
+                "ag_ui_https_port": https,
+                "ag_ui_http_port": 0,
+                "ag_ui_backend_ports": ports,
+                # An instance that has moved away.
+                "__ag_ui_leaving_instances": [f"127.0.0.1:{free_port()}"],
+            },
+        )
+        yield Site(stack.enter_context(Nginx(folder)), https, instances)
+
+
+@pytest.mark.parametrize("path", ["/events", "/api/jobs", "/auth/me"])
+@pytest.mark.parametrize("full", [(FULL, 200), (200, FULL)])
+def test_a_request_goes_on_from_a_full_instance(
+    site: Site, path: str, full: tuple[int, int]
+) -> None:
+    for _ in range(3):
+        status, _, asked = site.answer("GET", path, *full)
+        assert status == 200
+        assert asked <= 2
+
+
+def test_who_is_refused_by_all_gets_the_words_of_the_last(site: Site) -> None:
+    assert site.answer("GET", "/events", FULL, FULL) == (FULL, "own", 2)
+
+
+@pytest.mark.parametrize("path", ["/events", "/api/jobs", "/api/tools", "/auth/me"])
+def test_what_all_instances_share_is_asked_of_one(site: Site, path: str) -> None:
+    assert site.answer("GET", path, OVERLOADED, OVERLOADED) == (OVERLOADED, "own", 1)
+
+
+@pytest.mark.parametrize("path", ["/api/crawl", "/agent", "/auth/login", "/auth/logout"])
+def test_a_request_that_may_have_had_an_effect_is_sent_once(site: Site, path: str) -> None:
+    assert site.answer("POST", path, FULL, FULL) == (FULL, "own", 1)
+
+
+def test_an_error_of_the_gateway_is_no_matter_of_the_instance(site: Site) -> None:
+    assert site.answer("GET", "/api/tools", 502, 502) == (502, "own", 1)
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready"])
+def test_health_is_that_of_an_instance_that_works(site: Site, path: str) -> None:
+    for _ in range(3):
+        assert site.answer("GET", path, OVERLOADED, 200)[0] == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_instance_that_has_gone_fails_no_request(site: Site, method: str) -> None:
+    """While instances move to other ports the proxy knows of both."""
+    for _ in range(6):
+        assert site.answer(method, "/auth/me", 200, 200) == (200, "own", 1)
