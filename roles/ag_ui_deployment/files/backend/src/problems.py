@@ -627,7 +627,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(LimitReachedError, _on_limit)
-    app.add_exception_handler(TokensSpentError, _on_limit)
     for exception in (*_FROM_SERVICES, *DATABASE_ERRORS):
         app.add_exception_handler(exception, _on_error)
 
@@ -654,7 +653,7 @@ def _faults_of(error: Exception) -> list[FieldError] | None:
 
 
 async def _on_limit(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, LimitReachedError | TokensSpentError)  # noqa: S101 - how the handler is registered
+    assert isinstance(error, LimitReachedError)  # noqa: S101 - how the handler is registered
     problem = TokensSpent() if isinstance(error, TokensSpentError) else TooManyRequests()
     problem.headers = {"Retry-After": str(error.retry_after)}
     return respond(problem)

@@ -16,6 +16,8 @@ from src.repositories.bulk import arrays, insert_arrays
 
 Position = tuple[datetime, UUID, str]
 
+# Of rows from before sizes were stored, the size has to be looked up.
+MESSAGE_SIZE = func.coalesce(MessageRow.size, func.octet_length(cast(MessageRow.body, Text)))
 _MESSAGE = ("owner_id", "thread_id", "message_id", "body", "size")
 
 
@@ -165,8 +167,8 @@ async def messages_of(
 
     At most `limit`, and not more than the bytes allow, but one at least.
     """
-    size = func.coalesce(MessageRow.size, func.octet_length(cast(MessageRow.body, Text)))
-    query = _of_thread(select(MessageRow.place, size.label("size")), thread, MessageRow)
+    query = select(MessageRow.place, MESSAGE_SIZE.label("size"))
+    query = _of_thread(query, thread, MessageRow)
     if before is not None:
         query = query.where(MessageRow.place < before)
     latest = query.order_by(MessageRow.place.desc()).limit(limit).subquery()

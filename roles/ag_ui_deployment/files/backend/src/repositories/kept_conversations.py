@@ -5,19 +5,18 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Text, cast, delete, exists, func, select, tuple_, update
+from sqlalchemy import ColumnElement, delete, exists, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.conversation import MessageRow, RunRow, RunStatus, ThreadRow
+from src.repositories.conversations import MESSAGE_SIZE
 
 RETAIN_LOCK = 0x4147_454E_5401
 # What a row takes besides its JSON or its log, with its entries in indexes.
 _ROW_BYTES = 512
 
 _THREAD = tuple_(ThreadRow.owner_id, ThreadRow.id)
-# Of rows from before sizes were stored, the size has to be looked up.
-_SIZE = func.coalesce(MessageRow.size, func.octet_length(cast(MessageRow.body, Text)))
-_OF_MESSAGES = select(func.coalesce(func.sum(_SIZE + _ROW_BYTES), 0)).where(
+_OF_MESSAGES = select(func.coalesce(func.sum(MESSAGE_SIZE + _ROW_BYTES), 0)).where(
     MessageRow.owner_id == ThreadRow.owner_id, MessageRow.thread_id == ThreadRow.id
 )
 _LOG_SIZE = func.coalesce(func.octet_length(RunRow.events), 0)

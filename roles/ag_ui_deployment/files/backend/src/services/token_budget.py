@@ -10,6 +10,7 @@ import structlog
 from src.repositories import token_usage
 from src.repositories.token_usage import Tokens, UsageKey
 from src.services.chat_chunks import Usage
+from src.services.limits import LimitReachedError
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 from src.utils.redis import Backoff
@@ -17,12 +18,8 @@ from src.utils.redis import Backoff
 logger = structlog.get_logger(__name__)
 
 
-class TokensSpentError(Exception):
-    """The user has had the tokens of a day; `retry_after` is when there are more, in seconds."""
-
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(retry_after)
-        self.retry_after = retry_after
+class TokensSpentError(LimitReachedError):
+    """The user has had the tokens of a day."""
 
 
 class TokenBudget(BackgroundTask):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -58,13 +59,21 @@ async def grow_old(world: World, thread_id: str) -> None:
     )
 
 
+@asynccontextmanager
+async def limited(
+    world: World, gateway_url: str, **settings: int
+) -> AsyncIterator[tuple[Backend, str]]:
+    """An instance with these limits, and a user's token."""
+    async with running(world.settings(LITELLM_URL=gateway_url, **settings)) as backend:
+        user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
+        yield backend, backend.token_of(user)
+
+
 class TestBytes:
     async def test_of_a_conversation_are_bounded_whatever_is_sent_to_it(
         self, world: World, gateway_url: str
     ) -> None:
-        settings = world.settings(LITELLM_URL=gateway_url, AGENT_THREAD_MAX_BYTES=LIMIT)
-        async with running(settings) as backend:
-            token = backend.token_of(await backend.add_user("a@shield.test", Role.CONTRIBUTOR))
+        async with limited(world, gateway_url, AGENT_THREAD_MAX_BYTES=LIMIT) as (backend, token):
             body = run_input("x" * 30_000)
             await whole_run(backend.http, token, body)
             further = body | {"runId": "further", "messages": [user_says("x" * 40_000)]}
@@ -78,10 +87,8 @@ class TestBytes:
     async def test_of_a_user_are_bounded_until_conversations_are_deleted(
         self, world: World, gateway_url: str
     ) -> None:
-        settings = world.settings(LITELLM_URL=gateway_url, AGENT_USER_MAX_BYTES=LIMIT)
-        async with running(settings) as backend:
-            token = backend.token_of(await backend.add_user("a@shield.test", Role.CONTRIBUTOR))
-            other = backend.token_of(await backend.add_user("b@shield.test", Role.CONTRIBUTOR))
+        async with limited(world, gateway_url, AGENT_USER_MAX_BYTES=LIMIT) as (backend, token):
+            other = backend.token_of(await backend.add_user("bob@shield.test", Role.CONTRIBUTOR))
             first = run_input("x" * 40_000)
             await whole_run(backend.http, token, first)
             second = run_input("x" * 30_000)
@@ -94,16 +101,12 @@ class TestBytes:
     async def test_of_many_small_conversations_count_as_well(
         self, world: World, gateway_url: str
     ) -> None:
-        settings = world.settings(LITELLM_URL=gateway_url, AGENT_USER_MAX_BYTES=LIMIT)
-        async with running(settings) as backend:
-            user = await backend.add_user("a@shield.test", Role.CONTRIBUTOR)
+        async with limited(world, gateway_url, AGENT_USER_MAX_BYTES=LIMIT) as (backend, token):
             await world.query(
                 "INSERT INTO agent_threads (owner_id, id, workspace, title) "
-                "SELECT $1, n::text, 'default', '' FROM generate_series(1, 200) AS n",
-                user.id,
+                "SELECT users.id, n::text, 'default', '' FROM users, generate_series(1, 200) AS n"
             )
             await backend.services.agent.retention.retain()
-            token = backend.token_of(user)
             assert await refused(backend, token, run_input(""), 429) == "too-much-kept"
 
     async def test_are_those_of_messages_and_logs_as_they_change(
