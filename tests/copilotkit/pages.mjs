@@ -1,7 +1,7 @@
 // Pages made with CopilotKit: the core of its frontend, its runtime behind that, and the backend's agent behind both.
 //
 // Each line of the input lets one page run the agent, with what the page holds and these messages:
-//   {"client": name, "url": of the agent, "token": ..., "run": {"threadId", "runId", "messages", "tools"?}}
+//   {"client": name, "url": of the agent, "token": ..., "run": {"threadId", "runId", "messages", "tools"?, "forwardedProps"?}}
 //                                            a tool that the model calls is run by the page: its result is "answer"
 //   {"client": name, "stop": true}           press the stop button
 // Each line of the output tells of one of them, as in ../agui_client/follow.mjs:
@@ -65,7 +65,7 @@ class Page {
     }
     agent.threadId = run.threadId;
     agent.addMessages(run.messages);
-    await this.#core.runAgent({ agent, runId: run.runId });
+    await this.#core.runAgent({ agent, runId: run.runId, forwardedProps: run.forwardedProps });
     for (const one of listening) one.unsubscribe();
     return { ...held, messages: agent.messages, state: agent.state, last_event_id: null };
   }

@@ -18,6 +18,7 @@ from src.utils.database import Database
 from tests.support.audit_log import Log
 from tests.support.builders import settings_of
 from tests.support.gateway import Gateway
+from tests.support.official_client import OfficialClients, official_clients
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.world import World
@@ -157,3 +158,10 @@ async def log(world: World) -> AsyncIterator[Log]:
     one = Log(world, world.settings(AUDIT_CHECKPOINT_ENTRIES=1))
     yield one
     await one.database.close()
+
+
+@pytest.fixture
+async def clients() -> AsyncIterator[OfficialClients]:
+    """The official AG-UI clients."""
+    async with official_clients() as started:
+        yield started

@@ -35,7 +35,7 @@ from tests.support.agent import (
     whole_run,
 )
 from tests.support.gateway import Gateway
-from tests.support.official_client import Held, OfficialClients, official_clients
+from tests.support.official_client import Held, OfficialClients
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.sse import SseClient, sse
@@ -58,12 +58,6 @@ async def two_instances(world: World, gateway: Gateway) -> AsyncIterator[tuple[B
 async def instances(world: World, gateway: Gateway) -> AsyncIterator[tuple[Backend, Backend]]:
     async with two_instances(world, gateway) as both:
         yield both
-
-
-@pytest.fixture
-async def clients() -> AsyncIterator[OfficialClients]:
-    async with official_clients() as started:
-        yield started
 
 
 async def contributor(backend: Backend) -> tuple[User, str]:

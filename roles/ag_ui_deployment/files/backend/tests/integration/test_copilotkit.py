@@ -128,10 +128,13 @@ async def test_a_run_that_is_cancelled_leaves_the_page_no_tool_to_run(
 async def test_a_run_that_the_page_stops(
     backend: Backend, token: str, pages: OfficialClients
 ) -> None:
-    page, body = pages.new(), undeclared("words 50 fault=stall")
+    """The runtime disconnects, and ends the run for the page by itself."""
+    props = {"onDisconnect": "cancel", "ifRunning": "cancel"}
+    page, body = pages.new(), undeclared("words 50 fault=stall", forwardedProps=props)
     following = run(page, backend, token, body)
     await following.joined()
     page.stop()
     held = await following.held()
-    assert held.outcome in {"success", "error", None}
+    assert held.error
+    assert (held.outcome, held.error["code"]) == ("error", "abort")
     assert await goes_on(page, backend, token, body)

@@ -25,7 +25,6 @@ from tests.support.official_client import (
     Held,
     OfficialClient,
     OfficialClients,
-    official_clients,
 )
 from tests.support.server import Backend, running
 from tests.support.sse import SseClient, sse
@@ -49,12 +48,6 @@ OUTCOMES = {
 
 # From the very first event on, instead of how things stand.
 FIRST = {"last_event_id": "0-0"}
-
-
-@pytest.fixture
-async def clients() -> AsyncIterator[OfficialClients]:
-    async with official_clients() as started:
-        yield started
 
 
 @pytest.fixture

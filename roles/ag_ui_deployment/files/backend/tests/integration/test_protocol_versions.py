@@ -27,7 +27,6 @@ from tests.support.official_client import (
     Held,
     OfficialClient,
     OfficialClients,
-    official_clients,
 )
 from tests.support.server import Backend, running
 from tests.support.sse import SseClient, sse
@@ -39,12 +38,6 @@ CURRENT = "1.0.0"
 OLDER = ("0.0.59", "0.0.55")
 OLDER_PROTOCOL = "protocolVersion=0.0"
 every_client = pytest.mark.parametrize("version", [CURRENT, *OLDER])
-
-
-@pytest.fixture
-async def clients() -> AsyncIterator[OfficialClients]:
-    async with official_clients() as started:
-        yield started
 
 
 @pytest.fixture
