@@ -115,7 +115,8 @@ class Settings(BaseSettings):
     # Failed logins from networks and browsers that have not logged in to the account before.
     RATE_LOGIN_PER_ACCOUNT: str = "50/day"
     RATE_MAIL_PER_MAILBOX: str = "20/hour"
-    RATE_API_PER_USER: str = "1000/hour"
+    # Several limits count each: a page that polls too often waits for a minute, not for an hour.
+    RATE_API_PER_USER: str = "300/minute;10000/hour"
     RATE_STREAMS_PER_USER: str = "600/minute"
     RATE_GLOBAL: str = "60000/minute"
     # Proxies whose X-Forwarded-For is believed: addresses or networks, separated by commas.
@@ -349,11 +350,20 @@ class Settings(BaseSettings):
     @classmethod
     def _check_limit(cls, value: str) -> str:
         try:
-            usable = limits.parse(value).amount > 0
+            usable = all(limit.amount > 0 for limit in limits.parse_many(value))
         except ValueError:
             usable = False
         if not usable:
-            raise ValueError("is no limit; write a number per time: 10/minute or 1000/hour")
+            raise ValueError(
+                "is no limit; write a number per time: 10/minute, or several: 10/minute;100/hour"
+            )
+        return value
+
+    @field_validator("RATE_LOGIN_PER_ACCOUNT")
+    @classmethod
+    def _check_single_limit(cls, value: str) -> str:
+        if len(limits.parse_many(value)) > 1:
+            raise ValueError("takes one limit only, such as 50/day")
         return value
 
     @field_validator("TRUSTED_PROXIES")

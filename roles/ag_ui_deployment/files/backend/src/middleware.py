@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from secrets import compare_digest
 from typing import TYPE_CHECKING, cast
 from uuid import uuid4
@@ -17,6 +17,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from src.event_source import SERVER_SEND
 from src.problems import PreflightRefused, Problem, respond, unreadable_body
+from src.services.limits import Quota, observe_quotas
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -56,7 +57,10 @@ class ProxyHeaders:
 
 
 class RequestContext:
-    """Gives each request an id (the caller's, if it sent a sane one) and logs its outcome."""
+    """Gives each request an id (the caller's, if it sent a sane one) and logs its outcome.
+
+    The answer says what is left of the limits that have counted the request.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -69,6 +73,7 @@ class RequestContext:
         structlog.contextvars.clear_contextvars()
         client = scope["client"][0] if scope["client"] else None
         structlog.contextvars.bind_contextvars(request_id=request_id, client=client)
+        quotas = observe_quotas()
         started = time.perf_counter()
         status: int | None = None
 
@@ -76,7 +81,9 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[_HEADER] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[_HEADER] = request_id
+                headers.update(_rate_limit_headers(quotas))
             await send(message)
 
         scope[SERVER_SEND] = send
@@ -132,6 +139,20 @@ class NoMultipart:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = scope["type"] == "http" and _is_multipart(scope)
         await (respond(unreadable_body()) if refused else self._app)(scope, receive, send)
+
+
+def _rate_limit_headers(quotas: Sequence[Quota]) -> dict[str, str]:
+    """The fields of draft-ietf-httpapi-ratelimit-headers-10; none where nothing was counted."""
+    if not quotas:
+        return {}
+    return {
+        "RateLimit-Policy": ", ".join(
+            f'"{one.policy}";q={one.amount};w={one.window}' for one in quotas
+        ),
+        "RateLimit": ", ".join(
+            f'"{one.policy}";r={one.remaining};t={one.reset_in}' for one in quotas
+        ),
+    }
 
 
 def _given_id(scope: Scope) -> str | None:

@@ -55,6 +55,18 @@ _SECURITY_SCHEMES: Json = {
         "description": "From POST /auth/ticket; opens one event stream, once",
     },
 }
+# Limited operations have the first two in every answer; here where they count most.
+_RATE_LIMIT_HEADERS: Json = {
+    "RateLimit-Policy": {
+        "description": "The limits that counted the request: amount `q` in a window of `w` seconds",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "What is left of them: `r` requests, more in `t` seconds",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {"description": "In seconds", "schema": {"type": "integer"}},
+}
 # Where null would have to stand among the values.
 _WITH_NULL_SPELLED_OUT = frozenset({"enum", "const"})
 
@@ -172,8 +184,10 @@ def _name_of(slug: str) -> str:
 
 def _response_of(problems: Mapping[str, str]) -> Json:
     types = "; ".join(f"`{slug}`: {title}" for slug, title in sorted(problems.items()))
+    headers = _RATE_LIMIT_HEADERS if TooManyRequests.slug in problems else {}
     return {
         "description": types,
+        **({"headers": headers} if headers else {}),
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
 

@@ -1,6 +1,7 @@
 """How often one may ask: by address, by account, by user, and all together."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import uuid4
@@ -35,11 +36,17 @@ def refused(answers: list[httpx.Response]) -> int:
     return len(late)
 
 
+def quotas_of(answer: httpx.Response) -> dict[str, tuple[int, int]]:
+    """What is left of each limit, and in how many seconds there is more."""
+    found = re.findall(r'"([a-z_-]+)";r=(\d+);t=(\d+)', answer.headers["ratelimit"])
+    return {name: (int(left), int(seconds)) for name, left, seconds in found}
+
+
 DEFAULTS = {
     "RATE_LOGIN_PER_ADDRESS": "10/minute",
     "RATE_LOGIN_PER_ACCOUNT": "50/day",
     "RATE_MAIL_PER_MAILBOX": "20/hour",
-    "RATE_API_PER_USER": "1000/hour",
+    "RATE_API_PER_USER": "300/minute;10000/hour",
     "RATE_STREAMS_PER_USER": "600/minute",
     "RATE_GLOBAL": "60000/minute",
 }
@@ -111,6 +118,32 @@ class TestUsers:
             jobs = await backend.http.get("/api/jobs", headers=bearer(backend.token_of(bob)))
             assert jobs.status_code == 200
 
+    async def test_every_answer_says_what_is_left(self, world: World) -> None:
+        async with running(world.settings(RATE_API_PER_USER="5/hour;3/minute")) as backend:
+            alice = bearer(backend.token_of(await backend.add_user(ALICE)))
+            answers = [await backend.http.get("/api/jobs/none", headers=alice) for _ in range(5)]
+            assert [answer.status_code for answer in answers] == [404] * 3 + [429] * 2
+            for answer in answers:
+                policies = answer.headers["ratelimit-policy"]
+                assert policies == '"api-minute";q=3;w=60, "api-hour";q=5;w=3600'
+            left = [quotas_of(answer) for answer in answers]
+            assert [one["api-minute"][0] for one in left] == [2, 1, 0, 0, 0]
+            # What the minute refuses the hour does not count.
+            assert [one["api-hour"][0] for one in left] == [4, 3, 2, 2, 2]
+            last = answers[-1]
+            assert 1 <= int(last.headers["retry-after"]) <= 60
+            assert abs(left[-1]["api-minute"][1] - int(last.headers["retry-after"])) <= 1
+
+    async def test_only_what_is_limited_has_limits_to_tell(self, world: World) -> None:
+        async with running(world.settings(RATE_STREAMS_PER_USER="7/hour")) as backend:
+            token = backend.token_of(await backend.add_user(ALICE))
+            for path in ("/health", "/metrics", "/openapi.json", "/nothing", "/auth/me"):
+                assert "ratelimit" not in (await backend.http.get(path)).headers
+            async with backend.http.stream("GET", "/events", headers=bearer(token)) as stream:
+                assert {*quotas_of(stream)} == {"stream-hour"}
+            login = await ask_login(backend, ALICE, "wrong")
+            assert {*quotas_of(login)} == {"login_address-minute"}
+
     async def test_refreshes_are_requests_and_one_too_many_uses_nothing_up(
         self, world: World
     ) -> None:
@@ -158,7 +191,7 @@ async def test_by_default_so_many_and_not_one_more(world: World) -> None:
         (10, lambda n: limits.login("192.0.2.1", f"{n}@shield.test", known_device=False)),
         (10, lambda n: limits.login(f"192.0.2.{n + 2}", ALICE, known_device=True)),
         (20, lambda n: limits.mail(f"192.0.3.{n}", ALICE)),
-        (1000, lambda _: limits.request(alice)),
+        (300, lambda _: limits.request(alice)),
         (600, lambda _: limits.stream(alice)),
     ]
     for most, count in counts:
