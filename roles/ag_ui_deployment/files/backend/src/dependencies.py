@@ -4,6 +4,7 @@ All of it is asynchronous, whether it waits or not: FastAPI runs other functions
 costs each request a wait for the interpreter.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
 from uuid import UUID
@@ -13,9 +14,11 @@ from fastapi.security import OAuth2PasswordBearer
 
 from src import cookies
 from src.models.login import RefreshToken
+from src.models.page import PageCursor
 from src.models.permissions import Permission
 from src.models.user import User
 from src.problems import (
+    BadCursor,
     Draining,
     NotAuthenticated,
     Problem,
@@ -29,6 +32,8 @@ from src.services.session_service import Client
 from src.services.tokens import AccessToken, InvalidTokenError
 from src.state import Services
 
+_MAX_ROW_NUMBER = 2**63 - 1
+_ROW_NUMBER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 # Names in the OpenAPI document.
 BEARER_SCHEME, REFRESH_COOKIE_SCHEME = "AccessToken", "RefreshCookie"
 _bearer = OAuth2PasswordBearer(tokenUrl="/auth/token", scheme_name=BEARER_SCHEME, auto_error=False)
@@ -204,6 +209,22 @@ async def not_stored(response: Response) -> None:
     """For routes that answer tokens and secrets: those are no matter for caches."""
     response.headers["Cache-Control"] = "no-store"
 
+
+async def _row_number(
+    cursor: Annotated[PageCursor | None, Query()] = None,
+    before: Annotated[
+        int | None, Query(ge=1, le=_MAX_ROW_NUMBER, deprecated=True, description="As cursor")
+    ] = None,
+) -> int | None:
+    if cursor is None:
+        return before
+    if not _ROW_NUMBER.fullmatch(cursor) or int(cursor) > _MAX_ROW_NUMBER:
+        raise BadCursor
+    return int(cursor)
+
+
+# The row of the last item on the page before, for lists that rows are only added to.
+RowCursor = Annotated[int | None, Depends(_row_number)]
 
 # PostgreSQL and logs take no control characters; no job has one in its id.
 JobId = Annotated[str, Path(max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]

@@ -17,7 +17,7 @@ from sqlalchemy import DateTime, ForeignKey, Index, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
-from src.models.page import PageCursor, PageLimit
+from src.models.page import Page, PageCursor, PageLimit
 from src.models.role import Role
 from src.models.workspace import Membership
 from src.utils.database import Base
@@ -103,9 +103,8 @@ class AccountQuery(AccountFilter):
     cursor: PageCursor | None = None
 
 
-class AccountPage(BaseModel):
-    items: list[Account]
-    next_cursor: str | None
+class AccountPage(Page[Account]):
+    pass
 
 
 class _NewMember(BaseModel):
@@ -150,6 +149,10 @@ class PendingInvitation(BaseModel):
     invited_by: str | None
     created_at: datetime
     expires_at: datetime
+
+
+class InvitationPage(Page[PendingInvitation]):
+    pass
 
 
 class ResetLink(BaseModel):

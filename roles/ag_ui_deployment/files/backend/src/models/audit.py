@@ -2,10 +2,10 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import BYTEA, JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
+from src.models.page import Page
 from src.utils.database import Base
 
 
@@ -109,11 +110,10 @@ class AuditEntry(BaseModel):
     hash: str
 
 
-class AuditPage(BaseModel):
-    """Entries, the newest first; `next_before` asks for the next page, null on the last one."""
+class AuditPage(Page[AuditEntry]):
+    """Entries, the newest first."""
 
-    items: list[AuditEntry]
-    next_before: int | None
+    next_before: Annotated[int | None, Field(deprecated=True, description="As next_cursor")]
 
 
 class BrokenLink(BaseModel):

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import (
     BigInteger,
     DateTime,
@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import BYTEA, JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
+from src.models.page import Page
 from src.utils.database import Base
 
 
@@ -142,20 +143,18 @@ class ThreadSummary(BaseModel):
     updated_at: datetime
 
 
-class ThreadPage(BaseModel):
-    """One page of conversations, the latest first; `next_cursor` is null on the last page."""
-
-    items: list[ThreadSummary]
-    next_cursor: str | None
+class ThreadPage(Page[ThreadSummary]):
+    """One page of conversations, the latest first."""
 
 
 class Thread(ThreadSummary):
     """A conversation: its last messages in AG-UI's form, and its runs, the latest first.
 
-    `earlier` is what to ask for as `before` to get the messages that came before; null if there
+    `next_cursor` is what to ask for as `cursor` to get the messages that came before; null if there
     are none.
     """
 
     messages: list[Mapping[str, Any]]
-    earlier: int | None
+    next_cursor: str | None
+    earlier: Annotated[int | None, Field(deprecated=True, description="As next_cursor")]
     runs: list[Run]

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, DateTime, Float, Index, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
-from src.models.page import PageCursor, PageLimit
+from src.models.page import Page, PageCursor, PageLimit
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.utils.database import Base
 
@@ -112,8 +112,5 @@ class JobQuery(BaseModel):
     cursor: PageCursor | None = None
 
 
-class JobPage(BaseModel):
-    """One page of jobs, newest first; `next_cursor` asks for the next, null on the last page."""
-
-    items: list[Job]
-    next_cursor: str | None
+class JobPage(Page[Job]):
+    """One page of jobs, newest first."""

@@ -1,13 +1,22 @@
 """How lists are paged."""
 
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 # What a server in front of the backend lets through in an address at most.
 _CURSOR_MAX = 8000
+
+Item = TypeVar("Item")
 
 PageLimit = Annotated[int, Field(ge=1, le=200, description="Items of one page at most")]
 PageCursor = Annotated[
     str, Field(max_length=_CURSOR_MAX, description="next_cursor of the page before")
 ]
+
+
+class Page(BaseModel, Generic[Item]):
+    """One page of a list; `next_cursor` asks for the next one, null on the last page."""
+
+    items: list[Item]
+    next_cursor: str | None = None

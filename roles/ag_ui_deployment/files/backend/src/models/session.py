@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from sqlalchemy import BigInteger, DateTime, ForeignKey, Index, Text, Uuid, func
 from sqlalchemy.orm import Mapped, mapped_column
 
+from src.models.page import Page
 from src.utils.database import Base
 
 
@@ -83,3 +84,7 @@ class SessionInfo(BaseModel):
     address: str | None
     user_agent: str | None
     current: bool
+
+
+class SessionPage(Page[SessionInfo]):
+    pass

@@ -2,8 +2,11 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+
+from src.models.page import Page
 
 
 class LetterState(StrEnum):
@@ -54,8 +57,7 @@ class DeadLetter(BaseModel):
     replayed_as: str | None
 
 
-class DeadLetterPage(BaseModel):
-    """Dead letters, the newest first; `next_before` asks for the next page."""
+class DeadLetterPage(Page[DeadLetter]):
+    """Dead letters, the newest first."""
 
-    items: list[DeadLetter]
-    next_before: str | None
+    next_before: Annotated[str | None, Field(deprecated=True, description="As next_cursor")]

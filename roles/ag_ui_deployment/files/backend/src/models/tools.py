@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from src.models.page import Page
 from src.utils.hosts import TargetRefusedError, canonical_host, canonical_url
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -208,7 +209,8 @@ class AcceptedJob(BaseModel):
     """A job that has been accepted: its details are at `job`, its stream is at `events`."""
 
     status: Literal["accepted"] = "accepted"
-    job_id: str
+    id: str
+    job_id: Annotated[str, Field(deprecated=True, description="As id")]
     workspace: str
     job: str
     events: str
@@ -242,5 +244,5 @@ class ToolInfo(BaseModel):
     input_schema: dict[str, Any]
 
 
-class ToolList(BaseModel):
-    items: list[ToolInfo]
+class ToolList(Page[ToolInfo]):
+    pass

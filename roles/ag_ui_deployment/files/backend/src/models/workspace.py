@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, Text, Uuid, func
 from sqlalchemy.orm import Mapped, mapped_column
 
+from src.models.page import Page
 from src.models.role import Role
 from src.utils.database import Base
 
@@ -65,7 +66,16 @@ class Workspace(BaseModel):
 
 
 class Member(BaseModel):
-    user_id: UUID
+    id: UUID
+    user_id: Annotated[UUID, Field(deprecated=True, description="As id")]
     email: str
     name: str | None
     role: Role
+
+
+class WorkspacePage(Page[Workspace]):
+    pass
+
+
+class MemberPage(Page[Member]):
+    pass

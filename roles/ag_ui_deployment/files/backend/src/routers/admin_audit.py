@@ -8,11 +8,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, AwareDatetime
 
 from src.api_route import ApiRoute
-from src.dependencies import CurrentUser, ServicesDep, requires
+from src.dependencies import CurrentUser, RowCursor, ServicesDep, requires
 from src.models.audit import AuditPage, Verification
 from src.models.page import PageLimit
 from src.models.permissions import Permission
-from src.problems import DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
+from src.problems import BadCursor, DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
 from src.repositories.audit import Filter
 from src.services.audit_logger import Action, Outcome
 from src.services.audit_service import ExportFormat
@@ -25,7 +25,6 @@ router = APIRouter(
 )
 
 _MEDIA_TYPES: dict[ExportFormat, str] = {"csv": "text/csv", "jsonl": "application/jsonl"}
-_MAX_SEQ = 2**63 - 1
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -56,16 +55,14 @@ async def _filter(  # noqa: PLR0913 - one for each parameter of the query
 Wanted = Annotated[Filter, Depends(_filter)]
 
 
-@router.get("", summary="The audit log, newest first")
+@router.get("", summary="The audit log, newest first", responses=documented(BadCursor))
 async def list_audit_entries(
     services: ServicesDep,
     wanted: Wanted,
+    cursor: RowCursor,
     limit: Annotated[PageLimit, Query()] = 50,
-    before: Annotated[
-        int | None, Query(ge=1, le=_MAX_SEQ, description="next_before of the page before")
-    ] = None,
 ) -> AuditPage:
-    return await services.audit_trail.page(wanted, before=before, limit=limit)
+    return await services.audit_trail.page(wanted, before=cursor, limit=limit)
 
 
 @router.get(

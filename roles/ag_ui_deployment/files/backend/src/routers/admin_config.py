@@ -6,7 +6,7 @@ from src.api_route import ApiRoute
 from src.dependencies import ServicesDep, requires
 from src.models.permissions import Permission
 from src.problems import DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
-from src.services.config_overview import Setting
+from src.services.config_overview import SettingPage
 
 router = APIRouter(route_class=ApiRoute)
 
@@ -17,5 +17,5 @@ router = APIRouter(route_class=ApiRoute)
     dependencies=[Depends(requires(Permission.READ_CONFIG))],
     responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
 )
-async def list_settings(services: ServicesDep) -> list[Setting]:
-    return services.config_overview.settings()
+async def list_settings(services: ServicesDep) -> SettingPage:
+    return SettingPage(items=services.config_overview.settings())

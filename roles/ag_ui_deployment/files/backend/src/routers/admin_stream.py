@@ -1,5 +1,6 @@
 """The stream for administrators: how it stands, and its dead letters."""
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -7,10 +8,11 @@ from fastapi import APIRouter, Depends, Path, Query
 from src.api_route import ApiRoute
 from src.dependencies import CurrentUser, ServicesDep, requires
 from src.models.event import StreamId
-from src.models.page import PageLimit
+from src.models.page import PageCursor, PageLimit
 from src.models.permissions import Permission
 from src.models.stream import DeadLetter, DeadLetterPage, LetterState, StreamReport
 from src.problems import (
+    BadCursor,
     DatabaseUnavailable,
     DeadLetterClosed,
     DeadLetterIncomplete,
@@ -44,12 +46,15 @@ async def _letter_id(
 async def _before(
     before: Annotated[
         str | None,
-        Query(max_length=_ID_MAX, pattern=_STREAM_ID, description="next_before of the page before"),
+        Query(max_length=_ID_MAX, pattern=_STREAM_ID, deprecated=True, description="As cursor"),
     ] = None,
+    cursor: Annotated[PageCursor | None, Query()] = None,
 ) -> StreamId | None:
-    ms, _, seq = (before or "").partition("-")
+    if cursor is not None and not re.fullmatch(_STREAM_ID, cursor, re.ASCII):
+        raise BadCursor
+    ms, _, seq = (cursor or before or "").partition("-")
     # A greater id than any that is stored asks for the first page.
-    return StreamId(min(int(ms), _MAX), min(int(seq), _MAX)) if before else None
+    return StreamId(min(int(ms), _MAX), min(int(seq), _MAX)) if ms else None
 
 
 _MAX = 2**63 - 1
@@ -61,7 +66,11 @@ async def get_stream_report(services: ServicesDep) -> StreamReport:
     return await services.stream_overview.report()
 
 
-@router.get("/dead-letters", summary="Entries that could not be stored, newest first")
+@router.get(
+    "/dead-letters",
+    summary="Entries that could not be stored, newest first",
+    responses=documented(BadCursor),
+)
 async def list_dead_letters(
     services: ServicesDep,
     before: Annotated[StreamId | None, Depends(_before)],

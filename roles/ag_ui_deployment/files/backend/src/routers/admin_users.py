@@ -12,9 +12,9 @@ from src.models.account import (
     AccountPage,
     AccountQuery,
     Invitation,
+    InvitationPage,
     NewAccount,
     NewInvitation,
-    PendingInvitation,
     ResetLink,
     RoleIn,
 )
@@ -71,8 +71,8 @@ async def invite_user(services: ServicesDep, actor: ActorDep, given: NewInvitati
 
 
 @router.get("/invitations", summary="Invitations that can be accepted, by address")
-async def list_invitations(services: ServicesDep) -> list[PendingInvitation]:
-    return await services.registration.invitations()
+async def list_invitations(services: ServicesDep) -> InvitationPage:
+    return InvitationPage(items=await services.registration.invitations())
 
 
 @router.delete(

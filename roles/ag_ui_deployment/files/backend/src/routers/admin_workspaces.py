@@ -9,7 +9,14 @@ from src.api_route import ApiRoute
 from src.dependencies import ActorDep, ServicesDep, requires
 from src.models.account import RoleIn
 from src.models.permissions import Permission
-from src.models.workspace import Member, NewWorkspace, Workspace, WorkspaceName
+from src.models.workspace import (
+    Member,
+    MemberPage,
+    NewWorkspace,
+    Workspace,
+    WorkspaceName,
+    WorkspacePage,
+)
 from src.problems import (
     AccountNotFound,
     DatabaseUnavailable,
@@ -32,8 +39,8 @@ NameInPath = Annotated[WorkspaceName, Path()]
 
 
 @router.get("", summary="All workspaces")
-async def list_workspaces(services: ServicesDep) -> list[Workspace]:
-    return await services.workspaces.all_workspaces()
+async def list_workspaces(services: ServicesDep) -> WorkspacePage:
+    return WorkspacePage(items=await services.workspaces.all_workspaces())
 
 
 @router.post("", status_code=201, summary="Make a workspace", responses=documented(WorkspaceExists))
@@ -54,8 +61,8 @@ async def delete_workspace(services: ServicesDep, actor: ActorDep, name: NameInP
 
 
 @router.get("/{name}/members", summary="Who belongs to it", responses=documented(WorkspaceNotFound))
-async def list_members(services: ServicesDep, name: NameInPath) -> list[Member]:
-    return await services.workspaces.members(name)
+async def list_members(services: ServicesDep, name: NameInPath) -> MemberPage:
+    return MemberPage(items=await services.workspaces.members(name))
 
 
 @router.put(

@@ -11,6 +11,7 @@ from src.api_route import ConversationRoute
 from src.dependencies import (
     Access,
     CurrentUser,
+    RowCursor,
     ServicesDep,
     StreamAccess,
     check_streams,
@@ -66,7 +67,6 @@ Owner = Annotated[UUID | None, Query(description="Whose it is; yours if left out
 
 RunId = Annotated[AgentId, Path()]
 ThreadId = Annotated[AgentId, Path()]
-_MOST_PLACE = 2**63 - 1
 
 
 _STREAM: dict[int | str, dict[str, Any]] = {
@@ -202,22 +202,22 @@ async def list_threads(
     summary="A conversation: its last messages and its runs",
     response_model=Thread,
     dependencies=_READ,
-    responses=documented(NotAuthenticated, NotPermitted, ThreadNotFound, DatabaseUnavailable),
+    responses=documented(
+        BadCursor, NotAuthenticated, NotPermitted, ThreadNotFound, DatabaseUnavailable
+    ),
 )
 async def get_thread(  # noqa: PLR0913 - one for each parameter of the request
     *,
     services: ServicesDep,
     user: CurrentUser,
     thread_id: ThreadId,
+    cursor: RowCursor,
     owner: Owner = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 200,
-    before: Annotated[
-        int | None, Query(ge=1, le=_MOST_PLACE, description="earlier of the answer before")
-    ] = None,
 ) -> Response:
     """At most `limit` messages, and not more than 2 MiB of them, but one at least."""
     key = ThreadKey(owner or user.id, thread_id)
-    thread = await services.agent.conversations.thread(user, key, before=before, limit=limit)
+    thread = await services.agent.conversations.thread(user, key, before=cursor, limit=limit)
     return Response(thread, media_type="application/json")
 
 

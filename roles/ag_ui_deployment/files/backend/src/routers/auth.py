@@ -18,7 +18,7 @@ from src.dependencies import (
     refresh_cookie,
 )
 from src.models.login import LoginForm, LoginRequest, PasswordChange, RefreshToken
-from src.models.session import SessionInfo
+from src.models.session import SessionPage
 from src.models.user import CookieSession, Ticket, Token, User
 from src.problems import (
     CookiesNotKept,
@@ -148,8 +148,8 @@ async def create_ticket(services: ServicesDep, access: Access) -> Ticket:
     summary="Where you are logged in",
     responses=documented(NotAuthenticated, DatabaseUnavailable),
 )
-async def list_sessions(services: ServicesDep, access: Access) -> list[SessionInfo]:
-    return await services.sessions.open_sessions(access)
+async def list_sessions(services: ServicesDep, access: Access) -> SessionPage:
+    return SessionPage(items=await services.sessions.open_sessions(access))
 
 
 @router.delete(

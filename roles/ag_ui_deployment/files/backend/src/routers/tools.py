@@ -81,6 +81,7 @@ class _Caller:
         self.response.status_code = 202
         self.response.headers["Location"] = address
         return AcceptedJob(
+            id=job_id,
             job_id=job_id,
             workspace=workspace or DEFAULT_WORKSPACE,
             job=address,

@@ -43,6 +43,7 @@ class AuditService:
         more = len(links) > limit
         return AuditPage(
             items=[entry_of(link) for link in shown],
+            next_cursor=str(shown[-1].seq) if more else None,
             next_before=shown[-1].seq if more else None,
         )
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic_settings import DotEnvSettingsSource
 
 from src.config import Settings
+from src.models.page import Page
 from src.utils.redaction import redact_text
 
 
@@ -26,6 +27,10 @@ class Setting(BaseModel):
     secret: bool
     is_set: bool
     source: Source
+
+
+class SettingPage(Page[Setting]):
+    pass
 
 
 class ConfigOverview:

@@ -205,6 +205,7 @@ class ConversationService:
         thread = Thread(
             **ThreadSummary.model_validate(row).model_dump(),
             messages=[],
+            next_cursor=str(first) if more else None,
             earlier=first if more else None,
             runs=[Run.model_validate(run) for run in runs],
         )

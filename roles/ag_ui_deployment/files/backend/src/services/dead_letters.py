@@ -43,7 +43,8 @@ class DeadLetterService:
             rows = await letter_rows.page(session, state, before, limit + 1, _SHOWN_BYTES)
         shown = [_letter(row, beginning) for row, beginning in rows[:limit]]
         more = len(rows) > limit
-        return DeadLetterPage(items=shown, next_before=shown[-1].id if more else None)
+        cursor = shown[-1].id if more else None
+        return DeadLetterPage(items=shown, next_cursor=cursor, next_before=cursor)
 
     async def replay(self, admin: User, letter_id: StreamId) -> DeadLetter:
         """Publish the entry again, once, whoever else tries.

@@ -149,4 +149,4 @@ async def _in_use(session: AsyncSession, name: str) -> bool:
 
 
 def _member(user: UserRow, role: Role) -> Member:
-    return Member(user_id=user.id, email=user.email, name=user.name, role=role)
+    return Member(id=user.id, user_id=user.id, email=user.email, name=user.name, role=role)

@@ -145,15 +145,20 @@ async def test_pages_and_states(world: World, backend: Backend, admin: User) -> 
     await close(backend, admin, ids[2], "discard")
     first = (await ask(backend, admin, LETTERS, limit=3)).json()
     assert [one["id"] for one in first["items"]] == [ids[4], ids[3], ids[1]]
-    rest = (await ask(backend, admin, LETTERS, limit=3, before=first["next_before"])).json()
+    rest = (await ask(backend, admin, LETTERS, limit=3, cursor=first["next_cursor"])).json()
     assert [one["id"] for one in rest["items"]] == [ids[0]]
-    assert rest["next_before"] is None
+    assert rest["next_cursor"] is None
+    # Clients of earlier releases ask by these names.
+    by_old_names = await ask(backend, admin, LETTERS, limit=3, before=first["next_before"])
+    assert by_old_names.json() == rest
+    for cursor in ("x", "1", "1-x", "1" * 20 + "-0"):
+        check_problem(await ask(backend, admin, LETTERS, cursor=cursor), 400, "bad-cursor")
     closed = (await ask(backend, admin, LETTERS, state="closed")).json()["items"]
     assert [one["id"] for one in closed] == [ids[2]]
     everything = (await ask(backend, admin, LETTERS, state="all")).json()["items"]
     assert [one["id"] for one in everything] == ids[::-1]
     far = "9" * 19
-    assert (await ask(backend, admin, LETTERS, before=f"{far}-{far}")).json()["items"]
+    assert (await ask(backend, admin, LETTERS, cursor=f"{far}-{far}")).json()["items"]
 
 
 async def test_bad_input(backend: Backend, admin: User) -> None:
@@ -226,7 +231,7 @@ async def test_settings_are_shown_and_secrets_are_not(world: World) -> None:
     async with running(world.settings(**values)) as backend:
         admin = await backend.add_user("admin@shield.test", Role.ADMIN)
         answer = await ask(backend, admin, "/admin/config")
-        shown = {one.pop("name"): one for one in answer.json()}
+        shown = {one.pop("name"): one for one in answer.json()["items"]}
         given = {"secret": False, "is_set": True}
         assert shown["PORT"] == given | {"value": 8002, "source": "default"}
         assert shown["REDIS_STREAM_NAME"] == given | {

@@ -364,6 +364,7 @@ class TestWorkspaces:
         async with recording() as events:
             member = await office.ask("PUT", path, {"role": "contributor"})
             assert member.json() == {
+                "id": str(alice.id),
                 "user_id": str(alice.id),
                 "email": ALICE,
                 "name": None,
@@ -373,8 +374,10 @@ class TestWorkspaces:
             await office.ask("PUT", path, {"role": "admin"})
             me = await backend.http.get("/auth/me", headers=bearer(token))
             assert me.json()["memberships"] == [{"workspace": "red", "role": "admin"}]
-            assert [one["email"] for one in await office.get("/workspaces/red/members")] == [ALICE]
-            listed = {one["name"]: one["members"] for one in await office.get("/workspaces")}
+            members = (await office.get("/workspaces/red/members"))["items"]
+            assert [one["email"] for one in members] == [ALICE]
+            workspaces = (await office.get("/workspaces"))["items"]
+            listed = {one["name"]: one["members"] for one in workspaces}
             assert listed == {"default": 0, "red": 1}
             in_use = await office.ask("DELETE", "/workspaces/red")
             check_problem(in_use, 409, "workspace-in-use")

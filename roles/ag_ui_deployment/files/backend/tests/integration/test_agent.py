@@ -521,20 +521,25 @@ class TestThreads:
         body["messages"] = [user_says(f"{number} {'x' * 100}") for number in range(9)]
         await whole_run(backend.http, token, body)
         thread = f"/agent/threads/{body['threadId']}"
-        assert (await get(backend, thread, token))["earlier"] is None
+        assert (await get(backend, thread, token))["next_cursor"] is None
 
         async def walked(limit: int) -> list[int]:
             """How many messages each page had, from the last to the first."""
             sizes: list[int] = []
             told: list[Any] = []
-            before = ""
+            cursor = ""
             while True:
-                page = await get(backend, f"{thread}?limit={limit}{before}", token)
+                page = await get(backend, f"{thread}?limit={limit}{cursor}", token)
                 sizes.append(len(page["messages"]))
                 told = page["messages"] + told
-                if page["earlier"] is None:
+                if page["next_cursor"] is None:
                     break
-                before = f"&before={page['earlier']}"
+                cursor = f"&cursor={page['next_cursor']}"
+                # Clients of earlier releases ask by these names.
+                by_old_names = f"{thread}?limit={limit}&before={page['earlier']}"
+                assert await get(backend, by_old_names, token) == await get(
+                    backend, f"{thread}?limit={limit}{cursor}", token
+                )
             assert told[:9] == body["messages"]
             assert len(told) == 10
             return sizes

@@ -486,7 +486,7 @@ class TestReading:
         assert entry["target"] == "GET /admin/audit"
         assert entry["address"] == "127.0.0.1"
         assert entry["request_id"] == denied.headers["x-request-id"]
-        assert page["next_before"] is None
+        assert page["next_cursor"] is None
 
     async def test_pages_and_filters(self, backend: Backend, admin: User) -> None:
         for number in range(5):
@@ -494,9 +494,14 @@ class TestReading:
         await backend.services.audit.record(AuditEvent(Action.LOGOUT, Outcome.FAILURE, actor="b"))
         first = (await read(backend, admin, limit=4)).json()
         assert [one["seq"] for one in first["items"]] == [6, 5, 4, 3]
-        rest = (await read(backend, admin, limit=4, before=first["next_before"])).json()
+        rest = (await read(backend, admin, limit=4, cursor=first["next_cursor"])).json()
         assert [one["seq"] for one in rest["items"]] == [2, 1]
-        assert rest["next_before"] is None
+        assert rest["next_cursor"] is None
+        # Clients of earlier releases ask by these names.
+        by_old_names = await read(backend, admin, limit=4, before=first["next_before"])
+        assert by_old_names.json() == rest
+        for cursor in ("0", "-1", "x", "9" * 19, "9" * 5000):
+            check_problem(await read(backend, admin, cursor=cursor), 400, "bad-cursor")
         moment = first["items"][2]["at"]
         for query, seqs in (
             ({"actor": "alice@shield.test"}, [5, 4, 3, 2, 1]),

@@ -97,7 +97,7 @@ class Story:
         await self.post("/auth/register", status=201, invitation=token, password=PASSWORD)
         await self.post("/admin/users/invite", self.admin, 201, email="erin@shield.test")
         await self.mailed()
-        (invited,) = await self.ask("GET", "/admin/users/invitations", self.admin)
+        (invited,) = (await self.ask("GET", "/admin/users/invitations", self.admin))["items"]
         await self.ask("DELETE", f"/admin/users/invitations/{invited['id']}", self.admin, 204)
 
     async def second_factor(self) -> None:

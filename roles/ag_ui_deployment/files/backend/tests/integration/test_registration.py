@@ -442,7 +442,7 @@ class TestInvitations:
             async def listed() -> Any:
                 answer = await backend.http.get("/admin/users/invitations", headers=headers)
                 assert answer.status_code == 200
-                return answer.json()
+                return answer.json()["items"]
 
             (one,) = await listed()
             assert {key: one[key] for key in one if key != "created_at"} == {
@@ -492,7 +492,7 @@ class TestInvitations:
             link = await by_admin(backend, rival, "POST", f"/{alice.id}/reset-link")
             assert link.headers["cache-control"] == "no-store"
             await world.query(f"UPDATE users SET {end} WHERE id = $1", rival.id)  # noqa: S608 - as above
-            assert (await by_admin(backend, admin, "GET", "/invitations")).json() == []
+            assert (await by_admin(backend, admin, "GET", "/invitations")).json()["items"] == []
             made = await post(backend, "/register", invitation=token, password=NEW)
             check_problem(made, 422, "link-not-valid")
             reset = await post(backend, "/password/reset", token=link.json()["token"], password=NEW)

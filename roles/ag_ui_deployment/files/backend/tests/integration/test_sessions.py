@@ -207,7 +207,8 @@ class TestOwnSessions:
         tokens = await login(backend, ALICE)
         bob = await backend.add_user("bob@shield.test")
         headers = bearer(tokens["access_token"])
-        first, second, *_ = (await backend.http.get("/auth/sessions", headers=headers)).json()
+        sessions = (await backend.http.get("/auth/sessions", headers=headers)).json()
+        first, second, *_ = sessions["items"]
         assert (first["current"], second["current"]) == (True, False)
         assert first["address"] == "127.0.0.1"
         assert first["user_agent"].startswith("a browser x")
@@ -218,7 +219,7 @@ class TestOwnSessions:
         check_problem(not_mine, 404, "session-not-found")
         assert (await backend.http.delete(path, headers=headers)).status_code == 204
         check_problem(await backend.http.delete(path, headers=headers), 404, "session-not-found")
-        listed = (await backend.http.get("/auth/sessions", headers=headers)).json()
+        listed = (await backend.http.get("/auth/sessions", headers=headers)).json()["items"]
         assert first in listed
         assert second["id"] not in {one["id"] for one in listed}
 

@@ -131,6 +131,38 @@ class TestProblems:
         assert response[problems.PROBLEMS] == {one.slug: one.title, other.slug: other.title}
 
 
+class TestLists:
+    def test_each_stands_in_an_envelope(
+        self, document: dict[str, Any], by_id: dict[str, Operation]
+    ) -> None:
+        for name, schema in answers(document, by_id):
+            assert "array" not in types_of(schema), name
+            if name.startswith("list_"):
+                assert {"items", "next_cursor"} <= schema["properties"].keys(), name
+
+    def test_all_are_paged_in_one_way(
+        self, document: dict[str, Any], by_id: dict[str, Operation]
+    ) -> None:
+        paged = {
+            name for name, operation in by_id.items() if "limit" in dict(operation.parameters())
+        }
+        assert paged >= {"list_jobs", "list_audit_entries", "list_dead_letters", "get_thread"}
+        for name in paged:
+            parameters = {one["name"]: one for one in by_id[name].details["parameters"]}
+            assert "cursor" in parameters, name
+            assert parameters.get("before", {"deprecated": True})["deprecated"], name
+        shown = dict(answers(document, by_id))
+        for name in paged:
+            assert "next_cursor" in shown[name]["properties"], name
+
+    def test_things_have_an_id(self, document: dict[str, Any]) -> None:
+        for name, schema in document["components"]["schemas"].items():
+            old = {"job_id", "user_id"} & schema.get("properties", {}).keys()
+            if old and name in {"AcceptedJob", "Member"}:
+                assert "id" in schema["required"]
+                assert all(schema["properties"][one]["deprecated"] for one in old)
+
+
 class TestStreams:
     def test_the_schema_of_their_events(self, by_id: dict[str, Operation]) -> None:
         streams = {
@@ -186,6 +218,17 @@ def is_long(schema: dict[str, Any]) -> bool:
     bounds = {"maxLength", "enum", "const"}
     is_short = schema.get("format") in {"uuid", "date-time"} or bounds & schema.keys()
     return "string" in types_of(schema) and not is_short
+
+
+def answers(
+    document: dict[str, Any], by_id: dict[str, Operation]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The schema of what each operation answers in JSON when all is well."""
+    for name, operation in by_id.items():
+        for status, response in operation.details["responses"].items():
+            content = response.get("content", {}).get("application/json")
+            if status.startswith("2") and content is not None:
+                yield name, resolved(document, content["schema"])
 
 
 def references(part: Any) -> Iterator[str]:
