@@ -105,6 +105,10 @@ class Limits:
     async def request(self, user_id: UUID) -> None:
         await self._count(self._api, "api", str(user_id))
 
+    async def tool_call(self, user_id: UUID) -> None:
+        """A request of the user that the agent makes, outside of any that could tell its quota."""
+        await self._count(self._api, "api", str(user_id), told=False)
+
     async def stream(self, user_id: UUID) -> None:
         await self._count(self._streams, "stream", str(user_id))
 
