@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from src.models.page import Page
-from src.utils.hosts import TargetRefusedError, canonical_host, canonical_url
+from src.utils.hosts import TargetRefusedError, canonical_host, canonical_url, is_visible
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
@@ -41,6 +41,8 @@ def _domain(text: str) -> str:
 
 
 def _path(text: str) -> str:
+    if not is_visible(text):
+        raise ValueError("has invisible characters, or spaces around it; leave them out")
     if _SCHEME.match(text):
         raise ValueError("is no path; write one that the tools' server knows")
     if ".." in text.replace("\\", "/").split("/"):

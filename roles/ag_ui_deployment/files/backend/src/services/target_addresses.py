@@ -40,8 +40,12 @@ class TargetAddresses:
         return target
 
     async def check_url(self, url: str) -> None:
+        """Raises TargetRefusedError."""
+        await self.check_domain(parse_url(url).hostname or "")
+
+    async def check_domain(self, host: str) -> None:
         """Raises TargetRefusedError. A name that is not known here passes."""
-        target = self.check_host(parse_url(url).hostname or "")
+        target = self.check_host(host)
         if self._allow_private or not isinstance(target, str):
             return
         if not all(is_public(address) for address in await self._addresses_of(target)):

@@ -1,5 +1,6 @@
 """The seven tools: what they take, who may use them, what they do."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -115,12 +116,17 @@ class ArgumentCheck:
             await self._addresses.check_url(crawl.url)
         except TargetRefusedError as error:
             raise ArgumentsRefusedError(ArgumentError("url", str(error))) from None
-        for number, domain in enumerate(crawl.allowed_domains or ()):
-            try:
-                self._addresses.check_host(domain)
-            except TargetRefusedError as error:
+        domains = crawl.allowed_domains or ()
+        # All at once: each may take as long as a look-up.
+        verdicts = await asyncio.gather(
+            *map(self._addresses.check_domain, domains), return_exceptions=True
+        )
+        for number, verdict in enumerate(verdicts):
+            if isinstance(verdict, TargetRefusedError):
                 name = f"allowed_domains.{number}"
-                raise ArgumentsRefusedError(ArgumentError(name, str(error))) from None
+                raise ArgumentsRefusedError(ArgumentError(name, str(verdict)))
+            if isinstance(verdict, BaseException):
+                raise verdict
 
 
 def _errors_of(error: ValidationError) -> list[ArgumentError]:

@@ -16,10 +16,25 @@ _NAME = re.compile(
 )
 # A zero before further digits of a number: octal to some, decimal to others.
 _AMBIGUOUS = re.compile(r"(?:^|\.)0[0-9]")
-# What the machines of a cloud are told their secrets by, at a public address.
-_AZURE_METADATA = ipaddress.IPv4Address("168.63.129.16")
+# Characters that are shown as nothing, though they count as printable; IDNA drops most of them.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+# From IANA's registries of special-purpose addresses; Python's own lists differ by version. Last,
+# Azure's metadata service: it has a public address.
+_SPECIAL_IPV4 = [
+    ipaddress.IPv4Network(one)
+    for one in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
+        "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16",
+        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3", "168.63.129.16/32",
+    )
+]  # fmt: skip
+# What is given to the public of IPv6, and what is special in it.
+_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
+_SPECIAL_IPV6 = [ipaddress.IPv6Network(one) for one in ("2001::/23", "2001:db8::/32", "3fff::/20")]
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
 
 
 class TargetRefusedError(ValueError):
@@ -30,8 +45,8 @@ def parse_url(url: str) -> SplitResult:
     """The parts of an address that can be crawled. Raises TargetRefusedError."""
     if len(url) > _URL_MOST:
         raise TargetRefusedError(f"is longer than {_URL_MOST} characters")
-    if any(one.isspace() or not one.isprintable() or one == "\\" for one in url):
-        raise TargetRefusedError("has spaces, control characters or backslashes; encode them")
+    if " " in url or "\\" in url or not is_visible(url):
+        raise TargetRefusedError("has spaces, invisible characters or backslashes; encode them")
     try:
         parts = urlsplit(url)
         _port = parts.port
@@ -59,6 +74,8 @@ def canonical_url(url: str) -> str:
 
 def canonical_host(host: str) -> str | Address:
     """A host as the resolver understands it: an address in whatever notation, or a name."""
+    if not is_visible(host):
+        raise TargetRefusedError("has invisible characters; leave them out")
     try:
         text = host.encode("idna").decode().lower().removesuffix(".")
     except UnicodeError:
@@ -80,17 +97,20 @@ def canonical_host(host: str) -> str | Address:
     return text
 
 
+def is_visible(text: str) -> bool:
+    """Whether all characters are shown; of spaces only the usual one is, between others."""
+    return text.isprintable() and text == text.strip() and _INVISIBLE.search(text) is None
+
+
 def is_public(address: Address) -> bool:
     """Whether an address, and each that it carries inside, can be reached from anywhere."""
     return all(map(_is_public, _with_embedded(address)))
 
 
 def _is_public(address: Address) -> bool:
-    is_local = address.is_link_local or (
-        isinstance(address, ipaddress.IPv6Address) and address.is_site_local
-    )
-    is_special = address.is_multicast or address.is_reserved or address.is_unspecified
-    return address.is_global and not (is_local or is_special or address == _AZURE_METADATA)
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in network for network in _SPECIAL_IPV4)
+    return address in _GLOBAL_IPV6 and not any(address in network for network in _SPECIAL_IPV6)
 
 
 def _with_embedded(address: Address) -> Iterator[Address]:
@@ -104,7 +124,3 @@ def _with_embedded(address: Address) -> Iterator[Address]:
         yield address
         if address.sixtofour is not None:
             yield address.sixtofour
-        if address.teredo is not None:
-            yield from address.teredo
-        if address in _IPV4_COMPATIBLE:
-            yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)

@@ -10,11 +10,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from src.models.tools import CrawlWeb
+from src.models.tools import CrawlWeb, IngestDoc
 from src.services import target_addresses
 from src.services.target_addresses import TargetAddresses
-from src.utils.hosts import TargetRefusedError, canonical_host, canonical_url, parse_url
+from src.utils.hosts import (
+    TargetRefusedError,
+    canonical_host,
+    canonical_url,
+    is_public,
+    parse_url,
+)
 
 PRIVATE = st.one_of(
     *(
@@ -85,6 +92,8 @@ def test_what_is_public(targets: TargetAddresses, host: str) -> None:
     ["example.org", "//example.org", "ftp://example.org", "javascript:alert(1)", "http:///x",
      "http://u@example.org", "http://u:p@example.org", "http://example.org:99999", "http://[::1",
      "http://example.org\\@127.0.0.1", "http://example.org\r\nHost: x", "http://exa mple.org",
+     " http://example.org", "http://example.org\u200b", "http://ex\u00adample.org",
+     "http://ex\u034fample.org/", "http://example.org/\u3164", "http://example.org/\ufe0f",
      "http://example.org/" + "x" * 2048],
 )  # fmt: skip
 def test_what_is_no_address(url: str) -> None:
@@ -104,6 +113,34 @@ def test_a_host_is_sent_as_it_was_read(url: str, sent: str) -> None:
     assert canonical_url(url) == sent
     crawl = CrawlWeb(url=url, allowed_domains=["Bücher.Example."])
     assert (crawl.url, crawl.allowed_domains) == (sent, ["xn--bcher-kva.example"])
+
+
+@pytest.mark.parametrize("domain", [" example.org", "example.org ", "ex\u00adample.org",
+                                    "ex\u034fample.org", "example.org\u200b"])  # fmt: skip
+def test_a_domain_is_read_like_the_host_of_an_address(domain: str) -> None:
+    with pytest.raises(ValidationError, match="invisible"):
+        CrawlWeb(url="http://example.org", allowed_domains=[domain])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [" file:///etc/passwd", "\u2060http://10.0.0.1/", "a.pdf ", "\u00a0a.pdf", "a\u3164.pdf"],
+)
+def test_a_path_hides_nothing(path: str) -> None:
+    with pytest.raises(ValidationError, match="invisible"):
+        IngestDoc(file_path=path)
+    assert IngestDoc(file_path="my report.pdf").file_path == "my report.pdf"
+
+
+# Of each the answer has differed between versions of Python.
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [("192.0.0.9", False), ("192.0.0.200", False), ("192.88.99.1", False), ("3fff::1", False),
+     ("2001:1::1", False), ("2001:20::1", False), ("64:ff9b:1::1", False), ("5f00::1", False),
+     ("2002:808:808::1", True), ("2620:4f:8000::1", True), ("192.31.196.1", True)],
+)  # fmt: skip
+def test_what_is_special_is_so_with_any_python(address: str, public: bool) -> None:  # noqa: FBT001 - a case
+    assert is_public(ipaddress.ip_address(address)) is public
 
 
 @given(st.text(max_size=80))
