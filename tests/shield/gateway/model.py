@@ -89,6 +89,8 @@ class Answer:
 
     async def frames(self) -> AsyncIterator[str]:
         yield self._frame({"role": "assistant", "content": ""})
+        for piece in _pieces(self._turn.reasoning) if self._turn.reasoning else []:
+            yield self._frame({"reasoning_content": piece})
         for number, piece in enumerate(_pieces(self._turn.text) if self._turn.text else []):
             await self._interrupt(number)
             yield self._frame({"content": piece})

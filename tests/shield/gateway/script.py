@@ -3,18 +3,19 @@
 Each line of the last user message that begins with `call NAME {json}` is one step; ` && call NAME {json}` on the
 same line is a further call of that step, and ` && say WORDS` lets the model say something beside it. After each step's results comes the next; after the last one the model
 says `Done: ` and the last result. `loop NAME {json}` never ends. `words N` says N words. Everything else is
-answered with `Echo: ` and the message.
+answered with `Echo: ` and the message. A line `think WORDS` lets the model reason so before each answer.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 Message = Mapping[str, Any]
 
+_THINK: Final = re.compile(r"^think (.+)$", re.MULTILINE)
 _WORDS: Final = re.compile(r"^words (\d{1,6})$", re.MULTILINE)
 
 
@@ -26,10 +27,11 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One answer: a text, calls, or both."""
+    """One answer: a text, calls, or both, after some reasoning or none."""
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
+    reasoning: str = ""
 
 
 def text_of(message: Message) -> str:
@@ -71,6 +73,11 @@ def prompt_of(messages: Sequence[Message]) -> str:
 def next_turn(messages: Sequence[Message]) -> Turn:
     """What the model says next in a conversation."""
     prompt, rest = _prompt_and_rest(messages)
+    thought = _THINK.search(prompt)
+    return replace(_next_turn(prompt, rest), reasoning=thought[1] if thought else "")
+
+
+def _next_turn(prompt: str, rest: Sequence[Message]) -> Turn:
     if prompt.startswith("loop "):
         return Turn(calls=(_call(prompt),))
     steps = _steps(prompt)

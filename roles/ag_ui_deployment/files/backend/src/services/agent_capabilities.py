@@ -44,7 +44,7 @@ def capabilities_of(tools: Sequence[Mapping[str, Any]], max_rounds: int) -> Agen
         ),
         state=StateCapabilities(snapshots=True, deltas=False, memory=False, persistent_state=False),
         multi_agent=MultiAgentCapabilities(supported=False),
-        reasoning=ReasoningCapabilities(supported=False),
+        reasoning=ReasoningCapabilities(supported=True, streaming=True, encrypted=False),
         multimodal=MultimodalCapabilities(
             input=MultimodalInputCapabilities(
                 image=False, audio=False, video=False, pdf=False, file=False

@@ -113,8 +113,9 @@ class AgentLoop:
         # JSON of what the model has said and called in the answer that is coming.
         self._answer_bytes = 0
         self._usage: dict[str, int] = {}
-        # The model's answer while it comes.
+        # The model's answer while it comes, and the round that it belongs to.
         self._turn: Turn | None = None
+        self._step: str | None = None
 
     def begin(self) -> None:
         request = self._request
@@ -131,12 +132,14 @@ class AgentLoop:
             return self.finished()
         chat_tools = await self._chat_tools()
         for number in range(1, self._max_rounds + 1):
+            self._begin_step(f"round {number}")
             turn = await self._ask(chat_tools)
             pending = [call.id for call in turn.calls if call.name in self._frontend]
             mine = [call for call in turn.calls if call.name not in self._frontend]
             if mine and number == self._max_rounds:
                 break
             await self._answer(mine)
+            self._end_step()
             if pending or not turn.calls:
                 return self.finished(turn.finish_reason, number, pending)
         raise RunFailedError(TOO_MANY_ROUNDS)
@@ -160,18 +163,29 @@ class AgentLoop:
     def cancelled(self) -> Event:
         """The terminal event of a run that was cut short; closes what is open."""
         self._close()
+        self._end_step()
         return self._with_usage(
             agui.run_cancelled(self._request.thread_id, self._request.run_id, now())
         )
 
     def failed(self, failure: RunFailure) -> Event:
         self._close()
+        self._end_step()
         return self._with_usage(failure.event())
 
     def _close(self) -> None:
         if self._turn is not None:
             self._append(self._turn.end())
             self._turn = None
+
+    def _begin_step(self, name: str) -> None:
+        self._step = name
+        self._emit([agui.step_started(name, now())])
+
+    def _end_step(self) -> None:
+        if self._step is not None:
+            self._append([agui.step_finished(self._step, now())])
+            self._step = None
 
     async def _chat_tools(self) -> list[Mapping[str, Any]]:
         """Where Shield's cannot be had, the model answers without them, and is told so."""

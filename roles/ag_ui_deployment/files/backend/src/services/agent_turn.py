@@ -41,7 +41,8 @@ class ToolCall:
 class Turn:
     """Text and calls belong to one message of the assistant, `message_id`.
 
-    Both stay open until the end: a model may go on with either after it began the other.
+    Both stay open until the end: a model may go on with either after it began the other. Reasoning
+    is a message of its own, which ends where text or calls follow.
     """
 
     def __init__(self) -> None:
@@ -49,6 +50,8 @@ class Turn:
         # Why the model stopped; None while it has not said so.
         self.finish_reason: str | None = None
         self._speaks = False
+        # The message of reasoning that is open.
+        self._reasoning_id: str | None = None
         self.calls: list[ToolCall] = []
         # By index and the model's id; with None for an id, the latest call at that index.
         self._at: dict[tuple[int, str | None], ToolCall] = {}
@@ -59,7 +62,10 @@ class Turn:
         return len(self.calls) > CALLS_MAX
 
     def feed(self, chunk: ChatChunk) -> list[Event]:
-        events = self._say(chunk.content)
+        events = self._reason(chunk.reasoning)
+        if chunk.content or chunk.tool_calls:
+            events += self._end_reasoning()
+        events += self._say(chunk.content)
         for piece in chunk.tool_calls:
             if self.is_overfull:
                 break
@@ -69,12 +75,29 @@ class Turn:
 
     def end(self) -> list[Event]:
         """Close what is open."""
-        events = [agui.text_end(self.message_id, now())] if self._speaks else []
+        events = self._end_reasoning()
+        events += [agui.text_end(self.message_id, now())] if self._speaks else []
         for call in self.calls:
             events += [] if call.name else self._start(call, _NAMELESS)
             events += _arguments(call, call.streamed.finish())
             events.append(agui.tool_call_end(call.id, now()))
         return events
+
+    def _reason(self, text: str) -> list[Event]:
+        if not text:
+            return []
+        events: list[Event] = []
+        if self._reasoning_id is None:
+            self._reasoning_id = f"reasoning_{uuid4().hex}"
+            events += agui.reasoning_start(self._reasoning_id, now())
+        return [*events, agui.reasoning_content(self._reasoning_id, text, now())]
+
+    def _end_reasoning(self) -> list[Event]:
+        if self._reasoning_id is None:
+            return []
+        events = agui.reasoning_end(self._reasoning_id, now())
+        self._reasoning_id = None
+        return list(events)
 
     def _say(self, text: str) -> list[Event]:
         if not text:

@@ -14,10 +14,17 @@ Event = dict[str, Any]
 _ACTIVITY_SNAPSHOT = EventType.ACTIVITY_SNAPSHOT.value
 _CUSTOM = EventType.CUSTOM.value
 _RAW = EventType.RAW.value
+_REASONING_END = EventType.REASONING_END.value
+_REASONING_MESSAGE_CONTENT = EventType.REASONING_MESSAGE_CONTENT.value
+_REASONING_MESSAGE_END = EventType.REASONING_MESSAGE_END.value
+_REASONING_MESSAGE_START = EventType.REASONING_MESSAGE_START.value
+_REASONING_START = EventType.REASONING_START.value
 _RUN_ERROR = EventType.RUN_ERROR.value
 _RUN_FINISHED = EventType.RUN_FINISHED.value
 _RUN_STARTED = EventType.RUN_STARTED.value
 _STATE_SNAPSHOT = EventType.STATE_SNAPSHOT.value
+_STEP_FINISHED = EventType.STEP_FINISHED.value
+_STEP_STARTED = EventType.STEP_STARTED.value
 _TEXT_MESSAGE_CONTENT = EventType.TEXT_MESSAGE_CONTENT.value
 _TEXT_MESSAGE_END = EventType.TEXT_MESSAGE_END.value
 _TEXT_MESSAGE_START = EventType.TEXT_MESSAGE_START.value
@@ -104,6 +111,38 @@ def is_activity_snapshot(event: Event) -> bool:
 
 def state_snapshot(state: Any, stamp: Stamp) -> Event:
     return {"type": _STATE_SNAPSHOT, **stamp, "snapshot": state}
+
+
+def step_started(name: str, stamp: Stamp) -> Event:
+    return {"type": _STEP_STARTED, **stamp, "stepName": name}
+
+
+def step_finished(name: str, stamp: Stamp) -> Event:
+    return {"type": _STEP_FINISHED, **stamp, "stepName": name}
+
+
+def reasoning_start(message_id: str, stamp: Stamp) -> tuple[Event, Event]:
+    """Begin a span of reasoning and its only message."""
+    return (
+        {"type": _REASONING_START, **stamp, "messageId": message_id},
+        {
+            "type": _REASONING_MESSAGE_START,
+            **stamp,
+            "messageId": message_id,
+            "role": "reasoning",
+        },
+    )
+
+
+def reasoning_content(message_id: str, text: str, stamp: Stamp) -> Event:
+    return {"type": _REASONING_MESSAGE_CONTENT, **stamp, "messageId": message_id, "delta": text}
+
+
+def reasoning_end(message_id: str, stamp: Stamp) -> tuple[Event, Event]:
+    return (
+        {"type": _REASONING_MESSAGE_END, **stamp, "messageId": message_id},
+        {"type": _REASONING_END, **stamp, "messageId": message_id},
+    )
 
 
 def text_start(message_id: str, stamp: Stamp) -> Event:

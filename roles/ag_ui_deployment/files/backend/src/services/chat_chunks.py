@@ -38,6 +38,7 @@ class ChatChunk:
     tool_calls: tuple[ToolCallPiece, ...] = ()
     finish_reason: str | None = None
     usage: Usage | None = None
+    reasoning: str = ""
 
     def __bool__(self) -> bool:
         return self != ChatChunk()
@@ -94,6 +95,7 @@ def _chunk(frame: Mapping[str, Any]) -> ChatChunk:
         tool_calls=tuple(_piece(piece) for piece in delta.get("tool_calls") or ()),
         finish_reason=choice.get("finish_reason"),
         usage=_usage(frame.get("usage")),
+        reasoning=_text(delta.get("reasoning_content")),
     )
 
 

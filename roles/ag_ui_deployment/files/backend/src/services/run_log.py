@@ -17,10 +17,22 @@ from src.services.event_frames import encode, escape_separators, frame, one_line
 from src.services.protocol_versions import DIFFERING, rendered
 
 # What has to be open again before a client can take the rest of a run.
-_OPENS = {"TEXT_MESSAGE_START": "messageId", "TOOL_CALL_START": "toolCallId"}
-_CLOSES = {"TEXT_MESSAGE_END": "messageId", "TOOL_CALL_END": "toolCallId"}
+_OPENS = {
+    "REASONING_MESSAGE_START": "messageId",
+    "REASONING_START": "messageId",
+    "STEP_STARTED": "stepName",
+    "TEXT_MESSAGE_START": "messageId",
+    "TOOL_CALL_START": "toolCallId",
+}
+_CLOSES = {
+    "REASONING_END": "REASONING_START",
+    "REASONING_MESSAGE_END": "REASONING_MESSAGE_START",
+    "STEP_FINISHED": "STEP_STARTED",
+    "TEXT_MESSAGE_END": "TEXT_MESSAGE_START",
+    "TOOL_CALL_END": "TOOL_CALL_START",
+}
 _ANSWERS = {"TOOL_CALL_RESULT": "toolCallId"}
-_SUBJECTS = _OPENS | _CLOSES | _ANSWERS
+_SUBJECTS = _OPENS | _ANSWERS | {end: _OPENS[start] for end, start in _CLOSES.items()}
 _TERMINAL = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 
 
@@ -101,10 +113,10 @@ class RunLog:
     def _standing(self, place: int) -> Iterable[Record]:
         opened: dict[tuple[str, str | None], Record] = {}
         for record in self.records[:place]:
-            if name := _OPENS.get(record.type):
-                opened[name, record.subject] = record
-            elif name := _CLOSES.get(record.type):
-                opened.pop((name, record.subject), None)
+            if record.type in _OPENS:
+                opened[record.type, record.subject] = record
+            elif start := _CLOSES.get(record.type):
+                opened.pop((start, record.subject), None)
         return opened.values()
 
     def _frame(self, place: int, version: ProtocolVersion) -> bytes:

@@ -37,12 +37,24 @@ class _Answer:
         return message
 
 
+@dataclass(slots=True)
+class _Reasoning:
+    id: str
+    text: list[str] = field(default_factory=list)
+
+    def told(self) -> Message:
+        return {"id": self.id, "role": "reasoning", "content": "".join(self.text)}
+
+
 class RunMessages:
     def __init__(self) -> None:
-        self._messages: dict[str, _Answer | Message] = {}
+        self._messages: dict[str, _Answer | _Reasoning | Message] = {}
         self._answers: dict[str, _Answer] = {}
+        self._reasonings: dict[str, _Reasoning] = {}
         self._calls: dict[str, _Call] = {}
         self._apply: dict[str, Callable[[Event], None]] = {
+            "REASONING_MESSAGE_START": self._reason,
+            "REASONING_MESSAGE_CONTENT": self._add_reasoning,
             "TEXT_MESSAGE_CONTENT": self._say,
             "TOOL_CALL_START": self._call,
             "TOOL_CALL_ARGS": self._add_arguments,
@@ -62,9 +74,16 @@ class RunMessages:
 
     def all(self) -> list[Message]:
         return [
-            message.told() if isinstance(message, _Answer) else message
+            message if isinstance(message, dict) else message.told()
             for message in self._messages.values()
         ]
+
+    def _reason(self, event: Event) -> None:
+        message_id = event["messageId"]
+        self._messages[message_id] = self._reasonings[message_id] = _Reasoning(message_id)
+
+    def _add_reasoning(self, event: Event) -> None:
+        self._reasonings[event["messageId"]].text.append(event["delta"])
 
     def _say(self, event: Event) -> None:
         self._of_assistant(event["messageId"]).text.append(event["delta"])

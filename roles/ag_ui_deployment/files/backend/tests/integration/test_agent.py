@@ -168,6 +168,31 @@ class TestRuns:
         asked = (await gateway.model_calls(f"Good morning {marker}"))[0]["messages"]
         assert [one["role"] for one in asked] == ["user"]
 
+    async def test_reasoning_and_rounds_are_told_and_the_reasoning_is_kept(
+        self, backend: Backend, token: str, gateway: Gateway
+    ) -> None:
+        marker = uuid4().hex
+        body = run_input(f"{marker}\nthink it over\ncall health_check {{}}")
+        events = await whole_run(backend.http, token, body)
+        _, client = checked(events, complete=True)
+        thoughts = [one["content"]["text"] for one in client.messages if one["kind"] == "reasoning"]
+        assert thoughts == ["it over", "it over"]
+        steps = [event for event in events if event["type"].startswith("STEP_")]
+        assert [(event["type"], event["stepName"]) for event in steps] == [
+            ("STEP_STARTED", "round 1"),
+            ("STEP_FINISHED", "round 1"),
+            ("STEP_STARTED", "round 2"),
+            ("STEP_FINISHED", "round 2"),
+        ]
+        thread = await get(backend, f"/agent/threads/{body['threadId']}", token)
+        kept = [one["role"] for one in thread["messages"]]
+        assert kept == ["user", "reasoning", "assistant", "tool", "reasoning", "assistant"]
+        # It comes back with the conversation, and the model is not told of it.
+        again = {"runId": "again", "messages": [*thread["messages"], user_says(f"So, {marker}?")]}
+        await whole_run(backend.http, token, body | again)
+        asked = (await gateway.model_calls(f"So, {marker}"))[0]["messages"]
+        assert [one["role"] for one in asked] == ["user", "assistant", "tool", "assistant", "user"]
+
     async def test_tools_are_run_and_their_results_told(
         self, backend: Backend, token: str, gateway: Gateway
     ) -> None:

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+_STARTS = {"TEXT_MESSAGE_START": "text", "REASONING_MESSAGE_START": "reasoning"}
+_CONTENTS = {"TEXT_MESSAGE_CONTENT": "text", "REASONING_MESSAGE_CONTENT": "reasoning"}
+
 
 @dataclass(slots=True)
 class AgUiClient:
@@ -32,10 +35,10 @@ class AgUiClient:
             self._find(event["toolCallId"], "call")["arguments"] += event["delta"]
         elif kind == "TOOL_CALL_RESULT":
             self._add(event["messageId"], "result", event["content"])
-        elif kind == "TEXT_MESSAGE_START":
-            self._add(event["messageId"], "text", {"text": ""})
-        elif kind == "TEXT_MESSAGE_CONTENT":
-            self._find(event["messageId"], "text")["text"] += event["delta"]
+        elif kind in _STARTS:
+            self._add(event["messageId"], _STARTS[kind], {"text": ""})
+        elif kind in _CONTENTS:
+            self._find(event["messageId"], _CONTENTS[kind])["text"] += event["delta"]
         elif kind == "RUN_FINISHED":
             self.outcome = event["outcome"]["type"]
             self.result = event.get("result")

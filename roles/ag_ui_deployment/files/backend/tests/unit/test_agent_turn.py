@@ -42,6 +42,7 @@ def kinds(events: Sequence[Event]) -> list[str]:
 CHUNKS = st.lists(
     st.builds(
         ChatChunk,
+        reasoning=st.sampled_from(("", "", "hm ")),
         content=st.sampled_from(("", "a", "word ")),
         tool_calls=st.lists(
             st.builds(
@@ -72,6 +73,34 @@ class TestText:
 
     def test_nothing_said_is_nothing_told(self) -> None:
         assert events_of(said("", ""))[1] == []
+
+
+class TestReasoning:
+    def test_is_a_message_before_what_it_leads_to(self) -> None:
+        turn, events = events_of(
+            [
+                ChatChunk(reasoning="Let me "),
+                ChatChunk(reasoning="think"),
+                *said("Well"),
+                *called(ToolCallPiece(0, name="one")),
+            ]
+        )
+        assert kinds(events)[:6] == [
+            "REASONING_START",
+            "REASONING_MESSAGE_START",
+            "REASONING_MESSAGE_CONTENT",
+            "REASONING_MESSAGE_CONTENT",
+            "REASONING_MESSAGE_END",
+            "REASONING_END",
+        ]
+        reasoning, answer = RunMessages.of(events).all()
+        assert (reasoning["role"], reasoning["content"]) == ("reasoning", "Let me think")
+        assert answer["id"] == turn.message_id
+
+    def test_that_goes_on_after_a_text_is_another_message(self) -> None:
+        _, events = events_of([ChatChunk(reasoning="a"), *said("b"), ChatChunk(reasoning="c")])
+        made = RunMessages.of(events).all()
+        assert [one["content"] for one in made if one["role"] == "reasoning"] == ["a", "c"]
 
 
 class TestCalls:
@@ -211,5 +240,9 @@ class TestEveryAnswer:
                 }
                 for call in sorted(turn.calls, key=lambda one: begun.index(one.id))
             ]
-        made = RunMessages.of(events).all()
+        reasoning = "".join(chunk.reasoning for chunk in chunks)
+        messages = RunMessages.of(events).all()
+        made = [one for one in messages if one["role"] == "assistant"]
+        thought = [one["content"] for one in messages if one["role"] == "reasoning"]
+        assert "".join(thought) == reasoning
         assert made == ([expected] if len(expected) > 2 else [])

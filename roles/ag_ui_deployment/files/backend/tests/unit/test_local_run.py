@@ -115,7 +115,7 @@ async def test_the_end_is_told_nobody_before_it_is_stored() -> None:
     # All that is told without waiting for the store has its turns.
     for _ in range(100):
         await asyncio.sleep(0)
-    assert [one.type for one in run.log.records][-1] == "TEXT_MESSAGE_END"
+    assert [one.type for one in run.log.records][-1] == "STEP_FINISHED"
     assert registry.records == run.log.records
     assert not registry.finished
     storage.lets.set()

@@ -20,6 +20,11 @@ NOW: Stamp = {"timestamp": 1}
 RUN: list[Event] = [
     agui.run_started("thread", "run", NOW),
     agui.state_snapshot({"a": 1}, NOW),
+    agui.step_started("round 1", NOW),
+    *agui.reasoning_start("r1", NOW),
+    agui.reasoning_content("r1", "Let me ", NOW),
+    agui.reasoning_content("r1", "think", NOW),
+    *agui.reasoning_end("r1", NOW),
     agui.text_start("m1", NOW),
     agui.text_content("m1", "Let me ", NOW),
     agui.text_content("m1", "see", NOW),
@@ -29,9 +34,12 @@ RUN: list[Event] = [
     agui.text_end("m1", NOW),
     agui.tool_call_end("c1", NOW),
     agui.tool_call_result("c1:result", "c1", "fine", NOW),
+    agui.step_finished("round 1", NOW),
+    agui.step_started("round 2", NOW),
     agui.text_start("m2", NOW),
     agui.text_content("m2", "Done", NOW),
     agui.text_end("m2", NOW),
+    agui.step_finished("round 2", NOW),
     agui.run_finished("thread", "run", {}, NOW),
 ]
 
@@ -90,13 +98,17 @@ async def test_who_comes_back_anywhere_holds_the_same_in_the_end(place: int) -> 
 def _opens_again(event: Event, known: set[tuple[str, str]]) -> bool:
     if event["type"] == "TEXT_MESSAGE_START":
         return (event["messageId"], "text") in known
+    if event["type"] == "REASONING_MESSAGE_START":
+        return (event["messageId"], "reasoning") in known
     return event["type"] == "TOOL_CALL_START" and (event["toolCallId"], "call") in known
 
 
 async def test_ids_are_numbers_of_records_and_preludes_have_none() -> None:
-    frames = parse_frames(await read(log_of(RUN), StreamId(7, 0)))
-    assert [frame.id for frame in frames] == [None, None, None] + [
-        f"{number}-0" for number in range(8, len(RUN) + 1)
+    frames = parse_frames(await read(log_of(RUN), StreamId(14, 0)))
+    opened = [frame.json()["type"] for frame in frames if frame.id is None]
+    assert opened == ["RUN_STARTED", "STEP_STARTED", "TEXT_MESSAGE_START", "TOOL_CALL_START"]
+    assert [frame.id for frame in frames[len(opened) :]] == [
+        f"{number}-0" for number in range(15, len(RUN) + 1)
     ]
 
 
