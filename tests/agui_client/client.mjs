@@ -8,7 +8,7 @@ const STREAM = { headers: { "Content-Type": "text/event-stream" } };
 // The official agent sends a request of its own for every run; a job's run, or one that was begun
 // before, is there to be read.
 const newAgent = async (version) => {
-  const { HttpAgent } = await import(PACKAGES[version]);
+  const { HttpAgent, runHttpRequest, transformHttpEventStream } = await import(PACKAGES[version]);
   class ReadingAgent extends HttpAgent {
     sends = false;
 
@@ -16,6 +16,11 @@ const newAgent = async (version) => {
       if (this.sends) return super.requestInit(input);
       const headers = { ...this.headers, Accept: "text/event-stream" };
       return { method: "GET", headers, signal: this.abortController.signal };
+    }
+
+    connect(input) {
+      const request = () => this.fetch(`${this.url}/connect`, this.requestInit(input));
+      return transformHttpEventStream(runHttpRequest(request));
     }
   }
   return new ReadingAgent({ url: "" });
@@ -45,13 +50,15 @@ export class Client {
   async follow(stream, joined) {
     this.#agent ??= await newAgent(this.#version);
     const held = { ids: [], outcome: null, result: null, error: null, pending: [], failure: null };
-    if (stream.run) this.#prepare(stream.run);
-    this.#agent.sends = Boolean(stream.run);
+    const request = stream.run ?? stream.join;
+    if (request) this.#prepare(request);
+    this.#agent.sends = Boolean(request);
     this.#connect(stream, held);
     held.printed = await printedDuring(async () => {
       try {
-        const { runId, tools, forwardedProps } = stream.run ?? {};
-        await this.#agent.runAgent({ runId, tools, forwardedProps }, this.#subscriber(held, joined));
+        const { runId, tools, forwardedProps } = request ?? {};
+        const attach = stream.join ? "connectAgent" : "runAgent";
+        await this.#agent[attach]({ runId, tools, forwardedProps }, this.#subscriber(held, joined));
         this.#applied();
       } catch (error) {
         if (error instanceof Cut) return;

@@ -4,6 +4,8 @@
 //   {"client": name, "url": ..., "token": ..., "last_event_id"?, "cut"?}
 //   {"client": name, "url": ..., "token": ..., "run": {"threadId", "runId", "messages", "tools"?, "state"?}, "cut"?}
 //                                            run the agent, with what the client holds and these messages
+//   {"client": name, "url": ..., "token": ..., "join": {"threadId", "messages"}}
+//                                            join a conversation, by connectAgent
 //   {"client": name, "body": ...}            the text of a stream, instead of a connection
 // "version" of the first line of a client is that of its npm package.
 // A cut is {"frames": so many with data, "ids": so many with an id, "abrupt"?}; see wire.mjs.

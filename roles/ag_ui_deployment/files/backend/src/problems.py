@@ -31,6 +31,7 @@ from src.services.conversation_limits import (
 from src.services.conversation_service import (
     RunExistsError,
     RunNotFoundError,
+    ThreadBusyError,
     ThreadElsewhereError,
     ThreadNotFoundError,
 )
@@ -317,6 +318,15 @@ class ThreadElsewhere(Problem):
     detail = "Name its workspace in forwardedProps.workspace, or begin another conversation."
 
 
+class ThreadBusy(Problem):
+    status = 409
+    slug = "thread-busy"
+    title = "A run of this conversation is on"
+    detail = (
+        "Follow it by POST /agent/connect, cancel it, or send ifRunning: cancel in forwardedProps."
+    )
+
+
 class DeadLetterNotFound(NotFound):
     slug = "dead-letter-not-found"
     title = "No such dead letter"
@@ -577,6 +587,7 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     RunExistsError: RunExists,
     RunLogUnavailableError: RunLogUnavailable,
     RunNotFoundError: RunNotFound,
+    ThreadBusyError: ThreadBusy,
     ThreadElsewhereError: ThreadElsewhere,
     ThreadNotFoundError: ThreadNotFound,
     TooManyRunsError: TooManyRuns,

@@ -28,11 +28,13 @@ _PLAIN = r"^[^\x00-\x1f\x7f]+$"
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 _LONGEST = 200
-_MOST_MESSAGES = 2000
+MESSAGES_MAX = 2000
+# What `forwardedProps` may choose; the first is the default.
+_CHOICES = {"ifRunning": ("reject", "cancel"), "onDisconnect": ("continue", "cancel")}
 _LISTS = ("content", "toolCalls", "tool_calls")
 # Parts of content and calls of tools, of one message and of all.
 _MOST_ITEMS = 1000
-_MOST_ITEMS_TOGETHER = 2 * _MOST_MESSAGES
+_MOST_ITEMS_TOGETHER = 2 * MESSAGES_MAX
 # What a client sends is written again inside of events and of requests to the model: as many
 # levels of nesting are left for those.
 _LEVELS_AROUND = 8
@@ -64,7 +66,7 @@ def _encodable(value: Any) -> Any:
 def _bound_lists(messages: Any) -> Any:
     """Refuse endless content and calls before each of their items becomes an error of its own."""
     together = 0
-    some = messages[:_MOST_MESSAGES] if isinstance(messages, list) else []
+    some = messages[:MESSAGES_MAX] if isinstance(messages, list) else []
     for number, message in enumerate(some):
         if not isinstance(message, dict):
             continue
@@ -153,6 +155,9 @@ def _check_props(props: Any) -> Any:
     workspace = props.get("workspace")
     if workspace is not None and not _is_plain(workspace):
         raise ValueError("workspace is no name of a workspace")
+    for name, choices in _CHOICES.items():
+        if props.get(name) not in (None, *choices):
+            raise ValueError(f"{name} is none of {', '.join(choices)}")
     return _encodable(props)
 
 
@@ -182,7 +187,7 @@ class RunInput(RunAgentInput):
     state: Annotated[Any, AfterValidator(_encodable)] = None
     messages: Annotated[
         list[Message],
-        Field(max_length=_MOST_MESSAGES),
+        Field(max_length=MESSAGES_MAX),
         BeforeValidator(_bound_lists),
         AfterValidator(_check_messages),
         AfterValidator(_latest_of_each_id),
@@ -205,7 +210,20 @@ class RunInput(RunAgentInput):
         return negotiated(self.protocol_version)
 
     @property
+    def cancels_running(self) -> bool:
+        """Whether a run that is on in the conversation gives way to this one."""
+        return self._chosen("ifRunning") == "cancel"
+
+    @property
+    def ends_with_client(self) -> bool:
+        """Whether the run is cancelled when the client that began it disconnects."""
+        return self._chosen("onDisconnect") == "cancel"
+
+    def _chosen(self, name: str) -> str | None:
+        chosen: str | None = (self.forwarded_props or {}).get(name)
+        return chosen
+
+    @property
     def workspace(self) -> str:
         """Where the run belongs: `forwardedProps.workspace`, else the default one."""
-        named: str | None = (self.forwarded_props or {}).get("workspace")
-        return named or DEFAULT_WORKSPACE
+        return self._chosen("workspace") or DEFAULT_WORKSPACE

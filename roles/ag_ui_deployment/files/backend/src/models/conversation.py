@@ -150,6 +150,7 @@ class ThreadPage(Page[ThreadSummary]):
 class Thread(ThreadSummary):
     """A conversation: its last messages in AG-UI's form, and its runs, the latest first.
 
+    `active_run_id` is the run that is on, null if there is none.
     `next_cursor` is what to ask for as `cursor` to get the messages that came before; null if there
     are none.
     """
@@ -157,4 +158,5 @@ class Thread(ThreadSummary):
     messages: list[Mapping[str, Any]]
     next_cursor: str | None
     earlier: Annotated[int | None, Field(deprecated=True, description="As next_cursor")]
+    active_run_id: str | None
     runs: list[Run]

@@ -195,10 +195,23 @@ async def runs_of(session: AsyncSession, thread: ThreadRow, limit: int) -> list[
     return list(await session.scalars(query.limit(limit)))
 
 
-async def runs_on_of(session: AsyncSession, thread: ThreadRow) -> list[str]:
-    """The ids of a conversation's runs that are stored as running."""
-    query = _of_thread(select(RunRow.id), thread, RunRow)
-    return list(await session.scalars(query.where(RunRow.status == RunStatus.RUNNING.value)))
+async def runs_on_of(session: AsyncSession, owner_id: UUID, thread_id: str) -> list[str]:
+    """The ids of a conversation's runs that are stored as running, the latest first."""
+    query = (
+        select(RunRow.id)
+        .where(
+            RunRow.owner_id == owner_id,
+            RunRow.thread_id == thread_id,
+            RunRow.status == RunStatus.RUNNING.value,
+        )
+        .order_by(RunRow.started_at.desc())
+    )
+    return list(await session.scalars(query))
+
+
+async def take_snapshot(session: AsyncSession) -> None:
+    """Let all queries of a transaction that has just begun see the same state."""
+    await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
 
 
 async def delete_thread(

@@ -36,6 +36,7 @@ from src.problems import (
     RunExists,
     RunLogUnavailable,
     RunNotFound,
+    ThreadBusy,
     ThreadElsewhere,
     ThreadNotFound,
     TicketsUnavailable,
@@ -86,6 +87,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         NotPermitted,
         WorkspaceNotYours,
         RunExists,
+        ThreadBusy,
         ThreadElsewhere,
         TooManyRuns,
         TooMuchKept,
@@ -104,7 +106,46 @@ async def run_agent(
     check_streams(services, access.user.id)
     _check_tools(services, request)
     key, log = await services.agent.service.begin(access.user, request)
-    subscription = RunSubscription(key, None, access, log, protocol or request.version)
+    subscription = RunSubscription(
+        key,
+        None,
+        access,
+        log,
+        protocol or request.version,
+        ends_run=request.ends_with_client,
+    )
+    return EventStreamResponse(partial(services.agent.streams.serve, subscription))
+
+
+@router.post(
+    "/connect",
+    summary="Join a conversation: its messages, and the run that is on",
+    status_code=200,
+    response_class=EventStreamResponse,
+    dependencies=_READ,
+    responses=_STREAM
+    | documented(
+        NotAuthenticated,
+        NotPermitted,
+        RunNotFound,
+        TooManyStreamsOfUser,
+        TooManyStreams,
+        DatabaseUnavailable,
+    ),
+)
+async def connect_agent(
+    services: ServicesDep, access: Access, request: RunInput, protocol: Protocol
+) -> EventStreamResponse:
+    """Of the body, AG-UI's RunAgentInput, only threadId, runId and protocolVersion matter.
+
+    Nothing is stored.
+    """
+    await services.limits.stream(access.user.id)
+    check_streams(services, access.user.id)
+    joined = await services.agent.service.join(access.user, request)
+    subscription = RunSubscription(
+        joined.key, None, access, joined.log, protocol or request.version, joined.snapshot
+    )
     return EventStreamResponse(partial(services.agent.streams.serve, subscription))
 
 

@@ -1,36 +1,46 @@
 """Runs of the agent: begin, follow, cancel, and the conversations that they belong to."""
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import NamedTuple
 
 from ag_ui.core import AgentCapabilities
 
 from src.config import Settings
-from src.models.agent_input import RunInput
+from src.models.agent_input import MESSAGES_MAX, RunInput
 from src.models.conversation import RunStatus
 from src.models.permissions import Permission
 from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.repositories import users as user_rows
+from src.services import agui_events as agui
 from src.services import rbac_service
 from src.services.agent_capabilities import capabilities_of
 from src.services.agent_loop import AgentLoop, Model, Tools
 from src.services.agent_runs import AgentRuns
+from src.services.agent_turn import now
 from src.services.conversation_service import (
     ConversationService,
+    History,
     RunExistsError,
     RunNotFoundError,
     ThreadKey,
+    ThreadNotFoundError,
 )
 from src.services.ended_logs import EndedLogs
+from src.services.event_frames import encode
 from src.services.rbac_service import NotPermittedError
-from src.services.run_log import RunLog
+from src.services.run_log import Record, RunLog
 from src.services.run_registry import KEEP_STORED_SECONDS, RunKey, RunRegistry
 from src.services.token_budget import TokenBudget
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 from src.utils.redis import REDIS_ERRORS
 
+# How often a run that is cancelled for another one is looked at until it has ended, and when.
+_GIVE_WAY_LOOKS = 100
+_LOOK_SECONDS = 0.05
 # What a message has around what the model said.
 _AROUND_ANSWER = 1024
 # For so long, and a little, Redis has the log of a run that has ended.
@@ -47,6 +57,14 @@ class AgentDrainingError(Exception):
 
 class RunLogUnavailableError(Exception):
     """Redis does not answer: a run could not be resumed, nor cancelled."""
+
+
+class Joined(NamedTuple):
+    """A run to follow, its log if it has ended, and what is told of its conversation before it."""
+
+    key: RunKey
+    log: RunLog | None
+    snapshot: list[bytes]
 
 
 class AgentService:
@@ -80,14 +98,18 @@ class AgentService:
     async def begin(self, user: User, request: RunInput) -> tuple[RunKey, RunLog]:
         """Start a run, which goes on by itself; its log is there for whoever began it, always.
 
-        Raises WorkspaceNotYoursError, NotPermittedError, AgentDrainingError, TokensSpentError,
-        TooManyRunsError, RunLogUnavailableError, and what conversations.begin() raises.
+        Raises WorkspaceNotYoursError, NotPermittedError, InputTooLargeError, AgentDrainingError,
+        TokensSpentError, TooManyRunsError, RunLogUnavailableError, and what conversations.begin()
+        raises.
         """
         await self._tools.check_workspace(user, request.workspace)
         rbac_service.check(user, Permission.RUN_AGENT, request.workspace)
+        self.conversations.check_input(request)
         if self._runs.draining:
             raise AgentDrainingError
         await self._budget.check(user.id)
+        if request.cancels_running:
+            await self._cancel_others(user, request)
         key = RunKey(user.id, request.run_id)
         await self._take(key)
         try:
@@ -104,6 +126,27 @@ class AgentService:
             self._runs.cancel(key)
             raise
         return key, log
+
+    async def join(self, user: User, request: RunInput) -> Joined:
+        """Attach to a conversation: its messages, and the run that is on.
+
+        Without such a run, or such a conversation, there is a run in the stream that has ended
+        and that is stored nowhere.
+        """
+        try:
+            history = await self.conversations.history(
+                user, ThreadKey(user.id, request.thread_id), MESSAGES_MAX
+            )
+        except ThreadNotFoundError:
+            history = History([], None)
+        snapshot = [encode([agui.messages_snapshot(history.messages, now())])]
+        if history.active:
+            log = await self.find(user, history.active)
+            return Joined(history.active, log, snapshot)
+        ids = request.thread_id, request.run_id
+        events = agui.run_started(*ids, now()), agui.run_finished(*ids, {}, now())
+        log = RunLog(Record.of(event) for event in events)
+        return Joined(RunKey(user.id, request.run_id), log, snapshot if history.messages else [])
 
     async def capabilities(self, user: User) -> AgentCapabilities:
         offered = await self._tools.offered(user, DEFAULT_WORKSPACE)
@@ -158,6 +201,31 @@ class AgentService:
             await self._cancel(run)
         for run in removed.just_ended:
             await self._let_go(run)
+
+    async def _cancel_others(self, user: User, request: RunInput) -> None:
+        """Cancel the runs that are on in a conversation, and wait a while until they are stored.
+
+        Raises RunExistsError if this one is among them.
+        """
+        thread = ThreadKey(user.id, request.thread_id)
+        others = await self.conversations.active_runs(thread)
+        if RunKey(user.id, request.run_id) in others:
+            raise RunExistsError
+        for key in others:
+            await self.cancel(user, key)
+        for _ in range(_GIVE_WAY_LOOKS if others else 0):
+            if await self._have_ended(thread, others):
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _have_ended(self, thread: ThreadKey, runs: Sequence[RunKey]) -> bool:
+        """Whether runs are stored, and count against their user no more."""
+        if await self.conversations.active_runs(thread):
+            return False
+        try:
+            return len(await self._registry.unattended(runs)) == len(runs)
+        except REDIS_ERRORS as error:
+            raise RunLogUnavailableError from error
 
     async def _cancel(self, key: RunKey) -> None:
         if self._runs.cancel(key):

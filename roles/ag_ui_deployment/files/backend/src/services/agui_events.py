@@ -7,12 +7,14 @@ event's way. What is built here is judged by those models in the tests, field by
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
+import orjson
 from ag_ui.core import PROTOCOL_VERSION, EventType
 
 Event = dict[str, Any]
 
 _ACTIVITY_SNAPSHOT = EventType.ACTIVITY_SNAPSHOT.value
 _CUSTOM = EventType.CUSTOM.value
+_MESSAGES_SNAPSHOT = EventType.MESSAGES_SNAPSHOT.value
 _RAW = EventType.RAW.value
 _REASONING_END = EventType.REASONING_END.value
 _REASONING_MESSAGE_CONTENT = EventType.REASONING_MESSAGE_CONTENT.value
@@ -111,6 +113,12 @@ def is_activity_snapshot(event: Event) -> bool:
 
 def state_snapshot(state: Any, stamp: Stamp) -> Event:
     return {"type": _STATE_SNAPSHOT, **stamp, "snapshot": state}
+
+
+def messages_snapshot(messages: Sequence[bytes], stamp: Stamp) -> Event:
+    """`messages` are JSON each; none is parsed."""
+    fragments = [orjson.Fragment(message) for message in messages]
+    return {"type": _MESSAGES_SNAPSHOT, **stamp, "messages": fragments}
 
 
 def step_started(name: str, stamp: Stamp) -> Event:

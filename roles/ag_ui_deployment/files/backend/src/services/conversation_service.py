@@ -75,19 +75,36 @@ class ThreadElsewhereError(Exception):
     """The conversation belongs to another workspace; the message names it."""
 
 
+class ThreadBusyError(Exception):
+    """A run of the conversation is on; the message names it."""
+
+
+class History(NamedTuple):
+    """A conversation as a client joins it: its last messages as JSON, and the run that is on.
+
+    The messages are those from before this run.
+    """
+
+    messages: list[bytes]
+    active: RunKey | None
+
+
 class ConversationService:
     def __init__(self, database: Database, audit: AuditLogger, limits: ConversationLimits) -> None:
         self._database = database
         self._audit = audit
         self._limits = limits
 
+    def check_input(self, request: RunInput) -> None:
+        """Raises InputTooLargeError."""
+        self._limits.check_input(request)
+
     async def begin(self, user: User, request: RunInput) -> None:
         """Store what the client sent.
 
-        Raises InputTooLargeError, RunExistsError, ThreadElsewhereError, ThreadFullError or
+        Raises RunExistsError, ThreadElsewhereError, ThreadBusyError, ThreadFullError or
         UserFullError.
         """
-        self._limits.check_input(request)
         messages = request.conversation
         run = RunRow(
             owner_id=user.id,
@@ -101,6 +118,11 @@ class ConversationService:
             )
             if workspace != request.workspace:
                 raise ThreadElsewhereError(workspace)
+            # The conversation is locked until this is committed. A run without messages, as a UI
+            # begins when it mounts, adds nothing that could get mixed up.
+            active = await rows.runs_on_of(session, user.id, request.thread_id)
+            if active and messages:
+                raise ThreadBusyError(active[0])
             if not await rows.add_run(session, run):
                 raise RunExistsError
             await rows.keep_messages(session, user.id, request.thread_id, messages)
@@ -207,6 +229,7 @@ class ConversationService:
             messages=[],
             next_cursor=str(first) if more else None,
             earlier=first if more else None,
+            active_run_id=next((run.id for run in runs if run.status == RunStatus.RUNNING), None),
             runs=[Run.model_validate(run) for run in runs],
         )
         stored = [orjson.Fragment(message.body) for message in messages]
@@ -218,8 +241,24 @@ class ConversationService:
         Raises ThreadNotFoundError or NotPermittedError.
         """
         async with self._database.transaction() as session:
-            row = await _thread_to_change(session, user, key)
-            return [RunKey(key.owner, run_id) for run_id in await rows.runs_on_of(session, row)]
+            await _thread_to_change(session, user, key)
+            return await _runs_on_of(session, key)
+
+    async def active_runs(self, key: ThreadKey) -> list[RunKey]:
+        """A conversation's runs that are on, the latest first; none if there is no conversation."""
+        async with self._database.transaction() as session:
+            return await _runs_on_of(session, key)
+
+    async def history(self, user: User, key: ThreadKey, limit: int) -> History:
+        """What a client that joins a conversation is told of it. Raises ThreadNotFoundError."""
+        async with self._database.transaction() as session:
+            await rows.take_snapshot(session)
+            row = await _thread(session, user, key)
+            active = await _runs_on_of(session, key)
+            messages = await rows.messages_of(
+                session, row, before=None, limit=limit, most_bytes=_MESSAGES_MOST_BYTES
+            )
+        return History([message.body for message in messages], active[0] if active else None)
 
     async def delete(self, user: User, key: ThreadKey, lately: timedelta) -> Removed:
         """With its runs. Raises ThreadNotFoundError or NotPermittedError."""
@@ -246,6 +285,11 @@ async def _thread(session: AsyncSession, user: User, key: ThreadKey) -> ThreadRo
     if row is None or not _sees(user, row):
         raise ThreadNotFoundError
     return row
+
+
+async def _runs_on_of(session: AsyncSession, key: ThreadKey) -> list[RunKey]:
+    found = await rows.runs_on_of(session, key.owner, key.thread_id)
+    return [RunKey(key.owner, run_id) for run_id in found]
 
 
 async def _thread_to_change(session: AsyncSession, user: User, key: ThreadKey) -> ThreadRow:

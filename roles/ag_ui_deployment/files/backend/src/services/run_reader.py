@@ -28,15 +28,29 @@ class RunReader:
         connection: Connection,
         *,
         version: ProtocolVersion = CURRENT,
+        snapshot: list[bytes] | None = None,
         keep_alive_seconds: float,
         is_elsewhere: bool,
         leaves: Callable[[], bool],
     ) -> None:
-        """`is_elsewhere`: another process is at work on the run, and may be ahead of this log."""
+        """A client's stream of a run.
+
+        Args:
+            log: The run's events.
+            cursor: The last of them that the client has.
+            connection: Where to write.
+            version: The protocol that the client speaks.
+            snapshot: Frames to send within the run, before its further events; emptied as they are
+                sent, for they may be large.
+            keep_alive_seconds: How long to send nothing at most.
+            is_elsewhere: Whether another process is at work on the run, and may be ahead of the log.
+            leaves: Whether the client is to go on elsewhere.
+        """
         self._log = log
         self._cursor = cursor
         self._connection = connection
         self._version = version
+        self._snapshot = [] if snapshot is None else snapshot
         self._keep_alive = keep_alive_seconds
         self._is_elsewhere = is_elsewhere
         self._leaves = leaves
@@ -61,7 +75,7 @@ class RunReader:
         """Find the client's place."""
         cursor = self._cursor
         if cursor is None:
-            return True
+            return await self._send_snapshot()
         while self._may_come_to(cursor):
             if self._leaves():
                 return False
@@ -72,6 +86,17 @@ class RunReader:
         # Whoever has all of a run is told its end again.
         self._place = min(cursor.ms, len(self._log.records) - self._log.ended)
         await self._send(self._log.prelude(self._place, self._version))
+        return True
+
+    async def _send_snapshot(self) -> bool:
+        while self._snapshot and not self._log.records:
+            if self._leaves():
+                return False
+            await self._wait(self._log.changed)
+        if self._snapshot and not self._log.records[0].is_terminal:
+            await self._write_to(1)
+            while self._snapshot:
+                await self._send(self._snapshot.pop(0))
         return True
 
     def _may_come_to(self, cursor: StreamId) -> bool:

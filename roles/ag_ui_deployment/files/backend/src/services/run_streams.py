@@ -23,6 +23,7 @@ from src.services.tokens import AccessToken
 logger = structlog.get_logger(__name__)
 
 _KIND = "run"
+_DISCONNECTED: frozenset[Reason] = frozenset({"client_left", "too_slow"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class RunSubscription:
     """Which run, and the last id that the client has of it.
 
     `log` is a run that has ended, or that the client has begun itself: it may end, and its
-    conversation be deleted, before the stream begins.
+    conversation be deleted, before the stream begins. `snapshot` is told within the run, before its
+    further events. `ends_run`: the run is cancelled when the client disconnects.
     """
 
     key: RunKey
@@ -38,6 +40,8 @@ class RunSubscription:
     access: AccessToken
     log: RunLog | None = None
     version: ProtocolVersion = CURRENT
+    snapshot: list[bytes] | None = None
+    ends_run: bool = False
 
 
 class RunStreams:
@@ -72,6 +76,8 @@ class RunStreams:
                 reason = await self._until_cut(subscription, connection)
                 await _say_goodbye(self._streams.farewell(reason), connection)
         finally:
+            if subscription.ends_run and reason in _DISCONNECTED:
+                self._runs.cancel(subscription.key)
             self._metrics.streams_open.labels(_KIND).dec()
             self._metrics.streams_closed.labels(_KIND, reason).inc()
             log.info("stream_closed", reason=reason)
@@ -101,6 +107,7 @@ class RunStreams:
                 subscription.cursor,
                 connection,
                 version=subscription.version,
+                snapshot=subscription.snapshot,
                 keep_alive_seconds=self._keep_alive,
                 is_elsewhere=here is None,
                 leaves=lambda: self._runs.draining and here is None,

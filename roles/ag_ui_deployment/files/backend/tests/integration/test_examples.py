@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from src.models.role import Role
+from tests.support.agent import run_input, whole_run
 from tests.support.gateway import Gateway
 from tests.support.official_client import NODE
 from tests.support.server import PASSWORD, Backend, running
@@ -92,3 +93,22 @@ async def test_curl_talks_to_the_agent(backend: Backend) -> None:
     output = await run(backend, "bash", text=login + example("sh", "Agent"))
     assert "event: RUN_FINISHED\n" in output
     assert "event: TEXT_MESSAGE_CONTENT\n" in output
+
+
+async def test_javascript_joins_a_conversation(backend: Backend) -> None:
+    user = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
+    token = backend.token_of(user)
+    body = run_input("What do you know about sharks?")
+    await whole_run(backend.http, token, body)
+    joining = f"""
+        const agent = new ShieldAgent({{
+          url: `${{process.env.AG_UI_URL}}/agent`,
+          threadId: "{body["threadId"]}",
+          headers: {{ Authorization: "Bearer {token}" }},
+        }});
+        await agent.connectAgent();
+        console.log(agent.messages.map((message) => message.role).join());
+    """
+    command = (str(NODE), "--input-type=module", "-")
+    output = await run(backend, *command, text=example("js", "Agent") + joining, cwd=CLIENT)
+    assert output == "user,assistant\n"

@@ -141,6 +141,10 @@ class OfficialClient:
         """Press the stop button of CopilotKit's page."""
         self._clients.tell(self._name, stop=True)
 
+    def join(self, url: str, token: str, thread_id: str) -> Following:
+        """Join a conversation of the agent, by connectAgent()."""
+        return self._ask(url=url, token=token, join={"threadId": thread_id, "messages": []})
+
     def play(self, body: bytes) -> Following:
         """Give it a stream that was captured before."""
         return self._ask(body=body.decode())

@@ -17,10 +17,10 @@ from tests.support.builders import settings_of
 from tests.support.openapi import Operation, operations, resolved, sent_values, types_of
 
 # AG-UI's own types: the size of the body bounds their texts.
-AGENT = "POST /agent body"
+AGENT = ("POST /agent body", "POST /agent/connect body")
 
 
-STREAMS = {"run_agent", "stream_run_events", "stream_events", "stream_job_events"}
+STREAMS = {"connect_agent", "run_agent", "stream_run_events", "stream_events", "stream_job_events"}
 # Of an unhealthy instance: no problem, but the same as of a healthy one.
 NO_PROBLEM = ("get_health", "503")
 
@@ -74,7 +74,7 @@ class TestOperations:
                 assert schemes == (["RefreshCookie"] if name == "refresh_tokens" else []), name
                 continue
             expected = ["AccessToken", "AccessCookie"]
-            if name in STREAMS - {"run_agent"}:
+            if name in STREAMS - {"run_agent", "connect_agent"}:
                 expected.append("Ticket")
             if name == "log_out":
                 expected.append("RefreshCookie")

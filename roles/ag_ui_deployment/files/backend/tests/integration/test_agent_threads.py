@@ -1,0 +1,205 @@
+"""Conversations and the one run that is on in each: who gives way, who joins, who stops it."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from src.models.role import Role
+from tests.support.accounts import bearer
+from tests.support.agent import (
+    cancel,
+    checked,
+    run_input,
+    running_agent,
+    text_of,
+    user_says,
+    were,
+    whole_run,
+)
+from tests.support.gateway import Gateway
+from tests.support.official_client import official_clients
+from tests.support.server import Backend, running
+from tests.support.sse import SseClient, sse
+from tests.support.waiting import until
+from tests.support.world import World
+
+STALLS = "words 50 fault=stall"
+Instances = tuple[Backend, Backend]
+
+
+@pytest.fixture
+async def instances(world: World, gateway: Gateway) -> AsyncIterator[Instances]:
+    """Two that share Redis, PostgreSQL and the gateway; a user has two runs at a time."""
+    one = world.settings(**gateway.settings(RUNS_PER_USER=2))
+    two = world.settings(**gateway.settings(RUNS_PER_USER=2, REDIS_CONSUMER_NAME="host-8003"))
+    async with running(one) as first, running(two) as second:
+        yield first, second
+
+
+@pytest.fixture
+async def token(instances: Instances) -> str:
+    return instances[0].token_of(await instances[0].add_user("alice@shield.test", Role.CONTRIBUTOR))
+
+
+def further(body: dict[str, Any], text: str, **props: Any) -> dict[str, Any]:
+    """The next message of a conversation."""
+    said = {"runId": f"run-{uuid4().hex}", "messages": [user_says(text)]}
+    return body | said | {"forwardedProps": props}
+
+
+async def thread_of(backend: Backend, token: str, body: dict[str, Any]) -> dict[str, Any]:
+    path = f"/agent/threads/{body['threadId']}"
+    thread: dict[str, Any] = (await backend.http.get(path, headers=bearer(token))).json()
+    return thread
+
+
+async def speaks(stream: SseClient) -> None:
+    await stream.until(lambda it: any("delta" in event for event in it.events))
+
+
+class TestASecondMessage:
+    async def test_is_refused_while_a_run_is_on(self, token: str, instances: Instances) -> None:
+        here, elsewhere = instances
+        body = run_input(STALLS)
+        async with running_agent(here.http, token, body):
+            for refused in (further(body, "Hello"), further(body, "Hello", ifRunning="reject")):
+                response = await elsewhere.http.post("/agent", json=refused, headers=bearer(token))
+                assert response.status_code == 409
+                assert response.json()["type"].endswith("thread-busy")
+            mounted = further(body, "") | {"messages": []}
+            events = await whole_run(elsewhere.http, token, mounted)
+            assert [event["type"] for event in events] == ["RUN_STARTED", "RUN_FINISHED"]
+        thread = await thread_of(here, token, body)
+        assert thread["active_run_id"] == body["runId"]
+        assert len(thread["messages"]) == 1
+
+    @pytest.mark.parametrize("place", [0, 1], ids=["the same instance", "another instance"])
+    async def test_may_cancel_the_run_that_is_on(
+        self, token: str, instances: Instances, place: int
+    ) -> None:
+        marker = uuid4().hex
+        body = run_input(f"{marker}\n{STALLS}")
+        second = further(body, f"Hello {marker}", ifRunning="cancel")
+        async with (
+            running_agent(instances[0].http, token, body) as stream,
+            # One more that counts, in another conversation.
+            running_agent(instances[0].http, token, run_input(STALLS)),
+        ):
+            await speaks(stream)
+            events = await whole_run(instances[place].http, token, second)
+            assert text_of(checked(events, complete=True)[1]) == f"Echo: Hello {marker}"
+            await stream.until_ended()
+            assert checked(stream.events, complete=True)[0].outcome == "cancelled"
+        thread = await thread_of(instances[0], token, body)
+        assert thread["active_run_id"] is None
+        assert [run["status"] for run in thread["runs"]] == ["finished", "cancelled"]
+        # What the first had said stands before the second message.
+        assert [one["role"] for one in thread["messages"]] == ["user", "assistant"] * 2
+
+    async def test_that_is_the_same_request_again_does_not_cancel_it(
+        self, token: str, instances: Instances
+    ) -> None:
+        here, _ = instances
+        body = run_input(STALLS, forwardedProps={"ifRunning": "cancel"})
+        async with running_agent(here.http, token, body) as stream:
+            response = await here.http.post("/agent", json=body, headers=bearer(token))
+            assert response.json()["type"].endswith("run-exists")
+            assert not stream.ended
+
+    async def test_with_a_rule_that_there_is_not_is_refused(
+        self, token: str, instances: Instances
+    ) -> None:
+        for props in ({"ifRunning": "wait"}, {"onDisconnect": True}):
+            body = run_input("Hello", forwardedProps=props)
+            response = await instances[0].http.post("/agent", json=body, headers=bearer(token))
+            assert response.status_code == 422
+            assert next(iter(props)) in response.json()["errors"][0]["message"]
+
+
+class TestADisconnect:
+    @pytest.mark.parametrize("rule", [None, "cancel"])
+    async def test_stops_the_run_only_where_the_client_chose_it(
+        self, gateway: Gateway, token: str, instances: Instances, rule: str | None
+    ) -> None:
+        here, _ = instances
+        marker = uuid4().hex
+        body = run_input(f"{marker}\n{STALLS}", forwardedProps={"onDisconnect": rule})
+        async with running_agent(here.http, token, body) as stream:
+            await speaks(stream)
+            # Others may come and go.
+            async with sse(here.http, f"/agent/runs/{body['runId']}/events", token=token) as other:
+                await speaks(other)
+        if rule == "cancel":
+            await until(lambda: were(gateway, marker, "cancelled"))
+            await until(lambda: not here.services.agent.runs)
+            (run,) = (await thread_of(here, token, body))["runs"]
+            assert run["status"] == "cancelled"
+        else:
+            # Its stream is closed for long when another one has come to its end.
+            await whole_run(here.http, token, further(run_input(""), "") | {"messages": []})
+            assert await were(gateway, marker, "streaming")
+            await until(lambda: len(here.services.agent.runs) == 1)
+
+
+class TestJoining:
+    @pytest.mark.parametrize("place", [0, 1], ids=["the same instance", "another instance"])
+    async def test_gives_the_messages_and_then_the_run_that_is_on(
+        self, token: str, instances: Instances, place: int
+    ) -> None:
+        body = run_input("Hello")
+        await whole_run(instances[0].http, token, body)
+        second = further(body, STALLS)
+        async with running_agent(instances[0].http, token, second) as stream:
+            await speaks(stream)
+            joining = further(body, "") | {"messages": []}
+            path = "/agent/connect"
+            async with sse(instances[place].http, path, token=token, body=joining) as joined:
+                await speaks(joined)
+                await cancel(instances[0], token, second)
+                await joined.until_ended()
+            await stream.until_ended()
+        started, snapshot, *rest = joined.events
+        assert started["runId"] == second["runId"]
+        assert snapshot["type"] == "MESSAGES_SNAPSHOT"
+        assert [one["role"] for one in snapshot["messages"]] == ["user", "assistant", "user"]
+        assert [started, *rest] == stream.events
+        checked(joined.events, complete=True)
+        assert [one.id for one in joined.frames if one.data][:3] == ["1-0", None, "2-0"]
+
+    async def test_by_the_official_client_holds_the_same_as_who_began_the_run(
+        self, token: str, instances: Instances
+    ) -> None:
+        here, elsewhere = instances
+        body = run_input("Hello")
+        second = further(body, STALLS)
+        async with official_clients() as clients:
+            client, joiner = clients.new(), clients.new()
+            await client.run(f"{here.http.base_url}/agent", token, body).held()
+            began = client.run(f"{here.http.base_url}/agent", token, second)
+            await began.joined()
+            joined = joiner.join(f"{elsewhere.http.base_url}/agent", token, body["threadId"])
+            await joined.joined()
+            await cancel(here, token, second)
+            held = await joined.held()
+            assert held.shown == (await began.held()).shown
+        assert [one["role"] for one in held.messages][:3] == ["user", "assistant", "user"]
+
+    async def test_without_a_run_gives_the_messages_and_stores_nothing(
+        self, token: str, instances: Instances
+    ) -> None:
+        here, _ = instances
+        body = run_input("Hello")
+        await whole_run(here.http, token, body)
+        before = await thread_of(here, token, body)
+        for known in (body, run_input("New")):
+            joining = known | {"runId": "joining", "messages": []}
+            async with sse(here.http, "/agent/connect", token=token, body=joining) as joined:
+                await joined.until_ended()
+            checked(joined.events, complete=True)
+            snapshots = [one for one in joined.events if one["type"] == "MESSAGES_SNAPSHOT"]
+            assert [one["messages"] for one in snapshots] == (
+                [before["messages"]] if known is body else []
+            )
+        assert await thread_of(here, token, body) == before
