@@ -4,7 +4,8 @@ Everything is stored and shared in the current version. Clients before 1.0 valid
 they abort a run over an outcome that their version does not define.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 from ag_ui.core import EventType
@@ -13,13 +14,14 @@ from src.models.protocol import CURRENT, ProtocolVersion
 from src.services import agui_events as agui
 from src.services.agui_events import Event
 
+_MESSAGES_SNAPSHOT = EventType.MESSAGES_SNAPSHOT.value
 _RUN_STARTED = EventType.RUN_STARTED.value
 _RUN_FINISHED = EventType.RUN_FINISHED.value
 _RUN_ERROR = EventType.RUN_ERROR.value
 
 _NOT_RUN = orjson.dumps({"error": "The run ended before this tool was called."}).decode()
 # The types of events that another version than the current one may have in another form.
-DIFFERING = frozenset({_RUN_STARTED, _RUN_FINISHED, _RUN_ERROR})
+DIFFERING = frozenset({_MESSAGES_SNAPSHOT, _RUN_STARTED, _RUN_FINISHED, _RUN_ERROR})
 
 
 def rendered(
@@ -42,8 +44,14 @@ def rendered(
         return (event,)
     if event["type"] == _RUN_STARTED:
         return ({name: value for name, value in event.items() if name != "protocolVersion"},)
+    if event["type"] == _MESSAGES_SNAPSHOT:
+        return ({**event, "messages": [_with_text(message) for message in event["messages"]]},)
     if event["type"] == _RUN_ERROR:
         return (*_results(event, unanswered), event)
+    return _finished(event, unanswered)
+
+
+def _finished(event: Event, unanswered: Sequence[str]) -> Sequence[Event]:
     outcome = event["outcome"]
     if outcome == {"type": "success"}:
         return (event,)
@@ -53,6 +61,14 @@ def rendered(
         return ({**finished, "outcome": {"type": "success"}},)
     del finished["outcome"]
     return (*_results(event, unanswered), finished)
+
+
+def _with_text(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message whose result of a tool is a text, not parts of one."""
+    content = message.get("content")
+    if message["role"] != "tool" or isinstance(content, str):
+        return message
+    return {**message, "content": "\n".join(part["text"] for part in content)}
 
 
 def _results(ending: Event, calls: Sequence[str]) -> list[Event]:

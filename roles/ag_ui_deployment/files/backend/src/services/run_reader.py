@@ -6,7 +6,7 @@ from collections.abc import Callable
 from src.models.event import StreamId
 from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.event_feed import BATCH_BYTES
-from src.services.event_frames import comment, encode
+from src.services.event_frames import comment, encode, translated
 from src.services.event_gaps import Gap
 from src.services.event_stream import Connection
 from src.services.run_log import RunLog
@@ -96,7 +96,7 @@ class RunReader:
         if self._snapshot and not self._log.records[0].is_terminal:
             await self._write_to(1)
             while self._snapshot:
-                await self._send(self._snapshot.pop(0))
+                await self._send(translated(self._snapshot.pop(0), self._version))
         return True
 
     def _may_come_to(self, cursor: StreamId) -> bool:

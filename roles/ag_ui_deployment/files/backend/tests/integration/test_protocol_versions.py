@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import pytest
 from ag_ui.core import EventType
 
@@ -180,7 +181,33 @@ async def test_every_type_of_event_that_the_backend_makes_is_taken(
     frames = encode(events)
     if version != CURRENT:
         frames = translated(frames, ProtocolVersion.V0_0)
-    await clients.new(version).play(frames).held()
+    held = await clients.new(version).play(frames).held()
+    assert len(held.messages) > len(MESSAGES)
+
+
+# With everything that a stored conversation may hold.
+MESSAGES = [
+    user_says("Hello"),
+    {"id": "r0", "role": "reasoning", "content": "Let me think"},
+    {
+        "id": "a0",
+        "role": "assistant",
+        "toolCalls": [
+            {
+                "id": "c0",
+                "type": "function",
+                "function": {"name": "health_check", "arguments": "{}"},
+            }
+        ],
+    },
+    {
+        "id": "t0",
+        "role": "tool",
+        "toolCallId": "c0",
+        "content": [{"type": "text", "text": "All"}, {"type": "text", "text": "fine"}],
+    },
+    {"id": "a1", "role": "assistant", "content": "All is fine", "metadata": {"a": None}},
+]
 
 
 def every_event() -> list[Event]:
@@ -188,12 +215,18 @@ def every_event() -> list[Event]:
     stamp: Stamp = {"timestamp": 1, "metadata": {"job_id": "j"}}
     return [
         agui.run_started("t", "first", stamp),
+        agui.messages_snapshot([orjson.dumps(message) for message in MESSAGES], stamp),
         agui.state_snapshot({"page": 3}, stamp),
+        agui.step_started("round 1", stamp),
+        *agui.reasoning_start("r1", stamp),
+        agui.reasoning_content("r1", "Let me think", stamp),
+        *agui.reasoning_end("r1", stamp),
         *agui.text_message("m1", "assistant", "Hello", stamp),
         *agui.tool_call("c1", "health_check", "{}", stamp),
         agui.tool_call_result("c1:result", "c1", "fine", stamp),
+        agui.step_finished("round 1", stamp),
         agui.activity_snapshot("job:j", "hx.shield.job", {"percent": 50}, stamp),
-        agui.custom("hx.shield.gap", {}, stamp),
+        agui.custom("hx.shield.worker", {}, stamp),
         agui.raw({"type": "unknown"}, "shield", stamp),
         agui.agent_run_finished("t", "first", {}, [], stamp),
         agui.run_started("t", "second", stamp),

@@ -54,6 +54,16 @@ def test_before_1_0_calls_without_a_result_are_pending_anyway() -> None:
     assert finished["result"] == {"rounds": 1}
 
 
+def test_before_1_0_a_result_of_a_tool_is_a_text() -> None:
+    parts = [{"type": "text", "text": "All"}, {"type": "text", "text": "fine"}]
+    result = {"id": "t", "role": "tool", "toolCallId": "c", "content": parts}
+    others = [{"id": "u", "role": "user", "content": parts}, {"id": "a", "role": "assistant"}]
+    event = {"type": "MESSAGES_SNAPSHOT", **NOW, "messages": [*others, result]}
+    (snapshot,) = rendered(event, OLDER)
+    assert snapshot["messages"] == [*others, result | {"content": "All\nfine"}]
+    assert result["content"] == parts
+
+
 @pytest.mark.parametrize("event", ENDS)
 def test_the_event_itself_stays_as_it_is(event: Event) -> None:
     before = encode([event])
