@@ -182,6 +182,15 @@ async def test_every_action_is_recorded_and_no_secret_with_it(world: World, log:
     assert await log.broken() is None
 
 
+async def let_runs_go(backend: Backend, world: World) -> None:
+    """As when their retention has passed."""
+    await until(lambda: not backend.services.agent.runs)
+    past = "now() - interval '100 days'"
+    await world.query(f"UPDATE agent_threads SET updated_at = {past}")  # noqa: S608 - ours
+    await world.query(f"UPDATE agent_runs SET started_at = {past}, ended_at = {past}")  # noqa: S608 - ours
+    await backend.services.agent.retention.retain()
+
+
 async def tell(world: World, box: MailServer, settings: dict[str, Any]) -> list[str]:
     """Do everything; gives the secrets."""
     async with running(world.settings(**settings)) as backend:
@@ -194,6 +203,7 @@ async def tell(world: World, box: MailServer, settings: dict[str, Any]) -> list[
         await story.work()
         await story.dead_letters()
         await story.the_log_itself()
+        await let_runs_go(backend, world)
     async with running(world.settings(**settings, AGENT_SYSTEM_PROMPT=CONTENT)) as backend:
         await until(lambda: backend.services.settings_changes.status == "compared")
     await run(environment(world), "audit", "retain")
