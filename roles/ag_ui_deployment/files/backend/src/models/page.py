@@ -4,8 +4,9 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, Field
 
-# What a server in front of the backend lets through in an address at most.
-_CURSOR_MAX = 8000
+# Longer than that of a job with the longest id that PostgreSQL indexes. In whatever characters, an
+# address with it stays below the 64 KiB that the server reads.
+_CURSOR_MAX = 4000
 
 Item = TypeVar("Item")
 
