@@ -65,10 +65,9 @@ def _finished(event: Event, unanswered: Sequence[str]) -> Sequence[Event]:
 
 def _with_text(message: Mapping[str, Any]) -> Mapping[str, Any]:
     """A message whose result of a tool is a text, not parts of one."""
-    content = message.get("content")
-    if message["role"] != "tool" or isinstance(content, str):
+    if message["role"] != "tool" or isinstance(message["content"], str):
         return message
-    return {**message, "content": "\n".join(part["text"] for part in content)}
+    return {**message, "content": "\n".join(part["text"] for part in message["content"])}
 
 
 def _results(ending: Event, calls: Sequence[str]) -> list[Event]:
