@@ -12,6 +12,7 @@ from ag_ui.core import PROTOCOL_VERSION, EventType
 
 Event = dict[str, Any]
 
+_ACTIVITY_DELTA = EventType.ACTIVITY_DELTA.value
 _ACTIVITY_SNAPSHOT = EventType.ACTIVITY_SNAPSHOT.value
 _CUSTOM = EventType.CUSTOM.value
 _MESSAGES_SNAPSHOT = EventType.MESSAGES_SNAPSHOT.value
@@ -104,6 +105,25 @@ def activity_snapshot(
         "messageId": message_id,
         "activityType": activity_type,
         "content": content,
+    }
+
+
+def activity_delta(
+    message_id: str, activity_type: str, changed: Mapping[str, Any], stamp: Stamp
+) -> Event:
+    """The members of an activity's content that have changed.
+
+    `add` replaces a member that is there, so that a delta may be applied twice. Names of members
+    have none of the characters that a JSON pointer escapes.
+    """
+    return {
+        "type": _ACTIVITY_DELTA,
+        **stamp,
+        "messageId": message_id,
+        "activityType": activity_type,
+        "patch": [
+            {"op": "add", "path": f"/{name}", "value": value} for name, value in changed.items()
+        ],
     }
 
 

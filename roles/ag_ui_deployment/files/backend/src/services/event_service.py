@@ -23,6 +23,7 @@ from src.models.job import ENDED, JobStatus, percent_at
 from src.services.agui_events import (
     Event,
     Stamp,
+    activity_delta,
     activity_snapshot,
     custom,
     is_activity_snapshot,
@@ -60,6 +61,10 @@ VENDOR = "hx.shield"
 SOURCE = "shield"
 # A repeated XADD follows its first within moments; two generations of this many ids are kept.
 _GENERATION = 4096
+# By how much an operation of a delta is longer than the member in a snapshot, and what a member
+# takes at least besides its name and a text.
+_OPERATION_BYTES = 29
+_MEMBER_BYTES = 5
 
 Dropped = Literal["duplicate", "after_result", "after_end"]
 Number = TypeVar("Number", int, float)
@@ -305,14 +310,24 @@ class _Step:
     def keep(self, key: str, *events: Event) -> None:
         """Emit the events of a message and remember them for whoever joins later."""
         self.events.extend(events)
+        self._remember(key, events)
+
+    def _remember(self, key: str, events: tuple[Event, ...]) -> None:
         known = self._items.get(key)
         order = known.order if known else len(self._items)
         self._items = self._items.set(key, Item(order, events))
 
     def activity(self, key: str, kind: str, content: dict[str, Any]) -> None:
-        """A snapshot of an activity: its standing, and the event's own data as `latest`."""
+        """An activity's standing, and the event's own data as `latest`.
+
+        Clients that have the activity get what has changed of it, where that is shorter.
+        """
         content["latest"] = self.event.data
-        self.keep(key, activity_snapshot(key, f"{VENDOR}.{kind}", content, self._stamp))
+        name, known = f"{VENDOR}.{kind}", self._items.get(key)
+        changed = _changed(known.events[0]["content"], content) if known else None
+        snapshot = activity_snapshot(key, name, content, self._stamp)
+        self.emit(snapshot if changed is None else activity_delta(key, name, changed, self._stamp))
+        self._remember(key, (snapshot,))
 
     # The job itself
 
@@ -453,6 +468,24 @@ def _later(a: JobStatus, b: JobStatus) -> JobStatus:
 
 def _greatest(a: Number | None, b: Number | None) -> Number | None:
     return b if a is None else a if b is None else max(a, b)
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a delta has to tell of an activity's content, None where a snapshot is no longer.
+
+    `latest` is always told: to compare what a producer sent costs more than to send it.
+    """
+    if not before.keys() <= after.keys():
+        return None
+    changed: dict[str, Any] = {}
+    spared = 0
+    for name, value in after.items():
+        if name == "latest" or name not in before or before[name] != value:
+            changed[name] = value
+            spared -= _OPERATION_BYTES
+        else:
+            spared += len(name) + (len(value) if isinstance(value, str) else 0) + _MEMBER_BYTES
+    return changed if spared > 0 else None
 
 
 def _without_none(content: Mapping[str, Any]) -> dict[str, Any]:

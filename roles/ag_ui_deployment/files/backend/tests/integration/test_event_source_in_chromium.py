@@ -17,6 +17,7 @@ from tests.support.agent import events_path, run_input, running_agent
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import JOB, shield_event
 from tests.support.chromium import Page, chromium
+from tests.support.examples import example
 from tests.support.proxy import TcpProxy
 from tests.support.scripted import ScriptedServer, answer, frames
 from tests.support.server import PASSWORD, Backend, running
@@ -176,6 +177,38 @@ async def test_what_began_and_ended_while_it_was_away_comes(
     await browser.line.accept()
     assert (await browser.ends()).outcome == "success"
     assert check_run(await browser.events(), complete=True).run_id == JOB
+
+
+async def test_after_an_http_error_it_stays_closed_and_the_page_of_the_docs_comes_back(
+    world: World, backend: Backend, browser: Browser
+) -> None:
+    await browser.page.run(
+        f"""{example("js", "Streams")}
+        window.events = [];
+        window.source = new EventSource("/events");
+        follow("/events", (event) => events.push(JSON.stringify(event)), () => events.push("out"));"""
+    )
+    await until(lambda: len(browser.cursors) == 2)
+    owner = str(browser.user.id)
+    ids = await world.publish(shield_event("job:queued", user=owner))
+    await browser.has_read(f"id: {ids[-1]}\n")
+    with patch.object(backend.services.streams, "refusal", lambda _user: "draining"):
+        await browser.line.cut()
+
+        async def is_closed() -> bool:
+            closed = "return source.readyState === EventSource.CLOSED"
+            return bool(await browser.page.run(closed))
+
+        await until(is_closed, 30)
+        await world.publish(shield_event("job:complete", user=owner))
+    await until(lambda: len(browser.cursors) == 3, 60)
+    assert browser.cursors[-1] == str(ids[-1])
+
+    async def has_ended() -> bool:
+        return "RUN_FINISHED" in {event["type"] for event in await browser.events()}
+
+    await until(has_ended, 30)
+    assert len(browser.cursors) == 3
 
 
 async def test_keep_alives_carry_it_past_what_it_may_not_see(

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -11,23 +10,15 @@ import pytest
 
 from src.models.role import Role
 from tests.support.agent import run_input, whole_run
+from tests.support.examples import TOP, example
 from tests.support.gateway import Gateway
 from tests.support.official_client import NODE
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.world import World
 
-TOP = Path(__file__).parents[6]
 CLIENT = TOP / "tests" / "agui_client"
 EMAIL = "reader@shield.test"
 PATIENCE = 60.0
-
-
-def example(language: str, heading: str = "Examples") -> str:
-    """The only block in this language below a heading of the page."""
-    _, _, rest = (TOP / "docs" / "api.md").read_text().partition(f"\n## {heading}\n")
-    section, _, _ = rest.partition("\n## ")
-    (block,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
-    return str(block)
 
 
 @pytest.fixture
@@ -81,6 +72,17 @@ async def test_python_follows_a_crawl_to_its_end(backend: Backend, world: World)
     assert lines[-2:] == ["RUN_FINISHED", "ended"]
 
 
+async def test_what_is_pasted_twice_into_an_interactive_shell_works_twice(
+    backend: Backend, world: World
+) -> None:
+    text = on_this_stream(example("sh"), world)
+    output = await run(backend, "bash", text=f"{text}\n{text}")
+    assert output.count("event: RUN_FINISHED\n") == 2
+    text = on_this_stream(example("python"), world)
+    output = await run(backend, sys.executable, "-i", text=f"{text}\n{text}")
+    assert output.count("RUN_FINISHED\nended\n") == 2
+
+
 async def test_javascript_talks_to_the_agent(backend: Backend) -> None:
     command = (str(NODE), "--input-type=module", "-")
     output = await run(backend, *command, text=example("js"), cwd=CLIENT)
@@ -90,8 +92,8 @@ async def test_javascript_talks_to_the_agent(backend: Backend) -> None:
 async def test_curl_talks_to_the_agent(backend: Backend) -> None:
     # What the first example begins with.
     login, _, _ = example("sh").partition("job=")
-    output = await run(backend, "bash", text=login + example("sh", "Agent"))
-    assert "event: RUN_FINISHED\n" in output
+    output = await run(backend, "bash", text=(login + example("sh", "Agent")) * 2)
+    assert output.count("event: RUN_FINISHED\n") == 2
     assert "event: TEXT_MESSAGE_CONTENT\n" in output
 
 

@@ -29,6 +29,8 @@ class AgUiClient:
         kind = event["type"]
         if kind == "ACTIVITY_SNAPSHOT":
             self._put(event["messageId"], "activity", event["content"])
+        elif kind == "ACTIVITY_DELTA":
+            self._patch(event["messageId"], event["patch"])
         elif kind == "TOOL_CALL_START":
             self._add(event["toolCallId"], "call", {"name": event["toolCallName"], "arguments": ""})
         elif kind == "TOOL_CALL_ARGS":
@@ -61,6 +63,16 @@ class AgUiClient:
                 message["content"] = content
                 return
         self._add(message_id, kind, content)
+
+    def _patch(self, message_id: str, operations: Iterable[Mapping[str, Any]]) -> None:
+        """As JSON Patch says, of which the backend uses one operation on members of the root."""
+        content = dict(self.activity(message_id))
+        for one in operations:
+            assert one["op"] == "add"
+            name = one["path"].removeprefix("/")
+            assert name.replace("_", "").isalpha(), one
+            content[name] = one["value"]
+        self._put(message_id, "activity", content)
 
     def _add(self, message_id: str, kind: str, content: Any) -> None:
         self.messages.append({"id": message_id, "kind": kind, "content": content})

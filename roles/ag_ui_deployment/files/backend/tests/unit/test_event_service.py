@@ -258,9 +258,9 @@ class TestTools:
         start = shield_event("tool:start", self.CALL)
         progress = shield_event("tool:progress", {**self.CALL, "percent": 50})
         (made,) = list(folded([start, progress]))[1][2]
-        assert made["type"] == "ACTIVITY_SNAPSHOT"
+        assert made["type"] == "ACTIVITY_DELTA"
         assert made["messageId"] == "tool:c1"
-        assert made["content"]["latest"]["percent"] == 50
+        assert made["patch"] == [{"op": "add", "path": "/latest", "value": progress.data}]
 
     def test_completion_is_a_result(self) -> None:
         data = {**self.CALL, "result": {"matches": [1, None]}}
@@ -540,10 +540,13 @@ def test_the_data_of_events_outside_runs_stands_in_their_frames(
 def test_progress_totals_and_status_never_go_back(events: list[ShieldEvent]) -> None:
     order = ["queued", "running", "completed", "failed", "cancelled"]
     newest: dict[tuple[str, str], float] = {}
+    client = AgUiClient()
     for made in wire(events):
-        if made["type"] != "ACTIVITY_SNAPSHOT" or made["messageId"].startswith("tool:"):
+        client.apply([made])
+        if not made["type"].startswith("ACTIVITY") or made["messageId"].startswith("tool:"):
             continue
-        content = {name: value for name, value in made["content"].items() if name != "latest"}
+        shown = client.activity(made["messageId"])
+        content = {name: value for name, value in shown.items() if name != "latest"}
         numbers = {name: value for name, value in content.items() if isinstance(value, int | float)}
         if "status" in content:
             numbers["status"] = order.index(content["status"])
@@ -551,6 +554,31 @@ def test_progress_totals_and_status_never_go_back(events: list[ShieldEvent]) -> 
             key = made["messageId"], name
             assert value >= newest.get(key, value), f"{name} of {key[0]} goes back"
             newest[key] = value
+
+
+@given(HISTORIES)
+def test_what_deltas_make_of_an_activity_is_what_joiners_are_told(
+    events: list[ShieldEvent],
+) -> None:
+    client = AgUiClient()
+    for _, state, made in folded([event for event in events if event.job_id == JOB]):
+        client.apply(made)
+        for key, item in state.items.items() if state else ():
+            (*_, last) = item.events
+            if last["type"] == "ACTIVITY_SNAPSHOT":
+                assert client.activity(key) == orjson.loads(orjson.dumps(last["content"]))
+                deltas = [one for one in made if one.get("patch") and one["messageId"] == key]
+                assert all(len(encode([one])) < len(encode([last])) for one in deltas)
+
+
+def test_a_delta_may_be_applied_twice() -> None:
+    call = {"tool_call_id": "c", "tool_name": "crawl_web"}
+    told = [shield_event("tool:progress", {**call, "n": n}) for n in range(3)]
+    events = wire(told)
+    deltas = [made for made in events if made["type"] == "ACTIVITY_DELTA"]
+    assert len(deltas) == 2
+    once = AgUiClient().apply(events)
+    assert AgUiClient().apply([*events, deltas[-1]]) == once
 
 
 @given(HISTORIES, st.data())
