@@ -226,6 +226,7 @@ def every_event() -> list[Event]:
         agui.tool_call_result("c1:result", "c1", "fine", stamp),
         agui.step_finished("round 1", stamp),
         agui.activity_snapshot("job:j", "hx.shield.job", {"percent": 50}, stamp),
+        agui.activity_delta("job:j", "hx.shield.job", {"percent": 60}, stamp),
         agui.custom("hx.shield.worker", {}, stamp),
         agui.raw({"type": "unknown"}, "shield", stamp),
         agui.agent_run_finished("t", "first", {}, [], stamp),
