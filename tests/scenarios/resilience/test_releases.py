@@ -1,0 +1,37 @@
+"""A changed release while browsers listen, people ask and events keep coming."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scenarios.support.deployment import deploy
+from tests.scenarios.support.request_load import RequestLoad
+
+if TYPE_CHECKING:
+    from tests.scenarios.support.site import Account, Site
+    from tests.scenarios.support.trial import UnderLoad
+
+
+@pytest.fixture(scope="module")
+def inventory(request: pytest.FixtureRequest) -> str:
+    return str(request.config.getoption("ansible_inventory"))
+
+
+def test_a_changed_release_fails_no_request_and_loses_no_event(
+    site: Site, inventory: str, admin: Account, under_load: UnderLoad
+) -> None:
+    """One instance after the other, so that there is always one that serves."""
+    instances = {f"instance {port}" for port in site.ports}
+    with (
+        under_load("changed_release", restarts=instances, cuts_streams=True),
+        RequestLoad(site.proxy, "/auth/me", admin.token) as load,
+    ):
+        done = deploy(inventory, {"ag_ui_log_level": "WARNING"})
+        assert done.code == 0, done.output
+    assert load.failed == []
+    assert load.answered > 0
+    done = deploy(inventory)
+    assert done.code == 0, done.output
+    site.wait_until_healthy()
