@@ -249,10 +249,11 @@ def taken(path: Path) -> File | str | None:
 
 def put_back(path: Path, before: File | str | None) -> None:
     """Restore what was at a path."""
-    path.unlink(missing_ok=True)
     if isinstance(before, File):
         before.place()
-    elif before is not None:
+        return
+    path.unlink(missing_ok=True)
+    if before is not None:
         path.symlink_to(before)
 
 
