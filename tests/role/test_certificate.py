@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import runpy
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from tests.role.playing import DECIDED, play
-from tests.support.ansible_module import run_module
+from tests.support.ansible_module import ROLE
 from tests.support.authority import Signed, sign
 
 if TYPE_CHECKING:
@@ -22,63 +23,53 @@ CHAIN = LEAF.pem + INTERMEDIATE.pem
 NO_AUTHORITY = "does not lead to an authority of ag_ui_tls_ca"
 
 
-class Checker:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(
-        self,
-        certificate: str = CHAIN,
-        key: str = LEAF.key_pem,
-        ca: str = ROOT.pem,
-        names: tuple[str, ...] = (NAME,),
-    ) -> list[str]:
-        arguments = {"certificate": certificate, "key": key, "ca": ca, "names": list(names)}
-        done = run_module("ag_ui_certificate", arguments, self.folder, {})
-        assert not done["changed"]
-        assert key not in str(done)
-        found: list[str] = done["problems"]
-        return found
+problems_of = runpy.run_path(str(ROLE / "library/ag_ui_certificate.py"))["problems_of"]
 
 
-@pytest.fixture
-def problems(tmp_path: Path) -> Checker:
-    return Checker(tmp_path)
+def problems(
+    certificate: str = CHAIN,
+    key: str = LEAF.key_pem,
+    ca: str = ROOT.pem,
+    names: tuple[str, ...] = (NAME,),
+) -> list[str]:
+    """What the module finds; in this process, since each start of Ansible takes a second."""
+    found: list[str] = problems_of(certificate, key, ca, list(names))
+    return found
 
 
 def chain_of(leaf: Signed) -> tuple[str, str]:
     return leaf.pem + INTERMEDIATE.pem, leaf.key_pem
 
 
-def test_a_good_pair_has_no_problem(problems: Checker) -> None:
+def test_a_good_pair_has_no_problem() -> None:
     assert problems(names=(NAME, "one.apps.example", "192.0.2.1")) == []
     # The root may be in the file as well.
     assert problems(CHAIN + ROOT.pem) == []
 
 
-def test_another_key(problems: Checker) -> None:
+def test_another_key() -> None:
     [found] = problems(key=sign("other", hosts=[NAME]).key_pem)
     assert "ag_ui_tls_key is not the key of ag_ui_tls_certificate" in found
 
 
-def test_a_chain_in_the_wrong_order(problems: Checker) -> None:
+def test_a_chain_in_the_wrong_order() -> None:
     found = problems(INTERMEDIATE.pem + LEAF.pem)
     assert "Put the server's certificate first" in found[0]
 
 
-def test_a_key_with_a_passphrase_or_none_at_all(problems: Checker) -> None:
+def test_a_key_with_a_passphrase_or_none_at_all() -> None:
     for key in (LEAF.encoded_key(BestAvailableEncryption(b"secret")), "no key", ROOT.pem):
         [found] = problems(key=key)
         assert "is no private key in PEM without a passphrase" in found
 
 
-def test_a_missing_intermediate(problems: Checker) -> None:
+def test_a_missing_intermediate() -> None:
     [found] = problems(LEAF.pem)
     assert NO_AUTHORITY in found
     assert "Put the intermediate certificates behind the server's" in found
 
 
-def test_an_intermediate_that_only_the_authorities_have_is_missing(problems: Checker) -> None:
+def test_an_intermediate_that_only_the_authorities_have_is_missing() -> None:
     """Clients have the root; what the file of authorities has besides is not sent to them."""
     [found] = problems(LEAF.pem, ca=INTERMEDIATE.pem + ROOT.pem)
     assert NO_AUTHORITY in found
@@ -86,18 +77,18 @@ def test_an_intermediate_that_only_the_authorities_have_is_missing(problems: Che
     assert "ag_ui_tls_ca holds no authority" in found
 
 
-def test_another_authority(problems: Checker) -> None:
+def test_another_authority() -> None:
     [found] = problems(ca=sign("Other").pem)
     assert NO_AUTHORITY in found
     assert "set ag_ui_tls_ca" in found
 
 
-def test_the_systems_authorities_do_not_know_ours(problems: Checker) -> None:
+def test_the_systems_authorities_do_not_know_ours() -> None:
     [found] = problems(ca="")
     assert "does not lead to an authority of the controller's system" in found
 
 
-def test_it_does_not_vouch_for_itself(problems: Checker) -> None:
+def test_it_does_not_vouch_for_itself() -> None:
     alone = sign("alone", hosts=[NAME])
     [found] = problems(alone.pem, alone.key_pem)
     assert NO_AUTHORITY in found
@@ -106,34 +97,34 @@ def test_it_does_not_vouch_for_itself(problems: Checker) -> None:
 @pytest.mark.parametrize(
     ("begins", "ends", "words"), [(-9, -2, "has expired"), (2, 9, "is not yet valid")]
 )
-def test_dates(problems: Checker, begins: int, ends: int, words: str) -> None:
+def test_dates(begins: int, ends: int, words: str) -> None:
     leaf = sign("leaf", INTERMEDIATE, hosts=[NAME], begins=begins, ends=ends)
     [found] = problems(*chain_of(leaf))
     assert words in found
     assert "notAfter=" in found
 
 
-def test_an_intermediate_that_has_expired(problems: Checker) -> None:
+def test_an_intermediate_that_has_expired() -> None:
     old = sign("Old", ROOT, begins=-9, ends=-2)
     leaf = sign("leaf", old, hosts=[NAME])
     [found] = problems(leaf.pem + old.pem, leaf.key_pem)
     assert "has expired" in found
 
 
-def test_names_that_are_missing(problems: Checker) -> None:
+def test_names_that_are_missing() -> None:
     [found] = problems(names=(NAME, "a.b.apps.example", "192.0.2.2"))
     assert (
         "is not for a.b.apps.example, 192.0.2.2 (it is for ag-ui.example, *.apps.example" in found
     )
 
 
-def test_a_common_name_is_no_name(problems: Checker) -> None:
+def test_a_common_name_is_no_name() -> None:
     leaf = sign(NAME, INTERMEDIATE)
     [found] = problems(*chain_of(leaf))
     assert "is not for ag-ui.example (it is for no name)" in found
 
 
-def test_what_is_no_certificate(problems: Checker) -> None:
+def test_what_is_no_certificate() -> None:
     for text in ("", LEAF.key_pem, CHAIN.replace("MII", "MIX", 1)):
         [found] = problems(text)
         assert "holds no certificates in PEM" in found
