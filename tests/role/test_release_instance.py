@@ -183,7 +183,14 @@ def test_a_release_that_is_ready_is_not_stopped_for_what_it_lacks(host: Host) ->
             "Traceback:\nImportError: no module",
         ),
         ([*JOURNAL, "plain", JOURNAL[0]], "plain"),
-        (['{"event": "stopped", "level": "critical"}'], "stopped"),
+        (
+            [
+                '{"event": "Traceback:\\n  x\\nRuntimeError: no key", "level": "error"}',
+                '{"event": "Application startup failed.", "level": "error"}',
+                '{"event": "Finished", "level": "info"}',
+            ],
+            "RuntimeError: no key\nApplication startup failed.",
+        ),
     ],
 )
 def test_the_last_error_is_found_in_the_log(host: Host, lines: list[str], last: str) -> None:

@@ -72,6 +72,7 @@ ANSWER_MAX_BYTES = 1_000_000
 READINESS = re.compile(r"http://[^\s;'\"]+/health/ready")
 ERROR_LEVELS = {"error", "critical"}
 PLAIN_LINES_SHOWN = 5
+ERRORS_SHOWN = 2
 
 
 def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -170,25 +171,33 @@ class Instance:
         return last_error_of(read.stdout.splitlines())
 
 
+def error_in(record: dict[str, Any]) -> str:
+    """What a record of an error says: of a traceback the end."""
+    cause = str(record.get("error") or record.get("exception") or "").strip()
+    said = str(record.get("event", "")).strip()
+    return ": ".join(text.splitlines()[-1] for text in (said, cause) if text)
+
+
 def last_error_of(lines: list[str]) -> str:
-    """The last line of a log that tells of an error; lines that are no JSON come from a crash."""
+    """The last errors that a log tells of; lines that are no JSON come from a crash.
+
+    More than one: a server that cannot start says why, and then that it has not started.
+    """
     plain: list[str] = []
+    errors: list[str] = []
     for line in reversed([line for line in lines if line.strip()]):
         try:
             record = json.loads(line)
         except ValueError:
             record = None
         if isinstance(record, dict):
-            if plain:
+            if plain or len(errors) == ERRORS_SHOWN:
                 break
             if record.get("level") in ERROR_LEVELS:
-                cause = str(record.get("error") or record.get("exception") or "").strip()
-                return ": ".join(
-                    filter(None, (str(record.get("event", "")), *cause.splitlines()[-1:]))
-                )
-        elif len(plain) < PLAIN_LINES_SHOWN:
+                errors.insert(0, error_in(record))
+        elif not errors and len(plain) < PLAIN_LINES_SHOWN:
             plain.insert(0, line.strip())
-    return "\n".join(plain)
+    return "\n".join(plain or errors)
 
 
 def readiness_url(unit_text: str) -> str | None:

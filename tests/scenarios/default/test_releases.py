@@ -25,7 +25,10 @@ BACK_WITHIN = 120.0
 BROKEN_IMAGE = "ag-ui-broken"
 BROKEN = {
     "no-start": "RUN rm -r /app/src",
-    "crash": "RUN rm /app/src/main.py",
+    "crash": (
+        "RUN sed -i 's/^        services.start()/        raise RuntimeError(\"no such start\")/' "
+        "/app/src/main.py && grep 'no such start' /app/src/main.py"
+    ),
     "never-ready": (
         "RUN sed -i 's/if self._hub.draining:/if True:/' /app/src/services/readiness_service.py "
         "&& grep 'if True:' /app/src/services/readiness_service.py"
@@ -60,7 +63,11 @@ REFUSALS = [
     ),
     Refusal("migration", ("no changes today",), {"ag_ui_log_level": "DEBUG"}),
     Refusal("no-start", ("No module named 'src'",), broken("no-start")),
-    Refusal("crash", ("did not become healthy: it ended", "src.main"), broken("crash")),
+    Refusal(
+        "crash",
+        ("did not become healthy: it ended", "RuntimeError: no such start"),
+        broken("crash"),
+    ),
     Refusal(
         "never-ready",
         ("did not become healthy: draining: this instance is being stopped",),
