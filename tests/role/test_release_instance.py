@@ -21,12 +21,22 @@ SCHEMA = "the database schema is not this release's"
 # systemd as far as this needs it: it prefers the unit that is tried, and a unit names what its instance does.
 SYSTEMCTL = """#!/bin/sh
 case $1 in
+show)
+  cat "$STATE/invocation" 2>/dev/null
+  grep -qs draining "$STATE/running" && touch "$STATE/seen"
+  ;;
 cat) test -e "$KEPT/$2" || exit 1; echo "# $KEPT/$2"; cat "$KEPT/$2" ;;
 stop) rm -f "$STATE/running" ;;
 restart)
+  if grep -qs drains "$KEPT/$2"; then
+    echo draining >"$STATE/running"
+    while test ! -e "$STATE/seen"; do sleep 0.05; done
+  fi
+  echo "$$" >"$STATE/invocation"
   for unit in "$TRIED/$2" "$KEPT/$2"; do test -e "$unit" && break; done
   cp "$unit" "$STATE/running"
   cp "$KEPT/$2" "$STATE/kept_at_restart" 2>/dev/null
+  ! grep -q 'crashes' "$unit" || exit 1
   grep -q 'never-ready' "$unit" || exit 0
   while test ! -e "$STATE/asked"; do sleep 0.05; done
   exit 1
@@ -109,6 +119,9 @@ def host(tmp_path: Path) -> Iterator[Host]:
             if "never-ready" in running:
                 status, body = 503, {"detail": SCHEMA}
                 (tmp_path / "state/asked").touch()
+            elif "draining" in running:
+                status, body = 503, {"detail": "draining: this instance is being stopped"}
+                (tmp_path / "state/seen").touch()
             elif "degraded" in running and self.path == "/health":
                 checks = {"redis": {"status": "down", "detail": "cannot be reached"}}
                 body = {"status": "degraded", "checks": checks}  # type: ignore[dict-item]
@@ -152,6 +165,14 @@ def test_a_release_that_fails_is_switched_back(host: Host, release: str, reason:
     ]
     assert host.kept == host.running == host.unit_text("old")
     assert list((host.root / "tried").iterdir()) == []
+
+
+def test_what_the_former_instance_says_while_it_stops_is_no_reason(host: Host) -> None:
+    host.keep("drains")
+    (host.root / "state/invocation").write_text("former")
+    (host.root / "state/running").write_text(host.unit_text("drains"))
+    answer = host.switch("crashes")
+    assert "it ended, or did not answer http" in answer["reason"]
 
 
 @pytest.mark.parametrize("kept", [None, "never-ready"], ids=["the first release", "the same"])

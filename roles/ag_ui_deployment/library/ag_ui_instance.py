@@ -131,20 +131,26 @@ class Instance:
 
     def start(self, url: str) -> str:
         """Restart it and wait until it is ready; why it is not, empty if it is."""
-        reason = ""
+        reason, former, is_new = "", self.invocation(), False
         with subprocess.Popen(
             ["systemctl", "restart", self.unit],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as restart:
             while restart.poll() is None:
-                status, document = ask(url)
+                # Until systemd has stopped the former instance, that is what answers.
+                is_new = is_new or self.invocation() != former
+                status, document = ask(url) if is_new else (0, {})
                 if status not in {0, 200}:
                     reason = str(document.get("detail") or f"{url} answers {status}")
                 time.sleep(POLL_SECONDS)
         if restart.returncode == 0:
             return ""
         return reason or f"it ended, or did not answer {url} in time"
+
+    def invocation(self) -> str:
+        """What systemd calls this run of the unit; each start has an id of its own."""
+        return systemctl("show", "--property=InvocationID", "--value", self.unit).stdout.strip()
 
     def wait_until_healthy(self, url: str, within: int) -> str:
         """Wait until it says that it is healthy; why it is not, empty if it is."""
