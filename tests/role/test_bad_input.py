@@ -162,6 +162,9 @@ def test_texts_are_taken_for_what_they_mean(tmp_path: Path) -> None:
         ({"ag_ui_image_source": "archive"}, "ag_ui_image_archive, the path of a saved image"),
         ({"ag_ui_image_source": "registry"}, "ag_ui_image, the name of the image"),
         ({"ag_ui_tls_mode": "provided"}, "needs ag_ui_tls_certificate and ag_ui_tls_key"),
+        ({"ag_ui_redis_tls": True}, "need ag_ui_datastores_ca, the path"),
+        ({"ag_ui_database_sslmode": "verify-full"}, "need ag_ui_datastores_ca, the path"),
+        ({"ag_ui_redis_user": "shield"}, "and ag_ui_redis_password is empty"),
     ],
 )
 def test_a_choice_names_what_it_needs(tmp_path: Path, wrong: dict[str, Any], words: str) -> None:

@@ -423,13 +423,18 @@ def database_problems(server: dict[str, Any], timeout: float) -> Problems:
 
 def pool_problems(server: dict[str, Any], at: str, timeout: float) -> Problems:
     """Whether two connections at once are served by one process, as a pool of transactions does."""
-    one, other = (Postgres(server, server["logins"][0], timeout) for _ in range(2))
+    login = server["logins"][0]
+    one, other = (Postgres(server, login, timeout) for _ in range(2))
     with one.socket, other.socket:
-        one.login()
-        other.login()
-        shared = any(one.process() == other.process() for _ in range(POOL_LOOKS))
-    if not shared:
-        return []
+        # The backend holds several connections too.
+        if problems := [
+            problem
+            for client in (one, other)
+            for problem in login_problems(client, login["variables"], at)
+        ]:
+            return problems
+        if all(one.process() != other.process() for _ in range(POOL_LOOKS)):
+            return []
     return [
         (
             f"ag_ui_database_host, ag_ui_database_port: at {at} a pooler hands out connections of PostgreSQL per "
