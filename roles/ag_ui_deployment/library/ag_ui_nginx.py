@@ -199,7 +199,8 @@ def load(patience: float) -> None:
     if reloaded.returncode:
         raise RefusedError(f"nginx does not reload: {reloaded.stderr.strip()}")
     deadline = time.monotonic() + patience
-    while not workers() - before:
+    # For a moment the old ones take connections as well.
+    while not (present := workers()) or present & before:
         if time.monotonic() > deadline:
             raise RefusedError("nginx keeps its old configuration; its error log says why")
         time.sleep(0.05)
