@@ -29,6 +29,9 @@ _MAX_TIMESTAMP = 253_402_300_799_999
 _MAX_DEPTH = 238
 _AROUND_IT = 254 - _MAX_DEPTH
 
+# Those of the greatest integer that orjson reads as one, 2**64 - 1.
+_INTEGER_DIGITS = 20
+
 Fields = Mapping[bytes, bytes]
 Result = TypeVar("Result")
 
@@ -228,7 +231,10 @@ def _repaired(raw: bytes) -> bytes | None:
     """
     try:
         value = json.loads(
-            raw.decode("utf-8", "surrogatepass"), parse_constant=_null, parse_float=_finite
+            raw.decode("utf-8", "surrogatepass"),
+            parse_constant=_null,
+            parse_float=_finite,
+            parse_int=_finite_integer,
         )
         text = json.dumps(value, ensure_ascii=False)
     except (ValueError, RecursionError):
@@ -243,6 +249,11 @@ def _null(_constant: str) -> None:
 def _finite(number: str) -> float | None:
     value = float(number)
     return value if isfinite(value) else None
+
+
+def _finite_integer(digits: str) -> float | None:
+    # int() refuses thousands of digits. What does not fit into 64 bits is read as a double anyway.
+    return int(digits) if len(digits) <= _INTEGER_DIGITS else _finite(digits)
 
 
 def _is_too_deep(value: Any) -> bool:

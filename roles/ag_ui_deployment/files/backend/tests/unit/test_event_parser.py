@@ -228,6 +228,11 @@ class TestRepairs:
             (b'{"\\udfff": 1}', {"\ufffd": 1}),
             (b'{"n": "\xed\xa0\x80"}', {"n": "\ufffd"}),
             (b'{"n": NaN, "m": 99999999999999999999}', {"n": None, "m": 1e20}),
+            (b'{"n": [%b, -%b]}' % (b"9" * 400, b"9" * 5_000), {"n": [None, None]}),
+            (
+                b'{"n": NaN, "m": [-9223372036854775808, 18446744073709551615, 1%b]}' % (b"0" * 30),
+                {"n": None, "m": [-(2**63), 2**64 - 1, 1e30]},
+            ),
         ],
     )
     def test_what_is_harmless(self, name: str, value: bytes, expected: object) -> None:
