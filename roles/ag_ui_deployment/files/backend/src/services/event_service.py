@@ -340,10 +340,10 @@ class _Step:
         data, run, stamp = self.event.data, self._before.run, self._stamp
         self._advance(status)
         self._job_activity()
+        self._settle_open_calls()
         if status is JobStatus.FAILED:
             self._end_with(run_error(error_message(data), error_code(data), stamp))
             return
-        self._settle_open_calls()
         if status is JobStatus.CANCELLED:
             self._end_with(run_cancelled(run["threadId"], run["runId"], stamp))
             return

@@ -231,15 +231,22 @@ class TestEnd:
         assert events[7].event_id in state_after(events).seen
         assert len(state_after([*events, shield_event(end)]).seen.young) == 0
 
-    @pytest.mark.parametrize("end", ["job:complete", "job:cancelled"])
-    def test_open_tool_calls_get_a_result_before_the_end(self, end: str) -> None:
+    @pytest.mark.parametrize(
+        ("end", "last"),
+        [
+            ("job:complete", "RUN_FINISHED"),
+            ("job:cancelled", "RUN_FINISHED"),
+            ("job:failed", "RUN_ERROR"),
+        ],
+    )
+    def test_open_tool_calls_get_a_result_before_the_end(self, end: str, last: str) -> None:
         events = wire(
             [shield_event("tool:start", {"tool_call_id": "c", "tool": "crawl"}), shield_event(end)]
         )
         result = next(one for one in events if one["type"] == "TOOL_CALL_RESULT")
         assert result["toolCallId"] == "c"
         assert "error" in orjson.loads(result["content"])
-        assert events[-1]["type"] == "RUN_FINISHED"
+        assert events[-1]["type"] == last
 
 
 class TestTools:
