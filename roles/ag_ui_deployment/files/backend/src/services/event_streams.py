@@ -25,7 +25,7 @@ _FAREWELL: dict[Reason, bytes] = {
     "token_expired": comment("the token has expired"),
     "job_moved_away": comment("this job is not yours to see any more"),
     "session_ended": comment("the session has ended: log in again"),
-    "access_changed": comment("your permissions have changed: reconnect with the last id"),
+    "access_changed": comment("your permissions have changed: reconnect without an id"),
     "too_slow": comment("too slow: reconnect with the last id"),
     "history_unavailable": comment("the history is unavailable: reconnect with the last id"),
 }

@@ -21,7 +21,7 @@ from src.services.event_scope import Scope
 from src.services.event_stream import Subscription
 from src.services.event_streams import EventStreams
 from src.services.metrics import Metrics
-from src.services.open_streams import OpenStreams
+from src.services.open_streams import Change, OpenStreams
 from src.services.tokens import AccessToken
 from tests.run_checker import Frame, check_feed, check_frames, check_run, job_of, parse_frames
 from tests.support.agui_client import AgUiClient
@@ -518,6 +518,24 @@ class TestTheEnd:
         last = frames[-1].retry
         assert last is not None
         assert 2000 <= last < 5000
+
+    async def test_after_a_change_of_permissions_a_client_comes_back_without_an_id(self) -> None:
+        process = Process(MemoryHistory())
+        call = {"tool_call_id": "c", "tool_name": "crawl_web"}
+        await process.begin(stream(shield_event("tool:start", call, workspace=RED)))
+        opened, client = OpenStreams(), Client()
+        replay = EventReplay(cast("EventHistory", process.history), 8)
+        made = EventStreams(process.hub, replay, opened, Metrics(), settings_of())
+        subscription = wants(MINE)
+        serving = asyncio.create_task(made.serve(subscription, client))
+        await until(lambda: parse_frames(bytes(client.body))[1:])
+        opened.end(Change(subscription.access.user.id, None, None, "access_changed"))
+        await serving
+        frames = parse_frames(bytes(client.body))
+        assert events_of(frames) == []
+        assert frames[-1].comments == ("your permissions have changed: reconnect without an id",)
+        told = events_of(await received(process, ALL_OF_RED))
+        assert {"TOOL_CALL_START", "ACTIVITY_SNAPSHOT"} <= {event["type"] for event in told}
 
     async def test_the_count_of_streams_is_true(self) -> None:
         process = Process(MemoryHistory())
