@@ -211,8 +211,11 @@ class RunInput(RunAgentInput):
 
     @property
     def cancels_running(self) -> bool:
-        """Whether a run that is on in the conversation gives way to this one."""
-        return self._chosen("ifRunning") == "cancel"
+        """Whether a run that is on in the conversation gives way to this one.
+
+        It does to messages only: a UI that mounts begins a run without any.
+        """
+        return bool(self.messages) and self._chosen("ifRunning") == "cancel"
 
     @property
     def ends_with_client(self) -> bool:

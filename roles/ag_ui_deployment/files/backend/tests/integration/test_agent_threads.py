@@ -68,9 +68,10 @@ class TestASecondMessage:
                 response = await elsewhere.http.post("/agent", json=refused, headers=bearer(token))
                 assert response.status_code == 409
                 assert response.json()["type"].endswith("thread-busy")
-            mounted = further(body, "") | {"messages": []}
-            events = await whole_run(elsewhere.http, token, mounted)
-            assert [event["type"] for event in events] == ["RUN_STARTED", "RUN_FINISHED"]
+            for rule in ("reject", "cancel"):
+                mounted = further(body, "", ifRunning=rule) | {"messages": []}
+                events = await whole_run(elsewhere.http, token, mounted)
+                assert [event["type"] for event in events] == ["RUN_STARTED", "RUN_FINISHED"]
         thread = await thread_of(here, token, body)
         assert thread["active_run_id"] == body["runId"]
         assert len(thread["messages"]) == 1
