@@ -211,7 +211,7 @@ class AgentLoop:
         self._answer_bytes = 0
         # Some providers tell it once at the end, others with each chunk what it is so far.
         usage: Usage | None = None
-        has_begun = False
+        has_begun = is_refused = False
         try:
             async with aclosing(self._model.chat(body)) as chunks:
                 async for chunk in chunks:
@@ -221,10 +221,12 @@ class AgentLoop:
                     if turn.is_overfull:
                         raise RunFailedError(TOO_MANY_CALLS)
         except UpstreamError as error:
+            is_refused = not (has_begun or error.maybe_done)
             raise RunFailedError(of_upstream(error)) from error
         finally:
             self._count(usage)
-            if has_begun:
+            # The model may have been asked also where its answer is given up before it begins.
+            if not is_refused:
                 self._note(usage or self._estimate(messages))
         self._close()
         return turn

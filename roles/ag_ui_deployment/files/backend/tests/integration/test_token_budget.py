@@ -14,7 +14,7 @@ from src.utils.database import Database
 from tests.support.accounts import bearer
 from tests.support.agent import cancel, checked, run_input, running_agent, whole_run
 from tests.support.proxy import TcpProxy
-from tests.support.scripted import ScriptedServer, frames, tool_result
+from tests.support.scripted import DRIPS, ScriptedServer, answer, frames, tool_result
 from tests.support.scripted_gateway import ENDLESS, scripted_gateway
 from tests.support.server import Backend, running
 from tests.support.waiting import until
@@ -108,6 +108,34 @@ async def test_of_an_answer_that_was_broken_off_count_as_well(world: World) -> N
         assert (asked > 100, answered) == (True, 1000)
         refused = await backend.http.post("/agent", json=run_input("Hi"), headers=bearer(token))
         assert refused.status_code == 429
+
+
+async def test_of_an_answer_that_was_broken_off_before_it_began_count_as_well(
+    world: World, gateway: ScriptedServer
+) -> None:
+    async with with_budget(world, gateway.url, 50) as (backend, user, token):
+        gateway.answers(CHAT, DRIPS)
+        body = run_input("y" * 400)
+        async with running_agent(backend.http, token, body) as stream:
+            await until(lambda: CHAT in gateway.asked)
+            await cancel(backend, token, body)
+            await stream.until_ended()
+        await until(lambda: kept(world))
+        ((owner, _, asked, answered),) = await kept(world)
+        assert (owner, asked > 100, answered) == (user.id, True, 0)
+        refused = await backend.http.post("/agent", json=run_input("Hi"), headers=bearer(token))
+        assert refused.json()["type"].endswith(":tokens-spent")
+
+
+async def test_are_none_where_the_gateway_refused_to_ask_the_model(
+    world: World, gateway: ScriptedServer
+) -> None:
+    refusal = {"error": {"message": "no", "type": "auth_error", "code": "401"}}
+    gateway.answers(CHAT, answer(401, refusal))
+    async with with_budget(world, gateway.url, 50) as (backend, _, token):
+        for _ in range(2):
+            events = await whole_run(backend.http, token, run_input("y" * 400))
+            assert events[-1]["code"] == "gateway_refused"
 
 
 async def test_are_stored_once_when_postgresql_is_back(
