@@ -4,7 +4,7 @@ FastAPI reads and parses a body before it resolves dependencies, so this stands 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -41,18 +41,19 @@ class ApiRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             services = cast("Services", request.state.services)
+            # Before the limit of all together, which strangers could use up.
+            access = await identify_early(request, services) if needs_login else None
             await services.limits.anything()
             if field is None:
                 return await handle(request)
             async with AsyncExitStack() as stack:
                 max_bytes = services.settings.BODY_MAX_BYTES
                 reader = _BodyReader(request, stack, min(max_bytes, LARGE_BODY_BYTES))
-                if needs_login:
-                    access = await identify_early(request, services)
+                if access is not None:
                     turn = services.large_bodies.turn(access.user.id)
                     reader.allow_large(max_bytes * self.body_factor, turn)
                 body = await reader.read(None if is_form else JsonShape())
-                return await handle(_ReadRequest(request, body))
+                return await handle(_ReadRequest(request, body, parsed=stack.aclose))
 
         return answer
 
@@ -64,7 +65,7 @@ class ConversationRoute(ApiRoute):
 
 
 class _BodyReader:
-    """Reads the body of a request, which holds its turn among the large ones until `stack` ends."""
+    """Reads the body of a request, which has its turn among the large ones until `stack` ends."""
 
     def __init__(self, request: Request, stack: AsyncExitStack, max_bytes: int) -> None:
         self._request = request
@@ -110,16 +111,22 @@ class _BodyReader:
 class _ReadRequest(Request):
     """A request whose body was read and found to be within bounds."""
 
-    def __init__(self, request: Request, body: bytes) -> None:
+    def __init__(
+        self, request: Request, body: bytes, parsed: Callable[[], Awaitable[None]]
+    ) -> None:
         super().__init__(request.scope, request.receive)
         self._body = body
+        self._parsed = parsed
 
     async def json(self) -> Any:
+        """The value of the body, whose turn is over: what the route does with it may take long."""
         try:
-            return orjson.loads(self._body)
+            value = orjson.loads(self._body)
         except orjson.JSONDecodeError as error:
             message = f"is not valid JSON: {error.msg}, at position {error.pos}"
             raise InvalidRequest(errors=[FieldError(field="body", message=message)]) from None
+        await self._parsed()
+        return value
 
 
 def _announced_length(request: Request) -> int:

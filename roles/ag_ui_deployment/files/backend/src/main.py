@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from src import __version__, denials, openapi, problems, tool_problems
 from src.config import Settings, SettingsError, load_settings
-from src.middleware import Cors, NoMultipart, ProxyHeaders, RequestContext
+from src.middleware import Cors, NoMultipart, ProxyHeaders, RequestContext, UnexpectedErrors
 from src.routers import (
     accounts,
     admin,
@@ -73,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     denials.install(app)
     openapi.install(app)
     app.add_middleware(NoMultipart)
+    app.add_middleware(UnexpectedErrors)
     app.add_middleware(Cors, origins=settings.CORS_ORIGINS)
     app.add_middleware(RequestContext)
     # The one place that decides where a request comes from.
@@ -122,5 +123,7 @@ def __getattr__(name: str) -> FastAPI:
         sys.exit(str(error))
     configure_logging(settings.LOG_LEVEL, always=[JOURNAL])
     app = create_app(settings)
+    # It takes most of a second, for which the first to ask would keep all others waiting.
+    app.openapi()
     globals()["app"] = app
     return app

@@ -89,10 +89,6 @@ class RequestContext:
         scope[SERVER_SEND] = send
         try:
             await self._app(scope, receive, send_with_id)
-        except Exception:
-            logger.exception("request_failed", response_begun=status is not None)
-            if status is None:
-                await respond(Problem())(scope, receive, send_with_id)
         finally:
             logger.info(
                 "request",
@@ -101,6 +97,31 @@ class RequestContext:
                 status=status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
             )
+
+
+class UnexpectedErrors:
+    """Answers an error that nobody foresaw as a problem document, inside of CORS: pages read it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except Exception:
+            logger.exception("request_failed", response_begun=begun)
+            if not begun:
+                await respond(Problem())(scope, receive, send_noted)
 
 
 class Cors(CORSMiddleware):

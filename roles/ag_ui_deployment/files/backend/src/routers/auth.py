@@ -91,7 +91,7 @@ async def _log_in(
 ) -> Token:
     email = credentials.email
     device = services.devices.read(cookies.device(request, email), email)
-    await services.limits.login(client.address, email, known_device=device is not None)
+    await services.limits.login(client.address, email, device)
     login = await services.auth.log_in(credentials, client, device)
     cookies.keep_device(request, response, email, login.device)
     return login.token

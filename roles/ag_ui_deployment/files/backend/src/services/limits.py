@@ -18,6 +18,7 @@ from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from src.config import Settings
+from src.services.devices import Device
 from src.services.email_addresses import EmailRejectedError, mail_budget_of, normalise_email
 from src.services.metrics import Metrics
 from src.utils.networks import network_of
@@ -82,13 +83,15 @@ class Limits:
         self._streams = _shortest_first(settings.RATE_STREAMS_PER_USER)
         self._global = _shortest_first(settings.RATE_GLOBAL)
 
-    async def login(self, address: str | None, email: str, *, known_device: bool) -> None:
+    async def login(self, address: str | None, email: str, device: Device | None) -> None:
         """By address, or by account for its own devices: others at their address do not count.
 
-        By account, since whoever can log in can have as many devices as they want.
+        By account, since whoever can log in can have as many devices as they want. Devices of another
+        password count apart: one that was revoked takes nothing from those that are current.
         """
-        if known_device:
-            await self._count(self._login_per_address, "login_device", self._digest(_plain(email)))
+        if device is not None:
+            name = self._digest(f"{_plain(email)}:{device.password}")
+            await self._count(self._login_per_address, "login_device", name)
         else:
             await self.guess(address)
 

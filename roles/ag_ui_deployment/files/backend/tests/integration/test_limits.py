@@ -11,6 +11,7 @@ import pytest
 
 from src.config import Settings
 from src.models.role import Role
+from src.services.devices import Device
 from src.services.limits import LimitReachedError, Limits
 from src.services.metrics import Metrics
 from src.utils import redis
@@ -25,6 +26,7 @@ from tests.support.waiting import until
 from tests.support.world import World
 
 ALICE = "alice@shield.test"
+DEVICE = Device("a-browser", "digest-of-the-current-password")
 
 
 def refused(answers: list[httpx.Response]) -> int:
@@ -176,8 +178,9 @@ class TestUsers:
 
     async def test_all_together(self, world: World) -> None:
         async with running(world.settings(RATE_GLOBAL="5/hour")) as backend:
-            answers = await asyncio.gather(*(backend.http.get("/auth/me") for _ in range(8)))
-            assert refused(list(answers)) == 3
+            headers = bearer(backend.token_of(await backend.add_user(ALICE)))
+            asking = (backend.http.get("/auth/me", headers=headers) for _ in range(8))
+            assert refused(list(await asyncio.gather(*asking))) == 3
             # Whoever watches over the service is not turned away.
             for path in ("/health", "/health/ready", "/metrics", "/"):
                 assert (await backend.http.get(path)).status_code == 200
@@ -188,8 +191,8 @@ async def test_by_default_so_many_and_not_one_more(world: World) -> None:
     limits = Limits(world.settings(**DEFAULTS), Metrics())
     alice = uuid4()
     counts: list[tuple[int, Callable[[int], Awaitable[None]]]] = [
-        (10, lambda n: limits.login("192.0.2.1", f"{n}@shield.test", known_device=False)),
-        (10, lambda n: limits.login(f"192.0.2.{n + 2}", ALICE, known_device=True)),
+        (10, lambda n: limits.login("192.0.2.1", f"{n}@shield.test", None)),
+        (10, lambda n: limits.login(f"192.0.2.{n + 2}", ALICE, DEVICE)),
         (20, lambda n: limits.mail(f"192.0.3.{n}", ALICE)),
         (300, lambda _: limits.request(alice)),
         (600, lambda _: limits.stream(alice)),
@@ -200,6 +203,27 @@ async def test_by_default_so_many_and_not_one_more(world: World) -> None:
         with pytest.raises(LimitReachedError):
             await count(most)
     await limits.close()
+
+
+async def test_a_device_that_was_revoked_uses_up_nothing_of_the_current_ones(world: World) -> None:
+    limits = Limits(world.settings(**DEFAULTS), Metrics())
+    revoked = Device("a-browser", "digest-of-a-former-password")
+    for _ in range(10):
+        await limits.login("192.0.2.1", ALICE, revoked)
+    with pytest.raises(LimitReachedError):
+        await limits.login("192.0.2.1", ALICE, revoked)
+    await limits.login("192.0.2.2", ALICE, DEVICE)
+    await limits.close()
+
+
+async def test_strangers_do_not_use_up_what_all_have_together(world: World) -> None:
+    async with running(world.settings(RATE_GLOBAL="5/hour")) as backend:
+        user = await backend.add_user(ALICE)
+        for _ in range(20):
+            answer = await backend.http.get("/auth/me", headers=bearer("forged"))
+            check_problem(answer, 401, "not-authenticated")
+        answer = await backend.http.get("/auth/me", headers=bearer(backend.token_of(user)))
+        assert answer.status_code == 200
 
 
 async def test_more_at_once_than_there_are_connections_to_redis_are_no_outage(

@@ -62,8 +62,8 @@ def test_counts_as_a_parser_does(value: Any, data: st.DataObject) -> None:
     [
         (b'{"a":' * 65, "nests deeper than 64 levels"),
         (b"[" * 65, "nests deeper than 64 levels"),
-        (b"[" + b"1," * 40_000, "has more than 40000 values"),
-        (b"[]" * 40_000, "has more than 40000 values"),
+        (b"[" + b"1," * 20_000, "has more than 20000 values"),
+        (b"[]" * 20_000, "has more than 20000 values"),
         (b"]" * 10, "closes more brackets than it opens"),
     ],
 )
@@ -74,7 +74,7 @@ def test_names_the_bound(text: bytes, message: str) -> None:
 
 def test_takes_the_largest_texts_that_are_within_bounds() -> None:
     shape = JsonShape()
-    shape.feed(b"[" + b"[" * 63 + b"]" * 63 + b",1" * 39_000 + b"]")
+    shape.feed(b"[" + b"[" * 63 + b"]" * 63 + b",1" * 19_000 + b"]")
     assert passes([b'["', *([b'\\",[{' * 10_000] * 50), b'"]'], 2, 1)
 
 
@@ -99,5 +99,5 @@ def test_looks_at_each_byte_once(unit: bytes, monkeypatch: pytest.MonkeyPatch) -
     for piece in pieces:
         shape.feed(piece)
     sent = sum(map(len, pieces))
-    # A run of backslashes waits for the byte that they escape.
+    # A backslash waits for the byte that it escapes.
     assert counting.seen <= sent + 2 * len(pieces)

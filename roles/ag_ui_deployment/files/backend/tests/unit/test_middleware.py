@@ -9,8 +9,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from src.middleware import ProxyHeaders
+from src.middleware import Cors, ProxyHeaders, RequestContext, UnexpectedErrors
 
 KEY = "k" * 32
 FORWARDED = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"}
@@ -65,3 +66,18 @@ async def test_only_a_proxy_with_the_key_is_believed(
     assert told["scheme"] == ("https" if client == "192.0.2.7" else "http")
     # Nothing behind it gets to see the key.
     assert "x-ag-ui-proxy-key" not in told["headers"]
+
+
+async def test_an_error_that_nobody_foresaw_can_be_read_by_pages_of_allowed_origins() -> None:
+    async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise RuntimeError("boom")
+
+    origin = "https://page.example"
+    app = RequestContext(Cors(UnexpectedErrors(broken), origins=[origin]))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://a.example") as client:
+        answer = await client.get("/", headers={"Origin": origin})
+    assert answer.status_code == 500
+    assert answer.json()["type"].endswith(":internal-error")
+    assert answer.headers["access-control-allow-origin"] == origin
+    assert answer.headers["x-request-id"]

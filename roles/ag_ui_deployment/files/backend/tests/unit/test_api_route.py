@@ -1,0 +1,84 @@
+"""What a route of the API does before its own work, with the rest of the application left out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI, Request
+from pydantic import BaseModel
+
+from src import api_route, problems
+from src.api_route import ApiRoute
+from src.dependencies import CurrentUser, identify
+from src.services.large_bodies import LargeBodies
+
+USER = SimpleNamespace(user=SimpleNamespace(id=uuid4()))
+
+
+class Body(BaseModel):
+    text: str
+
+
+class Limits:
+    async def anything(self) -> None:
+        """No limit."""
+
+
+@asynccontextmanager
+async def application(bodies: LargeBodies, started: asyncio.Event) -> AsyncIterator[FastAPI]:
+    """One with a route that takes a large body and never answers."""
+    services = SimpleNamespace(
+        limits=Limits(),
+        large_bodies=bodies,
+        settings=SimpleNamespace(BODY_MAX_BYTES=1024 * 1024),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        yield {"services": services}
+
+    app = FastAPI(lifespan=lifespan)
+    problems.install(app)
+    router = APIRouter(route_class=ApiRoute)
+
+    @router.post("/slow")
+    async def slow(_body: Body, _user: CurrentUser) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    app.include_router(router)
+    app.dependency_overrides[identify] = lambda: USER
+    async with lifespan(app) as state:
+
+        async def with_state(scope: Any, receive: Any, send: Any) -> None:
+            scope["state"] = state
+            await app(scope, receive, send)
+
+        yield with_state  # type: ignore[misc]  # as a server calls it
+
+
+async def test_a_large_body_has_its_turn_until_it_is_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def known(_request: Request, _services: object) -> Any:
+        return USER
+
+    monkeypatch.setattr(api_route, "identify_early", known)
+    bodies, started = LargeBodies(at_once=1, wait_seconds=0.05), asyncio.Event()
+    async with application(bodies, started) as app:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            large = {"text": "x" * 100_000}
+            working = asyncio.create_task(http.post("/slow", json=large))
+            await started.wait()
+            assert bodies.held == 0
+            async with bodies.turn(UUID(int=1)):
+                answer = await http.post("/slow", json=large)
+            assert answer.status_code == 503
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
