@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.ag_ui_nginx_files import listeners as nginx_listeners
+from ansible.module_utils.ag_ui_units import enabled_units, instance_units
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 
 DOCUMENTATION = r"""
@@ -124,7 +125,9 @@ instances:
   returned: success
   type: dict
 units:
-  description: Enabled units of instances, with the release that each starts and where it listens.
+  description: >-
+    Units of instances, enabled or not, with the release that each starts (empty for one that was tried and not kept)
+    and where it listens.
   returned: success
   type: dict
 releases:
@@ -146,7 +149,6 @@ HEADER = 5
 POOL_LOOKS = 5
 REQUEST_DONE, REQUEST_PLAIN, REQUEST_MD5, REQUEST_SASL = 0, 3, 5, 10
 LISTENING = "0A"
-UNITS = Path("/etc/systemd/system")
 
 PASSWORD = {"type": "str", "no_log": True}
 REDIS = {
@@ -632,40 +634,11 @@ def certificate_names(path: str) -> list[str]:
     return [name.lower().replace("0:0:0:0:0:0:0:1", "::1") for name in found]
 
 
-def enabled_units() -> list[str]:
-    """Links in the .wants folders of systemd."""
-    return sorted(str(link.relative_to(UNITS)) for link in UNITS.glob("*.wants/ag-ui*"))
-
-
 def running_instances() -> dict[str, str]:
     """Release of each running container that has one."""
     form = '{{.Names}} {{.Label "ag-ui.release"}}'
     listed = output_of("docker", "ps", "--filter", "label=ag-ui.release", "--format", form)
     return dict(line.split(" ", 1) for line in listed.splitlines())
-
-
-def instance_units(enabled: list[str]) -> dict[str, dict[str, str]]:
-    """What each enabled unit of an instance starts, and where that listens.
-
-    A unit of an instance has a file of its own; former releases of the role had one for all.
-    """
-    found = {}
-    for link in enabled:
-        unit = Path(link).name
-        template, _, port = unit.removesuffix(".service").partition("@")
-        texts = [
-            path.read_text(encoding="utf-8")
-            for path in (UNITS / unit, UNITS / f"{template}@.service")
-            if port and path.is_file()
-        ]
-        if texts:
-            release = re.search(r"/releases/([^/\s]+)/", texts[0])
-            endpoint = re.search(r"http://([^\s;/]+)/health/ready", texts[0])
-            found[unit] = {
-                "release": release[1] if release else "",
-                "endpoint": endpoint[1].replace("%i", port) if endpoint else "",
-            }
-    return found
 
 
 def written_releases(directory: Path) -> list[str]:
@@ -680,7 +653,6 @@ def current_release(pointer: Path) -> str:
 
 def state(packages: list[str], certificate: str, configuration: Path) -> dict[str, Any]:
     """Look at everything that the role may change."""
-    enabled = enabled_units()
     engine = bool(shutil.which("docker") and output_of("systemctl", "cat", "docker.service"))
     images = output_of("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
     return {
@@ -689,10 +661,10 @@ def state(packages: list[str], certificate: str, configuration: Path) -> dict[st
         "missing": missing_packages(packages),
         "nginx": nginx_version(),
         "certificate": certificate_names(certificate),
-        "enabled": enabled,
+        "enabled": enabled_units(),
         "images": images.splitlines(),
         "instances": running_instances(),
-        "units": instance_units(enabled),
+        "units": instance_units(),
         "releases": written_releases(configuration / "releases"),
         "current": current_release(configuration / "current"),
     }
