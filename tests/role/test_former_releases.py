@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,16 +17,23 @@ if TYPE_CHECKING:
 # An engine as far as this needs it: the images are lines of a file.
 DOCKER = """#!/bin/sh
 case "$1 $2 $*" in
+"image inspect "*)
+  grep -qxF "$5" "$STATE/images" || exit 1
+  if grep -qsxF "$5" "$STATE/retagged"; then echo sha256:other; else echo "sha256:$5"; fi
+  ;;
 "image rm "*) grep -vxF "$3" "$STATE/images" >"$STATE/left"; mv "$STATE/left" "$STATE/images" ;;
 *label=ag-ui.stage*) grep '^layer-' "$STATE/images" ;;
 "image ls "*) grep ':' "$STATE/images" ;;
 esac
 """
-OTHERS = ["postgres:17", "shield-ag-ui-backend-of-somebody:1"]
+UNIT = "ag-ui-backend@.service"
+OTHERS = ["postgres:17", "shield-ag-ui-backend-of-somebody:1", "shield-ag-ui-backend:mine"]
+PULLED = "registry.example/backend:1"
 
 
-def own(name: str) -> str:
-    return f"shield-ag-ui-backend:{name}"
+def own(name: str, kind: str = "backend") -> str:
+    """What the role calls an image that it builds."""
+    return f"shield-ag-ui-{kind}:{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 class Host:
@@ -67,8 +76,10 @@ class Host:
             "release": release,
             "keep": 3,
             "repositories": ["shield-ag-ui-backend", "shield-ag-ui-base"],
-            "keep_images": ["shield-ag-ui-base:new"],
+            "keep_images": [own("new", "base")],
             "layer_label": "ag-ui.stage",
+            "pulled": str(self.root / "pulled"),
+            "former_unit": str(self.root / UNIT),
             "_ansible_check_mode": check,
         }
         environment = {
@@ -124,17 +135,79 @@ def test_an_image_that_two_releases_share_stays_for_the_second(host: Host) -> No
     assert own("same") in host.images
 
 
-def test_an_image_of_a_registry_goes_by_the_release_that_named_it(host: Host) -> None:
-    host.write("1", "registry.example/backend:1")
+def test_an_image_that_was_pulled_goes_with_the_last_release_that_named_it(host: Host) -> None:
+    (host.root / "pulled").write_text(f"{PULLED} sha256:{PULLED}\nlater:1 sha256:later:1\n")
+    host.write("1", PULLED)
+    host.record("1")
+    host.deploy("2", "3")
+    assert PULLED in host.images
+    host.deploy("4")
+    assert PULLED not in host.images
+    assert (host.root / "pulled").read_text() == "later:1 sha256:later:1\n"
+
+
+@pytest.mark.parametrize("was", ["there before", "given another name since"])
+def test_an_image_that_the_role_did_not_pull_stays(host: Host, was: str) -> None:
+    if was != "there before":
+        (host.root / "pulled").write_text(f"{PULLED} sha256:{PULLED}\n")
+        (host.root / "retagged").write_text(f"{PULLED}\n")
+    host.write("1", PULLED)
     host.record("1")
     host.deploy("2", "3", "4")
-    assert "registry.example/backend:1" not in host.images
+    assert host.releases == {"2", "3", "4"}
+    assert PULLED in host.images
 
 
 def test_only_the_base_image_of_the_last_build_stays(host: Host) -> None:
-    host.images = [*host.images, "shield-ag-ui-base:old", "shield-ag-ui-base:new"]
+    host.images = [*host.images, own("old", "base"), own("new", "base")]
     host.deploy("1")
-    assert [image for image in host.images if "base" in image] == ["shield-ag-ui-base:new"]
+    assert [image for image in host.images if "base" in image] == [own("new", "base")]
+
+
+def former_layout(host: Host) -> None:
+    """What a version of the role from before directories of releases has left."""
+    image = own("former")
+    (host.root / "release.env").write_text(f"AG_UI_IMAGE={image}\nAG_UI_RELEASE=0f0f\n")
+    (host.root / "backend.env").write_text("JWT_SECRET='secret'\n")
+    (host.root / "backend.env").chmod(0o640)
+    (host.root / UNIT).write_text("[Unit]\n")
+    host.images = [*host.images, image]
+
+
+def test_the_release_of_a_former_version_of_the_role_stays_as_one_of_three(host: Host) -> None:
+    former_layout(host)
+    host.deploy("1")
+    assert host.releases == {"0f0f", "1"}
+    assert own("former") in host.images
+    kept = host.root / "releases/0f0f"
+    assert {path.name for path in kept.iterdir()} >= {"release.env", "backend.env", UNIT}
+    assert stat.S_IMODE((kept / "backend.env").stat().st_mode) == 0o640
+    for name in ("release.env", "backend.env", UNIT):
+        assert not (host.root / name).exists()
+    os.utime(kept / "deployed", (0, 0))
+    host.deploy("2")
+    assert own("former") in host.images
+    host.deploy("3")
+    assert host.releases == {"1", "2", "3"}
+    assert own("former") not in host.images
+
+
+def test_a_dry_run_leaves_a_former_version_where_it_is(host: Host) -> None:
+    former_layout(host)
+    host.write("1", own("1"))
+    assert host.record("1", check=True)["changed"]
+    assert (host.root / "backend.env").exists()
+    assert own("former") in host.images
+
+
+def test_an_uninstall_takes_a_former_version_too(host: Host) -> None:
+    former_layout(host)
+    host.record(keep=0, keep_images=[])
+    assert host.releases == set()
+    assert set(host.images) == set(OTHERS)
+    assert not [
+        name for name in ("release.env", "backend.env", UNIT) if (host.root / name).exists()
+    ]
 
 
 def test_a_second_run_changes_nothing(host: Host) -> None:
@@ -154,7 +227,7 @@ def test_a_dry_run_tells_and_changes_nothing(host: Host) -> None:
 
 
 def test_an_uninstall_leaves_only_what_is_not_ours(host: Host) -> None:
-    host.images = [*host.images, "shield-ag-ui-base:new"]
+    host.images = [*host.images, own("new", "base")]
     host.deploy("1", "2")
     host.record(keep=0, keep_images=[])
     assert host.releases == set()

@@ -17,7 +17,9 @@ module: ag_ui_releases
 short_description: Record which release runs, and remove former ones
 description:
   - Points C(current) at the release, and keeps the last releases that all instances have run. The others go, with
-    their images, the images of the role that no kept release names, and the build layers of former images.
+    the images that the role has built, loaded or pulled and that no kept release names, and the build layers of
+    former images.
+  - What a version of the role from before directories of releases has left becomes a release that was deployed.
   - Without a release, and with none to keep, all of them go.
 options:
   directory:
@@ -33,7 +35,7 @@ options:
     type: int
     required: true
   repositories:
-    description: Names, without tags, of images that only this role makes.
+    description: Names, without tags, of the images that the role builds and loads; it tags them with a digest.
     type: list
     elements: str
     required: true
@@ -46,6 +48,14 @@ options:
     description: Label of the images that a build leaves without a name; the newest stays while a release does.
     type: str
     required: true
+  pulled:
+    description: File with the name and the id of each image that the role has pulled, one a line.
+    type: path
+    default: /var/lib/ag-ui/pulled
+  former_unit:
+    description: The unit of all instances, where a former version of the role has left one.
+    type: path
+    default: /etc/systemd/system/ag-ui-backend@.service
 author: [Shield AG-UI]
 """
 
@@ -68,6 +78,7 @@ removed:
 
 # A file in the directory of each release that all instances have run.
 DEPLOYED = "deployed"
+DIGEST_TAG = re.compile(r"[0-9a-f]{16}")
 
 
 def docker(*arguments: str) -> list[str]:
@@ -79,14 +90,33 @@ def docker(*arguments: str) -> list[str]:
     return done.stdout.splitlines() if done.returncode == 0 else []
 
 
-def image_of(release: Path) -> str:
-    """The image that a release is started from."""
+def setting(file: Path, name: str) -> str:
+    """A value of an environment file; empty where there is none."""
     try:
-        text = (release / "release.env").read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except OSError:
         return ""
-    found = re.search(r"^AG_UI_IMAGE=(.+)$", text, re.MULTILINE)
+    found = re.search(rf"^{name}=(.+)$", text, re.MULTILINE)
     return found[1] if found else ""
+
+
+def image_of(release: Path) -> str:
+    """The image that a release is started from."""
+    return setting(release / "release.env", "AG_UI_IMAGE")
+
+
+def adopt(directory: Path, unit: Path, *, check: bool) -> bool:
+    """Make a release of what a former version of the role has left; whether there was anything."""
+    named = directory / "release.env"
+    # In this order: a run that is cut short leaves the name to the next.
+    files = [path for path in (directory / "backend.env", unit, named) if path.is_file()]
+    if files and not check:
+        release = directory / "releases" / Path(setting(named, "AG_UI_RELEASE") or "former").name
+        release.mkdir(mode=0o755, parents=True, exist_ok=True)
+        (release / DEPLOYED).touch()
+        for path in files:
+            shutil.move(path, release / path.name)
+    return bool(files)
 
 
 def record(directory: Path, release: str, *, check: bool) -> bool:
@@ -113,18 +143,44 @@ def releases(directory: Path, current: str, keep: int) -> tuple[list[Path], list
     return stay[:keep], [path for path in written if path not in stay[:keep]]
 
 
-def former_images(wanted: dict[str, Any], stay: list[Path], gone: list[Path]) -> list[str]:
-    """Images that nothing which stays is started from or built on."""
+def pulled_images(file: Path) -> dict[str, str]:
+    """Ids of the images that the role has pulled, by their names."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return dict(line.split(" ", 1) for line in lines if " " in line)
+
+
+def former_images(wanted: dict[str, Any], stay: list[Path]) -> list[str]:
+    """Images of the role that nothing which stays is started from or built on."""
     kept = {image_of(release) for release in stay} | set(wanted["keep_images"])
     listed = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
-    own = {name for name in listed if name.rpartition(":")[0] in wanted["repositories"]}
-    present = own | ({image_of(release) for release in gone} & set(listed))
+    named = [(name, *name.rpartition(":")[::2]) for name in listed]
+    own = {
+        name
+        for name, repository, tag in named
+        if repository in wanted["repositories"] and DIGEST_TAG.fullmatch(tag)
+    }
+    # A name may have been given to another image since.
+    pulled = {
+        name
+        for name, image_id in pulled_images(Path(wanted["pulled"])).items()
+        if docker("image", "inspect", "--format", "{{.Id}}", name) == [image_id]
+    }
     layers = docker(
         *("image", "ls", "--quiet", "--filter", "dangling=true"),
         *("--filter", f"label={wanted['layer_label']}"),
     )
     # Listed from the newest on; a build with the same packages starts from that one.
-    return sorted(present - kept - {""}) + layers[1 if stay else 0 :]
+    return sorted((own | pulled) - kept) + layers[1 if stay else 0 :]
+
+
+def remove_images(images: list[str], pulled: Path) -> None:
+    """Remove them, but for those that a container of somebody else's uses."""
+    for image in images:
+        docker("image", "rm", image)
+    remembered = pulled_images(pulled)
+    if remembered.keys() & set(images):
+        left = [f"{name} {of}\n" for name, of in remembered.items() if name not in images]
+        pulled.write_text("".join(left), encoding="utf-8")
 
 
 def main() -> None:
@@ -137,20 +193,25 @@ def main() -> None:
             "repositories": {"type": "list", "elements": "str", "required": True},
             "keep_images": {"type": "list", "elements": "str", "default": []},
             "layer_label": {"type": "str", "required": True},
+            "pulled": {"type": "path", "default": "/var/lib/ag-ui/pulled"},
+            "former_unit": {
+                "type": "path",
+                "default": "/etc/systemd/system/ag-ui-backend@.service",
+            },
         },
         supports_check_mode=True,
     )
     wanted = module.params
     directory, current = Path(wanted["directory"]), wanted["release"]
-    changed = bool(current) and record(directory, current, check=module.check_mode)
+    changed = adopt(directory, Path(wanted["former_unit"]), check=module.check_mode)
+    if current:
+        changed |= record(directory, current, check=module.check_mode)
     stay, gone = releases(directory, current, wanted["keep"])
-    images = former_images(wanted, stay, gone)
+    images = former_images(wanted, stay)
     if not module.check_mode:
         for release in gone:
             shutil.rmtree(release)
-        for image in images:
-            # A container of somebody else's may use it: then it stays.
-            docker("image", "rm", image)
+        remove_images(images, Path(wanted["pulled"]))
     removed = [release.name for release in gone] + images
     module.exit_json(changed=changed or bool(removed), removed=removed)
 

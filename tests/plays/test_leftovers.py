@@ -1,0 +1,110 @@
+"""What of former deployments goes with the next one, and with an uninstall."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.role.playing import DECIDED
+from tests.support.playbook import TOP, run_playbook
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.playbook import Run
+
+DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
+RETIRED = "ag-ui-backend@8004.service"
+FORMER_UNIT = "ag-ui-backend@.service"
+# systemd as far as this needs it: everything runs, and what it is told is written down.
+SYSTEMCTL = """#!/bin/sh
+echo "$*" >>"$STATE/systemctl"
+case $1 in
+show) printf 'LoadState=loaded\\nActiveState=active\\nId=%s\\n' "$2" ;;
+is-enabled) echo disabled; exit 1 ;;
+is-active) exit 3 ;;
+esac
+"""
+
+
+class Host:
+    """A folder that plays a host with what a version of the role from before releases has left."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("bin", "etc/secrets", "state", "systemd", "control", "nginx"):
+            (folder / name).mkdir(parents=True)
+        for name, text in {"systemctl": SYSTEMCTL, "docker": "#!/bin/sh\n"}.items():
+            program = folder / "bin" / name
+            program.write_text(text)
+            program.chmod(0o755)
+        (folder / "etc/release.env").write_text("AG_UI_IMAGE=a:1\nAG_UI_RELEASE=former\n")
+        (folder / "etc/backend.env").write_text("JWT_SECRET='secret'\n")
+        (folder / "etc/secrets/jwt_secret").write_text("secret\n")
+        for name in ("ag-ui.target", FORMER_UNIT):
+            (folder / "systemd" / name).write_text("[Unit]\n")
+        (folder / "nginx/nginx.conf").write_text("events {}\n")
+
+    def files(self, *names: str) -> set[str]:
+        return {path.name for name in names for path in (self.folder / name).iterdir()}
+
+    def run(self, tasks: str, **changes: Any) -> Run:
+        role = {"name": "ag_ui_deployment", "tasks_from": tasks}
+        steps = [{"name": "Run it", "ansible.builtin.include_role": role}]
+        play = {"hosts": "all", "gather_facts": False, "tasks": steps}
+        (self.folder / "play.yml").write_text(yaml.safe_dump([play]))
+        own = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "__ag_ui_account": "ag-ui-not-made",
+            "__ag_ui_config_dir": str(self.folder / "etc"),
+            "__ag_ui_state_dir": str(self.folder / "state"),
+            "__ag_ui_proxy_nginx": str(self.folder / "nginx"),
+            "__ag_ui_unit_dirs": [str(self.folder / "systemd"), str(self.folder / "control")],
+        }
+        return run_playbook(
+            *("--inventory", "hx-dev-server,"),
+            *("--extra-vars", json.dumps(DEFAULTS | DECIDED | own | changes)),
+            self.folder / "play.yml",
+            environment={
+                "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
+                "STATE": str(self.folder),
+            },
+        )
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_an_uninstall_removes_what_a_former_version_of_the_role_has_left(host: Host) -> None:
+    run = host.run("uninstall", ag_ui_uninstall=True)
+    assert run.code == 0, run.output
+    assert host.files("systemd", "control") == set()
+    assert host.files("etc") == {"secrets"}
+    assert not (host.folder / "state").exists()
+
+
+def test_a_deployment_retires_an_instance_that_was_only_tried(host: Host) -> None:
+    (host.folder / "etc/releases/new").mkdir(parents=True)
+    for name in ("systemd", "control"):
+        (host.folder / name / RETIRED).write_text("[Unit]\n")
+    units = {RETIRED: {"release": "", "endpoint": ""}}
+    run = host.run(
+        "release_finish",
+        __ag_ui_preflight={"units": units, "current": ""},
+        __ag_ui_release="new",
+        ag_ui_image_source="registry",
+    )
+    assert run.code == 0, run.output
+    assert f"stop {RETIRED}" in (host.folder / "systemctl").read_text()
+    assert host.files("systemd", "control") == {"ag-ui.target"}
+    assert host.files("etc") == {"secrets", "releases", "current"}
+    # The former version's release stays with its image.
+    assert host.files("etc/releases") == {"former", "new"}
