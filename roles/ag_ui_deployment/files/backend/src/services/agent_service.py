@@ -26,6 +26,7 @@ from src.services.conversation_service import (
     History,
     RunExistsError,
     RunNotFoundError,
+    ThreadBusyError,
     ThreadKey,
     ThreadNotFoundError,
 )
@@ -33,13 +34,14 @@ from src.services.ended_logs import EndedLogs
 from src.services.event_frames import encode
 from src.services.rbac_service import NotPermittedError
 from src.services.run_log import Record, RunLog
-from src.services.run_registry import KEEP_STORED_SECONDS, RunKey, RunRegistry
+from src.services.run_registry import KEEP_STORED_SECONDS, LEASE_SECONDS, RunKey, RunRegistry
 from src.services.token_budget import TokenBudget
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 from src.utils.redis import REDIS_ERRORS
 
-# How often a run that is cancelled for another one is looked at until it has ended, and when.
-_GIVE_WAY_LOOKS = 100
+# For how long runs that are cancelled for another one are waited for, and how often looked at. The
+# lease of the other one is not renewed before it is at work.
+_GIVE_WAY_SECONDS = LEASE_SECONDS / 2
 _LOOK_SECONDS = 0.05
 # What a message has around what the model said.
 _AROUND_ANSWER = 1024
@@ -108,12 +110,12 @@ class AgentService:
         if self._runs.draining:
             raise AgentDrainingError
         await self._budget.check(user.id)
-        if request.cancels_running:
-            await self._cancel_others(user, request)
         key = RunKey(user.id, request.run_id)
-        await self._take(key)
+        thread = ThreadKey(user.id, request.thread_id)
+        others = await self.conversations.active_runs(thread) if request.cancels_running else []
+        await self._take(key, others)
         try:
-            await self.conversations.begin(user, request)
+            await self._store(user, request)
         except BaseException:
             await self._let_go(key)
             raise
@@ -202,30 +204,39 @@ class AgentService:
         for run in removed.just_ended:
             await self._let_go(run)
 
-    async def _cancel_others(self, user: User, request: RunInput) -> None:
-        """Cancel the runs that are on in a conversation, and wait a while until they are stored.
+    async def _store(self, user: User, request: RunInput) -> None:
+        """Store a run that begins. It cancels those that are on once nothing else is in its way.
 
-        Raises RunExistsError if this one is among them.
+        Raises what conversations.begin() raises.
         """
-        thread = ThreadKey(user.id, request.thread_id)
-        others = await self.conversations.active_runs(thread)
-        if RunKey(user.id, request.run_id) in others:
-            raise RunExistsError
-        for key in others:
-            await self.cancel(user, key)
-        for _ in range(_GIVE_WAY_LOOKS if others else 0):
-            if await self._have_ended(thread, others):
+        loop = asyncio.get_running_loop()
+        gives_up_at = loop.time() + _GIVE_WAY_SECONDS
+        while True:
+            try:
+                await self.conversations.begin(user, request)
+            except ThreadBusyError:
+                if not request.cancels_running or loop.time() >= gives_up_at:
+                    raise
+            else:
                 return
-            await asyncio.sleep(_LOOK_SECONDS)
+            await self._cancel_others(user, ThreadKey(user.id, request.thread_id), gives_up_at)
 
-    async def _have_ended(self, thread: ThreadKey, runs: Sequence[RunKey]) -> bool:
-        """Whether runs are stored, and count against their user no more."""
-        if await self.conversations.active_runs(thread):
-            return False
-        try:
-            return len(await self._registry.unattended(runs)) == len(runs)
-        except REDIS_ERRORS as error:
-            raise RunLogUnavailableError from error
+    async def _cancel_others(self, user: User, thread: ThreadKey, gives_up_at: float) -> None:
+        """Cancel the runs of a conversation, those too that begin meanwhile, until none is on.
+
+        It ends at a time of the loop's clock, whether or not they have ended.
+        """
+        loop = asyncio.get_running_loop()
+        cancelled: set[RunKey] = set()
+        while loop.time() < gives_up_at:
+            others = await self.conversations.active_runs(thread)
+            if not others:
+                return
+            for key in others:
+                if key not in cancelled:
+                    await self.cancel(user, key)
+                    cancelled.add(key)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _cancel(self, key: RunKey) -> None:
         if self._runs.cancel(key):
@@ -235,9 +246,10 @@ class AgentService:
         except REDIS_ERRORS as error:
             raise RunLogUnavailableError from error
 
-    async def _take(self, key: RunKey) -> None:
+    async def _take(self, key: RunKey, giving_way: Sequence[RunKey]) -> None:
+        most = self._settings.RUNS_PER_USER
         try:
-            begun = await self._registry.begin(key, self._settings.RUNS_PER_USER)
+            begun = await self._registry.begin(key, most, giving_way)
         except REDIS_ERRORS as error:
             raise RunLogUnavailableError from error
         if begun == "exists":

@@ -102,8 +102,8 @@ class ConversationService:
     async def begin(self, user: User, request: RunInput) -> None:
         """Store what the client sent.
 
-        Raises RunExistsError, ThreadElsewhereError, ThreadBusyError, ThreadFullError or
-        UserFullError.
+        Raises RunExistsError, ThreadElsewhereError, ThreadFullError, UserFullError, or, where
+        nothing else is in the way, ThreadBusyError.
         """
         messages = request.conversation
         run = RunRow(
@@ -118,11 +118,8 @@ class ConversationService:
             )
             if workspace != request.workspace:
                 raise ThreadElsewhereError(workspace)
-            # The conversation is locked until this is committed. A run without messages, as a UI
-            # begins when it mounts, adds nothing that could get mixed up.
+            # The conversation is locked until this is committed.
             active = await rows.runs_on_of(session, user.id, request.thread_id)
-            if active and messages:
-                raise ThreadBusyError(active[0])
             if not await rows.add_run(session, run):
                 raise RunExistsError
             await rows.keep_messages(session, user.id, request.thread_id, messages)
@@ -130,6 +127,10 @@ class ConversationService:
                 of_thread=await kept.count_thread(session, user.id, request.thread_id),
                 of_user=await kept.of_user(session, user.id),
             )
+            # A run without messages, as a UI begins when it mounts, adds nothing that could get
+            # mixed up.
+            if active and messages:
+                raise ThreadBusyError(active[0])
 
     async def note_begin(self, user: User, request: RunInput) -> None:
         await self._audit.record(

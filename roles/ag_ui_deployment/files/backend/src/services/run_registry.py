@@ -55,9 +55,13 @@ class RunRegistry:
             for name in ("begin", "beat", "append", "close")
         )
 
-    async def begin(self, key: RunKey, most: int) -> Begun:
-        """Take the run for this process, if there is none of this name and no user's limit."""
-        keys = [self.log_of(key), self._lease(key), self._runs(key)]
+    async def begin(self, key: RunKey, most: int, giving_way: Sequence[RunKey] = ()) -> Begun:
+        """Take the run for this process, if there is none of this name and no user's limit.
+
+        Runs that give way to it do not count.
+        """
+        leases = [self._lease(one) for one in giving_way]
+        keys = [self.log_of(key), self._lease(key), self._runs(key), *leases]
         answer = await self._begin(keys, [_lease_ms(), most, key.name])
         begun: Begun = answer.decode()
         return begun

@@ -1,5 +1,6 @@
 """Conversations and the one run that is on in each: who gives way, who joins, who stops it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -55,6 +56,10 @@ async def thread_of(backend: Backend, token: str, body: dict[str, Any]) -> dict[
     return thread
 
 
+async def is_on(backend: Backend, token: str, body: dict[str, Any]) -> bool:
+    return body["runId"] == str((await thread_of(backend, token, body))["active_run_id"])
+
+
 async def speaks(stream: SseClient) -> None:
     await stream.until(lambda it: any("delta" in event for event in it.events))
 
@@ -108,6 +113,55 @@ class TestASecondMessage:
             response = await here.http.post("/agent", json=body, headers=bearer(token))
             assert response.json()["type"].endswith("run-exists")
             assert not stream.ended
+
+    async def test_at_the_same_time_as_another_gives_way_or_is_given_way_to(
+        self, token: str, instances: Instances
+    ) -> None:
+        here, _ = instances
+        body = run_input(STALLS)
+        seconds = [further(body, STALLS, ifRunning="cancel") for _ in instances]
+        async with running_agent(here.http, token, body), asyncio.TaskGroup() as both:
+            runs = {
+                both.create_task(whole_run(backend.http, token, second)): second
+                for backend, second in zip(instances, seconds, strict=True)
+            }
+            ended, on = await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)
+            assert checked(ended.pop().result(), complete=True)[0].outcome == "cancelled"
+            last = runs[on.pop()]
+            await until(lambda: is_on(here, token, last))
+            await cancel(here, token, last)
+        thread = await thread_of(here, token, body)
+        assert [run["status"] for run in thread["runs"]] == ["cancelled"] * 3
+
+    async def test_that_is_refused_cancels_nothing(
+        self, world: World, gateway: Gateway, token: str, instances: Instances
+    ) -> None:
+        here, _ = instances
+        ended, body = run_input("Hello"), run_input(STALLS)
+        await whole_run(here.http, token, ended)
+        again = further(body, "Hello", ifRunning="cancel")
+        large = further(body, "x" * 128 * 1024, ifRunning="cancel")
+        limits = {"RUNS_PER_USER": 1, "AGENT_THREAD_MAX_BYTES": 64 * 1024}
+        settings = world.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8004", **limits))
+        async with running(settings) as strict, running_agent(here.http, token, body) as stream:
+
+            async def is_refused(refused: dict[str, Any], problem: str) -> None:
+                response = await strict.http.post("/agent", json=refused, headers=bearer(token))
+                assert response.json()["type"].endswith(problem)
+                # Whoever cancels a run waits until its end is stored.
+                assert await is_on(here, token, body)
+
+            await speaks(stream)
+            await is_refused(again | {"runId": ended["runId"]}, "run-exists")
+            await is_refused(large, "conversation-too-large")
+            async with running_agent(here.http, token, run_input(STALLS)):
+                await is_refused(again, "too-many-runs")
+            move = "UPDATE agent_threads SET workspace = $2 WHERE id = $1"
+            await world.query(move, body["threadId"], "elsewhere")
+            response = await here.http.post("/agent", json=again, headers=bearer(token))
+            assert response.json()["type"].endswith("thread-in-another-workspace")
+            await world.query(move, body["threadId"], "default")
+            assert await is_on(here, token, body)
 
     async def test_with_a_rule_that_there_is_not_is_refused(
         self, token: str, instances: Instances

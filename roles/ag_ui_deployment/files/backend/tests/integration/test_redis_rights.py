@@ -161,7 +161,7 @@ async def test_runs_whose_process_has_died_are_ended(world: World, account: Acco
     keys = [RunKey(uuid4(), name) for name in ("died", "stored", "forgotten")]
     died, stored, forgotten = keys
     said = Record.of({"type": "RUN_ERROR", "message": "x"})
-    assert [await registry.begin(key, 5) for key in keys] == ["begun"] * 3
+    assert [await registry.begin(key, 5, keys) for key in keys] == ["begun"] * 3
     assert await registry.append(died, [said], 0) == 1
     await registry.ask_to_cancel(stored)
     assert set((await registry.beat(keys)).values()) == {(True, False), (True, True)}

@@ -104,7 +104,11 @@ async def test_a_run_counts_from_its_beginning_to_its_end(
     another = key._replace(run_id="another")
     assert await registry.begin(key, 2) == "exists"
     assert await registry.begin(another, 1) == "full"
+    assert await registry.begin(another, 1, [key]) == "begun"
+    assert await registry.begin(key._replace(run_id="third"), 1, [key]) == "full"
+    await registry.forget(another)
     await registry.finish(key, stored=True)
+    assert await registry.begin(key._replace(run_id="third"), 0, [key]) == "full"
     assert await registry.begin(another, 1) == "begun"
     assert await registry.begin(key._replace(owner=uuid4()), 1) == "begun"
 
