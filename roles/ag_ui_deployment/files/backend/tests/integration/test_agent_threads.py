@@ -57,7 +57,8 @@ async def thread_of(backend: Backend, token: str, body: dict[str, Any]) -> dict[
 
 
 async def is_on(backend: Backend, token: str, body: dict[str, Any]) -> bool:
-    return body["runId"] == str((await thread_of(backend, token, body))["active_run_id"])
+    active: str | None = (await thread_of(backend, token, body))["active_run_id"]
+    return active == str(body["runId"])
 
 
 async def speaks(stream: SseClient) -> None:
