@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.ansible_module import run_module
 from tests.support.nginx import free_port, make_certificate
+from tests.support.packaged_site import add_packaged_site
 from tests.support.proxy_host import ProxyHost
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Host(ProxyHost):
         arguments = {
             "main": f"{folder}/nginx.conf",
             "files": files,
-            "absent": [f"{folder}/sites-enabled/default"],
+            "packaged": [f"{folder}/sites-enabled/default"],
             "logs": [f"{folder}/logs/ag-ui.access.log"],
             "worker_connections": 1024,
             "stamp": str(self.stamp),
@@ -99,7 +100,8 @@ BROKEN = "x; broken"
 
 def test_a_second_run_changes_nothing(host: Host) -> None:
     example = host.folder / "sites-enabled/default"
-    example.symlink_to(host.folder / "sites-enabled/other")
+    text = OTHER.format(port=free_port())
+    add_packaged_site(example, text, programs=host.folder / "bin")
     assert host.loaded("one")
     assert host.version() == "one"
     assert not example.is_symlink()
@@ -108,6 +110,17 @@ def test_a_second_run_changes_nothing(host: Host) -> None:
     assert not host.loaded("one")
     assert host.loaded("two")
     assert host.version() == "two"
+
+
+def test_an_example_that_somebody_has_changed_stays(host: Host) -> None:
+    example = host.folder / "sites-enabled/default"
+    port = free_port()
+    site = add_packaged_site(example, OTHER.format(port=port), programs=host.folder / "bin")
+    site.write_text(f"# our shop\n{site.read_text()}")
+    assert host.loaded("one")
+    assert example.is_symlink()
+    assert host.nginx.send(port, GET, tls=False).body == b"other"
+    assert not host.loaded("one")
 
 
 def test_what_nginx_refuses_is_not_placed(host: Host) -> None:

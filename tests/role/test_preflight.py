@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.ansible_module import run_module
+from tests.support.packaged_site import add_packaged_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,8 @@ def nginx(folder: Path, **files: str) -> dict[str, Any]:
     main.write_text("http {\n    # include nowhere;\n    include sites/*;\n}\n")
     return {
         "main": str(main),
-        "files": [str(sites / "ours"), str(sites / "default")],
+        "files": [str(sites / "ours")],
+        "packaged": [str(sites / "default")],
         "ports": [HTTPS, HTTP],
     }
 
@@ -79,9 +81,22 @@ def test_other_sites_that_do_no_harm_are_not_named(tmp_path: Path, text: str) ->
     assert problems(tmp_path, proxy=nginx(tmp_path, shop=text)) == []
 
 
+EXAMPLE = "server { listen 80 default_server; listen 443 ssl default_server; }"
+
+
 def test_our_own_site_and_the_example_are_not_named(tmp_path: Path) -> None:
-    text = "server { listen 80 default_server; listen 443 ssl default_server; }"
-    assert problems(tmp_path, proxy=nginx(tmp_path, ours=text, default=text)) == []
+    proxy = nginx(tmp_path, ours=EXAMPLE)
+    add_packaged_site(tmp_path / "sites/default", EXAMPLE, programs=tmp_path)
+    assert problems(tmp_path, proxy=proxy) == []
+
+
+def test_an_example_that_somebody_has_changed_is_a_site_as_any_other(tmp_path: Path) -> None:
+    proxy = nginx(tmp_path)
+    site = add_packaged_site(tmp_path / "sites/default", EXAMPLE, programs=tmp_path)
+    site.write_text(f"# our shop\n{EXAMPLE}")
+    found = problems(tmp_path, proxy=proxy)
+    assert [one.partition(":")[0] for one in found] == ["ag_ui_https_port", "ag_ui_http_port"]
+    assert f"{tmp_path}/sites/default already has the default server of port 443" in found[0]
 
 
 def test_files_that_include_each_other_end(tmp_path: Path) -> None:
@@ -90,7 +105,7 @@ def test_files_that_include_each_other_end(tmp_path: Path) -> None:
 
 
 def test_a_host_without_nginx_has_no_other_site(tmp_path: Path) -> None:
-    proxy = {"main": f"{tmp_path}/none", "files": [], "ports": [HTTPS]}
+    proxy = {"main": f"{tmp_path}/none", "files": [], "packaged": [], "ports": [HTTPS]}
     assert problems(tmp_path, proxy=proxy) == []
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible.module_utils.ag_ui_nginx_files import (  # type: ignore[import-not-found]
+    is_packaged,
     with_candidates,
 )
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
@@ -42,6 +43,11 @@ options:
     default: []
   absent:
     description: Files that must not be there.
+    type: list
+    elements: path
+    default: []
+  packaged:
+    description: Sites that must not be there as their package has brought them; changed ones stay.
     type: list
     elements: path
     default: []
@@ -317,6 +323,7 @@ def main() -> None:
             "main": {"type": "path", "required": True},
             "files": {"type": "list", "elements": "dict", "default": []},
             "absent": {"type": "list", "elements": "path", "default": []},
+            "packaged": {"type": "list", "elements": "path", "default": []},
             "logs": {"type": "list", "elements": "path", "default": []},
             "worker_connections": {"type": "int"},
             "stamp": {"type": "path", "required": True},
@@ -329,6 +336,7 @@ def main() -> None:
     main_file, stamp = Path(params["main"]), Path(params["stamp"])
     files = [file for file in wanted_files(params, main_file) if not file.is_placed()]
     absent = [path for path in map(Path, params["absent"]) if os.path.lexists(path)]
+    absent += [path for path in map(Path, params["packaged"]) if is_packaged(path)]
     owner = logs_owner(main_file) if params["logs"] else (0, 0)
     logs = [
         log for log in (Log(Path(path), owner) for path in params["logs"]) if not log.is_private()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible.module_utils.ag_ui_nginx_files import is_packaged
 from ansible.module_utils.ag_ui_nginx_files import listeners as nginx_listeners
 from ansible.module_utils.ag_ui_units import enabled_units, instance_units
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
@@ -51,7 +52,8 @@ options:
     default: []
   proxy:
     description: >-
-      Configuration of nginx (main, and the files of the role in it), and the ports that the role's site is the
+      Configuration of nginx (main, the files of the role in it, and the packaged sites that the role removes unless
+      they were changed), and the ports that the role's site is the
       default server of (each with its variable).
     type: dict
   gateway:
@@ -522,6 +524,7 @@ def port_problems(want: dict[str, Any]) -> Problems:
 def proxy_problems(proxy: dict[str, Any]) -> Problems:
     """Another site of this nginx may not be what answers on our ports by default."""
     ours = {Path(path) for path in proxy["files"]}
+    ours |= {path for path in map(Path, proxy["packaged"]) if is_packaged(path)}
     others = [one for one in nginx_listeners(Path(proxy["main"])) if one.file not in ours]
     return [
         (

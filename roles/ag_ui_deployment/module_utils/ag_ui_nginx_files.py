@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import subprocess
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INCLUDE = re.compile(r"^([ \t]*)include\s+([^;{}]+);", re.MULTILINE)
-LISTEN = re.compile(r"(?:^|[;{}])\s*listen\s+([^;{}]+);", re.MULTILINE)
+LISTEN = re.compile(r"(?:^|(?<=[;{}]))\s*listen\s+([^;{}]+);", re.MULTILINE)
 COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 # What is bound where a listen line names every address.
 WILDCARDS = {"", "*", "0.0.0.0", "[::]"}  # noqa: S104 - compared with, not bound
@@ -53,6 +55,17 @@ def _followed(path: Path, main: Path, deeper: int) -> Iterator[tuple[Path, str]]
     for found in INCLUDE.finditer(text) if deeper else ():
         for other in included(found[2], main):
             yield from _followed(other, main, deeper - 1)
+
+
+def is_packaged(site: Path) -> bool:
+    """Whether a site is just what its package has brought, by the sum that dpkg keeps of it."""
+    command = ["dpkg-query", "--show", "--showformat", "${Conffiles}\\n"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        found = hashlib.md5(site.read_bytes(), usedforsecurity=False).hexdigest()
+    except OSError:
+        return False
+    return [str(site.resolve()), found] in [line.split()[:2] for line in listed.splitlines()]
 
 
 def listeners(main: Path) -> Iterator[Listener]:
