@@ -1,0 +1,67 @@
+"""Commands of the README do on a host what they say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from tests.role.playing import DECIDED
+from tests.support.role_templates import TOP, inventory, render
+
+GENERATED = "m" * 48
+GIVEN = "the site's own token \\ 0123456789abcdef"
+HOSTS: dict[str, dict[str, Any]] = {
+    "generated": {},
+    "given": {"ag_ui_metrics_token": GIVEN},
+}
+
+
+class Metrics(BaseHTTPRequestHandler):
+    """Remembers what it was shown, and what the machine ran then."""
+
+    shown: ClassVar[list[str | None]] = []
+    running: ClassVar[list[bytes]] = []
+
+    def do_GET(self) -> None:
+        self.shown.append(self.headers["Authorization"])
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                self.running.append(process.read_bytes())
+            except OSError:
+                continue
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    hosts = inventory({"group": HOSTS}, DECIDED)
+    return render(tmp_path_factory.mktemp("readme"), "backend.env.j2", hosts)
+
+
+@pytest.mark.parametrize(("host", "token"), [("generated", GENERATED), ("given", GIVEN)])
+def test_metrics_are_asked_for_with_a_token_that_no_list_of_processes_shows(
+    environments: Path, host: str, token: str
+) -> None:
+    [command] = re.findall(
+        r"^\| see figures \| `([^`]+)`", (TOP / "README.md").read_text(), re.MULTILINE
+    )
+    with HTTPServer(("127.0.0.1", 0), Metrics) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        command = command.replace("/etc/ag-ui/current/backend.env", str(environments / host))
+        command = command.replace(":8002/", f":{server.server_port}/")
+        subprocess.run(["bash", "-c", command], check=False, capture_output=True)
+        server.shutdown()
+        thread.join()
+    assert Metrics.shown[-1] == f"Bearer {token}"
+    assert not [line for line in Metrics.running if token.encode() in line]
