@@ -22,13 +22,15 @@ _LOOK_AFTER_BYTES = 256 * 1024
 class Record(NamedTuple):
     """One entry of the stream as clients get it: its frames, encoded once.
 
-    `before` and `after` are the states of its job around it, None outside all runs.
+    `before` and `after` are the states of its job around it, None outside all runs. `recalled`
+    tells that the process has just learned of the job, which was on before.
     """
 
     id: StreamId
     frames: bytes
     before: JobState | None = None
     after: JobState | None = None
+    recalled: bool = False
 
     @property
     def job_id(self) -> str | None:

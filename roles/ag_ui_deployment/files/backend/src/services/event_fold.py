@@ -30,6 +30,8 @@ class StreamFold:
         self._active: OrderedDict[str, JobState] = OrderedDict()
         self._ended: OrderedDict[str, JobState] = OrderedDict()
         self._dropped: Counter[str] = Counter()
+        # Jobs that were recalled, and of which there has been no record since.
+        self._untold: set[str] = set()
 
     @property
     def active(self) -> Mapping[str, JobState]:
@@ -61,10 +63,24 @@ class StreamFold:
         except Exception:
             logger.exception("event_not_folded", stream_id=str(event.id))
 
-    def apply(self, events: Iterable[ShieldEvent]) -> list[Record]:
-        """The records of these events; an event that was dropped has none."""
+    def apply(self, events: Iterable[ShieldEvent], recalled: Collection[str] = ()) -> list[Record]:
+        """The records of these events; an event that was dropped has none.
+
+        Args:
+            events: They follow those of the call before.
+            recalled: The jobs that were recalled for these events.
+        """
+        if recalled:
+            self._untold = self._untold.union(recalled) & self._active.keys()
         records = (self._apply_safely(event) for event in events)
-        return [record for record in records if record is not None]
+        made = [record for record in records if record is not None]
+        return self._marked(made) if self._untold else made
+
+    def _marked(self, records: Sequence[Record]) -> list[Record]:
+        """Mark the first records of jobs that were recalled: an event that was dropped has none."""
+        marked = [record._replace(recalled=record.job_id in self._untold) for record in records]
+        self._untold.difference_update(record.job_id for record in records if record.job_id)
+        return marked
 
     def take_dropped(self) -> Mapping[str, int]:
         """How many events were dropped since this was asked last, by why."""

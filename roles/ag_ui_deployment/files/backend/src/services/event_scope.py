@@ -27,6 +27,16 @@ class Scope(NamedTuple):
             return False
         return self.sees(record.after) and not self.sees(record.before)
 
+    def lacks_run_of(self, record: Record) -> bool:
+        """Whether clients of the feed may know nothing of a job that was on before the record."""
+        return self.job_id is None and record.recalled
+
+    def looks_at(self, record: Record) -> bool:
+        """Whether a client may have to be told something before this record."""
+        if self.job_id is not None:
+            return record.before is None or record.moves_job
+        return self.lacks_past_of(record) or self.lacks_run_of(record)
+
     def loses(self, job: JobState | None) -> bool:
         """Whether the client of one job may know of it no longer, as the stream tells it now.
 

@@ -186,7 +186,7 @@ class ClientStream:
         if cursor is not None and (reason := await self._gap(cursor)):
             self._notices = [Gap(reason, after=cursor).notice(self._scope.job_id)]
             self._metrics.gaps.labels(reason).inc()
-            cursor = self._told = None
+            cursor = self._cursor = self._told = None
         if cursor is not None and cursor > self._hub.last_id and self._hub.draining:
             # Draining before it got there: another instance will know what follows.
             return
@@ -301,6 +301,8 @@ class ClientStream:
             raise _JobMovedAwayError
         if self._scope.lacks_past_of(record):
             await self._write_past_of(record)
+        elif self._scope.lacks_run_of(record):
+            await self._write_run_before(record)
 
     async def _news(self, place: Attachment) -> None:
         """Sleep while everything that comes can be written at once, and there is a time for it."""
@@ -374,6 +376,16 @@ class ClientStream:
         async with self._replay.slot():
             async for frames in self._replay.past_of(record.before, record.id):
                 await self._write(frames)
+
+    async def _write_run_before(self, record: Record) -> None:
+        """Introduce a job that the process did not know when the client joined."""
+        job, place = record.before, self._attachment
+        if job is None or place is None or job.job_id in self._introduced:
+            return
+        if job.first_id > place.last_id or any(job.job_id == one.job_id for one in place.jobs):
+            return
+        self._introduced.add(job.job_id)
+        await self._write(encode((prelude if self._cursor is None else resumed_prelude)(job)))
 
     async def _write_records(self, records: Iterable[Record]) -> None:
         """Write records, each job's first one introduced by how the job stood then."""

@@ -172,7 +172,7 @@ class EventTail(BackgroundTask):
         jobs = self._hub.jobs
         if unknown := jobs.unknown_jobs(events):
             await self._recall(unknown, events[0].id)
-        records = jobs.apply(events)
+        records = jobs.apply(events, recalled=unknown)
         self._metrics.frame_bytes.inc(sum(len(record.frames) for record in records))
         for reason, count in jobs.take_dropped().items():
             self._metrics.events_dropped.labels(reason).inc(count)

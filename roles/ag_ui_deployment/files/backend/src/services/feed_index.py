@@ -4,7 +4,7 @@ Who administers the same workspaces and owns nothing in them still has a feed of
 record of a workspace goes to one feed for each of its admins who listens.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from src.models.sight import EVERYTHING, Place, Sight
 from src.models.workspace import DEFAULT_WORKSPACE
@@ -32,7 +32,7 @@ class FeedIndex:
         key = _key(scope)
         feed = self._feeds.get(key)
         if feed is None:
-            feed = self._feeds[key] = Feed(self._limits, _stands_alone(scope))
+            feed = self._feeds[key] = Feed(self._limits, scope.looks_at)
             for place in _places(key):
                 self._at.setdefault(place, []).append(feed)
         return feed
@@ -80,11 +80,3 @@ def _key(scope: Scope) -> Key:
 
 def _places(key: Key) -> Iterator[Place]:
     return key.places() if isinstance(key, Sight) else iter(())
-
-
-def _stands_alone(scope: Scope) -> Callable[[Record], bool]:
-    return scope.lacks_past_of if scope.job_id is None else _may_move_job
-
-
-def _may_move_job(record: Record) -> bool:
-    return record.before is None or record.moves_job

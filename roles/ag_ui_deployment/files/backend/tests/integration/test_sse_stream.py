@@ -144,6 +144,24 @@ class TestFrames:
         # But for the first frame: each client is told another time to wait before a reconnect.
         assert len({bytes(client.body).partition(b"\n\n")[2] for client in clients}) == 1
 
+    async def test_a_job_that_was_silent_for_long_is_introduced(self, world: World) -> None:
+        async with running(world.settings()) as backend:
+            await world.publish(*run_of()[:5])
+            await until(world.settled)
+            admin = await token_on(backend)
+        await world.trim(0)
+        await world.query("UPDATE jobs SET updated_at = now() - interval '2 days'")
+        async with running(world.settings()) as backend, sse(backend.http, token=admin) as client:
+            await client.until(lambda it: any(frame.id for frame in it.frames))
+            assert client.events == []
+            ids = await world.publish(run_of()[9])
+            await client.until(lambda it: str(ids[0]) in it.ids)
+            check_feed(client.events)
+            kinds = [event["type"] for event in client.events]
+            assert kinds[0] == "RUN_STARTED"
+            assert "TOOL_CALL_START" in kinds
+            assert AgUiClient().apply(client.events).activity(f"job:{JOB}")["percent"] == 40
+
 
 class TestResuming:
     @pytest.mark.parametrize("ring", [1, 5, 20_000])

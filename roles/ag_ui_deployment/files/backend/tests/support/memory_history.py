@@ -76,6 +76,15 @@ class Process:
         self.history.events += events
         self._publish(events)
 
+    async def publish_as_the_tail(self, *events: ShieldEvent) -> None:
+        """New events on the stream, of which the process recalls the jobs that it does not know."""
+        self.history.events += events
+        for event in events:
+            jobs = self.hub.jobs
+            if unknown := jobs.unknown_jobs([event]):
+                await jobs.recall(unknown, event.id)
+            self.hub.publish(jobs.apply([event], recalled=unknown), event.id)
+
     def _publish(self, events: Sequence[ShieldEvent]) -> None:
         for event in events:
             self.hub.publish(self.hub.jobs.apply([event]), event.id)

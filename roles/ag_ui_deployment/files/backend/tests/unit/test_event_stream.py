@@ -492,6 +492,65 @@ class TestForgottenJobs:
         frames = await received(process, EVERYTHING, later=events[-1:])
         assert events_of(frames) == []
 
+    async def test_one_that_ends_with_its_next_event_is_introduced(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(event_fold, "_ACTIVE_MOST", 1)
+        queued, started, complete = simple_run()
+        process = Process(MemoryHistory())
+        *before, end = stream(queued, started, shield_event(job=OTHER_JOB, user=OWNER), complete)
+        await process.begin(before)
+        reading = asyncio.create_task(served(process, wants(MINE)))
+        await asyncio.sleep(0)
+        await process.publish_as_the_tail(end)
+        process.hub.drain()
+        told = events_of(parse_frames(await reading))
+        assert check_feed(told)[JOB].terminal == "RUN_FINISHED"
+
+    async def test_one_that_has_ended_is_not_introduced_again(self) -> None:
+        process = Process(MemoryHistory())
+        await process.begin(stream(*simple_run(), *simple_run(OTHER_JOB)))
+        reading = asyncio.create_task(served(process, wants(EVERYTHING)))
+        await asyncio.sleep(0)
+        await process.publish_as_the_tail(
+            replace(shield_event("job:accepted", user=STRANGER), id=stream_id(7))
+        )
+        await asyncio.sleep(0)
+        process.hub.drain()
+        assert events_of(parse_frames(await reading)) == []
+
+    @pytest.mark.parametrize(
+        ("joins_after", "cursor"), [*((n, None) for n in range(5)), (4, stream_id(4))]
+    )
+    async def test_one_that_goes_on_is_introduced_to_those_who_were_not_told_of_it(
+        self, monkeypatch: pytest.MonkeyPatch, joins_after: int, cursor: StreamId | None
+    ) -> None:
+        monkeypatch.setattr(event_fold, "_ACTIVE_MOST", 1)
+        call = {"tool_call_id": "c", "tool_name": "crawl_web"}
+        events = stream(
+            shield_event("job:queued", user=OWNER, event_id="1"),
+            shield_event("tool:start", call, event_id="2"),
+            shield_event("job:progress", {"percent": 10}, event_id="3"),
+            shield_event("job:queued", job=OTHER_JOB, user=OWNER, event_id="4"),
+            shield_event("job:progress", {"percent": 10}, event_id="3"),
+            *(shield_event("job:progress", {"percent": n}, event_id=f"{n}") for n in (20, 30)),
+        )
+        process = Process(MemoryHistory())
+        await process.begin([])
+        await process.publish_as_the_tail(*events[:joins_after])
+        reading = asyncio.create_task(served(process, wants(MINE, cursor)))
+        for event in events[joins_after:]:
+            await asyncio.sleep(0)
+            await process.publish_as_the_tail(event)
+        await asyncio.sleep(0)
+        process.hub.drain()
+        told = events_of(parse_frames(await reading))
+        check_feed(told)
+        client = seen(told)[JOB]
+        assert client.activity(f"job:{JOB}")["percent"] == 30
+        calls = [event for event in told if event["type"] == "TOOL_CALL_START"]
+        assert len(calls) == (1 if cursor is None else 0)
+
 
 class TestTheEnd:
     async def open_stream(self, expires_in: float, scope: Scope = EVERYTHING) -> bytes:
