@@ -259,7 +259,7 @@ class TestReads:
         assert (await status(0, token))[0] == 200
         assert (await status(2, backend.token_of(admin)))[0] == 200
         monkeypatch.setattr(ended_logs, "LOGS_MAX_BYTES", 1)
-        assert await status(2, backend.token_of(admin)) == (503, "5")
+        assert await status(2, backend.token_of(admin)) == (502, "5")
         del log
         assert (await status(1, token))[0] == 200
 
