@@ -30,7 +30,7 @@ from src.services.conversation_service import (
     ThreadKey,
     ThreadNotFoundError,
 )
-from src.services.ended_logs import EndedLogs
+from src.services.ended_logs import EndedLogs, Snapshot
 from src.services.event_frames import encode
 from src.services.rbac_service import NotPermittedError
 from src.services.run_log import Record, RunLog
@@ -66,7 +66,7 @@ class Joined(NamedTuple):
 
     key: RunKey
     log: RunLog | None
-    snapshot: list[bytes]
+    snapshot: list[Snapshot]
 
 
 class AgentService:
@@ -135,13 +135,14 @@ class AgentService:
         Without such a run, or such a conversation, there is a run in the stream that has ended
         and that is stored nowhere.
         """
-        try:
-            history = await self.conversations.history(
-                user, ThreadKey(user.id, request.thread_id), MESSAGES_MAX
-            )
-        except ThreadNotFoundError:
-            history = History([], None)
-        snapshot = [encode([agui.messages_snapshot(history.messages, now())])]
+        async with self._ended.room(user.id) as hold:
+            try:
+                history = await self.conversations.history(
+                    user, ThreadKey(user.id, request.thread_id), MESSAGES_MAX
+                )
+            except ThreadNotFoundError:
+                history = History([], None)
+            snapshot = [hold(encode([agui.messages_snapshot(history.messages, now())]))]
         if history.active:
             log = await self.find(user, history.active)
             return Joined(history.active, log, snapshot)

@@ -1,8 +1,14 @@
-"""Logs of runs that have ended, in memory while somebody reads them: a bounded number of bytes."""
+"""What is read again, in memory while somebody reads it: a bounded number of bytes.
+
+Logs of runs that have ended, and conversations as those who join them are told of them.
+"""
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 from weakref import WeakValueDictionary, finalize
 
@@ -22,6 +28,13 @@ class LogsFullError(Exception):
 
 class TooManyLogsError(Exception):
     """The user reads as many bytes of logs here as they may."""
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """Frames that count against their reader for as long as this is there."""
+
+    frames: bytes
 
 
 class EndedLogs:
@@ -48,8 +61,23 @@ class EndedLogs:
                 if records is None:
                     return None
                 log = self._logs[key] = RunLog(records)
-                self._hold(log, reader)
+                self._hold(log, reader, log.size + len(log.records) * _RECORD_BYTES)
             return log
+
+    @asynccontextmanager
+    async def room(self, reader: UUID) -> AsyncIterator[Callable[[bytes], Snapshot]]:
+        """Room for frames that one reader is sent: they are loaded within it, one at a time.
+
+        Raises LogsFullError or TooManyLogsError.
+        """
+        async with self._loading:
+            self._check_room(reader)
+            yield partial(self._snapshot, reader)
+
+    def _snapshot(self, reader: UUID, frames: bytes) -> Snapshot:
+        snapshot = Snapshot(frames)
+        self._hold(snapshot, reader, len(frames))
+        return snapshot
 
     def _check_room(self, reader: UUID) -> None:
         if self._held[reader] >= USER_MAX_BYTES:
@@ -57,10 +85,9 @@ class EndedLogs:
         if self.held_bytes >= LOGS_MAX_BYTES:
             raise LogsFullError
 
-    def _hold(self, log: RunLog, reader: UUID) -> None:
-        size = log.size + len(log.records) * _RECORD_BYTES
+    def _hold(self, held: RunLog | Snapshot, reader: UUID, size: int) -> None:
         self._held[reader] += size
-        finalize(log, self._let_go, reader, size)
+        finalize(held, self._let_go, reader, size)
 
     def _let_go(self, reader: UUID, size: int) -> None:
         self._held[reader] -= size

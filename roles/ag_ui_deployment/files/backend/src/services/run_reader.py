@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from src.models.event import StreamId
 from src.models.protocol import CURRENT, ProtocolVersion
+from src.services.ended_logs import Snapshot
 from src.services.event_feed import BATCH_BYTES
 from src.services.event_frames import comment, encode, translated
 from src.services.event_gaps import Gap
@@ -28,7 +29,7 @@ class RunReader:
         connection: Connection,
         *,
         version: ProtocolVersion = CURRENT,
-        snapshot: list[bytes] | None = None,
+        snapshot: list[Snapshot] | None = None,
         keep_alive_seconds: float,
         is_elsewhere: bool,
         leaves: Callable[[], bool],
@@ -96,8 +97,15 @@ class RunReader:
         if self._snapshot and not self._log.records[0].is_terminal:
             await self._write_to(1)
             while self._snapshot:
-                await self._send(translated(self._snapshot.pop(0), self._version))
+                # It counts against its reader until this returns.
+                await self._send_pieces(self._snapshot.pop(0))
         return True
+
+    async def _send_pieces(self, snapshot: Snapshot) -> None:
+        """The server waits with the next piece until the client has taken most of the last one."""
+        frames = translated(snapshot.frames, self._version)
+        for start in range(0, len(frames), BATCH_BYTES):
+            await self._send(frames[start : start + BATCH_BYTES])
 
     def _may_come_to(self, cursor: StreamId) -> bool:
         """Whether the log is behind what the process at work on the run has told already."""

@@ -10,6 +10,7 @@ import structlog
 from src.models.event import StreamId
 from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.agent_runs import AgentRuns
+from src.services.ended_logs import Snapshot
 from src.services.event_stream import Connection, Reason
 from src.services.event_streams import EventStreams
 from src.services.metrics import Metrics
@@ -40,7 +41,7 @@ class RunSubscription:
     access: AccessToken
     log: RunLog | None = None
     version: ProtocolVersion = CURRENT
-    snapshot: list[bytes] | None = None
+    snapshot: list[Snapshot] | None = None
     ends_run: bool = False
 
 

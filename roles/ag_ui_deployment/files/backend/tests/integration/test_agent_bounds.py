@@ -10,6 +10,7 @@ from uuid import UUID
 import orjson
 import pytest
 
+from src.models.agent_input import RunInput
 from src.models.role import Role
 from src.repositories import conversations
 from src.services import ended_logs
@@ -262,6 +263,36 @@ class TestReads:
         assert await status(2, backend.token_of(admin)) == (502, "5")
         del log
         assert (await status(1, token))[0] == 200
+
+
+class TestJoining:
+    async def test_is_refused_while_what_is_not_sent_takes_too_much_memory(
+        self, backend: Backend, token: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        body = run_input("Hello")
+        await whole_run(backend.http, token, body)
+        owner = (await backend.http.get("/auth/me", headers=bearer(token))).json()["id"]
+        async with backend.services.database.transaction() as session:
+            said = [user_says("x" * 1_000_000) for _ in range(20)]
+            await conversations.keep_messages(session, UUID(owner), body["threadId"], said)
+        monkeypatch.setattr(ended_logs, "USER_MAX_BYTES", 1)
+        path, joining = "/agent/connect", body | {"messages": []}
+        request: dict[str, Any] = {"json": joining, "headers": bearer(token)}
+        user = await backend.services.access.authenticate(token)
+        service = backend.services.agent.service
+        unsent = await service.join(user.user, RunInput.model_validate(joining))
+        response = await backend.http.post(path, **request)
+        assert (response.status_code, response.headers["retry-after"]) == (429, "5")
+        assert response.json()["type"].endswith("too-many-streams-of-user")
+        other = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
+        theirs = bearer(backend.token_of(other))
+        response = await backend.http.post(path, json=joining, headers=theirs)
+        assert response.status_code == 200
+        unsent.snapshot.clear()
+        # What was sent whole does not count any more either.
+        for _ in range(2):
+            response = await backend.http.post(path, **request)
+            assert len(response.content) > 2 * 1024 * 1024
 
 
 class TestUsage:

@@ -61,3 +61,22 @@ async def test_one_user_leaves_room_for_others(logs: EndedLogs, loads: list[str]
     del mine
     assert await logs.get(key("b"), OWNER)
     assert loads == ["a", "c", "b"]
+
+
+async def test_what_one_user_is_sent_counts_until_it_is_gone(logs: EndedLogs) -> None:
+    async with logs.room(OWNER) as hold:
+        sent = [hold(b" " * HALF)]
+    assert logs.held_bytes == HALF
+    with pytest.raises(TooManyLogsError):
+        await logs.get(key("a"), OWNER)
+    with pytest.raises(TooManyLogsError):
+        async with logs.room(OWNER):
+            raise AssertionError
+    async with logs.room(uuid4()) as hold:
+        sent.append(hold(b" " * HALF))
+    with pytest.raises(LogsFullError):
+        async with logs.room(uuid4()):
+            raise AssertionError
+    sent.clear()
+    assert logs.held_bytes == 0
+    assert await logs.get(key("a"), OWNER)

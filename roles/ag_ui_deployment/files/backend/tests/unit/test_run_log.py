@@ -1,6 +1,7 @@
 """A run's log, and what a client that joins anywhere ends up with."""
 
 import asyncio
+from weakref import ref
 
 import orjson
 import pytest
@@ -10,6 +11,9 @@ from src.models.protocol import ProtocolVersion
 from src.services import agui_events as agui
 from src.services import run_reader
 from src.services.agui_events import Event, Stamp
+from src.services.ended_logs import Snapshot
+from src.services.event_feed import BATCH_BYTES
+from src.services.event_frames import encode
 from src.services.run_log import Record, RunLog
 from src.services.run_reader import RunReader, StuckError
 from tests.run_checker import check_frames, check_run, parse_frames
@@ -217,6 +221,39 @@ async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
     async with asyncio.timeout(5):
         with pytest.raises(StuckError):
             await reader_of(log_of(RUN), None, Stuck()).write()
+
+
+async def test_a_snapshot_is_handed_over_in_pieces_and_then_let_go() -> None:
+    frames = encode([agui.messages_snapshot([b'"' + b"x" * 1_000_000 + b'"'], NOW)])
+    snapshot = [Snapshot(frames)]
+    is_held = ref(snapshot[0])
+    pieces: list[bytes] = []
+    held: list[bool] = []
+
+    class Slow(Collected):
+        def write_now(self, frames: bytes) -> asyncio.Future[None]:  # type: ignore[override]
+            pieces.append(frames)
+            held.append(is_held() is not None)
+            taken = asyncio.get_running_loop().create_future()
+            taken.set_result(None)
+            return taken
+
+    reader = RunReader(
+        log_of(RUN),
+        None,
+        Slow(),
+        snapshot=snapshot,
+        keep_alive_seconds=60,
+        is_elsewhere=False,
+        leaves=lambda: False,
+    )
+    assert await reader.write()
+    started, *sent, rest = pieces
+    assert b"".join(sent) == frames
+    assert len(sent) == -(-len(frames) // BATCH_BYTES)
+    assert max(map(len, sent)) == BATCH_BYTES
+    assert held == [True] * (1 + len(sent)) + [False]
+    assert [one.json() for one in parse_frames(started + rest)] == RUN
 
 
 @pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"])
