@@ -53,12 +53,14 @@ def fields(document: dict[str, Any]) -> set[str]:
 
 @pytest.mark.parametrize("cursor", CURSORS, ids=range(len(CURSORS)))
 def test_malformed_cursor(site: Site, user: Account, cursor: str) -> None:
+    # One that is too long is refused before anybody tries to read it.
+    status = 400 if len(cursor) < 100 else 422
     for path in ("/events", "/api/jobs/no-such-job/events"):
         query = f"{path}?last_event_id={quote(cursor)}"
-        problem(request(site.proxy, "GET", query, token=user.token), 400)
+        problem(request(site.proxy, "GET", query, token=user.token), status)
         if cursor.isascii():
             header = {"Last-Event-ID": cursor}
-            problem(request(site.proxy, "GET", path, token=user.token, headers=header), 400)
+            problem(request(site.proxy, "GET", path, token=user.token, headers=header), status)
 
 
 def test_the_header_wins_over_the_query(site: Site, user: Account) -> None:
