@@ -51,15 +51,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"name": "crawl_web", "description": ""}]}, "body.tools.0.name"),
     ({"forwardedProps": {"workspace": "\n"}}, "body.forwardedProps"),
     # Of what is wrong many times there is one error.
-    ({"messages": [0] * 39_000}, "body.messages"),
-    ({"messages": [user_says("") | {"content": [0] * 39_000}]}, "body.messages"),
+    ({"messages": [0] * 19_000}, "body.messages"),
+    ({"messages": [user_says("") | {"content": [0] * 19_000}]}, "body.messages"),
     ({"messages": [user_says("") | {"content": [0] * 1000} for _ in range(9)]}, "body.messages"),
     (
-        {"messages": [{"id": "1", "role": "assistant", "toolCalls": [0] * 39_000}]},
+        {"messages": [{"id": "1", "role": "assistant", "toolCalls": [0] * 19_000}]},
         "body.messages",
     ),
-    ({"tools": [0] * 39_000}, "body.tools"),
-    ({"resume": [0] * 39_000}, "body.resume"),
+    ({"tools": [0] * 19_000}, "body.tools"),
+    ({"resume": [0] * 19_000}, "body.resume"),
 ]
 
 
