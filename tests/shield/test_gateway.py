@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +146,21 @@ async def test_an_answer_that_breaks(model: httpx.AsyncClient) -> None:
         await say(model, "one two three four fault=cut", stream=True)
     [call] = (await model.get("/calls")).json()
     assert call["state"] == "cut"
+
+
+async def test_an_answer_on_hold_goes_on_when_it_is_released(model: httpx.AsyncClient) -> None:
+    held = asyncio.create_task(say(model, "fault=hold 4f2a\nwords 5", stream=True))
+    await model.post("/release", params={"contains": "other"})
+    for _ in range(1000):
+        calls = (await model.get("/calls", params={"contains": "4f2a"})).json()
+        if [call["state"] for call in calls] == ["streaming"]:
+            break
+        await asyncio.sleep(0.01)
+    assert not held.done()
+    await model.post("/release", params={"contains": "4f2a"})
+    choices = [choice for chunk in chunks(await held) for choice in chunk["choices"]]
+    text = "".join(choice["delta"].get("content", "") for choice in choices)
+    assert text == "word0 word1 word2 word3 word4"
 
 
 async def orchestrated(url: str) -> tuple[dict[str, Any], httpx.Response]:

@@ -26,21 +26,31 @@ LIMIT: Final = 1024
 JSON: Final = {"Content-Type": "application/json"}
 
 
-def largest_body() -> bytes:
-    """A legal run of nearly 4 MiB that asks the model nothing."""
+def body_of_messages() -> bytes:
+    """A legal body of nearly 4 MiB and 20,000 values, in the shape that takes longest to validate."""
+    messages = [
+        {
+            "id": f"message-{number}",
+            "role": "assistant",
+            "toolCalls": [call(f"call-{number}-{place}") for place in range(2)],
+        }
+        for number in range(1200)
+    ]
     document: dict[str, Any] = {
         "threadId": f"thread-{uuid4()}",
         "runId": f"run-{uuid4()}",
         "state": {},
-        "messages": [],
+        "messages": messages,
         "tools": [],
-        "context": [
-            {"description": f"part {number}", "value": "x" * (MEBIBYTE - 1024)}
-            for number in range(4)
-        ],
+        "context": [],
         "forwardedProps": {},
     }
     return json.dumps(document).encode()
+
+
+def call(call_id: str) -> dict[str, Any]:
+    function = {"name": "search", "arguments": json.dumps({"query": "x" * 1500})}
+    return {"id": call_id, "type": "function", "function": function}
 
 
 def waits_of(site: Site, stop: threading.Event) -> Iterator[float]:
@@ -59,7 +69,8 @@ def send_at_once(
 
     def send(one: tuple[str | None, bytes]) -> Answer:
         token, body = one
-        return request(site.proxy, "POST", "/agent", token=token, body=body, headers=JSON)
+        # It takes what a run takes, and asks the model nothing.
+        return request(site.proxy, "POST", "/agent/connect", token=token, body=body, headers=JSON)
 
     with ThreadPoolExecutor(len(bodies) + 1) as threads:
         looking = threads.submit(lambda: list(waits_of(site, stop)))
@@ -84,7 +95,7 @@ def test_thirty_of_the_largest_bodies_at_once(
 ) -> None:
     before = processes(site)
     users = (admin, user, stranger)
-    bodies = [(one.token, largest_body()) for one in users for _ in range(10)]
+    bodies = [(one.token, body_of_messages()) for one in users for _ in range(10)]
     answers, waits = send_at_once(site, bodies)
     statuses = [answer.status for answer in answers]
     # Whoever waits too long for a turn is told so.

@@ -6,8 +6,8 @@ A mark is `name=value` anywhere in a text, so that it fits into a URL's query, a
 Of jobs:   stream=NAME (where its events go)   outcome=complete|failed|cancelled|silent|stuck|vanished
            speed=N (so many times as fast as Shield)   owner=UUID   answers=NNN (the orchestrator's status)
 Of tools:  fault=slow | error | crash | die (the whole server) | strange, each after N seconds with -N
-Of the model: fault=slow-N | drip-N | cut | stall | NNN (a status) | overflow (of its context), and times=N: only the
-           first N
+Of the model: fault=slow-N | drip-N | hold (until `POST /release?contains=TEXT` with a text of the prompt) | cut | stall
+           | NNN (a status) | overflow (of its context), and times=N: only the first N
 """
 
 from __future__ import annotations

@@ -38,13 +38,32 @@ def _pieces(text: str) -> list[str]:
     return [first, *(f" {word}" for word in rest)]
 
 
+class Releases:
+    """Which answers on hold may go on: those to a prompt with one of the texts."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._changed = asyncio.Condition()
+
+    async def wait(self, prompt: str) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: any(text in prompt for text in self._texts))
+
+    async def add(self, request: Request) -> Response:
+        async with self._changed:
+            self._texts.append(request.query_params["contains"])
+            self._changed.notify_all()
+        return Response(status_code=204)
+
+
 class Answer:
     """One completion."""
 
-    def __init__(self, body: dict[str, Any], turn: Turn, fault: Fault) -> None:
+    def __init__(self, body: dict[str, Any], turn: Turn, fault: Fault, releases: Releases) -> None:
         self._body = body
         self._turn = turn
         self._fault = fault
+        self._releases = releases
         self._head = {
             "id": f"chatcmpl-{uuid4().hex[:12]}",
             "created": int(time.time()),
@@ -117,6 +136,8 @@ class Answer:
             await asyncio.sleep(self._fault.seconds)
         if number != WORDS_BEFORE_A_FAULT:
             return
+        if self._fault.kind == "hold":
+            await self._releases.wait(prompt_of(self._body["messages"]))
         if self._fault.kind == "stall":
             await asyncio.sleep(STALL_SECONDS)
         if self._fault.kind == "cut":
@@ -130,6 +151,7 @@ class Model:
 
     def __init__(self) -> None:
         self._calls = Calls()
+        self._releases = Releases()
         self._failed: Counter[str] = Counter()
 
     def _fault_of(self, prompt: str) -> Fault:
@@ -155,7 +177,7 @@ class Model:
             return _refusal(int(fault.kind)) if fault.kind.isdecimal() else _overflow()
         if fault.kind == "slow":
             await asyncio.sleep(fault.seconds)
-        answer = Answer(body, next_turn(body["messages"]), fault)
+        answer = Answer(body, next_turn(body["messages"]), fault, self._releases)
         if not body.get("stream"):
             call["state"] = "done"
             return JSONResponse(answer.whole())
@@ -165,6 +187,7 @@ class Model:
         return Starlette(
             routes=[
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
+                Route("/release", self._releases.add, methods=["POST"]),
                 self._calls.route(),
             ]
         )

@@ -6,6 +6,7 @@ FastAPI reads and parses a body before it resolves dependencies, so this stands 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import orjson
@@ -15,13 +16,23 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 from src.dependencies import identify, identify_early
-from src.problems import BodyTooLarge, FieldError, InvalidRequest, SlowBody, unreadable_body
+from src.problems import (
+    BodyTooLarge,
+    FieldError,
+    InvalidRequest,
+    SlowBody,
+    invalid_request,
+    unreadable_body,
+)
 from src.route_rules import calls_of
-from src.services.large_bodies import LARGE_BODY_BYTES
+from src.services.large_bodies import LARGE_BODY_BYTES, LargeBodies
 from src.utils.json_shape import JsonShape, JsonTooComplexError
 
 if TYPE_CHECKING:
     from src.state import Services
+
+# Of a body: the model, or None and Pydantic's errors.
+_Validate = Callable[..., tuple[Any, list[dict[str, Any]]]]
 
 # Whoever has a turn for a large body must not keep the others waiting for it.
 _LARGE_BODY_SECONDS = 30.0
@@ -53,9 +64,18 @@ class ApiRoute(APIRoute):
                     turn = services.large_bodies.turn(access.user.id)
                     reader.allow_large(max_bytes * self.body_factor, turn)
                 body = await reader.read(None if is_form else JsonShape())
-                return await handle(_ReadRequest(request, body, parsed=stack.aclose))
+                parse = partial(self._parse, services.large_bodies)
+                return await handle(_ReadRequest(request, body, parse, parsed=stack.aclose))
 
         return answer
+
+    async def _parse(self, large_bodies: LargeBodies, body: bytes) -> Any:
+        """The value of a JSON body, or the model of a large one. Raises InvalidRequest."""
+        if len(body) <= LARGE_BODY_BYTES:
+            return _parse_json(body)
+        if self.body_field is None or self._embed_body_fields:
+            return await large_bodies.parse(_parse_json, body)
+        return await large_bodies.parse(partial(_parse_model, self.body_field.validate), body)
 
 
 class ConversationRoute(ApiRoute):
@@ -112,21 +132,38 @@ class _ReadRequest(Request):
     """A request whose body was read and found to be within bounds."""
 
     def __init__(
-        self, request: Request, body: bytes, parsed: Callable[[], Awaitable[None]]
+        self,
+        request: Request,
+        body: bytes,
+        parse: Callable[[bytes], Awaitable[Any]],
+        parsed: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(request.scope, request.receive)
         self._body = body
+        self._parse = parse
         self._parsed = parsed
 
     async def json(self) -> Any:
         """The value of the body, whose turn is over: what the route does with it may take long."""
-        try:
-            value = orjson.loads(self._body)
-        except orjson.JSONDecodeError as error:
-            message = f"is not valid JSON: {error.msg}, at position {error.pos}"
-            raise InvalidRequest(errors=[FieldError(field="body", message=message)]) from None
+        value = await self._parse(self._body)
         await self._parsed()
         return value
+
+
+def _parse_json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        message = f"is not valid JSON: {error.msg}, at position {error.pos}"
+        raise InvalidRequest(errors=[FieldError(field="body", message=message)]) from None
+
+
+def _parse_model(validate: _Validate, body: bytes) -> Any:
+    """The model of the body, which FastAPI validates no more."""
+    validated, errors = validate(_parse_json(body), loc=("body",))
+    if errors:
+        raise invalid_request(errors)
+    return validated
 
 
 def _announced_length(request: Request) -> int:

@@ -1,6 +1,6 @@
 """Errors as RFC 9457 problem documents, and the one place that turns exceptions into them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -686,9 +686,14 @@ async def _on_http_exception(_request: Request, error: Exception) -> Response:
 
 async def _on_invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - how the handler is registered
-    # Without the input: it may be a password.
-    fields = [
-        FieldError(field=".".join(map(str, item["loc"])), message=item["msg"])
-        for item in islice(error.errors(), _ERRORS_SHOWN)
-    ]
-    return respond(InvalidRequest(errors=fields))
+    return respond(invalid_request(error.errors()))
+
+
+def invalid_request(errors: Iterable[Mapping[str, Any]]) -> InvalidRequest:
+    """Of Pydantic's errors the first ones, without the input: it may be a password."""
+    return InvalidRequest(
+        errors=[
+            FieldError(field=".".join(map(str, item["loc"])), message=item["msg"])
+            for item in islice(errors, _ERRORS_SHOWN)
+        ]
+    )

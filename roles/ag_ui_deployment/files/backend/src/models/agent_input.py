@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import orjson
 from ag_ui.core import Context, Message, ResumeEntry, RunAgentInput, Tool, UserMessage
@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    model_validator,
 )
 
 from src.models.protocol import ProtocolVersion, negotiated
@@ -198,6 +199,12 @@ class RunInput(RunAgentInput):
     ) = None
     forwarded_props: Annotated[Any, AfterValidator(_check_props)] = None
     resume: Annotated[list[ResumeEntry] | None, BeforeValidator(_refuse_answers)] = None
+
+    @model_validator(mode="after")
+    def _write_conversation(self) -> Self:
+        """Where large bodies are validated, in a thread: it takes as long as validating them."""
+        _ = self.conversation
+        return self
 
     @cached_property
     def conversation(self) -> Sequence[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """How many large request bodies are in memory at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -10,6 +11,8 @@ from weakref import WeakValueDictionary
 LARGE_BODY_BYTES = 64 * 1024
 _AT_ONCE = 4
 _WAIT_SECONDS = 10.0
+
+_T = TypeVar("_T")
 
 
 class TooManyBodiesOfUserError(Exception):
@@ -27,6 +30,7 @@ class LargeBodies:
         self._turns = asyncio.Semaphore(at_once)
         self._users: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
         self._wait_seconds = wait_seconds
+        self._parsing = asyncio.Lock()
         self.held = 0
 
     @asynccontextmanager
@@ -47,6 +51,14 @@ class LargeBodies:
                 self._turns.release()
         finally:
             lock.release()
+
+    async def parse(self, parser: Callable[[bytes], _T], body: bytes) -> _T:
+        """Call `parser` in a thread, where the event loop gets its turns between two steps of it.
+
+        Several threads at once would keep the loop waiting for each of them.
+        """
+        async with self._parsing:
+            return await asyncio.to_thread(parser, body)
 
     async def _wait(self, turn: asyncio.Lock | asyncio.Semaphore, refusal: type[Exception]) -> None:
         try:

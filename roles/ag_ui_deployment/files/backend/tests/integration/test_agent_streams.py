@@ -217,17 +217,20 @@ class TestLimits:
         async with running(one) as here, running(two) as elsewhere:
             _, token = await contributor(here)
             # Several leases long.
-            body = run_input("fault=drip-0.1\nwords 50")
+            marker = uuid4().hex
+            body = run_input(f"{marker} fault=hold\nwords 12")
             async with (
                 running_agent(here.http, token, body) as stream,
                 sse(elsewhere.http, events_path(body), token=token) as following,
             ):
-                await following.until(lambda it: said(it) > 40)
+                await following.until(said)
+                await asyncio.sleep(4)
                 for backend in (here, elsewhere):
                     response = await backend.http.post(
                         "/agent", json=run_input("Hello"), headers=bearer(token)
                     )
                     assert response.status_code == 429
+                await gateway.release(marker)
                 await following.until_ended()
                 await stream.until_ended()
                 for each in (stream, following):
@@ -241,9 +244,9 @@ class TestWithoutItsClient:
         one, two = instances
         _, token = await contributor(one)
         marker = uuid4().hex
-        body = run_input(f"{marker} fault=drip-0.1\nwords 12")
+        body = run_input(f"{marker} fault=hold\nwords 12")
         async with running_agent(one.http, token, body) as stream:
-            await stream.until(lambda it: said(it) >= 2)
+            await stream.until(lambda it: said(it) >= 1)
             last = stream.ids[-1]
         async with (
             sse(two.http, events_path(body), token=token, after=last) as resumed,
@@ -251,7 +254,8 @@ class TestWithoutItsClient:
             sse(one.http, events_path(body), token=token, after=last) as here,
         ):
             # Live: not only when all is over.
-            await resumed.until(lambda it: 0 < said(it) < 9)
+            await joined.until(said)
+            await gateway.release(marker)
             for stream in (resumed, joined, here):
                 await stream.until_ended()
             _, client = checked(joined.events, complete=True)
@@ -418,7 +422,8 @@ class TestOutages:
         other = world.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
         async with running(through) as here, running(other) as elsewhere:
             _, token = await contributor(here)
-            body = run_input("fault=drip-0.1\nwords 15")
+            marker = uuid4().hex
+            body = run_input(f"{marker} fault=hold\nwords 15")
             async with running_agent(here.http, token, body) as stream:
                 await stream.until(said)
                 await redis_proxy.refuse()
@@ -428,6 +433,7 @@ class TestOutages:
                 assert response.status_code == 503
                 assert response.json()["type"].endswith("run-log-unavailable")
                 begun = said(stream)
+                await gateway.release(marker)
                 await stream.until(lambda it: said(it) > begun + 3)
                 async with sse(elsewhere.http, events_path(body), token=token) as follower:
                     await redis_proxy.accept()

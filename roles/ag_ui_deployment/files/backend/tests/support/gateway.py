@@ -42,6 +42,12 @@ class Gateway:
         """What the model was asked; its `state` says whether the answer was taken to the end."""
         return await _calls(self.model_url, containing)
 
+    async def release(self, containing: str) -> None:
+        """Let the model go on with its answers to `fault=hold` in a prompt with this text."""
+        async with httpx.AsyncClient(base_url=self.model_url) as http:
+            answer = await http.post("/release", params={"contains": containing})
+            answer.raise_for_status()
+
     async def job_calls(self, job_id: str) -> list[dict[str, Any]]:
         """How often the orchestrator was asked for a job."""
         return await _calls(self.orchestrator_url, job_id)

@@ -1,16 +1,17 @@
 """What a route of the API does before its own work, with the rest of the application left out."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Request
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from src import api_route, problems
 from src.api_route import ApiRoute
@@ -22,6 +23,20 @@ USER = SimpleNamespace(user=SimpleNamespace(id=uuid4()))
 
 class Body(BaseModel):
     text: str
+
+
+# The event loop sets it while the text that waits for it is validated.
+LOOP_AT_WORK = threading.Event()
+
+
+def wait_for_loop(text: str) -> str:
+    if not LOOP_AT_WORK.wait(5):
+        raise ValueError("the event loop did not get its turn")
+    return text
+
+
+class Watched(BaseModel):
+    text: Annotated[str, AfterValidator(wait_for_loop)]
 
 
 class Limits:
@@ -51,6 +66,10 @@ async def application(bodies: LargeBodies, started: asyncio.Event) -> AsyncItera
         started.set()
         await asyncio.Event().wait()
 
+    @router.post("/watched")
+    async def watched(body: Watched, _user: CurrentUser) -> int:
+        return len(body.text)
+
     app.include_router(router)
     app.dependency_overrides[identify] = lambda: USER
     async with lifespan(app) as state:
@@ -62,13 +81,29 @@ async def application(bodies: LargeBodies, started: asyncio.Event) -> AsyncItera
         yield with_state  # type: ignore[misc]  # as a server calls it
 
 
-async def test_a_large_body_has_its_turn_until_it_is_parsed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def known(_request: Request, _services: object) -> Any:
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def identify_early(_request: Request, _services: object) -> Any:
         return USER
 
-    monkeypatch.setattr(api_route, "identify_early", known)
+    monkeypatch.setattr(api_route, "identify_early", identify_early)
+
+
+async def test_the_event_loop_goes_on_while_a_large_body_is_validated() -> None:
+    LOOP_AT_WORK.clear()
+    async with application(LargeBodies(), asyncio.Event()) as app:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            request = asyncio.create_task(http.post("/watched", json={"text": "x" * 100_000}))
+            asyncio.get_running_loop().call_later(0.1, LOOP_AT_WORK.set)
+            answer = await request
+            assert (answer.status_code, answer.json()) == (200, 100_000)
+            refused = await http.post("/watched", json={"text": ["x" * 100_000]})
+            assert refused.status_code == 422
+            assert [error["field"] for error in refused.json()["errors"]] == ["body.text"]
+
+
+async def test_a_large_body_has_its_turn_until_it_is_parsed() -> None:
     bodies, started = LargeBodies(at_once=1, wait_seconds=0.05), asyncio.Event()
     async with application(bodies, started) as app:
         transport = httpx.ASGITransport(app=app)

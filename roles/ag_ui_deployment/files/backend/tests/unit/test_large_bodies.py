@@ -1,6 +1,8 @@
 """Large bodies wait for each other, and are refused where they wait too long."""
 
 import asyncio
+import threading
+import time
 from uuid import uuid4
 
 import pytest
@@ -62,3 +64,17 @@ async def test_a_failure_and_a_cancellation_give_the_turn_back() -> None:
             await asyncio.gather(waiting, return_exceptions=True)
     async with bodies.turn(ALICE):
         pass
+
+
+async def test_one_body_is_parsed_at_a_time() -> None:
+    bodies = LargeBodies()
+    at_work = threading.Lock()
+
+    def parse(body: bytes) -> int:
+        assert at_work.acquire(blocking=False)
+        time.sleep(0.01)
+        at_work.release()
+        return len(body)
+
+    parsed = await asyncio.gather(*(bodies.parse(parse, b"x" * size) for size in range(5)))
+    assert parsed == [0, 1, 2, 3, 4]
