@@ -136,3 +136,20 @@ def test_what_fails_beside_the_others_fails_the_run(scenarios: Checkout) -> None
     assert done.returncode == 1
     assert "this is resilience" in done.stdout
     assert re.search(r"resilience .* FAILED", done.stdout)
+
+
+def test_failures_are_told_once_more_at_the_end(scenarios: Checkout) -> None:
+    scenarios.stub(
+        "molecule",
+        r"""
+        printf '  \033[2m│\033[0m E       assert 1 == 2\n'
+        printf '  │ FAILED\n  │   test_streams.py::test_a_stream\n'
+        printf 'much more %s\n' $(seq 100)
+        exit 1
+        """,
+    )
+    done = scenarios.run("script/test", "resilience")
+    told = done.stdout[done.stdout.index("Failures of resilience:") :]
+    assert told.index("assert 1 == 2") < told.index("test_streams.py::test_a_stream")
+    assert told.index("test_streams.py") < told.index("Parts:")
+    assert "much more 99" not in told
