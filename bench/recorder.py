@@ -14,8 +14,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from src import cli
+from src.composition.services import Services
 from src.services.audit_logger import Action, AuditEvent
-from src.state import Services
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

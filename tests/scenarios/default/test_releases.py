@@ -30,8 +30,8 @@ BROKEN = {
         "/app/src/main.py && grep 'no such start' /app/src/main.py"
     ),
     "never-ready": (
-        "RUN sed -i 's/if self._hub.draining:/if True:/' /app/src/services/readiness_service.py "
-        "&& grep 'if True:' /app/src/services/readiness_service.py"
+        "RUN sed -i 's/if self._hub.draining:/if True:/' /app/src/services/operations/readiness.py "
+        "&& grep 'if True:' /app/src/services/operations/readiness.py"
     ),
 }
 # Every statement of a migration fails with these words.

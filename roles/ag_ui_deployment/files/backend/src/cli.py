@@ -15,7 +15,7 @@ from src.commands import (
     users,
     workspaces,
 )
-from src.commands.answers import EXIT_BAD_INPUT, EXIT_UNAVAILABLE, fail
+from src.commands.output import EXIT_BAD_INPUT, EXIT_UNAVAILABLE, fail
 from src.config import SettingsError, load_settings
 from src.utils.database import DATABASE_ERRORS
 

@@ -15,9 +15,9 @@ from typing import Any, TypedDict
 import structlog
 from fastapi import FastAPI
 
-from src import __version__, denials, openapi, problems, tool_problems
+from src import __version__
+from src.composition.services import Services
 from src.config import Settings, SettingsError, load_settings
-from src.middleware import Cors, NoMultipart, ProxyHeaders, RequestContext, UnexpectedErrors
 from src.routers import (
     accounts,
     admin,
@@ -31,9 +31,10 @@ from src.routers import (
     mfa,
     tools,
 )
-from src.services.audit_journal import JOURNAL
-from src.state import Services
+from src.services.audit.journal import JOURNAL
 from src.utils.logger import configure_logging
+from src.web import authorization_errors, openapi, problems, tool_problems
+from src.web.middleware import Cors, NoMultipart, ProxyHeaders, RequestContext, UnexpectedErrors
 
 logger = structlog.get_logger(__name__)
 
@@ -70,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     tool_problems.install(app)
-    denials.install(app)
+    authorization_errors.install(app)
     openapi.install(app)
     app.add_middleware(NoMultipart)
     app.add_middleware(UnexpectedErrors)

@@ -6,18 +6,18 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 
-from src.commands.answers import EXIT_BROKEN, EXIT_UNAVAILABLE, fail, log_to_stderr, say
+from src.commands.output import EXIT_BROKEN, EXIT_UNAVAILABLE, fail, log_to_stderr, say
 from src.config import Settings
 from src.models.audit import Verification
 from src.repositories.audit import Filter
-from src.services.actors import OPERATOR
-from src.services.audit_chain import START, Head
-from src.services.audit_keeper import AuditKeeper
-from src.services.audit_keys import AuditKeys
+from src.services.audit.actors import OPERATOR
+from src.services.audit.chain import START, Head
+from src.services.audit.checkpoint_signer import AuditKeeper
+from src.services.audit.keys import AuditKeys
+from src.services.audit.log_service import AuditService
+from src.services.audit.retention import AuditRetention, ChainBrokenError
+from src.services.audit.verifier import AuditVerifier
 from src.services.audit_logger import AuditLogger
-from src.services.audit_retention import AuditRetention, ChainBrokenError
-from src.services.audit_service import AuditService
-from src.services.audit_verifier import AuditVerifier
 from src.utils.database import DATABASE_ERRORS, Database
 
 

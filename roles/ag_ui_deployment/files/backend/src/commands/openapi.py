@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from src.commands.answers import say
+from src.commands.output import say
 from src.config import Settings
 from src.main import create_app
 

@@ -3,12 +3,12 @@
 import argparse
 from collections.abc import Iterator, Sequence
 
-from src.commands.answers import say
+from src.commands.output import say
 from src.config import Settings
 from src.main import create_app
 from src.models.permissions import Permission, Rank, Reach
-from src.route_rules import RouteRule, rules_of
-from src.services.permission_overview import matrix, tools
+from src.services.rbac.overview import matrix, tools
+from src.web.route_rules import RouteRule, rules_of
 
 _HEAD = """\
 <!-- Made from the code: script/api-reference writes this page. -->

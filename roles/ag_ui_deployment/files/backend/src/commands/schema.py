@@ -7,9 +7,9 @@ import sys
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
-from src.commands.answers import log_to_stderr, say
+from src.commands.output import log_to_stderr, say
 from src.config import Settings
-from src.services.schema_service import is_later, migrate
+from src.services.operations.schema import is_later, migrate
 from src.utils.database import Database
 
 

@@ -3,11 +3,11 @@
 import argparse
 import asyncio
 
-from src.commands.answers import EXIT_BAD_INPUT, fail, say
+from src.commands.output import EXIT_BAD_INPUT, fail, say
 from src.config import Settings
 from src.models.second_factor import SecondFactorRow
 from src.repositories import second_factors as factor_rows
-from src.services.seal import Seal, SealBrokenError
+from src.services.auth.secret_box import Seal, SealBrokenError
 from src.utils.database import Database
 
 

@@ -6,7 +6,7 @@ import sys
 
 import uvicorn
 
-from src.commands.answers import EXIT_UNAVAILABLE, fail
+from src.commands.output import EXIT_UNAVAILABLE, fail
 from src.config import Settings
 from src.utils.garbage import collect_rarely
 from src.utils.sockets import listening_socket

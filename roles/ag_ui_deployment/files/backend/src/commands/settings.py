@@ -4,9 +4,9 @@ import argparse
 import asyncio
 from contextlib import suppress
 
-from src.commands.answers import EXIT_BAD_INPUT, fail, say
+from src.commands.output import EXIT_BAD_INPUT, fail, say
 from src.config import Settings
-from src.services.pool_mode import TRANSACTION_POOLING, is_pooled_per_transaction
+from src.services.operations.pool_mode import TRANSACTION_POOLING, is_pooled_per_transaction
 from src.utils.database import DATABASE_ERRORS, Database
 
 

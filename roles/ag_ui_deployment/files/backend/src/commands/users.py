@@ -5,13 +5,13 @@ import sys
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from src.commands.answers import say
-from src.commands.office import Office, run_in_office
+from src.commands.admin_context import Office, run_in_office
+from src.commands.output import say
 from src.config import Settings
 from src.models.account import AccountFilter, NewAccount
 from src.models.role import Role
-from src.services.actors import OPERATOR
-from src.services.email_addresses import normalise_email
+from src.services.audit.actors import OPERATOR
+from src.services.auth.email_addresses import normalise_email
 
 # Accounts that are asked for at once.
 _PAGE = 200

@@ -3,13 +3,13 @@
 import argparse
 from collections.abc import Awaitable, Callable
 
-from src.commands.answers import say
-from src.commands.office import Office, run_in_office
+from src.commands.admin_context import Office, run_in_office
+from src.commands.output import say
 from src.config import Settings
 from src.models.role import Role
 from src.models.workspace import NewWorkspace
-from src.services.actors import OPERATOR
-from src.services.email_addresses import normalise_email
+from src.services.audit.actors import OPERATOR
+from src.services.auth.email_addresses import normalise_email
 
 Work = Callable[[Office, argparse.Namespace], Awaitable[None]]
 

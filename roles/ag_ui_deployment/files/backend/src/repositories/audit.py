@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from src.models.audit import AuditRow, CheckpointRow
 from src.models.user import UserRow
 from src.repositories.bulk import arrays, insert_arrays
-from src.services.audit_chain import Entry, Head, Link
+from src.services.audit.chain import Entry, Head, Link
 
 # Any numbers will do, as long as all instances use the same.
 _APPEND_LOCK = 0x4155_4449_5401

@@ -14,8 +14,8 @@ from src.models.job import JobRow, JobStatus
 from src.models.submission import SubmissionRow, SubmissionState
 from src.repositories.bulk import arrays, insert_arrays
 from src.repositories.events import moment
-from src.services.job_summary import JobChange
-from src.services.shield_vocabulary import SUBMISSION
+from src.services.consumer.job_changes import JobChange
+from src.services.shield.event_types import SUBMISSION
 
 _JOB = (
     "id",

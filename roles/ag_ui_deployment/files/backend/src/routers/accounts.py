@@ -2,8 +2,6 @@
 
 from fastapi import APIRouter, Response
 
-from src.api_route import ApiRoute
-from src.dependencies import ClientDep, ServicesDep
 from src.models.account import (
     EmailVerification,
     ForgottenPassword,
@@ -12,7 +10,9 @@ from src.models.account import (
     Registration,
 )
 from src.models.user import User
-from src.problems import (
+from src.web.api_route import ApiRoute
+from src.web.dependencies import ClientDep, ServicesDep
+from src.web.problems import (
     AccountExists,
     DatabaseUnavailable,
     LinkNotValid,

@@ -7,15 +7,21 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, AwareDatetime
 
-from src.api_route import ApiRoute
-from src.dependencies import CurrentUser, RowCursor, ServicesDep, requires
 from src.models.audit import AuditPage, Verification
 from src.models.page import PageLimit
 from src.models.permissions import Permission
-from src.problems import BadCursor, DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
 from src.repositories.audit import Filter
+from src.services.audit.log_service import ExportFormat
 from src.services.audit_logger import Action, Outcome
-from src.services.audit_service import ExportFormat
+from src.web.api_route import ApiRoute
+from src.web.dependencies import CurrentUser, RowCursor, ServicesDep, requires
+from src.web.problems import (
+    BadCursor,
+    DatabaseUnavailable,
+    NotAuthenticated,
+    NotPermitted,
+    documented,
+)
 
 router = APIRouter(
     route_class=ApiRoute,

@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter, Depends
 
-from src.api_route import ApiRoute
-from src.dependencies import ServicesDep, requires
 from src.models.permissions import Permission
-from src.problems import DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
-from src.services.config_overview import SettingPage
+from src.services.operations.config_overview import SettingPage
+from src.web.api_route import ApiRoute
+from src.web.dependencies import ServicesDep, requires
+from src.web.problems import DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
 
 router = APIRouter(route_class=ApiRoute)
 

@@ -5,13 +5,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
-from src.api_route import ApiRoute
-from src.dependencies import CurrentUser, ServicesDep, requires
 from src.models.event import StreamId
 from src.models.page import PageCursor, PageLimit
 from src.models.permissions import Permission
 from src.models.stream import DeadLetter, DeadLetterPage, LetterState, StreamReport
-from src.problems import (
+from src.web.api_route import ApiRoute
+from src.web.dependencies import CurrentUser, ServicesDep, requires
+from src.web.problems import (
     BadCursor,
     DatabaseUnavailable,
     DeadLetterClosed,

@@ -5,8 +5,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
-from src.api_route import ApiRoute
-from src.dependencies import ActorDep, ServicesDep, not_stored, requires
 from src.models.account import (
     Account,
     AccountPage,
@@ -19,7 +17,9 @@ from src.models.account import (
     RoleIn,
 )
 from src.models.permissions import Permission
-from src.problems import (
+from src.web.api_route import ApiRoute
+from src.web.dependencies import ActorDep, ServicesDep, not_stored, requires
+from src.web.problems import (
     AccountExists,
     AccountNotFound,
     BadCursor,

@@ -5,8 +5,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path
 
-from src.api_route import ApiRoute
-from src.dependencies import ActorDep, ServicesDep, requires
 from src.models.account import RoleIn
 from src.models.permissions import Permission
 from src.models.workspace import (
@@ -17,7 +15,9 @@ from src.models.workspace import (
     WorkspaceName,
     WorkspacePage,
 )
-from src.problems import (
+from src.web.api_route import ApiRoute
+from src.web.dependencies import ActorDep, ServicesDep, requires
+from src.web.problems import (
     AccountNotFound,
     DatabaseUnavailable,
     DefaultWorkspace,

@@ -7,8 +7,18 @@ from uuid import UUID
 from ag_ui.core import AgentCapabilities
 from fastapi import APIRouter, Depends, Path, Query, Response
 
-from src.api_route import ConversationRoute
-from src.dependencies import (
+from src.models.agent_input import AgentId, RunInput
+from src.models.agui import AgUiEvent
+from src.models.conversation import Run, Thread, ThreadPage
+from src.models.page import PageCursor, PageLimit
+from src.models.permissions import Permission
+from src.models.protocol import CURRENT
+from src.routers.events import Cursor, Protocol
+from src.services.agent.conversations import ThreadKey
+from src.services.runs.registry import RunKey
+from src.services.runs.streams import RunSubscription
+from src.web.api_route import ConversationRoute
+from src.web.dependencies import (
     Access,
     CurrentUser,
     RowCursor,
@@ -18,14 +28,7 @@ from src.dependencies import (
     requires,
     requires_for_stream,
 )
-from src.event_source import EventStreamResponse
-from src.models.agent_input import AgentId, RunInput
-from src.models.agui import AgUiEvent
-from src.models.conversation import Run, Thread, ThreadPage
-from src.models.page import PageCursor, PageLimit
-from src.models.permissions import Permission
-from src.models.protocol import CURRENT
-from src.problems import (
+from src.web.problems import (
     BadCursor,
     DatabaseUnavailable,
     Draining,
@@ -47,11 +50,8 @@ from src.problems import (
     TooMuchKept,
     documented,
 )
-from src.routers.events import Cursor, Protocol
-from src.services.conversation_service import ThreadKey
-from src.services.run_registry import RunKey
-from src.services.run_streams import RunSubscription
-from src.tool_problems import (
+from src.web.sse_response import EventStreamResponse
+from src.web.tool_problems import (
     GatewayUnavailable,
     ToolsUnavailable,
     UpstreamTimeout,

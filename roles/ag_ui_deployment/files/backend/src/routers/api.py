@@ -4,11 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from src.api_route import ApiRoute
-from src.dependencies import CurrentUser, JobId, ServicesDep, requires
 from src.models.job import Job, JobPage, JobQuery
 from src.models.permissions import Permission, PermissionOverview
-from src.problems import (
+from src.services.rbac.overview import overview
+from src.web.api_route import ApiRoute
+from src.web.dependencies import CurrentUser, JobId, ServicesDep, requires
+from src.web.problems import (
     BadCursor,
     DatabaseUnavailable,
     JobNotFound,
@@ -16,7 +17,6 @@ from src.problems import (
     NotPermitted,
     documented,
 )
-from src.services.permission_overview import overview
 
 router = APIRouter(route_class=ApiRoute)
 _READ_JOBS = [Depends(requires(Permission.READ_JOBS))]

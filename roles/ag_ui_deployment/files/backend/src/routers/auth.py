@@ -5,9 +5,15 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 
-from src import cookies
-from src.api_route import ApiRoute
-from src.dependencies import (
+from src.composition.services import Services
+from src.models.login import LoginForm, LoginRequest, PasswordChange, RefreshToken
+from src.models.session import SessionPage
+from src.models.user import CookieSession, Ticket, Token, User
+from src.services.auth.session_service import Client
+from src.services.auth_service import Credentials, SecondFactor
+from src.web import cookies
+from src.web.api_route import ApiRoute
+from src.web.dependencies import (
     REFRESH_COOKIE_SCHEME,
     Access,
     ClientDep,
@@ -17,10 +23,7 @@ from src.dependencies import (
     not_stored,
     refresh_cookie,
 )
-from src.models.login import LoginForm, LoginRequest, PasswordChange, RefreshToken
-from src.models.session import SessionPage
-from src.models.user import CookieSession, Ticket, Token, User
-from src.problems import (
+from src.web.problems import (
     CookiesNotKept,
     DatabaseUnavailable,
     NotAuthenticated,
@@ -33,9 +36,6 @@ from src.problems import (
     WrongPassword,
     documented,
 )
-from src.services.auth_service import Credentials, SecondFactor
-from src.services.session_service import Client
-from src.state import Services
 
 # A form is parsed field by field on the event loop; that of a login has seven.
 router = APIRouter(

@@ -5,14 +5,23 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query
 
-from src.api_route import ApiRoute
-from src.dependencies import JobId, ServicesDep, StreamAccess, check_streams, requires_for_stream
-from src.event_source import EventStreamResponse
+from src.composition.services import Services
 from src.models.agui import AgUiEvent
 from src.models.event import StreamId
 from src.models.permissions import Permission
 from src.models.protocol import CURRENT, ProtocolVersion
-from src.problems import (
+from src.services.events.client_stream import Subscription
+from src.services.events.subscription import Scope
+from src.services.rbac_service import sight
+from src.web.api_route import ApiRoute
+from src.web.dependencies import (
+    JobId,
+    ServicesDep,
+    StreamAccess,
+    check_streams,
+    requires_for_stream,
+)
+from src.web.problems import (
     BadCursor,
     DatabaseUnavailable,
     FieldError,
@@ -24,10 +33,7 @@ from src.problems import (
     TooManyStreamsOfUser,
     documented,
 )
-from src.services.event_scope import Scope
-from src.services.event_stream import Subscription
-from src.services.rbac_service import sight
-from src.state import Services
+from src.web.sse_response import EventStreamResponse
 
 router = APIRouter(route_class=ApiRoute)
 _READ_JOBS = [Depends(requires_for_stream(Permission.READ_JOBS))]

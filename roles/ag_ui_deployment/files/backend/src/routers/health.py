@@ -4,9 +4,9 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from src import __version__
-from src.dependencies import ServicesDep
-from src.problems import RETRY_SOON, Problem, documented
-from src.services.health_service import Health
+from src.services.operations.health_service import Health
+from src.web.dependencies import ServicesDep
+from src.web.problems import RETRY_SOON, Problem, documented
 
 router = APIRouter(tags=["health"])
 

@@ -5,8 +5,8 @@ from secrets import compare_digest
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from src.dependencies import ServicesDep
-from src.problems import NotAuthenticated
+from src.web.dependencies import ServicesDep
+from src.web.problems import NotAuthenticated
 
 router = APIRouter(include_in_schema=False)
 

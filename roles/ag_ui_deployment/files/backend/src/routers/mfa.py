@@ -2,8 +2,6 @@
 
 from fastapi import APIRouter, Depends
 
-from src.api_route import ApiRoute
-from src.dependencies import Access, CurrentUser, ServicesDep, not_stored
 from src.models.second_factor import (
     CodeProof,
     FullProof,
@@ -12,7 +10,10 @@ from src.models.second_factor import (
     SecondFactorSetup,
     SecondFactorState,
 )
-from src.problems import (
+from src.services.auth_service import SecondFactor
+from src.web.api_route import ApiRoute
+from src.web.dependencies import Access, CurrentUser, ServicesDep, not_stored
+from src.web.problems import (
     DatabaseUnavailable,
     NotAuthenticated,
     ProofRejected,
@@ -21,7 +22,6 @@ from src.problems import (
     WrongOrigin,
     documented,
 )
-from src.services.auth_service import SecondFactor
 
 router = APIRouter(
     route_class=ApiRoute,

@@ -7,8 +7,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
-from src.api_route import ApiRoute
-from src.dependencies import CurrentUser, ServicesDep, requires
+from src.composition.services import Services
 from src.models.permissions import Permission
 from src.models.tools import (
     AcceptedJob,
@@ -23,12 +22,13 @@ from src.models.tools import (
 )
 from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE
-from src.problems import DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
-from src.services.submission_service import Outcome
-from src.services.tool_catalogue import ArgumentsRefusedError
-from src.services.upstream_errors import StrangeAnswerError
-from src.state import Services
-from src.tool_problems import CALL_PROBLEMS, SUBMISSION_PROBLEMS, refused_arguments
+from src.services.gateway.errors import StrangeAnswerError
+from src.services.tools.catalogue import ArgumentsRefusedError
+from src.services.tools.submissions import Outcome
+from src.web.api_route import ApiRoute
+from src.web.dependencies import CurrentUser, ServicesDep, requires
+from src.web.problems import DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
+from src.web.tool_problems import CALL_PROBLEMS, SUBMISSION_PROBLEMS, refused_arguments
 
 router = APIRouter(route_class=ApiRoute)
 

@@ -12,13 +12,13 @@ from uuid import UUID
 
 import structlog
 
-from src.services.audit_chain import Entry
-from src.services.audit_details import bounded_text, canonical_details
-from src.services.audit_journal import write_entry
-from src.services.audit_store import AuditStore
-from src.services.metrics import Metrics
+from src.services.audit.chain import Entry
+from src.services.audit.details import bounded_text, canonical_details
+from src.services.audit.journal import write_entry
+from src.services.audit.store import AuditStore
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
+from src.utils.metrics import Metrics
 from src.utils.redis import Backoff
 
 logger = structlog.get_logger(__name__)

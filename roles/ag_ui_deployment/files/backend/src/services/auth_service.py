@@ -8,12 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.user import Token, UserRow
 from src.repositories import users as user_rows
-from src.services.attempts import Attempt, Attempts, Origin
 from src.services.audit_logger import Action, AuditEvent, Outcome
-from src.services.devices import Device, Devices
-from src.services.email_addresses import EmailRejectedError, normalise_email
-from src.services.seal import SealBrokenError
-from src.services.session_service import Client, SessionService
+from src.services.auth.devices import Device, Devices
+from src.services.auth.email_addresses import EmailRejectedError, normalise_email
+from src.services.auth.login_attempts import Attempt, Attempts, Origin
+from src.services.auth.secret_box import SealBrokenError
+from src.services.auth.session_service import Client, SessionService
 
 
 class WrongCredentialsError(Exception):

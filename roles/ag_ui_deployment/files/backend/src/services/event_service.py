@@ -20,7 +20,7 @@ from immutables import Map
 
 from src.models.event import ShieldEvent, StreamId
 from src.models.job import ENDED, JobStatus, percent_at
-from src.services.agui_events import (
+from src.services.agui.events import (
     Event,
     Stamp,
     activity_delta,
@@ -36,7 +36,7 @@ from src.services.agui_events import (
     tool_call,
     tool_call_result,
 )
-from src.services.shield_vocabulary import (
+from src.services.shield.event_types import (
     END_STATUS,
     LIFECYCLE_STATUS,
     RAG_TOTALS,

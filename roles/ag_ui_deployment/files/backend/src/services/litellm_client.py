@@ -23,8 +23,19 @@ import orjson
 import structlog
 
 from src.config import Settings
-from src.services.chat_chunks import ChatChunk, ErrorFrameError, read_frame
-from src.services.gateway_answers import (
+from src.services.gateway.chat_stream import ChatChunk, ErrorFrameError, read_frame
+from src.services.gateway.errors import (
+    GatewayBusyError,
+    GatewayUnavailableError,
+    ModelFailedError,
+    StrangeAnswerError,
+    ToolFailedError,
+    ToolServerUnavailableError,
+    UnknownToolError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+from src.services.gateway.responses import (
     Reply,
     call_refusal,
     chat_refusal,
@@ -35,17 +46,12 @@ from src.services.gateway_answers import (
     model_error,
     read_reply,
 )
-from src.services.tool_answers import NEVER_ARRIVED, error_of, error_text, lost_by, result_of
-from src.services.upstream_errors import (
-    GatewayBusyError,
-    GatewayUnavailableError,
-    ModelFailedError,
-    StrangeAnswerError,
-    ToolFailedError,
-    ToolServerUnavailableError,
-    UnknownToolError,
-    UpstreamError,
-    UpstreamTimeoutError,
+from src.services.gateway.tool_results import (
+    NEVER_ARRIVED,
+    error_of,
+    error_text,
+    lost_by,
+    result_of,
 )
 from src.utils.circuit_breaker import CircuitBreaker, CircuitOpenError
 

@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 from src.models.permissions import Permission, Reach
 from src.models.role import Role
-from src.models.sight import EVERYTHING, Sight
 from src.models.user import User
+from src.models.visibility import EVERYTHING, Sight
 from src.models.workspace import DEFAULT_WORKSPACE
 
 _VIEWER = {

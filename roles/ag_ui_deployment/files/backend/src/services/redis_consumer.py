@@ -22,14 +22,14 @@ import structlog
 from redis.asyncio import Redis
 
 from src.models.event import Poison, ShieldEvent, StreamId
-from src.services.entry_losses import EntryLosses, Loss
-from src.services.event_parser import Fields, parse_entry, read_id, refused
-from src.services.event_store import MAX_ID_PART, EventStore, Stored
-from src.services.group_reader import ConsumerConfig, GroupReader
-from src.services.metrics import Metrics
+from src.services.consumer.event_store import MAX_ID_PART, EventStore, Stored
+from src.services.consumer.group_reader import ConsumerConfig, GroupReader
+from src.services.consumer.losses import EntryLosses, Loss
+from src.services.shield.parser import Fields, parse_entry, read_id, refused
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS
 from src.utils.event_loop import give_way, in_turns
+from src.utils.metrics import Metrics
 from src.utils.redis import BLOCK_MS, REDIS_ERRORS, Backoff, Row
 
 logger = structlog.get_logger(__name__)

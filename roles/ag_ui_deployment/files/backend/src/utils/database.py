@@ -137,7 +137,7 @@ _SERVER_STATE = (
     DeadlockDetectedError,
     DriverInterfaceError,
     IdleInTransactionSessionTimeoutError,
-    # While the tables change hands; health names those that are missed (services/database_rights.py).
+    # While the tables change hands; health names those that are missed (services/operations/database_rights.py).
     InsufficientPrivilegeError,
     InsufficientResourcesError,
     InvalidAuthorizationSpecificationError,

@@ -12,8 +12,9 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from src.services import event_tail, redis_consumer
-from src.services.schema_service import migrate
+from src.services import redis_consumer
+from src.services.events import stream_tailer
+from src.services.operations.schema import migrate
 from src.utils.database import Database
 from tests.support.audit_log import Log
 from tests.support.builders import settings_of
@@ -34,7 +35,7 @@ def _required(name: str, what: str) -> str:
 @pytest.fixture(autouse=True)
 def _quick_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that is stopped first waits for what it has asked of Redis."""
-    for module in (event_tail, redis_consumer):
+    for module in (stream_tailer, redis_consumer):
         monkeypatch.setattr(module, "BLOCK_MS", 50)
 
 

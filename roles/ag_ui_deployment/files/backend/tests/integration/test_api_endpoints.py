@@ -383,7 +383,7 @@ class TestErrors:
         async def broken(*_: object, **__: object) -> None:
             raise RuntimeError("hunter2")
 
-        monkeypatch.setattr("src.repositories.job_pages.page", broken)
+        monkeypatch.setattr("src.repositories.job_list.page", broken)
         response = await backend.http.get("/api/jobs", headers=bearer(backend.token_of(alice)))
         check_problem(response, 500, "internal-error")
         assert "hunter2" not in response.text

@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from src.config import Settings
-from src.services.schema_service import newest_revision
+from src.services.operations.schema import newest_revision
 from tests.support.builders import JWT_SECRET, OWNER, shield_event
 from tests.support.pgbouncer import through_pgbouncer
 from tests.support.server import PASSWORD

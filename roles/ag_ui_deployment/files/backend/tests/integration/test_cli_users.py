@@ -8,7 +8,7 @@ import pyotp
 import pytest
 
 from src.cli import main
-from src.commands import office
+from src.commands import admin_context
 from tests.integration.test_api_endpoints import check_problem
 from tests.integration.test_cli import environment
 from tests.support.accounts import TOO_LONG, ask_login, bearer, is_in, log_in_from, login
@@ -29,7 +29,7 @@ def command(
     for name, value in environment(world, PUBLIC_URL="https://shield.test/app").items():
         monkeypatch.setenv(name, value)
     # The logs of the tests stay as they are.
-    monkeypatch.setattr(office, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(admin_context, "log_to_stderr", lambda: None)
 
     async def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
         monkeypatch.setattr("sys.stdin", io.StringIO(stdin))

@@ -10,8 +10,7 @@ from uuid import uuid4
 import pytest
 
 from src.services import litellm_client
-from src.services.litellm_client import LiteLLMClient
-from src.services.upstream_errors import (
+from src.services.gateway.errors import (
     ContextTooLongError,
     GatewayBusyError,
     GatewayRefusedError,
@@ -25,6 +24,7 @@ from src.services.upstream_errors import (
     UpstreamError,
     UpstreamTimeoutError,
 )
+from src.services.litellm_client import LiteLLMClient
 from src.utils.circuit_breaker import CircuitBreaker
 from tests.support.builders import settings_of
 from tests.support.gateway import MODEL, Gateway

@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from src.services.schema_service import migrate, newest_revision, schema_fits
+from src.services.operations.schema import migrate, newest_revision, schema_fits
 from src.utils.database import Base, Database
 from tests.support.builders import settings_of
 from tests.support.world import World

@@ -11,11 +11,11 @@ import orjson
 import pytest
 
 from src.config import Settings
-from src.services.event_store import EventStore
-from src.services.group_reader import ConsumerConfig
-from src.services.metrics import Metrics
+from src.services.consumer.event_store import EventStore
+from src.services.consumer.group_reader import ConsumerConfig
 from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.database import Database
+from src.utils.metrics import Metrics
 from src.utils.redis import reader_client
 from tests.support.builders import JOB, OWNER, fields_of, shield_event
 from tests.support.proxy import TcpProxy

@@ -9,12 +9,12 @@ from typing import Any
 from src.config import Settings
 from src.models.audit import Verification
 from src.services import audit_logger
-from src.services.audit_chain import Head
-from src.services.audit_keeper import AuditKeeper
-from src.services.audit_keys import AuditKeys
+from src.services.audit.chain import Head
+from src.services.audit.checkpoint_signer import AuditKeeper
+from src.services.audit.keys import AuditKeys
+from src.services.audit.retention import AuditRetention
+from src.services.audit.verifier import AuditVerifier
 from src.services.audit_logger import Action, AuditEvent, AuditLogger
-from src.services.audit_retention import AuditRetention
-from src.services.audit_verifier import AuditVerifier
 from src.utils.database import Database
 from tests.support.world import World
 

@@ -10,14 +10,14 @@ from uuid import UUID
 import orjson
 
 from src.config import Settings
-from src.models import sight
+from src.models import visibility
 from src.models.event import ShieldEvent, StreamId
-from src.models.sight import Sight
+from src.models.visibility import Sight
 from src.models.workspace import DEFAULT_WORKSPACE
-from src.services.event_fold import StreamFold
-from src.services.event_frames import encode
-from src.services.event_scope import Scope
+from src.services.agui.sse import encode
 from src.services.event_service import JobState, fold
+from src.services.events.job_projector import StreamFold
+from src.services.events.subscription import Scope
 from tests.run_checker import parse_frames
 
 JOB = "7d0d6a44-2f39-4a4b-9c43-6a0f6a3a2b11"
@@ -29,7 +29,7 @@ JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough"
 # What is shown to an administrator, to the owner of jobs, to the same as a member of a workspace, and
 # to a stranger who administers it.
 RED = "red"
-EVERYTHING = Scope(sight.EVERYTHING)
+EVERYTHING = Scope(visibility.EVERYTHING)
 MINE = Scope(Sight(UUID(OWNER), frozenset({DEFAULT_WORKSPACE})))
 MINE_IN_RED = Scope(Sight(UUID(OWNER), frozenset({DEFAULT_WORKSPACE, RED})))
 ALL_OF_RED = Scope(Sight(UUID(STRANGER), frozenset({DEFAULT_WORKSPACE, RED}), frozenset({RED})))
@@ -41,7 +41,7 @@ _ids = count(1)
 
 def the_job(job: str = JOB) -> Scope:
     """One job, for an administrator."""
-    return Scope(sight.EVERYTHING, job)
+    return Scope(visibility.EVERYTHING, job)
 
 
 def stream_id(number: int) -> StreamId:

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator, Collection, Sequence
 
 from src.models.event import ZERO, ShieldEvent, StreamId
-from src.services.event_fold import StreamFold
-from src.services.event_gaps import GapReason
-from src.services.event_hub import EventHub
+from src.services.events.gaps import GapReason
+from src.services.events.hub import EventHub
+from src.services.events.job_projector import StreamFold
 from tests.support.builders import settings_of
 
 

@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from src.services.metrics import Metrics
+from src.utils.metrics import Metrics
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float:

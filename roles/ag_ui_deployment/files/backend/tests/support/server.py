@@ -13,15 +13,15 @@ from uuid import UUID, uuid5
 import httpx
 import uvicorn
 
+from src.composition.services import Services
 from src.config import Settings
 from src.main import create_app
 from src.models.role import Role
 from src.models.session import SessionRow
 from src.models.user import User, UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow
-from src.services.passwords import hash_password
-from src.services.tokens import Tokens
-from src.state import Services
+from src.services.auth.passwords import hash_password
+from src.services.auth.tokens import Tokens
 from tests.support.waiting import until
 
 PASSWORD = "correct horse battery staple"

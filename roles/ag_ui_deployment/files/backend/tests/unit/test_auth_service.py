@@ -11,9 +11,9 @@ from argon2 import PasswordHasher
 from passlib.context import CryptContext
 from zxcvbn import zxcvbn
 
-from src.services import passwords
-from src.services.email_addresses import EmailRejectedError, normalise_email
-from src.services.passwords import (
+from src.services.auth import passwords as auth_passwords
+from src.services.auth.email_addresses import EmailRejectedError, normalise_email
+from src.services.auth.passwords import (
     MAX_BYTES,
     PasswordRejectedError,
     PasswordsBusyError,
@@ -36,7 +36,7 @@ def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
         "argon2__parallelism": 1,
     }
     context = CryptContext(schemes=["argon2"], argon2__type="ID", **cost)
-    monkeypatch.setattr(passwords, "_context", context)
+    monkeypatch.setattr(auth_passwords, "_context", context)
 
 
 async def test_a_hash_costs_an_attacker_enough() -> None:
@@ -89,7 +89,7 @@ class TestPasswords:
 
     async def test_an_unknown_user_costs_a_hash_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         hashed: list[bool] = []
-        monkeypatch.setattr(passwords._context, "dummy_verify", lambda: hashed.append(True))
+        monkeypatch.setattr(auth_passwords._context, "dummy_verify", lambda: hashed.append(True))
         await verify_password(PASSWORD, None)
         assert hashed == [True]
 
@@ -106,7 +106,7 @@ class TestPasswords:
             assert await verify_password(other, await hash_password(spelling)) == (True, None)
 
     async def test_a_hash_of_what_was_not_normalised_is_taken_once(self) -> None:
-        old = passwords._context.hash(SPELLINGS[1])
+        old = auth_passwords._context.hash(SPELLINGS[1])
         fits, renewed = await verify_password(SPELLINGS[1], old)
         assert fits
         assert renewed is not None
@@ -125,8 +125,8 @@ class TestPasswords:
             work.append("known")
             return False, None
 
-        monkeypatch.setattr(passwords._context, "verify_and_update", note_verify)
-        monkeypatch.setattr(passwords._context, "dummy_verify", lambda: work.append("unknown"))
+        monkeypatch.setattr(auth_passwords._context, "verify_and_update", note_verify)
+        monkeypatch.setattr(auth_passwords._context, "dummy_verify", lambda: work.append("unknown"))
         for wrong, cost in (("plain", 1), (SPELLINGS[1], 2)):
             work.clear()
             await verify_password(wrong, hashed)
@@ -144,7 +144,7 @@ class TestPasswords:
     async def test_over_1024_bytes_nothing_is_hashed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         hashed = await hash_password("ü" * (MAX_BYTES // 2))
         assert await verify_password("ü" * (MAX_BYTES // 2), hashed) == (True, None)
-        monkeypatch.setattr(passwords, "_hashing", None)
+        monkeypatch.setattr(auth_passwords, "_hashing", None)
         assert await verify_password("ü" * (MAX_BYTES // 2) + "x", hashed) == (False, None)
         assert await verify_password("x" * 10_000_000, None) == (False, None)
 
@@ -229,7 +229,7 @@ class TestPasswords:
             assert gate.wait(10)
             return zxcvbn(*given, **options)
 
-        monkeypatch.setattr(passwords, "zxcvbn", wait_and_judge)
+        monkeypatch.setattr(auth_passwords, "zxcvbn", wait_and_judge)
         judging = [asyncio.create_task(hash_new_password(PASSWORD)) for _ in range(3)]
         assert await verify_password(PASSWORD, None) == (False, None)
         gate.set()
@@ -239,9 +239,10 @@ class TestPasswords:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         gate = threading.Event()
-        monkeypatch.setattr(passwords._context, "hash", lambda _: str(gate.wait(10)))
+        monkeypatch.setattr(auth_passwords._context, "hash", lambda _: str(gate.wait(10)))
         waiting = [
-            asyncio.create_task(hash_password(PASSWORD)) for _ in range(passwords._MOST_WAITING)
+            asyncio.create_task(hash_password(PASSWORD))
+            for _ in range(auth_passwords._MOST_WAITING)
         ]
         await asyncio.sleep(0)
         for work in (hash_password(PASSWORD), verify_password(PASSWORD, None)):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.models.event import ShieldEvent
-from src.services.event_frames import encode
+from src.services.agui.sse import encode
 from src.services.event_service import JobState, fold, prelude, resumed_prelude
 from tests.run_checker import check_event, check_frames, check_run, parse_frames
 from tests.support.agui_client import AgUiClient

@@ -9,10 +9,10 @@ import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from src.models.event import Poison, ShieldEvent, StreamId
-from src.services.event_store import EventStore, Stored
-from src.services.group_reader import ConsumerConfig
-from src.services.metrics import Metrics
+from src.services.consumer.event_store import EventStore, Stored
+from src.services.consumer.group_reader import ConsumerConfig
 from src.services.redis_consumer import RedisStreamConsumer
+from src.utils.metrics import Metrics
 from src.utils.redis import Backoff, stream_rows
 from tests.support.builders import fields_of, settings_of, shield_event, stream_id
 from tests.support.samples import sample

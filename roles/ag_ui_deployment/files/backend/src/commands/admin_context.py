@@ -1,0 +1,89 @@
+"""Administration from the command line: by the same services and rules, recorded as "operator"."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from src.commands.output import EXIT_BAD_INPUT, EXIT_EXISTS, EXIT_REFUSED, fail, log_to_stderr
+from src.config import Settings
+from src.services.accounts.account_service import (
+    AccountNotFoundError,
+    AccountService,
+    LastAdminError,
+)
+from src.services.accounts.creation import UserExistsError
+from src.services.accounts.email_sender import MailService
+from src.services.accounts.email_templates import Mails
+from src.services.accounts.password_reset_service import ResetService
+from src.services.accounts.workspace_service import (
+    DefaultWorkspaceError,
+    MemberNotFoundError,
+    WorkspaceExistsError,
+    WorkspaceInUseError,
+    WorkspaceNotFoundError,
+    WorkspaceService,
+)
+from src.services.audit_logger import AuditLogger
+from src.services.auth.access_service import AccessService
+from src.services.auth.email_addresses import EmailRejectedError
+from src.services.auth.passwords import PasswordRejectedError
+from src.services.auth.tokens import Tokens
+from src.utils.background_jobs import BackgroundJobs
+from src.utils.database import Database
+
+# How each refusal is told; {} is what the error says.
+_REFUSALS: dict[type[Exception], tuple[int, str]] = {
+    EmailRejectedError: (EXIT_BAD_INPUT, "email: {}"),
+    PasswordRejectedError: (EXIT_BAD_INPUT, "password (on standard input): {}"),
+    UserExistsError: (EXIT_EXISTS, "{}"),
+    WorkspaceExistsError: (EXIT_EXISTS, "this workspace exists"),
+    AccountNotFoundError: (EXIT_REFUSED, "there is no account with this address"),
+    LastAdminError: (EXIT_REFUSED, "refused: no active administrator would be left"),
+    WorkspaceNotFoundError: (EXIT_REFUSED, "there is no workspace {}"),
+    WorkspaceInUseError: (EXIT_REFUSED, "refused: it has members or jobs, or is the default one"),
+    DefaultWorkspaceError: (EXIT_REFUSED, "refused: to the default workspace everybody belongs"),
+    MemberNotFoundError: (EXIT_REFUSED, "this user does not belong to this workspace"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    database: Database
+    accounts: AccountService
+    workspaces: WorkspaceService
+    resets: ResetService
+
+
+def run_in_office(settings: Settings, work: Callable[[Office], Awaitable[None]]) -> int:
+    """Gives the exit code."""
+    log_to_stderr()
+    try:
+        asyncio.run(_run(settings, work))
+    except ValidationError as error:
+        (first, *_) = error.errors(include_url=False, include_input=False)
+        field = ".".join(map(str, first["loc"])) or "input"
+        return fail(EXIT_BAD_INPUT, f"{field}: {first['msg']}")
+    except tuple(_REFUSALS) as error:
+        code, text = _REFUSALS[type(error)]
+        return fail(code, text.format(error))
+    return 0
+
+
+async def _run(settings: Settings, work: Callable[[Office], Awaitable[None]]) -> None:
+    database = Database(settings)
+    access = AccessService(database, Tokens(settings), settings)
+    audit = AuditLogger(database)
+    mails = Mails(MailService(settings), BackgroundJobs(), settings)
+    try:
+        await work(
+            Office(
+                database,
+                AccountService(database, access, audit),
+                WorkspaceService(database, access, audit),
+                ResetService(database, access, audit, mails),
+            )
+        )
+    finally:
+        await database.close()

@@ -1,0 +1,26 @@
+"""How commands answer: text on standard output, faults on standard error with an exit code."""
+
+import sys
+
+from src.services.audit.journal import JOURNAL
+from src.utils.logger import configure_logging
+
+EXIT_BAD_INPUT = 2
+EXIT_EXISTS = 3
+EXIT_UNAVAILABLE = 4
+EXIT_BROKEN = 5
+EXIT_REFUSED = 6
+
+
+def log_to_stderr() -> None:
+    """Warnings, and what the audit log is told."""
+    configure_logging("WARNING", always=[JOURNAL], stream=sys.stderr)
+
+
+def say(text: str) -> None:
+    print(text)  # noqa: T201 - the answer of a command
+
+
+def fail(code: int, text: str) -> int:
+    print(text, file=sys.stderr)  # noqa: T201 - the answer of a command
+    return code

@@ -1,0 +1,107 @@
+"""The parts of the agent, and how they hang together."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from redis.asyncio import Redis
+
+from src.config import Settings
+from src.services.agent.agent_service import AgentService
+from src.services.agent.conversations import ConversationService
+from src.services.agent.retention import AgentRetention
+from src.services.agent.storage_limits import ConversationLimits
+from src.services.agent.token_budget import TokenBudget
+from src.services.agent.toolbox import AgentTools
+from src.services.audit_logger import AuditLogger
+from src.services.auth.rate_limits import Limits
+from src.services.auth.stream_registry import OpenStreams
+from src.services.events.streams import EventStreams
+from src.services.litellm_client import LiteLLMClient
+from src.services.runs.follower import RunTail
+from src.services.runs.manager import AgentRuns
+from src.services.runs.registry import RunRegistry
+from src.services.runs.streams import RunStreams
+from src.services.runs.sweeper import RunSweeper
+from src.services.tools.tool_service import ToolService
+from src.utils.database import Database
+from src.utils.metrics import Metrics
+from src.utils.redis import reader_client
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    service: AgentService
+    conversations: ConversationService
+    runs: AgentRuns
+    tail: RunTail
+    sweeper: RunSweeper
+    retention: AgentRetention
+    budget: TokenBudget
+    streams: RunStreams
+    reader: Redis
+
+    @classmethod
+    def build(  # noqa: PLR0913 - what it shares with the rest of the application, each once
+        cls,
+        settings: Settings,
+        *,
+        database: Database,
+        commands: Redis,
+        gateway: LiteLLMClient,
+        tools: ToolService,
+        limits: Limits,
+        streams: EventStreams,
+        open_streams: OpenStreams,
+        audit: AuditLogger,
+        metrics: Metrics,
+    ) -> Self:
+        reader = reader_client(settings)
+        registry = RunRegistry(commands, settings.REDIS_STREAM_NAME)
+        conversations = ConversationService(database, audit, ConversationLimits.of(settings))
+        runs = AgentRuns(registry, conversations.settle, metrics, settings.SHUTDOWN_GRACE_SECONDS)
+        tail = RunTail(reader, registry, conversations)
+        budget = TokenBudget(database, settings.AGENT_TOKENS_PER_DAY)
+        service = AgentService(
+            settings,
+            database,
+            gateway,
+            AgentTools(tools, limits),
+            budget=budget,
+            registry=registry,
+            conversations=conversations,
+            runs=runs,
+        )
+        run_streams = RunStreams(
+            runs,
+            tail,
+            streams=streams,
+            open_streams=open_streams,
+            metrics=metrics,
+            keep_alive_seconds=settings.SSE_KEEPALIVE_SECONDS,
+        )
+        sweeper = RunSweeper(conversations, registry, tail)
+        retention = AgentRetention(database, audit, metrics, settings)
+        return cls(
+            service, conversations, runs, tail, sweeper, retention, budget, run_streams, reader
+        )
+
+    def start(self) -> None:
+        self.runs.start()
+        self.tail.start()
+        self.sweeper.start()
+        self.retention.start()
+        self.budget.start()
+
+    def drain(self) -> None:
+        """No new runs; those that are on get their grace. Who follows others goes elsewhere."""
+        self.runs.drain()
+        self.tail.wake()
+
+    async def stop(self) -> None:
+        await self.retention.stop()
+        await self.sweeper.stop()
+        await self.runs.stop()
+        await self.tail.stop()
+        # Last of all: runs that end note what they took.
+        await self.budget.stop()
+        await self.reader.aclose()

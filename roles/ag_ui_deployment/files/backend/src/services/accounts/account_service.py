@@ -1,0 +1,214 @@
+"""Accounts as administrators and operators manage them."""
+
+from base64 import b64decode, urlsafe_b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.models.account import Account, AccountFilter, AccountPage, NewAccount
+from src.models.role import Role
+from src.models.session import AccessChange
+from src.models.user import UserRow
+from src.models.workspace import Membership
+from src.repositories import accounts as account_rows
+from src.repositories import login_sources
+from src.repositories import users as user_rows
+from src.services.accounts.creation import add_account
+from src.services.accounts.transaction import administering
+from src.services.audit.actors import Actor
+from src.services.audit_logger import Action, AuditLogger
+from src.services.auth.access_service import AccessService
+from src.services.auth.email_addresses import normalise_email
+from src.services.auth.lockout import UNKNOWN_NETWORKS
+from src.services.auth.passwords import hash_new_password
+from src.services.jobs.job_service import CursorRejectedError
+from src.utils.database import Database
+
+
+class AccountNotFoundError(Exception):
+    """There is no account with this id or address."""
+
+
+class LastAdminError(Exception):
+    """Nobody would be left who may administer."""
+
+
+class AccountService:
+    def __init__(self, database: Database, access: AccessService, audit: AuditLogger) -> None:
+        self._database = database
+        self._access = access
+        self._audit = audit
+
+    async def page(self, wanted: AccountFilter, cursor: str | None, limit: int) -> AccountPage:
+        """By address. Raises CursorRejectedError."""
+        async with self._database.transaction() as session:
+            after = _decode(cursor) if cursor else ""
+            found = await account_rows.page(session, wanted, after, limit + 1)
+        items = [
+            as_account(row, second_factor=second_factor, locked_until=locked_until)
+            for row, second_factor, locked_until in found
+        ]
+        more = len(items) > limit
+        return AccountPage(
+            items=items[:limit], next_cursor=_encode(items[limit - 1].email) if more else None
+        )
+
+    async def get(self, user_id: UUID) -> Account:
+        """Raises AccountNotFoundError."""
+        async with self._database.transaction() as session:
+            user = await user_rows.by_id(session, user_id)
+            if user is None:
+                raise AccountNotFoundError
+            return await _shown(session, user)
+
+    async def id_of(self, email: str) -> UUID:
+        """By a normalised address. Raises AccountNotFoundError."""
+        async with self._database.transaction() as session:
+            user = await user_rows.by_email(session, email)
+        if user is None:
+            raise AccountNotFoundError
+        return user.id
+
+    async def create(self, actor: Actor, new: NewAccount) -> Account:
+        """Raises what add_account does.
+
+        Raises EmailRejectedError, PasswordRejectedError or NotPermittedError too.
+        """
+        email = normalise_email(new.email)
+        hashed = await hash_new_password(new.password, email, new.name or "")
+        user = UserRow(email=email, name=new.name, password_hash=hashed, role=new.role.value)
+        async with administering(self._database, actor) as session:
+            await add_account(session, user, new.memberships)
+            await session.refresh(user, ["created_at"])
+            account = await _shown(session, user)
+        memberships = [one.model_dump(mode="json") for one in new.memberships]
+        details = {"email": email, "role": new.role.value, "memberships": memberships}
+        await self._audit.record(actor.did(Action.USER_CREATE, f"user:{user.id}", details))
+        return account
+
+    async def set_role(self, actor: Actor, user_id: UUID, role: Role) -> Account:
+        """Raises AccountNotFoundError, LastAdminError or NotPermittedError."""
+        async with self._changing(actor, user_id) as (session, user):
+            before = user.role
+            if before != role.value:
+                if role is not Role.ADMIN:
+                    await _keep_an_admin(session, user)
+                user.role = role.value
+                await self._access.changed(session, user_id=user_id, why=AccessChange.ROLE_CHANGE)
+            shown = await _shown(session, user)
+        if before != role.value:
+            change = {"email": user.email, "from": before, "to": role.value}
+            await self._audit.record(actor.did(Action.ROLE_CHANGE, f"user:{user_id}", change))
+        return shown
+
+    async def set_active(self, actor: Actor, user_id: UUID, *, active: bool) -> Account:
+        """Raises AccountNotFoundError, LastAdminError or NotPermittedError."""
+        async with self._changing(actor, user_id) as (session, user):
+            changes = user.active is not active
+            if changes:
+                if not active:
+                    await _keep_an_admin(session, user)
+                    await self._access.changed(
+                        session, user_id=user_id, why=AccessChange.DEACTIVATION
+                    )
+                user.active = active
+            shown = await _shown(session, user)
+        if changes:
+            action = Action.USER_ACTIVATE if active else Action.USER_DEACTIVATE
+            await self._audit.record(actor.did(action, f"user:{user_id}", {"email": user.email}))
+        return shown
+
+    async def unlock(self, actor: Actor, user_id: UUID) -> Account:
+        """Raises AccountNotFoundError or NotPermittedError."""
+        async with self._changing(actor, user_id) as (session, user):
+            failures = await login_sources.failures(session, user_id, without=UNKNOWN_NETWORKS)
+            await login_sources.clear_failures(session, user_id)
+            shown = await _shown(session, user)
+        details = {"email": user.email, "failures": failures}
+        await self._audit.record(actor.did(Action.UNLOCK, f"user:{user_id}", details))
+        return shown
+
+    async def end_sessions(self, actor: Actor, user_id: UUID) -> None:
+        """Raises AccountNotFoundError or NotPermittedError."""
+        async with self._changing(actor, user_id) as (session, user):
+            await self._access.changed(session, user_id=user_id, why=AccessChange.LOGOUT)
+        details = {"email": user.email, "sessions": "all"}
+        await self._audit.record(actor.did(Action.LOGOUT, f"user:{user_id}", details))
+
+    async def remove_second_factor(self, actor: Actor, user_id: UUID) -> None:
+        """Raises AccountNotFoundError or NotPermittedError."""
+        async with self._changing(actor, user_id) as (session, user):
+            had = await account_rows.remove_second_factor(session, user_id)
+            if had:
+                await self._access.changed(
+                    session, user_id=user_id, why=AccessChange.SECOND_FACTOR_CHANGE
+                )
+        if had:
+            details = {"email": user.email, "change": "removed"}
+            await self._audit.record(actor.did(Action.MFA_CHANGE, f"user:{user_id}", details))
+
+    async def set_password(self, actor: Actor, user_id: UUID, password: str) -> None:
+        """Raises AccountNotFoundError, PasswordRejectedError or NotPermittedError."""
+        account = await self.get(user_id)
+        hashed = await hash_new_password(password, account.email, account.name or "")
+        async with self._changing(actor, user_id) as (session, user):
+            user.password_hash = hashed
+            await login_sources.forget(session, user_id)
+            await self._access.changed(session, user_id=user_id, why=AccessChange.PASSWORD_CHANGE)
+        details = {"email": user.email}
+        await self._audit.record(actor.did(Action.PASSWORD_CHANGE, f"user:{user_id}", details))
+
+    @asynccontextmanager
+    async def _changing(
+        self, actor: Actor, user_id: UUID
+    ) -> AsyncIterator[tuple[AsyncSession, UserRow]]:
+        async with administering(self._database, actor) as session:
+            user = await user_rows.for_update(session, user_id)
+            if user is None:
+                raise AccountNotFoundError
+            yield session, user
+
+
+async def _keep_an_admin(session: AsyncSession, user: UserRow) -> None:
+    counts = user.active and user.role == Role.ADMIN.value
+    if counts and not await account_rows.has_other_admin(session, user.id):
+        raise LastAdminError
+
+
+async def _shown(session: AsyncSession, user: UserRow) -> Account:
+    return as_account(
+        user,
+        second_factor=await account_rows.has_second_factor(session, user.id),
+        locked_until=await login_sources.locked_until(session, user.id),
+    )
+
+
+def as_account(row: UserRow, *, second_factor: bool, locked_until: datetime | None) -> Account:
+    return Account(
+        id=row.id,
+        email=row.email,
+        name=row.name,
+        role=Role(row.role),
+        active=row.active,
+        locked_until=locked_until,
+        second_factor=second_factor,
+        memberships=tuple(Membership.model_validate(one) for one in row.memberships),
+        created_at=row.created_at,
+    )
+
+
+def _encode(email: str) -> str:
+    return urlsafe_b64encode(email.encode()).decode()
+
+
+def _decode(cursor: str) -> str:
+    try:
+        email = b64decode(cursor.encode(), altchars=b"-_", validate=True).decode()
+    except ValueError:
+        raise CursorRejectedError from None
+    if not email.isprintable():
+        raise CursorRejectedError
+    return email

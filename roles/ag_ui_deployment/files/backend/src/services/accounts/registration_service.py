@@ -1,0 +1,213 @@
+"""How people come to their accounts: by invitation, or by registering an address of theirs."""
+
+from uuid import UUID, uuid4
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.config import Settings
+from src.models.account import (
+    AccountTokenRow,
+    Invitation,
+    NewInvitation,
+    PendingInvitation,
+    Purpose,
+)
+from src.models.role import Role
+from src.models.user import User, UserRow
+from src.models.workspace import Membership
+from src.repositories import account_tokens as token_rows
+from src.repositories import accounts as account_rows
+from src.repositories import users as user_rows
+from src.services.accounts import link_tokens
+from src.services.accounts.creation import UserExistsError, add_account, check_new
+from src.services.accounts.email_templates import Mails
+from src.services.accounts.link_tokens import LinkNotValidError
+from src.services.accounts.password_reset_service import ResetService
+from src.services.accounts.transaction import administering
+from src.services.audit.actors import Actor
+from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.services.auth.email_addresses import normalise_email
+from src.services.auth.login_attempts import remember_network
+from src.services.auth.passwords import hash_new_password
+from src.utils.database import Database
+
+logger = structlog.get_logger(__name__)
+
+
+class InvitationNotFoundError(Exception):
+    """There is no such invitation: it was accepted or withdrawn, or another took its place."""
+
+
+class RegistrationClosedError(Exception):
+    """The setting REGISTRATION does not allow this; the message says what it is."""
+
+
+class RegistrationService:
+    def __init__(
+        self,
+        database: Database,
+        audit: AuditLogger,
+        resets: ResetService,
+        mails: Mails,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._audit = audit
+        self._resets = resets
+        self._mails = mails
+        self._mode = settings.REGISTRATION
+
+    async def invite(self, actor: Actor, new: NewInvitation) -> Invitation:
+        """A later invitation of an address takes the place of an earlier one.
+
+        Raises RegistrationClosedError, EmailRejectedError, NotPermittedError and what check_new
+        does.
+        """
+        if self._mode == "closed":
+            raise RegistrationClosedError(self._mode)
+        email = normalise_email(new.email)
+        memberships = [one.model_dump(mode="json") for one in new.memberships]
+        row = AccountTokenRow(
+            id=uuid4(),
+            purpose=Purpose.INVITATION.value,
+            email=email,
+            name=new.name,
+            role=new.role.value,
+            memberships=memberships,
+            made_by=actor.id,
+        )
+        async with administering(self._database, actor) as session:
+            await check_new(session, email, new.memberships)
+            await token_rows.forget(session, email, Purpose.INVITATION)
+            link = await link_tokens.issue(session, row)
+        details = {"email": email, "role": new.role.value, "memberships": memberships}
+        await self._audit.record(actor.did(Action.USER_INVITE, f"invitation:{row.id}", details))
+        mailed = self._mails.can_be_sent
+        if mailed:
+            self._mails.behind_the_answer(self._mails.send(Purpose.INVITATION, email, link))
+        return Invitation(
+            id=row.id,
+            email=email,
+            role=new.role,
+            expires_at=link.expires_at,
+            mailed=mailed,
+            link=None if mailed else self._mails.link(Purpose.INVITATION, link.token),
+        )
+
+    async def invitations(self) -> list[PendingInvitation]:
+        """By address."""
+        async with self._database.transaction() as session:
+            found = await token_rows.invitations(session)
+        names = PendingInvitation.model_fields.keys() - {"invited_by"}
+        return [
+            PendingInvitation.model_validate(
+                {name: getattr(row, name) for name in names} | {"invited_by": invited_by}
+            )
+            for row, invited_by in found
+        ]
+
+    async def withdraw(self, actor: Actor, invitation_id: UUID) -> None:
+        """Raises InvitationNotFoundError or NotPermittedError."""
+        async with administering(self._database, actor) as session:
+            email = await token_rows.withdraw(session, invitation_id)
+        if email is None:
+            raise InvitationNotFoundError
+        target = f"invitation:{invitation_id}"
+        await self._audit.record(actor.did(Action.INVITATION_WITHDRAW, target, {"email": email}))
+
+    async def accept(
+        self, token: str, password: str, name: str | None, address: str | None
+    ) -> User:
+        """An account from an invitation, which the network of `address` is known to.
+
+        Raises RegistrationClosedError, LinkNotValidError, PasswordRejectedError or UserExistsError.
+        """
+        if self._mode == "closed":
+            raise RegistrationClosedError(self._mode)
+        row = await self._look(token, Purpose.INVITATION, Action.REGISTER)
+        return await self._make(row, password, name or row.name, "invitation", address)
+
+    async def register(self, email: str, name: str | None) -> None:
+        """Sends a link to the address, whatever is known of it; the account is made when it is used.
+
+        Raises RegistrationClosedError, MailNotConfiguredError or EmailRejectedError.
+        """
+        self._require_open()
+        self._mails.require()
+        address = normalise_email(email)
+        async with self._database.transaction() as session:
+            user = await user_rows.by_email(session, address)
+        if user is not None:
+            self._mails.behind_the_answer(self._resets.send_link(user.id))
+        else:
+            row = AccountTokenRow(
+                purpose=Purpose.REGISTRATION.value,
+                email=address,
+                name=name,
+                role=Role.VIEWER.value,
+            )
+            self._mails.behind_the_answer(self._send_confirmation(row))
+
+    async def _send_confirmation(self, row: AccountTokenRow) -> None:
+        async with self._database.transaction() as session:
+            if await link_tokens.sent_enough(session, row.email, Purpose.REGISTRATION):
+                logger.info("registration_mail_withheld")
+                return
+            link = await link_tokens.issue(session, row)
+        await self._mails.send(Purpose.REGISTRATION, row.email, link)
+
+    async def verify(self, token: str, password: str, address: str | None) -> User:
+        """The account that was registered, with a password of who has the mail.
+
+        Raises RegistrationClosedError, LinkNotValidError, PasswordRejectedError or UserExistsError.
+        """
+        self._require_open()
+        row = await self._look(token, Purpose.REGISTRATION, Action.EMAIL_VERIFY)
+        user = await self._make(row, password, row.name, "open registration", address)
+        await self._record(Action.EMAIL_VERIFY, user)
+        return user
+
+    def _require_open(self) -> None:
+        if self._mode != "open":
+            raise RegistrationClosedError(self._mode)
+
+    async def _look(self, token: str, purpose: Purpose, action: Action) -> AccountTokenRow:
+        try:
+            async with self._database.transaction() as session:
+                return await link_tokens.look(session, token, purpose)
+        except LinkNotValidError:
+            await self._audit.record(
+                AuditEvent(action, Outcome.FAILURE, details={"reason": "link not valid"})
+            )
+            raise
+
+    async def _make(
+        self, row: AccountTokenRow, password: str, name: str | None, how: str, address: str | None
+    ) -> User:
+        hashed = await hash_new_password(password, row.email, name or "")
+        role = row.role or Role.VIEWER.value
+        new = UserRow(email=row.email, name=name, password_hash=hashed, role=role)
+        async with self._database.transaction() as session:
+            await account_rows.lock(session)
+            await link_tokens.use(session, row)
+            try:
+                await add_account(session, new, await _memberships_left(session, row))
+            except UserExistsError:
+                raise UserExistsError(link_tokens.field_of(row)) from None
+            await remember_network(session, new.id, address)
+            user = User.model_validate(new)
+        await self._record(Action.REGISTER, user, {"role": role, "by": how})
+        return user
+
+    async def _record(
+        self, action: Action, user: User, details: dict[str, str] | None = None
+    ) -> None:
+        await self._audit.record(Actor.of(user).did(action, f"user:{user.id}", details))
+
+
+async def _memberships_left(session: AsyncSession, row: AccountTokenRow) -> list[Membership]:
+    """Those in workspaces that are still there."""
+    wanted = [Membership.model_validate(one) for one in row.memberships or []]
+    known = await account_rows.known_workspaces(session, [one.workspace for one in wanted])
+    return [one for one in wanted if one.workspace in known]

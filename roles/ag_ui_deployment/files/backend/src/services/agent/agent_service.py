@@ -1,0 +1,309 @@
+"""Runs of the agent: begin, follow, cancel, and the conversations that they belong to."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import NamedTuple
+
+from ag_ui.core import AgentCapabilities
+
+from src.config import Settings
+from src.models.agent_input import MESSAGES_MAX, RunInput
+from src.models.conversation import RunStatus
+from src.models.permissions import Permission
+from src.models.user import User
+from src.models.workspace import DEFAULT_WORKSPACE
+from src.repositories import users as user_rows
+from src.services import rbac_service
+from src.services.agent.capabilities import capabilities_of
+from src.services.agent.conversations import (
+    ConversationService,
+    History,
+    RunExistsError,
+    RunNotFoundError,
+    ThreadBusyError,
+    ThreadKey,
+    ThreadNotFoundError,
+)
+from src.services.agent.loop import AgentLoop, Model, Tools
+from src.services.agent.token_budget import TokenBudget
+from src.services.agent.turn import now
+from src.services.agui import events as agui
+from src.services.agui.sse import encode
+from src.services.rbac_service import NotPermittedError
+from src.services.runs.ended_logs import EndedLogs, Snapshot
+from src.services.runs.log import Record, RunLog
+from src.services.runs.manager import AgentRuns
+from src.services.runs.registry import KEEP_STORED_SECONDS, LEASE_SECONDS, RunKey, RunRegistry
+from src.utils.database import DATABASE_ERRORS, Database, is_outage
+from src.utils.redis import REDIS_ERRORS
+
+# For how long runs that are cancelled for another one are waited for, and how often looked at. The
+# lease of the other one is not renewed before it is at work.
+_GIVE_WAY_SECONDS = LEASE_SECONDS / 2
+_LOOK_SECONDS = 0.05
+# What a message has around what the model said.
+_AROUND_ANSWER = 1024
+# For so long, and a little, Redis has the log of a run that has ended.
+_LOGS_KEPT = timedelta(seconds=KEEP_STORED_SECONDS + 60)
+
+
+class TooManyRunsError(Exception):
+    """The user has as many runs on as they may."""
+
+
+class AgentDrainingError(Exception):
+    """This process is being stopped."""
+
+
+class RunLogUnavailableError(Exception):
+    """Redis does not answer: a run could not be resumed, nor cancelled."""
+
+
+class Joined(NamedTuple):
+    """A run to follow, its log if it has ended, and what is told of its conversation before it."""
+
+    key: RunKey
+    log: RunLog | None
+    snapshot: list[Snapshot]
+
+
+class AgentService:
+    def __init__(  # noqa: PLR0913 - its surroundings, each of them once
+        self,
+        settings: Settings,
+        database: Database,
+        model: Model,
+        tools: Tools,
+        *,
+        budget: TokenBudget,
+        registry: RunRegistry,
+        conversations: ConversationService,
+        runs: AgentRuns,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._model = model
+        self._tools = tools
+        self._budget = budget
+        self._registry = registry
+        self._runs = runs
+        self.conversations = conversations
+        self._ended = EndedLogs(conversations.stored)
+
+    @property
+    def tool_names(self) -> Collection[str]:
+        """Of the agent's own tools; a client's must have other names."""
+        return self._tools.names
+
+    async def begin(self, user: User, request: RunInput) -> tuple[RunKey, RunLog]:
+        """Start a run, which goes on by itself; its log is there for whoever began it, always.
+
+        Raises WorkspaceNotYoursError, NotPermittedError, InputTooLargeError, AgentDrainingError,
+        TokensSpentError, TooManyRunsError, RunLogUnavailableError, and what conversations.begin()
+        raises.
+        """
+        await self._tools.check_workspace(user, request.workspace)
+        rbac_service.check(user, Permission.RUN_AGENT, request.workspace)
+        self.conversations.check_input(request)
+        if self._runs.draining:
+            raise AgentDrainingError
+        await self._budget.check(user.id)
+        key = RunKey(user.id, request.run_id)
+        thread = ThreadKey(user.id, request.thread_id)
+        others = await self.conversations.active_runs(thread) if request.cancels_running else []
+        await self._take(key, others)
+        try:
+            await self._store(user, request)
+        except BaseException:
+            await self._let_go(key)
+            raise
+        log = self._runs.begin(key, self._loop(user, request))
+        try:
+            # While the model thinks.
+            await self._runs.review(key)
+            await self.conversations.note_begin(user, request)
+        except BaseException:
+            self._runs.cancel(key)
+            raise
+        return key, log
+
+    async def join(self, user: User, request: RunInput) -> Joined:
+        """Attach to a conversation: its messages, and the run that is on.
+
+        Without such a run, or such a conversation, there is a run in the stream that has ended
+        and that is stored nowhere.
+        """
+        async with self._ended.room(user.id) as hold:
+            try:
+                history = await self.conversations.history(
+                    user, ThreadKey(user.id, request.thread_id), MESSAGES_MAX
+                )
+            except ThreadNotFoundError:
+                history = History([], None)
+            snapshot = [hold(encode([agui.messages_snapshot(history.messages, now())]))]
+        if history.active:
+            log = await self.find(user, history.active)
+            return Joined(history.active, log, snapshot)
+        ids = request.thread_id, request.run_id
+        events = agui.run_started(*ids, now()), agui.run_finished(*ids, {}, now())
+        log = RunLog(Record.of(event) for event in events)
+        return Joined(RunKey(user.id, request.run_id), log, snapshot if history.messages else [])
+
+    async def capabilities(self, user: User) -> AgentCapabilities:
+        offered = await self._tools.offered(user, DEFAULT_WORKSPACE)
+        return capabilities_of(offered, self._settings.AGENT_MAX_ROUNDS)
+
+    async def find(self, user: User, key: RunKey) -> RunLog | None:
+        """Look for a run to follow: its log if it has ended, None while it goes on.
+
+        Raises RunNotFoundError, LogsFullError or TooManyLogsError. While PostgreSQL is away users
+        find what is on of their own.
+        """
+        try:
+            run = await self.conversations.run(user, key)
+        except DATABASE_ERRORS as error:
+            if is_outage(error) and key.owner == user.id and await self._is_known(key):
+                return None
+            raise
+        if run.status is RunStatus.RUNNING or self._runs.log(key):
+            return None
+        log = await self._ended.get(key, user.id)
+        if log is None:
+            raise RunNotFoundError
+        return log
+
+    async def cancel(self, user: User, key: RunKey) -> None:
+        """Ask for a run's end, wherever it goes on.
+
+        Raises RunNotFoundError, NotPermittedError or RunLogUnavailableError. While PostgreSQL is
+        away users can end their own runs here.
+        """
+        try:
+            run = await self.conversations.run(user, key)
+        except DATABASE_ERRORS as error:
+            if is_outage(error) and key.owner == user.id and self._runs.cancel(key):
+                return
+            raise
+        rbac_service.check(user, Permission.RUN_AGENT, run.workspace)
+        if run.status is RunStatus.RUNNING:
+            await self._cancel(key)
+            await self.conversations.note_cancel(user, key, run)
+
+    async def delete_thread(self, user: User, key: ThreadKey) -> None:
+        """With its runs; those that are on end.
+
+        Raises ThreadNotFoundError, NotPermittedError or RunLogUnavailableError.
+        """
+        for run in await self.conversations.runs_on_of(user, key):
+            await self._cancel(run)
+        removed = await self.conversations.delete(user, key, _LOGS_KEPT)
+        # One may have begun meanwhile.
+        for run in removed.on:
+            await self._cancel(run)
+        for run in removed.just_ended:
+            await self._let_go(run)
+
+    async def _store(self, user: User, request: RunInput) -> None:
+        """Store a run that begins. It cancels those that are on once nothing else is in its way.
+
+        Raises what conversations.begin() raises.
+        """
+        loop = asyncio.get_running_loop()
+        gives_up_at = loop.time() + _GIVE_WAY_SECONDS
+        while True:
+            try:
+                await self.conversations.begin(user, request)
+            except ThreadBusyError:
+                if not request.cancels_running or loop.time() >= gives_up_at:
+                    raise
+            else:
+                return
+            await self._cancel_others(user, ThreadKey(user.id, request.thread_id), gives_up_at)
+
+    async def _cancel_others(self, user: User, thread: ThreadKey, gives_up_at: float) -> None:
+        """Cancel the runs of a conversation, those too that begin meanwhile, until none is on.
+
+        It ends at a time of the loop's clock, whether or not they have ended.
+        """
+        loop = asyncio.get_running_loop()
+        cancelled: set[RunKey] = set()
+        while loop.time() < gives_up_at:
+            others = await self.conversations.active_runs(thread)
+            if not others:
+                return
+            for key in others:
+                if key not in cancelled:
+                    await self.cancel(user, key)
+                    cancelled.add(key)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _cancel(self, key: RunKey) -> None:
+        if self._runs.cancel(key):
+            return
+        try:
+            await self._registry.ask_to_cancel(key)
+        except REDIS_ERRORS as error:
+            raise RunLogUnavailableError from error
+
+    async def _take(self, key: RunKey, giving_way: Sequence[RunKey]) -> None:
+        most = self._settings.RUNS_PER_USER
+        try:
+            begun = await self._registry.begin(key, most, giving_way)
+        except REDIS_ERRORS as error:
+            raise RunLogUnavailableError from error
+        if begun == "exists":
+            raise RunExistsError
+        if begun == "full":
+            raise TooManyRunsError
+
+    async def _let_go(self, key: RunKey) -> None:
+        # Else Redis lets go of it by itself when its time is over.
+        with suppress(*REDIS_ERRORS):
+            await self._registry.forget(key)
+
+    async def _is_known(self, key: RunKey) -> bool:
+        if self._runs.log(key):
+            return True
+        try:
+            return await self._registry.has_log(key)
+        except REDIS_ERRORS:
+            return False
+
+    def _loop(self, user: User, request: RunInput) -> AgentLoop:
+        settings = self._settings
+        return AgentLoop(
+            request,
+            user,
+            model=self._model,
+            model_name=settings.AGENT_MODEL,
+            system_prompt=settings.AGENT_SYSTEM_PROMPT,
+            max_rounds=settings.AGENT_MAX_ROUNDS,
+            max_calls=settings.AGENT_MAX_TOOL_CALLS,
+            max_answer_bytes=settings.AGENT_MESSAGE_MAX_BYTES - _AROUND_ANSWER,
+            tools=self._tools,
+            budget=self._budget,
+            permitted=self._permitted,
+        )
+
+    async def _permitted(self, user: User, workspace: str) -> User | None:
+        """The user as the account stands now, None if it may not run the agent any more.
+
+        While PostgreSQL is away it is as it was.
+        """
+        try:
+            async with self._database.transaction() as session:
+                row = await user_rows.by_id(session, user.id)
+        except DATABASE_ERRORS as error:
+            if not is_outage(error):
+                raise
+            return user
+        if row is None or not row.active:
+            return None
+        current = User.model_validate(row)
+        try:
+            rbac_service.check(current, Permission.RUN_AGENT, workspace)
+        except NotPermittedError:
+            return None
+        return current

@@ -1,0 +1,363 @@
+"""Conversations with the agent as they are kept: their messages, and their runs once they ended."""
+
+import asyncio
+import zlib
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.models.agent_input import RunInput
+from src.models.conversation import (
+    Run,
+    RunRow,
+    RunStatus,
+    Thread,
+    ThreadPage,
+    ThreadRow,
+    ThreadSummary,
+)
+from src.models.permissions import Permission
+from src.models.user import User, UserRow
+from src.repositories import conversations as rows
+from src.repositories import kept_conversations as kept
+from src.repositories import users as user_rows
+from src.services.agent.prompt import text_of
+from src.services.agent.storage_limits import ConversationLimits
+from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.services.jobs.job_service import CursorRejectedError
+from src.services.rbac_service import check, sight
+from src.services.runs.errors import LOST
+from src.services.runs.log import Record
+from src.services.runs.messages import Message, RunMessages
+from src.services.runs.registry import RunKey
+from src.utils.database import Database
+
+_TITLE_LENGTH = 100
+_RUNS_SHOWN = 100
+_MESSAGES_MOST_BYTES = 2 * 1024 * 1024
+# A run is stored before it begins, and takes a moment to be seen at work.
+_BEGUN = timedelta(seconds=15)
+_RUNS_ON_MOST = 1000
+
+
+class ThreadKey(NamedTuple):
+    """Which conversation: clients choose the ids, so each user has a set of their own."""
+
+    owner: UUID
+    thread_id: str
+
+
+class Removed(NamedTuple):
+    """The runs of a conversation that was deleted: those that are on, and those that ended lately."""
+
+    on: list[RunKey]
+    just_ended: list[RunKey]
+
+
+class ThreadNotFoundError(Exception):
+    """There is no such conversation, or none that the user may know of."""
+
+
+class RunNotFoundError(Exception):
+    """There is no such run, or none that the user may know of."""
+
+
+class RunExistsError(Exception):
+    """The user has a run with this id already."""
+
+
+class ThreadElsewhereError(Exception):
+    """The conversation belongs to another workspace; the message names it."""
+
+
+class ThreadBusyError(Exception):
+    """A run of the conversation is on; the message names it."""
+
+
+class History(NamedTuple):
+    """A conversation as a client joins it: its last messages as JSON, and the run that is on.
+
+    The messages are those from before this run.
+    """
+
+    messages: list[bytes]
+    active: RunKey | None
+
+
+class ConversationService:
+    def __init__(self, database: Database, audit: AuditLogger, limits: ConversationLimits) -> None:
+        self._database = database
+        self._audit = audit
+        self._limits = limits
+
+    def check_input(self, request: RunInput) -> None:
+        """Raises InputTooLargeError."""
+        self._limits.check_input(request)
+
+    async def begin(self, user: User, request: RunInput) -> None:
+        """Store what the client sent.
+
+        Raises RunExistsError, ThreadElsewhereError, ThreadFullError, UserFullError, or, where
+        nothing else is in the way, ThreadBusyError.
+        """
+        messages = request.conversation
+        run = RunRow(
+            owner_id=user.id,
+            id=request.run_id,
+            thread_id=request.thread_id,
+            workspace=request.workspace,
+        )
+        async with self._database.transaction() as session:
+            workspace = await rows.open_thread(
+                session, user.id, request.thread_id, request.workspace, _title(messages)
+            )
+            if workspace != request.workspace:
+                raise ThreadElsewhereError(workspace)
+            # The conversation is locked until this is committed.
+            active = await rows.runs_on_of(session, user.id, request.thread_id)
+            if not await rows.add_run(session, run):
+                raise RunExistsError
+            await rows.keep_messages(session, user.id, request.thread_id, messages)
+            self._limits.check_kept(
+                of_thread=await kept.count_thread(session, user.id, request.thread_id),
+                of_user=await kept.of_user(session, user.id),
+            )
+            # A run without messages, as a UI begins when it mounts, adds nothing that could get
+            # mixed up.
+            if active and messages:
+                raise ThreadBusyError(active[0])
+
+    async def note_begin(self, user: User, request: RunInput) -> None:
+        await self._audit.record(
+            AuditEvent(
+                Action.AGENT_RUN,
+                actor_id=user.id,
+                actor=user.email,
+                target=f"run:{request.run_id}",
+                details={
+                    "phase": "start",
+                    "thread": request.thread_id,
+                    "workspace": request.workspace,
+                },
+            )
+        )
+
+    async def note_cancel(self, user: User, key: RunKey, run: Run) -> None:
+        await self._audit.record(
+            AuditEvent(
+                Action.AGENT_CANCEL,
+                actor_id=user.id,
+                actor=user.email,
+                target=f"run:{key.run_id}",
+                details={
+                    "owner": str(key.owner),
+                    "thread": run.thread_id,
+                    "workspace": run.workspace,
+                },
+            )
+        )
+
+    async def settle(self, key: RunKey, records: Sequence[Record]) -> bool:
+        """Store a run that has ended, once, whoever finds it so; False if it was deleted."""
+        end, messages = await asyncio.to_thread(_digest, records)
+        async with self._database.transaction() as session:
+            await rows.lock_thread_of(session, key.owner, key.run_id)
+            row = await rows.end_run(session, key.owner, key.run_id, end, presumed=LOST.code)
+            if row is None:
+                return await rows.is_kept(session, key.owner, key.run_id)
+            await rows.keep_messages(session, key.owner, row.thread_id, messages)
+            await kept.count_thread(session, key.owner, row.thread_id)
+            owner = await user_rows.by_id(session, key.owner)
+        await self._audit.record(_ended(row, owner, messages))
+        return True
+
+    async def stored(self, key: RunKey) -> list[Record] | None:
+        """The log of a run that has ended; None if it has not, as far as is stored."""
+        async with self._database.transaction() as session:
+            row = await rows.run_with_events(session, key.owner, key.run_id)
+        if row is None or row.events is None:
+            return None
+        return await asyncio.to_thread(_unpacked, row.events)
+
+    async def run(self, user: User, key: RunKey) -> Run:
+        """Raises RunNotFoundError."""
+        async with self._database.transaction() as session:
+            row = await rows.run(session, key.owner, key.run_id)
+        if row is None or not _sees(user, row):
+            raise RunNotFoundError
+        return Run.model_validate(row)
+
+    async def runs_on(self) -> list[RunKey]:
+        """Whatever is stored as running, of all users."""
+        async with self._database.transaction() as session:
+            found = await rows.runs_on(session, _BEGUN, _RUNS_ON_MOST)
+        return [RunKey(row.owner_id, row.id) for row in found]
+
+    async def page(self, user: User, *, cursor: str | None, limit: int) -> ThreadPage:
+        """The user's conversations, the latest first. Raises CursorRejectedError."""
+        seen = sight(user, Permission.READ_AGENT_RUNS)
+        before = _decode(cursor) if cursor else None
+        places = None if seen.everything else list(seen.places())
+        async with self._database.transaction() as session:
+            found = await rows.page(session, places=places, before=before, limit=limit + 1)
+        shown = found[:limit]
+        return ThreadPage(
+            items=[ThreadSummary.model_validate(row) for row in shown],
+            next_cursor=_encode(shown[-1]) if len(found) > limit else None,
+        )
+
+    async def thread(self, user: User, key: ThreadKey, *, before: int | None, limit: int) -> bytes:
+        """A `Thread` as JSON, with its last messages, or those before one.
+
+        The messages are passed on as they are stored: parsed they would take many times the memory.
+        Raises ThreadNotFoundError.
+        """
+        async with self._database.transaction() as session:
+            row = await _thread(session, user, key)
+            messages = await rows.messages_of(
+                session, row, before=before, limit=limit, most_bytes=_MESSAGES_MOST_BYTES
+            )
+            first = messages[0].place if messages else 0
+            more = await rows.has_messages_before(session, row, first)
+            runs = await rows.runs_of(session, row, _RUNS_SHOWN)
+        thread = Thread(
+            **ThreadSummary.model_validate(row).model_dump(),
+            messages=[],
+            next_cursor=str(first) if more else None,
+            earlier=first if more else None,
+            active_run_id=next((run.id for run in runs if run.status == RunStatus.RUNNING), None),
+            runs=[Run.model_validate(run) for run in runs],
+        )
+        stored = [orjson.Fragment(message.body) for message in messages]
+        return orjson.dumps(thread.model_dump(mode="json") | {"messages": stored})
+
+    async def runs_on_of(self, user: User, key: ThreadKey) -> list[RunKey]:
+        """A conversation's runs that are on, for who may end them.
+
+        Raises ThreadNotFoundError or NotPermittedError.
+        """
+        async with self._database.transaction() as session:
+            await _thread_to_change(session, user, key)
+            return await _runs_on_of(session, key)
+
+    async def active_runs(self, key: ThreadKey) -> list[RunKey]:
+        """A conversation's runs that are on, the latest first; none if there is no conversation."""
+        async with self._database.transaction() as session:
+            return await _runs_on_of(session, key)
+
+    async def history(self, user: User, key: ThreadKey, limit: int) -> History:
+        """What a client that joins a conversation is told of it. Raises ThreadNotFoundError."""
+        async with self._database.transaction() as session:
+            await rows.take_snapshot(session)
+            row = await _thread(session, user, key)
+            active = await _runs_on_of(session, key)
+            messages = await rows.messages_of(
+                session, row, before=None, limit=limit, most_bytes=_MESSAGES_MOST_BYTES
+            )
+        return History([message.body for message in messages], active[0] if active else None)
+
+    async def delete(self, user: User, key: ThreadKey, lately: timedelta) -> Removed:
+        """With its runs. Raises ThreadNotFoundError or NotPermittedError."""
+        async with self._database.transaction() as session:
+            row = await _thread_to_change(session, user, key)
+            removed = await rows.delete_thread(session, row, lately)
+        if removed is None:
+            raise ThreadNotFoundError
+        await self._audit.record(
+            AuditEvent(
+                Action.THREAD_DELETE,
+                actor_id=user.id,
+                actor=user.email,
+                target=f"thread:{key.thread_id}",
+                details={"owner": str(key.owner), "workspace": row.workspace},
+            )
+        )
+        on, just_ended = ([RunKey(key.owner, run_id) for run_id in ids] for ids in removed)
+        return Removed(on, just_ended)
+
+
+async def _thread(session: AsyncSession, user: User, key: ThreadKey) -> ThreadRow:
+    row = await rows.thread(session, key.owner, key.thread_id)
+    if row is None or not _sees(user, row):
+        raise ThreadNotFoundError
+    return row
+
+
+async def _runs_on_of(session: AsyncSession, key: ThreadKey) -> list[RunKey]:
+    found = await rows.runs_on_of(session, key.owner, key.thread_id)
+    return [RunKey(key.owner, run_id) for run_id in found]
+
+
+async def _thread_to_change(session: AsyncSession, user: User, key: ThreadKey) -> ThreadRow:
+    row = await _thread(session, user, key)
+    check(user, Permission.RUN_AGENT, row.workspace)
+    return row
+
+
+def _sees(user: User, row: RunRow | ThreadRow) -> bool:
+    return sight(user, Permission.READ_AGENT_RUNS).shows(row.owner_id, row.workspace)
+
+
+def _title(messages: Sequence[Message]) -> str:
+    said = (text_of(message["content"]) for message in messages if message["role"] == "user")
+    # PostgreSQL takes no NUL in a text.
+    return " ".join(next(said, "").replace("\0", "").split())[:_TITLE_LENGTH]
+
+
+def _digest(records: Sequence[Record]) -> tuple[rows.RunEnd, list[Message]]:
+    """What is stored of a run that has ended."""
+    last = orjson.loads(records[-1].data)
+    status = RunStatus.FINISHED
+    if last["type"] == "RUN_ERROR":
+        status = RunStatus.FAILED
+    elif last["outcome"]["type"] == "cancelled":
+        status = RunStatus.CANCELLED
+    counts: dict[str, Any] = dict(last["usage"][0]) if "usage" in last else {}
+    counts.pop("model", None)
+    packed = zlib.compress(b"\n".join(record.data for record in records))
+    # One event at a time: all of them as objects would take many times the memory of the log.
+    messages = RunMessages.of(orjson.loads(record.data) for record in records).all()
+    return rows.RunEnd(status, last.get("code"), counts or None, packed), messages
+
+
+def _unpacked(events: bytes) -> list[Record]:
+    return [Record.read(line) for line in zlib.decompress(events).split(b"\n")]
+
+
+def _ended(row: RunRow, owner: UserRow | None, messages: Sequence[Message]) -> AuditEvent:
+    return AuditEvent(
+        Action.AGENT_RUN,
+        Outcome.FAILURE if row.status == RunStatus.FAILED.value else Outcome.SUCCESS,
+        actor_id=row.owner_id,
+        actor=owner.email if owner is not None else None,
+        target=f"run:{row.id}",
+        details={
+            "phase": "end",
+            "thread": row.thread_id,
+            "workspace": row.workspace,
+            "status": row.status,
+            "error": row.error,
+            "tool_calls": sum(len(message.get("toolCalls", ())) for message in messages),
+        },
+    )
+
+
+def _encode(row: ThreadRow) -> str:
+    text = f"{row.updated_at.isoformat()} {row.owner_id} {row.id}"
+    return urlsafe_b64encode(text.encode()).decode()
+
+
+def _decode(cursor: str) -> tuple[datetime, UUID, str]:
+    try:
+        moment, owner, thread_id = urlsafe_b64decode(cursor.encode()).decode().split(" ", 2)
+        updated_at = datetime.fromisoformat(moment)
+        if updated_at.tzinfo is None or "\0" in thread_id:
+            raise CursorRejectedError
+        return updated_at.astimezone(UTC), UUID(owner), thread_id
+    except (ValueError, OverflowError):
+        raise CursorRejectedError from None

@@ -1,0 +1,299 @@
+"""The agent: asks the model, runs the tools that it calls, and asks again, until it has answered."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol
+from uuid import UUID
+
+import orjson
+import structlog
+
+from src.models.agent_input import RunInput
+from src.models.user import User
+from src.services.agent.prompt import (
+    CALLS_USED_UP,
+    WITHOUT_TOOLS,
+    ChatMessage,
+    chat_messages,
+    chat_tool,
+    instructions,
+)
+from src.services.agent.turn import ToolCall, Turn, now
+from src.services.agui import events as agui
+from src.services.agui.events import Event
+from src.services.gateway.chat_stream import ChatChunk, Usage
+from src.services.gateway.errors import UpstreamError
+from src.services.runs.errors import (
+    PERMISSION_LOST,
+    TOKENS_SPENT,
+    TOO_LARGE,
+    TOO_MANY_CALLS,
+    TOO_MANY_ROUNDS,
+    RunFailedError,
+    RunFailure,
+    of_upstream,
+)
+from src.services.runs.log import Record, RunLog
+from src.services.runs.messages import RunMessages
+
+logger = structlog.get_logger(__name__)
+
+# A log is held in memory, in Redis and in PostgreSQL.
+RUN_MAX_BYTES = 16 * 1024 * 1024
+# Of a text, roughly.
+_TOKEN_BYTES = 4
+# What a call has around its name and its arguments in a message, at most.
+_CALL_BYTES = 256
+
+
+class Model(Protocol):
+    def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[ChatChunk]: ...
+
+
+class Tools(Protocol):
+    """The agent's own tools, as far as a user may use them in a workspace."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """Of all of them, whoever may use them."""
+
+    async def check_workspace(self, user: User, workspace: str) -> None:
+        """Raises WorkspaceNotYoursError."""
+
+    async def offered(self, user: User, workspace: str) -> Sequence[Mapping[str, Any]]:
+        """In the form of a chat completion."""
+
+    async def call(self, user: User, workspace: str, call: ToolCall) -> str:
+        """What the model is told of it, an error included."""
+
+
+class Budget(Protocol):
+    """The tokens that users may have."""
+
+    def note(self, user_id: UUID, model: str, usage: Usage) -> None: ...
+
+    async def is_spent(self, user_id: UUID) -> bool: ...
+
+
+class AgentLoop:
+    """One run. What happens is appended to `log`; run() gives how it ended, which is not in it yet."""
+
+    def __init__(  # noqa: PLR0913 - its surroundings, each of them once
+        self,
+        request: RunInput,
+        user: User,
+        *,
+        model: Model,
+        model_name: str,
+        system_prompt: str,
+        max_rounds: int,
+        max_calls: int,
+        max_answer_bytes: int,
+        tools: Tools,
+        budget: Budget,
+        permitted: Callable[[User, str], Awaitable[User | None]],
+    ) -> None:
+        self.log = RunLog()
+        self._request = request
+        self._user = user
+        self._model = model
+        self._model_name = model_name
+        self._system = instructions(system_prompt, request)
+        self._max_rounds = max_rounds
+        self._tools = tools
+        self._budget = budget
+        self._permitted = permitted
+        self._told = request.conversation
+        self._frontend = {tool.name for tool in request.tools or []}
+        self._made = RunMessages()
+        self._max_calls = max_calls
+        # Calls of the agent's own tools so far.
+        self._calls = 0
+        self._max_answer = max_answer_bytes
+        # JSON of what the model has said and called in the answer that is coming.
+        self._answer_bytes = 0
+        self._usage: dict[str, int] = {}
+        # The model's answer while it comes, and the round that it belongs to.
+        self._turn: Turn | None = None
+        self._step: str | None = None
+
+    def begin(self) -> None:
+        request = self._request
+        started = agui.run_started(request.thread_id, request.run_id, now())
+        if request.parent_run_id is not None:
+            started["parentRunId"] = request.parent_run_id
+        self._emit([started])
+
+    async def run(self) -> Event:
+        """The terminal event. Raises RunFailedError."""
+        if self._request.state is not None:
+            self._emit([agui.state_snapshot(self._request.state, now())])
+        if not self._request.messages:
+            return self.finished()
+        chat_tools = await self._chat_tools()
+        for number in range(1, self._max_rounds + 1):
+            self._begin_step(f"round {number}")
+            turn = await self._ask(chat_tools)
+            pending = [call.id for call in turn.calls if call.name in self._frontend]
+            mine = [call for call in turn.calls if call.name not in self._frontend]
+            if mine and number == self._max_rounds:
+                break
+            await self._answer(mine)
+            self._end_step()
+            if pending or not turn.calls:
+                return self.finished(turn.finish_reason, number, pending)
+        raise RunFailedError(TOO_MANY_ROUNDS)
+
+    async def is_permitted(self) -> bool:
+        """Whether its user may still run it; from now on it goes on with what they may."""
+        user = await self._permitted(self._user, self._request.workspace)
+        if user is not None:
+            self._user = user
+        return user is not None
+
+    def finished(
+        self, finish_reason: str | None = None, rounds: int = 0, pending: Sequence[str] = ()
+    ) -> Event:
+        result = {"rounds": rounds, "finishReason": finish_reason}
+        request = self._request
+        return self._with_usage(
+            agui.agent_run_finished(request.thread_id, request.run_id, result, pending, now())
+        )
+
+    def cancelled(self) -> Event:
+        """The terminal event of a run that was cut short; closes what is open."""
+        self._close()
+        self._end_step()
+        return self._with_usage(
+            agui.run_cancelled(self._request.thread_id, self._request.run_id, now())
+        )
+
+    def failed(self, failure: RunFailure) -> Event:
+        self._close()
+        self._end_step()
+        return self._with_usage(failure.event())
+
+    def _close(self) -> None:
+        if self._turn is not None:
+            self._append(self._turn.end())
+            self._turn = None
+
+    def _begin_step(self, name: str) -> None:
+        self._step = name
+        self._emit([agui.step_started(name, now())])
+
+    def _end_step(self) -> None:
+        if self._step is not None:
+            self._append([agui.step_finished(self._step, now())])
+            self._step = None
+
+    async def _chat_tools(self) -> list[Mapping[str, Any]]:
+        """Where Shield's cannot be had, the model answers without them, and is told so."""
+        try:
+            offered = await self._tools.offered(self._user, self._request.workspace)
+        except UpstreamError as error:
+            logger.warning("agent_without_tools", error=repr(error))
+            self._system = "\n\n".join(filter(None, (self._system, WITHOUT_TOOLS)))
+            offered = []
+        mine = [
+            chat_tool(tool.name, tool.description, tool.parameters)
+            for tool in self._request.tools or []
+        ]
+        return [*offered, *mine]
+
+    async def _ask(self, chat_tools: Sequence[Mapping[str, Any]]) -> Turn:
+        """One answer of the model."""
+        messages = chat_messages(self._system, [*self._told, *self._made.all()])
+        body: dict[str, Any] = {"model": self._model_name, "messages": messages}
+        if chat_tools:
+            body["tools"] = chat_tools
+        self._turn = turn = Turn()
+        self._answer_bytes = 0
+        # Some providers tell it once at the end, others with each chunk what it is so far.
+        usage: Usage | None = None
+        has_begun = is_refused = False
+        try:
+            async with aclosing(self._model.chat(body)) as chunks:
+                async for chunk in chunks:
+                    has_begun = True
+                    usage = chunk.usage or usage
+                    self._emit(turn.feed(chunk))
+                    if turn.is_overfull:
+                        raise RunFailedError(TOO_MANY_CALLS)
+        except UpstreamError as error:
+            is_refused = not (has_begun or error.maybe_done)
+            raise RunFailedError(of_upstream(error)) from error
+        finally:
+            self._count(usage)
+            # The model may have been asked also where its answer is given up before it begins.
+            if not is_refused:
+                self._note(usage or self._estimate(messages))
+        self._close()
+        return turn
+
+    async def _answer(self, calls: Sequence[ToolCall]) -> None:
+        """Run the tools, for the user as the account stands now."""
+        if not calls:
+            return
+        if not await self.is_permitted():
+            raise RunFailedError(PERMISSION_LOST)
+        if await self._budget.is_spent(self._user.id):
+            raise RunFailedError(TOKENS_SPENT)
+        for call in calls:
+            self._calls += 1
+            content = CALLS_USED_UP
+            if self._calls <= self._max_calls:
+                content = await self._tools.call(self._user, self._request.workspace, call)
+            self._emit([agui.tool_call_result(f"{call.id}:result", call.id, content, now())])
+
+    def _emit(self, events: Sequence[Event]) -> None:
+        fitting = [event for event in events if self._fits(event)]
+        self._append(fitting)
+        if len(fitting) < len(events) or self.log.size > RUN_MAX_BYTES:
+            raise RunFailedError(TOO_LARGE)
+
+    def _fits(self, event: Event) -> bool:
+        """False for what would make a message larger than its client may send it again.
+
+        Only texts are left out: whatever opens has to be told, since it will be closed.
+        """
+        self._answer_bytes += _answer_bytes(event)
+        return "delta" not in event or self._answer_bytes <= self._max_answer
+
+    def _append(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._made.apply(event)
+        if events:
+            self.log.append(Record.of(event) for event in events)
+
+    def _count(self, usage: Usage | None) -> None:
+        if usage is None:
+            return
+        counts = {
+            "inputTokens": usage.prompt_tokens,
+            "outputTokens": usage.completion_tokens,
+            "totalTokens": usage.prompt_tokens + usage.completion_tokens,
+        }
+        for name, count in counts.items():
+            self._usage[name] = self._usage.get(name, 0) + count
+
+    def _note(self, usage: Usage) -> None:
+        self._budget.note(self._user.id, self._model_name, usage)
+
+    def _estimate(self, messages: Sequence[ChatMessage]) -> Usage:
+        """What an answer took that does not tell it: it may have been broken off for that."""
+        asked = len(orjson.dumps(messages))
+        return Usage(asked // _TOKEN_BYTES, self._answer_bytes // _TOKEN_BYTES)
+
+    def _with_usage(self, event: Event) -> Event:
+        if self._usage:
+            event["usage"] = [{"model": self._model_name, **self._usage}]
+        return event
+
+
+def _answer_bytes(event: Event) -> int:
+    """What an event adds to the JSON of the message that the model is making."""
+    if event["type"] == "TOOL_CALL_START":
+        return _CALL_BYTES + len(orjson.dumps(event["toolCallName"]))
+    # Without the quotes, which are there once.
+    return len(orjson.dumps(event["delta"])) - 2 if "delta" in event else 0

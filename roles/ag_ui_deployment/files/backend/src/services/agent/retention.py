@@ -1,0 +1,90 @@
+"""Lets go of conversations and runs of the agent that are past the retention, and counts the rest."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.config import Settings
+from src.repositories import kept_conversations as kept
+from src.repositories import token_usage
+from src.services.audit_logger import Action, AuditEvent, AuditLogger
+from src.utils.background_task import BackgroundTask
+from src.utils.database import DATABASE_ERRORS, Database
+from src.utils.metrics import Metrics
+
+logger = structlog.get_logger(__name__)
+
+# When a process has just been started, it has more urgent things to do.
+_FIRST_SECONDS = 60.0
+_EVERY_SECONDS = 300.0
+# In one transaction: a conversation may hold many megabytes.
+_THREADS = 20
+_RUNS = 200
+
+Step = Callable[[AsyncSession], Awaitable[int]]
+
+
+class AgentRetention(BackgroundTask):
+    """Every instance has one, and one at a time deletes; all of them show what is held."""
+
+    def __init__(
+        self, database: Database, audit: AuditLogger, metrics: Metrics, settings: Settings
+    ) -> None:
+        super().__init__("agent-retention")
+        self._database = database
+        self._audit = audit
+        self._metrics = metrics
+        self._age = timedelta(days=settings.AGENT_RETENTION_DAYS)
+
+    async def retain(self) -> None:
+        """Delete what is past the retention, unless another instance is at it."""
+        async with self._database.alone(kept.RETAIN_LOCK) as is_ours:
+            if is_ours:
+                await self._retain()
+
+    async def measure(self) -> None:
+        """Let the metrics show what is held."""
+        async with self._database.transaction() as session:
+            held = await kept.of_all(session)
+        self._metrics.agent_kept_threads.set(held.threads)
+        self._metrics.agent_kept_runs.set(held.runs)
+        self._metrics.agent_kept_bytes.set(held.bytes)
+
+    async def _run(self) -> None:
+        self.status = "waiting"
+        pause = _FIRST_SECONDS
+        while await self._passes(pause):
+            pause = _EVERY_SECONDS
+            try:
+                await self.retain()
+                await self.measure()
+            except DATABASE_ERRORS as error:
+                logger.warning("agent_retention_put_off", error=str(error))
+            except Exception:
+                logger.exception("agent_retention_failed")
+
+    async def _retain(self) -> None:
+        threads = await self._repeated(lambda it: kept.delete_threads(it, self._age, _THREADS))
+        runs = await self._repeated(lambda it: kept.delete_runs(it, self._age, _RUNS))
+        await self._repeated(lambda it: kept.count_some(it, _THREADS))
+        async with self._database.transaction() as session:
+            await token_usage.delete_before(session, (datetime.now(UTC) - self._age).date())
+        if threads or runs:
+            details = {"threads": threads, "runs": runs, "days": self._age.days}
+            event = AuditEvent(
+                Action.AGENT_RETAIN, actor="retention", target="agent", details=details
+            )
+            await self._audit.record(event)
+
+    async def _repeated(self, step: Step) -> int:
+        """Do it in small transactions until there is nothing left; gives how much was done."""
+        done = 0
+        while not self._stop.is_set():
+            async with self._database.transaction() as session:
+                some = await step(session)
+            if not some:
+                break
+            done += some
+        return done

@@ -1,0 +1,61 @@
+"""How many bytes the agent takes and keeps: of a message, a state, a conversation, a user."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import orjson
+
+from src.config import Settings
+from src.models.agent_input import RunInput
+from src.services.errors import FieldFaultError
+
+
+class InputTooLargeError(FieldFaultError):
+    """A message or the state has more bytes than it may have."""
+
+
+class ThreadFullError(Exception):
+    """The conversation holds as many bytes as it may."""
+
+
+class UserFullError(Exception):
+    """The user's conversations hold as many bytes as they may."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationLimits:
+    message_bytes: int
+    state_bytes: int
+    thread_bytes: int
+    user_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(
+            message_bytes=settings.AGENT_MESSAGE_MAX_BYTES,
+            state_bytes=settings.AGENT_STATE_MAX_BYTES,
+            thread_bytes=settings.AGENT_THREAD_MAX_BYTES,
+            user_bytes=settings.AGENT_USER_MAX_BYTES,
+        )
+
+    def check_input(self, request: RunInput) -> None:
+        """Raises InputTooLargeError."""
+        _check_size(request.state, self.state_bytes, "state")
+        for number, message in enumerate(request.conversation):
+            _check_size(message, self.message_bytes, f"messages.{number}")
+
+    def check_kept(self, *, of_thread: int, of_user: int) -> None:
+        """Raises ThreadFullError or UserFullError."""
+        if of_thread > self.thread_bytes:
+            raise ThreadFullError
+        if of_user > self.user_bytes:
+            raise UserFullError
+
+
+def _check_size(value: Mapping[str, Any] | Any, limit: int, field: str) -> None:
+    size = len(orjson.dumps(value))
+    if size > limit:
+        raise InputTooLargeError(
+            f"has {size} bytes of JSON and may have {limit}; shorten it, or send it in parts", field
+        )

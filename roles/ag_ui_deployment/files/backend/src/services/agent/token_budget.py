@@ -1,0 +1,117 @@
+"""The tokens that models take for users: stored by day and model, and limited by day."""
+
+import asyncio
+import math
+from datetime import UTC, date, datetime, time, timedelta
+from uuid import UUID
+
+import structlog
+
+from src.repositories import token_usage
+from src.repositories.token_usage import Tokens, UsageKey
+from src.services.auth.rate_limits import LimitReachedError
+from src.services.gateway.chat_stream import Usage
+from src.utils.background_task import BackgroundTask
+from src.utils.database import DATABASE_ERRORS, Database, is_outage
+from src.utils.redis import Backoff
+
+logger = structlog.get_logger(__name__)
+
+
+class TokensSpentError(LimitReachedError):
+    """The user has had the tokens of a day."""
+
+
+class TokenBudget(BackgroundTask):
+    """What is noted is stored in the background; an outage of PostgreSQL is waited out."""
+
+    def __init__(self, database: Database, per_day: int) -> None:
+        """`per_day`: tokens that a user may have in a day of UTC; 0 for as many as they like."""
+        super().__init__("token-budget")
+        self._database = database
+        self._per_day = per_day
+        self._noted: dict[UsageKey, Tokens] = {}
+        self._news = asyncio.Event()
+        self._storing = asyncio.Lock()
+
+    def note(self, user_id: UUID, model: str, usage: Usage) -> None:
+        key = UsageKey(user_id, _today(), model)
+        self._merge(key, Tokens(usage.prompt_tokens, usage.completion_tokens))
+        self._news.set()
+
+    async def check(self, user_id: UUID) -> None:
+        """Raises TokensSpentError; while PostgreSQL is away, what it raises."""
+        if self._per_day and await self._spent(user_id) >= self._per_day:
+            raise TokensSpentError(_until_tomorrow())
+
+    async def is_spent(self, user_id: UUID) -> bool:
+        """Whether a run has to end. While PostgreSQL is away it goes on."""
+        try:
+            await self.check(user_id)
+        except TokensSpentError:
+            return True
+        except DATABASE_ERRORS as error:
+            if not is_outage(error):
+                raise
+            logger.warning("token_budget_unknown", error=str(error))
+        return False
+
+    async def stop(self) -> None:
+        self._stop.set()
+        self._news.set()
+        await super().stop()
+        try:
+            await self._store()
+        except DATABASE_ERRORS as error:
+            logger.warning("token_usage_lost", entries=len(self._noted), error=str(error))
+
+    async def _spent(self, user_id: UUID) -> int:
+        await self._store()
+        async with self._database.transaction() as session:
+            return await token_usage.of_day(session, user_id, _today())
+
+    async def _run(self) -> None:
+        backoff = Backoff()
+        while not self._stop.is_set():
+            self.status = "waiting"
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._store()
+                backoff.reset()
+            except DATABASE_ERRORS as error:
+                if self.waits_for("PostgreSQL", error):
+                    logger.warning("token_usage_waits", error=str(error))
+                self._news.set()
+                await backoff.wait(self._stop)
+
+    async def _store(self) -> None:
+        async with self._storing:
+            taken, self._noted = self._noted, {}
+            if not taken:
+                return
+            try:
+                async with self._database.transaction() as session:
+                    await token_usage.add(session, taken)
+            except BaseException as error:
+                if isinstance(error, DATABASE_ERRORS) and not is_outage(error):
+                    # It would fail again: a user may be gone.
+                    logger.exception("token_usage_dropped", entries=len(taken))
+                    return
+                for key, tokens in taken.items():
+                    self._merge(key, tokens)
+                raise
+
+    def _merge(self, key: UsageKey, tokens: Tokens) -> None:
+        known = self._noted.get(key, Tokens(0, 0))
+        self._noted[key] = Tokens(known.input + tokens.input, known.output + tokens.output)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _until_tomorrow() -> int:
+    now = datetime.now(UTC)
+    midnight = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
+    return max(1, math.ceil((midnight - now).total_seconds()))

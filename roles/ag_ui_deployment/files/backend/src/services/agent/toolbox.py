@@ -1,0 +1,125 @@
+"""The agent's own tools: what a user may use of Shield's, as the model is told of them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import orjson
+import structlog
+
+from src.models.user import User
+from src.services.agent.prompt import chat_tool
+from src.services.agent.turn import ToolCall
+from src.services.auth.rate_limits import LimitReachedError, Limits
+from src.services.gateway.errors import (
+    ToolRejectedError,
+    UnknownToolError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+from src.services.jobs.job_service import JobNotFoundError
+from src.services.rbac_service import NotPermittedError
+from src.services.tools.catalogue import CATALOGUE, ArgumentsRefusedError
+from src.services.tools.submissions import OutcomeUnknownError, TooManyJobsError
+from src.services.tools.tool_service import ToolService, TooManyCallsError, WorkspaceNotYoursError
+from src.utils.database import DATABASE_ERRORS, is_outage
+
+logger = structlog.get_logger(__name__)
+
+# A client sends it again with every further request, and the model reads it each time.
+RESULT_MAX_BYTES = 64 * 1024
+# As a text within JSON it may become twice as long.
+_BEGINNING_BYTES = 31 * 1024
+# What the model is told of a call that came to nothing; it tells the user in its own words.
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (UnknownToolError, "There is no such tool."),
+    (UpstreamTimeoutError, "The tool did not answer in time."),
+    (UpstreamError, "The tool has failed, or cannot be reached at the moment."),
+    (NotPermittedError, "The user may not use this tool."),
+    (WorkspaceNotYoursError, "The user does not belong to this workspace any more."),
+    (JobNotFoundError, "The user has no such job."),
+    (TooManyCallsError, "The user has too many calls under way; try again in a moment."),
+    (TooManyJobsError, "The user has too many jobs running; one has to end first."),
+    (OutcomeUnknownError, "Nobody knows what became of this call."),
+)
+_MAYBE_DONE = " It may have done its work all the same."
+
+
+class AgentTools:
+    def __init__(self, tools: ToolService, limits: Limits) -> None:
+        self._tools = tools
+        self._limits = limits
+
+    @property
+    def names(self) -> Collection[str]:
+        return CATALOGUE.keys()
+
+    async def check_workspace(self, user: User, workspace: str) -> None:
+        """Raises WorkspaceNotYoursError."""
+        await self._tools.place(user, workspace)
+
+    async def offered(self, user: User, workspace: str) -> Sequence[Mapping[str, Any]]:
+        """In the form of a chat completion. Raises UpstreamError."""
+        try:
+            available = await self._tools.available(user, workspace)
+        except WorkspaceNotYoursError:
+            return []
+        return [chat_tool(tool.name, tool.description, tool.input_schema) for tool in available]
+
+    async def call(self, user: User, workspace: str, call: ToolCall) -> str:
+        """What the model is told of it, an error included."""
+        arguments = _arguments(call.arguments)
+        if arguments is None:
+            return _error("The arguments are no JSON object.")
+        try:
+            # The model's calls are the user's, whoever thought of them.
+            await self._limits.tool_call(user.id)
+            outcome = await self._tools.call(user, call.name, arguments, workspace)
+        except (ArgumentsRefusedError, ToolRejectedError) as error:
+            return _error(_refusal(error))
+        except LimitReachedError as error:
+            return _error(
+                f"The user has made too many requests; in {error.retry_after} seconds there may be"
+                " more. Say so."
+            )
+        except DATABASE_ERRORS as error:
+            if not is_outage(error):
+                raise
+            logger.warning("agent_tool_unavailable", tool=call.name, error=str(error))
+            return _error("The tool cannot be used at the moment.")
+        except tuple(kind for kind, _ in _WORDS) as error:
+            return _error(_words_for(error))
+        return _bounded(orjson.dumps(outcome.result))
+
+
+def _bounded(result: bytes) -> str:
+    if len(result) <= RESULT_MAX_BYTES:
+        return result.decode()
+    told = {
+        "truncated": "The result was too long to be passed on; this is only its beginning.",
+        "bytes": len(result),
+        "beginning": result[:_BEGINNING_BYTES].decode(errors="ignore"),
+    }
+    return orjson.dumps(told).decode()
+
+
+def _arguments(text: str) -> dict[str, Any] | None:
+    try:
+        arguments = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return arguments if isinstance(arguments, dict) else None
+
+
+def _refusal(error: ArgumentsRefusedError | ToolRejectedError) -> str:
+    """What has to be corrected: the model may try again."""
+    named = "; ".join(f"{name}: {text}" for name, text in error.errors)
+    return named or str(error)
+
+
+def _words_for(error: Exception) -> str:
+    words = next(words for kind, words in _WORDS if isinstance(error, kind))
+    return words + _MAYBE_DONE if isinstance(error, UpstreamError) and error.maybe_done else words
+
+
+def _error(message: str) -> str:
+    return orjson.dumps({"error": message}).decode()

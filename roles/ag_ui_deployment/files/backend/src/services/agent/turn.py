@@ -1,0 +1,154 @@
+"""One answer of the model: the chunks of a chat completion in, AG-UI events out. No I/O."""
+
+import time
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from src.services.agent.tool_arguments import ToolArguments
+from src.services.agui import events as agui
+from src.services.agui.events import Event, Stamp
+from src.services.gateway.chat_stream import ChatChunk, ToolCallPiece
+
+# A model that calls more tools than that at once has gone astray.
+CALLS_MAX = 128
+_NAMELESS = "unknown"
+
+
+def now() -> Stamp:
+    return {"timestamp": int(time.time() * 1000)}
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """A call as the model makes it.
+
+    The id is ours: some models number their calls anew in every answer, and a client takes a
+    repeated id for the same call.
+    """
+
+    # What the model calls it, where it does.
+    given_id: str | None = None
+    id: str = field(default_factory=lambda: f"call_{uuid4().hex[:24]}")
+    name: str = ""
+    streamed: ToolArguments = field(default_factory=ToolArguments)
+
+    @property
+    def arguments(self) -> str:
+        """As JSON text."""
+        return str(self.streamed)
+
+
+class Turn:
+    """Text and calls belong to one message of the assistant, `message_id`.
+
+    Both stay open until the end: a model may go on with either after it began the other. Reasoning
+    is a message of its own, which ends where text or calls follow.
+    """
+
+    def __init__(self) -> None:
+        self.message_id = f"msg_{uuid4().hex}"
+        # Why the model stopped; None while it has not said so.
+        self.finish_reason: str | None = None
+        self._speaks = False
+        # The message of reasoning that is open.
+        self._reasoning_id: str | None = None
+        self.calls: list[ToolCall] = []
+        # By index and the model's id; with None for an id, the latest call at that index.
+        self._at: dict[tuple[int, str | None], ToolCall] = {}
+
+    @property
+    def is_overfull(self) -> bool:
+        """Whether there are more than CALLS_MAX calls; what comes after that is not told."""
+        return len(self.calls) > CALLS_MAX
+
+    def feed(self, chunk: ChatChunk) -> list[Event]:
+        events = self._reason(chunk.reasoning)
+        if chunk.content or chunk.tool_calls:
+            events += self._end_reasoning()
+        events += self._say(chunk.content)
+        for piece in chunk.tool_calls:
+            if self.is_overfull:
+                break
+            events += self._go_on_with(piece)
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+        return events
+
+    def end(self) -> list[Event]:
+        """Close what is open."""
+        events = self._end_reasoning()
+        events += [agui.text_end(self.message_id, now())] if self._speaks else []
+        for call in self.calls:
+            events += [] if call.name else self._start(call, _NAMELESS)
+            events += _arguments(call, call.streamed.finish())
+            events.append(agui.tool_call_end(call.id, now()))
+        return events
+
+    def _reason(self, text: str) -> list[Event]:
+        if not text:
+            return []
+        events: list[Event] = []
+        if self._reasoning_id is None:
+            self._reasoning_id = f"reasoning_{uuid4().hex}"
+            events += agui.reasoning_start(self._reasoning_id, now())
+        return [*events, agui.reasoning_content(self._reasoning_id, text, now())]
+
+    def _end_reasoning(self) -> list[Event]:
+        if self._reasoning_id is None:
+            return []
+        events = agui.reasoning_end(self._reasoning_id, now())
+        self._reasoning_id = None
+        return list(events)
+
+    def _say(self, text: str) -> list[Event]:
+        if not text:
+            return []
+        events = [] if self._speaks else [agui.text_start(self.message_id, now())]
+        self._speaks = True
+        return [*events, agui.text_content(self.message_id, text, now())]
+
+    def _go_on_with(self, piece: ToolCallPiece) -> list[Event]:
+        call = self._call_of(piece)
+        events = self._start(call, piece.name) if piece.name and not call.name else []
+        new = call.streamed.add(piece.arguments)
+        return [*events, *(_arguments(call, new) if call.name else [])]
+
+    def _call_of(self, piece: ToolCallPiece) -> ToolCall:
+        call = self._at.get((piece.index, piece.id)) or self._at.get((piece.index, None))
+        if call is None or _begins_another(call, piece):
+            call = ToolCall()
+            self.calls.append(call)
+        if piece.id and call.given_id is None:
+            call.given_id = piece.id
+            self._at[piece.index, piece.id] = call
+        self._at[piece.index, None] = call
+        return call
+
+    def _start(self, call: ToolCall, name: str) -> list[Event]:
+        """Begin a call, with the arguments that came before its name."""
+        call.name = name
+        return [
+            agui.tool_call_start(call.id, name, self.message_id, now()),
+            *_arguments(call, call.arguments),
+        ]
+
+
+def _begins_another(call: ToolCall, piece: ToolCallPiece) -> bool:
+    """Whether a piece at the index of a call begins another one: only a name can.
+
+    Some models give all calls the same index, with or without ids; some gateways give every piece
+    another id, or repeat the name in every piece. A repeated name continues a call whose arguments
+    are cut. Without ids, a call that repeats name and arguments is the same call again.
+    """
+    if not piece.name or not call.name:
+        return False
+    if piece.name != call.name:
+        return True
+    if call.streamed.is_cut:
+        return False
+    if piece.id and call.given_id:
+        return piece.id != call.given_id
+    return call.streamed.is_whole and not call.streamed.is_repeated_by(piece.arguments)
+
+
+def _arguments(call: ToolCall, text: str) -> list[Event]:
+    return [agui.tool_call_args(call.id, text, now())] if text else []

@@ -1,0 +1,75 @@
+"""Events as other versions of the AG-UI protocol have them than the current one.
+
+Everything is stored and shared in the current version. Clients before 1.0 validate events strictly:
+they abort a run over an outcome that their version does not define.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from ag_ui.core import EventType
+
+from src.models.protocol import CURRENT, ProtocolVersion
+from src.services.agui import events as agui
+from src.services.agui.events import Event
+
+_MESSAGES_SNAPSHOT = EventType.MESSAGES_SNAPSHOT.value
+_RUN_STARTED = EventType.RUN_STARTED.value
+_RUN_FINISHED = EventType.RUN_FINISHED.value
+_RUN_ERROR = EventType.RUN_ERROR.value
+
+_NOT_RUN = orjson.dumps({"error": "The run ended before this tool was called."}).decode()
+# The types of events that another version than the current one may have in another form.
+DIFFERING = frozenset({_MESSAGES_SNAPSHOT, _RUN_STARTED, _RUN_FINISHED, _RUN_ERROR})
+
+
+def rendered(
+    event: Event, version: ProtocolVersion, unanswered: Sequence[str] = ()
+) -> Sequence[Event]:
+    """An event of the current version as another version has it.
+
+    Before 1.0 a call without a result is always one that the client has to run, and its result
+    starts another run. So the calls of a run that was cancelled or failed get a result first.
+
+    Args:
+        event: The event in the current version; it is not changed.
+        version: The version that the client speaks.
+        unanswered: The ids of the run's tool calls that have no result yet.
+
+    Returns:
+        What to send instead of the event, in order.
+    """
+    if version is CURRENT or event["type"] not in DIFFERING:
+        return (event,)
+    if event["type"] == _RUN_STARTED:
+        return ({name: value for name, value in event.items() if name != "protocolVersion"},)
+    if event["type"] == _MESSAGES_SNAPSHOT:
+        return ({**event, "messages": [_with_text(message) for message in event["messages"]]},)
+    if event["type"] == _RUN_ERROR:
+        return (*_results(event, unanswered), event)
+    return _finished(event, unanswered)
+
+
+def _finished(event: Event, unanswered: Sequence[str]) -> Sequence[Event]:
+    outcome = event["outcome"]
+    if outcome == {"type": "success"}:
+        return (event,)
+    # What the outcome cannot say is kept where every version takes anything.
+    finished = {**event, "metadata": {**event.get("metadata", {}), "outcome": outcome}}
+    if outcome["type"] == "success":
+        return ({**finished, "outcome": {"type": "success"}},)
+    del finished["outcome"]
+    return (*_results(event, unanswered), finished)
+
+
+def _with_text(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message whose result of a tool is a text, not parts of one."""
+    if message["role"] != "tool" or isinstance(message["content"], str):
+        return message
+    return {**message, "content": "\n".join(part["text"] for part in message["content"])}
+
+
+def _results(ending: Event, calls: Sequence[str]) -> list[Event]:
+    stamp = agui.Stamp(timestamp=ending["timestamp"])
+    return [agui.tool_call_result(f"{call}:result", call, _NOT_RUN, stamp) for call in calls]

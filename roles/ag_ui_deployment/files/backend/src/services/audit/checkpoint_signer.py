@@ -1,0 +1,136 @@
+"""Signs checkpoints of the audit log."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.config import Settings
+from src.models.audit import CheckpointRow, Purpose
+from src.repositories import audit as audit_rows
+from src.services.audit.chain import Head
+from src.services.audit.journal import write_checkpoint
+from src.services.audit.keys import AuditKeys, Checkpoint
+from src.utils.background_task import BackgroundTask
+from src.utils.database import DATABASE_ERRORS, Database
+
+logger = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 5.0
+_PAGE = 500
+
+
+class _Checkpoints(NamedTuple):
+    """The newest that can be believed, and whether the one that is remembered is gone or replaced."""
+
+    now: datetime
+    newest: CheckpointRow | None
+    is_cut: bool
+
+
+class AuditKeeper(BackgroundTask):
+    """Every instance has one; a checkpoint that is due is signed by whichever comes first.
+
+    Only checkpoints with a signature that holds count. The newest of them is remembered: where it is
+    gone, or another stands in its place, that is logged, a checkpoint is signed at once, and a number
+    is left out, so that every verification finds the hole.
+    """
+
+    def __init__(self, database: Database, keys: AuditKeys, settings: Settings) -> None:
+        super().__init__("audit-keeper")
+        self._database = database
+        self._keys = keys
+        self._entries = settings.AUDIT_CHECKPOINT_ENTRIES
+        self._minutes = timedelta(minutes=settings.AUDIT_CHECKPOINT_MINUTES)
+        self._known: CheckpointRow | None = None
+
+    async def checkpoint_if_due(self) -> None:
+        signed = None
+        async with self._database.transaction() as session:
+            if not await audit_rows.may_keep(session):
+                return
+            there = await self._look(session)
+            head = await audit_rows.head(session)
+            if head is not None and self._is_due(head, there):
+                signed = await self._sign(session, Purpose.INTERVAL, head, there)
+        self._remember(there.newest, signed)
+
+    async def release(self, last: Head) -> None:
+        """Sign that the entries up to one may go: the rest of the chain follows on it."""
+        async with self._database.transaction() as session:
+            await audit_rows.wait_to_keep(session)
+            there = await self._look(session)
+            signed = await self._sign(session, Purpose.RETENTION, last, there)
+        self._remember(signed)
+
+    async def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                await self.checkpoint_if_due()
+                self.status = "keeping"
+            except DATABASE_ERRORS as error:
+                if self.waits_for("PostgreSQL", error):
+                    logger.warning("audit_keeper_waits_for_database", error=str(error))
+            except Exception:
+                # What somebody has written into the tables must not end this for good.
+                self.status = "trying again: see audit_keeper_failed in the log"
+                logger.exception("audit_keeper_failed")
+            await self._passes(_LOOK_SECONDS)
+
+    def _is_due(self, head: Head, there: _Checkpoints) -> bool:
+        last = there.newest
+        if last is None or there.is_cut:
+            return True
+        news = head.seq - last.seq
+        return news >= self._entries or (news > 0 and there.now - last.at >= self._minutes)
+
+    async def _look(self, session: AsyncSession) -> _Checkpoints:
+        now = await audit_rows.now(session)
+        return _Checkpoints(now, await self._newest(session), await self._is_cut(session))
+
+    async def _newest(self, session: AsyncSession) -> CheckpointRow | None:
+        number, limit = None, 1
+        while rows := await audit_rows.checkpoints_before(session, number, limit):
+            for row in rows:
+                if self._keys.fault_of(row) is None:
+                    return row
+            number, limit = rows[-1].number, _PAGE
+        return None
+
+    async def _is_cut(self, session: AsyncSession) -> bool:
+        known = self._known
+        if known is None:
+            return False
+        row = await session.get(CheckpointRow, known.number)
+        if row is not None:
+            return row.hash != known.hash
+        oldest = await audit_rows.oldest_number(session)
+        # Retention lets them go from the beginning on.
+        return oldest is None or oldest < known.number
+
+    def _remember(self, *rows: CheckpointRow | None) -> None:
+        """After the commit: what was rolled back is no loss."""
+        seen = [row for row in (self._known, *rows) if row is not None]
+        self._known = max(seen, key=lambda row: row.number, default=None)
+
+    async def _sign(
+        self, session: AsyncSession, purpose: Purpose, head: Head, there: _Checkpoints
+    ) -> CheckpointRow:
+        number = await self._next_number(session, there)
+        row = self._keys.sign(Checkpoint(number, purpose, head, there.now))
+        session.add(row)
+        await session.flush()
+        write_checkpoint(row)
+        return row
+
+    async def _next_number(self, session: AsyncSession, there: _Checkpoints) -> int:
+        believed = [row.number for row in (self._known, there.newest) if row is not None]
+        # Where none can be believed, the key may have been replaced without keeping the old one.
+        number = (max(believed) if believed else await audit_rows.greatest_number(session)) + 1
+        if there.is_cut:
+            logger.error("audit_checkpoints_cut", known_to=max(believed))
+            number += 1
+        while await session.get(CheckpointRow, number) is not None:
+            number += 1
+        return number

@@ -1,0 +1,100 @@
+"""The keys of the audit log, and the checkpoints that they sign."""
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from src.models.audit import CheckpointRow
+from src.services.audit.chain import Head, encode_fields, microseconds
+
+_VERSION = b"\x01checkpoint"
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A statement that can be signed: the entry `head.seq` had the hash `head.hash`.
+
+    `purpose` is text: whoever owns the table can write what is none of ours.
+    """
+
+    number: int
+    purpose: str
+    head: Head
+    at: datetime
+
+
+class AuditKeys:
+    """The first key signs, all verify."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        signing, *others = map(_derived, keys)
+        # Some checkpoints that are kept were signed with AUDIT_KEY itself.
+        known = (signing, *others, *map(str.encode, keys))
+        self._known = {_id_of(key): key for key in known}
+        self._signing = _id_of(signing)
+
+    def sign(self, checkpoint: Checkpoint) -> CheckpointRow:
+        return CheckpointRow(
+            number=checkpoint.number,
+            purpose=checkpoint.purpose,
+            seq=checkpoint.head.seq,
+            hash=checkpoint.head.hash,
+            at=checkpoint.at,
+            key_id=self._signing,
+            signature=_signature(self._known[self._signing], checkpoint),
+        )
+
+    def digest(self, content: bytes) -> tuple[str, bytes]:
+        """The key that was used, and a digest that nobody can make or try out without it."""
+        return self._signing, _keyed_digest(self._known[self._signing], content)
+
+    def knows(self, key_id: str) -> bool:
+        return key_id in self._known
+
+    def fits(self, content: bytes, key_id: str, digest: bytes) -> bool:
+        """Whether it is the digest of this content, by a key that is known."""
+        return hmac.compare_digest(_keyed_digest(self._known[key_id], content), digest)
+
+    def fault_of(self, row: CheckpointRow) -> str | None:
+        """Why the checkpoint cannot be believed; None if it can."""
+        key = self._known.get(row.key_id)
+        if key is None:
+            return (
+                f"its checkpoint is signed with the unknown key {row.key_id[:64]!r}: "
+                "set the key that signed it in AUDIT_PREVIOUS_KEYS"
+            )
+        statement = Checkpoint(row.number, row.purpose, Head(row.seq, row.hash), row.at)
+        if not hmac.compare_digest(_signature(key, statement), row.signature):
+            return "its checkpoint has a forged signature"
+        return None
+
+
+def _signature(key: bytes, one: Checkpoint) -> bytes:
+    fields = (
+        str(one.number),
+        one.purpose,
+        str(one.head.seq),
+        one.head.hash,
+        microseconds(one.at),
+    )
+    return hmac.digest(key, _VERSION + encode_fields(fields), "sha256")
+
+
+def _keyed_digest(key: bytes, content: bytes) -> bytes:
+    return hmac.digest(key, b"\x01digest" + content, "sha256")
+
+
+def _derived(secret: str) -> bytes:
+    kdf = HKDF(SHA256(), _KEY_BYTES, salt=None, info=b"shield-ag-ui audit checkpoints")
+    return kdf.derive(secret.encode())
+
+
+def _id_of(key: bytes) -> str:
+    """Names a key and tells nothing of it."""
+    return hmac.new(key, b"key id", sha256).hexdigest()[:16]

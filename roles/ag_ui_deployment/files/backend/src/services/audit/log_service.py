@@ -1,0 +1,157 @@
+"""Reading the audit log: pages, exports and verifications; the latter two are themselves recorded."""
+
+import asyncio
+import csv
+import io
+import time
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+import orjson
+
+from src.models.audit import AuditEntry, AuditPage, Verification
+from src.models.user import User
+from src.repositories import audit as audit_rows
+from src.repositories.audit import Filter
+from src.services.audit.chain import Link
+from src.services.audit.verifier import AuditVerifier
+from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.utils.database import Database
+from src.utils.event_loop import in_turns
+
+ExportFormat = Literal["csv", "jsonl"]
+
+_PAGE = 100
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class AuditService:
+    def __init__(self, database: Database, verifier: AuditVerifier, audit: AuditLogger) -> None:
+        self._database = database
+        self._verifier = verifier
+        self._audit = audit
+        self._verifying = asyncio.Lock()
+        self._verified: tuple[float, Verification] | None = None
+
+    async def page(self, wanted: Filter, *, before: int | None, limit: int) -> AuditPage:
+        """Entries, the newest first, from one on."""
+        async with self._database.transaction() as session:
+            links = await audit_rows.before(session, before, limit + 1, wanted)
+        shown = links[:limit]
+        more = len(links) > limit
+        return AuditPage(
+            items=[entry_of(link) for link in shown],
+            next_cursor=str(shown[-1].seq) if more else None,
+            next_before=shown[-1].seq if more else None,
+        )
+
+    async def export(
+        self, wanted: Filter, form: ExportFormat, reader: User | None
+    ) -> AsyncIterator[bytes]:
+        """All entries from the oldest on, in pieces; what is recorded meanwhile is left out."""
+        asked = {name: str(value) for name, value in wanted.given().items()}
+        await self._record(reader, Action.AUDIT_EXPORT, details={"format": form, **asked})
+        async with self._database.transaction() as session:
+            end = await audit_rows.greatest_seq(session)
+        return self._export(wanted, form, end)
+
+    async def verify(self, reader: User) -> Verification:
+        """One at a time: whoever asks meanwhile shares the next one, which all of them get."""
+        asked_at = time.monotonic()
+        async with self._verifying:
+            if self._verified is None or self._verified[0] < asked_at:
+                self._verified = (time.monotonic(), await self._verifier.verify())
+            _, found = self._verified
+        await self.record_verification(reader, found)
+        return found
+
+    async def record_verification(self, reader: User | None, found: Verification) -> None:
+        details = {"last_seq": found.last_seq}
+        if found.broken is not None:
+            details["broken_seq"] = found.broken.seq
+        outcome = Outcome.SUCCESS if found.intact else Outcome.FAILURE
+        await self._record(reader, Action.AUDIT_VERIFY, outcome, details)
+
+    async def _export(
+        self, wanted: Filter, form: ExportFormat, end: int | None
+    ) -> AsyncIterator[bytes]:
+        if form == "csv":
+            yield _csv(tuple(AuditEntry.model_fields))
+        line_of = _csv_of if form == "csv" else _jsonl_of
+        seq: int | None = None
+        while end is not None and (seq is None or seq < end):
+            async with self._database.transaction() as session:
+                links = await audit_rows.after(session, seq, _PAGE, wanted)
+            some = [link for link in links if link.seq <= end]
+            if not some:
+                return
+            yield b"".join([line_of(link) async for link in in_turns(some)])
+            seq = some[-1].seq
+
+    async def _record(
+        self,
+        reader: User | None,
+        action: Action,
+        outcome: Outcome = Outcome.SUCCESS,
+        details: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
+        await self._audit.record(
+            AuditEvent(
+                action,
+                outcome,
+                actor_id=reader.id if reader else None,
+                actor=reader.email if reader else "operator",
+                target="audit",
+                details=details,
+            )
+        )
+
+
+def entry_of(link: Link) -> AuditEntry:
+    one = link.entry
+    return AuditEntry(
+        seq=link.seq,
+        at=one.at,
+        action=one.action,
+        outcome=one.outcome,
+        actor_id=one.actor_id,
+        actor=one.actor,
+        target=one.target,
+        address=one.address,
+        request_id=one.request_id,
+        details=_details(one.details),
+        prev_hash=link.prev_hash.hex(),
+        hash=link.hash.hex(),
+    )
+
+
+def _details(text: str) -> dict[str, Any]:
+    """What somebody else has written need be no object, and nothing that our reader takes."""
+    try:
+        details = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        details = None
+    return details if isinstance(details, dict) else {"unreadable": text}
+
+
+def _jsonl_of(link: Link) -> bytes:
+    return entry_of(link).model_dump_json().encode() + b"\n"
+
+
+def _csv_of(link: Link) -> bytes:
+    values = entry_of(link).model_dump(mode="json") | {"details": link.entry.details}
+    return _csv(tuple(map(_cell, values.values())))
+
+
+def _cell(value: object) -> str:
+    """The value as text, with a quote before what a spreadsheet would compute."""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _csv(cells: tuple[str, ...]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out).writerow(cells)
+    return out.getvalue().encode()

@@ -1,0 +1,110 @@
+"""Lets go of the entries of the audit log that are older than the retention."""
+
+from datetime import timedelta
+
+import structlog
+
+from src.config import Settings
+from src.models.audit import BrokenLink
+from src.repositories import audit as audit_rows
+from src.services.audit.checkpoint_signer import AuditKeeper
+from src.services.audit.verifier import AuditVerifier, VerificationStoppedError
+from src.services.audit_logger import Action, AuditEvent, AuditLogger
+from src.utils.background_task import BackgroundTask
+from src.utils.database import DATABASE_ERRORS, Database
+
+logger = structlog.get_logger(__name__)
+
+# When a process has just been started, it has more urgent things to do.
+_FIRST_SECONDS = 300.0
+_EVERY_SECONDS = 3600.0
+_DELETE_ENTRIES = 2000
+
+
+class ChainBrokenError(Exception):
+    """What is to be deleted does not verify: the evidence would go with it."""
+
+    def __init__(self, broken: BrokenLink) -> None:
+        super().__init__(f"entry {broken.seq}: {broken.reason}")
+        self.broken = broken
+
+
+class AuditRetention(BackgroundTask):
+    """Every instance has one, and one at a time works."""
+
+    def __init__(
+        self,
+        database: Database,
+        keeper: AuditKeeper,
+        verifier: AuditVerifier,
+        audit: AuditLogger,
+        settings: Settings,
+    ) -> None:
+        super().__init__("audit-retention")
+        self._database = database
+        self._keeper = keeper
+        self._verifier = verifier
+        self._audit = audit
+        self._age = timedelta(days=settings.AUDIT_RETENTION_DAYS)
+
+    async def retain(self, actor: str, *, even_if_broken: bool = False) -> int:
+        """Delete what is older than the retention, but never the newest entry; gives how many.
+
+        Waits while another instance does it. Raises ChainBrokenError.
+        """
+        async with self._database.alone(audit_rows.RETAIN_LOCK, wait=True):
+            return await self._retain(actor, even_if_broken=even_if_broken)
+
+    async def _run(self) -> None:
+        self.status = "waiting"
+        pause = _FIRST_SECONDS
+        while await self._passes(pause):
+            pause = _EVERY_SECONDS
+            try:
+                await self._retain_if_alone()
+            except VerificationStoppedError:
+                return
+            except ChainBrokenError as error:
+                broken = error.broken
+                logger.warning("audit_retention_refused", seq=broken.seq, reason=broken.reason)
+            except DATABASE_ERRORS as error:
+                logger.warning("audit_retention_put_off", error=str(error))
+            except Exception:
+                logger.exception("audit_retention_failed")
+
+    async def _retain_if_alone(self) -> None:
+        async with self._database.alone(audit_rows.RETAIN_LOCK) as is_ours:
+            if is_ours:
+                await self._retain("retention")
+
+    async def _retain(self, actor: str, *, even_if_broken: bool = False) -> int:
+        async with self._database.transaction() as session:
+            last = await audit_rows.last_to_go(session, self._age)
+        if last is None:
+            return 0
+        if not even_if_broken:
+            await self._check_through(last.seq)
+        # The rest of the chain follows on what is signed before anything goes.
+        await self._keeper.release(last)
+        deleted = await self._delete_through(last.seq)
+        details = {"through": last.seq, "entries": deleted, "even_if_broken": even_if_broken}
+        await self._audit.record(
+            AuditEvent(Action.AUDIT_RETAIN, actor=actor, target="audit", details=details)
+        )
+        return deleted
+
+    async def _check_through(self, seq: int) -> None:
+        found = await self._verifier.verify(through=seq, stopped=self._stop.is_set)
+        if found.broken is not None:
+            raise ChainBrokenError(found.broken)
+
+    async def _delete_through(self, seq: int) -> int:
+        deleted = 0
+        while not self._stop.is_set() and (some := await self._delete_some(seq)):
+            deleted += some
+        return deleted
+
+    async def _delete_some(self, seq: int) -> int:
+        async with self._database.transaction() as session:
+            await audit_rows.wait_to_keep(session)
+            return await audit_rows.delete_through(session, seq, _DELETE_ENTRIES)

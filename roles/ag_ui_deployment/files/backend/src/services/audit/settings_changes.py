@@ -1,0 +1,91 @@
+"""Changes of the settings, which are recorded when an instance starts with them."""
+
+from collections.abc import Mapping
+
+import orjson
+import structlog
+from pydantic import SecretStr
+
+from src.config import Settings
+from src.models.applied_setting import AppliedSettingRow
+from src.repositories import applied_settings as setting_rows
+from src.services.audit.actors import OPERATOR
+from src.services.audit.keys import AuditKeys
+from src.services.audit_logger import Action, AuditLogger
+from src.utils.background_task import BackgroundTask
+from src.utils.database import DATABASE_ERRORS, Database
+from src.utils.redis import Backoff
+
+logger = structlog.get_logger(__name__)
+
+# What each instance has of its own.
+_OF_AN_INSTANCE = frozenset({"HOST", "PORT", "REDIS_CONSUMER_NAME", "TRUSTED_PROXIES"})
+
+
+class SettingsChanges(BackgroundTask):
+    """Compares the settings with those that were last applied, whichever instance that was.
+
+    Once after the start, and not before PostgreSQL answers. It records names and keeps digests,
+    which without the key of the audit log tell nothing of the values.
+    """
+
+    def __init__(
+        self, database: Database, keys: AuditKeys, audit: AuditLogger, settings: Settings
+    ) -> None:
+        super().__init__("settings-changes")
+        self._database = database
+        self._keys = keys
+        self._audit = audit
+        self._contents = {
+            name: _content(name, getattr(settings, name))
+            for name in sorted(Settings.model_fields)
+            if name not in _OF_AN_INSTANCE
+        }
+        self._given = frozenset(settings.model_fields_set)
+
+    async def compare(self) -> None:
+        async with self._database.transaction() as session:
+            await setting_rows.lock(session)
+            before = await setting_rows.by_name(session)
+            # Before the commit: an entry may be recorded twice, but not lost.
+            await self._record(before)
+            for name, content in self._contents.items():
+                row = before.get(name) or AppliedSettingRow(name=name)
+                row.key_id, row.digest = self._keys.digest(content)
+                session.add(row)
+
+    async def _record(self, before: Mapping[str, AppliedSettingRow]) -> None:
+        if not before:
+            return
+        changed = [name for name in self._contents if self._is_changed(name, before.get(name))]
+        # Of a key that was replaced, and that nobody has kept.
+        unknown = sum(not self._keys.knows(row.key_id) for row in before.values())
+        if changed or unknown:
+            details = {"changed": changed} | ({"not_compared": unknown} if unknown else {})
+            await self._audit.record(OPERATOR.did(Action.SETTINGS_CHANGE, "settings", details))
+
+    def _is_changed(self, name: str, before: AppliedSettingRow | None) -> bool:
+        if before is None:
+            # The release before had no such setting.
+            return name in self._given
+        return self._keys.knows(before.key_id) and not self._keys.fits(
+            self._contents[name], before.key_id, before.digest
+        )
+
+    async def _run(self) -> None:
+        backoff = Backoff()
+        while not self._stop.is_set():
+            try:
+                await self.compare()
+            except DATABASE_ERRORS as error:
+                if self.waits_for("PostgreSQL", error):
+                    logger.warning("settings_changes_wait_for_database", error=str(error))
+                await backoff.wait(self._stop)
+            else:
+                self.status = "compared"
+                await self._stop.wait()
+
+
+def _content(name: str, value: object) -> bytes:
+    plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+    return orjson.dumps([name, plain])

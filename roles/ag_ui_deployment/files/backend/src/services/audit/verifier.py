@@ -1,0 +1,240 @@
+"""Verifies the audit log: every link, every checkpoint, the beginning and the end.
+
+Bounded in memory and in the time of each query, whatever the length of the log. What is appended
+meanwhile is not waited for.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from src.models.audit import BrokenLink, CheckpointRow, Purpose, Verification
+from src.repositories import audit as audit_rows
+from src.services.audit.chain import START, Head, Link, digest
+from src.services.audit.keys import AuditKeys
+from src.utils.database import Database
+from src.utils.event_loop import in_turns
+
+_PAGE = 200
+
+# Hashes that entries must have, by their number: those that somebody has signed or noted.
+Claims = Mapping[int, bytes]
+
+
+class VerificationStoppedError(Exception):
+    """It was asked to stop before it had seen everything."""
+
+
+@dataclass(slots=True)
+class _Checkpoints:
+    """What the checkpoints say by themselves."""
+
+    count: int = 0
+    first: CheckpointRow | None = None
+    number: int | None = None
+    released: Head | None = None
+    furthest: int = 0
+    broken: BrokenLink | None = None
+
+    def fault(self, seq: int, reason: str) -> None:
+        if self.broken is None or seq < self.broken.seq:
+            self.broken = BrokenLink(seq=seq, reason=reason)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """How far the links hold. `released` is the last entry that was let go, where any was."""
+
+    released: Head
+    first: int | None = None
+    last: Head = field(default=START)
+    broken: BrokenLink | None = None
+
+
+class AuditVerifier:
+    def __init__(self, database: Database, keys: AuditKeys) -> None:
+        self._database = database
+        self._keys = keys
+
+    async def verify(
+        self,
+        noted: Sequence[Head] = (),
+        *,
+        through: int | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Verification:
+        """`noted` are places of the chain that are known from elsewhere, as from the journal.
+
+        With `through` only the entries up to that one are looked at. Between two pages `stopped` is
+        asked; raises VerificationStoppedError.
+        """
+        run = _Run(self._database, self._keys, dict(noted), through, stopped)
+        while True:
+            began_at = await self._oldest()
+            found = await run.verify()
+            # Retention takes entries away at the beginning, under the feet of whoever reads there.
+            if found.intact or await self._oldest() == began_at:
+                return found
+
+    async def _oldest(self) -> int | None:
+        async with self._database.transaction() as session:
+            return await audit_rows.oldest_seq(session)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One way through the log, and what was asked of it."""
+
+    database: Database
+    keys: AuditKeys
+    noted: Claims
+    through: int | None
+    stopped: Callable[[], bool]
+
+    async def verify(self) -> Verification:
+        checkpoints = await self._read_checkpoints()
+        walk = await self._walk(checkpoints.released or START)
+        faults = [walk.broken, checkpoints.broken]
+        if walk.broken is None and self.through is None:
+            faults.append(_fault_of_end(walk, max((checkpoints.furthest, *self.noted))))
+        broken = [one for one in faults if one is not None and self._is_asked_for(one.seq)]
+        return Verification(
+            intact=not broken,
+            first_seq=walk.first,
+            last_seq=walk.last.seq if walk.first else None,
+            signed_through=checkpoints.furthest or None,
+            checkpoints=checkpoints.count,
+            broken=min(broken, key=lambda one: one.seq, default=None),
+        )
+
+    def _is_asked_for(self, seq: int) -> bool:
+        return self.through is None or seq <= self.through
+
+    async def _read_checkpoints(self) -> _Checkpoints:
+        found = _Checkpoints()
+        while rows := await self._checkpoints_after(found.number):
+            async for row in in_turns(rows):
+                self._take(found, row)
+        first = found.first
+        if first is not None and first.number > 1 and found.released is None:
+            # Only retention lets checkpoints go.
+            found.fault(first.seq, f"checkpoints are missing: the first is number {first.number}")
+        return found
+
+    def _take(self, found: _Checkpoints, row: CheckpointRow) -> None:
+        found.count += 1
+        found.first = found.first or row
+        fault = self.keys.fault_of(row)
+        if fault is None and found.number is not None and row.number != found.number + 1:
+            fault = f"checkpoints are missing: number {found.number} is followed by {row.number}"
+        found.number = row.number
+        if fault is not None:
+            found.fault(row.seq, fault)
+            return
+        found.furthest = max(found.furthest, row.seq)
+        if row.purpose == Purpose.RETENTION and row.seq > (found.released or START).seq:
+            found.released = Head(row.seq, row.hash)
+
+    async def _checkpoints_after(self, number: int | None) -> list[CheckpointRow]:
+        self._go_on()
+        async with self.database.transaction() as session:
+            return await audit_rows.checkpoints_after(session, number, _PAGE)
+
+    async def _walk(self, released: Head) -> _Walk:
+        walk = _Walk(released)
+        async for page in self._pages():
+            claims = await self._claims(page[0].seq, page[-1].seq)
+            async for link in in_turns(page):
+                claimed = (*claims.get(link.seq, ()), self.noted.get(link.seq))
+                walk.broken = _fault_of(link, walk, claimed)
+                if walk.broken is not None:
+                    return walk
+                walk.first = walk.first or link.seq
+                walk.last = link.head
+        return walk
+
+    async def _pages(self) -> AsyncIterator[list[Link]]:
+        """What is appended meanwhile is left out."""
+        end, seq = await self._end(), None
+        while end is not None and (seq is None or seq < end):
+            self._go_on()
+            async with self.database.transaction() as session:
+                links = await audit_rows.after(session, seq, _PAGE)
+            page = [link for link in links if link.seq <= end]
+            if not page:
+                return
+            yield page
+            seq = page[-1].seq
+
+    async def _end(self) -> int | None:
+        if self.through is not None:
+            return self.through
+        async with self.database.transaction() as session:
+            return await audit_rows.greatest_seq(session)
+
+    async def _claims(self, first: int, last: int) -> dict[int, list[bytes]]:
+        """The hashes that believable checkpoints give to entries."""
+        async with self.database.transaction() as session:
+            rows = await audit_rows.checkpoints_between(session, first, last)
+        claims: dict[int, list[bytes]] = {}
+        for row in rows:
+            if self.keys.fault_of(row) is None:
+                claims.setdefault(row.seq, []).append(row.hash)
+        return claims
+
+    def _go_on(self) -> None:
+        if self.stopped():
+            raise VerificationStoppedError
+
+
+def _fault_of(link: Link, walk: _Walk, claims: Iterable[bytes | None]) -> BrokenLink | None:
+    if walk.first is None:
+        fault = _fault_of_beginning(link, walk.released)
+    else:
+        fault = _fault_of_order(link, walk.last)
+    if fault is not None:
+        return fault
+    if digest(link.seq, link.entry, link.prev_hash) != link.hash:
+        return BrokenLink(seq=link.seq, reason="its content does not fit its hash")
+    if any(claim is not None and claim != link.hash for claim in claims):
+        reason = (
+            "its hash is not the one that was signed: it or an entry between it and the checkpoint "
+            "before has been replaced, and the chain made to fit"
+        )
+        return BrokenLink(seq=link.seq, reason=reason)
+    return None
+
+
+def _fault_of_beginning(link: Link, released: Head) -> BrokenLink | None:
+    """Entries up to the released one may be gone, or some of them not yet."""
+    if link.seq < 1:
+        return BrokenLink(seq=link.seq, reason="entries are counted from 1")
+    if link.seq <= released.seq:
+        return None
+    if link.seq > released.seq + 1:
+        return _missing(released.seq + 1, link.seq - 1)
+    return _fault_of_order(link, released)
+
+
+def _fault_of_order(link: Link, last: Head) -> BrokenLink | None:
+    if link.seq != last.seq + 1:
+        return _missing(last.seq + 1, link.seq - 1)
+    if link.prev_hash != last.hash:
+        return BrokenLink(seq=link.seq, reason=f"it does not follow on entry {last.seq}")
+    return None
+
+
+def _fault_of_end(walk: _Walk, furthest: int) -> BrokenLink | None:
+    # The newest entry is never let go.
+    needed = max(furthest, walk.released.seq + 1 if walk.released.seq else 0)
+    last = max(walk.last.seq, walk.released.seq)
+    if needed <= last:
+        return None
+    fault = _missing(last + 1, needed)
+    fault.reason += ": a checkpoint stands beyond the end of the log"
+    return fault
+
+
+def _missing(first: int, last: int) -> BrokenLink:
+    if first == last:
+        return BrokenLink(seq=first, reason="it is missing")
+    return BrokenLink(seq=first, reason=f"the entries {first} to {last} are missing")

@@ -1,0 +1,149 @@
+"""Attempts to prove that an account is one's own: one after the other, and failures count.
+
+They count for where the attempt comes from (services/auth/lockout.py).
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.config import Settings
+from src.models.login_source import LoginSourceRow
+from src.models.user import UserRow
+from src.repositories import login_sources
+from src.repositories import users as user_rows
+from src.services.audit_logger import AuditEvent, AuditLogger
+from src.services.auth.devices import Device
+from src.services.auth.lockout import UNKNOWN_NETWORKS, Budget, Lockout, is_known, lockout_event
+from src.services.auth.passwords import verify_password
+from src.utils.database import Database
+from src.utils.networks import network_of
+
+Find = Callable[[AsyncSession], Awaitable[UserRow | None]]
+# An owner who changes the place often has so many networks that count as known.
+_MAX_KNOWN_NETWORKS = 50
+# Who has one address of such a network may have others of it too.
+_IPV4_PREFIX = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an attempt comes from: a session that is open, a known browser, else a network."""
+
+    address: str | None = None
+    device: Device | None = None
+    session_id: UUID | None = None
+
+    @property
+    def network(self) -> str:
+        return f"network:{network_of(self.address, _IPV4_PREFIX)}"
+
+    def source(self, user: UserRow | None) -> str:
+        """What its failures count for, on this account."""
+        if self.session_id is not None:
+            return f"session:{self.session_id}"
+        if self.device and user is not None and self.device.is_current(user.password_hash):
+            return f"device:{self.device.id}"
+        return self.network
+
+
+async def remember_network(session: AsyncSession, user_id: UUID, address: str | None) -> None:
+    """The owner of the account has shown to be in this network."""
+    await login_sources.remember_login(
+        session, user_id, Origin(address).network, max_remembered=_MAX_KNOWN_NETWORKS
+    )
+
+
+@dataclass(slots=True)
+class Attempt:
+    """Part of a transaction that has locked the account, if there is one.
+
+    `fits` is whether the password is right; `new_hash` is set where its hash is outdated.
+    `event` is what the audit log is told when the transaction is over.
+    """
+
+    session: AsyncSession
+    user: UserRow | None
+    origin: Origin
+    lockout: Lockout
+    locked: bool
+    fits: bool
+    new_hash: str | None = None
+    event: AuditEvent | None = None
+    newly_locked: list[LoginSourceRow] = field(default_factory=list)
+
+    def fail(self) -> None:
+        """Count a failure, unless it was not judged. What is locked by it is recorded."""
+        if self.user is not None and not self.locked:
+            self.newly_locked = self.lockout.count_failure(datetime.now(UTC))
+            self.session.add_all(self.lockout.rows)
+
+    async def succeed(self, user: UserRow) -> None:
+        """The owner is there: ends the count of this source, whose network is known from now on."""
+        user.password_hash = self.new_hash or user.password_hash
+        self.lockout.clear()
+        await remember_network(self.session, user.id, self.origin.address)
+
+
+class Attempts:
+    def __init__(self, database: Database, audit: AuditLogger, settings: Settings) -> None:
+        self._database = database
+        self._audit = audit
+        self._budget = Budget(*settings.login_budget)
+
+    @asynccontextmanager
+    async def on(self, find: Find, password: str | None, origin: Origin) -> AsyncIterator[Attempt]:
+        """An attempt on the account that `find` finds.
+
+        Without an account it takes as long as with one; without a password that counts as right.
+        """
+        attempt = None
+        while attempt is None:
+            async with self._database.transaction() as session:
+                found = await find(session)
+                lockout = await self._lockout(session, found, origin, for_update=False)
+            locked = found is not None and lockout.is_locked(datetime.now(UTC))
+            hashed = found.password_hash if found is not None else None
+            # Before the account is locked, since it takes long.
+            fits, new_hash = (
+                (True, None) if password is None else await verify_password(password, hashed)
+            )
+            async with self._database.transaction() as session:
+                # Also where there is none, so that it takes as long. The owner need not wait for
+                # those who are locked out.
+                judged = found.id if found is not None and not locked else uuid4()
+                user = await user_rows.for_update(session, judged)
+                current = await self._lockout(session, user, origin, for_update=True)
+                if user is not None and user.password_hash != hashed:
+                    # Set or hashed anew meanwhile: judged again.
+                    continue
+                if locked:
+                    attempt = Attempt(session, found, origin, lockout, locked, fits)
+                else:
+                    locked = user is not None and current.is_locked(datetime.now(UTC))
+                    attempt = Attempt(session, user, origin, current, locked, fits, new_hash)
+                yield attempt
+        if attempt.event is not None:
+            await self._audit.record(attempt.event)
+        if attempt.user is not None:
+            for row in attempt.newly_locked:
+                await self._audit.record(lockout_event(attempt.user, row))
+
+    async def _lockout(
+        self, session: AsyncSession, user: UserRow | None, origin: Origin, *, for_update: bool
+    ) -> Lockout:
+        source = origin.source(user)
+        user_id = user.id if user is not None else uuid4()
+        rows = await login_sources.of_user(
+            session, user_id, (source, UNKNOWN_NETWORKS), for_update=for_update
+        )
+        own, shared = (
+            rows.get(name) or LoginSourceRow(user_id=user_id, source=name, failures=0)
+            for name in (source, UNKNOWN_NETWORKS)
+        )
+        trusted = source != origin.network or is_known(own, datetime.now(UTC))
+        return Lockout(own, None if trusted else shared, self._budget)

@@ -1,0 +1,187 @@
+"""How often somebody may ask: counted in Redis for all instances, or here while that is away.
+
+The only module with the library of limits.
+"""
+
+import asyncio
+import hmac
+import math
+import time
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+from limits import RateLimitItem, parse_many
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+
+from src.config import Settings
+from src.services.auth.devices import Device
+from src.services.auth.email_addresses import EmailRejectedError, mail_budget_of, normalise_email
+from src.utils.metrics import Metrics
+from src.utils.networks import network_of
+from src.utils.redis import REDIS_ERRORS, limits_connections
+
+logger = structlog.get_logger(__name__)
+
+# After a failure Redis is not asked for so many seconds: nobody should wait for it each time.
+_LOCAL_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What is left of one limit of a caller; `window` and `reset_in` are in seconds."""
+
+    policy: str
+    amount: int
+    window: int
+    remaining: int
+    reset_in: int
+
+
+# Those that count the request at hand.
+_quotas: ContextVar[list[Quota] | None] = ContextVar("quotas", default=None)
+
+
+def observe_quotas() -> list[Quota]:
+    """A list that gets the quota of each limit of the caller that counts in this context from now on."""
+    quotas: list[Quota] = []
+    _quotas.set(quotas)
+    return quotas
+
+
+class LimitReachedError(Exception):
+    """Too much was asked for; `retry_after` is in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+
+class Limits:
+    """Each method counts one attempt, and raises LimitReachedError if it is one too many."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._connections = limits_connections(settings)
+        redis = RedisStorage(
+            f"async+{settings.REDIS_URL.get_secret_value()}",
+            implementation="redispy",
+            key_prefix=f"{settings.REDIS_STREAM_NAME}:limits",
+            connection_pool=self._connections,  # type: ignore[arg-type]  # it takes one
+        )
+        self._shared = SlidingWindowCounterRateLimiter(redis)
+        self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._local_until = 0.0
+        secret = settings.JWT_SECRET.get_secret_value().encode()
+        self._key = hmac.digest(secret, b"names of accounts in limits", "sha256")
+        self._login_per_address = _shortest_first(settings.RATE_LOGIN_PER_ADDRESS)
+        self._mail_per_mailbox = _shortest_first(settings.RATE_MAIL_PER_MAILBOX)
+        self._api = _shortest_first(settings.RATE_API_PER_USER)
+        self._streams = _shortest_first(settings.RATE_STREAMS_PER_USER)
+        self._global = _shortest_first(settings.RATE_GLOBAL)
+
+    async def login(self, address: str | None, email: str, device: Device | None) -> None:
+        """By address, or by account for its own devices: others at their address do not count.
+
+        By account, since whoever can log in can have as many devices as they want. Devices of another
+        password count apart: one that was revoked takes nothing from those that are current.
+        """
+        if device is not None:
+            name = self._digest(f"{_plain(email)}:{device.password}")
+            await self._count(self._login_per_address, "login_device", name)
+        else:
+            await self.guess(address)
+
+    async def mail(self, address: str | None, email: str) -> None:
+        """For what sends mail to whoever is named."""
+        await self.guess(address)
+        budget = self._digest(mail_budget_of(_plain(email)))
+        await self._count(self._mail_per_mailbox, "mail_mailbox", budget, told=False)
+
+    async def guess(self, address: str | None) -> None:
+        """For whatever somebody could try to guess."""
+        await self._count(self._login_per_address, "login_address", network_of(address))
+
+    async def request(self, user_id: UUID) -> None:
+        await self._count(self._api, "api", str(user_id))
+
+    async def tool_call(self, user_id: UUID) -> None:
+        """A request of the user that the agent makes, outside of any that could tell its quota."""
+        await self._count(self._api, "api", str(user_id), told=False)
+
+    async def stream(self, user_id: UUID) -> None:
+        await self._count(self._streams, "stream", str(user_id))
+
+    async def anything(self) -> None:
+        """All requests of everybody together."""
+        await self._count(self._global, "global", "all", told=False)
+
+    async def _count(
+        self, limits: Sequence[RateLimitItem], kind: str, who: str, *, told: bool = True
+    ) -> None:
+        """Count with each of the limits; `told` whether its quota is the caller's to know."""
+        quotas = _quotas.get() if told else None
+        if time.monotonic() >= self._local_until:
+            try:
+                await self._count_with(self._shared, limits, kind, who, quotas)
+            except REDIS_ERRORS as error:
+                self._local_until = time.monotonic() + _LOCAL_SECONDS
+                logger.warning("limits_local", error=str(error))
+            else:
+                return
+        await self._count_with(self._local, limits, kind, who, quotas)
+
+    async def _count_with(
+        self,
+        counter: SlidingWindowCounterRateLimiter,
+        limits: Sequence[RateLimitItem],
+        kind: str,
+        who: str,
+        quotas: list[Quota] | None,
+    ) -> None:
+        reached = None
+        for limit in limits:
+            if not await counter.hit(limit, kind, who):
+                reached = limit
+                break
+        if quotas is not None:
+            quotas += await asyncio.gather(*(_quota(counter, limit, kind, who) for limit in limits))
+        if reached is not None:
+            self._metrics.limited.labels(kind).inc()
+            raise LimitReachedError((await _quota(counter, reached, kind, who)).reset_in)
+
+    async def close(self) -> None:
+        await self._connections.aclose()
+
+    def _digest(self, name: str) -> str:
+        """What nobody can look up: what was typed may be a password."""
+        return hmac.digest(self._key, name.encode(), "sha256").hex()[:32]
+
+
+def _plain(email: str) -> str:
+    try:
+        return normalise_email(email)
+    except EmailRejectedError:
+        return email
+
+
+def _shortest_first(setting: str) -> Sequence[RateLimitItem]:
+    """The limits of a setting. What a shorter one refuses is not counted by a longer one."""
+    return sorted(parse_many(setting), key=lambda limit: limit.get_expiry())
+
+
+async def _quota(
+    counter: SlidingWindowCounterRateLimiter, limit: RateLimitItem, kind: str, who: str
+) -> Quota:
+    stats = await counter.get_window_stats(limit, kind, who)
+    every = limit.multiples if limit.multiples > 1 else ""
+    return Quota(
+        policy=f"{kind}-{every}{limit.GRANULARITY.name}",
+        amount=limit.amount,
+        window=limit.get_expiry(),
+        remaining=stats.remaining,
+        reset_in=max(1, math.ceil(stats.reset_time - time.time())),
+    )

@@ -1,0 +1,104 @@
+"""Hears of changed access, from whichever instance, and ends what it concerns."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from src.models.session import AccessChange, AccessChangeRow
+from src.repositories import login_sources
+from src.repositories import sessions as session_rows
+from src.services.auth.access_service import AccessService
+from src.services.auth.lockout import FAILURES_KEPT, LOGINS_KEPT
+from src.services.auth.stream_registry import Change, EndReason, OpenStreams
+from src.services.runs.manager import AgentRuns
+from src.utils.background_task import BackgroundTask
+from src.utils.database import DATABASE_ERRORS, Database
+
+logger = structlog.get_logger(__name__)
+
+_EVERY_SECONDS = 1.0
+# Transactions become visible in another order than their changes are dated: it looks back further
+# than any of them can last.
+_OVERLAP = timedelta(seconds=60)
+_SPARING = frozenset(one.value for one in AccessChange if not one.ends_sessions)
+_TOUCH_EVERY_SECONDS = 20.0
+_TIDY_EVERY_SECONDS = 3600.0
+# Longer than a token can be valid, and a stream open: who was away so long still learns of all.
+_CHANGES_KEPT = timedelta(hours=25)
+_SESSIONS_KEPT = timedelta(days=30)
+
+
+class AccessWatcher(BackgroundTask):
+    def __init__(
+        self, database: Database, access: AccessService, streams: OpenStreams, runs: AgentRuns
+    ) -> None:
+        super().__init__("access-watcher")
+        self._database = database
+        self._access = access
+        self._streams = streams
+        self._runs = runs
+        # By the clock of the database, but at first by ours: it may be away for long.
+        self._heard_at = datetime.now(UTC)
+        self._seen: set[int] = set()
+        self._touch_at = time.monotonic() + _TOUCH_EVERY_SECONDS
+        self._tidy_at = time.monotonic()
+
+    async def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                await self._watch()
+                self.status = "watching"
+            except DATABASE_ERRORS as error:
+                if self.waits_for("PostgreSQL", error):
+                    logger.warning("access_watcher_waits", error=str(error))
+            try:
+                async with asyncio.timeout(_EVERY_SECONDS):
+                    await self._stop.wait()
+            except TimeoutError:
+                continue
+
+    async def _watch(self) -> None:
+        unheard = await self._unheard()
+        for row in unheard:
+            self._act(row)
+        for user_id in {row.user_id for row in unheard}:
+            await self._runs.review_all(user_id)
+        if time.monotonic() >= self._touch_at:
+            self._touch_at = time.monotonic() + _TOUCH_EVERY_SECONDS
+            await self._touch()
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + _TIDY_EVERY_SECONDS
+            await self._tidy()
+
+    async def _unheard(self) -> list[AccessChangeRow]:
+        async with self._database.transaction() as session:
+            now = await session_rows.now(session)
+            rows = await session_rows.changes(session, self._heard_at - _OVERLAP)
+        self._heard_at = now
+        unheard = [row for row in rows if row.id not in self._seen]
+        self._seen = {row.id for row in rows}
+        return unheard
+
+    def _act(self, row: AccessChangeRow) -> None:
+        # A later release may have reasons that this one does not know: to end is the safe side.
+        reason: EndReason = "access_changed" if row.why in _SPARING else "session_ended"
+        change = Change(row.user_id, row.session_id, row.spared_session_id, reason)
+        self._access.forget(change)
+        self._streams.end(change)
+
+    async def _touch(self) -> None:
+        """Whoever follows a stream is not idle."""
+        if sessions := self._streams.sessions:
+            async with self._database.transaction() as session:
+                await session_rows.touch(session, sessions, datetime.now(UTC))
+
+    async def _tidy(self) -> None:
+        async with self._database.transaction() as session:
+            await session_rows.forget(
+                session, changes_for=_CHANGES_KEPT, sessions_for=_SESSIONS_KEPT
+            )
+            await login_sources.forget_old(
+                session, logins_for=LOGINS_KEPT, failures_for=FAILURES_KEPT
+            )

@@ -1,0 +1,257 @@
+"""Second factors: set up and removed by their owners, asked for at every login."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.config import Settings
+from src.models.second_factor import (
+    IssuedRecoveryCodes,
+    SecondFactorRow,
+    SecondFactorSetup,
+    SecondFactorState,
+)
+from src.models.session import AccessChange
+from src.models.user import UserRow
+from src.repositories import accounts as account_rows
+from src.repositories import second_factors as factor_rows
+from src.repositories import users as user_rows
+from src.services.audit_logger import Action, AuditEvent, Outcome
+from src.services.auth import totp as auth_totp
+from src.services.auth.access_service import AccessService
+from src.services.auth.login_attempts import Attempt, Attempts, Origin
+from src.services.auth.secret_box import Seal, SealBrokenError
+from src.services.auth.tokens import AccessToken, InvalidTokenError
+from src.services.auth_service import (
+    Factor,
+    SecondFactor,
+    SecondFactorRejectedError,
+    SecondFactorRequiredError,
+)
+from src.services.errors import FieldFaultError
+from src.utils.database import Database
+
+logger = structlog.get_logger(__name__)
+
+
+# Uses up the code that was given. Raises SecondFactorRejectedError or SealBrokenError.
+Take = Callable[[AsyncSession, UserRow], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """What owners give: their password, what `take` uses up and `field` names, or both."""
+
+    password: str | None = None
+    take: Take | None = None
+    field: str = "code"
+
+
+class ProofRejectedError(FieldFaultError):
+    """The password or the code is wrong, or the account is locked."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__("is not right", field)
+
+
+class SecondFactorOnError(Exception):
+    """The account has a second factor."""
+
+
+class SecondFactorOffError(Exception):
+    """The account has none, or none that waits to be confirmed."""
+
+
+class SecondFactorService:
+    def __init__(
+        self,
+        database: Database,
+        access: AccessService,
+        attempts: Attempts,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._access = access
+        self._attempts = attempts
+        self._seal = Seal(settings.mfa_keys)
+
+    async def state(self, user_id: UUID) -> SecondFactorState:
+        async with self._database.transaction() as session:
+            enabled = await account_rows.has_second_factor(session, user_id)
+            left = await factor_rows.codes_left(session, user_id) if enabled else 0
+        return SecondFactorState(enabled=enabled, recovery_codes_left=left)
+
+    async def set_up(self, access: AccessToken, password: str) -> SecondFactorSetup:
+        """Takes the place of one that was not confirmed.
+
+        Raises ProofRejectedError or SecondFactorOnError.
+        """
+        secret = auth_totp.new_secret()
+        async with self._proven(access, "setup", _Proof(password)) as (session, user):
+            row = await factor_rows.of_user(session, user.id)
+            if row is not None and row.confirmed_at is not None:
+                raise SecondFactorOnError
+            sealed = self._seal.close(user.id, secret)
+            await session.merge(SecondFactorRow(user_id=user.id, sealed_secret=sealed))
+        return SecondFactorSetup(
+            secret=secret, otpauth_uri=auth_totp.otpauth_uri(secret, access.user.email)
+        )
+
+    async def confirm(self, access: AccessToken, code: str) -> IssuedRecoveryCodes:
+        """From now on it is asked for, and the caller's other sessions end.
+
+        Raises SecondFactorOffError, SecondFactorOnError or ProofRejectedError.
+        """
+
+        async def take(session: AsyncSession, user: UserRow) -> None:
+            row = await factor_rows.of_user(session, user.id)
+            if row is None:
+                raise SecondFactorOffError
+            if row.confirmed_at is not None:
+                raise SecondFactorOnError
+            self._use_code(row, code)
+            row.confirmed_at = datetime.now(UTC)
+
+        async with self._proven(access, "enabled", _Proof(take=take)) as (session, user):
+            return await self._new_codes(session, user, access)
+
+    async def disable(self, access: AccessToken, password: str, given: SecondFactor) -> None:
+        """The caller's other sessions end. Raises ProofRejectedError or SecondFactorOffError."""
+        proof = self._proof(given, password)
+        async with self._proven(access, "disabled", proof) as (session, user):
+            await account_rows.remove_second_factor(session, user.id)
+            await self._changed(session, access)
+
+    async def renew_codes(self, access: AccessToken, code: str) -> IssuedRecoveryCodes:
+        """The earlier ones count no more, and the caller's other sessions end.
+
+        Raises ProofRejectedError or SecondFactorOffError.
+        """
+        proof = self._proof(SecondFactor(code))
+        async with self._proven(access, "recovery codes renewed", proof) as (session, user):
+            return await self._new_codes(session, user, access)
+
+    async def check(
+        self, session: AsyncSession, user: UserRow, given: SecondFactor
+    ) -> Factor | None:
+        """Part of a transaction that has locked the user.
+
+        Raises SecondFactorRequiredError, SecondFactorRejectedError or SealBrokenError.
+        """
+        row = await factor_rows.of_user(session, user.id)
+        if row is None or row.confirmed_at is None:
+            return None
+        if given.otp:
+            self._use_code(row, given.otp)
+            return Factor.CODE
+        if not given.recovery_code:
+            raise SecondFactorRequiredError
+        hashed = auth_totp.recovery_hash(user.id, given.recovery_code)
+        if not await factor_rows.use_code(session, user.id, hashed):
+            raise SecondFactorRejectedError
+        return Factor.RECOVERY_CODE
+
+    def _use_code(self, row: SecondFactorRow, code: str) -> None:
+        """Raises SecondFactorRejectedError if it is wrong or not newer than the last one."""
+        secret = self._opened(row)
+        step = auth_totp.matching_step(secret, code, time.time(), row.last_step)
+        if step is None:
+            raise SecondFactorRejectedError
+        row.last_step = step
+        # With the newest key, so that the older ones can be let go of some day.
+        row.sealed_secret = self._seal.close(row.user_id, secret)
+
+    def _opened(self, row: SecondFactorRow) -> str:
+        """Raises SealBrokenError: a matter for the operator, not a failure of the user's."""
+        try:
+            return self._seal.open(row.user_id, row.sealed_secret)
+        except SealBrokenError:
+            logger.error("second_factor_unreadable", user_id=str(row.user_id))  # noqa: TRY400 - the key is missing
+            raise
+
+    def _proof(self, given: SecondFactor, password: str | None = None) -> _Proof:
+        async def take(session: AsyncSession, user: UserRow) -> None:
+            if await self.check(session, user, given) is None:
+                raise SecondFactorOffError
+
+        return _Proof(password, take, "recovery_code" if given.recovery_code else "code")
+
+    @asynccontextmanager
+    async def _proven(
+        self, access: AccessToken, change: str, proof: _Proof
+    ) -> AsyncIterator[tuple[AsyncSession, UserRow]]:
+        """A transaction of the user's who has proven to be the owner.
+
+        What is wrong counts like a failed login.
+        Raises ProofRejectedError, SealBrokenError, and what the proof's `take` does.
+        """
+
+        async def find(session: AsyncSession) -> UserRow | None:
+            return await user_rows.by_id(session, access.user.id)
+
+        origin = Origin(session_id=access.session_id)
+        async with self._attempts.on(find, proof.password, origin) as attempt:
+            user = attempt.user
+            if user is None:
+                raise InvalidTokenError
+            fault = await _fault_of(proof, attempt, user)
+            attempt.event = _event(user, change, Outcome.FAILURE if fault else Outcome.SUCCESS)
+            if fault is None:
+                yield attempt.session, user
+        if fault is not None:
+            raise fault
+
+    async def _new_codes(
+        self, session: AsyncSession, user: UserRow, access: AccessToken
+    ) -> IssuedRecoveryCodes:
+        codes = auth_totp.new_recovery_codes()
+        await self._keep(session, user.id, codes)
+        await self._changed(session, access)
+        return IssuedRecoveryCodes(recovery_codes=codes)
+
+    async def _keep(self, session: AsyncSession, user_id: UUID, codes: list[str]) -> None:
+        hashes = [auth_totp.recovery_hash(user_id, code) for code in codes]
+        await factor_rows.replace_codes(session, user_id, hashes)
+
+    async def _changed(self, session: AsyncSession, access: AccessToken) -> None:
+        await self._access.changed(
+            session,
+            user_id=access.user.id,
+            why=AccessChange.SECOND_FACTOR_CHANGE,
+            spared_session_id=access.session_id,
+        )
+
+
+def _event(user: UserRow, change: str, outcome: Outcome) -> AuditEvent:
+    return AuditEvent(
+        Action.MFA_CHANGE,
+        outcome,
+        actor_id=user.id,
+        actor=user.email,
+        target=f"user:{user.id}",
+        details={"change": change},
+    )
+
+
+async def _fault_of(proof: _Proof, attempt: Attempt, user: UserRow) -> Exception | None:
+    """What is wrong with a proof, None if it is one. What is wrong counts."""
+    if attempt.locked:
+        return ProofRejectedError(proof.field if proof.password is None else "password")
+    if not attempt.fits:
+        attempt.fail()
+        return ProofRejectedError("password")
+    try:
+        if proof.take is not None:
+            await proof.take(attempt.session, user)
+    except SecondFactorRejectedError:
+        attempt.fail()
+        return ProofRejectedError(proof.field)
+    except SealBrokenError as broken:
+        return broken
+    return None

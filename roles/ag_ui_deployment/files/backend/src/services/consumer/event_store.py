@@ -1,0 +1,98 @@
+"""Stores batches of stream entries, one transaction each."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from src.models.event import Poison, ShieldEvent, StreamId
+from src.repositories import events as event_rows
+from src.repositories import gaps as gap_rows
+from src.repositories import jobs as job_rows
+from src.services.consumer.job_changes import summarise
+from src.services.consumer.losses import Loss
+from src.services.shield.parser import dump_fields
+from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
+
+# PostgreSQL holds no greater part of a stream id; Redis gives twice as great ones.
+MAX_ID_PART = 2**63 - 1
+
+
+@dataclass(slots=True)
+class Stored:
+    """What became of a batch; `events` counts those that were not stored before."""
+
+    events: int = 0
+    poison: list[Poison] = field(default_factory=list)
+
+
+class EventStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def newest(self) -> StreamId | None:
+        """The greatest id among the stored events."""
+        async with self._database.transaction() as session:
+            return await event_rows.newest(session)
+
+    async def missing(self, ids: Collection[StreamId]) -> list[StreamId]:
+        """Which of the ids are neither stored events nor dead letters, in order."""
+        if not ids:
+            return []
+        async with self._database.transaction() as session:
+            return sorted(set(ids) - await event_rows.stored_among(session, ids))
+
+    async def record(self, losses: Sequence[Loss]) -> None:
+        """Note that entries are missing for good."""
+        async with self._database.transaction() as session:
+            for loss in losses:
+                after, before = _storable(loss.after), _storable(loss.before)
+                await gap_rows.add(session, after, before, loss.how, loss.entries)
+
+    async def store(self, entries: Sequence[ShieldEvent | Poison]) -> Stored:
+        """Commit a batch, whole. What cannot be stored for its values becomes a dead letter.
+
+        Raises DATABASE_ERRORS when nothing was stored for another reason.
+        """
+        try:
+            return await self._store_together(entries)
+        except Exception as error:
+            if isinstance(error, DATABASE_ERRORS) and not is_bad_data(error):
+                raise
+            # Bad values, or a defect of ours: it must cost one entry and not the stream.
+            if len(entries) == 1:
+                return await self._store_together([_refused(entries[0], error)])
+        # One of them is refused: halve until it stands alone. All of this is idempotent.
+        middle = len(entries) // 2
+        first = await self.store(entries[:middle])
+        second = await self.store(entries[middle:])
+        return Stored(first.events + second.events, first.poison + second.poison)
+
+    async def _store_together(self, entries: Sequence[ShieldEvent | Poison]) -> Stored:
+        events = [entry for entry in entries if isinstance(entry, ShieldEvent)]
+        poison = [entry for entry in entries if isinstance(entry, Poison)]
+        async with self._database.transaction() as session:
+            added = await event_rows.add_events(session, events)
+            await event_rows.add_dead_letters(session, poison)
+            await job_rows.merge(session, summarise(events))
+        return Stored(added, poison)
+
+
+def _storable(stream_id: StreamId) -> StreamId:
+    return StreamId(min(stream_id.ms, MAX_ID_PART), min(stream_id.seq, MAX_ID_PART))
+
+
+def _refused(entry: ShieldEvent | Poison, error: BaseException) -> Poison:
+    if isinstance(entry, Poison):
+        # What is left of it cannot be stored either; the reason alone can.
+        return Poison(entry.id, entry.reason.encode("ascii", "backslashreplace").decode(), b"")
+    fields = {
+        b"event_id": entry.event_id.encode(errors="backslashreplace"),
+        b"type": entry.type.encode(errors="backslashreplace"),
+        b"timestamp": event_rows.moment(entry.timestamp).isoformat().encode(),
+        b"job_id": (entry.job_id or "").encode(errors="backslashreplace"),
+        b"data": orjson.dumps(entry.data),
+        b"metadata": orjson.dumps(entry.metadata),
+    }
+    reason = f"cannot be stored: {type(error.__cause__ or error).__name__}"
+    return Poison(entry.id, reason, dump_fields(fields))

@@ -1,0 +1,288 @@
+"""One member of a consumer group: its reads, and what it notices of entries that nobody will get.
+
+Redis keeps, beside the position of a group, how many entries had been added to the stream up to
+there. Before each read, in one step with it (read_group.lua), that number is compared with how many
+entries were removed from the stream; where none is left that the group has read, and more were
+removed than it had read, the difference was trimmed unread. The number is then set right, so that a
+hole is found once, by one member, and none is found where there is none, after a restart too.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from src.config import Settings
+from src.models.event import ZERO, StreamId
+from src.services.consumer.losses import EntryLosses, Loss
+from src.services.shield.parser import read_id
+from src.services.shield.stream_position import Place, StreamState, is_another
+from src.utils.page_size import PageSize
+from src.utils.redis import Row, stream_rows
+
+logger = structlog.get_logger(__name__)
+
+# Redis serves nobody else during a read.
+_READ_ENTRIES = 128
+_BATCH_BYTES = 4 * 1024 * 1024
+_SCRIPT = Path(__file__).with_name("read_group.lua").read_text()
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerConfig:
+    """`claim_idle_ms` is how long an entry must lie with a consumer before another takes it."""
+
+    stream: str
+    group: str
+    name: str
+    batch_size: int
+    claim_idle_ms: int
+    max_deliveries: int
+    max_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "ConsumerConfig":
+        return cls(
+            stream=settings.REDIS_STREAM_NAME,
+            group=settings.REDIS_CONSUMER_GROUP,
+            name=settings.REDIS_CONSUMER_NAME,
+            batch_size=settings.CONSUMER_BATCH_SIZE,
+            claim_idle_ms=settings.CONSUMER_CLAIM_IDLE_SECONDS * 1000,
+            max_deliveries=settings.CONSUMER_MAX_DELIVERIES,
+            max_bytes=settings.EVENT_MAX_BYTES,
+        )
+
+
+class _Hole(NamedTuple):
+    """Entries that were removed unread between two ids; `before` is empty where nothing is left."""
+
+    after: bytes
+    entries: int
+    before: bytes
+
+
+class _Read(NamedTuple):
+    """What read_group.lua returns."""
+
+    position: StreamId
+    holes: list[_Hole]
+    doubtful: int
+    rows: list[Row]
+    is_all: bool
+    number: int | None
+    unread: int | None
+
+    @classmethod
+    def of(cls, answer: list[Any]) -> Self:
+        position, holes, doubtful, rows, is_all, number, unread = answer
+        return cls(
+            position=read_id(position),
+            holes=[_Hole(*hole) for hole in holes],
+            doubtful=doubtful,
+            rows=[(row_id, dict(_pairs(fields))) for row_id, fields in rows],
+            is_all=bool(is_all),
+            number=None if number < 0 else number,
+            unread=None if unread < 0 else unread,
+        )
+
+
+def _pairs(values: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    one = iter(values)
+    return zip(one, one, strict=True)
+
+
+class GroupReader:
+    """`caught_up` says whether the last read left nothing unread."""
+
+    def __init__(self, redis: Redis, config: ConsumerConfig, losses: EntryLosses) -> None:
+        self._redis = redis
+        self._config = config
+        self._losses = losses
+        self._untold = f"{config.stream}:{config.group}:untold"
+        self._pending_size = PageSize(_READ_ENTRIES, target_bytes=_BATCH_BYTES)
+        # Where the group stood after our last read, and how much was unread then.
+        self._place: Place | None = None
+        self._unread = 0
+        self._told: set[bytes] = set()
+        self.caught_up = False
+
+    async def join(self, newest_stored: StreamId | None) -> None:
+        """Make the group where there is none, at the start of the stream.
+
+        What other members had pending is then read again; a later position would lose it. What the
+        stream has let go of by then counts as read.
+        """
+        config = self._config
+        stream = await self._stream()
+        if stream and await self._has_group():
+            return
+        known = self._place or (Place(newest_stored) if newest_stored else None)
+        if known and known.id > ZERO and is_another(known, stream):
+            self._report_stream_gone(known, self._unread)
+        self._place, self._unread = None, 0
+        try:
+            await self._redis.xgroup_create(
+                config.stream,
+                config.group,
+                id="0",
+                mkstream=True,
+                entries_read=stream.removed if stream else 0,
+            )
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+        else:
+            logger.info("consumer_group_created", stream=config.stream, group=config.group)
+
+    async def read_new(self) -> list[Row]:
+        """What nobody has read yet, up to the size of a batch, in entries and in bytes."""
+        rows: list[Row] = []
+        size = 0
+        self.caught_up = False
+        while not self.caught_up and len(rows) < self._config.batch_size and size < _BATCH_BYTES:
+            some = await self._read_next(self._config.batch_size - len(rows), _BATCH_BYTES - size)
+            size += _bytes_of(some)
+            rows += some
+        return rows
+
+    async def wait(self, milliseconds: int) -> None:
+        """Until the stream goes on behind the group, or the time is over.
+
+        This reads nothing for the group, so that nothing is handed out without being compared.
+        """
+        position = self._place.id if self._place else ZERO
+        await self._redis.xread({self._config.stream: str(position)}, count=1, block=milliseconds)
+
+    async def read_own_pending(self) -> list[Row]:
+        """What we were handed before and never acknowledged; a trimmed entry has no fields."""
+        config = self._config
+        answer = await self._redis.xreadgroup(
+            config.group, config.name, {config.stream: "0"}, count=self._pending_size.entries
+        )
+        rows = stream_rows(answer)
+        self._pending_size.learn(len(rows), _bytes_of(rows))
+        return rows
+
+    async def claim_stale(self, cursor: str) -> tuple[str, list[Row], list[StreamId]]:
+        """Take over entries that a consumer has held for too long.
+
+        Gives the next cursor, `0-0` at the end, the entries, and the ids of those that are gone.
+        """
+        config = self._config
+        next_cursor, rows, gone = await self._redis.xautoclaim(
+            config.stream,
+            config.group,
+            config.name,
+            config.claim_idle_ms,
+            start_id=cursor,
+            count=self._pending_size.entries,
+        )
+        self._pending_size.learn(len(rows), _bytes_of(rows))
+        return next_cursor.decode(), rows, [read_id(row_id) for row_id in gone]
+
+    async def over_delivered(self, rows: Sequence[Row]) -> set[bytes]:
+        """Entries handed out so often, never stored, that they must be what kills consumers."""
+        config = self._config
+        pending: list[dict[str, Any]] = await self._redis.xpending_range(
+            config.stream,
+            config.group,
+            min=rows[0][0],
+            max=rows[-1][0],
+            count=len(rows),
+            consumername=config.name,
+        )
+        return {
+            entry["message_id"]
+            for entry in pending
+            if entry["times_delivered"] > config.max_deliveries
+        }
+
+    async def acknowledge(self, rows: Sequence[Row]) -> None:
+        config = self._config
+        await self._redis.xack(config.stream, config.group, *(row_id for row_id, _ in rows))
+
+    async def trimmed_among(self, gone: Sequence[StreamId]) -> list[StreamId]:
+        """Which of the removed entries were trimmed; one behind the first left was deleted."""
+        stream = await self._stream() if gone else None
+        if stream is None or stream.first is None:
+            return list(gone)
+        return [one for one in gone if one < stream.first]
+
+    async def _read_next(self, most: int, most_bytes: int) -> list[Row]:
+        config = self._config
+        answer = await self._redis.eval(
+            _SCRIPT,
+            2,
+            config.stream,
+            self._untold,
+            config.group,
+            config.name,
+            min(most, _READ_ENTRIES),
+            most_bytes,
+            str(self._place.sure) if self._place else "",
+        )
+        read = _Read.of(answer)
+        self.caught_up = read.is_all
+        await self._tell(read)
+        await self._note_place(read)
+        return read.rows
+
+    async def _tell(self, read: _Read) -> None:
+        """Redis keeps what it has found until it was told, since its answer may not reach us."""
+        for hole in read.holes:
+            if hole.after not in self._told:
+                before = read_id(hole.before) if hole.before else await self._end()
+                self._losses.report(
+                    Loss("trimmed_unread", hole.entries, read_id(hole.after), before)
+                )
+                self._told.add(hole.after)
+        if read.doubtful:
+            after = str(read.position)
+            logger.warning("entries_removed_unread", at_most=read.doubtful, after=after)
+        if self._told:
+            await self._redis.hdel(self._untold, *self._told)
+            self._told.clear()
+
+    async def _note_place(self, read: _Read) -> None:
+        known, unread = self._place, self._unread
+        position = read_id(read.rows[-1][0]) if read.rows else read.position
+        sure = known.sure if known else read.position
+        self._place = Place(position, read.number, position if read.is_all else sure)
+        self._unread = read.unread or 0
+        if known and read.position < known.id:
+            stream = await self._stream()
+            if is_another(known, stream):
+                self._report_stream_gone(known, unread)
+            else:
+                logger.warning("consumer_group_moved_back", last_known=str(known.id))
+
+    def _report_stream_gone(self, place: Place, unread: int) -> None:
+        """`unread` is what was left at our last read; nobody knows what was added since."""
+        loss = Loss("stream_gone", max(1, unread), place.id, place.id.next())
+        self._losses.report(loss, at_least=True)
+
+    async def _end(self) -> StreamId:
+        """The id above all that was ever added."""
+        stream = await self._stream()
+        return stream.last.next() if stream else ZERO
+
+    async def _stream(self) -> StreamState | None:
+        try:
+            return StreamState.of(await self._redis.xinfo_stream(self._config.stream))
+        except ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+            return None
+
+    async def _has_group(self) -> bool:
+        name = self._config.group.encode()
+        groups = await self._redis.xinfo_groups(self._config.stream)
+        return any(group["name"] == name for group in groups)
+
+
+def _bytes_of(rows: Sequence[Row]) -> int:
+    return sum(sum(map(len, fields.values())) for _, fields in rows if fields)

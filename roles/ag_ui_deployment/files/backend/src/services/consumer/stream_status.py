@@ -1,0 +1,74 @@
+"""How the stream and the group that stores it stand."""
+
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from src.models.stream import ConsumerState, GroupState, StreamReport
+from src.repositories import dead_letters as letter_rows
+from src.services.shield.stream_position import StreamState
+from src.utils.database import Database
+from src.utils.redis import REDIS_ERRORS
+
+
+class StreamUnavailableError(Exception):
+    """Redis does not answer, or refuses."""
+
+
+class StreamOverview:
+    def __init__(self, database: Database, redis: Redis, stream: str, group: str) -> None:
+        self._database = database
+        self._redis = redis
+        self._stream = stream
+        self._group = group
+
+    async def report(self) -> StreamReport:
+        """Raises StreamUnavailableError."""
+        async with self._database.transaction() as session:
+            dead_letters = await letter_rows.count_open(session)
+        try:
+            state = await self._state()
+            group = await self._group_state() if state else None
+        except REDIS_ERRORS as error:
+            raise StreamUnavailableError from error
+        return StreamReport(
+            stream=self._stream,
+            length=state.length if state else 0,
+            first_id=str(state.first) if state and state.first else None,
+            last_id=str(state.last) if state else None,
+            group=group,
+            open_dead_letters=dead_letters,
+        )
+
+    async def _state(self) -> StreamState | None:
+        try:
+            return StreamState.of(await self._redis.xinfo_stream(self._stream))
+        except ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+            return None
+
+    async def _group_state(self) -> GroupState | None:
+        for group in await self._redis.xinfo_groups(self._stream):
+            if group["name"] == self._group.encode():
+                consumers = await self._redis.xinfo_consumers(self._stream, self._group)
+                return _group_state(group, consumers)
+        return None
+
+
+def _group_state(group: dict[str, Any], consumers: list[dict[str, Any]]) -> GroupState:
+    return GroupState(
+        name=group["name"].decode(),
+        lag=group["lag"],
+        pending=group["pending"],
+        last_delivered_id=group["last-delivered-id"].decode(),
+        consumers=[
+            ConsumerState(
+                name=one["name"].decode(errors="replace"),
+                pending=one["pending"],
+                idle_ms=one["idle"],
+            )
+            for one in consumers
+        ],
+    )

@@ -1,0 +1,82 @@
+"""All feeds of a process, found by what they show: a record costs the same however many there are.
+
+Who administers the same workspaces and owns nothing in them still has a feed of their own, so a
+record of a workspace goes to one feed for each of its admins who listens.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from src.models.visibility import EVERYTHING, Place, Sight
+from src.models.workspace import DEFAULT_WORKSPACE
+from src.services.events.feed import Feed, Limits, Record
+from src.services.events.subscription import Scope
+
+# One job's feed serves whoever may see it; each client looks at the records that move the job.
+Key = Sight | str
+
+
+class FeedIndex:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._feeds: dict[Key, Feed] = {}
+        self._at: dict[Place, list[Feed]] = {}
+
+    def __iter__(self) -> Iterator[Feed]:
+        return iter(self._feeds.values())
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    def open(self, scope: Scope) -> Feed:
+        """The feed of a scope; all clients of equal scopes share one."""
+        key = _key(scope)
+        feed = self._feeds.get(key)
+        if feed is None:
+            feed = self._feeds[key] = Feed(self._limits, scope.looks_at)
+            for place in _places(key):
+                self._at.setdefault(place, []).append(feed)
+        return feed
+
+    def get(self, scope: Scope) -> Feed:
+        return self._feeds[_key(scope)]
+
+    def remove(self, scope: Scope) -> None:
+        key = _key(scope)
+        feed = self._feeds.pop(key)
+        for place in _places(key):
+            self._at[place].remove(feed)
+            if not self._at[place]:
+                del self._at[place]
+
+    def sort(self, records: Sequence[Record]) -> dict[Feed, Sequence[Record]]:
+        """Which feed gets which of the records."""
+        everything = self._feeds.get(EVERYTHING)
+        news: dict[Feed, Sequence[Record]] = {}
+        if everything is not None and records:
+            news[everything] = records
+        if len(self._feeds) > len(news):
+            news |= self._sorted_by_job(records)
+        return news
+
+    def _sorted_by_job(self, records: Sequence[Record]) -> dict[Feed, list[Record]]:
+        found: dict[Feed, list[Record]] = {}
+        for record in records:
+            if (state := record.after) is None:
+                continue
+            workspace = state.workspace or DEFAULT_WORKSPACE
+            for feed in self._at.get(Place(None, workspace), ()):
+                found.setdefault(feed, []).append(record)
+            if state.owner is not None:
+                for feed in self._at.get(Place(state.owner, workspace), ()):
+                    found.setdefault(feed, []).append(record)
+            if feed_of_job := self._feeds.get(state.job_id):
+                found.setdefault(feed_of_job, []).append(record)
+        return found
+
+
+def _key(scope: Scope) -> Key:
+    return scope.sight if scope.job_id is None else scope.job_id
+
+
+def _places(key: Key) -> Iterator[Place]:
+    return key.places() if isinstance(key, Sight) else iter(())

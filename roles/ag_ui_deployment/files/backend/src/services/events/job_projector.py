@@ -1,0 +1,127 @@
+"""Folds the whole stream: keeps the state of every job, and finds what came before first sight."""
+
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+
+import structlog
+
+from src.models.event import ShieldEvent, StreamId
+from src.services.agui.sse import encode, marker
+from src.services.event_service import JobState, belongs_to_run, fold
+from src.services.events.feed import Record
+from src.utils.event_loop import in_turns
+
+logger = structlog.get_logger(__name__)
+
+_ENDED_MOST = 2_000
+_ACTIVE_MOST = 10_000
+
+LoadPast = Callable[[Collection[str], StreamId], AsyncIterator[Sequence[ShieldEvent]]]
+
+
+class StreamFold:
+    """Turns events, given in stream order, into records. Keeps the states of recent jobs.
+
+    A job whose state is not kept (it is new, or was forgotten) has to be recalled first.
+    """
+
+    def __init__(self, load_past: LoadPast) -> None:
+        self._load_past = load_past
+        self._active: OrderedDict[str, JobState] = OrderedDict()
+        self._ended: OrderedDict[str, JobState] = OrderedDict()
+        self._dropped: Counter[str] = Counter()
+        # Jobs that were recalled, and of which there has been no record since.
+        self._untold: set[str] = set()
+
+    @property
+    def active(self) -> Mapping[str, JobState]:
+        """The jobs that have not ended, the one heard of last at the end."""
+        return self._active
+
+    def state(self, job_id: str) -> JobState | None:
+        return self._active.get(job_id) or self._ended.get(job_id)
+
+    def unknown_jobs(self, events: Iterable[ShieldEvent]) -> set[str]:
+        """Jobs of these events that apply() would take for new."""
+        return {
+            event.job_id
+            for event in events
+            if event.job_id and belongs_to_run(event) and self.state(event.job_id) is None
+        }
+
+    async def recall(self, job_ids: Collection[str], before: StreamId) -> None:
+        """Load unknown jobs as they stood before an id. Raises errors of PostgreSQL as they are."""
+        async for events in self._load_past(job_ids, before):
+            async for event in in_turns(events):
+                self._learn(event)
+
+    def _learn(self, event: ShieldEvent) -> None:
+        if not (event.job_id and belongs_to_run(event)):
+            return
+        try:
+            self._keep(fold(self.state(event.job_id), event).state)
+        except Exception:
+            logger.exception("event_not_folded", stream_id=str(event.id))
+
+    def apply(self, events: Iterable[ShieldEvent], recalled: Collection[str] = ()) -> list[Record]:
+        """The records of these events; an event that was dropped has none.
+
+        Args:
+            events: They follow those of the call before.
+            recalled: The jobs that were recalled for these events.
+        """
+        if recalled:
+            self._untold = self._untold.union(recalled) & self._active.keys()
+        records = (self._apply_safely(event) for event in events)
+        made = [record for record in records if record is not None]
+        return self._marked(made) if self._untold else made
+
+    def _marked(self, records: Sequence[Record]) -> list[Record]:
+        """Mark the first records of jobs that were recalled: an event that was dropped has none."""
+        marked = [record._replace(recalled=record.job_id in self._untold) for record in records]
+        self._untold.difference_update(record.job_id for record in records if record.job_id)
+        return marked
+
+    def take_dropped(self) -> Mapping[str, int]:
+        """How many events were dropped since this was asked last, by why."""
+        dropped, self._dropped = self._dropped, Counter()
+        return dropped
+
+    def _apply_safely(self, event: ShieldEvent) -> Record | None:
+        try:
+            return self._apply(event)
+        except Exception:
+            # A defect of ours, which must cost this one event and not the stream.
+            logger.exception("event_not_folded", stream_id=str(event.id))
+            self._dropped["defect"] += 1
+            return None
+
+    def _apply(self, event: ShieldEvent) -> Record | None:
+        if not (event.job_id and belongs_to_run(event)):
+            return Record(event.id, encode(fold(None, event).events, event.id))
+        before = self.state(event.job_id)
+        folded = fold(before, event)
+        frames = encode(folded.events, event.id)
+        self._keep(folded.state)
+        if folded.dropped:
+            self._dropped[folded.dropped] += 1
+        elif not frames:
+            frames = marker(event.id)
+        return Record(event.id, frames, before, folded.state) if frames else None
+
+    def _keep(self, state: JobState | None) -> None:
+        if state is None:
+            return
+        if state.ended:
+            self._active.pop(state.job_id, None)
+            self._ended[state.job_id] = state
+            _bound(self._ended, _ENDED_MOST)
+        else:
+            self._active[state.job_id] = state
+            self._active.move_to_end(state.job_id)
+            _bound(self._active, _ACTIVE_MOST)
+
+
+def _bound(states: OrderedDict[str, JobState], most: int) -> None:
+    while len(states) > most:
+        states.popitem(last=False)

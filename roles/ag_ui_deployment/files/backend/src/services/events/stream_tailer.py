@@ -1,0 +1,213 @@
+"""The tail: one reader of the whole stream per process, for the clients of this process.
+
+Redis lets go of old entries whether or not they were read. So whenever the place that was read up
+to is no longer retained, Redis's counters tell whether entries are missing; what PostgreSQL has of
+them is published in their place, and what nobody has is told to every client.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, cast
+
+import structlog
+from redis.asyncio import Redis
+
+from src.models.event import ZERO, Poison, ShieldEvent, StreamId
+from src.services.events.gaps import Gap
+from src.services.events.history import EventHistory, begin_of
+from src.services.events.hub import EventHub
+from src.services.shield.parser import parse_entry, read_id
+from src.services.shield.stream_position import Place, is_another, missed
+from src.utils.background_task import BackgroundTask
+from src.utils.database import DATABASE_ERRORS
+from src.utils.metrics import Metrics
+from src.utils.page_size import PageSize
+from src.utils.redis import BLOCK_MS, REDIS_ERRORS, Backoff, stream_rows
+
+if TYPE_CHECKING:
+    from src.utils.redis import Row
+
+logger = structlog.get_logger(__name__)
+
+_BATCH = 256
+# Published at once, in bytes. Between two pieces the clients get their turn.
+_PIECE_BYTES = 1024 * 1024
+_RECALL_TIMEOUT = 2.0
+_RECALL_PAUSE = 5.0
+
+
+class EventTail(BackgroundTask):
+    """Follows the stream from where the hub stands; clients are let in once it has read it all."""
+
+    def __init__(  # noqa: PLR0913 - its surroundings, each of them once
+        self,
+        redis: Redis,
+        history: EventHistory,
+        hub: EventHub,
+        metrics: Metrics,
+        *,
+        stream: str,
+        max_bytes: int,
+    ) -> None:
+        super().__init__("event-tail")
+        self._redis = redis
+        self._history = history
+        self._hub = hub
+        self._metrics = metrics
+        self._stream = stream
+        self._max_bytes = max_bytes
+        self._size = PageSize(_BATCH)
+        self._recall_again_at = 0.0
+        self._begun = False
+        self._place = Place(ZERO, 0)
+
+    async def _run(self) -> None:
+        backoff = Backoff()
+        while not self._stop.is_set():
+            try:
+                await self._begin()
+                await self._follow(backoff)
+            except REDIS_ERRORS as error:
+                self.waits_for("Redis", error)
+                logger.warning("tail_interrupted", error=str(error), after=str(self._hub.last_id))
+                await backoff.wait(self._stop)
+
+    async def _begin(self) -> None:
+        """Begin below all that Redis retains, with the jobs that were on before that."""
+        if self._begun:
+            return
+        stream, now = await self._history.stream_now()
+        floor = begin_of(stream, now)
+        if stream is not None:
+            # No clock made the place of a stream that is empty: its last id did.
+            place = min(floor, stream.last)
+            self._place = Place(place, stream.added - stream.length, stream.last)
+        self._hub.start(floor)
+        try:
+            # The floor itself may be the id of an entry that Redis has let go.
+            await self._recall(await self._history.active_jobs(), floor.next())
+        except DATABASE_ERRORS as error:
+            # Without PostgreSQL the live stream goes on, from what Redis still has.
+            logger.warning("tail_history_unavailable", error=str(error))
+        self._begun = True
+
+    async def _follow(self, backoff: Backoff) -> None:
+        while not self._stop.is_set():
+            asked = self._size.entries
+            rows, retained = await self._read(asked)
+            self.status = "following"
+            backoff.reset()
+            if await self._is_cut_off(rows, asked, retained):
+                await self._look_back(rows)
+            if rows:
+                await self._take(rows)
+            if len(rows) < asked:
+                self._hub.started.set()
+
+    async def _read(self, most: int) -> "tuple[list[Row], int]":
+        """The next entries, and how many Redis retained at that moment."""
+        # The first clients wait until all there is has been read: there is no waiting for more.
+        block = BLOCK_MS if self._hub.started.is_set() else None
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.xread({self._stream: str(self._hub.last_id)}, count=most, block=block)
+            pipeline.xlen(self._stream)
+            answer, retained = await pipeline.execute()
+        rows = stream_rows(answer)
+        self._size.learn(len(rows), sum(_size_of(row) for row in rows))
+        return rows, retained
+
+    async def _take(self, rows: "Sequence[Row]") -> None:
+        for piece in _pieces(rows):
+            await self._publish(
+                [parse_entry(_id(row), row[1], self._max_bytes) for row in piece], _id(piece[-1])
+            )
+            await asyncio.sleep(0)
+        self._place = self._place.moved(_id(rows[-1]), len(rows))
+        self._metrics.events_read.inc(len(rows))
+
+    # What Redis may have let go of before it was read
+
+    async def _is_cut_off(self, rows: "Sequence[Row]", asked: int, retained: int) -> bool:
+        """Whether nothing up to our place is retained any more."""
+        if len(rows) < asked:
+            return retained == len(rows) and bool(rows or self._place.number)
+        head = cast("list[Row]", await self._redis.xrange(self._stream, count=1))
+        return not head or _id(head[0]) >= _id(rows[0])
+
+    async def _look_back(self, rows: "Sequence[Row]") -> None:
+        """Publish what is missing between our place and these entries, or tell that it is lost."""
+        stream, now = await self._history.stream_now()
+        place = self._place
+        if place.number and is_another(place, stream):
+            self._tell(Gap("unknown", place.id, place.id.next()))
+            self._place = Place(place.id, 0, now)
+            return
+        missing = missed(place, stream, map(_id, rows)) if stream is not None else None
+        if missing is None:
+            return
+        before = _id(rows[0]) if rows else now
+        found = await self._fill(before)
+        if found < missing.entries and missing.certain:
+            self._tell(Gap("trimmed", place.id, before), entries=missing.entries - found)
+        self._place = place.moved(before.previous(), missing.entries)
+
+    async def _fill(self, before: StreamId) -> int:
+        """Publish what PostgreSQL has between our place and an id; gives how much that is."""
+        try:
+            async for events in self._history.pages(self._hub.last_id, before):
+                await self._publish(events, events[-1].id)
+            return await self._history.count_stored(self._place.id, before)
+        except DATABASE_ERRORS as error:
+            logger.warning("tail_history_unavailable", error=str(error))
+            return 0
+
+    def _tell(self, gap: Gap, entries: int | None = None) -> None:
+        logger.error("stream_gap", reason=gap.reason, after=str(gap.after), entries=entries)
+        self._metrics.gaps.labels(gap.reason).inc(self._hub.tell_gap(gap))
+
+    # To the clients
+
+    async def _publish(self, entries: Sequence[ShieldEvent | Poison], last_id: StreamId) -> None:
+        events = [entry for entry in entries if not isinstance(entry, Poison)]
+        jobs = self._hub.jobs
+        if unknown := jobs.unknown_jobs(events):
+            await self._recall(unknown, events[0].id)
+        records = jobs.apply(events, recalled=unknown)
+        self._metrics.frame_bytes.inc(sum(len(record.frames) for record in records))
+        for reason, count in jobs.take_dropped().items():
+            self._metrics.events_dropped.labels(reason).inc(count)
+        self._hub.publish(records, last_id)
+
+    async def _recall(self, job_ids: Collection[str], before: StreamId) -> None:
+        """Learn what was before of jobs seen for the first time; live events do not wait long."""
+        clock = asyncio.get_running_loop().time
+        if clock() < self._recall_again_at:
+            return
+        try:
+            async with asyncio.timeout(_RECALL_TIMEOUT):
+                await self._hub.jobs.recall(job_ids, before)
+        except DATABASE_ERRORS as error:
+            self._recall_again_at = clock() + _RECALL_PAUSE
+            logger.warning("tail_recall_failed", jobs=len(job_ids), error=str(error))
+
+
+def _id(row: "Row") -> StreamId:
+    return read_id(row[0])
+
+
+def _size_of(row: "Row") -> int:
+    return sum(map(len, row[1].values()))
+
+
+def _pieces(rows: "Sequence[Row]") -> "Iterator[list[Row]]":
+    """The entries in order, a bounded number of bytes (but for one that is larger) at a time."""
+    piece: list[Row] = []
+    size = 0
+    for row in rows:
+        piece.append(row)
+        size += _size_of(row)
+        if size >= _PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece

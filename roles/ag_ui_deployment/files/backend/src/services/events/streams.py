@@ -1,0 +1,128 @@
+"""All streams of this process: who may open one, who has one, and how each ended."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+from uuid import UUID
+
+import structlog
+
+from src.config import Settings
+from src.services.agui.sse import comment, retry
+from src.services.auth.stream_registry import OpenStreams
+from src.services.events.client_stream import ClientStream, Connection, Reason, Subscription
+from src.services.events.hub import EventHub
+from src.services.events.replay import EventReplay
+from src.utils.metrics import Metrics
+
+logger = structlog.get_logger(__name__)
+
+Refusal = Literal["draining", "instance_full", "user_full"]
+
+_FAREWELL: dict[Reason, bytes] = {
+    "token_expired": comment("the token has expired"),
+    "job_moved_away": comment("this job is not yours to see any more"),
+    "session_ended": comment("the session has ended: log in again"),
+    "access_changed": comment("your permissions have changed: reconnect without an id"),
+    "too_slow": comment("too slow: reconnect with the last id"),
+    "history_unavailable": comment("the history is unavailable: reconnect with the last id"),
+}
+# When the process ends, its clients come back at different times: this many milliseconds apart
+# from one another, spread over at least the second figure.
+_RETURN_EACH_MS = 3
+_RETURN_SPREAD_MS = 3000
+
+
+class EventStreams:
+    def __init__(
+        self,
+        hub: EventHub,
+        replay: EventReplay,
+        open_streams: OpenStreams,
+        metrics: Metrics,
+        settings: Settings,
+    ) -> None:
+        self._hub = hub
+        self._replay = replay
+        self._open_streams = open_streams
+        self._metrics = metrics
+        self._most = settings.STREAMS_MAX
+        self._most_per_user = settings.STREAMS_PER_USER
+        self._retry_ms = settings.SSE_RETRY_MS
+        self._keep_alive_seconds = settings.SSE_KEEPALIVE_SECONDS
+        self._by_user: Counter[UUID] = Counter()
+
+    @property
+    def count(self) -> int:
+        return self._by_user.total()
+
+    def refusal(self, user_id: UUID) -> Refusal | None:
+        """Why this user gets no stream now, None if they may have one."""
+        refusal: Refusal | None = None
+        if self._hub.draining:
+            refusal = "draining"
+        elif self.count >= self._most:
+            refusal = "instance_full"
+        elif self._by_user[user_id] >= self._most_per_user:
+            refusal = "user_full"
+        if refusal is not None:
+            self._metrics.streams_refused.labels(refusal).inc()
+        return refusal
+
+    async def serve(self, subscription: Subscription, connection: Connection) -> None:
+        """Write a client's stream, until its run, its token, its pace or the process ends it."""
+        scope = subscription.scope
+        kind = "feed" if scope.job_id is None else "job"
+        cursor, user_id = subscription.cursor, subscription.access.user.id
+        log = logger.bind(job_id=scope.job_id, cursor=cursor and str(cursor), user=str(user_id))
+        log.info("stream_opened")
+        self._metrics.streams_opened.labels(kind).inc()
+        self._metrics.streams_open.labels(kind).inc()
+        reason: Reason = "client_left"
+        try:
+            with self.counted(user_id):
+                await connection.write(self.greeting())
+                stream = ClientStream(
+                    subscription,
+                    connection,
+                    hub=self._hub,
+                    replay=self._replay,
+                    metrics=self._metrics,
+                    keep_alive_seconds=self._keep_alive_seconds,
+                )
+                with self._open_streams.holding(subscription.access, stream.end):
+                    reason = await stream.run()
+                if farewell := self.farewell(reason):
+                    await stream.say_goodbye(farewell)
+        finally:
+            self._metrics.streams_open.labels(kind).dec()
+            self._metrics.streams_closed.labels(kind, reason).inc()
+            log.info("stream_closed", reason=reason)
+
+    @contextmanager
+    def counted(self, user_id: UUID) -> Iterator[None]:
+        """One more stream of the user's, as far as the limits are concerned."""
+        self._by_user[user_id] += 1
+        try:
+            yield
+        finally:
+            self._by_user[user_id] -= 1
+            if not self._by_user[user_id]:
+                del self._by_user[user_id]
+
+    def greeting(self) -> bytes:
+        """The first frame of every stream: how long to wait before a reconnect."""
+        return retry(self._retry_ms + _any_of(self._retry_ms // 2))
+
+    def farewell(self, reason: Reason) -> bytes:
+        """The last one, after what has ended the stream."""
+        if reason == "draining":
+            spread = max(_RETURN_SPREAD_MS, self.count * _RETURN_EACH_MS)
+            return retry(self._retry_ms + _any_of(spread))
+        return _FAREWELL.get(reason, b"")
+
+
+def _any_of(milliseconds: int) -> int:
+    return random.randrange(milliseconds + 1)  # noqa: S311 - to spread load, no secret

@@ -1,0 +1,128 @@
+"""Tells the stream whose a job is that a tool has accepted.
+
+The producers' events name nobody. So the backend publishes one of its own, which every instance,
+the database and every open stream learn the owner from. Where Redis is away at that moment, the
+row in `submissions` waits, and any instance publishes it later.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+import structlog
+from redis.asyncio import Redis
+
+from src.models.submission import SubmissionRow
+from src.repositories import submissions
+from src.services.shield.event_types import SUBMISSION
+from src.utils.background_task import BackgroundTask
+from src.utils.database import DATABASE_ERRORS, Database
+from src.utils.redis import REDIS_ERRORS
+
+logger = structlog.get_logger(__name__)
+
+KEPT = timedelta(hours=24)
+_ROUND_SECONDS = 2.0
+_AT_ONCE = 100
+# An answer must not wait longer for Redis than this, in seconds.
+_PATIENCE = 0.5
+_PURGE_EVERY = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What the stream is told of a job; the same for every attempt, so that it counts once."""
+
+    submission_id: UUID
+    job_id: str
+    kind: str
+    user_id: UUID
+    workspace: str
+    accepted_at: datetime
+
+    def fields(self) -> Mapping[str, bytes]:
+        metadata = {"user_id": str(self.user_id), "workspace": self.workspace, "source": "ag-ui"}
+        return {
+            "event_id": f"submission:{self.submission_id}".encode(),
+            "type": SUBMISSION.encode(),
+            "timestamp": self.accepted_at.isoformat(timespec="milliseconds").encode(),
+            "job_id": self.job_id.encode(),
+            "data": orjson.dumps({"job_type": self.kind}),
+            "metadata": orjson.dumps(metadata),
+        }
+
+
+class JobAnnouncer(BackgroundTask):
+    """`kinds` tells the kind of job that a tool starts."""
+
+    def __init__(
+        self, redis: Redis, database: Database, stream: str, kinds: Mapping[str, str]
+    ) -> None:
+        super().__init__("job-announcer")
+        self._redis = redis
+        self._database = database
+        self._stream = stream
+        self._kinds = kinds
+        self._purged_at = datetime.min.replace(tzinfo=UTC)
+
+    async def announce(self, one: Announcement) -> bool:
+        """Publish at once; gives whether that has worked."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._publish(one)
+        except REDIS_ERRORS as error:
+            logger.warning("job_not_announced", job_id=one.job_id, error=str(error))
+            return False
+        return True
+
+    async def _publish(self, one: Announcement) -> None:
+        fields: dict[Any, Any] = dict(one.fields())
+        await self._redis.xadd(self._stream, fields)
+
+    async def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                await self._announce_waiting()
+                await self._purge()
+                self.status = "announcing"
+            except DATABASE_ERRORS as error:
+                self._note("PostgreSQL", error)
+            except REDIS_ERRORS as error:
+                self._note("Redis", error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ROUND_SECONDS):
+                    await self._stop.wait()
+
+    def _note(self, dependency: str, error: BaseException) -> None:
+        if self.waits_for(dependency, error):
+            logger.warning("job_announcer_waits", dependency=dependency, error=str(error))
+
+    async def _announce_waiting(self) -> None:
+        async with self._database.transaction() as session:
+            rows = await submissions.take_unannounced(session, _AT_ONCE)
+            for row in rows:
+                await self._publish(self._announcement(row))
+            await submissions.set_announced(session, [row.id for row in rows])
+
+    def _announcement(self, row: SubmissionRow) -> Announcement:
+        return Announcement(
+            row.id,
+            str(row.job_id),
+            self._kinds.get(row.tool, row.tool),
+            row.user_id,
+            row.workspace,
+            row.finished_at or row.created_at,
+        )
+
+    async def _purge(self) -> None:
+        now = datetime.now(UTC)
+        if now - self._purged_at < _PURGE_EVERY:
+            return
+        async with self._database.transaction() as session:
+            await submissions.remove_older(session, now - KEPT)
+        self._purged_at = now

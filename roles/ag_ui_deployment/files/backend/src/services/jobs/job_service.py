@@ -1,0 +1,97 @@
+"""Jobs as users see them."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime
+from uuid import UUID
+
+from src.models.job import Job, JobPage, JobQuery, JobRow
+from src.models.permissions import Permission
+from src.models.user import User
+from src.repositories import job_list
+from src.repositories import jobs as job_rows
+from src.repositories.job_list import Section
+from src.services.events.hub import EventHub
+from src.services.jobs.reconciler import SilentJobs
+from src.services.rbac_service import sight
+from src.utils.database import Database
+
+# How long an answer waits for what the orchestrator says of silent jobs, in seconds.
+_LIST_WAITS = 0.3
+_DETAIL_WAITS = 1.2
+
+
+class JobNotFoundError(Exception):
+    """There is no such job, or none that the user may know of."""
+
+
+class CursorRejectedError(ValueError):
+    """The cursor is none that a page gave."""
+
+
+class JobService:
+    def __init__(self, database: Database, hub: EventHub, silent: SilentJobs) -> None:
+        self._database = database
+        self._hub = hub
+        self._silent = silent
+
+    async def page(self, user: User, query: JobQuery) -> JobPage:
+        """The jobs that the user sees, newest first. Raises CursorRejectedError."""
+        before = _decode(query.cursor) if query.cursor else None
+        limit = query.limit
+        section = Section(limit + 1, query.workspace, query.status, before)
+        async with self._database.transaction() as session:
+            rows = await job_list.page(session, sight(user, Permission.READ_JOBS), section)
+        shown = rows[:limit]
+        more = len(rows) > limit
+        items = [Job.model_validate(row) for row in shown]
+        await self._silent.complete(items, _LIST_WAITS)
+        return JobPage(
+            items=items,
+            next_cursor=_encode(shown[-1]) if more else None,
+        )
+
+    async def get(self, user: User, job_id: str) -> Job:
+        """Raises JobNotFoundError."""
+        job = Job.model_validate(await self._visible(user, job_id))
+        await self._silent.complete([job], _DETAIL_WAITS)
+        return job
+
+    async def _visible(self, user: User, job_id: str) -> JobRow:
+        async with self._database.transaction() as session:
+            row = await job_rows.by_id(session, job_id)
+        if row is None or not sight(user, Permission.READ_JOBS).shows(*self._place(row)):
+            raise JobNotFoundError
+        return row
+
+    async def check_visible(self, user: User, job_id: str) -> None:
+        """Raises JobNotFoundError.
+
+        The stream may know of a job, and whose it is, before PostgreSQL does, and while it is away.
+        """
+        state = self._hub.jobs.state(job_id)
+        if state is None or not sight(user, Permission.READ_JOBS).shows(
+            state.owner, state.workspace
+        ):
+            await self._visible(user, job_id)
+
+    def _place(self, row: JobRow) -> tuple[UUID | None, str | None]:
+        """Whose a job is, and in which workspace; the stream may have named what is not stored."""
+        state = self._hub.jobs.state(row.id)
+        if state is None:
+            return row.owner_id, row.workspace
+        return row.owner_id or state.owner, row.workspace or state.workspace
+
+
+def _encode(row: JobRow) -> str:
+    return urlsafe_b64encode(f"{row.created_at.isoformat()} {row.id}".encode()).decode()
+
+
+def _decode(cursor: str) -> tuple[datetime, str]:
+    try:
+        moment, job_id = urlsafe_b64decode(cursor.encode()).decode().split(" ", 1)
+        created_at = datetime.fromisoformat(moment)
+        if created_at.tzinfo is None or "\0" in job_id:
+            raise CursorRejectedError
+        return created_at.astimezone(UTC), job_id
+    except (ValueError, OverflowError):
+        raise CursorRejectedError from None

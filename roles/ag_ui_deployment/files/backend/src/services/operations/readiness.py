@@ -1,0 +1,33 @@
+"""Readiness: whether this process should get traffic."""
+
+import asyncio
+
+from src.services.events.hub import EventHub
+from src.services.operations.schema import schema_fits
+from src.utils.database import DATABASE_ERRORS, Database
+
+_CHECK_TIMEOUT = 1.5
+
+
+class ReadinessService:
+    def __init__(self, database: Database, hub: EventHub) -> None:
+        self._database = database
+        self._hub = hub
+        self._schema_fits = False
+
+    async def not_ready_because(self) -> str | None:
+        """Why this process should get no traffic; None if it should.
+
+        Dependencies that all instances share are no reason: nobody would be left to ask.
+        """
+        if self._hub.draining:
+            return "draining: this instance is being stopped"
+        if not self._schema_fits:
+            try:
+                async with asyncio.timeout(_CHECK_TIMEOUT):
+                    self._schema_fits = await schema_fits(self._database)
+            except DATABASE_ERRORS:
+                return None
+            if not self._schema_fits:
+                return "the database schema is not this release's: run `python -m src.cli migrate`"
+        return None

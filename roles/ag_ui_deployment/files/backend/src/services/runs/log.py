@@ -1,0 +1,139 @@
+"""The events of one run of the agent, as every reader of this process shares them.
+
+A log only grows. Its records are numbered from 1, and record n has the id `n-0` on every instance:
+whoever runs the agent decides the ids, not Redis, so that a run can go on while Redis is away.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import orjson
+
+from src.models.event import StreamId
+from src.models.protocol import CURRENT, ProtocolVersion
+from src.services.agui.events import Event
+from src.services.agui.protocol_versions import DIFFERING, rendered
+from src.services.agui.sse import encode, escape_separators, frame, one_line
+
+# What has to be open again before a client can take the rest of a run.
+_OPENS = {
+    "REASONING_MESSAGE_START": "messageId",
+    "REASONING_START": "messageId",
+    "STEP_STARTED": "stepName",
+    "TEXT_MESSAGE_START": "messageId",
+    "TOOL_CALL_START": "toolCallId",
+}
+_CLOSES = {
+    "REASONING_END": "REASONING_START",
+    "REASONING_MESSAGE_END": "REASONING_MESSAGE_START",
+    "STEP_FINISHED": "STEP_STARTED",
+    "TEXT_MESSAGE_END": "TEXT_MESSAGE_START",
+    "TOOL_CALL_END": "TOOL_CALL_START",
+}
+_ANSWERS = {"TOOL_CALL_RESULT": "toolCallId"}
+_SUBJECTS = _OPENS | _ANSWERS | {end: _OPENS[start] for end, start in _CLOSES.items()}
+_TERMINAL = frozenset({"RUN_FINISHED", "RUN_ERROR"})
+
+
+class Record(NamedTuple):
+    """One event: its type, what it opens, closes or answers, and its JSON."""
+
+    type: str
+    subject: str | None
+    data: bytes
+
+    @classmethod
+    def of(cls, event: Event) -> "Record":
+        return cls._made(event, one_line(event))
+
+    @classmethod
+    def read(cls, data: bytes) -> "Record":
+        return cls._made(orjson.loads(data), escape_separators(data))
+
+    @classmethod
+    def _made(cls, event: Event, data: bytes) -> "Record":
+        kind = event["type"]
+        name = _SUBJECTS.get(kind)
+        return cls(kind, event[name] if name else None, data)
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.type in _TERMINAL
+
+    def frame(self, number: int | None = None) -> bytes:
+        """As bytes of a stream; without an id for what is only said again."""
+        made = frame(self.type, self.data)
+        return made if number is None else b"id: %d-0\n%b" % (number, made)
+
+
+class RunLog:
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self.records: list[Record] = []
+        self.size = 0
+        # Records that another version of the protocol has in another form, by their place.
+        self._rendered: dict[tuple[int, ProtocolVersion], bytes] = {}
+        # Set, and replaced by a new one, whenever the log has grown.
+        self.changed = asyncio.Event()
+        self.append(records)
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.records) and self.records[-1].is_terminal
+
+    def append(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self.records.append(record)
+            self.size += len(record.data)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the readers look again, whether or not there is more."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def has(self, cursor: StreamId) -> bool:
+        return cursor.seq == 0 and cursor.ms <= len(self.records)
+
+    def is_behind(self, cursor: StreamId) -> bool:
+        """Whether a client's cursor is one that the log may come to."""
+        return cursor.seq == 0 and cursor.ms > len(self.records)
+
+    def frames(self, start: int, end: int, version: ProtocolVersion = CURRENT) -> bytes:
+        """The records from one place to another."""
+        return b"".join(self._frame(place, version) for place in range(start, end))
+
+    def prelude(self, place: int, version: ProtocolVersion = CURRENT) -> bytes:
+        """What a client that has the records before a place is told first, without ids."""
+        if not place:
+            return b""
+        begun = encode(rendered(orjson.loads(self.records[0].data), version))
+        return begun + b"".join(record.frame() for record in self._standing(place))
+
+    def _standing(self, place: int) -> Iterable[Record]:
+        opened: dict[tuple[str, str | None], Record] = {}
+        for record in self.records[:place]:
+            if record.type in _OPENS:
+                opened[record.type, record.subject] = record
+            elif start := _CLOSES.get(record.type):
+                opened.pop((start, record.subject), None)
+        return opened.values()
+
+    def _frame(self, place: int, version: ProtocolVersion) -> bytes:
+        record = self.records[place]
+        if version is CURRENT or record.type not in DIFFERING:
+            return record.frame(place + 1)
+        if (place, version) not in self._rendered:
+            events = rendered(orjson.loads(record.data), version, self._unanswered(place))
+            self._rendered[place, version] = encode(events, StreamId(place + 1, 0))
+        return self._rendered[place, version]
+
+    def _unanswered(self, place: int) -> Sequence[str]:
+        """The calls before a place that have no result there."""
+        calls: dict[str | None, None] = {}
+        for record in self.records[:place]:
+            if record.type == "TOOL_CALL_START":
+                calls[record.subject] = None
+            elif record.type in _ANSWERS:
+                calls.pop(record.subject, None)
+        return [call for call in calls if call is not None]

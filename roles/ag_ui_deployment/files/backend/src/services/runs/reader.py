@@ -1,0 +1,153 @@
+"""One client's stream of a run: what has to be open again, what it missed, then what comes."""
+
+import asyncio
+from collections.abc import Callable
+
+from src.models.event import StreamId
+from src.models.protocol import CURRENT, ProtocolVersion
+from src.services.agui.sse import comment, encode, translated
+from src.services.events.client_stream import Connection
+from src.services.events.feed import BATCH_BYTES
+from src.services.events.gaps import Gap
+from src.services.runs.ended_logs import Snapshot
+from src.services.runs.log import RunLog
+
+_KEEP_ALIVE = comment("keep-alive")
+# A client whose connection takes nothing for this long, in seconds, is gone or stuck.
+_STUCK = 30.0
+
+
+class StuckError(Exception):
+    """The client takes nothing any more."""
+
+
+class RunReader:
+    def __init__(  # noqa: PLR0913 - what it reads and writes, and how
+        self,
+        log: RunLog,
+        cursor: StreamId | None,
+        connection: Connection,
+        *,
+        version: ProtocolVersion = CURRENT,
+        snapshot: list[Snapshot] | None = None,
+        keep_alive_seconds: float,
+        is_elsewhere: bool,
+        leaves: Callable[[], bool],
+    ) -> None:
+        """A client's stream of a run.
+
+        Args:
+            log: The run's events.
+            cursor: The last of them that the client has.
+            connection: Where to write.
+            version: The protocol that the client speaks.
+            snapshot: Frames to send within the run, before its further events; emptied as they are
+                sent, for they may be large.
+            keep_alive_seconds: How long to send nothing at most.
+            is_elsewhere: Whether another process is at work on the run, and may be ahead of the log.
+            leaves: Whether the client is to go on elsewhere.
+        """
+        self._log = log
+        self._cursor = cursor
+        self._connection = connection
+        self._version = version
+        self._snapshot = [] if snapshot is None else snapshot
+        self._keep_alive = keep_alive_seconds
+        self._is_elsewhere = is_elsewhere
+        self._leaves = leaves
+        # How many records the client has.
+        self._place = 0
+        self.written = 0
+
+    async def write(self) -> bool:
+        """Write until the run has ended; False if the client is to go on elsewhere."""
+        if not await self._begin():
+            return False
+        while True:
+            changed = self._log.changed
+            await self._write_on()
+            if self._log.ended:
+                return True
+            if self._leaves():
+                return False
+            await self._wait(changed)
+
+    async def _begin(self) -> bool:
+        """Find the client's place."""
+        cursor = self._cursor
+        if cursor is None:
+            return await self._send_snapshot()
+        while self._may_come_to(cursor):
+            if self._leaves():
+                return False
+            await self._wait(self._log.changed)
+        if not self._log.has(cursor):
+            await self._tell_gap(cursor)
+            return True
+        # Whoever has all of a run is told its end again.
+        self._place = min(cursor.ms, len(self._log.records) - self._log.ended)
+        await self._send(self._log.prelude(self._place, self._version))
+        return True
+
+    async def _send_snapshot(self) -> bool:
+        while self._snapshot and not self._log.records:
+            if self._leaves():
+                return False
+            await self._wait(self._log.changed)
+        if self._snapshot and not self._log.records[0].is_terminal:
+            await self._write_to(1)
+            while self._snapshot:
+                # It counts against its reader until this returns.
+                await self._send_pieces(self._snapshot.pop(0))
+        return True
+
+    async def _send_pieces(self, snapshot: Snapshot) -> None:
+        """The server waits with the next piece until the client has taken most of the last one."""
+        frames = translated(snapshot.frames, self._version)
+        for start in range(0, len(frames), BATCH_BYTES):
+            await self._send(frames[start : start + BATCH_BYTES])
+
+    def _may_come_to(self, cursor: StreamId) -> bool:
+        """Whether the log is behind what the process at work on the run has told already."""
+        if not self._is_elsewhere or self._log.ended:
+            return False
+        return not self._log.records or self._log.is_behind(cursor)
+
+    async def _tell_gap(self, cursor: StreamId) -> None:
+        """Within the run; the whole of it follows."""
+        if not self._log.records[0].is_terminal:
+            await self._write_to(1)
+            await self._send(encode([Gap("unknown", after=cursor).notice()]))
+
+    async def _write_on(self) -> None:
+        while self._place < len(self._log.records):
+            end, size = self._place, 0
+            while end < len(self._log.records) and size < BATCH_BYTES:
+                size += len(self._log.records[end].data)
+                end += 1
+            await self._write_to(end)
+
+    async def _write_to(self, end: int) -> None:
+        frames = self._log.frames(self._place, end, self._version)
+        self.written += end - self._place
+        self._place = end
+        await self._send(frames)
+
+    async def _wait(self, changed: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(self._keep_alive):
+                await changed.wait()
+        except TimeoutError:
+            await self._send(_KEEP_ALIVE)
+
+    async def _send(self, frames: bytes) -> None:
+        if not frames:
+            return
+        rest = self._connection.write_now(frames)
+        if rest is None:
+            return
+        try:
+            async with asyncio.timeout(_STUCK):
+                await rest
+        except TimeoutError:
+            raise StuckError from None

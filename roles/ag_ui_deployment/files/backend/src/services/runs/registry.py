@@ -1,0 +1,177 @@
+"""The runs of the agent in Redis: their logs, who is at work on them, how many a user has.
+
+A run is known there by its log (a stream), a lease that its process renews, and, where somebody
+wants it cancelled, that wish. Once a run has ended its lease says `closed`: nobody adds to its log.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+from uuid import UUID, uuid5
+
+from redis.asyncio import Redis
+
+from src.services.runs.log import Record
+
+_SCRIPTS = Path(__file__).with_name("scripts")
+# A process that has not renewed its lease for so long is taken for dead, in seconds.
+LEASE_SECONDS = 10.0
+# A log is kept for as long as nobody could store it, in seconds; and after that, for those who
+# were just reading it elsewhere: they read it into their own memory.
+KEEP_SECONDS = 24 * 3600
+KEEP_STORED_SECONDS = 60
+_DATA = b"d"
+# Sent to Redis at once.
+_MOST_RECORDS = 500
+_MOST_BYTES = 1024 * 1024
+
+Begun = Literal["begun", "exists", "full"]
+
+
+class RunKey(NamedTuple):
+    """Which run: clients choose the ids, so each user has a set of their own."""
+
+    owner: UUID
+    run_id: str
+
+    @property
+    def name(self) -> str:
+        return uuid5(self.owner, self.run_id).hex
+
+
+class Pulse(NamedTuple):
+    """What a process learns when it renews a lease."""
+
+    is_open: bool
+    is_cancelled: bool
+
+
+class RunRegistry:
+    def __init__(self, redis: Redis, stream: str) -> None:
+        self._redis = redis
+        self._prefix = f"{stream}:agent"
+        self._begin, self._beat, self._append, self._close = (
+            redis.register_script((_SCRIPTS / f"{name}.lua").read_text())
+            for name in ("begin", "beat", "append", "close")
+        )
+
+    async def begin(self, key: RunKey, most: int, giving_way: Sequence[RunKey] = ()) -> Begun:
+        """Take the run for this process, if there is none of this name and no user's limit.
+
+        Runs that give way to it do not count.
+        """
+        leases = [self._lease(one) for one in giving_way]
+        keys = [self.log_of(key), self._lease(key), self._runs(key), *leases]
+        answer = await self._begin(keys, [_lease_ms(), most, key.name])
+        begun: Begun = answer.decode()
+        return begun
+
+    async def beat(self, keys: Sequence[RunKey]) -> dict[RunKey, Pulse]:
+        """Renew the leases of this process's runs."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                await self._beat(
+                    [self._lease(key), self._runs(key), self._cancel(key)],
+                    [_lease_ms(), key.name],
+                    client=pipeline,
+                )
+            answers = await pipeline.execute()
+        return {
+            key: Pulse(bool(is_open), bool(cancelled))
+            for key, (is_open, cancelled) in zip(keys, answers, strict=True)
+        }
+
+    async def append(self, key: RunKey, records: Sequence[Record], sent: int) -> int | None:
+        """Add what Redis lacks; `sent` is how many it should have.
+
+        Gives how many it has, which is not all when there is much; None if the run was ended by
+        somebody else.
+        """
+        batch = _batch(records, sent)
+        answer = int(
+            await self._append(
+                [self.log_of(key), self._lease(key)], [KEEP_SECONDS, sent + 1, *batch]
+            )
+        )
+        return None if answer < 0 else answer
+
+    async def finish(self, key: RunKey, *, stored: bool) -> None:
+        """Nothing more will come; the log may go soon once it is stored elsewhere."""
+        keep = KEEP_STORED_SECONDS if stored else KEEP_SECONDS
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.set(self._lease(key), "closed", ex=keep)
+            pipeline.expire(self.log_of(key), keep)
+            pipeline.delete(self._cancel(key))
+            pipeline.zrem(self._runs(key), key.name)
+            await pipeline.execute()
+
+    async def forget(self, key: RunKey) -> None:
+        """As if the run had never been."""
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.delete(self.log_of(key), self._lease(key), self._cancel(key))
+            pipeline.zrem(self._runs(key), key.name)
+            await pipeline.execute()
+
+    async def close(self, key: RunKey, seen: int, ending: Sequence[Record]) -> bool:
+        """End a run whose process has died; False if it is alive, or the log has grown."""
+        keys = [self.log_of(key), self._lease(key), self._runs(key)]
+        about: list[int | str | bytes] = [KEEP_SECONDS, seen, key.name]
+        return bool(await self._close(keys, [*about, *(record.data for record in ending)]))
+
+    async def ask_to_cancel(self, key: RunKey) -> None:
+        await self._redis.set(self._cancel(key), 1, ex=int(LEASE_SECONDS * 6))
+
+    async def has_log(self, key: RunKey) -> bool:
+        return bool(await self._redis.exists(self.log_of(key)))
+
+    async def alive(self, keys: Sequence[RunKey]) -> dict[RunKey, bool]:
+        """Whether a process is at work on these runs, or was to their end."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.exists(self._lease(key))
+            answers = await pipeline.execute()
+        return {key: bool(answer) for key, answer in zip(keys, answers, strict=True)}
+
+    async def unattended(self, keys: Sequence[RunKey]) -> list[RunKey]:
+        """Those of these runs that no process is at work on."""
+        leases: Any = await self._redis.mget([self._lease(key) for key in keys])
+        return [key for key, lease in zip(keys, leases, strict=True) if lease in (None, b"closed")]
+
+    def log_of(self, key: RunKey) -> str:
+        return f"{self._prefix}:run:{key.name}"
+
+    def _lease(self, key: RunKey) -> str:
+        return f"{self.log_of(key)}:lease"
+
+    def _cancel(self, key: RunKey) -> str:
+        return f"{self.log_of(key)}:cancel"
+
+    def _runs(self, key: RunKey) -> str:
+        return f"{self._prefix}:user:{key.owner}"
+
+
+async def read_logs(
+    redis: Redis, places: Mapping[str, int], block_ms: int
+) -> dict[str, list[Record]]:
+    """What has come to some logs after so many records of each; waits for it that long."""
+    streams: Any = {log: f"{count}-0" for log, count in places.items()}
+    answer: Any = await redis.xread(streams, count=_MOST_RECORDS, block=block_ms)
+    return {
+        name.decode(): [Record.read(fields[_DATA]) for _, fields in rows]
+        for name, rows in answer or []
+    }
+
+
+def _batch(records: Sequence[Record], sent: int) -> list[bytes]:
+    batch: list[bytes] = []
+    size = 0
+    for record in records[sent : sent + _MOST_RECORDS]:
+        if batch and size + len(record.data) > _MOST_BYTES:
+            break
+        batch.append(record.data)
+        size += len(record.data)
+    return batch
+
+
+def _lease_ms() -> int:
+    return int(LEASE_SECONDS * 1000)

@@ -1,0 +1,58 @@
+"""Finds runs that are stored as running and that no process is at work on, and has them ended.
+
+Their processes have died, or could not store their ends in time. Every instance looks; whoever comes
+first ends and stores a run, and the others find it so.
+"""
+
+import asyncio
+
+import structlog
+
+from src.services.agent.conversations import ConversationService
+from src.services.runs.follower import RunTail
+from src.services.runs.registry import RunRegistry
+from src.utils.background_task import BackgroundTask
+from src.utils.database import DATABASE_ERRORS
+from src.utils.redis import REDIS_ERRORS
+
+logger = structlog.get_logger(__name__)
+
+_EVERY_SECONDS = 10.0
+
+
+class RunSweeper(BackgroundTask):
+    def __init__(
+        self, conversations: ConversationService, registry: RunRegistry, tail: RunTail
+    ) -> None:
+        super().__init__("run-sweeper")
+        self._conversations = conversations
+        self._registry = registry
+        self._tail = tail
+
+    async def _run(self) -> None:
+        while not self._stop.is_set():
+            await self._sweep()
+            try:
+                async with asyncio.timeout(_EVERY_SECONDS):
+                    await self._stop.wait()
+            except TimeoutError:
+                continue
+
+    async def _sweep(self) -> None:
+        try:
+            keys = await self._conversations.runs_on()
+        except DATABASE_ERRORS as error:
+            self._tell("PostgreSQL", error)
+            return
+        try:
+            unattended = await self._registry.unattended(keys) if keys else []
+        except REDIS_ERRORS as error:
+            self._tell("Redis", error)
+            return
+        self.status = "watching"
+        for key in unattended:
+            self._tail.suspect(key)
+
+    def _tell(self, dependency: str, error: BaseException) -> None:
+        if self.waits_for(dependency, error):
+            logger.warning("run_sweeper_waits", dependency=dependency, error=str(error))

@@ -1,0 +1,324 @@
+"""Calls that write: sent once, limited, remembered, and what they start belongs to the caller.
+
+A call is noted in PostgreSQL before it leaves, since nobody could tell afterwards whether it did.
+What certainly had no effect is forgotten; what may have had one is never sent again. What a tool
+has accepted is answered as accepted, whatever becomes of our notes of it: they are made up for.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from src.config import Settings
+from src.models.submission import SubmissionRow, SubmissionState
+from src.models.user import User
+from src.repositories import jobs as job_rows
+from src.repositories import submissions
+from src.services.consumer.job_changes import JobChange
+from src.services.gateway.errors import StrangeAnswerError, UpstreamError
+from src.services.jobs.announcer import Announcement, JobAnnouncer
+from src.services.jobs.reconciler import SilentJobs
+from src.services.tools.catalogue import JOB_KINDS, ArgumentsRefusedError, ToolKind
+from src.utils.background_jobs import BackgroundJobs
+from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
+from src.utils.redis import Backoff
+
+logger = structlog.get_logger(__name__)
+
+Json = Any
+Send = Callable[[], Awaitable[Json]]
+
+# What has been silent for longer no longer counts as running.
+_RUNS_AT_MOST = timedelta(hours=24)
+# How long a repeated call waits for the first to be answered, and how often it looks, in seconds.
+_WAIT_FOR_FIRST = 10.0
+_LOOK_EVERY = 0.1
+# How long jobs are asked after that may have ended without that the stream told, in seconds.
+_WAIT_FOR_STANDINGS = 1.0
+# For so long at least, a call that was never answered counts as a job that it may have started.
+_COUNTS_UNANSWERED = timedelta(minutes=10)
+# Added to the longest time that a call can take before it is given up for lost.
+_LOST_AFTER = timedelta(seconds=30)
+_JOB_ID_MOST = 200
+# How often what could not be noted is tried again, in seconds: more and more seldom.
+_KEPT_AGAIN, _KEPT_AGAIN_MOST = 0.5, 10.0
+
+
+class TooManyJobsError(Exception):
+    """The user has as many running jobs as they may.
+
+    `silent` are those of them that may have ended without that the stream told.
+    """
+
+    def __init__(self, silent: Collection[str]) -> None:
+        super().__init__()
+        self.silent = silent
+
+
+class KeyReusedError(Exception):
+    """The idempotency key was used for something else."""
+
+
+class StillRunningError(Exception):
+    """The first call with this idempotency key has not been answered yet."""
+
+
+class OutcomeUnknownError(Exception):
+    """Nobody knows what became of the first call with this idempotency key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done, for whom, and where."""
+
+    user: User
+    tool: ToolKind
+    arguments: Mapping[str, Json]
+    workspace: str
+    key: str | None = None
+
+    @property
+    def digest(self) -> str:
+        asked = [self.tool.name, self.workspace, self.arguments]
+        return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a tool answered, and the job that it accepted.
+
+    `replayed`: it is the answer to the same call before, and nothing was sent.
+    """
+
+    result: Json
+    job_id: str | None = None
+    replayed: bool = False
+
+
+@dataclass(slots=True)
+class _Answered:
+    """A call that the tool has answered; `announced` is whether the stream knows whose its job is."""
+
+    submission_id: UUID
+    order: Order
+    outcome: Outcome
+    at: datetime
+    announced: bool = False
+
+    @property
+    def announcement(self) -> Announcement:
+        order = self.order
+        assert self.outcome.job_id is not None  # noqa: S101 - what is announced is a job
+        assert order.tool.job_kind is not None  # noqa: S101
+        return Announcement(
+            self.submission_id,
+            self.outcome.job_id,
+            order.tool.job_kind,
+            order.user.id,
+            order.workspace,
+            self.at,
+        )
+
+
+class SubmissionService:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        announcer: JobAnnouncer,
+        silent: SilentJobs,
+        background: BackgroundJobs,
+    ) -> None:
+        self._database = database
+        self._announcer = announcer
+        self._silent = silent
+        self._background = background
+        self._stopping = asyncio.Event()
+        self._jobs_per_user = settings.JOBS_PER_USER
+        self._lost_after = timedelta(seconds=settings.LITELLM_TIMEOUT_SECONDS) + _LOST_AFTER
+
+    async def submit(self, order: Order, send: Send) -> Outcome:
+        """Send a call that writes, or give the outcome of the same call before.
+
+        Raises UpstreamError, ArgumentsRefusedError where `send` does, and the errors above.
+        """
+        first = await self._begin(order)
+        if isinstance(first, Outcome):
+            return first
+        try:
+            result = await send()
+            outcome = Outcome(result, _job_id(result) if order.tool.job_kind else None)
+        except (UpstreamError, ArgumentsRefusedError) as error:
+            maybe_done = isinstance(error, UpstreamError) and error.maybe_done
+            await self._failed(first, maybe_done=maybe_done)
+            raise
+        answered = _Answered(first, order, outcome, _now())
+        if not await self._keep(answered):
+            self._background.start(self._keep_on(answered))
+        return outcome
+
+    def stop(self) -> None:
+        """Try no longer than once more what could not be noted."""
+        self._stopping.set()
+
+    async def _begin(self, order: Order) -> UUID | Outcome:
+        """Note the call, and give its id; or the outcome of the first call with the same key."""
+        gone: set[str] = set()
+        deadline = asyncio.get_running_loop().time() + _WAIT_FOR_STANDINGS
+        while True:
+            try:
+                return await self._note_or_wait(order, gone)
+            except TooManyJobsError as error:
+                # Asked for without the user's lock: what hangs must not hold up their other calls.
+                more = await self._silent.gone(error.silent)
+                if not more or asyncio.get_running_loop().time() > deadline:
+                    raise
+                gone |= more
+
+    async def _note_or_wait(self, order: Order, gone: Collection[str]) -> UUID | Outcome:
+        """`gone` are jobs that no longer run, though the stream has not told their end."""
+        deadline = asyncio.get_running_loop().time() + _WAIT_FOR_FIRST
+        while True:
+            async with self._database.transaction() as session:
+                await submissions.lock_user(session, order.user.id)
+                first = order.key and await submissions.by_key(session, order.user.id, order.key)
+                if first and first.created_at < _now() - _RUNS_AT_MOST:
+                    await submissions.remove(session, first.id)
+                    first = None
+                if not first:
+                    if order.tool.job_kind:
+                        await self._check_limit(session, order.user.id, gone)
+                    return _note(session, order)
+                if (outcome := self._outcome_of(first, order)) is not None:
+                    return outcome
+            if asyncio.get_running_loop().time() > deadline:
+                raise StillRunningError
+            await asyncio.sleep(_LOOK_EVERY)
+
+    def _outcome_of(self, first: SubmissionRow, order: Order) -> Outcome | None:
+        """That of the first call, None while it is under way."""
+        if first.digest != order.digest:
+            raise KeyReusedError
+        if first.state == SubmissionState.DONE.value:
+            return Outcome(first.result, first.job_id, replayed=True)
+        lost = first.created_at < _now() - self._lost_after
+        if lost or first.state == SubmissionState.UNKNOWN.value:
+            raise OutcomeUnknownError
+        return None
+
+    async def _check_limit(
+        self, session: AsyncSession, user_id: UUID, gone: Collection[str]
+    ) -> None:
+        most, now = self._jobs_per_user, _now()
+        since = now - max(self._lost_after, _COUNTS_UNANSWERED)
+        unanswered = await submissions.count_unanswered(session, user_id, JOB_KINDS, since)
+        running = await submissions.running_jobs(
+            session, user_id, now - _RUNS_AT_MOST, without=gone, limit=most
+        )
+        if unanswered + len(running) >= most:
+            silent = [job.id for job in running if self._silent.is_silent_since(job.updated_at)]
+            raise TooManyJobsError(silent)
+
+    async def _failed(self, submission_id: UUID, *, maybe_done: bool) -> None:
+        try:
+            async with self._database.transaction() as session:
+                if not maybe_done:
+                    await submissions.remove(session, submission_id)
+                elif row := await session.get(SubmissionRow, submission_id):
+                    row.state = SubmissionState.UNKNOWN.value
+        except DATABASE_ERRORS:
+            # It stays as sent, and is given up for lost in time.
+            logger.warning("submission_not_closed", submission_id=str(submission_id))
+
+    async def _keep_on(self, answered: _Answered) -> None:
+        backoff = Backoff(_KEPT_AGAIN, _KEPT_AGAIN_MOST)
+        while not (self._stopping.is_set() or await self._keep(answered)):
+            await backoff.wait(self._stopping)
+
+    async def _keep(self, answered: _Answered) -> bool:
+        """Note the outcome, and whose the job is; gives whether there is nothing left to try."""
+        try:
+            async with self._database.transaction() as session:
+                await self._store(session, answered)
+        except DATABASE_ERRORS as error:
+            logger.warning(
+                "submission_not_kept",
+                submission_id=str(answered.submission_id),
+                job_id=answered.outcome.job_id,
+                user=str(answered.order.user.id),
+                error=str(error),
+            )
+            await self._tell(answered)
+            return is_bad_data(error)
+        return True
+
+    async def _store(self, session: AsyncSession, answered: _Answered) -> None:
+        order, outcome = answered.order, answered.outcome
+        if outcome.job_id is not None:
+            if await job_rows.is_anothers(session, outcome.job_id, order.user.id):
+                answered.announced = True
+            else:
+                await self._tell(answered)
+                await job_rows.merge(session, [_job(order, outcome.job_id, answered.at)])
+        if row := await session.get(SubmissionRow, answered.submission_id):
+            row.state = SubmissionState.DONE.value
+            row.result = outcome.result
+            row.job_id = outcome.job_id
+            row.announced = answered.announced or outcome.job_id is None
+            row.finished_at = answered.at
+
+    async def _tell(self, answered: _Answered) -> None:
+        """Tell the stream whose the job is, once."""
+        if answered.outcome.job_id is not None and not answered.announced:
+            answered.announced = await self._announcer.announce(answered.announcement)
+
+
+def _note(session: AsyncSession, order: Order) -> UUID:
+    row = SubmissionRow(
+        id=uuid4(),
+        user_id=order.user.id,
+        key=order.key,
+        digest=order.digest,
+        tool=order.tool.name,
+        workspace=order.workspace,
+        state=SubmissionState.SENT.value,
+        announced=True,
+        created_at=_now(),
+    )
+    session.add(row)
+    return row.id
+
+
+def _job(order: Order, job_id: str, now: datetime) -> JobChange:
+    milliseconds = round(now.timestamp() * 1000)
+    return JobChange(
+        job_id,
+        milliseconds,
+        milliseconds,
+        owner=order.user.id,
+        workspace=order.workspace,
+        kind=order.tool.job_kind,
+        submitted=True,
+    )
+
+
+def _job_id(result: Json) -> str:
+    """Raises StrangeAnswerError where a tool that starts jobs names none."""
+    job_id = result.get("job_id") if isinstance(result, dict) else None
+    if not isinstance(job_id, str) or not 0 < len(job_id) <= _JOB_ID_MOST:
+        raise StrangeAnswerError("The tool names no job.")
+    if not job_id.isprintable() or job_id != job_id.strip():
+        raise StrangeAnswerError("The tool names a job that cannot be.")
+    return job_id
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,227 @@
+"""Tool calls of users: who may, with what, and what became of it."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from src.models.tools import GetJobStatus, ToolInfo
+from src.models.user import User
+from src.models.workspace import DEFAULT_WORKSPACE, WorkspaceRow
+from src.services.audit_logger import Action, AuditEvent, AuditLogger
+from src.services.audit_logger import Outcome as AuditOutcome
+from src.services.gateway.errors import UnknownToolError
+from src.services.jobs.job_service import JobService
+from src.services.litellm_client import LiteLLMClient, ToolDescription
+from src.services.rbac_service import NotPermittedError, check
+from src.services.tools.catalogue import CATALOGUE, ArgumentCheck, ToolKind, read_arguments
+from src.services.tools.submissions import Order, Outcome, SubmissionService
+from src.utils.database import Database
+
+Json = Any
+
+_LIST_KEPT_SECONDS = 30.0
+_SETTLE_SECONDS = 2.0
+
+
+class WorkspaceNotYoursError(Exception):
+    """There is no such workspace, or none that the user may know of."""
+
+
+class TooManyCallsError(Exception):
+    """The user has as many calls under way here as they may."""
+
+
+class ToolService:
+    def __init__(  # noqa: PLR0913 - all that a call passes through
+        self,
+        database: Database,
+        *,
+        gateway: LiteLLMClient,
+        arguments: ArgumentCheck,
+        submissions: SubmissionService,
+        jobs: JobService,
+        audit: AuditLogger,
+        calls_per_user: int,
+    ) -> None:
+        self._database = database
+        self._gateway = gateway
+        self._arguments = arguments
+        self._submissions = submissions
+        self._jobs = jobs
+        self._audit = audit
+        self._calls_per_user = calls_per_user
+        self._under_way: Counter[UUID] = Counter()
+        self._writing: set[asyncio.Task[Outcome]] = set()
+        self._listing: asyncio.Task[list[ToolDescription]] | None = None
+        self._listed_at = 0.0
+
+    async def available(self, user: User, workspace: str | None = None) -> list[ToolInfo]:
+        """The tools of the gateway that the user may use in a workspace.
+
+        Raises WorkspaceNotYoursError and UpstreamError.
+        """
+        await self.place(user, workspace)
+        return [
+            ToolInfo(
+                name=one.name,
+                title=one.title,
+                description=one.description,
+                writes=kind.writes,
+                starts_job=kind.job_kind is not None,
+                input_schema=self._arguments.schema(kind),
+            )
+            for one in await self._list()
+            if (kind := CATALOGUE.get(one.name)) and _may(user, kind, workspace)
+        ]
+
+    async def call(
+        self,
+        user: User,
+        name: str,
+        arguments: Mapping[str, Json],
+        workspace: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> Outcome:
+        """Call a tool for a user; the outcome names the job where one was accepted.
+
+        What writes goes on to its end when the caller is cancelled, since it does so at the tool:
+        a job that was accepted has an owner, and the audit log knows of it.
+        Raises WorkspaceNotYoursError, NotPermittedError, ArgumentsRefusedError, TooManyCallsError,
+        UpstreamError, and the errors of submissions.
+        """
+        kind = CATALOGUE.get(name)
+        work = self._recorded(user, name, arguments, workspace, idempotency_key)
+        if kind is None or not kind.writes:
+            return await work
+        task = asyncio.create_task(work, name=f"call-{name}")
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        return await asyncio.shield(task)
+
+    async def settle(self) -> None:
+        """Wait for what is under way, for a moment; what lasts longer is recorded as cut short."""
+        if not self._writing:
+            return
+        _, late = await asyncio.wait(self._writing, timeout=_SETTLE_SECONDS)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+    async def _recorded(
+        self,
+        user: User,
+        name: str,
+        arguments: Mapping[str, Json],
+        workspace: str | None,
+        key: str | None,
+    ) -> Outcome:
+        """The call, with its entry in the audit log."""
+        place = workspace or DEFAULT_WORKSPACE
+        try:
+            outcome = await self._call(user, name, arguments, workspace, key)
+        except (Exception, asyncio.CancelledError) as error:
+            denied = isinstance(error, NotPermittedError | WorkspaceNotYoursError)
+            how = AuditOutcome.DENIED if denied else AuditOutcome.FAILURE
+            await self._record(user, name, how, workspace=place, reason=_reason(error))
+            raise
+        about: dict[str, Json] = {"job_id": outcome.job_id} if outcome.job_id else {}
+        if outcome.replayed:
+            about["replayed"] = True
+        await self._record(user, name, AuditOutcome.SUCCESS, workspace=place, **about)
+        return outcome
+
+    async def _call(
+        self,
+        user: User,
+        name: str,
+        arguments: Mapping[str, Json],
+        workspace: str | None,
+        key: str | None,
+    ) -> Outcome:
+        kind = CATALOGUE.get(name)
+        if kind is None:
+            raise UnknownToolError("There is no tool of this name.")
+        place = await self.place(user, workspace)
+        check(user, kind.permission, place)
+        with self._one_more(user.id):
+            read = read_arguments(kind, arguments)
+            if isinstance(read, GetJobStatus):
+                await self._jobs.check_visible(user, read.job_id)
+
+            async def send() -> Json:
+                checked = await self._arguments.check(read)
+                return await self._gateway.call_tool(name, checked, reads_only=not kind.writes)
+
+            if kind.writes:
+                asked = read.model_dump(exclude_unset=True)
+                return await self._submissions.submit(Order(user, kind, asked, place, key), send)
+            return Outcome(await send())
+
+    @contextmanager
+    def _one_more(self, user_id: UUID) -> Iterator[None]:
+        """Count a call of a user as long as it lasts. Raises TooManyCallsError."""
+        if self._under_way[user_id] >= self._calls_per_user:
+            raise TooManyCallsError
+        self._under_way[user_id] += 1
+        try:
+            yield
+        finally:
+            self._under_way[user_id] -= 1
+            if not self._under_way[user_id]:
+                del self._under_way[user_id]
+
+    async def place(self, user: User, workspace: str | None) -> str:
+        """The workspace by name. Raises WorkspaceNotYoursError."""
+        place = workspace or DEFAULT_WORKSPACE
+        if user.role_in(place) is None:
+            raise WorkspaceNotYoursError
+        known = {DEFAULT_WORKSPACE, *(one.workspace for one in user.memberships)}
+        if place not in known:
+            # An administrator's role counts everywhere, but only where there is something.
+            async with self._database.transaction() as session:
+                if await session.get(WorkspaceRow, place) is None:
+                    raise WorkspaceNotYoursError
+        return place
+
+    async def _list(self) -> list[ToolDescription]:
+        """What the gateway lists; whoever asks meanwhile waits for the same answer."""
+        now = time.monotonic()
+        if self._listing is None or now - self._listed_at > _LIST_KEPT_SECONDS:
+            self._listed_at = now
+            self._listing = asyncio.create_task(self._gateway.list_tools(), name="tool-list")
+            self._listing.add_done_callback(self._forget_failure)
+        return await asyncio.shield(self._listing)
+
+    def _forget_failure(self, listing: asyncio.Task[list[ToolDescription]]) -> None:
+        if listing is self._listing and (listing.cancelled() or listing.exception()):
+            self._listing = None
+
+    async def _record(self, user: User, name: str, outcome: AuditOutcome, **details: Json) -> None:
+        tool = name if name in CATALOGUE else "unknown"
+        await self._audit.record(
+            AuditEvent(
+                Action.TOOL_CALL,
+                outcome,
+                actor_id=user.id,
+                actor=user.email,
+                target=f"tool:{tool}",
+                details=details,
+            )
+        )
+
+
+def _may(user: User, kind: ToolKind, workspace: str | None) -> bool:
+    try:
+        check(user, kind.permission, workspace)
+    except NotPermittedError:
+        return False
+    return True
+
+
+def _reason(error: BaseException) -> str:
+    return type(error).__name__.removesuffix("Error")

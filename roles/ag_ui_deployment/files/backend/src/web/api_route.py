@@ -1,0 +1,171 @@
+"""What every route of the API does before its own work: count, identify the caller, read the body.
+
+FastAPI reads and parses a body before it resolves dependencies, so this stands before FastAPI.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import orjson
+from fastapi import Request, Response
+from fastapi.params import Form
+from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
+
+from src.utils.json_shape import JsonShape, JsonTooComplexError
+from src.utils.large_bodies import LARGE_BODY_BYTES, LargeBodies
+from src.web.dependencies import identify, identify_early
+from src.web.problems import (
+    BodyTooLarge,
+    FieldError,
+    InvalidRequest,
+    SlowBody,
+    invalid_request,
+    unreadable_body,
+)
+from src.web.route_rules import calls_of
+
+if TYPE_CHECKING:
+    from src.composition.services import Services
+
+# Of a body: the model, or None and Pydantic's errors.
+_Validate = Callable[..., tuple[Any, list[dict[str, Any]]]]
+
+# Whoever has a turn for a large body must not keep the others waiting for it.
+_LARGE_BODY_SECONDS = 30.0
+
+
+class ApiRoute(APIRoute):
+    """A route of the API. Those that need no login take small bodies only."""
+
+    # How many times BODY_MAX_BYTES a body may have.
+    body_factor: ClassVar[int] = 1
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        field = self.body_field
+        is_form = field is not None and isinstance(field.field_info, Form)
+        needs_login = identify in calls_of(self.dependant)
+
+        async def answer(request: Request) -> Response:
+            services = cast("Services", request.state.services)
+            # Before the limit of all together, which strangers could use up.
+            access = await identify_early(request, services) if needs_login else None
+            await services.limits.anything()
+            if field is None:
+                return await handle(request)
+            async with AsyncExitStack() as stack:
+                max_bytes = services.settings.BODY_MAX_BYTES
+                reader = _BodyReader(request, stack, min(max_bytes, LARGE_BODY_BYTES))
+                if access is not None:
+                    turn = services.large_bodies.turn(access.user.id)
+                    reader.allow_large(max_bytes * self.body_factor, turn)
+                body = await reader.read(None if is_form else JsonShape())
+                parse = partial(self._parse, services.large_bodies)
+                return await handle(_ReadRequest(request, body, parse, parsed=stack.aclose))
+
+        return answer
+
+    async def _parse(self, large_bodies: LargeBodies, body: bytes) -> Any:
+        """The value of a JSON body, or the model of a large one. Raises InvalidRequest."""
+        if len(body) <= LARGE_BODY_BYTES:
+            return _parse_json(body)
+        if self.body_field is None or self._embed_body_fields:
+            return await large_bodies.parse(_parse_json, body)
+        return await large_bodies.parse(partial(_parse_model, self.body_field.validate), body)
+
+
+class ConversationRoute(ApiRoute):
+    """With each message to the agent clients send the whole conversation."""
+
+    body_factor = 4
+
+
+class _BodyReader:
+    """Reads the body of a request, which has its turn among the large ones until `stack` ends."""
+
+    def __init__(self, request: Request, stack: AsyncExitStack, max_bytes: int) -> None:
+        self._request = request
+        self._stack = stack
+        self._max_bytes = max_bytes
+        self._turn: AbstractAsyncContextManager[None] | None = None
+        self._deadline = asyncio.timeout(None)
+
+    def allow_large(self, max_bytes: int, turn: AbstractAsyncContextManager[None]) -> None:
+        self._max_bytes = max_bytes
+        self._turn = turn
+
+    async def read(self, shape: JsonShape | None) -> bytes:
+        """The whole body. Raises the Problem that it is refused with."""
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            async with self._deadline, aclosing(self._request.stream()) as stream:
+                await self._admit(_announced_length(self._request))
+                async for piece in stream:
+                    size += len(piece)
+                    await self._admit(size)
+                    if shape is not None:
+                        shape.feed(piece)
+                    pieces.append(piece)
+        except JsonTooComplexError as error:
+            raise InvalidRequest(errors=[FieldError(field="body", message=str(error))]) from None
+        except ClientDisconnect:
+            raise unreadable_body() from None
+        except TimeoutError:
+            raise SlowBody from None
+        return b"".join(pieces)
+
+    async def _admit(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise BodyTooLarge(f"A request body may have at most {self._max_bytes} bytes here.")
+        if size > LARGE_BODY_BYTES and self._turn is not None:
+            turn, self._turn = self._turn, None
+            await self._stack.enter_async_context(turn)
+            self._deadline.reschedule(asyncio.get_running_loop().time() + _LARGE_BODY_SECONDS)
+
+
+class _ReadRequest(Request):
+    """A request whose body was read and found to be within bounds."""
+
+    def __init__(
+        self,
+        request: Request,
+        body: bytes,
+        parse: Callable[[bytes], Awaitable[Any]],
+        parsed: Callable[[], Awaitable[None]],
+    ) -> None:
+        super().__init__(request.scope, request.receive)
+        self._body = body
+        self._parse = parse
+        self._parsed = parsed
+
+    async def json(self) -> Any:
+        """The value of the body, whose turn is over: what the route does with it may take long."""
+        value = await self._parse(self._body)
+        await self._parsed()
+        return value
+
+
+def _parse_json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        message = f"is not valid JSON: {error.msg}, at position {error.pos}"
+        raise InvalidRequest(errors=[FieldError(field="body", message=message)]) from None
+
+
+def _parse_model(validate: _Validate, body: bytes) -> Any:
+    """The model of the body, which FastAPI validates no more."""
+    validated, errors = validate(_parse_json(body), loc=("body",))
+    if errors:
+        raise invalid_request(errors)
+    return validated
+
+
+def _announced_length(request: Request) -> int:
+    value = request.headers.get("content-length", "")
+    return int(value) if value.isdecimal() else 0

@@ -1,0 +1,192 @@
+"""What every request passes through: a request id, the access log, CORS, what its body may be."""
+
+import re
+import time
+from collections.abc import Collection, Sequence
+from secrets import compare_digest
+from typing import TYPE_CHECKING, cast
+from uuid import uuid4
+
+import structlog
+from pydantic import SecretStr
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from src.services.auth.rate_limits import Quota, observe_quotas
+from src.web.problems import PreflightRefused, Problem, respond, unreadable_body
+from src.web.sse_response import SERVER_SEND
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
+logger = structlog.get_logger("access")
+
+PROXY_KEY_HEADER = b"x-ag-ui-proxy-key"
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_HEADER = "X-Request-ID"
+# As in the role's nginx: what scripts of other origins may read.
+_EXPOSED_HEADERS = (_HEADER, "Location", "Retry-After", "RateLimit", "RateLimit-Policy")
+_ALLOW_ORIGINS = "Operators allow the pages of an origin with CORS_ORIGINS."
+
+
+class ProxyHeaders:
+    """Believes X-Forwarded-For and X-Forwarded-Proto of the proxies alone.
+
+    Every user of a host can connect from its addresses: where the proxies have a key, a request also
+    has to show it.
+    """
+
+    def __init__(self, app: ASGIApp, trusted_hosts: list[str], key: SecretStr | None) -> None:
+        self._app = app
+        # uvicorn has types of its own for the same interface.
+        believing = ProxyHeadersMiddleware(cast("ASGI3Application", app), trusted_hosts)
+        self._believing = cast("ASGIApp", believing)
+        self._key = key.get_secret_value().encode() if key else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        shown = [value for name, value in scope["headers"] if name == PROXY_KEY_HEADER]
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0] != PROXY_KEY_HEADER]
+        known = self._key is None or (len(shown) == 1 and compare_digest(shown[0], self._key))
+        await (self._believing if known else self._app)(scope, receive, send)
+
+
+class RequestContext:
+    """Gives each request an id (the caller's, if it sent a sane one) and logs its outcome.
+
+    The answer says what is left of the limits that have counted the request.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _given_id(scope) or uuid4().hex
+        structlog.contextvars.clear_contextvars()
+        client = scope["client"][0] if scope["client"] else None
+        structlog.contextvars.bind_contextvars(request_id=request_id, client=client)
+        quotas = observe_quotas()
+        started = time.perf_counter()
+        status: int | None = None
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[_HEADER] = request_id
+                headers.update(_rate_limit_headers(quotas))
+            await send(message)
+
+        scope[SERVER_SEND] = send
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            logger.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                duration_ms=round((time.perf_counter() - started) * 1000, 1),
+            )
+
+
+class UnexpectedErrors:
+    """Answers an error that nobody foresaw as a problem document, inside of CORS: pages read it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except Exception:
+            logger.exception("request_failed", response_begun=begun)
+            if not begun:
+                await respond(Problem())(scope, receive, send_noted)
+
+
+class Cors(CORSMiddleware):
+    """CORS with credentials for the allowed origins; a refused preflight is a problem document."""
+
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_credentials=True,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED_HEADERS,
+        )
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code == 200:  # noqa: PLR2004 - OK
+            return response
+        refusal = respond(PreflightRefused(f"{bytes(response.body).decode()}. {_ALLOW_ORIGINS}"))
+        for name, value in response.headers.items():
+            refusal.headers.setdefault(name, value)
+        return refusal
+
+
+class NoMultipart:
+    """Refuses multipart bodies, which no route takes, before they are read.
+
+    Their parser decodes fields by whatever codec their header names: some take seconds for a
+    megabyte, and some give text that cannot be encoded again.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = scope["type"] == "http" and _is_multipart(scope)
+        await (respond(unreadable_body()) if refused else self._app)(scope, receive, send)
+
+
+def _rate_limit_headers(quotas: Sequence[Quota]) -> dict[str, str]:
+    """The fields of draft-ietf-httpapi-ratelimit-headers-10; none where nothing was counted."""
+    if not quotas:
+        return {}
+    return {
+        "RateLimit-Policy": ", ".join(
+            f'"{one.policy}";q={one.amount};w={one.window}' for one in quotas
+        ),
+        "RateLimit": ", ".join(
+            f'"{one.policy}";r={one.remaining};t={one.reset_in}' for one in quotas
+        ),
+    }
+
+
+def _given_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text = value.decode("latin-1")
+            return text if _REQUEST_ID.fullmatch(text) else None
+    return None
+
+
+def _is_multipart(scope: Scope) -> bool:
+    """Also where it is spelled so oddly that only some parser would take it for that."""
+    return any(
+        name == b"content-type" and b"multipart/" in value.lower()
+        for name, value in scope["headers"]
+    )

@@ -1,0 +1,233 @@
+"""The OpenAPI document: what FastAPI derives from the routes, and what it cannot know of them.
+
+FastAPI repeats each problem document in each operation, knows nothing of cookies and tickets, and has one
+problem for each status. Here each problem response is declared once and referenced, under a name made of
+the problems that may come with it.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ag_ui.core
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from src.web.cookies import ACCESS, REFRESH, SAFE_METHODS
+from src.web.dependencies import BEARER_SCHEME, REFRESH_COOKIE_SCHEME
+from src.web.problems import (
+    MEDIA_TYPE,
+    PROBLEMS,
+    BodyTooLarge,
+    InvalidRequest,
+    NotAuthenticated,
+    NotPermitted,
+    Problem,
+    ProblemDocument,
+    SlowBody,
+    TooManyBodies,
+    TooManyBodiesOfUser,
+    TooManyRequests,
+    WrongOrigin,
+)
+from src.web.route_rules import RouteRule, rules_of
+
+Json = dict[str, Any]
+
+COOKIE, TICKET = "AccessCookie", "Ticket"
+_EVENT_STREAM = "text/event-stream"
+_SECURITY_SCHEMES: Json = {
+    COOKIE: {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": ACCESS,
+        "description": "From POST /auth/login with `cookies`. Writes also need the header Origin.",
+    },
+    REFRESH_COOKIE_SCHEME: {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": REFRESH,
+        "description": "The refresh token of a browser; good for one refresh",
+    },
+    TICKET: {
+        "type": "apiKey",
+        "in": "query",
+        "name": "ticket",
+        "description": "From POST /auth/ticket; opens one event stream, once",
+    },
+}
+# Limited operations have the first two in every answer; here where they count most.
+_RATE_LIMIT_HEADERS: Json = {
+    "RateLimit-Policy": {
+        "description": "The limits that counted the request: amount `q` in a window of `w` seconds",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "What is left of them: `r` requests, more in `t` seconds",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {"description": "In seconds", "schema": {"type": "integer"}},
+}
+# Where null would have to stand among the values.
+_WITH_NULL_SPELLED_OUT = frozenset({"enum", "const"})
+
+
+def operation_id(route: APIRoute) -> str:
+    """The name of the function that answers."""
+    return route.name
+
+
+def install(app: FastAPI) -> None:
+    """Complete the document when it is first asked for."""
+    derived = app.openapi
+
+    def openapi() -> Json:
+        if app.openapi_schema is None:
+            _complete(derived(), {(rule.method, rule.path): rule for rule in rules_of(app)})
+        assert app.openapi_schema is not None  # noqa: S101 - FastAPI keeps what it has derived
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's manual does it
+
+
+def _complete(document: Json, rules: Mapping[tuple[str, str], RouteRule]) -> None:
+    components = document["components"]
+    components["securitySchemes"] |= _SECURITY_SCHEMES
+    components["responses"] = {}
+    schemas = components["schemas"]
+    schemas["Problem"] = ProblemDocument.model_json_schema(
+        ref_template="#/components/schemas/{model}"
+    )
+    schemas |= schemas["Problem"].pop("$defs")
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            rule = rules[method.upper(), path]
+            _describe(operation, rule)
+            _secure(operation)
+            _reference_problems(operation, rule, components["responses"])
+            _describe_stream(operation)
+            for parameter in operation.get("parameters", []):
+                parameter["schema"] = _of_parameter(parameter["schema"])
+    # FastAPI's own form of a refused request.
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    # AG-UI explains its own types, at length.
+    for name in vars(ag_ui.core).keys() & schemas.keys():
+        schemas[name].pop("description", None)
+    for part in (document["paths"], schemas):
+        _shorten(part)
+
+
+def _describe(operation: Json, rule: RouteRule) -> None:
+    """Say who may use it."""
+    if rule.permission is not None:
+        who = f"Needs the permission `{rule.permission}`."
+    else:
+        who = "Needs a login." if rule.needs_login else "Needs no login."
+    said = operation.get("description")
+    operation["description"] = f"{said}\n\n{who}" if said else who
+
+
+def _secure(operation: Json) -> None:
+    """Wherever a bearer token is taken, a cookie is, and for streams a ticket."""
+    schemes = operation.get("security", [])
+    if {BEARER_SCHEME: []} in schemes:
+        schemes.insert(1, {COOKIE: []})
+        if any(one["name"] == "ticket" for one in operation.get("parameters", [])):
+            schemes.append({TICKET: []})
+
+
+def _reference_problems(operation: Json, rule: RouteRule, declared: Json) -> None:
+    responses = operation["responses"]
+    for status, problems in _problems_of(operation, rule).items():
+        name = "Or".join(sorted(map(_name_of, problems)))
+        declared.setdefault(name, _response_of(problems))
+        responses[status] = {"$ref": f"#/components/responses/{name}"}
+    for status in [one for one, response in responses.items() if PROBLEMS in response]:
+        del responses[status]
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _problems_of(operation: Json, rule: RouteRule) -> dict[str, dict[str, str]]:
+    """The problems of an operation by their status, as types with titles."""
+    found: dict[str, dict[str, str]] = {
+        status: dict(response[PROBLEMS])
+        for status, response in operation["responses"].items()
+        if PROBLEMS in response
+    }
+    for problem in _general_problems(operation, rule):
+        found.setdefault(str(problem.status), {})[problem.slug] = problem.title
+    return found
+
+
+def _general_problems(operation: Json, rule: RouteRule) -> Iterator[type[Problem]]:
+    """What FastAPI's way of joining the responses of routers and routes loses."""
+    if rule.needs_login:
+        yield NotAuthenticated
+        if rule.method not in SAFE_METHODS:
+            yield WrongOrigin
+    if rule.permission is not None:
+        yield NotPermitted
+    if "429" in operation["responses"]:
+        yield TooManyRequests
+        if "requestBody" in operation:
+            yield BodyTooLarge
+            if rule.needs_login:
+                # Others may not send large ones.
+                yield from (SlowBody, TooManyBodies, TooManyBodiesOfUser)
+        if "requestBody" in operation or "parameters" in operation:
+            yield InvalidRequest
+
+
+def _name_of(slug: str) -> str:
+    return "".join(word.capitalize() for word in slug.split("-"))
+
+
+def _response_of(problems: Mapping[str, str]) -> Json:
+    types = "; ".join(f"`{slug}`: {title}" for slug, title in sorted(problems.items()))
+    headers = _RATE_LIMIT_HEADERS if TooManyRequests.slug in problems else {}
+    return {
+        "description": types,
+        **({"headers": headers} if headers else {}),
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+
+
+def _describe_stream(operation: Json) -> None:
+    """The body is a text; what stands in the `data` of its events, is JSON of this schema."""
+    content = operation["responses"].get("200", {}).get("content", {})
+    if _EVENT_STREAM in content:
+        event = {"$ref": content[_EVENT_STREAM]["schema"]["$ref"]}
+        content[_EVENT_STREAM]["schema"] = {
+            "type": "string",
+            "description": "Server-Sent Events; the `data` of each is an AG-UI event as JSON",
+            "contentMediaType": _EVENT_STREAM,
+            "contentSchema": event,
+        }
+
+
+def _of_parameter(schema: Json) -> Json:
+    """Without the null, which an address or a header cannot have, and a second description."""
+    kinds = [one for one in schema.get("anyOf", []) if one != {"type": "null"}]
+    rest = {name: value for name, value in schema.items() if name not in {"anyOf", "description"}}
+    return {**kinds[0], **rest} if len(kinds) == 1 else schema
+
+
+def _shorten(part: Any) -> None:
+    """Leave out titles, which repeat the names of fields, and what is so without being said."""
+    if isinstance(part, list):
+        for inner in part:
+            _shorten(inner)
+    if not isinstance(part, dict):
+        return
+    for inner in part.values():
+        _shorten(inner)
+    if isinstance(part.get("title"), str):
+        del part["title"]
+    if part.get("additionalProperties") is True and "properties" in part:
+        del part["additionalProperties"]
+    match part.get("anyOf"):
+        case [{"type": str(kind), **rest}, {"type": "null"}] if (
+            not _WITH_NULL_SPELLED_OUT & rest.keys()
+        ):
+            del part["anyOf"]
+            part |= {"type": [kind, "null"], **rest}

@@ -1,0 +1,597 @@
+"""Invitations, open registration and forgotten passwords, with a real mail server."""
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from src.models.account import Purpose
+from src.models.role import Role
+from src.models.user import User
+from src.services.accounts import email_sender, link_tokens
+from src.services.accounts.email_sender import MailService
+from src.services.accounts.email_templates import Mails
+from src.services.accounts.link_tokens import Link
+from src.services.audit_logger import Action, Outcome
+from src.services.auth import passwords as auth_passwords
+from src.utils.background_jobs import BackgroundJobs
+from tests.integration.test_api_endpoints import check_problem
+from tests.support.accounts import ask_login, bearer, is_in, login, recording
+from tests.support.mail_server import (
+    PASSWORD as MAIL_PASSWORD,
+)
+from tests.support.mail_server import (
+    USER,
+    MailServer,
+    mail_server,
+    make_certificate,
+)
+from tests.support.server import Backend, running
+from tests.support.waiting import until
+from tests.support.world import World
+
+ALICE = "alice@shield.test"
+NEW = "another staple for the horse"
+SITE = "https://shield.test/app"
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mail is tried again without a wait."""
+    monkeypatch.setattr(email_sender, "_WAITS", (0.01, 0.01))
+
+
+@asynccontextmanager
+async def mailing(
+    world: World, box: MailServer, scheme: str = "smtp", **settings: Any
+) -> AsyncIterator[Backend]:
+    url = f"{scheme}://127.0.0.1:{box.port}"
+    given = {"SMTP_URL": url, "PUBLIC_URL": SITE, "REGISTRATION": "open"} | settings
+    async with running(world.settings(**given)) as backend:
+        yield backend
+
+
+async def post(backend: Backend, path: str, **body: Any) -> httpx.Response:
+    return await backend.http.post(f"/auth{path}", json=body)
+
+
+async def invite(backend: Backend, **body: Any) -> httpx.Response:
+    admin = await backend.add_user("admin@shield.test", Role.ADMIN)
+    return await by_admin(backend, admin, "POST", "/invite", body)
+
+
+async def by_admin(
+    backend: Backend, admin: User, method: str, path: str, body: Any = None
+) -> httpx.Response:
+    headers = bearer(backend.token_of(admin))
+    return await backend.http.request(method, f"/admin/users{path}", headers=headers, json=body)
+
+
+async def addresses(world: World) -> list[str]:
+    return [row["email"] for row in await world.query("SELECT email FROM users ORDER BY email")]
+
+
+class TestForgottenPasswords:
+    async def test_from_the_mail_to_the_new_password(self, world: World) -> None:
+        async with mail_server() as box, mailing(world, box) as backend, recording() as events:
+            alice = await backend.add_user(ALICE)
+            tokens = await login(backend, ALICE)
+            await world.query(
+                "INSERT INTO login_sources SELECT id, 'unknown networks', 9, now(), now() + '1 day'"
+                " FROM users"
+            )
+            known = await post(backend, "/password/forgot", email=" Alice@SHIELD.test")
+            await until(lambda: box.mails)
+            (mail,) = box.mails
+            assert mail["To"] == ALICE
+            assert f"{SITE}/reset-password#token=" in mail.get_content()
+            assert box.envelopes[0].rcpt_tos == [ALICE]
+            for other in ("nobody@shield.test", "no address", "x\r\nBcc: y@shield.test", "'; --"):
+                answer = await post(backend, "/password/forgot", email=other)
+                assert (answer.status_code, answer.json()) == (202, known.json())
+            token = await box.token()
+            assert token not in str(await world.query("SELECT * FROM account_tokens"))
+            for weak in ("short", "alice@shield.test", "password1234"):
+                rejected = await post(backend, "/password/reset", token=token, password=weak)
+                (error,) = check_problem(rejected, 422, "password-rejected")["errors"]
+                assert error["field"] == "body.password"
+            answers = await asyncio.gather(
+                *(post(backend, "/password/reset", token=token, password=NEW) for _ in range(3))
+            )
+            assert sorted(answer.status_code for answer in answers) == [204, 422, 422]
+            again = await post(backend, "/password/reset", token=token, password=NEW)
+            (error,) = check_problem(again, 422, "link-not-valid")["errors"]
+            assert error["field"] == "body.token"
+            assert not await is_in(backend, tokens)
+            check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
+            await login(backend, ALICE, NEW)
+            assert box.mails == []
+        resets = [event for event in events if event.action is Action.PASSWORD_RESET]
+        failures = [event for event in resets if event.outcome is Outcome.FAILURE]
+        sent, done = [event for event in resets if event not in failures]
+        assert len(failures) == 3
+        # Anybody may have asked for the link; only its owner has it.
+        assert (sent.actor, sent.target) == (None, f"user:{alice.id}")
+        assert (done.actor, done.target) == (ALICE, f"user:{alice.id}")
+        assert token not in str(events)
+
+    async def test_a_link_ends_by_time_and_with_the_password_that_it_replaces(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with mail_server() as box, mailing(world, box) as backend:
+            alice = await backend.add_user(ALICE)
+            await post(backend, "/password/forgot", email=ALICE)
+            expired = await box.token()
+            # Who asks at once again gets no second mail; it has been sent when the next one is.
+            await post(backend, "/password/forgot", email=ALICE)
+            await world.query(
+                "UPDATE account_tokens SET expires_at = now(), created_at = now() - '1 hour'::interval"
+            )
+            monkeypatch.setattr(link_tokens, "_NOT_AGAIN_FOR", timedelta(0))
+            await post(backend, "/password/forgot", email=ALICE)
+            old = await box.token()
+            changed = await backend.http.post(
+                "/auth/password/change",
+                json={
+                    "current_password": "correct horse battery staple",
+                    "new_password": "quite other words in a row",
+                },
+                headers=bearer(backend.token_of(alice)),
+            )
+            assert changed.status_code == 204, changed.text
+            for token in (expired, old, "x", "x" * 200, "'; DROP TABLE users; --", "\0"):
+                answer = await post(backend, "/password/reset", token=token, password=NEW)
+                check_problem(answer, 422, "link-not-valid")
+            answer = await post(backend, "/password/reset", token="x" * 201, password=NEW)
+            check_problem(answer, 422, "invalid-request")
+            # However often somebody asks, a mailbox is not filled.
+            for _ in range(9):
+                await post(backend, "/password/forgot", email=ALICE)
+            await backend.services.background.stop(10)
+            assert len(box.mails) == 4
+            await world.query("UPDATE users SET active = false")
+            token = await box.token()
+            answer = await post(backend, "/password/reset", token=token, password=NEW)
+            check_problem(answer, 422, "link-not-valid")
+
+
+class TestRegistration:
+    async def test_open_an_address_becomes_an_account_when_it_is_confirmed(
+        self, world: World
+    ) -> None:
+        async with mail_server() as box, mailing(world, box) as backend, recording() as events:
+            body = {"email": "Alice@Shield.test", "name": "Alice Pleasance Liddell"}
+            first = await post(backend, "/register", **body)
+            assert first.status_code == 202
+            token = await box.token()
+            assert await addresses(world) == []
+            for weak in ("short", "Liddell-Pleasance-12"):
+                rejected = await post(backend, "/verify-email", token=token, password=weak)
+                (error,) = check_problem(rejected, 422, "password-rejected")["errors"]
+                assert error["field"] == "body.password"
+            answers = await asyncio.gather(
+                *(post(backend, "/verify-email", token=token, password=NEW) for _ in range(3))
+            )
+            assert sorted(answer.status_code for answer in answers) == [201, 422, 422]
+            (made,) = [answer.json() for answer in answers if answer.status_code == 201]
+            assert (made["email"], made["role"], made["memberships"]) == (ALICE, "viewer", [])
+            await login(backend, ALICE, NEW)
+            # The same answer for an address that has an account; its owner is told by mail.
+            again = await post(backend, "/register", **body)
+            assert (again.status_code, again.json()) == (202, first.json())
+            await until(lambda: box.mails)
+            assert "/reset-password#" in box.mails[0].get_content()
+            used = await post(backend, "/verify-email", token=token, password=NEW)
+            (error,) = check_problem(used, 422, "link-not-valid")["errors"]
+            assert error["field"] == "body.token"
+        assert [event.action for event in events if event.outcome is Outcome.SUCCESS][:2] == [
+            Action.REGISTER,
+            Action.EMAIL_VERIFY,
+        ]
+        assert NEW not in str(events)
+        assert token not in str(events)
+
+    async def test_who_registers_the_address_of_another_does_not_choose_the_password(
+        self, world: World
+    ) -> None:
+        async with mail_server() as box, mailing(world, box) as backend:
+            theirs = "chosen by somebody else at all"
+            refused = await post(backend, "/register", email=ALICE, password=theirs)
+            (error,) = check_problem(refused, 422, "invalid-request")["errors"]
+            assert error["field"] == "body.password"
+            # A release before this one took it, and kept it with the link.
+            await world.query(
+                "INSERT INTO account_tokens (token_hash, purpose, email, password_hash, expires_at)"
+                " VALUES ($1, 'registration', $2, 'x', now() + '1 hour'::interval)",
+                hashlib.sha256(b"of-old").hexdigest(),
+                ALICE,
+            )
+            for body in ({"token": "of-old", "password": NEW}, {"token": "of-old"}):
+                answer = await post(backend, "/verify-email", **body)
+                assert answer.status_code == 422
+            await post(backend, "/register", email=ALICE)
+            missing = await post(backend, "/verify-email", token=(token := await box.token()))
+            (error,) = check_problem(missing, 422, "invalid-request")["errors"]
+            assert error["field"] == "body.password"
+            made = await post(backend, "/verify-email", token=token, password=NEW)
+            assert made.status_code == 201
+            check_problem(await ask_login(backend, ALICE, theirs), 401, "wrong-credentials")
+            await login(backend, ALICE, NEW)
+            assert len(await addresses(world)) == 1
+
+    @pytest.mark.parametrize("mode", ["closed", "invite"])
+    async def test_a_link_ends_when_registration_is_closed(self, world: World, mode: str) -> None:
+        async with mail_server() as box, mailing(world, box) as backend:
+            await post(backend, "/register", email=ALICE)
+            token = await box.token()
+        async with running(world.settings(REGISTRATION=mode), healthy=False) as backend:
+            late = await post(backend, "/verify-email", token=token, password=NEW)
+            check_problem(late, 403, "registration-closed")
+            assert await addresses(world) == []
+
+    async def test_an_address_that_has_got_an_account_meanwhile(self, world: World) -> None:
+        async with mail_server() as box, mailing(world, box) as backend:
+            await post(backend, "/register", email=ALICE)
+            token = await box.token()
+            await backend.add_user(ALICE)
+            taken = await post(backend, "/verify-email", token=token, password=NEW)
+            problem = check_problem(taken, 409, "account-exists")
+            assert [error["field"] for error in problem["errors"]] == ["body.token"]
+            assert "/admin" not in problem["detail"]
+
+    @pytest.mark.parametrize("path", ["/register", "/password/forgot"])
+    async def test_of_many_requests_at_once_one_sends_a_mail(self, world: World, path: str) -> None:
+        async with mail_server() as box, mailing(world, box) as backend:
+            await backend.add_user("bob@shield.test")
+            email = ALICE if path == "/register" else "bob@shield.test"
+            answers = await asyncio.gather(*(post(backend, path, email=email) for _ in range(8)))
+            assert {answer.status_code for answer in answers} == {202}
+            await backend.services.background.stop(10)
+            assert len(box.mails) == 1
+
+    @pytest.mark.parametrize(
+        "spellings",
+        [
+            ["name+{}@shield.test", "NAME+{}@shield.test"],
+            ["name+{}@gmail.com", "n.a.m.e+{}@gmail.com", "na.me@googlemail.com"],
+        ],
+    )
+    async def test_however_an_address_is_tagged_its_mailbox_gets_one_mail_a_minute_and_five_a_day(
+        self, world: World, spellings: list[str]
+    ) -> None:
+        async with mail_server() as box, mailing(world, box) as backend:
+
+            async def register(email: str) -> int:
+                assert (await post(backend, "/register", email=email)).status_code == 202
+                await backend.services.background.stop(10)
+                return len(box.mails)
+
+            for n in range(6):
+                assert await register(spellings[n % len(spellings)].format(n)) == 1
+            for minute in range(1, 8):
+                await world.query(
+                    "UPDATE account_tokens SET created_at = created_at - interval '1 minute'"
+                )
+                sent = await register(spellings[0].format(f"m{minute}"))
+                assert sent == min(minute + 1, 5)
+            # Others do not use up what the plain address has, or another mailbox.
+            assert await register(spellings[0].replace("+{}", "")) == 6
+            assert await register("other+1@shield.test") == 7
+
+    async def test_the_limit_of_requests_is_that_of_the_mailbox(self, world: World) -> None:
+        limits = {"RATE_MAIL_PER_MAILBOX": "2/hour"}
+        async with mail_server() as box, mailing(world, box, **limits) as backend:
+            statuses = [
+                (await post(backend, path, email=f"name+{n}@shield.test")).status_code
+                for n, path in enumerate(["/register", "/password/forgot", "/register"])
+            ]
+            assert statuses == [202, 202, 429]
+
+    async def test_it_is_limited_exactly(self, world: World) -> None:
+        limits = {"RATE_MAIL_PER_MAILBOX": "2/hour", "RATE_LOGIN_PER_ADDRESS": "5/hour"}
+        async with mail_server() as box, mailing(world, box, **limits) as backend:
+            statuses = [
+                (await post(backend, "/register", email=email)).status_code
+                for email in [ALICE] * 3 + ["bob@shield.test"] * 3
+            ]
+            assert statuses == [202, 202, 429, 202, 202, 429]
+            assert (
+                await post(backend, "/verify-email", token="x", password=NEW)
+            ).status_code == 429
+
+    async def test_what_cannot_be_registered(self, world: World) -> None:
+        async with mail_server() as box, mailing(world, box) as backend:
+            good = {"email": ALICE, "name": "Alice"}
+            for field, value in (
+                ("email", "no address"),
+                ("email", "\u0430lice@shield.test"),
+                ("email", "alice@shield.test\nBcc: eve@shield.test"),
+                ("email", "a" * 400),
+                ("password", NEW),
+                ("password", "x" * 5000),
+                ("name", "a\r\nb"),
+            ):
+                answer = await post(backend, "/register", **(good | {field: value}))
+                assert answer.status_code == 422, (field, answer.text)
+                (error, *_) = answer.json()["errors"]
+                assert error["field"] == f"body.{field}"
+            for body, named in (
+                (good | {"invitation": "both", "password": NEW}, "body"),
+                ({}, "body"),
+                ({"password": NEW}, "body.password"),
+                ({"invitation": "x"}, "body.password"),
+            ):
+                answer = await post(backend, "/register", **body)
+                (error,) = check_problem(answer, 422, "invalid-request")["errors"]
+                assert error["field"] == named
+            await backend.services.background.stop(10)
+            assert box.mails == []
+            assert await world.query("SELECT * FROM account_tokens") == []
+
+    async def test_by_invitation(self, world: World) -> None:
+        invited = {
+            "email": ALICE,
+            "role": "contributor",
+            "memberships": [{"workspace": "red", "role": "admin"}],
+        }
+        await world.query("INSERT INTO workspaces (name) VALUES ('red')")
+        async with (
+            mail_server() as box,
+            mailing(world, box, REGISTRATION="invite") as backend,
+        ):
+            answer = await invite(backend, **invited)
+            assert answer.status_code == 201, answer.text
+            assert (answer.json()["mailed"], answer.json()["link"]) == (True, None)
+            token = await box.token()
+            uninvited = await post(backend, "/register", email="eve@shield.test")
+            check_problem(uninvited, 403, "registration-closed")
+            wrong = await post(backend, "/register", invitation="x", password=NEW)
+            (error,) = check_problem(wrong, 422, "link-not-valid")["errors"]
+            assert error["field"] == "body.invitation"
+            # An invitation confirms nothing else.
+            confirmed = await post(backend, "/verify-email", token=token, password=NEW)
+            check_problem(confirmed, 403, "registration-closed")
+            reset = await post(backend, "/password/reset", token=token, password=NEW)
+            check_problem(reset, 422, "link-not-valid")
+            made = await post(backend, "/register", invitation=token, password=NEW, name="Alice")
+            assert made.status_code == 201, made.text
+            tokens = await login(backend, ALICE, NEW)
+            me = await backend.http.get("/auth/me", headers=bearer(tokens["access_token"]))
+            assert (me.json()["role"], me.json()["memberships"]) == (
+                "contributor",
+                [{"workspace": "red", "role": "admin"}],
+            )
+            again = await post(backend, "/register", invitation=token, password=NEW)
+            check_problem(again, 422, "link-not-valid")
+
+    async def test_closed_and_without_mail_an_admin_does_it_by_hand(self, world: World) -> None:
+        async with running(world.settings()) as backend:
+            check_problem(
+                await post(backend, "/register", email=ALICE),
+                403,
+                "registration-closed",
+            )
+            forgot = await post(backend, "/password/forgot", email=ALICE)
+            check_problem(forgot, 409, "mail-not-configured")
+            closed = await invite(backend, email=ALICE)
+            check_problem(closed, 403, "registration-closed")
+            alice = await backend.add_user(ALICE)
+            headers = bearer((await login(backend, "admin@shield.test"))["access_token"])
+            link = await backend.http.post(f"/admin/users/{alice.id}/reset-link", headers=headers)
+            assert link.status_code == 201
+            assert link.json()["link"].endswith(f"/reset-password#token={link.json()['token']}")
+            done = await post(backend, "/password/reset", token=link.json()["token"], password=NEW)
+            assert done.status_code == 204
+            await login(backend, ALICE, NEW)
+        async with running(world.settings(REGISTRATION="invite")) as backend:
+            headers = bearer((await login(backend, "admin@shield.test"))["access_token"])
+            answer = await backend.http.post(
+                "/admin/users/invite", json={"email": "bob@shield.test"}, headers=headers
+            )
+            assert answer.json()["mailed"] is False
+            token = answer.json()["link"].partition("#token=")[2]
+            made = await post(backend, "/register", invitation=token, password=NEW)
+            assert made.json()["email"] == "bob@shield.test"
+            taken = await backend.http.post(
+                "/admin/users/invite", json={"email": ALICE}, headers=headers
+            )
+            check_problem(taken, 409, "account-exists")
+
+    async def test_who_asks_too_often_is_told_to_wait(self, world: World) -> None:
+        limits = {"RATE_LOGIN_PER_ADDRESS": "4/hour"}
+        async with running(world.settings(**limits), healthy=False) as backend:
+            for path, body in (
+                ("/password/forgot", {"email": ALICE}),
+                ("/password/reset", {"token": "x", "password": NEW}),
+                ("/verify-email", {"token": "x", "password": NEW}),
+                ("/register", {"invitation": "x", "password": NEW}),
+            ):
+                assert (await post(backend, path, **body)).status_code != 429
+            for path, body in (
+                ("/password/forgot", {"email": ALICE}),
+                ("/password/reset", {"token": "x", "password": NEW}),
+                ("/verify-email", {"token": "x", "password": NEW}),
+                ("/register", {"email": ALICE}),
+            ):
+                answer = await post(backend, path, **body)
+                check_problem(answer, 429, "too-many-requests")
+                assert int(answer.headers["retry-after"]) > 0
+
+
+class TestInvitations:
+    async def test_they_are_listed_and_withdrawn(self, world: World) -> None:
+        async with running(world.settings(REGISTRATION="invite")) as backend, recording() as events:
+            await world.query("INSERT INTO workspaces (name) VALUES ('red')")
+            membership = {"workspace": "red", "role": "admin"}
+            body = {"email": ALICE, "name": "Alice", "memberships": [membership]}
+            wrong = [membership, {"workspace": "blue", "role": "viewer"}]
+            refused = await invite(backend, **(body | {"memberships": wrong}))
+            (error,) = check_problem(refused, 422, "invalid-request")["errors"]
+            assert error["field"] == "body.memberships.1.workspace"
+            headers = bearer((await login(backend, "admin@shield.test"))["access_token"])
+            made = await backend.http.post("/admin/users/invite", json=body, headers=headers)
+            assert made.headers["cache-control"] == "no-store"
+
+            async def listed() -> Any:
+                answer = await backend.http.get("/admin/users/invitations", headers=headers)
+                assert answer.status_code == 200
+                return answer.json()["items"]
+
+            (one,) = await listed()
+            assert {key: one[key] for key in one if key != "created_at"} == {
+                "id": made.json()["id"],
+                "email": ALICE,
+                "name": "Alice",
+                "role": "viewer",
+                "memberships": [membership],
+                "invited_by": "admin@shield.test",
+                "expires_at": made.json()["expires_at"],
+            }
+            # Another one takes its place.
+            path = "/admin/users/invite"
+            again = await backend.http.post(path, json={"email": ALICE}, headers=headers)
+            token = again.json()["link"].partition("#token=")[2]
+            gone = await backend.http.delete(
+                f"/admin/users/invitations/{one['id']}", headers=headers
+            )
+            check_problem(gone, 404, "invitation-not-found")
+            (one,) = await listed()
+            path = f"/admin/users/invitations/{one['id']}"
+            assert (await backend.http.delete(path, headers=headers)).status_code == 204
+            check_problem(
+                await backend.http.delete(path, headers=headers), 404, "invitation-not-found"
+            )
+            assert await listed() == []
+            late = await post(backend, "/register", invitation=token, password=NEW)
+            check_problem(late, 422, "link-not-valid")
+        invited, *_ = [event for event in events if event.action is Action.USER_INVITE]
+        assert invited.details["memberships"] == [membership]
+        (withdrawn,) = [event for event in events if event.action is Action.INVITATION_WITHDRAW]
+        assert (withdrawn.actor, withdrawn.target) == (
+            "admin@shield.test",
+            f"invitation:{one['id']}",
+        )
+
+    @pytest.mark.parametrize("end", ["role = 'viewer'", "active = false"])
+    async def test_links_end_with_the_rights_of_who_made_them(self, world: World, end: str) -> None:
+        async with running(world.settings(REGISTRATION="invite")) as backend:
+            alice = await backend.add_user(ALICE)
+            rival, admin = [
+                await backend.add_user(f"{name}@shield.test", Role.ADMIN) for name in ("r", "admin")
+            ]
+            body = {"email": "bob@shield.test"}
+            invited = await by_admin(backend, rival, "POST", "/invite", body)
+            token = invited.json()["link"].partition("#token=")[2]
+            link = await by_admin(backend, rival, "POST", f"/{alice.id}/reset-link")
+            assert link.headers["cache-control"] == "no-store"
+            await world.query(f"UPDATE users SET {end} WHERE id = $1", rival.id)  # noqa: S608 - as above
+            assert (await by_admin(backend, admin, "GET", "/invitations")).json()["items"] == []
+            made = await post(backend, "/register", invitation=token, password=NEW)
+            check_problem(made, 422, "link-not-valid")
+            reset = await post(backend, "/password/reset", token=link.json()["token"], password=NEW)
+            check_problem(reset, 422, "link-not-valid")
+            await login(backend, ALICE)
+            assert "bob@shield.test" not in await addresses(world)
+
+    async def test_rights_that_end_while_a_password_is_hashed(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Both at the account that is made, and at the invitation that is accepted."""
+        async with running(world.settings(REGISTRATION="invite")) as backend:
+            admin = await backend.add_user("admin@shield.test", Role.ADMIN)
+            invited = await by_admin(backend, admin, "POST", "/invite", {"email": ALICE})
+            token = invited.json()["link"].partition("#token=")[2]
+            gate = threading.Event()
+            hashing: list[str] = []
+
+            def wait(_password: str) -> str:
+                hashing.append("")
+                return str(gate.wait(10))
+
+            monkeypatch.setattr(auth_passwords._context, "hash", wait)
+            body = {"email": "bob@shield.test", "password": NEW}
+            both = asyncio.gather(
+                by_admin(backend, admin, "POST", "", body),
+                post(backend, "/register", invitation=token, password=NEW),
+            )
+            await until(lambda: len(hashing) == 2)
+            await world.query("UPDATE users SET role = 'viewer'")
+            gate.set()
+            made, accepted = await both
+            check_problem(made, 403, "not-permitted")
+            check_problem(accepted, 422, "link-not-valid")
+            assert await addresses(world) == ["admin@shield.test"]
+
+
+class TestMailServers:
+    async def forgot(self, backend: Backend) -> None:
+        answer = await post(backend, "/password/forgot", email=ALICE)
+        assert answer.status_code == 202
+        await backend.services.background.stop(10)
+
+    @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
+    async def test_encrypted_with_a_login(self, world: World, tmp_path: Path, scheme: str) -> None:
+        context, pem = make_certificate(tmp_path)
+        starttls = scheme != "smtps"
+        async with mail_server(context, starttls=starttls, login=starttls) as box:
+            user = f"{USER}:{quote(MAIL_PASSWORD, safe='')}@" if starttls else ""
+            url = f"{scheme}://{user}127.0.0.1:{box.port}"
+            trusting = {"SMTP_URL": url, "SMTP_CA_FILE": str(pem)}
+            async with running(world.settings(**trusting), healthy=False) as backend:
+                await backend.add_user(ALICE)
+                await self.forgot(backend)
+                assert box.encrypted == [True]
+                assert box.logins == ([USER] if starttls else [])
+            # Without the authority's certificate nothing is told to a server that may be false.
+            await world.query("DELETE FROM account_tokens")
+            async with running(world.settings(SMTP_URL=url), healthy=False) as backend:
+                await self.forgot(backend)
+                assert len(box.mails) == 1
+
+    async def test_the_mail_goes_to_the_address_whatever_its_header_is_read_as(
+        self, world: World
+    ) -> None:
+        """Such an address is no account's any more; earlier releases have taken it."""
+        email = "=?utf-8?q?victim?=@corp.test"
+        link = Link("token", datetime.now(UTC))
+        async with mail_server() as box, mailing(world, box) as backend:
+            mails = Mails(MailService(backend.settings), BackgroundJobs(), backend.settings)
+            await mails.send(Purpose.RESET, email, link)
+            assert box.recipients == [f"TO:<{email}>"]
+            refused = await post(backend, "/register", email=email)
+            (error,) = check_problem(refused, 422, "invalid-request")["errors"]
+            assert error["field"] == "body.email"
+
+    async def test_one_that_offers_no_encryption_gets_nothing(self, world: World) -> None:
+        async with mail_server() as box, mailing(world, box, "smtp+starttls") as backend:
+            await backend.add_user(ALICE)
+            await self.forgot(backend)
+            assert (box.mails, box.attempts) == ([], 0)
+
+    async def test_one_that_refuses_for_good_is_asked_once_and_for_now_again(
+        self, world: World
+    ) -> None:
+        async with mail_server() as box, mailing(world, box) as backend:
+            await backend.add_user(ALICE)
+            box.refuse_with = "550 no such mailbox"
+            await self.forgot(backend)
+            assert (box.mails, box.attempts) == ([], 1)
+            await world.query("DELETE FROM account_tokens")
+            box.refuse_with = "451 later"
+            await self.forgot(backend)
+            assert (box.mails, box.attempts) == ([], 4)
+
+    async def test_one_that_is_down_changes_no_answer(self, world: World) -> None:
+        async with mail_server() as gone:
+            pass
+        async with mailing(world, gone) as backend:
+            await backend.add_user(ALICE)
+            await self.forgot(backend)

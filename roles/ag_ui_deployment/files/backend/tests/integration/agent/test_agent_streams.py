@@ -1,0 +1,661 @@
+"""Runs of the agent that go on whatever becomes of their clients, instances and servers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from redis.exceptions import OutOfMemoryError
+
+from src.models.agent_input import RunInput
+from src.models.role import Role
+from src.models.user import User
+from src.services.agent import conversations as agent_conversations
+from src.services.agent.turn import now
+from src.services.agui import events as agui
+from src.services.agui.events import Event
+from src.services.runs import follower as run_follower
+from src.services.runs import manager as run_manager
+from src.services.runs import registry as run_registry
+from src.services.runs import sweeper as run_sweeper
+from src.services.runs.errors import LOST
+from src.services.runs.log import Record
+from src.services.runs.registry import RunKey
+from tests.run_checker import check_frames
+from tests.support.accounts import bearer
+from tests.support.agent import (
+    cancel,
+    checked,
+    events_path,
+    run_input,
+    running_agent,
+    states,
+    text_of,
+    were,
+    whole_run,
+)
+from tests.support.gateway import Gateway
+from tests.support.official_client import Held, OfficialClients
+from tests.support.proxy import TcpProxy
+from tests.support.server import Backend, running
+from tests.support.sse import SseClient, sse
+from tests.support.waiting import until
+from tests.support.world import World
+
+STALLS = "words 50 fault=stall"
+
+
+@asynccontextmanager
+async def two_instances(world: World, gateway: Gateway) -> AsyncIterator[tuple[Backend, Backend]]:
+    """Two that share Redis, PostgreSQL and the gateway."""
+    one = world.settings(**gateway.settings())
+    two = world.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
+    async with running(one) as first, running(two) as second:
+        yield first, second
+
+
+@pytest.fixture
+async def instances(world: World, gateway: Gateway) -> AsyncIterator[tuple[Backend, Backend]]:
+    async with two_instances(world, gateway) as both:
+        yield both
+
+
+async def contributor(backend: Backend) -> tuple[User, str]:
+    user = await backend.add_user(f"{uuid4().hex}@shield.test", Role.CONTRIBUTOR)
+    return user, backend.token_of(user)
+
+
+def agent_of(backend: Backend) -> str:
+    return f"{backend.http.base_url}/agent"
+
+
+def url_of(backend: Backend, body: dict[str, Any]) -> str:
+    """Where the run can be followed."""
+    return f"{backend.http.base_url}{events_path(body)}"
+
+
+async def status_of(backend: Backend, token: str, body: dict[str, Any]) -> str:
+    response = await backend.http.get(f"/agent/runs/{body['runId']}", headers=bearer(token))
+    status: str = response.json()["status"]
+    return status
+
+
+def be_quick_to_notice(monkeypatch: pytest.MonkeyPatch, *, lease: float) -> None:
+    """Let those who follow a run find out soon that nobody is at work on it any more."""
+    monkeypatch.setattr(run_registry, "LEASE_SECONDS", lease)
+    monkeypatch.setattr(run_follower, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(run_follower, "_LOOK_SECONDS", 0.1)
+
+
+def said(stream: SseClient) -> int:
+    return sum(event["type"] == "TEXT_MESSAGE_CONTENT" for event in stream.events)
+
+
+def of_the_run(held: Held, body: dict[str, Any]) -> Iterable[Any]:
+    """What a client shows, but for what its user has said."""
+    mine = {message["id"] for message in body["messages"]}
+    shown = held.shown
+    return shown | {"messages": [one for one in shown["messages"] if one["id"] not in mine]}
+
+
+class TestTheOfficialClient:
+    async def test_takes_runs_directly_and_cut_and_resumed_elsewhere(
+        self,
+        instances: tuple[Backend, Backend],
+        clients: OfficialClients,
+        world: World,
+    ) -> None:
+        one, two = instances
+        _, token = await contributor(one)
+        bodies = [
+            run_input(
+                'call lightrag_query {"query": "one"} && call health_check {}'
+                " && say Let me see what there is\n"
+                'call qdrant_find {"query": "two"}',
+                state={"page": 3},
+            )
+            for _ in range(4)
+        ]
+        whole, *cut = bodies
+        following = {
+            body["runId"]: (
+                clients.new(),
+                body,
+                {"frames": 4 * place + 2, "abrupt": place == 2} if place else None,
+            )
+            for place, body in enumerate(bodies)
+        }
+        held: dict[str, Held] = {}
+        for run_id, (client, body, where) in following.items():
+            options = {"cut": where} if where else {}
+            held[run_id] = await client.run(agent_of(one), token, body, **options).held()
+        assert held[whole["runId"]].outcome == "success"
+        roles = [message["role"] for message in held[whole["runId"]].messages]
+        assert roles == ["user", "assistant", "tool", "tool", "assistant", "tool", "assistant"]
+        for body in cut:
+            assert held[body["runId"]].outcome is None
+            client = following[body["runId"]][0]
+            resumed = await client.follow(url_of(two, body), token).held()
+            fresh = clients.new().follow(url_of(one, body), token)
+            assert of_the_run(resumed, body) == of_the_run(await fresh.held(), body)
+            assert resumed.messages[0]["content"] == body["messages"][0]["content"]
+
+        # After every frame of a run that has ended: from Redis, and from PostgreSQL alone.
+        path = url_of(two, whole)
+        frames = len(held[whole["runId"]].ids)
+        for _ in range(2):
+            joining = [clients.new() for _ in range(1, frames)]
+            for place, client in enumerate(joining, start=1):
+                await client.follow(path, token, cut={"frames": place}).held()
+            again = [client.follow(path, token) for client in joining]
+            for following_again in again:
+                assert of_the_run(await following_again.held(), whole) == of_the_run(
+                    held[whole["runId"]], whole
+                )
+            await world.forget_runs()
+
+    async def test_answers_its_own_tools(
+        self, instances: tuple[Backend, Backend], clients: OfficialClients
+    ) -> None:
+        one, _ = instances
+        _, token = await contributor(one)
+        tool = {"name": "ask_colour", "description": "Ask", "parameters": {"type": "object"}}
+        client = clients.new()
+        body = run_input("call ask_colour {}", tools=[tool])
+        held = await client.run(agent_of(one), token, body).held_with_faults()
+        assert held.failure is None
+        (pending,) = held.pending
+        answer = {"id": "answer", "role": "tool", "toolCallId": pending, "content": "mauve"}
+        further = body | {"runId": uuid4().hex, "messages": [answer]}
+        held = await client.run(agent_of(one), token, further).held()
+        assert held.messages[-1]["content"] == "Done: mauve"
+
+    async def test_is_told_of_failures(
+        self, instances: tuple[Backend, Backend], clients: OfficialClients
+    ) -> None:
+        one, _ = instances
+        _, token = await contributor(one)
+        held = (
+            await clients.new()
+            .run(agent_of(one), token, run_input("fault=cut words 9\nwords 9"))
+            .held()
+        )
+        assert held.outcome == "error"
+        assert held.error
+        assert held.error["code"] == "model_failed"
+        assert held.messages[-1]["role"] == "assistant"
+
+
+class TestLimits:
+    async def test_a_user_has_only_so_many_runs_wherever_they_are(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        one = world.settings(**gateway.settings(RUNS_PER_USER=2))
+        two = world.settings(**gateway.settings(RUNS_PER_USER=2, REDIS_CONSUMER_NAME="host-8003"))
+        async with running(one) as first, running(two) as second:
+            _, token = await contributor(first)
+            bodies = [run_input(STALLS) for _ in range(2)]
+            async with (
+                running_agent(first.http, token, bodies[0]),
+                running_agent(second.http, token, bodies[1]),
+            ):
+                for backend in (first, second):
+                    response = await backend.http.post(
+                        "/agent", json=run_input("Hello"), headers=bearer(token)
+                    )
+                    assert response.status_code == 429
+            for body in bodies:
+                await cancel(first, token, body)
+
+    async def test_a_run_counts_and_is_held_for_however_long_it_takes(
+        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        be_quick_to_notice(monkeypatch, lease=1.0)
+        monkeypatch.setattr(run_manager, "_BEAT_SECONDS", 0.1)
+        one = world.settings(**gateway.settings(RUNS_PER_USER=1))
+        two = world.settings(**gateway.settings(RUNS_PER_USER=1, REDIS_CONSUMER_NAME="host-8003"))
+        async with running(one) as here, running(two) as elsewhere:
+            _, token = await contributor(here)
+            # Several leases long.
+            marker = uuid4().hex
+            body = run_input(f"{marker} fault=hold\nwords 12")
+            async with (
+                running_agent(here.http, token, body) as stream,
+                sse(elsewhere.http, events_path(body), token=token) as following,
+            ):
+                await following.until(said)
+                await asyncio.sleep(4)
+                for backend in (here, elsewhere):
+                    response = await backend.http.post(
+                        "/agent", json=run_input("Hello"), headers=bearer(token)
+                    )
+                    assert response.status_code == 429
+                await gateway.release(marker)
+                await following.until_ended()
+                await stream.until_ended()
+                for each in (stream, following):
+                    assert each.events[-1]["type"] == "RUN_FINISHED"
+
+
+class TestWithoutItsClient:
+    async def test_a_run_goes_on_and_can_be_joined_anywhere(
+        self, instances: tuple[Backend, Backend], gateway: Gateway
+    ) -> None:
+        one, two = instances
+        _, token = await contributor(one)
+        marker = uuid4().hex
+        body = run_input(f"{marker} fault=hold\nwords 12")
+        async with running_agent(one.http, token, body) as stream:
+            await stream.until(lambda it: said(it) >= 1)
+            last = stream.ids[-1]
+        async with (
+            sse(two.http, events_path(body), token=token, after=last) as resumed,
+            sse(two.http, events_path(body), token=token) as joined,
+            sse(one.http, events_path(body), token=token, after=last) as here,
+        ):
+            # Live: not only when all is over.
+            await joined.until(said)
+            await gateway.release(marker)
+            for stream in (resumed, joined, here):
+                await stream.until_ended()
+            _, client = checked(joined.events, complete=True)
+            assert text_of(client) == " ".join(f"word{number}" for number in range(12))
+            for stream in (resumed, here):
+                check_frames(stream.frames, after=last)
+                assert stream.events[-1]["type"] == "RUN_FINISHED"
+                tail = [one for one in joined.frames if one.id in stream.ids]
+                assert [one for one in stream.frames if one.id] == tail
+        assert await states(gateway, marker) == ["done"]
+        assert await status_of(two, token, body) == "finished"
+
+    async def test_and_is_cancelled_from_elsewhere(
+        self, instances: tuple[Backend, Backend], gateway: Gateway
+    ) -> None:
+        one, two = instances
+        _, token = await contributor(one)
+        marker = uuid4().hex
+        body = run_input(f"{marker}\n{STALLS}")
+        async with running_agent(one.http, token, body) as stream:
+            await stream.until(said)
+            assert await states(gateway, marker) == ["streaming"]
+            await cancel(two, token, body)
+            await stream.until_ended()
+            run, _ = checked(stream.events, complete=True)
+            assert run.outcome == "cancelled"
+        await until(lambda: were(gateway, marker, "cancelled"))
+        assert await status_of(two, token, body) == "cancelled"
+        # There is nothing left to cancel.
+        await cancel(one, token, body)
+
+    async def test_a_stream_ends_with_its_access_and_the_run_goes_on(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        async with running(world.settings(**gateway.settings())) as backend:
+            user, token = await contributor(backend)
+            body = run_input(STALLS)
+            short = backend.token_of(user, ACCESS_TOKEN_EXPIRE_MINUTES=0.02)
+            async with running_agent(backend.http, short, body) as stream:
+                await stream.until_ended()
+                assert "the token has expired" in stream.comments
+            async with sse(backend.http, events_path(body), token=token) as stream:
+                await stream.until(said)
+                await world.query("UPDATE sessions SET ended_at = now()")
+                await world.query(
+                    "INSERT INTO access_changes (user_id, why) VALUES ($1, 'logout')", user.id
+                )
+                await stream.until_ended()
+            assert len(backend.services.agent.runs) == 1
+
+
+class TestFaults:
+    async def test_of_the_model_are_told_safely(self, world: World, gateway: Gateway) -> None:
+        faults = {
+            "429": "rate_limited",
+            "500": "model_failed",
+            "400": "model_rejected",
+            "overflow": "context_too_long",
+            "401": "gateway_refused",
+            "cut": "model_failed",
+            "stall": "model_timeout",
+        }
+        settings = gateway.settings(AGENT_MODEL_TIMEOUT_SECONDS=2, RUNS_PER_USER=10)
+        async with running(world.settings(**settings)) as backend:
+            _, token = await contributor(backend)
+            runs = {
+                fault: whole_run(backend.http, token, run_input(f"fault={fault}\nwords 9"), 30)
+                for fault in faults
+            }
+            for fault, events in zip(runs, await asyncio.gather(*runs.values()), strict=True):
+                checked(events, complete=True)
+                assert (fault, events[-1]["code"]) == (fault, faults[fault])
+                assert "scripted" not in str(events[-1])
+                assert events[-1]["metadata"]["retryable"] is (
+                    fault not in {"400", "401", "overflow"}
+                )
+            rows = await world.query("SELECT status, error FROM agent_runs ORDER BY error")
+            assert [row[1] for row in rows] == sorted(faults.values())
+            assert {row[0] for row in rows} == {"failed"}
+
+    async def test_of_the_gateway(self, world: World, gateway: Gateway) -> None:
+        async with TcpProxy(gateway.url, 80) as proxy:
+            settings = gateway.settings(LITELLM_URL=proxy.url, BREAKER_FAILURES=100)
+            async with running(world.settings(**settings)) as backend:
+                _, token = await contributor(backend)
+                async with running_agent(backend.http, token, run_input(STALLS)) as stream:
+                    await stream.until(said)
+                    await proxy.refuse()
+                    await stream.until_ended()
+                assert stream.events[-1]["code"] == "model_failed"
+                events = await whole_run(backend.http, token, run_input("Hello"))
+                assert events[-1]["code"] == "gateway_unavailable"
+                await proxy.accept()
+                events = await whole_run(backend.http, token, run_input("Hello"))
+                assert events[-1]["type"] == "RUN_FINISHED"
+
+    async def test_of_permission_between_two_rounds(self, world: World, gateway: Gateway) -> None:
+        async with running(world.settings(**gateway.settings())) as backend:
+            user, token = await contributor(backend)
+            marker = uuid4().hex
+            question = f'{{"query": "{marker} fault=slow-1"}}'
+            body = run_input(f"call lightrag_query {question}\ncall health_check {{}}")
+            async with running_agent(backend.http, token, body) as stream:
+                await until(lambda: gateway.tool_calls(marker))
+                await world.query("UPDATE users SET role = 'viewer' WHERE id = $1", user.id)
+                await stream.until_ended()
+            assert stream.events[-1]["code"] == "permission_lost"
+            assert "health_check" in str(stream.events)
+            assert str(stream.events).count("TOOL_CALL_RESULT") == 1
+
+    @pytest.mark.parametrize(
+        ("method", "path", "change"),
+        [("PUT", "role", {"role": "viewer"}), ("POST", "deactivate", None)],
+        ids=["role", "account"],
+    )
+    async def test_of_access_ends_what_is_on_wherever_it_is(
+        self,
+        instances: tuple[Backend, Backend],
+        gateway: Gateway,
+        method: str,
+        path: str,
+        change: dict[str, str] | None,
+    ) -> None:
+        one, other = instances
+        user, token = await contributor(one)
+        admin = bearer(other.token_of(await other.add_user("root@shield.test", Role.ADMIN)))
+        marker = uuid4().hex
+        body = run_input(f"{STALLS} {marker}")
+        async with running_agent(one.http, token, body) as stream:
+            await stream.until(said)
+            changed = await other.http.request(
+                method, f"/admin/users/{user.id}/{path}", json=change, headers=admin
+            )
+            assert changed.status_code == 200, changed.text
+            await until(lambda: were(gateway, marker, "cancelled"))
+        await until(lambda: not one.services.agent.runs)
+        run = f"/agent/runs/{body['runId']}?owner={user.id}"
+        ended = (await other.http.get(run, headers=admin)).json()
+        assert (ended["status"], ended["error"]) == ("failed", "permission_lost")
+
+    async def test_of_access_while_it_begins(
+        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A change that was heard before the run was there to be ended."""
+        async with running(world.settings(**gateway.settings())) as backend:
+            user, token = await contributor(backend)
+            conversations = backend.services.agent.conversations
+            begin = conversations.begin
+
+            async def begin_and_lose_access(*what: Any) -> None:
+                await begin(*what)
+                await world.query("UPDATE users SET role = 'viewer' WHERE id = $1", user.id)
+
+            monkeypatch.setattr(conversations, "begin", begin_and_lose_access)
+            events = await whole_run(backend.http, token, run_input(STALLS))
+            assert events[-1]["code"] == "permission_lost"
+
+
+class TestOutages:
+    async def test_of_redis_let_the_run_go_on(
+        self, world: World, gateway: Gateway, redis_proxy: TcpProxy
+    ) -> None:
+        through = world.settings(**gateway.settings(REDIS_URL=redis_proxy.url))
+        other = world.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
+        async with running(through) as here, running(other) as elsewhere:
+            _, token = await contributor(here)
+            marker = uuid4().hex
+            body = run_input(f"{marker} fault=hold\nwords 15")
+            async with running_agent(here.http, token, body) as stream:
+                await stream.until(said)
+                await redis_proxy.refuse()
+                response = await here.http.post(
+                    "/agent", json=run_input("Hello"), headers=bearer(token)
+                )
+                assert response.status_code == 503
+                assert response.json()["type"].endswith("run-log-unavailable")
+                begun = said(stream)
+                await gateway.release(marker)
+                await stream.until(lambda it: said(it) > begun + 3)
+                async with sse(elsewhere.http, events_path(body), token=token) as follower:
+                    await redis_proxy.accept()
+                    await stream.until_ended()
+                    await follower.until_ended()
+                    assert [one for one in follower.frames if one.data] == [
+                        one for one in stream.frames if one.data
+                    ]
+            checked(stream.events, complete=True)
+
+    async def test_of_postgresql_delay_only_what_is_kept(
+        self, world: World, gateway: Gateway, database_proxy: TcpProxy
+    ) -> None:
+        through = world.settings(**gateway.settings(DATABASE_URL=database_proxy.url))
+        async with running(through) as backend:
+            _, token = await contributor(backend)
+            body = run_input("fault=drip-0.1\ncall health_check {}\nwords 5")
+            async with running_agent(backend.http, token, body) as stream:
+                await stream.until(lambda it: len(it.events) > 1)
+                await database_proxy.refuse()
+                await stream.until_ended()
+                checked(stream.events, complete=True)
+            response = await backend.http.post(
+                "/agent", json=run_input("Hello"), headers=bearer(token)
+            )
+            assert response.status_code == 503
+            # Redis has it meanwhile.
+            async with sse(backend.http, events_path(body), token=token) as again:
+                await again.until_ended()
+                assert again.events == stream.events
+            await database_proxy.accept()
+            await until(lambda: not backend.services.agent.runs, 20)
+            assert await status_of(backend, token, body) == "finished"
+            thread = await backend.http.get(
+                f"/agent/threads/{body['threadId']}", headers=bearer(token)
+            )
+            assert [one["role"] for one in thread.json()["messages"]][:3] == [
+                "user",
+                "assistant",
+                "tool",
+            ]
+
+
+class TestProcesses:
+    async def test_that_die_are_noticed_by_those_who_read(
+        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        be_quick_to_notice(monkeypatch, lease=0.3)
+        monkeypatch.setattr(run_sweeper, "_EVERY_SECONDS", 0.1)
+        monkeypatch.setattr(agent_conversations, "_BEGUN", timedelta(seconds=1))
+        async with running(world.settings(**gateway.settings())) as backend:
+            user, token = await contributor(backend)
+            read, unread = run_input("Hello"), run_input("Hello")
+            for body in (read, unread):
+                await _begin_and_die(backend, user, body)
+            async with sse(backend.http, events_path(read), token=token) as stream:
+                await stream.until_ended()
+                checked(stream.events, complete=True)
+                assert stream.events[-1]["code"] == "run_lost"
+                assert [event["type"] for event in stream.events[:2]] == [
+                    "RUN_STARTED",
+                    "TEXT_MESSAGE_START",
+                ]
+            for body in (read, unread):
+                await until(partial(_has_failed, backend, token, body))
+            # Nothing is left of them that counts against the user.
+            await whole_run(backend.http, token, run_input("Hello"))
+
+    async def test_whose_runs_had_ended_are_stored_by_others(
+        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(run_registry, "LEASE_SECONDS", 0.3)
+        monkeypatch.setattr(run_sweeper, "_EVERY_SECONDS", 0.1)
+        monkeypatch.setattr(agent_conversations, "_BEGUN", timedelta(seconds=1))
+        async with running(world.settings(**gateway.settings())) as backend:
+            user, token = await contributor(backend)
+            body = run_input("Hello")
+            await _begin_and_die(backend, user, body, *_end_of(body))
+            path = f"/agent/threads/{body['threadId']}"
+
+            async def kept() -> list[Any]:
+                thread = (await backend.http.get(path, headers=bearer(token))).json()
+                return [
+                    *(run["status"] for run in thread["runs"]),
+                    *(message["role"] for message in thread["messages"]),
+                ]
+
+            await until(lambda: _is(kept, ["finished", "user", "assistant"]))
+
+    async def test_that_were_taken_for_dead_have_the_last_word(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        async with running(world.settings(**gateway.settings())) as backend:
+            user, token = await contributor(backend)
+            body = run_input("Hello")
+            begun = await _begin_and_die(backend, user, body)
+            key = RunKey(user.id, body["runId"])
+            settle = backend.services.agent.conversations.settle
+            lost = [*begun, Record.of(LOST.event())]
+            assert await settle(key, lost)
+            assert await status_of(backend, token, body) == "failed"
+            ended = [*begun, *(Record.of(event) for event in _end_of(body))]
+            assert await settle(key, ended)
+            assert await settle(key, lost)
+            assert await status_of(backend, token, body) == "finished"
+            async with sse(backend.http, events_path(body), token=token) as stream:
+                await stream.until_ended()
+                checked(stream.events, complete=True)
+
+    async def test_that_lost_their_run_to_others_end_it(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        async with running(world.settings(**gateway.settings())) as backend:
+            user, token = await contributor(backend)
+            body = run_input(STALLS)
+            async with running_agent(backend.http, token, body) as stream:
+                await stream.until(said)
+                key = RunKey(user.id, body["runId"])
+                await world.redis.set(
+                    f"{backend.services.agent.service._registry.log_of(key)}:lease", "closed"
+                )
+                await stream.until_ended()
+            assert stream.events[-1]["code"] == "run_lost"
+
+    async def test_that_could_not_tell_an_end_let_others_find_it(
+        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(run_manager, "_LAST_SECONDS", 0.2)
+        be_quick_to_notice(monkeypatch, lease=3.0)
+        here = world.settings(**gateway.settings(SHUTDOWN_GRACE_SECONDS=1))
+        other = world.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
+        async with running(other) as elsewhere, AsyncExitStack() as lives:
+            one = await lives.enter_async_context(running(here))
+            _, token = await contributor(one)
+            body = run_input(STALLS)
+            stream = await lives.enter_async_context(running_agent(one.http, token, body))
+            async with sse(elsewhere.http, events_path(body), token=token) as following:
+                await following.until(said)
+                monkeypatch.setattr(one.services.agent.service._registry, "append", _refused)
+                await cancel(one, token, body)
+                await stream.until_ended()
+                await lives.aclose()
+                await following.until_ended()
+            told, seen = ([one for one in it.frames if one.data] for it in (stream, following))
+            assert seen == told
+            assert await status_of(elsewhere, token, body) == "cancelled"
+
+    async def test_that_are_stopped_give_their_runs_grace(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        settings = world.settings(**gateway.settings(SHUTDOWN_GRACE_SECONDS=3))
+        other = world.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
+        async with running(other) as elsewhere:
+            async with running(settings) as stopped:
+                _, token = await contributor(stopped)
+                short, long = run_input("fault=drip-0.1\nwords 6"), run_input(STALLS)
+                theirs = run_input(STALLS)
+                alone = run_input("fault=drip-0.2\nwords 9")
+                async with running_agent(stopped.http, token, alone):
+                    # Its client goes, and nobody else follows it.
+                    pass
+                async with (
+                    running_agent(stopped.http, token, short) as finishes,
+                    running_agent(stopped.http, token, long) as ends,
+                    running_agent(elsewhere.http, token, theirs),
+                    sse(stopped.http, events_path(theirs), token=token) as leaves,
+                ):
+                    await ends.until(said)
+                    stopped.services.drain()
+                    await leaves.until_ended()
+                    response = await stopped.http.post(
+                        "/agent", json=run_input("Hello"), headers=bearer(token)
+                    )
+                    assert response.status_code == 502
+                    await finishes.until_ended()
+                    await ends.until_ended()
+            assert finishes.events[-1]["type"] == "RUN_FINISHED"
+            assert ends.events[-1]["code"] == "shutdown"
+            assert ends.events[-1]["metadata"] == {"retryable": True}
+            assert await status_of(elsewhere, token, long) == "failed"
+            assert await status_of(elsewhere, token, alone) == "finished"
+            async with sse(elsewhere.http, events_path(long), token=token) as stream:
+                await stream.until_ended()
+                assert stream.events == ends.events
+            await cancel(elsewhere, token, theirs)
+            await until(lambda: not elsewhere.services.agent.runs)
+
+
+async def _refused(*_: Any) -> None:
+    raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'")
+
+
+def _end_of(body: dict[str, Any]) -> list[Event]:
+    """The rest of what _begin_and_die() began."""
+    return [
+        agui.text_content("m", "Hello", now()),
+        agui.text_end("m", now()),
+        agui.agent_run_finished(body["threadId"], body["runId"], {}, [], now()),
+    ]
+
+
+async def _begin_and_die(
+    backend: Backend, user: User, body: dict[str, Any], *further: Event
+) -> list[Record]:
+    """What another process leaves behind that was killed in the middle of a run, or after its end."""
+    service = backend.services.agent.service
+    key = RunKey(user.id, body["runId"])
+    assert await service._registry.begin(key, 5) == "begun"
+    await service.conversations.begin(user, RunInput.model_validate(body))
+    begun = [agui.run_started(body["threadId"], body["runId"], now()), agui.text_start("m", now())]
+    records = [Record.of(event) for event in (*begun, *further)]
+    await service._registry.append(key, records, 0)
+    return records
+
+
+async def _is(asked: Callable[[], Awaitable[Any]], wanted: Any) -> bool:
+    return bool(await asked() == wanted)
+
+
+async def _has_failed(backend: Backend, token: str, body: dict[str, Any]) -> bool:
+    return await status_of(backend, token, body) == "failed"

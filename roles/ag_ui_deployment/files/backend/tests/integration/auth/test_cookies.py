@@ -1,0 +1,388 @@
+"""Browsers: tokens in cookies, who may write by them, and tickets for streams."""
+
+import asyncio
+import re
+import time
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from jose import jwt
+
+from src.main import create_app
+from src.models.user import User
+from src.services.audit_logger import Action
+from src.services.auth.tokens import Tokens
+from src.web.route_rules import rules_of
+from tests.integration.test_api_endpoints import check_problem
+from tests.support.accounts import bearer, cookies_of, is_in, login, recording, refresh
+from tests.support.proxy import TcpProxy
+from tests.support.server import PASSWORD, Backend, running
+from tests.support.sse import sse
+from tests.support.waiting import until
+from tests.support.world import World
+
+ALICE = "alice@shield.test"
+ACCESS, REFRESH = "__Host-ag_ui_access", "__Host-ag_ui_refresh"
+TRUSTED = "http://localhost:3001"
+
+
+@pytest.fixture
+async def alice(backend: Backend) -> User:
+    return await backend.add_user(ALICE)
+
+
+class Browser:
+    """Sends its cookies with everything, as from a page of `origin`."""
+
+    def __init__(self, backend: Backend, origin: str | None = None) -> None:
+        self.http = backend.http
+        self.own = str(backend.http.base_url).rstrip("/")
+        self.origin: str | None = origin or self.own
+        self.jar: dict[str, str] = {}
+        self.headers: dict[str, str] = {}
+
+    async def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        cookies = "; ".join(f"{name}={value}" for name, value in self.jar.items())
+        headers = {name.encode(): value.encode() for name, value in self.headers.items()}
+        headers[b"Cookie"] = cookies.encode("latin-1")
+        if self.origin is not None:
+            headers[b"Origin"] = self.origin.encode()
+        response = await self.http.request(method, path, headers=headers, **options)
+        for name, cookie in cookies_of(response).items():
+            self.jar[name] = cookie.value
+        return response
+
+    async def log_in(self) -> httpx.Response:
+        body = {"email": ALICE, "password": PASSWORD, "cookies": True}
+        return await self.send("POST", "/auth/login", json=body)
+
+
+@pytest.mark.usefixtures("alice")
+class TestCookies:
+    async def test_tokens_are_in_cookies_that_scripts_and_other_sites_do_not_get(
+        self, backend: Backend
+    ) -> None:
+        browser = Browser(backend)
+        response = await browser.log_in()
+        assert response.json() == {
+            "token_type": "cookie",
+            "expires_in": 1800,
+            "refresh_expires_in": response.json()["refresh_expires_in"],
+        }
+        cookies = cookies_of(response)
+        for name in (ACCESS, REFRESH):
+            cookie = cookies[name]
+            assert cookie["httponly"]
+            assert cookie["secure"]
+            assert cookie["samesite"] == "strict"
+            # What the prefix stands for: browsers refuse it otherwise, and from any other host.
+            assert name.startswith("__Host-")
+            assert cookie["path"] == "/"
+            assert cookie["domain"] == ""
+            assert cookie.value not in response.text
+        assert int(cookies[ACCESS]["max-age"]) == 1800
+        assert (await browser.send("GET", "/auth/me")).json()["email"] == ALICE
+
+    async def test_from_login_to_logout(self, backend: Backend) -> None:
+        browser = Browser(backend)
+        await browser.log_in()
+        browser.origin = TRUSTED
+        browser.jar = {name: browser.jar[name] for name in (ACCESS, REFRESH)}
+        before = dict(browser.jar)
+        assert (await browser.send("POST", "/auth/refresh")).json()["token_type"] == "cookie"
+        assert before[REFRESH] != browser.jar[REFRESH]
+        # The access cookie has run out, as it does before the session.
+        jar = dict(browser.jar)
+        del browser.jar[ACCESS]
+        assert (await browser.send("POST", "/auth/logout")).status_code == 204
+        assert browser.jar == {ACCESS: "", REFRESH: ""}
+        browser.jar = jar
+        check_problem(await browser.send("GET", "/auth/me"), 401, "not-authenticated")
+        check_problem(await browser.send("POST", "/auth/refresh"), 401, "not-authenticated")
+
+    @pytest.mark.parametrize(
+        ("host", "origin", "site", "kept"),
+        [
+            ("api.shield.test", "https://app.shield.test", None, True),
+            ("api.shield.test", "https://app.shield.test", "same-site", True),
+            ("shield.test:8443", "https://shield.test:8443", None, True),
+            # Whose hosts belong to different people, as only the browser knows.
+            ("a.co.test", "https://b.co.test", "cross-site", False),
+            ("api.shield.test", "https://app.other.test", None, False),
+            ("api.shield.test", "http://app.shield.test", None, False),
+            ("10.0.2.1", "https://10.1.2.1", None, False),
+            ("server", "https://localhost:3001", None, False),
+        ],
+    )
+    async def test_a_page_whose_cookies_a_browser_drops_is_told_so(
+        self, world: World, host: str, origin: str, site: str | None, *, kept: bool
+    ) -> None:
+        async with running(world.settings(CORS_ORIGINS=[origin])) as backend:
+            await backend.add_user("carol@shield.test")
+            headers = {"Host": host, "Origin": origin, "X-Forwarded-Proto": "https"}
+            if site is not None:
+                headers["Sec-Fetch-Site"] = site
+            body = {"email": "carol@shield.test", "password": PASSWORD}
+            answer = await backend.http.post(
+                "/auth/login", json=body | {"cookies": True}, headers=headers
+            )
+            if kept:
+                assert answer.status_code == 200
+                return
+            check_problem(answer, 403, "cookies-not-kept")
+            assert "set-cookie" not in answer.headers
+            # No session was begun, and tokens are for every page.
+            assert await world.query("SELECT FROM sessions WHERE refresh_hash <> ''") == []
+            answer = await backend.http.post("/auth/login", json=body, headers=headers)
+            assert answer.status_code == 200
+
+    async def test_over_plain_http_no_cookies_are_given(self, backend: Backend) -> None:
+        browser = Browser(backend, "http://shield.test")
+        browser.headers = {"Host": "shield.test"}
+        check_problem(await browser.log_in(), 403, "cookies-not-kept")
+
+    @pytest.mark.parametrize(
+        "origin", [None, "", "null", "https://evil.test", "http://localhost:3001.evil.test"]
+    )
+    async def test_another_page_can_not_write(self, backend: Backend, origin: str | None) -> None:
+        browser = Browser(backend)
+        await browser.log_in()
+        browser.origin = origin
+        for path in (
+            "/auth/logout",
+            "/auth/logout?everywhere=true",
+            "/auth/ticket",
+            "/auth/refresh",
+        ):
+            check_problem(await browser.send("POST", path), 403, "wrong-origin")
+        change = {"current_password": PASSWORD, "new_password": "x"}
+        answer = await browser.send("POST", "/auth/password/change", json=change)
+        check_problem(answer, 403, "wrong-origin")
+        # Nor can it log its visitor in as somebody else.
+        check_problem(await browser.log_in(), 403, "wrong-origin")
+        browser.origin = TRUSTED
+        assert (await browser.send("GET", "/auth/me")).status_code == 200
+
+    @pytest.mark.parametrize("authorization", [None, "Bearer", "bearer", "Basic eDp5"])
+    async def test_nowhere_can_another_page_write(
+        self, backend: Backend, world: World, authorization: str | None
+    ) -> None:
+        """On every route that a cookie opens, the admin's too; also with a bearer token that is none."""
+        browser = Browser(backend)
+        await browser.log_in()
+        await world.query("UPDATE users SET role = 'admin'")
+        browser.origin = "https://evil.test"
+        browser.headers = {"Authorization": authorization} if authorization else {}
+        before = await world.rows()
+        writes = [
+            rule
+            for rule in rules_of(create_app(backend.settings))
+            if rule.needs_login and rule.method != "GET"
+        ]
+        for rule in writes:
+            path = re.sub(r"\{[^}]*\}", str(uuid4()), rule.path)
+            # With a body a refresh token is meant, which no other page has.
+            body: Any = None if path == "/auth/logout" else {}
+            answer = await browser.send(rule.method, path, json=body)
+            check_problem(answer, 403, "wrong-origin")
+        tried = {(rule.method, rule.path.split("/")[1]) for rule in writes}
+        assert tried >= {
+            *((method, "admin") for method in ("POST", "PUT", "DELETE")),
+            *((method, part) for method in ("POST", "DELETE") for part in ("agent", "auth")),
+            ("POST", "api"),
+        }
+        assert await world.rows() == before
+
+    async def test_an_empty_bearer_token_is_none(self, backend: Backend, alice: User) -> None:
+        browser = Browser(backend)
+        await browser.log_in()
+        browser.headers = {"Authorization": "Bearer"}
+        assert (await browser.send("GET", "/auth/me")).json()["id"] == str(alice.id)
+        ticket = await ticket_of(backend, alice)
+        async with backend.http.stream(
+            "GET", f"/events?ticket={ticket}", headers=browser.headers
+        ) as answer:
+            assert answer.status_code == 200
+
+    async def test_a_planted_session_is_not_taken_over(self, backend: Backend) -> None:
+        await backend.add_user("mallory@shield.test")
+        browser = Browser(backend)
+        planted = await login(backend, "mallory@shield.test")
+        browser.jar = {ACCESS: planted["access_token"], REFRESH: planted["refresh_token"]}
+        await browser.log_in()
+        assert (await browser.send("GET", "/auth/me")).json()["email"] == ALICE
+        assert browser.jar[ACCESS] != planted["access_token"]
+        assert browser.jar[REFRESH].split(".")[0] != planted["refresh_token"].split(".")[0]
+
+    async def test_what_another_host_of_the_site_can_plant_refreshes_nothing(
+        self, backend: Backend
+    ) -> None:
+        await backend.add_user("mallory@shield.test")
+        planted = await login(backend, "mallory@shield.test")
+        browser = Browser(backend)
+        await browser.log_in()
+        # Whatever does not begin with the prefix; also what earlier releases have set.
+        names = ("__Secure-ag_ui_refresh", REFRESH.lower(), f"\xa0{REFRESH}", f"\x85{REFRESH}")
+        for name in names:
+            browser.jar[name] = planted["refresh_token"]
+            await browser.send("POST", "/auth/refresh")
+            assert (await browser.send("GET", "/auth/me")).json()["email"] == ALICE
+        del browser.jar[REFRESH]
+        check_problem(await browser.send("POST", "/auth/refresh"), 401, "not-authenticated")
+
+    async def test_a_bearer_token_wins_over_a_cookie(self, backend: Backend) -> None:
+        bob = await backend.add_user("bob@shield.test")
+        browser = Browser(backend)
+        await browser.log_in()
+        headers = bearer(backend.token_of(bob)) | {"Cookie": f"{ACCESS}={browser.jar[ACCESS]}"}
+        me = await backend.http.get("/auth/me", headers=headers)
+        assert me.json()["email"] == bob.email
+        # It needs no Origin: nobody else's page can send it.
+        assert (await backend.http.post("/auth/ticket", headers=headers)).status_code == 200
+
+    async def test_logout_by_a_refresh_token(self, backend: Backend) -> None:
+        tokens = await login(backend, ALICE)
+        assert (await leave(backend, tokens)).status_code == 204
+        assert not await is_in(backend, tokens)
+        check_problem(await leave(backend, tokens), 401, "not-authenticated")
+        # Two tabs, of which one renews the tokens while the other logs out.
+        tokens = await login(backend, ALICE)
+        renewed = (await refresh(backend, tokens)).json()
+        assert (await leave(backend, tokens)).status_code == 204
+        assert not await is_in(backend, renewed)
+
+    async def test_a_refresh_token_that_was_used_ends_its_session_and_no_other(
+        self, backend: Backend, world: World
+    ) -> None:
+        tokens, bystander = await login(backend, ALICE), await login(backend, ALICE)
+        renewed = (await refresh(backend, tokens)).json()
+        await world.query("UPDATE sessions SET rotated_at = rotated_at - interval '6 seconds'")
+        async with recording() as events:
+            used = await leave(backend, tokens, everywhere=True)
+        check_problem(used, 401, "not-authenticated")
+        assert [event.action for event in events] == [Action.TOKEN_REUSE]
+        assert not await is_in(backend, renewed)
+        assert await is_in(backend, bystander)
+
+    @pytest.mark.parametrize("column", ["last_used_at", "expires_at"])
+    async def test_the_refresh_token_of_a_session_that_is_over_has_no_power(
+        self, backend: Backend, world: World, column: str
+    ) -> None:
+        bystander, tokens = await login(backend, ALICE), await login(backend, ALICE)
+        await world.query(
+            f"UPDATE sessions SET {column} = {column} - interval '8 hours'"  # noqa: S608 - a column
+            " WHERE created_at = (SELECT max(created_at) FROM sessions)"
+        )
+        late = await leave(backend, tokens, everywhere=True)
+        check_problem(late, 401, "not-authenticated")
+        assert await is_in(backend, bystander)
+
+
+async def leave(
+    backend: Backend, tokens: dict[str, Any], *, everywhere: bool = False
+) -> httpx.Response:
+    """Log out by the refresh token alone."""
+    body = {"refresh_token": tokens["refresh_token"]}
+    query = {"everywhere": everywhere}
+    return await backend.http.post("/auth/logout", params=query, json=body)
+
+
+async def ticket_of(backend: Backend, user: User) -> str:
+    headers = bearer(backend.token_of(user))
+    response = await backend.http.post("/auth/ticket", headers=headers)
+    body = response.json()
+    assert body["expires_in"] <= 60
+    return str(body["ticket"])
+
+
+class TestTickets:
+    async def test_one_opens_one_stream_on_any_instance(
+        self, backend: Backend, alice: User, world: World
+    ) -> None:
+        settings = world.settings(REDIS_CONSUMER_NAME="host-8003")
+        async with running(settings) as other:
+            ticket = await ticket_of(backend, alice)
+            async with sse(other.http, f"/events?ticket={ticket}") as client:
+                assert not client.ended
+                for instance in (backend, other):
+                    again = await instance.http.get(f"/events?ticket={ticket}")
+                    check_problem(again, 401, "not-authenticated")
+        ticket = await ticket_of(backend, alice)
+        job = await backend.http.get(f"/api/jobs/none/events?ticket={ticket}")
+        check_problem(job, 404, "job-not-found")
+
+    @pytest.mark.parametrize("why", ["draining", "too-many-streams", "too-many-streams-of-user"])
+    async def test_where_one_instance_has_no_stream_it_is_good_for_another(
+        self, backend: Backend, alice: User, world: World, why: str
+    ) -> None:
+        """The proxy asks the next instance with the same request."""
+        limits = {"draining": {}, "too-many-streams": {"STREAMS_MAX": 1}}
+        few = limits.get(why, {"STREAMS_PER_USER": 1})
+        settings = world.settings(REDIS_CONSUMER_NAME="host-8003", **few)
+        tickets = [await ticket_of(backend, alice) for _ in range(2)]
+        async with running(settings) as full, sse(full.http, token=full.token_of(alice)):
+            if why == "draining":
+                full.services.drain()
+            for path, ticket in zip(("/events", "/agent/runs/x/events"), tickets, strict=True):
+                refused = await full.http.get(f"{path}?ticket={ticket}")
+                check_problem(refused, 429 if why.endswith("user") else 502, why)
+            async with sse(backend.http, f"/events?ticket={tickets[0]}") as client:
+                assert not client.ended
+            run = await backend.http.get(f"/agent/runs/x/events?ticket={tickets[1]}")
+            check_problem(run, 404, "run-not-found")
+
+    async def test_its_use_is_remembered_for_as_long_as_it_lives(
+        self, backend: Backend, alice: User, world: World
+    ) -> None:
+        ticket = await ticket_of(backend, alice)
+        await backend.http.get(f"/api/jobs/none/events?ticket={ticket}")
+        (key,) = [key async for key in world.redis.scan_iter(f"{world.stream}:ticket:*")]
+        lives_until = float(jwt.get_unverified_claims(ticket)["exp"])
+        assert time.time() + await world.redis.pttl(key) / 1000 > lives_until
+
+    async def test_of_many_at_once_one_counts(self, backend: Backend, alice: User) -> None:
+        ticket = await ticket_of(backend, alice)
+        path = f"/api/jobs/none/events?ticket={ticket}"
+        answers = await asyncio.gather(*(backend.http.get(path) for _ in range(10)))
+        assert sorted(answer.status_code for answer in answers) == [401] * 9 + [404]
+
+    async def test_it_is_good_for_nothing_else(self, backend: Backend, alice: User) -> None:
+        ticket, token = await ticket_of(backend, alice), backend.token_of(alice)
+        for path in ("/auth/me", "/api/jobs"):
+            for answer in (
+                await backend.http.get(f"{path}?ticket={ticket}"),
+                await backend.http.get(path, headers=bearer(ticket)),
+            ):
+                check_problem(answer, 401, "not-authenticated")
+        answer = await backend.http.get(f"/events?ticket={token}")
+        check_problem(answer, 401, "not-authenticated")
+
+    async def test_its_stream_ends_with_the_access_and_the_session(
+        self, backend: Backend, alice: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        short = backend.token_of(alice, ACCESS_TOKEN_EXPIRE_MINUTES=3 / 60)
+        response = await backend.http.post("/auth/ticket", headers=bearer(short))
+        async with sse(backend.http, f"/events?ticket={response.json()['ticket']}") as client:
+            await client.until_ended()
+            assert client.comments == ["the token has expired"]
+        stale = await ticket_of(backend, alice)
+        await backend.http.post("/auth/logout", headers=bearer(backend.token_of(alice)))
+        check_problem(await backend.http.get(f"/events?ticket={stale}"), 401, "not-authenticated")
+        monkeypatch.setattr("src.services.auth.tokens.TICKET_SECONDS", -1)
+        access = Tokens(backend.settings).verify(backend.token_of(alice))
+        late = Tokens(backend.settings).issue_ticket(access)
+        check_problem(await backend.http.get(f"/events?ticket={late}"), 401, "not-authenticated")
+
+    async def test_without_redis_there_are_none(self, world: World, redis_proxy: TcpProxy) -> None:
+        async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+            alice = await backend.add_user(ALICE)
+            ticket = await ticket_of(backend, alice)
+            await redis_proxy.refuse()
+            answer = await backend.http.get(f"/events?ticket={ticket}")
+            check_problem(answer, 503, "tickets-unavailable")
+            await redis_proxy.accept()
+            await until(lambda: backend.services.tail.status == "following")
+            async with sse(backend.http, f"/events?ticket={ticket}") as client:
+                assert not client.ended

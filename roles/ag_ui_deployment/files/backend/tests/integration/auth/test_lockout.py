@@ -1,0 +1,468 @@
+"""Failed logins: who guesses is locked out for longer and longer, nobody else is, and none can tell."""
+
+import asyncio
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from src.config import Settings
+from src.models.role import Role
+from src.models.user import User
+from src.services.audit_logger import Action, AuditEvent, AuditLogger
+from src.services.auth import devices as auth_devices
+from src.services.auth import passwords as auth_passwords
+from src.services.auth.devices import Devices
+from src.services.auth.lockout import wait_after
+from tests.integration.test_api_endpoints import check_problem
+from tests.support.accounts import (
+    TOO_LONG,
+    ask_login,
+    bearer,
+    cookies_of,
+    device_of,
+    log_in_from,
+    login,
+)
+from tests.support.server import PASSWORD, Backend, running
+from tests.support.waiting import until
+from tests.support.world import World
+
+ALICE = "alice@shield.test"
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[AuditEvent]:
+    """What goes to the audit log."""
+    events: list[AuditEvent] = []
+    record = AuditLogger.record
+
+    async def note(audit: AuditLogger, event: AuditEvent) -> None:
+        events.append(event)
+        await record(audit, event)
+
+    monkeypatch.setattr(AuditLogger, "record", note)
+    return events
+
+
+@pytest.fixture
+async def alice(backend: Backend) -> User:
+    return await backend.add_user(ALICE)
+
+
+async def fail(backend: Backend, times: int, email: str = ALICE) -> list[dict[str, Any]]:
+    """The problems, without their request ids."""
+    bodies = []
+    for _ in range(times):
+        answer = await ask_login(backend, email, "not my password")
+        body = check_problem(answer, 401, "wrong-credentials")
+        del body["request_id"]
+        bodies.append(body)
+    return bodies
+
+
+async def unlock_by_time(world: World) -> None:
+    await world.query("UPDATE login_sources SET locked_until = now() - interval '1 second'")
+
+
+async def counted(world: World, kind: str) -> tuple[int, datetime | None]:
+    """The failures of the only source of a kind, and until when it is locked."""
+    query = "SELECT failures, locked_until FROM login_sources WHERE source LIKE $1 || '%'"
+    ((failures, until),) = await world.query(query, kind)
+    return failures, until
+
+
+def judged(recorded: list[AuditEvent]) -> int:
+    """How many wrong passwords were looked at."""
+    return [event.details.get("reason") for event in recorded].count("wrong password")
+
+
+def test_the_wait_doubles_up_to_an_hour() -> None:
+    waits = [wait_after(failures) for failures in range(14)]
+    assert waits[:5] == [None] * 5
+    minutes = [wait.total_seconds() / 60 for wait in waits[5:] if wait is not None]
+    assert minutes == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert wait_after(10**6) == timedelta(hours=1)
+
+
+@pytest.mark.usefixtures("alice")
+async def test_five_failures_lock_and_the_right_password_then_looks_like_a_wrong_one(
+    backend: Backend, world: World, recorded: list[AuditEvent]
+) -> None:
+    before = await fail(backend, 4)
+    await login(backend, ALICE)
+    # The success has set the count back.
+    assert await fail(backend, 5) == [before[0]] * 5
+    locked = check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
+    del locked["request_id"]
+    assert locked == before[0]
+    (lockout,) = [e for e in recorded if e.action is Action.LOCKOUT]
+    assert lockout.details["source"] == "network:127.0.0.0/24"
+    assert recorded[-1].details == {"reason": "locked account"}
+    # Failures while it is locked do not make it longer.
+    await fail(backend, 2)
+    failures, until = await counted(world, "network")
+    assert failures == 5
+    assert until is not None
+    assert timedelta(0) < until - datetime.now(UTC) <= timedelta(minutes=1)
+    await unlock_by_time(world)
+    await fail(backend, 1)
+    _, until = await counted(world, "network")
+    assert until is not None
+    assert timedelta(minutes=1) < until - datetime.now(UTC) <= timedelta(minutes=2)
+    await unlock_by_time(world)
+    await login(backend, ALICE)
+    assert await counted(world, "network") == (0, None)
+
+
+OWNERS, ELSEWHERE, ATTACKER = "192.0.2.10", "198.51.100.10", "203.0.113.66"
+
+
+@pytest.mark.parametrize("role", Role)
+async def test_the_owner_gets_in_while_somebody_guesses_from_everywhere(
+    world: World, role: Role
+) -> None:
+    """With the limits that are the default, on the way from the proxy."""
+    defaults = {
+        name: Settings.model_fields[name].default
+        for name in ("RATE_LOGIN_PER_ADDRESS", "RATE_LOGIN_PER_ACCOUNT")
+    }
+    async with running(world.settings(**defaults)) as backend:
+        await backend.add_user(ALICE, role)
+        browser = device_of(await log_in_from(backend, OWNERS, ALICE))
+        for n in range(60):
+            await log_in_from(backend, f"203.0.{n}.66", ALICE, TOO_LONG)
+        # Also from where the owner is with other devices.
+        for _ in range(12):
+            await log_in_from(backend, ELSEWHERE, ALICE, TOO_LONG)
+        known_network = await log_in_from(backend, "192.0.2.99", ALICE)
+        known_browser = await log_in_from(backend, ELSEWHERE, ALICE, cookies=browser)
+        assert (known_network.status_code, known_browser.status_code) == (200, 200)
+        stranger = await log_in_from(backend, "203.0.200.1", ALICE)
+        check_problem(stranger, 401, "wrong-credentials")
+
+
+async def test_one_network_keeps_nobody_else_out(world: World, recorded: list[AuditEvent]) -> None:
+    """A day of guesses from one network leaves those of others something of what is common."""
+    values = {"RATE_LOGIN_PER_ACCOUNT": Settings.model_fields["RATE_LOGIN_PER_ACCOUNT"].default}
+    async with running(world.settings(**values)) as backend:
+        await backend.add_user(ALICE)
+        for hour in range(24):
+            for _ in range(5):
+                await log_in_from(backend, ATTACKER, ALICE, TOO_LONG)
+            assert judged(recorded) == 5 + hour
+            await world.query(
+                "UPDATE login_sources SET failed_at = failed_at - interval '1 hour',"
+                " locked_until = locked_until - interval '1 hour'"
+            )
+        assert (await log_in_from(backend, ELSEWHERE, ALICE)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("network", "other"),
+    [
+        (["203.0.113.1", "203.0.113.254", "::ffff:203.0.113.7"], "203.0.112.1"),
+        (["2001:db8::1", "2001:db8::ffff:0:0:1", "2001:db8::2"], "2001:db8:0:1::1"),
+    ],
+)
+async def test_a_network_has_five_guesses_whatever_its_addresses(
+    backend: Backend, recorded: list[AuditEvent], network: list[str], other: str
+) -> None:
+    await backend.add_user(ALICE)
+    for n in range(9):
+        await log_in_from(backend, network[n % 3], ALICE, TOO_LONG)
+    assert judged(recorded) == 5
+    await log_in_from(backend, other, ALICE, TOO_LONG)
+    assert judged(recorded) == 6
+
+
+async def test_networks_that_are_unknown_have_a_number_of_guesses_together(
+    world: World, recorded: list[AuditEvent]
+) -> None:
+    settings = [
+        world.settings(RATE_LOGIN_PER_ACCOUNT="6/hour", REDIS_CONSUMER_NAME=name)
+        for name in ("host-8002", "host-8003")
+    ]
+    async with running(settings[0]) as one, running(settings[1]) as other:
+        await one.add_user(ALICE)
+        await asyncio.gather(
+            *(log_in_from((one, other)[n % 2], f"203.0.{n}.1", ALICE, TOO_LONG) for n in range(30))
+        )
+        assert judged(recorded) == 6
+        # One comes back after a sixth of the hour.
+        failures, until = await counted(world, "unknown")
+        assert failures == 6
+        assert until is not None
+        assert timedelta(0) < until - datetime.now(UTC) <= timedelta(minutes=10)
+        await unlock_by_time(world)
+        for n in range(30, 33):
+            await log_in_from(one, f"203.0.{n}.1", ALICE, TOO_LONG)
+        assert judged(recorded) == 7
+
+
+@pytest.mark.usefixtures("alice")
+class TestDevices:
+    async def test_its_cookie_is_kept_from_scripts_and_other_sites(self, backend: Backend) -> None:
+        answer = await log_in_from(backend, OWNERS, ALICE)
+        ((name, cookie),) = cookies_of(answer).items()
+        assert name.startswith("__Host-ag_ui_device_")
+        assert cookie["secure"]
+        assert cookie["httponly"]
+        assert (cookie["samesite"], cookie["path"], cookie["domain"]) == ("strict", "/", "")
+        assert int(cookie["max-age"]) == 180 * 24 * 3600
+        assert ALICE not in cookie.value
+        form = {"username": ALICE, "password": PASSWORD}
+        assert device_of(await backend.http.post("/auth/token", data=form))
+        assert not device_of(await ask_login(backend, ALICE, "not my password"))
+
+    async def test_a_stolen_one_has_five_guesses_of_its_own(
+        self, backend: Backend, world: World, recorded: list[AuditEvent]
+    ) -> None:
+        stolen = device_of(await log_in_from(backend, OWNERS, ALICE))
+        for n in range(8):
+            await log_in_from(backend, f"203.0.{n}.1", ALICE, TOO_LONG, cookies=stolen)
+        assert judged(recorded) == 5
+        failures, until = await counted(world, "device")
+        assert failures == 5
+        assert until is not None
+        # The owner has another device, and another network.
+        assert (await log_in_from(backend, OWNERS, ALICE)).status_code == 200
+
+    @pytest.mark.parametrize("case", ["forged", "another account", "another key", "old"])
+    async def test_what_is_not_genuine_exempts_from_nothing(
+        self, backend: Backend, world: World, monkeypatch: pytest.MonkeyPatch, case: str
+    ) -> None:
+        ((name, value),) = device_of(await log_in_from(backend, OWNERS, ALICE)).items()
+        if case == "forged":
+            value = value[:-8] + "AAAAAAA="
+        elif case == "another account":
+            await backend.add_user("mallory@shield.test")
+            (value,) = device_of(await log_in_from(backend, OWNERS, "mallory@shield.test")).values()
+        elif case == "another key":
+            other = Devices(world.settings(JWT_SECRET="another-secret-that-is-long-enough-too"))
+            ((hashed,),) = await world.query("SELECT password_hash FROM users")
+            value = other.issue(ALICE, hashed)
+        else:
+            monkeypatch.setattr(auth_devices, "LIFETIME", timedelta(seconds=-100))
+        await world.query(
+            "INSERT INTO login_sources SELECT id, 'unknown networks', 9, now(), now() + '1 hour'"
+            " FROM users"
+        )
+        answer = await log_in_from(backend, ELSEWHERE, ALICE, cookies={name: value})
+        check_problem(answer, 401, "wrong-credentials")
+
+    @pytest.mark.parametrize("way", ["change", "reset", "admin"])
+    async def test_a_new_password_revokes_it(
+        self, backend: Backend, world: World, way: str
+    ) -> None:
+        first = await log_in_from(backend, OWNERS, ALICE)
+        stolen, new = device_of(first), "quite other words in a row"
+        admin = await backend.add_user("admin@shield.test", Role.ADMIN)
+        ((alice,),) = await world.query("SELECT id FROM users WHERE email = $1", ALICE)
+        path, headers = f"/admin/users/{alice}", bearer(backend.token_of(admin))
+        if way == "change":
+            changed = await backend.http.post(
+                "/auth/password/change",
+                json={"current_password": PASSWORD, "new_password": new},
+                headers=bearer(first.json()["access_token"]),
+            )
+            renewed = device_of(changed)
+        else:
+            link = await backend.http.post(f"{path}/reset-link", headers=headers)
+            body = {"token": link.json()["token"], "password": new}
+            changed = await backend.http.post("/auth/password/reset", json=body)
+        assert changed.status_code == 204
+        await world.query("DELETE FROM login_sources")
+        await world.query(
+            "INSERT INTO login_sources VALUES ($1, 'unknown networks', 9, now(), now() + '1 hour')",
+            alice,
+        )
+        answer = await log_in_from(backend, ELSEWHERE, ALICE, new, cookies=stolen)
+        check_problem(answer, 401, "wrong-credentials")
+        if way == "change":
+            answer = await log_in_from(backend, ELSEWHERE, ALICE, new, cookies=renewed)
+            assert answer.status_code == 200
+
+    async def test_who_shares_the_owner_s_address_does_not_use_up_its_limit(
+        self, world: World
+    ) -> None:
+        async with running(world.settings(RATE_LOGIN_PER_ADDRESS="3/hour")) as backend:
+            browser = device_of(await log_in_from(backend, OWNERS, ALICE))
+            for n in range(5):
+                await log_in_from(backend, OWNERS, f"{n}@shield.test", TOO_LONG)
+            limited = await log_in_from(backend, OWNERS, ALICE)
+            check_problem(limited, 429, "too-many-requests")
+            # It has one of its own, which all devices of the account share.
+            answers = [
+                (await log_in_from(backend, OWNERS, ALICE, cookies=browser)).status_code
+                for _ in range(4)
+            ]
+            assert answers == [200, 200, 200, 429]
+
+    async def test_a_browser_remembers_five_accounts(self, backend: Backend) -> None:
+        jar: dict[str, str] = {}
+        for n in range(7):
+            await backend.add_user(f"{n}@shield.test")
+            answer = await log_in_from(backend, OWNERS, f"{n}@shield.test", cookies=jar)
+            jar = {name: value for name, value in (jar | device_of(answer)).items() if value}
+        assert len(jar) == 5
+
+
+@pytest.mark.parametrize("way", ["reset", "unlock"])
+async def test_who_is_let_in_again_gets_in_from_a_new_place_during_an_attack(
+    world: World, way: str
+) -> None:
+    async with running(world.settings(RATE_LOGIN_PER_ACCOUNT="2/day")) as backend:
+        alice = await backend.add_user(ALICE)
+        admin = bearer(backend.token_of(await backend.add_user("admin@x.test", Role.ADMIN)))
+        path = f"/admin/users/{alice.id}"
+
+        async def guess(times: int) -> None:
+            for n in range(times):
+                await log_in_from(backend, f"203.0.{n}.1", ALICE, TOO_LONG)
+
+        await guess(3)
+        check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
+        shown = (await backend.http.get(path, headers=admin)).json()
+        assert shown["locked_until"]
+        if way == "unlock":
+            assert (await backend.http.post(f"{path}/unlock", headers=admin)).status_code == 200
+        else:
+            link = await backend.http.post(f"{path}/reset-link", headers=admin)
+            body = {"token": link.json()["token"], "password": PASSWORD}
+            answer = await backend.http.post("/auth/password/reset", json=body)
+            assert answer.status_code == 204
+            # The attack goes on meanwhile.
+            await guess(3)
+        await login(backend, ALICE)
+
+
+async def test_what_is_old_is_forgotten(backend: Backend, world: World, alice: User) -> None:
+    for name, age in (
+        ("network:192.0.2.0/24", "89 days"),
+        ("network:192.0.3.0/24", "91 days"),
+        ("network:192.0.4.0/24", "2 days"),
+        ("session:x", "1 hour"),
+    ):
+        logs_in = age.endswith("1 days") or age.startswith("89")
+        column = "logged_in_at" if logs_in else "failed_at"
+        await world.query(
+            f"INSERT INTO login_sources (user_id, source, {column})"  # noqa: S608 - a column
+            f" VALUES ($1, $2, now() - interval '{age}')",
+            alice.id,
+            name,
+        )
+    await backend.services.access_watcher._tidy()
+    left = await world.query("SELECT source FROM login_sources ORDER BY source")
+    assert [row["source"] for row in left] == ["network:192.0.2.0/24", "session:x"]
+
+
+async def test_the_networks_of_fifty_logins_are_known(backend: Backend, world: World) -> None:
+    await backend.add_user(ALICE)
+    await world.query(
+        "INSERT INTO login_sources (user_id, source, logged_in_at)"
+        " SELECT id, 'network:10.0.' || n || '.0/24', now() - n * interval '1 hour'"
+        " FROM users, generate_series(1, 60) AS n"
+    )
+    await log_in_from(backend, OWNERS, ALICE)
+    rows = await world.query("SELECT source FROM login_sources ORDER BY logged_in_at DESC")
+    names = [row["source"] for row in rows]
+    assert len(names) == 50
+    assert names[0] == "network:192.0.2.0/24"
+    assert names[-1] == "network:10.0.49.0/24"
+
+
+async def test_open_sessions_go_on_while_an_account_is_locked(
+    backend: Backend, alice: User
+) -> None:
+    await fail(backend, 5)
+    headers = bearer(backend.token_of(alice))
+    assert (await backend.http.get("/auth/me", headers=headers)).status_code == 200
+
+
+async def test_of_many_guesses_at_once_on_two_instances_five_are_judged(
+    world: World, recorded: list[AuditEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Hashing would bring the guesses one after the other.
+    monkeypatch.setattr(auth_passwords._context, "verify_and_update", lambda *_: (False, None))
+    settings = [
+        world.settings(DATABASE_POOL_SIZE=10, REDIS_CONSUMER_NAME=name)
+        for name in ("host-8002", "host-8003")
+    ]
+    async with running(settings[0]) as one, running(settings[1]) as other:
+        await one.add_user(ALICE)
+        guesses = (ask_login((one, other)[n % 2], ALICE, f"guess {n}") for n in range(20))
+        answers = await asyncio.gather(*guesses)
+    assert [answer.status_code for answer in answers] == [401] * 20
+    reasons = [event.details["reason"] for event in recorded if event.action is Action.LOGIN]
+    assert (reasons.count("wrong password"), reasons.count("locked account")) == (5, 15)
+    assert (await counted(world, "network"))[0] == 5
+
+
+@pytest.mark.usefixtures("alice")
+async def test_all_failures_cost_the_same_work_and_say_the_same(
+    backend: Backend, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    verify, dummy = auth_passwords._context.verify_and_update, auth_passwords._context.dummy_verify
+
+    def note_verify(*given: Any) -> Any:
+        hashed.append("known")
+        return verify(*given)
+
+    def note_dummy() -> None:
+        hashed.append("unknown")
+        dummy()
+
+    monkeypatch.setattr(auth_passwords._context, "verify_and_update", note_verify)
+    monkeypatch.setattr(auth_passwords._context, "dummy_verify", note_dummy)
+    # The last one looks like Alice's: its first letter is Cyrillic.
+    bodies = []
+    for email in (ALICE, "nobody@shield.test", "no address", "\u0430lice@shield.test"):
+        bodies += await fail(backend, 1, email)
+    await world.query("UPDATE login_sources SET locked_until = now() + interval '1 minute'")
+    bodies += await fail(backend, 1)
+    await world.query("UPDATE users SET active = false")
+    bodies += await fail(backend, 1)
+    assert len(hashed) == 6
+    assert all(body == bodies[0] for body in bodies)
+
+
+@pytest.mark.usefixtures("alice")
+async def test_more_at_once_than_can_be_checked_are_told_to_come_again(
+    backend: Backend, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    verify = auth_passwords._context.verify_and_update
+
+    def wait_and_verify(*given: Any) -> Any:
+        assert gate.wait(10)
+        return verify(*given)
+
+    monkeypatch.setattr(auth_passwords._context, "verify_and_update", wait_and_verify)
+    monkeypatch.setattr(auth_passwords, "_MOST_WAITING", 3)
+    first = [asyncio.create_task(ask_login(backend, ALICE)) for _ in range(3)]
+    await until(lambda: auth_passwords._hashing._waiting == 3)
+    answer = await ask_login(backend, ALICE)
+    check_problem(answer, 503, "busy")
+    assert int(answer.headers["retry-after"]) > 0
+    gate.set()
+    assert [one.status_code for one in await asyncio.gather(*first)] == [200] * 3
+    assert (await counted(world, "network"))[0] == 0
+
+
+@pytest.mark.usefixtures("alice")
+async def test_the_audit_tells_accounts_and_never_what_else_was_typed(
+    backend: Backend, recorded: list[AuditEvent]
+) -> None:
+    await fail(backend, 1)
+    await fail(backend, 1, "hunter2-in-the-wrong-field")
+    await login(backend, ALICE)
+    known, unknown, success = recorded
+    assert (known.actor, known.details) == (ALICE, {"reason": "wrong password"})
+    assert unknown.actor is None
+    assert unknown.details == {"reason": "unknown account"}
+    assert success.target is not None
+    assert success.target.startswith("session:")
+    assert "hunter2" not in repr(recorded)

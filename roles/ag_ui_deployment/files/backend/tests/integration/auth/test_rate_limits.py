@@ -1,0 +1,286 @@
+"""How often one may ask: by address, by account, by user, and all together."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from src.config import Settings
+from src.models.role import Role
+from src.services.auth.devices import Device
+from src.services.auth.rate_limits import LimitReachedError, Limits
+from src.utils import redis
+from src.utils.metrics import Metrics
+from src.utils.redis import command_client
+from tests.integration.test_api_endpoints import check_problem
+from tests.support.accounts import TOO_LONG, ask_login, bearer, log_in_from, login, refresh
+from tests.support.agent import run_input
+from tests.support.proxy import TcpProxy
+from tests.support.server import PASSWORD, Backend, running
+from tests.support.sse import sse
+from tests.support.waiting import until
+from tests.support.world import World
+
+ALICE = "alice@shield.test"
+DEVICE = Device("a-browser", "digest-of-the-current-password")
+
+
+def refused(answers: list[httpx.Response]) -> int:
+    """How many were too many; each says when to come back."""
+    late = [answer for answer in answers if answer.status_code == 429]
+    for answer in late:
+        check_problem(answer, 429, "too-many-requests")
+        assert 1 <= int(answer.headers["retry-after"]) <= 3600
+    return len(late)
+
+
+def quotas_of(answer: httpx.Response) -> dict[str, tuple[int, int]]:
+    """What is left of each limit, and in how many seconds there is more."""
+    found = re.findall(r'"([a-z_-]+)";r=(\d+);t=(\d+)', answer.headers["ratelimit"])
+    return {name: (int(left), int(seconds)) for name, left, seconds in found}
+
+
+DEFAULTS = {
+    "RATE_LOGIN_PER_ADDRESS": "10/minute",
+    "RATE_LOGIN_PER_ACCOUNT": "50/day",
+    "RATE_MAIL_PER_MAILBOX": "20/hour",
+    "RATE_API_PER_USER": "300/minute;10000/hour",
+    "RATE_STREAMS_PER_USER": "600/minute",
+    "RATE_GLOBAL": "60000/minute",
+}
+
+
+class TestLogins:
+    async def test_by_address_on_all_instances_together(self, world: World) -> None:
+        values: dict[str, Any] = {"RATE_LOGIN_PER_ADDRESS": "3/hour"}
+        other_settings = world.settings(**values, REDIS_CONSUMER_NAME="host-8003")
+        async with running(world.settings(**values)) as one, running(other_settings) as other:
+            await one.add_user(ALICE)
+            names = ("a@shield.test", "b@shield.test", "c@shield.test", ALICE)
+            answers = [
+                await log_in_from((one, other)[n % 2], "192.0.2.1", name)
+                for n, name in enumerate(names)
+            ]
+            assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+            assert refused(answers) == 1
+            # The form is another way to the same thing.
+            headers = {"X-Forwarded-For": "192.0.2.1"}
+            form = {"username": ALICE, "password": PASSWORD}
+            form_login = await one.http.post("/auth/token", data=form, headers=headers)
+            assert refused([form_login]) == 1
+            assert (await log_in_from(one, "192.0.2.2", ALICE)).status_code == 200
+            exposed = (await one.http.get("/metrics")).text
+            assert 'ag_ui_limited_total{limit="login_address"}' in exposed
+
+    async def test_a_network_of_ipv6_is_one_address(self, world: World) -> None:
+        async with running(world.settings(RATE_LOGIN_PER_ADDRESS="2/hour")) as backend:
+            for addresses in (
+                ("2001:db8::1", "2001:db8::2", "2001:db8::ffff:ffff:ffff:ffff"),
+                ("2001:db8:0:1::1",) * 3,
+                ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1"),
+                ("192.0.2.2",) * 3,
+            ):
+                answers = [
+                    await log_in_from(backend, address, ALICE, TOO_LONG) for address in addresses
+                ]
+                assert [answer.status_code for answer in answers] == [401, 401, 429]
+
+    async def test_whom_a_proxy_names_is_believed_only_from_a_trusted_one(
+        self, world: World
+    ) -> None:
+        values: dict[str, Any] = {
+            "RATE_LOGIN_PER_ADDRESS": "2/hour",
+            "TRUSTED_PROXIES": "192.0.2.0/24",
+        }
+        async with running(world.settings(**values)) as backend:
+            await backend.add_user(ALICE)
+            answers = [await log_in_from(backend, f"198.51.100.{n}", ALICE) for n in range(3)]
+            assert refused(answers) == 1
+
+
+class TestUsers:
+    async def test_requests_and_streams_have_limits_of_their_own(self, world: World) -> None:
+        values = {"RATE_API_PER_USER": "3/hour", "RATE_STREAMS_PER_USER": "2/hour"}
+        async with running(world.settings(**values)) as backend:
+            alice = bearer(backend.token_of(await backend.add_user(ALICE)))
+            token = backend.token_of(bob := await backend.add_user("bob@shield.test"))
+            answers = [await backend.http.get("/api/jobs", headers=alice) for _ in range(5)]
+            assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
+            assert refused(answers) == 2
+            # One can leave nevertheless.
+            assert (await backend.http.post("/auth/logout", headers=alice)).status_code == 204
+            for _ in range(2):
+                async with sse(backend.http, token=token):
+                    pass
+            assert refused([await backend.http.get("/events", headers=bearer(token))]) == 1
+            jobs = await backend.http.get("/api/jobs", headers=bearer(backend.token_of(bob)))
+            assert jobs.status_code == 200
+
+    async def test_every_answer_says_what_is_left(self, world: World) -> None:
+        async with running(world.settings(RATE_API_PER_USER="5/hour;3/minute")) as backend:
+            alice = bearer(backend.token_of(await backend.add_user(ALICE)))
+            answers = [await backend.http.get("/api/jobs/none", headers=alice) for _ in range(5)]
+            assert [answer.status_code for answer in answers] == [404] * 3 + [429] * 2
+            for answer in answers:
+                policies = answer.headers["ratelimit-policy"]
+                assert policies == '"api-minute";q=3;w=60, "api-hour";q=5;w=3600'
+            left = [quotas_of(answer) for answer in answers]
+            assert [one["api-minute"][0] for one in left] == [2, 1, 0, 0, 0]
+            # What the minute refuses the hour does not count.
+            assert [one["api-hour"][0] for one in left] == [4, 3, 2, 2, 2]
+            last = answers[-1]
+            assert 1 <= int(last.headers["retry-after"]) <= 60
+            assert abs(left[-1]["api-minute"][1] - int(last.headers["retry-after"])) <= 1
+
+    async def test_only_what_is_limited_has_limits_to_tell(self, world: World) -> None:
+        async with running(world.settings(RATE_STREAMS_PER_USER="7/hour")) as backend:
+            token = backend.token_of(await backend.add_user(ALICE))
+            for path in ("/health", "/metrics", "/openapi.json", "/nothing", "/auth/me"):
+                assert "ratelimit" not in (await backend.http.get(path)).headers
+            async with backend.http.stream("GET", "/events", headers=bearer(token)) as stream:
+                assert {*quotas_of(stream)} == {"stream-hour"}
+            login = await ask_login(backend, ALICE, "wrong")
+            assert {*quotas_of(login)} == {"login_address-minute"}
+
+    async def test_refreshes_are_requests_and_one_too_many_uses_nothing_up(
+        self, world: World
+    ) -> None:
+        async with running(world.settings(RATE_API_PER_USER="3/hour")) as backend:
+            await backend.add_user(ALICE)
+            tokens, other = await login(backend, ALICE), await login(backend, ALICE)
+            for _ in range(3):
+                tokens = (await refresh(backend, tokens)).json()
+            answers = [await refresh(backend, one) for one in (tokens, tokens, other)]
+            assert refused(answers) == 3
+            async for key in world.redis.scan_iter(f"*{world.stream}:limits*"):
+                await world.redis.delete(key)
+            assert (await refresh(backend, tokens)).status_code == 200
+            # A token that is none is nobody's request.
+            for _ in range(5):
+                answer = await refresh(backend, {"refresh_token": "x.y"})
+                check_problem(answer, 401, "not-authenticated")
+
+    async def test_runs_of_the_agent_are_streams(self, world: World) -> None:
+        async with running(world.settings(RATE_STREAMS_PER_USER="1/hour")) as backend:
+            alice = await backend.add_user(ALICE, Role.CONTRIBUTOR)
+            headers = bearer(backend.token_of(alice))
+            async with sse(backend.http, token=backend.token_of(alice)):
+                pass
+            for method, path in (("POST", "/agent"), ("GET", "/agent/runs/none/events")):
+                body = run_input("?") if method == "POST" else None
+                answer = await backend.http.request(method, path, json=body, headers=headers)
+                assert refused([answer]) == 1
+            assert await world.query("SELECT * FROM agent_runs") == []
+
+    async def test_all_together(self, world: World) -> None:
+        async with running(world.settings(RATE_GLOBAL="5/hour")) as backend:
+            headers = bearer(backend.token_of(await backend.add_user(ALICE)))
+            asking = (backend.http.get("/auth/me", headers=headers) for _ in range(8))
+            assert refused(list(await asyncio.gather(*asking))) == 3
+            # Whoever watches over the service is not turned away.
+            for path in ("/health", "/health/ready", "/metrics", "/"):
+                assert (await backend.http.get(path)).status_code == 200
+
+
+async def test_by_default_so_many_and_not_one_more(world: World) -> None:
+    assert {name: Settings.model_fields[name].default for name in DEFAULTS} == DEFAULTS
+    limits = Limits(world.settings(**DEFAULTS), Metrics())
+    alice = uuid4()
+    counts: list[tuple[int, Callable[[int], Awaitable[None]]]] = [
+        (10, lambda n: limits.login("192.0.2.1", f"{n}@shield.test", None)),
+        (10, lambda n: limits.login(f"192.0.2.{n + 2}", ALICE, DEVICE)),
+        (20, lambda n: limits.mail(f"192.0.3.{n}", ALICE)),
+        (300, lambda _: limits.request(alice)),
+        (600, lambda _: limits.stream(alice)),
+    ]
+    for most, count in counts:
+        for n in range(most):
+            await count(n)
+        with pytest.raises(LimitReachedError):
+            await count(most)
+    await limits.close()
+
+
+async def test_a_device_that_was_revoked_uses_up_nothing_of_the_current_ones(world: World) -> None:
+    limits = Limits(world.settings(**DEFAULTS), Metrics())
+    revoked = Device("a-browser", "digest-of-a-former-password")
+    for _ in range(10):
+        await limits.login("192.0.2.1", ALICE, revoked)
+    with pytest.raises(LimitReachedError):
+        await limits.login("192.0.2.1", ALICE, revoked)
+    await limits.login("192.0.2.2", ALICE, DEVICE)
+    await limits.close()
+
+
+async def test_strangers_do_not_use_up_what_all_have_together(world: World) -> None:
+    async with running(world.settings(RATE_GLOBAL="5/hour")) as backend:
+        user = await backend.add_user(ALICE)
+        for _ in range(20):
+            answer = await backend.http.get("/auth/me", headers=bearer("forged"))
+            check_problem(answer, 401, "not-authenticated")
+        answer = await backend.http.get("/auth/me", headers=bearer(backend.token_of(user)))
+        assert answer.status_code == 200
+
+
+async def test_more_at_once_than_there_are_connections_to_redis_are_no_outage(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not how fast Redis answers on a busy machine, but whether all get their turn.
+    monkeypatch.setattr(redis, "_LIMITS_TIMEOUT", 10.0)
+    monkeypatch.setattr(redis, "_CONNECTION_TIMEOUT", 30.0)
+    settings = world.settings(RATE_GLOBAL="100/hour")
+    limits, commands = Limits(settings, Metrics()), command_client(settings)
+    counted = await asyncio.gather(*(limits.anything() for _ in range(300)), return_exceptions=True)
+    assert counted.count(None) == 100
+    assert sum(isinstance(one, LimitReachedError) for one in counted) == 200
+    # What tickets are noted with, and the agent's runs.
+    assert all(await asyncio.gather(*(commands.ping() for _ in range(300))))
+    await commands.aclose()
+    await limits.close()
+
+
+class TestOutage:
+    async def test_without_redis_each_instance_counts_for_itself(
+        self, world: World, redis_proxy: TcpProxy
+    ) -> None:
+        values: dict[str, Any] = {"RATE_LOGIN_PER_ADDRESS": "3/hour"}
+        async with running(world.settings(REDIS_URL=redis_proxy.url, **values)) as backend:
+            await backend.add_user(ALICE)
+            await redis_proxy.refuse()
+            answers = [await ask_login(backend, ALICE) for _ in range(5)]
+            assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
+            await redis_proxy.accept()
+            await until(lambda: backend.services.tail.status == "following")
+
+    async def test_a_redis_that_says_nothing_costs_one_request_half_a_second(
+        self, world: World, redis_proxy: TcpProxy
+    ) -> None:
+        async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+            headers = bearer(backend.token_of(await backend.add_user(ALICE)))
+            await backend.http.get("/auth/me", headers=headers)
+            redis_proxy.freeze()
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            for _ in range(10):
+                answer = await backend.http.get("/auth/me", headers=headers)
+                assert answer.status_code == 200
+            assert loop.time() - began < 3
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_body_of_100_mb_is_refused_at_its_first_megabyte(
+    backend: Backend, *, announced: bool
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(1600):
+            yield b"x" * 65_536
+
+    headers = {"Content-Type": "application/json"}
+    if announced:
+        headers["Content-Length"] = str(1600 * 65_536)
+    answer = await backend.http.post("/auth/login", content=body(), headers=headers)
+    check_problem(answer, 413, "body-too-large")

@@ -1,0 +1,579 @@
+"""Sessions: what a login gives, how long it lasts, and what ends it, streams included."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pyotp
+import pytest
+from argon2 import PasswordHasher
+
+from src.models.role import Role
+from src.models.session import AccessChange
+from src.models.user import User
+from src.services.auth import revocation_watcher
+from src.services.auth.passwords import verify_password
+from tests.integration.test_api_endpoints import check_problem
+from tests.support.accounts import ask_login, bearer, is_in, login, refresh
+from tests.support.builders import shield_event
+from tests.support.proxy import TcpProxy
+from tests.support.server import PASSWORD, Backend, running
+from tests.support.sse import SseClient, sse
+from tests.support.waiting import until
+from tests.support.world import World
+
+Tokens = dict[str, Any]
+
+ALICE = "alice@shield.test"
+NEW_PASSWORD = "umbrella-thirteen-granite-soup"
+
+
+@pytest.fixture
+async def alice(backend: Backend) -> User:
+    return await backend.add_user(ALICE)
+
+
+@pytest.fixture
+async def pair(world: World) -> AsyncIterator[tuple[Backend, Backend]]:
+    """Two instances on one database."""
+    async with running(world.settings()) as one:
+        settings = world.settings(REDIS_CONSUMER_NAME="host-8003")
+        async with running(settings) as other:
+            yield one, other
+
+
+async def shift(world: World, column: str, **delta: float) -> None:
+    """Let a time of all sessions lie further back."""
+    statement = f"UPDATE sessions SET {column} = {column} - $1::interval"  # noqa: S608 - a column
+    await world.query(statement, timedelta(**delta))
+
+
+class TestLogin:
+    async def test_both_ways_give_a_pair_of_tokens(self, backend: Backend, alice: User) -> None:
+        form = {"username": ALICE, "password": PASSWORD}
+        by_form = await backend.http.post("/auth/token", data=form)
+        by_json = await ask_login(backend, " Alice@Shield.TEST ")
+        for response in (by_form, by_json):
+            assert response.headers["cache-control"] == "no-store"
+            body = response.json()
+            assert (body["token_type"], body["expires_in"]) == ("bearer", 1800)
+            assert 8 * 3600 - 5 <= body["refresh_expires_in"] <= 8 * 3600
+            assert await is_in(backend, body)
+            me = await backend.http.get("/auth/me", headers=bearer(body["access_token"]))
+            assert me.json()["id"] == str(alice.id)
+
+    @pytest.mark.usefixtures("alice")
+    async def test_an_outdated_hash_is_replaced(self, backend: Backend, world: World) -> None:
+        weak = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+        await world.query("UPDATE users SET password_hash = $1", weak)
+        await login(backend, ALICE)
+        ((hashed,),) = await world.query("SELECT password_hash FROM users")
+        assert hashed != weak
+        assert await verify_password(PASSWORD, hashed) == (True, None)
+
+    @pytest.mark.usefixtures("alice")
+    async def test_of_two_at_once_that_renew_a_hash_both_come_in(
+        self, backend: Backend, world: World
+    ) -> None:
+        weak = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+        await world.query("UPDATE users SET password_hash = $1", weak)
+        wrong = ask_login(backend, ALICE, "not my password")
+        answers = await asyncio.gather(wrong, *(ask_login(backend, ALICE) for _ in range(4)))
+        assert [answer.status_code for answer in answers] == [401, *[200] * 4]
+
+    @pytest.mark.usefixtures("alice")
+    async def test_nothing_that_is_kept_lets_anybody_in(
+        self, backend: Backend, world: World
+    ) -> None:
+        tokens = await login(backend, ALICE)
+        kept = str([tuple(row) for row in await world.query("SELECT * FROM sessions")])
+        series, secret = tokens["refresh_token"].split(".")
+        assert series not in kept
+        assert secret not in kept
+
+    @pytest.mark.parametrize("missing", ["email", "password"])
+    async def test_what_is_missing_is_named(self, backend: Backend, missing: str) -> None:
+        body = {"email": ALICE, "password": "hunter2", "otp": "123456"}
+        del body[missing]
+        response = await backend.http.post("/auth/login", json=body)
+        (error,) = check_problem(response, 422, "invalid-request")["errors"]
+        assert error["field"] == f"body.{missing}"
+        assert "hunter2" not in response.text
+
+
+class TestRefresh:
+    @pytest.mark.usefixtures("alice")
+    async def test_each_token_is_good_once(self, backend: Backend) -> None:
+        first = await login(backend, ALICE)
+        second = (await refresh(backend, first)).json()
+        third = (await refresh(backend, second)).json()
+        assert len({one["refresh_token"] for one in (first, second, third)}) == 3
+        assert await is_in(backend, third)
+
+    @pytest.mark.usefixtures("alice")
+    async def test_one_that_was_used_before_ends_the_session(
+        self, backend: Backend, world: World
+    ) -> None:
+        first = await login(backend, ALICE)
+        bystander = await login(backend, ALICE)
+        second = (await refresh(backend, first)).json()
+        await shift(world, "rotated_at", seconds=6)
+        check_problem(await refresh(backend, first), 401, "not-authenticated")
+        check_problem(await refresh(backend, second), 401, "not-authenticated")
+        assert not await is_in(backend, second)
+        assert await is_in(backend, bystander)
+        rows = await world.query("SELECT ended_why FROM sessions WHERE ended_at IS NOT NULL")
+        assert [row[0] for row in rows] == ["token_reuse"]
+
+    async def test_of_two_at_once_one_wins_and_the_session_lives(
+        self, pair: tuple[Backend, Backend]
+    ) -> None:
+        await pair[0].add_user(ALICE)
+        tokens = await login(pair[0], ALICE)
+        answers = await asyncio.gather(*(refresh(pair[n % 2], tokens) for n in range(6)))
+        won = [answer for answer in answers if answer.status_code == 200]
+        assert len(won) == 1
+        for answer in answers:
+            if answer not in won:
+                check_problem(answer, 409, "refresh-raced")
+        assert (await refresh(pair[1], won[0].json())).status_code == 200
+
+    @pytest.mark.parametrize("token", ["", ".", "a.b", "x" * 2000, "\u0430.b", "\x00.\x00"])
+    async def test_what_is_no_refresh_token(self, backend: Backend, token: str) -> None:
+        response = await backend.http.post("/auth/refresh", json={"refresh_token": token})
+        check_problem(response, 401, "not-authenticated")
+
+    @pytest.mark.usefixtures("alice")
+    async def test_a_token_of_one_kind_is_none_of_the_other(self, backend: Backend) -> None:
+        tokens = await login(backend, ALICE)
+        swapped = {
+            "access_token": tokens["refresh_token"],
+            "refresh_token": tokens["access_token"],
+        }
+        check_problem(await refresh(backend, swapped), 401, "not-authenticated")
+        assert not await is_in(backend, swapped)
+        assert await is_in(backend, tokens)
+        assert (await refresh(backend, tokens)).status_code == 200
+
+
+class TestTime:
+    @pytest.mark.usefixtures("alice")
+    async def test_an_idle_session_is_over(self, backend: Backend, world: World) -> None:
+        tokens = await login(backend, ALICE)
+        await shift(world, "last_used_at", minutes=29)
+        assert await is_in(backend, tokens)
+        # That was a use: the time begins anew.
+        await shift(world, "last_used_at", minutes=29)
+        assert await is_in(backend, tokens)
+        await shift(world, "last_used_at", minutes=30)
+        assert not await is_in(backend, tokens)
+        check_problem(await refresh(backend, tokens), 401, "not-authenticated")
+
+    @pytest.mark.usefixtures("alice")
+    async def test_a_session_ends_however_much_it_is_used(
+        self, backend: Backend, world: World
+    ) -> None:
+        tokens = await login(backend, ALICE)
+        await shift(world, "expires_at", hours=7, minutes=50)
+        renewed = (await refresh(backend, tokens)).json()
+        assert 590 <= renewed["expires_in"] <= renewed["refresh_expires_in"] <= 600
+        await shift(world, "expires_at", minutes=10)
+        assert not await is_in(backend, renewed)
+        check_problem(await refresh(backend, renewed), 401, "not-authenticated")
+
+    async def test_who_follows_a_stream_is_not_idle(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(revocation_watcher, "_TOUCH_EVERY_SECONDS", 0.5)
+        async with running(world.settings(SESSION_IDLE_MINUTES=1)) as backend:
+            alice = await backend.add_user(ALICE)
+            async with sse(backend.http, token=backend.token_of(alice)):
+                await shift(world, "last_used_at", seconds=30)
+                await until(lambda: used_lately(world))
+
+
+async def used_lately(world: World) -> bool:
+    ((at,),) = await world.query("SELECT last_used_at FROM sessions")
+    return bool(datetime.now(UTC) - at < timedelta(seconds=10))
+
+
+class TestOwnSessions:
+    @pytest.mark.usefixtures("alice")
+    async def test_each_is_listed_with_where_it_came_from(self, backend: Backend) -> None:
+        await login(backend, ALICE)
+        backend.http.headers["User-Agent"] = "a browser " + "x" * 300
+        tokens = await login(backend, ALICE)
+        bob = await backend.add_user("bob@shield.test")
+        headers = bearer(tokens["access_token"])
+        sessions = (await backend.http.get("/auth/sessions", headers=headers)).json()
+        first, second, *_ = sessions["items"]
+        assert (first["current"], second["current"]) == (True, False)
+        assert first["address"] == "127.0.0.1"
+        assert first["user_agent"].startswith("a browser x")
+        assert len(first["user_agent"]) == 200
+        # Only one's own, and only once.
+        path = f"/auth/sessions/{second['id']}"
+        not_mine = await backend.http.delete(path, headers=bearer(backend.token_of(bob)))
+        check_problem(not_mine, 404, "session-not-found")
+        assert (await backend.http.delete(path, headers=headers)).status_code == 204
+        check_problem(await backend.http.delete(path, headers=headers), 404, "session-not-found")
+        listed = (await backend.http.get("/auth/sessions", headers=headers)).json()["items"]
+        assert first in listed
+        assert second["id"] not in {one["id"] for one in listed}
+
+    @pytest.mark.usefixtures("alice")
+    async def test_logout_ends_one_or_all(self, backend: Backend) -> None:
+        one, two, three = [await login(backend, ALICE) for _ in range(3)]
+        headers = bearer(one["access_token"])
+        assert (await backend.http.post("/auth/logout", headers=headers)).status_code == 204
+        assert [await is_in(backend, it) for it in (one, two, three)] == [False, True, True]
+        check_problem(await refresh(backend, one), 401, "not-authenticated")
+        headers = bearer(two["access_token"])
+        await backend.http.post("/auth/logout?everywhere=true", headers=headers)
+        assert [await is_in(backend, it) for it in (one, two, three)] == [False] * 3
+
+
+class TestPasswordChange:
+    async def change(self, backend: Backend, tokens: dict[str, Any], current: str, new: str) -> Any:
+        return await backend.http.post(
+            "/auth/password/change",
+            headers=bearer(tokens["access_token"]),
+            json={"current_password": current, "new_password": new},
+        )
+
+    @pytest.mark.usefixtures("alice")
+    async def test_it_ends_the_other_sessions(self, backend: Backend) -> None:
+        mine, other = await login(backend, ALICE), await login(backend, ALICE)
+        answer = await self.change(backend, mine, PASSWORD, NEW_PASSWORD)
+        assert answer.status_code == 204, answer.text
+        assert await is_in(backend, mine)
+        assert not await is_in(backend, other)
+        check_problem(await refresh(backend, other), 401, "not-authenticated")
+        check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
+        await login(backend, ALICE, NEW_PASSWORD)
+
+    @pytest.mark.usefixtures("alice")
+    async def test_a_wrong_one_changes_nothing(self, backend: Backend, world: World) -> None:
+        await world.query("UPDATE users SET name = 'Alice Pleasance Liddell'")
+        mine, other = await login(backend, ALICE), await login(backend, ALICE)
+        answer = await self.change(backend, mine, "not my password", NEW_PASSWORD)
+        (error,) = check_problem(answer, 422, "wrong-password")["errors"]
+        assert error["field"] == "body.current_password"
+        for easy in ("short", "Liddell-Pleasance-12"):
+            weak = await self.change(backend, mine, PASSWORD, easy)
+            (error,) = check_problem(weak, 422, "password-rejected")["errors"]
+            assert error["field"] == "body.new_password"
+            # Whether that could be set is told, and worked out, only for who knows the current one.
+            wrong = await self.change(backend, mine, "not my password", easy)
+            check_problem(wrong, 422, "wrong-password")
+        assert await is_in(backend, other)
+
+    @pytest.mark.usefixtures("alice")
+    async def test_of_two_at_once_one_counts(self, backend: Backend) -> None:
+        tokens = await login(backend, ALICE)
+        words = [f"{NEW_PASSWORD}-{n}" for n in range(3)]
+        answers = await asyncio.gather(
+            *(self.change(backend, tokens, PASSWORD, word) for word in words)
+        )
+        codes = [answer.status_code for answer in answers]
+        assert sorted(codes) == [204, 422, 422]
+        logins = [(await ask_login(backend, ALICE, word)).status_code for word in words]
+        assert [code == 200 for code in logins] == [code == 204 for code in codes]
+
+    @pytest.mark.usefixtures("alice")
+    async def test_a_session_has_five_guesses(self, backend: Backend) -> None:
+        tokens = await login(backend, ALICE)
+        for _ in range(5):
+            await self.change(backend, tokens, "not my password", NEW_PASSWORD)
+        right = await self.change(backend, tokens, PASSWORD, NEW_PASSWORD)
+        check_problem(right, 422, "wrong-password")
+        # Whoever has taken over a session does not keep its owner out.
+        again = await login(backend, ALICE)
+        assert (await self.change(backend, again, PASSWORD, NEW_PASSWORD)).status_code == 204
+
+
+class TestOpenStreams:
+    async def test_a_logout_ends_the_streams_of_its_session_on_every_instance(
+        self, pair: tuple[Backend, Backend]
+    ) -> None:
+        one, two = pair
+        await one.add_user(ALICE)
+        mine, other = await login(one, ALICE), await login(two, ALICE)
+        async with (
+            sse(one.http, token=mine["access_token"]) as here,
+            sse(two.http, token=mine["access_token"]) as there,
+            sse(two.http, token=other["access_token"]) as bystander,
+        ):
+            headers = bearer(mine["access_token"])
+            await one.http.post("/auth/logout", headers=headers)
+            for client in (here, there):
+                await client.until_ended(3)
+                assert client.comments == ["the session has ended: log in again"]
+            assert not bystander.ended
+            headers = bearer(other["access_token"])
+            body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+            changed = await two.http.post("/auth/password/change", headers=headers, json=body)
+            assert changed.status_code == 204
+            await stays_open(two, bystander)
+        exposed = (await two.http.get("/metrics")).text
+        assert 'reason="session_ended",scope="feed"} 1.0' in exposed
+
+    @pytest.mark.parametrize(
+        "change", ["role", "password change", "password reset", "second factor", "token reuse"]
+    )
+    async def test_each_change_ends_the_streams_of_the_other_sessions_on_every_instance(
+        self, pair: tuple[Backend, Backend], world: World, change: str
+    ) -> None:
+        one, two = pair
+        await one.add_user(ALICE)
+        bob = await one.add_user("bob@shield.test")
+        mine, other = await login(one, ALICE), await login(two, ALICE)
+        async with (
+            sse(one.http, token=mine["access_token"]) as own,
+            sse(one.http, token=other["access_token"]) as here,
+            sse(two.http, token=other["access_token"]) as there,
+            sse(two.http, token=two.token_of(bob)) as bystander,
+        ):
+            await CHANGES[change](one, world, mine, other)
+            for client in (here, there):
+                await client.until_ended(5)
+            if change in {"role", "password reset"}:
+                await own.until_ended(5)
+            else:
+                await stays_open(one, own)
+            await stays_open(two, bystander)
+
+    async def test_other_changes_end_all_of_a_user(self, backend: Backend) -> None:
+        alice, bob = await backend.add_user(ALICE), await backend.add_user("bob@shield.test")
+        async with sse(backend.http, token=backend.token_of(bob)) as bystander:
+            for why, farewell in (
+                (AccessChange.ROLE_CHANGE, "your permissions have changed"),
+                (AccessChange.DEACTIVATION, "the session has ended"),
+            ):
+                async with sse(backend.http, token=backend.token_of(alice)) as client:
+                    async with backend.services.database.transaction() as session:
+                        await backend.services.access.changed(session, user_id=alice.id, why=why)
+                    await client.until_ended(3)
+                    assert client.comments[0].startswith(farewell)
+            assert not bystander.ended
+
+    async def test_a_change_that_is_committed_after_a_later_one_was_heard_is_not_missed(
+        self, backend: Backend, world: World
+    ) -> None:
+        alice, bob = await backend.add_user(ALICE), await backend.add_user("bob@shield.test")
+        statement = "INSERT INTO access_changes (user_id, why) VALUES ($1, 'deactivation')"
+        async with (
+            sse(backend.http, token=backend.token_of(alice)) as slow,
+            sse(backend.http, token=backend.token_of(bob)) as quick,
+        ):
+            async with world.database.transaction():
+                await world.query(statement, alice.id)
+                async with backend.services.database.transaction() as session:
+                    why = AccessChange.DEACTIVATION
+                    await backend.services.access.changed(session, user_id=bob.id, why=why)
+                await quick.until_ended(10)
+                assert not slow.ended
+            await slow.until_ended(10)
+
+    async def test_a_change_while_a_stream_is_being_opened_is_not_missed(
+        self, backend: Backend
+    ) -> None:
+        alice = await backend.add_user(ALICE)
+        access = await backend.services.access.authenticate(backend.token_of(alice))
+        async with backend.services.database.transaction() as session:
+            why = AccessChange.DEACTIVATION
+            await backend.services.access.changed(session, user_id=alice.id, why=why)
+        await until(lambda: backend.services.open_streams._recent)
+        ended: list[str] = []
+        with backend.services.open_streams.holding(access, ended.append):
+            assert ended == ["session_ended"]
+
+
+async def change_role(one: Backend, _world: World, mine: Tokens, _other: Tokens) -> None:
+    admin = bearer(one.token_of(await one.add_user("admin@shield.test", Role.ADMIN)))
+    alice = (await one.http.get("/auth/me", headers=bearer(mine["access_token"]))).json()["id"]
+    path = f"/admin/users/{alice}/role"
+    done = await one.http.put(path, json={"role": "contributor"}, headers=admin)
+    assert done.status_code == 200, done.text
+
+
+async def change_password(one: Backend, _world: World, mine: Tokens, _other: Tokens) -> None:
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    headers = bearer(mine["access_token"])
+    done = await one.http.post("/auth/password/change", json=body, headers=headers)
+    assert done.status_code == 204, done.text
+
+
+async def reset_password(one: Backend, _world: World, mine: Tokens, _other: Tokens) -> None:
+    admin = bearer(one.token_of(await one.add_user("admin@shield.test", Role.ADMIN)))
+    alice = (await one.http.get("/auth/me", headers=bearer(mine["access_token"]))).json()["id"]
+    link = await one.http.post(f"/admin/users/{alice}/reset-link", headers=admin)
+    body = {"token": link.json()["token"], "password": NEW_PASSWORD}
+    done = await one.http.post("/auth/password/reset", json=body)
+    assert done.status_code == 204, done.text
+
+
+async def turn_on_second_factor(one: Backend, _world: World, mine: Tokens, _other: Tokens) -> None:
+    headers = bearer(mine["access_token"])
+    begun = await one.http.post("/auth/mfa/setup", json={"password": PASSWORD}, headers=headers)
+    code = pyotp.TOTP(begun.json()["secret"]).now()
+    done = await one.http.post("/auth/mfa/confirm", json={"code": code}, headers=headers)
+    assert done.status_code == 200, done.text
+
+
+async def reuse_token(one: Backend, world: World, _mine: Tokens, other: Tokens) -> None:
+    assert (await refresh(one, other)).status_code == 200
+    await shift(world, "rotated_at", seconds=6)
+    assert (await refresh(one, other)).status_code == 401
+
+
+CHANGES: Mapping[str, Callable[[Backend, World, Tokens, Tokens], Awaitable[None]]] = {
+    "role": change_role,
+    "password change": change_password,
+    "password reset": reset_password,
+    "second factor": turn_on_second_factor,
+    "token reuse": reuse_token,
+}
+
+
+async def stays_open(backend: Backend, client: SseClient) -> None:
+    await has_heard(backend)
+    assert not client.ended
+
+
+async def has_heard(backend: Backend) -> None:
+    """Until the instance knows what has changed so far."""
+    watcher, now = backend.services.access_watcher, datetime.now(UTC)
+    await until(lambda: watcher._heard_at > now)
+
+
+class TestNewSigningKey:
+    """The three deployments of docs/operations.md, while instances of two of them run."""
+
+    async def test_instances_with_the_old_and_the_new_key_take_each_others_tokens(
+        self, world: World
+    ) -> None:
+        old_key, new_key = "an-old-key-" * 4, "a-new-key-" * 4
+        before = world.settings(JWT_SECRET=old_key, JWT_PREVIOUS_SECRETS=new_key)
+        after = world.settings(
+            JWT_SECRET=new_key, JWT_PREVIOUS_SECRETS=old_key, REDIS_CONSUMER_NAME="host-8003"
+        )
+        async with running(before) as old, running(after) as new:
+            await old.add_user(ALICE)
+            for giver, taker in ((old, new), (new, old)):
+                tokens = await login(giver, ALICE)
+                assert await is_in(taker, tokens)
+                headers = bearer(tokens["access_token"])
+                ticket = (await giver.http.post("/auth/ticket", headers=headers)).json()["ticket"]
+                async with sse(taker.http, f"/events?ticket={ticket}") as stream:
+                    assert not stream.ended
+                renewed = (await refresh(taker, tokens)).json()
+                assert await is_in(giver, renewed)
+
+    async def test_a_key_that_has_leaked_counts_no_more_and_sessions_go_on(
+        self, world: World
+    ) -> None:
+        async with running(world.settings(JWT_SECRET="an-old-key-" * 4)) as old:
+            await old.add_user(ALICE)
+            tokens = await login(old, ALICE)
+        async with running(world.settings(JWT_SECRET="a-new-key-" * 4)) as new:
+            assert not await is_in(new, tokens)
+            assert await is_in(new, (await refresh(new, tokens)).json())
+
+
+class TestOutage:
+    async def test_the_last_look_counts_while_postgresql_is_away(
+        self, world: World, database_proxy: TcpProxy
+    ) -> None:
+        async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+            await backend.add_user(ALICE)
+            mine, gone = await login(backend, ALICE), await login(backend, ALICE)
+            await world.query("UPDATE users SET role = 'admin'")
+            assert await is_in(backend, mine)
+            await backend.http.post("/auth/logout", headers=bearer(gone["access_token"]))
+            assert not await is_in(backend, gone)
+            await database_proxy.refuse()
+            me = await backend.http.get("/auth/me", headers=bearer(mine["access_token"]))
+            assert me.json()["role"] == "admin"
+            assert not await is_in(backend, gone)
+            async with sse(backend.http, token=mine["access_token"]) as client:
+                assert not client.ended
+            check_problem(await refresh(backend, mine), 503, "database-unavailable")
+            await database_proxy.accept()
+            await until(lambda: backend.services.access_watcher.status == "watching")
+            assert (await refresh(backend, mine)).status_code == 200
+
+    @pytest.mark.parametrize("why", ["logout", "password change"])
+    async def test_what_has_ended_stays_so_on_an_instance_that_never_looked_at_it(
+        self, backend: Backend, world: World, database_proxy: TcpProxy, why: str
+    ) -> None:
+        settings = world.settings(DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003")
+        async with running(settings) as other:
+            await backend.add_user(ALICE)
+            ended, changing = await login(backend, ALICE), await login(backend, ALICE)
+            headers = bearer(ended["access_token"])
+            if why == "logout":
+                answer = await backend.http.post("/auth/logout", headers=headers)
+            else:
+                body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+                headers = bearer(changing["access_token"])
+                answer = await backend.http.post(
+                    "/auth/password/change", headers=headers, json=body
+                )
+            assert answer.status_code == 204
+            await has_heard(other)
+            await database_proxy.refuse()
+            assert not await is_in(other, ended)
+            await database_proxy.accept()
+            await until(lambda: other.services.access_watcher.status == "watching")
+
+    async def test_where_nobody_ever_looked_a_token_stands_for_the_least(
+        self, backend: Backend, world: World, database_proxy: TcpProxy
+    ) -> None:
+        settings = world.settings(DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003")
+        async with running(settings) as other:
+            admin = await backend.add_user("admin@shield.test", Role.ADMIN)
+            token = backend.token_of(admin)
+            await database_proxy.refuse()
+            me = await other.http.get("/auth/me", headers=bearer(token))
+            assert me.json()["role"] == "viewer"
+            config = await other.http.get("/admin/config", headers=bearer(token))
+            check_problem(config, 403, "not-permitted")
+            async with sse(other.http, token=token) as stream:
+                await world.publish(shield_event(job="theirs", user=str(uuid4())))
+                (mine,) = await world.publish(shield_event(job="mine", user=str(admin.id)))
+                await stream.until(lambda it: it.ids)
+                assert stream.ids == [str(mine)]
+            await database_proxy.accept()
+            await until(lambda: other.services.access_watcher.status == "watching")
+            me = await other.http.get("/auth/me", headers=bearer(token))
+            assert me.json()["role"] == "admin"
+
+    async def test_what_changes_before_an_instance_has_reached_postgresql_is_not_missed(
+        self, backend: Backend, world: World, database_proxy: TcpProxy
+    ) -> None:
+        await backend.add_user(ALICE)
+        tokens = await login(backend, ALICE)
+        await database_proxy.refuse()
+        settings = world.settings(DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003")
+        async with running(settings, healthy=False) as other:
+            await until(lambda: other.services.tail.status == "following")
+            async with sse(other.http, token=tokens["access_token"]) as stream:
+                headers = bearer(tokens["access_token"])
+                left = await backend.http.post("/auth/logout", headers=headers)
+                assert left.status_code == 204
+                await database_proxy.accept()
+                await stream.until_ended(20)
+
+
+async def test_what_a_later_release_changes_ends_streams_and_not_the_watcher(
+    backend: Backend, world: World
+) -> None:
+    alice = await backend.add_user(ALICE)
+    async with sse(backend.http, token=backend.token_of(alice)) as client:
+        statement = "INSERT INTO access_changes (user_id, why) VALUES ($1, 'a new reason')"
+        await world.query(statement, alice.id)
+        await client.until_ended(3)
+    assert (await backend.health())["checks"]["access"] == {"status": "ok", "detail": "watching"}

@@ -1,0 +1,334 @@
+"""What Redis lets go of before it is stored is counted exactly, and nothing else is."""
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from src.models.event import StreamId
+from src.services.consumer.group_reader import ConsumerConfig, GroupReader
+from src.services.consumer.losses import EntryLosses
+from src.services.shield.parser import read_id
+from src.utils.metrics import Metrics
+from tests.support.builders import shield_event
+from tests.support.samples import sample
+from tests.support.world import GROUP, World
+
+
+class Member:
+    """One instance's part in the group, a read at a time; a new one is an instance restarted."""
+
+    def __init__(self, world: World, name: str, batch_size: int = 1000) -> None:
+        self._world = world
+        self._metrics = Metrics()
+        settings = world.settings(REDIS_CONSUMER_NAME=name, CONSUMER_BATCH_SIZE=batch_size)
+        self._reader = GroupReader(
+            world.redis, ConsumerConfig.of(settings), EntryLosses(self._metrics)
+        )
+
+    async def read(self) -> list[StreamId]:
+        """Read what is new, and acknowledge it."""
+        await self._reader.join(None)
+        rows = await self._reader.read_new()
+        if rows:
+            await self._reader.acknowledge(rows)
+        return [read_id(row_id) for row_id, _ in rows]
+
+    def lost(self, how: str = "trimmed_unread") -> float:
+        return sample(self._metrics, "ag_ui_entries_lost_total", how=how)
+
+
+@pytest.fixture
+def member(world: World) -> Member:
+    return Member(world, "host-8002")
+
+
+def answer_lost(command: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[None]]:
+    """The command, whose answer never comes."""
+
+    async def lost(*arguments: Any) -> None:
+        await command(*arguments)
+        raise RedisConnectionError
+
+    return lost
+
+
+async def publish(world: World, count: int) -> list[StreamId]:
+    return await world.publish(*(shield_event("job:progress", {"n": n}) for n in range(count)))
+
+
+async def read_number(world: World) -> int:
+    """How many entries had been added up to the group's position, as Redis has it."""
+    (group,) = await world.redis.xinfo_groups(world.stream)
+    return int(group["entries-read"])
+
+
+class TestTrimmedUnread:
+    async def test_the_entries_between_the_last_read_and_the_first_left_are_counted(
+        self, world: World, member: Member
+    ) -> None:
+        await publish(world, 10)
+        await member.read()
+        ids = await publish(world, 40)
+        await world.trim(5)
+        assert await member.read() == ids[-5:]
+        assert member.lost() == 35
+
+    async def test_they_are_counted_once(self, world: World, member: Member) -> None:
+        await publish(world, 10)
+        await member.read()
+        await publish(world, 40)
+        await world.trim(5)
+        await member.read()
+        await world.trim(0)
+        await publish(world, 3)
+        await member.read()
+        assert member.lost() == 35
+
+    async def test_also_after_a_restart(self, world: World, member: Member) -> None:
+        await publish(world, 10)
+        await member.read()
+        await publish(world, 40)
+        await world.trim(5)
+        restarted = Member(world, "host-8002")
+        await restarted.read()
+        assert restarted.lost() == 35
+        await world.trim(0)
+        await publish(world, 3)
+        again = Member(world, "host-8002")
+        await again.read()
+        assert again.lost() == 0
+
+    async def test_with_nothing_left(self, world: World, member: Member) -> None:
+        await publish(world, 10)
+        await member.read()
+        await publish(world, 7)
+        await world.trim(0)
+        assert await member.read() == []
+        assert member.lost() == 7
+        assert await member.read() == []
+        await publish(world, 2)
+        assert len(await member.read()) == 2
+        assert member.lost() == 7
+
+    async def test_before_the_first_read(self, world: World, member: Member) -> None:
+        await member.read()
+        await publish(world, 9)
+        await world.trim(4)
+        await member.read()
+        assert member.lost() == 5
+
+    async def test_in_the_middle_of_a_backlog(self, world: World) -> None:
+        member = Member(world, "host-8002", batch_size=10)
+        await publish(world, 100)
+        await member.read()
+        await world.trim(60)
+        while await member.read():
+            pass
+        assert member.lost() == 30
+
+    async def test_by_the_member_that_reads_on(self, world: World, member: Member) -> None:
+        other = Member(world, "host-8003")
+        await publish(world, 10)
+        await member.read()
+        await other.read()
+        await publish(world, 40)
+        await world.trim(5)
+        await other.read()
+        await member.read()
+        assert (member.lost(), other.lost()) == (0, 35)
+
+    async def test_also_if_the_answer_that_tells_of_them_is_lost(
+        self, world: World, member: Member, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await publish(world, 10)
+        await member.read()
+        await publish(world, 40)
+        await world.trim(5)
+        with monkeypatch.context() as patch:
+            patch.setattr(Redis, "eval", answer_lost(Redis.eval))
+            with pytest.raises(RedisConnectionError):
+                await member.read()
+        assert member.lost() == 0
+        await member.read()
+        assert member.lost() == 35
+        await member.read()
+        assert member.lost() == 35
+        assert not await world.redis.exists(f"{world.stream}:{GROUP}:untold")
+
+    async def test_what_redis_counts_is_true_again(self, world: World, member: Member) -> None:
+        """Redis 7.0 leaves out what the group never got, and its lag stays too high for ever."""
+        await publish(world, 10)
+        await member.read()
+        await publish(world, 40)
+        await world.trim(5)
+        await member.read()
+        assert await read_number(world) == 50
+        assert await world.settled()
+
+
+class TestNoFalseAlarm:
+    @pytest.fixture(autouse=True)
+    async def _nothing_was_lost(self, member: Member) -> AsyncIterator[None]:
+        yield
+        for how in ("trimmed_unread", "trimmed_pending", "stream_gone"):
+            assert member.lost(how) == 0
+
+    async def test_entries_that_were_read_are_trimmed(self, world: World, member: Member) -> None:
+        for length in (10, 3, 0, 0):
+            await publish(world, 20)
+            await member.read()
+            await world.trim(length)
+            await member.read()
+
+    async def test_the_first_left_is_the_next_to_read(self, world: World, member: Member) -> None:
+        await publish(world, 20)
+        await member.read()
+        await publish(world, 20)
+        await world.trim(20)
+        assert len(await member.read()) == 20
+
+    async def test_a_stream_that_was_trimmed_before_there_was_a_group(
+        self, world: World, member: Member
+    ) -> None:
+        await publish(world, 20)
+        await world.trim(5)
+        assert len(await member.read()) == 5
+
+    async def test_a_group_that_is_made_again(self, world: World, member: Member) -> None:
+        await publish(world, 20)
+        await member.read()
+        await world.trim(5)
+        await world.destroy_group()
+        assert len(await member.read()) == 5
+
+    async def test_a_group_that_somebody_moved_back(self, world: World, member: Member) -> None:
+        await publish(world, 20)
+        await member.read()
+        await world.redis.xgroup_setid(world.stream, GROUP, "0")
+        assert len(await member.read()) == 20
+        await publish(world, 1)
+        assert len(await member.read()) == 1
+
+    async def test_a_group_that_another_program_made(self, world: World, member: Member) -> None:
+        """Redis does not know then how many entries the group has read."""
+        await publish(world, 5)
+        await world.redis.xgroup_create(world.stream, GROUP, id="$")
+        await publish(world, 5)
+        await world.trim(3)
+        assert len(await member.read()) == 3
+        await publish(world, 5)
+        await world.trim(5)
+        assert len(await member.read()) == 5
+
+    @pytest.mark.parametrize("place", ["read", "next", "middle", "last", "all"])
+    async def test_entries_that_were_deleted(
+        self, world: World, member: Member, place: str
+    ) -> None:
+        read = await publish(world, 10)
+        await member.read()
+        unread = await publish(world, 10)
+        deleted = {
+            "read": read[3:7],
+            "next": unread[:1],
+            "middle": unread[4:6],
+            "last": unread[-1:],
+            "all": unread,
+        }[place]
+        await world.redis.xdel(world.stream, *map(str, deleted))
+        await member.read()
+        await publish(world, 5)
+        await member.read()
+        await world.trim(0)
+        await publish(world, 5)
+        await member.read()
+
+    async def test_all_that_was_read_is_trimmed_and_the_next_deleted(
+        self, world: World, member: Member
+    ) -> None:
+        await publish(world, 10)
+        await member.read()
+        await world.trim(0)
+        unread = await publish(world, 10)
+        await world.redis.xdel(world.stream, *map(str, unread[:3]))
+        assert await member.read() == unread[3:]
+
+    async def test_two_members_and_restarts(self, world: World, member: Member) -> None:
+        other = Member(world, "host-8003", batch_size=3)
+        for _ in range(5):
+            await publish(world, 7)
+            await other.read()
+            await member.read()
+            await Member(world, "host-8003").read()
+            await world.trim(0)
+        assert other.lost() == 0
+
+
+class History:
+    """Members that read, restart and die, of a stream that is trimmed at any moment."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self._world = world
+        self._chance = random.Random(seed)
+        self._members = [self._restarted(n) for n in range(3)]
+        self._retired: list[Member] = []
+        self.published: list[StreamId] = []
+        self.read: list[StreamId] = []
+        self.deleted: set[StreamId] = set()
+
+    async def run(self, *, deleting: bool) -> None:
+        steps = [self._publish] * 4 + [self._read] * 3 + [self._trim, self._restart]
+        if deleting:
+            steps.append(self._delete)
+        await self._read()
+        for _ in range(60):
+            await self._chance.choice(steps)()
+        while more := await self._members[0].read():
+            self.read += more
+
+    def counted(self) -> float:
+        return sum(member.lost() for member in self._members + self._retired)
+
+    async def _publish(self) -> None:
+        self.published += await publish(self._world, self._chance.choice((1, 5, 100)))
+
+    async def _read(self) -> None:
+        self.read += await self._chance.choice(self._members).read()
+
+    async def _trim(self) -> None:
+        await self._world.trim(self._chance.choice((0, 1, 10, 60)))
+
+    async def _restart(self) -> None:
+        number = self._chance.randrange(len(self._members))
+        self._retired.append(self._members[number])
+        self._members[number] = self._restarted(number)
+
+    async def _delete(self) -> None:
+        if self.published:
+            one = self._chance.choice(self.published[-50:])
+            if await self._world.redis.xdel(self._world.stream, str(one)):
+                self.deleted.add(one)
+
+    def _restarted(self, number: int) -> Member:
+        return Member(self._world, f"host-{number}", self._chance.choice((3, 70, 1000)))
+
+
+class TestAnyHistory:
+    @pytest.mark.parametrize("seed", range(20))
+    async def test_every_entry_is_read_once_or_counted(self, world: World, seed: int) -> None:
+        history = History(world, seed)
+        await history.run(deleting=False)
+        assert len(set(history.read)) == len(history.read)
+        assert history.counted() == len(history.published) - len(history.read)
+        assert await world.settled()
+
+    @pytest.mark.parametrize("seed", range(20))
+    async def test_what_was_deleted_is_never_counted(self, world: World, seed: int) -> None:
+        """Where both happen at once it is not decidable, and silence is better than a false alarm."""
+        history = History(world, seed)
+        await history.run(deleting=True)
+        trimmed = set(history.published) - set(history.read) - history.deleted
+        assert history.counted() <= len(trimmed)

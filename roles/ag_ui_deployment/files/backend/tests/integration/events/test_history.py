@@ -1,0 +1,141 @@
+"""The history: one unbroken line of events, whatever Redis has trimmed, also while it does."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from src.models.event import ZERO, StreamId
+from src.services.consumer.event_store import EventStore
+from src.services.events import history as event_history
+from src.services.events.history import EventHistory
+from src.services.shield.parser import parse_entry
+from src.utils.database import Database
+from src.utils.redis import command_client
+from tests.support.builders import fields_of, shield_event
+from tests.support.world import World
+
+FAR = StreamId(2**62, 0)
+
+
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_history, "_PAGE", 4)
+
+
+@pytest.fixture
+async def history(world: World) -> AsyncIterator[EventHistory]:
+    settings = world.settings()
+    redis, database = command_client(settings), Database(settings)
+    yield EventHistory(redis, database, world.stream, 1_000_000)
+    await redis.aclose()
+    await database.close()
+
+
+async def fill(world: World, count: int = 30) -> list[StreamId]:
+    """Publish events of two jobs, in bursts, and store them as the consumer would."""
+    database = Database(world.settings())
+    ids: list[StreamId] = []
+    for start in range(0, count, 7):
+        burst = [shield_event(job=f"job-{n % 2}") for n in range(start, min(start + 7, count))]
+        new = await world.publish(*burst)
+        parsed = [
+            parse_entry(one, fields_of(event), 1_000_000)
+            for one, event in zip(new, burst, strict=True)
+        ]
+        await EventStore(database).store(parsed)
+        ids += new
+    await database.close()
+    return ids
+
+
+async def read(
+    history: EventHistory, after: StreamId, before: StreamId = FAR, job: str | None = None
+) -> list[StreamId]:
+    return [event.id async for page in history.pages(after, before, job) for event in page]
+
+
+@pytest.mark.parametrize("kept", [30, 29, 12, 4, 1, 0])
+async def test_any_range_across_the_border(world: World, history: EventHistory, kept: int) -> None:
+    ids = await fill(world)
+    await world.trim(kept)
+    for number in range(0, len(ids), 3):
+        cursor = ids[number]
+        assert await read(history, cursor) == ids[number + 1 :]
+        assert await read(history, ZERO, cursor) == ids[:number]
+        assert await read(history, cursor, ids[-5]) == ids[number + 1 : -5]
+        assert await read(history, cursor.previous(), cursor.next()) == [cursor]
+    assert await read(history, ZERO, FAR, "job-1") == ids[1::2]
+
+
+async def test_redis_may_trim_while_it_is_read(world: World, history: EventHistory) -> None:
+    ids = await fill(world)
+    found: list[StreamId] = []
+    keep = len(ids)
+    async for page in history.pages(ZERO, FAR):
+        found += [event.id for event in page]
+        keep = max(0, keep - 7)
+        await world.trim(keep)
+    assert found == ids
+
+
+async def test_poison_is_left_out_and_does_not_end_the_line(
+    world: World, history: EventHistory
+) -> None:
+    first = await world.publish(shield_event())
+    await world.publish(*([{b"hello": b"world"}] * 9))
+    last = await world.publish(shield_event())
+    assert await read(history, ZERO) == first + last
+
+
+async def test_the_id_above_which_redis_has_everything(world: World, history: EventHistory) -> None:
+    before = await history.retained_above()
+    ids = await fill(world, 10)
+    assert before < ids[0]
+    assert (await history.retained_above()).next() == ids[0]
+    await world.trim(3)
+    assert (await history.retained_above()).next() == ids[7]
+    await world.trim(0)
+    assert await history.retained_above() >= ids[-1].previous()
+
+
+async def test_the_newest_id(world: World, history: EventHistory) -> None:
+    assert await history.newest() == ZERO
+    ids = await fill(world, 3)
+    assert await history.newest() == ids[-1]
+    await world.trim(0)
+    assert await history.newest() == ids[-1]
+
+
+async def test_a_border_of_a_stream_without_entries_is_no_gap(
+    world: World, history: EventHistory
+) -> None:
+    """Clients are told one before anything has come; no entry has it."""
+    border = (await history.retained_above()).previous().next()
+    assert border.is_border
+    assert await history.gap_above(border) is None
+    await world.publish(shield_event(), shield_event())
+    assert await history.gap_above(border) is None
+    await world.trim(1)
+    assert await history.gap_above(border) == "expired"
+
+
+async def test_jobs_that_are_on(world: World, history: EventHistory) -> None:
+    database = Database(world.settings())
+    now = (await world.query("SELECT (extract(epoch FROM now()) * 1000)::bigint"))[0][0]
+    await EventStore(database).store(
+        [
+            shield_event(job="old", timestamp=now - 25 * 3_600_000),
+            shield_event(job="earlier", timestamp=now - 2_000),
+            shield_event("job:complete", job="ended", timestamp=now),
+            shield_event(job="later", timestamp=now - 1_000),
+        ]
+    )
+    await database.close()
+    assert await history.active_jobs() == ["later", "earlier"]
+
+
+async def test_it_is_read_while_redis_refuses_writes(world: World, history: EventHistory) -> None:
+    ids = await fill(world)
+    await world.trim(12)
+    async with world.redis_refusing_writes():
+        assert await read(history, ids[3]) == ids[4:]

@@ -1,0 +1,331 @@
+"""Replay: from the ring, Redis and PostgreSQL while the stream goes on, and what nobody has."""
+
+import asyncio
+import random
+import time
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from src.models.event import StreamId
+from src.models.role import Role
+from src.services.events import replay as event_replay
+from src.services.events.replay import EventReplay
+from tests.integration.test_api_endpoints import check_problem
+from tests.run_checker import Frame, check_feed, check_frames
+from tests.support.builders import JOB, shield_event
+from tests.support.proxy import TcpProxy
+from tests.support.server import Backend, running
+from tests.support.sse import sse
+from tests.support.waiting import until
+from tests.support.world import GROUP, World
+
+PER_SECOND = 1000
+SECONDS = 4
+JOBS = 20
+
+
+async def admin_token(backend: Backend) -> str:
+    return backend.token_of(await backend.add_user("admin@shield.test", Role.ADMIN))
+
+
+def gaps_of(frames: list[Frame]) -> list[dict[str, Any]]:
+    events = [frame.json() for frame in frames if frame.data is not None]
+    return [event["value"] for event in events if event.get("name") == "hx.shield.gap"]
+
+
+class Publishing:
+    """Events of many jobs at a steady rate; Redis keeps little, but never less than is stored."""
+
+    def __init__(self, world: World, keep: int) -> None:
+        self._world = world
+        self._keep = keep
+        self.ids: list[str] = []
+
+    async def run(self) -> None:
+        jobs = [f"job-{n}" for n in range(JOBS)]
+        due = time.monotonic()
+        for number in range(0, PER_SECOND * SECONDS, JOBS):
+            kind = "job:queued" if not number else "rag:chunk_processed"
+            batch = [shield_event(kind, {"chunk": number}, job=job) for job in jobs]
+            self.ids += map(str, await self._world.publish(*batch))
+            if number % 200 == 0:
+                await self._trim_what_is_stored()
+            due += JOBS / PER_SECOND
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+        self.ids += map(
+            str, await self._world.publish(*(shield_event("job:complete", job=job) for job in jobs))
+        )
+
+    async def _trim_what_is_stored(self) -> None:
+        redis, stream = self._world.redis, self._world.stream
+        (group,) = await redis.xinfo_groups(stream)
+        pending = await redis.xpending(stream, GROUP)
+        stored = pending["min"] or group["last-delivered-id"]
+        if len(self.ids) > self._keep:
+            kept = StreamId.parse(self.ids[-self._keep])
+            await redis.xtrim(stream, minid=str(min(kept, StreamId.parse(stored.decode()))))
+
+
+class Wanderer:
+    """A client that leaves again and again, and comes back to another instance."""
+
+    def __init__(self, seed: int, instances: list[Backend], token: str) -> None:
+        self._chance = random.Random(seed)
+        self._instances = instances
+        self._token = token
+        self.ids: list[str] = []
+        self.gaps: list[dict[str, Any]] = []
+
+    async def run(self, publishing: Publishing, done: asyncio.Event) -> None:
+        while not done.is_set() or self.ids[-1:] != publishing.ids[-1:]:
+            # Some come back at once, some when the ring has forgotten what they missed, and some
+            # have been away for so long that only PostgreSQL knows.
+            back = 0 if done.is_set() else self._chance.choice((0, 0, 500, len(self.ids) // 2))
+            back = min(back, len(self.ids))
+            del self.ids[len(self.ids) - back :]
+            cursor = self.ids[-1] if self.ids else "0-0"
+            instance = self._chance.choice(self._instances)
+            async with sse(instance.http, after=cursor, token=self._token) as client:
+                wanted = self._chance.randint(1, 1500)
+                with suppress(AssertionError):
+                    await client.until(lambda it, n=wanted: len(it.ids) >= n, 1.5)  # type: ignore[misc]
+                frames = list(client.frames)
+            check_frames(frames, after=cursor)
+            self.ids += [frame.id for frame in frames if frame.id]
+            self.gaps += gaps_of(frames)
+
+
+async def test_clients_come_and_go_while_a_thousand_events_a_second_arrive(world: World) -> None:
+    settings = [
+        world.settings(RING_MAX_EVENTS=300, REDIS_CONSUMER_NAME=f"host-{port}")
+        for port in (8002, 8003)
+    ]
+    async with running(settings[0]) as one, running(settings[1]) as other:
+        token = await admin_token(one)
+        publishing = Publishing(world, keep=1200)
+        done = asyncio.Event()
+        wanderers = [Wanderer(seed, [one, other], token) for seed in range(6)]
+        wandering = [asyncio.create_task(w.run(publishing, done)) for w in wanderers]
+        await publishing.run()
+        done.set()
+        async with asyncio.timeout(60):
+            await asyncio.gather(*wandering)
+        assert await world.redis.xlen(world.stream) < len(publishing.ids) / 2
+        for wanderer in wanderers:
+            assert wanderer.ids == publishing.ids
+            assert wanderer.gaps == []
+        exposed = (await one.http.get("/metrics")).text + (await other.http.get("/metrics")).text
+        for source in ("ring", "redis", "postgresql"):
+            assert f'ag_ui_replays_total{{source="{source}"}}' in exposed
+
+
+async def test_live_clients_do_not_feel_a_long_replay(world: World) -> None:
+    async with running(world.settings(RING_MAX_EVENTS=1)) as backend:
+        token = await admin_token(backend)
+        for _ in range(20):
+            await world.publish(*(shield_event("rag:chunk_processed") for _ in range(500)))
+        await until(world.settled, 60)
+        async with sse(backend.http, token=token) as live:
+            replaying = [asyncio.create_task(_replayed(backend, token, 10_000)) for _ in range(4)]
+            waits: list[float] = []
+            while not all(task.done() for task in replaying):
+                (published,) = await world.publish(shield_event("worker.started", job=None))
+                began = time.monotonic()
+                await live.until(lambda it, one=str(published): it.ids[-1:] == [one])  # type: ignore[misc]
+                waits.append(time.monotonic() - began)
+            await asyncio.gather(*replaying)
+        # Four replays of ten thousand events take seconds. Live events come in between.
+        assert len(waits) > 10
+
+
+async def _replayed(backend: Backend, token: str, count: int) -> None:
+    async with sse(backend.http, after="0-0", token=token) as client:
+        await client.until(lambda it: len(it.ids) >= count, 60)
+        assert all(StreamId.parse(a) < StreamId.parse(b) for a, b in pairwise(client.ids))
+
+
+class TestGaps:
+    async def test_a_cursor_older_than_all_that_is_kept(self, world: World) -> None:
+        async with running(world.settings(RING_MAX_EVENTS=1)) as backend:
+            token = await admin_token(backend)
+            kinds = ("job:queued", "job:started", "job:progress", "job:progress")
+            ids = await world.publish(*(shield_event(kind) for kind in kinds))
+            await until(world.settled)
+            await world.trim(1)
+            await world.query(
+                "DELETE FROM events WHERE (stream_ms, stream_seq) < ($1, $2)", *ids[2]
+            )
+            for cursor, gaps in ((ids[1], 1), (ids[2], 0)):
+                async with sse(backend.http, after=cursor, token=token) as client:
+                    await client.until(lambda it: it.events)
+                    (job_id,) = check_feed(client.events)
+                    assert job_id == JOB
+                    found = gaps_of(client.frames)
+                assert [gap["reason"] for gap in found] == ["expired"] * gaps
+                assert [gap["after"] for gap in found] == [str(cursor)] * gaps
+            exposed = (await backend.http.get("/metrics")).text
+            assert 'ag_ui_gaps_total{reason="expired"} 1.0' in exposed
+
+    async def test_what_was_trimmed_while_redis_could_not_be_reached(
+        self, world: World, redis_proxy: TcpProxy
+    ) -> None:
+        async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+            token = await admin_token(backend)
+            (first,) = await world.publish(shield_event("job:queued"))
+            async with sse(backend.http, after="0-0", token=token) as client:
+                await client.until(lambda it: it.ids == [str(first)])
+                await until(world.settled)
+                await redis_proxy.refuse()
+                ids = await world.publish(*(shield_event("job:progress") for _ in range(50)))
+                await world.trim(10)
+                await redis_proxy.accept()
+                await client.until(lambda it: it.ids[-1:] == [str(ids[-1])], 20)
+                assert client.ids == [str(first), *map(str, ids[-10:])]
+                check_feed([e for e in client.events if e.get("name") != "hx.shield.gap"])
+                (gap,) = gaps_of(client.frames)
+                assert gap["reason"] == "trimmed"
+                assert gap["after"] == str(first)
+                assert gap["before"] == str(ids[-10])
+                (place,) = [
+                    n for n, frame in enumerate(client.frames) if frame.data and "gap" in frame.data
+                ]
+                assert client.frames[place].id is None
+            # Who was away meanwhile is told too, at this instance and at any other.
+            other = world.settings(REDIS_CONSUMER_NAME="host-8003")
+            async with running(other) as fresh:
+                for instance in (backend, fresh):
+                    async with sse(instance.http, after=first, token=token) as late:
+                        await late.until(lambda it: it.events)
+                        assert [one["reason"] for one in gaps_of(late.frames)] == ["trimmed"]
+                    async with sse(instance.http, after=ids[-3], token=token) as late:
+                        await late.until(lambda it: len(it.ids) == 2)
+                        assert gaps_of(late.frames) == []
+
+    async def test_what_another_instance_has_stored_is_no_gap(
+        self, world: World, redis_proxy: TcpProxy
+    ) -> None:
+        cut_off = world.settings(REDIS_URL=redis_proxy.url, REDIS_CONSUMER_NAME="host-8003")
+        async with running(world.settings()), running(cut_off) as backend:
+            token = await admin_token(backend)
+            (first,) = await world.publish(shield_event("job:queued"))
+            async with sse(backend.http, after="0-0", token=token) as client:
+                await client.until(lambda it: it.ids == [str(first)])
+                await until(world.settled)
+                await redis_proxy.refuse()
+                ids = await world.publish(*(shield_event("job:progress") for _ in range(50)))
+                await until(world.settled)
+                await world.trim(10)
+                await redis_proxy.accept()
+                await client.until(lambda it: it.ids[-1:] == [str(ids[-1])], 20)
+                assert client.ids == [str(one) for one in (first, *ids)]
+                assert gaps_of(client.frames) == []
+
+    async def test_a_flushed_redis(self, world: World) -> None:
+        async with running(world.settings()) as backend:
+            token = await admin_token(backend)
+            (first,) = await world.publish(shield_event("job:queued"))
+            async with sse(backend.http, after="0-0", token=token) as client:
+                await client.until(lambda it: it.ids == [str(first)])
+                await until(world.settled)
+                await world.redis.delete(world.stream)
+                await client.until(lambda it: gaps_of(it.frames))
+                (second,) = await world.publish(shield_event("job:progress"))
+                await client.until(lambda it: it.ids == [str(first), str(second)])
+                assert [gap["reason"] for gap in gaps_of(client.frames)] == ["unknown"]
+            await until(lambda: world.has_stored([first, second]))
+
+
+class TestLateOwnership:
+    async def test_the_owner_gets_every_event_and_nobody_else_one(self, world: World) -> None:
+        settings = [
+            world.settings(RING_MAX_EVENTS=ring, REDIS_CONSUMER_NAME=f"host-{ring}")
+            for ring in (1, 1000)
+        ]
+        async with running(settings[0]) as one, running(settings[1]) as other:
+            alice = await one.add_user("alice@shield.test")
+            bob = await one.add_user("bob@shield.test")
+            tokens = {user.id: one.token_of(user) for user in (alice, bob)}
+            kinds = ("job:queued", "job:started", "tool:start", "job:progress", "job:progress")
+            nobodys = [shield_event(kind, {"tool_call_id": "c"}) for kind in kinds]
+            known = [
+                shield_event("job:progress", user=str(alice.id)),
+                shield_event("job:complete", user=None),
+            ]
+            async with (
+                sse(one.http, token=tokens[alice.id]) as live,
+                sse(other.http, token=tokens[alice.id]) as live_too,
+                sse(one.http, token=tokens[bob.id]) as stranger,
+            ):
+                before = await world.publish(*nobodys)
+                await until(lambda: one.services.hub.last_id == before[-1])
+                ids = await world.publish(*known)
+                for client in (live, live_too):
+                    await client.until(lambda it: it.ids == [str(one) for one in ids])
+                    assert sources(client.frames) == [e.event_id for e in (*nobodys, *known)]
+                    assert check_feed(client.events)[JOB].terminal == "RUN_FINISHED"
+                assert [event for event in stranger.events if event] == []
+            for instance in (one, other):
+                for cursor in ("0-0", before[2], before[-1]):
+                    async with sse(instance.http, after=cursor, token=tokens[alice.id]) as again:
+                        await again.until(lambda it: it.ids == [str(one) for one in ids])
+                        assert sources(again.frames) == sources(live.frames)
+                path = f"/api/jobs/{JOB}/events"
+                async with sse(instance.http, path, token=tokens[alice.id]) as run:
+                    await run.until_ended()
+                headers = {"Authorization": f"Bearer {tokens[bob.id]}"}
+                check_problem(await instance.http.get(path, headers=headers), 404, "job-not-found")
+
+
+def sources(frames: list[Frame]) -> list[str]:
+    """The Shield events that the frames were made of, each once, in order."""
+    events = [frame.json() for frame in frames if frame.data is not None]
+    return list(dict.fromkeys(event["metadata"]["event_id"] for event in events))
+
+
+class TestLimits:
+    async def test_a_user_has_only_so_many_streams(self, world: World) -> None:
+        async with running(world.settings(STREAMS_PER_USER=2)) as backend:
+            token = await admin_token(backend)
+            other = backend.token_of(await backend.add_user("other@shield.test"))
+            headers = {"Authorization": f"Bearer {token}"}
+            async with sse(backend.http, token=token), sse(backend.http, token=token):
+                refused = await backend.http.get("/events", headers=headers)
+                check_problem(refused, 429, "too-many-streams-of-user")
+                assert int(refused.headers["retry-after"]) > 0
+                async with sse(backend.http, token=other) as client:
+                    assert not client.ended
+            exposed = (await backend.http.get("/metrics")).text
+            assert 'ag_ui_streams_refused_total{reason="user_full"} 1.0' in exposed
+
+    @pytest.mark.parametrize("most", [1, 8])
+    async def test_replays_wait_in_line(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, most: int
+    ) -> None:
+        # No two of them share a pass.
+        monkeypatch.setattr(event_replay, "_NEAR_MS", -1)
+        begun, gate, go = 0, asyncio.Event(), EventReplay._go
+
+        async def gated(replay: EventReplay, one: Any) -> None:
+            nonlocal begun
+            begun += 1
+            await gate.wait()
+            await go(replay, one)
+
+        monkeypatch.setattr(EventReplay, "_go", gated)
+        async with running(world.settings(RING_MAX_EVENTS=1, REPLAYS_MAX=most)) as backend:
+            token = await admin_token(backend)
+            for _ in range(4):
+                await world.publish(*(shield_event() for _ in range(200)))
+            await until(world.settled)
+            replaying = [asyncio.create_task(_replayed(backend, token, 800)) for _ in range(5)]
+            replay = backend.services.streams._replay
+            await until(lambda: len(replay._passes) == 5)
+            await until(lambda: begun)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert begun == min(most, 5)
+            gate.set()
+            await asyncio.gather(*replaying)

@@ -1,0 +1,62 @@
+"""What the orchestrator's answers say of a job, and that none is waited for for long."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from src.models.job import JobStatus
+from src.services.jobs import orchestrator_client
+from src.services.jobs.orchestrator_client import OrchestratorClient, OrchestratorUnavailableError
+from src.utils.circuit_breaker import CircuitBreaker
+from tests.support.builders import settings_of
+from tests.support.scripted import DRIPS, ScriptedServer, answer
+
+
+@asynccontextmanager
+async def client_of(url: str) -> AsyncIterator[OrchestratorClient]:
+    settings = settings_of(ORCHESTRATOR_URL=url)
+    client = OrchestratorClient(settings, CircuitBreaker.of(settings))
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def test_a_job_that_it_knows_and_one_that_it_does_not() -> None:
+    async with ScriptedServer() as server, client_of(server.url) as client:
+        server.answers("/jobs/1", answer(200, {"status": "processing", "percent_complete": 40}))
+        server.answers("/jobs/2", answer(404, {"detail": "Job 2 not found"}))
+        known = await client.standing("1")
+        assert (known.status, known.percent, known.lost) == (JobStatus.RUNNING, 40.0, False)
+        assert (await client.standing("2")).lost
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(404, b"<html>no such route</html>", "text/html"),
+        answer(404, b"", "text/plain"),
+        answer(200, {"status": "unheard of"}),
+        answer(200, b"not packed", content_encoding="gzip"),
+        answer(500, {"detail": "x"}),
+        b"",
+    ],
+)
+async def test_what_says_nothing_of_the_job(said: bytes) -> None:
+    async with ScriptedServer() as server, client_of(server.url) as client:
+        server.answers("/jobs/1", said)
+        with pytest.raises(OrchestratorUnavailableError):
+            await client.standing("1")
+
+
+async def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orchestrator_client, "_TIMEOUT", 0.2)
+
+    async with ScriptedServer() as server, client_of(server.url) as client:
+        server.answers("/jobs/1", DRIPS)
+        async with asyncio.timeout(5):
+            with pytest.raises(OrchestratorUnavailableError):
+                await client.standing("1")
+        assert "does not answer in time" in client.breaker.describe()

@@ -1,0 +1,265 @@
+"""Health tells what works, readiness whether to send traffic; neither hangs on a server that does."""
+
+import asyncio
+import re
+import time
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from src.services.operations import health_service
+from src.services.operations.health_service import _span
+from tests.integration.test_api_endpoints import check_problem
+from tests.support.builders import settings_of, shield_event
+from tests.support.proxy import TcpProxy
+from tests.support.server import Backend, running
+from tests.support.waiting import until
+from tests.support.world import World
+
+
+async def shows(backend: Backend, status: str, *down: str) -> bool:
+    """Whether health has this status because of these checks."""
+    body = await backend.health()
+    not_ok = {name for name, check in body["checks"].items() if check["status"] != "ok"}
+    return body["status"] == status and not_ok >= set(down) and bool(not_ok) == bool(down)
+
+
+async def test_all_is_well(backend: Backend) -> None:
+    await until(lambda: shows(backend, "healthy"))
+    response = await backend.http.get("/health")
+    body: dict[str, Any] = response.json()
+    assert response.status_code == 200
+    assert body["service"] == "shield-ag-ui-backend"
+    assert body["version"]
+    assert body["redis_connected"] is True
+    assert set(body["checks"]) == {
+        "redis",
+        "database",
+        "consumer",
+        "tail",
+        "announcer",
+        "gateway",
+        "orchestrator",
+        "access",
+        "agent_runs",
+        "run_tail",
+        "run_sweeper",
+        "agent_retention",
+        "token_budget",
+        "audit",
+        "audit_keeper",
+        "audit_retention",
+        "garbage",
+        "settings",
+    }
+    assert all(set(check) == {"status", "detail"} for check in body["checks"].values())
+
+
+async def test_live_and_ready(backend: Backend) -> None:
+    assert (await backend.http.get("/health/live")).status_code == 200
+    assert (await backend.http.get("/health/ready")).status_code == 200
+
+
+@pytest.mark.parametrize("fault", ["refuse", "freeze"])
+async def test_redis_goes_and_comes_back(world: World, redis_proxy: TcpProxy, fault: str) -> None:
+    async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+        await until(lambda: shows(backend, "healthy"))
+        await (redis_proxy.refuse() if fault == "refuse" else frozen(redis_proxy))
+        began = time.monotonic()
+        await until(lambda: shows(backend, "degraded", "redis"))
+        assert time.monotonic() - began < 5
+        body = await backend.health()
+        assert body["redis_connected"] is False
+        assert (await backend.http.get("/health")).status_code == 200
+        assert (await backend.http.get("/health/ready")).status_code == 200
+        await redis_proxy.accept()
+        began = time.monotonic()
+        await until(lambda: shows(backend, "healthy"), 10)
+
+
+async def frozen(proxy: TcpProxy) -> None:
+    proxy.freeze()
+
+
+@pytest.mark.parametrize("fault", ["refuse", "freeze"])
+async def test_postgresql_goes_and_comes_back(
+    world: World, database_proxy: TcpProxy, fault: str
+) -> None:
+    async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+        await until(lambda: shows(backend, "healthy"))
+        await (database_proxy.refuse() if fault == "refuse" else frozen(database_proxy))
+        began = time.monotonic()
+        await until(lambda: shows(backend, "degraded", "database"))
+        assert time.monotonic() - began < 5
+        assert (await backend.http.get("/health")).status_code == 200
+        assert (await backend.http.get("/health/ready")).status_code == 200
+        await database_proxy.accept()
+        await until(lambda: shows(backend, "healthy"), 15)
+
+
+async def detail_of(backend: Backend, check: str) -> str:
+    return str((await backend.health())["checks"][check]["detail"])
+
+
+async def test_a_redis_that_refuses_writes_is_told(world: World, backend: Backend) -> None:
+    await until(lambda: shows(backend, "healthy"))
+    async with world.redis_refusing_writes():
+        await until(lambda: shows(backend, "degraded", "redis"))
+        body = await backend.health()
+        assert body["redis_connected"] is True
+        assert body["checks"]["consumer"]["status"] == body["checks"]["tail"]["status"] == "ok"
+        detail = body["checks"]["redis"]["detail"]
+        assert re.match(
+            r"refuses writes: its memory limit \(maxmemory\) is reached, for \d+ s: ", detail
+        )
+        assert "nobody can publish" in detail
+    await until(lambda: shows(backend, "healthy"))
+
+
+async def test_an_outage_of_redis_is_told_in_words(world: World, redis_proxy: TcpProxy) -> None:
+    async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+        await redis_proxy.refuse()
+        await until(lambda: shows(backend, "degraded", "redis", "consumer", "tail"))
+        redis = await detail_of(backend, "redis")
+        assert re.match(r"cannot be reached, for \d+ s: no new events arrive; ", redis)
+        assert "REDIS_URL" in redis
+        consumer = await detail_of(backend, "consumer")
+        waiting = r"waiting for Redis, which cannot be reached, for \d+ s: "
+        assert re.match(waiting + "events wait", consumer)
+        tail = await detail_of(backend, "tail")
+        assert re.match(waiting + "open streams get nothing new", tail)
+
+
+async def test_an_outage_of_postgresql_is_told_in_words(
+    world: World, database_proxy: TcpProxy
+) -> None:
+    async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+        await database_proxy.refuse()
+        await world.publish(shield_event())
+        await until(lambda: shows(backend, "degraded", "database", "consumer"))
+        database = await detail_of(backend, "database")
+        assert re.match(r"cannot be reached, for \d+ s: no logins, ", database)
+        assert "DATABASE_URL" in database
+        consumer = await detail_of(backend, "consumer")
+        assert re.match(
+            r"waiting for PostgreSQL, which cannot be reached, for \d+ s: events wait", consumer
+        )
+
+
+async def test_a_loss_is_told_and_is_no_outage(world: World, database_proxy: TcpProxy) -> None:
+    """The service works again, and a deployment that asks for health may be what mends the cause."""
+    async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+        await database_proxy.refuse()
+        await world.publish(shield_event())
+        await until(lambda: backend.services.consumer.status == "waiting for PostgreSQL")
+        await world.publish(*(shield_event() for _ in range(7)))
+        await world.trim(0)
+        await database_proxy.accept()
+        await until(lambda: shows(backend, "healthy"), 15)
+        told = r"consuming; \d+ s ago 7 entries were lost: Redis trimmed them before they were read"
+        await until(lambda: tells(backend, told))
+
+
+async def tells(backend: Backend, pattern: str) -> bool:
+    return re.match(pattern, await detail_of(backend, "consumer")) is not None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (119.0, "119 s"), (120.0, "2 min"), (7199.0, "120 min"), (9000.0, "2 h")],
+)
+def test_how_long_is_told_in_the_unit_that_tells_most(seconds: float, words: str) -> None:
+    assert _span(seconds) == words
+
+
+async def test_both_are_away_at_the_start() -> None:
+    """It starts degraded, answers, and can be stopped."""
+    async with running(settings_of(SHUTDOWN_GRACE_SECONDS=2), healthy=False) as backend:
+        await until(lambda: shows(backend, "degraded", "redis", "database", "consumer", "tail"))
+        assert (await backend.http.get("/health/live")).status_code == 200
+        assert (await backend.http.get("/")).status_code == 200
+
+
+async def test_what_it_says_tells_no_secret() -> None:
+    settings = settings_of(
+        DATABASE_URL="postgresql://shield:hunter2@127.0.0.1:1/shield",
+        REDIS_URL="redis://:hunter2@127.0.0.1:1/0",
+        SHUTDOWN_GRACE_SECONDS=2,
+    )
+    async with running(settings, healthy=False) as backend:
+        await until(lambda: shows(backend, "degraded", "redis", "database"))
+        assert "hunter2" not in (await backend.http.get("/health")).text
+
+
+async def test_a_defect_is_unhealthy(backend: Backend) -> None:
+    task = backend.services.tail._task
+    assert task is not None
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await until(lambda: shows(backend, "unhealthy", "tail"))
+    assert (await backend.http.get("/health")).status_code == 503
+    backend.services.tail._task = None
+
+
+@pytest.mark.parametrize(
+    ("check", "part"),
+    [
+        ("access", "access_watcher"),
+        ("audit_keeper", "audit_keeper"),
+        ("audit_retention", "audit_retention"),
+        ("garbage", "garbage"),
+        ("settings", "settings_changes"),
+    ],
+)
+async def test_a_defect_of_a_loop_is_told(backend: Backend, check: str, part: str) -> None:
+    loop = getattr(backend.services, part)
+    loop._task.cancel()
+    await asyncio.gather(loop._task, return_exceptions=True)
+    await until(lambda: shows(backend, "unhealthy", check))
+    loop._task = None
+
+
+async def test_nobody_queues_behind_a_slow_check(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who ask while a dependency hangs share the one answer, however long it takes."""
+    now = time.monotonic()
+    clock = Mock(monotonic=lambda: now)
+    asked = 0
+    ping = backend.services.database.ping
+
+    async def hanging() -> None:
+        nonlocal asked, now
+        asked += 1
+        now += 60
+        await ping()
+
+    monkeypatch.setattr(health_service, "time", clock)
+    monkeypatch.setattr(backend.services.database, "ping", hanging)
+    await asyncio.gather(*(backend.services.health.health() for _ in range(10)))
+    assert asked == 1
+
+
+async def test_answers_are_asked_for_once_a_second(backend: Backend) -> None:
+    asked = 0
+    ping = backend.services.database.ping
+
+    async def counted() -> None:
+        nonlocal asked
+        asked += 1
+        await ping()
+
+    backend.services.database.ping = counted  # type: ignore[method-assign]
+    began = time.monotonic()
+    await asyncio.gather(*(backend.health() for _ in range(50)))
+    assert asked <= 1 + int(time.monotonic() - began)
+
+
+async def test_it_is_not_ready_without_the_schema(world: World) -> None:
+    await world.query("DELETE FROM alembic_version")
+    async with running(world.settings(), healthy=False) as backend:
+        body = check_problem(await backend.http.get("/health/ready"), 503, "not-ready")
+        assert "src.cli migrate" in body["detail"]
+        await world.query("INSERT INTO alembic_version VALUES ('9999_of_a_later_release')")
+        assert (await backend.http.get("/health/ready")).status_code == 200

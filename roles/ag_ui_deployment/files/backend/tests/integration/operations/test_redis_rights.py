@@ -1,0 +1,187 @@
+"""An account of Redis with the rights that docs/operations.md asks for, and with no others."""
+
+import re
+import shlex
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
+
+from src.models.role import Role
+from src.models.user import User
+from src.services.runs.log import Record
+from src.services.runs.registry import RunKey, RunRegistry, read_logs
+from tests.support.accounts import ask_login, bearer, login
+from tests.support.agent import (
+    cancel,
+    checked,
+    events_path,
+    run_input,
+    running_agent,
+    text_of,
+    whole_run,
+)
+from tests.support.builders import shield_event
+from tests.support.gateway import Gateway
+from tests.support.server import Backend, running
+from tests.support.sse import sse
+from tests.support.waiting import until
+from tests.support.world import World
+
+PAGE = Path(__file__).parents[7] / "docs" / "operations.md"
+EMAIL = "alice@shield.test"
+# From Redis 7.2 on the client tells its version, and goes on if that is refused.
+HARMLESS = b"client|setinfo"
+
+
+def documented() -> list[str]:
+    """The command of the page that sets the account up, as redis-cli sends it."""
+    (command,) = re.findall(
+        r"^redis-cli (ACL SETUSER .*?[^\\\\])$", PAGE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    return shlex.split(command.replace("\\\n", " "))
+
+
+class Account:
+    def __init__(self, world: World) -> None:
+        self.name = f"rights-{uuid4().hex}"
+        self._world = world
+        self._password = uuid4().hex
+
+    @property
+    def url(self) -> str:
+        parts = urlsplit(self._world.redis_url)
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{self.name}:{self._password}@{host}"))
+
+    async def make(self) -> None:
+        """As the page has it, but for another name, password and stream."""
+        acl, setuser, default, *rules = documented()
+        assert (acl, setuser, default) == ("ACL", "SETUSER", "default")
+        assert ">PASSWORD" in rules
+        rules = [
+            rule.replace("PASSWORD", self._password).replace("shield:events", self._world.stream)
+            for rule in rules
+        ]
+        await self._execute(acl, setuser, self.name, *rules)
+
+    async def delete(self) -> None:
+        await self._execute("ACL", "DELUSER", self.name)
+
+    async def _execute(self, *words: str) -> None:
+        redis: Any = self._world.redis
+        await redis.execute_command(*words)
+
+    async def refused(self) -> list[bytes]:
+        """What Redis has refused to the account."""
+        entries = await self._world.redis.acl_log(count=128)
+        named = [{_bytes(key): _bytes(value) for key, value in entry.items()} for entry in entries]
+        return [
+            one[b"object"]
+            for one in named
+            if one[b"username"] == self.name.encode() and one[b"object"] != HARMLESS
+        ]
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+@pytest.fixture
+async def account(world: World) -> AsyncIterator[Account]:
+    account = Account(world)
+    await account.make()
+    yield account
+    await account.delete()
+
+
+@pytest.fixture
+async def backend(world: World, gateway: Gateway, account: Account) -> AsyncIterator[Backend]:
+    settings = world.settings(
+        **gateway.settings(), REDIS_URL=account.url, RATE_LOGIN_PER_ADDRESS="3/minute"
+    )
+    async with running(settings) as instance:
+        yield instance
+
+
+@pytest.fixture
+async def alice(backend: Backend) -> User:
+    return await backend.add_user(EMAIL, Role.CONTRIBUTOR)
+
+
+async def test_streams_tickets_and_limits_work(
+    backend: Backend, alice: User, world: World, account: Account
+) -> None:
+    tokens = await login(backend, EMAIL)
+    token = tokens["access_token"]
+    (first,) = await world.publish(shield_event("job:started", user=str(alice.id)))
+    async with sse(backend.http, "/events", token=token) as client:
+        await client.until(lambda it: it.events)
+        (second,) = await world.publish(shield_event("job:progress", user=str(alice.id)))
+        await client.until(lambda it: str(second) in it.ids)
+    await until(lambda: world.has_stored([first, second]))
+
+    answer = await backend.http.post("/auth/ticket", headers=bearer(token))
+    query = f"/events?ticket={answer.json()['ticket']}&last_event_id={first}"
+    async with sse(backend.http, query) as client:
+        await client.until(lambda it: str(second) in it.ids)
+    assert (await backend.http.get(query)).status_code == 401
+
+    answers = [(await ask_login(backend, EMAIL)).status_code for _ in range(3)]
+    assert answers == [200, 200, 429]
+    assert [key async for key in world.redis.scan_iter(f"{world.stream}:limits*")]
+    assert (await backend.health())["status"] == "healthy"
+    assert await account.refused() == []
+
+
+async def test_the_agent_works(backend: Backend, alice: User, account: Account) -> None:
+    token = backend.token_of(alice)
+    _, client = checked(await whole_run(backend.http, token, run_input("Hello")), complete=True)
+    assert (client.outcome, text_of(client)) == ("success", "Echo: Hello")
+
+    slow = run_input("words 50 fault=stall")
+    async with (
+        running_agent(backend.http, token, slow),
+        sse(backend.http, events_path(slow), token=token) as follower,
+    ):
+        await cancel(backend, token, slow)
+        await follower.until_ended(15)
+    assert follower.events[-1]["type"] == "RUN_FINISHED"
+    assert await account.refused() == []
+
+
+async def test_runs_whose_process_has_died_are_ended(world: World, account: Account) -> None:
+    redis = Redis.from_url(account.url, protocol=2)
+    registry = RunRegistry(redis, world.stream)
+    keys = [RunKey(uuid4(), name) for name in ("died", "stored", "forgotten")]
+    died, stored, forgotten = keys
+    said = Record.of({"type": "RUN_ERROR", "message": "x"})
+    assert [await registry.begin(key, 5, keys) for key in keys] == ["begun"] * 3
+    assert await registry.append(died, [said], 0) == 1
+    await registry.ask_to_cancel(stored)
+    assert set((await registry.beat(keys)).values()) == {(True, False), (True, True)}
+    await registry.finish(stored, stored=True)
+    await registry.forget(forgotten)
+    await world.redis.delete(f"{registry.log_of(died)}:lease")
+    assert await registry.alive(keys) == {died: False, stored: True, forgotten: False}
+    assert await registry.unattended(keys) == keys
+    assert await registry.close(died, 1, [said])
+    assert await registry.has_log(died)
+    logs = await read_logs(redis, {registry.log_of(died): 0}, 1)
+    assert logs == {registry.log_of(died): [said, said]}
+    assert await account.refused() == []
+    await redis.aclose()
+
+
+async def test_whatever_else_there_is_is_refused(account: Account) -> None:
+    redis: Any = Redis.from_url(account.url, protocol=2)
+    for command in (("GET", "another:key"), ("KEYS", "*"), ("FLUSHDB",), ("CONFIG", "GET", "*")):
+        with pytest.raises(NoPermissionError):
+            await redis.execute_command(*command)
+    assert len(await account.refused()) == 4
+    await redis.aclose()

@@ -1,0 +1,582 @@
+"""Every route, called as every role on own things, others' and those of other workspaces.
+
+What is expected is worked out here from the matrix alone; a route without a rule, or with a parameter
+that nobody has given samples of, fails.
+"""
+
+import re
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+from uuid import NAMESPACE_DNS, UUID, uuid4, uuid5
+
+import pytest
+
+from src.main import create_app
+from src.models.account import AccountTokenRow, Purpose
+from src.models.conversation import RunRow, RunStatus, ThreadRow
+from src.models.event import DeadLetterRow, ShieldEvent
+from src.models.job import JobRow, JobStatus
+from src.models.permissions import Permission, Reach
+from src.models.role import Role
+from src.models.session import SessionRow
+from src.models.user import User, UserRow
+from src.models.workspace import MembershipRow, WorkspaceRow
+from src.services.auth.tokens import Tokens
+from src.services.rbac_service import MATRIX
+from src.utils.database import Base
+from src.web.route_rules import RouteRule, rules_of
+from tests.run_checker import check_feed
+from tests.support.accounts import bearer
+from tests.support.agent import run_input
+from tests.support.builders import settings_of, shield_event
+from tests.support.server import Backend, running
+from tests.support.sse import sse
+from tests.support.world import World
+
+# The workspaces that callers belong to, with their role in each; nobody belongs to blue.
+CALLERS: Mapping[str, tuple[Role, Mapping[str, Role]]] = {
+    "viewer": (Role.VIEWER, {}),
+    "contributor": (Role.CONTRIBUTOR, {"red": Role.VIEWER}),
+    "viewer, contributor in red": (Role.VIEWER, {"red": Role.CONTRIBUTOR}),
+    "viewer, admin of red": (Role.VIEWER, {"red": Role.ADMIN}),
+    "admin": (Role.ADMIN, {}),
+}
+OTHER = "somebody else"
+# A run that began and ended, as it is stored.
+_LOG = zlib.compress(b'{"type":"RUN_STARTED"}\n{"type":"RUN_FINISHED"}')
+WORKSPACES = ("default", "red", "blue")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """What a path names: whose it is, where, and what one needs to know of it.
+
+    `read` is None for what only its owner knows of; `needed`, if it is set, is what its use needs
+    beside what the route does. A thing without an owner is known to all who may use the route.
+    """
+
+    name: str
+    owner: str | None = None
+    workspace: str = "default"
+    read: Permission | None = None
+    needed: Permission | None = None
+    exists: bool = True
+
+
+@dataclass(frozen=True)
+class Caller:
+    name: str
+    user: User
+    roles: Mapping[str, Role]
+
+    def reach(self, permission: Permission, workspace: str) -> Reach:
+        """As the matrix says."""
+        if self.user.role is Role.ADMIN:
+            return Reach.EVERYTHING
+        role = self.roles.get(workspace)
+        if role is None:
+            return Reach.NONE
+        return MATRIX[role].get(permission, Reach.NONE)
+
+    def may(self, permission: Permission, thing: Thing) -> bool:
+        reach = self.reach(permission, thing.workspace)
+        return reach in (Reach.WORKSPACE, Reach.EVERYTHING) or (
+            reach is Reach.OWN and thing.owner in (None, self.name)
+        )
+
+    def knows(self, thing: Thing) -> bool:
+        if not thing.exists:
+            return False
+        if thing.read is None:
+            return thing.owner in (None, self.name)
+        return self.may(thing.read, thing)
+
+    def may_anywhere(self, permission: Permission) -> bool:
+        return any(self.reach(permission, place) is not Reach.NONE for place in WORKSPACES)
+
+
+def _slug(name: str) -> str:
+    return re.sub("[^a-z]+", "-", name)
+
+
+def of_everybody(read: Permission) -> list[Thing]:
+    owners = (*CALLERS, OTHER)
+    return [
+        *(
+            Thing(f"{_slug(owner)}-in-{place}", owner, place, read)
+            for owner in owners
+            for place in WORKSPACES
+        ),
+        Thing("none", read=read, exists=False),
+    ]
+
+
+JOBS = of_everybody(Permission.READ_JOBS)
+CONVERSATIONS = of_everybody(Permission.READ_AGENT_RUNS)
+SESSIONS = [Thing(owner, owner) for owner in (*CALLERS, OTHER)]
+
+# What a path may name, by the path up to and with the parameter. The name of a thing is what stands
+# in the path, but for accounts and sessions, which have ids.
+SAMPLES: Mapping[str, Sequence[Thing]] = {
+    "/api/jobs/{job_id}": JOBS,
+    "/agent/runs/{run_id}": CONVERSATIONS,
+    "/agent/threads/{thread_id}": CONVERSATIONS,
+    "/auth/sessions/{session_id}": SESSIONS,
+    "/api/tools/{name}": [
+        Thing("crawl_web", needed=Permission.USE_WRITING_TOOLS),
+        Thing("lightrag_query", needed=Permission.USE_QUERY_TOOLS),
+        Thing("no_such_tool", exists=False),
+    ],
+    "/admin/users/{user_id}": [Thing(OTHER), Thing("nobody", exists=False)],
+    "/admin/users/invitations/{invitation_id}": [
+        Thing("invitation"),
+        Thing("withdrawn", exists=False),
+    ],
+    "/admin/stream/dead-letters/{letter_id}": [
+        Thing("1700000000000-1"),
+        Thing("1700000000000-2", exists=False),
+    ],
+    "/admin/workspaces/{name}": [Thing("green"), Thing("nowhere", exists=False)],
+}
+# What a route has to be sent to look at the thing, or at the caller, at all.
+BODIES: Mapping[tuple[str, str], Any] = {
+    ("POST", "/auth/logout"): None,
+    ("PUT", "/admin/users/{user_id}/role"): {"role": "viewer"},
+    ("PUT", "/admin/workspaces/{name}/members/{user_id}"): {"role": "viewer"},
+}
+
+
+@dataclass(frozen=True)
+class Use:
+    """A call that says in which workspace it is; without a body, in the query.
+
+    `asked` is what the route needs anywhere, `needed` what the call needs there.
+    """
+
+    method: str
+    path: str
+    asked: Permission
+    needed: Permission
+    body: Callable[[str], Any] | None = None
+
+
+def with_workspace(**arguments: Any) -> Callable[[str], Any]:
+    return lambda workspace: {**arguments, "workspace": workspace}
+
+
+_QUERY, _WRITE = Permission.USE_QUERY_TOOLS, Permission.USE_WRITING_TOOLS
+_RUN = Permission.RUN_AGENT
+USES = [
+    Use("GET", "/api/tools", _QUERY, _QUERY),
+    Use("POST", "/api/query", _QUERY, _QUERY, with_workspace(query="?")),
+    Use("POST", "/api/crawl", _WRITE, _WRITE, with_workspace(url="http://8.8.8.8/")),
+    Use("POST", "/api/ingest", _WRITE, _WRITE, with_workspace(file_path="/a")),
+    *(
+        Use("POST", f"/api/tools/{name}", _QUERY, needed, with_workspace(arguments=arguments))
+        for name, needed, arguments in (
+            ("qdrant_find", _QUERY, {"query": "?"}),
+            ("qdrant_store", _WRITE, {"text": "?"}),
+        )
+    ),
+    Use("POST", "/agent", _RUN, _RUN, lambda it: run_input("?", forwardedProps={"workspace": it})),
+]
+
+
+def samples_of(path: str) -> Sequence[Thing | None]:
+    """The things that a path may name."""
+    first, *_ = re.findall(r"\{[^}]*\}", path) or [None]
+    if first is None:
+        return [None]
+    prefix = path[: path.index(first) + len(first)]
+    if prefix not in SAMPLES:
+        pytest.fail(f"{path}: add things that {prefix} may name to SAMPLES in {__file__}")
+    return SAMPLES[prefix]
+
+
+def samples_for(rule: RouteRule, caller: Caller | None) -> Sequence[Thing | None]:
+    """One where it makes no difference which, else the caller's own and those of somebody else."""
+    samples = samples_of(rule.path)
+    if caller is None or (rule.permission and not caller.may_anywhere(rule.permission)):
+        return samples[:1]
+    return [one for one in samples if one is None or one.owner in (None, caller.name, OTHER)]
+
+
+def expected(rule: RouteRule, caller: Caller | None, thing: Thing | None) -> int | None:
+    """The status, None for any that the route itself gives."""
+    if caller is None:
+        return 401 if rule.needs_login else None
+    if rule.permission is not None and not caller.may_anywhere(rule.permission):
+        return 403
+    if thing is None:
+        return None
+    if not caller.knows(thing):
+        return 404
+    for needed in (rule.permission, thing.needed):
+        if needed is not None and not caller.may(needed, thing):
+            return 403
+    return None
+
+
+class Walk:
+    """The backend with all things there, which come again after each call that could change them."""
+
+    def __init__(self, backend: Backend, world: World) -> None:
+        self._backend = backend
+        self._world = world
+        self._users = {name: uuid4() for name in (*CALLERS, OTHER)}
+        self._sessions = {name: uuid4() for name in self._users}
+        self._tokens: dict[str, str] = {}
+
+    async def prepare(self) -> None:
+        self._tokens.clear()
+        for table in (
+            "users",
+            "account_tokens",
+            "workspaces",
+            "jobs",
+            "agent_runs",
+            "dead_letters",
+        ):
+            await self._world.query(f"DELETE FROM {table}")  # noqa: S608 - the names above
+        async with self._backend.services.database.transaction() as session:
+            for rows in self._rows():
+                session.add_all(rows)
+                await session.flush()
+
+    def callers(self) -> Iterator[Caller | None]:
+        yield None
+        for name, (role, memberships) in CALLERS.items():
+            user = User(id=self._users[name], email=_email(name), role=role)
+            yield Caller(name, user, {"default": role, **memberships})
+
+    def named_callers(self) -> list[Caller]:
+        return [caller for caller in self.callers() if caller is not None]
+
+    async def status(self, rule: RouteRule, caller: Caller | None, thing: Thing | None) -> int:
+        headers = bearer(await self.token(caller)) if caller else {}
+        body = BODIES.get((rule.method, rule.path), None if rule.method == "GET" else {})
+        path = re.sub(r"\{([^}]*)\}", lambda it: self._in_path(it[1], thing), rule.path)
+        # Each user has ids of their own for these.
+        whose = (
+            {"owner": str(self._users[thing.owner])}
+            if thing in CONVERSATIONS and thing.owner
+            else {}
+        )
+        # Of a stream, the beginning says it.
+        async with self._backend.http.stream(
+            rule.method, path, headers=headers, json=body, params=whose
+        ) as response:
+            status = response.status_code
+        if rule.method != "GET" and status not in {401, 403, 404, 422}:
+            await self.prepare()
+        return status
+
+    async def get(self, caller: Caller, path: str, **query: Any) -> Any:
+        headers = bearer(await self.token(caller))
+        return (await self._backend.http.get(path, params=query, headers=headers)).json()
+
+    async def call_in(self, caller: Caller, use: Use, workspace: str) -> int:
+        """The status of a call that says in which workspace it is."""
+        headers = bearer(await self.token(caller))
+        query = {"workspace": workspace} if use.body is None else None
+        body = use.body and use.body(workspace)
+        async with self._backend.http.stream(
+            use.method, use.path, headers=headers, params=query, json=body
+        ) as response:
+            return response.status_code
+
+    async def feed(self, caller: Caller) -> set[str]:
+        """The jobs in the feed of what is published of all of them, last of the caller's own."""
+        every = [one for one in JOBS if one.exists]
+        every += [one for one in every if (one.owner, one.workspace) == (caller.name, "default")]
+        async with sse(self._backend.http, token=await self.token(caller)) as stream:
+            ids = await self._world.publish(*(self._event(one) for one in every))
+            await stream.until(lambda it: str(ids[-1]) in it.ids)
+            return set(check_feed(stream.events))
+
+    def _event(self, job: Thing) -> ShieldEvent:
+        owner = str(self._users[job.owner or OTHER])
+        return shield_event("job:progress", job=job.name, user=owner, workspace=job.workspace)
+
+    def _in_path(self, parameter: str, thing: Thing | None) -> str:
+        assert thing is not None
+        if parameter == "invitation_id":
+            return str(_invitation_id(thing.name))
+        if parameter == "session_id":
+            return str(self._sessions[thing.name])
+        if parameter == "user_id":
+            # In a path below a workspace, its one member.
+            is_user = thing.name in self._users or thing.name == "nobody"
+            return str(self._users.get(thing.name if is_user else OTHER, uuid4()))
+        return quote(thing.name)
+
+    async def token(self, caller: Caller) -> str:
+        """Of a session that is none of the things: a call may end it."""
+        if caller.name not in self._tokens:
+            row = _session(uuid4(), caller.user.id)
+            async with self._backend.services.database.transaction() as session:
+                session.add(row)
+            self._tokens[caller.name] = Tokens(self._backend.settings).issue(caller.user, row.id)
+        return self._tokens[caller.name]
+
+    def _rows(self) -> Iterator[list[Base]]:
+        roles = {name: role for name, (role, _) in CALLERS.items()} | {OTHER: Role.CONTRIBUTOR}
+        yield [
+            UserRow(id=user, email=_email(name), password_hash="", role=roles[name])
+            for name, user in self._users.items()
+        ]
+        yield [WorkspaceRow(name=name) for name in (*WORKSPACES, "green")]
+        yield [MembershipRow(user_id=self._users[OTHER], workspace="green", role=Role.VIEWER)]
+        yield [
+            MembershipRow(user_id=self._users[name], workspace=place, role=role)
+            for name, (_, memberships) in CALLERS.items()
+            for place, role in memberships.items()
+        ]
+        yield [_session(id_, self._users[name]) for name, id_ in self._sessions.items()]
+        yield [_job(one, self._users[one.owner or OTHER]) for one in JOBS if one.exists]
+        yield [
+            DeadLetterRow(
+                stream_ms=1700000000000, stream_seq=1, reason="", fields=b'{"type": "job:queued"}'
+            )
+        ]
+        yield [
+            AccountTokenRow(
+                id=_invitation_id("invitation"),
+                token_hash="",
+                purpose=Purpose.INVITATION.value,
+                email="invited@shield.test",
+                role=Role.VIEWER.value,
+                memberships=[],
+                expires_at=datetime.now(UTC) + timedelta(days=1),
+            )
+        ]
+        conversations = [one for one in CONVERSATIONS if one.exists]
+        yield [_thread(one, self._users[one.owner or OTHER]) for one in conversations]
+        yield [_run(one, self._users[one.owner or OTHER]) for one in conversations]
+
+
+def _invitation_id(name: str) -> UUID:
+    return uuid5(NAMESPACE_DNS, name)
+
+
+def _email(name: str) -> str:
+    return f"{_slug(name)}@shield.test"
+
+
+def _session(id_: UUID, user_id: UUID) -> SessionRow:
+    now = datetime.now(UTC)
+    return SessionRow(
+        id=id_,
+        user_id=user_id,
+        series_hash=str(id_),
+        refresh_hash=str(id_),
+        created_at=now,
+        last_used_at=now,
+        expires_at=now + timedelta(hours=8),
+    )
+
+
+def _job(thing: Thing, owner: UUID) -> JobRow:
+    now = datetime.now(UTC)
+    return JobRow(
+        id=thing.name,
+        owner_id=owner,
+        workspace=None if thing.workspace == "default" else thing.workspace,
+        status=JobStatus.QUEUED.value,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def _thread(thing: Thing, owner: UUID) -> ThreadRow:
+    return ThreadRow(owner_id=owner, id=thing.name, workspace=thing.workspace, title="")
+
+
+def _run(thing: Thing, owner: UUID) -> RunRow:
+    return RunRow(
+        owner_id=owner,
+        id=thing.name,
+        thread_id=thing.name,
+        workspace=thing.workspace,
+        status=RunStatus.FINISHED.value,
+        ended_at=datetime.now(UTC),
+        events=_LOG,
+    )
+
+
+@pytest.fixture
+async def walk(world: World) -> AsyncIterator[Walk]:
+    # Nobody answers there: who may call a tool is told that.
+    settings = world.settings(STREAMS_PER_USER=1000, LITELLM_URL="http://127.0.0.1:1")
+    async with running(settings) as backend:
+        walk = Walk(backend, world)
+        await walk.prepare()
+        yield walk
+
+
+def is_right(status: int, wanted: int | None) -> bool:
+    return status == wanted if wanted is not None else status not in {401, 403, 404, 405, 500}
+
+
+async def test_every_route_does_what_the_matrix_says(walk: Walk, world: World) -> None:
+    wrong = []
+    denials = 0
+    for rule in rules_of(create_app(settings_of())):
+        for caller in walk.callers():
+            for thing in samples_for(rule, caller):
+                wanted = expected(rule, caller, thing)
+                status = await walk.status(rule, caller, thing)
+                denials += status == 403
+                if not is_right(status, wanted):
+                    who = caller.name if caller else "nobody"
+                    what = thing.name if thing else "nothing"
+                    wrong.append((rule.method, rule.path, what, who, status, wanted))
+    assert wrong == []
+    ((noted,),) = await world.query("SELECT count(*) FROM audit_log WHERE action = 'access.denied'")
+    assert noted == denials > 0
+
+
+async def test_the_overview_is_the_matrix(walk: Walk) -> None:
+    ranks = {
+        Role.VIEWER: "viewer",
+        Role.CONTRIBUTOR: "contributor",
+        Role.ADMIN: "workspace_admin",
+    }
+    for caller in walk.named_callers():
+        shown = await walk.get(caller, "/api/permissions")
+        assert shown["everywhere"] is (caller.user.role is Role.ADMIN)
+        assert shown["workspaces"] == [
+            {
+                "workspace": place,
+                "role": role.value,
+                "permissions": {one.value: caller.reach(one, place).value for one in Permission},
+            }
+            for place, role in caller.roles.items()
+        ]
+        for permission, reaches in shown["matrix"].items():
+            assert reaches["admin"] == "everything"
+            for role, rank in ranks.items():
+                assert reaches[rank] == MATRIX[role].get(Permission(permission), Reach.NONE)
+
+
+async def test_lists_hold_what_a_caller_may_know_of_and_nothing_else(walk: Walk) -> None:
+    for caller in walk.named_callers():
+        known = {one.name for one in JOBS if caller.knows(one)}
+        jobs = await walk.get(caller, "/api/jobs", limit=200)
+        assert {one["id"] for one in jobs["items"]} == known, caller.name
+        for place in WORKSPACES:
+            jobs = await walk.get(caller, "/api/jobs", limit=200, workspace=place)
+            there = {one.name for one in JOBS if one.workspace == place}
+            assert {one["id"] for one in jobs["items"]} == known & there, (caller.name, place)
+        threads = await walk.get(caller, "/agent/threads", limit=200)
+        known = {one.name for one in CONVERSATIONS if caller.knows(one)}
+        assert {one["id"] for one in threads["items"]} == known, caller.name
+
+
+async def test_feeds_hold_what_a_caller_may_know_of_and_nothing_else(walk: Walk) -> None:
+    for caller in walk.named_callers():
+        known = {one.name for one in JOBS if caller.knows(one)}
+        assert await walk.feed(caller) == known, caller.name
+
+
+async def test_tools_and_the_agent_ask_for_the_role_in_the_workspace_of_the_call(
+    walk: Walk,
+) -> None:
+    for caller in walk.named_callers():
+        for use in USES:
+            for place in WORKSPACES:
+                status = await walk.call_in(caller, use, place)
+                wanted = expected_in(caller, use, place)
+                assert is_right(status, wanted), (caller.name, use.path, place, status, wanted)
+
+
+def expected_in(caller: Caller, use: Use, workspace: str) -> int | None:
+    if not caller.may_anywhere(use.asked):
+        return 403
+    if caller.user.role is not Role.ADMIN and workspace not in caller.roles:
+        return 404
+    return 403 if caller.reach(use.needed, workspace) is Reach.NONE else None
+
+
+def test_what_is_expected_of_the_workspaces_is_what_we_mean() -> None:
+    """The matrix could be wrong in the same way for all."""
+    crawl = next(use for use in USES if use.path == "/api/crawl")
+    agent = next(use for use in USES if use.path == "/agent")
+    for name, red, default, blue in (
+        ("viewer", 403, 403, 403),
+        ("contributor", 403, None, 404),
+        ("viewer, contributor in red", None, 403, 404),
+        ("viewer, admin of red", None, 403, 404),
+        ("admin", None, None, None),
+    ):
+        role, memberships = CALLERS[name]
+        user = User(id=uuid4(), email=_email(name), role=role)
+        caller = Caller(name, user, {"default": role, **memberships})
+        for use in (crawl, agent):
+            found = [expected_in(caller, use, place) for place in ("red", "default", "blue")]
+            assert found == [red, default, blue]
+
+
+def test_a_parameter_without_samples_is_named() -> None:
+    with pytest.raises(pytest.fail.Exception, match=r"/new/\{thing_id\} may name to SAMPLES"):
+        samples_of("/new/{thing_id}/parts/{part}")
+
+
+async def test_who_leaves_a_workspace_sees_no_more_of_it_at_once(
+    backend: Backend, world: World
+) -> None:
+    admin = await backend.add_user("admin@shield.test", Role.ADMIN)
+    alice = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
+    await backend.join(alice, "red", Role.VIEWER)
+
+    def event(job: str, workspace: str) -> ShieldEvent:
+        return shield_event("job:progress", job=job, user=str(alice.id), workspace=workspace)
+
+    token = backend.token_of(alice)
+    async with sse(backend.http, token=token) as stream:
+        (first,) = await world.publish(event("hers-in-red", "red"))
+        await stream.until(lambda it: it.ids == [str(first)])
+        removed = await backend.http.delete(
+            f"/admin/workspaces/red/members/{alice.id}", headers=bearer(backend.token_of(admin))
+        )
+        assert removed.status_code == 204
+        await stream.until_ended()
+    async with sse(backend.http, after="0-0", token=token) as again:
+        await world.publish(event("hers-in-red", "red"))
+        (last,) = await world.publish(event("hers", "default"))
+        await again.until(lambda it: it.ids == [str(last)])
+        assert set(check_feed(again.events)) == {"hers"}
+    run = await backend.http.get("/api/jobs/hers-in-red/events", headers=bearer(token))
+    assert run.status_code == 404
+
+
+async def test_who_administers_a_workspace_no_more_sees_only_their_own_of_it_at_once(
+    backend: Backend, world: World
+) -> None:
+    admin = await backend.add_user("admin@shield.test", Role.ADMIN)
+    alice = await backend.add_user("alice@shield.test")
+    await backend.join(alice, "red", Role.ADMIN)
+
+    def event(job: str, owner: str) -> ShieldEvent:
+        return shield_event("job:progress", job=job, user=owner, workspace="red")
+
+    token = backend.token_of(alice)
+    async with sse(backend.http, token=token) as stream:
+        (first,) = await world.publish(event("another's", str(admin.id)))
+        await stream.until(lambda it: it.ids == [str(first)])
+        changed = await backend.http.put(
+            f"/admin/workspaces/red/members/{alice.id}",
+            json={"role": "viewer"},
+            headers=bearer(backend.token_of(admin)),
+        )
+        assert changed.status_code == 200
+        await stream.until_ended()
+    async with sse(backend.http, after="0-0", token=token) as again:
+        await world.publish(event("another's", str(admin.id)))
+        (last,) = await world.publish(event("hers", str(alice.id)))
+        await again.until(lambda it: it.ids == [str(last)])
+        assert set(check_feed(again.events)) == {"hers"}

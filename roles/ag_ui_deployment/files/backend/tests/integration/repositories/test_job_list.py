@@ -1,0 +1,127 @@
+"""Lists of jobs: what each user sees, page by page, and what a page costs among many jobs."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from src.models.job import JobRow, JobStatus
+from src.models.visibility import EVERYTHING, Sight
+from src.repositories import job_list
+from src.repositories.job_list import Section
+from src.utils.database import Database
+from tests.support.builders import OWNER, RED, STRANGER, settings_of
+from tests.support.world import World
+
+_EVERYWHERE = frozenset({"default", RED, "blue"})
+_SIGHTS = {
+    "a user": Sight(UUID(OWNER), frozenset({"default"})),
+    "a member": Sight(UUID(OWNER), _EVERYWHERE),
+    "who has no jobs": Sight(UUID(int=1), _EVERYWHERE),
+    "an admin of workspaces": Sight(UUID(OWNER), _EVERYWHERE, frozenset({RED, "blue"})),
+    "an admin": EVERYTHING,
+}
+_SECTIONS = [
+    Section(51),
+    Section(51, workspace=RED),
+    Section(51, workspace="default"),
+    Section(51, status=JobStatus.FAILED),
+    Section(51, workspace=RED, status=JobStatus.COMPLETED),
+    Section(51, status=JobStatus.QUEUED),
+]
+
+
+async def fill(world: World, jobs: int) -> None:
+    """Jobs of two owners and of nobody, in three workspaces; the few that failed are old."""
+    await world.query(
+        "INSERT INTO jobs (id, owner_id, workspace, status, created_at, updated_at, ended_ms) "
+        "SELECT 'job-' || n, (ARRAY[$2::uuid, $3::uuid, NULL])[1 + n % 3], "
+        "(ARRAY[NULL, 'default', 'red', 'blue'])[1 + n % 4], "
+        "CASE WHEN n % 10 = 0 AND n < 200 THEN 'failed' ELSE 'completed' END, "
+        "now() - ($1 - n / 2) * interval '1 second', now(), n FROM generate_series(1, $1::int) n",
+        jobs,
+        OWNER,
+        STRANGER,
+    )
+    await world.query("ANALYZE jobs")
+
+
+@pytest.fixture
+async def database(world: World) -> AsyncIterator[Database]:
+    database = Database(settings_of(DATABASE_URL=world.database_url))
+    yield database
+    await database.close()
+
+
+def matches(row: JobRow, sight: Sight, section: Section) -> bool:
+    return (
+        sight.shows(row.owner_id, row.workspace)
+        and section.workspace in (None, row.workspace or "default")
+        and section.status in (None, row.status)
+    )
+
+
+@pytest.mark.parametrize("who", _SIGHTS)
+async def test_the_pages_hold_all_that_the_user_sees_newest_first(
+    world: World, database: Database, who: str
+) -> None:
+    sight = _SIGHTS[who]
+    await fill(world, 300)
+    async with database.transaction() as session:
+        every = await job_list.page(session, EVERYTHING, Section(1000))
+        assert len(every) == 300
+        for asked in _SECTIONS:
+            section, found = asked, list[JobRow]()
+            while rows := await job_list.page(session, sight, section):
+                found += rows
+                section = section._replace(before=(rows[-1].created_at, rows[-1].id))
+            assert found == [row for row in every if matches(row, sight, asked)]
+
+
+async def test_a_page_reads_no_more_than_its_own_length_of_each_place(
+    world: World, database: Database
+) -> None:
+    await fill(world, 20_000)
+    for who, sight in _SIGHTS.items():
+        for section in _SECTIONS:
+            query = job_list.query_of(sight, section)
+            if query is None:
+                continue
+            # Index scans alone, each of a place and a status, and none that sorts anything out.
+            parts = 1 if sight.everything and section.workspace is None else 3 * len(JobStatus)
+            for scan in scans(await explain(world, database, query)):
+                assert "Index" in scan["Node Type"], (who, section, scan)
+                assert scan.get("Rows Removed by Filter", 0) == 0, (who, section, scan)
+                assert scan["Actual Rows"] * scan["Actual Loops"] <= parts * section.limit
+
+
+async def test_whether_a_workspace_has_jobs_is_read_from_an_index(
+    world: World, database: Database
+) -> None:
+    await fill(world, 20_000)
+    async with database.transaction() as session:
+        for workspace, has_jobs in ((RED, True), ("default", True), ("green", False)):
+            found = await session.scalar(job_list.any_of(workspace))
+            assert (found is not None) is has_jobs
+    for scan in scans(await explain(world, database, job_list.any_of("green"))):
+        assert "Index" in scan["Node Type"]
+        assert scan.get("Rows Removed by Filter", 0) == 0
+
+
+async def explain(world: World, database: Database, query: Any) -> dict[str, Any]:
+    compiled = query.compile(dialect=database.engine.dialect)
+    values = [compiled.params[name] for name in compiled.positiontup]
+    statement = f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}"
+    ((plan,),) = await world.query(statement, *values)
+    found: dict[str, Any] = json.loads(plan)[0]["Plan"]
+    return found
+
+
+def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All nodes of a plan that read the jobs."""
+    if plan.get("Relation Name") == "jobs" or plan["Node Type"].startswith("Bitmap"):
+        yield plan
+    for part in plan.get("Plans", ()):
+        yield from scans(part)

@@ -1,0 +1,122 @@
+"""The runs of the agent in Redis: who may add to a log, and how long it is kept."""
+
+from uuid import uuid4
+
+import pytest
+
+from src.services.agent.turn import now
+from src.services.agui import events as agui
+from src.services.runs.errors import LOST
+from src.services.runs.log import Record
+from src.services.runs.registry import LEASE_SECONDS, RunKey, RunRegistry
+from tests.support.world import World
+
+HOUR = 3600
+RECORDS = [
+    Record.of(agui.run_started("thread", "run", now())),
+    Record.of(agui.text_start("m", now())),
+    Record.of(agui.text_content("m", "Hello", now())),
+]
+END = Record.of(LOST.event())
+
+
+@pytest.fixture
+def registry(world: World) -> RunRegistry:
+    return RunRegistry(world.redis, world.stream)
+
+
+@pytest.fixture
+async def key(registry: RunRegistry) -> RunKey:
+    """A run that has begun, with the first of its records."""
+    key = RunKey(uuid4(), "run")
+    assert await registry.begin(key, 1) == "begun"
+    assert await registry.append(key, RECORDS[:2], 0) == 2
+    return key
+
+
+async def length(world: World, registry: RunRegistry, key: RunKey) -> int:
+    return int(await world.redis.xlen(registry.log_of(key)))
+
+
+async def kept_for(world: World, registry: RunRegistry, key: RunKey) -> int:
+    """For how many seconds Redis still has the log."""
+    return int(await world.redis.ttl(registry.log_of(key)))
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_log_that_was_finished_grows_no_more(
+    world: World,
+    registry: RunRegistry,
+    key: RunKey,
+    stored: bool,  # noqa: FBT001 - a case of the test
+) -> None:
+    await registry.finish(key, stored=stored)
+    assert await registry.append(key, RECORDS, 2) is None
+    assert await registry.append(key, RECORDS, 0) is None
+    assert await length(world, registry, key) == 2
+
+
+async def test_a_log_that_others_closed_grows_no_more_and_is_not_taken_back(
+    world: World, registry: RunRegistry, key: RunKey
+) -> None:
+    await world.redis.delete(registry._lease(key))
+    assert await registry.close(key, 2, [END])
+    assert await registry.append(key, RECORDS, 2) is None
+    pulses = await registry.beat([key])
+    assert not pulses[key].is_open
+    assert await registry.append(key, RECORDS, 2) is None
+    assert not await registry.close(key, 3, [END])
+    assert await length(world, registry, key) == 3
+
+
+async def test_a_run_that_shows_itself_or_goes_on_is_not_closed(
+    world: World, registry: RunRegistry, key: RunKey
+) -> None:
+    assert not await registry.close(key, 2, [END])
+    await world.redis.delete(registry._lease(key))
+    await registry.append(key, RECORDS, 2)
+    assert not await registry.close(key, 2, [END])
+    assert await length(world, registry, key) == 3
+
+
+async def test_a_log_is_kept_for_a_day_unless_it_is_stored_elsewhere(
+    world: World, registry: RunRegistry, key: RunKey
+) -> None:
+    assert 23 * HOUR < await kept_for(world, registry, key) <= 24 * HOUR
+    await registry.finish(key, stored=False)
+    assert 23 * HOUR < await kept_for(world, registry, key) <= 24 * HOUR
+    assert 23 * HOUR < await world.redis.ttl(registry._lease(key)) <= 24 * HOUR
+    await registry.finish(key, stored=True)
+    assert 0 < await kept_for(world, registry, key) <= 60
+
+
+async def test_a_log_that_others_closed_is_kept_for_a_day(
+    world: World, registry: RunRegistry, key: RunKey
+) -> None:
+    await world.redis.delete(registry._lease(key))
+    assert await registry.close(key, 2, [END])
+    assert 23 * HOUR < await kept_for(world, registry, key) <= 24 * HOUR
+
+
+async def test_a_run_counts_from_its_beginning_to_its_end(
+    registry: RunRegistry, key: RunKey
+) -> None:
+    another = key._replace(run_id="another")
+    assert await registry.begin(key, 2) == "exists"
+    assert await registry.begin(another, 1) == "full"
+    assert await registry.begin(another, 1, [key]) == "begun"
+    assert await registry.begin(key._replace(run_id="third"), 1, [key]) == "full"
+    await registry.forget(another)
+    await registry.finish(key, stored=True)
+    assert await registry.begin(key._replace(run_id="third"), 0, [key]) == "full"
+    assert await registry.begin(another, 1) == "begun"
+    assert await registry.begin(key._replace(owner=uuid4()), 1) == "begun"
+
+
+async def test_what_a_process_holds_that_dies_goes_by_itself(
+    world: World, registry: RunRegistry, key: RunKey
+) -> None:
+    await world.redis.delete(registry._runs(key))
+    assert (await registry.beat([key]))[key].is_open
+    for name in (registry._lease(key), registry._runs(key)):
+        assert 0 < await world.redis.pttl(name) <= 2 * LEASE_SECONDS * 1000

@@ -1,0 +1,275 @@
+"""Calls that write: what is kept of them, whatever fails meanwhile, and for how long."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from src.models.submission import SubmissionState
+from src.services.tools import submissions as tool_submissions
+from src.services.tools.ssrf_guard import TargetAddresses
+from src.utils.hosts import TargetRefusedError
+from tests.integration.test_api_endpoints import check_problem
+from tests.integration.test_cli import environment, served
+from tests.support.accounts import bearer
+from tests.support.builders import shield_event
+from tests.support.gateway import Gateway
+from tests.support.proxy import TcpProxy
+from tests.support.scripted import ScriptedServer, tool_result
+from tests.support.server import Backend, running
+from tests.support.tools import SITE, Caller, all_announced, caller, has_job, site
+from tests.support.waiting import until
+from tests.support.world import World
+
+STORE = "/api/tools/qdrant_store"
+CALL = "/mcp-rest/tools/call"
+
+
+@pytest.fixture
+async def backend(world: World, gateway: Gateway) -> AsyncIterator[Backend]:
+    async with running(world.settings(**gateway.settings())) as instance:
+        yield instance
+
+
+@pytest.fixture
+async def carol(backend: Backend) -> Caller:
+    return await caller(backend, "carol")
+
+
+async def states(world: World) -> list[str]:
+    return [row[0] for row in await world.query("SELECT state FROM submissions")]
+
+
+async def age(world: World, **time: int) -> None:
+    await world.query(
+        "UPDATE submissions SET created_at = created_at - $1::interval", timedelta(**time)
+    )
+
+
+async def announced(world: World) -> list[dict[bytes, bytes]]:
+    entries: Any = await world.redis.xrange(world.stream)
+    return [fields for _, fields in entries if fields[b"type"] == b"job:accepted"]
+
+
+class TestOutages:
+    async def test_what_was_accepted_is_answered_and_noted_when_that_works_again(
+        self,
+        world: World,
+        gateway: Gateway,
+        redis_proxy: TcpProxy,
+        database_proxy: TcpProxy,
+    ) -> None:
+        settings = world.settings(
+            **gateway.settings(), REDIS_URL=redis_proxy.url, DATABASE_URL=database_proxy.url
+        )
+        async with running(settings) as backend:
+            carol, key, note = await caller(backend, "carol"), uuid4().hex, uuid4().hex
+            marks = {"fault": "slow-1", "outcome": "stuck", "note": note}
+            crawling = asyncio.create_task(carol.crawl(world, key, **marks))
+            await until(lambda: gateway.tool_calls(note))
+            await redis_proxy.refuse()
+            await database_proxy.refuse()
+            accepted = await crawling
+            assert accepted.status_code == 202
+            await redis_proxy.accept()
+            await database_proxy.accept()
+            await until(lambda: _are(world, SubmissionState.DONE), 20)
+            again = await carol.crawl(world, key, **marks)
+            assert (again.status_code, again.json()) == (202, accepted.json())
+            assert await has_job(carol, accepted.json()["job_id"])
+            await until(lambda: all_announced(world), 20)
+            assert len(await announced(world)) == 1
+        assert len(await gateway.tool_calls(note)) == 1
+
+    async def test_the_stream_is_told_though_postgresql_is_away(
+        self, world: World, gateway: Gateway, database_proxy: TcpProxy
+    ) -> None:
+        settings = world.settings(**gateway.settings(), DATABASE_URL=database_proxy.url)
+        async with running(settings) as backend:
+            carol, note = await caller(backend, "carol"), uuid4().hex
+            crawling = asyncio.create_task(carol.crawl(world, fault="slow-1", note=note))
+            await until(lambda: gateway.tool_calls(note))
+            await database_proxy.refuse()
+            accepted = await crawling
+            assert accepted.status_code == 202
+            (told,) = await announced(world)
+            assert told[b"job_id"].decode() == accepted.json()["job_id"]
+
+    async def test_an_instance_that_stops_meanwhile_is_not_held_up(
+        self,
+        world: World,
+        gateway: Gateway,
+        database_proxy: TcpProxy,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        settings = world.settings(**gateway.settings(), DATABASE_URL=database_proxy.url)
+        async with running(settings) as backend:
+            carol, text = await caller(backend, "carol"), f"fault=slow-1 {uuid4()}"
+            storing = asyncio.create_task(carol.post(STORE, {"arguments": {"text": text}}))
+            await until(lambda: gateway.tool_calls(text))
+            await database_proxy.refuse()
+            assert (await storing).status_code == 200
+        assert await states(world) == [SubmissionState.SENT]
+        told = capsys.readouterr().out
+        assert "submission_not_kept" in told
+        assert "background_jobs_cut" not in told
+
+    async def test_of_an_instance_that_was_killed_nobody_knows_the_outcome(
+        self, world: World, gateway: Gateway, carol: Caller
+    ) -> None:
+        key, note = uuid4().hex, uuid4().hex
+        env = environment(world, **gateway.settings(), REDIS_CONSUMER_NAME="host-8003")
+        body = {"url": site(world, fault="slow-5", note=note)}
+        async with served(env) as (process, http):
+            headers = bearer(carol.token) | {"Idempotency-Key": key}
+            crawling = asyncio.create_task(http.post("/api/crawl", json=body, headers=headers))
+            await until(lambda: gateway.tool_calls(note))
+            os.kill(process.pid, signal.SIGKILL)
+            with pytest.raises(httpx.TransportError):
+                await crawling
+            await process.wait()
+        assert await states(world) == [SubmissionState.SENT]
+        # After the time that a call can take at most.
+        await age(world, minutes=2)
+        problem = check_problem(await carol.post("/api/crawl", body, key), 409, "outcome-unknown")
+        assert "take a new key" in problem["detail"]
+        assert len(await gateway.tool_calls(note)) == 1
+
+
+class TestKeys:
+    async def test_a_first_call_that_lasts_is_not_waited_for_for_ever(
+        self, world: World, gateway: Gateway, carol: Caller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tool_submissions, "_WAIT_FOR_FIRST", 0.2)
+        key, note = uuid4().hex, uuid4().hex
+        marks = {"fault": "slow-2", "note": note}
+        first = asyncio.create_task(carol.crawl(world, key, **marks))
+        await until(lambda: gateway.tool_calls(note))
+        second = await carol.crawl(world, key, **marks)
+        check_problem(second, 409, "still-running")
+        assert int(second.headers["retry-after"]) > 0
+        answered = (await first).json()
+        assert (await carol.crawl(world, key, **marks)).json() == answered
+        assert len(await gateway.tool_calls(note)) == 1
+
+    async def test_give_the_first_answer_though_the_address_would_not_pass_now(
+        self, world: World, carol: Caller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def too_slow(*_: Any) -> None:
+            raise TargetRefusedError("cannot be looked up in time; try again")
+
+        first = (await carol.crawl(world, "key")).json()
+        monkeypatch.setattr(TargetAddresses, "check_url", too_slow)
+        assert (await carol.crawl(world, "key")).json() == first
+        for key in ("another", None):
+            refused = check_problem(await carol.crawl(world, key), 422, "invalid-request")
+            assert refused["errors"][0]["field"] == "body.url"
+        assert await states(world) == [SubmissionState.DONE]
+
+    async def test_count_for_a_day(self, world: World, gateway: Gateway, carol: Caller) -> None:
+        key, note = uuid4().hex, uuid4().hex
+        first = (await carol.crawl(world, key, note=note)).json()["job_id"]
+        await age(world, hours=23, minutes=59)
+        assert (await carol.crawl(world, key, note=note)).json()["job_id"] == first
+        await age(world, minutes=2)
+        assert (await carol.crawl(world, key, note=note)).json()["job_id"] != first
+        assert len(await gateway.tool_calls(note)) == 2
+
+    async def test_are_then_deleted(self, world: World, gateway: Gateway, carol: Caller) -> None:
+        await carol.crawl(world, "old")
+        await age(world, hours=24, minutes=1)
+        await carol.crawl(world, "new")
+        # An instance looks for them when it starts, and from time to time.
+        settings = world.settings(**gateway.settings(), REDIS_CONSUMER_NAME="host-8003")
+        async with running(settings):
+            await until(lambda: _keys_are(world, "new"))
+
+
+class TestLimits:
+    async def test_only_jobs_count(self, world: World, gateway: Gateway) -> None:
+        settings = world.settings(**gateway.settings(), JOBS_PER_USER=1)
+        async with running(settings) as backend:
+            carol, text = await caller(backend, "carol"), f"fault=slow-1 {uuid4()}"
+            storing = asyncio.create_task(carol.post(STORE, {"arguments": {"text": text}}))
+            await until(lambda: gateway.tool_calls(text))
+            assert (await carol.crawl(world, outcome="stuck")).status_code == 202
+            problem = check_problem(await carol.crawl(world), 429, "too-many-jobs")
+            assert "status=queued" in problem["detail"]
+            assert (await storing).status_code == 200
+
+    async def test_what_was_never_answered_counts_for_a_while(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        hasty = gateway.settings(LITELLM_MCP_SERVER_ID="hasty")
+        async with running(world.settings(**hasty, JOBS_PER_USER=1)) as backend:
+            carol = await caller(backend, "carol")
+            check_problem(await carol.crawl(world, fault="slow-2"), 504, "upstream-timeout")
+            check_problem(await carol.crawl(world), 429, "too-many-jobs")
+            await age(world, minutes=11)
+            assert (await carol.crawl(world)).status_code == 202
+
+    async def test_the_orchestrator_is_asked_without_holding_up_the_user(
+        self, world: World, gateway: Gateway
+    ) -> None:
+        """Whoever may have no more jobs can still do everything else meanwhile."""
+        async with ScriptedServer() as orchestrator:
+            orchestrator.gate.clear()
+            settings = world.settings(
+                **gateway.settings(ORCHESTRATOR_URL=orchestrator.url), JOBS_PER_USER=1
+            )
+            async with running(settings) as backend:
+                carol = await caller(backend, "carol")
+                assert (await carol.crawl(world, outcome="stuck")).status_code == 202
+                await until(world.settled)
+                await world.query("UPDATE jobs SET updated_at = updated_at - interval '1 hour'")
+                waiting = asyncio.create_task(carol.crawl(world))
+                await until(lambda: orchestrator.asked)
+                locks = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND database = ("
+                locks += "SELECT oid FROM pg_database WHERE datname = current_database())"
+                assert await world.query(locks) == []
+                check_problem(await waiting, 429, "too-many-jobs")
+
+
+class TestOwners:
+    async def test_a_job_stays_with_whom_it_was_accepted_for_first(self, world: World) -> None:
+        """A tool may name a job that is there, when it is asked for the same again."""
+        job_id = str(uuid4())
+        async with ScriptedServer() as server:
+            server.answers(CALL, tool_result({"status": "accepted", "job_id": job_id}))
+            async with running(world.settings(LITELLM_URL=server.url)) as backend:
+                carol, victor = await caller(backend, "carol"), await caller(backend, "victor")
+                for who in (carol, victor, carol):
+                    answer = await who.post("/api/crawl", {"url": SITE})
+                    assert (answer.status_code, answer.json()["job_id"]) == (202, job_id)
+                await until(world.settled)
+                # Also when nothing but the stored events tells for whom it was.
+                await world.query("DELETE FROM submissions")
+                await victor.post("/api/crawl", {"url": SITE})
+                await until(world.settled)
+                assert set(await carol.jobs()) == {job_id}
+                for path in (f"/api/jobs/{job_id}", f"/api/jobs/{job_id}/events"):
+                    check_problem(await victor.get(path), 404, "job-not-found")
+
+    async def test_a_submission_that_names_nobody_takes_nothing_away(
+        self, world: World, carol: Caller
+    ) -> None:
+        job_id = (await carol.crawl(world, outcome="stuck")).json()["job_id"]
+        # In a batch of its own.
+        await until(world.settled)
+        await world.publish(shield_event("job:accepted", job=job_id))
+        await until(world.settled)
+        assert (await carol.jobs())[job_id]["workspace"] == "default"
+
+
+async def _are(world: World, state: SubmissionState) -> bool:
+    return await states(world) == [state]
+
+
+async def _keys_are(world: World, *keys: str) -> bool:
+    return [row[0] for row in await world.query("SELECT key FROM submissions")] == list(keys)

@@ -1,0 +1,39 @@
+"""The arguments of a tool call, joined from the pieces of a model's answer."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.services.agent.tool_arguments import ToolArguments
+
+VALUES = st.recursive(
+    st.text(alphabet='ab"\\\\{}[]\n', max_size=6) | st.integers() | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+OBJECTS = st.dictionaries(st.text(max_size=3), VALUES, min_size=1, max_size=4)
+
+
+@given(OBJECTS, st.lists(st.integers(1, 12)), st.sampled_from(["", "}", "{}", '{"a": 1}']))
+def test_are_the_object_however_it_is_cut_and_nothing_after_it(
+    value: dict[str, object], lengths: list[int], surplus: str
+) -> None:
+    text = json.dumps(value)
+    arguments = ToolArguments()
+    told = ""
+    rest = text + surplus
+    for length in [*lengths, len(rest)]:
+        told += arguments.add(rest[:length])
+        rest = rest[length:]
+    assert told + arguments.finish() == str(arguments) == text
+    assert arguments.is_whole
+
+
+@given(OBJECTS)
+def test_are_cut_until_the_object_ends(value: dict[str, object]) -> None:
+    text = json.dumps(value)
+    for end in range(1, len(text)):
+        arguments = ToolArguments()
+        arguments.add(text[:end])
+        assert arguments.is_cut

@@ -1,0 +1,248 @@
+"""Chunks of a model's answer to AG-UI events, and events to messages."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.services.agent.turn import CALLS_MAX, Turn, now
+from src.services.agui.events import Event, run_error, run_started
+from src.services.gateway.chat_stream import ChatChunk, ToolCallPiece
+from src.services.runs.messages import RunMessages
+from tests.run_checker import check_run
+
+
+def events_of(chunks: Iterable[ChatChunk]) -> tuple[Turn, list[Event]]:
+    turn = Turn()
+    events = [event for chunk in chunks for event in turn.feed(chunk)]
+    return turn, [*events, *turn.end()]
+
+
+def said(*texts: str) -> list[ChatChunk]:
+    return [ChatChunk(content=text) for text in texts]
+
+
+def called(*pieces: ToolCallPiece) -> list[ChatChunk]:
+    return [ChatChunk(tool_calls=(piece,)) for piece in pieces]
+
+
+def calls_of(*pieces: ToolCallPiece) -> list[tuple[str, str]]:
+    """Names and arguments of the calls that pieces make, as a client holds them."""
+    made = RunMessages.of(events_of(called(*pieces))[1]).all()
+    functions = [call["function"] for message in made for call in message["toolCalls"]]
+    return [(function["name"], function["arguments"]) for function in functions]
+
+
+def kinds(events: Sequence[Event]) -> list[str]:
+    return [event["type"] for event in events]
+
+
+CHUNKS = st.lists(
+    st.builds(
+        ChatChunk,
+        reasoning=st.sampled_from(("", "", "hm ")),
+        content=st.sampled_from(("", "a", "word ")),
+        tool_calls=st.lists(
+            st.builds(
+                ToolCallPiece,
+                index=st.integers(0, 2),
+                id=st.sampled_from((None, "a", "b")),
+                name=st.sampled_from((None, "crawl_web", "ask")),
+                arguments=st.sampled_from(("", '{"a"', ": 1}")),
+            ),
+            max_size=2,
+        ).map(tuple),
+        finish_reason=st.sampled_from((None, None, "stop")),
+    ),
+    max_size=12,
+)
+
+
+class TestText:
+    def test_comes_in_the_pieces_in_which_it_came(self) -> None:
+        _, events = events_of(said("Hel", "", "lo"))
+        assert kinds(events) == [
+            "TEXT_MESSAGE_START",
+            "TEXT_MESSAGE_CONTENT",
+            "TEXT_MESSAGE_CONTENT",
+            "TEXT_MESSAGE_END",
+        ]
+        assert [event["delta"] for event in events[1:3]] == ["Hel", "lo"]
+
+    def test_nothing_said_is_nothing_told(self) -> None:
+        assert events_of(said("", ""))[1] == []
+
+
+class TestReasoning:
+    def test_is_a_message_before_what_it_leads_to(self) -> None:
+        turn, events = events_of(
+            [
+                ChatChunk(reasoning="Let me "),
+                ChatChunk(reasoning="think"),
+                *said("Well"),
+                *called(ToolCallPiece(0, name="one")),
+            ]
+        )
+        assert kinds(events)[:6] == [
+            "REASONING_START",
+            "REASONING_MESSAGE_START",
+            "REASONING_MESSAGE_CONTENT",
+            "REASONING_MESSAGE_CONTENT",
+            "REASONING_MESSAGE_END",
+            "REASONING_END",
+        ]
+        reasoning, answer = RunMessages.of(events).all()
+        assert (reasoning["role"], reasoning["content"]) == ("reasoning", "Let me think")
+        assert answer["id"] == turn.message_id
+
+    def test_that_goes_on_after_a_text_is_another_message(self) -> None:
+        _, events = events_of([ChatChunk(reasoning="a"), *said("b"), ChatChunk(reasoning="c")])
+        made = RunMessages.of(events).all()
+        assert [one["content"] for one in made if one["role"] == "reasoning"] == ["a", "c"]
+
+
+class TestCalls:
+    def test_ids_are_ours_and_belong_to_the_message(self) -> None:
+        pieces = [ToolCallPiece(0, "call_1", "ask"), ToolCallPiece(0, arguments='{"a": 1}')]
+        first, events = events_of([*said("Wait"), *called(*pieces)])
+        second, _ = events_of(called(*pieces))
+        start = next(event for event in events if event["type"] == "TOOL_CALL_START")
+        assert start["parentMessageId"] == first.message_id
+        assert start["toolCallId"] == first.calls[0].id
+        assert first.calls[0].id != second.calls[0].id
+        assert first.calls[0].arguments == '{"a": 1}'
+
+    def test_that_interleave_are_kept_apart(self) -> None:
+        turn, _ = events_of(
+            called(
+                ToolCallPiece(0, name="one", arguments="{"),
+                ToolCallPiece(1, name="two", arguments="[1"),
+                ToolCallPiece(0, arguments="}"),
+                ToolCallPiece(1, arguments="]"),
+            )
+        )
+        assert [(call.name, call.arguments) for call in turn.calls] == [
+            ("one", "{}"),
+            ("two", "[1]"),
+        ]
+
+    def test_that_come_whole_and_all_at_one_place_are_kept_apart(self) -> None:
+        turn, events = events_of(
+            called(ToolCallPiece(0, "a", "one", '{"a":1}'), ToolCallPiece(0, "b", "two", '{"b":2}'))
+        )
+        assert [(call.name, call.arguments) for call in turn.calls] == [
+            ("one", '{"a":1}'),
+            ("two", '{"b":2}'),
+        ]
+        assert kinds(events).count("TOOL_CALL_START") == 2
+
+    @pytest.mark.parametrize("name", [None, "one"], ids=["named once", "named in every piece"])
+    def test_whose_ids_change_from_piece_to_piece_are_one_call(self, name: str | None) -> None:
+        assert calls_of(
+            ToolCallPiece(0, "a", "one", '{"a":'),
+            ToolCallPiece(0, "b", name, ' "\\"}'),
+            ToolCallPiece(0, "c", name, '"}'),
+            ToolCallPiece(0, "d"),
+        ) == [("one", '{"a": "\\"}"}')]
+
+    def test_at_one_place_and_of_one_name_are_told_apart_by_id(self) -> None:
+        assert calls_of(
+            ToolCallPiece(0, "a", "one"),
+            ToolCallPiece(0, "b", "one"),
+            ToolCallPiece(0, "a", arguments='{"a":1}'),
+            ToolCallPiece(0, "b", arguments='{"b":2}'),
+        ) == [("one", '{"a":1}'), ("one", '{"b":2}')]
+
+    @pytest.mark.parametrize("places", [(0, 0, 0), (0, 1, 2)], ids=["one place", "three places"])
+    def test_without_ids_begin_with_their_names(self, places: tuple[int, int, int]) -> None:
+        first, second, third = places
+        assert calls_of(
+            ToolCallPiece(first, name="one", arguments='{"a":'),
+            ToolCallPiece(first, arguments="1}"),
+            ToolCallPiece(second, name="one", arguments='{"a":2}'),
+            ToolCallPiece(third, name="two"),
+            ToolCallPiece(third, arguments='{"b":3}'),
+        ) == [("one", '{"a":1}'), ("one", '{"a":2}'), ("two", '{"b":3}')]
+
+    def test_without_ids_that_repeat_their_name_in_every_piece_are_one_call(self) -> None:
+        assert calls_of(
+            ToolCallPiece(0, name="one"),
+            ToolCallPiece(0, name="one", arguments='{"a":'),
+            ToolCallPiece(0, name="one", arguments="1}"),
+        ) == [("one", '{"a":1}')]
+
+    @pytest.mark.parametrize("arguments", ['{"a":{"b":"}"}}', "{}"])
+    @pytest.mark.parametrize("name", [None, "one"], ids=["named once", "named in every piece"])
+    @pytest.mark.parametrize("call_id", [None, "a"], ids=["no id", "an id"])
+    def test_whose_arguments_come_whole_in_several_pieces_have_them_once(
+        self, arguments: str, name: str | None, call_id: str | None
+    ) -> None:
+        assert calls_of(
+            ToolCallPiece(0, call_id, "one", arguments),
+            ToolCallPiece(0, call_id, name, arguments),
+        ) == [("one", arguments)]
+
+    def test_whose_arguments_begin_with_an_empty_object_have_what_follows_it(self) -> None:
+        assert calls_of(
+            ToolCallPiece(0, "a", "one", "{}"),
+            ToolCallPiece(0, arguments='{"a"'),
+            ToolCallPiece(0, arguments=":1}"),
+        ) == [("one", '{"a":1}')]
+
+    def test_arguments_before_the_name_are_not_lost(self) -> None:
+        turn, events = events_of(
+            called(
+                ToolCallPiece(0, arguments='{"a"'), ToolCallPiece(0, name="one", arguments=":1}")
+            )
+        )
+        told = "".join(event["delta"] for event in events if event["type"] == "TOOL_CALL_ARGS")
+        assert told == turn.calls[0].arguments == '{"a":1}'
+
+    def test_without_arguments_has_none(self) -> None:
+        turn, events = events_of(called(ToolCallPiece(0, name="one")))
+        assert kinds(events) == ["TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END"]
+        assert turn.calls[0].arguments == "{}"
+
+    def test_without_end_are_told_only_so_far(self) -> None:
+        pieces = tuple(ToolCallPiece(number, name="one") for number in range(CALLS_MAX))
+        turn = Turn()
+        assert len(turn.feed(ChatChunk(tool_calls=pieces))) == CALLS_MAX
+        at_most = turn.is_overfull
+        further = tuple(ToolCallPiece(CALLS_MAX + number, name="two") for number in range(9))
+        events = turn.feed(ChatChunk(tool_calls=further))
+        assert (at_most, turn.is_overfull) == (False, True)
+        assert kinds(events) == ["TOOL_CALL_START"]
+
+
+class TestEveryAnswer:
+    @given(CHUNKS)
+    def test_is_part_of_a_run_that_a_client_accepts(self, chunks: list[ChatChunk]) -> None:
+        _, events = events_of(chunks)
+        check_run([run_started("t", "r", now()), *events, run_error("over", "x", now())])
+
+    @given(CHUNKS)
+    def test_becomes_the_message_that_a_client_holds(self, chunks: list[ChatChunk]) -> None:
+        turn, events = events_of(chunks)
+        text = "".join(chunk.content for chunk in chunks)
+        expected: dict[str, Any] = {"id": turn.message_id, "role": "assistant"}
+        if text:
+            expected["content"] = text
+        if turn.calls:
+            # In the order in which they became known by name.
+            begun = [event["toolCallId"] for event in events if "toolCallName" in event]
+            expected["toolCalls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments},
+                }
+                for call in sorted(turn.calls, key=lambda one: begun.index(one.id))
+            ]
+        reasoning = "".join(chunk.reasoning for chunk in chunks)
+        messages = RunMessages.of(events).all()
+        made = [one for one in messages if one["role"] == "assistant"]
+        thought = [one["content"] for one in messages if one["role"] == "reasoning"]
+        assert "".join(thought) == reasoning
+        assert made == ([expected] if len(expected) > 2 else [])

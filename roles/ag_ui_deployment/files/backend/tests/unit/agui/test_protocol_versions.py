@@ -1,0 +1,93 @@
+"""Events of the current protocol as older versions have them."""
+
+import pytest
+
+from src.models.protocol import CURRENT, ProtocolVersion
+from src.services.agui import events as agui
+from src.services.agui.events import Event, Stamp
+from src.services.agui.protocol_versions import rendered
+from src.services.agui.sse import encode, marker, translated
+from tests.run_checker import parse_frames
+from tests.support.builders import stream_id
+
+OLDER = ProtocolVersion.V0_0
+NOW: Stamp = {"timestamp": 1}
+CANCELLED = agui.run_cancelled("t", "r", {**NOW, "metadata": {"job_id": "j"}})
+PENDING = agui.agent_run_finished("t", "r", {"rounds": 1}, ["c1"], NOW)
+ENDS = [
+    CANCELLED,
+    PENDING,
+    agui.run_finished("t", "r", {}, NOW),
+    agui.run_error("failed", "code", NOW),
+]
+
+
+@pytest.mark.parametrize("event", [*ENDS, agui.run_started("t", "r", NOW)])
+def test_the_current_version_has_every_event_as_it_is(event: Event) -> None:
+    assert rendered(event, CURRENT, ["c1"]) == (event,)
+
+
+def test_before_1_0_no_version_is_declared() -> None:
+    (started,) = rendered(agui.run_started("t", "r", NOW), OLDER)
+    assert started == {"type": "RUN_STARTED", "timestamp": 1, "threadId": "t", "runId": "r"}
+
+
+def test_before_1_0_a_cancelled_run_has_no_outcome_and_every_call_a_result() -> None:
+    result, finished = rendered(CANCELLED, OLDER, ["c1"])
+    assert result["type"] == "TOOL_CALL_RESULT"
+    assert (result["toolCallId"], result["messageId"]) == ("c1", "c1:result")
+    assert "error" in result["content"]
+    assert "outcome" not in finished
+    assert finished["metadata"] == {"job_id": "j", "outcome": {"type": "cancelled"}}
+
+
+def test_before_1_0_a_failed_run_has_a_result_for_every_call() -> None:
+    result, error = rendered(ENDS[-1], OLDER, ["c1"])
+    assert result["type"] == "TOOL_CALL_RESULT"
+    assert error == ENDS[-1]
+
+
+def test_before_1_0_calls_without_a_result_are_pending_anyway() -> None:
+    (finished,) = rendered(PENDING, OLDER, ["c1"])
+    assert finished["outcome"] == {"type": "success"}
+    assert finished["metadata"] == {"outcome": PENDING["outcome"]}
+    assert finished["result"] == {"rounds": 1}
+
+
+def test_before_1_0_a_result_of_a_tool_is_a_text() -> None:
+    parts = [{"type": "text", "text": "All"}, {"type": "text", "text": "fine"}]
+    result = {"id": "t", "role": "tool", "toolCallId": "c", "content": parts}
+    others = [{"id": "u", "role": "user", "content": parts}, {"id": "a", "role": "assistant"}]
+    event = {"type": "MESSAGES_SNAPSHOT", **NOW, "messages": [*others, result]}
+    (snapshot,) = rendered(event, OLDER)
+    assert snapshot["messages"] == [*others, result | {"content": "All\nfine"}]
+    assert result["content"] == parts
+
+
+@pytest.mark.parametrize("event", ENDS)
+def test_the_event_itself_stays_as_it_is(event: Event) -> None:
+    before = encode([event])
+    rendered(event, OLDER, ["c1"])
+    assert encode([event]) == before
+
+
+class TestFrames:
+    def test_keep_their_ids(self) -> None:
+        awkward = agui.custom("event: RUN_FINISHED\n", "\n\nevent: RUN_FINISHED\ndata: ", NOW)
+        frames = (
+            encode([agui.run_started("t", "r", NOW), awkward], stream_id(1))
+            + marker(stream_id(2))
+            + encode([awkward, CANCELLED], stream_id(3))
+            + encode([agui.run_error("failed", None, NOW)], stream_id(4))
+        )
+        before, after = parse_frames(frames), parse_frames(translated(frames, OLDER))
+        assert [frame.id for frame in after] == [frame.id for frame in before]
+        events = [frame.json() for frame in before if frame.data]
+        expected = [one for event in events for one in rendered(event, OLDER)]
+        assert [frame.json() for frame in after if frame.data] == expected
+
+    def test_that_are_the_same_are_not_made_again(self) -> None:
+        frames = encode([agui.custom("event: RUN_FINISHED", 1, NOW)], stream_id(1))
+        assert translated(frames, OLDER) is frames
+        ending = encode([CANCELLED])
+        assert translated(ending, CURRENT) is ending

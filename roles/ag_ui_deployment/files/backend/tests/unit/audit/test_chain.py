@@ -1,0 +1,117 @@
+"""The encoding of audit entries says all of them, and nothing twice."""
+
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.services.audit.chain import START, Entry, chain, digest, encode
+
+ENTRY = Entry(
+    at=datetime(2026, 5, 1, 12, 0, 0, 123456, UTC),
+    action="login",
+    outcome="success",
+    actor_id=UUID("1b4e28ba-2fa1-41d2-883f-0016d3cca427"),
+    actor="alice@shield.test",
+    target="user:1",
+    address="127.0.0.1",
+    request_id="r-1",
+    details='{"a":1}',
+)
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_MAYBE = st.none() | _TEXT
+_ENTRIES = st.builds(
+    Entry,
+    at=st.datetimes(timezones=st.just(UTC)),
+    action=_TEXT,
+    outcome=_TEXT,
+    actor_id=st.none() | st.uuids(),
+    actor=_MAYBE,
+    target=_MAYBE,
+    address=_MAYBE,
+    request_id=_MAYBE,
+    details=_TEXT,
+)
+
+
+def decode(encoded: bytes) -> tuple[int, Entry, bytes]:
+    """Read an encoding as the description of the chain says: what can be read back is unambiguous."""
+    assert encoded[:1] == b"\x01"
+    rest = encoded[1:]
+    values: list[bytes | None] = []
+    while rest:
+        if rest[:1] == b"\x00":
+            values.append(None)
+            rest = rest[1:]
+            continue
+        end = 9 + int.from_bytes(rest[1:9], "big")
+        values.append(rest[9:end])
+        rest = rest[end:]
+    seq, at, *texts, prev_hash = values
+    assert seq is not None
+    assert at is not None
+    assert prev_hash is not None
+    read = [None if one is None else one.decode() for one in texts]
+    named = dict(zip([one.name for one in fields(Entry)][1:], read, strict=True))
+    actor_id = named.pop("actor_id")
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(at))
+    entry = Entry(at=moment, actor_id=UUID(actor_id) if actor_id else None, **named)  # type: ignore[arg-type]
+    return int(seq), entry, prev_hash
+
+
+@given(st.integers(1, 2**63 - 1), _ENTRIES, st.binary(min_size=32, max_size=32))
+def test_an_encoding_can_be_read_back_whole(seq: int, entry: Entry, prev_hash: bytes) -> None:
+    assert decode(encode(seq, entry, prev_hash)) == (seq, entry, prev_hash)
+
+
+@given(_ENTRIES, _ENTRIES)
+def test_two_different_entries_have_different_encodings(one: Entry, other: Entry) -> None:
+    same = encode(1, one, START.hash) == encode(1, other, START.hash)
+    assert same == (one == other)
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(Entry)])
+def test_every_field_counts(name: str) -> None:
+    value = getattr(ENTRY, name)
+    others: dict[type, Any] = {
+        datetime: ENTRY.at + timedelta(microseconds=1),
+        UUID: None,
+        str: f"{value}x",
+    }
+    changed = replace(ENTRY, **{name: others[type(value)]})
+    assert digest(1, changed, START.hash) != digest(1, ENTRY, START.hash)
+
+
+def test_what_is_absent_is_not_what_is_empty() -> None:
+    absent, empty = replace(ENTRY, actor=None), replace(ENTRY, actor="")
+    assert encode(1, absent, START.hash) != encode(1, empty, START.hash)
+
+
+def test_text_does_not_pass_from_one_field_to_the_next() -> None:
+    one = replace(ENTRY, actor="ab", target="c")
+    other = replace(ENTRY, actor="a", target="bc")
+    assert encode(1, one, START.hash) != encode(1, other, START.hash)
+
+
+def test_each_entry_follows_on_the_one_before() -> None:
+    first, second = chain(START, [ENTRY, ENTRY])
+    assert (first.seq, first.prev_hash) == (1, bytes(32))
+    assert (second.seq, second.prev_hash) == (2, first.hash)
+    assert first.hash != second.hash
+
+
+def test_the_hash_stays_what_it_was() -> None:
+    """Another value here means that stored chains do not verify any more."""
+    assert digest(1, ENTRY, START.hash).hex() == (
+        "91937826ba689a75d938c36057e27fe90e4e98a510d65c6d0ba72a8f839f40e0"
+    )
+
+
+def test_a_time_is_the_same_in_every_zone_of_utc() -> None:
+    same = replace(ENTRY, at=ENTRY.at.astimezone(timezone(timedelta(0))))
+    assert encode(1, same, START.hash) == encode(1, ENTRY, START.hash)

@@ -1,0 +1,31 @@
+"""Which texts are email addresses, and the one form that each has."""
+
+import pytest
+
+from src.services.auth import email_addresses
+from src.services.auth.email_addresses import EmailRejectedError, normalise_email
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        (" Alice@Shield.TEST ", "alice@shield.test"),
+        ("alice@BÜCHER.test", "alice@xn--bcher-kva.test"),
+        ("a=b?c@shield.test", "a=b?c@shield.test"),
+    ],
+)
+def test_each_has_one_form(text: str, stored: str) -> None:
+    assert normalise_email(text) == stored
+
+
+@pytest.mark.parametrize("text", ["=?utf-8?q?alice?=@shield.test", "=?@shield.test", "a=?@x.test"])
+def test_encoded_words_are_refused(text: str) -> None:
+    with pytest.raises(EmailRejectedError, match=r"may not have =\? before the @"):
+        normalise_email(text)
+
+
+def test_what_is_too_long_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(email_addresses, "validate_email")
+    for text in ("\x01" * 1_000_000 + "@shield.test", "a" * 309 + "@shield.test"):
+        with pytest.raises(EmailRejectedError, match="may have at most 320 characters"):
+            normalise_email(text)

@@ -1,0 +1,172 @@
+"""What a batch says about its jobs, whatever the order of its events."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.models.event import ShieldEvent
+from src.models.job import Job, JobStatus, percent_at
+from src.services.consumer.job_changes import JobChange, summarise
+from src.services.event_service import JobState, fold
+from tests.support.builders import JOB, OWNER, STRANGER, shield_event, stream
+from tests.support.strategies import HISTORIES, noise, story
+
+
+def change(*events: ShieldEvent) -> JobChange:
+    (only,) = summarise(events)
+    return only
+
+
+def test_a_job_from_its_first_to_its_last_event() -> None:
+    found = change(
+        *stream(
+            shield_event("job:queued", {"job_type": "crawl"}, timestamp=1_000),
+            shield_event("job:started", user=OWNER, workspace="library", timestamp=2_000),
+            shield_event("job:progress", {"percent": 40}, timestamp=3_000),
+            shield_event("job:complete", {"pages": 3}, timestamp=4_000),
+        )
+    )
+    assert (found.job_id, found.owner, found.workspace) == (JOB, UUID(OWNER), "library")
+    assert (found.kind, found.percent) == ("crawl", 40.0)
+    assert (found.first_timestamp, found.last_timestamp) == (1_000, 4_000)
+    assert found.end is not None
+    assert (found.end.status, found.end.timestamp) == (JobStatus.COMPLETED, 4_000)
+    assert found.end.result == {"pages": 3}
+
+
+def test_jobs_are_kept_apart_and_events_without_a_job_are_none() -> None:
+    changes = summarise(
+        [
+            shield_event(job="a"),
+            shield_event(job="b"),
+            shield_event(job=None),
+            shield_event("worker.started", job="c"),
+            shield_event(job="a"),
+        ]
+    )
+    assert sorted(one.job_id for one in changes) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("job:queued", JobStatus.QUEUED),
+        ("ingestion.queued", JobStatus.QUEUED),
+        ("job:started", JobStatus.RUNNING),
+        ("tool:start", JobStatus.RUNNING),
+        ("rag:chunk_processed", JobStatus.RUNNING),
+    ],
+)
+def test_status_before_the_end(kind: str, status: JobStatus) -> None:
+    assert change(shield_event(kind)).status is status
+
+
+def test_a_failure_has_a_message_and_no_result() -> None:
+    end = change(shield_event("job:failed", {"error": "no route"})).end
+    assert end is not None
+    assert (end.status, end.error, end.result) == (JobStatus.FAILED, "no route", None)
+
+
+def test_a_cancelled_job_has_neither() -> None:
+    end = change(shield_event("job:cancelled", {"reason": "r"})).end
+    assert end is not None
+    assert (end.status, end.error, end.result) == (JobStatus.CANCELLED, None, None)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_first_end_in_the_stream_counts(order: tuple[int, int]) -> None:
+    events = stream(shield_event("job:failed", {"error": "x"}), shield_event("job:complete"))
+    found = change(*(events[place] for place in order))
+    assert found.end is not None
+    assert found.end.status is JobStatus.FAILED
+    assert found.percent is None
+
+
+def test_no_text_holds_what_postgresql_cannot_store() -> None:
+    found = change(
+        shield_event(
+            "job:failed", {"error": "a\0b", "job_type": "c\0d"}, workspace="e\0f", user=OWNER
+        )
+    )
+    assert found.end is not None
+    texts = [found.end.error, found.kind, found.workspace]
+    assert all(text and "\0" not in text for text in texts)
+
+
+@given(story() | noise(), st.data())
+def test_the_order_within_a_batch_does_not_matter(
+    events: list[ShieldEvent], data: st.DataObject
+) -> None:
+    """But for names on which the events of a job disagree."""
+    shuffled = data.draw(st.permutations(events))
+    nameless = [
+        [replace(one, owner=None, workspace=None, kind=None) for one in summarise(order)]
+        for order in (events, shuffled)
+    ]
+    assert nameless[0] == nameless[1]
+
+
+@given(HISTORIES, st.data())
+def test_the_list_and_the_stream_say_the_same_percent(
+    events: list[ShieldEvent], data: st.DataObject
+) -> None:
+    state: JobState | None = None
+    for event in events:
+        if event.job_id == JOB:
+            state = fold(state, event).state
+    changes = summarise(data.draw(st.permutations(events)))
+    listed = {one.job_id: one for one in changes}.get(JOB)
+    assert (listed is None) == (state is None)
+    if listed is not None and state is not None:
+        status = listed.end.status if listed.end else listed.status
+        assert percent_at(status, listed.percent) == state.percent
+
+
+def test_a_tool_reports_its_own_progress() -> None:
+    told = stream(
+        shield_event("job:progress", {"percent": 20}),
+        shield_event("tool:progress", {"tool_call_id": "a", "percent": 80}),
+        shield_event("cache:warmed", {"percent": 90}),
+    )
+    assert change(*told).percent == 20.0
+
+
+@given(story(), st.data())
+def test_the_owner_is_found_wherever_the_events_name_one(
+    events: list[ShieldEvent], data: st.DataObject
+) -> None:
+    assert change(*data.draw(st.permutations(events))).owner == UUID(OWNER)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_submission_says_whose_a_job_is_before_all_others(order: tuple[int, ...]) -> None:
+    events = stream(
+        shield_event("job:started", user=STRANGER, workspace="theirs"),
+        shield_event("job:accepted", user=OWNER, workspace="ours"),
+        shield_event("job:progress", user=STRANGER, workspace="theirs"),
+    )
+    found = change(*(events[place] for place in order))
+    assert (found.owner, found.workspace) == (UUID(OWNER), "ours")
+    assert found.submitted
+
+
+def test_a_completed_job_is_all_done_whatever_was_reported() -> None:
+    moment = datetime.now(UTC)
+    job = Job(
+        id=JOB,
+        owner_id=None,
+        workspace=None,
+        kind=None,
+        status=JobStatus.COMPLETED,
+        percent=40.0,
+        error=None,
+        result={},
+        created_at=moment,
+        updated_at=moment,
+        completed_at=moment,
+    )
+    assert job.percent == 100.0

@@ -1,0 +1,779 @@
+"""One client's stream, with the history in memory: any cursor, any border, any moment to join."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.models.event import ZERO, ShieldEvent, StreamId
+from src.models.role import Role
+from src.models.user import User
+from src.services.auth.stream_registry import Change, OpenStreams
+from src.services.auth.tokens import AccessToken
+from src.services.events import client_stream, job_projector
+from src.services.events.client_stream import Subscription
+from src.services.events.feed import Record
+from src.services.events.replay import EventReplay
+from src.services.events.streams import EventStreams
+from src.services.events.subscription import Scope
+from src.utils.metrics import Metrics
+from tests.run_checker import Frame, check_feed, check_frames, check_run, job_of, parse_frames
+from tests.support.agui_client import AgUiClient
+from tests.support.builders import (
+    ALL_OF_RED,
+    EVERYTHING,
+    JOB,
+    MINE,
+    MINE_IN_RED,
+    OWNER,
+    RED,
+    SCOPES,
+    STRANGER,
+    settings_of,
+    shield_event,
+    stream,
+    stream_fold,
+    stream_id,
+    the_job,
+)
+from tests.support.memory_history import MemoryHistory, Process
+from tests.support.strategies import interleaved, noise, spoiled, story
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from src.services.events.history import EventHistory
+
+OTHER_JOB = "0c2c0d3e-7d6b-4d5f-9a38-0e6d3f8b1b22"
+AN_HOUR = 3600.0
+
+
+def streams(process: Process, **values: int) -> EventStreams:
+    replay = EventReplay(cast("EventHistory", process.history), 8)
+    return EventStreams(process.hub, replay, OpenStreams(), Metrics(), settings_of(**values))
+
+
+def wants(
+    scope: Scope, cursor: StreamId | None = None, *, expires_in: float = AN_HOUR, by: str = OWNER
+) -> Subscription:
+    user = User(id=UUID(by), email="alice@example.org", role=Role.VIEWER)
+    return Subscription(scope, cursor, AccessToken(user, UUID(int=1), time.time() + expires_in))
+
+
+class Client:
+    """A connection that takes everything at once."""
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+
+    def write_now(self, frames: bytes) -> None:
+        self.body.extend(frames)
+
+    async def write(self, frames: bytes) -> None:
+        self.body.extend(frames)
+
+
+async def served(process: Process, subscription: Subscription, **values: int) -> bytes:
+    """All bytes of a stream that ends by itself."""
+    client = Client()
+    async with asyncio.timeout(10):
+        await streams(process, **values).serve(subscription, client)
+    return bytes(client.body)
+
+
+async def received(
+    process: Process,
+    scope: Scope,
+    cursor: StreamId | None = None,
+    later: Iterable[ShieldEvent] = (),
+) -> list[Frame]:
+    """All frames of a connection, during which `later` is published; then the process drains."""
+    reading = asyncio.create_task(served(process, wants(scope, cursor)))
+    for event in later:
+        await asyncio.sleep(0)
+        process.publish(event)
+    await asyncio.sleep(0)
+    process.hub.drain()
+    return parse_frames(await reading)
+
+
+def events_of(frames: Iterable[Frame]) -> list[dict[str, Any]]:
+    return [frame.json() for frame in frames if frame.data is not None]
+
+
+def ids_of(frames: Iterable[Frame]) -> list[str]:
+    """Those of the records that came."""
+    return [frame.record_id for frame in frames if frame.record_id is not None]
+
+
+def records(events: Sequence[ShieldEvent], scope: Scope) -> list[Record]:
+    """What a client of the scope is to get of a stream, by the fold alone."""
+    return [record for record in stream_fold().apply(events) if scope.shows(record)]
+
+
+def seen(events: Iterable[dict[str, Any]], clients: dict[str, AgUiClient] | None = None) -> Any:
+    """What a client of a feed sees of each job; goes on from an earlier connection."""
+    clients = dict(clients or {})
+    for event in events:
+        job = job_of(event)
+        if job is not None:
+            clients.setdefault(job, AgUiClient()).apply([event])
+    return clients
+
+
+@dataclass(frozen=True)
+class Case:
+    """A stream, and where the borders in it lie, as numbers of events."""
+
+    events: list[ShieldEvent]
+    began_at: int
+    trimmed: int
+    stored: int
+    connects_at: int
+    ring: int
+    page: int
+    cursor: int | None
+
+    async def process(self) -> Process:
+        history = MemoryHistory(self.trimmed, self.page, self.stored)
+        process = Process(history, self.ring, self.began_at)
+        await process.begin(self.events[: self.connects_at])
+        return process
+
+    @property
+    def last_id(self) -> StreamId | None:
+        if self.cursor is None:
+            return None
+        return self.events[self.cursor - 1].id if self.cursor else ZERO
+
+    @property
+    def later(self) -> list[ShieldEvent]:
+        return self.events[self.connects_at :]
+
+
+@st.composite
+def cases(draw: st.DrawFn, *, resumes: bool = True) -> Case:
+    mine = draw(story() | spoiled() | noise())
+    theirs = draw(story(OTHER_JOB, STRANGER) | story(OTHER_JOB, None) | story(OTHER_JOB, OWNER))
+    workers = [shield_event("worker.started", job=None), shield_event("worker.stopped", job=None)]
+    order = draw(st.lists(st.integers(0, 2), max_size=30))
+    events = interleaved([mine, theirs, workers], order)
+    connects_at = draw(st.integers(0, len(events)), label="connects at")
+    began_at = draw(st.integers(0, connects_at), label="process began at")
+    # A process begins above what Redis had let go; Redis lets go of more, once it is stored.
+    trimmed = draw(st.integers(began_at, connects_at), label="trimmed")
+    return Case(
+        events=events,
+        began_at=began_at,
+        trimmed=trimmed,
+        stored=draw(st.integers(trimmed, connects_at), label="stored"),
+        connects_at=connects_at,
+        ring=draw(st.sampled_from((1, 2, 5, 20_000)), label="ring"),
+        page=draw(st.sampled_from((1, 3, 500)), label="page"),
+        cursor=draw(st.integers(0, connects_at), label="cursor") if resumes else None,
+    )
+
+
+class TestResuming:
+    @given(cases(), st.sampled_from(SCOPES))
+    def test_exactly_what_came_after_the_cursor_in_the_same_bytes(
+        self, case: Case, scope: Scope
+    ) -> None:
+        async def run() -> list[Frame]:
+            return await received(await case.process(), scope, case.last_id, case.later)
+
+        frames = asyncio.run(run())
+        check_frames(frames)
+        check_feed(events_of(frames))
+        cursor = case.last_id or ZERO
+        expected = [record for record in records(case.events, scope) if record.id > cursor]
+        assert ids_of(frames) == [str(record.id) for record in expected]
+        wanted = [frame for record in expected for frame in parse_frames(record.frames)]
+        assert [frame for frame in frames if frame in wanted] == wanted
+
+    @given(cases(), st.sampled_from(SCOPES))
+    def test_the_user_sees_what_an_uninterrupted_client_sees(
+        self, case: Case, scope: Scope
+    ) -> None:
+        async def run() -> tuple[list[Frame], list[Frame], list[Frame]]:
+            whole = Process(MemoryHistory())
+            await whole.begin([])
+            before = Process(MemoryHistory())
+            await before.begin([])
+            return (
+                await received(whole, scope, later=case.events),
+                await received(before, scope, later=case.events[: case.cursor]),
+                await received(await case.process(), scope, case.last_id, case.later),
+            )
+
+        whole, before, after = asyncio.run(run())
+        check_feed(events_of(whole))
+        assert seen(events_of(after), seen(events_of(before))) == seen(events_of(whole))
+
+    @given(cases(), st.sampled_from((JOB, OTHER_JOB)))
+    def test_one_job(self, case: Case, job: str) -> None:
+        async def run() -> list[Frame]:
+            return await received(await case.process(), the_job(job), case.last_id, case.later)
+
+        frames = asyncio.run(run())
+        check_frames(frames)
+        cursor = case.last_id or ZERO
+        every = records(case.events, the_job(job))
+        missed = [str(record.id) for record in every if record.id > cursor]
+        ended_before = any(record.ends_run and record.id <= cursor for record in every)
+        # A client that has the end already is told it again, since its run has no other.
+        assert ids_of(frames) == (missed or [str(e.id) for e in every if ended_before][-1:])
+        if frames:
+            run_of_client = check_run(events_of(frames))
+            assert (run_of_client.terminal is not None) is any(one.ends_run for one in every)
+
+
+class TestJoining:
+    @given(cases(resumes=False), st.sampled_from(SCOPES))
+    def test_the_current_state_and_then_what_comes(self, case: Case, scope: Scope) -> None:
+        async def run() -> tuple[list[Frame], list[Frame]]:
+            whole = Process(MemoryHistory())
+            await whole.begin([])
+            return (
+                await received(whole, scope, later=case.events),
+                await received(await case.process(), scope, None, case.later),
+            )
+
+        whole, joined = asyncio.run(run())
+        check_frames(joined)
+        check_feed(events_of(joined))
+        live = case.later[0].id if case.later else StreamId(2**62, 0)
+        expected = [record for record in records(case.events, scope) if record.id >= live]
+        assert ids_of(joined) == [str(record.id) for record in expected]
+
+        every = seen(events_of(whole))
+        for job, client in seen(events_of(joined)).items():
+            assert client == every[job]
+        on = {record.job_id for record in expected if record.job_id}
+        assert on <= set(seen(events_of(joined)))
+
+    @given(cases(resumes=False), st.sampled_from((JOB, OTHER_JOB)))
+    def test_one_job_is_one_whole_run(self, case: Case, job: str) -> None:
+        async def run() -> list[Frame]:
+            return await received(await case.process(), the_job(job), None, case.later)
+
+        events = events_of(asyncio.run(run()))
+        every = records(case.events, the_job(job))
+        ended = any(record.ends_run for record in every)
+        if every:
+            assert (check_run(events).terminal is not None) is ended
+        whole = [one for record in every for one in events_of(parse_frames(record.frames))]
+        assert AgUiClient().apply(events) == AgUiClient().apply(whole)
+
+
+class TestThePosition:
+    """The id up to which a client holds everything, whether or not frames came of it."""
+
+    @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, the_job(JOB))))
+    def test_it_is_told_before_the_first_event(self, case: Case, scope: Scope) -> None:
+        cursor = case.last_id
+
+        async def run() -> tuple[list[Frame], StreamId]:
+            process = await case.process()
+            reached = process.hub.last_id
+            return await received(process, scope, cursor, case.later), reached
+
+        frames, reached = asyncio.run(run())
+        check_frames(frames, after=str(cursor) if scope.job_id is None and cursor else None)
+        told = [StreamId.parse(frame.id) for frame in frames if frame.id]
+        ended = any(record.ends_run for record in records(case.events[: case.connects_at], scope))
+        if not (scope.job_id and ended):
+            assert max([cursor or ZERO, *(one for one in told if one <= reached)]) == reached
+            assert told or cursor
+
+    @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, the_job(JOB))), st.data())
+    def test_whoever_is_cut_anywhere_ends_up_with_what_all_see(
+        self, case: Case, scope: Scope, data: st.DataObject
+    ) -> None:
+        """A client that keeps what it held at the last id, and begins with nothing without one."""
+        first = case.last_id
+
+        async def held(cursor: StreamId | None) -> dict[str, AgUiClient]:
+            if cursor is None:
+                return {}
+            until_then = [event for event in case.events if event.id <= cursor]
+            whole = Process(MemoryHistory())
+            await whole.begin([])
+            return seen(events_of(await received(whole, scope, later=until_then)))  # type: ignore[no-any-return]
+
+        async def run() -> None:
+            before = await held(first)
+            whole = await received(await case.process(), scope, first, case.later)
+            came = whole[: data.draw(st.integers(0, len(whole)), label="cut after")]
+            last = next((n for n, frame in reversed([*enumerate(came)]) if frame.id), None)
+            if last is None and first is None:
+                return
+            kept = [] if last is None else came[: last + 1]
+            cursor = first if last is None else StreamId.parse(kept[-1].id or "")
+            later = replace(case, connects_at=len(case.events))
+            rest = await received(await later.process(), scope, cursor)
+            expected = seen(events_of(whole), before)
+            assert seen(events_of(rest), seen(events_of(kept), before)) == expected
+
+        asyncio.run(run())
+
+    async def test_keep_alives_tell_it_when_it_has_advanced(self) -> None:
+        process = Process(MemoryHistory())
+        await process.begin([])
+        reading = asyncio.create_task(
+            served(process, wants(MINE, expires_in=3.5), SSE_KEEPALIVE_SECONDS=1)
+        )
+        await asyncio.sleep(0)
+        events = stream(*simple_run(user=STRANGER))
+        process.publish(*events)
+        frames = parse_frames(await reading)
+        assert events_of(frames) == []
+        told = [(frame.comments, frame.id) for frame in frames[1:-1]]
+        assert told == [
+            ((), str(ZERO)),
+            (("keep-alive",), str(events[-1].id)),
+            (("keep-alive",), None),
+            (("keep-alive",), None),
+        ]
+
+    async def test_after_a_gap_it_is_told_though_it_lies_below_the_cursor(self) -> None:
+        events = stream(*simple_run())
+        process = Process(MemoryHistory())
+        await process.begin(events)
+        frames = await received(process, EVERYTHING, StreamId(2**60, 0))
+        assert [frame.id for frame in frames if frame.id] == [str(events[-1].id)]
+
+    @pytest.mark.parametrize("begun", [0, 1])
+    async def test_one_of_a_stream_without_entries_is_no_gap(self, begun: int) -> None:
+        """It is made of Redis's clock: no entry has it, at whichever instance."""
+        events = stream(*simple_run())
+        border = events[0].id.previous()
+        process = Process(MemoryHistory())
+        await process.begin(events[:begun])
+        frames = await received(process, EVERYTHING, border, events[begun:])
+        assert ids_of(frames) == [str(event.id) for event in events]
+        assert check_feed(events_of(frames))[JOB].terminal == "RUN_FINISHED"
+
+
+def simple_run(job: str = JOB, user: str | None = OWNER) -> list[ShieldEvent]:
+    return [
+        shield_event("job:queued", job=job, event_id=f"{job}-1"),
+        shield_event("job:started", job=job, event_id=f"{job}-2", user=user),
+        shield_event("job:complete", job=job, event_id=f"{job}-3", user=user),
+    ]
+
+
+def moving_run() -> list[ShieldEvent]:
+    """A job that is in the workspace red, as turns out with the third of its four events."""
+    queued, started, complete = simple_run()
+    progress = shield_event("job:progress", event_id="moves", workspace=RED)
+    return stream(replace(queued, metadata=started.metadata), started, progress, complete)
+
+
+class TestOwnership:
+    async def test_a_job_that_turns_out_to_be_mine_comes_with_its_past(self) -> None:
+        process = Process(MemoryHistory())
+        await process.begin([])
+        frames = await received(process, MINE, later=stream(*simple_run()))
+        assert ids_of(frames) == [str(stream_id(2)), str(stream_id(3))]
+        run = check_feed(events_of(frames))[JOB]
+        assert run.terminal == "RUN_FINISHED"
+
+    async def test_a_job_that_turns_out_to_be_of_my_workspace_comes_with_its_past(self) -> None:
+        process = Process(MemoryHistory())
+        await process.begin([])
+        frames = await received(process, ALL_OF_RED, later=moving_run())
+        assert ids_of(frames) == [str(stream_id(3)), str(stream_id(4))]
+        assert check_feed(events_of(frames))[JOB].terminal == "RUN_FINISHED"
+
+    @pytest.mark.parametrize("cursor", [None, ZERO, stream_id(1), stream_id(3)])
+    async def test_of_a_job_that_moves_away_nothing_comes_any_more(
+        self, cursor: StreamId | None
+    ) -> None:
+        events = moving_run()
+        for begun in range(5):
+            if cursor is not None and cursor > stream_id(begun):
+                continue
+            process = Process(MemoryHistory())
+            await process.begin(events[:begun])
+            frames = await received(process, MINE, cursor, events[begun:])
+            after = stream_id(begun) if cursor is None else cursor
+            assert ids_of(frames) == [str(stream_id(n)) for n in (1, 2) if stream_id(n) > after]
+            if begun > 2 and cursor in (None, stream_id(3)):
+                assert events_of(frames) == []
+
+    @pytest.mark.parametrize("begun", range(5))
+    async def test_the_stream_of_a_job_that_moves_away_ends(self, begun: int) -> None:
+        events = moving_run()
+        process = Process(MemoryHistory())
+        await process.begin(events[:begun])
+        scope = MINE._replace(job_id=JOB)
+        reading = asyncio.create_task(served(process, wants(scope)))
+        for event in events[begun:]:
+            await asyncio.sleep(0)
+            process.publish(event)
+        frames = parse_frames(await reading)
+        assert frames[-1].comments == ("this job is not yours to see any more",)
+        assert ids_of(frames) == [str(stream_id(n)) for n in (1, 2) if n > begun]
+        other = await received(process, MINE_IN_RED._replace(job_id=JOB))
+        assert check_run(events_of(other), complete=True).outcome == "success"
+
+    async def test_one_jobs_feed_serves_those_who_stay_and_those_who_do_not(self) -> None:
+        events = moving_run()
+        process = Process(MemoryHistory())
+        await process.begin(events[:1])
+        scopes = [one._replace(job_id=JOB) for one in (EVERYTHING, MINE, MINE_IN_RED)]
+        reading = [asyncio.create_task(served(process, wants(scope))) for scope in scopes]
+        await asyncio.sleep(0)
+        assert len(process.hub.feeds) == 1
+        process.publish(*events[1:])
+        bodies = await asyncio.gather(*reading)
+        last = [ids_of(parse_frames(body))[-1] for body in bodies]
+        assert last == [str(stream_id(n)) for n in (4, 2, 4)]
+
+    async def test_of_somebody_elses_job_comes_nothing(self) -> None:
+        events = stream(*simple_run(user=STRANGER), shield_event("worker.started", job=None))
+        for cursor in (None, ZERO):
+            process = Process(MemoryHistory())
+            await process.begin(events[:2] if cursor is None else events)
+            frames = await received(process, MINE, cursor, events[2:] if cursor is None else ())
+            assert events_of(frames) == []
+
+
+class TestForgottenJobs:
+    """The process keeps the states of so many ended jobs; the rest is in the history."""
+
+    @pytest.fixture(autouse=True)
+    def _few(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(job_projector, "_ENDED_MOST", 1)
+
+    @pytest.mark.parametrize("cursor", [None, 0, 1, 2, 3])
+    async def test_an_ended_run_is_told_and_closed_though_it_was_forgotten(
+        self, cursor: int | None
+    ) -> None:
+        events = stream(*simple_run(), *simple_run(OTHER_JOB))
+        process = Process(MemoryHistory())
+        await process.begin(events)
+        assert process.hub.jobs.state(JOB) is None
+        after = None if cursor is None else stream_id(cursor) if cursor else ZERO
+        scope = the_job(JOB)
+        frames = parse_frames(await served(process, wants(scope, after)))
+        assert check_run(events_of(frames), complete=True).outcome == "success"
+        missed = [str(stream_id(n)) for n in (1, 2, 3) if cursor is None or n > cursor]
+        assert ids_of(frames) == (missed[-1:] if cursor is None else missed or [str(events[2].id)])
+
+    async def test_a_long_one_is_told_to_its_last_event(self) -> None:
+        long = [
+            shield_event("job:queued", event_id="first", user=OWNER),
+            *(shield_event("rag:chunk_processed", event_id=f"chunk-{n}") for n in range(300)),
+            shield_event("job:complete", event_id="last"),
+        ]
+        events = stream(*long, *simple_run(OTHER_JOB))
+        process = Process(MemoryHistory(page=100))
+        await process.begin(events)
+        assert process.hub.jobs.state(JOB) is None
+        frames = parse_frames(await served(process, wants(the_job(JOB))))
+        run = check_run(events_of(frames), complete=True)
+        assert run.outcome == "success"
+        client = AgUiClient().apply(events_of(frames))
+        assert client.activity(f"rag:{JOB}")["chunks_processed"] == 300
+
+    async def test_a_late_event_does_not_begin_the_run_again(self) -> None:
+        late = shield_event("job:progress", job=JOB, event_id="late", user=OWNER)
+        events = stream(*simple_run(), *simple_run(OTHER_JOB), late)
+        process = Process(MemoryHistory())
+        await process.begin(events[:-1])
+        await process.hub.jobs.recall(process.hub.jobs.unknown_jobs(events[-1:]), events[-1].id)
+        frames = await received(process, EVERYTHING, later=events[-1:])
+        assert events_of(frames) == []
+
+    async def test_one_that_ends_with_its_next_event_is_introduced(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(job_projector, "_ACTIVE_MOST", 1)
+        queued, started, complete = simple_run()
+        process = Process(MemoryHistory())
+        *before, end = stream(queued, started, shield_event(job=OTHER_JOB, user=OWNER), complete)
+        await process.begin(before)
+        reading = asyncio.create_task(served(process, wants(MINE)))
+        await asyncio.sleep(0)
+        await process.publish_as_the_tail(end)
+        process.hub.drain()
+        told = events_of(parse_frames(await reading))
+        assert check_feed(told)[JOB].terminal == "RUN_FINISHED"
+
+    async def test_one_that_has_ended_is_not_introduced_again(self) -> None:
+        process = Process(MemoryHistory())
+        await process.begin(stream(*simple_run(), *simple_run(OTHER_JOB)))
+        reading = asyncio.create_task(served(process, wants(EVERYTHING)))
+        await asyncio.sleep(0)
+        await process.publish_as_the_tail(
+            replace(shield_event("job:accepted", user=STRANGER), id=stream_id(7))
+        )
+        await asyncio.sleep(0)
+        process.hub.drain()
+        assert events_of(parse_frames(await reading)) == []
+
+    @pytest.mark.parametrize(
+        ("joins_after", "cursor"), [*((n, None) for n in range(5)), (4, stream_id(4))]
+    )
+    async def test_one_that_goes_on_is_introduced_to_those_who_were_not_told_of_it(
+        self, monkeypatch: pytest.MonkeyPatch, joins_after: int, cursor: StreamId | None
+    ) -> None:
+        monkeypatch.setattr(job_projector, "_ACTIVE_MOST", 1)
+        call = {"tool_call_id": "c", "tool_name": "crawl_web"}
+        events = stream(
+            shield_event("job:queued", user=OWNER, event_id="1"),
+            shield_event("tool:start", call, event_id="2"),
+            shield_event("job:progress", {"percent": 10}, event_id="3"),
+            shield_event("job:queued", job=OTHER_JOB, user=OWNER, event_id="4"),
+            shield_event("job:progress", {"percent": 10}, event_id="3"),
+            *(shield_event("job:progress", {"percent": n}, event_id=f"{n}") for n in (20, 30)),
+        )
+        process = Process(MemoryHistory())
+        await process.begin([])
+        await process.publish_as_the_tail(*events[:joins_after])
+        reading = asyncio.create_task(served(process, wants(MINE, cursor)))
+        for event in events[joins_after:]:
+            await asyncio.sleep(0)
+            await process.publish_as_the_tail(event)
+        await asyncio.sleep(0)
+        process.hub.drain()
+        told = events_of(parse_frames(await reading))
+        check_feed(told)
+        client = seen(told)[JOB]
+        assert client.activity(f"job:{JOB}")["percent"] == 30
+        calls = [event for event in told if event["type"] == "TOOL_CALL_START"]
+        assert len(calls) == (1 if cursor is None else 0)
+
+
+class TestTheEnd:
+    async def open_stream(self, expires_in: float, scope: Scope = EVERYTHING) -> bytes:
+        process = Process(MemoryHistory())
+        await process.begin([])
+        return await served(process, wants(scope, expires_in=expires_in))
+
+    async def test_it_begins_with_the_time_to_wait_before_a_reconnect(self) -> None:
+        (retry, *_) = parse_frames(await self.open_stream(0.05))
+        assert retry.retry is not None
+        assert 2000 <= retry.retry <= 3000
+
+    async def test_it_ends_when_the_token_does(self) -> None:
+        began = time.monotonic()
+        body = await self.open_stream(0.3)
+        assert 0.2 < time.monotonic() - began < 3
+        assert b": the token has expired\n\n" in body
+
+    async def test_it_says_goodbye_when_the_process_drains(self) -> None:
+        process = Process(MemoryHistory())
+        await process.begin([])
+        frames = await received(process, EVERYTHING, later=stream(shield_event("job:queued")))
+        assert len(events_of(frames)) == 2
+        last = frames[-1].retry
+        assert last is not None
+        assert 2000 <= last < 5000
+
+    async def test_after_a_change_of_permissions_a_client_comes_back_without_an_id(self) -> None:
+        process = Process(MemoryHistory())
+        call = {"tool_call_id": "c", "tool_name": "crawl_web"}
+        await process.begin(stream(shield_event("tool:start", call, workspace=RED)))
+        opened, client = OpenStreams(), Client()
+        replay = EventReplay(cast("EventHistory", process.history), 8)
+        made = EventStreams(process.hub, replay, opened, Metrics(), settings_of())
+        subscription = wants(MINE)
+        serving = asyncio.create_task(made.serve(subscription, client))
+        await until(lambda: parse_frames(bytes(client.body))[1:])
+        opened.end(Change(subscription.access.user.id, None, None, "access_changed"))
+        await serving
+        frames = parse_frames(bytes(client.body))
+        assert events_of(frames) == []
+        assert frames[-1].comments == ("your permissions have changed: reconnect without an id",)
+        told = events_of(await received(process, ALL_OF_RED))
+        assert {"TOOL_CALL_START", "ACTIVITY_SNAPSHOT"} <= {event["type"] for event in told}
+
+    async def test_the_count_of_streams_is_true(self) -> None:
+        process = Process(MemoryHistory())
+        await process.begin([])
+        made = streams(process, STREAMS_MAX=3, STREAMS_PER_USER=2)
+
+        mine, theirs = wants(MINE), wants(EVERYTHING, by=STRANGER)
+        opened = [asyncio.create_task(made.serve(mine, Client())) for _ in range(2)]
+        await until(lambda: made.count == 2)
+        assert made.refusal(mine.access.user.id) == "user_full"
+        assert made.refusal(theirs.access.user.id) is None
+        opened.append(asyncio.create_task(made.serve(theirs, Client())))
+        await until(lambda: made.count == 3)
+        assert made.refusal(theirs.access.user.id) == "instance_full"
+        for one in opened:
+            one.cancel()
+        await asyncio.gather(*opened, return_exceptions=True)
+        assert made.count == 0
+        assert made.refusal(mine.access.user.id) is None
+        assert len(process.hub.feeds) == 0
+        process.hub.drain()
+        assert made.refusal(mine.access.user.id) == "draining"
+
+
+class TestStrangeCursors:
+    async def test_one_of_a_stream_that_is_gone_gives_a_notice_and_the_current_state(self) -> None:
+        events = stream(*simple_run())
+        process = Process(MemoryHistory())
+        await process.begin(events[:2])
+        future = StreamId(2**60, 0)
+        frames = await received(process, EVERYTHING, future, events[2:])
+        gap, *rest = events_of(frames)
+        assert (gap["type"], gap["name"]) == ("CUSTOM", "hx.shield.gap")
+        assert gap["value"]["after"] == str(future)
+        assert gap["value"]["reason"] == "unknown"
+        assert check_feed(rest)[JOB].terminal == "RUN_FINISHED"
+        assert ids_of(frames) == [str(events[2].id)]
+
+    async def test_one_that_another_process_was_faster_to_give_is_waited_for(self) -> None:
+        events = stream(*simple_run())
+        process = Process(MemoryHistory())
+        await process.begin(events[:1])
+        process.history.events = events[:2]
+        frames = await received(process, EVERYTHING, events[1].id, events[1:])
+        assert ids_of(frames) == [str(events[2].id)]
+
+    async def test_waiting_for_it_ends_when_the_process_drains(self) -> None:
+        events = stream(*simple_run())
+        process = Process(MemoryHistory())
+        await process.begin(events[:1])
+        process.history.events = events
+        frames = await received(process, EVERYTHING, events[1].id)
+        assert events_of(frames) == []
+
+
+class SlowClient:
+    """A connection that takes a write only when it is told to."""
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+        self.takes = asyncio.Semaphore(0)
+
+    def write_now(self, frames: bytes) -> Awaitable[None]:
+        return self.write(frames)
+
+    async def write(self, frames: bytes) -> None:
+        await self.takes.acquire()
+        self.body.extend(frames)
+
+    @property
+    def frames(self) -> list[Frame]:
+        return parse_frames(bytes(self.body))
+
+
+@pytest.mark.parametrize(
+    "bound", [{"CLIENT_BUFFER_BYTES": 65_536}, {"CLIENT_BUFFER_EVENTS": 20}], ids=str
+)
+async def test_a_client_that_falls_behind_is_let_go_and_can_resume(bound: dict[str, int]) -> None:
+    process = Process(MemoryHistory(), **bound)
+    await process.begin([])
+    client = SlowClient()
+    serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
+    events = stream(*(shield_event("job:progress", {"n": n, "x": "x" * 999}) for n in range(120)))
+    for _ in range(2):
+        client.takes.release()
+    await until(lambda: client.frames and client.frames[-1].id)
+    process.publish(events[0])
+    client.takes.release()
+    await until(lambda: ids_of(client.frames) == [str(events[0].id)])
+    for event in events[1:]:
+        process.publish(event)
+    for _ in range(5):
+        client.takes.release()
+    async with asyncio.timeout(5):
+        await serving
+    assert "too slow" in client.frames[-1].comments[0]
+    got = ids_of(client.frames)
+    assert 0 < len(got) < len(events)
+    resumed = await received(process, EVERYTHING, StreamId.parse(got[-1]))
+    assert got + ids_of(resumed) == [str(event.id) for event in events]
+
+
+async def test_a_client_that_takes_nothing_more_is_let_go_at_the_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_stream, "_TICK", 0.02)
+    process = Process(MemoryHistory(), CLIENT_BUFFER_EVENTS=20)
+    await process.begin([])
+    client = SlowClient()
+    serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
+    client.takes.release()
+    await until(lambda: process.hub.feeds)
+    for event in stream(*(shield_event("job:progress") for _ in range(50))):
+        process.publish(event)
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await serving
+    assert len(process.hub.feeds) == 0
+
+
+@pytest.mark.parametrize("published", [0, 1])
+async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, published: int
+) -> None:
+    """Far from the feed's bound: it holds a connection all the same."""
+    monkeypatch.setattr(client_stream, "_TICK", 0.01)
+    monkeypatch.setattr(client_stream, "_STUCK", 0.05)
+    process = Process(MemoryHistory())
+    await process.begin([])
+    client = SlowClient()
+    serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
+    for _ in range(1 + published):
+        client.takes.release()
+    await until(lambda: len(client.frames) == 1 + published)
+    process.publish(*stream(shield_event("job:progress"))[:published])
+    async with asyncio.timeout(5):
+        await serving
+    assert len(process.hub.feeds) == 0
+
+
+async def test_one_jobs_history_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_projector, "_ENDED_MOST", 1)
+    events = stream(*simple_run(), *simple_run(OTHER_JOB))
+    process = Process(MemoryHistory())
+    await process.begin(events)
+    replay = EventReplay(cast("EventHistory", process.history), 1)
+    made = EventStreams(process.hub, replay, OpenStreams(), Metrics(), settings_of())
+    client = Client()
+    async with replay.slot():
+        serving = asyncio.create_task(made.serve(wants(the_job(JOB)), client))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert events_of(parse_frames(bytes(client.body))) == []
+    async with asyncio.timeout(5):
+        await serving
+    check_run(events_of(parse_frames(bytes(client.body))), complete=True)
+
+
+async def test_keep_alives_come_while_there_is_nothing_to_say() -> None:
+    process = Process(MemoryHistory())
+    await process.begin([])
+    body = await served(process, wants(EVERYTHING, expires_in=2.5), SSE_KEEPALIVE_SECONDS=1)
+    assert [frame.comments for frame in parse_frames(body)][2:] == [
+        ("keep-alive",),
+        ("keep-alive",),
+        ("the token has expired",),
+    ]
+
+
+async def test_a_farewell_spreads_the_return_of_many() -> None:
+    process = Process(MemoryHistory())
+    await process.begin([])
+    made = streams(process, STREAMS_PER_USER=5000)
+    clients = [Client() for _ in range(2000)]
+    serving = [asyncio.create_task(made.serve(wants(MINE), client)) for client in clients]
+    await until(lambda: made.count == len(clients))
+    process.hub.drain()
+    await asyncio.gather(*serving)
+    waits = [parse_frames(bytes(client.body))[-1].retry or 0 for client in clients]
+    assert min(waits) >= 2000
+    assert max(waits) - min(waits) > 2000
+    assert len(set(waits)) > len(waits) / 4

@@ -1,0 +1,186 @@
+"""A feed: shared batches, a reader is a position, and bounds on what is held."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.services.events.feed import BATCH_BYTES, Batch, Feed, FellBehindError, Limits, Record
+from tests.support.builders import stream_id
+
+MANY = 1_000_000
+
+
+def record(number: int, size: int = 10) -> Record:
+    return Record(stream_id(number), bytes([number % 256]) * size)
+
+
+def feed_of(max_bytes: int = MANY, max_events: int = MANY) -> Feed:
+    """A feed with a reader that has read nothing yet."""
+    limits = Limits(max_bytes, max_events)
+    feed = Feed(limits, lambda record: record.frames.startswith(b"alone"))
+    feed.join()
+    return feed
+
+
+def rest(feed: Feed, position: int = 0) -> list[Batch]:
+    """All batches from a position on."""
+    found = []
+    while (batch := feed.read(position)) is not None:
+        found.append(batch)
+        position += 1
+    return found
+
+
+def test_readers_get_everything_in_order_at_their_own_pace() -> None:
+    feed = feed_of()
+    feed.append([record(1), record(2)])
+    feed.append([record(3)])
+    assert [batch.frames for batch in rest(feed)] == [
+        record(1).frames + record(2).frames,
+        record(3).frames,
+    ]
+    assert [batch.events for batch in rest(feed)] == [2, 1]
+    assert [batch.newest for batch in rest(feed)] == [stream_id(2), stream_id(3)]
+    assert rest(feed, 1) == rest(feed)[1:]
+    assert feed.read(feed.end) is None
+
+
+def test_every_reader_gets_the_same_bytes() -> None:
+    feed = feed_of()
+    feed.append([record(1), record(2)])
+    assert rest(feed)[0].frames is rest(feed)[0].frames
+    one = record(3)
+    feed.append([one])
+    assert rest(feed)[1].frames is one.frames
+
+
+def test_a_batch_is_bounded() -> None:
+    feed = feed_of()
+    feed.append([record(n, BATCH_BYTES // 4) for n in range(9)])
+    assert [batch.events for batch in rest(feed)] == [4, 4, 1]
+
+
+def test_what_has_to_be_looked_at_stands_alone() -> None:
+    feed = feed_of()
+    alone = Record(stream_id(3), b"alone")
+    feed.append([record(1), record(2), alone, record(4)])
+    assert [batch.alone for batch in rest(feed)] == [None, alone, None]
+    assert [batch.events for batch in rest(feed)] == [2, 1, 1]
+    feed.append([alone])
+    assert rest(feed)[-1].alone == alone
+
+
+def test_a_notice_comes_in_its_place_and_stems_from_no_record() -> None:
+    feed = feed_of()
+    feed.append([record(1)])
+    feed.notify(b"notice")
+    feed.append([record(2)])
+    assert rest(feed)[1] == Batch(b"notice", 0)
+    assert rest(feed)[1].newest is None
+
+
+@pytest.mark.parametrize("limits", [(100, MANY), (MANY, 10)])
+def test_who_is_slower_than_a_bound_allows_is_told(limits: tuple[int, int]) -> None:
+    feed = feed_of(*limits)
+    for number in range(30):
+        feed.append([record(number)])
+    assert feed.end == 30
+    assert feed.holds(20)
+    assert not feed.holds(19)
+    assert len(rest(feed, 20)) == 10
+    with pytest.raises(FellBehindError):
+        feed.read(19)
+
+
+def test_one_record_over_the_bound_still_gets_through() -> None:
+    feed = feed_of(100)
+    feed.append([record(0)])
+    feed.append([record(1, 5_000)])
+    assert rest(feed, 1)[0].frames == record(1, 5_000).frames
+
+
+@given(st.lists(st.lists(st.integers(1, 60), max_size=5), max_size=20), st.data())
+def test_a_reader_sees_every_record_once_or_is_told(
+    batches: list[list[int]], data: st.DataObject
+) -> None:
+    feed, position = feed_of(100), 0
+    sent: list[Record] = []
+    got = b""
+    for sizes in batches:
+        batch = [record(len(sent) + n, size) for n, size in enumerate(sizes)]
+        sent += batch
+        feed.append(batch)
+        assert feed._bytes <= 100 or len(feed._batches) == 1
+        if data.draw(st.booleans()):
+            try:
+                read = feed.read(position)
+            except FellBehindError:
+                assert not feed.holds(position)
+                return
+            if read is not None:
+                got += read.frames
+                position += 1
+        assert b"".join(record.frames for record in sent).startswith(got)
+
+
+def test_who_listens_is_told_of_everything_until_it_is_forgotten() -> None:
+    feed = feed_of()
+    told: list[int] = []
+
+    def listener() -> None:
+        told.append(feed.end)
+
+    feed.listen(listener)
+    feed.append([record(1)])
+    feed.notify(b"notice")
+    assert told == [1, 2]
+    feed.forget(listener)
+    feed.append([record(2)])
+    assert told == [1, 2]
+    feed.forget(listener)
+
+
+def test_a_listener_may_forget_itself_while_it_is_told() -> None:
+    feed = feed_of()
+    told: list[str] = []
+
+    def once() -> None:
+        told.append("once")
+        feed.forget(once)
+
+    def always() -> None:
+        told.append("always")
+
+    feed.listen(once)
+    feed.listen(always)
+    feed.append([record(1)])
+    feed.append([record(2)])
+    assert told == ["once", "always", "always"]
+
+
+def test_a_closed_feed_tells_its_readers_and_lets_them_read_the_rest() -> None:
+    feed = feed_of()
+    feed.append([record(1)])
+    told: list[bool] = []
+    feed.listen(lambda: told.append(feed.closed))
+    feed.close()
+    assert told == [True]
+    assert rest(feed)[0].frames == record(1).frames
+
+
+def test_what_all_readers_have_is_let_go() -> None:
+    feed = Feed(Limits(100 * MANY, MANY), lambda _: False)
+    quick, slow = feed.join(), feed.join()
+    for number in range(100):
+        feed.append([record(number, BATCH_BYTES)])
+        quick.position = feed.end
+        slow.position = max(0, feed.end - 30)
+        assert feed.holds(slow.position)
+    held = rest(feed, slow.position)
+    assert [batch.newest for batch in held] == [stream_id(number) for number in range(70, 100)]
+    assert not feed.holds(slow.position - 5)
+    feed.leave(slow)
+    for number in range(100, 105):
+        feed.append([record(number, BATCH_BYTES)])
+        quick.position = feed.end
+    assert not feed.holds(feed.end - 5)

@@ -1,0 +1,173 @@
+"""What the gateway's refusals mean: whose fault it is, and whether another attempt may help."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from src.services.gateway.errors import (
+    ContextTooLongError,
+    GatewayBusyError,
+    GatewayRefusedError,
+    GatewayUnavailableError,
+    ModelFailedError,
+    ModelRejectedError,
+    StrangeAnswerError,
+    ToolServerUnavailableError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+from src.services.gateway.responses import Reply, call_refusal, chat_refusal, list_refusal
+
+Refusal = Callable[[Reply], UpstreamError]
+
+
+def reply(
+    status: int, document: dict[str, Any] | None = None, headers: dict[str, str] | None = None
+) -> Reply:
+    return Reply(status, headers or {}, document or {})
+
+
+def said(kind: str | None, message: str = "m", code: str = "c") -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, "auth_error"),
+        (401, "token_not_found_in_db"),
+        (401, "expired_key"),
+        (400, "no_db_connection"),
+    ],
+)
+def test_our_key_is_not_accepted(status: int, kind: str) -> None:
+    for refusal in (call_refusal, list_refusal, chat_refusal):
+        error = refusal(reply(status, said(kind)))
+        assert isinstance(error, GatewayRefusedError)
+        assert "LITELLM_API_KEY" in str(error)
+        assert not error.transient
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "kind", "words"),
+    [
+        (
+            401,
+            {"detail": "Unauthorized"},
+            GatewayRefusedError,
+            "credentials that the gateway has for the tools",
+        ),
+        (403, {"detail": {"error": "access_denied"}}, GatewayRefusedError, "MCP_SERVER_ID"),
+        (404, {"detail": "Not Found"}, GatewayRefusedError, "MCP_SERVER_ID"),
+        (408, {}, UpstreamTimeoutError, ""),
+        (504, {"detail": {"error": "timeout"}}, UpstreamTimeoutError, ""),
+        (429, {}, GatewayBusyError, ""),
+        (503, {}, GatewayUnavailableError, ""),
+        (500, {"detail": {"error": "internal_server_error"}}, StrangeAnswerError, ""),
+        (418, {"error": "odd"}, StrangeAnswerError, ""),
+    ],
+)
+def test_a_call_is_refused(
+    status: int, document: dict[str, Any], kind: type[UpstreamError], words: str
+) -> None:
+    error = call_refusal(reply(status, document))
+    assert type(error) is kind
+    assert words in str(error)
+
+
+@pytest.mark.parametrize("refusal", [call_refusal, list_refusal, chat_refusal])
+@pytest.mark.parametrize(
+    ("status", "headers", "words"),
+    [
+        (301, {"location": "https://inside.example/"}, "LITELLM_URL, which redirects"),
+        (302, {"location": "/login"}, "LITELLM_URL, which redirects"),
+        (307, {"location": "https://inside.example/"}, "LITELLM_URL, which redirects"),
+        (308, {}, "LITELLM_URL, which redirects"),
+        # HTTP at the port of HTTPS, a page that is not there, one that takes no POST.
+        (400, {}, "LITELLM_URL, where something else answers"),
+        (401, {}, "LITELLM_URL, where something else answers"),
+        (403, {}, "LITELLM_URL, where something else answers"),
+        (404, {}, "LITELLM_URL, where something else answers"),
+        (405, {}, "LITELLM_URL, where something else answers"),
+    ],
+)
+def test_something_else_than_the_gateway_answers(
+    refusal: Refusal, status: int, headers: dict[str, str], words: str
+) -> None:
+    error = refusal(reply(status, None, headers))
+    assert type(error) is GatewayRefusedError
+    assert words in str(error)
+    assert "inside.example" not in str(error)
+    assert not error.transient
+    assert not error.maybe_done
+
+
+@pytest.mark.parametrize(
+    ("status", "document"),
+    [
+        (404, {"detail": "Not Found"}),
+        (405, {"detail": "Method Not Allowed"}),
+        (404, {"message": "no Route matched with those values"}),
+    ],
+)
+def test_another_service_is_not_taken_for_a_model(status: int, document: dict[str, Any]) -> None:
+    error = chat_refusal(reply(status, document))
+    assert type(error) is GatewayRefusedError
+    assert "LITELLM_URL" in str(error)
+    assert "LITELLM_URL" in str(call_refusal(reply(status, document)))
+
+
+def test_a_list_tells_that_the_tools_are_away() -> None:
+    error = list_refusal(reply(502, {"detail": {"error": "unreachable"}}))
+    assert isinstance(error, ToolServerUnavailableError)
+    assert not error.maybe_done
+    assert isinstance(list_refusal(reply(502)), GatewayUnavailableError)
+
+
+# As LiteLLM 1.106 says it.
+OVERFLOW = (
+    "litellm.ContextWindowExceededError: litellm.BadRequestError: ContextWindowExceededError: "
+    "OpenAIException - This model's maximum context length is 8192 tokens."
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "kind"),
+    [
+        (400, said("invalid_request_error", OVERFLOW, "400"), ContextTooLongError),
+        (400, said(None, "too long", "context_length_exceeded"), ContextTooLongError),
+        (400, said("invalid_request_error", "no such parameter", "400"), ModelRejectedError),
+        (400, said("x", "Invalid model name passed in model=x"), GatewayRefusedError),
+        (401, said("authentication_error"), GatewayRefusedError),
+        (403, said("permission_error"), GatewayRefusedError),
+        (404, said("invalid_request_error"), GatewayRefusedError),
+        (408, said("timeout_error"), UpstreamTimeoutError),
+        (500, said("internal_server_error"), ModelFailedError),
+        (503, said("x"), ModelFailedError),
+        (503, None, GatewayUnavailableError),
+        (413, None, ModelRejectedError),
+    ],
+)
+def test_a_chat_is_refused(
+    status: int, document: dict[str, Any] | None, kind: type[UpstreamError]
+) -> None:
+    assert type(chat_refusal(reply(status, document))) is kind
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds", "soon"),
+    [
+        ({"retry-after": "2"}, 2, True),
+        ({"llm_provider-retry-after": "1"}, 1, True),
+        ({"retry-after": "60"}, 60, False),
+        ({"retry-after": "99999999"}, 3600, False),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, 10, False),
+        ({}, 10, False),
+    ],
+)
+def test_a_limit_is_worth_another_attempt_if_it_ends_soon(
+    headers: dict[str, str], seconds: int, *, soon: bool
+) -> None:
+    error = call_refusal(reply(429, {}, headers))
+    assert (error.retry_after, error.transient) == (seconds, soon)

@@ -1,0 +1,183 @@
+"""What the answers of tools mean, and what callers get to see of their texts."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.services.gateway.errors import (
+    ArgumentError,
+    GatewayBusyError,
+    ToolFailedError,
+    ToolRejectedError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+from src.services.gateway.tool_results import (
+    error_of,
+    error_text,
+    is_defect,
+    lost_by,
+    presentable,
+    refused_arguments,
+    result_of,
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [
+        ({"structuredContent": {"a": 1}, "content": []}, {"a": 1}),
+        ({"structuredContent": {"result": [1]}}, [1]),
+        ({"structuredContent": {"result": 1, "more": 2}}, {"result": 1, "more": 2}),
+        ({"structuredContent": None, "content": [{"text": '{"a": 1}'}]}, {"a": 1}),
+        ({"content": [{"type": "image"}, {"text": "an answer"}]}, "an answer"),
+        ({"content": []}, ""),
+        ({"content": "odd"}, ""),
+    ],
+)
+def test_the_result_of_a_tool(answer: dict[str, object], result: object) -> None:
+    assert result_of(answer) == result
+
+
+@pytest.mark.parametrize(
+    ("text", "defect"),
+    [
+        ("the collection does not exist", False),
+        ("unknown job_id: nope", False),
+        ("Error in line 3 of the filter", False),
+        ("Error calling tool 'qdrant_find': boom", True),
+        ("Error calling tool 'qdrant_find'", True),
+        ("Error executing tool qdrant_find", True),
+        ("Error executing tool qdrant_find: boom", True),
+        ("psycopg.OperationalError: connection refused", True),
+        ("KeyError('x')", True),
+        ("TimeoutError", True),
+        ('Traceback (most recent call last):\n  File "x.py"', True),
+        ("", True),
+    ],
+)
+def test_a_tools_word_for_its_caller_is_told_from_a_defect(text: str, *, defect: bool) -> None:
+    assert is_defect(text) is defect
+
+
+@pytest.mark.parametrize(
+    ("text", "exception"),
+    [
+        ("ConnectError: All connection attempts failed", "ConnectError"),
+        ("MCPError: SSE stream ended without a response", "MCPError"),
+        ("ReadTimeout: ", "ReadTimeout"),
+        ("UnauthorizedException: no", "UnauthorizedException"),
+        ("ExceptionGroup: unhandled errors in a TaskGroup", "ExceptionGroup"),
+        ("Error: the collection does not exist", None),
+        ("the collection does not exist", None),
+        ("Error calling tool 'x': ConnectError: no", None),
+    ],
+)
+def test_what_the_gateway_says_in_the_tools_place(text: str, exception: str | None) -> None:
+    assert lost_by(text) == exception
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "maybe_done"),
+    [
+        ("Upstream request timed out, please retry", UpstreamTimeoutError, True),
+        ("Rate limited by upstream API, please retry later", GatewayBusyError, False),
+        ("Error executing tool qdrant_store", ToolFailedError, True),
+        ("Error calling tool 'qdrant_store': boom", ToolFailedError, True),
+        ("the collection does not exist", ToolRejectedError, False),
+    ],
+)
+def test_what_the_framework_says_is_not_the_tools_word(
+    text: str, kind: type[UpstreamError], *, maybe_done: bool
+) -> None:
+    error = error_of(text, {})
+    assert (type(error), error.maybe_done) == (kind, maybe_done)
+
+
+@pytest.mark.parametrize("prefix", ["", "Error executing tool crawl_web: "])
+def test_refused_arguments_are_told_from_defects(prefix: str) -> None:
+    error = error_of(f"{prefix}1 validation error for x\nurl\n  Missing [type=missing]", {})
+    assert isinstance(error, ToolRejectedError)
+    assert error.errors == (ArgumentError("url", "Missing"),)
+
+
+def test_refused_arguments_are_named() -> None:
+    text = (
+        "2 validation errors for call[crawl_web]\n"
+        "max_pages\n"
+        "  Input should be less than or equal to 5 [type=less_than_equal, input_value='a\nb',"
+        " input_type=int]\n"
+        "    For further information visit https://errors.pydantic.dev/2.14/v/less_than_equal\n"
+        "url\n"
+        "  Missing required argument [type=missing_argument, input_value={}, input_type=dict]\n"
+    )
+    assert ArgumentError("max_pages", "Input should be less than or equal to 5") in (
+        refused_arguments(text)
+    )
+    assert ArgumentError("url", "Missing required argument") in refused_arguments(text)
+    assert refused_arguments("1 validation error for call[x]\nodd") == [
+        ArgumentError("arguments", "are not valid")
+    ]
+    assert refused_arguments("the collection does not exist") == []
+
+
+def test_what_tells_of_the_inside_is_cut() -> None:
+    text = (
+        "cannot open /opt/shield/graph.py at postgresql://u:hunter2@db/x on 10.0.0.5:5432\r\n\x1b"
+    )
+    shown = presentable(text, {})
+    assert shown == "cannot open […] at […] on […]"
+    assert presentable("Bearer abc.def and sk-12345 and password=x", {}) == "[…] and […] and […]"
+    assert presentable("Authorization: Bearer abc", {}) == "[…]"
+    assert presentable("no answer of hx-sqldb-server:5432, nor redis:6379", {}) == (
+        "no answer of […], nor […]"
+    )
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "[fd00::5]:6333",
+        "[::1]",
+        "C:\\shield\\keys.pem",
+        "/etc",
+        "/srv/",
+        "pwd=hunter2",
+        "AWS_SECRET_ACCESS_KEY=abcd",
+        "db_password: hunter2",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
+    ],
+)
+def test_in_whatever_form(inside: str) -> None:
+    assert presentable(f"stopped at {inside} again", {}) == "stopped at […] again"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3/4 of the pages and/or links", "the token has expired", "a list [1:2] is not taken", "n/a"],
+)
+def test_but_not_more(text: str) -> None:
+    assert presentable(text, {}) == text
+
+
+def test_what_the_caller_sent_is_not() -> None:
+    arguments = {"file_path": "/srv/inbox/report.pdf"}
+    text = "/srv/inbox/report.pdf: no such file in /srv/hidden/inbox"
+    assert presentable(text, arguments) == "/srv/inbox/report.pdf: no such file in […]"
+
+
+def test_only_the_beginning_of_a_text_is_looked_at() -> None:
+    """However much a tool says: what is done with it takes the event loop's time."""
+    blank = " " * 10_000
+    assert presentable(f"begins{blank}ends", {}) == "begins"
+    megabytes = {"content": [{"text": "x" * 8_000_000}]}
+    assert len(error_text(megabytes)) < 10_000
+    # From each of its letters on a scheme is looked for, and no further than schemes are long.
+    assert presentable("a" * 100 + "://host", {}).startswith("a" * 60)
+
+
+@given(st.text(max_size=2000))
+def test_any_text_becomes_one_bounded_printable_line(text: str) -> None:
+    shown = presentable(text, {})
+    assert len(shown) <= 300
+    assert not any(ord(one) < 32 or 127 <= ord(one) < 160 for one in shown)

@@ -1,0 +1,34 @@
+"""Where a setting comes from."""
+
+from pathlib import Path
+
+import pytest
+
+from src.config import load_settings
+from src.services.operations.config_overview import ConfigOverview
+from tests.support.builders import JWT_SECRET, settings_of
+
+
+def test_the_environment_wins_over_the_file_and_both_over_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(
+        f"JWT_SECRET={JWT_SECRET}\nPORT=8003\nLOG_LEVEL=DEBUG\nDATABASE_URL=postgresql://h/d\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOG_LEVEL", "INFO")
+    shown = {one.name: one for one in ConfigOverview(load_settings()).settings()}
+    assert (shown["PORT"].value, shown["PORT"].source) == (8003, ".env")
+    assert (shown["LOG_LEVEL"].value, shown["LOG_LEVEL"].source) == ("INFO", "environment")
+    assert (shown["ENV"].value, shown["ENV"].source) == ("production", "default")
+    assert (shown["JWT_SECRET"].value, shown["JWT_SECRET"].is_set) == (None, True)
+
+
+def test_an_empty_text_is_not_set_and_a_list_tells_no_secret() -> None:
+    settings = settings_of(AUDIT_KEY="", SMTP_CA_FILE="", CORS_ORIGINS="https://a:hunter2@b.test")
+    shown = {one.name: one for one in ConfigOverview(settings).settings()}
+    assert not shown["AUDIT_KEY"].is_set
+    assert not shown["SMTP_CA_FILE"].is_set
+    assert not shown["SMTP_URL"].is_set
+    assert shown["DEBUG"].is_set
+    assert shown["CORS_ORIGINS"].value == ["https://[redacted]@b.test"]

@@ -1,0 +1,82 @@
+"""Logs that are read again: shared, and not more of them than fit into memory."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from src.services.runs import ended_logs
+from src.services.runs.ended_logs import EndedLogs, LogsFullError, TooManyLogsError
+from src.services.runs.log import Record
+from src.services.runs.registry import RunKey
+
+OWNER = uuid4()
+HALF = ended_logs.USER_MAX_BYTES
+
+
+def key(name: str) -> RunKey:
+    return RunKey(OWNER, name)
+
+
+@pytest.fixture
+def loads() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def logs(loads: list[str]) -> EndedLogs:
+    """Each run's log takes as many bytes as one user may read."""
+    data = b" " * HALF
+
+    async def load(key: RunKey) -> list[Record] | None:
+        loads.append(key.run_id)
+        return None if key.run_id == "unknown" else [Record("RUN_ERROR", None, data)]
+
+    return EndedLogs(load)
+
+
+async def test_one_log_is_loaded_once_for_all_who_read_it(
+    logs: EndedLogs, loads: list[str]
+) -> None:
+    found = await asyncio.gather(*(logs.get(key("a"), uuid4()) for _ in range(10)))
+    assert len(set(map(id, found))) == 1
+    assert loads == ["a"]
+
+
+async def test_what_is_not_stored_takes_no_room(logs: EndedLogs) -> None:
+    assert await logs.get(key("unknown"), OWNER) is None
+    assert logs.held_bytes == 0
+
+
+async def test_one_user_leaves_room_for_others(logs: EndedLogs, loads: list[str]) -> None:
+    mine = await logs.get(key("a"), OWNER)
+    with pytest.raises(TooManyLogsError):
+        await logs.get(key("b"), OWNER)
+    theirs = await logs.get(key("c"), uuid4())
+    assert loads == ["a", "c"]
+    with pytest.raises(LogsFullError):
+        await logs.get(key("d"), uuid4())
+    # What is there already can be read by more.
+    assert await logs.get(key("c"), OWNER) is theirs
+    del mine
+    assert await logs.get(key("b"), OWNER)
+    assert loads == ["a", "c", "b"]
+
+
+async def test_what_one_user_is_sent_counts_until_it_is_gone(logs: EndedLogs) -> None:
+    async with logs.room(OWNER) as hold:
+        sent = [hold(b" " * HALF)]
+    assert logs.held_bytes == HALF
+    with pytest.raises(TooManyLogsError):
+        await logs.get(key("a"), OWNER)
+    with pytest.raises(TooManyLogsError):
+        async with logs.room(OWNER):
+            raise AssertionError
+    async with logs.room(uuid4()) as hold:
+        sent.append(hold(b" " * HALF))
+    with pytest.raises(LogsFullError):
+        async with logs.room(uuid4()):
+            raise AssertionError
+    sent.clear()
+    assert logs.held_bytes == 0
+    assert await logs.get(key("a"), OWNER)

@@ -1,0 +1,29 @@
+"""Whom a failed run blames."""
+
+import pytest
+
+from src.services.gateway.errors import (
+    GatewayRefusedError,
+    ModelFailedError,
+    ModelRejectedError,
+    UpstreamError,
+)
+from src.services.runs.errors import of_upstream
+
+
+def test_a_matter_of_settings_is_told_with_what_to_look_at() -> None:
+    failure = of_upstream(GatewayRefusedError("The operator must look at LITELLM_URL."))
+    assert failure.code == "gateway_refused"
+    assert failure.message.endswith("The operator must look at LITELLM_URL.")
+    assert "conversation" not in failure.message
+    assert not failure.retryable
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ModelRejectedError("x"), "model_rejected"), (ModelFailedError("x"), "model_failed")],
+)
+def test_what_a_model_says_is_not_told(error: UpstreamError, code: str) -> None:
+    failure = of_upstream(error)
+    assert failure.code == code
+    assert "x" not in failure.message.split()

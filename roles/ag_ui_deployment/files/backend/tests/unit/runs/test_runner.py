@@ -1,0 +1,148 @@
+"""A run of this process, from its beginning to its stored end."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+
+from src.models.agent_input import RunInput
+from src.models.user import User
+from src.services.agent.loop import AgentLoop
+from src.services.agent.turn import ToolCall
+from src.services.gateway.chat_stream import ChatChunk, Usage
+from src.services.runs.log import Record
+from src.services.runs.registry import RunKey, RunRegistry
+from src.services.runs.runner import LocalRun, Store
+from tests.support.agent import run_input
+from tests.support.waiting import until
+
+KEY = RunKey(uuid4(), "run")
+ANSWER = (ChatChunk(content="Hello"), ChatChunk(finish_reason="stop"))
+
+
+class Answers:
+    """A model that says the same whatever it is asked."""
+
+    async def chat(self, _body: Mapping[str, Any]) -> AsyncGenerator[ChatChunk]:
+        for chunk in ANSWER:
+            yield chunk
+
+
+class NoTools:
+    names: Collection[str] = ()
+
+    async def check_workspace(self, _user: User, _workspace: str) -> None:
+        return
+
+    async def offered(self, _user: User, _workspace: str) -> Sequence[Mapping[str, Any]]:
+        return ()
+
+    async def call(self, _user: User, _workspace: str, _call: ToolCall) -> str:
+        raise AssertionError
+
+
+class NoBudget:
+    def note(self, _user_id: UUID, _model: str, _usage: Usage) -> None:
+        return
+
+    async def is_spent(self, _user_id: UUID) -> bool:
+        return False
+
+
+class Registry:
+    """What Redis was told."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.finished: list[bool] = []
+
+    async def append(self, _key: RunKey, records: Sequence[Record], _sent: int) -> int:
+        self.records = list(records)
+        return len(records)
+
+    async def finish(self, _key: RunKey, *, stored: bool) -> None:
+        self.finished.append(stored)
+
+
+class Storage:
+    """PostgreSQL, which takes a run once it is let, or fails."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.asked: list[Sequence[Record]] = []
+        self.lets = asyncio.Event()
+        self._error = error
+
+    async def store(self, _key: RunKey, records: Sequence[Record]) -> bool:
+        self.asked.append(records)
+        await self.lets.wait()
+        if self._error:
+            raise self._error
+        return True
+
+
+async def _stays(user: User, _workspace: str) -> User:
+    return user
+
+
+def started(registry: Registry, store: Store) -> tuple[LocalRun, asyncio.Event]:
+    """A run, and whether nothing is left to do for it."""
+    loop = AgentLoop(
+        RunInput.model_validate(run_input("Hello")),
+        cast("User", SimpleNamespace(id=KEY.owner)),
+        model=Answers(),
+        model_name="model",
+        system_prompt="",
+        max_rounds=2,
+        max_calls=1,
+        max_answer_bytes=1_000_000,
+        tools=NoTools(),
+        budget=NoBudget(),
+        permitted=_stays,
+    )
+    run = LocalRun(KEY, loop, cast("RunRegistry", registry), store)
+    done = asyncio.Event()
+    run.start(lambda _: done.set())
+    return run, done
+
+
+async def test_the_end_is_told_nobody_before_it_is_stored() -> None:
+    registry, storage = Registry(), Storage()
+    run, done = started(registry, storage.store)
+    await until(lambda: storage.asked)
+    # All that is told without waiting for the store has its turns.
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert [one.type for one in run.log.records][-1] == "STEP_FINISHED"
+    assert registry.records == run.log.records
+    assert not registry.finished
+    storage.lets.set()
+    await done.wait()
+    assert run.log.ended
+    assert registry.records == run.log.records == storage.asked[0]
+    assert registry.finished == [True]
+
+
+async def test_the_log_of_a_run_that_could_not_be_stored_is_kept_as_one() -> None:
+    registry, storage = Registry(), Storage(ConnectionRefusedError())
+    storage.lets.set()
+    run, done = started(registry, storage.store)
+    await until(lambda: run.log.ended)
+    await run.settle(0)
+    await done.wait()
+    assert registry.finished == [False]
+
+
+async def test_a_store_that_takes_too_long_delays_the_end_and_not_the_storing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("src.services.runs.runner._STORE_SECONDS", 0.01)
+    registry, storage = Registry(), Storage()
+    run, done = started(registry, storage.store)
+    await until(lambda: run.log.ended)
+    assert not registry.finished
+    storage.lets.set()
+    await done.wait()
+    assert registry.finished == [True]

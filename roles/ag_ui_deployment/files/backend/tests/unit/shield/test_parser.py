@@ -1,0 +1,345 @@
+"""Entries of the stream: what is read, what is derived, and what is refused with which reason."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.models.event import Poison, ShieldEvent, StreamId
+from src.repositories.events import moment
+from src.services.consumer.job_changes import summarise
+from src.services.event_service import fold
+from src.services.shield.event_types import END_STATUS
+from src.services.shield.parser import Fields, dump_fields, load_fields, parse_entry, read_id
+from tests.support.builders import fields_of, shield_event
+from tests.support.strategies import DATA
+
+ID = StreamId(1_763_856_000_000, 7)
+LIMIT = 2 * 1024 * 1024
+
+
+def entry(**fields: str | bytes) -> dict[bytes, bytes]:
+    """A well-formed entry with these fields added or replaced."""
+    whole = {"event_id": "e-1", "type": "job:progress", "job_id": "j-1", "data": "{}"} | fields
+    return {
+        name.encode(): value if isinstance(value, bytes) else value.encode()
+        for name, value in whole.items()
+    }
+
+
+def without(name: str) -> dict[bytes, bytes]:
+    return {key: value for key, value in entry().items() if key != name.encode()}
+
+
+def read(fields: Fields) -> ShieldEvent:
+    parsed = parse_entry(ID, fields, LIMIT)
+    assert isinstance(parsed, ShieldEvent), parsed
+    return parsed
+
+
+def refusal(fields: Fields, limit: int = LIMIT) -> str:
+    parsed = parse_entry(ID, fields, limit)
+    assert isinstance(parsed, Poison), parsed
+    assert parsed.id == ID
+    return parsed.reason
+
+
+class TestReading:
+    def test_a_whole_entry(self) -> None:
+        event = read(
+            entry(
+                timestamp="2025-11-23T00:00:00.250+00:00",
+                data='{"percent": 12.5, "none": null}',
+                metadata='{"workspace": "library"}',
+            )
+        )
+        assert event == ShieldEvent(
+            id=ID,
+            event_id="e-1",
+            type="job:progress",
+            timestamp=1_763_856_000_250,
+            job_id="j-1",
+            data={"percent": 12.5, "none": None},
+            metadata={"workspace": "library"},
+        )
+
+    @pytest.mark.parametrize("job", ["", "  "])
+    def test_an_empty_job_is_none(self, job: str) -> None:
+        assert read(entry(job_id=job)).job_id is None
+
+    def test_a_missing_job_is_none(self) -> None:
+        assert read(without("job_id")).job_id is None
+
+    def test_without_an_event_id_the_stream_id_is_one(self) -> None:
+        assert read(without("event_id")).event_id == str(ID)
+
+    @pytest.mark.parametrize("name", ["data", "metadata"])
+    def test_empty_json_is_an_empty_object(self, name: str) -> None:
+        assert getattr(read(entry(**{name: ""})), name) == {}
+
+    def test_missing_data_is_an_empty_object(self) -> None:
+        assert read(without("data")).data == {}
+
+    def test_fields_that_nobody_announced_are_ignored(self) -> None:
+        assert read(entry(trace_id=b"\xff\xfe")) == read(entry())
+
+    def test_text_beyond_ascii(self) -> None:
+        event = read(entry(type="größe:é", data='{"n": "\u2028 \\u0000 ü \\ud83d\\ude00"}'))
+        assert event.type == "größe:é"
+        assert event.data == {"n": "\u2028 \0 ü 😀"}
+
+    def test_a_workspace_has_a_name_and_not_a_novel(self) -> None:
+        assert read(entry(metadata='{"workspace": "%s"}' % ("x" * 200))).workspace == "x" * 200
+        told = refusal(entry(metadata='{"workspace": "%s"}' % ("x" * 201)))
+        assert told == "metadata.workspace: is longer than 200 characters"
+
+    @given(DATA)
+    def test_whatever_is_json_comes_through_unchanged(self, data: dict[str, object]) -> None:
+        event = shield_event(data=data)
+        assert parse_entry(event.id, fields_of(event), LIMIT) == event
+
+
+class TestTimestamp:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("2025-11-23T00:00:00", 1_763_856_000_000),
+            ("2025-11-23T00:00:00Z", 1_763_856_000_000),
+            ("2025-11-23 01:00:00+01:00", 1_763_856_000_000),
+            ("2025-11-23T00:00:00.123456", 1_763_856_000_123),
+            ("2025-11-23", 1_763_856_000_000),
+            ("1970-01-01T00:00:00Z", 0),
+        ],
+    )
+    def test_iso_8601_with_or_without_an_offset_means_utc(self, text: str, expected: int) -> None:
+        assert read(entry(timestamp=text)).timestamp == expected
+
+    def test_without_one_it_is_when_redis_took_the_entry(self) -> None:
+        assert read(without("timestamp")).timestamp == ID.ms
+
+    @pytest.mark.parametrize("text", ["yesterday", "1763856000", "2025-13-01", "{}", "12:00"])
+    def test_anything_else_is_refused(self, text: str) -> None:
+        assert refusal(entry(timestamp=text)).startswith("timestamp:")
+
+    def test_before_1970_is_refused(self) -> None:
+        assert refusal(entry(timestamp="1969-12-31T23:59:59Z")).startswith("timestamp:")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "9999-12-31T23:59:59.999Z",
+            "9999-12-31T23:59:59.999999Z",
+            "9999-12-31T23:59:59-14:00",
+            "0001-01-01T00:00:00+14:00",
+        ],
+    )
+    def test_the_edges_of_the_calendar_are_refused_or_can_be_stored(self, text: str) -> None:
+        parsed = parse_entry(ID, entry(timestamp=text), LIMIT)
+        if isinstance(parsed, ShieldEvent):
+            moment(parsed.timestamp)
+        else:
+            assert parsed.reason.startswith("timestamp:")
+
+    @pytest.mark.parametrize("ms", [0, 253_402_300_800_000, 2**53, 2**63 - 1])
+    def test_any_stream_id_gives_a_time_that_can_be_stored(self, ms: int) -> None:
+        parsed = parse_entry(StreamId(ms, 1), without("timestamp"), LIMIT)
+        assert isinstance(parsed, ShieldEvent)
+        moment(parsed.timestamp)
+
+    @given(st.integers(0, 253_402_300_799_999))
+    def test_milliseconds_survive_the_database_s_type(self, milliseconds: int) -> None:
+        assert round(moment(milliseconds).timestamp() * 1000) == milliseconds
+
+
+class TestPoison:
+    def test_no_type(self) -> None:
+        assert refusal(without("type")) == "type: is missing"
+
+    @pytest.mark.parametrize("value", ["", " \t\n"])
+    def test_an_empty_type(self, value: str) -> None:
+        assert refusal(entry(type=value)) == "type: is missing"
+
+    @pytest.mark.parametrize("name", ["type", "event_id", "job_id", "timestamp"])
+    def test_names_that_are_not_utf_8(self, name: str) -> None:
+        assert refusal(entry(**{name: b"job:\xff"})).startswith(f"{name}:")
+
+    @pytest.mark.parametrize("name", ["type", "event_id", "job_id"])
+    @pytest.mark.parametrize("value", ["a\0b", "a\nb", "a\x1bb", "a\u2028b", "x" * 201])
+    def test_names_with_control_characters_or_too_long(self, name: str, value: str) -> None:
+        assert refusal(entry(**{name: value})).startswith(f"{name}:")
+
+    @pytest.mark.parametrize("name", ["data", "metadata"])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            b"{'percent': 1}",
+            b'{"percent": ',
+            b"[1, 2]",
+            b"null",
+            b'"text"',
+            b"7",
+            b'{"n": "\xff\xfe"}',
+            b'{"n": "a\nb"}',
+            b'{"n": NaNs}',
+            b'{"n": "\\ud800}',
+            b"\0",
+            b'{"n": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+            b'{"n": ' + b"[" * 300 + b"]" * 300 + b"}",
+        ],
+        ids=lambda value: value[:20].decode("ascii", "backslashreplace"),
+    )
+    def test_what_is_no_json_object_that_can_be_kept(self, name: str, value: bytes) -> None:
+        assert refusal(entry(**{name: value})).startswith(f"{name}:")
+
+    def test_an_entry_over_the_limit(self) -> None:
+        fields = entry(data=orjson.dumps({"text": "x" * 5_000_000}))
+        assert "5000" in refusal(fields)
+        assert isinstance(parse_entry(ID, fields, 6_000_000), ShieldEvent)
+
+    def test_nothing_of_the_envelope(self) -> None:
+        assert refusal({b"hello": b"world"}) == "type: is missing"
+
+    @given(
+        st.dictionaries(
+            st.sampled_from(
+                (b"event_id", b"type", b"timestamp", b"job_id", b"data", b"metadata", b"\xff")
+            ),
+            st.binary(max_size=40),
+        )
+    )
+    def test_no_entry_raises(self, fields: dict[bytes, bytes]) -> None:
+        parsed = parse_entry(ID, fields, LIMIT)
+        assert parsed.id == ID
+        if isinstance(parsed, Poison):
+            assert parsed.reason
+            assert "\0" not in parsed.reason
+
+
+class TestRepairs:
+    @pytest.mark.parametrize("name", ["data", "metadata"])
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (b'{"n": NaN}', {"n": None}),
+            (b'{"n": [Infinity, -Infinity, 1e400, -1e400, 1.5]}', {"n": [None] * 4 + [1.5]}),
+            (b'{"n": "NaN \\\\ud800", "m": NaN}', {"n": "NaN \\ud800", "m": None}),
+            (b'{"n": "a\\ud800b\\udc00"}', {"n": "a\ufffdb\ufffd"}),
+            (b'{"n": "\\ud83d\\ude00 \\ude00\\ud83d"}', {"n": "\U0001f600 \ufffd\ufffd"}),
+            (b'{"\\udfff": 1}', {"\ufffd": 1}),
+            (b'{"n": "\xed\xa0\x80"}', {"n": "\ufffd"}),
+            (b'{"n": NaN, "m": 99999999999999999999}', {"n": None, "m": 1e20}),
+            (b'{"n": [%b, -%b]}' % (b"9" * 400, b"9" * 5_000), {"n": [None, None]}),
+            (
+                b'{"n": NaN, "m": [-9223372036854775808, 18446744073709551615, 1%b]}' % (b"0" * 30),
+                {"n": None, "m": [-(2**63), 2**64 - 1, 1e30]},
+            ),
+        ],
+    )
+    def test_what_is_harmless(self, name: str, value: bytes, expected: object) -> None:
+        assert getattr(read(entry(**{name: value})), name) == expected
+
+    def test_a_repaired_one_is_nested_no_deeper_than_others(self) -> None:
+        deep = b'{"a": NaN, "b": ' + b"[" * 300 + b"]" * 300 + b"}"
+        assert refusal(entry(data=deep)).startswith("data:")
+
+
+ENDS = sorted(END_STATUS)
+
+
+class TestTheEndOfAJob:
+    """It is known though nobody can read what came with it."""
+
+    @pytest.mark.parametrize("kind", ENDS)
+    @pytest.mark.parametrize(
+        ("broken", "reason"),
+        [
+            ({"data": b"{'pages': 3}"}, "data: is no JSON"),
+            ({"data": b"[1]"}, "data: is no JSON object"),
+            ({"data": b'{"n": "\xff"}'}, "data: is no JSON"),
+            ({"data": b'{"x": "' + b"x" * LIMIT + b'"}'}, "entry: "),
+            ({"timestamp": b"yesterday"}, "timestamp: "),
+            ({"event_id": b"\xff"}, "event_id: "),
+            ({"metadata": b"{"}, "metadata: "),
+        ],
+        ids=lambda value: str(value)[:30],
+    )
+    def test_ends_it(self, kind: str, broken: dict[str, bytes], reason: str) -> None:
+        fields = entry(type=kind, job_id="j") | {
+            name.encode(): value for name, value in broken.items()
+        }
+        event = read(fields)
+        assert (event.id, event.type, event.job_id) == (ID, kind, "j")
+        assert event.data["unreadable"].startswith(reason)
+        assert fold(None, event).events[-1]["type"] in {"RUN_FINISHED", "RUN_ERROR"}
+        (change,) = summarise([event])
+        assert change.end is not None
+        assert len(orjson.dumps(event.data)) < 70_000
+        if "metadata" in broken:
+            assert event.data.keys() == {"unreadable"}
+        else:
+            assert event.workspace == read(entry()).workspace
+
+    @pytest.mark.parametrize(
+        "broken", [{"job_id": b"\xff"}, {"job_id": b""}, {"type": b"job:\xff"}]
+    )
+    def test_of_no_job_that_is_known_ends_none(self, broken: dict[str, bytes]) -> None:
+        fields = entry(type="job:complete", data="{") | {
+            name.encode(): value for name, value in broken.items()
+        }
+        assert refusal(fields)
+
+
+class TestWhatIsKeptOfPoison:
+    def test_it_is_readable_and_whole_where_it_is_small(self) -> None:
+        kept = dump_fields({b"type": b"job", b"data": b"\xff"})
+        assert orjson.loads(kept) == {"type": "job", "data": {"base64": "/w=="}}
+
+    @given(st.dictionaries(st.binary(), st.binary(), min_size=1))
+    def test_what_is_whole_can_be_published_again(self, fields: dict[bytes, bytes]) -> None:
+        assert load_fields(dump_fields(fields)) == fields
+
+    @pytest.mark.parametrize("kept", [b"", b"{}", b'{"type": "jo', b"[]", b'{"a": 1}', b"\xff"])
+    def test_what_is_not_whole_is_not_loaded(self, kept: bytes) -> None:
+        assert load_fields(kept) is None
+
+    def test_what_was_cut_is_not_loaded(self) -> None:
+        for size in (64 * 1024 - 14, 64 * 1024 - 10, 64 * 1024, 5_000_000):
+            fields = {b"data": b"x" * size}
+            kept = load_fields(dump_fields(fields))
+            assert kept is None or kept == fields
+        assert load_fields(dump_fields({b"data": b"x" * 64 * 1024})) is None
+
+    def test_it_is_bounded(self) -> None:
+        kept = dump_fields({b"data": b"x" * 5_000_000, b"more": b"\xff" * 5_000_000})
+        assert len(kept) <= 64 * 1024
+
+
+class TestDepth:
+    """What is read must be written again: in PostgreSQL, and in frames that put it deeper."""
+
+    @pytest.mark.parametrize("inner", [b"[%s]", b'{"a":%s}'])
+    def test_up_to_a_bound(self, inner: bytes) -> None:
+        event = read(entry(data=nested(inner, 238)))
+        frame: object = dict(event.data)
+        for _ in range(16):
+            frame = [frame]
+        assert orjson.dumps(frame)
+
+    @pytest.mark.parametrize("inner", [b"[%s]", b'{"a":%s}'])
+    @pytest.mark.parametrize("levels", [239, 254, 255, 1024, 1025, 10_000])
+    def test_more_is_refused(self, inner: bytes, levels: int) -> None:
+        assert refusal(entry(data=nested(inner, levels))).startswith("data: is n")
+
+    def test_many_brackets_side_by_side_are_no_depth(self) -> None:
+        assert read(entry(data='{"a":[' + "[]," * 5000 + "[]]}")).data == {"a": [[]] * 5001}
+
+
+def nested(inner: bytes, levels: int) -> bytes:
+    """JSON of so many levels, of which the first is an object."""
+    head, tail = inner.split(b"%s")
+    return b'{"a":' + head * (levels - 1) + b"1" + tail * (levels - 1) + b"}"
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_an_id_as_redis_writes_it(ms: int, seq: int) -> None:
+    assert read_id(f"{ms}-{seq}".encode()) == (ms, seq)

@@ -1,0 +1,159 @@
+"""What Redis's counters prove, on a stream that counts as Redis does."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.models.event import ZERO, StreamId
+from src.services.shield.stream_position import Missing, Place, StreamState, is_another, missed
+from tests.support.builders import stream_id
+
+BEGIN = Place(ZERO, 0)
+
+
+@dataclass
+class Stream:
+    """A stream, and a reader that gets every entry that is still there when it reads."""
+
+    kept: list[StreamId] = field(default_factory=list)
+    added: int = 0
+    deleted: StreamId = ZERO
+    place: Place = BEGIN
+    trimmed_unread: int = 0
+
+    def add(self, count: int) -> None:
+        self.kept += [stream_id(self.added + n) for n in range(1, count + 1)]
+        self.added += count
+
+    def trim(self, length: int) -> None:
+        gone, self.kept = self.kept[: -length or None], self.kept[-length:] if length else []
+        if length >= len(gone) + len(self.kept):
+            return
+        self.trimmed_unread += sum(one > self.place.id for one in gone)
+
+    def delete(self, number: int) -> None:
+        if self.kept:
+            self.deleted = max(self.deleted, self.kept.pop(number % len(self.kept)))
+
+    def state(self) -> StreamState:
+        return StreamState(
+            first=self.kept[0] if self.kept else None,
+            last=stream_id(self.added) if self.added else ZERO,
+            added=self.added,
+            length=len(self.kept),
+            deleted=self.deleted,
+        )
+
+    def read(self, most: int) -> Missing | None:
+        """Read on; gives what the counters tell is missing between the place and these entries."""
+        missing = missed(self.place, self.state())
+        new = [one for one in self.kept if one > self.place.id][:most]
+        skipped = missing.entries if missing else 0
+        if new or skipped:
+            self.place = self.place.moved(new[-1] if new else self.state().last, skipped + len(new))
+        return missing
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.integers(1, 20)),
+        st.tuples(st.just("trim"), st.integers(0, 10)),
+        st.tuples(st.just("read"), st.integers(1, 30)),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_what_is_missing_is_what_was_trimmed_unread(steps: list[tuple[str, int]]) -> None:
+    stream = Stream()
+    told = 0
+    for name, number in [*steps, ("read", 10_000)]:
+        missing = getattr(stream, name)(number)
+        if missing is not None:
+            assert missing.certain
+            told += missing.entries
+    assert told == stream.trimmed_unread
+
+
+@given(STEPS, st.lists(st.integers(0, 100), max_size=5))
+def test_what_was_deleted_by_hand_is_never_certain(
+    steps: list[tuple[str, int]], deletions: list[int]
+) -> None:
+    stream = Stream()
+    told = 0
+    with_deletions = [("delete", number) for number in deletions]
+    for name, number in [*steps[:20], *with_deletions, *steps[20:], ("read", 10_000)]:
+        missing = getattr(stream, name)(number)
+        if missing is not None and missing.certain:
+            told += missing.entries
+    assert told <= stream.trimmed_unread
+
+
+STATE = StreamState(stream_id(5), stream_id(10), added=10, length=6, deleted=ZERO)
+
+
+def test_what_was_read_and_trimmed_before_the_stream_was_looked_at_is_not_missing() -> None:
+    place = Place(stream_id(2), 2)
+    assert missed(place, STATE) == Missing(2, certain=True)
+    assert missed(place, STATE, [stream_id(4), stream_id(5)]) == Missing(1, certain=True)
+    assert missed(place, STATE, [stream_id(3), stream_id(4)]) is None
+
+
+def test_who_does_not_know_its_number_can_tell_nothing() -> None:
+    assert missed(Place(stream_id(2)), STATE) is None
+
+
+def test_deleted_entries_are_accounted_for_up_to_where_it_is_sure() -> None:
+    state = replace_state(deleted=stream_id(2))
+    assert missed(Place(stream_id(2), 2, stream_id(2)), state) == Missing(2, certain=True)
+    assert missed(Place(stream_id(2), 2, stream_id(1)), state) == Missing(2, certain=False)
+
+
+def replace_state(**changes: object) -> StreamState:
+    return STATE._replace(**changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("place", "changes", "another"),
+    [
+        (Place(stream_id(7), 7), {}, False),
+        (Place(stream_id(2), 2), {}, False),
+        (Place(stream_id(7)), {}, False),
+        # Its newest entry is older than what was read.
+        (Place(stream_id(11), 11), {}, True),
+        # It has had fewer entries than were read.
+        (Place(stream_id(7), 11), {}, True),
+        # It has all it ever had, and that begins after what was read.
+        (Place(stream_id(2), 2), {"added": 6}, True),
+        (Place(stream_id(2)), {"added": 6}, True),
+        (Place(stream_id(5)), {"added": 6}, False),
+    ],
+)
+def test_a_stream_that_was_begun_anew_is_recognised(
+    place: Place, changes: dict[str, int], *, another: bool
+) -> None:
+    assert is_another(place, replace_state(**changes)) is another
+
+
+def test_no_stream_is_another() -> None:
+    assert is_another(Place(stream_id(1)), None)
+
+
+def test_it_is_read_from_what_redis_says() -> None:
+    info = {
+        "length": 2,
+        "recorded-first-entry-id": b"5-1",
+        "last-generated-id": b"18446744073709551615-3",
+        "max-deleted-entry-id": b"4-0",
+        "entries-added": 9,
+    }
+    state = StreamState.of(info)
+    assert state == StreamState(
+        StreamId(5, 1), StreamId(2**64 - 1, 3), added=9, length=2, deleted=StreamId(4, 0)
+    )
+    assert state.removed == 7
+    empty = StreamState.of(info | {"length": 0, "recorded-first-entry-id": b"0-0"})
+    assert empty.first is None

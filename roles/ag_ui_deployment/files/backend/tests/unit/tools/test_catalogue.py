@@ -1,0 +1,30 @@
+"""What is checked of a tool's arguments before anything leaves."""
+
+import socket
+from typing import Any
+
+import pytest
+
+from src.models.tools import CrawlWeb
+from src.services.tools.catalogue import ArgumentCheck, ArgumentsRefusedError
+from src.services.tools.ssrf_guard import TargetAddresses
+from tests.support.builders import settings_of
+
+
+async def test_allowed_domains_are_looked_up_like_the_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def look_up(name: str, *_more: Any) -> list[Any]:
+        inside = name.startswith("inside")
+        return [(0, 0, 0, "", ("10.0.0.1" if inside else "93.184.215.14", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    targets = TargetAddresses(allow_private=False)
+    check = ArgumentCheck(settings_of(), targets)
+    url = "https://public.example/"
+    domains = ["public.example", "other.example", "inside.example"]
+    await check.check(CrawlWeb(url=url, allowed_domains=domains[:2]))
+    with pytest.raises(ArgumentsRefusedError) as refused:
+        await check.check(CrawlWeb(url=url, allowed_domains=domains))
+    assert "allowed_domains.2" in repr(refused.value.args)
+    targets.close()

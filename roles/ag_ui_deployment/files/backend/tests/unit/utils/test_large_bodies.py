@@ -1,0 +1,80 @@
+"""Large bodies wait for each other, and are refused where they wait too long."""
+
+import asyncio
+import threading
+import time
+from uuid import uuid4
+
+import pytest
+
+from src.utils.large_bodies import LargeBodies, TooManyBodiesError, TooManyBodiesOfUserError
+
+ALICE, BOB, CAROL = uuid4(), uuid4(), uuid4()
+
+
+async def test_one_of_a_user_at_a_time() -> None:
+    bodies = LargeBodies(at_once=2, wait_seconds=0.01)
+    async with bodies.turn(ALICE):
+        with pytest.raises(TooManyBodiesOfUserError):
+            async with bodies.turn(ALICE):
+                pass
+        async with bodies.turn(BOB):
+            pass
+    async with bodies.turn(ALICE):
+        pass
+
+
+async def test_a_few_of_an_instance_at_a_time() -> None:
+    bodies = LargeBodies(at_once=2, wait_seconds=0.01)
+    async with bodies.turn(ALICE), bodies.turn(BOB):
+        with pytest.raises(TooManyBodiesError):
+            async with bodies.turn(CAROL):
+                pass
+    # What was refused holds nothing.
+    async with bodies.turn(CAROL), bodies.turn(ALICE):
+        pass
+
+
+async def test_who_waits_gets_the_turn_of_who_leaves() -> None:
+    bodies = LargeBodies(at_once=1, wait_seconds=60)
+    order: list[str] = []
+
+    async def come(name: str) -> None:
+        async with bodies.turn(uuid4()):
+            order.append(name)
+
+    async with bodies.turn(ALICE):
+        waiting = [asyncio.create_task(come(name)) for name in ("first", "second", "third")]
+        await asyncio.sleep(0)
+        assert order == []
+    await asyncio.gather(*waiting)
+    assert order == ["first", "second", "third"]
+
+
+async def test_a_failure_and_a_cancellation_give_the_turn_back() -> None:
+    bodies = LargeBodies(at_once=1, wait_seconds=60)
+    with pytest.raises(ValueError, match="broken"):
+        async with bodies.turn(ALICE):
+            raise ValueError("broken")
+    async with bodies.turn(ALICE):
+        for user in (ALICE, BOB):
+            waiting = asyncio.create_task(bodies.turn(user).__aenter__())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+    async with bodies.turn(ALICE):
+        pass
+
+
+async def test_one_body_is_parsed_at_a_time() -> None:
+    bodies = LargeBodies()
+    at_work = threading.Lock()
+
+    def parse(body: bytes) -> int:
+        assert at_work.acquire(blocking=False)
+        time.sleep(0.01)
+        at_work.release()
+        return len(body)
+
+    parsed = await asyncio.gather(*(bodies.parse(parse, b"x" * size) for size in range(5)))
+    assert parsed == [0, 1, 2, 3, 4]

@@ -1,0 +1,83 @@
+"""Whose word counts on where a request comes from."""
+
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from src.web.middleware import Cors, ProxyHeaders, RequestContext, UnexpectedErrors
+
+KEY = "k" * 32
+FORWARDED = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"}
+
+
+async def _told(request: Request) -> JSONResponse:
+    assert request.client
+    return JSONResponse(
+        {
+            "client": request.client.host,
+            "scheme": request.url.scheme,
+            "headers": sorted(request.headers),
+        }
+    )
+
+
+async def _ask(key: str | None, headers: list[tuple[str, str]], came_from: str) -> dict[str, Any]:
+    app = Starlette(routes=[Route("/", _told)])
+    guarded = ProxyHeaders(app, ["127.0.0.1", "10.0.0.0/8"], SecretStr(key) if key else None)
+    transport = httpx.ASGITransport(guarded, client=(came_from, 1234))
+    async with httpx.AsyncClient(transport=transport, base_url="http://a.example") as client:
+        answer = await client.get("/", headers=[*FORWARDED.items(), *headers])
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+@pytest.mark.parametrize(
+    ("key", "shown", "came_from", "client"),
+    [
+        # A proxy.
+        (KEY, [KEY], "127.0.0.1", "192.0.2.7"),
+        (KEY, [KEY], "10.1.2.3", "192.0.2.7"),
+        # A user of its host.
+        (KEY, [], "127.0.0.1", "127.0.0.1"),
+        (KEY, ["x" * 32], "127.0.0.1", "127.0.0.1"),
+        (KEY, [KEY[:-1]], "127.0.0.1", "127.0.0.1"),
+        (KEY, [KEY, KEY], "127.0.0.1", "127.0.0.1"),
+        (KEY, [""], "127.0.0.1", "127.0.0.1"),
+        # Somebody who has read the key, elsewhere.
+        (KEY, [KEY], "198.51.100.1", "198.51.100.1"),
+        # A site without a key.
+        (None, [], "127.0.0.1", "192.0.2.7"),
+        (None, [KEY], "198.51.100.1", "198.51.100.1"),
+    ],
+)
+async def test_only_a_proxy_with_the_key_is_believed(
+    key: str | None, shown: list[str], came_from: str, client: str
+) -> None:
+    headers = [("X-AG-UI-Proxy-Key", value) for value in shown]
+    told = await _ask(key, headers, came_from)
+    assert told["client"] == client
+    assert told["scheme"] == ("https" if client == "192.0.2.7" else "http")
+    # Nothing behind it gets to see the key.
+    assert "x-ag-ui-proxy-key" not in told["headers"]
+
+
+async def test_an_error_that_nobody_foresaw_can_be_read_by_pages_of_allowed_origins() -> None:
+    async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise RuntimeError("boom")
+
+    origin = "https://page.example"
+    app = RequestContext(Cors(UnexpectedErrors(broken), origins=[origin]))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://a.example") as client:
+        answer = await client.get("/", headers={"Origin": origin})
+    assert answer.status_code == 500
+    assert answer.json()["type"].endswith(":internal-error")
+    assert answer.headers["access-control-allow-origin"] == origin
+    assert answer.headers["x-request-id"]

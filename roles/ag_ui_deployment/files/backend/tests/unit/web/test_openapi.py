@@ -1,0 +1,242 @@
+"""What the OpenAPI document says of the API."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ag_ui.core import EventType
+from openapi_spec_validator import validate
+
+from src.main import create_app
+from src.services.agui import events as agui_events
+from src.web import problems
+from src.web.route_rules import rules_of
+from tests.support.builders import settings_of
+from tests.support.openapi import Operation, operations, resolved, sent_values, types_of
+
+# AG-UI's own types: the size of the body bounds their texts.
+AGENT = ("POST /agent body", "POST /agent/connect body")
+
+
+STREAMS = {"connect_agent", "run_agent", "stream_run_events", "stream_events", "stream_job_events"}
+# Of an unhealthy instance: no problem, but the same as of a healthy one.
+NO_PROBLEM = ("get_health", "503")
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return create_app(settings_of()).openapi()
+
+
+@pytest.fixture(scope="module")
+def by_id(document: dict[str, Any]) -> dict[str, Operation]:
+    return {one.details["operationId"]: one for one in operations(document)}
+
+
+def test_a_public_validator_takes_it(document: dict[str, Any]) -> None:
+    validate(document)
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    for reference in references(document):
+        assert resolved(document, {"$ref": reference}), reference
+
+
+def test_it_is_small(document: dict[str, Any]) -> None:
+    assert len(json.dumps(document, separators=(",", ":"))) <= 150_000
+
+
+class TestOperations:
+    def test_their_ids_are_names_of_functions(
+        self, document: dict[str, Any], by_id: dict[str, Operation]
+    ) -> None:
+        assert len(by_id) == len(list(operations(document)))
+        for name, operation in by_id.items():
+            assert re.fullmatch(r"[a-z]+(_[a-z]+){0,4}", name)
+            assert not name.endswith(f"_{operation.method.lower()}")
+        assert by_id["list_jobs"].path == "/api/jobs"
+
+    def test_each_is_described(self, by_id: dict[str, Operation]) -> None:
+        for name, operation in by_id.items():
+            assert operation.details["summary"], name
+            assert re.search(
+                r"Needs (the permission `\w+:\w+`|a login|no login)\.$",
+                operation.details["description"],
+            ), name
+
+    def test_each_says_by_what_its_caller_is_known(self, by_id: dict[str, Operation]) -> None:
+        rules = {(one.method, one.path): one for one in rules_of(create_app(settings_of()))}
+        for name, operation in by_id.items():
+            schemes = [scheme for one in operation.details.get("security", []) for scheme in one]
+            if not rules[operation.method, operation.path].needs_login:
+                assert schemes == (["RefreshCookie"] if name == "refresh_tokens" else []), name
+                continue
+            expected = ["AccessToken", "AccessCookie"]
+            if name in STREAMS - {"run_agent", "connect_agent"}:
+                expected.append("Ticket")
+            if name == "log_out":
+                expected.append("RefreshCookie")
+            assert schemes == expected, name
+
+    def test_the_schemes_are_those_of_the_cookies_and_tickets(
+        self, document: dict[str, Any]
+    ) -> None:
+        schemes = document["components"]["securitySchemes"]
+        assert schemes["AccessToken"]["flows"]["password"]["tokenUrl"] == "/auth/token"
+        places = {name: (one.get("in"), one.get("name")) for name, one in schemes.items()}
+        assert places == {
+            "AccessToken": (None, None),
+            "AccessCookie": ("cookie", "__Host-ag_ui_access"),
+            "RefreshCookie": ("cookie", "__Host-ag_ui_refresh"),
+            "Ticket": ("query", "ticket"),
+        }
+
+
+class TestProblems:
+    def test_each_is_declared_once_and_referenced(
+        self, document: dict[str, Any], by_id: dict[str, Operation]
+    ) -> None:
+        for name, operation in by_id.items():
+            for status, response in operation.details["responses"].items():
+                if int(status) >= 400 and (name, status) != NO_PROBLEM:
+                    assert [*response] == ["$ref"], (name, status)
+        declared = document["components"]["responses"].values()
+        for response in declared:
+            schema = response["content"]["application/problem+json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/Problem"}
+        assert len({one["description"] for one in declared}) == len(declared)
+
+    def test_none_is_lost_where_several_have_one_status(
+        self, document: dict[str, Any], by_id: dict[str, Operation]
+    ) -> None:
+        def types(name: str, status: str) -> set[str]:
+            response = resolved(document, by_id[name].details["responses"][status])
+            return set(re.findall(r"`([a-z-]+)`:", response["description"]))
+
+        too_many = {"too-many-calls", "too-many-jobs", "too-many-large-bodies", "too-many-requests"}
+        assert types("crawl", "429") == too_many
+        assert types("crawl", "422") == {"invalid-request", "tool-rejected"}
+        for name in ("log_in", "crawl", "run_agent", "create_user"):
+            assert types(name, "413") == {"body-too-large"}
+        assert types("get_readiness", "503") == {"not-ready"}
+        assert types("crawl", "403") == {"not-permitted", "wrong-origin"}
+        assert types("log_in", "401") >= {"wrong-credentials", "second-factor-required"}
+        assert "413" not in by_id["list_jobs"].details["responses"]
+
+    def test_documented_problems_keep_their_titles(self) -> None:
+        one, other = problems.WorkspaceNotFound, problems.AccountNotFound
+        (response,) = problems.documented(one, other).values()
+        assert response[problems.PROBLEMS] == {one.slug: one.title, other.slug: other.title}
+
+
+class TestLists:
+    def test_each_stands_in_an_envelope(
+        self, document: dict[str, Any], by_id: dict[str, Operation]
+    ) -> None:
+        for name, schema in answers(document, by_id):
+            assert "array" not in types_of(schema), name
+            if name.startswith("list_"):
+                assert {"items", "next_cursor"} <= schema["properties"].keys(), name
+
+    def test_all_are_paged_in_one_way(
+        self, document: dict[str, Any], by_id: dict[str, Operation]
+    ) -> None:
+        paged = {
+            name for name, operation in by_id.items() if "limit" in dict(operation.parameters())
+        }
+        assert paged >= {"list_jobs", "list_audit_entries", "list_dead_letters", "get_thread"}
+        for name in paged:
+            parameters = {one["name"]: one for one in by_id[name].details["parameters"]}
+            assert "cursor" in parameters, name
+            assert parameters.get("before", {"deprecated": True})["deprecated"], name
+        shown = dict(answers(document, by_id))
+        for name in paged:
+            assert "next_cursor" in shown[name]["properties"], name
+
+    def test_things_have_an_id(self, document: dict[str, Any]) -> None:
+        for name, schema in document["components"]["schemas"].items():
+            old = {"job_id", "user_id"} & schema.get("properties", {}).keys()
+            if old and name in {"AcceptedJob", "Member"}:
+                assert "id" in schema["required"]
+                assert all(schema["properties"][one]["deprecated"] for one in old)
+
+
+class TestStreams:
+    def test_the_schema_of_their_events(self, by_id: dict[str, Operation]) -> None:
+        streams = {
+            name
+            for name, operation in by_id.items()
+            if "text/event-stream"
+            in operation.details["responses"].get("200", {"content": {}})["content"]
+        }
+        assert streams == STREAMS
+        for name in streams:
+            schema = by_id[name].details["responses"]["200"]["content"]["text/event-stream"][
+                "schema"
+            ]
+            assert schema["type"] == "string"
+            assert schema["contentSchema"] == {"$ref": "#/components/schemas/AgUiEvent"}
+
+    def test_it_has_every_type_that_the_backend_makes(self, document: dict[str, Any]) -> None:
+        kinds = document["components"]["schemas"]["AgUiEvent"]["discriminator"]["mapping"].keys()
+        made = {one.value for one in EventType} & {
+            value for value in vars(agui_events).values() if isinstance(value, str)
+        }
+        assert len(made) > 10
+        assert made <= kinds
+
+
+class TestBounds:
+    def test_every_number_that_is_sent_has_a_minimum_and_a_maximum(
+        self, document: dict[str, Any]
+    ) -> None:
+        unbounded = [
+            where
+            for where, schema in sent_values(document)
+            if {"integer", "number"} & {*types_of(schema)}
+            and not {"minimum", "maximum"} <= schema.keys()
+        ]
+        assert unbounded == []
+
+    def test_every_text_and_list_that_is_sent_has_a_greatest_length(
+        self, document: dict[str, Any]
+    ) -> None:
+        unbounded = [
+            where
+            for where, schema in sent_values(document)
+            if is_long(schema) and not where.startswith(AGENT)
+        ]
+        assert unbounded == []
+
+
+def is_long(schema: dict[str, Any]) -> bool:
+    """Whether a text or a list of any length fits the schema."""
+    if "array" in types_of(schema):
+        return "maxItems" not in schema
+    bounds = {"maxLength", "enum", "const"}
+    is_short = schema.get("format") in {"uuid", "date-time"} or bounds & schema.keys()
+    return "string" in types_of(schema) and not is_short
+
+
+def answers(
+    document: dict[str, Any], by_id: dict[str, Operation]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The schema of what each operation answers in JSON when all is well."""
+    for name, operation in by_id.items():
+        for status, response in operation.details["responses"].items():
+            content = response.get("content", {}).get("application/json")
+            if status.startswith("2") and content is not None:
+                yield name, resolved(document, content["schema"])
+
+
+def references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if isinstance(part.get("$ref"), str):
+            yield part["$ref"]
+        for inner in part.values():
+            yield from references(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from references(inner)
