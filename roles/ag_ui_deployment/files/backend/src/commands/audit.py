@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 
 from src.commands.output import EXIT_BROKEN, EXIT_UNAVAILABLE, fail, log_to_stderr, say
 from src.config import Settings
-from src.models.audit import Verification
+from src.models.audit import Head, Verification
 from src.repositories.audit import Filter
 from src.services.audit.actors import OPERATOR
-from src.services.audit.chain import START, Head
+from src.services.audit.chain import START
 from src.services.audit.checkpoint_signer import AuditKeeper
 from src.services.audit.keys import AuditKeys
 from src.services.audit.log_service import AuditService

@@ -7,7 +7,8 @@ from src.commands.output import say
 from src.config import Settings
 from src.main import create_app
 from src.models.permissions import Permission, Rank, Reach
-from src.services.rbac.overview import matrix, tools
+from src.services.rbac.overview import matrix
+from src.services.tools.catalogue import tool_permissions
 from src.web.route_rules import RouteRule, rules_of
 
 _HEAD = """\
@@ -51,7 +52,7 @@ def _tool_rows() -> Iterator[str]:
     yield ""
     yield _row("tool", "needs, in the workspace where it is called")
     yield _row("---", "---")
-    for name, permission in tools().items():
+    for name, permission in tool_permissions().items():
         yield _row(f"`{name}`", f"`{permission}`")
 
 

@@ -20,6 +20,7 @@ from src.services.litellm_client import LiteLLMClient
 from src.services.runs.follower import RunTail
 from src.services.runs.manager import AgentRuns
 from src.services.runs.registry import RunRegistry
+from src.services.runs.store import RunStore
 from src.services.runs.streams import RunStreams
 from src.services.runs.sweeper import RunSweeper
 from src.services.tools.tool_service import ToolService
@@ -32,6 +33,7 @@ from src.utils.redis import reader_client
 class Agent:
     service: AgentService
     conversations: ConversationService
+    store: RunStore
     runs: AgentRuns
     tail: RunTail
     sweeper: RunSweeper
@@ -58,8 +60,9 @@ class Agent:
         reader = reader_client(settings)
         registry = RunRegistry(commands, settings.REDIS_STREAM_NAME)
         conversations = ConversationService(database, audit, ConversationLimits.of(settings))
-        runs = AgentRuns(registry, conversations.settle, metrics, settings.SHUTDOWN_GRACE_SECONDS)
-        tail = RunTail(reader, registry, conversations)
+        store = RunStore(database, audit)
+        runs = AgentRuns(registry, store.settle, metrics, settings.SHUTDOWN_GRACE_SECONDS)
+        tail = RunTail(reader, registry, store)
         budget = TokenBudget(database, settings.AGENT_TOKENS_PER_DAY)
         service = AgentService(
             settings,
@@ -69,6 +72,7 @@ class Agent:
             budget=budget,
             registry=registry,
             conversations=conversations,
+            store=store,
             runs=runs,
         )
         run_streams = RunStreams(
@@ -79,10 +83,19 @@ class Agent:
             metrics=metrics,
             keep_alive_seconds=settings.SSE_KEEPALIVE_SECONDS,
         )
-        sweeper = RunSweeper(conversations, registry, tail)
+        sweeper = RunSweeper(store, registry, tail)
         retention = AgentRetention(database, audit, metrics, settings)
         return cls(
-            service, conversations, runs, tail, sweeper, retention, budget, run_streams, reader
+            service,
+            conversations,
+            store,
+            runs,
+            tail,
+            sweeper,
+            retention,
+            budget,
+            run_streams,
+            reader,
         )
 
     def start(self) -> None:

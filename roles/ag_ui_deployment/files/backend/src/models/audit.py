@@ -1,8 +1,9 @@
 """The audit log: its tables, and what readers see of them."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -23,6 +24,42 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from src.models.page import Page
 from src.utils.database import Base
+
+
+class Head(NamedTuple):
+    """A place in the chain: an entry's number and its hash."""
+
+    seq: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is recorded. `details` is canonical JSON."""
+
+    at: datetime
+    action: str
+    outcome: str
+    actor_id: UUID | None
+    actor: str | None
+    target: str | None
+    address: str | None
+    request_id: str | None
+    details: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An entry in its place."""
+
+    seq: int
+    entry: Entry
+    prev_hash: bytes
+    hash: bytes
+
+    @property
+    def head(self) -> Head:
+        return Head(self.seq, self.hash)
 
 
 class Purpose(StrEnum):

@@ -13,6 +13,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from src.utils.database import Base
 
+# Published by the backend itself when a tool has accepted a job. It knows for whom and where it
+# asked, so this wins over what the producers say.
+SUBMISSION = "job:accepted"
+
 _STREAM_ID = re.compile(r"([0-9]{1,19})-([0-9]{1,19})", re.ASCII)
 _MAX_PART = 2**63 - 1
 

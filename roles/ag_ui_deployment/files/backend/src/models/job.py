@@ -1,5 +1,7 @@
 """Jobs: what a list or a detail page shows of them, kept current by the consumer."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -10,6 +12,7 @@ from sqlalchemy import BigInteger, DateTime, Float, Index, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
+from src.models.event import StreamId
 from src.models.page import Page, PageCursor, PageLimit
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.utils.database import Base
@@ -114,3 +117,41 @@ class JobQuery(BaseModel):
 
 class JobPage(Page[Job]):
     """One page of jobs, newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """The first terminal event of a job in a batch."""
+
+    id: StreamId
+    status: JobStatus
+    timestamp: int
+    error: str | None
+    result: Mapping[str, Any] | None
+
+
+@dataclass(slots=True)
+class JobChange:
+    """What one batch says about one job. Timestamps are in milliseconds.
+
+    `submitted`: owner and workspace are those for whom and where the backend asked for the job.
+    """
+
+    job_id: str
+    first_timestamp: int
+    last_timestamp: int
+    status: JobStatus = JobStatus.QUEUED
+    owner: UUID | None = None
+    workspace: str | None = None
+    kind: str | None = None
+    # What was reported, by the id of the event.
+    percents: dict[StreamId, float] = field(default_factory=dict)
+    end: JobEnd | None = None
+    submitted: bool = False
+
+    @property
+    def percent(self) -> float | None:
+        """The greatest that was reported; after its end a job makes no progress."""
+        end = self.end
+        reported = (p for id_, p in self.percents.items() if end is None or id_ <= end.id)
+        return max(reported, default=None)

@@ -9,10 +9,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Text, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from src.models.audit import AuditRow, CheckpointRow
+from src.models.audit import AuditRow, CheckpointRow, Entry, Head, Link
 from src.models.user import UserRow
 from src.repositories.bulk import arrays, insert_arrays
-from src.services.audit.chain import Entry, Head, Link
 
 # Any numbers will do, as long as all instances use the same.
 _APPEND_LOCK = 0x4155_4449_5401

@@ -9,13 +9,11 @@ import orjson
 from sqlalchemy import case, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from src.models.event import EventRow
-from src.models.job import JobRow, JobStatus
+from src.models.event import SUBMISSION, EventRow
+from src.models.job import JobChange, JobRow, JobStatus
 from src.models.submission import SubmissionRow, SubmissionState
 from src.repositories.bulk import arrays, insert_arrays
 from src.repositories.events import moment
-from src.services.consumer.job_changes import JobChange
-from src.services.shield.event_types import SUBMISSION
 
 _JOB = (
     "id",

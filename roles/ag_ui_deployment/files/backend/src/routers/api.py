@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from src.models.job import Job, JobPage, JobQuery
 from src.models.permissions import Permission, PermissionOverview
 from src.services.rbac.overview import overview
+from src.services.tools.catalogue import tool_permissions
 from src.web.api_route import ApiRoute
 from src.web.dependencies import CurrentUser, JobId, ServicesDep, requires
 from src.web.problems import (
@@ -51,4 +52,4 @@ async def get_job(services: ServicesDep, user: CurrentUser, job_id: JobId) -> Jo
     responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
 )
 async def get_permissions(user: CurrentUser) -> PermissionOverview:
-    return overview(user)
+    return overview(user, tool_permissions())

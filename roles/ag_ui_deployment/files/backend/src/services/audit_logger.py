@@ -12,7 +12,7 @@ from uuid import UUID
 
 import structlog
 
-from src.services.audit.chain import Entry
+from src.models.audit import Entry
 from src.services.audit.details import bounded_text, canonical_details
 from src.services.audit.journal import write_entry
 from src.services.audit.store import AuditStore

@@ -18,7 +18,7 @@ from uuid import UUID
 import orjson
 from immutables import Map
 
-from src.models.event import ShieldEvent, StreamId
+from src.models.event import SUBMISSION, ShieldEvent, StreamId
 from src.models.job import ENDED, JobStatus, percent_at
 from src.services.agui.events import (
     Event,
@@ -40,7 +40,6 @@ from src.services.shield.event_types import (
     END_STATUS,
     LIFECYCLE_STATUS,
     RAG_TOTALS,
-    SUBMISSION,
     TOOL_TYPES,
     amount,
     answer_of,
@@ -169,11 +168,6 @@ def fold(state: JobState | None, event: ShieldEvent) -> Folded:
         # Only frames may reveal something: an owner, say, who would miss the run so far.
         return Folded(before._replace(seen=step.seen), (), step.dropped)
     return Folded(step.state(), step.events)
-
-
-def belongs_to_run(event: ShieldEvent) -> bool:
-    """Whether the event is part of its job's run, and not of the feed outside all runs."""
-    return event.job_id is not None and not is_worker_event(event.type)
 
 
 def prelude(state: JobState) -> Iterator[Event]:

@@ -70,10 +70,11 @@ from src.services.consumer.dead_letters import (
 )
 from src.services.consumer.stream_status import StreamUnavailableError
 from src.services.errors import FieldFaultError
-from src.services.jobs.job_service import CursorRejectedError, JobNotFoundError
+from src.services.jobs.job_service import JobNotFoundError
 from src.services.runs.ended_logs import LogsFullError, TooManyLogsError
 from src.utils.database import DATABASE_ERRORS, is_outage
 from src.utils.large_bodies import TooManyBodiesError, TooManyBodiesOfUserError
+from src.utils.pagination import CursorRejectedError
 
 logger = structlog.get_logger(__name__)
 

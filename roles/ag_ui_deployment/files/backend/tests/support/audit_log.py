@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from src.config import Settings
-from src.models.audit import Verification
+from src.models.audit import Head, Verification
 from src.services import audit_logger
-from src.services.audit.chain import Head
 from src.services.audit.checkpoint_signer import AuditKeeper
 from src.services.audit.keys import AuditKeys
 from src.services.audit.retention import AuditRetention

@@ -1,6 +1,5 @@
 """Accounts as administrators and operators manage them."""
 
-from base64 import b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -24,8 +23,8 @@ from src.services.auth.access_service import AccessService
 from src.services.auth.email_addresses import normalise_email
 from src.services.auth.lockout import UNKNOWN_NETWORKS
 from src.services.auth.passwords import hash_new_password
-from src.services.jobs.job_service import CursorRejectedError
 from src.utils.database import Database
+from src.utils.pagination import decode_cursor, encode_cursor
 
 
 class AccountNotFoundError(Exception):
@@ -45,7 +44,7 @@ class AccountService:
     async def page(self, wanted: AccountFilter, cursor: str | None, limit: int) -> AccountPage:
         """By address. Raises CursorRejectedError."""
         async with self._database.transaction() as session:
-            after = _decode(cursor) if cursor else ""
+            after = decode_cursor(cursor, 1)[0] if cursor else ""
             found = await account_rows.page(session, wanted, after, limit + 1)
         items = [
             as_account(row, second_factor=second_factor, locked_until=locked_until)
@@ -53,7 +52,7 @@ class AccountService:
         ]
         more = len(items) > limit
         return AccountPage(
-            items=items[:limit], next_cursor=_encode(items[limit - 1].email) if more else None
+            items=items[:limit], next_cursor=encode_cursor(items[limit - 1].email) if more else None
         )
 
     async def get(self, user_id: UUID) -> Account:
@@ -198,17 +197,3 @@ def as_account(row: UserRow, *, second_factor: bool, locked_until: datetime | No
         memberships=tuple(Membership.model_validate(one) for one in row.memberships),
         created_at=row.created_at,
     )
-
-
-def _encode(email: str) -> str:
-    return urlsafe_b64encode(email.encode()).decode()
-
-
-def _decode(cursor: str) -> str:
-    try:
-        email = b64decode(cursor.encode(), altchars=b"-_", validate=True).decode()
-    except ValueError:
-        raise CursorRejectedError from None
-    if not email.isprintable():
-        raise CursorRejectedError
-    return email

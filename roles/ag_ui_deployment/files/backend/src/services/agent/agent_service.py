@@ -28,14 +28,15 @@ from src.services.agent.conversations import (
 )
 from src.services.agent.loop import AgentLoop, Model, Tools
 from src.services.agent.token_budget import TokenBudget
-from src.services.agent.turn import now
 from src.services.agui import events as agui
+from src.services.agui.events import now
 from src.services.agui.sse import encode
 from src.services.rbac_service import NotPermittedError
 from src.services.runs.ended_logs import EndedLogs, Snapshot
 from src.services.runs.log import Record, RunLog
 from src.services.runs.manager import AgentRuns
 from src.services.runs.registry import KEEP_STORED_SECONDS, LEASE_SECONDS, RunKey, RunRegistry
+from src.services.runs.store import RunStore
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 from src.utils.redis import REDIS_ERRORS
 
@@ -80,6 +81,7 @@ class AgentService:
         budget: TokenBudget,
         registry: RunRegistry,
         conversations: ConversationService,
+        store: RunStore,
         runs: AgentRuns,
     ) -> None:
         self._settings = settings
@@ -90,7 +92,7 @@ class AgentService:
         self._registry = registry
         self._runs = runs
         self.conversations = conversations
-        self._ended = EndedLogs(conversations.stored)
+        self._ended = EndedLogs(store.stored)
 
     @property
     def tool_names(self) -> Collection[str]:

@@ -1,11 +1,8 @@
 """Conversations with the agent as they are kept: their messages, and their runs once they ended."""
 
-import asyncio
-import zlib
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -22,27 +19,26 @@ from src.models.conversation import (
     ThreadSummary,
 )
 from src.models.permissions import Permission
-from src.models.user import User, UserRow
+from src.models.user import User
 from src.repositories import conversations as rows
 from src.repositories import kept_conversations as kept
-from src.repositories import users as user_rows
 from src.services.agent.prompt import text_of
 from src.services.agent.storage_limits import ConversationLimits
-from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
-from src.services.jobs.job_service import CursorRejectedError
+from src.services.audit_logger import Action, AuditEvent, AuditLogger
 from src.services.rbac_service import check, sight
-from src.services.runs.errors import LOST
-from src.services.runs.log import Record
-from src.services.runs.messages import Message, RunMessages
+from src.services.runs.messages import Message
 from src.services.runs.registry import RunKey
 from src.utils.database import Database
+from src.utils.pagination import (
+    CursorRejectedError,
+    decode_cursor,
+    encode_cursor,
+    parse_moment,
+)
 
 _TITLE_LENGTH = 100
 _RUNS_SHOWN = 100
 _MESSAGES_MOST_BYTES = 2 * 1024 * 1024
-# A run is stored before it begins, and takes a moment to be seen at work.
-_BEGUN = timedelta(seconds=15)
-_RUNS_ON_MOST = 1000
 
 
 class ThreadKey(NamedTuple):
@@ -162,28 +158,6 @@ class ConversationService:
             )
         )
 
-    async def settle(self, key: RunKey, records: Sequence[Record]) -> bool:
-        """Store a run that has ended, once, whoever finds it so; False if it was deleted."""
-        end, messages = await asyncio.to_thread(_digest, records)
-        async with self._database.transaction() as session:
-            await rows.lock_thread_of(session, key.owner, key.run_id)
-            row = await rows.end_run(session, key.owner, key.run_id, end, presumed=LOST.code)
-            if row is None:
-                return await rows.is_kept(session, key.owner, key.run_id)
-            await rows.keep_messages(session, key.owner, row.thread_id, messages)
-            await kept.count_thread(session, key.owner, row.thread_id)
-            owner = await user_rows.by_id(session, key.owner)
-        await self._audit.record(_ended(row, owner, messages))
-        return True
-
-    async def stored(self, key: RunKey) -> list[Record] | None:
-        """The log of a run that has ended; None if it has not, as far as is stored."""
-        async with self._database.transaction() as session:
-            row = await rows.run_with_events(session, key.owner, key.run_id)
-        if row is None or row.events is None:
-            return None
-        return await asyncio.to_thread(_unpacked, row.events)
-
     async def run(self, user: User, key: RunKey) -> Run:
         """Raises RunNotFoundError."""
         async with self._database.transaction() as session:
@@ -191,12 +165,6 @@ class ConversationService:
         if row is None or not _sees(user, row):
             raise RunNotFoundError
         return Run.model_validate(row)
-
-    async def runs_on(self) -> list[RunKey]:
-        """Whatever is stored as running, of all users."""
-        async with self._database.transaction() as session:
-            found = await rows.runs_on(session, _BEGUN, _RUNS_ON_MOST)
-        return [RunKey(row.owner_id, row.id) for row in found]
 
     async def page(self, user: User, *, cursor: str | None, limit: int) -> ThreadPage:
         """The user's conversations, the latest first. Raises CursorRejectedError."""
@@ -309,55 +277,13 @@ def _title(messages: Sequence[Message]) -> str:
     return " ".join(next(said, "").replace("\0", "").split())[:_TITLE_LENGTH]
 
 
-def _digest(records: Sequence[Record]) -> tuple[rows.RunEnd, list[Message]]:
-    """What is stored of a run that has ended."""
-    last = orjson.loads(records[-1].data)
-    status = RunStatus.FINISHED
-    if last["type"] == "RUN_ERROR":
-        status = RunStatus.FAILED
-    elif last["outcome"]["type"] == "cancelled":
-        status = RunStatus.CANCELLED
-    counts: dict[str, Any] = dict(last["usage"][0]) if "usage" in last else {}
-    counts.pop("model", None)
-    packed = zlib.compress(b"\n".join(record.data for record in records))
-    # One event at a time: all of them as objects would take many times the memory of the log.
-    messages = RunMessages.of(orjson.loads(record.data) for record in records).all()
-    return rows.RunEnd(status, last.get("code"), counts or None, packed), messages
-
-
-def _unpacked(events: bytes) -> list[Record]:
-    return [Record.read(line) for line in zlib.decompress(events).split(b"\n")]
-
-
-def _ended(row: RunRow, owner: UserRow | None, messages: Sequence[Message]) -> AuditEvent:
-    return AuditEvent(
-        Action.AGENT_RUN,
-        Outcome.FAILURE if row.status == RunStatus.FAILED.value else Outcome.SUCCESS,
-        actor_id=row.owner_id,
-        actor=owner.email if owner is not None else None,
-        target=f"run:{row.id}",
-        details={
-            "phase": "end",
-            "thread": row.thread_id,
-            "workspace": row.workspace,
-            "status": row.status,
-            "error": row.error,
-            "tool_calls": sum(len(message.get("toolCalls", ())) for message in messages),
-        },
-    )
-
-
 def _encode(row: ThreadRow) -> str:
-    text = f"{row.updated_at.isoformat()} {row.owner_id} {row.id}"
-    return urlsafe_b64encode(text.encode()).decode()
+    return encode_cursor(row.updated_at.isoformat(), str(row.owner_id), row.id)
 
 
 def _decode(cursor: str) -> tuple[datetime, UUID, str]:
+    updated_at, owner, thread_id = decode_cursor(cursor, 3)
     try:
-        moment, owner, thread_id = urlsafe_b64decode(cursor.encode()).decode().split(" ", 2)
-        updated_at = datetime.fromisoformat(moment)
-        if updated_at.tzinfo is None or "\0" in thread_id:
-            raise CursorRejectedError
-        return updated_at.astimezone(UTC), UUID(owner), thread_id
-    except (ValueError, OverflowError):
+        return parse_moment(updated_at), UUID(owner), thread_id
+    except ValueError:
         raise CursorRejectedError from None

@@ -18,9 +18,9 @@ from src.services.agent.prompt import (
     chat_tool,
     instructions,
 )
-from src.services.agent.turn import ToolCall, Turn, now
+from src.services.agent.turn import ToolCall, Turn
 from src.services.agui import events as agui
-from src.services.agui.events import Event
+from src.services.agui.events import Event, now
 from src.services.gateway.chat_stream import ChatChunk, Usage
 from src.services.gateway.errors import UpstreamError
 from src.services.runs.errors import (

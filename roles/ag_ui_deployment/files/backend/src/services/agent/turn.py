@@ -1,21 +1,16 @@
 """One answer of the model: the chunks of a chat completion in, AG-UI events out. No I/O."""
 
-import time
 from dataclasses import dataclass, field
 from uuid import uuid4
 
 from src.services.agent.tool_arguments import ToolArguments
 from src.services.agui import events as agui
-from src.services.agui.events import Event, Stamp
+from src.services.agui.events import Event, now
 from src.services.gateway.chat_stream import ChatChunk, ToolCallPiece
 
 # A model that calls more tools than that at once has gone astray.
 CALLS_MAX = 128
 _NAMELESS = "unknown"
-
-
-def now() -> Stamp:
-    return {"timestamp": int(time.time() * 1000)}
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ Plain dicts: to make and write one of `ag_ui.core`'s models costs more than all 
 event's way. What is built here is judged by those models in the tests, field by field.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
@@ -42,6 +43,10 @@ class Stamp(TypedDict, total=False):
 
     timestamp: int
     metadata: Mapping[str, Any]
+
+
+def now() -> Stamp:
+    return {"timestamp": int(time.time() * 1000)}
 
 
 def run_started(thread_id: str, run_id: str, stamp: Stamp) -> Event:

@@ -14,10 +14,9 @@ follows on 32 zero bytes.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
-from uuid import UUID
+
+from src.models.audit import Entry, Head, Link
 
 _VERSION = b"\x01"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,43 +24,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _LENGTH_BYTES = 8
 
 
-class Head(NamedTuple):
-    """A place in the chain: an entry's number and its hash."""
-
-    seq: int
-    hash: bytes
-
-
 START = Head(0, bytes(hashlib.sha256().digest_size))
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What is recorded. `details` is canonical JSON."""
-
-    at: datetime
-    action: str
-    outcome: str
-    actor_id: UUID | None
-    actor: str | None
-    target: str | None
-    address: str | None
-    request_id: str | None
-    details: str
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """An entry in its place."""
-
-    seq: int
-    entry: Entry
-    prev_hash: bytes
-    hash: bytes
-
-    @property
-    def head(self) -> Head:
-        return Head(self.seq, self.hash)
 
 
 def chain(head: Head, entries: Sequence[Entry]) -> Iterator[Link]:

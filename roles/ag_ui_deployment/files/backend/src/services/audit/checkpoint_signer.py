@@ -7,9 +7,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.config import Settings
-from src.models.audit import CheckpointRow, Purpose
+from src.models.audit import CheckpointRow, Head, Purpose
 from src.repositories import audit as audit_rows
-from src.services.audit.chain import Head
 from src.services.audit.journal import write_checkpoint
 from src.services.audit.keys import AuditKeys, Checkpoint
 from src.utils.background_task import BackgroundTask

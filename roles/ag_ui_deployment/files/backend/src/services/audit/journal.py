@@ -3,8 +3,7 @@
 import orjson
 import structlog
 
-from src.models.audit import CheckpointRow
-from src.services.audit.chain import Entry
+from src.models.audit import CheckpointRow, Entry
 
 # The logger, which is heard whatever the level.
 JOURNAL = "audit"

@@ -9,8 +9,8 @@ from hashlib import sha256
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from src.models.audit import CheckpointRow
-from src.services.audit.chain import Head, encode_fields, microseconds
+from src.models.audit import CheckpointRow, Head
+from src.services.audit.chain import encode_fields, microseconds
 
 _VERSION = b"\x01checkpoint"
 _KEY_BYTES = 32

@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 import orjson
 
-from src.models.audit import AuditEntry, AuditPage, Verification
+from src.models.audit import AuditEntry, AuditPage, Link, Verification
 from src.models.user import User
 from src.repositories import audit as audit_rows
 from src.repositories.audit import Filter
-from src.services.audit.chain import Link
 from src.services.audit.verifier import AuditVerifier
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.utils.database import Database

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from src.models.audit import Entry, Head
 from src.repositories import audit as audit_rows
-from src.services.audit.chain import START, Entry, Head, chain
+from src.services.audit.chain import START, chain
 from src.utils.database import Database
 
 logger = structlog.get_logger(__name__)

@@ -7,9 +7,9 @@ meanwhile is not waited for.
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from src.models.audit import BrokenLink, CheckpointRow, Purpose, Verification
+from src.models.audit import BrokenLink, CheckpointRow, Head, Link, Purpose, Verification
 from src.repositories import audit as audit_rows
-from src.services.audit.chain import START, Head, Link, digest
+from src.services.audit.chain import START, digest
 from src.services.audit.keys import AuditKeys
 from src.utils.database import Database
 from src.utils.event_loop import in_turns

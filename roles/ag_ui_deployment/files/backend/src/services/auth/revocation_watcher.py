@@ -3,6 +3,8 @@
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
+from uuid import UUID
 
 import structlog
 
@@ -12,7 +14,6 @@ from src.repositories import sessions as session_rows
 from src.services.auth.access_service import AccessService
 from src.services.auth.lockout import FAILURES_KEPT, LOGINS_KEPT
 from src.services.auth.stream_registry import Change, EndReason, OpenStreams
-from src.services.runs.manager import AgentRuns
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database
 
@@ -30,9 +31,16 @@ _CHANGES_KEPT = timedelta(hours=25)
 _SESSIONS_KEPT = timedelta(days=30)
 
 
+class RunsOfUsers(Protocol):
+    """Work that goes on for users and may have to end."""
+
+    async def review_all(self, user_id: UUID) -> None:
+        """End what the user may not run any more."""
+
+
 class AccessWatcher(BackgroundTask):
     def __init__(
-        self, database: Database, access: AccessService, streams: OpenStreams, runs: AgentRuns
+        self, database: Database, access: AccessService, streams: OpenStreams, runs: RunsOfUsers
     ) -> None:
         super().__init__("access-watcher")
         self._database = database

@@ -7,8 +7,9 @@ import structlog
 
 from src.models.event import ShieldEvent, StreamId
 from src.services.agui.sse import encode, marker
-from src.services.event_service import JobState, belongs_to_run, fold
+from src.services.event_service import JobState, fold
 from src.services.events.feed import Record
+from src.services.shield.event_types import belongs_to_run
 from src.utils.event_loop import in_turns
 
 logger = structlog.get_logger(__name__)

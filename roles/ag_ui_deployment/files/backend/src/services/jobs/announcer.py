@@ -17,9 +17,9 @@ import orjson
 import structlog
 from redis.asyncio import Redis
 
+from src.models.event import SUBMISSION
 from src.models.submission import SubmissionRow
 from src.repositories import submissions
-from src.services.shield.event_types import SUBMISSION
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database
 from src.utils.redis import REDIS_ERRORS

@@ -1,7 +1,6 @@
 """Jobs as users see them."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from src.models.job import Job, JobPage, JobQuery, JobRow
@@ -14,6 +13,7 @@ from src.services.events.hub import EventHub
 from src.services.jobs.reconciler import SilentJobs
 from src.services.rbac_service import sight
 from src.utils.database import Database
+from src.utils.pagination import decode_cursor, encode_cursor, parse_moment
 
 # How long an answer waits for what the orchestrator says of silent jobs, in seconds.
 _LIST_WAITS = 0.3
@@ -22,10 +22,6 @@ _DETAIL_WAITS = 1.2
 
 class JobNotFoundError(Exception):
     """There is no such job, or none that the user may know of."""
-
-
-class CursorRejectedError(ValueError):
-    """The cursor is none that a page gave."""
 
 
 class JobService:
@@ -83,15 +79,9 @@ class JobService:
 
 
 def _encode(row: JobRow) -> str:
-    return urlsafe_b64encode(f"{row.created_at.isoformat()} {row.id}".encode()).decode()
+    return encode_cursor(row.created_at.isoformat(), row.id)
 
 
 def _decode(cursor: str) -> tuple[datetime, str]:
-    try:
-        moment, job_id = urlsafe_b64decode(cursor.encode()).decode().split(" ", 1)
-        created_at = datetime.fromisoformat(moment)
-        if created_at.tzinfo is None or "\0" in job_id:
-            raise CursorRejectedError
-        return created_at.astimezone(UTC), job_id
-    except (ValueError, OverflowError):
-        raise CursorRejectedError from None
+    created_at, job_id = decode_cursor(cursor, 2)
+    return parse_moment(created_at), job_id

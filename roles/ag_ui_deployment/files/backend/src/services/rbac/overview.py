@@ -13,7 +13,6 @@ from src.models.role import Role
 from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.rbac_service import MATRIX, reach
-from src.services.tools.catalogue import CATALOGUE
 
 _ROLE_OF = {
     Rank.VIEWER: Role.VIEWER,
@@ -26,15 +25,17 @@ def matrix() -> Mapping[Permission, Mapping[Rank, Reach]]:
     return {one: {rank: _reach(rank, one) for rank in Rank} for one in Permission}
 
 
-def tools() -> Mapping[str, Permission]:
-    return {name: kind.permission for name, kind in CATALOGUE.items()}
+def overview(user: User, tools: Mapping[str, Permission]) -> PermissionOverview:
+    """Say what a user may do.
 
-
-def overview(user: User) -> PermissionOverview:
+    Args:
+        user: Who asks.
+        tools: The permission that each tool needs, by its name.
+    """
     places = dict.fromkeys([DEFAULT_WORKSPACE, *(one.workspace for one in user.memberships)])
     return PermissionOverview(
         matrix=matrix(),
-        tools=tools(),
+        tools=tools,
         everywhere=user.role is Role.ADMIN,
         workspaces=[
             _in_workspace(user, place, role)

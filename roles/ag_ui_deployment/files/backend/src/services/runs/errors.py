@@ -2,9 +2,8 @@
 
 from typing import NamedTuple
 
-from src.services.agent.turn import now
 from src.services.agui import events as agui
-from src.services.agui.events import Event
+from src.services.agui.events import Event, now
 from src.services.gateway.errors import (
     ContextTooLongError,
     GatewayBusyError,

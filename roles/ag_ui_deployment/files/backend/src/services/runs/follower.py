@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import structlog
 from redis.asyncio import Redis
 
-from src.services.agent.conversations import ConversationService
 from src.services.runs.errors import LOST
 from src.services.runs.log import Record, RunLog
 from src.services.runs.registry import RunKey, RunRegistry, read_logs
+from src.services.runs.store import RunStore
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, is_outage
 from src.utils.redis import REDIS_ERRORS, Backoff
@@ -39,13 +39,11 @@ class _Followed:
 
 
 class RunTail(BackgroundTask):
-    def __init__(
-        self, redis: Redis, registry: RunRegistry, conversations: ConversationService
-    ) -> None:
+    def __init__(self, redis: Redis, registry: RunRegistry, store: RunStore) -> None:
         super().__init__("run-tail")
         self._redis = redis
         self._registry = registry
-        self._conversations = conversations
+        self._store = store
         self._followed: dict[RunKey, _Followed] = {}
         self._wanted = asyncio.Event()
         self._looked_at = 0.0
@@ -89,7 +87,7 @@ class RunTail(BackgroundTask):
             while not log.ended:
                 await log.changed.wait()
         try:
-            await self._conversations.settle(key, log.records)
+            await self._store.settle(key, log.records)
         except Exception as error:
             # It is tried again: the run is still stored as running.
             if is_outage(error):
@@ -151,7 +149,7 @@ class RunTail(BackgroundTask):
     async def _end(self, one: _Followed) -> None:
         """End a run that nobody is at work on any more: as it is stored, else as lost."""
         try:
-            stored = await self._conversations.stored(one.key)
+            stored = await self._store.stored(one.key)
         except DATABASE_ERRORS as error:
             if not is_outage(error):
                 # It is tried again with the next look.

@@ -5,10 +5,9 @@ from uuid import UUID
 
 import structlog
 
-from src.services.agent.loop import AgentLoop
 from src.services.runs.log import RunLog
 from src.services.runs.registry import RunKey, RunRegistry
-from src.services.runs.runner import LocalRun, Store
+from src.services.runs.runner import LocalRun, RunWork, Store
 from src.utils.background_task import BackgroundTask
 from src.utils.metrics import Metrics
 from src.utils.redis import REDIS_ERRORS
@@ -41,7 +40,7 @@ class AgentRuns(BackgroundTask):
     def draining(self) -> bool:
         return self._drained_at is not None
 
-    def begin(self, key: RunKey, loop: AgentLoop) -> RunLog:
+    def begin(self, key: RunKey, loop: RunWork) -> RunLog:
         run = self._runs[key] = LocalRun(key, loop, self._registry, self._store)
         self._metrics.runs_on.inc()
         run.start(self._forget)

@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import structlog
 
-from src.services.agent.loop import AgentLoop
 from src.services.agui.events import Event
 from src.services.runs.errors import (
     INTERNAL,
@@ -16,7 +15,7 @@ from src.services.runs.errors import (
     RunFailedError,
     RunFailure,
 )
-from src.services.runs.log import Record
+from src.services.runs.log import Record, RunLog
 from src.services.runs.registry import RunKey, RunRegistry
 from src.utils.database import is_outage
 from src.utils.redis import REDIS_ERRORS, Backoff
@@ -36,8 +35,29 @@ _FAILURES: Mapping[Stop, RunFailure] = {
 }
 
 
+class RunWork(Protocol):
+    """What a run does. It appends its events to `log`, without the last one."""
+
+    log: RunLog
+
+    def begin(self) -> None:
+        """Append the first event."""
+
+    async def run(self) -> Event:
+        """Do the work. Returns the last event. Raises RunFailedError."""
+
+    async def is_permitted(self) -> bool:
+        """Whether its user may still run it."""
+
+    def cancelled(self) -> Event:
+        """The last event of a run that was cancelled."""
+
+    def failed(self, failure: RunFailure) -> Event:
+        """The last event of a run that has failed."""
+
+
 class LocalRun:
-    def __init__(self, key: RunKey, loop: AgentLoop, registry: RunRegistry, store: Store) -> None:
+    def __init__(self, key: RunKey, loop: RunWork, registry: RunRegistry, store: Store) -> None:
         self.key = key
         self.log = loop.log
         self._loop = loop

@@ -8,9 +8,9 @@ import asyncio
 
 import structlog
 
-from src.services.agent.conversations import ConversationService
 from src.services.runs.follower import RunTail
 from src.services.runs.registry import RunRegistry
+from src.services.runs.store import RunStore
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS
 from src.utils.redis import REDIS_ERRORS
@@ -21,11 +21,9 @@ _EVERY_SECONDS = 10.0
 
 
 class RunSweeper(BackgroundTask):
-    def __init__(
-        self, conversations: ConversationService, registry: RunRegistry, tail: RunTail
-    ) -> None:
+    def __init__(self, store: RunStore, registry: RunRegistry, tail: RunTail) -> None:
         super().__init__("run-sweeper")
-        self._conversations = conversations
+        self._store = store
         self._registry = registry
         self._tail = tail
 
@@ -40,7 +38,7 @@ class RunSweeper(BackgroundTask):
 
     async def _sweep(self) -> None:
         try:
-            keys = await self._conversations.runs_on()
+            keys = await self._store.runs_on()
         except DATABASE_ERRORS as error:
             self._tell("PostgreSQL", error)
             return

@@ -9,14 +9,11 @@ from typing import Any, Literal, TypeGuard
 
 import orjson
 
+from src.models.event import SUBMISSION, ShieldEvent
 from src.models.job import JobStatus
 
 Data = Mapping[str, Any]
 ToolPhase = Literal["start", "progress", "complete", "error"]
-
-# Published by the backend itself when a tool has accepted a job. It knows for whom and where it
-# asked, so this wins over what the producers say.
-SUBMISSION = "job:accepted"
 
 LIFECYCLE_STATUS = {
     SUBMISSION: JobStatus.QUEUED,
@@ -81,6 +78,11 @@ _COUNTED_BY_EVENT = 1
 
 def is_worker_event(type_: str) -> bool:
     return type_.startswith(("worker.", "worker_pool."))
+
+
+def belongs_to_run(event: ShieldEvent) -> bool:
+    """Whether the event is part of its job's run, and not of the feed outside all runs."""
+    return event.job_id is not None and not is_worker_event(event.type)
 
 
 def kind_of(type_: str, data: Data) -> str | None:

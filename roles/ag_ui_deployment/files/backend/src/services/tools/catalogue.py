@@ -65,6 +65,11 @@ JOB_KINDS: Mapping[str, str] = {
 }
 
 
+def tool_permissions() -> Mapping[str, Permission]:
+    """The permission that each tool needs in the workspace where it is called."""
+    return {name: kind.permission for name, kind in CATALOGUE.items()}
+
+
 def read_arguments(tool: ToolKind, arguments: Mapping[str, Any]) -> Arguments:
     """The arguments, as far as they can be judged by themselves. Raises ArgumentsRefusedError."""
     try:

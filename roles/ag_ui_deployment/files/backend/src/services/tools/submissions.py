@@ -18,11 +18,11 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.config import Settings
+from src.models.job import JobChange
 from src.models.submission import SubmissionRow, SubmissionState
 from src.models.user import User
 from src.repositories import jobs as job_rows
 from src.repositories import submissions
-from src.services.consumer.job_changes import JobChange
 from src.services.gateway.errors import StrangeAnswerError, UpstreamError
 from src.services.jobs.announcer import Announcement, JobAnnouncer
 from src.services.jobs.reconciler import SilentJobs

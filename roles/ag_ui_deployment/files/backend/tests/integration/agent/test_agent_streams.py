@@ -14,13 +14,12 @@ from redis.exceptions import OutOfMemoryError
 from src.models.agent_input import RunInput
 from src.models.role import Role
 from src.models.user import User
-from src.services.agent import conversations as agent_conversations
-from src.services.agent.turn import now
 from src.services.agui import events as agui
-from src.services.agui.events import Event
+from src.services.agui.events import Event, now
 from src.services.runs import follower as run_follower
 from src.services.runs import manager as run_manager
 from src.services.runs import registry as run_registry
+from src.services.runs import store as run_store
 from src.services.runs import sweeper as run_sweeper
 from src.services.runs.errors import LOST
 from src.services.runs.log import Record
@@ -487,7 +486,7 @@ class TestProcesses:
     ) -> None:
         be_quick_to_notice(monkeypatch, lease=0.3)
         monkeypatch.setattr(run_sweeper, "_EVERY_SECONDS", 0.1)
-        monkeypatch.setattr(agent_conversations, "_BEGUN", timedelta(seconds=1))
+        monkeypatch.setattr(run_store, "_BEGUN", timedelta(seconds=1))
         async with running(world.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             read, unread = run_input("Hello"), run_input("Hello")
@@ -511,7 +510,7 @@ class TestProcesses:
     ) -> None:
         monkeypatch.setattr(run_registry, "LEASE_SECONDS", 0.3)
         monkeypatch.setattr(run_sweeper, "_EVERY_SECONDS", 0.1)
-        monkeypatch.setattr(agent_conversations, "_BEGUN", timedelta(seconds=1))
+        monkeypatch.setattr(run_store, "_BEGUN", timedelta(seconds=1))
         async with running(world.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             body = run_input("Hello")
@@ -535,7 +534,7 @@ class TestProcesses:
             body = run_input("Hello")
             begun = await _begin_and_die(backend, user, body)
             key = RunKey(user.id, body["runId"])
-            settle = backend.services.agent.conversations.settle
+            settle = backend.services.agent.store.settle
             lost = [*begun, Record.of(LOST.event())]
             assert await settle(key, lost)
             assert await status_of(backend, token, body) == "failed"

@@ -18,13 +18,13 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from src.models.audit import Head
 from src.models.role import Role
 from src.models.user import User
 from src.repositories import audit as audit_rows
 from src.repositories.audit import Filter
 from src.services import audit_logger
 from src.services.audit import store as audit_store
-from src.services.audit.chain import Head
 from src.services.audit.keys import AuditKeys
 from src.services.audit.log_service import AuditService
 from src.services.audit.verifier import AuditVerifier

@@ -12,12 +12,11 @@ import pytest
 from sqlalchemy import func, select
 from structlog.testing import capture_logs
 
-from src.models.audit import Purpose
+from src.models.audit import Link, Purpose
 from src.repositories import audit as audit_rows
 from src.services.audit import checkpoint_signer
 from src.services.audit import retention as audit_retention
 from src.services.audit import verifier as audit_verifier
-from src.services.audit.chain import Link
 from src.services.audit.keys import Checkpoint
 from src.services.audit.retention import ChainBrokenError
 from tests.integration.test_cli import environment, run

@@ -4,8 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from src.services.agent.turn import now
 from src.services.agui import events as agui
+from src.services.agui.events import now
 from src.services.runs.errors import LOST
 from src.services.runs.log import Record
 from src.services.runs.registry import LEASE_SECONDS, RunKey, RunRegistry

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.services.agent.turn import CALLS_MAX, Turn, now
-from src.services.agui.events import Event, run_error, run_started
+from src.services.agent.turn import CALLS_MAX, Turn
+from src.services.agui.events import Event, now, run_error, run_started
 from src.services.gateway.chat_stream import ChatChunk, ToolCallPiece
 from src.services.runs.messages import RunMessages
 from tests.run_checker import check_run

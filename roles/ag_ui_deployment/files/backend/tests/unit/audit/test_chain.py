@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.services.audit.chain import START, Entry, chain, digest, encode
+from src.models.audit import Entry
+from src.services.audit.chain import START, chain, digest, encode
 
 ENTRY = Entry(
     at=datetime(2026, 5, 1, 12, 0, 0, 123456, UTC),

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.models.event import ShieldEvent
-from src.models.job import Job, JobStatus, percent_at
-from src.services.consumer.job_changes import JobChange, summarise
+from src.models.job import Job, JobChange, JobStatus, percent_at
+from src.services.consumer.job_changes import summarise
 from src.services.event_service import JobState, fold
 from tests.support.builders import JOB, OWNER, STRANGER, shield_event, stream
 from tests.support.strategies import HISTORIES, noise, story

@@ -12,8 +12,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from src.models.audit import Purpose
-from src.services.audit.chain import START, Entry
+from src.models.audit import Entry, Purpose
+from src.services.audit.chain import START
 from src.services.audit.journal import JOURNAL, write_checkpoint, write_entry
 from src.services.audit.keys import AuditKeys, Checkpoint
 from src.utils.logger import configure_logging

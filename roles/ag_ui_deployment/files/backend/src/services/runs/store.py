@@ -1,0 +1,97 @@
+"""Runs as they are kept in PostgreSQL: how they ended, their messages and their logs."""
+
+import asyncio
+import zlib
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import orjson
+
+from src.models.conversation import RunRow, RunStatus
+from src.models.user import UserRow
+from src.repositories import conversations as rows
+from src.repositories import kept_conversations as kept
+from src.repositories import users as user_rows
+from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
+from src.services.runs.errors import LOST
+from src.services.runs.log import Record
+from src.services.runs.messages import Message, RunMessages
+from src.services.runs.registry import RunKey
+from src.utils.database import Database
+
+# A run is stored before it begins, and takes a moment to be seen at work.
+_BEGUN = timedelta(seconds=15)
+_RUNS_ON_MOST = 1000
+
+
+class RunStore:
+    def __init__(self, database: Database, audit: AuditLogger) -> None:
+        self._database = database
+        self._audit = audit
+
+    async def settle(self, key: RunKey, records: Sequence[Record]) -> bool:
+        """Store a run that has ended, once, whoever finds it so; False if it was deleted."""
+        end, messages = await asyncio.to_thread(_digest, records)
+        async with self._database.transaction() as session:
+            await rows.lock_thread_of(session, key.owner, key.run_id)
+            row = await rows.end_run(session, key.owner, key.run_id, end, presumed=LOST.code)
+            if row is None:
+                return await rows.is_kept(session, key.owner, key.run_id)
+            await rows.keep_messages(session, key.owner, row.thread_id, messages)
+            await kept.count_thread(session, key.owner, row.thread_id)
+            owner = await user_rows.by_id(session, key.owner)
+        await self._audit.record(_ended(row, owner, messages))
+        return True
+
+    async def stored(self, key: RunKey) -> list[Record] | None:
+        """The log of a run that has ended; None if it has not, as far as is stored."""
+        async with self._database.transaction() as session:
+            row = await rows.run_with_events(session, key.owner, key.run_id)
+        if row is None or row.events is None:
+            return None
+        return await asyncio.to_thread(_unpacked, row.events)
+
+    async def runs_on(self) -> list[RunKey]:
+        """Whatever is stored as running, of all users."""
+        async with self._database.transaction() as session:
+            found = await rows.runs_on(session, _BEGUN, _RUNS_ON_MOST)
+        return [RunKey(row.owner_id, row.id) for row in found]
+
+
+def _digest(records: Sequence[Record]) -> tuple[rows.RunEnd, list[Message]]:
+    """What is stored of a run that has ended."""
+    last = orjson.loads(records[-1].data)
+    status = RunStatus.FINISHED
+    if last["type"] == "RUN_ERROR":
+        status = RunStatus.FAILED
+    elif last["outcome"]["type"] == "cancelled":
+        status = RunStatus.CANCELLED
+    counts: dict[str, Any] = dict(last["usage"][0]) if "usage" in last else {}
+    counts.pop("model", None)
+    packed = zlib.compress(b"\n".join(record.data for record in records))
+    # One event at a time: all of them as objects would take many times the memory of the log.
+    messages = RunMessages.of(orjson.loads(record.data) for record in records).all()
+    return rows.RunEnd(status, last.get("code"), counts or None, packed), messages
+
+
+def _unpacked(events: bytes) -> list[Record]:
+    return [Record.read(line) for line in zlib.decompress(events).split(b"\n")]
+
+
+def _ended(row: RunRow, owner: UserRow | None, messages: Sequence[Message]) -> AuditEvent:
+    return AuditEvent(
+        Action.AGENT_RUN,
+        Outcome.FAILURE if row.status == RunStatus.FAILED.value else Outcome.SUCCESS,
+        actor_id=row.owner_id,
+        actor=owner.email if owner is not None else None,
+        target=f"run:{row.id}",
+        details={
+            "phase": "end",
+            "thread": row.thread_id,
+            "workspace": row.workspace,
+            "status": row.status,
+            "error": row.error,
+            "tool_calls": sum(len(message.get("toolCalls", ())) for message in messages),
+        },
+    )
