@@ -11,29 +11,13 @@ import pytest
 
 from src.models.role import Role
 from src.models.user import User
+from tests.support.accounts import bearer
 from tests.support.builders import JOB, shield_event
+from tests.support.problems import PROBLEM, check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.waiting import until
 from tests.support.world import World
-
-PROBLEM = "application/problem+json"
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
-def check_problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == PROBLEM
-    body: dict[str, Any] = response.json()
-    assert body["status"] == status
-    assert body["type"] == f"urn:shield-ag-ui:problem:{slug}"
-    assert body["title"]
-    assert body["detail"]
-    assert body["request_id"] == response.headers["x-request-id"]
-    return body
 
 
 async def log_in(backend: Backend, email: str, password: str = PASSWORD) -> httpx.Response:

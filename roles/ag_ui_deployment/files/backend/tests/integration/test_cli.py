@@ -1,13 +1,10 @@
 """The command line as an operator and the role use it, in a process of its own."""
 
 import asyncio
-import os
 import signal
 import socket
 import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,47 +15,12 @@ import pytest
 from src.config import Settings
 from src.services.operations.schema import newest_revision
 from tests.support.builders import JWT_SECRET, OWNER, shield_event
+from tests.support.cli import BACKEND, environment, run, served
 from tests.support.pgbouncer import through_pgbouncer
 from tests.support.server import PASSWORD
 from tests.support.sse import sse
 from tests.support.waiting import until
 from tests.support.world import World
-
-BACKEND = Path(__file__).resolve().parents[2]
-
-
-def environment(world: World, **values: str) -> dict[str, str]:
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return inherited | {
-        "DATABASE_URL": world.database_url,
-        "REDIS_URL": world.redis_url,
-        "REDIS_STREAM_NAME": world.stream,
-        "JWT_SECRET": JWT_SECRET,
-        "HOST": "127.0.0.1",
-        **values,
-    }
-
-
-async def start(env: dict[str, str], *arguments: str) -> Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "src.cli", *arguments),
-        cwd=BACKEND,
-        env=env,
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-
-
-async def run(
-    env: dict[str, str], *arguments: str, stdin: str | bytes = ""
-) -> tuple[int | None, str, str]:
-    """Exit code, standard output and standard error."""
-    process = await start(env, *arguments)
-    given = stdin if isinstance(stdin, bytes) else stdin.encode()
-    async with asyncio.timeout(60):
-        out, error = await process.communicate(given)
-    return process.returncode, out.decode(), error.decode()
 
 
 class TestMigrate:
@@ -197,30 +159,6 @@ class TestSettings:
             assert all(f"  {name}: " in error for name in ("PORT", "JWT_SECRET", "REDIS_URL"))
             assert "hunter2" not in error
             assert "Traceback" not in error
-
-
-@asynccontextmanager
-async def served(env: dict[str, str]) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
-    """The server as the image starts it, ready."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = await start(env | {"PORT": str(port)}, "serve")
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
-
-            async def ready() -> bool:
-                assert process.returncode is None
-                try:
-                    return (await http.get("/health/ready")).status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            await until(ready, 30)
-            yield process, http
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 async def log_in(http: httpx.AsyncClient) -> str:

@@ -9,9 +9,9 @@ import pytest
 
 from src.cli import main
 from src.commands import admin_context
-from tests.integration.test_api_endpoints import check_problem
-from tests.integration.test_cli import environment
 from tests.support.accounts import TOO_LONG, ask_login, bearer, is_in, log_in_from, login
+from tests.support.cli import environment
+from tests.support.problems import check_problem
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.world import World
 

@@ -65,6 +65,13 @@ class TcpProxy:
         """Accept connections and pass nothing: the server hangs."""
         self._passing.clear()
 
+    async def fail(self, fault: str) -> None:
+        """`refuse` connections, or `freeze` them."""
+        if fault == "refuse":
+            await self.refuse()
+        else:
+            self.freeze()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None

@@ -12,9 +12,9 @@ import pytest
 from src.models.role import Role
 from src.models.user import User
 from src.services.audit_logger import Action
-from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer, is_in, login, recording
 from tests.support.builders import shield_event
+from tests.support.problems import check_problem
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import sse
 from tests.support.waiting import until

@@ -23,7 +23,6 @@ from src.services.accounts.link_tokens import Link
 from src.services.audit_logger import Action, Outcome
 from src.services.auth import passwords as auth_passwords
 from src.utils.background_jobs import BackgroundJobs
-from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer, is_in, login, recording
 from tests.support.mail_server import (
     PASSWORD as MAIL_PASSWORD,
@@ -34,6 +33,7 @@ from tests.support.mail_server import (
     mail_server,
     make_certificate,
 )
+from tests.support.problems import check_problem
 from tests.support.server import Backend, running
 from tests.support.waiting import until
 from tests.support.world import World

@@ -30,10 +30,11 @@ from src.services.audit.log_service import AuditService
 from src.services.audit.verifier import AuditVerifier
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.utils.database import Database
-from tests.integration.test_api_endpoints import bearer, check_problem
-from tests.integration.test_cli import BACKEND, environment, run
+from tests.support.accounts import bearer
 from tests.support.audit_log import Log, event
 from tests.support.builders import OWNER, beyond_an_index, settings_of
+from tests.support.cli import BACKEND, environment, run
+from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.waiting import until

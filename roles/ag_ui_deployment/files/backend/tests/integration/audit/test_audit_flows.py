@@ -10,10 +10,10 @@ from structlog.testing import capture_logs
 from src.models.event import StreamId
 from src.models.role import Role
 from src.services.audit_logger import Action
-from tests.integration.test_cli import environment, run
 from tests.support.accounts import ask_login, bearer, login
 from tests.support.agent import cancel, run_input, running_agent, whole_run
 from tests.support.audit_log import Log
+from tests.support.cli import environment, run
 from tests.support.mail_server import MailServer, mail_server
 from tests.support.scripted_gateway import ENDLESS, scripted_gateway
 from tests.support.server import PASSWORD, Backend, running

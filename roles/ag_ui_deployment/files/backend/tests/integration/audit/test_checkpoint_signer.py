@@ -19,8 +19,8 @@ from src.services.audit import retention as audit_retention
 from src.services.audit import verifier as audit_verifier
 from src.services.audit.keys import Checkpoint
 from src.services.audit.retention import ChainBrokenError
-from tests.integration.test_cli import environment, run
 from tests.support.audit_log import Log
+from tests.support.cli import environment, run
 from tests.support.waiting import until
 
 

@@ -15,8 +15,8 @@ from src.models.user import User
 from src.services.audit_logger import Action
 from src.services.auth.tokens import Tokens
 from src.web.route_rules import rules_of
-from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import bearer, cookies_of, is_in, login, recording, refresh
+from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import sse

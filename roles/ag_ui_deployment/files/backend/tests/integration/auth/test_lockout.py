@@ -15,7 +15,6 @@ from src.services.auth import devices as auth_devices
 from src.services.auth import passwords as auth_passwords
 from src.services.auth.devices import Devices
 from src.services.auth.lockout import wait_after
-from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import (
     TOO_LONG,
     ask_login,
@@ -25,6 +24,7 @@ from tests.support.accounts import (
     log_in_from,
     login,
 )
+from tests.support.problems import check_problem
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.waiting import until
 from tests.support.world import World

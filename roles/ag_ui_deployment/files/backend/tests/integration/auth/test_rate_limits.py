@@ -16,9 +16,9 @@ from src.services.auth.rate_limits import LimitReachedError, Limits
 from src.utils import redis
 from src.utils.metrics import Metrics
 from src.utils.redis import command_client
-from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import TOO_LONG, ask_login, bearer, log_in_from, login, refresh
 from tests.support.agent import run_input
+from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import sse

@@ -15,9 +15,9 @@ from src.models.user import User
 from src.services.audit_logger import Action, Outcome
 from src.services.auth import passwords as auth_passwords
 from src.services.auth import second_factor_service
-from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer, is_in, login, recording
 from tests.support.builders import JWT_SECRET
+from tests.support.problems import check_problem
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.world import World
 

@@ -15,9 +15,9 @@ from src.models.session import AccessChange
 from src.models.user import User
 from src.services.auth import revocation_watcher
 from src.services.auth.passwords import verify_password
-from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer, is_in, login, refresh
 from tests.support.builders import shield_event
+from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import SseClient, sse

@@ -13,8 +13,9 @@ from src.models.role import Role
 from src.models.stream import LetterState
 from src.models.user import User
 from src.repositories import dead_letters as letter_rows
-from tests.integration.test_api_endpoints import bearer, check_problem
+from tests.support.accounts import bearer
 from tests.support.builders import JWT_SECRET, fields_of, shield_event
+from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.waiting import until

@@ -13,9 +13,9 @@ from src.models.event import StreamId
 from src.models.role import Role
 from src.services.events import replay as event_replay
 from src.services.events.replay import EventReplay
-from tests.integration.test_api_endpoints import check_problem
 from tests.run_checker import Frame, check_feed, check_frames
 from tests.support.builders import JOB, shield_event
+from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.sse import sse

@@ -15,10 +15,11 @@ import pytest
 from src.models.event import StreamId
 from src.models.role import Role
 from src.models.user import User
-from tests.integration.test_api_endpoints import bearer, check_problem
 from tests.run_checker import Frame, check_feed, check_frames, check_run
+from tests.support.accounts import bearer
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import JOB, shield_event
+from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.sse import SseClient, sse

@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from src.services.consumer.event_store import EventStore
 from src.services.operations.schema import migrate
 from src.utils.database import Database, is_bad_data, is_outage
-from tests.integration.test_redis_consumer import Consumer, consuming
 from tests.support.accounts import ask_login, bearer
 from tests.support.builders import shield_event
+from tests.support.consumer import Consumer, consuming
 from tests.support.server import Backend, running
 from tests.support.waiting import until
 from tests.support.world import World

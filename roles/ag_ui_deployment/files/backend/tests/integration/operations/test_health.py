@@ -10,8 +10,8 @@ import pytest
 
 from src.services.operations import health_service
 from src.services.operations.health_service import _span
-from tests.integration.test_api_endpoints import check_problem
 from tests.support.builders import settings_of, shield_event
+from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.waiting import until
@@ -65,7 +65,7 @@ async def test_live_and_ready(backend: Backend) -> None:
 async def test_redis_goes_and_comes_back(world: World, redis_proxy: TcpProxy, fault: str) -> None:
     async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
         await until(lambda: shows(backend, "healthy"))
-        await (redis_proxy.refuse() if fault == "refuse" else frozen(redis_proxy))
+        await redis_proxy.fail(fault)
         began = time.monotonic()
         await until(lambda: shows(backend, "degraded", "redis"))
         assert time.monotonic() - began < 5
@@ -78,17 +78,13 @@ async def test_redis_goes_and_comes_back(world: World, redis_proxy: TcpProxy, fa
         await until(lambda: shows(backend, "healthy"), 10)
 
 
-async def frozen(proxy: TcpProxy) -> None:
-    proxy.freeze()
-
-
 @pytest.mark.parametrize("fault", ["refuse", "freeze"])
 async def test_postgresql_goes_and_comes_back(
     world: World, database_proxy: TcpProxy, fault: str
 ) -> None:
     async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
         await until(lambda: shows(backend, "healthy"))
-        await (database_proxy.refuse() if fault == "refuse" else frozen(database_proxy))
+        await database_proxy.fail(fault)
         began = time.monotonic()
         await until(lambda: shows(backend, "degraded", "database"))
         assert time.monotonic() - began < 5

@@ -6,7 +6,6 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.operations.test_health import frozen
 from tests.support.builders import shield_event
 from tests.support.proxy import TcpProxy
 from tests.support.samples import sample_of
@@ -83,7 +82,7 @@ async def test_without_redis_it_answers_all_the_same(
     async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
         assert await shows(backend, "stream_entries", 0)
         assert await shows(backend, "group_lag", 0)
-        await (redis_proxy.refuse() if fault == "refuse" else frozen(redis_proxy))
+        await redis_proxy.fail(fault)
         began = time.monotonic()
         text = await scraped(backend)
         assert time.monotonic() - began < 3

@@ -15,11 +15,11 @@ from src.models.submission import SubmissionState
 from src.services.tools import submissions as tool_submissions
 from src.services.tools.ssrf_guard import TargetAddresses
 from src.utils.hosts import TargetRefusedError
-from tests.integration.test_api_endpoints import check_problem
-from tests.integration.test_cli import environment, served
 from tests.support.accounts import bearer
 from tests.support.builders import shield_event
+from tests.support.cli import environment, served
 from tests.support.gateway import Gateway
+from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.scripted import ScriptedServer, tool_result
 from tests.support.server import Backend, running

@@ -12,9 +12,10 @@ import pytest
 
 from src.models.role import Role
 from src.services.gateway.errors import GatewayRefusedError
-from tests.integration.test_api_endpoints import bearer, check_problem
+from tests.support.accounts import bearer
 from tests.support.builders import shield_event
 from tests.support.gateway import Gateway
+from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.scripted import ScriptedServer, answer
 from tests.support.server import Backend, running

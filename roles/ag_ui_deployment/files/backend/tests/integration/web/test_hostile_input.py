@@ -13,7 +13,6 @@ from src.config import Settings
 from src.models.role import Role
 from src.services.auth.tokens import key_id
 from src.services.tools.catalogue import CATALOGUE
-from tests.integration.test_api_endpoints import check_problem
 from tests.support.accounts import ask_login, bearer
 from tests.support.agent import run_input
 from tests.support.builders import JWT_SECRET
@@ -27,6 +26,7 @@ from tests.support.openapi import (
     variations,
     written,
 )
+from tests.support.problems import check_problem
 from tests.support.scripted_gateway import scripted_gateway
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.world import World

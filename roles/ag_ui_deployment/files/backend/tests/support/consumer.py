@@ -1,0 +1,40 @@
+"""A consumer of the stream that tests can ask."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from src.config import Settings
+from src.services.consumer.event_store import EventStore
+from src.services.consumer.group_reader import ConsumerConfig
+from src.services.redis_consumer import RedisStreamConsumer
+from src.utils.database import Database
+from src.utils.metrics import Metrics
+from src.utils.redis import reader_client
+from tests.support.samples import sample
+
+
+class Consumer(RedisStreamConsumer):
+    """One that can be asked what it has counted."""
+
+    def counted(self, name: str, **labels: str) -> float:
+        return sample(self._metrics, f"ag_ui_{name}", **labels)
+
+    def lost(self, how: str) -> float:
+        return self.counted("entries_lost_total", how=how)
+
+
+@asynccontextmanager
+async def consuming(settings: Settings) -> AsyncIterator[Consumer]:
+    """A consumer that runs during the block."""
+    database = Database(settings)
+    redis = reader_client(settings)
+    consumer = Consumer(redis, EventStore(database), ConsumerConfig.of(settings), Metrics())
+    consumer.start()
+    try:
+        yield consumer
+    finally:
+        async with asyncio.timeout(20):
+            await consumer.stop()
+        await redis.aclose()
+        await database.close()

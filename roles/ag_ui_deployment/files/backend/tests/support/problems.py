@@ -1,0 +1,19 @@
+"""Problem documents in answers."""
+
+from typing import Any
+
+import httpx
+
+PROBLEM = "application/problem+json"
+
+
+def check_problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == PROBLEM
+    body: dict[str, Any] = response.json()
+    assert body["status"] == status
+    assert body["type"] == f"urn:shield-ag-ui:problem:{slug}"
+    assert body["title"]
+    assert body["detail"]
+    assert body["request_id"] == response.headers["x-request-id"]
+    return body
