@@ -14,9 +14,9 @@ from src.services.accounts.account_service import (
     LastAdminError,
 )
 from src.services.accounts.creation import UserExistsError
-from src.services.accounts.email_sender import MailService
-from src.services.accounts.email_templates import Mails
-from src.services.accounts.password_reset_service import ResetService
+from src.services.accounts.email_sender import EmailSender
+from src.services.accounts.email_templates import EmailTemplates
+from src.services.accounts.password_reset_service import PasswordResetService
 from src.services.accounts.workspace_service import (
     DefaultWorkspaceError,
     MemberNotFoundError,
@@ -49,14 +49,14 @@ _REFUSALS: dict[type[Exception], tuple[int, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Office:
+class AdminContext:
     database: Database
     accounts: AccountService
     workspaces: WorkspaceService
-    resets: ResetService
+    resets: PasswordResetService
 
 
-def run_in_office(settings: Settings, work: Callable[[Office], Awaitable[None]]) -> int:
+def run_in_office(settings: Settings, work: Callable[[AdminContext], Awaitable[None]]) -> int:
     """Gives the exit code."""
     log_to_stderr()
     try:
@@ -71,18 +71,18 @@ def run_in_office(settings: Settings, work: Callable[[Office], Awaitable[None]])
     return 0
 
 
-async def _run(settings: Settings, work: Callable[[Office], Awaitable[None]]) -> None:
+async def _run(settings: Settings, work: Callable[[AdminContext], Awaitable[None]]) -> None:
     database = Database(settings)
     access = AccessService(database, Tokens(settings), settings)
     audit = AuditLogger(database)
-    mails = Mails(MailService(settings), BackgroundJobs(), settings)
+    mails = EmailTemplates(EmailSender(settings), BackgroundJobs(), settings)
     try:
         await work(
-            Office(
+            AdminContext(
                 database,
                 AccountService(database, access, audit),
                 WorkspaceService(database, access, audit),
-                ResetService(database, access, audit, mails),
+                PasswordResetService(database, access, audit, mails),
             )
         )
     finally:

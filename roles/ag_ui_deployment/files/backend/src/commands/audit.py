@@ -12,9 +12,9 @@ from src.models.audit import Head, Verification
 from src.repositories.audit import Filter
 from src.services.audit.actors import OPERATOR
 from src.services.audit.chain import START
-from src.services.audit.checkpoint_signer import AuditKeeper
+from src.services.audit.checkpoint_signer import CheckpointSigner
 from src.services.audit.keys import AuditKeys
-from src.services.audit.log_service import AuditService
+from src.services.audit.log_service import AuditLogService
 from src.services.audit.retention import AuditRetention, ChainBrokenError
 from src.services.audit.verifier import AuditVerifier
 from src.services.audit_logger import AuditLogger
@@ -67,7 +67,7 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
         # Before anything is recorded: the database may take no writes.
         code = _tell(found)
         try:
-            service = AuditService(database, verifier, AuditLogger(database))
+            service = AuditLogService(database, verifier, AuditLogger(database))
             await service.record_verification(None, found)
         except DATABASE_ERRORS as error:
             return fail(code, f"audit: that it was verified could not be recorded: {error}")
@@ -95,7 +95,7 @@ def _tell(found: Verification) -> int:
 def _export(settings: Settings, options: argparse.Namespace) -> int:
     async def work(database: Database) -> int:
         verifier = AuditVerifier(database, AuditKeys(settings.audit_keys))
-        service = AuditService(database, verifier, AuditLogger(database))
+        service = AuditLogService(database, verifier, AuditLogger(database))
         async for piece in await service.export(Filter(), options.format, None):
             try:
                 sys.stdout.buffer.write(piece)
@@ -121,7 +121,7 @@ def _retain(settings: Settings, options: argparse.Namespace) -> int:
         keys = AuditKeys(settings.audit_keys)
         retention = AuditRetention(
             database,
-            AuditKeeper(database, keys, settings),
+            CheckpointSigner(database, keys, settings),
             AuditVerifier(database, keys),
             AuditLogger(database),
             settings,

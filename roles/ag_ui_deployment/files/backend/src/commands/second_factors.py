@@ -7,7 +7,7 @@ from src.commands.output import EXIT_BAD_INPUT, fail, say
 from src.config import Settings
 from src.models.second_factor import SecondFactorRow
 from src.repositories import second_factors as factor_rows
-from src.services.auth.secret_box import Seal, SealBrokenError
+from src.services.auth.secret_box import DecryptionError, SecretBox
 from src.utils.database import Database
 
 
@@ -23,7 +23,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def _reseal(settings: Settings, _options: argparse.Namespace) -> int:
     async def run() -> tuple[int, int]:
-        database, seal = Database(settings), Seal(settings.mfa_keys)
+        database, seal = Database(settings), SecretBox(settings.mfa_keys)
         try:
             async with database.transaction() as session:
                 rows = await factor_rows.all_for_update(session)
@@ -38,10 +38,10 @@ def _reseal(settings: Settings, _options: argparse.Namespace) -> int:
     return 0
 
 
-def _sealed_again(seal: Seal, row: SecondFactorRow) -> bool:
+def _sealed_again(seal: SecretBox, row: SecondFactorRow) -> bool:
     try:
         secret = seal.open(row.user_id, row.sealed_secret)
-    except SealBrokenError:
+    except DecryptionError:
         return False
     row.sealed_secret = seal.close(row.user_id, secret)
     return True

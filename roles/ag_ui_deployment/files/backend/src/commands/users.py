@@ -5,7 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from src.commands.admin_context import Office, run_in_office
+from src.commands.admin_context import AdminContext, run_in_office
 from src.commands.output import say
 from src.config import Settings
 from src.models.account import AccountFilter, NewAccount
@@ -41,7 +41,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     _of_one(users, "end-sessions", "log an account out everywhere", _end_sessions)
 
 
-Work = Callable[[Office, UUID, argparse.Namespace], Awaitable[str]]
+Work = Callable[[AdminContext, UUID, argparse.Namespace], Awaitable[str]]
 
 
 def _of_one(
@@ -50,7 +50,7 @@ def _of_one(
     """A command on one account; `work` gives the text of its answer."""
 
     def run(settings: Settings, options: argparse.Namespace) -> int:
-        async def in_office(office: Office) -> None:
+        async def in_office(office: AdminContext) -> None:
             user_id = await office.accounts.id_of(normalise_email(options.email))
             say(await work(office, user_id, options))
 
@@ -69,7 +69,7 @@ def _password() -> str:
 def _add(settings: Settings, options: argparse.Namespace) -> int:
     password = _password()
 
-    async def work(office: Office) -> None:
+    async def work(office: AdminContext) -> None:
         new = NewAccount(
             email=options.email, password=password, role=Role(options.role), name=options.name
         )
@@ -80,7 +80,7 @@ def _add(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _list(settings: Settings, options: argparse.Namespace) -> int:
-    async def work(office: Office) -> None:
+    async def work(office: AdminContext) -> None:
         wanted, cursor = AccountFilter(search=options.search), None
         while True:
             page = await office.accounts.page(wanted, cursor, _PAGE)
@@ -92,40 +92,40 @@ def _list(settings: Settings, options: argparse.Namespace) -> int:
     return run_in_office(settings, work)
 
 
-async def _set_role(office: Office, user_id: UUID, options: argparse.Namespace) -> str:
+async def _set_role(office: AdminContext, user_id: UUID, options: argparse.Namespace) -> str:
     account = await office.accounts.set_role(OPERATOR, user_id, Role(options.role))
     return f"{account.email} is {account.role}"
 
 
-async def _deactivate(office: Office, user_id: UUID, _options: argparse.Namespace) -> str:
+async def _deactivate(office: AdminContext, user_id: UUID, _options: argparse.Namespace) -> str:
     account = await office.accounts.set_active(OPERATOR, user_id, active=False)
     return f"{account.email} is inactive"
 
 
-async def _activate(office: Office, user_id: UUID, _options: argparse.Namespace) -> str:
+async def _activate(office: AdminContext, user_id: UUID, _options: argparse.Namespace) -> str:
     account = await office.accounts.set_active(OPERATOR, user_id, active=True)
     return f"{account.email} is active"
 
 
-async def _unlock(office: Office, user_id: UUID, _options: argparse.Namespace) -> str:
+async def _unlock(office: AdminContext, user_id: UUID, _options: argparse.Namespace) -> str:
     account = await office.accounts.unlock(OPERATOR, user_id)
     return f"{account.email} is not locked"
 
 
-async def _set_password(office: Office, user_id: UUID, options: argparse.Namespace) -> str:
+async def _set_password(office: AdminContext, user_id: UUID, options: argparse.Namespace) -> str:
     await office.accounts.set_password(OPERATOR, user_id, _password())
     return f"{options.email} has a new password"
 
 
-async def _reset_link(office: Office, user_id: UUID, _options: argparse.Namespace) -> str:
+async def _reset_link(office: AdminContext, user_id: UUID, _options: argparse.Namespace) -> str:
     return (await office.resets.make_link(OPERATOR, user_id)).link
 
 
-async def _mfa_reset(office: Office, user_id: UUID, options: argparse.Namespace) -> str:
+async def _mfa_reset(office: AdminContext, user_id: UUID, options: argparse.Namespace) -> str:
     await office.accounts.remove_second_factor(OPERATOR, user_id)
     return f"{options.email} has no second factor"
 
 
-async def _end_sessions(office: Office, user_id: UUID, options: argparse.Namespace) -> str:
+async def _end_sessions(office: AdminContext, user_id: UUID, options: argparse.Namespace) -> str:
     await office.accounts.end_sessions(OPERATOR, user_id)
     return f"{options.email} is logged out"

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Awaitable, Callable
 
-from src.commands.admin_context import Office, run_in_office
+from src.commands.admin_context import AdminContext, run_in_office
 from src.commands.output import say
 from src.config import Settings
 from src.models.role import Role
@@ -11,7 +11,7 @@ from src.models.workspace import NewWorkspace
 from src.services.audit.actors import OPERATOR
 from src.services.auth.email_addresses import normalise_email
 
-Work = Callable[[Office, argparse.Namespace], Awaitable[None]]
+Work = Callable[[AdminContext, argparse.Namespace], Awaitable[None]]
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -40,35 +40,35 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     command("remove-member", "remove a member", _remove, "workspace", "email")
 
 
-async def _list(office: Office, _options: argparse.Namespace) -> None:
+async def _list(office: AdminContext, _options: argparse.Namespace) -> None:
     for one in await office.workspaces.all_workspaces():
         say(f"{one.name}\t{one.members}")
 
 
-async def _add(office: Office, options: argparse.Namespace) -> None:
+async def _add(office: AdminContext, options: argparse.Namespace) -> None:
     name = NewWorkspace(name=options.workspace).name
     await office.workspaces.create(OPERATOR, name)
     say(f"created {name}")
 
 
-async def _delete(office: Office, options: argparse.Namespace) -> None:
+async def _delete(office: AdminContext, options: argparse.Namespace) -> None:
     await office.workspaces.delete(OPERATOR, options.workspace)
     say(f"deleted {options.workspace}")
 
 
-async def _members(office: Office, options: argparse.Namespace) -> None:
+async def _members(office: AdminContext, options: argparse.Namespace) -> None:
     for member in await office.workspaces.members(options.workspace):
         say(f"{member.email}\t{member.role}")
 
 
-async def _set(office: Office, options: argparse.Namespace) -> None:
+async def _set(office: AdminContext, options: argparse.Namespace) -> None:
     user_id = await office.accounts.id_of(normalise_email(options.email))
     role = Role(options.role)
     member = await office.workspaces.set_member(OPERATOR, options.workspace, user_id, role)
     say(f"{member.email} is {member.role} in {options.workspace}")
 
 
-async def _remove(office: Office, options: argparse.Namespace) -> None:
+async def _remove(office: AdminContext, options: argparse.Namespace) -> None:
     user_id = await office.accounts.id_of(normalise_email(options.email))
     await office.workspaces.remove_member(OPERATOR, options.workspace, user_id)
     say(f"{options.email} does not belong to {options.workspace}")

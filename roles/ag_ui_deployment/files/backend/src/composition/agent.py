@@ -9,16 +9,16 @@ from src.config import Settings
 from src.services.agent.agent_service import AgentService
 from src.services.agent.conversations import ConversationService
 from src.services.agent.retention import AgentRetention
-from src.services.agent.storage_limits import ConversationLimits
+from src.services.agent.storage_limits import StorageLimits
 from src.services.agent.token_budget import TokenBudget
-from src.services.agent.toolbox import AgentTools
+from src.services.agent.toolbox import Toolbox
 from src.services.audit_logger import AuditLogger
-from src.services.auth.rate_limits import Limits
-from src.services.auth.stream_registry import OpenStreams
+from src.services.auth.rate_limits import RateLimits
+from src.services.auth.stream_registry import StreamRegistry
 from src.services.events.streams import EventStreams
 from src.services.litellm_client import LiteLLMClient
-from src.services.runs.follower import RunTail
-from src.services.runs.manager import AgentRuns
+from src.services.runs.follower import RunFollower
+from src.services.runs.manager import RunManager
 from src.services.runs.registry import RunRegistry
 from src.services.runs.store import RunStore
 from src.services.runs.streams import RunStreams
@@ -34,8 +34,8 @@ class Agent:
     service: AgentService
     conversations: ConversationService
     store: RunStore
-    runs: AgentRuns
-    tail: RunTail
+    runs: RunManager
+    tail: RunFollower
     sweeper: RunSweeper
     retention: AgentRetention
     budget: TokenBudget
@@ -51,24 +51,24 @@ class Agent:
         commands: Redis,
         gateway: LiteLLMClient,
         tools: ToolService,
-        limits: Limits,
+        limits: RateLimits,
         streams: EventStreams,
-        open_streams: OpenStreams,
+        open_streams: StreamRegistry,
         audit: AuditLogger,
         metrics: Metrics,
     ) -> Self:
         reader = reader_client(settings)
         registry = RunRegistry(commands, settings.REDIS_STREAM_NAME)
-        conversations = ConversationService(database, audit, ConversationLimits.of(settings))
+        conversations = ConversationService(database, audit, StorageLimits.of(settings))
         store = RunStore(database, audit)
-        runs = AgentRuns(registry, store.settle, metrics, settings.SHUTDOWN_GRACE_SECONDS)
-        tail = RunTail(reader, registry, store)
+        runs = RunManager(registry, store.settle, metrics, settings.SHUTDOWN_GRACE_SECONDS)
+        tail = RunFollower(reader, registry, store)
         budget = TokenBudget(database, settings.AGENT_TOKENS_PER_DAY)
         service = AgentService(
             settings,
             database,
             gateway,
-            AgentTools(tools, limits),
+            Toolbox(tools, limits),
             budget=budget,
             registry=registry,
             conversations=conversations,

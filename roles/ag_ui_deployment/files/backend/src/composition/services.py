@@ -9,27 +9,27 @@ from redis.asyncio import Redis
 from src.composition.agent import Agent
 from src.config import Settings
 from src.services.accounts.account_service import AccountService
-from src.services.accounts.email_sender import MailService
-from src.services.accounts.email_templates import Mails
-from src.services.accounts.password_reset_service import ResetService
+from src.services.accounts.email_sender import EmailSender
+from src.services.accounts.email_templates import EmailTemplates
+from src.services.accounts.password_reset_service import PasswordResetService
 from src.services.accounts.registration_service import RegistrationService
 from src.services.accounts.workspace_service import WorkspaceService
-from src.services.audit.checkpoint_signer import AuditKeeper
+from src.services.audit.checkpoint_signer import CheckpointSigner
 from src.services.audit.keys import AuditKeys
-from src.services.audit.log_service import AuditService
+from src.services.audit.log_service import AuditLogService
 from src.services.audit.retention import AuditRetention
 from src.services.audit.settings_changes import SettingsChanges
 from src.services.audit.verifier import AuditVerifier
 from src.services.audit_logger import AuditLogger
 from src.services.auth.access_service import AccessService
 from src.services.auth.devices import Devices
-from src.services.auth.login_attempts import Attempts
+from src.services.auth.login_attempts import LoginAttempts
 from src.services.auth.password_service import PasswordService
-from src.services.auth.rate_limits import Limits
-from src.services.auth.revocation_watcher import AccessWatcher
+from src.services.auth.rate_limits import RateLimits
+from src.services.auth.revocation_watcher import RevocationWatcher
 from src.services.auth.second_factor_service import SecondFactorService
 from src.services.auth.session_service import SessionService
-from src.services.auth.stream_registry import OpenStreams
+from src.services.auth.stream_registry import StreamRegistry
 from src.services.auth.tickets import TicketService
 from src.services.auth.tokens import Tokens
 from src.services.auth_service import AuthService
@@ -39,14 +39,14 @@ from src.services.consumer.group_reader import ConsumerConfig
 from src.services.consumer.stream_status import StreamOverview
 from src.services.events.history import EventHistory
 from src.services.events.hub import EventHub
-from src.services.events.job_projector import StreamFold
+from src.services.events.job_projector import JobProjector
 from src.services.events.replay import EventReplay
-from src.services.events.stream_tailer import EventTail
+from src.services.events.stream_tailer import StreamTailer
 from src.services.events.streams import EventStreams
 from src.services.jobs.announcer import JobAnnouncer
 from src.services.jobs.job_service import JobService
 from src.services.jobs.orchestrator_client import OrchestratorClient
-from src.services.jobs.reconciler import SilentJobs
+from src.services.jobs.reconciler import JobReconciler
 from src.services.litellm_client import LiteLLMClient
 from src.services.operations.config_overview import ConfigOverview
 from src.services.operations.health_service import HealthService
@@ -54,7 +54,7 @@ from src.services.operations.prometheus import MetricsService
 from src.services.operations.readiness import ReadinessService
 from src.services.redis_consumer import RedisStreamConsumer
 from src.services.tools.catalogue import JOB_KINDS, ArgumentCheck
-from src.services.tools.ssrf_guard import TargetAddresses
+from src.services.tools.ssrf_guard import SsrfGuard
 from src.services.tools.submissions import SubmissionService
 from src.services.tools.tool_service import ToolService
 from src.utils.background_jobs import BackgroundJobs
@@ -76,17 +76,17 @@ class Services:
     clients: tuple[Redis, ...]
     hub: EventHub
     metrics: Metrics
-    tail: EventTail
+    tail: StreamTailer
     consumer: RedisStreamConsumer
     garbage: GarbageCollector
-    open_streams: OpenStreams
+    open_streams: StreamRegistry
     streams: EventStreams
     audit: AuditLogger
     access: AccessService
-    access_watcher: AccessWatcher
-    audit_keeper: AuditKeeper
+    access_watcher: RevocationWatcher
+    audit_keeper: CheckpointSigner
     audit_retention: AuditRetention
-    audit_trail: AuditService
+    audit_trail: AuditLogService
     settings_changes: SettingsChanges
     dead_letters: DeadLetterService
     stream_overview: StreamOverview
@@ -95,18 +95,18 @@ class Services:
     gateway: LiteLLMClient
     sessions: SessionService
     tickets: TicketService
-    limits: Limits
+    limits: RateLimits
     large_bodies: LargeBodies
     devices: Devices
     passwords: PasswordService
     accounts: AccountService
     workspaces: WorkspaceService
     second_factors: SecondFactorService
-    resets: ResetService
+    resets: PasswordResetService
     registration: RegistrationService
     background: BackgroundJobs
     orchestrator: OrchestratorClient
-    addresses: TargetAddresses
+    addresses: SsrfGuard
     announcer: JobAnnouncer
     submissions: SubmissionService
     tools: ToolService
@@ -125,21 +125,21 @@ class Services:
         group_reader = reader_client(settings)
         stream, max_bytes = settings.REDIS_STREAM_NAME, settings.EVENT_MAX_BYTES
         history = EventHistory(commands, database, stream, max_bytes)
-        hub = EventHub(settings, StreamFold(history.of_jobs))
+        hub = EventHub(settings, JobProjector(history.of_jobs))
         metrics = Metrics()
         audit = AuditLogger(database, metrics)
         audit_keys = AuditKeys(settings.audit_keys)
-        audit_keeper = AuditKeeper(database, audit_keys, settings)
+        audit_keeper = CheckpointSigner(database, audit_keys, settings)
         audit_verifier = AuditVerifier(database, audit_keys)
         audit_retention = AuditRetention(database, audit_keeper, audit_verifier, audit, settings)
         settings_changes = SettingsChanges(database, audit_keys, audit, settings)
         garbage = GarbageCollector()
-        tail = EventTail(tail_reader, history, hub, metrics, stream=stream, max_bytes=max_bytes)
+        tail = StreamTailer(tail_reader, history, hub, metrics, stream=stream, max_bytes=max_bytes)
         consumer = RedisStreamConsumer(
             group_reader, EventStore(database), ConsumerConfig.of(settings), metrics
         )
         gateway = LiteLLMClient(settings, CircuitBreaker.of(settings))
-        open_streams = OpenStreams()
+        open_streams = StreamRegistry()
         tokens = Tokens(settings)
         access = AccessService(database, tokens, settings)
         sessions = SessionService(database, tokens, access, audit, settings)
@@ -147,13 +147,13 @@ class Services:
             hub, EventReplay(history, settings.REPLAYS_MAX), open_streams, metrics, settings
         )
         background = BackgroundJobs()
-        mails = Mails(MailService(settings), background, settings)
-        limits = Limits(settings, metrics)
-        resets = ResetService(database, access, audit, mails)
-        addresses = TargetAddresses(allow_private=settings.TOOLS_ALLOW_PRIVATE_ADDRESSES)
+        mails = EmailTemplates(EmailSender(settings), background, settings)
+        limits = RateLimits(settings, metrics)
+        resets = PasswordResetService(database, access, audit, mails)
+        addresses = SsrfGuard(allow_private=settings.TOOLS_ALLOW_PRIVATE_ADDRESSES)
         announcer = JobAnnouncer(commands, database, stream, JOB_KINDS)
         orchestrator = OrchestratorClient(settings, CircuitBreaker.of(settings))
-        silent = SilentJobs(orchestrator, settings.JOB_SILENT_SECONDS)
+        silent = JobReconciler(orchestrator, settings.JOB_SILENT_SECONDS)
         submissions = SubmissionService(settings, database, announcer, silent, background)
         jobs = JobService(database, hub, silent)
         tools = ToolService(
@@ -165,7 +165,7 @@ class Services:
             audit=audit,
             calls_per_user=settings.CALLS_PER_USER,
         )
-        attempts = Attempts(database, audit, settings)
+        attempts = LoginAttempts(database, audit, settings)
         devices = Devices(settings)
         second_factors = SecondFactorService(database, access, attempts, settings)
         agent = Agent.build(
@@ -180,7 +180,7 @@ class Services:
             audit=audit,
             metrics=metrics,
         )
-        access_watcher = AccessWatcher(database, access, open_streams, agent.runs)
+        access_watcher = RevocationWatcher(database, access, open_streams, agent.runs)
         return cls(
             settings=settings,
             database=database,
@@ -196,7 +196,7 @@ class Services:
             audit=audit,
             audit_keeper=audit_keeper,
             audit_retention=audit_retention,
-            audit_trail=AuditService(database, audit_verifier, audit),
+            audit_trail=AuditLogService(database, audit_verifier, audit),
             settings_changes=settings_changes,
             dead_letters=DeadLetterService(database, commands, stream, audit),
             stream_overview=StreamOverview(

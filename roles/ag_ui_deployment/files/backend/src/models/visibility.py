@@ -8,7 +8,7 @@ from uuid import UUID
 from src.models.workspace import DEFAULT_WORKSPACE
 
 
-class Place(NamedTuple):
+class OwnerScope(NamedTuple):
     """The jobs of one owner, or (None) of anybody, in one workspace."""
 
     owner: UUID | None
@@ -16,7 +16,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Visibility:
     """Whose jobs and runs a user sees.
 
     One's own in the workspaces that one belongs to, all in those that one administers; with
@@ -34,13 +34,13 @@ class Sight:
             return True
         return owner is not None and owner == self.owner and place in self.workspaces
 
-    def places(self) -> Iterator[Place]:
+    def places(self) -> Iterator[OwnerScope]:
         """The same as a list without overlaps; of no use where everything is shown."""
         for workspace in sorted(self.administers):
-            yield Place(None, workspace)
+            yield OwnerScope(None, workspace)
         if self.owner is not None:
             for workspace in sorted(self.workspaces - self.administers):
-                yield Place(self.owner, workspace)
+                yield OwnerScope(self.owner, workspace)
 
 
-EVERYTHING = Sight(everything=True)
+EVERYTHING = Visibility(everything=True)

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Text, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from src.models.audit import AuditRow, CheckpointRow, Entry, Head, Link
+from src.models.audit import AuditRow, ChainLink, CheckpointRow, Entry, Head
 from src.models.user import UserRow
 from src.repositories.bulk import arrays, insert_arrays
 
@@ -116,7 +116,7 @@ async def contains(session: AsyncSession, place: Head) -> bool:
     return await session.scalar(query) is not None
 
 
-async def add(session: AsyncSession, links: Sequence[Link]) -> None:
+async def add(session: AsyncSession, links: Sequence[ChainLink]) -> None:
     rows = [_row(link) for link in links]
     await session.execute(_ADD, arrays(_LINK, rows))
 
@@ -147,7 +147,7 @@ async def last_to_go(session: AsyncSession, age: timedelta) -> Head | None:
 
 async def after(
     session: AsyncSession, seq: int | None, limit: int, wanted: Filter | None = None
-) -> list[Link]:
+) -> list[ChainLink]:
     """The next entries behind one (None: from the first on), in their order."""
     query = select(*_COLUMNS).where(*(wanted.conditions() if wanted else ()))
     if seq is not None:
@@ -156,7 +156,9 @@ async def after(
     return [_link(tuple(row)) for row in rows]
 
 
-async def before(session: AsyncSession, seq: int | None, limit: int, wanted: Filter) -> list[Link]:
+async def before(
+    session: AsyncSession, seq: int | None, limit: int, wanted: Filter
+) -> list[ChainLink]:
     """Entries before one (None: the end of the log), the newest first."""
     query = select(*_COLUMNS).where(*wanted.conditions())
     if seq is not None:
@@ -207,7 +209,7 @@ async def delete_through(session: AsyncSession, seq: int, limit: int) -> int:
     return int(await session.scalar(statement, {"seq": seq, "most": limit}) or 0)
 
 
-def _row(link: Link) -> tuple[Any, ...]:
+def _row(link: ChainLink) -> tuple[Any, ...]:
     one = link.entry
     return (
         link.seq,
@@ -225,6 +227,6 @@ def _row(link: Link) -> tuple[Any, ...]:
     )
 
 
-def _link(row: Sequence[Any]) -> Link:
+def _link(row: Sequence[Any]) -> ChainLink:
     seq, *fields, prev_hash, hashed = row
-    return Link(seq, Entry(*fields), prev_hash, hashed)
+    return ChainLink(seq, Entry(*fields), prev_hash, hashed)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.event import DeadLetterRow, EventRow, Poison, ShieldEvent, StreamId
 from src.repositories.bulk import arrays, insert_arrays
-from src.utils.event_loop import in_turns
+from src.utils.event_loop import cooperative_iter
 
 _KEY = tuple_(EventRow.stream_ms, EventRow.stream_seq)
 _EVENT = (
@@ -34,7 +34,7 @@ async def add_events(session: AsyncSession, events: Sequence[ShieldEvent]) -> in
     """Store events; those that are stored already stay as they are. Gives how many were not."""
     if not events:
         return 0
-    rows = [_row(event) async for event in in_turns(events)]
+    rows = [_row(event) async for event in cooperative_iter(events)]
     result = await session.execute(_ADD_EVENTS, arrays(_EVENT, rows))
     return cast("CursorResult[Any]", result).rowcount
 

@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.job import JobRow, JobStatus
-from src.models.visibility import Place, Sight
+from src.models.visibility import OwnerScope, Visibility
 from src.models.workspace import DEFAULT_WORKSPACE
 
 # As the indexes have it, and as text: with a parameter in it no index would be found.
@@ -61,21 +61,21 @@ def any_of(workspace: str) -> Select[str]:
     return select(JobRow.id).where(literal(workspace) == _WORKSPACE).limit(1)
 
 
-async def page(session: AsyncSession, sight: Sight, section: Section) -> list[JobRow]:
+async def page(session: AsyncSession, visibility: Visibility, section: Section) -> list[JobRow]:
     """Jobs that a user sees, newest first."""
-    query = query_of(sight, section)
+    query = query_of(visibility, section)
     return [] if query is None else list(await session.scalars(query))
 
 
-def query_of(sight: Sight, section: Section) -> Select[JobRow] | None:
+def query_of(visibility: Visibility, section: Section) -> Select[JobRow] | None:
     """The page as a query, None where the user sees nothing of what is asked for."""
     newest = (JobRow.created_at.desc(), JobRow.id.desc())
     jobs = select(JobRow).order_by(*newest)
-    if sight.everything and section.workspace is None and section.status is None:
+    if visibility.everything and section.workspace is None and section.status is None:
         if section.before is not None:
             jobs = jobs.where(tuple_(JobRow.created_at, JobRow.id) < tuple_(*section.before))
         return jobs.limit(section.limit)
-    strands = sorted(_strands(sight, section), key=len)
+    strands = sorted(_strands(visibility, section), key=len)
     if not strands:
         return None
     parts = (_newest_of(list(alike), section) for _, alike in groupby(strands, len))
@@ -84,13 +84,13 @@ def query_of(sight: Sight, section: Section) -> Select[JobRow] | None:
     return jobs.where(JobRow.id.in_(ids.limit(section.limit)))
 
 
-def _strands(sight: Sight, section: Section) -> Iterable[Strand]:
+def _strands(visibility: Visibility, section: Section) -> Iterable[Strand]:
     statuses = [one.value for one in JobStatus if section.status in (None, one)]
-    if sight.everything and section.workspace is None:
+    if visibility.everything and section.workspace is None:
         return [(status,) for status in statuses]
-    places = sight.places()
-    if sight.everything and section.workspace is not None:
-        places = iter([Place(None, section.workspace)])
+    places = visibility.places()
+    if visibility.everything and section.workspace is not None:
+        places = iter([OwnerScope(None, section.workspace)])
     return [
         (*place[place.owner is None :], status)
         for place in places

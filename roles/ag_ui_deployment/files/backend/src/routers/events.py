@@ -12,7 +12,7 @@ from src.models.permissions import Permission
 from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.events.client_stream import Subscription
 from src.services.events.subscription import Scope
-from src.services.rbac_service import sight
+from src.services.rbac_service import visibility
 from src.web.api_route import ApiRoute
 from src.web.dependencies import (
     JobId,
@@ -127,7 +127,7 @@ Protocol = Annotated[ProtocolVersion | None, Depends(_protocol)]
 async def stream_events(
     services: ServicesDep, access: StreamAccess, cursor: Cursor, protocol: Protocol
 ) -> EventStreamResponse:
-    scope = Scope(sight(access.user, Permission.READ_JOBS))
+    scope = Scope(visibility(access.user, Permission.READ_JOBS))
     return _stream(services, Subscription(scope, cursor, access, protocol or CURRENT))
 
 
@@ -153,7 +153,7 @@ async def stream_job_events(
     services: ServicesDep, access: StreamAccess, cursor: Cursor, protocol: Protocol, job_id: JobId
 ) -> EventStreamResponse:
     await services.jobs.check_visible(access.user, job_id)
-    scope = Scope(sight(access.user, Permission.READ_JOBS), job_id)
+    scope = Scope(visibility(access.user, Permission.READ_JOBS), job_id)
     return _stream(services, Subscription(scope, cursor, access, protocol or CURRENT))
 
 

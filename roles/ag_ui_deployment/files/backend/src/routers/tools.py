@@ -24,7 +24,7 @@ from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.gateway.errors import StrangeAnswerError
 from src.services.tools.catalogue import ArgumentsRefusedError
-from src.services.tools.submissions import Outcome
+from src.services.tools.submissions import SubmissionOutcome
 from src.web.api_route import ApiRoute
 from src.web.dependencies import CurrentUser, ServicesDep, requires
 from src.web.problems import DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
@@ -67,7 +67,7 @@ class _Caller:
         arguments: Mapping[str, Any],
         workspace: str | None,
         prefix: str = "body",
-    ) -> Outcome:
+    ) -> SubmissionOutcome:
         try:
             return await self.services.tools.call(
                 self.user, name, arguments, workspace, idempotency_key=self.idempotency_key
@@ -75,7 +75,7 @@ class _Caller:
         except ArgumentsRefusedError as error:
             raise refused_arguments(error, prefix) from None
 
-    def accepted(self, outcome: Outcome, workspace: str | None) -> AcceptedJob:
+    def accepted(self, outcome: SubmissionOutcome, workspace: str | None) -> AcceptedJob:
         job_id = outcome.job_id or ""
         address = f"/api/jobs/{quote(job_id, safe='')}"
         self.response.status_code = 202
@@ -167,4 +167,6 @@ def _answer(result: Any) -> QueryAnswer:
             return QueryAnswer(
                 answer=answer, context=context if isinstance(context, list) else [context]
             )
-    raise StrangeAnswerError("The tool answers something else than an answer.", maybe_done=False)
+    raise StrangeAnswerError(
+        "The tool answers something else than an answer.", outcome_unknown=False
+    )

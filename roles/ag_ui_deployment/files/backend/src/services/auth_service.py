@@ -11,8 +11,8 @@ from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, Outcome
 from src.services.auth.devices import Device, Devices
 from src.services.auth.email_addresses import EmailRejectedError, normalise_email
-from src.services.auth.login_attempts import Attempt, Attempts, Origin
-from src.services.auth.secret_box import SealBrokenError
+from src.services.auth.login_attempts import Attempt, LoginAttempts, Origin
+from src.services.auth.secret_box import DecryptionError
 from src.services.auth.session_service import Client, SessionService
 
 
@@ -89,7 +89,7 @@ class _Admitted:
 class AuthService:
     def __init__(
         self,
-        attempts: Attempts,
+        attempts: LoginAttempts,
         sessions: SessionService,
         second_factors: SecondFactors,
         devices: Devices,
@@ -146,7 +146,7 @@ class AuthService:
         except SecondFactorRejectedError:
             attempt.fail()
             return Refusal.SECOND_FACTOR
-        except SealBrokenError:
+        except DecryptionError:
             return Refusal.SECOND_FACTOR_UNREADABLE
         return _Admitted(user, factor)
 
@@ -181,7 +181,7 @@ def _error_of(refusal: Refusal) -> Exception:
     errors: dict[Refusal, type[Exception]] = {
         Refusal.SECOND_FACTOR_MISSING: SecondFactorRequiredError,
         Refusal.SECOND_FACTOR: SecondFactorRejectedError,
-        Refusal.SECOND_FACTOR_UNREADABLE: SealBrokenError,
+        Refusal.SECOND_FACTOR_UNREADABLE: DecryptionError,
     }
     return errors.get(refusal, WrongCredentialsError)()
 

@@ -105,7 +105,7 @@ class Item(NamedTuple):
     events: tuple[Event, ...]
 
 
-class ToolCall(NamedTuple):
+class ToolCallState(NamedTuple):
     name: str
     status: Literal["running", "completed", "failed"]
 
@@ -127,7 +127,7 @@ class JobState(NamedTuple):
     chunks_processed: int | None = None
     chunks_total: int | None = None
     totals: Map[str, int] = Map()
-    calls: Map[str, ToolCall] = Map()
+    calls: Map[str, ToolCallState] = Map()
     items: Map[str, Item] = Map()
     seen: RecentIds = _NONE_SEEN
     terminal: Event | None = None
@@ -383,14 +383,14 @@ class _Step:
         call_id = tool_call_id(data) or self._counted_call_id(tool_name(data))
         call = self._calls.get(call_id)
         if call is None:
-            call = ToolCall(tool_name(data), "running")
+            call = ToolCallState(tool_name(data), "running")
             self._open(call_id, call)
         elif call.status != "running":
             self.dropped = "after_result"
             return
         if phase in ("complete", "error"):
             failed = phase == "error"
-            call = ToolCall(call.name, "failed" if failed else "completed")
+            call = ToolCallState(call.name, "failed" if failed else "completed")
             self._set_call(call_id, call)
             self._tool_activity(call_id, call)
             self._result(call_id, tool_result(data, failed=failed))
@@ -404,15 +404,15 @@ class _Step:
             number += 1
         return f"{name}-{number}"
 
-    def _open(self, call_id: str, call: ToolCall) -> None:
+    def _open(self, call_id: str, call: ToolCallState) -> None:
         self._set_call(call_id, call)
         arguments = _json(tool_arguments(self.event.data))
         self.keep(f"call:{call_id}", *tool_call(call_id, call.name, arguments, self._stamp))
 
-    def _set_call(self, call_id: str, call: ToolCall) -> None:
+    def _set_call(self, call_id: str, call: ToolCallState) -> None:
         self._calls = self._calls.set(call_id, call)
 
-    def _tool_activity(self, call_id: str, call: ToolCall) -> None:
+    def _tool_activity(self, call_id: str, call: ToolCallState) -> None:
         content = {"tool_call_id": call_id, "tool": call.name, "status": call.status}
         self.activity(f"tool:{call_id}", "tool", content)
 
@@ -424,7 +424,7 @@ class _Step:
         """Answer what the run leaves open, or a UI would ask its user for the result."""
         for call_id, call in sorted(self._calls.items()):
             if call.status == "running":
-                self._set_call(call_id, ToolCall(call.name, "failed"))
+                self._set_call(call_id, ToolCallState(call.name, "failed"))
                 self._result(call_id, _json({"error": "the job ended before this tool reported"}))
 
     # Retrieval, and the rest

@@ -113,7 +113,7 @@ class LiteLLMClient:
         try:
             return await _repeated(call, lambda error: reads_only or _never_left(error))
         except UpstreamError as error:
-            error.maybe_done = error.maybe_done and not reads_only
+            error.outcome_unknown = error.outcome_unknown and not reads_only
             raise
 
     async def list_tools(self) -> list[ToolDescription]:
@@ -142,14 +142,14 @@ class LiteLLMClient:
         if exception is None:
             return error_of(text, arguments)
         why = await self._why_unlisted() or ToolFailedError("It broke off.", transient=True)
-        return _of_call(why, maybe_done=exception not in NEVER_ARRIVED)
+        return _of_call(why, outcome_unknown=exception not in NEVER_ARRIVED)
 
     async def _not_found(self, name: str) -> UpstreamError:
         """The gateway knows no such tool: because there is none, or because it cannot ask."""
         try:
             known = {tool.name for tool in await self._list_tools()}
         except UpstreamError as why:
-            return _of_call(why, maybe_done=False)
+            return _of_call(why, outcome_unknown=False)
         if name in known:
             return ToolServerUnavailableError("It has only just come back.", retry_after=1)
         return UnknownToolError(f"The server with the tools has no {name}.")
@@ -188,7 +188,7 @@ class LiteLLMClient:
         except (TimeoutError, httpx.TimeoutException):
             raise UpstreamTimeoutError("The gateway does not answer.") from None
         except httpx.TransportError:
-            raise GatewayUnavailableError("It broke off.", maybe_done=True) from None
+            raise GatewayUnavailableError("It broke off.", outcome_unknown=True) from None
         except httpx.RequestError:
             raise StrangeAnswerError("The answer cannot be decoded.") from None
 
@@ -276,7 +276,7 @@ class LiteLLMClient:
             raise UpstreamTimeoutError("The gateway does not answer.") from None
         except httpx.TransportError:
             breaker.failed("breaks connections off")
-            raise GatewayUnavailableError("It broke off.", maybe_done=True) from None
+            raise GatewayUnavailableError("It broke off.", outcome_unknown=True) from None
         if comes_from_a_proxy(response):
             breaker.failed(f"answers {response.status_code}")
         else:
@@ -334,7 +334,7 @@ def _is_worth_another(error: UpstreamError, began: float) -> bool:
 
 
 def _never_left(error: UpstreamError) -> bool:
-    return isinstance(error, GatewayUnavailableError) and not error.maybe_done
+    return isinstance(error, GatewayUnavailableError) and not error.outcome_unknown
 
 
 async def _pause(error: UpstreamError, attempt: int) -> None:
@@ -348,10 +348,13 @@ async def _pause(error: UpstreamError, attempt: int) -> None:
 # Answers
 
 
-def _of_call(why: UpstreamError, *, maybe_done: bool) -> UpstreamError:
+def _of_call(why: UpstreamError, *, outcome_unknown: bool) -> UpstreamError:
     """What keeps the tools from being listed, as what a call of one came to."""
     return type(why)(
-        str(why), retry_after=why.retry_after, maybe_done=maybe_done, transient=why.transient
+        str(why),
+        retry_after=why.retry_after,
+        outcome_unknown=outcome_unknown,
+        transient=why.transient,
     )
 
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from src.models.permissions import Permission, Reach
 from src.models.role import Role
 from src.models.user import User
-from src.models.visibility import EVERYTHING, Sight
+from src.models.visibility import EVERYTHING, Visibility
 from src.models.workspace import DEFAULT_WORKSPACE
 
 _VIEWER = {
@@ -75,13 +75,13 @@ class NotPermittedError(Exception):
         self.workspace = workspace
 
 
-def sight(user: User, permission: Permission) -> Sight:
+def visibility(user: User, permission: Permission) -> Visibility:
     """Whose things a user sees, by how far a permission reaches in each of the workspaces."""
     named = {DEFAULT_WORKSPACE, *(one.workspace for one in user.memberships)}
     reaches = {place: reach(user, permission, place) for place in named}
     if Reach.EVERYTHING in reaches.values():
         return EVERYTHING
-    return Sight(
+    return Visibility(
         user.id,
         frozenset(place for place, how_far in reaches.items() if how_far is not Reach.NONE),
         frozenset(place for place, how_far in reaches.items() if how_far is Reach.WORKSPACE),

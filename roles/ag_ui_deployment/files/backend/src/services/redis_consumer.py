@@ -28,7 +28,7 @@ from src.services.consumer.losses import EntryLosses, Loss
 from src.services.shield.parser import Fields, parse_entry, read_id, refused
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS
-from src.utils.event_loop import give_way, in_turns
+from src.utils.event_loop import cooperative_iter, yield_control
 from src.utils.metrics import Metrics
 from src.utils.redis import BLOCK_MS, REDIS_ERRORS, Backoff, Row
 
@@ -87,7 +87,7 @@ class RedisStreamConsumer(BackgroundTask):
             await self._store_rows(rows, await self._group.over_delivered(rows))
 
     async def _store_new(self) -> None:
-        await give_way(_PATIENCE_SECONDS)
+        await yield_control(_PATIENCE_SECONDS)
         rows = await self._group.read_new()
         await self._record_losses()
         if rows:
@@ -123,15 +123,17 @@ class RedisStreamConsumer(BackgroundTask):
         began = time.monotonic()
         entries: list[ShieldEvent | Poison] = []
         gone = [one for one in gone if max(one) <= MAX_ID_PART]
-        async for row_id, fields in in_turns(rows):
+        async for row_id, fields in cooperative_iter(rows):
             stream_id = read_id(row_id)
             if max(stream_id) > MAX_ID_PART:
                 self._refuse(Poison(stream_id, "its id is too great to be stored", b""))
             elif not fields:
                 gone.append(stream_id)
             else:
-                worn_out = row_id in over_delivered
-                entries.append(self._entry(stream_id, fields, worn_out=worn_out))
+                max_deliveries_exceeded = row_id in over_delivered
+                entries.append(
+                    self._entry(stream_id, fields, max_deliveries_exceeded=max_deliveries_exceeded)
+                )
         stored = await self._ask_database(lambda: self._store.store(entries))
         if stored is None:
             return
@@ -141,9 +143,9 @@ class RedisStreamConsumer(BackgroundTask):
             await self._group.acknowledge(rows)
 
     def _entry(
-        self, stream_id: StreamId, fields: Fields, *, worn_out: bool
+        self, stream_id: StreamId, fields: Fields, *, max_deliveries_exceeded: bool
     ) -> ShieldEvent | Poison:
-        if worn_out:
+        if max_deliveries_exceeded:
             reason = f"delivered more than {self.config.max_deliveries} times, never stored"
             return refused(stream_id, fields, reason)
         return parse_entry(stream_id, fields, self.config.max_bytes)

@@ -11,7 +11,7 @@ _TURN = 0.002
 _QUIET = 0.0005
 
 
-async def in_turns(items: Iterable[Item]) -> AsyncIterator[Item]:
+async def cooperative_iter(items: Iterable[Item]) -> AsyncIterator[Item]:
     """The items one by one; all other tasks get a turn after every two milliseconds of work."""
     clock = time.perf_counter
     end = clock() + _TURN
@@ -22,7 +22,7 @@ async def in_turns(items: Iterable[Item]) -> AsyncIterator[Item]:
             end = clock() + _TURN
 
 
-async def give_way(at_most: float) -> None:
+async def yield_control(at_most: float) -> None:
     """Wait until the other tasks have nothing to do for a moment, or so many seconds are over."""
     clock = time.perf_counter
     end = clock() + at_most

@@ -54,7 +54,7 @@ from src.services.auth.second_factor_service import (
     SecondFactorOffError,
     SecondFactorOnError,
 )
-from src.services.auth.secret_box import SealBrokenError
+from src.services.auth.secret_box import DecryptionError
 from src.services.auth.session_service import RefreshRacedError, SessionNotFoundError
 from src.services.auth.tickets import TicketsUnavailableError
 from src.services.auth.tokens import InvalidTokenError
@@ -566,7 +566,7 @@ _FROM_SERVICES: dict[type[Exception], type[Problem]] = {
     TicketsUnavailableError: TicketsUnavailable,
     SessionNotFoundError: SessionNotFound,
     SecondFactorRejectedError: SecondFactorRejected,
-    SealBrokenError: SecondFactorUnreadable,
+    DecryptionError: SecondFactorUnreadable,
     SecondFactorOnError: SecondFactorOn,
     SecondFactorOffError: SecondFactorOff,
     RegistrationClosedError: RegistrationClosed,

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 SERVER_SEND = "ag_ui.server_send"
 
 
-class Connection:
+class HttpConnection:
     """Hands frames to the server: at once, where it takes them."""
 
     def __init__(self, send: Send) -> None:
@@ -64,7 +64,7 @@ class EventStreamResponse(EventSourceResponse):
     # Of the class, for the OpenAPI document.
     media_type = "text/event-stream"
 
-    def __init__(self, serve: Callable[[Connection], Awaitable[None]]) -> None:
+    def __init__(self, serve: Callable[[HttpConnection], Awaitable[None]]) -> None:
         super().__init__(_nothing(), sep="\n")
         self._serve = serve
 
@@ -73,7 +73,7 @@ class EventStreamResponse(EventSourceResponse):
             await super().__call__(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        connection = Connection(scope.get(SERVER_SEND, send))
+        connection = HttpConnection(scope.get(SERVER_SEND, send))
         serving = asyncio.ensure_future(self._serve(connection))
         leaving = asyncio.ensure_future(_client_left(receive))
         try:

@@ -28,7 +28,7 @@ from src.services.tools.tool_service import TooManyCallsError, WorkspaceNotYours
 from src.web.problems import RETRY_SOON, FieldError, InvalidRequest, NotFound, Problem, respond
 
 _RETRY_LATER = MappingProxyType({"Retry-After": "5"})
-_MAYBE_DONE = (
+_OUTCOME_UNKNOWN = (
     "It may have been carried out all the same. A job that it has started belongs to nobody: an "
     "administrator finds it at GET /api/jobs. Ask before you send it again."
 )
@@ -189,8 +189,8 @@ def problem_of(error: Exception) -> Problem:
         return problem
     if isinstance(error, _SPEAK_FOR_THEMSELVES) and str(error):
         problem.detail = str(error)
-    if error.maybe_done:
-        problem.detail = f"{problem.detail} {_MAYBE_DONE}"
+    if error.outcome_unknown:
+        problem.detail = f"{problem.detail} {_OUTCOME_UNKNOWN}"
     if error.retry_after is not None:
         problem.headers = {"Retry-After": str(error.retry_after)}
     if isinstance(error, ToolRejectedError) and error.errors:

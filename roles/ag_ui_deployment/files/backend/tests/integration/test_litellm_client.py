@@ -113,7 +113,7 @@ class TestTools:
         async with client_of(gateway, LITELLM_MCP_SERVER_ID=server) as client:
             with pytest.raises(error, match=message) as caught:
                 await find(client)
-            assert not caught.value.maybe_done
+            assert not caught.value.outcome_unknown
             with pytest.raises(error):
                 await client.list_tools()
 
@@ -121,10 +121,10 @@ class TestTools:
         async with client_of(gateway, LITELLM_MCP_SERVER_ID="fragile") as client:
             with pytest.raises(ToolServerUnavailableError) as lost:
                 await client.call_tool("qdrant_store", {"text": "fault=die-0.2"}, reads_only=False)
-            assert lost.value.maybe_done
+            assert lost.value.outcome_unknown
             with pytest.raises(ToolServerUnavailableError) as away:
                 await client.call_tool("qdrant_store", {"text": "x"}, reads_only=False)
-            assert not away.value.maybe_done
+            assert not away.value.outcome_unknown
             assert away.value.retry_after
 
             async def works() -> bool:
@@ -162,7 +162,7 @@ class TestTools:
             for call, writes in ((find(client, read), False), (store(client, written), True)):
                 with pytest.raises(UpstreamTimeoutError) as caught:
                     await call
-                assert caught.value.maybe_done is writes
+                assert caught.value.outcome_unknown is writes
             assert not client.breaker.is_open
         assert len(await gateway.tool_calls(read)) == attempts
         assert len(await gateway.tool_calls(written)) == 1
@@ -202,7 +202,7 @@ class TestWithoutAGateway:
             for _ in range(2):
                 with pytest.raises(GatewayUnavailableError) as caught:
                     await find(client)
-                assert not caught.value.maybe_done
+                assert not caught.value.outcome_unknown
             assert client.breaker.is_open
             with pytest.raises(GatewayUnavailableError, match="in a row"):
                 await find(client)
@@ -224,7 +224,7 @@ class TestWithoutAGateway:
             await proxy.cut()
             with pytest.raises(GatewayUnavailableError) as caught:
                 await storing
-        assert caught.value.maybe_done
+        assert caught.value.outcome_unknown
         assert len(await gateway.tool_calls(text)) == 1
 
     async def test_a_read_is_tried_again(self, gateway: Gateway) -> None:
@@ -268,13 +268,13 @@ class TestAnswers:
         ],
     )
     async def test_that_are_none(
-        self, said: bytes, error: type[UpstreamError], *, maybe_done: bool
+        self, said: bytes, error: type[UpstreamError], *, outcome_unknown: bool
     ) -> None:
         async with scripted() as (server, client):
             server.answers(CALL, said)
             with pytest.raises(error) as caught:
                 await store(client)
-            assert caught.value.maybe_done is maybe_done
+            assert caught.value.outcome_unknown is outcome_unknown
             assert server.asked == [CALL]
 
     async def test_of_a_proxy_open_the_breaker(self) -> None:
@@ -298,14 +298,14 @@ class TestAnswers:
         ],
     )
     async def test_when_the_gateway_loses_the_tools(
-        self, text: str, listed: bytes, error: type[UpstreamError], *, maybe_done: bool
+        self, text: str, listed: bytes, error: type[UpstreamError], *, outcome_unknown: bool
     ) -> None:
         async with scripted() as (server, client):
             server.answers(CALL, tool_error(text))
             server.answers(LIST, listed)
             with pytest.raises(error) as caught:
                 await store(client)
-            assert caught.value.maybe_done is maybe_done
+            assert caught.value.outcome_unknown is outcome_unknown
             assert server.asked == [CALL, LIST]
 
     async def test_packed_ones_are_read(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from src.config import Settings
 from src.models.audit import Head, Verification
 from src.services import audit_logger
-from src.services.audit.checkpoint_signer import AuditKeeper
+from src.services.audit.checkpoint_signer import CheckpointSigner
 from src.services.audit.keys import AuditKeys
 from src.services.audit.retention import AuditRetention
 from src.services.audit.verifier import AuditVerifier
@@ -31,7 +31,7 @@ class Log:
         self.database = Database(settings)
         self.logger = AuditLogger(self.database)
         self.keys = AuditKeys(settings.audit_keys)
-        self.keeper = AuditKeeper(self.database, self.keys, settings)
+        self.keeper = CheckpointSigner(self.database, self.keys, settings)
         verifier = AuditVerifier(self.database, self.keys)
         self.retention = AuditRetention(self.database, self.keeper, verifier, self.logger, settings)
 

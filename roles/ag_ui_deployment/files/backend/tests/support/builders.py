@@ -12,11 +12,11 @@ import orjson
 from src.config import Settings
 from src.models import visibility
 from src.models.event import ShieldEvent, StreamId
-from src.models.visibility import Sight
+from src.models.visibility import Visibility
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.agui.sse import encode
 from src.services.event_service import JobState, fold
-from src.services.events.job_projector import StreamFold
+from src.services.events.job_projector import JobProjector
 from src.services.events.subscription import Scope
 from tests.run_checker import parse_frames
 
@@ -30,9 +30,11 @@ JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough"
 # to a stranger who administers it.
 RED = "red"
 EVERYTHING = Scope(visibility.EVERYTHING)
-MINE = Scope(Sight(UUID(OWNER), frozenset({DEFAULT_WORKSPACE})))
-MINE_IN_RED = Scope(Sight(UUID(OWNER), frozenset({DEFAULT_WORKSPACE, RED})))
-ALL_OF_RED = Scope(Sight(UUID(STRANGER), frozenset({DEFAULT_WORKSPACE, RED}), frozenset({RED})))
+MINE = Scope(Visibility(UUID(OWNER), frozenset({DEFAULT_WORKSPACE})))
+MINE_IN_RED = Scope(Visibility(UUID(OWNER), frozenset({DEFAULT_WORKSPACE, RED})))
+ALL_OF_RED = Scope(
+    Visibility(UUID(STRANGER), frozenset({DEFAULT_WORKSPACE, RED}), frozenset({RED}))
+)
 SCOPES = (EVERYTHING, MINE, MINE_IN_RED, ALL_OF_RED)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -143,9 +145,9 @@ async def _no_past(_jobs: object, _before: object) -> AsyncIterator[list[ShieldE
     yield []
 
 
-def stream_fold() -> StreamFold:
+def stream_fold() -> JobProjector:
     """A fold of a stream that nothing precedes."""
-    return StreamFold(_no_past)
+    return JobProjector(_no_past)
 
 
 def settings_of(**values: Any) -> Settings:

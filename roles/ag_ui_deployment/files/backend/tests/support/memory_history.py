@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from src.models.event import ZERO, ShieldEvent, StreamId
 from src.services.events.gaps import GapReason
 from src.services.events.hub import EventHub
-from src.services.events.job_projector import StreamFold
+from src.services.events.job_projector import JobProjector
 from tests.support.builders import settings_of
 
 
@@ -58,7 +58,7 @@ class Process:
     ) -> None:
         self.history = history
         settings = settings_of(RING_MAX_EVENTS=ring, **values)
-        self.hub = EventHub(settings, StreamFold(history.of_jobs))
+        self.hub = EventHub(settings, JobProjector(history.of_jobs))
         self._began_at = began_at
 
     async def begin(self, events: Sequence[ShieldEvent]) -> None:
@@ -67,7 +67,7 @@ class Process:
         past = events[: self._began_at]
         self.hub.start(past[-1].id if past else ZERO)
         jobs = {one.job_id for one in past if one.job_id}
-        await self.hub.jobs.recall(jobs, self.hub.floor.next())
+        await self.hub.jobs.rehydrate(jobs, self.hub.floor.next())
         self._publish(events[self._began_at :])
         self.hub.started.set()
 
@@ -82,7 +82,7 @@ class Process:
         for event in events:
             jobs = self.hub.jobs
             if unknown := jobs.unknown_jobs([event]):
-                await jobs.recall(unknown, event.id)
+                await jobs.rehydrate(unknown, event.id)
             self.hub.publish(jobs.apply([event], recalled=unknown), event.id)
 
     def _publish(self, events: Sequence[ShieldEvent]) -> None:

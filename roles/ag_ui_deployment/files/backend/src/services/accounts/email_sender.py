@@ -24,7 +24,7 @@ class MailNotConfiguredError(Exception):
     """SMTP_URL is not set."""
 
 
-class MailService:
+class EmailSender:
     def __init__(self, settings: Settings) -> None:
         self._url = settings.SMTP_URL.get_secret_value() if settings.SMTP_URL else None
         self._ca_file = settings.SMTP_CA_FILE or None

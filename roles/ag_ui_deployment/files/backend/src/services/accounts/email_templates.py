@@ -7,8 +7,8 @@ from typing import Any
 
 from src.config import Settings
 from src.models.account import Purpose
-from src.services.accounts.email_sender import MailService
-from src.services.accounts.link_tokens import Link
+from src.services.accounts.email_sender import EmailSender
+from src.services.accounts.link_tokens import EmailLink
 from src.utils.background_jobs import BackgroundJobs
 
 _PAGES = {
@@ -35,10 +35,10 @@ _TEXTS = {
 _IGNORE = "If you did not expect this mail, do nothing: then nothing changes."
 
 
-class Mails:
+class EmailTemplates:
     """Writes them, and has them sent."""
 
-    def __init__(self, mail: MailService, jobs: BackgroundJobs, settings: Settings) -> None:
+    def __init__(self, mail: EmailSender, jobs: BackgroundJobs, settings: Settings) -> None:
         self._mail = mail
         self._jobs = jobs
         self._from = settings.MAIL_FROM
@@ -60,10 +60,10 @@ class Mails:
         """So that the time of an answer does not tell whether there is an account."""
         self._jobs.start(work)
 
-    async def send(self, purpose: Purpose, email: str, link: Link) -> None:
+    async def send(self, purpose: Purpose, email: str, link: EmailLink) -> None:
         await self._mail.send(self._write(purpose, email, link), email)
 
-    def _write(self, purpose: Purpose, email: str, link: Link) -> EmailMessage:
+    def _write(self, purpose: Purpose, email: str, link: EmailLink) -> EmailMessage:
         message = EmailMessage()
         message["From"] = self._from
         message["To"] = email

@@ -30,15 +30,15 @@ class LinkNotValidError(FieldFaultError):
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class EmailLink:
     token: str
     expires_at: datetime
 
 
-async def issue(session: AsyncSession, row: AccountTokenRow) -> Link:
+async def issue(session: AsyncSession, row: AccountTokenRow) -> EmailLink:
     """Keep what the link is for, all but its token and its times, which are added."""
     await token_rows.forget_expired(session)
-    link = Link(secrets.token_urlsafe(32), datetime.now(UTC) + LIFETIME[Purpose(row.purpose)])
+    link = EmailLink(secrets.token_urlsafe(32), datetime.now(UTC) + LIFETIME[Purpose(row.purpose)])
     row.mail_budget = mail_budget_of(row.email)
     row.token_hash, row.expires_at = _hash(link.token), link.expires_at
     session.add(row)

@@ -12,7 +12,7 @@ from src.repositories import login_sources
 from src.repositories import users as user_rows
 from src.services.accounts import link_tokens
 from src.services.accounts.account_service import AccountNotFoundError
-from src.services.accounts.email_templates import Mails
+from src.services.accounts.email_templates import EmailTemplates
 from src.services.accounts.link_tokens import LinkNotValidError
 from src.services.accounts.transaction import administering
 from src.services.audit.actors import Actor
@@ -26,13 +26,13 @@ from src.utils.database import Database
 logger = structlog.get_logger(__name__)
 
 
-class ResetService:
+class PasswordResetService:
     def __init__(
         self,
         database: Database,
         access: AccessService,
         audit: AuditLogger,
-        mails: Mails,
+        mails: EmailTemplates,
     ) -> None:
         self._database = database
         self._access = access

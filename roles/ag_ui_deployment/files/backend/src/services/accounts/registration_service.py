@@ -21,9 +21,9 @@ from src.repositories import accounts as account_rows
 from src.repositories import users as user_rows
 from src.services.accounts import link_tokens
 from src.services.accounts.creation import UserExistsError, add_account, check_new
-from src.services.accounts.email_templates import Mails
+from src.services.accounts.email_templates import EmailTemplates
 from src.services.accounts.link_tokens import LinkNotValidError
-from src.services.accounts.password_reset_service import ResetService
+from src.services.accounts.password_reset_service import PasswordResetService
 from src.services.accounts.transaction import administering
 from src.services.audit.actors import Actor
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
@@ -48,8 +48,8 @@ class RegistrationService:
         self,
         database: Database,
         audit: AuditLogger,
-        resets: ResetService,
-        mails: Mails,
+        resets: PasswordResetService,
+        mails: EmailTemplates,
         settings: Settings,
     ) -> None:
         self._database = database

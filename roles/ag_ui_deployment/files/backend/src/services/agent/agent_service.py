@@ -33,8 +33,8 @@ from src.services.agui.events import now
 from src.services.agui.sse import encode
 from src.services.rbac_service import NotPermittedError
 from src.services.runs.ended_logs import EndedLogs, Snapshot
-from src.services.runs.log import Record, RunLog
-from src.services.runs.manager import AgentRuns
+from src.services.runs.log import LogRecord, RunLog
+from src.services.runs.manager import RunManager
 from src.services.runs.registry import KEEP_STORED_SECONDS, LEASE_SECONDS, RunKey, RunRegistry
 from src.services.runs.store import RunStore
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
@@ -82,7 +82,7 @@ class AgentService:
         registry: RunRegistry,
         conversations: ConversationService,
         store: RunStore,
-        runs: AgentRuns,
+        runs: RunManager,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -124,7 +124,7 @@ class AgentService:
         log = self._runs.begin(key, self._loop(user, request))
         try:
             # While the model thinks.
-            await self._runs.review(key)
+            await self._runs.recheck_permission(key)
             await self.conversations.note_begin(user, request)
         except BaseException:
             self._runs.cancel(key)
@@ -150,7 +150,7 @@ class AgentService:
             return Joined(history.active, log, snapshot)
         ids = request.thread_id, request.run_id
         events = agui.run_started(*ids, now()), agui.run_finished(*ids, {}, now())
-        log = RunLog(Record.of(event) for event in events)
+        log = RunLog(LogRecord.of(event) for event in events)
         return Joined(RunKey(user.id, request.run_id), log, snapshot if history.messages else [])
 
     async def capabilities(self, user: User) -> AgentCapabilities:

@@ -23,9 +23,9 @@ from src.models.user import User
 from src.repositories import conversations as rows
 from src.repositories import kept_conversations as kept
 from src.services.agent.prompt import text_of
-from src.services.agent.storage_limits import ConversationLimits
+from src.services.agent.storage_limits import StorageLimits
 from src.services.audit_logger import Action, AuditEvent, AuditLogger
-from src.services.rbac_service import check, sight
+from src.services.rbac_service import check, visibility
 from src.services.runs.messages import Message
 from src.services.runs.registry import RunKey
 from src.utils.database import Database
@@ -86,7 +86,7 @@ class History(NamedTuple):
 
 
 class ConversationService:
-    def __init__(self, database: Database, audit: AuditLogger, limits: ConversationLimits) -> None:
+    def __init__(self, database: Database, audit: AuditLogger, limits: StorageLimits) -> None:
         self._database = database
         self._audit = audit
         self._limits = limits
@@ -168,7 +168,7 @@ class ConversationService:
 
     async def page(self, user: User, *, cursor: str | None, limit: int) -> ThreadPage:
         """The user's conversations, the latest first. Raises CursorRejectedError."""
-        seen = sight(user, Permission.READ_AGENT_RUNS)
+        seen = visibility(user, Permission.READ_AGENT_RUNS)
         before = _decode(cursor) if cursor else None
         places = None if seen.everything else list(seen.places())
         async with self._database.transaction() as session:
@@ -268,7 +268,7 @@ async def _thread_to_change(session: AsyncSession, user: User, key: ThreadKey) -
 
 
 def _sees(user: User, row: RunRow | ThreadRow) -> bool:
-    return sight(user, Permission.READ_AGENT_RUNS).shows(row.owner_id, row.workspace)
+    return visibility(user, Permission.READ_AGENT_RUNS).shows(row.owner_id, row.workspace)
 
 
 def _title(messages: Sequence[Message]) -> str:

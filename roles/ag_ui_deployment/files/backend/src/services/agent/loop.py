@@ -33,7 +33,7 @@ from src.services.runs.errors import (
     RunFailure,
     of_upstream,
 )
-from src.services.runs.log import Record, RunLog
+from src.services.runs.log import LogRecord, RunLog
 from src.services.runs.messages import RunMessages
 
 logger = structlog.get_logger(__name__)
@@ -221,7 +221,7 @@ class AgentLoop:
                     if turn.is_overfull:
                         raise RunFailedError(TOO_MANY_CALLS)
         except UpstreamError as error:
-            is_refused = not (has_begun or error.maybe_done)
+            is_refused = not (has_begun or error.outcome_unknown)
             raise RunFailedError(of_upstream(error)) from error
         finally:
             self._count(usage)
@@ -264,7 +264,7 @@ class AgentLoop:
         for event in events:
             self._made.apply(event)
         if events:
-            self.log.append(Record.of(event) for event in events)
+            self.log.append(LogRecord.of(event) for event in events)
 
     def _count(self, usage: Usage | None) -> None:
         if usage is None:

@@ -24,7 +24,7 @@ class UserFullError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ConversationLimits:
+class StorageLimits:
     message_bytes: int
     state_bytes: int
     thread_bytes: int

@@ -9,7 +9,7 @@ import structlog
 from src.models.user import User
 from src.services.agent.prompt import chat_tool
 from src.services.agent.turn import ToolCall
-from src.services.auth.rate_limits import LimitReachedError, Limits
+from src.services.auth.rate_limits import LimitReachedError, RateLimits
 from src.services.gateway.errors import (
     ToolRejectedError,
     UnknownToolError,
@@ -41,11 +41,11 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (TooManyJobsError, "The user has too many jobs running; one has to end first."),
     (OutcomeUnknownError, "Nobody knows what became of this call."),
 )
-_MAYBE_DONE = " It may have done its work all the same."
+_OUTCOME_UNKNOWN = " It may have done its work all the same."
 
 
-class AgentTools:
-    def __init__(self, tools: ToolService, limits: Limits) -> None:
+class Toolbox:
+    def __init__(self, tools: ToolService, limits: RateLimits) -> None:
         self._tools = tools
         self._limits = limits
 
@@ -118,7 +118,11 @@ def _refusal(error: ArgumentsRefusedError | ToolRejectedError) -> str:
 
 def _words_for(error: Exception) -> str:
     words = next(words for kind, words in _WORDS if isinstance(error, kind))
-    return words + _MAYBE_DONE if isinstance(error, UpstreamError) and error.maybe_done else words
+    return (
+        words + _OUTCOME_UNKNOWN
+        if isinstance(error, UpstreamError) and error.outcome_unknown
+        else words
+    )
 
 
 def _error(message: str) -> str:

@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from src.models.audit import Entry, Head, Link
+from src.models.audit import ChainLink, Entry, Head
 
 _VERSION = b"\x01"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,11 +27,11 @@ _LENGTH_BYTES = 8
 START = Head(0, bytes(hashlib.sha256().digest_size))
 
 
-def chain(head: Head, entries: Sequence[Entry]) -> Iterator[Link]:
+def chain(head: Head, entries: Sequence[Entry]) -> Iterator[ChainLink]:
     """The entries as they follow on a head."""
     for entry in entries:
         seq = head.seq + 1
-        link = Link(seq, entry, head.hash, digest(seq, entry, head.hash))
+        link = ChainLink(seq, entry, head.hash, digest(seq, entry, head.hash))
         head = link.head
         yield link
 

@@ -28,7 +28,7 @@ class _Checkpoints(NamedTuple):
     is_cut: bool
 
 
-class AuditKeeper(BackgroundTask):
+class CheckpointSigner(BackgroundTask):
     """Every instance has one; a checkpoint that is due is signed by whichever comes first.
 
     Only checkpoints with a signature that holds count. The newest of them is remembered: where it is

@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import orjson
 
-from src.models.audit import AuditEntry, AuditPage, Link, Verification
+from src.models.audit import AuditEntry, AuditPage, ChainLink, Verification
 from src.models.user import User
 from src.repositories import audit as audit_rows
 from src.repositories.audit import Filter
 from src.services.audit.verifier import AuditVerifier
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.utils.database import Database
-from src.utils.event_loop import in_turns
+from src.utils.event_loop import cooperative_iter
 
 ExportFormat = Literal["csv", "jsonl"]
 
@@ -26,7 +26,7 @@ _PAGE = 100
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-class AuditService:
+class AuditLogService:
     def __init__(self, database: Database, verifier: AuditVerifier, audit: AuditLogger) -> None:
         self._database = database
         self._verifier = verifier
@@ -86,7 +86,7 @@ class AuditService:
             some = [link for link in links if link.seq <= end]
             if not some:
                 return
-            yield b"".join([line_of(link) async for link in in_turns(some)])
+            yield b"".join([line_of(link) async for link in cooperative_iter(some)])
             seq = some[-1].seq
 
     async def _record(
@@ -108,7 +108,7 @@ class AuditService:
         )
 
 
-def entry_of(link: Link) -> AuditEntry:
+def entry_of(link: ChainLink) -> AuditEntry:
     one = link.entry
     return AuditEntry(
         seq=link.seq,
@@ -135,11 +135,11 @@ def _details(text: str) -> dict[str, Any]:
     return details if isinstance(details, dict) else {"unreadable": text}
 
 
-def _jsonl_of(link: Link) -> bytes:
+def _jsonl_of(link: ChainLink) -> bytes:
     return entry_of(link).model_dump_json().encode() + b"\n"
 
 
-def _csv_of(link: Link) -> bytes:
+def _csv_of(link: ChainLink) -> bytes:
     values = entry_of(link).model_dump(mode="json") | {"details": link.entry.details}
     return _csv(tuple(map(_cell, values.values())))
 

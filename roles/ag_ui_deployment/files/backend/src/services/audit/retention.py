@@ -7,7 +7,7 @@ import structlog
 from src.config import Settings
 from src.models.audit import BrokenLink
 from src.repositories import audit as audit_rows
-from src.services.audit.checkpoint_signer import AuditKeeper
+from src.services.audit.checkpoint_signer import CheckpointSigner
 from src.services.audit.verifier import AuditVerifier, VerificationStoppedError
 from src.services.audit_logger import Action, AuditEvent, AuditLogger
 from src.utils.background_task import BackgroundTask
@@ -35,7 +35,7 @@ class AuditRetention(BackgroundTask):
     def __init__(
         self,
         database: Database,
-        keeper: AuditKeeper,
+        keeper: CheckpointSigner,
         verifier: AuditVerifier,
         audit: AuditLogger,
         settings: Settings,

@@ -7,12 +7,12 @@ meanwhile is not waited for.
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from src.models.audit import BrokenLink, CheckpointRow, Head, Link, Purpose, Verification
+from src.models.audit import BrokenLink, ChainLink, CheckpointRow, Head, Purpose, Verification
 from src.repositories import audit as audit_rows
 from src.services.audit.chain import START, digest
 from src.services.audit.keys import AuditKeys
 from src.utils.database import Database
-from src.utils.event_loop import in_turns
+from src.utils.event_loop import cooperative_iter
 
 _PAGE = 200
 
@@ -112,7 +112,7 @@ class _Run:
     async def _read_checkpoints(self) -> _Checkpoints:
         found = _Checkpoints()
         while rows := await self._checkpoints_after(found.number):
-            async for row in in_turns(rows):
+            async for row in cooperative_iter(rows):
                 self._take(found, row)
         first = found.first
         if first is not None and first.number > 1 and found.released is None:
@@ -143,7 +143,7 @@ class _Run:
         walk = _Walk(released)
         async for page in self._pages():
             claims = await self._claims(page[0].seq, page[-1].seq)
-            async for link in in_turns(page):
+            async for link in cooperative_iter(page):
                 claimed = (*claims.get(link.seq, ()), self.noted.get(link.seq))
                 walk.broken = _fault_of(link, walk, claimed)
                 if walk.broken is not None:
@@ -152,7 +152,7 @@ class _Run:
                 walk.last = link.head
         return walk
 
-    async def _pages(self) -> AsyncIterator[list[Link]]:
+    async def _pages(self) -> AsyncIterator[list[ChainLink]]:
         """What is appended meanwhile is left out."""
         end, seq = await self._end(), None
         while end is not None and (seq is None or seq < end):
@@ -186,7 +186,7 @@ class _Run:
             raise VerificationStoppedError
 
 
-def _fault_of(link: Link, walk: _Walk, claims: Iterable[bytes | None]) -> BrokenLink | None:
+def _fault_of(link: ChainLink, walk: _Walk, claims: Iterable[bytes | None]) -> BrokenLink | None:
     if walk.first is None:
         fault = _fault_of_beginning(link, walk.released)
     else:
@@ -204,7 +204,7 @@ def _fault_of(link: Link, walk: _Walk, claims: Iterable[bytes | None]) -> Broken
     return None
 
 
-def _fault_of_beginning(link: Link, released: Head) -> BrokenLink | None:
+def _fault_of_beginning(link: ChainLink, released: Head) -> BrokenLink | None:
     """Entries up to the released one may be gone, or some of them not yet."""
     if link.seq < 1:
         return BrokenLink(seq=link.seq, reason="entries are counted from 1")
@@ -215,7 +215,7 @@ def _fault_of_beginning(link: Link, released: Head) -> BrokenLink | None:
     return _fault_of_order(link, released)
 
 
-def _fault_of_order(link: Link, last: Head) -> BrokenLink | None:
+def _fault_of_order(link: ChainLink, last: Head) -> BrokenLink | None:
     if link.seq != last.seq + 1:
         return _missing(last.seq + 1, link.seq - 1)
     if link.prev_hash != last.hash:

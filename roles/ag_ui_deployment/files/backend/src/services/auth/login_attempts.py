@@ -89,7 +89,7 @@ class Attempt:
         await remember_network(self.session, user.id, self.origin.address)
 
 
-class Attempts:
+class LoginAttempts:
     def __init__(self, database: Database, audit: AuditLogger, settings: Settings) -> None:
         self._database = database
         self._audit = audit

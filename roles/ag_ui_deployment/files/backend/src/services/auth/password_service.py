@@ -8,7 +8,7 @@ from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.auth.access_service import AccessService
 from src.services.auth.devices import Devices
-from src.services.auth.login_attempts import Attempts, Origin
+from src.services.auth.login_attempts import LoginAttempts, Origin
 from src.services.auth.passwords import hash_new_password
 from src.services.auth.tokens import AccessToken, InvalidTokenError
 from src.services.errors import FieldFaultError
@@ -27,7 +27,7 @@ class PasswordService:
         self,
         database: Database,
         access: AccessService,
-        attempts: Attempts,
+        attempts: LoginAttempts,
         audit: AuditLogger,
         devices: Devices,
     ) -> None:

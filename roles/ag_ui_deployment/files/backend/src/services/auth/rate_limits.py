@@ -60,7 +60,7 @@ class LimitReachedError(Exception):
         self.retry_after = retry_after
 
 
-class Limits:
+class RateLimits:
     """Each method counts one attempt, and raises LimitReachedError if it is one too many."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:

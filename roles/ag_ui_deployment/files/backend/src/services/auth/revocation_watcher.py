@@ -13,7 +13,7 @@ from src.repositories import login_sources
 from src.repositories import sessions as session_rows
 from src.services.auth.access_service import AccessService
 from src.services.auth.lockout import FAILURES_KEPT, LOGINS_KEPT
-from src.services.auth.stream_registry import Change, EndReason, OpenStreams
+from src.services.auth.stream_registry import Change, EndReason, StreamRegistry
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database
 
@@ -34,13 +34,13 @@ _SESSIONS_KEPT = timedelta(days=30)
 class RunsOfUsers(Protocol):
     """Work that goes on for users and may have to end."""
 
-    async def review_all(self, user_id: UUID) -> None:
+    async def recheck_permissions(self, user_id: UUID) -> None:
         """End what the user may not run any more."""
 
 
-class AccessWatcher(BackgroundTask):
+class RevocationWatcher(BackgroundTask):
     def __init__(
-        self, database: Database, access: AccessService, streams: OpenStreams, runs: RunsOfUsers
+        self, database: Database, access: AccessService, streams: StreamRegistry, runs: RunsOfUsers
     ) -> None:
         super().__init__("access-watcher")
         self._database = database
@@ -72,7 +72,7 @@ class AccessWatcher(BackgroundTask):
         for row in unheard:
             self._act(row)
         for user_id in {row.user_id for row in unheard}:
-            await self._runs.review_all(user_id)
+            await self._runs.recheck_permissions(user_id)
         if time.monotonic() >= self._touch_at:
             self._touch_at = time.monotonic() + _TOUCH_EVERY_SECONDS
             await self._touch()

@@ -25,8 +25,8 @@ from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, Outcome
 from src.services.auth import totp as auth_totp
 from src.services.auth.access_service import AccessService
-from src.services.auth.login_attempts import Attempt, Attempts, Origin
-from src.services.auth.secret_box import Seal, SealBrokenError
+from src.services.auth.login_attempts import Attempt, LoginAttempts, Origin
+from src.services.auth.secret_box import DecryptionError, SecretBox
 from src.services.auth.tokens import AccessToken, InvalidTokenError
 from src.services.auth_service import (
     Factor,
@@ -73,13 +73,13 @@ class SecondFactorService:
         self,
         database: Database,
         access: AccessService,
-        attempts: Attempts,
+        attempts: LoginAttempts,
         settings: Settings,
     ) -> None:
         self._database = database
         self._access = access
         self._attempts = attempts
-        self._seal = Seal(settings.mfa_keys)
+        self._seal = SecretBox(settings.mfa_keys)
 
     async def state(self, user_id: UUID) -> SecondFactorState:
         async with self._database.transaction() as session:
@@ -171,7 +171,7 @@ class SecondFactorService:
         """Raises SealBrokenError: a matter for the operator, not a failure of the user's."""
         try:
             return self._seal.open(row.user_id, row.sealed_secret)
-        except SealBrokenError:
+        except DecryptionError:
             logger.error("second_factor_unreadable", user_id=str(row.user_id))  # noqa: TRY400 - the key is missing
             raise
 
@@ -252,6 +252,6 @@ async def _fault_of(proof: _Proof, attempt: Attempt, user: UserRow) -> Exception
     except SecondFactorRejectedError:
         attempt.fail()
         return ProofRejectedError(proof.field)
-    except SealBrokenError as broken:
+    except DecryptionError as broken:
         return broken
     return None

@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 _PURPOSE = b"shield-ag-ui: secrets of second factors"
 
 
-class SealBrokenError(Exception):
+class DecryptionError(Exception):
     """None of the keys opens it, or it belongs to another user."""
 
 
-class Seal:
+class SecretBox:
     """The first key encrypts, all of them decrypt."""
 
     def __init__(self, keys: list[str]) -> None:
@@ -28,9 +28,9 @@ class Seal:
         try:
             whose, _, secret = self._fernet.decrypt(sealed).decode().partition(":")
         except InvalidToken:
-            raise SealBrokenError from None
+            raise DecryptionError from None
         if whose != str(owner):
-            raise SealBrokenError
+            raise DecryptionError
         return secret
 
 

@@ -30,7 +30,7 @@ class Change:
         return self.session_id is None or self.session_id == session_id
 
 
-class OpenStreams:
+class StreamRegistry:
     """Every stream that a login pays for is held here while it is open."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from src.config import Settings
 from src.models.event import ZERO, StreamId
 from src.services.consumer.losses import EntryLosses, Loss
 from src.services.shield.parser import read_id
-from src.services.shield.stream_position import Place, StreamState, is_another
+from src.services.shield.stream_position import StreamPosition, StreamState, is_another
 from src.utils.page_size import PageSize
 from src.utils.redis import Row, stream_rows
 
@@ -105,7 +105,7 @@ class GroupReader:
         self._untold = f"{config.stream}:{config.group}:untold"
         self._pending_size = PageSize(_READ_ENTRIES, target_bytes=_BATCH_BYTES)
         # Where the group stood after our last read, and how much was unread then.
-        self._place: Place | None = None
+        self._place: StreamPosition | None = None
         self._unread = 0
         self._told: set[bytes] = set()
         self.caught_up = False
@@ -120,7 +120,7 @@ class GroupReader:
         stream = await self._stream()
         if stream and await self._has_group():
             return
-        known = self._place or (Place(newest_stored) if newest_stored else None)
+        known = self._place or (StreamPosition(newest_stored) if newest_stored else None)
         if known and known.id > ZERO and is_another(known, stream):
             self._report_stream_gone(known, self._unread)
         self._place, self._unread = None, 0
@@ -251,7 +251,7 @@ class GroupReader:
         known, unread = self._place, self._unread
         position = read_id(read.rows[-1][0]) if read.rows else read.position
         sure = known.sure if known else read.position
-        self._place = Place(position, read.number, position if read.is_all else sure)
+        self._place = StreamPosition(position, read.number, position if read.is_all else sure)
         self._unread = read.unread or 0
         if known and read.position < known.id:
             stream = await self._stream()
@@ -260,7 +260,7 @@ class GroupReader:
             else:
                 logger.warning("consumer_group_moved_back", last_known=str(known.id))
 
-    def _report_stream_gone(self, place: Place, unread: int) -> None:
+    def _report_stream_gone(self, place: StreamPosition, unread: int) -> None:
         """`unread` is what was left at our last read; nobody knows what was added since."""
         loss = Loss("stream_gone", max(1, unread), place.id, place.id.next())
         self._losses.report(loss, at_least=True)

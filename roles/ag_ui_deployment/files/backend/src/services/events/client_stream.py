@@ -14,7 +14,7 @@ from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.agui.sse import comment, encode, position, translated
 from src.services.auth.tokens import AccessToken
 from src.services.event_service import JobState, prelude, resumed_prelude
-from src.services.events.feed import BATCH_BYTES, Batch, FellBehindError, Record
+from src.services.events.feed import BATCH_BYTES, Batch, FeedRecord, FellBehindError
 from src.services.events.gaps import Gap, GapReason
 from src.services.events.hub import Attachment, EventHub
 from src.services.events.replay import EventReplay
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """Where frames are written to."""
 
     def write_now(self, frames: bytes) -> Awaitable[None] | None:
@@ -77,7 +77,7 @@ class ClientStream:
     def __init__(  # noqa: PLR0913 - its surroundings, each of them once
         self,
         subscription: Subscription,
-        connection: Connection,
+        connection: ClientConnection,
         *,
         hub: EventHub,
         replay: EventReplay,
@@ -295,11 +295,11 @@ class ClientStream:
             else:
                 await self._news(place)
 
-    async def _before(self, record: Record) -> None:
+    async def _before(self, record: FeedRecord) -> None:
         """What a record that moves its job asks for before it is written itself."""
         if self._scope.loses(record.after):
             raise _JobMovedAwayError
-        if self._scope.lacks_past_of(record):
+        if self._scope.needs_backfill(record):
             await self._write_past_of(record)
         elif self._scope.lacks_run_of(record):
             await self._write_run_before(record)
@@ -369,7 +369,7 @@ class ClientStream:
         if self._writes % _TIMED == 1:
             self._metrics.delivery_latency.observe(max(0.0, time.time() - batch.newest.ms / 1000))
 
-    async def _write_past_of(self, record: Record) -> None:
+    async def _write_past_of(self, record: FeedRecord) -> None:
         if record.before is None or record.before.job_id in self._introduced:
             return
         self._introduced.add(record.before.job_id)
@@ -377,7 +377,7 @@ class ClientStream:
             async for frames in self._replay.past_of(record.before, record.id):
                 await self._write(frames)
 
-    async def _write_run_before(self, record: Record) -> None:
+    async def _write_run_before(self, record: FeedRecord) -> None:
         """Introduce a job that the process did not know when the client joined."""
         job, place = record.before, self._attachment
         if job is None or place is None or job.job_id in self._introduced:
@@ -387,12 +387,12 @@ class ClientStream:
         self._introduced.add(job.job_id)
         await self._write(encode((prelude if self._cursor is None else resumed_prelude)(job)))
 
-    async def _write_records(self, records: Iterable[Record]) -> None:
+    async def _write_records(self, records: Iterable[FeedRecord]) -> None:
         """Write records, each job's first one introduced by how the job stood then."""
         parts: list[bytes] = []
         size = 0
         for record in records:
-            if self._scope.lacks_past_of(record):
+            if self._scope.needs_backfill(record):
                 await self._write(b"".join(parts))
                 parts, size = [], 0
                 await self._write_past_of(record)
@@ -407,7 +407,7 @@ class ClientStream:
                 parts, size = [], 0
         await self._write(b"".join(parts))
 
-    def _introduction(self, record: Record) -> bytes:
+    def _introduction(self, record: FeedRecord) -> bytes:
         if record.job_id is None or record.job_id in self._introduced:
             return b""
         self._introduced.add(record.job_id)
@@ -425,7 +425,7 @@ class ClientStream:
         await self._connection.write(frames)
         self._writing = False
 
-    async def say_goodbye(self, frames: bytes) -> None:
+    async def send_closing_frame(self, frames: bytes) -> None:
         """Write once more, if the client takes it at once."""
         with suppress(TimeoutError):
             async with asyncio.timeout(1):

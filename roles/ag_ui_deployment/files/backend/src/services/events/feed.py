@@ -19,7 +19,7 @@ BATCH_BYTES = 128 * 1024
 _LOOK_AFTER_BYTES = 256 * 1024
 
 
-class Record(NamedTuple):
+class FeedRecord(NamedTuple):
     """One entry of the stream as clients get it: its frames, encoded once.
 
     `before` and `after` are the states of its job around it, None outside all runs. `recalled`
@@ -41,7 +41,7 @@ class Record(NamedTuple):
         return self.after is not None and self.after.terminal_id == self.id
 
     @property
-    def moves_job(self) -> bool:
+    def changes_ownership(self) -> bool:
         """Whether it names the owner or the workspace of a job that was on before it."""
         before, after = self.before, self.after
         if before is None or after is None:
@@ -59,10 +59,10 @@ class Batch(NamedTuple):
     events: int
     newest: StreamId | None = None
     ends_run: bool = False
-    alone: Record | None = None
+    alone: FeedRecord | None = None
 
 
-class Limits(NamedTuple):
+class FeedLimits(NamedTuple):
     """What a feed holds at most."""
 
     bytes: int
@@ -83,11 +83,11 @@ class Reader:
 
 
 class Feed:
-    """`stands_alone` tells which records readers have to look at one by one."""
+    """`needs_inspection` tells which records readers have to look at one by one."""
 
-    def __init__(self, limits: Limits, stands_alone: Callable[[Record], bool]) -> None:
+    def __init__(self, limits: FeedLimits, needs_inspection: Callable[[FeedRecord], bool]) -> None:
         self._limits = limits
-        self._stands_alone = stands_alone
+        self._needs_inspection = needs_inspection
         self._batches: deque[Batch] = deque()
         self._start = 0
         self._bytes = 0
@@ -116,9 +116,9 @@ class Feed:
     def leave(self, reader: Reader) -> None:
         self._readers.discard(reader)
 
-    def append(self, records: Sequence[Record]) -> None:
+    def append(self, records: Sequence[FeedRecord]) -> None:
         """Add records, and tell those who listen."""
-        for batch in _joined(records, self._stands_alone):
+        for batch in _joined(records, self._needs_inspection):
             self._add(batch)
         self._tell()
 
@@ -179,10 +179,12 @@ class Feed:
             listener()
 
 
-def _joined(records: Sequence[Record], stands_alone: Callable[[Record], bool]) -> Iterator[Batch]:
+def _joined(
+    records: Sequence[FeedRecord], needs_inspection: Callable[[FeedRecord], bool]
+) -> Iterator[Batch]:
     start = size = 0
     for place, record in enumerate(records):
-        if stands_alone(record):
+        if needs_inspection(record):
             yield from _batch(records[start:place])
             yield Batch(record.frames, 1, record.id, record.ends_run, record)
             start, size = place + 1, 0
@@ -194,7 +196,7 @@ def _joined(records: Sequence[Record], stands_alone: Callable[[Record], bool]) -
     yield from _batch(records[start:])
 
 
-def _batch(records: Sequence[Record]) -> Iterator[Batch]:
+def _batch(records: Sequence[FeedRecord]) -> Iterator[Batch]:
     if records:
         frames = b"".join([record.frames for record in records])
         yield Batch(frames, len(records), records[-1].id, records[-1].ends_run)

@@ -6,20 +6,20 @@ record of a workspace goes to one feed for each of its admins who listens.
 
 from collections.abc import Iterator, Sequence
 
-from src.models.visibility import EVERYTHING, Place, Sight
+from src.models.visibility import EVERYTHING, OwnerScope, Visibility
 from src.models.workspace import DEFAULT_WORKSPACE
-from src.services.events.feed import Feed, Limits, Record
+from src.services.events.feed import Feed, FeedLimits, FeedRecord
 from src.services.events.subscription import Scope
 
 # One job's feed serves whoever may see it; each client looks at the records that move the job.
-Key = Sight | str
+Key = Visibility | str
 
 
 class FeedIndex:
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: FeedLimits) -> None:
         self._limits = limits
         self._feeds: dict[Key, Feed] = {}
-        self._at: dict[Place, list[Feed]] = {}
+        self._at: dict[OwnerScope, list[Feed]] = {}
 
     def __iter__(self) -> Iterator[Feed]:
         return iter(self._feeds.values())
@@ -48,26 +48,26 @@ class FeedIndex:
             if not self._at[place]:
                 del self._at[place]
 
-    def sort(self, records: Sequence[Record]) -> dict[Feed, Sequence[Record]]:
+    def sort(self, records: Sequence[FeedRecord]) -> dict[Feed, Sequence[FeedRecord]]:
         """Which feed gets which of the records."""
         everything = self._feeds.get(EVERYTHING)
-        news: dict[Feed, Sequence[Record]] = {}
+        news: dict[Feed, Sequence[FeedRecord]] = {}
         if everything is not None and records:
             news[everything] = records
         if len(self._feeds) > len(news):
             news |= self._sorted_by_job(records)
         return news
 
-    def _sorted_by_job(self, records: Sequence[Record]) -> dict[Feed, list[Record]]:
-        found: dict[Feed, list[Record]] = {}
+    def _sorted_by_job(self, records: Sequence[FeedRecord]) -> dict[Feed, list[FeedRecord]]:
+        found: dict[Feed, list[FeedRecord]] = {}
         for record in records:
             if (state := record.after) is None:
                 continue
             workspace = state.workspace or DEFAULT_WORKSPACE
-            for feed in self._at.get(Place(None, workspace), ()):
+            for feed in self._at.get(OwnerScope(None, workspace), ()):
                 found.setdefault(feed, []).append(record)
             if state.owner is not None:
-                for feed in self._at.get(Place(state.owner, workspace), ()):
+                for feed in self._at.get(OwnerScope(state.owner, workspace), ()):
                     found.setdefault(feed, []).append(record)
             if feed_of_job := self._feeds.get(state.job_id):
                 found.setdefault(feed_of_job, []).append(record)
@@ -75,8 +75,8 @@ class FeedIndex:
 
 
 def _key(scope: Scope) -> Key:
-    return scope.sight if scope.job_id is None else scope.job_id
+    return scope.visibility if scope.job_id is None else scope.job_id
 
 
-def _places(key: Key) -> Iterator[Place]:
-    return key.places() if isinstance(key, Sight) else iter(())
+def _places(key: Key) -> Iterator[OwnerScope]:
+    return key.places() if isinstance(key, Visibility) else iter(())

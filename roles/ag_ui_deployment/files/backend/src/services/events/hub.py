@@ -21,10 +21,10 @@ from src.models.event import ZERO, StreamId
 from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.agui.sse import encode, translated
 from src.services.event_service import JobState
-from src.services.events.feed import Feed, Limits, Reader, Record
+from src.services.events.feed import Feed, FeedLimits, FeedRecord, Reader
 from src.services.events.feed_index import FeedIndex
 from src.services.events.gaps import Gap
-from src.services.events.job_projector import StreamFold
+from src.services.events.job_projector import JobProjector
 from src.services.events.subscription import Scope
 
 
@@ -40,19 +40,19 @@ class Attachment:
 
     feed: Feed
     reader: Reader
-    recent: Sequence[Record]
+    recent: Sequence[FeedRecord]
     floor: StreamId
     last_id: StreamId
     jobs: Sequence[JobState]
 
 
 class EventHub:
-    def __init__(self, settings: Settings, jobs: StreamFold) -> None:
+    def __init__(self, settings: Settings, jobs: JobProjector) -> None:
         self._ring_events = settings.RING_MAX_EVENTS
         self._ring_bytes = settings.RING_MAX_BYTES
-        self._ring: deque[Record] = deque()
+        self._ring: deque[FeedRecord] = deque()
         self._ring_size = 0
-        limits = Limits(settings.CLIENT_BUFFER_BYTES, settings.CLIENT_BUFFER_EVENTS)
+        limits = FeedLimits(settings.CLIENT_BUFFER_BYTES, settings.CLIENT_BUFFER_EVENTS)
         self._feeds = {version: FeedIndex(limits) for version in ProtocolVersion}
         self.jobs = jobs
         self.floor = ZERO
@@ -73,7 +73,7 @@ class EventHub:
         """Begin above an id: nothing at or below it will be published."""
         self.floor = self.last_id = floor
 
-    def publish(self, records: Sequence[Record], last_id: StreamId) -> None:
+    def publish(self, records: Sequence[FeedRecord], last_id: StreamId) -> None:
         """Add records in stream order; `last_id` is the id up to which the stream was read."""
         self.last_id = last_id
         for record in records:
@@ -128,8 +128,8 @@ class EventHub:
         for feed in self.feeds:
             feed.close()
 
-    def _recent(self, scope: Scope, cursor: StreamId) -> list[Record]:
-        found: list[Record] = []
+    def _recent(self, scope: Scope, cursor: StreamId) -> list[FeedRecord]:
+        found: list[FeedRecord] = []
         for record in reversed(self._ring):
             if record.id <= cursor:
                 break
@@ -143,9 +143,9 @@ class EventHub:
             state = self.jobs.state(scope.job_id)
             return [state] if state else []
         states = self.jobs.active.values()
-        return states if scope.sight.everything else list(filter(scope.sees, states))
+        return states if scope.visibility.everything else list(filter(scope.sees, states))
 
-    def _remember(self, record: Record) -> None:
+    def _remember(self, record: FeedRecord) -> None:
         self._ring.append(record)
         self._ring_size += len(record.frames)
         while len(self._ring) > self._ring_events or self._ring_size > self._ring_bytes:
@@ -154,7 +154,7 @@ class EventHub:
             self.floor = oldest.id
 
 
-def _in_version(records: Sequence[Record], version: ProtocolVersion) -> Sequence[Record]:
+def _in_version(records: Sequence[FeedRecord], version: ProtocolVersion) -> Sequence[FeedRecord]:
     if version is CURRENT:
         return records
     return [record._replace(frames=translated(record.frames, version)) for record in records]

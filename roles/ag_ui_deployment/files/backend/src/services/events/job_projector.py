@@ -8,9 +8,9 @@ import structlog
 from src.models.event import ShieldEvent, StreamId
 from src.services.agui.sse import encode, marker
 from src.services.event_service import JobState, fold
-from src.services.events.feed import Record
+from src.services.events.feed import FeedRecord
 from src.services.shield.event_types import belongs_to_run
-from src.utils.event_loop import in_turns
+from src.utils.event_loop import cooperative_iter
 
 logger = structlog.get_logger(__name__)
 
@@ -20,7 +20,7 @@ _ACTIVE_MOST = 10_000
 LoadPast = Callable[[Collection[str], StreamId], AsyncIterator[Sequence[ShieldEvent]]]
 
 
-class StreamFold:
+class JobProjector:
     """Turns events, given in stream order, into records. Keeps the states of recent jobs.
 
     A job whose state is not kept (it is new, or was forgotten) has to be recalled first.
@@ -50,10 +50,10 @@ class StreamFold:
             if event.job_id and belongs_to_run(event) and self.state(event.job_id) is None
         }
 
-    async def recall(self, job_ids: Collection[str], before: StreamId) -> None:
+    async def rehydrate(self, job_ids: Collection[str], before: StreamId) -> None:
         """Load unknown jobs as they stood before an id. Raises errors of PostgreSQL as they are."""
         async for events in self._load_past(job_ids, before):
-            async for event in in_turns(events):
+            async for event in cooperative_iter(events):
                 self._learn(event)
 
     def _learn(self, event: ShieldEvent) -> None:
@@ -64,7 +64,9 @@ class StreamFold:
         except Exception:
             logger.exception("event_not_folded", stream_id=str(event.id))
 
-    def apply(self, events: Iterable[ShieldEvent], recalled: Collection[str] = ()) -> list[Record]:
+    def apply(
+        self, events: Iterable[ShieldEvent], recalled: Collection[str] = ()
+    ) -> list[FeedRecord]:
         """The records of these events; an event that was dropped has none.
 
         Args:
@@ -77,7 +79,7 @@ class StreamFold:
         made = [record for record in records if record is not None]
         return self._marked(made) if self._untold else made
 
-    def _marked(self, records: Sequence[Record]) -> list[Record]:
+    def _marked(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
         """Mark the first records of jobs that were recalled: an event that was dropped has none."""
         marked = [record._replace(recalled=record.job_id in self._untold) for record in records]
         self._untold.difference_update(record.job_id for record in records if record.job_id)
@@ -88,7 +90,7 @@ class StreamFold:
         dropped, self._dropped = self._dropped, Counter()
         return dropped
 
-    def _apply_safely(self, event: ShieldEvent) -> Record | None:
+    def _apply_safely(self, event: ShieldEvent) -> FeedRecord | None:
         try:
             return self._apply(event)
         except Exception:
@@ -97,9 +99,9 @@ class StreamFold:
             self._dropped["defect"] += 1
             return None
 
-    def _apply(self, event: ShieldEvent) -> Record | None:
+    def _apply(self, event: ShieldEvent) -> FeedRecord | None:
         if not (event.job_id and belongs_to_run(event)):
-            return Record(event.id, encode(fold(None, event).events, event.id))
+            return FeedRecord(event.id, encode(fold(None, event).events, event.id))
         before = self.state(event.job_id)
         folded = fold(before, event)
         frames = encode(folded.events, event.id)
@@ -108,7 +110,7 @@ class StreamFold:
             self._dropped[folded.dropped] += 1
         elif not frames:
             frames = marker(event.id)
-        return Record(event.id, frames, before, folded.state) if frames else None
+        return FeedRecord(event.id, frames, before, folded.state) if frames else None
 
     def _keep(self, state: JobState | None) -> None:
         if state is None:

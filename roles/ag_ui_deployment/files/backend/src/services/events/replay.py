@@ -12,9 +12,9 @@ from typing import TypeVar
 from src.models.event import ShieldEvent, StreamId
 from src.services.agui.sse import encode
 from src.services.event_service import JobState, fold
-from src.services.events.feed import FellBehindError, Record
+from src.services.events.feed import FeedRecord, FellBehindError
 from src.services.events.history import EventHistory
-from src.services.events.job_projector import StreamFold
+from src.services.events.job_projector import JobProjector
 
 Made = TypeVar("Made")
 
@@ -33,11 +33,11 @@ class _Reader:
     def __init__(self, cursor: StreamId, floor: StreamId) -> None:
         self.cursor = cursor
         self.floor = floor
-        self._pieces: asyncio.Queue[list[Record] | None] = asyncio.Queue(_AHEAD)
+        self._pieces: asyncio.Queue[list[FeedRecord] | None] = asyncio.Queue(_AHEAD)
         self._error: Exception | None = None
         self.left = False
 
-    async def give(self, records: Sequence[Record]) -> None:
+    async def give(self, records: Sequence[FeedRecord]) -> None:
         """Hand over what concerns this client; one that does not take it in time is let go."""
         mine = [record for record in records if self.cursor < record.id <= self.floor]
         if not mine:
@@ -61,7 +61,7 @@ class _Reader:
         while not self._pieces.empty():
             self._pieces.get_nowait()
 
-    async def pieces(self) -> AsyncIterator[list[Record]]:
+    async def pieces(self) -> AsyncIterator[list[FeedRecord]]:
         """Raises what ended the pass, if it did not come to its end."""
         while not (self.left and self._pieces.empty()):
             records = await self._pieces.get()
@@ -98,7 +98,7 @@ class _Pass:
     def floor(self) -> StreamId:
         return max(reader.floor for reader in self.readers)
 
-    async def give(self, records: Sequence[Record], last_id: StreamId) -> None:
+    async def give(self, records: Sequence[FeedRecord], last_id: StreamId) -> None:
         """Hand on the records up to an id; who has come to its floor with them is done."""
         # First, since they are not for whoever joins while they are handed over.
         self.position = max(self.position, last_id)
@@ -134,7 +134,7 @@ class EventReplay:
         """To be held while one job's records are made and written; waits in line for a free one."""
         return self._slots
 
-    async def records(self, cursor: StreamId, floor: StreamId) -> AsyncIterator[list[Record]]:
+    async def records(self, cursor: StreamId, floor: StreamId) -> AsyncIterator[list[FeedRecord]]:
         """Records of all jobs with cursor < id <= floor. Raises FellBehindError."""
         reader = _Reader(cursor, floor)
         self._pass_for(cursor).join(reader)
@@ -146,9 +146,9 @@ class EventReplay:
 
     async def job_records(
         self, job_id: str, after: StreamId, floor: StreamId
-    ) -> AsyncIterator[list[Record]]:
+    ) -> AsyncIterator[list[FeedRecord]]:
         """Records of one job with id <= floor, of which there are none at or below `after`."""
-        job = StreamFold(self.history.of_jobs)
+        job = JobProjector(self.history.of_jobs)
         async for events in self.history.pages(after, floor.next(), job_id):
             async for records in self._paced(events, job.apply):
                 yield records
@@ -199,9 +199,9 @@ class EventReplay:
         Where Redis holds the start, folding begins with all that it holds: what PostgreSQL has
         not got yet counts for the states too. Below that, PostgreSQL has all there is.
         """
-        jobs = StreamFold(self.history.of_jobs)
+        jobs = JobProjector(self.history.of_jobs)
 
-        def records_of(events: Sequence[ShieldEvent]) -> tuple[StreamId, list[Record]]:
+        def records_of(events: Sequence[ShieldEvent]) -> tuple[StreamId, list[FeedRecord]]:
             return events[-1].id, jobs.apply(events)
 
         one.begun = True
@@ -210,7 +210,7 @@ class EventReplay:
             floor = one.floor
             async for events in self.history.pages(place, floor.next()):
                 if unknown := jobs.unknown_jobs(events):
-                    await jobs.recall(unknown, events[0].id)
+                    await jobs.rehydrate(unknown, events[0].id)
                 async for last_id, records in self._paced(events, records_of):
                     await one.give(records, last_id)
                 if not one.is_wanted():

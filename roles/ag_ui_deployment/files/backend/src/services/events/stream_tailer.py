@@ -17,7 +17,7 @@ from src.services.events.gaps import Gap
 from src.services.events.history import EventHistory, begin_of
 from src.services.events.hub import EventHub
 from src.services.shield.parser import parse_entry, read_id
-from src.services.shield.stream_position import Place, is_another, missed
+from src.services.shield.stream_position import StreamPosition, is_another, missed
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS
 from src.utils.metrics import Metrics
@@ -36,7 +36,7 @@ _RECALL_TIMEOUT = 2.0
 _RECALL_PAUSE = 5.0
 
 
-class EventTail(BackgroundTask):
+class StreamTailer(BackgroundTask):
     """Follows the stream from where the hub stands; clients are let in once it has read it all."""
 
     def __init__(  # noqa: PLR0913 - its surroundings, each of them once
@@ -59,7 +59,7 @@ class EventTail(BackgroundTask):
         self._size = PageSize(_BATCH)
         self._recall_again_at = 0.0
         self._begun = False
-        self._place = Place(ZERO, 0)
+        self._place = StreamPosition(ZERO, 0)
 
     async def _run(self) -> None:
         backoff = Backoff()
@@ -81,11 +81,11 @@ class EventTail(BackgroundTask):
         if stream is not None:
             # No clock made the place of a stream that is empty: its last id did.
             place = min(floor, stream.last)
-            self._place = Place(place, stream.added - stream.length, stream.last)
+            self._place = StreamPosition(place, stream.added - stream.length, stream.last)
         self._hub.start(floor)
         try:
             # The floor itself may be the id of an entry that Redis has let go.
-            await self._recall(await self._history.active_jobs(), floor.next())
+            await self._rehydrate(await self._history.active_jobs(), floor.next())
         except DATABASE_ERRORS as error:
             # Without PostgreSQL the live stream goes on, from what Redis still has.
             logger.warning("tail_history_unavailable", error=str(error))
@@ -140,7 +140,7 @@ class EventTail(BackgroundTask):
         place = self._place
         if place.number and is_another(place, stream):
             self._tell(Gap("unknown", place.id, place.id.next()))
-            self._place = Place(place.id, 0, now)
+            self._place = StreamPosition(place.id, 0, now)
             return
         missing = missed(place, stream, map(_id, rows)) if stream is not None else None
         if missing is None:
@@ -171,21 +171,21 @@ class EventTail(BackgroundTask):
         events = [entry for entry in entries if not isinstance(entry, Poison)]
         jobs = self._hub.jobs
         if unknown := jobs.unknown_jobs(events):
-            await self._recall(unknown, events[0].id)
+            await self._rehydrate(unknown, events[0].id)
         records = jobs.apply(events, recalled=unknown)
         self._metrics.frame_bytes.inc(sum(len(record.frames) for record in records))
         for reason, count in jobs.take_dropped().items():
             self._metrics.events_dropped.labels(reason).inc(count)
         self._hub.publish(records, last_id)
 
-    async def _recall(self, job_ids: Collection[str], before: StreamId) -> None:
+    async def _rehydrate(self, job_ids: Collection[str], before: StreamId) -> None:
         """Learn what was before of jobs seen for the first time; live events do not wait long."""
         clock = asyncio.get_running_loop().time
         if clock() < self._recall_again_at:
             return
         try:
             async with asyncio.timeout(_RECALL_TIMEOUT):
-                await self._hub.jobs.recall(job_ids, before)
+                await self._hub.jobs.rehydrate(job_ids, before)
         except DATABASE_ERRORS as error:
             self._recall_again_at = clock() + _RECALL_PAUSE
             logger.warning("tail_recall_failed", jobs=len(job_ids), error=str(error))

@@ -11,8 +11,8 @@ import structlog
 
 from src.config import Settings
 from src.services.agui.sse import comment, retry
-from src.services.auth.stream_registry import OpenStreams
-from src.services.events.client_stream import ClientStream, Connection, Reason, Subscription
+from src.services.auth.stream_registry import StreamRegistry
+from src.services.events.client_stream import ClientConnection, ClientStream, Reason, Subscription
 from src.services.events.hub import EventHub
 from src.services.events.replay import EventReplay
 from src.utils.metrics import Metrics
@@ -40,7 +40,7 @@ class EventStreams:
         self,
         hub: EventHub,
         replay: EventReplay,
-        open_streams: OpenStreams,
+        open_streams: StreamRegistry,
         metrics: Metrics,
         settings: Settings,
     ) -> None:
@@ -71,7 +71,7 @@ class EventStreams:
             self._metrics.streams_refused.labels(refusal).inc()
         return refusal
 
-    async def serve(self, subscription: Subscription, connection: Connection) -> None:
+    async def serve(self, subscription: Subscription, connection: ClientConnection) -> None:
         """Write a client's stream, until its run, its token, its pace or the process ends it."""
         scope = subscription.scope
         kind = "feed" if scope.job_id is None else "job"
@@ -83,7 +83,7 @@ class EventStreams:
         reason: Reason = "client_left"
         try:
             with self.counted(user_id):
-                await connection.write(self.greeting())
+                await connection.write(self.retry_frame())
                 stream = ClientStream(
                     subscription,
                     connection,
@@ -94,8 +94,8 @@ class EventStreams:
                 )
                 with self._open_streams.holding(subscription.access, stream.end):
                     reason = await stream.run()
-                if farewell := self.farewell(reason):
-                    await stream.say_goodbye(farewell)
+                if closing_frame := self.closing_frame(reason):
+                    await stream.send_closing_frame(closing_frame)
         finally:
             self._metrics.streams_open.labels(kind).dec()
             self._metrics.streams_closed.labels(kind, reason).inc()
@@ -112,11 +112,11 @@ class EventStreams:
             if not self._by_user[user_id]:
                 del self._by_user[user_id]
 
-    def greeting(self) -> bytes:
+    def retry_frame(self) -> bytes:
         """The first frame of every stream: how long to wait before a reconnect."""
         return retry(self._retry_ms + _any_of(self._retry_ms // 2))
 
-    def farewell(self, reason: Reason) -> bytes:
+    def closing_frame(self, reason: Reason) -> bytes:
         """The last one, after what has ended the stream."""
         if reason == "draining":
             spread = max(_RETURN_SPREAD_MS, self.count * _RETURN_EACH_MS)

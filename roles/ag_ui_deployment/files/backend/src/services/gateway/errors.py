@@ -1,6 +1,6 @@
 """What can go wrong with a call to the gateway or to what stands behind it.
 
-`maybe_done` tells whether the call may have had its effect although it failed: then a call that
+`outcome_unknown` tells whether the call may have had its effect although it failed: then a call that
 writes must not be repeated blindly. Messages are for callers: they hold nothing of the inside.
 """
 
@@ -22,7 +22,7 @@ class UpstreamError(Exception):
     worth another attempt.
     """
 
-    maybe_done = False
+    outcome_unknown = False
     transient = False
     retry_after: int | None = None
 
@@ -31,14 +31,14 @@ class UpstreamError(Exception):
         message: str = "",
         *,
         retry_after: int | None = None,
-        maybe_done: bool | None = None,
+        outcome_unknown: bool | None = None,
         transient: bool | None = None,
     ) -> None:
         super().__init__(message)
         if retry_after is not None:
             self.retry_after = retry_after
-        if maybe_done is not None:
-            self.maybe_done = maybe_done
+        if outcome_unknown is not None:
+            self.outcome_unknown = outcome_unknown
         if transient is not None:
             self.transient = transient
 
@@ -64,14 +64,14 @@ class UpstreamTimeoutError(UpstreamError):
     """No answer in time, of the gateway or of what it asked."""
 
     transient = True
-    maybe_done = True
+    outcome_unknown = True
     retry_after = 10
 
 
 class StrangeAnswerError(UpstreamError):
     """An answer that cannot be understood."""
 
-    maybe_done = True
+    outcome_unknown = True
 
 
 class ToolServerUnavailableError(UpstreamError):
@@ -96,7 +96,7 @@ class ToolRejectedError(UpstreamError):
 class ToolFailedError(UpstreamError):
     """The tool itself failed."""
 
-    maybe_done = True
+    outcome_unknown = True
 
 
 class ModelRejectedError(UpstreamError):

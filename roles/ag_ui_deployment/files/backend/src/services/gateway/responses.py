@@ -132,7 +132,7 @@ def call_refusal(reply: Reply) -> UpstreamError:
     if reply.status in (httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND):
         return GatewayRefusedError(_CHECK_SERVER)
     if reply.status in _AWAY - _TIMED_OUT:
-        return GatewayUnavailableError("What stands before it answers.", maybe_done=True)
+        return GatewayUnavailableError("What stands before it answers.", outcome_unknown=True)
     return _common(reply) or StrangeAnswerError("The gateway failed.")
 
 

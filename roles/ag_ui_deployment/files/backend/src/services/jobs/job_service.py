@@ -10,8 +10,8 @@ from src.repositories import job_list
 from src.repositories import jobs as job_rows
 from src.repositories.job_list import Section
 from src.services.events.hub import EventHub
-from src.services.jobs.reconciler import SilentJobs
-from src.services.rbac_service import sight
+from src.services.jobs.reconciler import JobReconciler
+from src.services.rbac_service import visibility
 from src.utils.database import Database
 from src.utils.pagination import decode_cursor, encode_cursor, parse_moment
 
@@ -25,7 +25,7 @@ class JobNotFoundError(Exception):
 
 
 class JobService:
-    def __init__(self, database: Database, hub: EventHub, silent: SilentJobs) -> None:
+    def __init__(self, database: Database, hub: EventHub, silent: JobReconciler) -> None:
         self._database = database
         self._hub = hub
         self._silent = silent
@@ -36,7 +36,7 @@ class JobService:
         limit = query.limit
         section = Section(limit + 1, query.workspace, query.status, before)
         async with self._database.transaction() as session:
-            rows = await job_list.page(session, sight(user, Permission.READ_JOBS), section)
+            rows = await job_list.page(session, visibility(user, Permission.READ_JOBS), section)
         shown = rows[:limit]
         more = len(rows) > limit
         items = [Job.model_validate(row) for row in shown]
@@ -55,7 +55,7 @@ class JobService:
     async def _visible(self, user: User, job_id: str) -> JobRow:
         async with self._database.transaction() as session:
             row = await job_rows.by_id(session, job_id)
-        if row is None or not sight(user, Permission.READ_JOBS).shows(*self._place(row)):
+        if row is None or not visibility(user, Permission.READ_JOBS).shows(*self._place(row)):
             raise JobNotFoundError
         return row
 
@@ -65,7 +65,7 @@ class JobService:
         The stream may know of a job, and whose it is, before PostgreSQL does, and while it is away.
         """
         state = self._hub.jobs.state(job_id)
-        if state is None or not sight(user, Permission.READ_JOBS).shows(
+        if state is None or not visibility(user, Permission.READ_JOBS).shows(
             state.owner, state.workspace
         ):
             await self._visible(user, job_id)

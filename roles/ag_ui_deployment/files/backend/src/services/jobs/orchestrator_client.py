@@ -30,7 +30,7 @@ class OrchestratorUnavailableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class JobStatusReport:
     """How a job stands; `lost` is one that the orchestrator knows nothing of."""
 
     lost: bool = False
@@ -55,7 +55,7 @@ class OrchestratorClient:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def standing(self, job_id: str) -> Standing:
+    async def standing(self, job_id: str) -> JobStatusReport:
         """Raises OrchestratorUnavailableError."""
         try:
             self.breaker.enter()
@@ -75,7 +75,7 @@ class OrchestratorClient:
             raise OrchestratorUnavailableError
         self.breaker.succeeded()
         if answer.status_code == httpx.codes.NOT_FOUND and _is_json(answer):
-            return Standing(lost=True)
+            return JobStatusReport(lost=True)
         return _read(answer)
 
 
@@ -84,14 +84,14 @@ def _is_json(answer: httpx.Response) -> bool:
     return str(answer.headers.get("content-type")).startswith("application/json")
 
 
-def _read(answer: httpx.Response) -> Standing:
+def _read(answer: httpx.Response) -> JobStatusReport:
     try:
         job = answer.json()
         status = _STATUS[job["status"]]
     except (ValueError, KeyError, TypeError) as error:
         raise OrchestratorUnavailableError from error
     percent, message = job.get("percent_complete"), job.get("error_message")
-    return Standing(
+    return JobStatusReport(
         status=status,
         percent=min(max(float(percent), 0.0), 100.0) if isinstance(percent, int | float) else None,
         error=presentable(message, {}) if isinstance(message, str) else None,

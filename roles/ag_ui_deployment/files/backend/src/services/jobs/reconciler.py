@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 
 from src.models.job import ENDED, Job, JobStatus
 from src.services.jobs.orchestrator_client import (
+    JobStatusReport,
     OrchestratorClient,
     OrchestratorUnavailableError,
-    Standing,
 )
 
 _KEPT_SECONDS = 10.0
@@ -25,11 +25,11 @@ _ASKED_MOST = 10
 _PATIENCE = 0.3
 
 
-class SilentJobs:
+class JobReconciler:
     def __init__(self, orchestrator: OrchestratorClient, silent_seconds: float) -> None:
         self._orchestrator = orchestrator
         self._silent = timedelta(seconds=silent_seconds)
-        self._known: OrderedDict[str, tuple[float, Standing]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, JobStatusReport]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[None]] = {}
 
     async def complete(self, jobs: Sequence[Job], seconds: float) -> None:
@@ -56,7 +56,7 @@ class SilentJobs:
     def _is_silent(self, job: Job) -> bool:
         return job.status not in ENDED and self.is_silent_since(job.updated_at)
 
-    def _standing(self, job_id: str) -> Standing | None:
+    def _standing(self, job_id: str) -> JobStatusReport | None:
         known = self._known.get(job_id)
         return known[1] if known and time.monotonic() - known[0] < _KEPT_SECONDS else None
 
@@ -83,7 +83,7 @@ class SilentJobs:
             self._known.popitem(last=False)
 
 
-def _apply(standing: Standing, job: Job) -> None:
+def _apply(standing: JobStatusReport, job: Job) -> None:
     if standing.lost:
         job.lost = True
         return

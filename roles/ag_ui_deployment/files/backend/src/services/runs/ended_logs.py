@@ -12,7 +12,7 @@ from functools import partial
 from uuid import UUID
 from weakref import WeakValueDictionary, finalize
 
-from src.services.runs.log import Record, RunLog
+from src.services.runs.log import LogRecord, RunLog
 from src.services.runs.registry import RunKey
 
 LOGS_MAX_BYTES = 64 * 1024 * 1024
@@ -38,7 +38,7 @@ class Snapshot:
 
 
 class EndedLogs:
-    def __init__(self, load: Callable[[RunKey], Awaitable[list[Record] | None]]) -> None:
+    def __init__(self, load: Callable[[RunKey], Awaitable[list[LogRecord] | None]]) -> None:
         self._load = load
         self._logs: WeakValueDictionary[RunKey, RunLog] = WeakValueDictionary()
         self._loading = asyncio.Lock()

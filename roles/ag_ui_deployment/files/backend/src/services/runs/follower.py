@@ -13,7 +13,7 @@ import structlog
 from redis.asyncio import Redis
 
 from src.services.runs.errors import LOST
-from src.services.runs.log import Record, RunLog
+from src.services.runs.log import LogRecord, RunLog
 from src.services.runs.registry import RunKey, RunRegistry, read_logs
 from src.services.runs.store import RunStore
 from src.utils.background_task import BackgroundTask
@@ -38,7 +38,7 @@ class _Followed:
     silent_since: float | None = field(default=None)
 
 
-class RunTail(BackgroundTask):
+class RunFollower(BackgroundTask):
     def __init__(self, redis: Redis, registry: RunRegistry, store: RunStore) -> None:
         super().__init__("run-tail")
         self._redis = redis
@@ -159,7 +159,7 @@ class RunTail(BackgroundTask):
         if stored is not None:
             one.log.append(stored[len(one.log.records) :])
             return
-        ending = Record.of(LOST.event())
+        ending = LogRecord.of(LOST.event())
         if await self._registry.close(one.key, len(one.log.records), [ending]):
             logger.warning("agent_run_lost", run_id=one.key.run_id)
             one.log.append([ending])

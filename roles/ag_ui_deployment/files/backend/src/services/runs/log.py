@@ -36,7 +36,7 @@ _SUBJECTS = _OPENS | _ANSWERS | {end: _OPENS[start] for end, start in _CLOSES.it
 _TERMINAL = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 
 
-class Record(NamedTuple):
+class LogRecord(NamedTuple):
     """One event: its type, what it opens, closes or answers, and its JSON."""
 
     type: str
@@ -44,15 +44,15 @@ class Record(NamedTuple):
     data: bytes
 
     @classmethod
-    def of(cls, event: Event) -> "Record":
+    def of(cls, event: Event) -> "LogRecord":
         return cls._made(event, one_line(event))
 
     @classmethod
-    def read(cls, data: bytes) -> "Record":
+    def read(cls, data: bytes) -> "LogRecord":
         return cls._made(orjson.loads(data), escape_separators(data))
 
     @classmethod
-    def _made(cls, event: Event, data: bytes) -> "Record":
+    def _made(cls, event: Event, data: bytes) -> "LogRecord":
         kind = event["type"]
         name = _SUBJECTS.get(kind)
         return cls(kind, event[name] if name else None, data)
@@ -68,8 +68,8 @@ class Record(NamedTuple):
 
 
 class RunLog:
-    def __init__(self, records: Iterable[Record] = ()) -> None:
-        self.records: list[Record] = []
+    def __init__(self, records: Iterable[LogRecord] = ()) -> None:
+        self.records: list[LogRecord] = []
         self.size = 0
         # Records that another version of the protocol has in another form, by their place.
         self._rendered: dict[tuple[int, ProtocolVersion], bytes] = {}
@@ -81,7 +81,7 @@ class RunLog:
     def ended(self) -> bool:
         return bool(self.records) and self.records[-1].is_terminal
 
-    def append(self, records: Iterable[Record]) -> None:
+    def append(self, records: Iterable[LogRecord]) -> None:
         for record in records:
             self.records.append(record)
             self.size += len(record.data)
@@ -110,8 +110,8 @@ class RunLog:
         begun = encode(rendered(orjson.loads(self.records[0].data), version))
         return begun + b"".join(record.frame() for record in self._standing(place))
 
-    def _standing(self, place: int) -> Iterable[Record]:
-        opened: dict[tuple[str, str | None], Record] = {}
+    def _standing(self, place: int) -> Iterable[LogRecord]:
+        opened: dict[tuple[str, str | None], LogRecord] = {}
         for record in self.records[:place]:
             if record.type in _OPENS:
                 opened[record.type, record.subject] = record

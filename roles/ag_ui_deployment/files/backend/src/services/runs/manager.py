@@ -20,7 +20,7 @@ _BEAT_SECONDS = 0.5
 _LAST_SECONDS = 2.0
 
 
-class AgentRuns(BackgroundTask):
+class RunManager(BackgroundTask):
     def __init__(
         self, registry: RunRegistry, store: Store, metrics: Metrics, grace_seconds: float
     ) -> None:
@@ -59,15 +59,15 @@ class AgentRuns(BackgroundTask):
         run.stop("cancelled")
         return True
 
-    async def review(self, key: RunKey) -> None:
+    async def recheck_permission(self, key: RunKey) -> None:
         """End a run that its user may not run any more: that may have changed before it was here."""
         if run := self._runs.get(key):
-            await run.review()
+            await run.recheck_permission()
 
-    async def review_all(self, user_id: UUID) -> None:
+    async def recheck_permissions(self, user_id: UUID) -> None:
         """Somebody's access has changed: end what they may not run any more."""
         for run in [run for run in self._runs.values() if run.key.owner == user_id]:
-            await run.review()
+            await run.recheck_permission()
 
     def drain(self) -> None:
         """No new runs; those that are on get their grace and are then ended."""
@@ -100,7 +100,7 @@ class AgentRuns(BackgroundTask):
     async def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                await self._beat()
+                await self._renew()
                 self.status = "watching"
             except REDIS_ERRORS as error:
                 if self.waits_for("Redis", error):
@@ -111,15 +111,15 @@ class AgentRuns(BackgroundTask):
             except TimeoutError:
                 continue
 
-    async def _beat(self) -> None:
+    async def _renew(self) -> None:
         working = [run.key for run in self._runs.values() if not run.log.ended]
         if not working:
             return
-        for key, pulse in (await self._registry.beat(working)).items():
+        for key, lease in (await self._registry.renew(working)).items():
             run = self._runs.get(key)
             if run is None:
                 continue
-            if not pulse.is_open:
+            if not lease.is_open:
                 run.stop("lost")
-            elif pulse.is_cancelled:
+            elif lease.is_cancelled:
                 run.stop("cancelled")

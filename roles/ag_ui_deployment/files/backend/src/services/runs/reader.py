@@ -6,7 +6,7 @@ from collections.abc import Callable
 from src.models.event import StreamId
 from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.agui.sse import comment, encode, translated
-from src.services.events.client_stream import Connection
+from src.services.events.client_stream import ClientConnection
 from src.services.events.feed import BATCH_BYTES
 from src.services.events.gaps import Gap
 from src.services.runs.ended_logs import Snapshot
@@ -26,7 +26,7 @@ class RunReader:
         self,
         log: RunLog,
         cursor: StreamId | None,
-        connection: Connection,
+        connection: ClientConnection,
         *,
         version: ProtocolVersion = CURRENT,
         snapshot: list[Snapshot] | None = None,

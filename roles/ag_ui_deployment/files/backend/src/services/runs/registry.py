@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 from redis.asyncio import Redis
 
-from src.services.runs.log import Record
+from src.services.runs.log import LogRecord
 
 _SCRIPTS = Path(__file__).with_name("scripts")
 # A process that has not renewed its lease for so long is taken for dead, in seconds.
@@ -39,7 +39,7 @@ class RunKey(NamedTuple):
         return uuid5(self.owner, self.run_id).hex
 
 
-class Pulse(NamedTuple):
+class Lease(NamedTuple):
     """What a process learns when it renews a lease."""
 
     is_open: bool
@@ -50,9 +50,9 @@ class RunRegistry:
     def __init__(self, redis: Redis, stream: str) -> None:
         self._redis = redis
         self._prefix = f"{stream}:agent"
-        self._begin, self._beat, self._append, self._close = (
+        self._begin, self._renew, self._append, self._close = (
             redis.register_script((_SCRIPTS / f"{name}.lua").read_text())
-            for name in ("begin", "beat", "append", "close")
+            for name in ("begin", "renew", "append", "close")
         )
 
     async def begin(self, key: RunKey, most: int, giving_way: Sequence[RunKey] = ()) -> Begun:
@@ -66,22 +66,22 @@ class RunRegistry:
         begun: Begun = answer.decode()
         return begun
 
-    async def beat(self, keys: Sequence[RunKey]) -> dict[RunKey, Pulse]:
+    async def renew(self, keys: Sequence[RunKey]) -> dict[RunKey, Lease]:
         """Renew the leases of this process's runs."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for key in keys:
-                await self._beat(
+                await self._renew(
                     [self._lease(key), self._runs(key), self._cancel(key)],
                     [_lease_ms(), key.name],
                     client=pipeline,
                 )
             answers = await pipeline.execute()
         return {
-            key: Pulse(bool(is_open), bool(cancelled))
+            key: Lease(bool(is_open), bool(cancelled))
             for key, (is_open, cancelled) in zip(keys, answers, strict=True)
         }
 
-    async def append(self, key: RunKey, records: Sequence[Record], sent: int) -> int | None:
+    async def append(self, key: RunKey, records: Sequence[LogRecord], sent: int) -> int | None:
         """Add what Redis lacks; `sent` is how many it should have.
 
         Gives how many it has, which is not all when there is much; None if the run was ended by
@@ -112,7 +112,7 @@ class RunRegistry:
             pipeline.zrem(self._runs(key), key.name)
             await pipeline.execute()
 
-    async def close(self, key: RunKey, seen: int, ending: Sequence[Record]) -> bool:
+    async def close(self, key: RunKey, seen: int, ending: Sequence[LogRecord]) -> bool:
         """End a run whose process has died; False if it is alive, or the log has grown."""
         keys = [self.log_of(key), self._lease(key), self._runs(key)]
         about: list[int | str | bytes] = [KEEP_SECONDS, seen, key.name]
@@ -152,17 +152,17 @@ class RunRegistry:
 
 async def read_logs(
     redis: Redis, places: Mapping[str, int], block_ms: int
-) -> dict[str, list[Record]]:
+) -> dict[str, list[LogRecord]]:
     """What has come to some logs after so many records of each; waits for it that long."""
     streams: Any = {log: f"{count}-0" for log, count in places.items()}
     answer: Any = await redis.xread(streams, count=_MOST_RECORDS, block=block_ms)
     return {
-        name.decode(): [Record.read(fields[_DATA]) for _, fields in rows]
+        name.decode(): [LogRecord.read(fields[_DATA]) for _, fields in rows]
         for name, rows in answer or []
     }
 
 
-def _batch(records: Sequence[Record], sent: int) -> list[bytes]:
+def _batch(records: Sequence[LogRecord], sent: int) -> list[bytes]:
     batch: list[bytes] = []
     size = 0
     for record in records[sent : sent + _MOST_RECORDS]:

@@ -15,7 +15,7 @@ from src.services.runs.errors import (
     RunFailedError,
     RunFailure,
 )
-from src.services.runs.log import Record, RunLog
+from src.services.runs.log import LogRecord, RunLog
 from src.services.runs.registry import RunKey, RunRegistry
 from src.utils.database import is_outage
 from src.utils.redis import REDIS_ERRORS, Backoff
@@ -24,7 +24,7 @@ logger = structlog.get_logger(__name__)
 
 Stop = Literal["cancelled", "forbidden", "shutdown", "lost"]
 # Gives whether the run is kept: its conversation may have been deleted.
-Store = Callable[[RunKey, Sequence[Record]], Awaitable[bool]]
+Store = Callable[[RunKey, Sequence[LogRecord]], Awaitable[bool]]
 
 # The end of a run is told once it is stored, or after so many seconds.
 _STORE_SECONDS = 2.0
@@ -83,7 +83,7 @@ class LocalRun:
             self._stop = why
             self._working.cancel()
 
-    async def review(self) -> None:
+    async def recheck_permission(self) -> None:
         """End it if its user may not run it any more."""
         if not await self._loop.is_permitted():
             self.stop("forbidden")
@@ -111,7 +111,7 @@ class LocalRun:
         if self._stop != "lost" and (is_written or kept is False):
             await self._persist(lambda: self._conclude(is_kept=kept))
 
-    async def _ending(self) -> tuple[Event, Record]:
+    async def _ending(self) -> tuple[Event, LogRecord]:
         """How the run ended: the readers have to be told an end, whatever is wrong with its own."""
         assert self._working is not None  # noqa: S101 - set before this task was made
         await asyncio.wait([self._working])
@@ -121,11 +121,11 @@ class LocalRun:
                 event = self._stopped(self._stop or "shutdown")
             else:
                 event = self._working.result()
-            return event, Record.of(event)
+            return event, LogRecord.of(event)
         except Exception:
             logger.exception("agent_run_broke", run_id=self.key.run_id)
             event = INTERNAL.event()
-            return event, Record.of(event)
+            return event, LogRecord.of(event)
 
     async def _work(self) -> Event:
         """How the run ended."""
@@ -152,7 +152,7 @@ class LocalRun:
             return self._loop.cancelled()
         return self._loop.failed(_FAILURES[why])
 
-    async def _store_in_time(self, records: Sequence[Record]) -> bool | None:
+    async def _store_in_time(self, records: Sequence[LogRecord]) -> bool | None:
         """Whether the run is kept, None if that is still to be done."""
         try:
             async with asyncio.timeout(_STORE_SECONDS):

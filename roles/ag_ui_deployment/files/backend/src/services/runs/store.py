@@ -15,7 +15,7 @@ from src.repositories import kept_conversations as kept
 from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.runs.errors import LOST
-from src.services.runs.log import Record
+from src.services.runs.log import LogRecord
 from src.services.runs.messages import Message, RunMessages
 from src.services.runs.registry import RunKey
 from src.utils.database import Database
@@ -30,7 +30,7 @@ class RunStore:
         self._database = database
         self._audit = audit
 
-    async def settle(self, key: RunKey, records: Sequence[Record]) -> bool:
+    async def settle(self, key: RunKey, records: Sequence[LogRecord]) -> bool:
         """Store a run that has ended, once, whoever finds it so; False if it was deleted."""
         end, messages = await asyncio.to_thread(_digest, records)
         async with self._database.transaction() as session:
@@ -44,7 +44,7 @@ class RunStore:
         await self._audit.record(_ended(row, owner, messages))
         return True
 
-    async def stored(self, key: RunKey) -> list[Record] | None:
+    async def stored(self, key: RunKey) -> list[LogRecord] | None:
         """The log of a run that has ended; None if it has not, as far as is stored."""
         async with self._database.transaction() as session:
             row = await rows.run_with_events(session, key.owner, key.run_id)
@@ -59,7 +59,7 @@ class RunStore:
         return [RunKey(row.owner_id, row.id) for row in found]
 
 
-def _digest(records: Sequence[Record]) -> tuple[rows.RunEnd, list[Message]]:
+def _digest(records: Sequence[LogRecord]) -> tuple[rows.RunEnd, list[Message]]:
     """What is stored of a run that has ended."""
     last = orjson.loads(records[-1].data)
     status = RunStatus.FINISHED
@@ -75,8 +75,8 @@ def _digest(records: Sequence[Record]) -> tuple[rows.RunEnd, list[Message]]:
     return rows.RunEnd(status, last.get("code"), counts or None, packed), messages
 
 
-def _unpacked(events: bytes) -> list[Record]:
-    return [Record.read(line) for line in zlib.decompress(events).split(b"\n")]
+def _unpacked(events: bytes) -> list[LogRecord]:
+    return [LogRecord.read(line) for line in zlib.decompress(events).split(b"\n")]
 
 
 def _ended(row: RunRow, owner: UserRow | None, messages: Sequence[Message]) -> AuditEvent:

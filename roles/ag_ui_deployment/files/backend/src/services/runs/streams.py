@@ -9,14 +9,14 @@ import structlog
 
 from src.models.event import StreamId
 from src.models.protocol import CURRENT, ProtocolVersion
-from src.services.auth.stream_registry import EndReason, OpenStreams
+from src.services.auth.stream_registry import EndReason, StreamRegistry
 from src.services.auth.tokens import AccessToken
-from src.services.events.client_stream import Connection, Reason
+from src.services.events.client_stream import ClientConnection, Reason
 from src.services.events.streams import EventStreams
 from src.services.runs.ended_logs import Snapshot
-from src.services.runs.follower import RunTail
+from src.services.runs.follower import RunFollower
 from src.services.runs.log import RunLog
-from src.services.runs.manager import AgentRuns
+from src.services.runs.manager import RunManager
 from src.services.runs.reader import RunReader, StuckError
 from src.services.runs.registry import RunKey
 from src.utils.metrics import Metrics
@@ -48,11 +48,11 @@ class RunSubscription:
 class RunStreams:
     def __init__(  # noqa: PLR0913 - its surroundings, each of them once
         self,
-        runs: AgentRuns,
-        tail: RunTail,
+        runs: RunManager,
+        tail: RunFollower,
         *,
         streams: EventStreams,
-        open_streams: OpenStreams,
+        open_streams: StreamRegistry,
         metrics: Metrics,
         keep_alive_seconds: float,
     ) -> None:
@@ -63,7 +63,7 @@ class RunStreams:
         self._metrics = metrics
         self._keep_alive = keep_alive_seconds
 
-    async def serve(self, subscription: RunSubscription, connection: Connection) -> None:
+    async def serve(self, subscription: RunSubscription, connection: ClientConnection) -> None:
         """Write a client's stream, until its run, its access, its pace or the process ends it."""
         user_id = subscription.access.user.id
         log = logger.bind(run_id=subscription.key.run_id, user=str(user_id))
@@ -73,9 +73,9 @@ class RunStreams:
         reason: Reason = "client_left"
         try:
             with self._streams.counted(user_id):
-                await connection.write(self._streams.greeting())
+                await connection.write(self._streams.retry_frame())
                 reason = await self._until_cut(subscription, connection)
-                await _say_goodbye(self._streams.farewell(reason), connection)
+                await _send_closing_frame(self._streams.closing_frame(reason), connection)
         finally:
             if subscription.ends_run and reason in _DISCONNECTED:
                 self._runs.cancel(subscription.key)
@@ -83,7 +83,9 @@ class RunStreams:
             self._metrics.streams_closed.labels(_KIND, reason).inc()
             log.info("stream_closed", reason=reason)
 
-    async def _until_cut(self, subscription: RunSubscription, connection: Connection) -> Reason:
+    async def _until_cut(
+        self, subscription: RunSubscription, connection: ClientConnection
+    ) -> Reason:
         """Why the stream is over; its owner's access may end it at any time."""
         writing = asyncio.ensure_future(self._write(subscription, connection))
         cut: list[EndReason] = []
@@ -99,7 +101,7 @@ class RunStreams:
             writing.cancel()
         return cut[0] if cut else writing.result()
 
-    async def _write(self, subscription: RunSubscription, connection: Connection) -> Reason:
+    async def _write(self, subscription: RunSubscription, connection: ClientConnection) -> Reason:
         here = subscription.log or self._runs.log(subscription.key)
         following = nullcontext(here) if here else self._tail.follow(subscription.key)
         async with following as run_log:
@@ -124,7 +126,7 @@ class RunStreams:
                 self._metrics.events_sent.inc(reader.written)
 
 
-async def _say_goodbye(frames: bytes, connection: Connection) -> None:
+async def _send_closing_frame(frames: bytes, connection: ClientConnection) -> None:
     """Write once more, if the client takes it at once."""
     if frames:
         with suppress(TimeoutError):

@@ -8,7 +8,7 @@ import asyncio
 
 import structlog
 
-from src.services.runs.follower import RunTail
+from src.services.runs.follower import RunFollower
 from src.services.runs.registry import RunRegistry
 from src.services.runs.store import RunStore
 from src.utils.background_task import BackgroundTask
@@ -21,7 +21,7 @@ _EVERY_SECONDS = 10.0
 
 
 class RunSweeper(BackgroundTask):
-    def __init__(self, store: RunStore, registry: RunRegistry, tail: RunTail) -> None:
+    def __init__(self, store: RunStore, registry: RunRegistry, tail: RunFollower) -> None:
         super().__init__("run-sweeper")
         self._store = store
         self._registry = registry

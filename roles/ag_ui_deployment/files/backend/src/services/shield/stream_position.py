@@ -44,7 +44,7 @@ class StreamState(NamedTuple):
         return self.added - self.length
 
 
-class Place(NamedTuple):
+class StreamPosition(NamedTuple):
     """How far a reader has come: an id, and how many entries had been added up to it, if known.
 
     Entries up to `sure` that were deleted by hand are in that number.
@@ -54,10 +54,10 @@ class Place(NamedTuple):
     number: int | None = None
     sure: StreamId = ZERO
 
-    def moved(self, last: StreamId, entries: int) -> "Place":
+    def moved(self, last: StreamId, entries: int) -> "StreamPosition":
         """The place after so many entries more, of which this id is the last."""
         number = None if self.number is None else self.number + entries
-        return Place(last, number, self.sure)
+        return StreamPosition(last, number, self.sure)
 
 
 class Missing(NamedTuple):
@@ -67,7 +67,7 @@ class Missing(NamedTuple):
     certain: bool
 
 
-def is_another(place: Place, stream: StreamState | None) -> bool:
+def is_another(place: StreamPosition, stream: StreamState | None) -> bool:
     """Whether this cannot be the stream, as it was, in which a reader had come to its place.
 
     Then it was deleted or flushed, and perhaps begun again, or Redis has lost its last writes.
@@ -80,7 +80,7 @@ def is_another(place: Place, stream: StreamState | None) -> bool:
 
 
 def missed(
-    place: Place, stream: StreamState, read_since: Iterable[StreamId] = ()
+    place: StreamPosition, stream: StreamState, read_since: Iterable[StreamId] = ()
 ) -> Missing | None:
     """What a reader that gets every entry has missed behind its place.
 

@@ -20,7 +20,7 @@ from src.models.tools import (
     QdrantStore,
 )
 from src.services.gateway.errors import ArgumentError
-from src.services.tools.ssrf_guard import TargetAddresses
+from src.services.tools.ssrf_guard import SsrfGuard
 from src.utils.hosts import TargetRefusedError
 
 
@@ -81,7 +81,7 @@ def read_arguments(tool: ToolKind, arguments: Mapping[str, Any]) -> Arguments:
 class ArgumentCheck:
     """Holds arguments against the limits of this installation, before anything leaves."""
 
-    def __init__(self, settings: Settings, addresses: TargetAddresses) -> None:
+    def __init__(self, settings: Settings, addresses: SsrfGuard) -> None:
         self._addresses = addresses
         self._most = {
             "max_pages": settings.TOOLS_MAX_PAGES,

@@ -17,7 +17,7 @@ _RESOLVERS = 16
 _INSIDE_NAMES = ("localhost", "local", "internal", "intranet", "lan", "home.arpa", "localdomain")
 
 
-class TargetAddresses:
+class SsrfGuard:
     """Decides on hosts; `allow_private` lets everything pass that is an address at all."""
 
     def __init__(self, *, allow_private: bool) -> None:

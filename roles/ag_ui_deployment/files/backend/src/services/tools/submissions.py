@@ -25,7 +25,7 @@ from src.repositories import jobs as job_rows
 from src.repositories import submissions
 from src.services.gateway.errors import StrangeAnswerError, UpstreamError
 from src.services.jobs.announcer import Announcement, JobAnnouncer
-from src.services.jobs.reconciler import SilentJobs
+from src.services.jobs.reconciler import JobReconciler
 from src.services.tools.catalogue import JOB_KINDS, ArgumentsRefusedError, ToolKind
 from src.utils.background_jobs import BackgroundJobs
 from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
@@ -76,7 +76,7 @@ class OutcomeUnknownError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ToolCallRequest:
     """What is to be done, for whom, and where."""
 
     user: User
@@ -92,7 +92,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SubmissionOutcome:
     """What a tool answered, and the job that it accepted.
 
     `replayed`: it is the answer to the same call before, and nothing was sent.
@@ -108,8 +108,8 @@ class _Answered:
     """A call that the tool has answered; `announced` is whether the stream knows whose its job is."""
 
     submission_id: UUID
-    order: Order
-    outcome: Outcome
+    order: ToolCallRequest
+    outcome: SubmissionOutcome
     at: datetime
     announced: bool = False
 
@@ -134,7 +134,7 @@ class SubmissionService:
         settings: Settings,
         database: Database,
         announcer: JobAnnouncer,
-        silent: SilentJobs,
+        silent: JobReconciler,
         background: BackgroundJobs,
     ) -> None:
         self._database = database
@@ -145,20 +145,20 @@ class SubmissionService:
         self._jobs_per_user = settings.JOBS_PER_USER
         self._lost_after = timedelta(seconds=settings.LITELLM_TIMEOUT_SECONDS) + _LOST_AFTER
 
-    async def submit(self, order: Order, send: Send) -> Outcome:
+    async def submit(self, order: ToolCallRequest, send: Send) -> SubmissionOutcome:
         """Send a call that writes, or give the outcome of the same call before.
 
         Raises UpstreamError, ArgumentsRefusedError where `send` does, and the errors above.
         """
         first = await self._begin(order)
-        if isinstance(first, Outcome):
+        if isinstance(first, SubmissionOutcome):
             return first
         try:
             result = await send()
-            outcome = Outcome(result, _job_id(result) if order.tool.job_kind else None)
+            outcome = SubmissionOutcome(result, _job_id(result) if order.tool.job_kind else None)
         except (UpstreamError, ArgumentsRefusedError) as error:
-            maybe_done = isinstance(error, UpstreamError) and error.maybe_done
-            await self._failed(first, maybe_done=maybe_done)
+            outcome_unknown = isinstance(error, UpstreamError) and error.outcome_unknown
+            await self._failed(first, outcome_unknown=outcome_unknown)
             raise
         answered = _Answered(first, order, outcome, _now())
         if not await self._keep(answered):
@@ -169,7 +169,7 @@ class SubmissionService:
         """Try no longer than once more what could not be noted."""
         self._stopping.set()
 
-    async def _begin(self, order: Order) -> UUID | Outcome:
+    async def _begin(self, order: ToolCallRequest) -> UUID | SubmissionOutcome:
         """Note the call, and give its id; or the outcome of the first call with the same key."""
         gone: set[str] = set()
         deadline = asyncio.get_running_loop().time() + _WAIT_FOR_STANDINGS
@@ -183,7 +183,9 @@ class SubmissionService:
                     raise
                 gone |= more
 
-    async def _note_or_wait(self, order: Order, gone: Collection[str]) -> UUID | Outcome:
+    async def _note_or_wait(
+        self, order: ToolCallRequest, gone: Collection[str]
+    ) -> UUID | SubmissionOutcome:
         """`gone` are jobs that no longer run, though the stream has not told their end."""
         deadline = asyncio.get_running_loop().time() + _WAIT_FOR_FIRST
         while True:
@@ -203,12 +205,12 @@ class SubmissionService:
                 raise StillRunningError
             await asyncio.sleep(_LOOK_EVERY)
 
-    def _outcome_of(self, first: SubmissionRow, order: Order) -> Outcome | None:
+    def _outcome_of(self, first: SubmissionRow, order: ToolCallRequest) -> SubmissionOutcome | None:
         """That of the first call, None while it is under way."""
         if first.digest != order.digest:
             raise KeyReusedError
         if first.state == SubmissionState.DONE.value:
-            return Outcome(first.result, first.job_id, replayed=True)
+            return SubmissionOutcome(first.result, first.job_id, replayed=True)
         lost = first.created_at < _now() - self._lost_after
         if lost or first.state == SubmissionState.UNKNOWN.value:
             raise OutcomeUnknownError
@@ -227,10 +229,10 @@ class SubmissionService:
             silent = [job.id for job in running if self._silent.is_silent_since(job.updated_at)]
             raise TooManyJobsError(silent)
 
-    async def _failed(self, submission_id: UUID, *, maybe_done: bool) -> None:
+    async def _failed(self, submission_id: UUID, *, outcome_unknown: bool) -> None:
         try:
             async with self._database.transaction() as session:
-                if not maybe_done:
+                if not outcome_unknown:
                     await submissions.remove(session, submission_id)
                 elif row := await session.get(SubmissionRow, submission_id):
                     row.state = SubmissionState.UNKNOWN.value
@@ -281,7 +283,7 @@ class SubmissionService:
             answered.announced = await self._announcer.announce(answered.announcement)
 
 
-def _note(session: AsyncSession, order: Order) -> UUID:
+def _note(session: AsyncSession, order: ToolCallRequest) -> UUID:
     row = SubmissionRow(
         id=uuid4(),
         user_id=order.user.id,
@@ -297,7 +299,7 @@ def _note(session: AsyncSession, order: Order) -> UUID:
     return row.id
 
 
-def _job(order: Order, job_id: str, now: datetime) -> JobChange:
+def _job(order: ToolCallRequest, job_id: str, now: datetime) -> JobChange:
     milliseconds = round(now.timestamp() * 1000)
     return JobChange(
         job_id,

@@ -18,7 +18,7 @@ from src.services.jobs.job_service import JobService
 from src.services.litellm_client import LiteLLMClient, ToolDescription
 from src.services.rbac_service import NotPermittedError, check
 from src.services.tools.catalogue import CATALOGUE, ArgumentCheck, ToolKind, read_arguments
-from src.services.tools.submissions import Order, Outcome, SubmissionService
+from src.services.tools.submissions import SubmissionOutcome, SubmissionService, ToolCallRequest
 from src.utils.database import Database
 
 Json = Any
@@ -55,7 +55,7 @@ class ToolService:
         self._audit = audit
         self._calls_per_user = calls_per_user
         self._under_way: Counter[UUID] = Counter()
-        self._writing: set[asyncio.Task[Outcome]] = set()
+        self._writing: set[asyncio.Task[SubmissionOutcome]] = set()
         self._listing: asyncio.Task[list[ToolDescription]] | None = None
         self._listed_at = 0.0
 
@@ -86,7 +86,7 @@ class ToolService:
         workspace: str | None = None,
         *,
         idempotency_key: str | None = None,
-    ) -> Outcome:
+    ) -> SubmissionOutcome:
         """Call a tool for a user; the outcome names the job where one was accepted.
 
         What writes goes on to its end when the caller is cancelled, since it does so at the tool:
@@ -119,7 +119,7 @@ class ToolService:
         arguments: Mapping[str, Json],
         workspace: str | None,
         key: str | None,
-    ) -> Outcome:
+    ) -> SubmissionOutcome:
         """The call, with its entry in the audit log."""
         place = workspace or DEFAULT_WORKSPACE
         try:
@@ -142,7 +142,7 @@ class ToolService:
         arguments: Mapping[str, Json],
         workspace: str | None,
         key: str | None,
-    ) -> Outcome:
+    ) -> SubmissionOutcome:
         kind = CATALOGUE.get(name)
         if kind is None:
             raise UnknownToolError("There is no tool of this name.")
@@ -159,8 +159,10 @@ class ToolService:
 
             if kind.writes:
                 asked = read.model_dump(exclude_unset=True)
-                return await self._submissions.submit(Order(user, kind, asked, place, key), send)
-            return Outcome(await send())
+                return await self._submissions.submit(
+                    ToolCallRequest(user, kind, asked, place, key), send
+                )
+            return SubmissionOutcome(await send())
 
     @contextmanager
     def _one_more(self, user_id: UUID) -> Iterator[None]:

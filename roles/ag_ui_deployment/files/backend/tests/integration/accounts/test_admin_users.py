@@ -47,7 +47,7 @@ WRONG: list[tuple[str, Any]] = [
 
 
 @dataclass
-class Office:
+class AdminContext:
     """The administration as one admin reaches it."""
 
     backend: Backend
@@ -62,13 +62,13 @@ class Office:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def of(self, admin: User) -> "Office":
-        return Office(self.backend, admin)
+    def of(self, admin: User) -> "AdminContext":
+        return AdminContext(self.backend, admin)
 
 
 @pytest.fixture
-async def office(backend: Backend) -> Office:
-    return Office(backend, await backend.add_user(ADMIN, Role.ADMIN))
+async def office(backend: Backend) -> AdminContext:
+    return AdminContext(backend, await backend.add_user(ADMIN, Role.ADMIN))
 
 
 def emails(page: Any) -> list[str]:
@@ -77,7 +77,7 @@ def emails(page: Any) -> list[str]:
 
 class TestAccounts:
     async def test_made_with_a_password_it_can_be_used_and_is_recorded(
-        self, office: Office, backend: Backend, world: World
+        self, office: AdminContext, backend: Backend, world: World
     ) -> None:
         memberships = [{"workspace": f"secret-{n}", "role": "contributor"} for n in range(30)]
         for one in memberships:
@@ -114,7 +114,7 @@ class TestAccounts:
         assert error["field"] == "body.email"
 
     async def test_what_cannot_be_is_named_and_changes_nothing(
-        self, office: Office, world: World
+        self, office: AdminContext, world: World
     ) -> None:
         good = {"email": ALICE, "password": PASSWORD, "name": "Alice Liddell"}
         for field, value in WRONG:
@@ -125,7 +125,9 @@ class TestAccounts:
             assert error["field"].startswith(f"body.{field}")
         assert await world.query("SELECT email FROM users") == [(ADMIN,)]
 
-    async def test_the_membership_at_fault_is_named(self, office: Office, world: World) -> None:
+    async def test_the_membership_at_fault_is_named(
+        self, office: AdminContext, world: World
+    ) -> None:
         await office.ask("POST", "/workspaces", {"name": "red"})
         for wrong in ("blue", "default", "red"):
             places = [{"workspace": name, "role": "viewer"} for name in ("red", wrong)]
@@ -136,7 +138,7 @@ class TestAccounts:
         assert await world.query("SELECT email FROM users") == [(ADMIN,)]
 
     async def test_addresses_that_only_look_different_are_one_account(
-        self, office: Office, world: World
+        self, office: AdminContext, world: World
     ) -> None:
         same = ["alice@bücher.test", "ALICE@BÜCHER.test", "alice@xn--bcher-kva.test"]
         answers = [
@@ -154,14 +156,14 @@ class TestAccounts:
         assert all(row["email"].isascii() for row in rows)
 
     async def test_one_address_at_once_makes_one_account(
-        self, office: Office, world: World
+        self, office: AdminContext, world: World
     ) -> None:
         body = {"email": ALICE, "password": PASSWORD}
         answers = await asyncio.gather(*(office.ask("POST", "/users", body) for _ in range(4)))
         assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
         assert len(await world.query("SELECT * FROM users")) == 2
 
-    async def test_lists_are_searched_and_paged(self, office: Office, world: World) -> None:
+    async def test_lists_are_searched_and_paged(self, office: AdminContext, world: World) -> None:
         for n in range(7):
             await world.query(
                 "INSERT INTO users (id, email, name, password_hash, role, active) "
@@ -201,7 +203,7 @@ class TestAccounts:
             (error,) = check_problem(answer, 400, "bad-cursor")["errors"]
             assert error["field"] == "query.cursor"
 
-    async def test_nobody_else_administers(self, office: Office, backend: Backend) -> None:
+    async def test_nobody_else_administers(self, office: AdminContext, backend: Backend) -> None:
         alice = await backend.add_user(ALICE, Role.CONTRIBUTOR)
         path = f"/users/{alice.id}"
         routes = [
@@ -220,7 +222,7 @@ class TestAccounts:
             anonymous = await backend.http.request(method, f"/admin{route}")
             check_problem(anonymous, 401, "not-authenticated")
 
-    async def test_an_id_that_nobody_has(self, office: Office) -> None:
+    async def test_an_id_that_nobody_has(self, office: AdminContext) -> None:
         for method, end in (("GET", ""), ("POST", "/deactivate"), ("DELETE", "/second-factor")):
             answer = await office.ask(method, f"/users/{uuid4()}{end}")
             check_problem(answer, 404, "account-not-found")
@@ -230,7 +232,7 @@ class TestAccounts:
 
 class TestChanges:
     async def test_each_counts_at_once_and_is_recorded(
-        self, office: Office, backend: Backend, world: World
+        self, office: AdminContext, backend: Backend, world: World
     ) -> None:
         alice = await backend.add_user(ALICE)
         tokens = await login(backend, ALICE)
@@ -272,7 +274,7 @@ class TestChanges:
         assert (ours[0].details["from"], ours[0].details["to"]) == ("viewer", "contributor")
 
     async def test_a_deactivation_ends_open_streams(
-        self, office: Office, backend: Backend, world: World
+        self, office: AdminContext, backend: Backend, world: World
     ) -> None:
         alice = await backend.add_user(ALICE)
         async with sse(backend.http, token=backend.token_of(alice)) as stream:
@@ -281,7 +283,7 @@ class TestChanges:
             await office.ask("POST", f"/users/{alice.id}/deactivate")
             await stream.until_ended()
 
-    async def test_the_last_admin_stays(self, office: Office, backend: Backend) -> None:
+    async def test_the_last_admin_stays(self, office: AdminContext, backend: Backend) -> None:
         mine = f"/users/{office.admin.id}"
         check_problem(await office.ask("POST", f"{mine}/deactivate"), 409, "last-admin")
         demoted = await office.ask("PUT", f"{mine}/role", {"role": "viewer"})
@@ -296,7 +298,7 @@ class TestChanges:
         assert demoted.json()["role"] == "viewer"
 
     async def test_two_admins_who_remove_each_other_at_once(
-        self, office: Office, backend: Backend, world: World
+        self, office: AdminContext, backend: Backend, world: World
     ) -> None:
         for attempt in range(4):
             rival = await backend.add_user(f"rival-{attempt}@shield.test", Role.ADMIN)
@@ -315,7 +317,7 @@ class TestChanges:
             await world.query("UPDATE sessions SET ended_at = NULL, ended_why = NULL")
 
     async def test_two_roles_at_once_leave_one_and_a_record_of_both(
-        self, office: Office, backend: Backend
+        self, office: AdminContext, backend: Backend
     ) -> None:
         alice = await backend.add_user(ALICE)
         roles = ["contributor", "admin"] * 3
@@ -330,12 +332,12 @@ class TestChanges:
         assert any(after == now for _, after in steps)
 
     async def test_two_roles_at_once_stand_in_the_audit_log_as_one_chain(
-        self, office: Office, backend: Backend, world: World
+        self, office: AdminContext, backend: Backend, world: World
     ) -> None:
         alice = await backend.add_user(ALICE)
         settings = world.settings(REDIS_CONSUMER_NAME="host-8003")
         async with running(settings) as other:
-            offices = [office, Office(other, office.admin)]
+            offices = [office, AdminContext(other, office.admin)]
             answers = await asyncio.gather(
                 *(
                     one.ask("PUT", f"/users/{alice.id}/role", {"role": role})
@@ -352,7 +354,7 @@ class TestChanges:
 
 
 class TestWorkspaces:
-    async def test_members_come_and_go(self, office: Office, backend: Backend) -> None:
+    async def test_members_come_and_go(self, office: AdminContext, backend: Backend) -> None:
         alice = await backend.add_user(ALICE)
         made = await office.ask("POST", "/workspaces", {"name": "red"})
         assert (made.status_code, made.json()["members"]) == (201, 0)
@@ -395,7 +397,9 @@ class TestWorkspaces:
         assert events[-1].action is Action.WORKSPACE_DELETE
         assert events[-1].target == "workspace:red"
 
-    async def test_what_cannot_be(self, office: Office, backend: Backend, world: World) -> None:
+    async def test_what_cannot_be(
+        self, office: AdminContext, backend: Backend, world: World
+    ) -> None:
         alice = await backend.add_user(ALICE)
         for name in ("", "a b", "../etc", "-x", "x" * 64, "r\0", "'; --", "rød"):
             answer = await office.ask("POST", "/workspaces", {"name": name})

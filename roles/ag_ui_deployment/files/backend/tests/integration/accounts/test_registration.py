@@ -17,9 +17,9 @@ from src.models.account import Purpose
 from src.models.role import Role
 from src.models.user import User
 from src.services.accounts import email_sender, link_tokens
-from src.services.accounts.email_sender import MailService
-from src.services.accounts.email_templates import Mails
-from src.services.accounts.link_tokens import Link
+from src.services.accounts.email_sender import EmailSender
+from src.services.accounts.email_templates import EmailTemplates
+from src.services.accounts.link_tokens import EmailLink
 from src.services.audit_logger import Action, Outcome
 from src.services.auth import passwords as auth_passwords
 from src.utils.background_jobs import BackgroundJobs
@@ -561,9 +561,11 @@ class TestMailServers:
     ) -> None:
         """Such an address is no account's any more; earlier releases have taken it."""
         email = "=?utf-8?q?victim?=@corp.test"
-        link = Link("token", datetime.now(UTC))
+        link = EmailLink("token", datetime.now(UTC))
         async with mail_server() as box, mailing(world, box) as backend:
-            mails = Mails(MailService(backend.settings), BackgroundJobs(), backend.settings)
+            mails = EmailTemplates(
+                EmailSender(backend.settings), BackgroundJobs(), backend.settings
+            )
             await mails.send(Purpose.RESET, email, link)
             assert box.recipients == [f"TO:<{email}>"]
             refused = await post(backend, "/register", email=email)

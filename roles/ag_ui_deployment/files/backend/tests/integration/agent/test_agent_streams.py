@@ -22,7 +22,7 @@ from src.services.runs import registry as run_registry
 from src.services.runs import store as run_store
 from src.services.runs import sweeper as run_sweeper
 from src.services.runs.errors import LOST
-from src.services.runs.log import Record
+from src.services.runs.log import LogRecord
 from src.services.runs.registry import RunKey
 from tests.run_checker import check_frames
 from tests.support.accounts import bearer
@@ -535,10 +535,10 @@ class TestProcesses:
             begun = await _begin_and_die(backend, user, body)
             key = RunKey(user.id, body["runId"])
             settle = backend.services.agent.store.settle
-            lost = [*begun, Record.of(LOST.event())]
+            lost = [*begun, LogRecord.of(LOST.event())]
             assert await settle(key, lost)
             assert await status_of(backend, token, body) == "failed"
-            ended = [*begun, *(Record.of(event) for event in _end_of(body))]
+            ended = [*begun, *(LogRecord.of(event) for event in _end_of(body))]
             assert await settle(key, ended)
             assert await settle(key, lost)
             assert await status_of(backend, token, body) == "finished"
@@ -640,14 +640,14 @@ def _end_of(body: dict[str, Any]) -> list[Event]:
 
 async def _begin_and_die(
     backend: Backend, user: User, body: dict[str, Any], *further: Event
-) -> list[Record]:
+) -> list[LogRecord]:
     """What another process leaves behind that was killed in the middle of a run, or after its end."""
     service = backend.services.agent.service
     key = RunKey(user.id, body["runId"])
     assert await service._registry.begin(key, 5) == "begun"
     await service.conversations.begin(user, RunInput.model_validate(body))
     begun = [agui.run_started(body["threadId"], body["runId"], now()), agui.text_start("m", now())]
-    records = [Record.of(event) for event in (*begun, *further)]
+    records = [LogRecord.of(event) for event in (*begun, *further)]
     await service._registry.append(key, records, 0)
     return records
 

@@ -26,7 +26,7 @@ from src.repositories.audit import Filter
 from src.services import audit_logger
 from src.services.audit import store as audit_store
 from src.services.audit.keys import AuditKeys
-from src.services.audit.log_service import AuditService
+from src.services.audit.log_service import AuditLogService
 from src.services.audit.verifier import AuditVerifier
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.utils.database import Database
@@ -377,7 +377,7 @@ class TestBadRows:
         assert found is not None
         assert found[0] == seq
         verifier = AuditVerifier(log.database, log.keys)
-        service = AuditService(log.database, verifier, log.logger)
+        service = AuditLogService(log.database, verifier, log.logger)
         page = await service.page(Filter(), before=None, limit=50)
         count = len(await log.seqs())
         assert len(page.items) == count
@@ -391,7 +391,7 @@ class TestBadRows:
 
     async def test_details_that_are_no_object_are_shown_as_text(self, log: Log) -> None:
         await log.world.query(bad(ENTRY, details="'[1, 2]'"))
-        service = AuditService(log.database, AuditVerifier(log.database, log.keys), log.logger)
+        service = AuditLogService(log.database, AuditVerifier(log.database, log.keys), log.logger)
         (entry,) = (await service.page(Filter(), before=None, limit=1)).items
         assert entry.details == {"unreadable": "[1, 2]"}
 

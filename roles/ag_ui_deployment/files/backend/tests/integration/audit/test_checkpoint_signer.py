@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select
 from structlog.testing import capture_logs
 
-from src.models.audit import Link, Purpose
+from src.models.audit import ChainLink, Purpose
 from src.repositories import audit as audit_rows
 from src.services.audit import checkpoint_signer
 from src.services.audit import retention as audit_retention
@@ -174,7 +174,7 @@ class TestCheckpoints:
         assert {one["event"] for one in logged} == {"audit_keeper_failed"}
 
 
-async def audit_rows_of(log: Log) -> list[Link]:
+async def audit_rows_of(log: Log) -> list[ChainLink]:
     async with log.database.transaction() as session:
         return await audit_rows.after(session, None, 1000)
 
@@ -359,7 +359,7 @@ class TestRetentionInTheBackground:
         gate = Gate()
         after = audit_rows.after
 
-        async def slowly(*values: Any) -> Sequence[Link]:
+        async def slowly(*values: Any) -> Sequence[ChainLink]:
             await gate.pass_()
             return await after(*values)
 

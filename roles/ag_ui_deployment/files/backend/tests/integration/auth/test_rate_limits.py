@@ -12,7 +12,7 @@ import pytest
 from src.config import Settings
 from src.models.role import Role
 from src.services.auth.devices import Device
-from src.services.auth.rate_limits import LimitReachedError, Limits
+from src.services.auth.rate_limits import LimitReachedError, RateLimits
 from src.utils import redis
 from src.utils.metrics import Metrics
 from src.utils.redis import command_client
@@ -188,7 +188,7 @@ class TestUsers:
 
 async def test_by_default_so_many_and_not_one_more(world: World) -> None:
     assert {name: Settings.model_fields[name].default for name in DEFAULTS} == DEFAULTS
-    limits = Limits(world.settings(**DEFAULTS), Metrics())
+    limits = RateLimits(world.settings(**DEFAULTS), Metrics())
     alice = uuid4()
     counts: list[tuple[int, Callable[[int], Awaitable[None]]]] = [
         (10, lambda n: limits.login("192.0.2.1", f"{n}@shield.test", None)),
@@ -206,7 +206,7 @@ async def test_by_default_so_many_and_not_one_more(world: World) -> None:
 
 
 async def test_a_device_that_was_revoked_uses_up_nothing_of_the_current_ones(world: World) -> None:
-    limits = Limits(world.settings(**DEFAULTS), Metrics())
+    limits = RateLimits(world.settings(**DEFAULTS), Metrics())
     revoked = Device("a-browser", "digest-of-a-former-password")
     for _ in range(10):
         await limits.login("192.0.2.1", ALICE, revoked)
@@ -233,7 +233,7 @@ async def test_more_at_once_than_there_are_connections_to_redis_are_no_outage(
     monkeypatch.setattr(redis, "_LIMITS_TIMEOUT", 10.0)
     monkeypatch.setattr(redis, "_CONNECTION_TIMEOUT", 30.0)
     settings = world.settings(RATE_GLOBAL="100/hour")
-    limits, commands = Limits(settings, Metrics()), command_client(settings)
+    limits, commands = RateLimits(settings, Metrics()), command_client(settings)
     counted = await asyncio.gather(*(limits.anything() for _ in range(300)), return_exceptions=True)
     assert counted.count(None) == 100
     assert sum(isinstance(one, LimitReachedError) for one in counted) == 200

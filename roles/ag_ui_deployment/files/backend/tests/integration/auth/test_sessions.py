@@ -348,7 +348,7 @@ class TestOpenStreams:
     async def test_other_changes_end_all_of_a_user(self, backend: Backend) -> None:
         alice, bob = await backend.add_user(ALICE), await backend.add_user("bob@shield.test")
         async with sse(backend.http, token=backend.token_of(bob)) as bystander:
-            for why, farewell in (
+            for why, closing_frame in (
                 (AccessChange.ROLE_CHANGE, "your permissions have changed"),
                 (AccessChange.DEACTIVATION, "the session has ended"),
             ):
@@ -356,7 +356,7 @@ class TestOpenStreams:
                     async with backend.services.database.transaction() as session:
                         await backend.services.access.changed(session, user_id=alice.id, why=why)
                     await client.until_ended(3)
-                    assert client.comments[0].startswith(farewell)
+                    assert client.comments[0].startswith(closing_frame)
             assert not bystander.ended
 
     async def test_a_change_that_is_committed_after_a_later_one_was_heard_is_not_missed(

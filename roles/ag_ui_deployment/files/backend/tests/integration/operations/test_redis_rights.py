@@ -14,7 +14,7 @@ from redis.exceptions import NoPermissionError
 
 from src.models.role import Role
 from src.models.user import User
-from src.services.runs.log import Record
+from src.services.runs.log import LogRecord
 from src.services.runs.registry import RunKey, RunRegistry, read_logs
 from tests.support.accounts import ask_login, bearer, login
 from tests.support.agent import (
@@ -160,11 +160,11 @@ async def test_runs_whose_process_has_died_are_ended(world: World, account: Acco
     registry = RunRegistry(redis, world.stream)
     keys = [RunKey(uuid4(), name) for name in ("died", "stored", "forgotten")]
     died, stored, forgotten = keys
-    said = Record.of({"type": "RUN_ERROR", "message": "x"})
+    said = LogRecord.of({"type": "RUN_ERROR", "message": "x"})
     assert [await registry.begin(key, 5, keys) for key in keys] == ["begun"] * 3
     assert await registry.append(died, [said], 0) == 1
     await registry.ask_to_cancel(stored)
-    assert set((await registry.beat(keys)).values()) == {(True, False), (True, True)}
+    assert set((await registry.renew(keys)).values()) == {(True, False), (True, True)}
     await registry.finish(stored, stored=True)
     await registry.forget(forgotten)
     await world.redis.delete(f"{registry.log_of(died)}:lease")

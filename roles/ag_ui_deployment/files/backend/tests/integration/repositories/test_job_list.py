@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from src.models.job import JobRow, JobStatus
-from src.models.visibility import EVERYTHING, Sight
+from src.models.visibility import EVERYTHING, Visibility
 from src.repositories import job_list
 from src.repositories.job_list import Section
 from src.utils.database import Database
@@ -17,10 +17,10 @@ from tests.support.world import World
 
 _EVERYWHERE = frozenset({"default", RED, "blue"})
 _SIGHTS = {
-    "a user": Sight(UUID(OWNER), frozenset({"default"})),
-    "a member": Sight(UUID(OWNER), _EVERYWHERE),
-    "who has no jobs": Sight(UUID(int=1), _EVERYWHERE),
-    "an admin of workspaces": Sight(UUID(OWNER), _EVERYWHERE, frozenset({RED, "blue"})),
+    "a user": Visibility(UUID(OWNER), frozenset({"default"})),
+    "a member": Visibility(UUID(OWNER), _EVERYWHERE),
+    "who has no jobs": Visibility(UUID(int=1), _EVERYWHERE),
+    "an admin of workspaces": Visibility(UUID(OWNER), _EVERYWHERE, frozenset({RED, "blue"})),
     "an admin": EVERYTHING,
 }
 _SECTIONS = [
@@ -55,9 +55,9 @@ async def database(world: World) -> AsyncIterator[Database]:
     await database.close()
 
 
-def matches(row: JobRow, sight: Sight, section: Section) -> bool:
+def matches(row: JobRow, visibility: Visibility, section: Section) -> bool:
     return (
-        sight.shows(row.owner_id, row.workspace)
+        visibility.shows(row.owner_id, row.workspace)
         and section.workspace in (None, row.workspace or "default")
         and section.status in (None, row.status)
     )
@@ -67,30 +67,30 @@ def matches(row: JobRow, sight: Sight, section: Section) -> bool:
 async def test_the_pages_hold_all_that_the_user_sees_newest_first(
     world: World, database: Database, who: str
 ) -> None:
-    sight = _SIGHTS[who]
+    visibility = _SIGHTS[who]
     await fill(world, 300)
     async with database.transaction() as session:
         every = await job_list.page(session, EVERYTHING, Section(1000))
         assert len(every) == 300
         for asked in _SECTIONS:
             section, found = asked, list[JobRow]()
-            while rows := await job_list.page(session, sight, section):
+            while rows := await job_list.page(session, visibility, section):
                 found += rows
                 section = section._replace(before=(rows[-1].created_at, rows[-1].id))
-            assert found == [row for row in every if matches(row, sight, asked)]
+            assert found == [row for row in every if matches(row, visibility, asked)]
 
 
 async def test_a_page_reads_no_more_than_its_own_length_of_each_place(
     world: World, database: Database
 ) -> None:
     await fill(world, 20_000)
-    for who, sight in _SIGHTS.items():
+    for who, visibility in _SIGHTS.items():
         for section in _SECTIONS:
-            query = job_list.query_of(sight, section)
+            query = job_list.query_of(visibility, section)
             if query is None:
                 continue
             # Index scans alone, each of a place and a status, and none that sorts anything out.
-            parts = 1 if sight.everything and section.workspace is None else 3 * len(JobStatus)
+            parts = 1 if visibility.everything and section.workspace is None else 3 * len(JobStatus)
             for scan in scans(await explain(world, database, query)):
                 assert "Index" in scan["Node Type"], (who, section, scan)
                 assert scan.get("Rows Removed by Filter", 0) == 0, (who, section, scan)

@@ -7,17 +7,17 @@ import pytest
 from src.services.agui import events as agui
 from src.services.agui.events import now
 from src.services.runs.errors import LOST
-from src.services.runs.log import Record
+from src.services.runs.log import LogRecord
 from src.services.runs.registry import LEASE_SECONDS, RunKey, RunRegistry
 from tests.support.world import World
 
 HOUR = 3600
 RECORDS = [
-    Record.of(agui.run_started("thread", "run", now())),
-    Record.of(agui.text_start("m", now())),
-    Record.of(agui.text_content("m", "Hello", now())),
+    LogRecord.of(agui.run_started("thread", "run", now())),
+    LogRecord.of(agui.text_start("m", now())),
+    LogRecord.of(agui.text_content("m", "Hello", now())),
 ]
-END = Record.of(LOST.event())
+END = LogRecord.of(LOST.event())
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ async def test_a_log_that_others_closed_grows_no_more_and_is_not_taken_back(
     await world.redis.delete(registry._lease(key))
     assert await registry.close(key, 2, [END])
     assert await registry.append(key, RECORDS, 2) is None
-    pulses = await registry.beat([key])
-    assert not pulses[key].is_open
+    leases = await registry.renew([key])
+    assert not leases[key].is_open
     assert await registry.append(key, RECORDS, 2) is None
     assert not await registry.close(key, 3, [END])
     assert await length(world, registry, key) == 3
@@ -117,6 +117,6 @@ async def test_what_a_process_holds_that_dies_goes_by_itself(
     world: World, registry: RunRegistry, key: RunKey
 ) -> None:
     await world.redis.delete(registry._runs(key))
-    assert (await registry.beat([key]))[key].is_open
+    assert (await registry.renew([key]))[key].is_open
     for name in (registry._lease(key), registry._runs(key)):
         assert 0 < await world.redis.pttl(name) <= 2 * LEASE_SECONDS * 1000

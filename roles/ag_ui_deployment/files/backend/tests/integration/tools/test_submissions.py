@@ -13,7 +13,7 @@ import pytest
 
 from src.models.submission import SubmissionState
 from src.services.tools import submissions as tool_submissions
-from src.services.tools.ssrf_guard import TargetAddresses
+from src.services.tools.ssrf_guard import SsrfGuard
 from src.utils.hosts import TargetRefusedError
 from tests.support.accounts import bearer
 from tests.support.builders import shield_event
@@ -165,7 +165,7 @@ class TestKeys:
             raise TargetRefusedError("cannot be looked up in time; try again")
 
         first = (await carol.crawl(world, "key")).json()
-        monkeypatch.setattr(TargetAddresses, "check_url", too_slow)
+        monkeypatch.setattr(SsrfGuard, "check_url", too_slow)
         assert (await carol.crawl(world, "key")).json() == first
         for key in ("another", None):
             refused = check_problem(await carol.crawl(world, key), 422, "invalid-request")

@@ -7,7 +7,7 @@ import pyotp
 import pytest
 from cryptography.fernet import Fernet
 
-from src.services.auth.secret_box import Seal, SealBrokenError
+from src.services.auth.secret_box import DecryptionError, SecretBox
 from src.services.auth.totp import matching_step, new_recovery_codes, otpauth_uri, recovery_hash
 from tests.support.builders import settings_of
 
@@ -63,36 +63,36 @@ def test_recovery_codes_are_random_and_may_be_written_in_any_way() -> None:
 class TestSeal:
     def test_only_for_its_owner_and_with_its_key(self) -> None:
         owner, other = uuid4(), uuid4()
-        seal = Seal(["k" * 32])
+        seal = SecretBox(["k" * 32])
         sealed = seal.close(owner, RFC_SECRET)
         assert RFC_SECRET not in sealed
         assert seal.open(owner, sealed) == RFC_SECRET
         foreign = Fernet(Fernet.generate_key()).encrypt(b"x").decode()
         for opener, whose, text in (
             (seal, other, sealed),
-            (Seal(["l" * 32]), owner, sealed),
+            (SecretBox(["l" * 32]), owner, sealed),
             (seal, owner, sealed[:-2]),
             (seal, owner, foreign),
             (seal, owner, ""),
         ):
-            with pytest.raises(SealBrokenError):
+            with pytest.raises(DecryptionError):
                 opener.open(whose, text)
 
     def test_keys_may_be_changed(self) -> None:
         owner = uuid4()
         before = settings_of(JWT_SECRET="j" * 40)
-        sealed = Seal(before.mfa_keys).close(owner, RFC_SECRET)
+        sealed = SecretBox(before.mfa_keys).close(owner, RFC_SECRET)
         own = {"JWT_SECRET": "j" * 40, "MFA_KEY": "m" * 40}
-        assert Seal(settings_of(**own).mfa_keys).open(owner, sealed) == RFC_SECRET
-        sealed = Seal(settings_of(**own).mfa_keys).close(owner, RFC_SECRET)
+        assert SecretBox(settings_of(**own).mfa_keys).open(owner, sealed) == RFC_SECRET
+        sealed = SecretBox(settings_of(**own).mfa_keys).close(owner, RFC_SECRET)
         newer = {"JWT_SECRET": "i" * 40, "MFA_KEY": "n" * 40, "MFA_PREVIOUS_KEYS": "m" * 40}
-        assert Seal(settings_of(**newer).mfa_keys).open(owner, sealed) == RFC_SECRET
-        with pytest.raises(SealBrokenError):
-            Seal(settings_of(JWT_SECRET="i" * 40).mfa_keys).open(owner, sealed)
+        assert SecretBox(settings_of(**newer).mfa_keys).open(owner, sealed) == RFC_SECRET
+        with pytest.raises(DecryptionError):
+            SecretBox(settings_of(JWT_SECRET="i" * 40).mfa_keys).open(owner, sealed)
 
     def test_without_a_key_of_its_own_the_signing_key_seals(self) -> None:
         """The previous ones only open."""
         owner = uuid4()
         unset = settings_of(JWT_SECRET="j" * 40, MFA_PREVIOUS_KEYS="m" * 40)
-        sealed = Seal(unset.mfa_keys).close(owner, RFC_SECRET)
-        assert Seal(["j" * 40]).open(owner, sealed) == RFC_SECRET
+        sealed = SecretBox(unset.mfa_keys).close(owner, RFC_SECRET)
+        assert SecretBox(["j" * 40]).open(owner, sealed) == RFC_SECRET

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from src.models.event import ZERO, ShieldEvent, StreamId
 from src.models.role import Role
 from src.models.user import User
-from src.services.auth.stream_registry import Change, OpenStreams
+from src.services.auth.stream_registry import Change, StreamRegistry
 from src.services.auth.tokens import AccessToken
 from src.services.events import client_stream, job_projector
 from src.services.events.client_stream import Subscription
-from src.services.events.feed import Record
+from src.services.events.feed import FeedRecord
 from src.services.events.replay import EventReplay
 from src.services.events.streams import EventStreams
 from src.services.events.subscription import Scope
@@ -55,7 +55,7 @@ AN_HOUR = 3600.0
 
 def streams(process: Process, **values: int) -> EventStreams:
     replay = EventReplay(cast("EventHistory", process.history), 8)
-    return EventStreams(process.hub, replay, OpenStreams(), Metrics(), settings_of(**values))
+    return EventStreams(process.hub, replay, StreamRegistry(), Metrics(), settings_of(**values))
 
 
 def wants(
@@ -111,7 +111,7 @@ def ids_of(frames: Iterable[Frame]) -> list[str]:
     return [frame.record_id for frame in frames if frame.record_id is not None]
 
 
-def records(events: Sequence[ShieldEvent], scope: Scope) -> list[Record]:
+def records(events: Sequence[ShieldEvent], scope: Scope) -> list[FeedRecord]:
     """What a client of the scope is to get of a stream, by the fold alone."""
     return [record for record in stream_fold().apply(events) if scope.shows(record)]
 
@@ -488,7 +488,7 @@ class TestForgottenJobs:
         events = stream(*simple_run(), *simple_run(OTHER_JOB), late)
         process = Process(MemoryHistory())
         await process.begin(events[:-1])
-        await process.hub.jobs.recall(process.hub.jobs.unknown_jobs(events[-1:]), events[-1].id)
+        await process.hub.jobs.rehydrate(process.hub.jobs.unknown_jobs(events[-1:]), events[-1].id)
         frames = await received(process, EVERYTHING, later=events[-1:])
         assert events_of(frames) == []
 
@@ -582,7 +582,7 @@ class TestTheEnd:
         process = Process(MemoryHistory())
         call = {"tool_call_id": "c", "tool_name": "crawl_web"}
         await process.begin(stream(shield_event("tool:start", call, workspace=RED)))
-        opened, client = OpenStreams(), Client()
+        opened, client = StreamRegistry(), Client()
         replay = EventReplay(cast("EventHistory", process.history), 8)
         made = EventStreams(process.hub, replay, opened, Metrics(), settings_of())
         subscription = wants(MINE)
@@ -741,7 +741,7 @@ async def test_one_jobs_history_waits_for_its_turn(monkeypatch: pytest.MonkeyPat
     process = Process(MemoryHistory())
     await process.begin(events)
     replay = EventReplay(cast("EventHistory", process.history), 1)
-    made = EventStreams(process.hub, replay, OpenStreams(), Metrics(), settings_of())
+    made = EventStreams(process.hub, replay, StreamRegistry(), Metrics(), settings_of())
     client = Client()
     async with replay.slot():
         serving = asyncio.create_task(made.serve(wants(the_job(JOB)), client))

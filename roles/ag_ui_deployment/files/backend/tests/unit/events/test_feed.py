@@ -4,19 +4,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.services.events.feed import BATCH_BYTES, Batch, Feed, FellBehindError, Limits, Record
+from src.services.events.feed import (
+    BATCH_BYTES,
+    Batch,
+    Feed,
+    FeedLimits,
+    FeedRecord,
+    FellBehindError,
+)
 from tests.support.builders import stream_id
 
 MANY = 1_000_000
 
 
-def record(number: int, size: int = 10) -> Record:
-    return Record(stream_id(number), bytes([number % 256]) * size)
+def record(number: int, size: int = 10) -> FeedRecord:
+    return FeedRecord(stream_id(number), bytes([number % 256]) * size)
 
 
 def feed_of(max_bytes: int = MANY, max_events: int = MANY) -> Feed:
     """A feed with a reader that has read nothing yet."""
-    limits = Limits(max_bytes, max_events)
+    limits = FeedLimits(max_bytes, max_events)
     feed = Feed(limits, lambda record: record.frames.startswith(b"alone"))
     feed.join()
     return feed
@@ -62,7 +69,7 @@ def test_a_batch_is_bounded() -> None:
 
 def test_what_has_to_be_looked_at_stands_alone() -> None:
     feed = feed_of()
-    alone = Record(stream_id(3), b"alone")
+    alone = FeedRecord(stream_id(3), b"alone")
     feed.append([record(1), record(2), alone, record(4)])
     assert [batch.alone for batch in rest(feed)] == [None, alone, None]
     assert [batch.events for batch in rest(feed)] == [2, 1, 1]
@@ -104,7 +111,7 @@ def test_a_reader_sees_every_record_once_or_is_told(
     batches: list[list[int]], data: st.DataObject
 ) -> None:
     feed, position = feed_of(100), 0
-    sent: list[Record] = []
+    sent: list[FeedRecord] = []
     got = b""
     for sizes in batches:
         batch = [record(len(sent) + n, size) for n, size in enumerate(sizes)]
@@ -169,7 +176,7 @@ def test_a_closed_feed_tells_its_readers_and_lets_them_read_the_rest() -> None:
 
 
 def test_what_all_readers_have_is_let_go() -> None:
-    feed = Feed(Limits(100 * MANY, MANY), lambda _: False)
+    feed = Feed(FeedLimits(100 * MANY, MANY), lambda _: False)
     quick, slow = feed.join(), feed.join()
     for number in range(100):
         feed.append([record(number, BATCH_BYTES)])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from src.models.event import ZERO, ShieldEvent, StreamId
 from src.models.protocol import CURRENT, ProtocolVersion
-from src.models.visibility import Sight
+from src.models.visibility import Visibility
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.events.feed import Batch
 from src.services.events.gaps import Gap
@@ -34,7 +34,7 @@ from tests.support.builders import (
 
 _WORKSPACES = st.frozensets(st.sampled_from((DEFAULT_WORKSPACE, RED, "blue")))
 _OWNERS = st.sampled_from((UUID(OWNER), UUID(STRANGER)))
-SIGHTS = st.builds(Sight, _OWNERS, _WORKSPACES, _WORKSPACES) | st.just(EVERYTHING.sight)
+SIGHTS = st.builds(Visibility, _OWNERS, _WORKSPACES, _WORKSPACES) | st.just(EVERYTHING.visibility)
 JOBS = st.builds(
     lambda job, user, workspace: shield_event(job=job, user=user, workspace=workspace),
     st.sampled_from(("one", "two", "three", None)),
@@ -80,7 +80,7 @@ class TestScopes:
         assert ids(hub, EVERYTHING) == [stream_id(n) for n in (1, 2, 3, 4, 5)]
         assert ids(hub, MINE) == [stream_id(1)]
         assert ids(hub, the_job("theirs")) == [stream_id(2)]
-        assert ids(hub, Scope(Sight(UUID(int=1)))) == []
+        assert ids(hub, Scope(Visibility(UUID(int=1)))) == []
 
     def test_a_workspace_is_shown_to_its_admins_and_to_members_what_is_theirs(self) -> None:
         hub = hub_of(
@@ -96,7 +96,7 @@ class TestScopes:
 
     @given(st.lists(SIGHTS, max_size=6), st.lists(JOBS, min_size=1, max_size=12))
     def test_every_feed_gets_what_its_scope_shows_once(
-        self, sights: list[Sight], jobs: list[ShieldEvent]
+        self, sights: list[Visibility], jobs: list[ShieldEvent]
     ) -> None:
         hub = hub_of()
         records = [one for event in stream(*jobs) for one in hub.jobs.apply([event])]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from src.models.event import ZERO, ShieldEvent, StreamId
 from src.services.events import replay as event_replay
-from src.services.events.feed import FellBehindError, Record
-from src.services.events.job_projector import StreamFold
+from src.services.events.feed import FeedRecord, FellBehindError
+from src.services.events.job_projector import JobProjector
 from src.services.events.replay import EventReplay
 from tests.support.builders import shield_event, stream, stream_fold, stream_id
 from tests.support.memory_history import MemoryHistory
@@ -174,9 +174,9 @@ async def test_after_each_piece_all_passes_rest_for_as_long_as_it_took(
     now = 0.0
     pieces = 0
     rests: list[float] = []
-    fold, sleep = StreamFold.apply, asyncio.sleep
+    fold, sleep = JobProjector.apply, asyncio.sleep
 
-    def apply(jobs: StreamFold, events: Iterable[ShieldEvent]) -> list[Record]:
+    def apply(jobs: JobProjector, events: Iterable[ShieldEvent]) -> list[FeedRecord]:
         nonlocal now, pieces
         now += 1.0
         pieces += 1
@@ -197,7 +197,7 @@ async def test_after_each_piece_all_passes_rest_for_as_long_as_it_took(
     clock = SimpleNamespace(time=lambda: now)
     ours = {"sleep": rest, "get_running_loop": lambda: clock}
     with monkeypatch.context() as patches:
-        patches.setattr(StreamFold, "apply", apply)
+        patches.setattr(JobProjector, "apply", apply)
         patches.setattr(event_replay, "asyncio", SimpleNamespace(**(vars(asyncio) | ours)))
         await asyncio.gather(*reading)
     assert pieces > 3 * 5

@@ -100,7 +100,7 @@ def test_something_else_than_the_gateway_answers(
     assert words in str(error)
     assert "inside.example" not in str(error)
     assert not error.transient
-    assert not error.maybe_done
+    assert not error.outcome_unknown
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_another_service_is_not_taken_for_a_model(status: int, document: dict[st
 def test_a_list_tells_that_the_tools_are_away() -> None:
     error = list_refusal(reply(502, {"detail": {"error": "unreachable"}}))
     assert isinstance(error, ToolServerUnavailableError)
-    assert not error.maybe_done
+    assert not error.outcome_unknown
     assert isinstance(list_refusal(reply(502)), GatewayUnavailableError)
 
 

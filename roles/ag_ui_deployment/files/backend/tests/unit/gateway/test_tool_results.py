@@ -88,10 +88,10 @@ def test_what_the_gateway_says_in_the_tools_place(text: str, exception: str | No
     ],
 )
 def test_what_the_framework_says_is_not_the_tools_word(
-    text: str, kind: type[UpstreamError], *, maybe_done: bool
+    text: str, kind: type[UpstreamError], *, outcome_unknown: bool
 ) -> None:
     error = error_of(text, {})
-    assert (type(error), error.maybe_done) == (kind, maybe_done)
+    assert (type(error), error.outcome_unknown) == (kind, outcome_unknown)
 
 
 @pytest.mark.parametrize("prefix", ["", "Error executing tool crawl_web: "])

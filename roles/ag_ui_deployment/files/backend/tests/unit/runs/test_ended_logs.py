@@ -7,7 +7,7 @@ import pytest
 
 from src.services.runs import ended_logs
 from src.services.runs.ended_logs import EndedLogs, LogsFullError, TooManyLogsError
-from src.services.runs.log import Record
+from src.services.runs.log import LogRecord
 from src.services.runs.registry import RunKey
 
 OWNER = uuid4()
@@ -28,9 +28,9 @@ def logs(loads: list[str]) -> EndedLogs:
     """Each run's log takes as many bytes as one user may read."""
     data = b" " * HALF
 
-    async def load(key: RunKey) -> list[Record] | None:
+    async def load(key: RunKey) -> list[LogRecord] | None:
         loads.append(key.run_id)
-        return None if key.run_id == "unknown" else [Record("RUN_ERROR", None, data)]
+        return None if key.run_id == "unknown" else [LogRecord("RUN_ERROR", None, data)]
 
     return EndedLogs(load)
 

@@ -14,7 +14,7 @@ from src.services.agui.sse import encode
 from src.services.events.feed import BATCH_BYTES
 from src.services.runs import reader as run_reader
 from src.services.runs.ended_logs import Snapshot
-from src.services.runs.log import Record, RunLog
+from src.services.runs.log import LogRecord, RunLog
 from src.services.runs.reader import RunReader, StuckError
 from tests.run_checker import check_frames, check_run, parse_frames
 from tests.support.agui_client import AgUiClient
@@ -62,7 +62,7 @@ class Collected:
 
 
 def log_of(events: list[Event]) -> RunLog:
-    return RunLog(Record.of(event) for event in events)
+    return RunLog(LogRecord.of(event) for event in events)
 
 
 def reader_of(
@@ -122,7 +122,7 @@ async def test_a_live_log_is_written_as_it_grows() -> None:
     reading = asyncio.create_task(reader_of(log, None, connection).write())
     for event in RUN[1:]:
         await asyncio.sleep(0)
-        log.append([Record.of(event)])
+        log.append([LogRecord.of(event)])
     assert await reading
     assert [frame.json() for frame in parse_frames(connection.body)] == RUN
 
@@ -135,7 +135,7 @@ async def test_a_cursor_ahead_of_what_another_process_has_told_waits_for_it(know
     reading = asyncio.create_task(reader.write())
     await asyncio.sleep(0)
     assert not connection.body
-    log.append(Record.of(event) for event in RUN[known:])
+    log.append(LogRecord.of(event) for event in RUN[known:])
     assert await reading
     frames = parse_frames(connection.body)
     assert [frame.id for frame in frames if frame.id] == [f"{n}-0" for n in range(6, len(RUN) + 1)]
@@ -155,7 +155,7 @@ async def test_a_cursor_that_no_run_can_have_is_told_at_once(
     reader = reader_of(log, cursor, connection, is_elsewhere=is_elsewhere)
     reading = asyncio.create_task(reader.write())
     await until(lambda: b"hx.shield.gap" in connection.body)
-    log.append(Record.of(event) for event in RUN[known:])
+    log.append(LogRecord.of(event) for event in RUN[known:])
     assert await reading
     check_run([frame.json() for frame in parse_frames(connection.body)])
 
@@ -259,8 +259,8 @@ async def test_a_snapshot_is_handed_over_in_pieces_and_then_let_go() -> None:
 @pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"])
 def test_a_frame_is_one_line_for_every_line_splitter(separator: str) -> None:
     event = agui.text_content("m1", f"a{separator}b", NOW)
-    read = Record.read(orjson.dumps(event))
-    for record in (Record.of(event), read):
+    read = LogRecord.read(orjson.dumps(event))
+    for record in (LogRecord.of(event), read):
         frame = record.frame(1).decode()
         assert frame.splitlines() == frame.split("\n")[:-1]
         assert orjson.loads(record.data) == event

@@ -13,7 +13,7 @@ from src.models.user import User
 from src.services.agent.loop import AgentLoop
 from src.services.agent.turn import ToolCall
 from src.services.gateway.chat_stream import ChatChunk, Usage
-from src.services.runs.log import Record
+from src.services.runs.log import LogRecord
 from src.services.runs.registry import RunKey, RunRegistry
 from src.services.runs.runner import LocalRun, Store
 from tests.support.agent import run_input
@@ -56,10 +56,10 @@ class Registry:
     """What Redis was told."""
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[LogRecord] = []
         self.finished: list[bool] = []
 
-    async def append(self, _key: RunKey, records: Sequence[Record], _sent: int) -> int:
+    async def append(self, _key: RunKey, records: Sequence[LogRecord], _sent: int) -> int:
         self.records = list(records)
         return len(records)
 
@@ -71,11 +71,11 @@ class Storage:
     """PostgreSQL, which takes a run once it is let, or fails."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        self.asked: list[Sequence[Record]] = []
+        self.asked: list[Sequence[LogRecord]] = []
         self.lets = asyncio.Event()
         self._error = error
 
-    async def store(self, _key: RunKey, records: Sequence[Record]) -> bool:
+    async def store(self, _key: RunKey, records: Sequence[LogRecord]) -> bool:
         self.asked.append(records)
         await self.lets.wait()
         if self._error:

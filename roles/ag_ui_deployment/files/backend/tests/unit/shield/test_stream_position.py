@@ -7,10 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.models.event import ZERO, StreamId
-from src.services.shield.stream_position import Missing, Place, StreamState, is_another, missed
+from src.services.shield.stream_position import (
+    Missing,
+    StreamPosition,
+    StreamState,
+    is_another,
+    missed,
+)
 from tests.support.builders import stream_id
 
-BEGIN = Place(ZERO, 0)
+BEGIN = StreamPosition(ZERO, 0)
 
 
 @dataclass
@@ -20,7 +26,7 @@ class Stream:
     kept: list[StreamId] = field(default_factory=list)
     added: int = 0
     deleted: StreamId = ZERO
-    place: Place = BEGIN
+    place: StreamPosition = BEGIN
     trimmed_unread: int = 0
 
     def add(self, count: int) -> None:
@@ -96,20 +102,20 @@ STATE = StreamState(stream_id(5), stream_id(10), added=10, length=6, deleted=ZER
 
 
 def test_what_was_read_and_trimmed_before_the_stream_was_looked_at_is_not_missing() -> None:
-    place = Place(stream_id(2), 2)
+    place = StreamPosition(stream_id(2), 2)
     assert missed(place, STATE) == Missing(2, certain=True)
     assert missed(place, STATE, [stream_id(4), stream_id(5)]) == Missing(1, certain=True)
     assert missed(place, STATE, [stream_id(3), stream_id(4)]) is None
 
 
 def test_who_does_not_know_its_number_can_tell_nothing() -> None:
-    assert missed(Place(stream_id(2)), STATE) is None
+    assert missed(StreamPosition(stream_id(2)), STATE) is None
 
 
 def test_deleted_entries_are_accounted_for_up_to_where_it_is_sure() -> None:
     state = replace_state(deleted=stream_id(2))
-    assert missed(Place(stream_id(2), 2, stream_id(2)), state) == Missing(2, certain=True)
-    assert missed(Place(stream_id(2), 2, stream_id(1)), state) == Missing(2, certain=False)
+    assert missed(StreamPosition(stream_id(2), 2, stream_id(2)), state) == Missing(2, certain=True)
+    assert missed(StreamPosition(stream_id(2), 2, stream_id(1)), state) == Missing(2, certain=False)
 
 
 def replace_state(**changes: object) -> StreamState:
@@ -119,27 +125,27 @@ def replace_state(**changes: object) -> StreamState:
 @pytest.mark.parametrize(
     ("place", "changes", "another"),
     [
-        (Place(stream_id(7), 7), {}, False),
-        (Place(stream_id(2), 2), {}, False),
-        (Place(stream_id(7)), {}, False),
+        (StreamPosition(stream_id(7), 7), {}, False),
+        (StreamPosition(stream_id(2), 2), {}, False),
+        (StreamPosition(stream_id(7)), {}, False),
         # Its newest entry is older than what was read.
-        (Place(stream_id(11), 11), {}, True),
+        (StreamPosition(stream_id(11), 11), {}, True),
         # It has had fewer entries than were read.
-        (Place(stream_id(7), 11), {}, True),
+        (StreamPosition(stream_id(7), 11), {}, True),
         # It has all it ever had, and that begins after what was read.
-        (Place(stream_id(2), 2), {"added": 6}, True),
-        (Place(stream_id(2)), {"added": 6}, True),
-        (Place(stream_id(5)), {"added": 6}, False),
+        (StreamPosition(stream_id(2), 2), {"added": 6}, True),
+        (StreamPosition(stream_id(2)), {"added": 6}, True),
+        (StreamPosition(stream_id(5)), {"added": 6}, False),
     ],
 )
 def test_a_stream_that_was_begun_anew_is_recognised(
-    place: Place, changes: dict[str, int], *, another: bool
+    place: StreamPosition, changes: dict[str, int], *, another: bool
 ) -> None:
     assert is_another(place, replace_state(**changes)) is another
 
 
 def test_no_stream_is_another() -> None:
-    assert is_another(Place(stream_id(1)), None)
+    assert is_another(StreamPosition(stream_id(1)), None)
 
 
 def test_it_is_read_from_what_redis_says() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from src.models.tools import CrawlWeb
 from src.services.tools.catalogue import ArgumentCheck, ArgumentsRefusedError
-from src.services.tools.ssrf_guard import TargetAddresses
+from src.services.tools.ssrf_guard import SsrfGuard
 from tests.support.builders import settings_of
 
 
@@ -19,7 +19,7 @@ async def test_allowed_domains_are_looked_up_like_the_address(
         return [(0, 0, 0, "", ("10.0.0.1" if inside else "93.184.215.14", 0))]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    targets = TargetAddresses(allow_private=False)
+    targets = SsrfGuard(allow_private=False)
     check = ArgumentCheck(settings_of(), targets)
     url = "https://public.example/"
     domains = ["public.example", "other.example", "inside.example"]

@@ -3,11 +3,11 @@
 import asyncio
 import time
 
-from src.utils.event_loop import give_way, in_turns
+from src.utils.event_loop import cooperative_iter, yield_control
 
 
 async def test_all_items_come_in_their_order() -> None:
-    assert [item async for item in in_turns(range(1000))] == list(range(1000))
+    assert [item async for item in cooperative_iter(range(1000))] == list(range(1000))
 
 
 async def test_others_get_turns_while_it_lasts() -> None:
@@ -20,7 +20,7 @@ async def test_others_get_turns_while_it_lasts() -> None:
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
-    async for _ in in_turns(range(20)):
+    async for _ in cooperative_iter(range(20)):
         end = time.perf_counter() + 0.001
         while time.perf_counter() < end:
             pass
@@ -41,9 +41,9 @@ async def test_it_gives_way_as_long_as_others_are_busy_and_no_longer_than_it_may
             await asyncio.sleep(0)
 
     task = asyncio.create_task(busy(5))
-    await give_way(60)
+    await yield_control(60)
     assert done == 5
     task = asyncio.create_task(busy(10_000))
-    await give_way(0.01)
+    await yield_control(0.01)
     assert done < 1_000
     task.cancel()

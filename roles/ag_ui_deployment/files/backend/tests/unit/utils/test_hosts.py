@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from src.models.tools import CrawlWeb, IngestDoc
 from src.services.tools import ssrf_guard
-from src.services.tools.ssrf_guard import TargetAddresses
+from src.services.tools.ssrf_guard import SsrfGuard
 from src.utils.hosts import (
     TargetRefusedError,
     canonical_host,
@@ -50,19 +50,19 @@ def notations(address: ipaddress.IPv4Address) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def targets() -> Iterator[TargetAddresses]:
-    one = TargetAddresses(allow_private=False)
+def targets() -> Iterator[SsrfGuard]:
+    one = SsrfGuard(allow_private=False)
     yield one
     one.close()
 
 
-def check(targets: TargetAddresses, host: str) -> None:
+def check(targets: SsrfGuard, host: str) -> None:
     targets.check_host(parse_url(f"http://{host}:8080/path").hostname or "")
 
 
 @given(PRIVATE)
 def test_private_addresses_in_every_notation(
-    targets: TargetAddresses, address: ipaddress.IPv4Address
+    targets: SsrfGuard, address: ipaddress.IPv4Address
 ) -> None:
     for host in notations(address):
         with pytest.raises(TargetRefusedError):
@@ -76,14 +76,14 @@ def test_private_addresses_in_every_notation(
      "metadata.google.internal", "printer.local", "router.lan", "256.1.1.1", "1.2.3.4.5", "a..b",
      "-a.org", "a b.org", ""],
 )  # fmt: skip
-def test_what_is_of_the_inside_or_nothing(targets: TargetAddresses, host: str) -> None:
+def test_what_is_of_the_inside_or_nothing(targets: SsrfGuard, host: str) -> None:
     with pytest.raises(TargetRefusedError):
         check(targets, host)
 
 
 @pytest.mark.parametrize("host", ["example.org", "EXAMPLE.org.", "bücher.example", "8.8.8.8",
                                   "[2606:4700:4700::1111]", "a-b.c_d.org"])  # fmt: skip
-def test_what_is_public(targets: TargetAddresses, host: str) -> None:
+def test_what_is_public(targets: SsrfGuard, host: str) -> None:
     check(targets, host)
 
 
@@ -154,14 +154,14 @@ def test_an_address_stays_what_it_is_sent_as(text: str) -> None:
 
 
 @given(st.text(max_size=80))
-def test_any_text_is_an_address_or_refused(targets: TargetAddresses, text: str) -> None:
+def test_any_text_is_an_address_or_refused(targets: SsrfGuard, text: str) -> None:
     for url in (text, f"http://{text}", f"http://{text}.org/"):
         with suppress(TargetRefusedError):
             targets.check_host(parse_url(url).hostname or "")
 
 
 async def test_a_name_is_looked_up_once(
-    targets: TargetAddresses, monkeypatch: pytest.MonkeyPatch
+    targets: SsrfGuard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     answers: dict[str, list[str]] = {
@@ -186,7 +186,7 @@ async def test_a_name_is_looked_up_once(
 
 
 async def test_a_name_that_answers_too_late_is_refused(
-    targets: TargetAddresses, monkeypatch: pytest.MonkeyPatch
+    targets: SsrfGuard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its servers may answer the tool at once, and with something of the inside."""
     released = threading.Event()
@@ -205,7 +205,7 @@ async def test_a_name_that_answers_too_late_is_refused(
 
 
 async def test_private_ones_where_they_are_allowed() -> None:
-    targets = TargetAddresses(allow_private=True)
+    targets = SsrfGuard(allow_private=True)
     for host in ("127.0.0.1", "hx-web-server", "[::1]"):
         await targets.check_url(f"http://{host}:8080/")
     with pytest.raises(TargetRefusedError):

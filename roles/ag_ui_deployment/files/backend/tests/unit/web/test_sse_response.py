@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from src.web.sse_response import Connection
+from src.web.sse_response import HttpConnection
 
 
 class Server:
@@ -29,15 +29,15 @@ class Server:
 
 async def test_what_is_taken_at_once_needs_no_waiting() -> None:
     server = Server()
-    assert Connection(server.send).write_now(b"a") is None
-    await Connection(server.send).write(b"b")
+    assert HttpConnection(server.send).write_now(b"a") is None
+    await HttpConnection(server.send).write(b"b")
     assert server.taken == [b"a", b"b"]
 
 
 async def test_what_is_not_is_waited_for() -> None:
     server = Server()
     server.free.clear()
-    rest = Connection(server.send).write_now(b"a")
+    rest = HttpConnection(server.send).write_now(b"a")
     assert rest is not None
     waiting = asyncio.ensure_future(_of(rest))
     for _ in range(3):
@@ -53,7 +53,7 @@ async def test_what_is_not_is_waited_for() -> None:
 async def test_who_waits_may_be_cancelled() -> None:
     server = Server()
     server.free.clear()
-    writing = asyncio.ensure_future(Connection(server.send).write(b"a"))
+    writing = asyncio.ensure_future(HttpConnection(server.send).write(b"a"))
     await asyncio.sleep(0)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -67,9 +67,9 @@ async def test_an_error_of_the_server_is_the_writers() -> None:
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        Connection(send).write_now(b"a")
+        HttpConnection(send).write_now(b"a")
     with pytest.raises(OSError, match="gone"):
-        await Connection(send).write(b"a")
+        await HttpConnection(send).write(b"a")
 
 
 async def _of(rest: Any) -> None:
