@@ -40,8 +40,8 @@ def _reseal(settings: Settings, _options: argparse.Namespace) -> int:
 
 def _sealed_again(seal: SecretBox, row: SecondFactorRow) -> bool:
     try:
-        secret = seal.open(row.user_id, row.sealed_secret)
+        secret = seal.decrypt(row.user_id, row.sealed_secret)
     except DecryptionError:
         return False
-    row.sealed_secret = seal.close(row.user_id, secret)
+    row.sealed_secret = seal.encrypt(row.user_id, secret)
     return True

@@ -61,7 +61,7 @@ class Agent:
         registry = RunRegistry(commands, settings.REDIS_STREAM_NAME)
         conversations = ConversationService(database, audit, StorageLimits.of(settings))
         store = RunStore(database, audit)
-        runs = RunManager(registry, store.settle, metrics, settings.SHUTDOWN_GRACE_SECONDS)
+        runs = RunManager(registry, store.persist, metrics, settings.SHUTDOWN_GRACE_SECONDS)
         tail = RunFollower(reader, registry, store)
         budget = TokenBudget(database, settings.AGENT_TOKENS_PER_DAY)
         service = AgentService(

@@ -272,7 +272,7 @@ class Services:
     async def stop(self) -> None:
         self.drain()
         await self.agent.stop()
-        await self.tools.settle()
+        await self.tools.wait_closed()
         self.submissions.stop()
         await asyncio.gather(
             self.consumer.stop(),

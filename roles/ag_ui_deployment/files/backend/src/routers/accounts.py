@@ -38,13 +38,13 @@ async def register(
     services: ServicesDep, client: ClientDep, given: Registration, response: Response
 ) -> User | MailSent:
     if given.invitation is not None:
-        await services.limits.guess(client.address)
+        await services.limits.check_address(client.address)
         response.status_code = 201
         return await services.registration.accept(
             given.invitation, given.password or "", given.name, client.address
         )
     email = given.email or ""
-    await services.limits.mail(client.address, email)
+    await services.limits.check_mail(client.address, email)
     await services.registration.register(email, given.name)
     return MailSent(message="A link to confirm the address is on its way.")
 
@@ -56,7 +56,7 @@ async def register(
     responses=documented(RegistrationClosed, LinkNotValid, AccountExists),
 )
 async def verify_email(services: ServicesDep, client: ClientDep, given: EmailVerification) -> User:
-    await services.limits.guess(client.address)
+    await services.limits.check_address(client.address)
     return await services.registration.verify(given.token, given.password, client.address)
 
 
@@ -69,7 +69,7 @@ async def verify_email(services: ServicesDep, client: ClientDep, given: EmailVer
 async def forgot_password(
     services: ServicesDep, client: ClientDep, given: ForgottenPassword
 ) -> MailSent:
-    await services.limits.mail(client.address, given.email)
+    await services.limits.check_mail(client.address, given.email)
     await services.resets.forgot(given.email)
     return MailSent(message="If there is an account with this address, a link is on its way.")
 
@@ -81,5 +81,5 @@ async def forgot_password(
     responses=documented(LinkNotValid),
 )
 async def reset_password(services: ServicesDep, client: ClientDep, given: PasswordReset) -> None:
-    await services.limits.guess(client.address)
+    await services.limits.check_address(client.address)
     await services.resets.reset(given.token, given.password, client.address)

@@ -102,7 +102,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 async def run_agent(
     services: ServicesDep, access: Access, request: RunInput, protocol: Protocol
 ) -> EventStreamResponse:
-    await services.limits.stream(access.user.id)
+    await services.limits.check_stream(access.user.id)
     check_streams(services, access.user.id)
     _check_tools(services, request)
     key, log = await services.agent.service.begin(access.user, request)
@@ -140,7 +140,7 @@ async def connect_agent(
 
     Nothing is stored.
     """
-    await services.limits.stream(access.user.id)
+    await services.limits.check_stream(access.user.id)
     check_streams(services, access.user.id)
     joined = await services.agent.service.join(access.user, request)
     subscription = RunSubscription(

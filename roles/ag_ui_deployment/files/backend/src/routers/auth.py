@@ -79,7 +79,7 @@ async def log_in(
     second_factor = SecondFactor(given.otp, given.recovery_code)
     credentials = Credentials(given.email, given.password, second_factor)
     tokens = await _log_in(request, response, services, client, credentials)
-    return cookies.keep(response, tokens) if given.cookies else tokens
+    return cookies.set_session(response, tokens) if given.cookies else tokens
 
 
 async def _log_in(
@@ -90,10 +90,10 @@ async def _log_in(
     credentials: Credentials,
 ) -> Token:
     email = credentials.email
-    device = services.devices.read(cookies.device(request, email), email)
-    await services.limits.login(client.address, email, device)
+    device = services.devices.read(cookies.get_device(request, email), email)
+    await services.limits.check_login(client.address, email, device)
     login = await services.auth.log_in(credentials, client, device)
-    cookies.keep_device(request, response, email, login.device)
+    cookies.set_device(request, response, email, login.device)
     return login.token
 
 
@@ -112,9 +112,9 @@ async def refresh_tokens(
     token = given.refresh_token if given is not None else refresh_cookie(request, services)
     # Counted before the token is used up: who is refused keeps it.
     access = await services.sessions.of_refresh_token(token)
-    await services.limits.request(access.user.id)
+    await services.limits.check_user(access.user.id)
     tokens = await services.sessions.refresh(token)
-    return tokens if given is not None else cookies.keep(response, tokens)
+    return tokens if given is not None else cookies.set_session(response, tokens)
 
 
 @router.post(
@@ -176,7 +176,7 @@ async def change_password(
     given: PasswordChange,
 ) -> None:
     device = await services.passwords.change(access, given.current_password, given.new_password)
-    cookies.keep_device(request, response, access.user.email, device)
+    cookies.set_device(request, response, access.user.email, device)
 
 
 @router.get("/me", summary="Who is logged in", responses=documented(NotAuthenticated))

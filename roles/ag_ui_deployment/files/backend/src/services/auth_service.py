@@ -47,7 +47,7 @@ class SecondFactors(Protocol):
 
         None for an account that has no second factor.
         Raises SecondFactorRequiredError if the account has one and none is given,
-        SecondFactorRejectedError if it is wrong, SealBrokenError if no key opens it.
+        SecondFactorRejectedError if it is wrong, DecryptionError if no key opens it.
         """
 
 
@@ -104,7 +104,7 @@ class AuthService:
     ) -> Login:
         """Raises WrongCredentialsError, after the same work whatever was wrong.
 
-        Raises SecondFactorRequiredError, SecondFactorRejectedError or SealBrokenError if all else
+        Raises SecondFactorRequiredError, SecondFactorRejectedError or DecryptionError if all else
         is right.
         """
         address = _address(credentials.email)
@@ -113,7 +113,7 @@ class AuthService:
             return await user_rows.by_email(session, address)
 
         origin = Origin(client.address, device)
-        async with self._attempts.on(find, credentials.password, origin) as attempt:
+        async with self._attempts.verify(find, credentials.password, origin) as attempt:
             decision = await self._decide(attempt, credentials.second_factor)
             if isinstance(decision, Refusal):
                 attempt.event = _failure(attempt.user, decision)
@@ -131,7 +131,7 @@ class AuthService:
             return Refusal.INACTIVE
         if attempt.locked:
             return Refusal.LOCKED
-        if not attempt.fits:
+        if not attempt.password_ok:
             attempt.fail()
             return Refusal.PASSWORD
         return await self._ask_second_factor(attempt, user, given)

@@ -12,7 +12,7 @@ class PageSize:
         self._target_bytes = target_bytes
         self.entries = min(first, most)
 
-    def learn(self, entries: int, size: int) -> None:
+    def adjust(self, entries: int, size: int) -> None:
         """A page of so many entries had so many bytes."""
         if entries:
             fitting = self._target_bytes * entries // max(size, 1)

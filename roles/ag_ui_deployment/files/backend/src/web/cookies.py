@@ -22,7 +22,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def keep(response: Response, token: Token) -> CookieSession:
+def set_session(response: Response, token: Token) -> CookieSession:
     """Give the tokens to the browser, and to the page only how long they last."""
     _set(response, ACCESS, token.access_token, token.expires_in)
     _set(response, REFRESH, token.refresh_token, token.refresh_expires_in)
@@ -34,7 +34,7 @@ def clear(response: Response) -> None:
     _set(response, REFRESH, "", 0)
 
 
-def given(request: Request, name: str) -> str | None:
+def get(request: Request, name: str) -> str | None:
     """The cookie of exactly this name.
 
     Starlette strips from names what is no whitespace to browsers, such as a byte 0xA0: with that
@@ -48,12 +48,12 @@ def given(request: Request, name: str) -> str | None:
     return None
 
 
-def device(request: Request, email: str) -> str | None:
+def get_device(request: Request, email: str) -> str | None:
     """By which this browser is known to an account."""
-    return given(request, _device_name(email))
+    return get(request, _device_name(email))
 
 
-def keep_device(request: Request, response: Response, email: str, value: str) -> None:
+def set_device(request: Request, response: Response, email: str, value: str) -> None:
     """The accounts of longest ago make way: all cookies come with every request."""
     name = _device_name(email)
     earlier = [one for one in request.cookies if one.startswith(_DEVICE) and one != name]

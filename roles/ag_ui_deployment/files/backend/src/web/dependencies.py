@@ -56,7 +56,7 @@ Bearer = Annotated[str | None, Depends(_given_bearer)]
 
 async def authenticated(request: Request, services: ServicesDep, bearer: Bearer) -> AccessToken:
     """By bearer token, else by cookie; not counted."""
-    token = bearer or cookies.given(request, cookies.ACCESS)
+    token = bearer or cookies.get(request, cookies.ACCESS)
     if token is None:
         raise NotAuthenticated
     if bearer is None:
@@ -69,7 +69,7 @@ async def identify(request: Request, services: ServicesDep, bearer: Bearer) -> A
     access: AccessToken | None = getattr(request.state, "access", None)
     if access is None:
         access = await authenticated(request, services, bearer)
-        await services.limits.request(access.user.id)
+        await services.limits.check_user(access.user.id)
         request.state.access = access
     return access
 
@@ -84,7 +84,7 @@ Access = Annotated[AccessToken, Depends(identify)]
 
 def refresh_cookie(request: Request, services: Services) -> str:
     """Raises NotAuthenticated if there is none."""
-    cookie = cookies.given(request, cookies.REFRESH)
+    cookie = cookies.get(request, cookies.REFRESH)
     if cookie is None:
         raise NotAuthenticated
     cookies.check_origin(request, services.settings)
@@ -136,7 +136,7 @@ async def _stream_access(
         access = await services.access.look(access)
     else:
         access = await authenticated(request, services, bearer)
-    await services.limits.stream(access.user.id)
+    await services.limits.check_stream(access.user.id)
     return access
 
 

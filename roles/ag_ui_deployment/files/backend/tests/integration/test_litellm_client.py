@@ -251,7 +251,7 @@ class TestAnswers:
     """What the real gateway cannot be made to say."""
 
     @pytest.mark.parametrize(
-        ("said", "error", "maybe_done"),
+        ("said", "error", "outcome_unknown"),
         [
             (answer(200, b"<html>", "text/html"), GatewayRefusedError, False),
             (answer(301, b"<html>", "text/html"), GatewayRefusedError, False),
@@ -287,7 +287,7 @@ class TestAnswers:
             assert "answers 504" in client.breaker.describe()
 
     @pytest.mark.parametrize(
-        ("text", "listed", "error", "maybe_done"),
+        ("text", "listed", "error", "outcome_unknown"),
         [
             ("ConnectError: no", answer(502, {"detail": {}}), ToolServerUnavailableError, False),
             ("ConnectTimeout: ", answer(200, {"tools": []}), ToolFailedError, False),

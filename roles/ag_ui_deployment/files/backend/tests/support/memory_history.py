@@ -67,7 +67,7 @@ class Process:
         past = events[: self._began_at]
         self.hub.start(past[-1].id if past else ZERO)
         jobs = {one.job_id for one in past if one.job_id}
-        await self.hub.jobs.rehydrate(jobs, self.hub.floor.next())
+        await self.hub.jobs.rehydrate(jobs, self.hub.low_watermark.next())
         self._publish(events[self._began_at :])
         self.hub.started.set()
 

@@ -72,7 +72,7 @@ class Toolbox:
             return _error("The arguments are no JSON object.")
         try:
             # The model's calls are the user's, whoever thought of them.
-            await self._limits.tool_call(user.id)
+            await self._limits.check_tool_call(user.id)
             outcome = await self._tools.call(user, call.name, arguments, workspace)
         except (ArgumentsRefusedError, ToolRejectedError) as error:
             return _error(_refusal(error))

@@ -62,7 +62,7 @@ async def remember_network(session: AsyncSession, user_id: UUID, address: str | 
 class Attempt:
     """Part of a transaction that has locked the account, if there is one.
 
-    `fits` is whether the password is right; `new_hash` is set where its hash is outdated.
+    `password_ok` is whether the password is right; `new_hash` is set where its hash is outdated.
     `event` is what the audit log is told when the transaction is over.
     """
 
@@ -71,7 +71,7 @@ class Attempt:
     origin: Origin
     lockout: Lockout
     locked: bool
-    fits: bool
+    password_ok: bool
     new_hash: str | None = None
     event: AuditEvent | None = None
     newly_locked: list[LoginSourceRow] = field(default_factory=list)
@@ -96,7 +96,9 @@ class LoginAttempts:
         self._budget = Budget(*settings.login_budget)
 
     @asynccontextmanager
-    async def on(self, find: Find, password: str | None, origin: Origin) -> AsyncIterator[Attempt]:
+    async def verify(
+        self, find: Find, password: str | None, origin: Origin
+    ) -> AsyncIterator[Attempt]:
         """An attempt on the account that `find` finds.
 
         Without an account it takes as long as with one; without a password that counts as right.

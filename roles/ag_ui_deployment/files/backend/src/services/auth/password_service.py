@@ -61,13 +61,13 @@ class PasswordService:
         async def find(session: AsyncSession) -> UserRow | None:
             return await user_rows.by_id(session, access.user.id)
 
-        async with self._attempts.on(
+        async with self._attempts.verify(
             find, current, Origin(session_id=access.session_id)
         ) as attempt:
             user = attempt.user
             if user is None:
                 raise InvalidTokenError
-            proven = attempt.fits and not attempt.locked
+            proven = attempt.password_ok and not attempt.locked
             if not proven:
                 attempt.fail()
                 attempt.event = _event(user, Outcome.FAILURE)

@@ -83,7 +83,7 @@ class RateLimits:
         self._streams = _shortest_first(settings.RATE_STREAMS_PER_USER)
         self._global = _shortest_first(settings.RATE_GLOBAL)
 
-    async def login(self, address: str | None, email: str, device: Device | None) -> None:
+    async def check_login(self, address: str | None, email: str, device: Device | None) -> None:
         """By address, or by account for its own devices: others at their address do not count.
 
         By account, since whoever can log in can have as many devices as they want. Devices of another
@@ -93,29 +93,29 @@ class RateLimits:
             name = self._digest(f"{_plain(email)}:{device.password}")
             await self._count(self._login_per_address, "login_device", name)
         else:
-            await self.guess(address)
+            await self.check_address(address)
 
-    async def mail(self, address: str | None, email: str) -> None:
+    async def check_mail(self, address: str | None, email: str) -> None:
         """For what sends mail to whoever is named."""
-        await self.guess(address)
+        await self.check_address(address)
         budget = self._digest(mail_budget_of(_plain(email)))
         await self._count(self._mail_per_mailbox, "mail_mailbox", budget, told=False)
 
-    async def guess(self, address: str | None) -> None:
+    async def check_address(self, address: str | None) -> None:
         """For whatever somebody could try to guess."""
         await self._count(self._login_per_address, "login_address", network_of(address))
 
-    async def request(self, user_id: UUID) -> None:
+    async def check_user(self, user_id: UUID) -> None:
         await self._count(self._api, "api", str(user_id))
 
-    async def tool_call(self, user_id: UUID) -> None:
+    async def check_tool_call(self, user_id: UUID) -> None:
         """A request of the user that the agent makes, outside of any that could tell its quota."""
         await self._count(self._api, "api", str(user_id), told=False)
 
-    async def stream(self, user_id: UUID) -> None:
+    async def check_stream(self, user_id: UUID) -> None:
         await self._count(self._streams, "stream", str(user_id))
 
-    async def anything(self) -> None:
+    async def check_global(self) -> None:
         """All requests of everybody together."""
         await self._count(self._global, "global", "all", told=False)
 

@@ -40,7 +40,7 @@ from src.utils.database import Database
 logger = structlog.get_logger(__name__)
 
 
-# Uses up the code that was given. Raises SecondFactorRejectedError or SealBrokenError.
+# Uses up the code that was given. Raises SecondFactorRejectedError or DecryptionError.
 Take = Callable[[AsyncSession, UserRow], Awaitable[None]]
 
 
@@ -97,7 +97,7 @@ class SecondFactorService:
             row = await factor_rows.of_user(session, user.id)
             if row is not None and row.confirmed_at is not None:
                 raise SecondFactorOnError
-            sealed = self._seal.close(user.id, secret)
+            sealed = self._seal.encrypt(user.id, secret)
             await session.merge(SecondFactorRow(user_id=user.id, sealed_secret=sealed))
         return SecondFactorSetup(
             secret=secret, otpauth_uri=auth_totp.otpauth_uri(secret, access.user.email)
@@ -142,7 +142,7 @@ class SecondFactorService:
     ) -> Factor | None:
         """Part of a transaction that has locked the user.
 
-        Raises SecondFactorRequiredError, SecondFactorRejectedError or SealBrokenError.
+        Raises SecondFactorRequiredError, SecondFactorRejectedError or DecryptionError.
         """
         row = await factor_rows.of_user(session, user.id)
         if row is None or row.confirmed_at is None:
@@ -165,12 +165,12 @@ class SecondFactorService:
             raise SecondFactorRejectedError
         row.last_step = step
         # With the newest key, so that the older ones can be let go of some day.
-        row.sealed_secret = self._seal.close(row.user_id, secret)
+        row.sealed_secret = self._seal.encrypt(row.user_id, secret)
 
     def _opened(self, row: SecondFactorRow) -> str:
-        """Raises SealBrokenError: a matter for the operator, not a failure of the user's."""
+        """Raises DecryptionError: a matter for the operator, not a failure of the user's."""
         try:
-            return self._seal.open(row.user_id, row.sealed_secret)
+            return self._seal.decrypt(row.user_id, row.sealed_secret)
         except DecryptionError:
             logger.error("second_factor_unreadable", user_id=str(row.user_id))  # noqa: TRY400 - the key is missing
             raise
@@ -189,14 +189,14 @@ class SecondFactorService:
         """A transaction of the user's who has proven to be the owner.
 
         What is wrong counts like a failed login.
-        Raises ProofRejectedError, SealBrokenError, and what the proof's `take` does.
+        Raises ProofRejectedError, DecryptionError, and what the proof's `take` does.
         """
 
         async def find(session: AsyncSession) -> UserRow | None:
             return await user_rows.by_id(session, access.user.id)
 
         origin = Origin(session_id=access.session_id)
-        async with self._attempts.on(find, proof.password, origin) as attempt:
+        async with self._attempts.verify(find, proof.password, origin) as attempt:
             user = attempt.user
             if user is None:
                 raise InvalidTokenError
@@ -243,7 +243,7 @@ async def _fault_of(proof: _Proof, attempt: Attempt, user: UserRow) -> Exception
     """What is wrong with a proof, None if it is one. What is wrong counts."""
     if attempt.locked:
         return ProofRejectedError(proof.field if proof.password is None else "password")
-    if not attempt.fits:
+    if not attempt.password_ok:
         attempt.fail()
         return ProofRejectedError("password")
     try:

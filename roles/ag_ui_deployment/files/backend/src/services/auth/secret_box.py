@@ -20,11 +20,11 @@ class SecretBox:
     def __init__(self, keys: list[str]) -> None:
         self._fernet = fernet_of(keys, _PURPOSE)
 
-    def close(self, owner: UUID, secret: str) -> str:
+    def encrypt(self, owner: UUID, secret: str) -> str:
         return self._fernet.encrypt(f"{owner}:{secret}".encode()).decode()
 
-    def open(self, owner: UUID, sealed: str) -> str:
-        """Raises SealBrokenError."""
+    def decrypt(self, owner: UUID, sealed: str) -> str:
+        """Raises DecryptionError."""
         try:
             whose, _, secret = self._fernet.decrypt(sealed).decode().partition(":")
         except InvalidToken:

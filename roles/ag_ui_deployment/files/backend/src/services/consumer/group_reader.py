@@ -102,7 +102,7 @@ class GroupReader:
         self._redis = redis
         self._config = config
         self._losses = losses
-        self._untold = f"{config.stream}:{config.group}:untold"
+        self._unreported = f"{config.stream}:{config.group}:untold"
         self._pending_size = PageSize(_READ_ENTRIES, target_bytes=_BATCH_BYTES)
         # Where the group stood after our last read, and how much was unread then.
         self._place: StreamPosition | None = None
@@ -164,7 +164,7 @@ class GroupReader:
             config.group, config.name, {config.stream: "0"}, count=self._pending_size.entries
         )
         rows = stream_rows(answer)
-        self._pending_size.learn(len(rows), _bytes_of(rows))
+        self._pending_size.adjust(len(rows), _bytes_of(rows))
         return rows
 
     async def claim_stale(self, cursor: str) -> tuple[str, list[Row], list[StreamId]]:
@@ -181,7 +181,7 @@ class GroupReader:
             start_id=cursor,
             count=self._pending_size.entries,
         )
-        self._pending_size.learn(len(rows), _bytes_of(rows))
+        self._pending_size.adjust(len(rows), _bytes_of(rows))
         return next_cursor.decode(), rows, [read_id(row_id) for row_id in gone]
 
     async def over_delivered(self, rows: Sequence[Row]) -> set[bytes]:
@@ -218,12 +218,12 @@ class GroupReader:
             _SCRIPT,
             2,
             config.stream,
-            self._untold,
+            self._unreported,
             config.group,
             config.name,
             min(most, _READ_ENTRIES),
             most_bytes,
-            str(self._place.sure) if self._place else "",
+            str(self._place.confirmed_until) if self._place else "",
         )
         read = _Read.of(answer)
         self.caught_up = read.is_all
@@ -244,13 +244,13 @@ class GroupReader:
             after = str(read.position)
             logger.warning("entries_removed_unread", at_most=read.doubtful, after=after)
         if self._told:
-            await self._redis.hdel(self._untold, *self._told)
+            await self._redis.hdel(self._unreported, *self._told)
             self._told.clear()
 
     async def _note_place(self, read: _Read) -> None:
         known, unread = self._place, self._unread
         position = read_id(read.rows[-1][0]) if read.rows else read.position
-        sure = known.sure if known else read.position
+        sure = known.confirmed_until if known else read.position
         self._place = StreamPosition(position, read.number, position if read.is_all else sure)
         self._unread = read.unread or 0
         if known and read.position < known.id:

@@ -11,7 +11,7 @@
 -- all there is; how many entries had been added up to the position after the read; and how many
 -- there are behind that. -1 is a number that Redis does not know.
 
-local stream, untold = KEYS[1], KEYS[2]
+local stream, unreported = KEYS[1], KEYS[2]
 local group, consumer = ARGV[1], ARGV[2]
 local most, enough, sure = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local AT_A_TIME = 8
@@ -76,10 +76,10 @@ end
 
 local function holes_to_tell(position, gone, first)
   if gone > 0 then
-    redis.call('HSET', untold, position, cjson.encode({consumer, gone, first}))
+    redis.call('HSET', unreported, position, cjson.encode({consumer, gone, first}))
   end
   local holes = {}
-  local fields = redis.call('HGETALL', untold)
+  local fields = redis.call('HGETALL', unreported)
   for i = 1, #fields, 2 do
     local hole = cjson.decode(fields[i + 1])
     if hole[1] == consumer then

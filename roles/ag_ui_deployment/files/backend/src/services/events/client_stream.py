@@ -216,7 +216,7 @@ class ClientStream:
                 await self._hub.progress.wait()
         if (gap := self._hub.gap) is not None and gap.concerns(cursor):
             return gap.reason
-        if cursor < self._hub.floor:
+        if cursor < self._hub.low_watermark:
             return await history.gap_above(cursor)
         return None
 
@@ -227,9 +227,9 @@ class ClientStream:
             for state in place.jobs:
                 await self._write(encode(prelude(state)))
             return
-        if cursor < place.floor:
+        if cursor < place.low_watermark:
             self._count_replay(await self._source(cursor))
-            async for records in self._replay.records(cursor, place.floor):
+            async for records in self._replay.records(cursor, place.low_watermark):
                 await self._write_records(filter(self._scope.shows, records))
         elif place.recent:
             self._count_replay("ring")
@@ -243,7 +243,7 @@ class ClientStream:
         state = place.jobs[0] if place.jobs else None
         if self._scope.loses(state):
             raise _JobMovedAwayError
-        recent, border = place.recent, place.floor
+        recent, border = place.recent, place.low_watermark
         if state is None:
             # The hub has forgotten the job: what the ring still has of it may not be all.
             recent, border = [], place.last_id

@@ -76,13 +76,13 @@ class EventHistory:
         while True:
             asked = in_redis.entries
             first, rows = await self._redis_page(cursor, before, asked)
-            in_redis.learn(len(rows), _bytes_of(rows))
+            in_redis.adjust(len(rows), _bytes_of(rows))
             border = min(first, before) if first is not None else before
             if cursor.next() < border:
                 asked_stored = stored_size.entries
                 stored = await self._stored_page(cursor, border, asked_stored, jobs)
                 if stored:
-                    stored_size.learn(len(stored), _size_of(stored))
+                    stored_size.adjust(len(stored), _size_of(stored))
                     yield stored
                 if len(stored) == asked_stored:
                     cursor = stored[-1].id
@@ -107,7 +107,7 @@ class EventHistory:
             events = await self._stored_page(cursor, before, asked, job_ids)
             if events:
                 yield events
-                size.learn(len(events), _size_of(events))
+                size.adjust(len(events), _size_of(events))
             if len(events) < asked:
                 return
             cursor = events[-1].id

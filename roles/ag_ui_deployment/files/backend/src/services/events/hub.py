@@ -4,7 +4,7 @@ Invariants:
 - records enter in stream order, each once; a reader of a feed sees those of its scope in order;
 - attach() happens between two publications: what it captures (recent records, states) and what
   the feed brings from its position on join without a seam and without an overlap;
-- the ring holds every record above `floor`; what is at or below it must come from the history;
+- the ring holds every record above `low_watermark`; what is at or below it must come from the history;
 - the price of a record does not depend on how many clients or feeds there are, but for the admins
   of its workspace;
 - records are kept in the current version of the protocol; one that another version has in another
@@ -32,7 +32,7 @@ from src.services.events.subscription import Scope
 class Attachment:
     """A client's place in the stream, captured at one moment.
 
-    `recent` are the records of its scope above its cursor that the ring holds, `floor` the id
+    `recent` are the records of its scope above its cursor that the ring holds, `low_watermark` the id
     at or below which there may be others, `last_id` the id up to which the stream was read,
     `jobs` those of its scope that run (or, where the scope is one job, that job in any state).
     From the reader's position on, the feed brings what comes later.
@@ -41,7 +41,7 @@ class Attachment:
     feed: Feed
     reader: Reader
     recent: Sequence[FeedRecord]
-    floor: StreamId
+    low_watermark: StreamId
     last_id: StreamId
     jobs: Sequence[JobState]
 
@@ -55,7 +55,7 @@ class EventHub:
         limits = FeedLimits(settings.CLIENT_BUFFER_BYTES, settings.CLIENT_BUFFER_EVENTS)
         self._feeds = {version: FeedIndex(limits) for version in ProtocolVersion}
         self.jobs = jobs
-        self.floor = ZERO
+        self.low_watermark = ZERO
         self.last_id = ZERO
         # The latest; a client that comes back from before it has to be told too.
         self.gap: Gap | None = None
@@ -71,7 +71,7 @@ class EventHub:
 
     def start(self, floor: StreamId) -> None:
         """Begin above an id: nothing at or below it will be published."""
-        self.floor = self.last_id = floor
+        self.low_watermark = self.last_id = floor
 
     def publish(self, records: Sequence[FeedRecord], last_id: StreamId) -> None:
         """Add records in stream order; `last_id` is the id up to which the stream was read."""
@@ -86,7 +86,7 @@ class EventHub:
         self.progress.set()
         self.progress = asyncio.Event()
 
-    def tell_gap(self, gap: Gap) -> int:
+    def publish_gap(self, gap: Gap) -> int:
         """Tell every client what nobody has any more; gives how many these are."""
         self.gap = gap
         frames = encode([gap.notice()])
@@ -108,7 +108,7 @@ class EventHub:
             feed=feed,
             reader=feed.join(),
             recent=self._recent(scope, cursor) if cursor is not None else [],
-            floor=self.floor,
+            low_watermark=self.low_watermark,
             last_id=self.last_id,
             jobs=list(self._jobs_of(scope)),
         )
@@ -151,7 +151,7 @@ class EventHub:
         while len(self._ring) > self._ring_events or self._ring_size > self._ring_bytes:
             oldest = self._ring.popleft()
             self._ring_size -= len(oldest.frames)
-            self.floor = oldest.id
+            self.low_watermark = oldest.id
 
 
 def _in_version(records: Sequence[FeedRecord], version: ProtocolVersion) -> Sequence[FeedRecord]:

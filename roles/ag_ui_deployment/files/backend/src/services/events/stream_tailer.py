@@ -113,7 +113,7 @@ class StreamTailer(BackgroundTask):
             pipeline.xlen(self._stream)
             answer, retained = await pipeline.execute()
         rows = stream_rows(answer)
-        self._size.learn(len(rows), sum(_size_of(row) for row in rows))
+        self._size.adjust(len(rows), sum(_size_of(row) for row in rows))
         return rows, retained
 
     async def _take(self, rows: "Sequence[Row]") -> None:
@@ -163,7 +163,7 @@ class StreamTailer(BackgroundTask):
 
     def _tell(self, gap: Gap, entries: int | None = None) -> None:
         logger.error("stream_gap", reason=gap.reason, after=str(gap.after), entries=entries)
-        self._metrics.gaps.labels(gap.reason).inc(self._hub.tell_gap(gap))
+        self._metrics.gaps.labels(gap.reason).inc(self._hub.publish_gap(gap))
 
     # To the clients
 

@@ -87,7 +87,7 @@ class RunFollower(BackgroundTask):
             while not log.ended:
                 await log.changed.wait()
         try:
-            await self._store.settle(key, log.records)
+            await self._store.persist(key, log.records)
         except Exception as error:
             # It is tried again: the run is still stored as running.
             if is_outage(error):

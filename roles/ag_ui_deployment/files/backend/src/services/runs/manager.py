@@ -85,7 +85,7 @@ class RunManager(BackgroundTask):
     async def _settle(self, run: LocalRun) -> None:
         assert self._drained_at is not None  # noqa: S101 - drain() was called
         ends_at = self._drained_at + self._grace
-        await run.settle(ends_at + _LAST_SECONDS - asyncio.get_running_loop().time())
+        await run.wait_closed(ends_at + _LAST_SECONDS - asyncio.get_running_loop().time())
 
     def _forget(self, run: LocalRun) -> None:
         self._runs.pop(run.key, None)

@@ -88,7 +88,7 @@ class LocalRun:
         if not await self._loop.is_permitted():
             self.stop("forbidden")
 
-    async def settle(self, seconds: float) -> None:
+    async def wait_closed(self, seconds: float) -> None:
         """Wait until the end is written down; after so many seconds that is tried no more."""
         if self._task is None:
             return

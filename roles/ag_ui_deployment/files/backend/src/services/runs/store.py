@@ -30,7 +30,7 @@ class RunStore:
         self._database = database
         self._audit = audit
 
-    async def settle(self, key: RunKey, records: Sequence[LogRecord]) -> bool:
+    async def persist(self, key: RunKey, records: Sequence[LogRecord]) -> bool:
         """Store a run that has ended, once, whoever finds it so; False if it was deleted."""
         end, messages = await asyncio.to_thread(_digest, records)
         async with self._database.transaction() as session:

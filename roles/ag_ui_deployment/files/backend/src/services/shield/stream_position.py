@@ -47,17 +47,17 @@ class StreamState(NamedTuple):
 class StreamPosition(NamedTuple):
     """How far a reader has come: an id, and how many entries had been added up to it, if known.
 
-    Entries up to `sure` that were deleted by hand are in that number.
+    Entries up to `confirmed_until` that were deleted by hand are in that number.
     """
 
     id: StreamId
     number: int | None = None
-    sure: StreamId = ZERO
+    confirmed_until: StreamId = ZERO
 
     def moved(self, last: StreamId, entries: int) -> "StreamPosition":
         """The place after so many entries more, of which this id is the last."""
         number = None if self.number is None else self.number + entries
-        return StreamPosition(last, number, self.sure)
+        return StreamPosition(last, number, self.confirmed_until)
 
 
 class Missing(NamedTuple):
@@ -93,7 +93,7 @@ def missed(
     read = sum(stream.first is None or one < stream.first for one in read_since)
     if gone <= read:
         return None
-    return Missing(gone - read, certain=stream.deleted <= place.sure)
+    return Missing(gone - read, certain=stream.deleted <= place.confirmed_until)
 
 
 def _begins_before(place: StreamId, stream: StreamState) -> bool:

@@ -103,7 +103,7 @@ class ToolService:
         task.add_done_callback(self._writing.discard)
         return await asyncio.shield(task)
 
-    async def settle(self) -> None:
+    async def wait_closed(self) -> None:
         """Wait for what is under way, for a moment; what lasts longer is recorded as cut short."""
         if not self._writing:
             return

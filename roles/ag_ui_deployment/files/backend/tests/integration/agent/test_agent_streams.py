@@ -534,7 +534,7 @@ class TestProcesses:
             body = run_input("Hello")
             begun = await _begin_and_die(backend, user, body)
             key = RunKey(user.id, body["runId"])
-            settle = backend.services.agent.store.settle
+            settle = backend.services.agent.store.persist
             lost = [*begun, LogRecord.of(LOST.event())]
             assert await settle(key, lost)
             assert await status_of(backend, token, body) == "failed"

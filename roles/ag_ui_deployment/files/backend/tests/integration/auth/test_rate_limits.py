@@ -191,11 +191,11 @@ async def test_by_default_so_many_and_not_one_more(world: World) -> None:
     limits = RateLimits(world.settings(**DEFAULTS), Metrics())
     alice = uuid4()
     counts: list[tuple[int, Callable[[int], Awaitable[None]]]] = [
-        (10, lambda n: limits.login("192.0.2.1", f"{n}@shield.test", None)),
-        (10, lambda n: limits.login(f"192.0.2.{n + 2}", ALICE, DEVICE)),
-        (20, lambda n: limits.mail(f"192.0.3.{n}", ALICE)),
-        (300, lambda _: limits.request(alice)),
-        (600, lambda _: limits.stream(alice)),
+        (10, lambda n: limits.check_login("192.0.2.1", f"{n}@shield.test", None)),
+        (10, lambda n: limits.check_login(f"192.0.2.{n + 2}", ALICE, DEVICE)),
+        (20, lambda n: limits.check_mail(f"192.0.3.{n}", ALICE)),
+        (300, lambda _: limits.check_user(alice)),
+        (600, lambda _: limits.check_stream(alice)),
     ]
     for most, count in counts:
         for n in range(most):
@@ -209,10 +209,10 @@ async def test_a_device_that_was_revoked_uses_up_nothing_of_the_current_ones(wor
     limits = RateLimits(world.settings(**DEFAULTS), Metrics())
     revoked = Device("a-browser", "digest-of-a-former-password")
     for _ in range(10):
-        await limits.login("192.0.2.1", ALICE, revoked)
+        await limits.check_login("192.0.2.1", ALICE, revoked)
     with pytest.raises(LimitReachedError):
-        await limits.login("192.0.2.1", ALICE, revoked)
-    await limits.login("192.0.2.2", ALICE, DEVICE)
+        await limits.check_login("192.0.2.1", ALICE, revoked)
+    await limits.check_login("192.0.2.2", ALICE, DEVICE)
     await limits.close()
 
 
@@ -234,7 +234,9 @@ async def test_more_at_once_than_there_are_connections_to_redis_are_no_outage(
     monkeypatch.setattr(redis, "_CONNECTION_TIMEOUT", 30.0)
     settings = world.settings(RATE_GLOBAL="100/hour")
     limits, commands = RateLimits(settings, Metrics()), command_client(settings)
-    counted = await asyncio.gather(*(limits.anything() for _ in range(300)), return_exceptions=True)
+    counted = await asyncio.gather(
+        *(limits.check_global() for _ in range(300)), return_exceptions=True
+    )
     assert counted.count(None) == 100
     assert sum(isinstance(one, LimitReachedError) for one in counted) == 200
     # What tickets are noted with, and the agent's runs.

@@ -64,9 +64,9 @@ class TestSeal:
     def test_only_for_its_owner_and_with_its_key(self) -> None:
         owner, other = uuid4(), uuid4()
         seal = SecretBox(["k" * 32])
-        sealed = seal.close(owner, RFC_SECRET)
+        sealed = seal.encrypt(owner, RFC_SECRET)
         assert RFC_SECRET not in sealed
-        assert seal.open(owner, sealed) == RFC_SECRET
+        assert seal.decrypt(owner, sealed) == RFC_SECRET
         foreign = Fernet(Fernet.generate_key()).encrypt(b"x").decode()
         for opener, whose, text in (
             (seal, other, sealed),
@@ -76,23 +76,23 @@ class TestSeal:
             (seal, owner, ""),
         ):
             with pytest.raises(DecryptionError):
-                opener.open(whose, text)
+                opener.decrypt(whose, text)
 
     def test_keys_may_be_changed(self) -> None:
         owner = uuid4()
         before = settings_of(JWT_SECRET="j" * 40)
-        sealed = SecretBox(before.mfa_keys).close(owner, RFC_SECRET)
+        sealed = SecretBox(before.mfa_keys).encrypt(owner, RFC_SECRET)
         own = {"JWT_SECRET": "j" * 40, "MFA_KEY": "m" * 40}
-        assert SecretBox(settings_of(**own).mfa_keys).open(owner, sealed) == RFC_SECRET
-        sealed = SecretBox(settings_of(**own).mfa_keys).close(owner, RFC_SECRET)
+        assert SecretBox(settings_of(**own).mfa_keys).decrypt(owner, sealed) == RFC_SECRET
+        sealed = SecretBox(settings_of(**own).mfa_keys).encrypt(owner, RFC_SECRET)
         newer = {"JWT_SECRET": "i" * 40, "MFA_KEY": "n" * 40, "MFA_PREVIOUS_KEYS": "m" * 40}
-        assert SecretBox(settings_of(**newer).mfa_keys).open(owner, sealed) == RFC_SECRET
+        assert SecretBox(settings_of(**newer).mfa_keys).decrypt(owner, sealed) == RFC_SECRET
         with pytest.raises(DecryptionError):
-            SecretBox(settings_of(JWT_SECRET="i" * 40).mfa_keys).open(owner, sealed)
+            SecretBox(settings_of(JWT_SECRET="i" * 40).mfa_keys).decrypt(owner, sealed)
 
     def test_without_a_key_of_its_own_the_signing_key_seals(self) -> None:
         """The previous ones only open."""
         owner = uuid4()
         unset = settings_of(JWT_SECRET="j" * 40, MFA_PREVIOUS_KEYS="m" * 40)
-        sealed = SecretBox(unset.mfa_keys).close(owner, RFC_SECRET)
-        assert SecretBox(["j" * 40]).open(owner, sealed) == RFC_SECRET
+        sealed = SecretBox(unset.mfa_keys).encrypt(owner, RFC_SECRET)
+        assert SecretBox(["j" * 40]).decrypt(owner, sealed) == RFC_SECRET

@@ -165,7 +165,7 @@ class TestScopes:
         hub = hub_of()
         places = [hub.attach(scope, None) for scope in (EVERYTHING, EVERYTHING, MINE)]
         gap = Gap("trimmed", stream_id(1), stream_id(9))
-        assert hub.tell_gap(gap) == 3
+        assert hub.publish_gap(gap) == 3
         for place in places:
             (notice,) = parse_frames(live(place)[0].frames)
             assert notice.id is None
@@ -177,7 +177,7 @@ class TestTheRing:
     def test_it_holds_the_youngest_and_says_from_where(self) -> None:
         hub = hub_of(*(shield_event() for _ in range(10)), RING_MAX_EVENTS=3)
         assert ids(hub, EVERYTHING) == [stream_id(n) for n in (8, 9, 10)]
-        assert hub.floor == stream_id(7)
+        assert hub.low_watermark == stream_id(7)
         assert ids(hub, EVERYTHING, stream_id(9)) == [stream_id(10)]
         assert ids(hub, EVERYTHING, stream_id(10)) == []
 
@@ -186,7 +186,10 @@ class TestTheRing:
         hub = hub_of(*events, RING_MAX_BYTES=8_192)
         assert hub._ring_size <= 8_192
         assert 1 <= len(ids(hub, EVERYTHING)) < 10
-        assert hub.floor.next() == ids(hub, EVERYTHING)[0] or hub.floor < ids(hub, EVERYTHING)[0]
+        assert (
+            hub.low_watermark.next() == ids(hub, EVERYTHING)[0]
+            or hub.low_watermark < ids(hub, EVERYTHING)[0]
+        )
 
     def test_without_a_cursor_nothing_of_it_is_given(self) -> None:
         assert hub_of(shield_event()).attach(EVERYTHING, None).recent == []

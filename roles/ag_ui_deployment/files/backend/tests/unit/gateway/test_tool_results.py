@@ -78,7 +78,7 @@ def test_what_the_gateway_says_in_the_tools_place(text: str, exception: str | No
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "maybe_done"),
+    ("text", "kind", "outcome_unknown"),
     [
         ("Upstream request timed out, please retry", UpstreamTimeoutError, True),
         ("Rate limited by upstream API, please retry later", GatewayBusyError, False),

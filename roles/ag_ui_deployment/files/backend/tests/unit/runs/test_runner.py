@@ -130,7 +130,7 @@ async def test_the_log_of_a_run_that_could_not_be_stored_is_kept_as_one() -> Non
     storage.lets.set()
     run, done = started(registry, storage.store)
     await until(lambda: run.log.ended)
-    await run.settle(0)
+    await run.wait_closed(0)
     await done.wait()
     assert registry.finished == [False]
 

@@ -40,7 +40,7 @@ class Watched(BaseModel):
 
 
 class Limits:
-    async def anything(self) -> None:
+    async def check_global(self) -> None:
         """No limit."""
 
 
