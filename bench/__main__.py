@@ -116,8 +116,8 @@ def _bench(options: argparse.Namespace) -> Iterator[Bench]:
     It is on a disk, where /tmp may be memory, and PostgreSQL, which may run as another user, can
     enter it.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, maximum))
     with (
         tempfile.TemporaryDirectory(prefix="ag-ui-bench-", dir="/var/tmp") as name,
         contextlib.ExitStack() as stack,

@@ -1,4 +1,4 @@
-"""One measurement: clients on a contender, events published, what arrived and what it cost."""
+"""One measurement: clients on a baseline, events published, what arrived and what it cost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.processes import BenchError, run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from bench.contenders import Contender
+    from bench.baselines import Baseline
     from bench.figures import Row
     from bench.processes import Process
 
@@ -60,14 +60,14 @@ class Tools:
         command = [str(self.publish), *to, "-n", str(workload.events), "-r", str(workload.rate)]
         return [*command, "-s", str(workload.size), "-j", str(workload.jobs)]
 
-    def clients(self, contender: Contender, workload: Workload) -> list[str]:
-        """The command that takes a workload's events from a contender."""
-        command = [str(self.load), *(["-t"] if contender.tls else [])]
-        if contender.warm_up:
-            command += ["-w", contender.warm_up]
-        for header in contender.headers:
+    def clients(self, baseline: Baseline, workload: Workload) -> list[str]:
+        """The command that takes a workload's events from a baseline."""
+        command = [str(self.load), *(["-t"] if baseline.tls else [])]
+        if baseline.warm_up:
+            command += ["-w", baseline.warm_up]
+        for header in baseline.headers:
             command += ["-H", header]
-        command += [",".join(map(str, contender.ports)), contender.path]
+        command += [",".join(map(str, baseline.ports)), baseline.path]
         return [*command, str(workload.clients), str(workload.events), str(workload.seconds)]
 
 
@@ -104,53 +104,53 @@ class Output:
 
 
 @contextlib.contextmanager
-def connected(tools: Tools, contender: Contender, workload: Workload) -> Iterator[Output]:
+def connected(tools: Tools, baseline: Baseline, workload: Workload) -> Iterator[Output]:
     """Clients of which each has been seen to get what is published; yields what they say."""
-    with _started(tools.clients(contender, workload)) as output, _servers_watched(contender):
-        for word, meanwhile in (("READY", None), ("LIVE", contender.say_hello)):
+    with _started(tools.clients(baseline, workload)) as output, _servers_watched(baseline):
+        for word, meanwhile in (("READY", None), ("LIVE", baseline.say_hello)):
             said = output.line(_OPEN_SECONDS, meanwhile)
             if said != word:
                 raise BenchError(f"the clients said {said!r} instead of {word}")
         yield output
 
 
-def deliver(tools: Tools, contender: Contender, workload: Workload, clients: Output) -> Row:
+def deliver(tools: Tools, baseline: Baseline, workload: Workload, clients: Output) -> Row:
     """Publish to connected clients: what they got, and what it cost, in seconds of a core."""
-    before, begun = _cpu_seconds(contender), time.monotonic()
-    with _started(tools.publisher(contender.publish_to, workload)) as publisher:
+    before, begun = _cpu_seconds(baseline), time.monotonic()
+    with _started(tools.publisher(baseline.publish_to, workload)) as publisher:
         result: Row = json.loads(clients.line(workload.seconds + _MARGIN_SECONDS))
-        elapsed, after = time.monotonic() - begun, _cpu_seconds(contender)
+        elapsed, after = time.monotonic() - begun, _cpu_seconds(baseline)
         published: Row = json.loads(publisher.line(_MARGIN_SECONDS))
     cpu = {name: round(after[name] - before[name], 2) for name in after}
     return {
-        "contender": contender.name,
-        "instances": len(contender.ports),
+        "baseline": baseline.name,
+        "instances": len(baseline.ports),
         "events": workload.events,
         "event_bytes": round(result["bytes"] / max(result["delivered"], 1)),
         **result,
         "published_rate": published["rate"],
         "elapsed_s": round(elapsed, 3),
         "cpu": cpu,
-        # Of a core, by the contender's own processes.
-        "server_share": round(sum(cpu[name] for name in _names(contender.servers)) / elapsed, 3),
-        # Near 1, it is the clients that limit and not the contender.
+        # Of a core, by the baseline's own processes.
+        "server_share": round(sum(cpu[name] for name in _names(baseline.servers)) / elapsed, 3),
+        # Near 1, it is the clients that limit and not the baseline.
         "clients_share": round(result["cpu_s"] / result["seconds"], 3) if result["seconds"] else 0,
     }
 
 
-def measure(tools: Tools, contender: Contender, workload: Workload) -> Row:
+def measure(tools: Tools, baseline: Baseline, workload: Workload) -> Row:
     load_average = round(os.getloadavg()[0], 2)
-    with connected(tools, contender, workload) as clients:
-        return {**deliver(tools, contender, workload, clients), "load_average": load_average}
+    with connected(tools, baseline, workload) as clients:
+        return {**deliver(tools, baseline, workload, clients), "load_average": load_average}
 
 
 @contextlib.contextmanager
-def _servers_watched(contender: Contender) -> Iterator[None]:
+def _servers_watched(baseline: Baseline) -> Iterator[None]:
     """Raises BenchError if a server has ended: what it did not send then is no loss to count."""
     try:
         yield
     finally:
-        for process in (*contender.servers, *contender.stores):
+        for process in (*baseline.servers, *baseline.stores):
             process.check()
 
 
@@ -164,10 +164,10 @@ def _started(command: Sequence[str]) -> Iterator[Output]:
             child.kill()
 
 
-def _cpu_seconds(contender: Contender) -> dict[str, float]:
+def _cpu_seconds(baseline: Baseline) -> dict[str, float]:
     """By name: the instances of the backend share one."""
     used: defaultdict[str, float] = defaultdict(float)
-    for process in (*contender.servers, *contender.stores):
+    for process in (*baseline.servers, *baseline.stores):
         used[process.name] += process.cpu_seconds()
     return used
 

@@ -1,4 +1,4 @@
-"""What the contenders share, and the backend's instances, run as its image runs them."""
+"""What the baselines share, and the backend's instances, run as its image runs them."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import urllib.request
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.contenders import OURS, ours
+from bench.baselines import OURS, ours
 from bench.figures import Report, at_least, at_most, median_of, ratio
 from bench.parts.common import paced_columns, require_no_defects, tell
 from bench.parts.paced import paced_workload
@@ -20,13 +20,13 @@ from bench.processes import BenchError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.contenders import Contender
+    from bench.baselines import Baseline
     from bench.figures import Row
     from bench.parts.common import Bench, Start
     from bench.site import Site
 
 _CALLERS = 50
-_MOST_SECONDS = 10.0
+_MAX_SECONDS = 10.0
 _LEAST_RATE = 1000
 # Of the entries that are recorded at that rate, so many must have been stored by the end.
 _LEAST_SHARE = 0.95
@@ -39,7 +39,7 @@ def measure_audit(bench: Bench) -> list[Report]:
 
 
 def _storing(bench: Bench) -> Report:
-    seconds = min(bench.seconds, _MOST_SECONDS)
+    seconds = min(bench.seconds, _MAX_SECONDS)
     how = (
         f"{_CALLERS} callers in each instance record one entry after the other for {seconds:g} s; "
         "then the log is verified"
@@ -122,7 +122,7 @@ def _beside_the_stream(bench: Bench) -> Report:
     least = at_least(_LEAST_SHARE * _LEAST_RATE)
     report.figure("stored meanwhile", statistics.median(rates), "entries/s", least)
     without, with_entries = (
-        median_of(report.runs, "p99_ms", contender=name) for name in (OURS, _WITH_ENTRIES)
+        median_of(report.runs, "p99_ms", baseline=name) for name in (OURS, _WITH_ENTRIES)
     )
     report.figure("p99 with entries to without", ratio(with_entries, without), "times")
     report.figure(
@@ -139,10 +139,10 @@ def _with_entries(rates: list[float]) -> Start:
     """Ours with the log; at what rate it grew is added to those that are given."""
 
     @contextlib.contextmanager
-    def start(site: Site) -> Iterator[Contender]:
-        with ours(site, program=(*_RECORDER, "--rate", str(_LEAST_RATE))) as contender:
-            clock = _Clock(site, run=contender.publish_to[-1])
-            yield replace(contender, name=_WITH_ENTRIES)
+    def start(site: Site) -> Iterator[Baseline]:
+        with ours(site, program=(*_RECORDER, "--rate", str(_LEAST_RATE))) as baseline:
+            clock = _Clock(site, run=baseline.publish_to[-1])
+            yield replace(baseline, name=_WITH_ENTRIES)
             rates.append(clock.rate())
 
     return start

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.contenders import OURS, Contender
+from bench.baselines import OURS, Baseline
 from bench.figures import at_most
 from bench.measure import Tools, Workload, measure
 from bench.site import Site
@@ -16,7 +16,7 @@ from bench.site import Site
 if TYPE_CHECKING:
     from bench.figures import Report, Row
 
-Start = Callable[[Site], AbstractContextManager[Contender]]
+Start = Callable[[Site], AbstractContextManager[Baseline]]
 
 _MIB = 1024 * 1024
 _PERCENT = 100
@@ -24,7 +24,7 @@ _PERCENT = 100
 
 @dataclass(frozen=True)
 class Bench:
-    """`repeat` is how often the contenders take turns, `seconds` how long a run at a rate lasts."""
+    """`repeat` is how often the baselines take turns, `seconds` how long a run at a rate lasts."""
 
     site: Site
     tools: Tools
@@ -32,11 +32,11 @@ class Bench:
     seconds: float
 
     def run(self, start: Start, workload: Workload) -> Row:
-        """One measurement of a contender that is started for it."""
-        with start(self.site) as contender:
-            row = measure(self.tools, contender, workload)
+        """One measurement of a baseline that is started for it."""
+        with start(self.site) as baseline:
+            row = measure(self.tools, baseline, workload)
         tell(
-            f"{row['contender']}, {row['clients']} clients: {row['rate']:,.0f} deliveries/s, "
+            f"{row['baseline']}, {row['clients']} clients: {row['rate']:,.0f} deliveries/s, "
             f"p99 {row['p99_ms']:.1f} ms, lost {row['lost']}"
         )
         return row
@@ -49,7 +49,7 @@ def tell(progress: str) -> None:
 def full_speed_columns(row: Row) -> Row:
     """Where events come as fast as they are taken."""
     return {
-        "contender": row["contender"],
+        "baseline": row["baseline"],
         "instances": row["instances"],
         "clients": row["clients"],
         "events": row["events"],
@@ -66,7 +66,7 @@ def full_speed_columns(row: Row) -> Row:
 def paced_columns(row: Row) -> Row:
     """Where events come at a rate."""
     return {
-        "contender": row["contender"],
+        "baseline": row["baseline"],
         "instances": row["instances"],
         "clients": row["clients"],
         "events/s": row["published_rate"],
@@ -88,7 +88,7 @@ def require_no_defects(report: Report) -> None:
     defects = sum(
         float(row[name])
         for row in report.runs
-        if row["contender"].startswith(OURS)
+        if row["baseline"].startswith(OURS)
         for name in ("lost", "duplicates", "disorder")
     )
     report.figure("ours: lost, repeated or out of order", defects, "deliveries", at_most(0))

@@ -1,10 +1,10 @@
-"""Full speed: what a contender delivers when events come as fast as they are taken."""
+"""Full speed: what a baseline delivers when events come as fast as they are taken."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.contenders import NCHAN, OURS, XREAD, nchan, ours, xread
+from bench.baselines import NCHAN, OURS, XREAD, nchan, ours, xread
 from bench.figures import Report, at_least, median_of, ratio
 from bench.measure import Workload
 from bench.parts.common import full_speed_columns, require_no_defects
@@ -20,7 +20,7 @@ def measure_full_speed(bench: Bench) -> list[Report]:
     report = Report("full", how, full_speed_columns)
     for _ in range(bench.repeat):
         report.runs += [bench.run(start, WORKLOAD) for start in (ours, xread, nchan)]
-    rates = {name: median_of(report.runs, "rate", contender=name) for name in (OURS, XREAD, NCHAN)}
+    rates = {name: median_of(report.runs, "rate", baseline=name) for name in (OURS, XREAD, NCHAN)}
     for name, rate in rates.items():
         report.figure(name, rate, "deliveries/s")
     report.figure("ours to xread", ratio(rates[OURS], rates[XREAD]), "times", at_least(40))

@@ -6,14 +6,14 @@ import os
 import resource
 from typing import TYPE_CHECKING
 
-from bench.contenders import NCHAN, OURS, nchan, ours
+from bench.baselines import NCHAN, OURS, nchan, ours
 from bench.figures import Report, at_most, median_of
 from bench.measure import Workload, connected, deliver
 from bench.parts.common import require_no_defects, tell
 from bench.processes import BenchError, Memory
 
 if TYPE_CHECKING:
-    from bench.contenders import Contender
+    from bench.baselines import Baseline
     from bench.figures import Row
     from bench.parts.common import Bench, Start
 
@@ -28,9 +28,9 @@ def measure_idle(bench: Bench) -> list[Report]:
     for _ in range(bench.repeat):
         report.runs += [_run(bench, start) for start in (ours, nchan)]
     for name, memory_limit, reach_limit in ((OURS, at_most(60), at_most(1)), (NCHAN, None, None)):
-        memory = median_of(report.runs, "rss_kib_per_client", contender=name)
+        memory = median_of(report.runs, "rss_kib_per_client", baseline=name)
         report.figure(f"{name}, memory", memory, "KiB/client", memory_limit)
-        reach = median_of(report.runs, "max_ms", contender=name) / 1000
+        reach = median_of(report.runs, "max_ms", baseline=name) / 1000
         report.figure(f"{name}, one event has reached all after", reach, "s", reach_limit)
     require_no_defects(report)
     return [report]
@@ -44,11 +44,11 @@ def _require_open_files(wanted: int) -> None:
 
 def _run(bench: Bench, start: Start) -> Row:
     load_average = round(os.getloadavg()[0], 2)
-    with start(bench.site) as contender:
-        before = _memory(contender)
-        with connected(bench.tools, contender, _WORKLOAD) as clients:
-            after = _memory(contender)
-            row = deliver(bench.tools, contender, _WORKLOAD, clients)
+    with start(bench.site) as baseline:
+        before = _memory(baseline)
+        with connected(bench.tools, baseline, _WORKLOAD) as clients:
+            after = _memory(baseline)
+            row = deliver(bench.tools, baseline, _WORKLOAD, clients)
     row |= {
         "rss_kib_per_client": (after.rss - before.rss) / _WORKLOAD.clients,
         "pss_kib_per_client": None
@@ -56,12 +56,12 @@ def _run(bench: Bench, start: Start) -> Row:
         else (after.pss - before.pss) / _WORKLOAD.clients,
         "load_average": load_average,
     }
-    tell(f"{row['contender']}: {row['rss_kib_per_client']:.1f} KiB, {row['max_ms']:.0f} ms")
+    tell(f"{row['baseline']}: {row['rss_kib_per_client']:.1f} KiB, {row['max_ms']:.0f} ms")
     return row
 
 
-def _memory(contender: Contender) -> Memory:
-    memories = [process.memory() for process in contender.servers]
+def _memory(baseline: Baseline) -> Memory:
+    memories = [process.memory() for process in baseline.servers]
     shares = [memory.pss for memory in memories if memory.pss is not None]
     return Memory(
         sum(memory.rss for memory in memories),
@@ -71,7 +71,7 @@ def _memory(contender: Contender) -> Memory:
 
 def _columns(row: Row) -> Row:
     return {
-        "contender": row["contender"],
+        "baseline": row["baseline"],
         "clients": row["clients"],
         "RSS KiB/client": row["rss_kib_per_client"],
         "PSS KiB/client": row["pss_kib_per_client"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.contenders import NCHAN, OURS, nchan, ours, xread
+from bench.baselines import NCHAN, OURS, nchan, ours, xread
 from bench.figures import Report, at_most, median_of, ratio
 from bench.measure import Workload
 from bench.parts.common import paced_columns, require_no_defects
@@ -16,7 +16,7 @@ _PERCENT = 100
 
 
 def paced_workload(clients: int, rate: float, seconds: float, size: int = 300) -> Workload:
-    """A contender that falls behind gets twice the time."""
+    """A baseline that falls behind gets twice the time."""
     return Workload(clients, round(rate * seconds), rate=rate, size=size, seconds=seconds * 2 + 10)
 
 
@@ -30,16 +30,16 @@ def measure_paced(bench: Bench) -> list[Report]:
     for name in (OURS, NCHAN):
         add_latency_figures(report, name)
     ours_p99, nchan_p99 = (
-        median_of(report.runs, "p99_ms", contender=name) for name in (OURS, NCHAN)
+        median_of(report.runs, "p99_ms", baseline=name) for name in (OURS, NCHAN)
     )
     report.figure("ours to nchan, p99", ratio(ours_p99, nchan_p99), "times", at_most(2))
     require_no_defects(report)
     return [report]
 
 
-def add_latency_figures(report: Report, contender: str) -> None:
+def add_latency_figures(report: Report, baseline: str) -> None:
     for name in ("p50", "p95", "p99", "max"):
-        latency = median_of(report.runs, f"{name}_ms", contender=contender)
-        report.figure(f"{contender}, {name}", latency, "ms")
-    share = _PERCENT * median_of(report.runs, "server_share", contender=contender)
-    report.figure(f"{contender}, processor of its servers", share, "% of a core")
+        latency = median_of(report.runs, f"{name}_ms", baseline=baseline)
+        report.figure(f"{baseline}, {name}", latency, "ms")
+    share = _PERCENT * median_of(report.runs, "server_share", baseline=baseline)
+    report.figure(f"{baseline}, processor of its servers", share, "% of a core")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.contenders import ours
+from bench.baselines import ours
 from bench.figures import Report
 from bench.parts.common import full_speed_columns, paced_columns, require_no_defects
 from bench.parts.full import WORKLOAD
@@ -21,7 +21,7 @@ _RATES = (50, 500, 1000)
 # Bytes of an event's data with the events sent at once, and those sent in a second.
 _SIZES = ((4096, 1000, 100), (65536, 100, 10))
 _SHARED_CLIENTS = 200
-_MOST_SECONDS = 10
+_MAX_SECONDS = 10
 
 
 def measure_scale(bench: Bench) -> list[Report]:
@@ -42,7 +42,7 @@ def _full_speed(bench: Bench) -> Report:
 
 
 def _paced(bench: Bench) -> Report:
-    seconds = min(bench.seconds, _MOST_SECONDS)
+    seconds = min(bench.seconds, _MAX_SECONDS)
     how = f"ours at a rate for {seconds:g} s, by clients, rate, bytes of an event, and instances"
     report = Report("scale", how, paced_columns)
     workloads = [paced_workload(clients, 200, seconds) for clients in _CLIENTS]

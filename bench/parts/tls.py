@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.contenders import BEHIND_TLS, OURS, ours, ours_behind_tls
+from bench.baselines import BEHIND_TLS, OURS, ours, ours_behind_tls
 from bench.figures import Report, median_of, ratio
 from bench.parts.common import full_speed_columns, paced_columns, require_no_defects
 from bench.parts.full import WORKLOAD
@@ -25,7 +25,7 @@ def _full_speed(bench: Bench) -> Report:
     report = Report("tls", how, full_speed_columns)
     for _ in range(bench.repeat):
         report.runs += [bench.run(start, WORKLOAD) for start in (ours, ours_behind_tls)]
-    direct, behind = (median_of(report.runs, "rate", contender=name) for name in _CONTENDERS)
+    direct, behind = (median_of(report.runs, "rate", baseline=name) for name in _CONTENDERS)
     report.figure("directly", direct, "deliveries/s")
     report.figure("through nginx with TLS", behind, "deliveries/s")
     report.figure("through nginx to directly", ratio(behind, direct), "times")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from tests.scenarios.support.http import request
-from tests.scenarios.support.vitals import peak_memory, processes
+from tests.scenarios.support.process_metrics import peak_memory, processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.support.crowd import Crowd
 from tests.scenarios.support.event_source import Server
 from tests.scenarios.support.load import warm_up
+from tests.scenarios.support.load_clients import LoadClients
 from tests.scenarios.support.trial import UnderLoad
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def crowd(site: Site) -> Iterator[Crowd]:
+def load_clients(site: Site) -> Iterator[LoadClients]:
     proxy = site.proxy
     server = Server(proxy.address, proxy.port, proxy.server_name, site.certificate)
-    with Crowd(server) as crowd:
-        yield crowd
+    with LoadClients(server) as load_clients:
+        yield load_clients
 
 
 @pytest.fixture(scope="session")
@@ -35,10 +35,10 @@ def warm_site(site: Site, user: Account, stranger: Account) -> Site:
 @pytest.fixture
 def under_load(  # noqa: PLR0913, PLR0917 - fixtures, by name
     warm_site: Site,
-    crowd: Crowd,
+    load_clients: LoadClients,
     figures: Figures,
     admin: Account,
     user: Account,
     stranger: Account,
 ) -> UnderLoad:
-    return UnderLoad(warm_site, crowd, figures, (admin, user, stranger))
+    return UnderLoad(warm_site, load_clients, figures, (admin, user, stranger))

@@ -8,7 +8,6 @@ from dataclasses import asdict
 
 import pytest
 
-from tests.scenarios.support.crowd import Heard
 from tests.scenarios.support.event_source import (
     ARRIVAL,
     BrokenHttpError,
@@ -22,6 +21,7 @@ from tests.scenarios.support.event_source import (
     stream_id,
 )
 from tests.scenarios.support.load import Load, Published
+from tests.scenarios.support.load_clients import Heard
 from tests.scenarios.support.oracle import check_heard, check_stored, expected, lost
 
 BROWSER = Browser("one", "/events", "token")

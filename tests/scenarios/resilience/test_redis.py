@@ -10,8 +10,8 @@ import pytest
 
 from tests.scenarios.resilience.faults import main_pid, standing_still
 from tests.scenarios.support.http import request
+from tests.scenarios.support.process_metrics import counted
 from tests.scenarios.support.site import GROUP
-from tests.scenarios.support.vitals import counted
 from tests.scenarios.support.waiting import eventually
 from tests.shield import STREAM
 

@@ -7,8 +7,8 @@ import statistics
 from typing import TYPE_CHECKING, Final
 
 from tests.scenarios.support.load import warm_up
+from tests.scenarios.support.process_metrics import memory
 from tests.scenarios.support.trial import Audience
-from tests.scenarios.support.vitals import memory
 from tests.scenarios.support.waiting import Stopwatch
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from roles.ag_ui_deployment.files.backend.tests.run_checker import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-READ_MOST: Final = 1 << 20
+READ_MAX: Final = 1 << 20
 GAP: Final = b'"hx.shield.gap"'
 IDS: Final = re.compile(rb"(\n: nothing)?\nid: (\d+)-(\d+)\n(event)?")
 """Those of records; what has neither the comment nor an event is a position."""
@@ -207,7 +207,7 @@ class EventSource:
             self._server.port,
             ssl=self._tls,
             server_hostname=self._server.name,
-            limit=READ_MOST,
+            limit=READ_MAX,
         )
         try:
             writer.write(self._request())
@@ -218,7 +218,7 @@ class EventSource:
             self._begin()
             body = ChunkedBody()
             while not body.ended:
-                data = await reader.read(READ_MOST)
+                data = await reader.read(READ_MAX)
                 if not data:
                     raise EOFError
                 self.take(body.feed(data))

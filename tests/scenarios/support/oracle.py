@@ -13,9 +13,9 @@ from tests.scenarios.support.event_source import ARRIVAL, position, stream_id
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tests.scenarios.support.crowd import Heard
     from tests.scenarios.support.event_source import Browser
     from tests.scenarios.support.load import Load, Published
+    from tests.scenarios.support.load_clients import Heard
     from tests.scenarios.support.site import Site
 
 

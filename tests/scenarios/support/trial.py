@@ -11,16 +11,16 @@ from tests.scenarios.support.event_source import Browser, position
 from tests.scenarios.support.http import request
 from tests.scenarios.support.load import Load
 from tests.scenarios.support.oracle import check_heard, check_stored, expected, lost, stored_rows
-from tests.scenarios.support.vitals import counted, logged, memory, processes
+from tests.scenarios.support.process_metrics import counted, logged, memory, processes
 from tests.scenarios.support.waiting import Stopwatch, eventually
 from tests.shield import MAXLEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from tests.scenarios.support.crowd import Crowd, Heard
     from tests.scenarios.support.figures import Figures
     from tests.scenarios.support.load import Published
+    from tests.scenarios.support.load_clients import Heard, LoadClients
     from tests.scenarios.support.site import Account, Site
 
 EVENTS_PER_SECOND: Final = 200.0
@@ -70,7 +70,7 @@ class Trial:
     """Load and browsers of one test; `name` is that of its figures."""
 
     site: Site
-    crowd: Crowd
+    load_clients: LoadClients
     figures: Figures
     name: str
     load: Load
@@ -86,11 +86,11 @@ class Trial:
 
     def breaks(self) -> int:
         """How many connections have ended by themselves so far."""
-        return sum(notes["breaks"] for notes in self.crowd.look().values())
+        return sum(notes["breaks"] for notes in self.load_clients.look().values())
 
     def gaps(self) -> dict[str, list[str]]:
         """The notices of missing events that each browser got."""
-        return {name: notes["gaps"] for name, notes in self.crowd.look().items()}
+        return {name: notes["gaps"] for name, notes in self.load_clients.look().items()}
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """What the instances have logged of an event since the trial began."""
@@ -98,7 +98,9 @@ class Trial:
 
     def behind(self, count: int) -> list[str]:
         """The browsers that have not seen all of the first so many events."""
-        seen = {name: position(it["newest"] or "0-0") for name, it in self.crowd.look().items()}
+        seen = {
+            name: position(it["newest"] or "0-0") for name, it in self.load_clients.look().items()
+        }
         events = self.load.log[:count]
         found = []
         for view in self.views:
@@ -125,7 +127,7 @@ class Trial:
         )
 
     def _notes(self, names: Collection[str]) -> dict[str, Any]:
-        return {name: notes for name, notes in self.crowd.look().items() if name in names}
+        return {name: notes for name, notes in self.load_clients.look().items() if name in names}
 
     def wait_for_events(self, seconds: float) -> None:
         """Let Shield publish what it does in so many seconds."""
@@ -139,9 +141,9 @@ class Trial:
         eventually(
             lambda: all(map(self._is_there, self.views)), "the first job", within=JOINED_WITHIN
         )
-        self.crowd.open(browser for view in self.views for browser in view.browsers)
+        self.load_clients.open(browser for view in self.views for browser in view.browsers)
         eventually(
-            lambda: all(notes["newest"] for notes in self.crowd.look().values()),
+            lambda: all(notes["newest"] for notes in self.load_clients.look().values()),
             "an event seen by every client",
             within=JOINED_WITHIN,
         )
@@ -171,7 +173,7 @@ class Trial:
             within=LAG_WITHIN,
             every=0.5,
         )
-        self.heard = self.crowd.close()
+        self.heard = self.load_clients.close()
 
     def check(self, joined: int) -> None:
         """Everything that was published is stored once, and every browser saw its part once."""
@@ -189,10 +191,14 @@ class UnderLoad:
     """Makes the trials of a site: `with under_load("name of the fault") as trial:`."""
 
     def __init__(
-        self, site: Site, crowd: Crowd, figures: Figures, accounts: tuple[Account, Account, Account]
+        self,
+        site: Site,
+        load_clients: LoadClients,
+        figures: Figures,
+        accounts: tuple[Account, Account, Account],
     ) -> None:
         self._site = site
-        self._crowd = crowd
+        self._load_clients = load_clients
         self._figures = figures
         self._accounts = accounts
         """An administrator, who sees everything, and two users."""
@@ -223,7 +229,7 @@ class UnderLoad:
         break, `may_lose` that Redis loses events before anyone could store them, and
         `dead_letters` is how many entries the test adds that cannot be stored.
         """
-        site, crowd = self._site, self._crowd
+        site, load_clients = self._site, self._load_clients
         processes_before, memory_before = processes(site), memory(site)
         letters_before = _dead_letters(site)
         admin, user, other = self._accounts
@@ -231,9 +237,9 @@ class UnderLoad:
             Load(site.redis_url, self.owners, per_second=per_second, maxlen=maxlen) as load,
             ExitStack() as stack,
         ):
-            stack.callback(crowd.close)
+            stack.callback(load_clients.close)
             views = _views(audience, load.longest.id, admin, user, other)
-            this = Trial(site, crowd, self._figures, name, load, views, recovers_within)
+            this = Trial(site, load_clients, self._figures, name, load, views, recovers_within)
             joined = this.begin()
             yield this
             this.settle()

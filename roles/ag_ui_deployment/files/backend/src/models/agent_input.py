@@ -34,8 +34,8 @@ MESSAGES_MAX = 2000
 _CHOICES = {"ifRunning": ("reject", "cancel"), "onDisconnect": ("continue", "cancel")}
 _LISTS = ("content", "toolCalls", "tool_calls")
 # Parts of content and calls of tools, of one message and of all.
-_MOST_ITEMS = 1000
-_MOST_ITEMS_TOGETHER = 2 * MESSAGES_MAX
+_MAX_ITEMS = 1000
+_MAX_ITEMS_TOGETHER = 2 * MESSAGES_MAX
 # What a client sends is written again inside of events and of requests to the model: as many
 # levels of nesting are left for those.
 _LEVELS_AROUND = 8
@@ -74,10 +74,10 @@ def _bound_lists(messages: Any) -> Any:
         lists = (message.get(name) for name in _LISTS)
         size = sum(len(value) for value in lists if isinstance(value, list))
         together += size
-        if size > _MOST_ITEMS:
-            raise ValueError(f"message {number}: it has more than {_MOST_ITEMS} parts and calls")
-        if together > _MOST_ITEMS_TOGETHER:
-            raise ValueError(f"they have more than {_MOST_ITEMS_TOGETHER} parts and calls")
+        if size > _MAX_ITEMS:
+            raise ValueError(f"message {number}: it has more than {_MAX_ITEMS} parts and calls")
+        if together > _MAX_ITEMS_TOGETHER:
+            raise ValueError(f"they have more than {_MAX_ITEMS_TOGETHER} parts and calls")
     return messages
 
 

@@ -22,7 +22,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _OBJECT_MAX_BYTES = 16 * 1024
 _OBJECT_MAX_DEPTH = 8
-_FIELDS_MOST = 50
+_FIELDS_MAX = 50
 # Beyond what any installation allows: its own limits are checked when a tool is called.
 MAX_PAGES, MAX_DEPTH = 1_000_000, 1000
 
@@ -125,8 +125,8 @@ class _KnownFields(BaseModel):
     @classmethod
     def _few(cls, value: Any) -> Any:
         # Each that is not known is an error of its own, and a body has room for 100,000.
-        if isinstance(value, Mapping) and len(value) > _FIELDS_MOST:
-            raise ValueError(f"has more than {_FIELDS_MOST} fields")
+        if isinstance(value, Mapping) and len(value) > _FIELDS_MAX:
+            raise ValueError(f"has more than {_FIELDS_MAX} fields")
         return value
 
 

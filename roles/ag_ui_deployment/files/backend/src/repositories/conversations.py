@@ -161,7 +161,7 @@ async def thread(session: AsyncSession, owner_id: UUID, thread_id: str) -> Threa
 
 
 async def messages_of(
-    session: AsyncSession, thread: ThreadRow, *, before: int | None, limit: int, most_bytes: int
+    session: AsyncSession, thread: ThreadRow, *, before: int | None, limit: int, max_bytes: int
 ) -> list[StoredMessage]:
     """The messages before a place (None: the last ones), in their order.
 
@@ -178,7 +178,7 @@ async def messages_of(
     found = (
         select(MessageRow.place, body)
         .join(summed, summed.c.place == MessageRow.place)
-        .where(summed.c.behind < most_bytes)
+        .where(summed.c.behind < max_bytes)
         .order_by(MessageRow.place)
     )
     return [StoredMessage(*one) for one in await session.execute(found)]

@@ -11,14 +11,14 @@ _KEY = tuple_(DeadLetterRow.stream_ms, DeadLetterRow.stream_seq)
 
 
 async def page(
-    session: AsyncSession, state: LetterState, before: StreamId | None, limit: int, most_bytes: int
+    session: AsyncSession, state: LetterState, before: StreamId | None, limit: int, max_bytes: int
 ) -> list[tuple[DeadLetterRow, bytes]]:
     """Dead letters before one (None: all), the newest first, each with the beginning of its fields.
 
     The rest of the fields stays where it is.
     """
     query = (
-        select(DeadLetterRow, func.substring(DeadLetterRow.fields, 1, most_bytes))
+        select(DeadLetterRow, func.substring(DeadLetterRow.fields, 1, max_bytes))
         .options(defer(DeadLetterRow.fields, raiseload=True))
         .order_by(DeadLetterRow.stream_ms.desc(), DeadLetterRow.stream_seq.desc())
     )

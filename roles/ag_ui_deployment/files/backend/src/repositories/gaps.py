@@ -8,7 +8,7 @@ from src.models.event import StreamId
 from src.models.gap import GapRow
 
 # Redis counts further than a column can hold.
-_MOST = 2**63 - 1
+_BIGINT_MAX = 2**63 - 1
 
 
 async def add(
@@ -16,10 +16,10 @@ async def add(
 ) -> None:
     """Note a gap; one that is known stays as it is."""
     statement = insert(GapRow).values(
-        after_ms=min(after.ms, _MOST),
-        after_seq=min(after.seq, _MOST),
-        before_ms=min(before.ms, _MOST),
-        before_seq=min(before.seq, _MOST),
+        after_ms=min(after.ms, _BIGINT_MAX),
+        after_seq=min(after.seq, _BIGINT_MAX),
+        before_ms=min(before.ms, _BIGINT_MAX),
+        before_seq=min(before.seq, _BIGINT_MAX),
         reason=reason,
         entries=entries,
     )

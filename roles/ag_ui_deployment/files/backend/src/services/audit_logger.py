@@ -25,7 +25,7 @@ logger = structlog.get_logger(__name__)
 
 _BATCH_ENTRIES = 256
 # Entries of some hundred bytes each, while PostgreSQL is away.
-_MOST_WAITING = 10_000
+_MAX_WAITING = 10_000
 # What a request waits for its entry. The entry stays in line after that.
 _PATIENCE_SECONDS = 2.0
 
@@ -106,7 +106,7 @@ class AuditLogger(BackgroundTask):
         self._metrics = metrics or Metrics()
         self._line: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
-        self._most = _BATCH_ENTRIES
+        self._maximum = _BATCH_ENTRIES
         self.dropped = 0
 
     @property
@@ -123,7 +123,7 @@ class AuditLogger(BackgroundTask):
         write_entry(entry)
         if self._task is None:
             await self._store.append([entry])
-        elif self._task.done() or len(self._line) >= _MOST_WAITING:
+        elif self._task.done() or len(self._line) >= _MAX_WAITING:
             self._drop("the queue is full")
         else:
             await self._wait_for(entry)
@@ -164,11 +164,11 @@ class AuditLogger(BackgroundTask):
         if not self._line:
             await self._wake.wait()
         self._wake.clear()
-        batch = list(islice(self._line, self._most))
+        batch = list(islice(self._line, self._maximum))
         if not batch:
             return
         stored = await self._store.append([one.entry for one in batch])
-        self._most = _BATCH_ENTRIES
+        self._maximum = _BATCH_ENTRIES
         self._metrics.audit_stored.inc(stored)
         self._release(batch[:stored])
         for _ in range(stored):
@@ -183,8 +183,8 @@ class AuditLogger(BackgroundTask):
 
     def _set_aside(self, error: BaseException) -> None:
         """PostgreSQL refuses some value: a defect, which must cost one entry and not the log."""
-        if self._most > 1:
-            self._most = 1
+        if self._maximum > 1:
+            self._maximum = 1
             return
         self._release([self._line.popleft()])
         self._drop(f"it cannot be stored: {type(error).__name__}")

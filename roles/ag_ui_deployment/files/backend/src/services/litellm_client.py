@@ -285,11 +285,11 @@ class LiteLLMClient:
 
 
 def _http(settings: Settings) -> httpx.AsyncClient:
-    key, most = settings.LITELLM_API_KEY, settings.LITELLM_CONNECTIONS_MAX
+    key, maximum = settings.LITELLM_API_KEY, settings.LITELLM_CONNECTIONS_MAX
     return httpx.AsyncClient(
         base_url=settings.LITELLM_URL,
         headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
-        limits=httpx.Limits(max_connections=most, keepalive_expiry=_KEEP_ALIVE_SECONDS),
+        limits=httpx.Limits(max_connections=maximum, keepalive_expiry=_KEEP_ALIVE_SECONDS),
         verify=ssl.create_default_context(),
         # A proxy of the machine's is for the outside.
         trust_env=False,

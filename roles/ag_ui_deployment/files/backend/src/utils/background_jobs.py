@@ -8,7 +8,7 @@ import structlog
 
 logger = structlog.get_logger(__name__)
 
-_MOST = 500
+_MAX_TASKS = 500
 
 
 class BackgroundJobs:
@@ -18,7 +18,7 @@ class BackgroundJobs:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, object]) -> None:
-        if len(self._tasks) >= _MOST:
+        if len(self._tasks) >= _MAX_TASKS:
             work.close()
             logger.error("background_job_refused", running=len(self._tasks))
             return

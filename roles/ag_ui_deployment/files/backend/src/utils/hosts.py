@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_URL_MOST = 2048
+_URL_MAX = 2048
 # As browsers decide: a host whose last label is a number is an IPv4 address or nothing.
 _NUMBER = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
 _NAME = re.compile(
@@ -43,8 +43,8 @@ class TargetRefusedError(ValueError):
 
 def parse_url(url: str) -> SplitResult:
     """The parts of an address that can be crawled. Raises TargetRefusedError."""
-    if len(url) > _URL_MOST:
-        raise TargetRefusedError(f"is longer than {_URL_MOST} characters")
+    if len(url) > _URL_MAX:
+        raise TargetRefusedError(f"is longer than {_URL_MAX} characters")
     if " " in url or "\\" in url or not is_visible(url):
         raise TargetRefusedError("has spaces, invisible characters or backslashes; encode them")
     try:

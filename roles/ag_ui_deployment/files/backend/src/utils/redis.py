@@ -19,7 +19,7 @@ _READER_TIMEOUT = 5.0
 _LIMITS_TIMEOUT = 0.5
 # The connections of a client that requests share. More commands than that at once wait for one:
 # refused, they would look like an outage.
-_MOST_CONNECTIONS = 50
+_MAX_CONNECTIONS = 50
 # Few: a burst of requests then waits for a connection, and not on fifty of them at once, where each
 # has half a second.
 _LIMITS_CONNECTIONS = 8
@@ -71,7 +71,7 @@ Pool = TypeVar("Pool", bound=ConnectionPool)
 
 def command_client(settings: Settings) -> Redis:
     """For commands that answer at once; fails after 3 s when Redis does not."""
-    return Redis.from_pool(_shared(settings, _COMMAND_TIMEOUT, _MOST_CONNECTIONS))
+    return Redis.from_pool(_shared(settings, _COMMAND_TIMEOUT, _MAX_CONNECTIONS))
 
 
 def reader_client(settings: Settings) -> Redis:
@@ -134,9 +134,9 @@ def stream_rows(answer: Any) -> list[Row]:
 class Backoff:
     """Waits of 10 ms to 5 s, doubling, with jitter; reset() after a success."""
 
-    def __init__(self, first: float = 0.01, most: float = 5.0) -> None:
+    def __init__(self, first: float = 0.01, maximum: float = 5.0) -> None:
         self._first = first
-        self._most = most
+        self._maximum = maximum
         self._next = first
 
     def reset(self) -> None:
@@ -145,7 +145,7 @@ class Backoff:
     async def wait(self, stop: asyncio.Event) -> None:
         """Wait the next delay, or less if `stop` is set meanwhile."""
         delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
-        self._next = min(self._next * 2, self._most)
+        self._next = min(self._next * 2, self._maximum)
         try:
             async with asyncio.timeout(delay):
                 await stop.wait()

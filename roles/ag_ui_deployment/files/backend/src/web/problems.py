@@ -92,14 +92,14 @@ _RETRY_LATER = MappingProxyType({"Retry-After": "5"})
 # It decides by the status alone, and 503 also stands for what all instances share, where asking each of
 # them would add to an overload.
 _ANOTHER_INSTANCE = 502
-_FIELD_MOST = 200
+_FIELD_MAX = 200
 # More help nobody; a body has room for many thousands.
 _ERRORS_SHOWN = 20
 
 
 def _shown(text: str) -> str:
     """A field's name may be the caller's own, however long and odd."""
-    return text.encode(errors="replace").decode()[:_FIELD_MOST]
+    return text.encode(errors="replace").decode()[:_FIELD_MAX]
 
 
 class FieldError(BaseModel):

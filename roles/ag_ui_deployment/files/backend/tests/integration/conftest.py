@@ -18,11 +18,11 @@ from src.services.operations.schema import migrate
 from src.utils.database import Database
 from tests.support.audit_log import Log
 from tests.support.builders import settings_of
+from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.official_client import OfficialClients, official_clients
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
-from tests.support.world import World
 
 
 def _required(name: str, what: str) -> str:
@@ -118,7 +118,9 @@ async def database_name(template: Template) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def world(redis_url: str, template: Template, database_name: str) -> AsyncIterator[World]:
+async def environment(
+    redis_url: str, template: Template, database_name: str
+) -> AsyncIterator[Environment]:
     """A stream and a database of the test's own."""
     redis = Redis.from_url(redis_url, protocol=2)
     database_url, owner_url = (
@@ -126,10 +128,10 @@ async def world(redis_url: str, template: Template, database_name: str) -> Async
     )
     database = await asyncpg.connect(owner_url)
     name = f"test:{uuid4().hex}"
-    world = World(redis_url, database_url, owner_url, name, redis, database)
-    yield world
+    environment = Environment(redis_url, database_url, owner_url, name, redis, database)
+    yield environment
     await redis.delete(name)
-    await world.forget_runs()
+    await environment.forget_runs()
     await redis.aclose()
     await database.close()
 
@@ -141,22 +143,22 @@ async def redis_proxy(redis_url: str) -> AsyncIterator[TcpProxy]:
 
 
 @pytest.fixture
-async def database_proxy(world: World) -> AsyncIterator[TcpProxy]:
-    async with TcpProxy(world.database_url, 5432) as proxy:
+async def database_proxy(environment: Environment) -> AsyncIterator[TcpProxy]:
+    async with TcpProxy(environment.database_url, 5432) as proxy:
         yield proxy
 
 
 @pytest.fixture
-async def backend(world: World) -> AsyncIterator[Backend]:
+async def backend(environment: Environment) -> AsyncIterator[Backend]:
     """One instance of the application, healthy."""
-    async with running(world.settings()) as instance:
+    async with running(environment.settings()) as instance:
         yield instance
 
 
 @pytest.fixture
-async def log(world: World) -> AsyncIterator[Log]:
+async def log(environment: Environment) -> AsyncIterator[Log]:
     """An audit log in which every new entry makes a checkpoint due."""
-    one = Log(world, world.settings(AUDIT_CHECKPOINT_ENTRIES=1))
+    one = Log(environment, environment.settings(AUDIT_CHECKPOINT_ENTRIES=1))
     yield one
     await one.database.close()
 

@@ -13,11 +13,11 @@ from src.models.role import Role
 from src.models.user import User
 from tests.support.accounts import bearer
 from tests.support.builders import JOB, shield_event
+from tests.support.environment import Environment
 from tests.support.problems import PROBLEM, check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.waiting import until
-from tests.support.world import World
 
 
 async def log_in(backend: Backend, email: str, password: str = PASSWORD) -> httpx.Response:
@@ -51,9 +51,9 @@ class TestAccounts:
         }
 
     async def test_the_hash_is_argon2id_and_nowhere_in_an_answer(
-        self, backend: Backend, alice: User, world: World
+        self, backend: Backend, alice: User, environment: Environment
     ) -> None:
-        ((hashed,),) = await world.query("SELECT password_hash FROM users")
+        ((hashed,),) = await environment.query("SELECT password_hash FROM users")
         assert hashed.startswith("$argon2id$")
         me = await backend.http.get("/auth/me", headers=bearer(backend.token_of(alice)))
         assert "argon2" not in me.text
@@ -74,19 +74,19 @@ class TestAccounts:
         assert all(body == bodies[0] for body in bodies)
 
     async def test_an_inactive_user_is_out_at_once(
-        self, backend: Backend, alice: User, world: World
+        self, backend: Backend, alice: User, environment: Environment
     ) -> None:
         token = (await log_in(backend, alice.email)).json()["access_token"]
-        await world.query("UPDATE users SET active = false")
+        await environment.query("UPDATE users SET active = false")
         check_problem(await log_in(backend, alice.email), 401, "wrong-credentials")
         me = await backend.http.get("/auth/me", headers=bearer(token))
         check_problem(me, 401, "not-authenticated")
 
     async def test_a_new_role_counts_for_old_tokens(
-        self, backend: Backend, alice: User, world: World
+        self, backend: Backend, alice: User, environment: Environment
     ) -> None:
         token = backend.token_of(alice)
-        await world.query("UPDATE users SET role = 'admin'")
+        await environment.query("UPDATE users SET role = 'admin'")
         me = await backend.http.get("/auth/me", headers=bearer(token))
         assert me.json()["role"] == "admin"
 
@@ -145,12 +145,12 @@ def told(job: str, owner: User | None, *kinds: str, at: int = 1_700_000_000_000)
 
 
 class TestJobs:
-    async def test_one_job(self, backend: Backend, alice: User, world: World) -> None:
-        await world.publish(
+    async def test_one_job(self, backend: Backend, alice: User, environment: Environment) -> None:
+        await environment.publish(
             *told(JOB, alice, "job:queued", "job:started"),
             shield_event("job:complete", {"pages": 3, "none": None}, timestamp=1_700_000_009_000),
         )
-        await until(world.settled)
+        await until(environment.settled)
         headers = bearer(backend.token_of(alice))
         response = await backend.http.get(f"/api/jobs/{JOB}", headers=headers)
         assert response.json() == {
@@ -171,15 +171,15 @@ class TestJobs:
         assert listed.json() == {"items": [response.json()], "next_cursor": None}
 
     async def test_what_is_not_theirs_is_not_there(
-        self, backend: Backend, alice: User, admin: User, world: World
+        self, backend: Backend, alice: User, admin: User, environment: Environment
     ) -> None:
         bob = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
-        await world.publish(
+        await environment.publish(
             *told("of-alice", alice, "job:queued"),
             *told("of-bob", bob, "job:queued"),
             *told("of-nobody", None, "job:queued"),
         )
-        await until(world.settled)
+        await until(environment.settled)
         visible = {
             alice: {"of-alice"},
             bob: {"of-bob"},
@@ -201,7 +201,7 @@ class TestJobs:
                     assert theirs == nothing
 
     async def test_a_workspace_shows_members_their_own_and_its_admins_everything(
-        self, backend: Backend, alice: User, admin: User, world: World
+        self, backend: Backend, alice: User, admin: User, environment: Environment
     ) -> None:
         bob = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
         await backend.join(alice, "red", Role.VIEWER)
@@ -213,7 +213,7 @@ class TestJobs:
             "of-bob": (bob, "default"),
             "of-nobody-in-red": (None, "red"),
         }
-        await world.publish(
+        await environment.publish(
             *(
                 shield_event(
                     "job:queued", job=job, user=str(owner.id) if owner else None, workspace=place
@@ -221,7 +221,7 @@ class TestJobs:
                 for job, (owner, place) in jobs.items()
             )
         )
-        await until(world.settled)
+        await until(environment.settled)
         visible = {
             alice: {"of-alice", "of-alice-in-red"},
             bob: {"of-bob", "of-alice-in-red", "of-nobody-in-red"},
@@ -244,14 +244,14 @@ class TestJobs:
                     assert run.status_code == (200 if job in shown else 404)
 
     async def test_pages_hold_every_job_once_newest_first(
-        self, backend: Backend, alice: User, world: World
+        self, backend: Backend, alice: User, environment: Environment
     ) -> None:
         # Several at the same moment, which only the id tells apart.
         for n in range(23):
-            await world.publish(
+            await environment.publish(
                 *told(f"job-{n:02}", alice, "job:queued", at=1_700_000_000_000 + n // 4)
             )
-        await until(world.settled)
+        await until(environment.settled)
         headers = bearer(backend.token_of(alice))
         found: list[str] = []
         cursor: str | None = ""
@@ -262,15 +262,17 @@ class TestJobs:
             cursor = page["next_cursor"]
         assert found == [f"job-{n:02}" for n in reversed(range(23))]
 
-    async def test_filtered_by_status(self, backend: Backend, alice: User, world: World) -> None:
-        await world.publish(
+    async def test_filtered_by_status(
+        self, backend: Backend, alice: User, environment: Environment
+    ) -> None:
+        await environment.publish(
             *told("a", alice, "job:queued"),
             *told("b", alice, "job:queued", "job:started"),
             *told("c", alice, "job:queued", "job:complete"),
             *told("d", alice, "job:failed"),
             *told("e", alice, "job:cancelled"),
         )
-        await until(world.settled)
+        await until(environment.settled)
         headers = bearer(backend.token_of(alice))
         for status, job in zip(
             ("queued", "running", "completed", "failed", "cancelled"), "abcde", strict=True
@@ -332,11 +334,11 @@ class TestErrors:
             assert response.headers["allow"]
 
     async def test_a_body_that_is_too_large_by_its_announced_length(
-        self, backend: Backend, world: World
+        self, backend: Backend, environment: Environment
     ) -> None:
         response = await backend.http.post("/auth/token", content=b"x" * (1024 * 1024 + 1))
         check_problem(response, 413, "body-too-large")
-        assert await world.query("SELECT * FROM users") == []
+        assert await environment.query("SELECT * FROM users") == []
 
     async def test_a_body_that_turns_out_to_be_too_large(self, backend: Backend) -> None:
         async def body() -> AsyncIterator[bytes]:
@@ -373,17 +375,19 @@ class TestErrors:
         assert "hunter2" not in response.text
 
     async def test_a_statement_that_fails_is_our_error_and_no_outage(
-        self, backend: Backend, alice: User, world: World
+        self, backend: Backend, alice: User, environment: Environment
     ) -> None:
-        await world.query("ALTER TABLE jobs RENAME TO jobs_away")
+        await environment.query("ALTER TABLE jobs RENAME TO jobs_away")
         response = await backend.http.get("/api/jobs", headers=bearer(backend.token_of(alice)))
         check_problem(response, 500, "internal-error")
         assert "jobs_away" not in response.text
 
 
 class TestOutages:
-    async def test_while_postgresql_is_away(self, world: World, database_proxy: TcpProxy) -> None:
-        async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+    async def test_while_postgresql_is_away(
+        self, environment: Environment, database_proxy: TcpProxy
+    ) -> None:
+        async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
             alice = await backend.add_user("alice@shield.test")
             headers = bearer(backend.token_of(alice))
             await database_proxy.refuse()
@@ -400,9 +404,9 @@ class TestOutages:
             assert (await log_in(backend, alice.email)).status_code == 200
 
     async def test_while_redis_is_away_logins_and_lists_go_on(
-        self, world: World, redis_proxy: TcpProxy
+        self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
-        async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+        async with running(environment.settings(REDIS_URL=redis_proxy.url)) as backend:
             alice = await backend.add_user("alice@shield.test")
             await redis_proxy.refuse()
             token = (await log_in(backend, alice.email)).json()["access_token"]
@@ -469,8 +473,8 @@ class TestOrigins:
     ORIGIN = "https://ui.shield.test"
 
     @pytest.fixture
-    async def backend(self, world: World) -> AsyncIterator[Backend]:
-        async with running(world.settings(CORS_ORIGINS=self.ORIGIN)) as instance:
+    async def backend(self, environment: Environment) -> AsyncIterator[Backend]:
+        async with running(environment.settings(CORS_ORIGINS=self.ORIGIN)) as instance:
             yield instance
 
     async def test_a_preflight_of_a_known_origin(self, backend: Backend) -> None:

@@ -15,35 +15,37 @@ import pytest
 from src.config import Settings
 from src.services.operations.schema import newest_revision
 from tests.support.builders import JWT_SECRET, OWNER, shield_event
-from tests.support.cli import BACKEND, environment, run, served
+from tests.support.cli import BACKEND, cli_environment, run, served
+from tests.support.environment import Environment
 from tests.support.pgbouncer import through_pgbouncer
 from tests.support.server import PASSWORD
 from tests.support.sse import sse
 from tests.support.waiting import until
-from tests.support.world import World
 
 
 class TestMigrate:
-    async def test_says_what_it_did(self, world: World) -> None:
+    async def test_says_what_it_did(self, environment: Environment) -> None:
         newest = newest_revision()
-        env = environment(world, DATABASE_URL=world.owner_url)
+        env = cli_environment(environment, DATABASE_URL=environment.owner_url)
         assert await run(env, "migrate") == (0, f"schema: already at {newest}\n", "")
-        await world.query("DROP SCHEMA public CASCADE")
-        await world.query("CREATE SCHEMA public")
+        await environment.query("DROP SCHEMA public CASCADE")
+        await environment.query("CREATE SCHEMA public")
         assert await run(env, "migrate") == (0, f"schema: migrated from nothing to {newest}\n", "")
 
-    async def test_what_a_later_release_has_made_stays(self, world: World) -> None:
-        await world.query("UPDATE alembic_version SET version_num = 'later'")
-        env = environment(world, DATABASE_URL=world.owner_url)
+    async def test_what_a_later_release_has_made_stays(self, environment: Environment) -> None:
+        await environment.query("UPDATE alembic_version SET version_num = 'later'")
+        env = cli_environment(environment, DATABASE_URL=environment.owner_url)
         told = "schema: left at later, which a later release has made\n"
         assert await run(env, "migrate") == (0, told, "")
-        assert [row[0] for row in await world.query("SELECT * FROM alembic_version")] == ["later"]
+        assert [row[0] for row in await environment.query("SELECT * FROM alembic_version")] == [
+            "later"
+        ]
 
-    async def test_another_role_may_own_the_tables(self, world: World) -> None:
-        await world.query("DROP SCHEMA public CASCADE")
-        await world.query("CREATE SCHEMA public")
-        env = environment(world)
-        owner = urlsplit(world.owner_url)
+    async def test_another_role_may_own_the_tables(self, environment: Environment) -> None:
+        await environment.query("DROP SCHEMA public CASCADE")
+        await environment.query("CREATE SCHEMA public")
+        env = cli_environment(environment)
+        owner = urlsplit(environment.owner_url)
         arguments = ("migrate", "--owner", owner.username or "")
         code, out, error = await run(env, *arguments, stdin=f"{owner.password}\n")
         assert (code, out, error) == (
@@ -56,18 +58,22 @@ class TestMigrate:
         assert (code, out) == (4, "")
         assert "password authentication failed" in error
 
-    async def test_the_applications_role_alone_can_make_nothing(self, world: World) -> None:
-        await world.query("DROP SCHEMA public CASCADE")
-        await world.query("CREATE SCHEMA public")
-        await world.query("GRANT USAGE ON SCHEMA public TO PUBLIC")
-        code, out, error = await run(environment(world), "migrate")
+    async def test_the_applications_role_alone_can_make_nothing(
+        self, environment: Environment
+    ) -> None:
+        await environment.query("DROP SCHEMA public CASCADE")
+        await environment.query("CREATE SCHEMA public")
+        await environment.query("GRANT USAGE ON SCHEMA public TO PUBLIC")
+        code, out, error = await run(cli_environment(environment), "migrate")
         assert (code, out) == (4, "")
         assert "permission denied" in error
         assert "Traceback" not in error
 
-    async def test_without_a_database_it_says_so_and_tells_no_password(self, world: World) -> None:
+    async def test_without_a_database_it_says_so_and_tells_no_password(
+        self, environment: Environment
+    ) -> None:
         url = "postgresql://shield:hunter2@127.0.0.1:1/shield"
-        code, out, error = await run(environment(world, DATABASE_URL=url), "migrate")
+        code, out, error = await run(cli_environment(environment, DATABASE_URL=url), "migrate")
         assert (code, out) == (4, "")
         assert "DATABASE_URL" in error
         assert "hunter2" not in error
@@ -75,8 +81,8 @@ class TestMigrate:
 
 
 class TestUsers:
-    async def test_add_and_list(self, world: World) -> None:
-        env = environment(world)
+    async def test_add_and_list(self, environment: Environment) -> None:
+        env = cli_environment(environment)
         add = ("users", "add", " Admin@Shield.TEST ", "--role", "admin")
         code, out, error = await run(env, *add, stdin=f"{PASSWORD}\nsecond line\n")
         assert (code, out) == (0, "created admin@shield.test\n")
@@ -87,22 +93,22 @@ class TestUsers:
             "user.create",
             "operator",
         )
-        ((hashed,),) = await world.query("SELECT password_hash FROM users")
+        ((hashed,),) = await environment.query("SELECT password_hash FROM users")
         assert hashed.startswith("$argon2id$")
-        await world.query(
+        await environment.query(
             "INSERT INTO users VALUES ($1, 'bob@shield.test', '', 'viewer', false)", OWNER
         )
         listed = "admin@shield.test\tadmin\tactive\nbob@shield.test\tviewer\tinactive\n"
         assert await run(env, "users", "list") == (0, listed, "")
 
-    async def test_one_that_exists_stays_as_it_is(self, world: World) -> None:
-        env = environment(world)
+    async def test_one_that_exists_stays_as_it_is(self, environment: Environment) -> None:
+        env = cli_environment(environment)
         add = ("users", "add", "admin@shield.test", "--role")
         await run(env, *add, "admin", stdin=f"{PASSWORD}\n")
-        before = await world.query("SELECT * FROM users")
+        before = await environment.query("SELECT * FROM users")
         again = await run(env, *add, "viewer", stdin="another password\n")
         assert again == (3, "", "there is an account with this address\n")
-        assert await world.query("SELECT * FROM users") == before
+        assert await environment.query("SELECT * FROM users") == before
 
     @pytest.mark.parametrize(
         ("email", "password", "field"),
@@ -117,42 +123,46 @@ class TestUsers:
         ],
     )
     async def test_bad_input_is_named(
-        self, world: World, email: str, password: str | bytes, field: str
+        self, environment: Environment, email: str, password: str | bytes, field: str
     ) -> None:
         arguments = ("users", "add", email, "--role", "viewer")
         # As in a container, where no locale is set.
-        code, out, error = await run(environment(world), *arguments, stdin=password)
+        code, out, error = await run(cli_environment(environment), *arguments, stdin=password)
         assert (code, out) == (2, "")
         assert field in error
         assert "Traceback" not in error
-        assert await world.query("SELECT * FROM users") == []
+        assert await environment.query("SELECT * FROM users") == []
 
-    async def test_an_unknown_role(self, world: World) -> None:
+    async def test_an_unknown_role(self, environment: Environment) -> None:
         arguments = ("users", "add", "a@b.test", "--role", "root")
-        code, _, error = await run(environment(world), *arguments)
+        code, _, error = await run(cli_environment(environment), *arguments)
         assert code == 2
         assert "--role" in error
 
 
 class TestSettings:
-    async def test_good_ones(self, world: World) -> None:
-        env = environment(world)
+    async def test_good_ones(self, environment: Environment) -> None:
+        env = cli_environment(environment)
         assert await run(env, "settings", "check") == (0, "settings: all right\n", "")
 
-    async def test_a_pool_of_transactions_is_refused(self, world: World) -> None:
-        env = environment(world, DATABASE_URL=through_pgbouncer(world, "TRANSACTION"))
+    async def test_a_pool_of_transactions_is_refused(self, environment: Environment) -> None:
+        env = cli_environment(
+            environment, DATABASE_URL=through_pgbouncer(environment, "TRANSACTION")
+        )
         code, out, error = await run(env, "settings", "check")
         assert (code, out) == (2, "")
         assert "pool_mode = session" in error
-        env = environment(world, DATABASE_URL=through_pgbouncer(world, "SESSION"))
+        env = cli_environment(environment, DATABASE_URL=through_pgbouncer(environment, "SESSION"))
         assert await run(env, "settings", "check") == (0, "settings: all right\n", "")
 
-    async def test_a_database_that_is_away_is_no_fault_of_the_settings(self, world: World) -> None:
-        env = environment(world, DATABASE_URL="postgresql://test:test@127.0.0.1:1/test")
+    async def test_a_database_that_is_away_is_no_fault_of_the_settings(
+        self, environment: Environment
+    ) -> None:
+        env = cli_environment(environment, DATABASE_URL="postgresql://test:test@127.0.0.1:1/test")
         assert await run(env, "settings", "check") == (0, "settings: all right\n", "")
 
-    async def test_bad_ones_are_all_named_by_every_command(self, world: World) -> None:
-        env = environment(world, PORT="http", JWT_SECRET="hunter2", REDIS_URL="hunter2")
+    async def test_bad_ones_are_all_named_by_every_command(self, environment: Environment) -> None:
+        env = cli_environment(environment, PORT="http", JWT_SECRET="hunter2", REDIS_URL="hunter2")
         for command in (("settings", "check"), ("migrate",), ("users", "list"), ("serve",)):
             code, out, error = await run(env, *command)
             assert (code, out) == (2, "")
@@ -169,19 +179,19 @@ async def log_in(http: httpx.AsyncClient) -> str:
 
 class TestServe:
     @pytest.fixture
-    async def env(self, world: World) -> dict[str, str]:
-        env = environment(world)
+    async def env(self, environment: Environment) -> dict[str, str]:
+        env = cli_environment(environment)
         add = ("users", "add", "admin@shield.test", "--role", "admin")
         await run(env, *add, stdin=f"{PASSWORD}\n")
         return env
 
     async def test_asked_to_stop_it_lets_go_of_its_streams_and_ends(
-        self, world: World, env: dict[str, str]
+        self, environment: Environment, env: dict[str, str]
     ) -> None:
         async with served(env) as (process, http):
             token = await log_in(http)
             async with sse(http, token=token) as one, sse(http, token=token) as other:
-                ids = [str(i) for i in await world.publish(shield_event(), shield_event())]
+                ids = [str(i) for i in await environment.publish(shield_event(), shield_event())]
                 await one.until(lambda it: it.ids == ids)
                 process.send_signal(signal.SIGTERM)
                 for client in (one, other):
@@ -194,10 +204,10 @@ class TestServe:
             assert error == b""
 
     async def test_every_line_it_writes_is_json_and_tells_no_secret(
-        self, world: World, env: dict[str, str]
+        self, environment: Environment, env: dict[str, str]
     ) -> None:
         # Redis and PostgreSQL of the tests may have no password: one that is wrong serves too.
-        parts = urlsplit(world.redis_url)
+        parts = urlsplit(environment.redis_url)
         redis_url = urlunsplit(parts._replace(netloc=f":hunter2@{parts.hostname}:1"))
         async with served(env | {"REDIS_URL": redis_url, "LOG_LEVEL": "DEBUG"}) as (process, http):
             token = await log_in(http)

@@ -10,10 +10,10 @@ import pytest
 from src.cli import main
 from src.commands import admin_context
 from tests.support.accounts import TOO_LONG, ask_login, bearer, is_in, log_in_from, login
-from tests.support.cli import environment
+from tests.support.cli import cli_environment
+from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.server import PASSWORD, Backend, running
-from tests.support.world import World
 
 ADMIN, ALICE = "admin@shield.test", "alice@shield.test"
 NEW = "another staple for the horse"
@@ -23,10 +23,10 @@ Command = Callable[..., Awaitable[tuple[int, str, str]]]
 
 @pytest.fixture
 def command(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    environment: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
     """Exit code, standard output and standard error of one, run in this process."""
-    for name, value in environment(world, PUBLIC_URL="https://shield.test/app").items():
+    for name, value in cli_environment(environment, PUBLIC_URL="https://shield.test/app").items():
         monkeypatch.setenv(name, value)
     # The logs of the tests stay as they are.
     monkeypatch.setattr(admin_context, "log_to_stderr", lambda: None)
@@ -42,12 +42,12 @@ def command(
     return run
 
 
-async def test_accounts(backend: Backend, world: World, command: Command) -> None:
+async def test_accounts(backend: Backend, environment: Environment, command: Command) -> None:
     for email, role in ((ADMIN, "admin"), (ALICE, "viewer")):
         add = ("users", "add", email, "--role", role, "--name", role.title())
         assert (await command(*add, stdin=f"{PASSWORD}\n"))[0] == 0
     tokens = await login(backend, ALICE)
-    await world.query("UPDATE login_sources SET failures = 9, locked_until = now() + '1 day'")
+    await environment.query("UPDATE login_sources SET failures = 9, locked_until = now() + '1 day'")
 
     async def users(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
         return await command("users", *arguments, stdin=stdin)
@@ -96,7 +96,7 @@ async def test_accounts(backend: Backend, world: World, command: Command) -> Non
     assert all(out == "" and "Traceback" not in error for _, out, error in refused)
     assert "no active administrator" in refused[0][2]
     assert "password" in refused[3][2]
-    rows = await world.query("SELECT action, actor FROM audit_log ORDER BY seq")
+    rows = await environment.query("SELECT action, actor FROM audit_log ORDER BY seq")
     by_operator = [row["action"] for row in rows if row["actor"] == "operator"]
     assert by_operator == [
         "user.create",
@@ -114,9 +114,9 @@ async def test_accounts(backend: Backend, world: World, command: Command) -> Non
 
 @pytest.mark.parametrize("way", ["unlock", "password"])
 async def test_who_is_let_in_again_is_not_kept_out_by_the_limit(
-    world: World, command: Command, way: str
+    environment: Environment, command: Command, way: str
 ) -> None:
-    async with running(world.settings(RATE_LOGIN_PER_ACCOUNT="2/hour")) as backend:
+    async with running(environment.settings(RATE_LOGIN_PER_ACCOUNT="2/hour")) as backend:
         await backend.add_user(ALICE)
         for n in range(2):
             await log_in_from(backend, f"198.51.{n}.1", ALICE, TOO_LONG)

@@ -10,11 +10,11 @@ import pytest
 
 from src.models.role import Role
 from tests.support.agent import run_input, whole_run
+from tests.support.environment import Environment
 from tests.support.examples import TOP, example
 from tests.support.gateway import Gateway
 from tests.support.official_client import NODE
 from tests.support.server import PASSWORD, Backend, running
-from tests.support.world import World
 
 CLIENT = TOP / "tests" / "agui_client"
 EMAIL = "reader@shield.test"
@@ -22,9 +22,9 @@ PATIENCE = 60.0
 
 
 @pytest.fixture
-async def backend(world: World, gateway: Gateway) -> AsyncIterator[Backend]:
+async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
     # The name in the examples is not looked up: whether that works in time is not what is tried.
-    settings = world.settings(**gateway.settings(), TOOLS_ALLOW_PRIVATE_ADDRESSES=True)
+    settings = environment.settings(**gateway.settings(), TOOLS_ALLOW_PRIVATE_ADDRESSES=True)
     async with running(settings) as instance:
         await instance.add_user(EMAIL, Role.CONTRIBUTOR)
         yield instance
@@ -52,33 +52,37 @@ async def run(backend: Backend, *command: str, text: str, cwd: Path = TOP) -> st
     return output.decode()
 
 
-def on_this_stream(text: str, world: World) -> str:
+def on_this_stream(text: str, environment: Environment) -> str:
     """The example with an address whose job the simulator publishes to the test's own stream."""
     assert "https://example.org/" in text
-    return text.replace("https://example.org/", f"https://example.org/?stream={world.stream}")
+    return text.replace("https://example.org/", f"https://example.org/?stream={environment.stream}")
 
 
-async def test_curl_follows_a_crawl_to_its_end(backend: Backend, world: World) -> None:
-    output = await run(backend, "bash", text=on_this_stream(example("sh"), world))
+async def test_curl_follows_a_crawl_to_its_end(backend: Backend, environment: Environment) -> None:
+    output = await run(backend, "bash", text=on_this_stream(example("sh"), environment))
     assert output.count("event: RUN_STARTED\n") == 1
     assert output.count("event: RUN_FINISHED\n") == 1
     assert '"workspace":"default"' in output.splitlines()[-1]
 
 
-async def test_python_follows_a_crawl_to_its_end(backend: Backend, world: World) -> None:
-    output = await run(backend, sys.executable, "-", text=on_this_stream(example("python"), world))
+async def test_python_follows_a_crawl_to_its_end(
+    backend: Backend, environment: Environment
+) -> None:
+    output = await run(
+        backend, sys.executable, "-", text=on_this_stream(example("python"), environment)
+    )
     lines = output.splitlines()
     assert lines[0] == "RUN_STARTED"
     assert lines[-2:] == ["RUN_FINISHED", "ended"]
 
 
 async def test_what_is_pasted_twice_into_an_interactive_shell_works_twice(
-    backend: Backend, world: World
+    backend: Backend, environment: Environment
 ) -> None:
-    text = on_this_stream(example("sh"), world)
+    text = on_this_stream(example("sh"), environment)
     output = await run(backend, "bash", text=f"{text}\n{text}")
     assert output.count("event: RUN_FINISHED\n") == 2
-    text = on_this_stream(example("python"), world)
+    text = on_this_stream(example("python"), environment)
     output = await run(backend, sys.executable, "-i", text=f"{text}\n{text}")
     assert output.count("RUN_FINISHED\nended\n") == 2
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.support.builders import JOB, shield_event
+from tests.support.environment import Environment
 from tests.support.official_client import NODE
 from tests.support.server import PASSWORD, Backend
 from tests.support.waiting import until
-from tests.support.world import World
 
 ALICE = "alice@shield.test"
 CLIENT = Path(__file__).parents[6] / "tests" / "api_client"
@@ -38,12 +38,12 @@ async def run(folder: Path, *command: str | Path, **environment: str) -> str:
 
 
 @pytest.fixture
-async def account(backend: Backend, world: World) -> dict[str, str]:
+async def account(backend: Backend, environment: Environment) -> dict[str, str]:
     """The environment of a program: where the backend is, and who has a running job there."""
     alice = await backend.add_user(ALICE)
     event = shield_event("job:progress", {"percent": 40}, user=str(alice.id))
-    await world.publish(event)
-    await until(world.settled)
+    await environment.publish(event)
+    await until(environment.settled)
     return {
         "AG_UI_URL": str(backend.http.base_url).rstrip("/"),
         "AG_UI_EMAIL": ALICE,

@@ -11,15 +11,15 @@ from sqlalchemy import Connection, text
 from src.services.operations.schema import migrate, newest_revision, schema_fits
 from src.utils.database import Base, Database
 from tests.support.builders import settings_of
-from tests.support.world import World
+from tests.support.environment import Environment
 
 
 @pytest.fixture
-async def empty(world: World) -> AsyncIterator[Database]:
+async def empty(environment: Environment) -> AsyncIterator[Database]:
     """A database without a single table."""
-    await world.query("DROP SCHEMA public CASCADE")
-    await world.query("CREATE SCHEMA public")
-    database = Database(settings_of(DATABASE_URL=world.owner_url), statement_timeout=None)
+    await environment.query("DROP SCHEMA public CASCADE")
+    await environment.query("CREATE SCHEMA public")
+    database = Database(settings_of(DATABASE_URL=environment.owner_url), statement_timeout=None)
     yield database
     await database.close()
 
@@ -43,8 +43,10 @@ async def test_the_schema_is_that_of_the_models(empty: Database) -> None:
         assert await connection.run_sync(differences) == []
 
 
-async def test_two_at_once_do_not_disturb_each_other(empty: Database, world: World) -> None:
-    settings = settings_of(DATABASE_URL=world.owner_url)
+async def test_two_at_once_do_not_disturb_each_other(
+    empty: Database, environment: Environment
+) -> None:
+    settings = settings_of(DATABASE_URL=environment.owner_url)
     others = [Database(settings, statement_timeout=None) for _ in range(3)]
     outcomes = await asyncio.gather(*(migrate(one) for one in (empty, *others)))
     for one in others:

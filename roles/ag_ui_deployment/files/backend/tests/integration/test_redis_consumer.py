@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.builders import JOB, OWNER, fields_of, shield_event
 from tests.support.consumer import consuming
+from tests.support.environment import GROUP, Environment
 from tests.support.proxy import TcpProxy
 from tests.support.waiting import until
-from tests.support.world import GROUP, World
 
 if TYPE_CHECKING:
     from src.models.event import StreamId
@@ -22,220 +22,229 @@ def progress(count: int, job: str = JOB) -> list[Any]:
 
 
 class TestTheGroup:
-    async def test_it_is_made_at_the_start_of_the_stream(self, world: World) -> None:
-        ids = await world.publish(*progress(5))
-        async with consuming(world.settings()):
-            await until(world.settled)
-        assert await world.stored() == ids
+    async def test_it_is_made_at_the_start_of_the_stream(self, environment: Environment) -> None:
+        ids = await environment.publish(*progress(5))
+        async with consuming(environment.settings()):
+            await until(environment.settled)
+        assert await environment.stored() == ids
 
-    async def test_a_stream_that_is_not_there_yet_is_waited_for(self, world: World) -> None:
-        async with consuming(world.settings()) as consumer:
+    async def test_a_stream_that_is_not_there_yet_is_waited_for(
+        self, environment: Environment
+    ) -> None:
+        async with consuming(environment.settings()) as consumer:
             await until(lambda: consumer.status == "consuming")
-            (group,) = await world.redis.xinfo_groups(world.stream)
+            (group,) = await environment.redis.xinfo_groups(environment.stream)
             assert group["name"].decode() == GROUP
-            (member,) = await world.redis.xinfo_consumers(world.stream, GROUP)
+            (member,) = await environment.redis.xinfo_consumers(environment.stream, GROUP)
             assert member["name"] == b"host-8002"
-            ids = await world.publish(*progress(3))
-            await until(lambda: world.has_stored(ids))
+            ids = await environment.publish(*progress(3))
+            await until(lambda: environment.has_stored(ids))
 
-    async def test_one_that_exists_goes_on_where_it_stood(self, world: World) -> None:
-        await world.publish(*progress(2))
-        await world.redis.xgroup_create(world.stream, GROUP, id="$")
-        ids = await world.publish(*progress(2))
-        async with consuming(world.settings()):
-            await until(world.settled)
-        assert await world.stored() == ids
+    async def test_one_that_exists_goes_on_where_it_stood(self, environment: Environment) -> None:
+        await environment.publish(*progress(2))
+        await environment.redis.xgroup_create(environment.stream, GROUP, id="$")
+        ids = await environment.publish(*progress(2))
+        async with consuming(environment.settings()):
+            await until(environment.settled)
+        assert await environment.stored() == ids
 
     async def test_destroyed_in_mid_run_it_loses_nothing_and_repeats_nothing(
-        self, world: World
+        self, environment: Environment
     ) -> None:
         ids: list[StreamId] = []
-        async with consuming(world.settings(CONSUMER_BATCH_SIZE=10)) as consumer:
+        async with consuming(environment.settings(CONSUMER_BATCH_SIZE=10)) as consumer:
             for _ in range(5):
-                ids += await world.publish(*progress(40))
-                await world.destroy_group()
-            ids += await world.publish(*progress(10))
-            await until(world.settled)
+                ids += await environment.publish(*progress(40))
+                await environment.destroy_group()
+            ids += await environment.publish(*progress(10))
+            await until(environment.settled)
             assert not consumer.failed
-        assert await world.stored() == ids
+        assert await environment.stored() == ids
 
-    async def test_a_deleted_stream_is_begun_again(self, world: World) -> None:
-        ids = await world.publish(*progress(3))
-        async with consuming(world.settings()) as consumer:
-            await until(world.settled)
-            await world.redis.delete(world.stream)
-            ids += await world.publish(*progress(3))
-            await until(lambda: world.has_stored(ids))
+    async def test_a_deleted_stream_is_begun_again(self, environment: Environment) -> None:
+        ids = await environment.publish(*progress(3))
+        async with consuming(environment.settings()) as consumer:
+            await until(environment.settled)
+            await environment.redis.delete(environment.stream)
+            ids += await environment.publish(*progress(3))
+            await until(lambda: environment.has_stored(ids))
             assert not consumer.failed
 
 
 class TestAcknowledging:
-    async def test_own_pending_entries_come_first(self, world: World) -> None:
-        ids = await world.publish(*progress(30))
-        await world.make_group()
-        await world.take("host-8002", 20)
-        settings = world.settings(CONSUMER_BATCH_SIZE=7, CONSUMER_CLAIM_IDLE_SECONDS=600)
+    async def test_own_pending_entries_come_first(self, environment: Environment) -> None:
+        ids = await environment.publish(*progress(30))
+        await environment.make_group()
+        await environment.take("host-8002", 20)
+        settings = environment.settings(CONSUMER_BATCH_SIZE=7, CONSUMER_CLAIM_IDLE_SECONDS=600)
         async with consuming(settings):
-            await until(world.settled)
-        assert await world.stored() == ids
+            await until(environment.settled)
+        assert await environment.stored() == ids
 
     async def test_an_outage_of_postgresql_leaves_entries_pending_and_stores_them_later(
-        self, world: World, database_proxy: TcpProxy
+        self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
-        async with consuming(world.settings(DATABASE_URL=database_proxy.url)) as consumer:
-            ids = await world.publish(*progress(3))
-            await until(world.settled)
+        async with consuming(environment.settings(DATABASE_URL=database_proxy.url)) as consumer:
+            ids = await environment.publish(*progress(3))
+            await until(environment.settled)
             await database_proxy.refuse()
-            ids += await world.publish(*progress(7))
+            ids += await environment.publish(*progress(7))
             await until(lambda: consumer.status == "waiting for PostgreSQL")
-            assert await world.pending() == ids[3:]
-            assert len(await world.stored()) == 3
+            assert await environment.pending() == ids[3:]
+            assert len(await environment.stored()) == 3
             await database_proxy.accept()
-            await until(world.settled)
+            await until(environment.settled)
             assert consumer.status == "consuming"
-        assert await world.stored() == ids
+        assert await environment.stored() == ids
 
     async def test_a_start_without_postgresql_reads_nothing(
-        self, world: World, database_proxy: TcpProxy
+        self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
         """A read counts as a delivery, and the entries would seem to be poison."""
-        await world.make_group()
-        ids = await world.publish(*progress(3))
+        await environment.make_group()
+        ids = await environment.publish(*progress(3))
         await database_proxy.refuse()
-        async with consuming(world.settings(DATABASE_URL=database_proxy.url)) as consumer:
+        async with consuming(environment.settings(DATABASE_URL=database_proxy.url)) as consumer:
             await until(lambda: consumer.status == "waiting for PostgreSQL")
-            assert await world.pending() == []
+            assert await environment.pending() == []
             await database_proxy.accept()
-            await until(world.settled)
-        assert await world.stored() == ids
+            await until(environment.settled)
+        assert await environment.stored() == ids
 
     async def test_a_transaction_that_fails_stores_nothing_of_its_batch_and_is_repeated(
-        self, world: World
+        self, environment: Environment
     ) -> None:
-        await world.query("ALTER TABLE jobs RENAME TO jobs_away")
-        ids = await world.publish(*progress(4))
-        async with consuming(world.settings()) as consumer:
+        await environment.query("ALTER TABLE jobs RENAME TO jobs_away")
+        ids = await environment.publish(*progress(4))
+        async with consuming(environment.settings()) as consumer:
             await until(lambda: consumer.status == "waiting for PostgreSQL")
-            assert await world.stored() == []
-            assert await world.pending() == ids
-            await world.query("ALTER TABLE jobs_away RENAME TO jobs")
-            await until(world.settled)
-        assert await world.stored() == ids
+            assert await environment.stored() == []
+            assert await environment.pending() == ids
+            await environment.query("ALTER TABLE jobs_away RENAME TO jobs")
+            await until(environment.settled)
+        assert await environment.stored() == ids
 
     async def test_stopped_during_an_outage_it_ends_and_acknowledges_nothing(
-        self, world: World, database_proxy: TcpProxy
+        self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
-        settings = world.settings(DATABASE_URL=database_proxy.url)
+        settings = environment.settings(DATABASE_URL=database_proxy.url)
         async with consuming(settings) as consumer:
             await until(lambda: consumer.status == "consuming")
             await database_proxy.refuse()
-            ids = await world.publish(*progress(3))
+            ids = await environment.publish(*progress(3))
             await until(lambda: consumer.status == "waiting for PostgreSQL")
-        assert await world.pending() == ids
+        assert await environment.pending() == ids
         await database_proxy.accept()
         async with consuming(settings):
-            await until(world.settled)
-        assert await world.stored() == ids
+            await until(environment.settled)
+        assert await environment.stored() == ids
 
     async def test_an_outage_of_redis_is_waited_out(
-        self, world: World, redis_proxy: TcpProxy
+        self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
-        async with consuming(world.settings(REDIS_URL=redis_proxy.url)) as consumer:
-            ids = await world.publish(*progress(3))
-            await until(world.settled)
+        async with consuming(environment.settings(REDIS_URL=redis_proxy.url)) as consumer:
+            ids = await environment.publish(*progress(3))
+            await until(environment.settled)
             await redis_proxy.refuse()
             await until(lambda: consumer.status == "waiting for Redis")
-            ids += await world.publish(*progress(3))
+            ids += await environment.publish(*progress(3))
             await redis_proxy.accept()
-            await until(world.settled, 15)
+            await until(environment.settled, 15)
             assert consumer.status == "consuming"
-        assert await world.stored() == ids
+        assert await environment.stored() == ids
 
     async def test_a_start_without_redis_is_waited_out(
-        self, world: World, redis_proxy: TcpProxy
+        self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
         await redis_proxy.refuse()
-        async with consuming(world.settings(REDIS_URL=redis_proxy.url)) as consumer:
+        async with consuming(environment.settings(REDIS_URL=redis_proxy.url)) as consumer:
             await until(lambda: consumer.status == "waiting for Redis")
-            ids = await world.publish(*progress(3))
+            ids = await environment.publish(*progress(3))
             await redis_proxy.accept()
-            await until(world.settled, 15)
-        assert await world.stored() == ids
+            await until(environment.settled, 15)
+        assert await environment.stored() == ids
 
-    async def test_a_redis_that_refuses_writes_is_read_all_the_same(self, world: World) -> None:
-        await world.make_group()
-        ids = await world.publish(*progress(30))
-        async with world.redis_refusing_writes(), consuming(world.settings()) as consumer:
-            await until(world.settled)
+    async def test_a_redis_that_refuses_writes_is_read_all_the_same(
+        self, environment: Environment
+    ) -> None:
+        await environment.make_group()
+        ids = await environment.publish(*progress(30))
+        async with (
+            environment.redis_refusing_writes(),
+            consuming(environment.settings()) as consumer,
+        ):
+            await until(environment.settled)
             assert consumer.status == "consuming"
-        assert await world.stored() == ids
+        assert await environment.stored() == ids
 
-    async def test_a_group_that_cannot_be_made_is_waited_for(self, world: World) -> None:
-        ids = await world.publish(*progress(3))
-        async with consuming(world.settings()) as consumer:
-            await until(world.settled)
-            async with world.redis_refusing_writes():
-                await world.destroy_group()
+    async def test_a_group_that_cannot_be_made_is_waited_for(
+        self, environment: Environment
+    ) -> None:
+        ids = await environment.publish(*progress(3))
+        async with consuming(environment.settings()) as consumer:
+            await until(environment.settled)
+            async with environment.redis_refusing_writes():
+                await environment.destroy_group()
                 await until(lambda: consumer.why is not None and "maxmemory" in consumer.why)
                 assert consumer.status == "waiting for Redis"
-            ids += await world.publish(*progress(3))
-            await until(lambda: world.has_stored(ids))
+            ids += await environment.publish(*progress(3))
+            await until(lambda: environment.has_stored(ids))
             await until(lambda: consumer.status == "consuming")
 
     async def test_connections_cut_again_and_again_lose_nothing(
-        self, world: World, redis_proxy: TcpProxy, database_proxy: TcpProxy
+        self, environment: Environment, redis_proxy: TcpProxy, database_proxy: TcpProxy
     ) -> None:
-        settings = world.settings(
+        settings = environment.settings(
             REDIS_URL=redis_proxy.url, DATABASE_URL=database_proxy.url, CONSUMER_BATCH_SIZE=5
         )
         ids: list[StreamId] = []
         async with consuming(settings) as consumer:
             for turn in range(10):
-                ids += await world.publish(*progress(20, job=f"job-{turn}"))
+                ids += await environment.publish(*progress(20, job=f"job-{turn}"))
                 await (redis_proxy if turn % 2 else database_proxy).cut()
-            await until(world.settled, 20)
+            await until(environment.settled, 20)
             assert not consumer.failed
-        assert await world.stored() == ids
+        assert await environment.stored() == ids
 
 
 class TestDeadConsumers:
-    async def test_what_they_held_is_claimed(self, world: World) -> None:
-        ids = await world.publish(*progress(25))
-        await world.make_group()
-        await world.take("dead-8003", 25)
-        async with consuming(world.settings(CONSUMER_BATCH_SIZE=10)) as consumer:
-            await until(world.settled)
+    async def test_what_they_held_is_claimed(self, environment: Environment) -> None:
+        ids = await environment.publish(*progress(25))
+        await environment.make_group()
+        await environment.take("dead-8003", 25)
+        async with consuming(environment.settings(CONSUMER_BATCH_SIZE=10)) as consumer:
+            await until(environment.settled)
             assert consumer.counted("events_stored_total") == 25
-        assert await world.stored() == ids
+        assert await environment.stored() == ids
 
-    async def test_what_a_living_one_holds_is_left_alone(self, world: World) -> None:
-        held = await world.publish(*progress(2))
-        await world.make_group()
-        await world.take("busy-8003", 2)
-        async with consuming(world.settings(CONSUMER_CLAIM_IDLE_SECONDS=60)):
-            ids = await world.publish(*progress(2))
-            await until(lambda: world.has_stored(ids))
-        assert await world.pending() == held
+    async def test_what_a_living_one_holds_is_left_alone(self, environment: Environment) -> None:
+        held = await environment.publish(*progress(2))
+        await environment.make_group()
+        await environment.take("busy-8003", 2)
+        async with consuming(environment.settings(CONSUMER_CLAIM_IDLE_SECONDS=60)):
+            ids = await environment.publish(*progress(2))
+            await until(lambda: environment.has_stored(ids))
+        assert await environment.pending() == held
 
     @pytest.mark.parametrize("handed_out", [2, 3])
     async def test_what_was_handed_out_too_often_is_a_dead_letter(
-        self, world: World, handed_out: int
+        self, environment: Environment, handed_out: int
     ) -> None:
         """The third delivery is the last in which it may be stored."""
-        (killer,) = await world.publish(*progress(1))
-        await world.make_group()
-        await world.take("host-8002", 1)
+        (killer,) = await environment.publish(*progress(1))
+        await environment.make_group()
+        await environment.take("host-8002", 1)
         for _ in range(handed_out - 1):
-            await world.take("host-8002", 1, "0")
-        (good,) = await world.publish(*progress(1))
-        async with consuming(world.settings(CONSUMER_MAX_DELIVERIES=3)) as consumer:
-            await until(world.settled)
+            await environment.take("host-8002", 1, "0")
+        (good,) = await environment.publish(*progress(1))
+        async with consuming(environment.settings(CONSUMER_MAX_DELIVERIES=3)) as consumer:
+            await until(environment.settled)
             assert consumer.counted("dead_letters_total") == handed_out - 2
-        letters = await world.dead_letters()
+        letters = await environment.dead_letters()
         if handed_out == 2:
-            assert (await world.stored(), letters) == ([killer, good], {})
+            assert (await environment.stored(), letters) == ([killer, good], {})
         else:
-            assert await world.stored() == [good]
+            assert await environment.stored() == [good]
             assert "delivered more than 3 times" in letters[killer]
 
 
@@ -256,75 +265,79 @@ POISON: dict[str, dict[bytes, bytes]] = {
 
 class TestPoison:
     async def test_each_is_a_dead_letter_with_its_reason_and_the_stream_goes_on(
-        self, world: World
+        self, environment: Environment
     ) -> None:
         good: list[StreamId] = []
         bad: list[StreamId] = []
         for entry in POISON.values():
-            bad += await world.publish(entry)
-            good += await world.publish(*progress(1))
-        async with consuming(world.settings()) as consumer:
-            await until(world.settled)
+            bad += await environment.publish(entry)
+            good += await environment.publish(*progress(1))
+        async with consuming(environment.settings()) as consumer:
+            await until(environment.settled)
             assert consumer.counted("dead_letters_total") == len(POISON)
             assert consumer.counted("events_stored_total") == len(POISON)
-        assert await world.stored() == good
-        letters = await world.dead_letters()
+        assert await environment.stored() == good
+        letters = await environment.dead_letters()
         assert sorted(letters) == bad
         assert all(letters.values())
         assert letters[bad[0]] == "type: is missing"
-        (kept,) = await world.query(
+        (kept,) = await environment.query(
             "SELECT fields FROM dead_letters WHERE stream_ms = $1 AND stream_seq = $2", *bad[1]
         )
         assert orjson.loads(kept[0]) == {"type": "t", "data": "{'a': 1}"}
 
-    async def test_nul_in_texts_of_the_data_is_no_poison(self, world: World) -> None:
+    async def test_nul_in_texts_of_the_data_is_no_poison(self, environment: Environment) -> None:
         data = {"error": "a\0b", "job_type": "c\0d", "\0": ["\0"]}
-        await world.publish(shield_event("job:failed", data, workspace="e\0f", user=OWNER))
-        async with consuming(world.settings()):
-            await until(world.settled)
-        (row,) = await world.query("SELECT data, metadata FROM events")
+        await environment.publish(shield_event("job:failed", data, workspace="e\0f", user=OWNER))
+        async with consuming(environment.settings()):
+            await until(environment.settled)
+        (row,) = await environment.query("SELECT data, metadata FROM events")
         assert orjson.loads(row[0]) == data
         assert orjson.loads(row[1])["workspace"] == "e\0f"
-        (job,) = await world.query("SELECT status, error, owner_id FROM jobs")
+        (job,) = await environment.query("SELECT status, error, owner_id FROM jobs")
         assert (job[0], job[2]) == ("failed", UUID(OWNER))
         assert job[1] == "a\ufffdb"
 
     async def test_what_only_postgresql_refuses_is_isolated_from_its_batch(
-        self, world: World
+        self, environment: Environment
     ) -> None:
-        await world.query("ALTER TABLE events ADD CHECK (type <> 'refused:by.postgresql')")
+        await environment.query("ALTER TABLE events ADD CHECK (type <> 'refused:by.postgresql')")
         entries = progress(40)
         refused = [3, 17, 18, 39]
         for place in refused:
             entries[place] = replace(entries[place], type="refused:by.postgresql")
-        ids = await world.publish(*entries)
-        async with consuming(world.settings()):
-            await until(world.settled)
-        assert await world.stored() == [one for n, one in enumerate(ids) if n not in refused]
-        letters = await world.dead_letters()
+        ids = await environment.publish(*entries)
+        async with consuming(environment.settings()):
+            await until(environment.settled)
+        assert await environment.stored() == [one for n, one in enumerate(ids) if n not in refused]
+        letters = await environment.dead_letters()
         assert sorted(letters) == [ids[n] for n in refused]
 
-    async def test_an_id_that_postgresql_cannot_hold_stops_nothing(self, world: World) -> None:
+    async def test_an_id_that_postgresql_cannot_hold_stops_nothing(
+        self, environment: Environment
+    ) -> None:
         """Redis takes it, and from then on gives only greater ones."""
-        ids = await world.publish(*progress(2))
+        ids = await environment.publish(*progress(2))
         fields: Any = fields_of(shield_event())
-        async with consuming(world.settings()) as consumer:
-            await until(world.settled)
-            await world.redis.xadd(world.stream, fields, id=f"{2**64 - 1}-1")
-            await world.redis.xadd(world.stream, fields)
+        async with consuming(environment.settings()) as consumer:
+            await until(environment.settled)
+            await environment.redis.xadd(environment.stream, fields, id=f"{2**64 - 1}-1")
+            await environment.redis.xadd(environment.stream, fields)
             await until(lambda: consumer.counted("dead_letters_total") == 2)
-            await world.redis.xadd(world.stream, fields, maxlen=0, approximate=False)
+            await environment.redis.xadd(environment.stream, fields, maxlen=0, approximate=False)
             await until(lambda: consumer.lost("trimmed_unread") == 1)
-            await until(world.settled)
+            await until(environment.settled)
             assert consumer.status == "consuming"
-        assert await world.stored() == ids
+        assert await environment.stored() == ids
 
-    async def test_its_dead_letter_holds_what_was_refused(self, world: World) -> None:
-        await world.query("ALTER TABLE events ADD CHECK (type <> 'refused:by.postgresql')")
-        await world.publish(shield_event("refused:by.postgresql", {"precious": "data"}, user=OWNER))
-        async with consuming(world.settings()):
-            await until(world.settled)
-        (row,) = await world.query("SELECT fields FROM dead_letters")
+    async def test_its_dead_letter_holds_what_was_refused(self, environment: Environment) -> None:
+        await environment.query("ALTER TABLE events ADD CHECK (type <> 'refused:by.postgresql')")
+        await environment.publish(
+            shield_event("refused:by.postgresql", {"precious": "data"}, user=OWNER)
+        )
+        async with consuming(environment.settings()):
+            await until(environment.settled)
+        (row,) = await environment.query("SELECT fields FROM dead_letters")
         kept = orjson.loads(row[0])
         assert kept["type"] == "refused:by.postgresql"
         assert orjson.loads(kept["data"]) == {"precious": "data"}
@@ -333,122 +346,134 @@ class TestPoison:
 
 
 class TestWhatRedisLetGoOf:
-    async def test_pending_entries_that_are_gone_are_counted_and_let_go(self, world: World) -> None:
-        await world.publish(*progress(5))
-        await world.make_group()
-        await world.take("host-8002", 3)
-        await world.take("dead-8003", 2)
-        await world.trim(0)
-        ids = await world.publish(*progress(2))
-        async with consuming(world.settings()) as consumer:
-            await until(world.settled)
+    async def test_pending_entries_that_are_gone_are_counted_and_let_go(
+        self, environment: Environment
+    ) -> None:
+        await environment.publish(*progress(5))
+        await environment.make_group()
+        await environment.take("host-8002", 3)
+        await environment.take("dead-8003", 2)
+        await environment.trim(0)
+        ids = await environment.publish(*progress(2))
+        async with consuming(environment.settings()) as consumer:
+            await until(environment.settled)
             await until(lambda: consumer.lost("trimmed_pending") == 5)
-        assert await world.stored() == ids
+        assert await environment.stored() == ids
 
-    async def test_pending_entries_that_were_stored_are_not_lost(self, world: World) -> None:
+    async def test_pending_entries_that_were_stored_are_not_lost(
+        self, environment: Environment
+    ) -> None:
         """Whoever stored them died before it could acknowledge them."""
-        ids = await world.publish(*progress(5))
-        async with consuming(world.settings()):
-            await until(world.settled)
-        await world.destroy_group()
-        await world.make_group()
-        await world.take("host-8002", 3)
-        await world.take("dead-8003", 2)
-        await world.trim(0)
-        async with consuming(world.settings()) as consumer:
-            await until(world.settled)
+        ids = await environment.publish(*progress(5))
+        async with consuming(environment.settings()):
+            await until(environment.settled)
+        await environment.destroy_group()
+        await environment.make_group()
+        await environment.take("host-8002", 3)
+        await environment.take("dead-8003", 2)
+        await environment.trim(0)
+        async with consuming(environment.settings()) as consumer:
+            await until(environment.settled)
             assert consumer.lost("trimmed_pending") == 0
-        assert await world.stored() == ids
+        assert await environment.stored() == ids
 
-    async def test_pending_entries_that_were_deleted_are_not_lost(self, world: World) -> None:
-        ids = await world.publish(*progress(5))
-        await world.make_group()
-        await world.take("host-8002", 5)
-        await world.redis.xdel(world.stream, str(ids[2]))
-        async with consuming(world.settings()) as consumer:
-            await until(world.settled)
+    async def test_pending_entries_that_were_deleted_are_not_lost(
+        self, environment: Environment
+    ) -> None:
+        ids = await environment.publish(*progress(5))
+        await environment.make_group()
+        await environment.take("host-8002", 5)
+        await environment.redis.xdel(environment.stream, str(ids[2]))
+        async with consuming(environment.settings()) as consumer:
+            await until(environment.settled)
             assert consumer.lost("trimmed_pending") == 0
-        assert await world.stored() == ids[:2] + ids[3:]
+        assert await environment.stored() == ids[:2] + ids[3:]
 
     async def test_unread_entries_that_are_gone_are_counted_while_nothing_else_comes(
-        self, world: World, database_proxy: TcpProxy
+        self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
-        async with consuming(world.settings(DATABASE_URL=database_proxy.url)) as consumer:
-            ids = await world.publish(*progress(1))
-            await until(world.settled)
+        async with consuming(environment.settings(DATABASE_URL=database_proxy.url)) as consumer:
+            ids = await environment.publish(*progress(1))
+            await until(environment.settled)
             await database_proxy.refuse()
-            ids += await world.publish(*progress(1))
+            ids += await environment.publish(*progress(1))
             await until(lambda: consumer.status == "waiting for PostgreSQL")
-            await world.publish(*progress(6))
-            await world.trim(0)
+            await environment.publish(*progress(6))
+            await environment.trim(0)
             await database_proxy.accept()
             await until(lambda: consumer.lost("trimmed_unread") == 6)
-            await until(world.settled)
-        assert await world.stored() == ids
+            await until(environment.settled)
+        assert await environment.stored() == ids
 
-    async def test_in_a_flood_all_is_stored_or_counted(self, world: World) -> None:
+    async def test_in_a_flood_all_is_stored_or_counted(self, environment: Environment) -> None:
         # Neither takes over what the other one is just storing, however slow the machine is.
         patient = {"CONSUMER_CLAIM_IDLE_SECONDS": 60}
-        first = world.settings(**patient)
-        second = world.settings(REDIS_CONSUMER_NAME="host-8003", **patient)
+        first = environment.settings(**patient)
+        second = environment.settings(REDIS_CONSUMER_NAME="host-8003", **patient)
         async with consuming(first) as one, consuming(second) as other:
             await until(lambda: one.status == other.status == "consuming")
             for _ in range(100):
-                await world.publish(*progress(100), maxlen=30)
-            await until(world.settled, 20)
+                await environment.publish(*progress(100), maxlen=30)
+            await until(environment.settled, 20)
             lost = one.lost("trimmed_unread") + other.lost("trimmed_unread")
-            stored = len(await world.stored())
+            stored = len(await environment.stored())
             assert one.lost("trimmed_pending") == other.lost("trimmed_pending") == 0
             assert stored + lost == 10_000
 
-    async def test_a_deleted_stream_is_told(self, world: World) -> None:
-        async with consuming(world.settings()) as consumer:
-            ids = await world.publish(*progress(3))
-            await until(world.settled)
-            await world.redis.delete(world.stream)
+    async def test_a_deleted_stream_is_told(self, environment: Environment) -> None:
+        async with consuming(environment.settings()) as consumer:
+            ids = await environment.publish(*progress(3))
+            await until(environment.settled)
+            await environment.redis.delete(environment.stream)
             await until(lambda: consumer.lost("stream_gone") == 1)
-            ids += await world.publish(*progress(3))
-            await until(lambda: world.has_stored(ids))
+            ids += await environment.publish(*progress(3))
+            await until(lambda: environment.has_stored(ids))
             assert consumer.lost("stream_gone") == 1
             assert consumer.lost("trimmed_unread") == 0
 
-    async def test_a_stream_that_was_replaced_is_told(self, world: World) -> None:
+    async def test_a_stream_that_was_replaced_is_told(self, environment: Environment) -> None:
         """Redis was flushed, and a producer was faster than we were."""
-        async with consuming(world.settings()) as consumer:
-            ids = await world.publish(*progress(3))
-            await until(world.settled)
-            ids += await world.replace_stream(*progress(2))
-            await until(lambda: world.has_stored(ids))
+        async with consuming(environment.settings()) as consumer:
+            ids = await environment.publish(*progress(3))
+            await until(environment.settled)
+            ids += await environment.replace_stream(*progress(2))
+            await until(lambda: environment.has_stored(ids))
             assert consumer.lost("stream_gone") == 1
 
-    async def test_a_stream_that_was_replaced_while_we_were_off_is_told(self, world: World) -> None:
-        ids = await world.publish(*progress(3))
-        async with consuming(world.settings()) as consumer:
-            await until(world.settled)
+    async def test_a_stream_that_was_replaced_while_we_were_off_is_told(
+        self, environment: Environment
+    ) -> None:
+        ids = await environment.publish(*progress(3))
+        async with consuming(environment.settings()) as consumer:
+            await until(environment.settled)
             assert consumer.lost("stream_gone") == 0
-        ids += await world.replace_stream(*progress(2))
-        async with consuming(world.settings()) as consumer:
-            await until(lambda: world.has_stored(ids))
+        ids += await environment.replace_stream(*progress(2))
+        async with consuming(environment.settings()) as consumer:
+            await until(lambda: environment.has_stored(ids))
             assert consumer.lost("stream_gone") == 1
 
-    async def test_a_redis_that_came_back_with_an_older_stream_is_told(self, world: World) -> None:
-        async with consuming(world.settings()) as consumer:
-            ids = await world.publish(*progress(3))
-            await until(world.settled)
-            saved = await world.redis.dump(world.stream)
+    async def test_a_redis_that_came_back_with_an_older_stream_is_told(
+        self, environment: Environment
+    ) -> None:
+        async with consuming(environment.settings()) as consumer:
+            ids = await environment.publish(*progress(3))
+            await until(environment.settled)
+            saved = await environment.redis.dump(environment.stream)
             assert saved
-            ids += await world.publish(*progress(3))
-            await until(lambda: world.has_stored(ids))
-            await world.redis.restore(world.stream, 0, saved, replace=True)
-            ids += await world.publish(*progress(2))
-            await until(lambda: world.has_stored(ids))
+            ids += await environment.publish(*progress(3))
+            await until(lambda: environment.has_stored(ids))
+            await environment.redis.restore(environment.stream, 0, saved, replace=True)
+            ids += await environment.publish(*progress(2))
+            await until(lambda: environment.has_stored(ids))
             assert consumer.lost("stream_gone") == 1
             assert not consumer.failed
 
 
 class TestIdempotence:
-    async def test_an_entry_that_is_delivered_again_changes_nothing(self, world: World) -> None:
-        await world.publish(
+    async def test_an_entry_that_is_delivered_again_changes_nothing(
+        self, environment: Environment
+    ) -> None:
+        await environment.publish(
             shield_event("job:queued", user=OWNER),
             shield_event("job:progress", {"percent": 30}),
             {b"hello": b"world"},
@@ -457,16 +482,18 @@ class TestIdempotence:
         )
         tables, rows = ("events", "jobs", "dead_letters"), []
         for _ in range(2):
-            async with consuming(world.settings()):
-                await until(world.settled)
-            rows.append([await world.query(f"SELECT * FROM {table}") for table in tables])  # noqa: S608 - names of ours
-            await world.destroy_group()
+            async with consuming(environment.settings()):
+                await until(environment.settled)
+            rows.append([await environment.query(f"SELECT * FROM {table}") for table in tables])  # noqa: S608 - names of ours
+            await environment.destroy_group()
         assert rows[0] == rows[1]
         assert [len(found) for found in rows[0]] == [4, 1, 1]
 
 
 class TestTwoConsumers:
-    async def test_many_jobs_at_once_are_all_there_and_right(self, world: World) -> None:
+    async def test_many_jobs_at_once_are_all_there_and_right(
+        self, environment: Environment
+    ) -> None:
         jobs = [f"job-{n}" for n in range(40)]
         stories = [
             [
@@ -478,19 +505,19 @@ class TestTwoConsumers:
             for job in jobs
         ]
         entries = [story[step] for step in range(5) for story in stories]
-        first = world.settings(REDIS_CONSUMER_NAME="host-8002", CONSUMER_BATCH_SIZE=7)
-        second = world.settings(REDIS_CONSUMER_NAME="host-8003", CONSUMER_BATCH_SIZE=7)
+        first = environment.settings(REDIS_CONSUMER_NAME="host-8002", CONSUMER_BATCH_SIZE=7)
+        second = environment.settings(REDIS_CONSUMER_NAME="host-8003", CONSUMER_BATCH_SIZE=7)
         async with consuming(first) as one, consuming(second) as other:
             await until(lambda: one.status == other.status == "consuming")
-            ids = await world.publish(*entries)
-            await until(world.settled, 20)
+            ids = await environment.publish(*entries)
+            await until(environment.settled, 20)
             assert one.counted("events_stored_total") + other.counted("events_stored_total") == len(
                 ids
             )
             assert one.counted("events_stored_total") > 0
             assert other.counted("events_stored_total") > 0
-        assert await world.stored() == ids
-        rows = await world.query(
+        assert await environment.stored() == ids
+        rows = await environment.query(
             "SELECT id, status, owner_id, kind, percent, result, created_at, completed_at FROM jobs"
         )
         assert {row["id"] for row in rows} == set(jobs)

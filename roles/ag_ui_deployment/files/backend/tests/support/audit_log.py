@@ -15,7 +15,7 @@ from src.services.audit.retention import AuditRetention
 from src.services.audit.verifier import AuditVerifier
 from src.services.audit_logger import Action, AuditEvent, AuditLogger
 from src.utils.database import Database
-from tests.support.world import World
+from tests.support.environment import Environment
 
 
 def event(target: str = "user:1", **values: Any) -> AuditEvent:
@@ -25,8 +25,8 @@ def event(target: str = "user:1", **values: Any) -> AuditEvent:
 class Log:
     """One instance's view of the log, or an intruder's."""
 
-    def __init__(self, world: World, settings: Settings) -> None:
-        self.world = world
+    def __init__(self, environment: Environment, settings: Settings) -> None:
+        self.environment = environment
         self.settings = settings
         self.database = Database(settings)
         self.logger = AuditLogger(self.database)
@@ -38,7 +38,7 @@ class Log:
     @asynccontextmanager
     async def other(self) -> AsyncIterator["Log"]:
         """Another instance on the same log."""
-        one = Log(self.world, self.settings)
+        one = Log(self.environment, self.settings)
         yield one
         await one.database.close()
 
@@ -51,10 +51,10 @@ class Log:
 
     async def tamper(self, *statements: str) -> None:
         """As whoever owns the database could, past the triggers."""
-        await self.world.query("SET session_replication_role = replica")
+        await self.environment.query("SET session_replication_role = replica")
         for statement in statements:
-            await self.world.query(statement)
-        await self.world.query("SET session_replication_role = DEFAULT")
+            await self.environment.query(statement)
+        await self.environment.query("SET session_replication_role = DEFAULT")
 
     async def age(self, count: int, days: int) -> None:
         """Have entries been written long ago, chained and all."""
@@ -73,9 +73,13 @@ class Log:
         return (broken.seq, broken.reason) if broken else None
 
     async def seqs(self) -> list[int]:
-        return [row[0] for row in await self.world.query("SELECT seq FROM audit_log ORDER BY seq")]
+        return [
+            row[0] for row in await self.environment.query("SELECT seq FROM audit_log ORDER BY seq")
+        ]
 
     async def checkpoints(self) -> list[tuple[int, int]]:
         """Their numbers, each with that of its entry."""
-        rows = await self.world.query("SELECT number, seq FROM audit_checkpoints ORDER BY number")
+        rows = await self.environment.query(
+            "SELECT number, seq FROM audit_checkpoints ORDER BY number"
+        )
         return [tuple(row) for row in rows]

@@ -12,18 +12,18 @@ from pathlib import Path
 import httpx
 
 from tests.support.builders import JWT_SECRET
+from tests.support.environment import Environment
 from tests.support.waiting import until
-from tests.support.world import World
 
 BACKEND = Path(__file__).resolve().parents[2]
 
 
-def environment(world: World, **values: str) -> dict[str, str]:
+def cli_environment(environment: Environment, **values: str) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return inherited | {
-        "DATABASE_URL": world.database_url,
-        "REDIS_URL": world.redis_url,
-        "REDIS_STREAM_NAME": world.stream,
+        "DATABASE_URL": environment.database_url,
+        "REDIS_URL": environment.redis_url,
+        "REDIS_STREAM_NAME": environment.stream,
         "JWT_SECRET": JWT_SECRET,
         "HOST": "127.0.0.1",
         **values,

@@ -4,11 +4,11 @@ import os
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from tests.support.world import World
+from tests.support.environment import Environment
 
 
-def through_pgbouncer(world: World, mode: Literal["SESSION", "TRANSACTION"]) -> str:
+def through_pgbouncer(environment: Environment, mode: Literal["SESSION", "TRANSACTION"]) -> str:
     """The address of the database through the pool in this mode."""
-    parts = urlsplit(world.database_url)
+    parts = urlsplit(environment.database_url)
     login = parts.netloc.rpartition("@")[0]
     return urlunsplit(parts._replace(netloc=f"{login}@{os.environ[f'TEST_PGBOUNCER_{mode}']}"))

@@ -8,8 +8,8 @@ import httpx
 from src.models.role import Role
 from src.models.user import User
 from tests.support.accounts import bearer
+from tests.support.environment import Environment
 from tests.support.server import Backend
-from tests.support.world import World
 
 # No name: whether one is looked up in time is not for the tests to depend on.
 SITE = "https://8.8.8.8/"
@@ -32,17 +32,23 @@ class Caller:
     async def get(self, path: str) -> httpx.Response:
         return await self.backend.http.get(path, headers=bearer(self.token))
 
-    async def crawl(self, world: World, key: str | None = None, **marks: str) -> httpx.Response:
+    async def crawl(
+        self, environment: Environment, key: str | None = None, **marks: str
+    ) -> httpx.Response:
         """Crawl two pages, with events on this test's stream."""
-        return await self.post("/api/crawl", {"url": site(world, **marks), "max_pages": 2}, key)
+        return await self.post(
+            "/api/crawl", {"url": site(environment, **marks), "max_pages": 2}, key
+        )
 
     async def jobs(self) -> dict[str, Any]:
         items = (await self.get("/api/jobs")).json()["items"]
         return {item["id"]: item for item in items}
 
 
-def site(world: World, **marks: str) -> str:
-    query = "&".join(f"{name}={value}" for name, value in {"stream": world.stream, **marks}.items())
+def site(environment: Environment, **marks: str) -> str:
+    query = "&".join(
+        f"{name}={value}" for name, value in {"stream": environment.stream, **marks}.items()
+    )
     return f"{SITE}?{query}"
 
 
@@ -59,5 +65,5 @@ async def has_ended(who: Caller, job_id: str) -> bool:
     return job is not None and job["completed_at"] is not None
 
 
-async def all_announced(world: World) -> bool:
-    return not await world.query("SELECT 1 FROM submissions WHERE NOT announced")
+async def all_announced(environment: Environment) -> bool:
+    return not await environment.query("SELECT 1 FROM submissions WHERE NOT announced")

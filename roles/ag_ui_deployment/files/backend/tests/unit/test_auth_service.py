@@ -241,8 +241,7 @@ class TestPasswords:
         gate = threading.Event()
         monkeypatch.setattr(auth_passwords._context, "hash", lambda _: str(gate.wait(10)))
         waiting = [
-            asyncio.create_task(hash_password(PASSWORD))
-            for _ in range(auth_passwords._MOST_WAITING)
+            asyncio.create_task(hash_password(PASSWORD)) for _ in range(auth_passwords._MAX_WAITING)
         ]
         await asyncio.sleep(0)
         for work in (hash_password(PASSWORD), verify_password(PASSWORD, None)):

@@ -227,7 +227,7 @@ async def test_a_defect_shows_and_does_not_hinder_the_stop() -> None:
 
 
 async def test_waits_grow_up_to_a_bound_and_end_when_it_is_stopped() -> None:
-    backoff = Backoff(first=0.001, most=0.004)
+    backoff = Backoff(first=0.001, maximum=0.004)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for expected in (0.001, 0.002, 0.004, 0.004):
@@ -237,7 +237,7 @@ async def test_waits_grow_up_to_a_bound_and_end_when_it_is_stopped() -> None:
     assert backoff._next == 0.001
     stop.set()
     began = loop.time()
-    await Backoff(first=60, most=60).wait(stop)
+    await Backoff(first=60, maximum=60).wait(stop)
     assert loop.time() - began < 5
 
 

@@ -18,7 +18,7 @@ LIFETIME = {
     Purpose.RESET: timedelta(hours=1),
 }
 # What a mailbox is sent that somebody else types in again and again.
-_MOST_AT_ONCE = 5
+_MAX_AT_ONCE = 5
 _NOT_AGAIN_FOR = timedelta(minutes=1)
 
 
@@ -53,7 +53,7 @@ async def sent_enough(session: AsyncSession, email: str, purpose: Purpose) -> bo
     budget = mail_budget_of(email)
     await token_rows.lock(session, budget)
     count, age = await token_rows.sent(session, budget, purpose)
-    return count >= _MOST_AT_ONCE or (age is not None and age < _NOT_AGAIN_FOR)
+    return count >= _MAX_AT_ONCE or (age is not None and age < _NOT_AGAIN_FOR)
 
 
 async def look(session: AsyncSession, token: str, purpose: Purpose) -> AccountTokenRow:

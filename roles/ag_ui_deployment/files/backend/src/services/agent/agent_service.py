@@ -250,9 +250,9 @@ class AgentService:
             raise RunLogUnavailableError from error
 
     async def _take(self, key: RunKey, giving_way: Sequence[RunKey]) -> None:
-        most = self._settings.RUNS_PER_USER
+        maximum = self._settings.RUNS_PER_USER
         try:
-            begun = await self._registry.begin(key, most, giving_way)
+            begun = await self._registry.begin(key, maximum, giving_way)
         except REDIS_ERRORS as error:
             raise RunLogUnavailableError from error
         if begun == "exists":

@@ -38,7 +38,7 @@ from src.utils.pagination import (
 
 _TITLE_LENGTH = 100
 _RUNS_SHOWN = 100
-_MESSAGES_MOST_BYTES = 2 * 1024 * 1024
+_MESSAGES_MAX_BYTES = 2 * 1024 * 1024
 
 
 class ThreadKey(NamedTuple):
@@ -188,7 +188,7 @@ class ConversationService:
         async with self._database.transaction() as session:
             row = await _thread(session, user, key)
             messages = await rows.messages_of(
-                session, row, before=before, limit=limit, most_bytes=_MESSAGES_MOST_BYTES
+                session, row, before=before, limit=limit, max_bytes=_MESSAGES_MAX_BYTES
             )
             first = messages[0].place if messages else 0
             more = await rows.has_messages_before(session, row, first)
@@ -225,7 +225,7 @@ class ConversationService:
             row = await _thread(session, user, key)
             active = await _runs_on_of(session, key)
             messages = await rows.messages_of(
-                session, row, before=None, limit=limit, most_bytes=_MESSAGES_MOST_BYTES
+                session, row, before=None, limit=limit, max_bytes=_MESSAGES_MAX_BYTES
             )
         return History([message.body for message in messages], active[0] if active else None)
 

@@ -7,7 +7,7 @@ from src.services.errors import FieldFaultError
 # Names that are reserved for tests and private networks are good names here.
 SPECIAL_USE_DOMAIN_NAMES.clear()
 # What is longer is none, and to find that out takes up to two seconds for a megabyte.
-_MOST_CHARACTERS = 320
+_MAX_CHARACTERS = 320
 # Which ignores dots.
 _GMAIL = ("gmail.com", "googlemail.com")
 # So begins what is decoded in the header of a mail: =?utf-8?q?bob?=@shield.test is bob there.
@@ -24,8 +24,8 @@ def normalise_email(text: str) -> str:
     It is ASCII, with international domains as xn--…: an address that looks like another's is
     seen to be none.
     """
-    if len(text) > _MOST_CHARACTERS:
-        raise EmailRejectedError(f"may have at most {_MOST_CHARACTERS} characters", "email")
+    if len(text) > _MAX_CHARACTERS:
+        raise EmailRejectedError(f"may have at most {_MAX_CHARACTERS} characters", "email")
     try:
         checked = validate_email(
             text.strip(),

@@ -28,10 +28,10 @@ _MIN_SCORE = 3
 # letters: so much of a password takes it 50 ms at most.
 _JUDGED_CHARACTERS = 24
 _SIGNS = frozenset(chain.from_iterable(L33T_TABLE.values()))
-_MOST_SIGNS = 8
+_MAX_SIGNS = 8
 _JUDGED_OF_MANY_SIGNS = 12
 # Of each kind; the last of them waits some seconds.
-_MOST_WAITING = 64
+_MAX_WAITING = 64
 _ADVICE = (
     "take four or more words that have nothing to do with each other, or let a program make it"
 )
@@ -56,7 +56,7 @@ class _Line:
 
     async def do(self, work: Callable[[], Result]) -> Result:
         """Raises PasswordsBusyError."""
-        if self._waiting >= _MOST_WAITING:
+        if self._waiting >= _MAX_WAITING:
             raise PasswordsBusyError
         self._waiting += 1
         try:
@@ -150,7 +150,7 @@ def _weakness_of(password: str, own: Sequence[str]) -> str | None:
 
 def _beginning(password: str) -> str:
     judged = password[:_JUDGED_CHARACTERS]
-    many = len(_SIGNS.intersection(judged)) > _MOST_SIGNS
+    many = len(_SIGNS.intersection(judged)) > _MAX_SIGNS
     return judged[:_JUDGED_OF_MANY_SIGNS] if many else judged
 
 

@@ -212,7 +212,7 @@ class GroupReader:
             return list(gone)
         return [one for one in gone if one < stream.first]
 
-    async def _read_next(self, most: int, most_bytes: int) -> list[Row]:
+    async def _read_next(self, maximum: int, max_bytes: int) -> list[Row]:
         config = self._config
         answer = await self._redis.eval(
             _SCRIPT,
@@ -221,8 +221,8 @@ class GroupReader:
             self._unreported,
             config.group,
             config.name,
-            min(most, _READ_ENTRIES),
-            most_bytes,
+            min(maximum, _READ_ENTRIES),
+            max_bytes,
             str(self._place.confirmed_until) if self._place else "",
         )
         read = _Read.of(answer)

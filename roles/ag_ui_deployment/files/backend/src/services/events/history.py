@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PAGE = 500
 # A job that has been silent for longer is no part of the "current state".
 _ACTIVE_FOR = timedelta(hours=24)
-_ACTIVE_MOST = 1000
+_ACTIVE_MAX = 1000
 
 
 class EventHistory:
@@ -132,16 +132,16 @@ class EventHistory:
         """Jobs that have not ended and were heard of lately."""
         async with self._database.transaction() as session:
             since = datetime.now(UTC) - _ACTIVE_FOR
-            return await job_rows.active_ids(session, since, _ACTIVE_MOST)
+            return await job_rows.active_ids(session, since, _ACTIVE_MAX)
 
     async def _stored_page(
-        self, after: StreamId, before: StreamId, most: int, job_ids: Collection[str] | None
+        self, after: StreamId, before: StreamId, maximum: int, job_ids: Collection[str] | None
     ) -> list[ShieldEvent]:
         async with self._database.transaction() as session:
-            return await event_rows.page(session, after, before, most, job_ids)
+            return await event_rows.page(session, after, before, maximum, job_ids)
 
     async def _redis_page(
-        self, after: StreamId, before: StreamId, most: int
+        self, after: StreamId, before: StreamId, maximum: int
     ) -> "tuple[StreamId | None, list[Row]]":
         """Entries of the range, and the id up to which Redis may lack some of it.
 
@@ -149,7 +149,7 @@ class EventHistory:
         what it holds: what was trimmed before or between lies below the first entry of the page.
         """
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.xrange(self._stream, min=f"({after}", max=f"({before}", count=most)
+            pipeline.xrange(self._stream, min=f"({after}", max=f"({before}", count=maximum)
             pipeline.xrange(self._stream, count=1)
             rows, head = await pipeline.execute()
         if head and read_id(head[0][0]) <= after.next():

@@ -14,8 +14,8 @@ from src.utils.event_loop import cooperative_iter
 
 logger = structlog.get_logger(__name__)
 
-_ENDED_MOST = 2_000
-_ACTIVE_MOST = 10_000
+_ENDED_MAX = 2_000
+_ACTIVE_MAX = 10_000
 
 LoadPast = Callable[[Collection[str], StreamId], AsyncIterator[Sequence[ShieldEvent]]]
 
@@ -118,13 +118,13 @@ class JobProjector:
         if state.ended:
             self._active.pop(state.job_id, None)
             self._ended[state.job_id] = state
-            _bound(self._ended, _ENDED_MOST)
+            _bound(self._ended, _ENDED_MAX)
         else:
             self._active[state.job_id] = state
             self._active.move_to_end(state.job_id)
-            _bound(self._active, _ACTIVE_MOST)
+            _bound(self._active, _ACTIVE_MAX)
 
 
-def _bound(states: OrderedDict[str, JobState], most: int) -> None:
-    while len(states) > most:
+def _bound(states: OrderedDict[str, JobState], maximum: int) -> None:
+    while len(states) > maximum:
         states.popitem(last=False)

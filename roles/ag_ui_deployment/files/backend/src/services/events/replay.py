@@ -122,11 +122,11 @@ class _Pass:
 
 
 class EventReplay:
-    """`most` replays go on at once; all together they take at most half of the time there is."""
+    """`maximum` replays go on at once; all together they take at most half of the time there is."""
 
-    def __init__(self, history: EventHistory, most: int) -> None:
+    def __init__(self, history: EventHistory, maximum: int) -> None:
         self.history = history
-        self._slots = asyncio.Semaphore(most)
+        self._slots = asyncio.Semaphore(maximum)
         self._turn = asyncio.Lock()
         self._passes: dict[asyncio.Task[None], _Pass] = {}
 

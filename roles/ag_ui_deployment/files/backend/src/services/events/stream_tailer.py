@@ -104,12 +104,12 @@ class StreamTailer(BackgroundTask):
             if len(rows) < asked:
                 self._hub.started.set()
 
-    async def _read(self, most: int) -> "tuple[list[Row], int]":
+    async def _read(self, maximum: int) -> "tuple[list[Row], int]":
         """The next entries, and how many Redis retained at that moment."""
         # The first clients wait until all there is has been read: there is no waiting for more.
         block = BLOCK_MS if self._hub.started.is_set() else None
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.xread({self._stream: str(self._hub.last_id)}, count=most, block=block)
+            pipeline.xread({self._stream: str(self._hub.last_id)}, count=maximum, block=block)
             pipeline.xlen(self._stream)
             answer, retained = await pipeline.execute()
         rows = stream_rows(answer)

@@ -48,8 +48,8 @@ class EventStreams:
         self._replay = replay
         self._open_streams = open_streams
         self._metrics = metrics
-        self._most = settings.STREAMS_MAX
-        self._most_per_user = settings.STREAMS_PER_USER
+        self._maximum = settings.STREAMS_MAX
+        self._max_per_user = settings.STREAMS_PER_USER
         self._retry_ms = settings.SSE_RETRY_MS
         self._keep_alive_seconds = settings.SSE_KEEPALIVE_SECONDS
         self._by_user: Counter[UUID] = Counter()
@@ -63,9 +63,9 @@ class EventStreams:
         refusal: Refusal | None = None
         if self._hub.draining:
             refusal = "draining"
-        elif self.count >= self._most:
+        elif self.count >= self._maximum:
             refusal = "instance_full"
-        elif self._by_user[user_id] >= self._most_per_user:
+        elif self._by_user[user_id] >= self._max_per_user:
             refusal = "user_full"
         if refusal is not None:
             self._metrics.streams_refused.labels(refusal).inc()

@@ -27,7 +27,7 @@ logger = structlog.get_logger(__name__)
 Json = Any
 
 _ANSWER_MAX_BYTES = 8 * 1024 * 1024
-_RETRY_AFTER_MOST = 3600
+_RETRY_AFTER_MAX = 3600
 # A longer pause than this, in seconds, is left to the caller.
 _LONGEST_PAUSE = 3
 _LOGGED = 2000
@@ -82,7 +82,7 @@ class Reply:
         for name in ("retry-after", "llm_provider-retry-after"):
             value = self.headers.get(name, "")
             if value.isascii() and value.isdigit():
-                return min(max(int(value), 1), _RETRY_AFTER_MOST)
+                return min(max(int(value), 1), _RETRY_AFTER_MAX)
         return None
 
 

@@ -21,7 +21,7 @@ from src.services.gateway.errors import (
 
 Json = Any
 
-_MESSAGE_MOST = 300
+_MESSAGE_MAX = 300
 # So much of a text is looked at, in characters: tools may say megabytes.
 _LOOKED_AT = 4000
 # What the gateway says in a tool's place: the exception with which it could not reach the server
@@ -136,4 +136,4 @@ def presentable(text: str, arguments: Mapping[str, Json]) -> str:
         return match[0] if match[0].rstrip(".,;:'\")") in sent else "[…]"
 
     cut = _INSIDE.sub(shown, line)
-    return cut if len(cut) <= _MESSAGE_MOST else cut[: _MESSAGE_MOST - 1] + "…"
+    return cut if len(cut) <= _MESSAGE_MAX else cut[: _MESSAGE_MAX - 1] + "…"

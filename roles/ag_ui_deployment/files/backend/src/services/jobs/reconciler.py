@@ -18,9 +18,9 @@ from src.services.jobs.orchestrator_client import (
 )
 
 _KEPT_SECONDS = 10.0
-_KEPT_MOST = 1_000
+_KEPT_MAX = 1_000
 # So many are asked for at once; the others are as the stream left them.
-_ASKED_MOST = 10
+_ASKED_MAX = 10
 # How long a submission waits for the answers, in seconds.
 _PATIENCE = 0.3
 
@@ -63,7 +63,7 @@ class JobReconciler:
     async def _ask(self, job_ids: Sequence[str], seconds: float) -> None:
         missing = [job_id for job_id in job_ids if self._standing(job_id) is None]
         for job_id in missing:
-            if job_id not in self._asking and len(self._asking) < _ASKED_MOST:
+            if job_id not in self._asking and len(self._asking) < _ASKED_MAX:
                 task = asyncio.create_task(self._learn(job_id), name="silent-job")
                 self._asking[job_id] = task
         tasks = [self._asking[job_id] for job_id in missing if job_id in self._asking]
@@ -79,7 +79,7 @@ class JobReconciler:
             del self._asking[job_id]
         self._known[job_id] = time.monotonic(), standing
         self._known.move_to_end(job_id)
-        while len(self._known) > _KEPT_MOST:
+        while len(self._known) > _KEPT_MAX:
             self._known.popitem(last=False)
 
 

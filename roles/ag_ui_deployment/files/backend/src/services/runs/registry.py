@@ -22,8 +22,8 @@ KEEP_SECONDS = 24 * 3600
 KEEP_STORED_SECONDS = 60
 _DATA = b"d"
 # Sent to Redis at once.
-_MOST_RECORDS = 500
-_MOST_BYTES = 1024 * 1024
+_MAX_RECORDS = 500
+_MAX_BYTES = 1024 * 1024
 
 Begun = Literal["begun", "exists", "full"]
 
@@ -55,14 +55,14 @@ class RunRegistry:
             for name in ("begin", "renew", "append", "close")
         )
 
-    async def begin(self, key: RunKey, most: int, giving_way: Sequence[RunKey] = ()) -> Begun:
+    async def begin(self, key: RunKey, maximum: int, giving_way: Sequence[RunKey] = ()) -> Begun:
         """Take the run for this process, if there is none of this name and no user's limit.
 
         Runs that give way to it do not count.
         """
         leases = [self._lease(one) for one in giving_way]
         keys = [self.log_of(key), self._lease(key), self._runs(key), *leases]
-        answer = await self._begin(keys, [_lease_ms(), most, key.name])
+        answer = await self._begin(keys, [_lease_ms(), maximum, key.name])
         begun: Begun = answer.decode()
         return begun
 
@@ -155,7 +155,7 @@ async def read_logs(
 ) -> dict[str, list[LogRecord]]:
     """What has come to some logs after so many records of each; waits for it that long."""
     streams: Any = {log: f"{count}-0" for log, count in places.items()}
-    answer: Any = await redis.xread(streams, count=_MOST_RECORDS, block=block_ms)
+    answer: Any = await redis.xread(streams, count=_MAX_RECORDS, block=block_ms)
     return {
         name.decode(): [LogRecord.read(fields[_DATA]) for _, fields in rows]
         for name, rows in answer or []
@@ -165,8 +165,8 @@ async def read_logs(
 def _batch(records: Sequence[LogRecord], sent: int) -> list[bytes]:
     batch: list[bytes] = []
     size = 0
-    for record in records[sent : sent + _MOST_RECORDS]:
-        if batch and size + len(record.data) > _MOST_BYTES:
+    for record in records[sent : sent + _MAX_RECORDS]:
+        if batch and size + len(record.data) > _MAX_BYTES:
             break
         batch.append(record.data)
         size += len(record.data)

@@ -22,7 +22,7 @@ from src.utils.database import Database
 
 # A run is stored before it begins, and takes a moment to be seen at work.
 _BEGUN = timedelta(seconds=15)
-_RUNS_ON_MOST = 1000
+_RUNS_ON_MAX = 1000
 
 
 class RunStore:
@@ -55,7 +55,7 @@ class RunStore:
     async def runs_on(self) -> list[RunKey]:
         """Whatever is stored as running, of all users."""
         async with self._database.transaction() as session:
-            found = await rows.runs_on(session, _BEGUN, _RUNS_ON_MOST)
+            found = await rows.runs_on(session, _BEGUN, _RUNS_ON_MAX)
         return [RunKey(row.owner_id, row.id) for row in found]
 
 

@@ -83,7 +83,7 @@ class ArgumentCheck:
 
     def __init__(self, settings: Settings, addresses: SsrfGuard) -> None:
         self._addresses = addresses
-        self._most = {
+        self._maximum = {
             "max_pages": settings.TOOLS_MAX_PAGES,
             "max_depth": settings.TOOLS_MAX_DEPTH,
         }
@@ -95,9 +95,9 @@ class ArgumentCheck:
 
     def _schema(self, tool: ToolKind) -> dict[str, Any]:
         schema = tool.arguments.model_json_schema()
-        for name, most in self._most.items():
+        for name, maximum in self._maximum.items():
             if name in schema.get("properties", {}):
-                schema["properties"][name]["maximum"] = most
+                schema["properties"][name]["maximum"] = maximum
         return schema
 
     async def check(self, arguments: Arguments) -> dict[str, Any]:
@@ -106,13 +106,13 @@ class ArgumentCheck:
         Raises ArgumentsRefusedError.
         """
         given = arguments.model_dump(exclude_unset=True)
-        for name, most in self._most.items():
-            if given.get(name, 0) > most:
-                raise ArgumentsRefusedError(ArgumentError(name, f"is more than {most}"))
+        for name, maximum in self._maximum.items():
+            if given.get(name, 0) > maximum:
+                raise ArgumentsRefusedError(ArgumentError(name, f"is more than {maximum}"))
         if isinstance(arguments, CrawlWeb):
             # Said even where they are left out: the tool's own defaults may be above our limits.
-            for name, most in self._most.items():
-                given[name] = min(getattr(arguments, name), most)
+            for name, maximum in self._maximum.items():
+                given[name] = min(getattr(arguments, name), maximum)
             await self._check_targets(arguments)
         return given
 

@@ -37,7 +37,7 @@ Json = Any
 Send = Callable[[], Awaitable[Json]]
 
 # What has been silent for longer no longer counts as running.
-_RUNS_AT_MOST = timedelta(hours=24)
+_RUNS_MAX = timedelta(hours=24)
 # How long a repeated call waits for the first to be answered, and how often it looks, in seconds.
 _WAIT_FOR_FIRST = 10.0
 _LOOK_EVERY = 0.1
@@ -47,9 +47,9 @@ _WAIT_FOR_STANDINGS = 1.0
 _COUNTS_UNANSWERED = timedelta(minutes=10)
 # Added to the longest time that a call can take before it is given up for lost.
 _LOST_AFTER = timedelta(seconds=30)
-_JOB_ID_MOST = 200
+_JOB_ID_MAX = 200
 # How often what could not be noted is tried again, in seconds: more and more seldom.
-_KEPT_AGAIN, _KEPT_AGAIN_MOST = 0.5, 10.0
+_KEPT_AGAIN, _KEPT_AGAIN_MAX = 0.5, 10.0
 
 
 class TooManyJobsError(Exception):
@@ -192,7 +192,7 @@ class SubmissionService:
             async with self._database.transaction() as session:
                 await submissions.lock_user(session, order.user.id)
                 first = order.key and await submissions.by_key(session, order.user.id, order.key)
-                if first and first.created_at < _now() - _RUNS_AT_MOST:
+                if first and first.created_at < _now() - _RUNS_MAX:
                     await submissions.remove(session, first.id)
                     first = None
                 if not first:
@@ -219,13 +219,13 @@ class SubmissionService:
     async def _check_limit(
         self, session: AsyncSession, user_id: UUID, gone: Collection[str]
     ) -> None:
-        most, now = self._jobs_per_user, _now()
+        maximum, now = self._jobs_per_user, _now()
         since = now - max(self._lost_after, _COUNTS_UNANSWERED)
         unanswered = await submissions.count_unanswered(session, user_id, JOB_KINDS, since)
         running = await submissions.running_jobs(
-            session, user_id, now - _RUNS_AT_MOST, without=gone, limit=most
+            session, user_id, now - _RUNS_MAX, without=gone, limit=maximum
         )
-        if unanswered + len(running) >= most:
+        if unanswered + len(running) >= maximum:
             silent = [job.id for job in running if self._silent.is_silent_since(job.updated_at)]
             raise TooManyJobsError(silent)
 
@@ -241,7 +241,7 @@ class SubmissionService:
             logger.warning("submission_not_closed", submission_id=str(submission_id))
 
     async def _keep_on(self, answered: _Answered) -> None:
-        backoff = Backoff(_KEPT_AGAIN, _KEPT_AGAIN_MOST)
+        backoff = Backoff(_KEPT_AGAIN, _KEPT_AGAIN_MAX)
         while not (self._stopping.is_set() or await self._keep(answered)):
             await backoff.wait(self._stopping)
 
@@ -315,7 +315,7 @@ def _job(order: ToolCallRequest, job_id: str, now: datetime) -> JobChange:
 def _job_id(result: Json) -> str:
     """Raises StrangeAnswerError where a tool that starts jobs names none."""
     job_id = result.get("job_id") if isinstance(result, dict) else None
-    if not isinstance(job_id, str) or not 0 < len(job_id) <= _JOB_ID_MOST:
+    if not isinstance(job_id, str) or not 0 < len(job_id) <= _JOB_ID_MAX:
         raise StrangeAnswerError("The tool names no job.")
     if not job_id.isprintable() or job_id != job_id.strip():
         raise StrangeAnswerError("The tool names a job that cannot be.")

@@ -14,11 +14,11 @@ from src.models.user import User
 from src.services.audit_logger import Action
 from tests.support.accounts import ask_login, bearer, is_in, login, recording
 from tests.support.builders import shield_event
+from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import sse
 from tests.support.waiting import until
-from tests.support.world import World
 
 ADMIN = "admin@shield.test"
 ALICE = "alice@shield.test"
@@ -77,7 +77,7 @@ def emails(page: Any) -> list[str]:
 
 class TestAccounts:
     async def test_made_with_a_password_it_can_be_used_and_is_recorded(
-        self, office: AdminContext, backend: Backend, world: World
+        self, office: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         memberships = [{"workspace": f"secret-{n}", "role": "contributor"} for n in range(30)]
         for one in memberships:
@@ -104,7 +104,7 @@ class TestAccounts:
         }
         assert await office.get(f"/users/{made['id']}") == made
         await login(backend, ALICE, "some rather unusual words")
-        (entry,) = await world.query("SELECT * FROM audit_log WHERE action = 'user.create'")
+        (entry,) = await environment.query("SELECT * FROM audit_log WHERE action = 'user.create'")
         assert (entry["actor_id"], entry["target"]) == (office.admin.id, f"user:{made['id']}")
         details = {"email": ALICE, "role": "contributor", "memberships": memberships}
         assert orjson.loads(entry["details"]) == details
@@ -114,7 +114,7 @@ class TestAccounts:
         assert error["field"] == "body.email"
 
     async def test_what_cannot_be_is_named_and_changes_nothing(
-        self, office: AdminContext, world: World
+        self, office: AdminContext, environment: Environment
     ) -> None:
         good = {"email": ALICE, "password": PASSWORD, "name": "Alice Liddell"}
         for field, value in WRONG:
@@ -123,10 +123,10 @@ class TestAccounts:
             slug = "password-rejected" if weak else "invalid-request"
             (error, *_) = check_problem(answer, 422, slug)["errors"]
             assert error["field"].startswith(f"body.{field}")
-        assert await world.query("SELECT email FROM users") == [(ADMIN,)]
+        assert await environment.query("SELECT email FROM users") == [(ADMIN,)]
 
     async def test_the_membership_at_fault_is_named(
-        self, office: AdminContext, world: World
+        self, office: AdminContext, environment: Environment
     ) -> None:
         await office.ask("POST", "/workspaces", {"name": "red"})
         for wrong in ("blue", "default", "red"):
@@ -135,10 +135,10 @@ class TestAccounts:
             answer = await office.ask("POST", "/users", body)
             (error,) = check_problem(answer, 422, "invalid-request")["errors"]
             assert error["field"] == "body.memberships.1.workspace"
-        assert await world.query("SELECT email FROM users") == [(ADMIN,)]
+        assert await environment.query("SELECT email FROM users") == [(ADMIN,)]
 
     async def test_addresses_that_only_look_different_are_one_account(
-        self, office: AdminContext, world: World
+        self, office: AdminContext, environment: Environment
     ) -> None:
         same = ["alice@bücher.test", "ALICE@BÜCHER.test", "alice@xn--bcher-kva.test"]
         answers = [
@@ -152,20 +152,22 @@ class TestAccounts:
             "POST", "/users", {"email": "alice@b\u00fcch\u0435r.test", "password": PASSWORD}
         )
         assert other.status_code in {201, 422}
-        rows = await world.query("SELECT email FROM users")
+        rows = await environment.query("SELECT email FROM users")
         assert all(row["email"].isascii() for row in rows)
 
     async def test_one_address_at_once_makes_one_account(
-        self, office: AdminContext, world: World
+        self, office: AdminContext, environment: Environment
     ) -> None:
         body = {"email": ALICE, "password": PASSWORD}
         answers = await asyncio.gather(*(office.ask("POST", "/users", body) for _ in range(4)))
         assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
-        assert len(await world.query("SELECT * FROM users")) == 2
+        assert len(await environment.query("SELECT * FROM users")) == 2
 
-    async def test_lists_are_searched_and_paged(self, office: AdminContext, world: World) -> None:
+    async def test_lists_are_searched_and_paged(
+        self, office: AdminContext, environment: Environment
+    ) -> None:
         for n in range(7):
-            await world.query(
+            await environment.query(
                 "INSERT INTO users (id, email, name, password_hash, role, active) "
                 "VALUES ($1, $2, $3, '', $4, $5)",
                 uuid4(),
@@ -232,7 +234,7 @@ class TestAccounts:
 
 class TestChanges:
     async def test_each_counts_at_once_and_is_recorded(
-        self, office: AdminContext, backend: Backend, world: World
+        self, office: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         alice = await backend.add_user(ALICE)
         tokens = await login(backend, ALICE)
@@ -253,7 +255,7 @@ class TestChanges:
             tokens = await login(backend, ALICE)
             assert (await office.ask("DELETE", f"{path}/sessions")).status_code == 204
             assert not await is_in(backend, tokens)
-            await world.query(
+            await environment.query(
                 "UPDATE login_sources SET failures = 7, locked_until = now() + interval '1 hour'"
                 " WHERE user_id = $1",
                 alice.id,
@@ -274,11 +276,11 @@ class TestChanges:
         assert (ours[0].details["from"], ours[0].details["to"]) == ("viewer", "contributor")
 
     async def test_a_deactivation_ends_open_streams(
-        self, office: AdminContext, backend: Backend, world: World
+        self, office: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         alice = await backend.add_user(ALICE)
         async with sse(backend.http, token=backend.token_of(alice)) as stream:
-            (first,) = await world.publish(shield_event(user=str(alice.id)))
+            (first,) = await environment.publish(shield_event(user=str(alice.id)))
             await stream.until(lambda it: it.ids == [str(first)])
             await office.ask("POST", f"/users/{alice.id}/deactivate")
             await stream.until_ended()
@@ -298,7 +300,7 @@ class TestChanges:
         assert demoted.json()["role"] == "viewer"
 
     async def test_two_admins_who_remove_each_other_at_once(
-        self, office: AdminContext, backend: Backend, world: World
+        self, office: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         for attempt in range(4):
             rival = await backend.add_user(f"rival-{attempt}@shield.test", Role.ADMIN)
@@ -308,13 +310,13 @@ class TestChanges:
             )
             statuses = [answer.status_code for answer in answers]
             assert sorted(statuses) in ([200, 401], [200, 403], [200, 409])
-            left = await world.query("SELECT id FROM users WHERE role = 'admin' AND active")
+            left = await environment.query("SELECT id FROM users WHERE role = 'admin' AND active")
             assert len(left) == 1
-            await world.query(
+            await environment.query(
                 "UPDATE users SET role = 'admin', active = true WHERE id = $1", office.admin.id
             )
-            await world.query("UPDATE users SET role = 'viewer' WHERE id = $1", rival.id)
-            await world.query("UPDATE sessions SET ended_at = NULL, ended_why = NULL")
+            await environment.query("UPDATE users SET role = 'viewer' WHERE id = $1", rival.id)
+            await environment.query("UPDATE sessions SET ended_at = NULL, ended_why = NULL")
 
     async def test_two_roles_at_once_leave_one_and_a_record_of_both(
         self, office: AdminContext, backend: Backend
@@ -332,10 +334,10 @@ class TestChanges:
         assert any(after == now for _, after in steps)
 
     async def test_two_roles_at_once_stand_in_the_audit_log_as_one_chain(
-        self, office: AdminContext, backend: Backend, world: World
+        self, office: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         alice = await backend.add_user(ALICE)
-        settings = world.settings(REDIS_CONSUMER_NAME="host-8003")
+        settings = environment.settings(REDIS_CONSUMER_NAME="host-8003")
         async with running(settings) as other:
             offices = [office, AdminContext(other, office.admin)]
             answers = await asyncio.gather(
@@ -345,7 +347,7 @@ class TestChanges:
                 )
             )
         assert [answer.status_code for answer in answers] == [200, 200]
-        rows = await world.query("SELECT details FROM audit_log WHERE action = 'role.change'")
+        rows = await environment.query("SELECT details FROM audit_log WHERE action = 'role.change'")
         details = [orjson.loads(row["details"]) for row in rows]
         step = {one["from"]: one["to"] for one in details}
         # Each begins where another ended, whichever was first.
@@ -398,7 +400,7 @@ class TestWorkspaces:
         assert events[-1].target == "workspace:red"
 
     async def test_what_cannot_be(
-        self, office: AdminContext, backend: Backend, world: World
+        self, office: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         alice = await backend.add_user(ALICE)
         for name in ("", "a b", "../etc", "-x", "x" * 64, "r\0", "'; --", "rød"):
@@ -419,7 +421,7 @@ class TestWorkspaces:
             ("PUT", f"/workspaces/red/members/{nobody}", "account-not-found"),
         ):
             check_problem(await office.ask(method, path, {"role": "viewer"}), 404, slug)
-        await world.publish(shield_event(workspace="red"))
-        await until(world.settled)
+        await environment.publish(shield_event(workspace="red"))
+        await until(environment.settled)
         check_problem(await office.ask("DELETE", "/workspaces/red"), 409, "workspace-in-use")
-        assert await world.query("SELECT * FROM memberships") == []
+        assert await environment.query("SELECT * FROM memberships") == []

@@ -24,6 +24,7 @@ from src.services.audit_logger import Action, Outcome
 from src.services.auth import passwords as auth_passwords
 from src.utils.background_jobs import BackgroundJobs
 from tests.support.accounts import ask_login, bearer, is_in, login, recording
+from tests.support.environment import Environment
 from tests.support.mail_server import (
     PASSWORD as MAIL_PASSWORD,
 )
@@ -36,7 +37,6 @@ from tests.support.mail_server import (
 from tests.support.problems import check_problem
 from tests.support.server import Backend, running
 from tests.support.waiting import until
-from tests.support.world import World
 
 ALICE = "alice@shield.test"
 NEW = "another staple for the horse"
@@ -51,11 +51,11 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def mailing(
-    world: World, box: MailServer, scheme: str = "smtp", **settings: Any
+    environment: Environment, box: MailServer, scheme: str = "smtp", **settings: Any
 ) -> AsyncIterator[Backend]:
     url = f"{scheme}://127.0.0.1:{box.port}"
     given = {"SMTP_URL": url, "PUBLIC_URL": SITE, "REGISTRATION": "open"} | settings
-    async with running(world.settings(**given)) as backend:
+    async with running(environment.settings(**given)) as backend:
         yield backend
 
 
@@ -75,16 +75,22 @@ async def by_admin(
     return await backend.http.request(method, f"/admin/users{path}", headers=headers, json=body)
 
 
-async def addresses(world: World) -> list[str]:
-    return [row["email"] for row in await world.query("SELECT email FROM users ORDER BY email")]
+async def addresses(environment: Environment) -> list[str]:
+    return [
+        row["email"] for row in await environment.query("SELECT email FROM users ORDER BY email")
+    ]
 
 
 class TestForgottenPasswords:
-    async def test_from_the_mail_to_the_new_password(self, world: World) -> None:
-        async with mail_server() as box, mailing(world, box) as backend, recording() as events:
+    async def test_from_the_mail_to_the_new_password(self, environment: Environment) -> None:
+        async with (
+            mail_server() as box,
+            mailing(environment, box) as backend,
+            recording() as events,
+        ):
             alice = await backend.add_user(ALICE)
             tokens = await login(backend, ALICE)
-            await world.query(
+            await environment.query(
                 "INSERT INTO login_sources SELECT id, 'unknown networks', 9, now(), now() + '1 day'"
                 " FROM users"
             )
@@ -98,7 +104,7 @@ class TestForgottenPasswords:
                 answer = await post(backend, "/password/forgot", email=other)
                 assert (answer.status_code, answer.json()) == (202, known.json())
             token = await box.token()
-            assert token not in str(await world.query("SELECT * FROM account_tokens"))
+            assert token not in str(await environment.query("SELECT * FROM account_tokens"))
             for weak in ("short", "alice@shield.test", "password1234"):
                 rejected = await post(backend, "/password/reset", token=token, password=weak)
                 (error,) = check_problem(rejected, 422, "password-rejected")["errors"]
@@ -124,15 +130,15 @@ class TestForgottenPasswords:
         assert token not in str(events)
 
     async def test_a_link_ends_by_time_and_with_the_password_that_it_replaces(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
+        self, environment: Environment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async with mail_server() as box, mailing(world, box) as backend:
+        async with mail_server() as box, mailing(environment, box) as backend:
             alice = await backend.add_user(ALICE)
             await post(backend, "/password/forgot", email=ALICE)
             expired = await box.token()
             # Who asks at once again gets no second mail; it has been sent when the next one is.
             await post(backend, "/password/forgot", email=ALICE)
-            await world.query(
+            await environment.query(
                 "UPDATE account_tokens SET expires_at = now(), created_at = now() - '1 hour'::interval"
             )
             monkeypatch.setattr(link_tokens, "_NOT_AGAIN_FOR", timedelta(0))
@@ -157,7 +163,7 @@ class TestForgottenPasswords:
                 await post(backend, "/password/forgot", email=ALICE)
             await backend.services.background.stop(10)
             assert len(box.mails) == 4
-            await world.query("UPDATE users SET active = false")
+            await environment.query("UPDATE users SET active = false")
             token = await box.token()
             answer = await post(backend, "/password/reset", token=token, password=NEW)
             check_problem(answer, 422, "link-not-valid")
@@ -165,14 +171,18 @@ class TestForgottenPasswords:
 
 class TestRegistration:
     async def test_open_an_address_becomes_an_account_when_it_is_confirmed(
-        self, world: World
+        self, environment: Environment
     ) -> None:
-        async with mail_server() as box, mailing(world, box) as backend, recording() as events:
+        async with (
+            mail_server() as box,
+            mailing(environment, box) as backend,
+            recording() as events,
+        ):
             body = {"email": "Alice@Shield.test", "name": "Alice Pleasance Liddell"}
             first = await post(backend, "/register", **body)
             assert first.status_code == 202
             token = await box.token()
-            assert await addresses(world) == []
+            assert await addresses(environment) == []
             for weak in ("short", "Liddell-Pleasance-12"):
                 rejected = await post(backend, "/verify-email", token=token, password=weak)
                 (error,) = check_problem(rejected, 422, "password-rejected")["errors"]
@@ -200,15 +210,15 @@ class TestRegistration:
         assert token not in str(events)
 
     async def test_who_registers_the_address_of_another_does_not_choose_the_password(
-        self, world: World
+        self, environment: Environment
     ) -> None:
-        async with mail_server() as box, mailing(world, box) as backend:
+        async with mail_server() as box, mailing(environment, box) as backend:
             theirs = "chosen by somebody else at all"
             refused = await post(backend, "/register", email=ALICE, password=theirs)
             (error,) = check_problem(refused, 422, "invalid-request")["errors"]
             assert error["field"] == "body.password"
             # A release before this one took it, and kept it with the link.
-            await world.query(
+            await environment.query(
                 "INSERT INTO account_tokens (token_hash, purpose, email, password_hash, expires_at)"
                 " VALUES ($1, 'registration', $2, 'x', now() + '1 hour'::interval)",
                 hashlib.sha256(b"of-old").hexdigest(),
@@ -225,20 +235,24 @@ class TestRegistration:
             assert made.status_code == 201
             check_problem(await ask_login(backend, ALICE, theirs), 401, "wrong-credentials")
             await login(backend, ALICE, NEW)
-            assert len(await addresses(world)) == 1
+            assert len(await addresses(environment)) == 1
 
     @pytest.mark.parametrize("mode", ["closed", "invite"])
-    async def test_a_link_ends_when_registration_is_closed(self, world: World, mode: str) -> None:
-        async with mail_server() as box, mailing(world, box) as backend:
+    async def test_a_link_ends_when_registration_is_closed(
+        self, environment: Environment, mode: str
+    ) -> None:
+        async with mail_server() as box, mailing(environment, box) as backend:
             await post(backend, "/register", email=ALICE)
             token = await box.token()
-        async with running(world.settings(REGISTRATION=mode), healthy=False) as backend:
+        async with running(environment.settings(REGISTRATION=mode), healthy=False) as backend:
             late = await post(backend, "/verify-email", token=token, password=NEW)
             check_problem(late, 403, "registration-closed")
-            assert await addresses(world) == []
+            assert await addresses(environment) == []
 
-    async def test_an_address_that_has_got_an_account_meanwhile(self, world: World) -> None:
-        async with mail_server() as box, mailing(world, box) as backend:
+    async def test_an_address_that_has_got_an_account_meanwhile(
+        self, environment: Environment
+    ) -> None:
+        async with mail_server() as box, mailing(environment, box) as backend:
             await post(backend, "/register", email=ALICE)
             token = await box.token()
             await backend.add_user(ALICE)
@@ -248,8 +262,10 @@ class TestRegistration:
             assert "/admin" not in problem["detail"]
 
     @pytest.mark.parametrize("path", ["/register", "/password/forgot"])
-    async def test_of_many_requests_at_once_one_sends_a_mail(self, world: World, path: str) -> None:
-        async with mail_server() as box, mailing(world, box) as backend:
+    async def test_of_many_requests_at_once_one_sends_a_mail(
+        self, environment: Environment, path: str
+    ) -> None:
+        async with mail_server() as box, mailing(environment, box) as backend:
             await backend.add_user("bob@shield.test")
             email = ALICE if path == "/register" else "bob@shield.test"
             answers = await asyncio.gather(*(post(backend, path, email=email) for _ in range(8)))
@@ -265,9 +281,9 @@ class TestRegistration:
         ],
     )
     async def test_however_an_address_is_tagged_its_mailbox_gets_one_mail_a_minute_and_five_a_day(
-        self, world: World, spellings: list[str]
+        self, environment: Environment, spellings: list[str]
     ) -> None:
-        async with mail_server() as box, mailing(world, box) as backend:
+        async with mail_server() as box, mailing(environment, box) as backend:
 
             async def register(email: str) -> int:
                 assert (await post(backend, "/register", email=email)).status_code == 202
@@ -277,7 +293,7 @@ class TestRegistration:
             for n in range(6):
                 assert await register(spellings[n % len(spellings)].format(n)) == 1
             for minute in range(1, 8):
-                await world.query(
+                await environment.query(
                     "UPDATE account_tokens SET created_at = created_at - interval '1 minute'"
                 )
                 sent = await register(spellings[0].format(f"m{minute}"))
@@ -286,18 +302,20 @@ class TestRegistration:
             assert await register(spellings[0].replace("+{}", "")) == 6
             assert await register("other+1@shield.test") == 7
 
-    async def test_the_limit_of_requests_is_that_of_the_mailbox(self, world: World) -> None:
+    async def test_the_limit_of_requests_is_that_of_the_mailbox(
+        self, environment: Environment
+    ) -> None:
         limits = {"RATE_MAIL_PER_MAILBOX": "2/hour"}
-        async with mail_server() as box, mailing(world, box, **limits) as backend:
+        async with mail_server() as box, mailing(environment, box, **limits) as backend:
             statuses = [
                 (await post(backend, path, email=f"name+{n}@shield.test")).status_code
                 for n, path in enumerate(["/register", "/password/forgot", "/register"])
             ]
             assert statuses == [202, 202, 429]
 
-    async def test_it_is_limited_exactly(self, world: World) -> None:
+    async def test_it_is_limited_exactly(self, environment: Environment) -> None:
         limits = {"RATE_MAIL_PER_MAILBOX": "2/hour", "RATE_LOGIN_PER_ADDRESS": "5/hour"}
-        async with mail_server() as box, mailing(world, box, **limits) as backend:
+        async with mail_server() as box, mailing(environment, box, **limits) as backend:
             statuses = [
                 (await post(backend, "/register", email=email)).status_code
                 for email in [ALICE] * 3 + ["bob@shield.test"] * 3
@@ -307,8 +325,8 @@ class TestRegistration:
                 await post(backend, "/verify-email", token="x", password=NEW)
             ).status_code == 429
 
-    async def test_what_cannot_be_registered(self, world: World) -> None:
-        async with mail_server() as box, mailing(world, box) as backend:
+    async def test_what_cannot_be_registered(self, environment: Environment) -> None:
+        async with mail_server() as box, mailing(environment, box) as backend:
             good = {"email": ALICE, "name": "Alice"}
             for field, value in (
                 ("email", "no address"),
@@ -334,18 +352,18 @@ class TestRegistration:
                 assert error["field"] == named
             await backend.services.background.stop(10)
             assert box.mails == []
-            assert await world.query("SELECT * FROM account_tokens") == []
+            assert await environment.query("SELECT * FROM account_tokens") == []
 
-    async def test_by_invitation(self, world: World) -> None:
+    async def test_by_invitation(self, environment: Environment) -> None:
         invited = {
             "email": ALICE,
             "role": "contributor",
             "memberships": [{"workspace": "red", "role": "admin"}],
         }
-        await world.query("INSERT INTO workspaces (name) VALUES ('red')")
+        await environment.query("INSERT INTO workspaces (name) VALUES ('red')")
         async with (
             mail_server() as box,
-            mailing(world, box, REGISTRATION="invite") as backend,
+            mailing(environment, box, REGISTRATION="invite") as backend,
         ):
             answer = await invite(backend, **invited)
             assert answer.status_code == 201, answer.text
@@ -372,8 +390,10 @@ class TestRegistration:
             again = await post(backend, "/register", invitation=token, password=NEW)
             check_problem(again, 422, "link-not-valid")
 
-    async def test_closed_and_without_mail_an_admin_does_it_by_hand(self, world: World) -> None:
-        async with running(world.settings()) as backend:
+    async def test_closed_and_without_mail_an_admin_does_it_by_hand(
+        self, environment: Environment
+    ) -> None:
+        async with running(environment.settings()) as backend:
             check_problem(
                 await post(backend, "/register", email=ALICE),
                 403,
@@ -391,7 +411,7 @@ class TestRegistration:
             done = await post(backend, "/password/reset", token=link.json()["token"], password=NEW)
             assert done.status_code == 204
             await login(backend, ALICE, NEW)
-        async with running(world.settings(REGISTRATION="invite")) as backend:
+        async with running(environment.settings(REGISTRATION="invite")) as backend:
             headers = bearer((await login(backend, "admin@shield.test"))["access_token"])
             answer = await backend.http.post(
                 "/admin/users/invite", json={"email": "bob@shield.test"}, headers=headers
@@ -405,9 +425,9 @@ class TestRegistration:
             )
             check_problem(taken, 409, "account-exists")
 
-    async def test_who_asks_too_often_is_told_to_wait(self, world: World) -> None:
+    async def test_who_asks_too_often_is_told_to_wait(self, environment: Environment) -> None:
         limits = {"RATE_LOGIN_PER_ADDRESS": "4/hour"}
-        async with running(world.settings(**limits), healthy=False) as backend:
+        async with running(environment.settings(**limits), healthy=False) as backend:
             for path, body in (
                 ("/password/forgot", {"email": ALICE}),
                 ("/password/reset", {"token": "x", "password": NEW}),
@@ -427,9 +447,12 @@ class TestRegistration:
 
 
 class TestInvitations:
-    async def test_they_are_listed_and_withdrawn(self, world: World) -> None:
-        async with running(world.settings(REGISTRATION="invite")) as backend, recording() as events:
-            await world.query("INSERT INTO workspaces (name) VALUES ('red')")
+    async def test_they_are_listed_and_withdrawn(self, environment: Environment) -> None:
+        async with (
+            running(environment.settings(REGISTRATION="invite")) as backend,
+            recording() as events,
+        ):
+            await environment.query("INSERT INTO workspaces (name) VALUES ('red')")
             membership = {"workspace": "red", "role": "admin"}
             body = {"email": ALICE, "name": "Alice", "memberships": [membership]}
             wrong = [membership, {"workspace": "blue", "role": "viewer"}]
@@ -481,8 +504,10 @@ class TestInvitations:
         )
 
     @pytest.mark.parametrize("end", ["role = 'viewer'", "active = false"])
-    async def test_links_end_with_the_rights_of_who_made_them(self, world: World, end: str) -> None:
-        async with running(world.settings(REGISTRATION="invite")) as backend:
+    async def test_links_end_with_the_rights_of_who_made_them(
+        self, environment: Environment, end: str
+    ) -> None:
+        async with running(environment.settings(REGISTRATION="invite")) as backend:
             alice = await backend.add_user(ALICE)
             rival, admin = [
                 await backend.add_user(f"{name}@shield.test", Role.ADMIN) for name in ("r", "admin")
@@ -492,20 +517,20 @@ class TestInvitations:
             token = invited.json()["link"].partition("#token=")[2]
             link = await by_admin(backend, rival, "POST", f"/{alice.id}/reset-link")
             assert link.headers["cache-control"] == "no-store"
-            await world.query(f"UPDATE users SET {end} WHERE id = $1", rival.id)  # noqa: S608 - as above
+            await environment.query(f"UPDATE users SET {end} WHERE id = $1", rival.id)  # noqa: S608 - as above
             assert (await by_admin(backend, admin, "GET", "/invitations")).json()["items"] == []
             made = await post(backend, "/register", invitation=token, password=NEW)
             check_problem(made, 422, "link-not-valid")
             reset = await post(backend, "/password/reset", token=link.json()["token"], password=NEW)
             check_problem(reset, 422, "link-not-valid")
             await login(backend, ALICE)
-            assert "bob@shield.test" not in await addresses(world)
+            assert "bob@shield.test" not in await addresses(environment)
 
     async def test_rights_that_end_while_a_password_is_hashed(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
+        self, environment: Environment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Both at the account that is made, and at the invitation that is accepted."""
-        async with running(world.settings(REGISTRATION="invite")) as backend:
+        async with running(environment.settings(REGISTRATION="invite")) as backend:
             admin = await backend.add_user("admin@shield.test", Role.ADMIN)
             invited = await by_admin(backend, admin, "POST", "/invite", {"email": ALICE})
             token = invited.json()["link"].partition("#token=")[2]
@@ -523,12 +548,12 @@ class TestInvitations:
                 post(backend, "/register", invitation=token, password=NEW),
             )
             await until(lambda: len(hashing) == 2)
-            await world.query("UPDATE users SET role = 'viewer'")
+            await environment.query("UPDATE users SET role = 'viewer'")
             gate.set()
             made, accepted = await both
             check_problem(made, 403, "not-permitted")
             check_problem(accepted, 422, "link-not-valid")
-            assert await addresses(world) == ["admin@shield.test"]
+            assert await addresses(environment) == ["admin@shield.test"]
 
 
 class TestMailServers:
@@ -538,31 +563,33 @@ class TestMailServers:
         await backend.services.background.stop(10)
 
     @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
-    async def test_encrypted_with_a_login(self, world: World, tmp_path: Path, scheme: str) -> None:
+    async def test_encrypted_with_a_login(
+        self, environment: Environment, tmp_path: Path, scheme: str
+    ) -> None:
         context, pem = make_certificate(tmp_path)
         starttls = scheme != "smtps"
         async with mail_server(context, starttls=starttls, login=starttls) as box:
             user = f"{USER}:{quote(MAIL_PASSWORD, safe='')}@" if starttls else ""
             url = f"{scheme}://{user}127.0.0.1:{box.port}"
             trusting = {"SMTP_URL": url, "SMTP_CA_FILE": str(pem)}
-            async with running(world.settings(**trusting), healthy=False) as backend:
+            async with running(environment.settings(**trusting), healthy=False) as backend:
                 await backend.add_user(ALICE)
                 await self.forgot(backend)
                 assert box.encrypted == [True]
                 assert box.logins == ([USER] if starttls else [])
             # Without the authority's certificate nothing is told to a server that may be false.
-            await world.query("DELETE FROM account_tokens")
-            async with running(world.settings(SMTP_URL=url), healthy=False) as backend:
+            await environment.query("DELETE FROM account_tokens")
+            async with running(environment.settings(SMTP_URL=url), healthy=False) as backend:
                 await self.forgot(backend)
                 assert len(box.mails) == 1
 
     async def test_the_mail_goes_to_the_address_whatever_its_header_is_read_as(
-        self, world: World
+        self, environment: Environment
     ) -> None:
         """Such an address is no account's any more; earlier releases have taken it."""
         email = "=?utf-8?q?victim?=@corp.test"
         link = EmailLink("token", datetime.now(UTC))
-        async with mail_server() as box, mailing(world, box) as backend:
+        async with mail_server() as box, mailing(environment, box) as backend:
             mails = EmailTemplates(
                 EmailSender(backend.settings), BackgroundJobs(), backend.settings
             )
@@ -572,28 +599,30 @@ class TestMailServers:
             (error,) = check_problem(refused, 422, "invalid-request")["errors"]
             assert error["field"] == "body.email"
 
-    async def test_one_that_offers_no_encryption_gets_nothing(self, world: World) -> None:
-        async with mail_server() as box, mailing(world, box, "smtp+starttls") as backend:
+    async def test_one_that_offers_no_encryption_gets_nothing(
+        self, environment: Environment
+    ) -> None:
+        async with mail_server() as box, mailing(environment, box, "smtp+starttls") as backend:
             await backend.add_user(ALICE)
             await self.forgot(backend)
             assert (box.mails, box.attempts) == ([], 0)
 
     async def test_one_that_refuses_for_good_is_asked_once_and_for_now_again(
-        self, world: World
+        self, environment: Environment
     ) -> None:
-        async with mail_server() as box, mailing(world, box) as backend:
+        async with mail_server() as box, mailing(environment, box) as backend:
             await backend.add_user(ALICE)
             box.refuse_with = "550 no such mailbox"
             await self.forgot(backend)
             assert (box.mails, box.attempts) == ([], 1)
-            await world.query("DELETE FROM account_tokens")
+            await environment.query("DELETE FROM account_tokens")
             box.refuse_with = "451 later"
             await self.forgot(backend)
             assert (box.mails, box.attempts) == ([], 4)
 
-    async def test_one_that_is_down_changes_no_answer(self, world: World) -> None:
+    async def test_one_that_is_down_changes_no_answer(self, environment: Environment) -> None:
         async with mail_server() as gone:
             pass
-        async with mailing(world, gone) as backend:
+        async with mailing(environment, gone) as backend:
             await backend.add_user(ALICE)
             await self.forgot(backend)

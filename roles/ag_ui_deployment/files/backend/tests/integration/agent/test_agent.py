@@ -25,11 +25,11 @@ from tests.support.agent import (
     were,
     whole_run,
 )
+from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.server import Backend, running
 from tests.support.sse import sse
 from tests.support.waiting import until
-from tests.support.world import World
 
 
 def nested(levels: int) -> list[Any]:
@@ -65,8 +65,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.fixture
-async def backend(world: World, gateway: Gateway) -> AsyncIterator[Backend]:
-    async with running(world.settings(**gateway.settings())) as instance:
+async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
+    async with running(environment.settings(**gateway.settings())) as instance:
         yield instance
 
 
@@ -274,8 +274,10 @@ class TestRuns:
         assert text_of(client) == "Done: mauve"
         assert (await gateway.model_calls(marker))[-1]["state"] == "done"
 
-    async def test_that_go_round_in_circles_end(self, world: World, gateway: Gateway) -> None:
-        async with running(world.settings(**gateway.settings(AGENT_MAX_ROUNDS=2))) as backend:
+    async def test_that_go_round_in_circles_end(
+        self, environment: Environment, gateway: Gateway
+    ) -> None:
+        async with running(environment.settings(**gateway.settings(AGENT_MAX_ROUNDS=2))) as backend:
             user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
             body = run_input("loop health_check {}")
             events = await whole_run(backend.http, backend.token_of(user), body)
@@ -286,10 +288,10 @@ class TestRuns:
         assert events[-1]["usage"]
 
     async def test_that_cannot_be_had_leave_the_model_to_answer_without_them(
-        self, world: World, gateway: Gateway
+        self, environment: Environment, gateway: Gateway
     ) -> None:
         settings = gateway.settings(LITELLM_MCP_SERVER_ID="nowhere")
-        async with running(world.settings(**settings)) as backend:
+        async with running(environment.settings(**settings)) as backend:
             user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
             marker = uuid4().hex
             body = run_input(marker, tools=[ASK_COLOUR])
@@ -334,7 +336,7 @@ class TestRuns:
         backend: Backend,
         token: str,
         gateway: Gateway,
-        world: World,
+        environment: Environment,
         *,
         call: str,
         outcome: str,
@@ -350,8 +352,8 @@ class TestRuns:
             await stream.until_ended()
             assert stream.events[-1]["outcome"] == {"type": "cancelled"}
         query = "SELECT outcome, details::text FROM audit_log WHERE action = 'tool.call'"
-        await until(lambda: world.query(query))
-        ((told, details),) = await world.query(query)
+        await until(lambda: environment.query(query))
+        ((told, details),) = await environment.query(query)
         assert (told, sorted(json.loads(details))) == (outcome, sorted([detail, "workspace"]))
         if detail == "job_id":
             path = f"/api/jobs/{json.loads(details)['job_id']}"
@@ -389,19 +391,21 @@ class TestRefusals:
         response = await backend.http.post("/agent", json=run_input("Hello"))
         assert response.status_code == 401
 
-    async def test_of_a_run_that_is_there(self, backend: Backend, token: str, world: World) -> None:
+    async def test_of_a_run_that_is_there(
+        self, backend: Backend, token: str, environment: Environment
+    ) -> None:
         body = run_input("Hello")
         await whole_run(backend.http, token, body)
         assert (await post(backend, token, body, 409))["type"].endswith("run-exists")
         # Only PostgreSQL knows of it any more.
-        await world.forget_runs()
+        await environment.forget_runs()
         assert (await post(backend, token, body, 409))["type"].endswith("run-exists")
         other = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
         # Ids are each user's own.
         await whole_run(backend.http, backend.token_of(other), body)
 
-    async def test_of_one_run_too_many(self, world: World, gateway: Gateway) -> None:
-        async with running(world.settings(**gateway.settings(RUNS_PER_USER=1))) as backend:
+    async def test_of_one_run_too_many(self, environment: Environment, gateway: Gateway) -> None:
+        async with running(environment.settings(**gateway.settings(RUNS_PER_USER=1))) as backend:
             user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
             token = backend.token_of(user)
             slow = run_input("words 50 fault=stall")
@@ -441,13 +445,13 @@ class TestRefusals:
 
 class TestWorkspaces:
     async def test_a_run_belongs_to_one_and_gets_the_tools_of_the_role_there(
-        self, backend: Backend, gateway: Gateway, world: World
+        self, backend: Backend, gateway: Gateway, environment: Environment
     ) -> None:
         user = await backend.add_user("carol@shield.test", Role.VIEWER)
         await backend.join(user, "red", Role.CONTRIBUTOR)
         token = backend.token_of(user)
         marker = uuid4().hex
-        address = f"https://example.org/?stream={world.stream}&m={marker}"
+        address = f"https://example.org/?stream={environment.stream}&m={marker}"
         body = run_input(
             f'call crawl_web {{"url": "{address}"}}', forwardedProps={"workspace": "red"}
         )
@@ -459,7 +463,7 @@ class TestWorkspaces:
         assert (job["workspace"], job["owner_id"]) == ("red", str(user.id))
         offered = (await gateway.model_calls(marker))[0]["tools"]
         assert {"crawl_web", "lightrag_query"} <= set(offered)
-        noted = await world.query(
+        noted = await environment.query(
             "SELECT target, outcome, details FROM audit_log WHERE action = 'tool.call'"
         )
         ((target, outcome, details),) = noted
@@ -468,22 +472,22 @@ class TestWorkspaces:
         assert marker not in details
 
         moved = run_input("Hello", threadId=body["threadId"])
-        await world.query("UPDATE users SET role = 'contributor'")
+        await environment.query("UPDATE users SET role = 'contributor'")
         promoted = backend.token_of(user.model_copy(update={"role": Role.CONTRIBUTOR}))
         assert (await post(backend, promoted, moved, 409))["type"].endswith(
             "thread-in-another-workspace"
         )
 
     async def test_who_leaves_it_sees_no_more_of_what_is_on_there(
-        self, backend: Backend, world: World
+        self, backend: Backend, environment: Environment
     ) -> None:
         user = await backend.add_user("carol@shield.test", Role.CONTRIBUTOR)
         await backend.join(user, "red", Role.CONTRIBUTOR)
         token = backend.token_of(user)
         body = run_input("words 50 fault=stall", forwardedProps={"workspace": "red"})
         async with running_agent(backend.http, token, body):
-            await world.query("DELETE FROM memberships")
-            await world.query(
+            await environment.query("DELETE FROM memberships")
+            await environment.query(
                 "INSERT INTO access_changes (user_id, why) VALUES ($1, 'role')", user.id
             )
             path = f"/agent/runs/{body['runId']}"
@@ -493,7 +497,7 @@ class TestWorkspaces:
             assert response.status_code == 404
 
     async def test_an_administrator_ends_a_run_of_somebody_else(
-        self, backend: Backend, token: str, gateway: Gateway, world: World
+        self, backend: Backend, token: str, gateway: Gateway, environment: Environment
     ) -> None:
         marker = uuid4().hex
         body = run_input(f"{marker}\nwords 50 fault=stall")
@@ -504,7 +508,7 @@ class TestWorkspaces:
         admin = backend.token_of(await backend.add_user("root@shield.test", Role.ADMIN))
         assert (await backend.http.post(path, headers=bearer(admin))).status_code == 202
         await until(lambda: were(gateway, marker, "cancelled"))
-        noted = await world.query(
+        noted = await environment.query(
             "SELECT actor, details FROM audit_log WHERE action = 'agent.cancel'"
         )
         ((actor, details),) = noted
@@ -573,7 +577,7 @@ class TestThreads:
         assert await walked(4) == [4, 4, 2]
         assert await walked(10) == [10]
         # However long they are, there is one.
-        monkeypatch.setattr(agent_conversations, "_MESSAGES_MOST_BYTES", 1)
+        monkeypatch.setattr(agent_conversations, "_MESSAGES_MAX_BYTES", 1)
         assert await walked(10) == [1] * 10
 
     async def test_of_the_same_name_are_each_their_owners(
@@ -595,7 +599,7 @@ class TestThreads:
         assert (await get(backend, "/agent/threads/thread-1", of_admin))["title"] == "Another's"
 
     async def test_are_listed_in_pages_and_deleted_with_all(
-        self, backend: Backend, token: str, world: World
+        self, backend: Backend, token: str, environment: Environment
     ) -> None:
         bodies = [run_input(f"Hello {number}") for number in range(3)]
         for body in bodies:
@@ -615,11 +619,11 @@ class TestThreads:
         await get(backend, thread, token, 404)
         await get(backend, f"/agent/runs/{bodies[0]['runId']}", token, 404)
         await get(backend, f"/agent/runs/{bodies[0]['runId']}/events", token, 404)
-        left = await world.query("SELECT count(*) FROM agent_messages")
+        left = await environment.query("SELECT count(*) FROM agent_messages")
         assert left[0][0] == 4
 
     async def test_that_are_deleted_end_their_runs(
-        self, backend: Backend, token: str, gateway: Gateway, world: World
+        self, backend: Backend, token: str, gateway: Gateway, environment: Environment
     ) -> None:
         marker = uuid4().hex
         body = run_input(f"words 50 fault=stall {marker}")
@@ -631,11 +635,15 @@ class TestThreads:
             assert stream.events[-1]["outcome"] == {"type": "cancelled"}
         await until(lambda: not backend.services.agent.runs)
         await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
-        assert await world.query("SELECT 1 FROM agent_messages") == []
+        assert await environment.query("SELECT 1 FROM agent_messages") == []
         await until(lambda: were(gateway, marker, "cancelled"))
 
     async def test_are_deleted_while_a_run_of_theirs_is_being_stored(
-        self, backend: Backend, token: str, world: World, monkeypatch: pytest.MonkeyPatch
+        self,
+        backend: Backend,
+        token: str,
+        environment: Environment,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         keep = conversations.keep_messages
         storing = asyncio.Event()
@@ -643,7 +651,7 @@ class TestThreads:
         async def keep_late(*what: Any) -> None:
             if what[-1][0]["role"] == "assistant":
                 storing.set()
-                await until(world.somebody_waits)
+                await until(environment.somebody_waits)
             await keep(*what)
 
         monkeypatch.setattr(conversations, "keep_messages", keep_late)
@@ -655,11 +663,15 @@ class TestThreads:
             assert deleted.status_code == 204, deleted.text
             await stream.until_ended()
         await until(lambda: not backend.services.agent.runs)
-        assert await world.query("SELECT 1 FROM agent_runs") == []
+        assert await environment.query("SELECT 1 FROM agent_runs") == []
         await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
 
     async def test_are_deleted_with_the_run_that_is_just_beginning(
-        self, backend: Backend, token: str, world: World, monkeypatch: pytest.MonkeyPatch
+        self,
+        backend: Backend,
+        token: str,
+        environment: Environment,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         begun = run_input("Hello")
         await whole_run(backend.http, token, begun)
@@ -668,7 +680,7 @@ class TestThreads:
 
         async def keep_late(*what: Any) -> None:
             beginning.set()
-            await until(world.somebody_waits)
+            await until(environment.somebody_waits)
             await keep(*what)
 
         monkeypatch.setattr(conversations, "keep_messages", keep_late)
@@ -681,7 +693,7 @@ class TestThreads:
             assert deleted.status_code == 204, deleted.text
         assert told.result()[-1]["outcome"] == {"type": "cancelled"}
         await until(lambda: not backend.services.agent.runs)
-        assert await world.query("SELECT 1 FROM agent_runs") == []
+        assert await environment.query("SELECT 1 FROM agent_runs") == []
         await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
 
 

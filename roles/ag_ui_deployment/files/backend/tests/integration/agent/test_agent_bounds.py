@@ -19,10 +19,10 @@ from src.services.runs import ended_logs
 from src.services.runs.registry import RunKey, read_logs
 from tests.support.accounts import bearer
 from tests.support.agent import checked, run_input, user_says, whole_run
+from tests.support.environment import Environment
 from tests.support.scripted import ScriptedServer, answer, frames, tool_result
 from tests.support.server import Backend, running
 from tests.support.waiting import until
-from tests.support.world import World
 
 LIST, CALL, CHAT = "/mcp-rest/tools/list", "/mcp-rest/tools/call", "/v1/chat/completions"
 STOP = '{"choices":[{"delta":{},"finish_reason":"stop"}]}'
@@ -43,8 +43,8 @@ async def gateway() -> AsyncIterator[ScriptedServer]:
 
 
 @pytest.fixture
-async def backend(world: World, gateway: ScriptedServer) -> AsyncIterator[Backend]:
-    async with running(world.settings(LITELLM_URL=gateway.url)) as instance:
+async def backend(environment: Environment, gateway: ScriptedServer) -> AsyncIterator[Backend]:
+    async with running(environment.settings(LITELLM_URL=gateway.url)) as instance:
         yield instance
 
 
@@ -55,22 +55,22 @@ async def token(backend: Backend) -> str:
 
 class TestCalls:
     async def test_of_one_answer_are_only_so_many(
-        self, backend: Backend, token: str, gateway: ScriptedServer, world: World
+        self, backend: Backend, token: str, gateway: ScriptedServer, environment: Environment
     ) -> None:
         gateway.answers(CHAT, frames(calls(10_000), STOP))
         events = await whole_run(backend.http, token, run_input("Hello"))
         checked(events, complete=True)
         assert events[-1]["code"] == "too_many_calls"
         assert CALL not in gateway.asked
-        rows = await world.query("SELECT status, error FROM agent_runs")
+        rows = await environment.query("SELECT status, error FROM agent_runs")
         assert [tuple(row) for row in rows] == [("failed", "too_many_calls")]
 
     async def test_of_one_run_are_only_so_many_and_the_model_answers_without_more(
-        self, world: World, gateway: ScriptedServer
+        self, environment: Environment, gateway: ScriptedServer
     ) -> None:
         gateway.answers(CHAT, frames(calls(2), STOP), frames(calls(3), STOP), frames(STOP))
         gateway.answers(CALL, tool_result({}))
-        settings = world.settings(LITELLM_URL=gateway.url, AGENT_MAX_TOOL_CALLS=3)
+        settings = environment.settings(LITELLM_URL=gateway.url, AGENT_MAX_TOOL_CALLS=3)
         async with running(settings) as backend:
             user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
             events = await whole_run(backend.http, backend.token_of(user), run_input("Hello"))
@@ -81,11 +81,11 @@ class TestCalls:
         assert told == [False] * 3 + [True] * 2
 
     async def test_count_as_requests_of_the_user(
-        self, world: World, gateway: ScriptedServer
+        self, environment: Environment, gateway: ScriptedServer
     ) -> None:
         gateway.answers(CHAT, frames(calls(6), STOP), frames(STOP))
         gateway.answers(CALL, tool_result({}))
-        settings = world.settings(LITELLM_URL=gateway.url, RATE_API_PER_USER="5/hour")
+        settings = environment.settings(LITELLM_URL=gateway.url, RATE_API_PER_USER="5/hour")
         async with running(settings) as backend:
             user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
             token = backend.token_of(user)
@@ -127,9 +127,9 @@ class TestResults:
 
 class TestBodies:
     async def test_with_conversations_may_be_larger_than_others(
-        self, world: World, gateway: ScriptedServer
+        self, environment: Environment, gateway: ScriptedServer
     ) -> None:
-        settings = world.settings(LITELLM_URL=gateway.url, BODY_MAX_BYTES=10_000)
+        settings = environment.settings(LITELLM_URL=gateway.url, BODY_MAX_BYTES=10_000)
         async with running(settings) as backend:
             user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
             token = backend.token_of(user)
@@ -145,27 +145,27 @@ class TestBodies:
 
 class TestMessages:
     async def test_are_kept_however_many_there_are(
-        self, backend: Backend, token: str, world: World
+        self, backend: Backend, token: str, environment: Environment
     ) -> None:
         body = run_input("Hello")
         await whole_run(backend.http, token, body)
-        ((owner,),) = await world.query("SELECT owner_id FROM agent_threads")
+        ((owner,),) = await environment.query("SELECT owner_id FROM agent_threads")
         messages = [*body["messages"], *(user_says(str(n)) for n in range(10_000))]
         async with backend.services.database.transaction() as session:
             await conversations.keep_messages(session, owner, body["threadId"], messages)
-        kept = await world.query("SELECT body->>'id' FROM agent_messages ORDER BY place")
+        kept = await environment.query("SELECT body->>'id' FROM agent_messages ORDER BY place")
         assert [row[0] for row in kept] == [one["id"] for one in messages]
 
     async def test_that_are_larger_than_one_may_be_are_refused(
-        self, world: World, gateway: ScriptedServer
+        self, environment: Environment, gateway: ScriptedServer
     ) -> None:
-        most = 256 * 1024
-        sizes = {"AGENT_MESSAGE_MAX_BYTES": most, "AGENT_STATE_MAX_BYTES": 1024}
-        async with running(world.settings(LITELLM_URL=gateway.url, **sizes)) as backend:
+        maximum = 256 * 1024
+        sizes = {"AGENT_MESSAGE_MAX_BYTES": maximum, "AGENT_STATE_MAX_BYTES": 1024}
+        async with running(environment.settings(LITELLM_URL=gateway.url, **sizes)) as backend:
             user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
             token = backend.token_of(user)
-            small, large = user_says("x"), user_says("x" * most)
-            noted = user_says("x") | {"metadata": {"note": "x" * most}}
+            small, large = user_says("x"), user_says("x" * maximum)
+            noted = user_says("x") | {"metadata": {"note": "x" * maximum}}
             for body, field in (
                 (run_input("", messages=[small, large]), "body.messages.1"),
                 (run_input("", messages=[noted]), "body.messages.0"),
@@ -176,21 +176,21 @@ class TestMessages:
                 (error,) = response.json()["errors"]
                 assert error["field"] == field
                 assert "shorten" in error["message"]
-            assert await world.query("SELECT 1 FROM agent_threads") == []
-            fitting = run_input("x" * (most - 200), state={"x": "x" * 1000})
+            assert await environment.query("SELECT 1 FROM agent_threads") == []
+            fitting = run_input("x" * (maximum - 200), state={"x": "x" * 1000})
             events = await whole_run(backend.http, token, fitting)
             assert events[-1]["type"] == "RUN_FINISHED"
 
     @pytest.mark.parametrize("what", ["content", "arguments"])
     async def test_of_the_model_are_none_that_a_client_could_not_send_again(
-        self, world: World, gateway: ScriptedServer, *, what: str
+        self, environment: Environment, gateway: ScriptedServer, *, what: str
     ) -> None:
         text = "\x01" * 1000
         call = {"tool_calls": [{"index": 0, "function": {"name": "x", "arguments": text}}]}
         delta = call if what == "arguments" else {"content": text}
         said = json.dumps({"choices": [{"delta": delta}]})
         gateway.answers(CHAT, frames(*[said] * 100, STOP))
-        settings = world.settings(LITELLM_URL=gateway.url, AGENT_MESSAGE_MAX_BYTES=256 * 1024)
+        settings = environment.settings(LITELLM_URL=gateway.url, AGENT_MESSAGE_MAX_BYTES=256 * 1024)
         async with running(settings) as backend:
             user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
             token = backend.token_of(user)
@@ -314,7 +314,7 @@ class TestEnds:
         backend: Backend,
         token: str,
         gateway: ScriptedServer,
-        world: World,
+        environment: Environment,
         monkeypatch: pytest.MonkeyPatch,
         *,
         how: str,
@@ -330,9 +330,9 @@ class TestEnds:
         events = await whole_run(backend.http, token, body)
         assert events[-1]["code"] == "internal_error"
         await until(lambda: not backend.services.agent.runs)
-        rows = await world.query("SELECT status, error FROM agent_runs")
+        rows = await environment.query("SELECT status, error FROM agent_runs")
         assert [tuple(row) for row in rows] == [("failed", "internal_error")]
-        key = RunKey(*(await world.query("SELECT owner_id, id FROM agent_runs"))[0])
+        key = RunKey(*(await environment.query("SELECT owner_id, id FROM agent_runs"))[0])
         registry = backend.services.agent.service._registry
-        (log,) = (await read_logs(world.redis, {registry.log_of(key): 0}, 1)).values()
+        (log,) = (await read_logs(environment.redis, {registry.log_of(key): 0}, 1)).values()
         assert log[-1].is_terminal

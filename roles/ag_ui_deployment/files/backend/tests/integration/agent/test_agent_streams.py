@@ -37,29 +37,33 @@ from tests.support.agent import (
     were,
     whole_run,
 )
+from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.official_client import Held, OfficialClients
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.sse import SseClient, sse
 from tests.support.waiting import until
-from tests.support.world import World
 
 STALLS = "words 50 fault=stall"
 
 
 @asynccontextmanager
-async def two_instances(world: World, gateway: Gateway) -> AsyncIterator[tuple[Backend, Backend]]:
+async def two_instances(
+    environment: Environment, gateway: Gateway
+) -> AsyncIterator[tuple[Backend, Backend]]:
     """Two that share Redis, PostgreSQL and the gateway."""
-    one = world.settings(**gateway.settings())
-    two = world.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
+    one = environment.settings(**gateway.settings())
+    two = environment.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
     async with running(one) as first, running(two) as second:
         yield first, second
 
 
 @pytest.fixture
-async def instances(world: World, gateway: Gateway) -> AsyncIterator[tuple[Backend, Backend]]:
-    async with two_instances(world, gateway) as both:
+async def instances(
+    environment: Environment, gateway: Gateway
+) -> AsyncIterator[tuple[Backend, Backend]]:
+    async with two_instances(environment, gateway) as both:
         yield both
 
 
@@ -106,7 +110,7 @@ class TestTheOfficialClient:
         self,
         instances: tuple[Backend, Backend],
         clients: OfficialClients,
-        world: World,
+        environment: Environment,
     ) -> None:
         one, two = instances
         _, token = await contributor(one)
@@ -155,7 +159,7 @@ class TestTheOfficialClient:
                 assert of_the_run(await following_again.held(), whole) == of_the_run(
                     held[whole["runId"]], whole
                 )
-            await world.forget_runs()
+            await environment.forget_runs()
 
     async def test_answers_its_own_tools(
         self, instances: tuple[Backend, Backend], clients: OfficialClients
@@ -191,10 +195,12 @@ class TestTheOfficialClient:
 
 class TestLimits:
     async def test_a_user_has_only_so_many_runs_wherever_they_are(
-        self, world: World, gateway: Gateway
+        self, environment: Environment, gateway: Gateway
     ) -> None:
-        one = world.settings(**gateway.settings(RUNS_PER_USER=2))
-        two = world.settings(**gateway.settings(RUNS_PER_USER=2, REDIS_CONSUMER_NAME="host-8003"))
+        one = environment.settings(**gateway.settings(RUNS_PER_USER=2))
+        two = environment.settings(
+            **gateway.settings(RUNS_PER_USER=2, REDIS_CONSUMER_NAME="host-8003")
+        )
         async with running(one) as first, running(two) as second:
             _, token = await contributor(first)
             bodies = [run_input(STALLS) for _ in range(2)]
@@ -211,12 +217,14 @@ class TestLimits:
                 await cancel(first, token, body)
 
     async def test_a_run_counts_and_is_held_for_however_long_it_takes(
-        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+        self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         be_quick_to_notice(monkeypatch, lease=1.0)
         monkeypatch.setattr(run_manager, "_BEAT_SECONDS", 0.1)
-        one = world.settings(**gateway.settings(RUNS_PER_USER=1))
-        two = world.settings(**gateway.settings(RUNS_PER_USER=1, REDIS_CONSUMER_NAME="host-8003"))
+        one = environment.settings(**gateway.settings(RUNS_PER_USER=1))
+        two = environment.settings(
+            **gateway.settings(RUNS_PER_USER=1, REDIS_CONSUMER_NAME="host-8003")
+        )
         async with running(one) as here, running(two) as elsewhere:
             _, token = await contributor(here)
             # Several leases long.
@@ -291,9 +299,9 @@ class TestWithoutItsClient:
         await cancel(one, token, body)
 
     async def test_a_stream_ends_with_its_access_and_the_run_goes_on(
-        self, world: World, gateway: Gateway
+        self, environment: Environment, gateway: Gateway
     ) -> None:
-        async with running(world.settings(**gateway.settings())) as backend:
+        async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             body = run_input(STALLS)
             short = backend.token_of(user, ACCESS_TOKEN_EXPIRE_MINUTES=0.02)
@@ -302,8 +310,8 @@ class TestWithoutItsClient:
                 assert "the token has expired" in stream.comments
             async with sse(backend.http, events_path(body), token=token) as stream:
                 await stream.until(said)
-                await world.query("UPDATE sessions SET ended_at = now()")
-                await world.query(
+                await environment.query("UPDATE sessions SET ended_at = now()")
+                await environment.query(
                     "INSERT INTO access_changes (user_id, why) VALUES ($1, 'logout')", user.id
                 )
                 await stream.until_ended()
@@ -311,7 +319,9 @@ class TestWithoutItsClient:
 
 
 class TestFaults:
-    async def test_of_the_model_are_told_safely(self, world: World, gateway: Gateway) -> None:
+    async def test_of_the_model_are_told_safely(
+        self, environment: Environment, gateway: Gateway
+    ) -> None:
         faults = {
             "429": "rate_limited",
             "500": "model_failed",
@@ -322,7 +332,7 @@ class TestFaults:
             "stall": "model_timeout",
         }
         settings = gateway.settings(AGENT_MODEL_TIMEOUT_SECONDS=2, RUNS_PER_USER=10)
-        async with running(world.settings(**settings)) as backend:
+        async with running(environment.settings(**settings)) as backend:
             _, token = await contributor(backend)
             runs = {
                 fault: whole_run(backend.http, token, run_input(f"fault={fault}\nwords 9"), 30)
@@ -335,14 +345,14 @@ class TestFaults:
                 assert events[-1]["metadata"]["retryable"] is (
                     fault not in {"400", "401", "overflow"}
                 )
-            rows = await world.query("SELECT status, error FROM agent_runs ORDER BY error")
+            rows = await environment.query("SELECT status, error FROM agent_runs ORDER BY error")
             assert [row[1] for row in rows] == sorted(faults.values())
             assert {row[0] for row in rows} == {"failed"}
 
-    async def test_of_the_gateway(self, world: World, gateway: Gateway) -> None:
+    async def test_of_the_gateway(self, environment: Environment, gateway: Gateway) -> None:
         async with TcpProxy(gateway.url, 80) as proxy:
             settings = gateway.settings(LITELLM_URL=proxy.url, BREAKER_FAILURES=100)
-            async with running(world.settings(**settings)) as backend:
+            async with running(environment.settings(**settings)) as backend:
                 _, token = await contributor(backend)
                 async with running_agent(backend.http, token, run_input(STALLS)) as stream:
                     await stream.until(said)
@@ -355,15 +365,17 @@ class TestFaults:
                 events = await whole_run(backend.http, token, run_input("Hello"))
                 assert events[-1]["type"] == "RUN_FINISHED"
 
-    async def test_of_permission_between_two_rounds(self, world: World, gateway: Gateway) -> None:
-        async with running(world.settings(**gateway.settings())) as backend:
+    async def test_of_permission_between_two_rounds(
+        self, environment: Environment, gateway: Gateway
+    ) -> None:
+        async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             marker = uuid4().hex
             question = f'{{"query": "{marker} fault=slow-1"}}'
             body = run_input(f"call lightrag_query {question}\ncall health_check {{}}")
             async with running_agent(backend.http, token, body) as stream:
                 await until(lambda: gateway.tool_calls(marker))
-                await world.query("UPDATE users SET role = 'viewer' WHERE id = $1", user.id)
+                await environment.query("UPDATE users SET role = 'viewer' WHERE id = $1", user.id)
                 await stream.until_ended()
             assert stream.events[-1]["code"] == "permission_lost"
             assert "health_check" in str(stream.events)
@@ -400,17 +412,17 @@ class TestFaults:
         assert (ended["status"], ended["error"]) == ("failed", "permission_lost")
 
     async def test_of_access_while_it_begins(
-        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+        self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A change that was heard before the run was there to be ended."""
-        async with running(world.settings(**gateway.settings())) as backend:
+        async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             conversations = backend.services.agent.conversations
             begin = conversations.begin
 
             async def begin_and_lose_access(*what: Any) -> None:
                 await begin(*what)
-                await world.query("UPDATE users SET role = 'viewer' WHERE id = $1", user.id)
+                await environment.query("UPDATE users SET role = 'viewer' WHERE id = $1", user.id)
 
             monkeypatch.setattr(conversations, "begin", begin_and_lose_access)
             events = await whole_run(backend.http, token, run_input(STALLS))
@@ -419,10 +431,10 @@ class TestFaults:
 
 class TestOutages:
     async def test_of_redis_let_the_run_go_on(
-        self, world: World, gateway: Gateway, redis_proxy: TcpProxy
+        self, environment: Environment, gateway: Gateway, redis_proxy: TcpProxy
     ) -> None:
-        through = world.settings(**gateway.settings(REDIS_URL=redis_proxy.url))
-        other = world.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
+        through = environment.settings(**gateway.settings(REDIS_URL=redis_proxy.url))
+        other = environment.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
         async with running(through) as here, running(other) as elsewhere:
             _, token = await contributor(here)
             marker = uuid4().hex
@@ -448,9 +460,9 @@ class TestOutages:
             checked(stream.events, complete=True)
 
     async def test_of_postgresql_delay_only_what_is_kept(
-        self, world: World, gateway: Gateway, database_proxy: TcpProxy
+        self, environment: Environment, gateway: Gateway, database_proxy: TcpProxy
     ) -> None:
-        through = world.settings(**gateway.settings(DATABASE_URL=database_proxy.url))
+        through = environment.settings(**gateway.settings(DATABASE_URL=database_proxy.url))
         async with running(through) as backend:
             _, token = await contributor(backend)
             body = run_input("fault=drip-0.1\ncall health_check {}\nwords 5")
@@ -482,12 +494,12 @@ class TestOutages:
 
 class TestProcesses:
     async def test_that_die_are_noticed_by_those_who_read(
-        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+        self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         be_quick_to_notice(monkeypatch, lease=0.3)
         monkeypatch.setattr(run_sweeper, "_EVERY_SECONDS", 0.1)
         monkeypatch.setattr(run_store, "_BEGUN", timedelta(seconds=1))
-        async with running(world.settings(**gateway.settings())) as backend:
+        async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             read, unread = run_input("Hello"), run_input("Hello")
             for body in (read, unread):
@@ -506,12 +518,12 @@ class TestProcesses:
             await whole_run(backend.http, token, run_input("Hello"))
 
     async def test_whose_runs_had_ended_are_stored_by_others(
-        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+        self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(run_registry, "LEASE_SECONDS", 0.3)
         monkeypatch.setattr(run_sweeper, "_EVERY_SECONDS", 0.1)
         monkeypatch.setattr(run_store, "_BEGUN", timedelta(seconds=1))
-        async with running(world.settings(**gateway.settings())) as backend:
+        async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             body = run_input("Hello")
             await _begin_and_die(backend, user, body, *_end_of(body))
@@ -527,9 +539,9 @@ class TestProcesses:
             await until(lambda: _is(kept, ["finished", "user", "assistant"]))
 
     async def test_that_were_taken_for_dead_have_the_last_word(
-        self, world: World, gateway: Gateway
+        self, environment: Environment, gateway: Gateway
     ) -> None:
-        async with running(world.settings(**gateway.settings())) as backend:
+        async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             body = run_input("Hello")
             begun = await _begin_and_die(backend, user, body)
@@ -547,27 +559,27 @@ class TestProcesses:
                 checked(stream.events, complete=True)
 
     async def test_that_lost_their_run_to_others_end_it(
-        self, world: World, gateway: Gateway
+        self, environment: Environment, gateway: Gateway
     ) -> None:
-        async with running(world.settings(**gateway.settings())) as backend:
+        async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             body = run_input(STALLS)
             async with running_agent(backend.http, token, body) as stream:
                 await stream.until(said)
                 key = RunKey(user.id, body["runId"])
-                await world.redis.set(
+                await environment.redis.set(
                     f"{backend.services.agent.service._registry.log_of(key)}:lease", "closed"
                 )
                 await stream.until_ended()
             assert stream.events[-1]["code"] == "run_lost"
 
     async def test_that_could_not_tell_an_end_let_others_find_it(
-        self, world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+        self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(run_manager, "_LAST_SECONDS", 0.2)
         be_quick_to_notice(monkeypatch, lease=3.0)
-        here = world.settings(**gateway.settings(SHUTDOWN_GRACE_SECONDS=1))
-        other = world.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
+        here = environment.settings(**gateway.settings(SHUTDOWN_GRACE_SECONDS=1))
+        other = environment.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
         async with running(other) as elsewhere, AsyncExitStack() as lives:
             one = await lives.enter_async_context(running(here))
             _, token = await contributor(one)
@@ -585,10 +597,10 @@ class TestProcesses:
             assert await status_of(elsewhere, token, body) == "cancelled"
 
     async def test_that_are_stopped_give_their_runs_grace(
-        self, world: World, gateway: Gateway
+        self, environment: Environment, gateway: Gateway
     ) -> None:
-        settings = world.settings(**gateway.settings(SHUTDOWN_GRACE_SECONDS=3))
-        other = world.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
+        settings = environment.settings(**gateway.settings(SHUTDOWN_GRACE_SECONDS=3))
+        other = environment.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
         async with running(other) as elsewhere:
             async with running(settings) as stopped:
                 _, token = await contributor(stopped)

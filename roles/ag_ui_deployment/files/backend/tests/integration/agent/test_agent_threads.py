@@ -19,22 +19,22 @@ from tests.support.agent import (
     were,
     whole_run,
 )
+from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.official_client import official_clients
 from tests.support.server import Backend, running
 from tests.support.sse import SseClient, sse
 from tests.support.waiting import until
-from tests.support.world import World
 
 STALLS = "words 50 fault=stall"
 Instances = tuple[Backend, Backend]
 
 
 @pytest.fixture
-async def instances(world: World, gateway: Gateway) -> AsyncIterator[Instances]:
+async def instances(environment: Environment, gateway: Gateway) -> AsyncIterator[Instances]:
     """Two that share Redis, PostgreSQL and the gateway; a user has two runs at a time."""
-    one = world.settings(**gateway.settings(RUNS_PER_USER=2))
-    two = world.settings(**gateway.settings(RUNS_PER_USER=2, REDIS_CONSUMER_NAME="host-8003"))
+    one = environment.settings(**gateway.settings(RUNS_PER_USER=2))
+    two = environment.settings(**gateway.settings(RUNS_PER_USER=2, REDIS_CONSUMER_NAME="host-8003"))
     async with running(one) as first, running(two) as second:
         yield first, second
 
@@ -135,7 +135,7 @@ class TestASecondMessage:
         assert [run["status"] for run in thread["runs"]] == ["cancelled"] * 3
 
     async def test_that_is_refused_cancels_nothing(
-        self, world: World, gateway: Gateway, token: str, instances: Instances
+        self, environment: Environment, gateway: Gateway, token: str, instances: Instances
     ) -> None:
         here, _ = instances
         ended, body = run_input("Hello"), run_input(STALLS)
@@ -143,7 +143,9 @@ class TestASecondMessage:
         again = further(body, "Hello", ifRunning="cancel")
         large = further(body, "x" * 128 * 1024, ifRunning="cancel")
         limits = {"RUNS_PER_USER": 1, "AGENT_THREAD_MAX_BYTES": 64 * 1024}
-        settings = world.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8004", **limits))
+        settings = environment.settings(
+            **gateway.settings(REDIS_CONSUMER_NAME="host-8004", **limits)
+        )
         async with running(settings) as strict, running_agent(here.http, token, body) as stream:
 
             async def is_refused(refused: dict[str, Any], problem: str) -> None:
@@ -158,10 +160,10 @@ class TestASecondMessage:
             async with running_agent(here.http, token, run_input(STALLS)):
                 await is_refused(again, "too-many-runs")
             move = "UPDATE agent_threads SET workspace = $2 WHERE id = $1"
-            await world.query(move, body["threadId"], "elsewhere")
+            await environment.query(move, body["threadId"], "elsewhere")
             response = await here.http.post("/agent", json=again, headers=bearer(token))
             assert response.json()["type"].endswith("thread-in-another-workspace")
-            await world.query(move, body["threadId"], "default")
+            await environment.query(move, body["threadId"], "default")
             assert await is_on(here, token, body)
 
     async def test_with_a_rule_that_there_is_not_is_refused(

@@ -8,6 +8,7 @@ import pytest
 
 from src.models.role import Role
 from tests.support.agent import ASK_COLOUR, cancel, undeclared, user_says
+from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.official_client import (
     COPILOTKIT,
@@ -18,7 +19,6 @@ from tests.support.official_client import (
 )
 from tests.support.server import Backend, running
 from tests.support.waiting import until
-from tests.support.world import World
 
 MAUVE = ASK_COLOUR | {"answer": "mauve"}
 
@@ -30,8 +30,8 @@ async def pages() -> AsyncIterator[OfficialClients]:
 
 
 @pytest.fixture
-async def backend(world: World, gateway: Gateway) -> AsyncIterator[Backend]:
-    async with running(world.settings(**gateway.settings())) as started:
+async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
+    async with running(environment.settings(**gateway.settings())) as started:
         yield started
 
 

@@ -20,6 +20,8 @@ from src.models.user import User
 from tests.run_checker import Frame, job_of
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import shield_event
+from tests.support.environment import Environment
+from tests.support.event_sequences import AWKWARD, STORIES, as_told, every_job, late, long_job
 from tests.support.official_client import (
     Following,
     Held,
@@ -28,10 +30,8 @@ from tests.support.official_client import (
 )
 from tests.support.server import Backend, running
 from tests.support.sse import SseClient, sse
-from tests.support.stories import AWKWARD, STORIES, as_told, every_job, late, long_job
 from tests.support.strategies import KNOWN_TYPES
 from tests.support.waiting import until
-from tests.support.world import World
 
 Jobs = dict[str, list[ShieldEvent]]
 
@@ -71,19 +71,19 @@ def in_turn(jobs: Iterable[Sequence[ShieldEvent]]) -> Iterator[list[ShieldEvent]
         yield [event for event in events if event is not None]
 
 
-async def arrived(world: World, feed: SseClient, owner: User) -> None:
+async def arrived(environment: Environment, feed: SseClient, owner: User) -> None:
     """Wait until the instance behind the owner's feed knows of all that was published."""
-    (marker,) = await world.publish(shield_event(job="marker", user=str(owner.id)))
+    (marker,) = await environment.publish(shield_event(job="marker", user=str(owner.id)))
     await feed.until(lambda it: str(marker) in it.ids)
 
 
-async def published(world: World, jobs: Jobs, owner: User, *instances: Backend) -> None:
+async def published(environment: Environment, jobs: Jobs, owner: User, *instances: Backend) -> None:
     """Publish all of it, and wait until the instances know."""
     for events in in_turn(jobs.values()):
-        await world.publish(*events)
+        await environment.publish(*events)
     for instance in instances:
         async with sse(instance.http, token=instance.token_of(owner)) as feed:
-            await arrived(world, feed, owner)
+            await arrived(environment, feed, owner)
 
 
 async def all_held(following: dict[str, Following]) -> dict[str, Held]:
@@ -98,10 +98,10 @@ def check_same(held: dict[str, Held], expected: dict[str, Held]) -> None:
 
 
 @asynccontextmanager
-async def two_instances(world: World) -> AsyncIterator[tuple[Backend, Backend]]:
+async def two_instances(environment: Environment) -> AsyncIterator[tuple[Backend, Backend]]:
     """Two that share the stream and the database."""
-    other = world.settings(REDIS_CONSUMER_NAME="host-8003")
-    async with running(world.settings()) as one, running(other) as two:
+    other = environment.settings(REDIS_CONSUMER_NAME="host-8003")
+    async with running(environment.settings()) as one, running(other) as two:
         yield one, two
 
 
@@ -160,17 +160,17 @@ def test_the_stories_tell_every_type() -> None:
 
 class TestEveryJob:
     async def test_live_and_afterwards_and_out_of_the_feed(
-        self, backend: Backend, owner: User, world: World, clients: OfficialClients
+        self, backend: Backend, owner: User, environment: Environment, clients: OfficialClients
     ) -> None:
         token = backend.token_of(owner)
         jobs = every_job(str(owner.id))
         live: dict[str, Following] = {}
         async with sse(backend.http, token=token) as feed:
             for number, events in enumerate(in_turn(jobs.values())):
-                await world.publish(*events)
+                await environment.publish(*events)
                 if number:
                     continue
-                await arrived(world, feed, owner)
+                await arrived(environment, feed, owner)
                 for job in jobs:
                     live[job] = clients.new().follow(url_of(backend, job), token)
                 for following in live.values():
@@ -200,8 +200,10 @@ class TestEveryJob:
             ),
         ]
 
-    async def test_joined_after_every_event(self, world: World, clients: OfficialClients) -> None:
-        settings = world.settings(STREAMS_PER_USER=1000)
+    async def test_joined_after_every_event(
+        self, environment: Environment, clients: OfficialClients
+    ) -> None:
+        settings = environment.settings(STREAMS_PER_USER=1000)
         async with running(settings) as backend:
             owner = await backend.add_user("alice@shield.test")
             token = backend.token_of(owner)
@@ -209,8 +211,8 @@ class TestEveryJob:
             joined: list[dict[str, Following]] = []
             async with sse(backend.http, token=token) as feed:
                 for events in in_turn(jobs.values()):
-                    await world.publish(*events)
-                    await arrived(world, feed, owner)
+                    await environment.publish(*events)
+                    await arrived(environment, feed, owner)
                     joined.append(
                         {
                             event.job_id: clients.new().follow(url_of(backend, event.job_id), token)
@@ -228,14 +230,14 @@ class TestEveryJob:
 
 class TestCuts:
     async def test_after_every_frame_of_every_story(
-        self, world: World, clients: OfficialClients
+        self, environment: Environment, clients: OfficialClients
     ) -> None:
         """Between the frames of a record, too, which then comes again."""
-        async with two_instances(world) as (one, other):
+        async with two_instances(environment) as (one, other):
             owner = await one.add_user("alice@shield.test")
             token = one.token_of(owner)
             jobs = chosen(every_job(str(owner.id)), as_told)
-            await published(world, jobs, owner, one, other)
+            await published(environment, jobs, owner, one, other)
 
             async def check(job: str, whole: Held, frames: int) -> None:
                 client = clients.new()
@@ -251,17 +253,17 @@ class TestCuts:
 
     @pytest.mark.parametrize(("ring", "trimmed_to"), [(1, 20), (10, 20), (10, 3), (1, 0)])
     async def test_across_the_borders_of_ring_redis_and_postgresql(
-        self, world: World, clients: OfficialClients, ring: int, trimmed_to: int
+        self, environment: Environment, clients: OfficialClients, ring: int, trimmed_to: int
     ) -> None:
         """Resumed at the instance of before, and at one that has just been started."""
-        fresh = world.settings(RING_MAX_EVENTS=ring, REDIS_CONSUMER_NAME="host-8003")
-        async with running(world.settings(RING_MAX_EVENTS=ring)) as one:
+        fresh = environment.settings(RING_MAX_EVENTS=ring, REDIS_CONSUMER_NAME="host-8003")
+        async with running(environment.settings(RING_MAX_EVENTS=ring)) as one:
             owner = await one.add_user("alice@shield.test")
             token = one.token_of(owner)
             names = ("query, as_told", "interleaved tools, as_told", "crawl, repeated")
             jobs = {job: every_job(str(owner.id))[job] for job in names}
-            await published(world, jobs, owner, one)
-            await until(world.settled)
+            await published(environment, jobs, owner, one)
+            await until(environment.settled)
             whole = await all_held(
                 {job: clients.new().follow(url_of(one, job), token, **FIRST) for job in jobs}
             )
@@ -278,7 +280,7 @@ class TestCuts:
                 for cut, pair in before.items():
                     for client in pair:
                         group.create_task(cut_off(client, *cut))
-            await world.trim(trimmed_to)
+            await environment.trim(trimmed_to)
 
             async def check(
                 client: OfficialClient, instance: Backend, job: str, number: int
@@ -292,15 +294,15 @@ class TestCuts:
                         group.create_task(check(client, instance, *cut))
 
     async def test_again_and_again_while_events_are_published(
-        self, world: World, clients: OfficialClients
+        self, environment: Environment, clients: OfficialClients
     ) -> None:
         chance = Random(3)
-        async with two_instances(world) as instances:
+        async with two_instances(environment) as instances:
             owner = await instances[0].add_user("alice@shield.test")
             token = instances[0].token_of(owner)
             jobs = {f"long {n}": long_job(f"long {n}", str(owner.id)) for n in range(6)}
             begun = {job: told[:1] for job, told in jobs.items()}
-            await published(world, begun, owner, *instances)
+            await published(environment, begun, owner, *instances)
             live = {job: clients.new().follow(url_of(instances[0], job), token) for job in jobs}
             connections = 0
 
@@ -318,7 +320,7 @@ class TestCuts:
             async def publish() -> None:
                 for events in in_turn(told[1:] for told in jobs.values()):
                     for event in events:
-                        await world.publish(event)
+                        await environment.publish(event)
 
             async with asyncio.TaskGroup() as group:
                 resuming = {job: group.create_task(resume(job)) for job in jobs}
@@ -327,38 +329,38 @@ class TestCuts:
             assert connections > 5 * len(jobs)
 
     async def test_by_an_instance_that_is_stopped(
-        self, world: World, clients: OfficialClients
+        self, environment: Environment, clients: OfficialClients
     ) -> None:
         job = "interleaved tools, as_told"
-        fresh = world.settings(REDIS_CONSUMER_NAME="host-8003")
-        async with running(world.settings()) as other:
+        fresh = environment.settings(REDIS_CONSUMER_NAME="host-8003")
+        async with running(environment.settings()) as other:
             owner = await other.add_user("alice@shield.test")
             token = other.token_of(owner)
             told = every_job(str(owner.id))[job]
             client = clients.new()
             async with sse(other.http, token=token) as feed:
-                await world.publish(*told[:8])
-                await arrived(world, feed, owner)
+                await environment.publish(*told[:8])
+                await arrived(environment, feed, owner)
                 async with running(fresh) as stopped:
                     leaving = client.follow(url_of(stopped, job), token)
                     await leaving.joined()
                 held = await leaving.held()
                 assert held.outcome is None
                 following = client.follow(url_of(other, job), token)
-                await world.publish(*told[8:])
+                await environment.publish(*told[8:])
                 held = await following.held()
             whole = clients.new().follow(url_of(other, job), token)
             assert held.shown == (await whole.held()).shown
 
     async def test_and_the_stream_is_another_one_afterwards(
-        self, backend: Backend, owner: User, world: World, clients: OfficialClients
+        self, backend: Backend, owner: User, environment: Environment, clients: OfficialClients
     ) -> None:
         """What the client holds may be of a stream that is gone: it is told, and begins anew."""
         job = "interleaved tools, as_told"
         token = backend.token_of(owner)
         async with sse(backend.http, token=token) as feed:
-            await world.publish(*every_job(str(owner.id))[job])
-            await arrived(world, feed, owner)
+            await environment.publish(*every_job(str(owner.id))[job])
+            await arrived(environment, feed, owner)
         client = clients.new()
         before = await client.follow(url_of(backend, job), token).held()
         unknown = str(StreamId(2**50, 0))

@@ -22,6 +22,8 @@ from tests.run_checker import Frame, job_of
 from tests.support.accounts import bearer
 from tests.support.agent import ASK_COLOUR, cancel, events_path, undeclared, user_says
 from tests.support.builders import shield_event
+from tests.support.environment import Environment
+from tests.support.event_sequences import STORIES, as_told, every_job
 from tests.support.gateway import Gateway
 from tests.support.official_client import (
     Following,
@@ -31,9 +33,7 @@ from tests.support.official_client import (
 )
 from tests.support.server import Backend, running
 from tests.support.sse import SseClient, sse
-from tests.support.stories import STORIES, as_told, every_job
 from tests.support.waiting import until
-from tests.support.world import World
 
 CURRENT = "1.0.0"
 OLDER = ("0.0.59", "0.0.55")
@@ -42,8 +42,8 @@ every_client = pytest.mark.parametrize("version", [CURRENT, *OLDER])
 
 
 @pytest.fixture
-async def agent(world: World, gateway: Gateway) -> AsyncIterator[Backend]:
-    async with running(world.settings(**gateway.settings())) as started:
+async def agent(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
+    async with running(environment.settings(**gateway.settings())) as started:
         yield started
 
 
@@ -301,9 +301,9 @@ class TestTheVersion:
         assert "MAJOR.MINOR" in error["message"]
 
 
-async def arrived(world: World, feed: SseClient, owner: User) -> None:
+async def arrived(environment: Environment, feed: SseClient, owner: User) -> None:
     """Wait until the feed has all that was published."""
-    (marker,) = await world.publish(shield_event(job="marker", user=str(owner.id)))
+    (marker,) = await environment.publish(shield_event(job="marker", user=str(owner.id)))
     await feed.until(lambda it: str(marker) in it.ids)
 
 
@@ -334,7 +334,7 @@ def _without_metadata(message: dict[str, Any]) -> dict[str, Any]:
 class TestJobs:
     @pytest.mark.parametrize("version", OLDER)
     async def test_of_every_story_live_and_afterwards_and_out_of_the_feed(
-        self, backend: Backend, world: World, clients: OfficialClients, version: str
+        self, backend: Backend, environment: Environment, clients: OfficialClients, version: str
     ) -> None:
         """An older client holds what a current one holds, but for the outcome `cancelled`."""
         owner = await backend.add_user("alice@shield.test")
@@ -347,14 +347,14 @@ class TestJobs:
         }
         older = {story: f"{url}?{OLDER_PROTOCOL}" for story, url in urls.items()}
         async with sse(backend.http, f"/events?{OLDER_PROTOCOL}", token=token) as feed:
-            await world.publish(*(events[0] for events in jobs.values()))
-            await arrived(world, feed, owner)
+            await environment.publish(*(events[0] for events in jobs.values()))
+            await arrived(environment, feed, owner)
             live = {story: clients.new(version).follow(url, token) for story, url in older.items()}
             for following in live.values():
                 await following.joined()
-            await world.publish(*(event for events in jobs.values() for event in events[1:]))
+            await environment.publish(*(event for events in jobs.values() for event in events[1:]))
             held = {story: await following.held() for story, following in live.items()}
-            await arrived(world, feed, owner)
+            await arrived(environment, feed, owner)
         played = apart(feed)
         for story, url in urls.items():
             current = await clients.new().follow(url, token).held()
@@ -370,14 +370,19 @@ class TestJobs:
     @pytest.mark.parametrize("version", OLDER)
     @pytest.mark.parametrize("story", ["query", "ingestion that is cancelled"])
     async def test_resumed_after_every_frame(
-        self, backend: Backend, world: World, clients: OfficialClients, version: str, story: str
+        self,
+        backend: Backend,
+        environment: Environment,
+        clients: OfficialClients,
+        version: str,
+        story: str,
     ) -> None:
         owner = await backend.add_user("alice@shield.test")
         token = backend.token_of(owner)
         job = f"{story}, {as_told.__name__}"
         async with sse(backend.http, token=token) as feed:
-            await world.publish(*every_job(str(owner.id))[job])
-            await arrived(world, feed, owner)
+            await environment.publish(*every_job(str(owner.id))[job])
+            await arrived(environment, feed, owner)
         url = f"{backend.http.base_url}/api/jobs/{job}/events?{OLDER_PROTOCOL}"
         whole = await clients.new(version).follow(url, token, last_event_id="0-0").held()
 
@@ -392,7 +397,9 @@ class TestJobs:
             for place in range(1, len(whole.ids) + 1):
                 group.create_task(check(place))
 
-    async def test_are_told_in_both_versions_at_once(self, backend: Backend, world: World) -> None:
+    async def test_are_told_in_both_versions_at_once(
+        self, backend: Backend, environment: Environment
+    ) -> None:
         """By one instance; the outcome that has no name before 1.0 is in the metadata."""
         owner = await backend.add_user("alice@shield.test")
         token = backend.token_of(owner)
@@ -402,7 +409,7 @@ class TestJobs:
             sse(backend.http, token=token, headers=headers) as older,
         ):
             job = f"ingestion that is cancelled, {as_told.__name__}"
-            await world.publish(*every_job(str(owner.id))[job])
+            await environment.publish(*every_job(str(owner.id))[job])
             for stream in (current, older):
                 await stream.until(lambda it: it.events and it.events[-1]["type"] in ENDS)
         assert [frame.id for frame in current.frames] == [frame.id for frame in older.frames]

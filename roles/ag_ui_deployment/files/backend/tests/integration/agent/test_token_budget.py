@@ -13,18 +13,18 @@ from src.services.gateway.chat_stream import Usage
 from src.utils.database import Database
 from tests.support.accounts import bearer
 from tests.support.agent import cancel, checked, run_input, running_agent, whole_run
+from tests.support.environment import Environment
 from tests.support.proxy import TcpProxy
 from tests.support.scripted import DRIPS, ScriptedServer, answer, frames, tool_result
 from tests.support.scripted_gateway import ENDLESS, scripted_gateway
 from tests.support.server import Backend, running
 from tests.support.waiting import until
-from tests.support.world import World
 
 CALL, CHAT = "/mcp-rest/tools/call", "/v1/chat/completions"
 STOP = '{"choices":[{"delta":{},"finish_reason":"stop"}]}'
 USAGE = '{"choices":[],"usage":{"prompt_tokens":70,"completion_tokens":40}}'
 CALLS = '{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"health_check"}}]}}]}'
-MOST_SECONDS = 24 * 3600
+MAX_SECONDS = 24 * 3600
 
 
 @pytest.fixture
@@ -37,73 +37,79 @@ async def gateway() -> AsyncIterator[ScriptedServer]:
 
 @asynccontextmanager
 async def with_budget(
-    world: World, gateway_url: str, per_day: int
+    environment: Environment, gateway_url: str, per_day: int
 ) -> AsyncIterator[tuple[Backend, User, str]]:
     """An instance, and a user of it with their token."""
-    settings = world.settings(LITELLM_URL=gateway_url, AGENT_TOKENS_PER_DAY=per_day)
+    settings = environment.settings(LITELLM_URL=gateway_url, AGENT_TOKENS_PER_DAY=per_day)
     async with running(settings) as backend:
         user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
         yield backend, user, backend.token_of(user)
 
 
-async def kept(world: World) -> list[tuple[Any, ...]]:
-    rows = await world.query(
+async def kept(environment: Environment) -> list[tuple[Any, ...]]:
+    rows = await environment.query(
         "SELECT owner_id, model, input_tokens, output_tokens FROM agent_token_usage"
         " WHERE day = (now() AT TIME ZONE 'UTC')::date ORDER BY model"
     )
     return [tuple(row) for row in rows]
 
 
-async def test_are_kept_of_all_runs_together(world: World, gateway: ScriptedServer) -> None:
-    async with with_budget(world, gateway.url, 0) as (backend, user, token):
+async def test_are_kept_of_all_runs_together(
+    environment: Environment, gateway: ScriptedServer
+) -> None:
+    async with with_budget(environment, gateway.url, 0) as (backend, user, token):
         for _ in range(3):
             events = await whole_run(backend.http, token, run_input("Hello"))
             assert events[-1]["type"] == "RUN_FINISHED"
-        await until(lambda: _are(world, [(user.id, "shield-agent", 210, 120)]))
+        await until(lambda: _are(environment, [(user.id, "shield-agent", 210, 120)]))
 
 
-async def test_of_a_day_are_all_that_a_user_gets(world: World, gateway: ScriptedServer) -> None:
-    async with with_budget(world, gateway.url, 200) as (backend, _, token):
+async def test_of_a_day_are_all_that_a_user_gets(
+    environment: Environment, gateway: ScriptedServer
+) -> None:
+    async with with_budget(environment, gateway.url, 200) as (backend, _, token):
         for _ in range(2):
             await whole_run(backend.http, token, run_input("Hello"))
         body = run_input("Hello")
         response = await backend.http.post("/agent", json=body, headers=bearer(token))
         assert response.status_code == 429
         assert response.json()["type"].endswith(":tokens-spent")
-        assert 0 < int(response.headers["retry-after"]) <= MOST_SECONDS
-        assert await world.query("SELECT 1 FROM agent_runs WHERE id = $1", body["runId"]) == []
+        assert 0 < int(response.headers["retry-after"]) <= MAX_SECONDS
+        assert (
+            await environment.query("SELECT 1 FROM agent_runs WHERE id = $1", body["runId"]) == []
+        )
         other = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
         await whole_run(backend.http, backend.token_of(other), run_input("Hello"))
         # Tomorrow.
-        await world.query("UPDATE agent_token_usage SET day = day - 1")
+        await environment.query("UPDATE agent_token_usage SET day = day - 1")
         await whole_run(backend.http, token, body)
 
 
 async def test_that_run_out_end_the_run_before_it_calls_more_tools(
-    world: World, gateway: ScriptedServer
+    environment: Environment, gateway: ScriptedServer
 ) -> None:
     gateway.answers(CHAT, frames(CALLS, STOP, USAGE))
-    async with with_budget(world, gateway.url, 200) as (backend, user, token):
+    async with with_budget(environment, gateway.url, 200) as (backend, user, token):
         events = await whole_run(backend.http, token, run_input("Hello"))
         checked(events, complete=True)
         assert events[-1]["code"] == "tokens_spent"
         assert gateway.asked.count(CHAT) == 2
         assert gateway.asked.count(CALL) == 1
-        assert await kept(world) == [(user.id, "shield-agent", 140, 80)]
+        assert await kept(environment) == [(user.id, "shield-agent", 140, 80)]
 
 
-async def test_of_an_answer_that_was_broken_off_count_as_well(world: World) -> None:
+async def test_of_an_answer_that_was_broken_off_count_as_well(environment: Environment) -> None:
     async with (
         scripted_gateway("x" * 4000) as url,
-        with_budget(world, url, 500) as (backend, user, token),
+        with_budget(environment, url, 500) as (backend, user, token),
     ):
         body = run_input(ENDLESS + "y" * 400)
         async with running_agent(backend.http, token, body) as stream:
             await stream.until(lambda it: len(it.events) > 2)
             await cancel(backend, token, body)
             await stream.until_ended()
-        await until(lambda: kept(world))
-        ((owner, _, asked, answered),) = await kept(world)
+        await until(lambda: kept(environment))
+        ((owner, _, asked, answered),) = await kept(environment)
         assert owner == user.id
         assert (asked > 100, answered) == (True, 1000)
         refused = await backend.http.post("/agent", json=run_input("Hi"), headers=bearer(token))
@@ -111,38 +117,38 @@ async def test_of_an_answer_that_was_broken_off_count_as_well(world: World) -> N
 
 
 async def test_of_an_answer_that_was_broken_off_before_it_began_count_as_well(
-    world: World, gateway: ScriptedServer
+    environment: Environment, gateway: ScriptedServer
 ) -> None:
-    async with with_budget(world, gateway.url, 50) as (backend, user, token):
+    async with with_budget(environment, gateway.url, 50) as (backend, user, token):
         gateway.answers(CHAT, DRIPS)
         body = run_input("y" * 400)
         async with running_agent(backend.http, token, body) as stream:
             await until(lambda: CHAT in gateway.asked)
             await cancel(backend, token, body)
             await stream.until_ended()
-        await until(lambda: kept(world))
-        ((owner, _, asked, answered),) = await kept(world)
+        await until(lambda: kept(environment))
+        ((owner, _, asked, answered),) = await kept(environment)
         assert (owner, asked > 100, answered) == (user.id, True, 0)
         refused = await backend.http.post("/agent", json=run_input("Hi"), headers=bearer(token))
         assert refused.json()["type"].endswith(":tokens-spent")
 
 
 async def test_are_none_where_the_gateway_refused_to_ask_the_model(
-    world: World, gateway: ScriptedServer
+    environment: Environment, gateway: ScriptedServer
 ) -> None:
     refusal = {"error": {"message": "no", "type": "auth_error", "code": "401"}}
     gateway.answers(CHAT, answer(401, refusal))
-    async with with_budget(world, gateway.url, 50) as (backend, _, token):
+    async with with_budget(environment, gateway.url, 50) as (backend, _, token):
         for _ in range(2):
             events = await whole_run(backend.http, token, run_input("y" * 400))
             assert events[-1]["code"] == "gateway_refused"
 
 
 async def test_are_stored_once_when_postgresql_is_back(
-    world: World, database_proxy: TcpProxy, gateway: ScriptedServer
+    environment: Environment, database_proxy: TcpProxy, gateway: ScriptedServer
 ) -> None:
-    async with with_budget(world, gateway.url, 0) as (_, user, _):
-        database = Database(world.settings(DATABASE_URL=database_proxy.url))
+    async with with_budget(environment, gateway.url, 0) as (_, user, _):
+        database = Database(environment.settings(DATABASE_URL=database_proxy.url))
         budget = TokenBudget(database, 100)
         budget.start()
         await database_proxy.refuse()
@@ -153,29 +159,29 @@ async def test_are_stored_once_when_postgresql_is_back(
         assert not await budget.is_spent(user.id)
         await database_proxy.accept()
         expected = [(user.id, "one", 60, 30), (user.id, "two", 10, 1)]
-        await until(lambda: _are(world, expected), 20)
+        await until(lambda: _are(environment, expected), 20)
         assert await budget.is_spent(user.id)
         budget.note(user.id, "two", Usage(0, 1))
         await budget.stop()
         await database.close()
-        assert await kept(world) == [(user.id, "one", 60, 30), (user.id, "two", 10, 2)]
+        assert await kept(environment) == [(user.id, "one", 60, 30), (user.id, "two", 10, 2)]
 
 
 async def test_of_days_past_the_retention_are_deleted(
-    world: World, gateway: ScriptedServer
+    environment: Environment, gateway: ScriptedServer
 ) -> None:
-    async with with_budget(world, gateway.url, 0) as (backend, user, _):
-        await world.query(
+    async with with_budget(environment, gateway.url, 0) as (backend, user, _):
+        await environment.query(
             "INSERT INTO agent_token_usage SELECT $1, (now() AT TIME ZONE 'UTC')::date - n, 'm', 1, 1"
             " FROM unnest(ARRAY[0, 90, 91]) AS n",
             user.id,
         )
         await backend.services.agent.retention.retain()
-        rows = await world.query(
+        rows = await environment.query(
             "SELECT (now() AT TIME ZONE 'UTC')::date - day FROM agent_token_usage ORDER BY day"
         )
         assert [row[0] for row in rows] == [90, 0]
 
 
-async def _are(world: World, expected: list[tuple[Any, ...]]) -> bool:
-    return await kept(world) == expected
+async def _are(environment: Environment, expected: list[tuple[Any, ...]]) -> bool:
+    return await kept(environment) == expected

@@ -33,20 +33,22 @@ from src.utils.database import Database
 from tests.support.accounts import bearer
 from tests.support.audit_log import Log, event
 from tests.support.builders import OWNER, beyond_an_index, settings_of
-from tests.support.cli import BACKEND, environment, run
+from tests.support.cli import BACKEND, cli_environment, run
+from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.waiting import until
-from tests.support.world import World
 
 
 class TestChain:
     async def test_an_empty_log_is_whole(self, log: Log) -> None:
         assert await log.broken() is None
 
-    async def test_several_instances_write_one_chain(self, world: World, log: Log) -> None:
-        databases = [Database(world.settings()) for _ in range(3)]
+    async def test_several_instances_write_one_chain(
+        self, environment: Environment, log: Log
+    ) -> None:
+        databases = [Database(environment.settings()) for _ in range(3)]
         writers = [AuditLogger(database) for database in databases]
         for writer in writers:
             writer.start()
@@ -101,7 +103,7 @@ class TestChain:
         for module in (audit_logger, audit_store):
             monkeypatch.setattr(module, "datetime", WrongClock)
         await log.add(2)
-        ((count,),) = await log.world.query(
+        ((count,),) = await log.environment.query(
             "SELECT count(*) FROM audit_log WHERE at BETWEEN now() - interval '1 minute' AND now()"
         )
         assert count == 2
@@ -117,18 +119,18 @@ class TestChain:
         await log.logger.stop()
         assert log.logger.dropped == 2
         assert await log.broken() is None
-        stored = [row[0] for row in await log.world.query("SELECT target FROM audit_log")]
+        stored = [row[0] for row in await log.environment.query("SELECT target FROM audit_log")]
         assert sorted(stored) == ["a1", "a3"]
 
-    async def test_whatever_somebody_asked_for(self, world: World, log: Log) -> None:
+    async def test_whatever_somebody_asked_for(self, environment: Environment, log: Log) -> None:
         """What is escaped becomes longer."""
-        async with running(world.settings()) as backend:
+        async with running(environment.settings()) as backend:
             token = backend.token_of(await backend.add_user("viewer@shield.test"))
             chance = Random(7)
             odd = quote("".join(chr(chance.randrange(0x4_0000, 0xE_0000)) for _ in range(480)))
             path = f"/admin/stream/dead-letters/{odd}/replay"
             assert (await backend.http.post(path, headers=bearer(token))).status_code == 403
-            ((target,),) = await world.query(
+            ((target,),) = await environment.query(
                 "SELECT target FROM audit_log WHERE action = 'access.denied'"
             )
             assert target.startswith("POST /admin/stream/dead-letters/")
@@ -187,7 +189,7 @@ class TestTampering:
         assert found[0] == 3
 
     async def test_every_column_is_tried(self, log: Log) -> None:
-        names = await log.world.query(
+        names = await log.environment.query(
             "SELECT column_name FROM information_schema.columns WHERE table_name = 'audit_log'"
         )
         assert {row[0] for row in names} == set(COLUMNS)
@@ -251,7 +253,7 @@ class TestTampering:
     async def test_a_chain_that_was_made_to_fit(self, log: Log) -> None:
         """Everything from entry 3 on is written anew, without a fault in the chain."""
         await log.tamper("DELETE FROM audit_log WHERE seq > 2")
-        other = Log(log.world, log.settings)
+        other = Log(log.environment, log.settings)
         await other.add(6)
         await other.database.close()
         found = await log.broken()
@@ -262,7 +264,7 @@ class TestTampering:
     async def test_the_tail_and_its_checkpoints_are_gone_but_the_journal_knows(
         self, log: Log
     ) -> None:
-        ((hashed,),) = await log.world.query("SELECT hash FROM audit_log WHERE seq = 6")
+        ((hashed,),) = await log.environment.query("SELECT hash FROM audit_log WHERE seq = 6")
         await log.tamper(
             "DELETE FROM audit_log WHERE seq > 4", "DELETE FROM audit_checkpoints WHERE seq > 4"
         )
@@ -270,7 +272,7 @@ class TestTampering:
         found = await log.broken(Head(6, hashed))
         assert found is not None
         assert found[0] == 5
-        env = environment(log.world)
+        env = cli_environment(log.environment)
         code, out, error = await run(env, "audit", "verify", "--noted", f"6:{hashed.hex()}")
         assert (code, out) == (5, "")
         assert "audit: broken at entry 5: the entries 5 to 6 are missing" in error
@@ -315,7 +317,7 @@ class TestTampering:
 
     async def test_keys_of_before_verify_and_others_do_not(self, log: Log) -> None:
         def keys(**values: str) -> AuditKeys:
-            return AuditKeys(log.world.settings(**values).audit_keys)
+            return AuditKeys(log.environment.settings(**values).audit_keys)
 
         secret, new = log.settings.JWT_SECRET.get_secret_value(), "n" * 32
         assert await log.broken(keys=keys(AUDIT_KEY=new)) is None
@@ -372,7 +374,7 @@ class TestBadRows:
         for count in (4, 2):
             await log.add(count)
             await log.keeper.checkpoint_if_due()
-        await log.world.query(statement)
+        await log.environment.query(statement)
         found = await log.broken()
         assert found is not None
         assert found[0] == seq
@@ -390,7 +392,7 @@ class TestBadRows:
         assert len(await log.checkpoints()) == signed + 1
 
     async def test_details_that_are_no_object_are_shown_as_text(self, log: Log) -> None:
-        await log.world.query(bad(ENTRY, details="'[1, 2]'"))
+        await log.environment.query(bad(ENTRY, details="'[1, 2]'"))
         service = AuditLogService(log.database, AuditVerifier(log.database, log.keys), log.logger)
         (entry,) = (await service.page(Filter(), before=None, limit=1)).items
         assert entry.details == {"unreadable": "[1, 2]"}
@@ -418,10 +420,10 @@ class TestAppendOnly:
         await log.add(1)
         await log.keeper.checkpoint_if_due()
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
-            await log.world.query(statement)
-        await log.world.query("SELECT audit_delete_through(0, 10)")
+            await log.environment.query(statement)
+        await log.environment.query("SELECT audit_delete_through(0, 10)")
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
-            await log.world.query("SELECT audit_delete_through(1, 10)")
+            await log.environment.query("SELECT audit_delete_through(1, 10)")
         assert await log.seqs() == [1]
 
     @pytest.mark.parametrize(
@@ -443,7 +445,7 @@ class TestAppendOnly:
         self, log: Log, statement: str
     ) -> None:
         await log.add(1)
-        application = await asyncpg.connect(log.world.database_url)
+        application = await asyncpg.connect(log.environment.database_url)
         try:
             with pytest.raises(
                 asyncpg.InsufficientPrivilegeError, match=r"permission denied|must be owner"
@@ -455,7 +457,7 @@ class TestAppendOnly:
 
     async def test_the_owner_itself_has_no_right_to_them(self, log: Log) -> None:
         for table in ("audit_log", "audit_checkpoints"):
-            ((rights,),) = await log.world.query(
+            ((rights,),) = await log.environment.query(
                 "SELECT array_agg(privilege_type::text) FROM pg_class, aclexplode(relacl) "
                 "WHERE relname = $1 AND grantee = relowner",
                 table,
@@ -563,8 +565,10 @@ class TestReading:
         assert list(rows[0]) == list(entries[0])
         check_problem(await read(backend, admin, "/export", format="xls"), 422, "invalid-request")
 
-    async def test_verification(self, backend: Backend, admin: User, world: World) -> None:
-        log = Log(world, backend.settings)
+    async def test_verification(
+        self, backend: Backend, admin: User, environment: Environment
+    ) -> None:
+        log = Log(environment, backend.settings)
         await log.add(3)
         await log.keeper.checkpoint_if_due()
         whole = (await read(backend, admin, "/verify")).json()
@@ -640,9 +644,9 @@ def recorded(error: str) -> list[str]:
 
 
 class TestCommands:
-    async def test_verify_and_export(self, world: World, log: Log) -> None:
+    async def test_verify_and_export(self, environment: Environment, log: Log) -> None:
         await log.add(2)
-        env = environment(world)
+        env = cli_environment(environment)
         code, out, error = await run(env, "audit", "verify")
         assert (code, out) == (0, "audit: entries 1 to 2 are whole, not signed, 0 checkpoints\n")
         assert recorded(error) == ["audit.verify"]
@@ -653,12 +657,12 @@ class TestCommands:
         assert await run(env, "audit", "retain") == (0, "audit: 0 entries deleted\n", "")
 
     async def test_verdicts_are_told_also_where_nothing_can_be_recorded(
-        self, world: World, log: Log
+        self, environment: Environment, log: Log
     ) -> None:
         await log.add(2)
-        ((name,),) = await world.query("SELECT current_database()")
-        await world.query(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        env = environment(world)
+        ((name,),) = await environment.query("SELECT current_database()")
+        await environment.query(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        env = cli_environment(environment)
         code, out, error = await run(env, "audit", "verify")
         assert (code, out) == (0, "audit: entries 1 to 2 are whole, not signed, 0 checkpoints\n")
         assert "audit: that it was verified could not be recorded: " in error
@@ -669,13 +673,17 @@ class TestCommands:
         assert "audit: broken at entry 2: " in error
 
     @pytest.mark.parametrize("noted", ["x", "1", "1:", ":00", "0:" + "00" * 32, "1:" + "0g" * 32])
-    async def test_what_is_no_place_of_the_log_is_named(self, world: World, noted: str) -> None:
-        code, out, error = await run(environment(world), "audit", "verify", "--noted", noted)
+    async def test_what_is_no_place_of_the_log_is_named(
+        self, environment: Environment, noted: str
+    ) -> None:
+        code, out, error = await run(
+            cli_environment(environment), "audit", "verify", "--noted", noted
+        )
         assert (code, out) == (2, "")
         assert f"--noted: '{noted}' is no SEQ:HASH; write an entry's number" in error
 
     async def test_who_reads_an_export_may_stop_and_a_full_disk_is_named(
-        self, world: World, log: Log
+        self, environment: Environment, log: Log
     ) -> None:
         await log.add(1)
         reading, closed = os.pipe()
@@ -685,7 +693,7 @@ class TestCommands:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "src.cli", "audit", "export"),
                 cwd=BACKEND,
-                env=environment(world),
+                env=cli_environment(environment),
                 stdout=output,
                 stderr=asyncio.subprocess.PIPE,
             )
@@ -701,9 +709,9 @@ class TestCommands:
 
 class TestOutages:
     async def test_entries_wait_and_nobody_else_does(
-        self, world: World, database_proxy: TcpProxy
+        self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
-        async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+        async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
             audit = backend.services.audit
             await audit.record(event("before"))
             await database_proxy.refuse()
@@ -719,12 +727,12 @@ class TestOutages:
             assert (await backend.health())["status"] == "degraded"
             await database_proxy.accept()
             await until(lambda: audit.waiting == 0, 15)
-            rows = await world.query("SELECT target FROM audit_log ORDER BY seq")
+            rows = await environment.query("SELECT target FROM audit_log ORDER BY seq")
             assert [row[0] for row in rows] == ["before", *(f"during:{n}" for n in range(20))]
             await until(lambda: audit.status == "ready")
 
     async def test_a_full_queue_is_counted_and_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(audit_logger, "_MOST_WAITING", 3)
+        monkeypatch.setattr(audit_logger, "_MAX_WAITING", 3)
         async with running(settings_of(SHUTDOWN_GRACE_SECONDS=2), healthy=False) as backend:
             audit = backend.services.audit
             async with asyncio.timeout(10):

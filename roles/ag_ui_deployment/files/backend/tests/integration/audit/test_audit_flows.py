@@ -13,12 +13,12 @@ from src.services.audit_logger import Action
 from tests.support.accounts import ask_login, bearer, login
 from tests.support.agent import cancel, run_input, running_agent, whole_run
 from tests.support.audit_log import Log
-from tests.support.cli import environment, run
+from tests.support.cli import cli_environment, run
+from tests.support.environment import Environment
 from tests.support.mail_server import MailServer, mail_server
 from tests.support.scripted_gateway import ENDLESS, scripted_gateway
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.waiting import until
-from tests.support.world import World
 
 # Of documents, questions and answers nothing may be kept, nor of passwords.
 CONTENT = "the content that nobody else may read"
@@ -32,7 +32,7 @@ class Story:
     """What happens at a backend, and the secrets that are given and answered on the way."""
 
     backend: Backend
-    world: World
+    environment: Environment
     box: MailServer
     admin: dict[str, str] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=lambda: [PASSWORD, NEW_PASSWORD, GUESS, CONTENT])
@@ -140,10 +140,10 @@ class Story:
 
     async def dead_letters(self) -> None:
         for how in ("replay", "discard"):
-            (bad,) = await self.world.publish({b"type": b"", b"data": CONTENT.encode()})
+            (bad,) = await self.environment.publish({b"type": b"", b"data": CONTENT.encode()})
 
             async def is_there(letter: StreamId = bad) -> bool:
-                return letter in await self.world.dead_letters()
+                return letter in await self.environment.dead_letters()
 
             await until(is_there)
             await self.post(f"/admin/stream/dead-letters/{bad}/{how}", self.admin)
@@ -153,7 +153,7 @@ class Story:
             await self.ask("GET", f"/admin/audit/{path}", self.admin)
 
     async def id_of(self, email: str) -> str:
-        ((found,),) = await self.world.query("SELECT id FROM users WHERE email = $1", email)
+        ((found,),) = await self.environment.query("SELECT id FROM users WHERE email = $1", email)
         return str(found)
 
 
@@ -162,7 +162,9 @@ def _read(answer: httpx.Response) -> Any:
     return answer.json() if is_json and answer.content else answer.text
 
 
-async def test_every_action_is_recorded_and_no_secret_with_it(world: World, log: Log) -> None:
+async def test_every_action_is_recorded_and_no_secret_with_it(
+    environment: Environment, log: Log
+) -> None:
     await log.age(3, days=100)
     with capture_logs() as lines:
         async with mail_server() as box, scripted_gateway(CONTENT) as gateway:
@@ -171,8 +173,8 @@ async def test_every_action_is_recorded_and_no_secret_with_it(world: World, log:
                 "SMTP_URL": f"smtp://127.0.0.1:{box.port}",
                 "REGISTRATION": "open",
             }
-            secrets = await tell(world, box, settings)
-    rows = await world.query("SELECT action, audit_log::text FROM audit_log")
+            secrets = await tell(environment, box, settings)
+    rows = await environment.query("SELECT action, audit_log::text FROM audit_log")
     assert {row[0] for row in rows} == {action.value for action in Action}
     written = [row[1] for row in rows]
     written += [str(line) for line in lines if line["event"] == "audit"]
@@ -182,20 +184,20 @@ async def test_every_action_is_recorded_and_no_secret_with_it(world: World, log:
     assert await log.broken() is None
 
 
-async def let_runs_go(backend: Backend, world: World) -> None:
+async def let_runs_go(backend: Backend, environment: Environment) -> None:
     """As when their retention has passed."""
     await until(lambda: not backend.services.agent.runs)
     past = "now() - interval '100 days'"
-    await world.query(f"UPDATE agent_threads SET updated_at = {past}")  # noqa: S608 - ours
-    await world.query(f"UPDATE agent_runs SET started_at = {past}, ended_at = {past}")  # noqa: S608 - ours
+    await environment.query(f"UPDATE agent_threads SET updated_at = {past}")  # noqa: S608 - ours
+    await environment.query(f"UPDATE agent_runs SET started_at = {past}, ended_at = {past}")  # noqa: S608 - ours
     await backend.services.agent.retention.retain()
 
 
-async def tell(world: World, box: MailServer, settings: dict[str, Any]) -> list[str]:
+async def tell(environment: Environment, box: MailServer, settings: dict[str, Any]) -> list[str]:
     """Do everything; gives the secrets."""
-    async with running(world.settings(**settings)) as backend:
+    async with running(environment.settings(**settings)) as backend:
         await until(lambda: backend.services.settings_changes.status == "compared")
-        story = Story(backend, world, box)
+        story = Story(backend, environment, box)
         await story.sessions()
         await story.links()
         await story.second_factor()
@@ -203,8 +205,8 @@ async def tell(world: World, box: MailServer, settings: dict[str, Any]) -> list[
         await story.work()
         await story.dead_letters()
         await story.the_log_itself()
-        await let_runs_go(backend, world)
-    async with running(world.settings(**settings, AGENT_SYSTEM_PROMPT=CONTENT)) as backend:
+        await let_runs_go(backend, environment)
+    async with running(environment.settings(**settings, AGENT_SYSTEM_PROMPT=CONTENT)) as backend:
         await until(lambda: backend.services.settings_changes.status == "compared")
-    await run(environment(world), "audit", "retain")
+    await run(cli_environment(environment), "audit", "retain")
     return story.secrets

@@ -20,7 +20,7 @@ from src.services.audit import verifier as audit_verifier
 from src.services.audit.keys import Checkpoint
 from src.services.audit.retention import ChainBrokenError
 from tests.support.audit_log import Log
-from tests.support.cli import environment, run
+from tests.support.cli import cli_environment, run
 from tests.support.waiting import until
 
 
@@ -101,8 +101,8 @@ class TestCheckpoints:
             "INSERT INTO audit_checkpoints SELECT {}, purpose, {}, hash, {}, key_id, signature "
         )
         forged += "FROM audit_checkpoints WHERE number = 2"
-        await log.world.query(forged.format(3, 2**40, "'9000-01-01'"))
-        await log.world.query(forged.format(2**63 - 1, 4, "'infinity'"))
+        await log.environment.query(forged.format(3, 2**40, "'9000-01-01'"))
+        await log.environment.query(forged.format(2**63 - 1, 4, "'infinity'"))
         await log.add(1)
         await log.keeper.checkpoint_if_due()
         assert (4, 5) in await log.checkpoints()
@@ -111,8 +111,8 @@ class TestCheckpoints:
     async def test_after_a_change_of_keys_the_numbers_go_on(self, log: Log) -> None:
         """Also where retention has let the first ones go."""
         await log.tamper("DELETE FROM audit_checkpoints WHERE number = 1")
-        settings = log.world.settings(AUDIT_KEY="n" * 32, JWT_SECRET="j" * 32)
-        new = Log(log.world, settings)
+        settings = log.environment.settings(AUDIT_KEY="n" * 32, JWT_SECRET="j" * 32)
+        new = Log(log.environment, settings)
         await new.keeper.checkpoint_if_due()
         assert await log.checkpoints() == [(2, 4), (3, 4)]
         await new.database.close()
@@ -195,7 +195,7 @@ class TestRetention:
         assert await log.retain() == 5
         assert await log.seqs() == [6, 7, 8, 9]
         assert await log.broken() is None
-        ((details,),) = await log.world.query("SELECT details FROM audit_log WHERE seq = 9")
+        ((details,),) = await log.environment.query("SELECT details FROM audit_log WHERE seq = 9")
         assert orjson.loads(details) == {"entries": 5, "through": 5, "even_if_broken": False}
         assert await log.retain() == 0
         await log.tamper("DELETE FROM audit_log WHERE seq = 6")
@@ -242,7 +242,7 @@ class TestRetention:
         with pytest.raises(ChainBrokenError, match="entry 2"):
             await log.retain()
         assert len(await log.seqs()) == 6
-        code, out, error = await run(environment(log.world), "audit", "retain")
+        code, out, error = await run(cli_environment(log.environment), "audit", "retain")
         assert (code, out) == (5, "")
         assert "entry 2" in error
         assert await log.retain(even_if_broken=True) == 5
@@ -259,7 +259,9 @@ class TestRetention:
             session.add(log.keys.sign(Checkpoint(2, Purpose.INTERVAL, head, then)))
         await log.add(2)
         await log.retain()
-        rows = await log.world.query("SELECT purpose, seq FROM audit_checkpoints ORDER BY number")
+        rows = await log.environment.query(
+            "SELECT purpose, seq FROM audit_checkpoints ORDER BY number"
+        )
         assert [tuple(row) for row in rows] == [("interval", 3), ("retention", 3)]
         assert await log.broken() is None
 
@@ -299,8 +301,8 @@ class TestRetention:
         async with held(log, audit_rows.RETAIN_LOCK):
             await log.retention._retain_if_alone()
             assert len(await log.seqs()) == 6
-            by_hand = asyncio.create_task(run(environment(log.world), "audit", "retain"))
-            await until(log.world.somebody_waits, 30)
+            by_hand = asyncio.create_task(run(cli_environment(log.environment), "audit", "retain"))
+            await until(log.environment.somebody_waits, 30)
             assert len(await log.seqs()) == 6
         code, out, _ = await by_hand
         assert (code, out) == (0, "audit: 5 entries deleted\n")
@@ -312,7 +314,7 @@ class TestRetention:
         async with log.other() as other, other.database.transaction() as session:
             await session.execute(select(func.pg_advisory_xact_lock(audit_rows.KEEP_LOCK)))
             by_hand = asyncio.create_task(log.retain())
-            await until(log.world.somebody_waits)
+            await until(log.environment.somebody_waits)
         assert await by_hand == 5
 
     @pytest.mark.parametrize("forced", [False, True])
@@ -322,8 +324,8 @@ class TestRetention:
         await log.age(2, days=100)
         await log.add(1)
         options = ["--even-if-broken"] if forced else []
-        await run(environment(log.world), "audit", "retain", *options)
-        ((actor, details),) = await log.world.query(
+        await run(cli_environment(log.environment), "audit", "retain", *options)
+        ((actor, details),) = await log.environment.query(
             "SELECT actor, details FROM audit_log WHERE action = 'audit.retain'"
         )
         assert actor == "operator"
@@ -395,7 +397,7 @@ class TestRetentionInTheBackground:
         await stopping
         assert await log.seqs() == [2, 3, 4, 5, 6, 7]
         assert await log.broken() is None
-        ((details,),) = await log.world.query("SELECT details FROM audit_log WHERE seq = 7")
+        ((details,),) = await log.environment.query("SELECT details FROM audit_log WHERE seq = 7")
         assert orjson.loads(details)["entries"] == 1
         async with log.other() as other:
             assert await other.retain() == 4

@@ -11,10 +11,10 @@ from src.services.audit.keys import AuditKeys
 from src.services.audit.settings_changes import SettingsChanges
 from src.services.audit_logger import AuditLogger
 from src.utils.database import Database
+from tests.support.environment import Environment
 from tests.support.proxy import TcpProxy
 from tests.support.server import running
 from tests.support.waiting import until
-from tests.support.world import World
 
 
 async def compare(settings: Settings) -> None:
@@ -27,89 +27,89 @@ async def compare(settings: Settings) -> None:
         await database.close()
 
 
-async def recorded(world: World) -> list[dict[str, Any]]:
-    rows = await world.query(
+async def recorded(environment: Environment) -> list[dict[str, Any]]:
+    rows = await environment.query(
         "SELECT details FROM audit_log "
         "WHERE action = 'settings.change' AND actor = 'operator' ORDER BY seq"
     )
     return [orjson.loads(row[0]) for row in rows]
 
 
-async def test_what_differs_from_the_last_start_is_named(world: World) -> None:
-    await compare(world.settings())
-    assert await recorded(world) == []
-    await compare(world.settings())
-    assert await recorded(world) == []
+async def test_what_differs_from_the_last_start_is_named(environment: Environment) -> None:
+    await compare(environment.settings())
+    assert await recorded(environment) == []
+    await compare(environment.settings())
+    assert await recorded(environment) == []
     changes = {"SMTP_URL": "smtps://u:hunter2@mail", "STREAMS_MAX": 7, "CORS_ORIGINS": "http://a"}
-    await compare(world.settings(**changes))
-    assert await recorded(world) == [{"changed": sorted(changes)}]
-    await compare(world.settings())
-    assert await recorded(world) == [{"changed": sorted(changes)}] * 2
+    await compare(environment.settings(**changes))
+    assert await recorded(environment) == [{"changed": sorted(changes)}]
+    await compare(environment.settings())
+    assert await recorded(environment) == [{"changed": sorted(changes)}] * 2
 
 
-async def test_values_are_kept_nowhere(world: World) -> None:
+async def test_values_are_kept_nowhere(environment: Environment) -> None:
     secret = "hunter2-" * 5
     for values in (
         {},
         {"AUDIT_KEY": secret, "AGENT_SYSTEM_PROMPT": "hunter2", "STREAMS_MAX": 7131},
     ):
-        await compare(world.settings(**values))
-    assert len(await recorded(world)) == 1
+        await compare(environment.settings(**values))
+    assert len(await recorded(environment)) == 1
     for table in ("applied_settings", "audit_log"):
-        kept = repr([tuple(row) for row in await world.query(f"SELECT * FROM {table}")])  # noqa: S608 - the names above
+        kept = repr([tuple(row) for row in await environment.query(f"SELECT * FROM {table}")])  # noqa: S608 - the names above
         assert "STREAMS_MAX" in kept
         assert "hunter2" not in kept
         assert "7131" not in kept
 
 
-async def test_instances_that_start_at_once_record_it_once(world: World) -> None:
-    await compare(world.settings())
-    changed = world.settings(STREAMS_MAX=7)
+async def test_instances_that_start_at_once_record_it_once(environment: Environment) -> None:
+    await compare(environment.settings())
+    changed = environment.settings(STREAMS_MAX=7)
     await asyncio.gather(*(compare(changed) for _ in range(4)))
-    assert await recorded(world) == [{"changed": ["STREAMS_MAX"]}]
+    assert await recorded(environment) == [{"changed": ["STREAMS_MAX"]}]
 
 
-async def test_what_each_instance_has_of_its_own_does_not_count(world: World) -> None:
-    await compare(world.settings())
+async def test_what_each_instance_has_of_its_own_does_not_count(environment: Environment) -> None:
+    await compare(environment.settings())
     of_its_own = {
         "HOST": "10.0.0.7",
         "PORT": 8003,
         "REDIS_CONSUMER_NAME": "other-8003",
         "TRUSTED_PROXIES": "10.0.0.1",
     }
-    await compare(world.settings(**of_its_own))
-    assert await recorded(world) == []
+    await compare(environment.settings(**of_its_own))
+    assert await recorded(environment) == []
 
 
-async def test_a_new_key_is_a_change_of_the_keys_alone(world: World) -> None:
+async def test_a_new_key_is_a_change_of_the_keys_alone(environment: Environment) -> None:
     old, new, last = ({"AUDIT_KEY": letter * 32} for letter in "onl")
-    await compare(world.settings(**old))
-    await compare(world.settings(**new, AUDIT_PREVIOUS_KEYS="o" * 32))
-    assert await recorded(world) == [{"changed": ["AUDIT_KEY", "AUDIT_PREVIOUS_KEYS"]}]
+    await compare(environment.settings(**old))
+    await compare(environment.settings(**new, AUDIT_PREVIOUS_KEYS="o" * 32))
+    assert await recorded(environment) == [{"changed": ["AUDIT_KEY", "AUDIT_PREVIOUS_KEYS"]}]
     # What was compared under the new key is kept under it: the old one may go.
-    await compare(world.settings(**new))
-    assert (await recorded(world))[1:] == [{"changed": ["AUDIT_PREVIOUS_KEYS"]}]
-    await compare(world.settings(**last))
-    (entry,) = (await recorded(world))[2:]
+    await compare(environment.settings(**new))
+    assert (await recorded(environment))[1:] == [{"changed": ["AUDIT_PREVIOUS_KEYS"]}]
+    await compare(environment.settings(**last))
+    (entry,) = (await recorded(environment))[2:]
     assert entry["changed"] == []
     assert entry["not_compared"] > 50
 
 
-async def test_settings_that_the_release_before_did_not_have(world: World) -> None:
-    await compare(world.settings(RUNS_PER_USER=3))
+async def test_settings_that_the_release_before_did_not_have(environment: Environment) -> None:
+    await compare(environment.settings(RUNS_PER_USER=3))
     names = "('RUNS_PER_USER', 'JOBS_PER_USER')"
-    await world.query(f"DELETE FROM applied_settings WHERE name IN {names}")  # noqa: S608
-    await compare(world.settings(RUNS_PER_USER=3))
-    assert await recorded(world) == [{"changed": ["RUNS_PER_USER"]}]
+    await environment.query(f"DELETE FROM applied_settings WHERE name IN {names}")  # noqa: S608
+    await compare(environment.settings(RUNS_PER_USER=3))
+    assert await recorded(environment) == [{"changed": ["RUNS_PER_USER"]}]
 
 
 async def test_a_start_waits_for_nothing_and_it_is_recorded_when_it_can_be(
-    world: World, database_proxy: TcpProxy
+    environment: Environment, database_proxy: TcpProxy
 ) -> None:
-    await compare(world.settings())
+    await compare(environment.settings())
     await database_proxy.refuse()
     # The address of the database is another too.
-    settings = world.settings(DATABASE_URL=database_proxy.url, STREAMS_MAX=7)
+    settings = environment.settings(DATABASE_URL=database_proxy.url, STREAMS_MAX=7)
     async with running(settings, healthy=False) as backend:
         assert (await backend.http.get("/health/ready")).status_code == 200
         changes = backend.services.settings_changes
@@ -117,16 +117,16 @@ async def test_a_start_waits_for_nothing_and_it_is_recorded_when_it_can_be(
         await database_proxy.accept()
         await until(lambda: changes.status == "compared", 30)
         await until(lambda: backend.services.audit.waiting == 0)
-        assert await recorded(world) == [{"changed": ["DATABASE_URL", "STREAMS_MAX"]}]
+        assert await recorded(environment) == [{"changed": ["DATABASE_URL", "STREAMS_MAX"]}]
         assert not changes.failed
 
 
 async def test_what_could_not_be_kept_is_compared_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rather twice in the log than never."""
-    await compare(world.settings())
-    changed = world.settings(STREAMS_MAX=7)
+    await compare(environment.settings())
+    changed = environment.settings(STREAMS_MAX=7)
     record = AuditLogger.record
 
     async def failing(*_: Any) -> None:
@@ -137,4 +137,4 @@ async def test_what_could_not_be_kept_is_compared_again(
         await compare(changed)
     monkeypatch.setattr(AuditLogger, "record", record)
     await compare(changed)
-    assert await recorded(world) == [{"changed": ["STREAMS_MAX"]}]
+    assert await recorded(environment) == [{"changed": ["STREAMS_MAX"]}]

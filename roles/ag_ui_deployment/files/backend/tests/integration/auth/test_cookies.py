@@ -16,12 +16,12 @@ from src.services.audit_logger import Action
 from src.services.auth.tokens import Tokens
 from src.web.route_rules import rules_of
 from tests.support.accounts import bearer, cookies_of, is_in, login, recording, refresh
+from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import sse
 from tests.support.waiting import until
-from tests.support.world import World
 
 ALICE = "alice@shield.test"
 ACCESS, REFRESH = "__Host-ag_ui_access", "__Host-ag_ui_refresh"
@@ -117,9 +117,9 @@ class TestCookies:
         ],
     )
     async def test_a_page_whose_cookies_a_browser_drops_is_told_so(
-        self, world: World, host: str, origin: str, site: str | None, *, kept: bool
+        self, environment: Environment, host: str, origin: str, site: str | None, *, kept: bool
     ) -> None:
-        async with running(world.settings(CORS_ORIGINS=[origin])) as backend:
+        async with running(environment.settings(CORS_ORIGINS=[origin])) as backend:
             await backend.add_user("carol@shield.test")
             headers = {"Host": host, "Origin": origin, "X-Forwarded-Proto": "https"}
             if site is not None:
@@ -134,7 +134,7 @@ class TestCookies:
             check_problem(answer, 403, "cookies-not-kept")
             assert "set-cookie" not in answer.headers
             # No session was begun, and tokens are for every page.
-            assert await world.query("SELECT FROM sessions WHERE refresh_hash <> ''") == []
+            assert await environment.query("SELECT FROM sessions WHERE refresh_hash <> ''") == []
             answer = await backend.http.post("/auth/login", json=body, headers=headers)
             assert answer.status_code == 200
 
@@ -167,15 +167,15 @@ class TestCookies:
 
     @pytest.mark.parametrize("authorization", [None, "Bearer", "bearer", "Basic eDp5"])
     async def test_nowhere_can_another_page_write(
-        self, backend: Backend, world: World, authorization: str | None
+        self, backend: Backend, environment: Environment, authorization: str | None
     ) -> None:
         """On every route that a cookie opens, the admin's too; also with a bearer token that is none."""
         browser = Browser(backend)
         await browser.log_in()
-        await world.query("UPDATE users SET role = 'admin'")
+        await environment.query("UPDATE users SET role = 'admin'")
         browser.origin = "https://evil.test"
         browser.headers = {"Authorization": authorization} if authorization else {}
-        before = await world.rows()
+        before = await environment.rows()
         writes = [
             rule
             for rule in rules_of(create_app(backend.settings))
@@ -193,7 +193,7 @@ class TestCookies:
             *((method, part) for method in ("POST", "DELETE") for part in ("agent", "auth")),
             ("POST", "api"),
         }
-        assert await world.rows() == before
+        assert await environment.rows() == before
 
     async def test_an_empty_bearer_token_is_none(self, backend: Backend, alice: User) -> None:
         browser = Browser(backend)
@@ -254,11 +254,13 @@ class TestCookies:
         assert not await is_in(backend, renewed)
 
     async def test_a_refresh_token_that_was_used_ends_its_session_and_no_other(
-        self, backend: Backend, world: World
+        self, backend: Backend, environment: Environment
     ) -> None:
         tokens, bystander = await login(backend, ALICE), await login(backend, ALICE)
         renewed = (await refresh(backend, tokens)).json()
-        await world.query("UPDATE sessions SET rotated_at = rotated_at - interval '6 seconds'")
+        await environment.query(
+            "UPDATE sessions SET rotated_at = rotated_at - interval '6 seconds'"
+        )
         async with recording() as events:
             used = await leave(backend, tokens, everywhere=True)
         check_problem(used, 401, "not-authenticated")
@@ -268,10 +270,10 @@ class TestCookies:
 
     @pytest.mark.parametrize("column", ["last_used_at", "expires_at"])
     async def test_the_refresh_token_of_a_session_that_is_over_has_no_power(
-        self, backend: Backend, world: World, column: str
+        self, backend: Backend, environment: Environment, column: str
     ) -> None:
         bystander, tokens = await login(backend, ALICE), await login(backend, ALICE)
-        await world.query(
+        await environment.query(
             f"UPDATE sessions SET {column} = {column} - interval '8 hours'"  # noqa: S608 - a column
             " WHERE created_at = (SELECT max(created_at) FROM sessions)"
         )
@@ -299,9 +301,9 @@ async def ticket_of(backend: Backend, user: User) -> str:
 
 class TestTickets:
     async def test_one_opens_one_stream_on_any_instance(
-        self, backend: Backend, alice: User, world: World
+        self, backend: Backend, alice: User, environment: Environment
     ) -> None:
-        settings = world.settings(REDIS_CONSUMER_NAME="host-8003")
+        settings = environment.settings(REDIS_CONSUMER_NAME="host-8003")
         async with running(settings) as other:
             ticket = await ticket_of(backend, alice)
             async with sse(other.http, f"/events?ticket={ticket}") as client:
@@ -315,12 +317,12 @@ class TestTickets:
 
     @pytest.mark.parametrize("why", ["draining", "too-many-streams", "too-many-streams-of-user"])
     async def test_where_one_instance_has_no_stream_it_is_good_for_another(
-        self, backend: Backend, alice: User, world: World, why: str
+        self, backend: Backend, alice: User, environment: Environment, why: str
     ) -> None:
         """The proxy asks the next instance with the same request."""
         limits = {"draining": {}, "too-many-streams": {"STREAMS_MAX": 1}}
         few = limits.get(why, {"STREAMS_PER_USER": 1})
-        settings = world.settings(REDIS_CONSUMER_NAME="host-8003", **few)
+        settings = environment.settings(REDIS_CONSUMER_NAME="host-8003", **few)
         tickets = [await ticket_of(backend, alice) for _ in range(2)]
         async with running(settings) as full, sse(full.http, token=full.token_of(alice)):
             if why == "draining":
@@ -334,13 +336,15 @@ class TestTickets:
             check_problem(run, 404, "run-not-found")
 
     async def test_its_use_is_remembered_for_as_long_as_it_lives(
-        self, backend: Backend, alice: User, world: World
+        self, backend: Backend, alice: User, environment: Environment
     ) -> None:
         ticket = await ticket_of(backend, alice)
         await backend.http.get(f"/api/jobs/none/events?ticket={ticket}")
-        (key,) = [key async for key in world.redis.scan_iter(f"{world.stream}:ticket:*")]
+        (key,) = [
+            key async for key in environment.redis.scan_iter(f"{environment.stream}:ticket:*")
+        ]
         lives_until = float(jwt.get_unverified_claims(ticket)["exp"])
-        assert time.time() + await world.redis.pttl(key) / 1000 > lives_until
+        assert time.time() + await environment.redis.pttl(key) / 1000 > lives_until
 
     async def test_of_many_at_once_one_counts(self, backend: Backend, alice: User) -> None:
         ticket = await ticket_of(backend, alice)
@@ -375,8 +379,10 @@ class TestTickets:
         late = Tokens(backend.settings).issue_ticket(access)
         check_problem(await backend.http.get(f"/events?ticket={late}"), 401, "not-authenticated")
 
-    async def test_without_redis_there_are_none(self, world: World, redis_proxy: TcpProxy) -> None:
-        async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+    async def test_without_redis_there_are_none(
+        self, environment: Environment, redis_proxy: TcpProxy
+    ) -> None:
+        async with running(environment.settings(REDIS_URL=redis_proxy.url)) as backend:
             alice = await backend.add_user(ALICE)
             ticket = await ticket_of(backend, alice)
             await redis_proxy.refuse()

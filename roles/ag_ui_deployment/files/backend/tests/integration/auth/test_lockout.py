@@ -24,10 +24,10 @@ from tests.support.accounts import (
     log_in_from,
     login,
 )
+from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.waiting import until
-from tests.support.world import World
 
 ALICE = "alice@shield.test"
 
@@ -62,14 +62,14 @@ async def fail(backend: Backend, times: int, email: str = ALICE) -> list[dict[st
     return bodies
 
 
-async def unlock_by_time(world: World) -> None:
-    await world.query("UPDATE login_sources SET locked_until = now() - interval '1 second'")
+async def unlock_by_time(environment: Environment) -> None:
+    await environment.query("UPDATE login_sources SET locked_until = now() - interval '1 second'")
 
 
-async def counted(world: World, kind: str) -> tuple[int, datetime | None]:
+async def counted(environment: Environment, kind: str) -> tuple[int, datetime | None]:
     """The failures of the only source of a kind, and until when it is locked."""
     query = "SELECT failures, locked_until FROM login_sources WHERE source LIKE $1 || '%'"
-    ((failures, until),) = await world.query(query, kind)
+    ((failures, until),) = await environment.query(query, kind)
     return failures, until
 
 
@@ -88,7 +88,7 @@ def test_the_wait_doubles_up_to_an_hour() -> None:
 
 @pytest.mark.usefixtures("alice")
 async def test_five_failures_lock_and_the_right_password_then_looks_like_a_wrong_one(
-    backend: Backend, world: World, recorded: list[AuditEvent]
+    backend: Backend, environment: Environment, recorded: list[AuditEvent]
 ) -> None:
     before = await fail(backend, 4)
     await login(backend, ALICE)
@@ -102,18 +102,18 @@ async def test_five_failures_lock_and_the_right_password_then_looks_like_a_wrong
     assert recorded[-1].details == {"reason": "locked account"}
     # Failures while it is locked do not make it longer.
     await fail(backend, 2)
-    failures, until = await counted(world, "network")
+    failures, until = await counted(environment, "network")
     assert failures == 5
     assert until is not None
     assert timedelta(0) < until - datetime.now(UTC) <= timedelta(minutes=1)
-    await unlock_by_time(world)
+    await unlock_by_time(environment)
     await fail(backend, 1)
-    _, until = await counted(world, "network")
+    _, until = await counted(environment, "network")
     assert until is not None
     assert timedelta(minutes=1) < until - datetime.now(UTC) <= timedelta(minutes=2)
-    await unlock_by_time(world)
+    await unlock_by_time(environment)
     await login(backend, ALICE)
-    assert await counted(world, "network") == (0, None)
+    assert await counted(environment, "network") == (0, None)
 
 
 OWNERS, ELSEWHERE, ATTACKER = "192.0.2.10", "198.51.100.10", "203.0.113.66"
@@ -121,14 +121,14 @@ OWNERS, ELSEWHERE, ATTACKER = "192.0.2.10", "198.51.100.10", "203.0.113.66"
 
 @pytest.mark.parametrize("role", Role)
 async def test_the_owner_gets_in_while_somebody_guesses_from_everywhere(
-    world: World, role: Role
+    environment: Environment, role: Role
 ) -> None:
     """With the limits that are the default, on the way from the proxy."""
     defaults = {
         name: Settings.model_fields[name].default
         for name in ("RATE_LOGIN_PER_ADDRESS", "RATE_LOGIN_PER_ACCOUNT")
     }
-    async with running(world.settings(**defaults)) as backend:
+    async with running(environment.settings(**defaults)) as backend:
         await backend.add_user(ALICE, role)
         browser = device_of(await log_in_from(backend, OWNERS, ALICE))
         for n in range(60):
@@ -143,16 +143,18 @@ async def test_the_owner_gets_in_while_somebody_guesses_from_everywhere(
         check_problem(stranger, 401, "wrong-credentials")
 
 
-async def test_one_network_keeps_nobody_else_out(world: World, recorded: list[AuditEvent]) -> None:
+async def test_one_network_keeps_nobody_else_out(
+    environment: Environment, recorded: list[AuditEvent]
+) -> None:
     """A day of guesses from one network leaves those of others something of what is common."""
     values = {"RATE_LOGIN_PER_ACCOUNT": Settings.model_fields["RATE_LOGIN_PER_ACCOUNT"].default}
-    async with running(world.settings(**values)) as backend:
+    async with running(environment.settings(**values)) as backend:
         await backend.add_user(ALICE)
         for hour in range(24):
             for _ in range(5):
                 await log_in_from(backend, ATTACKER, ALICE, TOO_LONG)
             assert judged(recorded) == 5 + hour
-            await world.query(
+            await environment.query(
                 "UPDATE login_sources SET failed_at = failed_at - interval '1 hour',"
                 " locked_until = locked_until - interval '1 hour'"
             )
@@ -178,10 +180,10 @@ async def test_a_network_has_five_guesses_whatever_its_addresses(
 
 
 async def test_networks_that_are_unknown_have_a_number_of_guesses_together(
-    world: World, recorded: list[AuditEvent]
+    environment: Environment, recorded: list[AuditEvent]
 ) -> None:
     settings = [
-        world.settings(RATE_LOGIN_PER_ACCOUNT="6/hour", REDIS_CONSUMER_NAME=name)
+        environment.settings(RATE_LOGIN_PER_ACCOUNT="6/hour", REDIS_CONSUMER_NAME=name)
         for name in ("host-8002", "host-8003")
     ]
     async with running(settings[0]) as one, running(settings[1]) as other:
@@ -191,11 +193,11 @@ async def test_networks_that_are_unknown_have_a_number_of_guesses_together(
         )
         assert judged(recorded) == 6
         # One comes back after a sixth of the hour.
-        failures, until = await counted(world, "unknown")
+        failures, until = await counted(environment, "unknown")
         assert failures == 6
         assert until is not None
         assert timedelta(0) < until - datetime.now(UTC) <= timedelta(minutes=10)
-        await unlock_by_time(world)
+        await unlock_by_time(environment)
         for n in range(30, 33):
             await log_in_from(one, f"203.0.{n}.1", ALICE, TOO_LONG)
         assert judged(recorded) == 7
@@ -217,13 +219,13 @@ class TestDevices:
         assert not device_of(await ask_login(backend, ALICE, "not my password"))
 
     async def test_a_stolen_one_has_five_guesses_of_its_own(
-        self, backend: Backend, world: World, recorded: list[AuditEvent]
+        self, backend: Backend, environment: Environment, recorded: list[AuditEvent]
     ) -> None:
         stolen = device_of(await log_in_from(backend, OWNERS, ALICE))
         for n in range(8):
             await log_in_from(backend, f"203.0.{n}.1", ALICE, TOO_LONG, cookies=stolen)
         assert judged(recorded) == 5
-        failures, until = await counted(world, "device")
+        failures, until = await counted(environment, "device")
         assert failures == 5
         assert until is not None
         # The owner has another device, and another network.
@@ -231,7 +233,7 @@ class TestDevices:
 
     @pytest.mark.parametrize("case", ["forged", "another account", "another key", "old"])
     async def test_what_is_not_genuine_exempts_from_nothing(
-        self, backend: Backend, world: World, monkeypatch: pytest.MonkeyPatch, case: str
+        self, backend: Backend, environment: Environment, monkeypatch: pytest.MonkeyPatch, case: str
     ) -> None:
         ((name, value),) = device_of(await log_in_from(backend, OWNERS, ALICE)).items()
         if case == "forged":
@@ -240,12 +242,14 @@ class TestDevices:
             await backend.add_user("mallory@shield.test")
             (value,) = device_of(await log_in_from(backend, OWNERS, "mallory@shield.test")).values()
         elif case == "another key":
-            other = Devices(world.settings(JWT_SECRET="another-secret-that-is-long-enough-too"))
-            ((hashed,),) = await world.query("SELECT password_hash FROM users")
+            other = Devices(
+                environment.settings(JWT_SECRET="another-secret-that-is-long-enough-too")
+            )
+            ((hashed,),) = await environment.query("SELECT password_hash FROM users")
             value = other.issue(ALICE, hashed)
         else:
             monkeypatch.setattr(auth_devices, "LIFETIME", timedelta(seconds=-100))
-        await world.query(
+        await environment.query(
             "INSERT INTO login_sources SELECT id, 'unknown networks', 9, now(), now() + '1 hour'"
             " FROM users"
         )
@@ -254,12 +258,12 @@ class TestDevices:
 
     @pytest.mark.parametrize("way", ["change", "reset", "admin"])
     async def test_a_new_password_revokes_it(
-        self, backend: Backend, world: World, way: str
+        self, backend: Backend, environment: Environment, way: str
     ) -> None:
         first = await log_in_from(backend, OWNERS, ALICE)
         stolen, new = device_of(first), "quite other words in a row"
         admin = await backend.add_user("admin@shield.test", Role.ADMIN)
-        ((alice,),) = await world.query("SELECT id FROM users WHERE email = $1", ALICE)
+        ((alice,),) = await environment.query("SELECT id FROM users WHERE email = $1", ALICE)
         path, headers = f"/admin/users/{alice}", bearer(backend.token_of(admin))
         if way == "change":
             changed = await backend.http.post(
@@ -273,8 +277,8 @@ class TestDevices:
             body = {"token": link.json()["token"], "password": new}
             changed = await backend.http.post("/auth/password/reset", json=body)
         assert changed.status_code == 204
-        await world.query("DELETE FROM login_sources")
-        await world.query(
+        await environment.query("DELETE FROM login_sources")
+        await environment.query(
             "INSERT INTO login_sources VALUES ($1, 'unknown networks', 9, now(), now() + '1 hour')",
             alice,
         )
@@ -285,9 +289,9 @@ class TestDevices:
             assert answer.status_code == 200
 
     async def test_who_shares_the_owner_s_address_does_not_use_up_its_limit(
-        self, world: World
+        self, environment: Environment
     ) -> None:
-        async with running(world.settings(RATE_LOGIN_PER_ADDRESS="3/hour")) as backend:
+        async with running(environment.settings(RATE_LOGIN_PER_ADDRESS="3/hour")) as backend:
             browser = device_of(await log_in_from(backend, OWNERS, ALICE))
             for n in range(5):
                 await log_in_from(backend, OWNERS, f"{n}@shield.test", TOO_LONG)
@@ -311,9 +315,9 @@ class TestDevices:
 
 @pytest.mark.parametrize("way", ["reset", "unlock"])
 async def test_who_is_let_in_again_gets_in_from_a_new_place_during_an_attack(
-    world: World, way: str
+    environment: Environment, way: str
 ) -> None:
-    async with running(world.settings(RATE_LOGIN_PER_ACCOUNT="2/day")) as backend:
+    async with running(environment.settings(RATE_LOGIN_PER_ACCOUNT="2/day")) as backend:
         alice = await backend.add_user(ALICE)
         admin = bearer(backend.token_of(await backend.add_user("admin@x.test", Role.ADMIN)))
         path = f"/admin/users/{alice.id}"
@@ -338,7 +342,9 @@ async def test_who_is_let_in_again_gets_in_from_a_new_place_during_an_attack(
         await login(backend, ALICE)
 
 
-async def test_what_is_old_is_forgotten(backend: Backend, world: World, alice: User) -> None:
+async def test_what_is_old_is_forgotten(
+    backend: Backend, environment: Environment, alice: User
+) -> None:
     for name, age in (
         ("network:192.0.2.0/24", "89 days"),
         ("network:192.0.3.0/24", "91 days"),
@@ -347,26 +353,28 @@ async def test_what_is_old_is_forgotten(backend: Backend, world: World, alice: U
     ):
         logs_in = age.endswith("1 days") or age.startswith("89")
         column = "logged_in_at" if logs_in else "failed_at"
-        await world.query(
+        await environment.query(
             f"INSERT INTO login_sources (user_id, source, {column})"  # noqa: S608 - a column
             f" VALUES ($1, $2, now() - interval '{age}')",
             alice.id,
             name,
         )
     await backend.services.access_watcher._tidy()
-    left = await world.query("SELECT source FROM login_sources ORDER BY source")
+    left = await environment.query("SELECT source FROM login_sources ORDER BY source")
     assert [row["source"] for row in left] == ["network:192.0.2.0/24", "session:x"]
 
 
-async def test_the_networks_of_fifty_logins_are_known(backend: Backend, world: World) -> None:
+async def test_the_networks_of_fifty_logins_are_known(
+    backend: Backend, environment: Environment
+) -> None:
     await backend.add_user(ALICE)
-    await world.query(
+    await environment.query(
         "INSERT INTO login_sources (user_id, source, logged_in_at)"
         " SELECT id, 'network:10.0.' || n || '.0/24', now() - n * interval '1 hour'"
         " FROM users, generate_series(1, 60) AS n"
     )
     await log_in_from(backend, OWNERS, ALICE)
-    rows = await world.query("SELECT source FROM login_sources ORDER BY logged_in_at DESC")
+    rows = await environment.query("SELECT source FROM login_sources ORDER BY logged_in_at DESC")
     names = [row["source"] for row in rows]
     assert len(names) == 50
     assert names[0] == "network:192.0.2.0/24"
@@ -382,12 +390,12 @@ async def test_open_sessions_go_on_while_an_account_is_locked(
 
 
 async def test_of_many_guesses_at_once_on_two_instances_five_are_judged(
-    world: World, recorded: list[AuditEvent], monkeypatch: pytest.MonkeyPatch
+    environment: Environment, recorded: list[AuditEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Hashing would bring the guesses one after the other.
     monkeypatch.setattr(auth_passwords._context, "verify_and_update", lambda *_: (False, None))
     settings = [
-        world.settings(DATABASE_POOL_SIZE=10, REDIS_CONSUMER_NAME=name)
+        environment.settings(DATABASE_POOL_SIZE=10, REDIS_CONSUMER_NAME=name)
         for name in ("host-8002", "host-8003")
     ]
     async with running(settings[0]) as one, running(settings[1]) as other:
@@ -397,12 +405,12 @@ async def test_of_many_guesses_at_once_on_two_instances_five_are_judged(
     assert [answer.status_code for answer in answers] == [401] * 20
     reasons = [event.details["reason"] for event in recorded if event.action is Action.LOGIN]
     assert (reasons.count("wrong password"), reasons.count("locked account")) == (5, 15)
-    assert (await counted(world, "network"))[0] == 5
+    assert (await counted(environment, "network"))[0] == 5
 
 
 @pytest.mark.usefixtures("alice")
 async def test_all_failures_cost_the_same_work_and_say_the_same(
-    backend: Backend, world: World, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[str] = []
     verify, dummy = auth_passwords._context.verify_and_update, auth_passwords._context.dummy_verify
@@ -421,9 +429,9 @@ async def test_all_failures_cost_the_same_work_and_say_the_same(
     bodies = []
     for email in (ALICE, "nobody@shield.test", "no address", "\u0430lice@shield.test"):
         bodies += await fail(backend, 1, email)
-    await world.query("UPDATE login_sources SET locked_until = now() + interval '1 minute'")
+    await environment.query("UPDATE login_sources SET locked_until = now() + interval '1 minute'")
     bodies += await fail(backend, 1)
-    await world.query("UPDATE users SET active = false")
+    await environment.query("UPDATE users SET active = false")
     bodies += await fail(backend, 1)
     assert len(hashed) == 6
     assert all(body == bodies[0] for body in bodies)
@@ -431,7 +439,7 @@ async def test_all_failures_cost_the_same_work_and_say_the_same(
 
 @pytest.mark.usefixtures("alice")
 async def test_more_at_once_than_can_be_checked_are_told_to_come_again(
-    backend: Backend, world: World, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
     verify = auth_passwords._context.verify_and_update
@@ -441,7 +449,7 @@ async def test_more_at_once_than_can_be_checked_are_told_to_come_again(
         return verify(*given)
 
     monkeypatch.setattr(auth_passwords._context, "verify_and_update", wait_and_verify)
-    monkeypatch.setattr(auth_passwords, "_MOST_WAITING", 3)
+    monkeypatch.setattr(auth_passwords, "_MAX_WAITING", 3)
     first = [asyncio.create_task(ask_login(backend, ALICE)) for _ in range(3)]
     await until(lambda: auth_passwords._hashing._waiting == 3)
     answer = await ask_login(backend, ALICE)
@@ -449,7 +457,7 @@ async def test_more_at_once_than_can_be_checked_are_told_to_come_again(
     assert int(answer.headers["retry-after"]) > 0
     gate.set()
     assert [one.status_code for one in await asyncio.gather(*first)] == [200] * 3
-    assert (await counted(world, "network"))[0] == 0
+    assert (await counted(environment, "network"))[0] == 0
 
 
 @pytest.mark.usefixtures("alice")

@@ -18,12 +18,12 @@ from src.utils.metrics import Metrics
 from src.utils.redis import command_client
 from tests.support.accounts import TOO_LONG, ask_login, bearer, log_in_from, login, refresh
 from tests.support.agent import run_input
+from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import sse
 from tests.support.waiting import until
-from tests.support.world import World
 
 ALICE = "alice@shield.test"
 DEVICE = Device("a-browser", "digest-of-the-current-password")
@@ -55,10 +55,10 @@ DEFAULTS = {
 
 
 class TestLogins:
-    async def test_by_address_on_all_instances_together(self, world: World) -> None:
+    async def test_by_address_on_all_instances_together(self, environment: Environment) -> None:
         values: dict[str, Any] = {"RATE_LOGIN_PER_ADDRESS": "3/hour"}
-        other_settings = world.settings(**values, REDIS_CONSUMER_NAME="host-8003")
-        async with running(world.settings(**values)) as one, running(other_settings) as other:
+        other_settings = environment.settings(**values, REDIS_CONSUMER_NAME="host-8003")
+        async with running(environment.settings(**values)) as one, running(other_settings) as other:
             await one.add_user(ALICE)
             names = ("a@shield.test", "b@shield.test", "c@shield.test", ALICE)
             answers = [
@@ -76,8 +76,8 @@ class TestLogins:
             exposed = (await one.http.get("/metrics")).text
             assert 'ag_ui_limited_total{limit="login_address"}' in exposed
 
-    async def test_a_network_of_ipv6_is_one_address(self, world: World) -> None:
-        async with running(world.settings(RATE_LOGIN_PER_ADDRESS="2/hour")) as backend:
+    async def test_a_network_of_ipv6_is_one_address(self, environment: Environment) -> None:
+        async with running(environment.settings(RATE_LOGIN_PER_ADDRESS="2/hour")) as backend:
             for addresses in (
                 ("2001:db8::1", "2001:db8::2", "2001:db8::ffff:ffff:ffff:ffff"),
                 ("2001:db8:0:1::1",) * 3,
@@ -90,22 +90,24 @@ class TestLogins:
                 assert [answer.status_code for answer in answers] == [401, 401, 429]
 
     async def test_whom_a_proxy_names_is_believed_only_from_a_trusted_one(
-        self, world: World
+        self, environment: Environment
     ) -> None:
         values: dict[str, Any] = {
             "RATE_LOGIN_PER_ADDRESS": "2/hour",
             "TRUSTED_PROXIES": "192.0.2.0/24",
         }
-        async with running(world.settings(**values)) as backend:
+        async with running(environment.settings(**values)) as backend:
             await backend.add_user(ALICE)
             answers = [await log_in_from(backend, f"198.51.100.{n}", ALICE) for n in range(3)]
             assert refused(answers) == 1
 
 
 class TestUsers:
-    async def test_requests_and_streams_have_limits_of_their_own(self, world: World) -> None:
+    async def test_requests_and_streams_have_limits_of_their_own(
+        self, environment: Environment
+    ) -> None:
         values = {"RATE_API_PER_USER": "3/hour", "RATE_STREAMS_PER_USER": "2/hour"}
-        async with running(world.settings(**values)) as backend:
+        async with running(environment.settings(**values)) as backend:
             alice = bearer(backend.token_of(await backend.add_user(ALICE)))
             token = backend.token_of(bob := await backend.add_user("bob@shield.test"))
             answers = [await backend.http.get("/api/jobs", headers=alice) for _ in range(5)]
@@ -120,8 +122,8 @@ class TestUsers:
             jobs = await backend.http.get("/api/jobs", headers=bearer(backend.token_of(bob)))
             assert jobs.status_code == 200
 
-    async def test_every_answer_says_what_is_left(self, world: World) -> None:
-        async with running(world.settings(RATE_API_PER_USER="5/hour;3/minute")) as backend:
+    async def test_every_answer_says_what_is_left(self, environment: Environment) -> None:
+        async with running(environment.settings(RATE_API_PER_USER="5/hour;3/minute")) as backend:
             alice = bearer(backend.token_of(await backend.add_user(ALICE)))
             answers = [await backend.http.get("/api/jobs/none", headers=alice) for _ in range(5)]
             assert [answer.status_code for answer in answers] == [404] * 3 + [429] * 2
@@ -136,8 +138,8 @@ class TestUsers:
             assert 1 <= int(last.headers["retry-after"]) <= 60
             assert abs(left[-1]["api-minute"][1] - int(last.headers["retry-after"])) <= 1
 
-    async def test_only_what_is_limited_has_limits_to_tell(self, world: World) -> None:
-        async with running(world.settings(RATE_STREAMS_PER_USER="7/hour")) as backend:
+    async def test_only_what_is_limited_has_limits_to_tell(self, environment: Environment) -> None:
+        async with running(environment.settings(RATE_STREAMS_PER_USER="7/hour")) as backend:
             token = backend.token_of(await backend.add_user(ALICE))
             for path in ("/health", "/metrics", "/openapi.json", "/nothing", "/auth/me"):
                 assert "ratelimit" not in (await backend.http.get(path)).headers
@@ -147,25 +149,25 @@ class TestUsers:
             assert {*quotas_of(login)} == {"login_address-minute"}
 
     async def test_refreshes_are_requests_and_one_too_many_uses_nothing_up(
-        self, world: World
+        self, environment: Environment
     ) -> None:
-        async with running(world.settings(RATE_API_PER_USER="3/hour")) as backend:
+        async with running(environment.settings(RATE_API_PER_USER="3/hour")) as backend:
             await backend.add_user(ALICE)
             tokens, other = await login(backend, ALICE), await login(backend, ALICE)
             for _ in range(3):
                 tokens = (await refresh(backend, tokens)).json()
             answers = [await refresh(backend, one) for one in (tokens, tokens, other)]
             assert refused(answers) == 3
-            async for key in world.redis.scan_iter(f"*{world.stream}:limits*"):
-                await world.redis.delete(key)
+            async for key in environment.redis.scan_iter(f"*{environment.stream}:limits*"):
+                await environment.redis.delete(key)
             assert (await refresh(backend, tokens)).status_code == 200
             # A token that is none is nobody's request.
             for _ in range(5):
                 answer = await refresh(backend, {"refresh_token": "x.y"})
                 check_problem(answer, 401, "not-authenticated")
 
-    async def test_runs_of_the_agent_are_streams(self, world: World) -> None:
-        async with running(world.settings(RATE_STREAMS_PER_USER="1/hour")) as backend:
+    async def test_runs_of_the_agent_are_streams(self, environment: Environment) -> None:
+        async with running(environment.settings(RATE_STREAMS_PER_USER="1/hour")) as backend:
             alice = await backend.add_user(ALICE, Role.CONTRIBUTOR)
             headers = bearer(backend.token_of(alice))
             async with sse(backend.http, token=backend.token_of(alice)):
@@ -174,10 +176,10 @@ class TestUsers:
                 body = run_input("?") if method == "POST" else None
                 answer = await backend.http.request(method, path, json=body, headers=headers)
                 assert refused([answer]) == 1
-            assert await world.query("SELECT * FROM agent_runs") == []
+            assert await environment.query("SELECT * FROM agent_runs") == []
 
-    async def test_all_together(self, world: World) -> None:
-        async with running(world.settings(RATE_GLOBAL="5/hour")) as backend:
+    async def test_all_together(self, environment: Environment) -> None:
+        async with running(environment.settings(RATE_GLOBAL="5/hour")) as backend:
             headers = bearer(backend.token_of(await backend.add_user(ALICE)))
             asking = (backend.http.get("/auth/me", headers=headers) for _ in range(8))
             assert refused(list(await asyncio.gather(*asking))) == 3
@@ -186,9 +188,9 @@ class TestUsers:
                 assert (await backend.http.get(path)).status_code == 200
 
 
-async def test_by_default_so_many_and_not_one_more(world: World) -> None:
+async def test_by_default_so_many_and_not_one_more(environment: Environment) -> None:
     assert {name: Settings.model_fields[name].default for name in DEFAULTS} == DEFAULTS
-    limits = RateLimits(world.settings(**DEFAULTS), Metrics())
+    limits = RateLimits(environment.settings(**DEFAULTS), Metrics())
     alice = uuid4()
     counts: list[tuple[int, Callable[[int], Awaitable[None]]]] = [
         (10, lambda n: limits.check_login("192.0.2.1", f"{n}@shield.test", None)),
@@ -197,16 +199,18 @@ async def test_by_default_so_many_and_not_one_more(world: World) -> None:
         (300, lambda _: limits.check_user(alice)),
         (600, lambda _: limits.check_stream(alice)),
     ]
-    for most, count in counts:
-        for n in range(most):
+    for maximum, count in counts:
+        for n in range(maximum):
             await count(n)
         with pytest.raises(LimitReachedError):
-            await count(most)
+            await count(maximum)
     await limits.close()
 
 
-async def test_a_device_that_was_revoked_uses_up_nothing_of_the_current_ones(world: World) -> None:
-    limits = RateLimits(world.settings(**DEFAULTS), Metrics())
+async def test_a_device_that_was_revoked_uses_up_nothing_of_the_current_ones(
+    environment: Environment,
+) -> None:
+    limits = RateLimits(environment.settings(**DEFAULTS), Metrics())
     revoked = Device("a-browser", "digest-of-a-former-password")
     for _ in range(10):
         await limits.check_login("192.0.2.1", ALICE, revoked)
@@ -216,8 +220,8 @@ async def test_a_device_that_was_revoked_uses_up_nothing_of_the_current_ones(wor
     await limits.close()
 
 
-async def test_strangers_do_not_use_up_what_all_have_together(world: World) -> None:
-    async with running(world.settings(RATE_GLOBAL="5/hour")) as backend:
+async def test_strangers_do_not_use_up_what_all_have_together(environment: Environment) -> None:
+    async with running(environment.settings(RATE_GLOBAL="5/hour")) as backend:
         user = await backend.add_user(ALICE)
         for _ in range(20):
             answer = await backend.http.get("/auth/me", headers=bearer("forged"))
@@ -227,12 +231,12 @@ async def test_strangers_do_not_use_up_what_all_have_together(world: World) -> N
 
 
 async def test_more_at_once_than_there_are_connections_to_redis_are_no_outage(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Not how fast Redis answers on a busy machine, but whether all get their turn.
     monkeypatch.setattr(redis, "_LIMITS_TIMEOUT", 10.0)
     monkeypatch.setattr(redis, "_CONNECTION_TIMEOUT", 30.0)
-    settings = world.settings(RATE_GLOBAL="100/hour")
+    settings = environment.settings(RATE_GLOBAL="100/hour")
     limits, commands = RateLimits(settings, Metrics()), command_client(settings)
     counted = await asyncio.gather(
         *(limits.check_global() for _ in range(300)), return_exceptions=True
@@ -247,10 +251,10 @@ async def test_more_at_once_than_there_are_connections_to_redis_are_no_outage(
 
 class TestOutage:
     async def test_without_redis_each_instance_counts_for_itself(
-        self, world: World, redis_proxy: TcpProxy
+        self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
         values: dict[str, Any] = {"RATE_LOGIN_PER_ADDRESS": "3/hour"}
-        async with running(world.settings(REDIS_URL=redis_proxy.url, **values)) as backend:
+        async with running(environment.settings(REDIS_URL=redis_proxy.url, **values)) as backend:
             await backend.add_user(ALICE)
             await redis_proxy.refuse()
             answers = [await ask_login(backend, ALICE) for _ in range(5)]
@@ -259,9 +263,9 @@ class TestOutage:
             await until(lambda: backend.services.tail.status == "following")
 
     async def test_a_redis_that_says_nothing_costs_one_request_half_a_second(
-        self, world: World, redis_proxy: TcpProxy
+        self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
-        async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+        async with running(environment.settings(REDIS_URL=redis_proxy.url)) as backend:
             headers = bearer(backend.token_of(await backend.add_user(ALICE)))
             await backend.http.get("/auth/me", headers=headers)
             redis_proxy.freeze()

@@ -17,9 +17,9 @@ from src.services.auth import passwords as auth_passwords
 from src.services.auth import second_factor_service
 from tests.support.accounts import ask_login, bearer, is_in, login, recording
 from tests.support.builders import JWT_SECRET
+from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.server import PASSWORD, Backend, running
-from tests.support.world import World
 
 ALICE = "alice@shield.test"
 
@@ -55,17 +55,17 @@ Operator = Callable[..., Awaitable[tuple[int, str]]]
 
 @pytest.fixture
 def operator(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    environment: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Operator:
     """Runs the command with these settings, and those of the backend."""
-    monkeypatch.setenv("DATABASE_URL", world.database_url)
+    monkeypatch.setenv("DATABASE_URL", environment.database_url)
     monkeypatch.setenv("JWT_SECRET", JWT_SECRET)
 
     async def reseal(**settings: str) -> tuple[int, str]:
         capsys.readouterr()
-        with monkeypatch.context() as environment:
+        with monkeypatch.context() as variables:
             for name, value in settings.items():
-                environment.setenv(name, value)
+                variables.setenv(name, value)
             code = await asyncio.to_thread(cli.main, ["second-factors", "reseal"])
         return code, capsys.readouterr().out.splitlines()[-1]
 
@@ -94,7 +94,7 @@ async def ask(backend: Backend, **second: str) -> httpx.Response:
 
 
 async def test_from_setup_to_login(
-    backend: Backend, alice: User, clock: Clock, world: World
+    backend: Backend, alice: User, clock: Clock, environment: Environment
 ) -> None:
     other = await login(backend, ALICE)
     async with recording() as events:
@@ -129,7 +129,9 @@ async def test_from_setup_to_login(
         assert sorted(answer.status_code for answer in answers) == [200, 401, 401]
     changes = [event for event in events if event.action is Action.MFA_CHANGE]
     assert [event.outcome for event in changes] == [Outcome.FAILURE, Outcome.SUCCESS] * 2
-    kept = str(events) + str(await world.query("SELECT * FROM second_factors, recovery_codes"))
+    kept = str(events) + str(
+        await environment.query("SELECT * FROM second_factors, recovery_codes")
+    )
     for text in (secret, code, *codes, codes[0].replace("-", "")):
         assert text not in kept
 
@@ -170,12 +172,16 @@ async def login_with(backend: Backend, clock: Clock, secret: str) -> None:
 
 
 async def test_of_two_logins_at_once_on_two_instances_a_code_lets_in_one(
-    backend: Backend, alice: User, clock: Clock, world: World, monkeypatch: pytest.MonkeyPatch
+    backend: Backend,
+    alice: User,
+    clock: Clock,
+    environment: Environment,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     secret, _ = await enable(backend, alice, clock)
     # Hashing would bring the logins one after the other.
     monkeypatch.setattr(auth_passwords._context, "verify_and_update", lambda *_: (True, None))
-    async with running(world.settings(REDIS_CONSUMER_NAME="host-8003")) as other:
+    async with running(environment.settings(REDIS_CONSUMER_NAME="host-8003")) as other:
         for _ in range(10):
             code = clock.next_code(secret)
             answers = await asyncio.gather(*(ask(one, otp=code) for one in (backend, other)))
@@ -183,19 +189,19 @@ async def test_of_two_logins_at_once_on_two_instances_a_code_lets_in_one(
 
 
 async def test_wrong_codes_lock_like_wrong_passwords(
-    backend: Backend, alice: User, clock: Clock, world: World
+    backend: Backend, alice: User, clock: Clock, environment: Environment
 ) -> None:
     secret, codes = await enable(backend, alice, clock)
     async with recording() as events:
         for code in ("000000", "111111"):
             check_problem(await ask(backend, otp=code), 401, "second-factor-rejected")
-        await world.query("UPDATE login_sources SET failures = 4")
+        await environment.query("UPDATE login_sources SET failures = 4")
         check_problem(await ask(backend, otp="222222"), 401, "second-factor-rejected")
         assert [event.action for event in events].count(Action.LOCKOUT) == 1
     right = clock.next_code(secret)
     for answer in (await ask(backend, otp=right), await ask(backend, recovery_code=codes[0])):
         check_problem(answer, 401, "wrong-credentials")
-    await world.query("UPDATE login_sources SET locked_until = now()")
+    await environment.query("UPDATE login_sources SET locked_until = now()")
     assert (await ask(backend, recovery_code=codes[0])).status_code == 200
 
 
@@ -224,16 +230,16 @@ async def test_a_session_has_as_many_tries_as_a_network(
 
 
 async def test_neither_a_new_password_nor_a_reset_gives_more_tries(
-    world: World, clock: Clock
+    environment: Environment, clock: Clock
 ) -> None:
-    async with running(world.settings(RATE_LOGIN_PER_ACCOUNT="5/day")) as backend:
+    async with running(environment.settings(RATE_LOGIN_PER_ACCOUNT="5/day")) as backend:
         alice = await backend.add_user(ALICE)
         admin = bearer(backend.token_of(await backend.add_user("admin@x.test", Role.ADMIN)))
         secret, _ = await enable(backend, alice, clock)
 
         async def failures() -> list[tuple[int, bool]]:
             query = "SELECT failures, locked_until > now() FROM login_sources ORDER BY source"
-            return [(count, bool(locked)) for count, locked in await world.query(query)]
+            return [(count, bool(locked)) for count, locked in await environment.query(query)]
 
         async def try_code(password: str) -> None:
             wrong = await ask(backend, password=password, otp="000000")
@@ -265,7 +271,7 @@ async def test_neither_a_new_password_nor_a_reset_gives_more_tries(
 
 
 async def test_removed_by_its_owner_or_by_an_admin(
-    backend: Backend, alice: User, clock: Clock, world: World
+    backend: Backend, alice: User, clock: Clock, environment: Environment
 ) -> None:
     secret, _ = await enable(backend, alice, clock)
     for body in ({}, {"password": PASSWORD}, {"code": "1" * 6}, {"password": "", "code": ""}):
@@ -297,21 +303,21 @@ async def test_removed_by_its_owner_or_by_an_admin(
     assert [event.action for event in events] == [Action.MFA_CHANGE]
     assert not await is_in(backend, tokens)
     assert (await ask(backend)).status_code == 200
-    assert await world.query("SELECT * FROM recovery_codes") == []
+    assert await environment.query("SELECT * FROM recovery_codes") == []
 
 
-async def test_a_lost_key_leaves_the_recovery_codes(world: World, clock: Clock) -> None:
-    async with running(world.settings(MFA_KEY="m" * 40)) as backend:
+async def test_a_lost_key_leaves_the_recovery_codes(environment: Environment, clock: Clock) -> None:
+    async with running(environment.settings(MFA_KEY="m" * 40)) as backend:
         alice = await backend.add_user(ALICE)
         secret, codes = await enable(backend, alice, clock)
     changed = {"MFA_KEY": "n" * 40, "MFA_PREVIOUS_KEYS": "m" * 40}
-    async with running(world.settings(**changed), healthy=False) as backend:
+    async with running(environment.settings(**changed), healthy=False) as backend:
         await login_with(backend, clock, secret)
     # What is used is encrypted anew: the old key may be forgotten then.
-    async with running(world.settings(MFA_KEY="n" * 40), healthy=False) as backend:
+    async with running(environment.settings(MFA_KEY="n" * 40), healthy=False) as backend:
         await login_with(backend, clock, secret)
     async with (
-        running(world.settings(MFA_KEY="l" * 40), healthy=False) as backend,
+        running(environment.settings(MFA_KEY="l" * 40), healthy=False) as backend,
         recording() as events,
     ):
         for _ in range(6):
@@ -330,7 +336,7 @@ async def test_a_lost_key_leaves_the_recovery_codes(world: World, clock: Clock) 
 
 
 async def test_the_operator_seals_all_secrets_with_a_new_key(
-    backend: Backend, alice: User, clock: Clock, operator: Operator, world: World
+    backend: Backend, alice: User, clock: Clock, operator: Operator, environment: Environment
 ) -> None:
     """From the key that comes of JWT_SECRET to one of its own, and from that to another."""
     secret, _ = await enable(backend, alice, clock)
@@ -340,7 +346,7 @@ async def test_the_operator_seals_all_secrets_with_a_new_key(
     assert await operator(MFA_KEY="n" * 40, MFA_PREVIOUS_KEYS="m" * 40) == (0, "sealed 1")
     unreadable = await ask(backend, otp=clock.next_code(secret))
     check_problem(unreadable, 503, "second-factor-unreadable")
-    async with running(world.settings(MFA_KEY="n" * 40), healthy=False) as other:
+    async with running(environment.settings(MFA_KEY="n" * 40), healthy=False) as other:
         await login_with(other, clock, secret)
 
 

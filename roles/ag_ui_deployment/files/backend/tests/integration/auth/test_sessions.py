@@ -17,12 +17,12 @@ from src.services.auth import revocation_watcher
 from src.services.auth.passwords import verify_password
 from tests.support.accounts import ask_login, bearer, is_in, login, refresh
 from tests.support.builders import shield_event
+from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import SseClient, sse
 from tests.support.waiting import until
-from tests.support.world import World
 
 Tokens = dict[str, Any]
 
@@ -36,18 +36,18 @@ async def alice(backend: Backend) -> User:
 
 
 @pytest.fixture
-async def pair(world: World) -> AsyncIterator[tuple[Backend, Backend]]:
+async def pair(environment: Environment) -> AsyncIterator[tuple[Backend, Backend]]:
     """Two instances on one database."""
-    async with running(world.settings()) as one:
-        settings = world.settings(REDIS_CONSUMER_NAME="host-8003")
+    async with running(environment.settings()) as one:
+        settings = environment.settings(REDIS_CONSUMER_NAME="host-8003")
         async with running(settings) as other:
             yield one, other
 
 
-async def shift(world: World, column: str, **delta: float) -> None:
+async def shift(environment: Environment, column: str, **delta: float) -> None:
     """Let a time of all sessions lie further back."""
     statement = f"UPDATE sessions SET {column} = {column} - $1::interval"  # noqa: S608 - a column
-    await world.query(statement, timedelta(**delta))
+    await environment.query(statement, timedelta(**delta))
 
 
 class TestLogin:
@@ -65,30 +65,32 @@ class TestLogin:
             assert me.json()["id"] == str(alice.id)
 
     @pytest.mark.usefixtures("alice")
-    async def test_an_outdated_hash_is_replaced(self, backend: Backend, world: World) -> None:
+    async def test_an_outdated_hash_is_replaced(
+        self, backend: Backend, environment: Environment
+    ) -> None:
         weak = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
-        await world.query("UPDATE users SET password_hash = $1", weak)
+        await environment.query("UPDATE users SET password_hash = $1", weak)
         await login(backend, ALICE)
-        ((hashed,),) = await world.query("SELECT password_hash FROM users")
+        ((hashed,),) = await environment.query("SELECT password_hash FROM users")
         assert hashed != weak
         assert await verify_password(PASSWORD, hashed) == (True, None)
 
     @pytest.mark.usefixtures("alice")
     async def test_of_two_at_once_that_renew_a_hash_both_come_in(
-        self, backend: Backend, world: World
+        self, backend: Backend, environment: Environment
     ) -> None:
         weak = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
-        await world.query("UPDATE users SET password_hash = $1", weak)
+        await environment.query("UPDATE users SET password_hash = $1", weak)
         wrong = ask_login(backend, ALICE, "not my password")
         answers = await asyncio.gather(wrong, *(ask_login(backend, ALICE) for _ in range(4)))
         assert [answer.status_code for answer in answers] == [401, *[200] * 4]
 
     @pytest.mark.usefixtures("alice")
     async def test_nothing_that_is_kept_lets_anybody_in(
-        self, backend: Backend, world: World
+        self, backend: Backend, environment: Environment
     ) -> None:
         tokens = await login(backend, ALICE)
-        kept = str([tuple(row) for row in await world.query("SELECT * FROM sessions")])
+        kept = str([tuple(row) for row in await environment.query("SELECT * FROM sessions")])
         series, secret = tokens["refresh_token"].split(".")
         assert series not in kept
         assert secret not in kept
@@ -114,17 +116,17 @@ class TestRefresh:
 
     @pytest.mark.usefixtures("alice")
     async def test_one_that_was_used_before_ends_the_session(
-        self, backend: Backend, world: World
+        self, backend: Backend, environment: Environment
     ) -> None:
         first = await login(backend, ALICE)
         bystander = await login(backend, ALICE)
         second = (await refresh(backend, first)).json()
-        await shift(world, "rotated_at", seconds=6)
+        await shift(environment, "rotated_at", seconds=6)
         check_problem(await refresh(backend, first), 401, "not-authenticated")
         check_problem(await refresh(backend, second), 401, "not-authenticated")
         assert not await is_in(backend, second)
         assert await is_in(backend, bystander)
-        rows = await world.query("SELECT ended_why FROM sessions WHERE ended_at IS NOT NULL")
+        rows = await environment.query("SELECT ended_why FROM sessions WHERE ended_at IS NOT NULL")
         assert [row[0] for row in rows] == ["token_reuse"]
 
     async def test_of_two_at_once_one_wins_and_the_session_lives(
@@ -160,42 +162,44 @@ class TestRefresh:
 
 class TestTime:
     @pytest.mark.usefixtures("alice")
-    async def test_an_idle_session_is_over(self, backend: Backend, world: World) -> None:
+    async def test_an_idle_session_is_over(
+        self, backend: Backend, environment: Environment
+    ) -> None:
         tokens = await login(backend, ALICE)
-        await shift(world, "last_used_at", minutes=29)
+        await shift(environment, "last_used_at", minutes=29)
         assert await is_in(backend, tokens)
         # That was a use: the time begins anew.
-        await shift(world, "last_used_at", minutes=29)
+        await shift(environment, "last_used_at", minutes=29)
         assert await is_in(backend, tokens)
-        await shift(world, "last_used_at", minutes=30)
+        await shift(environment, "last_used_at", minutes=30)
         assert not await is_in(backend, tokens)
         check_problem(await refresh(backend, tokens), 401, "not-authenticated")
 
     @pytest.mark.usefixtures("alice")
     async def test_a_session_ends_however_much_it_is_used(
-        self, backend: Backend, world: World
+        self, backend: Backend, environment: Environment
     ) -> None:
         tokens = await login(backend, ALICE)
-        await shift(world, "expires_at", hours=7, minutes=50)
+        await shift(environment, "expires_at", hours=7, minutes=50)
         renewed = (await refresh(backend, tokens)).json()
         assert 590 <= renewed["expires_in"] <= renewed["refresh_expires_in"] <= 600
-        await shift(world, "expires_at", minutes=10)
+        await shift(environment, "expires_at", minutes=10)
         assert not await is_in(backend, renewed)
         check_problem(await refresh(backend, renewed), 401, "not-authenticated")
 
     async def test_who_follows_a_stream_is_not_idle(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
+        self, environment: Environment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(revocation_watcher, "_TOUCH_EVERY_SECONDS", 0.5)
-        async with running(world.settings(SESSION_IDLE_MINUTES=1)) as backend:
+        async with running(environment.settings(SESSION_IDLE_MINUTES=1)) as backend:
             alice = await backend.add_user(ALICE)
             async with sse(backend.http, token=backend.token_of(alice)):
-                await shift(world, "last_used_at", seconds=30)
-                await until(lambda: used_lately(world))
+                await shift(environment, "last_used_at", seconds=30)
+                await until(lambda: used_lately(environment))
 
 
-async def used_lately(world: World) -> bool:
-    ((at,),) = await world.query("SELECT last_used_at FROM sessions")
+async def used_lately(environment: Environment) -> bool:
+    ((at,),) = await environment.query("SELECT last_used_at FROM sessions")
     return bool(datetime.now(UTC) - at < timedelta(seconds=10))
 
 
@@ -255,8 +259,10 @@ class TestPasswordChange:
         await login(backend, ALICE, NEW_PASSWORD)
 
     @pytest.mark.usefixtures("alice")
-    async def test_a_wrong_one_changes_nothing(self, backend: Backend, world: World) -> None:
-        await world.query("UPDATE users SET name = 'Alice Pleasance Liddell'")
+    async def test_a_wrong_one_changes_nothing(
+        self, backend: Backend, environment: Environment
+    ) -> None:
+        await environment.query("UPDATE users SET name = 'Alice Pleasance Liddell'")
         mine, other = await login(backend, ALICE), await login(backend, ALICE)
         answer = await self.change(backend, mine, "not my password", NEW_PASSWORD)
         (error,) = check_problem(answer, 422, "wrong-password")["errors"]
@@ -324,7 +330,7 @@ class TestOpenStreams:
         "change", ["role", "password change", "password reset", "second factor", "token reuse"]
     )
     async def test_each_change_ends_the_streams_of_the_other_sessions_on_every_instance(
-        self, pair: tuple[Backend, Backend], world: World, change: str
+        self, pair: tuple[Backend, Backend], environment: Environment, change: str
     ) -> None:
         one, two = pair
         await one.add_user(ALICE)
@@ -336,7 +342,7 @@ class TestOpenStreams:
             sse(two.http, token=other["access_token"]) as there,
             sse(two.http, token=two.token_of(bob)) as bystander,
         ):
-            await CHANGES[change](one, world, mine, other)
+            await CHANGES[change](one, environment, mine, other)
             for client in (here, there):
                 await client.until_ended(5)
             if change in {"role", "password reset"}:
@@ -360,7 +366,7 @@ class TestOpenStreams:
             assert not bystander.ended
 
     async def test_a_change_that_is_committed_after_a_later_one_was_heard_is_not_missed(
-        self, backend: Backend, world: World
+        self, backend: Backend, environment: Environment
     ) -> None:
         alice, bob = await backend.add_user(ALICE), await backend.add_user("bob@shield.test")
         statement = "INSERT INTO access_changes (user_id, why) VALUES ($1, 'deactivation')"
@@ -368,8 +374,8 @@ class TestOpenStreams:
             sse(backend.http, token=backend.token_of(alice)) as slow,
             sse(backend.http, token=backend.token_of(bob)) as quick,
         ):
-            async with world.database.transaction():
-                await world.query(statement, alice.id)
+            async with environment.database.transaction():
+                await environment.query(statement, alice.id)
                 async with backend.services.database.transaction() as session:
                     why = AccessChange.DEACTIVATION
                     await backend.services.access.changed(session, user_id=bob.id, why=why)
@@ -391,7 +397,7 @@ class TestOpenStreams:
             assert ended == ["session_ended"]
 
 
-async def change_role(one: Backend, _world: World, mine: Tokens, _other: Tokens) -> None:
+async def change_role(one: Backend, _world: Environment, mine: Tokens, _other: Tokens) -> None:
     admin = bearer(one.token_of(await one.add_user("admin@shield.test", Role.ADMIN)))
     alice = (await one.http.get("/auth/me", headers=bearer(mine["access_token"]))).json()["id"]
     path = f"/admin/users/{alice}/role"
@@ -399,14 +405,14 @@ async def change_role(one: Backend, _world: World, mine: Tokens, _other: Tokens)
     assert done.status_code == 200, done.text
 
 
-async def change_password(one: Backend, _world: World, mine: Tokens, _other: Tokens) -> None:
+async def change_password(one: Backend, _world: Environment, mine: Tokens, _other: Tokens) -> None:
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     headers = bearer(mine["access_token"])
     done = await one.http.post("/auth/password/change", json=body, headers=headers)
     assert done.status_code == 204, done.text
 
 
-async def reset_password(one: Backend, _world: World, mine: Tokens, _other: Tokens) -> None:
+async def reset_password(one: Backend, _world: Environment, mine: Tokens, _other: Tokens) -> None:
     admin = bearer(one.token_of(await one.add_user("admin@shield.test", Role.ADMIN)))
     alice = (await one.http.get("/auth/me", headers=bearer(mine["access_token"]))).json()["id"]
     link = await one.http.post(f"/admin/users/{alice}/reset-link", headers=admin)
@@ -415,7 +421,9 @@ async def reset_password(one: Backend, _world: World, mine: Tokens, _other: Toke
     assert done.status_code == 204, done.text
 
 
-async def turn_on_second_factor(one: Backend, _world: World, mine: Tokens, _other: Tokens) -> None:
+async def turn_on_second_factor(
+    one: Backend, _world: Environment, mine: Tokens, _other: Tokens
+) -> None:
     headers = bearer(mine["access_token"])
     begun = await one.http.post("/auth/mfa/setup", json={"password": PASSWORD}, headers=headers)
     code = pyotp.TOTP(begun.json()["secret"]).now()
@@ -423,13 +431,13 @@ async def turn_on_second_factor(one: Backend, _world: World, mine: Tokens, _othe
     assert done.status_code == 200, done.text
 
 
-async def reuse_token(one: Backend, world: World, _mine: Tokens, other: Tokens) -> None:
+async def reuse_token(one: Backend, environment: Environment, _mine: Tokens, other: Tokens) -> None:
     assert (await refresh(one, other)).status_code == 200
-    await shift(world, "rotated_at", seconds=6)
+    await shift(environment, "rotated_at", seconds=6)
     assert (await refresh(one, other)).status_code == 401
 
 
-CHANGES: Mapping[str, Callable[[Backend, World, Tokens, Tokens], Awaitable[None]]] = {
+CHANGES: Mapping[str, Callable[[Backend, Environment, Tokens, Tokens], Awaitable[None]]] = {
     "role": change_role,
     "password change": change_password,
     "password reset": reset_password,
@@ -453,11 +461,11 @@ class TestNewSigningKey:
     """The three deployments of docs/operations.md, while instances of two of them run."""
 
     async def test_instances_with_the_old_and_the_new_key_take_each_others_tokens(
-        self, world: World
+        self, environment: Environment
     ) -> None:
         old_key, new_key = "an-old-key-" * 4, "a-new-key-" * 4
-        before = world.settings(JWT_SECRET=old_key, JWT_PREVIOUS_SECRETS=new_key)
-        after = world.settings(
+        before = environment.settings(JWT_SECRET=old_key, JWT_PREVIOUS_SECRETS=new_key)
+        after = environment.settings(
             JWT_SECRET=new_key, JWT_PREVIOUS_SECRETS=old_key, REDIS_CONSUMER_NAME="host-8003"
         )
         async with running(before) as old, running(after) as new:
@@ -473,24 +481,24 @@ class TestNewSigningKey:
                 assert await is_in(giver, renewed)
 
     async def test_a_key_that_has_leaked_counts_no_more_and_sessions_go_on(
-        self, world: World
+        self, environment: Environment
     ) -> None:
-        async with running(world.settings(JWT_SECRET="an-old-key-" * 4)) as old:
+        async with running(environment.settings(JWT_SECRET="an-old-key-" * 4)) as old:
             await old.add_user(ALICE)
             tokens = await login(old, ALICE)
-        async with running(world.settings(JWT_SECRET="a-new-key-" * 4)) as new:
+        async with running(environment.settings(JWT_SECRET="a-new-key-" * 4)) as new:
             assert not await is_in(new, tokens)
             assert await is_in(new, (await refresh(new, tokens)).json())
 
 
 class TestOutage:
     async def test_the_last_look_counts_while_postgresql_is_away(
-        self, world: World, database_proxy: TcpProxy
+        self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
-        async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+        async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
             await backend.add_user(ALICE)
             mine, gone = await login(backend, ALICE), await login(backend, ALICE)
-            await world.query("UPDATE users SET role = 'admin'")
+            await environment.query("UPDATE users SET role = 'admin'")
             assert await is_in(backend, mine)
             await backend.http.post("/auth/logout", headers=bearer(gone["access_token"]))
             assert not await is_in(backend, gone)
@@ -507,9 +515,11 @@ class TestOutage:
 
     @pytest.mark.parametrize("why", ["logout", "password change"])
     async def test_what_has_ended_stays_so_on_an_instance_that_never_looked_at_it(
-        self, backend: Backend, world: World, database_proxy: TcpProxy, why: str
+        self, backend: Backend, environment: Environment, database_proxy: TcpProxy, why: str
     ) -> None:
-        settings = world.settings(DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003")
+        settings = environment.settings(
+            DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003"
+        )
         async with running(settings) as other:
             await backend.add_user(ALICE)
             ended, changing = await login(backend, ALICE), await login(backend, ALICE)
@@ -530,9 +540,11 @@ class TestOutage:
             await until(lambda: other.services.access_watcher.status == "watching")
 
     async def test_where_nobody_ever_looked_a_token_stands_for_the_least(
-        self, backend: Backend, world: World, database_proxy: TcpProxy
+        self, backend: Backend, environment: Environment, database_proxy: TcpProxy
     ) -> None:
-        settings = world.settings(DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003")
+        settings = environment.settings(
+            DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003"
+        )
         async with running(settings) as other:
             admin = await backend.add_user("admin@shield.test", Role.ADMIN)
             token = backend.token_of(admin)
@@ -542,8 +554,8 @@ class TestOutage:
             config = await other.http.get("/admin/config", headers=bearer(token))
             check_problem(config, 403, "not-permitted")
             async with sse(other.http, token=token) as stream:
-                await world.publish(shield_event(job="theirs", user=str(uuid4())))
-                (mine,) = await world.publish(shield_event(job="mine", user=str(admin.id)))
+                await environment.publish(shield_event(job="theirs", user=str(uuid4())))
+                (mine,) = await environment.publish(shield_event(job="mine", user=str(admin.id)))
                 await stream.until(lambda it: it.ids)
                 assert stream.ids == [str(mine)]
             await database_proxy.accept()
@@ -552,12 +564,14 @@ class TestOutage:
             assert me.json()["role"] == "admin"
 
     async def test_what_changes_before_an_instance_has_reached_postgresql_is_not_missed(
-        self, backend: Backend, world: World, database_proxy: TcpProxy
+        self, backend: Backend, environment: Environment, database_proxy: TcpProxy
     ) -> None:
         await backend.add_user(ALICE)
         tokens = await login(backend, ALICE)
         await database_proxy.refuse()
-        settings = world.settings(DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003")
+        settings = environment.settings(
+            DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003"
+        )
         async with running(settings, healthy=False) as other:
             await until(lambda: other.services.tail.status == "following")
             async with sse(other.http, token=tokens["access_token"]) as stream:
@@ -569,11 +583,11 @@ class TestOutage:
 
 
 async def test_what_a_later_release_changes_ends_streams_and_not_the_watcher(
-    backend: Backend, world: World
+    backend: Backend, environment: Environment
 ) -> None:
     alice = await backend.add_user(ALICE)
     async with sse(backend.http, token=backend.token_of(alice)) as client:
         statement = "INSERT INTO access_changes (user_id, why) VALUES ($1, 'a new reason')"
-        await world.query(statement, alice.id)
+        await environment.query(statement, alice.id)
         await client.until_ended(3)
     assert (await backend.health())["checks"]["access"] == {"status": "ok", "detail": "watching"}

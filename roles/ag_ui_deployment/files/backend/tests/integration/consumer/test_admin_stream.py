@@ -15,11 +15,11 @@ from src.models.user import User
 from src.repositories import dead_letters as letter_rows
 from tests.support.accounts import bearer
 from tests.support.builders import JWT_SECRET, fields_of, shield_event
+from tests.support.environment import GROUP, Environment
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.waiting import until
-from tests.support.world import GROUP, World
 
 LETTERS = "/admin/stream/dead-letters"
 
@@ -40,24 +40,24 @@ async def close(backend: Backend, user: User, letter: object, how: str) -> httpx
     return await ask(backend, user, f"{LETTERS}/{letter}/{how}", "POST")
 
 
-async def recorded(world: World) -> list[tuple[str, str, str]]:
-    rows = await world.query("SELECT action, outcome, target FROM audit_log ORDER BY seq")
+async def recorded(environment: Environment) -> list[tuple[str, str, str]]:
+    rows = await environment.query("SELECT action, outcome, target FROM audit_log ORDER BY seq")
     return [tuple(row) for row in rows if row[0].startswith("dead_letter")]
 
 
 async def test_the_stream_is_told_as_redis_has_it(
-    world: World, backend: Backend, admin: User
+    environment: Environment, backend: Backend, admin: User
 ) -> None:
-    ids = await world.publish(shield_event(), shield_event(), {b"type": b""})
-    await until(world.settled)
-    await world.take("dead-host", 1)
-    (last,) = await world.publish(shield_event())
-    await until(lambda: world.has_stored([*ids[:2], last]))
-    await until(world.settled)
+    ids = await environment.publish(shield_event(), shield_event(), {b"type": b""})
+    await until(environment.settled)
+    await environment.take("dead-host", 1)
+    (last,) = await environment.publish(shield_event())
+    await until(lambda: environment.has_stored([*ids[:2], last]))
+    await until(environment.settled)
     body = (await ask(backend, admin, "/admin/stream")).json()
     (consumer, *_) = body["group"].pop("consumers")
     assert body == {
-        "stream": world.stream,
+        "stream": environment.stream,
         "length": 4,
         "first_id": str(ids[0]),
         "last_id": str(last),
@@ -69,15 +69,17 @@ async def test_the_stream_is_told_as_redis_has_it(
 
 
 async def test_what_each_consumer_holds_is_told(
-    world: World, backend: Backend, admin: User
+    environment: Environment, backend: Backend, admin: User
 ) -> None:
     """Two entries are in the hands of a host that died, one in those of another."""
-    await until(world.settled)
-    await world.redis.xgroup_create(world.stream, "other", id="0", mkstream=True)
+    await until(environment.settled)
+    await environment.redis.xgroup_create(environment.stream, "other", id="0", mkstream=True)
     group = patch.object(backend.services.stream_overview, "_group", "other")
-    await world.publish(*(shield_event() for _ in range(4)))
+    await environment.publish(*(shield_event() for _ in range(4)))
     for consumer, count in (("dead-host", 2), ("other-host", 1)):
-        await world.redis.xreadgroup("other", consumer, {world.stream: ">"}, count=count)
+        await environment.redis.xreadgroup(
+            "other", consumer, {environment.stream: ">"}, count=count
+        )
     with group:
         told = (await ask(backend, admin, "/admin/stream")).json()["group"]
     assert (told["lag"], told["pending"]) == (1, 3)
@@ -86,11 +88,11 @@ async def test_what_each_consumer_holds_is_told(
 
 
 async def test_a_dead_letter_is_replayed_as_it_was(
-    world: World, backend: Backend, admin: User
+    environment: Environment, backend: Backend, admin: User
 ) -> None:
     poison = fields_of(shield_event()) | {b"type": b"\xff\x00", b"\xfe": b"1"}
-    (bad,) = await world.publish(poison)
-    await until(world.dead_letters)
+    (bad,) = await environment.publish(poison)
+    await until(environment.dead_letters)
     page = (await ask(backend, admin, LETTERS)).json()
     (letter,) = page["items"]
     assert letter["id"] == str(bad)
@@ -104,45 +106,45 @@ async def test_a_dead_letter_is_replayed_as_it_was(
             check_problem(answer, 409, "dead-letter-closed")
     (done,) = (answer.json() for answer in answers if answer.status_code == 200)
     assert (done["closed_how"], done["closed_by"]) == ("replayed", "admin@shield.test")
-    entries: Any = await world.redis.xrange(world.stream)
+    entries: Any = await environment.redis.xrange(environment.stream)
     assert [entry[1] for entry in entries] == [poison, poison]
     assert entries[1][0].decode() == done["replayed_as"]
     # It is still what cannot be read, and so a dead letter again.
-    await until(lambda: has_letters(world, 2))
+    await until(lambda: has_letters(environment, 2))
     open_ones = (await ask(backend, admin, LETTERS)).json()["items"]
     assert [one["id"] for one in open_ones] == [done["replayed_as"]]
-    assert sorted(await recorded(world)) == [
+    assert sorted(await recorded(environment)) == [
         *[("dead_letter.replay", "failure", f"dead_letter:{bad}")] * 3,
         ("dead_letter.replay", "success", f"dead_letter:{bad}"),
     ]
 
 
-async def has_letters(world: World, count: int) -> bool:
-    return len(await world.dead_letters()) == count
+async def has_letters(environment: Environment, count: int) -> bool:
+    return len(await environment.dead_letters()) == count
 
 
 async def test_one_that_was_cut_is_not_replayed_and_can_be_discarded(
-    world: World, backend: Backend, admin: User
+    environment: Environment, backend: Backend, admin: User
 ) -> None:
-    (bad,) = await world.publish({b"type": b"", b"data": b"x" * 100_000})
-    await until(world.dead_letters)
+    (bad,) = await environment.publish({b"type": b"", b"data": b"x" * 100_000})
+    await until(environment.dead_letters)
     body = check_problem(await close(backend, admin, bad, "replay"), 409, "dead-letter-incomplete")
     assert "discard" in body["detail"]
     (letter,) = (await ask(backend, admin, LETTERS)).json()["items"]
     assert len(letter["fields"]) == 2000
     assert (await close(backend, admin, bad, "discard")).json()["closed_how"] == "discarded"
     check_problem(await close(backend, admin, bad, "replay"), 409, "dead-letter-closed")
-    assert await world.redis.xlen(world.stream) == 1
-    assert [row[:2] for row in await recorded(world)] == [
+    assert await environment.redis.xlen(environment.stream) == 1
+    assert [row[:2] for row in await recorded(environment)] == [
         ("dead_letter.replay", "failure"),
         ("dead_letter.discard", "success"),
         ("dead_letter.replay", "failure"),
     ]
 
 
-async def test_pages_and_states(world: World, backend: Backend, admin: User) -> None:
-    ids = [str(one) for one in await world.publish(*[{b"type": b""}] * 5)]
-    await until(lambda: has_letters(world, 5))
+async def test_pages_and_states(environment: Environment, backend: Backend, admin: User) -> None:
+    ids = [str(one) for one in await environment.publish(*[{b"type": b""}] * 5)]
+    await until(lambda: has_letters(environment, 5))
     await close(backend, admin, ids[2], "discard")
     first = (await ask(backend, admin, LETTERS, limit=3)).json()
     assert [one["id"] for one in first["items"]] == [ids[4], ids[3], ids[1]]
@@ -185,11 +187,13 @@ async def test_only_for_administrators(backend: Backend) -> None:
         check_problem(await ask(backend, viewer, path, method), 403, "not-permitted")
 
 
-async def test_while_redis_is_away_nothing_is_closed(world: World, redis_proxy: TcpProxy) -> None:
-    async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+async def test_while_redis_is_away_nothing_is_closed(
+    environment: Environment, redis_proxy: TcpProxy
+) -> None:
+    async with running(environment.settings(REDIS_URL=redis_proxy.url)) as backend:
         admin = await backend.add_user("admin@shield.test", Role.ADMIN)
-        (bad,) = await world.publish({b"type": b""})
-        await until(world.dead_letters)
+        (bad,) = await environment.publish({b"type": b""})
+        await until(environment.dead_letters)
         await redis_proxy.refuse()
         answer = await close(backend, admin, bad, "replay")
         check_problem(answer, 503, "stream-unavailable")
@@ -197,25 +201,27 @@ async def test_while_redis_is_away_nothing_is_closed(world: World, redis_proxy: 
         check_problem(await ask(backend, admin, "/admin/stream"), 503, "stream-unavailable")
         assert len((await ask(backend, admin, LETTERS)).json()["items"]) == 1
         await redis_proxy.accept()
-        assert await recorded(world) == [("dead_letter.replay", "failure", f"dead_letter:{bad}")]
+        assert await recorded(environment) == [
+            ("dead_letter.replay", "failure", f"dead_letter:{bad}")
+        ]
 
 
 async def test_a_replay_that_postgresql_refuses_is_recorded_and_stays_open(
-    world: World, backend: Backend, admin: User
+    environment: Environment, backend: Backend, admin: User
 ) -> None:
-    (bad,) = await world.publish({b"type": b""})
-    await until(world.dead_letters)
-    await world.query("ALTER TABLE dead_letters ADD CHECK (closed_at IS NULL)")
+    (bad,) = await environment.publish({b"type": b""})
+    await until(environment.dead_letters)
+    await environment.query("ALTER TABLE dead_letters ADD CHECK (closed_at IS NULL)")
     assert (await close(backend, admin, bad, "replay")).status_code == 500
-    assert await recorded(world) == [("dead_letter.replay", "failure", f"dead_letter:{bad}")]
+    assert await recorded(environment) == [("dead_letter.replay", "failure", f"dead_letter:{bad}")]
     assert len((await ask(backend, admin, LETTERS)).json()["items"]) == 1
 
 
 async def test_of_a_large_one_no_more_is_read_than_is_shown(
-    world: World, backend: Backend, admin: User
+    environment: Environment, backend: Backend, admin: User
 ) -> None:
-    (bad,) = await world.publish({b"type": b"", b"data": "ä€😀".encode() * 9000})
-    await until(world.dead_letters)
+    (bad,) = await environment.publish({b"type": b"", b"data": "ä€😀".encode() * 9000})
+    await until(environment.dead_letters)
     async with backend.services.database.transaction() as session:
         ((row, beginning),) = await letter_rows.page(session, LetterState.OPEN, None, 1, 8000)
         assert len(beginning) == 8000
@@ -227,20 +233,20 @@ async def test_of_a_large_one_no_more_is_read_than_is_shown(
     assert "\ufffd" not in shown["fields"]
 
 
-async def test_settings_are_shown_and_secrets_are_not(world: World) -> None:
+async def test_settings_are_shown_and_secrets_are_not(environment: Environment) -> None:
     values = {"LITELLM_URL": "http://key:hunter2@gateway:4000", "AUDIT_KEY": "hunter2" * 5}
-    async with running(world.settings(**values)) as backend:
+    async with running(environment.settings(**values)) as backend:
         admin = await backend.add_user("admin@shield.test", Role.ADMIN)
         answer = await ask(backend, admin, "/admin/config")
         shown = {one.pop("name"): one for one in answer.json()["items"]}
         given = {"secret": False, "is_set": True}
         assert shown["PORT"] == given | {"value": 8002, "source": "default"}
         assert shown["REDIS_STREAM_NAME"] == given | {
-            "value": world.stream,
+            "value": environment.stream,
             "source": "environment",
         }
         hidden = {"value": None, "secret": True}
         assert shown["AUDIT_KEY"] == hidden | {"is_set": True, "source": "environment"}
         assert shown["SMTP_URL"] == hidden | {"is_set": False, "source": "default"}
-        for secret in ("hunter2", JWT_SECRET, world.database_url):
+        for secret in ("hunter2", JWT_SECRET, environment.database_url):
             assert secret not in answer.text

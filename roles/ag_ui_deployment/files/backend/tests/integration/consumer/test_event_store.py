@@ -16,15 +16,15 @@ from src.repositories import events as event_rows
 from src.services.consumer.event_store import EventStore
 from src.utils.database import Database
 from tests.support.builders import JOB, OWNER, beyond_an_index, shield_event, stream
+from tests.support.environment import Environment
 from tests.support.strategies import KNOWN_TYPES, METADATA, noise, spoiled, story
-from tests.support.world import World
 
 JOB_COLUMNS = "status, percent, error, result::text, created_at, updated_at, completed_at"
 
 
 @pytest.fixture
-async def database(world: World) -> AsyncIterator[Database]:
-    opened = Database(world.settings())
+async def database(environment: Environment) -> AsyncIterator[Database]:
+    opened = Database(environment.settings())
     yield opened
     await opened.close()
 
@@ -43,7 +43,7 @@ def examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
 
 
 async def test_jobs_are_the_same_in_whatever_order_their_batches_come(
-    world: World, database: Database
+    environment: Environment, database: Database
 ) -> None:
     store = EventStore(database)
     chance = random.Random(7)
@@ -68,7 +68,7 @@ async def test_jobs_are_the_same_in_whatever_order_their_batches_come(
             batches = [events[at : at + size] for at in range(0, len(events), size)]
             for batch in [*batches, chance.choice(batches)]:
                 await store.store(sorted(batch, key=lambda event: event.id))
-            found = await world.query(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = $1", job)  # noqa: S608 - names of ours
+            found = await environment.query(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = $1", job)  # noqa: S608 - names of ours
             ways.append([tuple(row) for row in found])
         assert ways[0] == ways[1] == ways[2], history
 
@@ -134,26 +134,28 @@ async def test_events_are_counted_once(database: Database) -> None:
 
 
 async def test_every_type_ends_in_a_status_that_the_list_can_filter(
-    world: World, database: Database
+    environment: Environment, database: Database
 ) -> None:
     await EventStore(database).store(
         stream(*(shield_event(kind, job=kind) for kind in KNOWN_TYPES))
     )
-    rows = await world.query("SELECT DISTINCT status FROM jobs")
+    rows = await environment.query("SELECT DISTINCT status FROM jobs")
     assert {row[0] for row in rows} <= {"queued", "running", "completed", "failed", "cancelled"}
 
 
-async def test_whatever_the_metadata_hold(world: World, database: Database) -> None:
+async def test_whatever_the_metadata_hold(environment: Environment, database: Database) -> None:
     events = [
         shield_event(metadata=one, job=f"j{n}") for n, one in enumerate(examples(METADATA, 30))
     ]
     stored = await EventStore(database).store(events)
     assert stored.events == len(events)
     assert stored.poison == []
-    assert len(await world.query("SELECT * FROM jobs")) == len(events)
+    assert len(await environment.query("SELECT * FROM jobs")) == len(events)
 
 
-async def test_a_value_beyond_an_index_costs_one_event(world: World, database: Database) -> None:
+async def test_a_value_beyond_an_index_costs_one_event(
+    environment: Environment, database: Database
+) -> None:
     events = [
         shield_event(workspace=beyond_an_index() if n == 2 else "red", job=f"j{n}")
         for n in range(5)
@@ -161,14 +163,14 @@ async def test_a_value_beyond_an_index_costs_one_event(world: World, database: D
     stored = await EventStore(database).store(events)
     assert stored.events == 4
     assert [one.id for one in stored.poison] == [events[2].id]
-    assert len(await world.dead_letters()) == 1
+    assert len(await environment.dead_letters()) == 1
 
 
-async def test_percent_of_a_job_never_falls(world: World, database: Database) -> None:
+async def test_percent_of_a_job_never_falls(environment: Environment, database: Database) -> None:
     store = EventStore(database)
     for percent in (10, 80, 30):
         await store.store([shield_event(data={"percent": percent})])
-    ((shown,),) = await world.query("SELECT percent FROM jobs WHERE id = $1", JOB)
+    ((shown,),) = await environment.query("SELECT percent FROM jobs WHERE id = $1", JOB)
     assert shown == 80
 
 

@@ -9,33 +9,35 @@ from src.services.shield.parser import read_id
 from src.utils.metrics import Metrics
 from src.utils.redis import Row
 from tests.support.builders import shield_event
-from tests.support.world import World
+from tests.support.environment import Environment
 
 KIB = 1024
 
 
-def reader_of(world: World, name: str = "host-8002", batch_size: int = 500) -> GroupReader:
-    settings = world.settings(REDIS_CONSUMER_NAME=name, CONSUMER_BATCH_SIZE=batch_size)
+def reader_of(
+    environment: Environment, name: str = "host-8002", batch_size: int = 500
+) -> GroupReader:
+    settings = environment.settings(REDIS_CONSUMER_NAME=name, CONSUMER_BATCH_SIZE=batch_size)
     losses = EntryLosses(Metrics())
-    return GroupReader(world.redis, ConsumerConfig.of(settings), losses)
+    return GroupReader(environment.redis, ConsumerConfig.of(settings), losses)
 
 
 def ids_of(rows: list[Row]) -> list[StreamId]:
     return [read_id(row_id) for row_id, _ in rows]
 
 
-async def publish(world: World, count: int, size: int = 0) -> list[StreamId]:
+async def publish(environment: Environment, count: int, size: int = 0) -> list[StreamId]:
     event = shield_event("job:progress", {"text": "x" * size})
-    return await world.publish(*(event for _ in range(count)))
+    return await environment.publish(*(event for _ in range(count)))
 
 
 @pytest.mark.parametrize(("batch_size", "count"), [(1, 3), (7, 20), (128, 300), (500, 500)])
 async def test_batches_are_as_large_as_they_may_be(
-    world: World, batch_size: int, count: int
+    environment: Environment, batch_size: int, count: int
 ) -> None:
-    reader = reader_of(world, batch_size=batch_size)
+    reader = reader_of(environment, batch_size=batch_size)
     await reader.join(None)
-    ids = await publish(world, count)
+    ids = await publish(environment, count)
     read: list[StreamId] = []
     while batch := await reader.read_new():
         assert len(batch) == min(batch_size, count - len(read))
@@ -44,20 +46,20 @@ async def test_batches_are_as_large_as_they_may_be(
     assert reader.caught_up
 
 
-async def test_an_entry_is_as_it_was_published(world: World) -> None:
-    reader = reader_of(world)
+async def test_an_entry_is_as_it_was_published(environment: Environment) -> None:
+    reader = reader_of(environment)
     await reader.join(None)
     fields = {b"type": b"\xff\x00", b"": b"", b"data": b"{}", b"job_id": "ü".encode()}
-    await world.publish(fields)
+    await environment.publish(fields)
     ((_, read),) = await reader.read_new()
     assert read == fields
 
 
-async def test_large_entries_come_a_few_at_a_time(world: World) -> None:
+async def test_large_entries_come_a_few_at_a_time(environment: Environment) -> None:
     """However small those before them were: nobody can ask Redis for a number of bytes."""
-    reader = reader_of(world)
+    reader = reader_of(environment)
     await reader.join(None)
-    ids = await publish(world, 200) + await publish(world, 100, 300 * KIB)
+    ids = await publish(environment, 200) + await publish(environment, 100, 300 * KIB)
     read: list[StreamId] = []
     while batch := await reader.read_new():
         size = sum(len(value) for _, fields in batch for value in fields.values())
@@ -66,20 +68,22 @@ async def test_large_entries_come_a_few_at_a_time(world: World) -> None:
     assert read == ids
 
 
-async def test_it_says_whether_more_is_left(world: World) -> None:
-    reader = reader_of(world, batch_size=5)
+async def test_it_says_whether_more_is_left(environment: Environment) -> None:
+    reader = reader_of(environment, batch_size=5)
     await reader.join(None)
-    await publish(world, 7)
+    await publish(environment, 7)
     await reader.read_new()
     assert not reader.caught_up
     await reader.read_new()
     assert reader.caught_up
 
 
-async def test_pending_entries_come_again_until_they_are_acknowledged(world: World) -> None:
-    reader = reader_of(world)
+async def test_pending_entries_come_again_until_they_are_acknowledged(
+    environment: Environment,
+) -> None:
+    reader = reader_of(environment)
     await reader.join(None)
-    ids = await publish(world, 5)
+    ids = await publish(environment, 5)
     await reader.read_new()
     again = await reader.read_own_pending()
     assert ids_of(again) == ids
@@ -87,22 +91,22 @@ async def test_pending_entries_come_again_until_they_are_acknowledged(world: Wor
     assert ids_of(await reader.read_own_pending()) == ids[3:]
 
 
-async def test_two_members_share_the_entries(world: World) -> None:
-    one, other = reader_of(world), reader_of(world, "host-8003", batch_size=4)
+async def test_two_members_share_the_entries(environment: Environment) -> None:
+    one, other = reader_of(environment), reader_of(environment, "host-8003", batch_size=4)
     await one.join(None)
     await other.join(None)
-    ids = await publish(world, 10)
+    ids = await publish(environment, 10)
     taken = ids_of(await other.read_new())
     assert taken == ids[:4]
     assert ids_of(await one.read_new()) == ids[4:]
 
 
-async def test_waiting_takes_nothing_and_ends_with_the_next_entry(world: World) -> None:
-    reader = reader_of(world)
+async def test_waiting_takes_nothing_and_ends_with_the_next_entry(environment: Environment) -> None:
+    reader = reader_of(environment)
     await reader.join(None)
     assert await reader.read_new() == []
     await reader.wait(1)
-    ids = await publish(world, 1)
+    ids = await publish(environment, 1)
     await reader.wait(60_000)
-    assert await world.pending() == []
+    assert await environment.pending() == []
     assert ids_of(await reader.read_new()) == ids

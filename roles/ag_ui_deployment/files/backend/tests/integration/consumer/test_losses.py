@@ -14,19 +14,19 @@ from src.services.consumer.losses import EntryLosses
 from src.services.shield.parser import read_id
 from src.utils.metrics import Metrics
 from tests.support.builders import shield_event
+from tests.support.environment import GROUP, Environment
 from tests.support.samples import sample
-from tests.support.world import GROUP, World
 
 
 class Member:
     """One instance's part in the group, a read at a time; a new one is an instance restarted."""
 
-    def __init__(self, world: World, name: str, batch_size: int = 1000) -> None:
-        self._world = world
+    def __init__(self, environment: Environment, name: str, batch_size: int = 1000) -> None:
+        self._world = environment
         self._metrics = Metrics()
-        settings = world.settings(REDIS_CONSUMER_NAME=name, CONSUMER_BATCH_SIZE=batch_size)
+        settings = environment.settings(REDIS_CONSUMER_NAME=name, CONSUMER_BATCH_SIZE=batch_size)
         self._reader = GroupReader(
-            world.redis, ConsumerConfig.of(settings), EntryLosses(self._metrics)
+            environment.redis, ConsumerConfig.of(settings), EntryLosses(self._metrics)
         )
 
     async def read(self) -> list[StreamId]:
@@ -42,8 +42,8 @@ class Member:
 
 
 @pytest.fixture
-def member(world: World) -> Member:
-    return Member(world, "host-8002")
+def member(environment: Environment) -> Member:
+    return Member(environment, "host-8002")
 
 
 def answer_lost(command: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[None]]:
@@ -56,98 +56,102 @@ def answer_lost(command: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitab
     return lost
 
 
-async def publish(world: World, count: int) -> list[StreamId]:
-    return await world.publish(*(shield_event("job:progress", {"n": n}) for n in range(count)))
+async def publish(environment: Environment, count: int) -> list[StreamId]:
+    return await environment.publish(
+        *(shield_event("job:progress", {"n": n}) for n in range(count))
+    )
 
 
-async def read_number(world: World) -> int:
+async def read_number(environment: Environment) -> int:
     """How many entries had been added up to the group's position, as Redis has it."""
-    (group,) = await world.redis.xinfo_groups(world.stream)
+    (group,) = await environment.redis.xinfo_groups(environment.stream)
     return int(group["entries-read"])
 
 
 class TestTrimmedUnread:
     async def test_the_entries_between_the_last_read_and_the_first_left_are_counted(
-        self, world: World, member: Member
+        self, environment: Environment, member: Member
     ) -> None:
-        await publish(world, 10)
+        await publish(environment, 10)
         await member.read()
-        ids = await publish(world, 40)
-        await world.trim(5)
+        ids = await publish(environment, 40)
+        await environment.trim(5)
         assert await member.read() == ids[-5:]
         assert member.lost() == 35
 
-    async def test_they_are_counted_once(self, world: World, member: Member) -> None:
-        await publish(world, 10)
+    async def test_they_are_counted_once(self, environment: Environment, member: Member) -> None:
+        await publish(environment, 10)
         await member.read()
-        await publish(world, 40)
-        await world.trim(5)
+        await publish(environment, 40)
+        await environment.trim(5)
         await member.read()
-        await world.trim(0)
-        await publish(world, 3)
+        await environment.trim(0)
+        await publish(environment, 3)
         await member.read()
         assert member.lost() == 35
 
-    async def test_also_after_a_restart(self, world: World, member: Member) -> None:
-        await publish(world, 10)
+    async def test_also_after_a_restart(self, environment: Environment, member: Member) -> None:
+        await publish(environment, 10)
         await member.read()
-        await publish(world, 40)
-        await world.trim(5)
-        restarted = Member(world, "host-8002")
+        await publish(environment, 40)
+        await environment.trim(5)
+        restarted = Member(environment, "host-8002")
         await restarted.read()
         assert restarted.lost() == 35
-        await world.trim(0)
-        await publish(world, 3)
-        again = Member(world, "host-8002")
+        await environment.trim(0)
+        await publish(environment, 3)
+        again = Member(environment, "host-8002")
         await again.read()
         assert again.lost() == 0
 
-    async def test_with_nothing_left(self, world: World, member: Member) -> None:
-        await publish(world, 10)
+    async def test_with_nothing_left(self, environment: Environment, member: Member) -> None:
+        await publish(environment, 10)
         await member.read()
-        await publish(world, 7)
-        await world.trim(0)
+        await publish(environment, 7)
+        await environment.trim(0)
         assert await member.read() == []
         assert member.lost() == 7
         assert await member.read() == []
-        await publish(world, 2)
+        await publish(environment, 2)
         assert len(await member.read()) == 2
         assert member.lost() == 7
 
-    async def test_before_the_first_read(self, world: World, member: Member) -> None:
+    async def test_before_the_first_read(self, environment: Environment, member: Member) -> None:
         await member.read()
-        await publish(world, 9)
-        await world.trim(4)
+        await publish(environment, 9)
+        await environment.trim(4)
         await member.read()
         assert member.lost() == 5
 
-    async def test_in_the_middle_of_a_backlog(self, world: World) -> None:
-        member = Member(world, "host-8002", batch_size=10)
-        await publish(world, 100)
+    async def test_in_the_middle_of_a_backlog(self, environment: Environment) -> None:
+        member = Member(environment, "host-8002", batch_size=10)
+        await publish(environment, 100)
         await member.read()
-        await world.trim(60)
+        await environment.trim(60)
         while await member.read():
             pass
         assert member.lost() == 30
 
-    async def test_by_the_member_that_reads_on(self, world: World, member: Member) -> None:
-        other = Member(world, "host-8003")
-        await publish(world, 10)
+    async def test_by_the_member_that_reads_on(
+        self, environment: Environment, member: Member
+    ) -> None:
+        other = Member(environment, "host-8003")
+        await publish(environment, 10)
         await member.read()
         await other.read()
-        await publish(world, 40)
-        await world.trim(5)
+        await publish(environment, 40)
+        await environment.trim(5)
         await other.read()
         await member.read()
         assert (member.lost(), other.lost()) == (0, 35)
 
     async def test_also_if_the_answer_that_tells_of_them_is_lost(
-        self, world: World, member: Member, monkeypatch: pytest.MonkeyPatch
+        self, environment: Environment, member: Member, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        await publish(world, 10)
+        await publish(environment, 10)
         await member.read()
-        await publish(world, 40)
-        await world.trim(5)
+        await publish(environment, 40)
+        await environment.trim(5)
         with monkeypatch.context() as patch:
             patch.setattr(Redis, "eval", answer_lost(Redis.eval))
             with pytest.raises(RedisConnectionError):
@@ -157,17 +161,19 @@ class TestTrimmedUnread:
         assert member.lost() == 35
         await member.read()
         assert member.lost() == 35
-        assert not await world.redis.exists(f"{world.stream}:{GROUP}:untold")
+        assert not await environment.redis.exists(f"{environment.stream}:{GROUP}:untold")
 
-    async def test_what_redis_counts_is_true_again(self, world: World, member: Member) -> None:
+    async def test_what_redis_counts_is_true_again(
+        self, environment: Environment, member: Member
+    ) -> None:
         """Redis 7.0 leaves out what the group never got, and its lag stays too high for ever."""
-        await publish(world, 10)
+        await publish(environment, 10)
         await member.read()
-        await publish(world, 40)
-        await world.trim(5)
+        await publish(environment, 40)
+        await environment.trim(5)
         await member.read()
-        assert await read_number(world) == 50
-        assert await world.settled()
+        assert await read_number(environment) == 50
+        assert await environment.settled()
 
 
 class TestNoFalseAlarm:
@@ -177,60 +183,70 @@ class TestNoFalseAlarm:
         for how in ("trimmed_unread", "trimmed_pending", "stream_gone"):
             assert member.lost(how) == 0
 
-    async def test_entries_that_were_read_are_trimmed(self, world: World, member: Member) -> None:
+    async def test_entries_that_were_read_are_trimmed(
+        self, environment: Environment, member: Member
+    ) -> None:
         for length in (10, 3, 0, 0):
-            await publish(world, 20)
+            await publish(environment, 20)
             await member.read()
-            await world.trim(length)
+            await environment.trim(length)
             await member.read()
 
-    async def test_the_first_left_is_the_next_to_read(self, world: World, member: Member) -> None:
-        await publish(world, 20)
+    async def test_the_first_left_is_the_next_to_read(
+        self, environment: Environment, member: Member
+    ) -> None:
+        await publish(environment, 20)
         await member.read()
-        await publish(world, 20)
-        await world.trim(20)
+        await publish(environment, 20)
+        await environment.trim(20)
         assert len(await member.read()) == 20
 
     async def test_a_stream_that_was_trimmed_before_there_was_a_group(
-        self, world: World, member: Member
+        self, environment: Environment, member: Member
     ) -> None:
-        await publish(world, 20)
-        await world.trim(5)
+        await publish(environment, 20)
+        await environment.trim(5)
         assert len(await member.read()) == 5
 
-    async def test_a_group_that_is_made_again(self, world: World, member: Member) -> None:
-        await publish(world, 20)
+    async def test_a_group_that_is_made_again(
+        self, environment: Environment, member: Member
+    ) -> None:
+        await publish(environment, 20)
         await member.read()
-        await world.trim(5)
-        await world.destroy_group()
+        await environment.trim(5)
+        await environment.destroy_group()
         assert len(await member.read()) == 5
 
-    async def test_a_group_that_somebody_moved_back(self, world: World, member: Member) -> None:
-        await publish(world, 20)
+    async def test_a_group_that_somebody_moved_back(
+        self, environment: Environment, member: Member
+    ) -> None:
+        await publish(environment, 20)
         await member.read()
-        await world.redis.xgroup_setid(world.stream, GROUP, "0")
+        await environment.redis.xgroup_setid(environment.stream, GROUP, "0")
         assert len(await member.read()) == 20
-        await publish(world, 1)
+        await publish(environment, 1)
         assert len(await member.read()) == 1
 
-    async def test_a_group_that_another_program_made(self, world: World, member: Member) -> None:
+    async def test_a_group_that_another_program_made(
+        self, environment: Environment, member: Member
+    ) -> None:
         """Redis does not know then how many entries the group has read."""
-        await publish(world, 5)
-        await world.redis.xgroup_create(world.stream, GROUP, id="$")
-        await publish(world, 5)
-        await world.trim(3)
+        await publish(environment, 5)
+        await environment.redis.xgroup_create(environment.stream, GROUP, id="$")
+        await publish(environment, 5)
+        await environment.trim(3)
         assert len(await member.read()) == 3
-        await publish(world, 5)
-        await world.trim(5)
+        await publish(environment, 5)
+        await environment.trim(5)
         assert len(await member.read()) == 5
 
     @pytest.mark.parametrize("place", ["read", "next", "middle", "last", "all"])
     async def test_entries_that_were_deleted(
-        self, world: World, member: Member, place: str
+        self, environment: Environment, member: Member, place: str
     ) -> None:
-        read = await publish(world, 10)
+        read = await publish(environment, 10)
         await member.read()
-        unread = await publish(world, 10)
+        unread = await publish(environment, 10)
         deleted = {
             "read": read[3:7],
             "next": unread[:1],
@@ -238,40 +254,40 @@ class TestNoFalseAlarm:
             "last": unread[-1:],
             "all": unread,
         }[place]
-        await world.redis.xdel(world.stream, *map(str, deleted))
+        await environment.redis.xdel(environment.stream, *map(str, deleted))
         await member.read()
-        await publish(world, 5)
+        await publish(environment, 5)
         await member.read()
-        await world.trim(0)
-        await publish(world, 5)
+        await environment.trim(0)
+        await publish(environment, 5)
         await member.read()
 
     async def test_all_that_was_read_is_trimmed_and_the_next_deleted(
-        self, world: World, member: Member
+        self, environment: Environment, member: Member
     ) -> None:
-        await publish(world, 10)
+        await publish(environment, 10)
         await member.read()
-        await world.trim(0)
-        unread = await publish(world, 10)
-        await world.redis.xdel(world.stream, *map(str, unread[:3]))
+        await environment.trim(0)
+        unread = await publish(environment, 10)
+        await environment.redis.xdel(environment.stream, *map(str, unread[:3]))
         assert await member.read() == unread[3:]
 
-    async def test_two_members_and_restarts(self, world: World, member: Member) -> None:
-        other = Member(world, "host-8003", batch_size=3)
+    async def test_two_members_and_restarts(self, environment: Environment, member: Member) -> None:
+        other = Member(environment, "host-8003", batch_size=3)
         for _ in range(5):
-            await publish(world, 7)
+            await publish(environment, 7)
             await other.read()
             await member.read()
-            await Member(world, "host-8003").read()
-            await world.trim(0)
+            await Member(environment, "host-8003").read()
+            await environment.trim(0)
         assert other.lost() == 0
 
 
 class History:
     """Members that read, restart and die, of a stream that is trimmed at any moment."""
 
-    def __init__(self, world: World, seed: int) -> None:
-        self._world = world
+    def __init__(self, environment: Environment, seed: int) -> None:
+        self._world = environment
         self._chance = random.Random(seed)
         self._members = [self._restarted(n) for n in range(3)]
         self._retired: list[Member] = []
@@ -318,17 +334,21 @@ class History:
 
 class TestAnyHistory:
     @pytest.mark.parametrize("seed", range(20))
-    async def test_every_entry_is_read_once_or_counted(self, world: World, seed: int) -> None:
-        history = History(world, seed)
+    async def test_every_entry_is_read_once_or_counted(
+        self, environment: Environment, seed: int
+    ) -> None:
+        history = History(environment, seed)
         await history.run(deleting=False)
         assert len(set(history.read)) == len(history.read)
         assert history.counted() == len(history.published) - len(history.read)
-        assert await world.settled()
+        assert await environment.settled()
 
     @pytest.mark.parametrize("seed", range(20))
-    async def test_what_was_deleted_is_never_counted(self, world: World, seed: int) -> None:
+    async def test_what_was_deleted_is_never_counted(
+        self, environment: Environment, seed: int
+    ) -> None:
         """Where both happen at once it is not decidable, and silence is better than a false alarm."""
-        history = History(world, seed)
+        history = History(environment, seed)
         await history.run(deleting=True)
         trimmed = set(history.published) - set(history.read) - history.deleted
         assert history.counted() <= len(trimmed)

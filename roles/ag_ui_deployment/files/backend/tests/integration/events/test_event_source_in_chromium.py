@@ -17,12 +17,12 @@ from tests.support.agent import events_path, run_input, running_agent
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import JOB, shield_event
 from tests.support.chromium import Page, chromium
+from tests.support.environment import Environment
 from tests.support.examples import example
 from tests.support.proxy import TcpProxy
 from tests.support.scripted import ScriptedServer, answer, frames
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.waiting import until
-from tests.support.world import World
 
 _KEEP_ALIVE = b": keep-alive\n"
 TYPES = [
@@ -72,8 +72,10 @@ async def model() -> AsyncIterator[ScriptedServer]:
 
 
 @pytest.fixture
-async def backend(world: World, model: ScriptedServer) -> AsyncIterator[Backend]:
-    settings = world.settings(SSE_KEEPALIVE_SECONDS=1, SSE_RETRY_MS=100, LITELLM_URL=model.url)
+async def backend(environment: Environment, model: ScriptedServer) -> AsyncIterator[Backend]:
+    settings = environment.settings(
+        SSE_KEEPALIVE_SECONDS=1, SSE_RETRY_MS=100, LITELLM_URL=model.url
+    )
     async with running(settings) as instance:
         yield instance
 
@@ -141,18 +143,18 @@ async def browser(backend: Backend) -> AsyncIterator[Browser]:
 
 @pytest.mark.parametrize("path", ["/events", f"/api/jobs/{JOB}/events"])
 async def test_a_prelude_comes_once_and_what_follows_it_comes(
-    world: World, browser: Browser, path: str
+    environment: Environment, browser: Browser, path: str
 ) -> None:
     call = {"tool_call_id": "call", "tool_name": "crawl_web", "arguments": {"depth": 1}}
     owner = str(browser.user.id)
-    ids = await world.publish(
+    ids = await environment.publish(
         shield_event("job:queued", user=owner), shield_event("tool:start", call, user=owner)
     )
-    await until(world.settled)
+    await until(environment.settled)
     await browser.follow(path)
     await browser.has_read(f"id: {ids[-1]}\n\n")
     assert await browser.comes_back() == str(ids[-1])
-    await world.publish(
+    await environment.publish(
         shield_event("tool:complete", {**call, "result": 1}, user=owner),
         shield_event("job:complete", user=owner),
     )
@@ -163,14 +165,14 @@ async def test_a_prelude_comes_once_and_what_follows_it_comes(
 
 
 async def test_what_began_and_ended_while_it_was_away_comes(
-    world: World, backend: Backend, browser: Browser
+    environment: Environment, backend: Backend, browser: Browser
 ) -> None:
     """The stream held nothing when it was cut: no event has ever come."""
     await browser.follow("/events")
     await browser.has_read(f"id: {backend.services.hub.last_id}\n\n")
     await browser.line.refuse()
     owner = str(browser.user.id)
-    ids = await world.publish(
+    ids = await environment.publish(
         shield_event("job:queued", user=owner), shield_event("job:complete", user=owner)
     )
     await until(lambda: backend.services.hub.last_id == ids[-1])
@@ -180,7 +182,7 @@ async def test_what_began_and_ended_while_it_was_away_comes(
 
 
 async def test_after_an_http_error_it_stays_closed_and_the_page_of_the_docs_comes_back(
-    world: World, backend: Backend, browser: Browser
+    environment: Environment, backend: Backend, browser: Browser
 ) -> None:
     await browser.page.run(
         f"""{example("js", "Streams")}
@@ -190,7 +192,7 @@ async def test_after_an_http_error_it_stays_closed_and_the_page_of_the_docs_come
     )
     await until(lambda: len(browser.cursors) == 2)
     owner = str(browser.user.id)
-    ids = await world.publish(shield_event("job:queued", user=owner))
+    ids = await environment.publish(shield_event("job:queued", user=owner))
     await browser.has_read(f"id: {ids[-1]}\n")
     with patch.object(backend.services.streams, "refusal", lambda _user: "draining"):
         await browser.line.cut()
@@ -200,7 +202,7 @@ async def test_after_an_http_error_it_stays_closed_and_the_page_of_the_docs_come
             return bool(await browser.page.run(closed))
 
         await until(is_closed, 30)
-        await world.publish(shield_event("job:complete", user=owner))
+        await environment.publish(shield_event("job:complete", user=owner))
     await until(lambda: len(browser.cursors) == 3, 60)
     assert browser.cursors[-1] == str(ids[-1])
 
@@ -212,10 +214,10 @@ async def test_after_an_http_error_it_stays_closed_and_the_page_of_the_docs_come
 
 
 async def test_keep_alives_carry_it_past_what_it_may_not_see(
-    world: World, browser: Browser
+    environment: Environment, browser: Browser
 ) -> None:
     await browser.follow("/events")
-    ids = await world.publish(shield_event("worker.started", job=None))
+    ids = await environment.publish(shield_event("worker.started", job=None))
     await browser.has_read(f": keep-alive\nid: {ids[-1]}\n\n")
     assert await browser.comes_back() == str(ids[-1])
     assert await browser.events() == []

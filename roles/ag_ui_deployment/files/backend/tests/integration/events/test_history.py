@@ -12,7 +12,7 @@ from src.services.shield.parser import parse_entry
 from src.utils.database import Database
 from src.utils.redis import command_client
 from tests.support.builders import fields_of, shield_event
-from tests.support.world import World
+from tests.support.environment import Environment
 
 FAR = StreamId(2**62, 0)
 
@@ -23,21 +23,21 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def history(world: World) -> AsyncIterator[EventHistory]:
-    settings = world.settings()
+async def history(environment: Environment) -> AsyncIterator[EventHistory]:
+    settings = environment.settings()
     redis, database = command_client(settings), Database(settings)
-    yield EventHistory(redis, database, world.stream, 1_000_000)
+    yield EventHistory(redis, database, environment.stream, 1_000_000)
     await redis.aclose()
     await database.close()
 
 
-async def fill(world: World, count: int = 30) -> list[StreamId]:
+async def fill(environment: Environment, count: int = 30) -> list[StreamId]:
     """Publish events of two jobs, in bursts, and store them as the consumer would."""
-    database = Database(world.settings())
+    database = Database(environment.settings())
     ids: list[StreamId] = []
     for start in range(0, count, 7):
         burst = [shield_event(job=f"job-{n % 2}") for n in range(start, min(start + 7, count))]
-        new = await world.publish(*burst)
+        new = await environment.publish(*burst)
         parsed = [
             parse_entry(one, fields_of(event), 1_000_000)
             for one, event in zip(new, burst, strict=True)
@@ -55,9 +55,11 @@ async def read(
 
 
 @pytest.mark.parametrize("kept", [30, 29, 12, 4, 1, 0])
-async def test_any_range_across_the_border(world: World, history: EventHistory, kept: int) -> None:
-    ids = await fill(world)
-    await world.trim(kept)
+async def test_any_range_across_the_border(
+    environment: Environment, history: EventHistory, kept: int
+) -> None:
+    ids = await fill(environment)
+    await environment.trim(kept)
     for number in range(0, len(ids), 3):
         cursor = ids[number]
         assert await read(history, cursor) == ids[number + 1 :]
@@ -67,61 +69,65 @@ async def test_any_range_across_the_border(world: World, history: EventHistory, 
     assert await read(history, ZERO, FAR, "job-1") == ids[1::2]
 
 
-async def test_redis_may_trim_while_it_is_read(world: World, history: EventHistory) -> None:
-    ids = await fill(world)
+async def test_redis_may_trim_while_it_is_read(
+    environment: Environment, history: EventHistory
+) -> None:
+    ids = await fill(environment)
     found: list[StreamId] = []
     keep = len(ids)
     async for page in history.pages(ZERO, FAR):
         found += [event.id for event in page]
         keep = max(0, keep - 7)
-        await world.trim(keep)
+        await environment.trim(keep)
     assert found == ids
 
 
 async def test_poison_is_left_out_and_does_not_end_the_line(
-    world: World, history: EventHistory
+    environment: Environment, history: EventHistory
 ) -> None:
-    first = await world.publish(shield_event())
-    await world.publish(*([{b"hello": b"world"}] * 9))
-    last = await world.publish(shield_event())
+    first = await environment.publish(shield_event())
+    await environment.publish(*([{b"hello": b"world"}] * 9))
+    last = await environment.publish(shield_event())
     assert await read(history, ZERO) == first + last
 
 
-async def test_the_id_above_which_redis_has_everything(world: World, history: EventHistory) -> None:
+async def test_the_id_above_which_redis_has_everything(
+    environment: Environment, history: EventHistory
+) -> None:
     before = await history.retained_above()
-    ids = await fill(world, 10)
+    ids = await fill(environment, 10)
     assert before < ids[0]
     assert (await history.retained_above()).next() == ids[0]
-    await world.trim(3)
+    await environment.trim(3)
     assert (await history.retained_above()).next() == ids[7]
-    await world.trim(0)
+    await environment.trim(0)
     assert await history.retained_above() >= ids[-1].previous()
 
 
-async def test_the_newest_id(world: World, history: EventHistory) -> None:
+async def test_the_newest_id(environment: Environment, history: EventHistory) -> None:
     assert await history.newest() == ZERO
-    ids = await fill(world, 3)
+    ids = await fill(environment, 3)
     assert await history.newest() == ids[-1]
-    await world.trim(0)
+    await environment.trim(0)
     assert await history.newest() == ids[-1]
 
 
 async def test_a_border_of_a_stream_without_entries_is_no_gap(
-    world: World, history: EventHistory
+    environment: Environment, history: EventHistory
 ) -> None:
     """Clients are told one before anything has come; no entry has it."""
     border = (await history.retained_above()).previous().next()
     assert border.is_border
     assert await history.gap_above(border) is None
-    await world.publish(shield_event(), shield_event())
+    await environment.publish(shield_event(), shield_event())
     assert await history.gap_above(border) is None
-    await world.trim(1)
+    await environment.trim(1)
     assert await history.gap_above(border) == "expired"
 
 
-async def test_jobs_that_are_on(world: World, history: EventHistory) -> None:
-    database = Database(world.settings())
-    now = (await world.query("SELECT (extract(epoch FROM now()) * 1000)::bigint"))[0][0]
+async def test_jobs_that_are_on(environment: Environment, history: EventHistory) -> None:
+    database = Database(environment.settings())
+    now = (await environment.query("SELECT (extract(epoch FROM now()) * 1000)::bigint"))[0][0]
     await EventStore(database).store(
         [
             shield_event(job="old", timestamp=now - 25 * 3_600_000),
@@ -134,8 +140,10 @@ async def test_jobs_that_are_on(world: World, history: EventHistory) -> None:
     assert await history.active_jobs() == ["later", "earlier"]
 
 
-async def test_it_is_read_while_redis_refuses_writes(world: World, history: EventHistory) -> None:
-    ids = await fill(world)
-    await world.trim(12)
-    async with world.redis_refusing_writes():
+async def test_it_is_read_while_redis_refuses_writes(
+    environment: Environment, history: EventHistory
+) -> None:
+    ids = await fill(environment)
+    await environment.trim(12)
+    async with environment.redis_refusing_writes():
         assert await read(history, ids[3]) == ids[4:]

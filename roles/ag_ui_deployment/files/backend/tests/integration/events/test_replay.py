@@ -15,12 +15,12 @@ from src.services.events import replay as event_replay
 from src.services.events.replay import EventReplay
 from tests.run_checker import Frame, check_feed, check_frames
 from tests.support.builders import JOB, shield_event
+from tests.support.environment import GROUP, Environment
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.sse import sse
 from tests.support.waiting import until
-from tests.support.world import GROUP, World
 
 PER_SECOND = 1000
 SECONDS = 4
@@ -39,8 +39,8 @@ def gaps_of(frames: list[Frame]) -> list[dict[str, Any]]:
 class Publishing:
     """Events of many jobs at a steady rate; Redis keeps little, but never less than is stored."""
 
-    def __init__(self, world: World, keep: int) -> None:
-        self._world = world
+    def __init__(self, environment: Environment, keep: int) -> None:
+        self._world = environment
         self._keep = keep
         self.ids: list[str] = []
 
@@ -98,14 +98,16 @@ class Wanderer:
             self.gaps += gaps_of(frames)
 
 
-async def test_clients_come_and_go_while_a_thousand_events_a_second_arrive(world: World) -> None:
+async def test_clients_come_and_go_while_a_thousand_events_a_second_arrive(
+    environment: Environment,
+) -> None:
     settings = [
-        world.settings(RING_MAX_EVENTS=300, REDIS_CONSUMER_NAME=f"host-{port}")
+        environment.settings(RING_MAX_EVENTS=300, REDIS_CONSUMER_NAME=f"host-{port}")
         for port in (8002, 8003)
     ]
     async with running(settings[0]) as one, running(settings[1]) as other:
         token = await admin_token(one)
-        publishing = Publishing(world, keep=1200)
+        publishing = Publishing(environment, keep=1200)
         done = asyncio.Event()
         wanderers = [Wanderer(seed, [one, other], token) for seed in range(6)]
         wandering = [asyncio.create_task(w.run(publishing, done)) for w in wanderers]
@@ -113,7 +115,7 @@ async def test_clients_come_and_go_while_a_thousand_events_a_second_arrive(world
         done.set()
         async with asyncio.timeout(60):
             await asyncio.gather(*wandering)
-        assert await world.redis.xlen(world.stream) < len(publishing.ids) / 2
+        assert await environment.redis.xlen(environment.stream) < len(publishing.ids) / 2
         for wanderer in wanderers:
             assert wanderer.ids == publishing.ids
             assert wanderer.gaps == []
@@ -122,17 +124,17 @@ async def test_clients_come_and_go_while_a_thousand_events_a_second_arrive(world
             assert f'ag_ui_replays_total{{source="{source}"}}' in exposed
 
 
-async def test_live_clients_do_not_feel_a_long_replay(world: World) -> None:
-    async with running(world.settings(RING_MAX_EVENTS=1)) as backend:
+async def test_live_clients_do_not_feel_a_long_replay(environment: Environment) -> None:
+    async with running(environment.settings(RING_MAX_EVENTS=1)) as backend:
         token = await admin_token(backend)
         for _ in range(20):
-            await world.publish(*(shield_event("rag:chunk_processed") for _ in range(500)))
-        await until(world.settled, 60)
+            await environment.publish(*(shield_event("rag:chunk_processed") for _ in range(500)))
+        await until(environment.settled, 60)
         async with sse(backend.http, token=token) as live:
             replaying = [asyncio.create_task(_replayed(backend, token, 10_000)) for _ in range(4)]
             waits: list[float] = []
             while not all(task.done() for task in replaying):
-                (published,) = await world.publish(shield_event("worker.started", job=None))
+                (published,) = await environment.publish(shield_event("worker.started", job=None))
                 began = time.monotonic()
                 await live.until(lambda it, one=str(published): it.ids[-1:] == [one])  # type: ignore[misc]
                 waits.append(time.monotonic() - began)
@@ -148,14 +150,14 @@ async def _replayed(backend: Backend, token: str, count: int) -> None:
 
 
 class TestGaps:
-    async def test_a_cursor_older_than_all_that_is_kept(self, world: World) -> None:
-        async with running(world.settings(RING_MAX_EVENTS=1)) as backend:
+    async def test_a_cursor_older_than_all_that_is_kept(self, environment: Environment) -> None:
+        async with running(environment.settings(RING_MAX_EVENTS=1)) as backend:
             token = await admin_token(backend)
             kinds = ("job:queued", "job:started", "job:progress", "job:progress")
-            ids = await world.publish(*(shield_event(kind) for kind in kinds))
-            await until(world.settled)
-            await world.trim(1)
-            await world.query(
+            ids = await environment.publish(*(shield_event(kind) for kind in kinds))
+            await until(environment.settled)
+            await environment.trim(1)
+            await environment.query(
                 "DELETE FROM events WHERE (stream_ms, stream_seq) < ($1, $2)", *ids[2]
             )
             for cursor, gaps in ((ids[1], 1), (ids[2], 0)):
@@ -170,17 +172,17 @@ class TestGaps:
             assert 'ag_ui_gaps_total{reason="expired"} 1.0' in exposed
 
     async def test_what_was_trimmed_while_redis_could_not_be_reached(
-        self, world: World, redis_proxy: TcpProxy
+        self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
-        async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+        async with running(environment.settings(REDIS_URL=redis_proxy.url)) as backend:
             token = await admin_token(backend)
-            (first,) = await world.publish(shield_event("job:queued"))
+            (first,) = await environment.publish(shield_event("job:queued"))
             async with sse(backend.http, after="0-0", token=token) as client:
                 await client.until(lambda it: it.ids == [str(first)])
-                await until(world.settled)
+                await until(environment.settled)
                 await redis_proxy.refuse()
-                ids = await world.publish(*(shield_event("job:progress") for _ in range(50)))
-                await world.trim(10)
+                ids = await environment.publish(*(shield_event("job:progress") for _ in range(50)))
+                await environment.trim(10)
                 await redis_proxy.accept()
                 await client.until(lambda it: it.ids[-1:] == [str(ids[-1])], 20)
                 assert client.ids == [str(first), *map(str, ids[-10:])]
@@ -194,7 +196,7 @@ class TestGaps:
                 ]
                 assert client.frames[place].id is None
             # Who was away meanwhile is told too, at this instance and at any other.
-            other = world.settings(REDIS_CONSUMER_NAME="host-8003")
+            other = environment.settings(REDIS_CONSUMER_NAME="host-8003")
             async with running(other) as fresh:
                 for instance in (backend, fresh):
                     async with sse(instance.http, after=first, token=token) as late:
@@ -205,43 +207,45 @@ class TestGaps:
                         assert gaps_of(late.frames) == []
 
     async def test_what_another_instance_has_stored_is_no_gap(
-        self, world: World, redis_proxy: TcpProxy
+        self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
-        cut_off = world.settings(REDIS_URL=redis_proxy.url, REDIS_CONSUMER_NAME="host-8003")
-        async with running(world.settings()), running(cut_off) as backend:
+        cut_off = environment.settings(REDIS_URL=redis_proxy.url, REDIS_CONSUMER_NAME="host-8003")
+        async with running(environment.settings()), running(cut_off) as backend:
             token = await admin_token(backend)
-            (first,) = await world.publish(shield_event("job:queued"))
+            (first,) = await environment.publish(shield_event("job:queued"))
             async with sse(backend.http, after="0-0", token=token) as client:
                 await client.until(lambda it: it.ids == [str(first)])
-                await until(world.settled)
+                await until(environment.settled)
                 await redis_proxy.refuse()
-                ids = await world.publish(*(shield_event("job:progress") for _ in range(50)))
-                await until(world.settled)
-                await world.trim(10)
+                ids = await environment.publish(*(shield_event("job:progress") for _ in range(50)))
+                await until(environment.settled)
+                await environment.trim(10)
                 await redis_proxy.accept()
                 await client.until(lambda it: it.ids[-1:] == [str(ids[-1])], 20)
                 assert client.ids == [str(one) for one in (first, *ids)]
                 assert gaps_of(client.frames) == []
 
-    async def test_a_flushed_redis(self, world: World) -> None:
-        async with running(world.settings()) as backend:
+    async def test_a_flushed_redis(self, environment: Environment) -> None:
+        async with running(environment.settings()) as backend:
             token = await admin_token(backend)
-            (first,) = await world.publish(shield_event("job:queued"))
+            (first,) = await environment.publish(shield_event("job:queued"))
             async with sse(backend.http, after="0-0", token=token) as client:
                 await client.until(lambda it: it.ids == [str(first)])
-                await until(world.settled)
-                await world.redis.delete(world.stream)
+                await until(environment.settled)
+                await environment.redis.delete(environment.stream)
                 await client.until(lambda it: gaps_of(it.frames))
-                (second,) = await world.publish(shield_event("job:progress"))
+                (second,) = await environment.publish(shield_event("job:progress"))
                 await client.until(lambda it: it.ids == [str(first), str(second)])
                 assert [gap["reason"] for gap in gaps_of(client.frames)] == ["unknown"]
-            await until(lambda: world.has_stored([first, second]))
+            await until(lambda: environment.has_stored([first, second]))
 
 
 class TestLateOwnership:
-    async def test_the_owner_gets_every_event_and_nobody_else_one(self, world: World) -> None:
+    async def test_the_owner_gets_every_event_and_nobody_else_one(
+        self, environment: Environment
+    ) -> None:
         settings = [
-            world.settings(RING_MAX_EVENTS=ring, REDIS_CONSUMER_NAME=f"host-{ring}")
+            environment.settings(RING_MAX_EVENTS=ring, REDIS_CONSUMER_NAME=f"host-{ring}")
             for ring in (1, 1000)
         ]
         async with running(settings[0]) as one, running(settings[1]) as other:
@@ -259,9 +263,9 @@ class TestLateOwnership:
                 sse(other.http, token=tokens[alice.id]) as live_too,
                 sse(one.http, token=tokens[bob.id]) as stranger,
             ):
-                before = await world.publish(*nobodys)
+                before = await environment.publish(*nobodys)
                 await until(lambda: one.services.hub.last_id == before[-1])
-                ids = await world.publish(*known)
+                ids = await environment.publish(*known)
                 for client in (live, live_too):
                     await client.until(lambda it: it.ids == [str(one) for one in ids])
                     assert sources(client.frames) == [e.event_id for e in (*nobodys, *known)]
@@ -286,8 +290,8 @@ def sources(frames: list[Frame]) -> list[str]:
 
 
 class TestLimits:
-    async def test_a_user_has_only_so_many_streams(self, world: World) -> None:
-        async with running(world.settings(STREAMS_PER_USER=2)) as backend:
+    async def test_a_user_has_only_so_many_streams(self, environment: Environment) -> None:
+        async with running(environment.settings(STREAMS_PER_USER=2)) as backend:
             token = await admin_token(backend)
             other = backend.token_of(await backend.add_user("other@shield.test"))
             headers = {"Authorization": f"Bearer {token}"}
@@ -302,7 +306,7 @@ class TestLimits:
 
     @pytest.mark.parametrize("most", [1, 8])
     async def test_replays_wait_in_line(
-        self, world: World, monkeypatch: pytest.MonkeyPatch, most: int
+        self, environment: Environment, monkeypatch: pytest.MonkeyPatch, maximum: int
     ) -> None:
         # No two of them share a pass.
         monkeypatch.setattr(event_replay, "_NEAR_MS", -1)
@@ -315,17 +319,17 @@ class TestLimits:
             await go(replay, one)
 
         monkeypatch.setattr(EventReplay, "_go", gated)
-        async with running(world.settings(RING_MAX_EVENTS=1, REPLAYS_MAX=most)) as backend:
+        async with running(environment.settings(RING_MAX_EVENTS=1, REPLAYS_MAX=maximum)) as backend:
             token = await admin_token(backend)
             for _ in range(4):
-                await world.publish(*(shield_event() for _ in range(200)))
-            await until(world.settled)
+                await environment.publish(*(shield_event() for _ in range(200)))
+            await until(environment.settled)
             replaying = [asyncio.create_task(_replayed(backend, token, 800)) for _ in range(5)]
             replay = backend.services.streams._replay
             await until(lambda: len(replay._passes) == 5)
             await until(lambda: begun)
             for _ in range(100):
                 await asyncio.sleep(0)
-            assert begun == min(most, 5)
+            assert begun == min(maximum, 5)
             gate.set()
             await asyncio.gather(*replaying)

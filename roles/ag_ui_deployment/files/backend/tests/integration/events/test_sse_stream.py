@@ -19,12 +19,12 @@ from tests.run_checker import Frame, check_feed, check_frames, check_run
 from tests.support.accounts import bearer
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import JOB, shield_event
+from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.sse import SseClient, sse
 from tests.support.waiting import until
-from tests.support.world import World
 
 
 @pytest.fixture
@@ -66,11 +66,13 @@ class TestFrames:
             assert headers["x-request-id"]
             assert "content-encoding" not in headers
 
-    async def test_one_run_to_the_byte(self, backend: Backend, admin: str, world: World) -> None:
+    async def test_one_run_to_the_byte(
+        self, backend: Backend, admin: str, environment: Environment
+    ) -> None:
         moment = 1_763_856_000_000
         common: dict[str, Any] = {"workspace": "library", "timestamp": moment}
         async with sse(backend.http, token=admin) as client:
-            first, last = await world.publish(
+            first, last = await environment.publish(
                 shield_event("job:queued", {"n": None}, event_id="e-1", **common),
                 shield_event("job:complete", {"pages": 3}, event_id="e-2", **common),
             )
@@ -108,20 +110,20 @@ class TestFrames:
         assert body == expected
 
     async def test_they_arrive_one_by_one_and_soon(
-        self, backend: Backend, admin: str, world: World
+        self, backend: Backend, admin: str, environment: Environment
     ) -> None:
         delays = []
         async with sse(backend.http, token=admin) as client:
             for n in range(20):
                 began = time.monotonic()
-                (one,) = await world.publish(shield_event("job:progress", {"n": n}))
+                (one,) = await environment.publish(shield_event("job:progress", {"n": n}))
                 await client.until(lambda it, wanted=str(one): wanted in it.ids)  # type: ignore[misc]
                 delays.append(time.monotonic() - began)
         # A loaded machine is slow now and then; the middle one is what users feel.
         assert sorted(delays)[10] < 0.25
 
     async def test_every_client_gets_every_event_in_order(
-        self, backend: Backend, admin: str, world: World
+        self, backend: Backend, admin: str, environment: Environment
     ) -> None:
         clients: list[SseClient] = []
         async with asyncio.TaskGroup() as group:
@@ -138,24 +140,29 @@ class TestFrames:
             ids: list[str] = []
             for n in range(10):
                 batch = (shield_event("job:progress", {"n": (n, m)}) for m in range(30))
-                ids += map(str, await world.publish(*batch))
+                ids += map(str, await environment.publish(*batch))
             await until(lambda: all(client.ids[-1:] == ids[-1:] for client in clients))
             done.set()
         assert all(client.ids == ids for client in clients)
         # But for the first frame: each client is told another time to wait before a reconnect.
         assert len({bytes(client.body).partition(b"\n\n")[2] for client in clients}) == 1
 
-    async def test_a_job_that_was_silent_for_long_is_introduced(self, world: World) -> None:
-        async with running(world.settings()) as backend:
-            await world.publish(*run_of()[:5])
-            await until(world.settled)
+    async def test_a_job_that_was_silent_for_long_is_introduced(
+        self, environment: Environment
+    ) -> None:
+        async with running(environment.settings()) as backend:
+            await environment.publish(*run_of()[:5])
+            await until(environment.settled)
             admin = await token_on(backend)
-        await world.trim(0)
-        await world.query("UPDATE jobs SET updated_at = now() - interval '2 days'")
-        async with running(world.settings()) as backend, sse(backend.http, token=admin) as client:
+        await environment.trim(0)
+        await environment.query("UPDATE jobs SET updated_at = now() - interval '2 days'")
+        async with (
+            running(environment.settings()) as backend,
+            sse(backend.http, token=admin) as client,
+        ):
             await client.until(lambda it: any(frame.id for frame in it.frames))
             assert client.events == []
-            ids = await world.publish(run_of()[9])
+            ids = await environment.publish(run_of()[9])
             await client.until(lambda it: str(ids[0]) in it.ids)
             check_feed(client.events)
             kinds = [event["type"] for event in client.events]
@@ -168,20 +175,20 @@ class TestResuming:
     @pytest.mark.parametrize("ring", [1, 5, 20_000])
     @pytest.mark.parametrize("trimmed_to", [None, 20, 3, 0])
     async def test_at_any_point_across_all_borders(
-        self, world: World, ring: int, trimmed_to: int | None
+        self, environment: Environment, ring: int, trimmed_to: int | None
     ) -> None:
         """The ring's, Redis's and PostgreSQL's, and of a process that started later."""
-        async with running(world.settings(RING_MAX_EVENTS=ring)) as backend:
+        async with running(environment.settings(RING_MAX_EVENTS=ring)) as backend:
             admin = await token_on(backend)
             mixed = [one for pair in zip(run_of("a"), run_of("b"), strict=True) for one in pair]
-            ids = [str(one) for one in await world.publish(*mixed)]
-            await until(world.settled)
+            ids = [str(one) for one in await environment.publish(*mixed)]
+            await until(environment.settled)
             async with sse(backend.http, after="0-0", token=admin) as client:
                 await client.until(lambda it: it.ids[-1:] == ids[-1:])
                 whole = [frame for frame in client.frames if frame.data]
             if trimmed_to is not None:
-                await world.trim(trimmed_to)
-            fresh = world.settings(RING_MAX_EVENTS=ring, REDIS_CONSUMER_NAME="host-8003")
+                await environment.trim(trimmed_to)
+            fresh = environment.settings(RING_MAX_EVENTS=ring, REDIS_CONSUMER_NAME="host-8003")
             async with running(fresh) as other:
                 for number in range(0, len(ids) + 1, 3):
                     cursor = ids[number - 1] if number else "0-0"
@@ -192,10 +199,10 @@ class TestResuming:
                         assert [one for one in frames if one in missed] == missed
 
     async def test_while_events_are_being_published_at_random_points_and_instances(
-        self, world: World
+        self, environment: Environment
     ) -> None:
         settings = [
-            world.settings(RING_MAX_EVENTS=40, REDIS_CONSUMER_NAME=f"host-{port}")
+            environment.settings(RING_MAX_EVENTS=40, REDIS_CONSUMER_NAME=f"host-{port}")
             for port in (8002, 8003)
         ]
         chance = random.Random(2)
@@ -208,11 +215,11 @@ class TestResuming:
                 for step in range(14):
                     for start in range(0, 40, 8):
                         batch = [job[step] for job in jobs[start : start + 8]]
-                        published.extend(map(str, await world.publish(*batch)))
+                        published.extend(map(str, await environment.publish(*batch)))
                         await asyncio.sleep(0.005)
                     if step % 4 == 3:
-                        await until(world.settled)
-                        await world.trim(60)
+                        await until(environment.settled)
+                        await environment.trim(60)
 
             producing = asyncio.create_task(produce())
             seen: list[Frame] = []
@@ -243,9 +250,11 @@ class TestResuming:
             assert list(client.results()) == [f"res:{next(iter(client.calls()))}"]
 
     async def test_the_header_wins_over_the_query(
-        self, backend: Backend, admin: str, world: World
+        self, backend: Backend, admin: str, environment: Environment
     ) -> None:
-        ids = await world.publish(*(shield_event("worker.started", job=None) for _ in range(3)))
+        ids = await environment.publish(
+            *(shield_event("worker.started", job=None) for _ in range(3))
+        )
         await until(lambda: backend.services.hub.last_id == ids[-1])
         path = f"/events?last_event_id={ids[0]}"
         async with sse(backend.http, path, token=admin) as by_query:
@@ -254,9 +263,11 @@ class TestResuming:
             await by_header.until(lambda it: it.ids == [str(ids[2])])
 
     async def test_the_query_of_polyfills_wins_over_that_of_the_first_connection(
-        self, backend: Backend, admin: str, world: World
+        self, backend: Backend, admin: str, environment: Environment
     ) -> None:
-        ids = await world.publish(*(shield_event("worker.started", job=None) for _ in range(3)))
+        ids = await environment.publish(
+            *(shield_event("worker.started", job=None) for _ in range(3))
+        )
         await until(lambda: backend.services.hub.last_id == ids[-1])
         for query in (f"last_event_id={ids[0]}&lastEventId={ids[1]}", f"lastEventId={ids[1]}"):
             async with sse(backend.http, f"/events?{query}", token=admin) as client:
@@ -275,9 +286,9 @@ class TestResuming:
             assert error["field"] == field
 
     async def test_one_of_the_future_gets_a_notice(
-        self, backend: Backend, admin: str, world: World
+        self, backend: Backend, admin: str, environment: Environment
     ) -> None:
-        await world.publish(shield_event("job:queued"))
+        await environment.publish(shield_event("job:queued"))
         async with sse(backend.http, after=StreamId(2**50, 0), token=admin) as client:
             await client.until(lambda it: it.events)
             (notice,) = client.events[:1]
@@ -317,7 +328,7 @@ async def resumed(backend: Backend, token: str, cursor: str, expected: list[str]
 
 class TestOwnership:
     async def test_everybody_gets_their_own_and_nothing_else(
-        self, backend: Backend, admin: str, world: World
+        self, backend: Backend, admin: str, environment: Environment
     ) -> None:
         alice = await backend.add_user("alice@shield.test")
         bob = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
@@ -329,10 +340,10 @@ class TestOwnership:
             sse(backend.http, token=admin) as for_admin,
         ):
             for job, owner in owners.items():
-                await world.publish(*run_of(job, owner))
-            worker = await world.publish(shield_event("worker.started", job=None))
-            last = await world.publish(shield_event(job="end-a", user=str(alice.id)))
-            last += await world.publish(shield_event(job="end-b", user=str(bob.id)))
+                await environment.publish(*run_of(job, owner))
+            worker = await environment.publish(shield_event("worker.started", job=None))
+            last = await environment.publish(shield_event(job="end-a", user=str(alice.id)))
+            last += await environment.publish(shield_event(job="end-b", user=str(bob.id)))
             await for_admin.until(lambda it: it.ids[-1:] == [str(last[1])])
             await for_alice.until(lambda it: it.ids[-1:] == [str(last[0])])
             await for_bob.until(lambda it: it.ids[-1:] == [str(last[1])])
@@ -340,24 +351,24 @@ class TestOwnership:
             assert set(check_feed(for_bob.events)) == {"of-bob", "end-b"}
             assert set(check_feed(for_admin.events)) == {*owners, "end-a", "end-b"}
             assert str(worker[0]) in for_admin.ids
-        await until(world.settled)
-        await world.trim(1)
+        await until(environment.settled)
+        await environment.trim(1)
         async with sse(backend.http, after="0-0", token=tokens[bob.email]) as again:
             await again.until(lambda it: it.ids == for_bob.ids)
             assert again.events == for_bob.events
 
-    async def test_whose_job_it_is_may_turn_out_late(self, world: World) -> None:
-        async with running(world.settings(RING_MAX_EVENTS=1)) as backend:
+    async def test_whose_job_it_is_may_turn_out_late(self, environment: Environment) -> None:
+        async with running(environment.settings(RING_MAX_EVENTS=1)) as backend:
             alice = await backend.add_user("alice@shield.test")
             token = backend.token_of(alice)
             nobody, owned = run_of()[:6], run_of(user=alice)[6:]
             ids: list[StreamId] = []
             async with sse(backend.http, token=token) as live:
-                ids += await world.publish(*nobody)
+                ids += await environment.publish(*nobody)
                 headers = bearer(token)
                 hidden = await backend.http.get(f"/api/jobs/{JOB}/events", headers=headers)
                 check_problem(hidden, 404, "job-not-found")
-                ids += await world.publish(*owned)
+                ids += await environment.publish(*owned)
                 await live.until(lambda it: it.ids[-1:] == [str(ids[-1])])
             assert live.ids == [str(one) for one in ids[6:]]
             assert check_feed(live.events)[JOB].terminal == "RUN_FINISHED"
@@ -371,30 +382,30 @@ class TestOwnership:
 
 
 class TestOneJob:
-    async def test_live_to_its_end(self, backend: Backend, world: World) -> None:
+    async def test_live_to_its_end(self, backend: Backend, environment: Environment) -> None:
         alice = await backend.add_user("alice@shield.test")
         events = run_of(user=alice)
-        ids = await world.publish(*events[:5], *run_of("another", alice))
+        ids = await environment.publish(*events[:5], *run_of("another", alice))
         token = backend.token_of(alice)
         await until(lambda: backend.services.hub.last_id == ids[-1])
         async with sse(backend.http, f"/api/jobs/{JOB}/events", token=token) as client:
-            ids = await world.publish(*events[5:])
+            ids = await environment.publish(*events[5:])
             await client.until_ended()
             assert client.ids == [str(one) for one in ids]
             assert check_run(client.events, complete=True).outcome == "success"
 
     @pytest.mark.parametrize("trimmed", [False, True])
     async def test_an_ended_one_comes_whole_and_closes(
-        self, world: World, *, trimmed: bool
+        self, environment: Environment, *, trimmed: bool
     ) -> None:
-        async with running(world.settings()) as backend:
-            ids = await world.publish(*run_of(), shield_event("worker.started", job=None))
-            await until(world.settled)
+        async with running(environment.settings()) as backend:
+            ids = await environment.publish(*run_of(), shield_event("worker.started", job=None))
+            await until(environment.settled)
             admin = await token_on(backend)
             if trimmed:
-                await world.trim(0)
+                await environment.trim(0)
             # A process that starts now knows of it from the history alone.
-            late = world.settings(REDIS_CONSUMER_NAME="host-8003")
+            late = environment.settings(REDIS_CONSUMER_NAME="host-8003")
             async with running(late) as other:
                 for instance in (backend, other):
                     path = f"/api/jobs/{JOB}/events"
@@ -414,24 +425,24 @@ class TestOneJob:
 
     @pytest.mark.parametrize("data", [b'{"n": NaN}', b'{"n": "\\ud83d"}', b"{'n': 1}", b"[" * 300])
     async def test_one_whose_end_cannot_be_read_ends(
-        self, backend: Backend, admin: str, world: World, data: bytes
+        self, backend: Backend, admin: str, environment: Environment, data: bytes
     ) -> None:
         end = {b"type": b"job:complete", b"job_id": JOB.encode(), b"data": data}
-        await world.publish(shield_event("job:started"))
-        await until(world.settled)
+        await environment.publish(shield_event("job:started"))
+        await until(environment.settled)
         async with sse(backend.http, f"/api/jobs/{JOB}/events", token=admin) as client:
-            await world.publish(end)
+            await environment.publish(end)
             await client.until_ended()
         assert check_run(client.events, complete=True).outcome == "success"
-        await until(world.settled)
+        await until(environment.settled)
         job = (await backend.http.get(f"/api/jobs/{JOB}", headers=bearer(admin))).json()
         assert (job["status"], job["result"]) == ("completed", client.events[-1]["result"])
-        assert await world.dead_letters() == {}
+        assert await environment.dead_letters() == {}
 
 
 class TestLimits:
-    async def test_silence_is_broken_by_comments(self, world: World) -> None:
-        async with running(world.settings(SSE_KEEPALIVE_SECONDS=1)) as backend:
+    async def test_silence_is_broken_by_comments(self, environment: Environment) -> None:
+        async with running(environment.settings(SSE_KEEPALIVE_SECONDS=1)) as backend:
             token = await token_on(backend)
             async with sse(backend.http, token=token) as client:
                 await client.until(lambda it: len(it.comments) >= 2)
@@ -448,8 +459,8 @@ class TestLimits:
         assert time.monotonic() - began < 6
         assert client.comments == ["the token has expired"]
 
-    async def test_there_are_only_so_many_streams(self, world: World) -> None:
-        async with running(world.settings(STREAMS_MAX=2)) as backend:
+    async def test_there_are_only_so_many_streams(self, environment: Environment) -> None:
+        async with running(environment.settings(STREAMS_MAX=2)) as backend:
             token = await token_on(backend)
             async with sse(backend.http, token=token), sse(backend.http, token=token):
                 response = await backend.http.get("/events", headers=bearer(token))
@@ -466,8 +477,10 @@ class TestLimits:
             await until(lambda: backend.services.streams.count == 0)
         assert len(backend.services.hub.feeds) == 0
 
-    async def test_a_client_that_does_not_read_is_cut_and_delays_nobody(self, world: World) -> None:
-        settings = world.settings(CLIENT_BUFFER_BYTES=256 * 1024)
+    async def test_a_client_that_does_not_read_is_cut_and_delays_nobody(
+        self, environment: Environment
+    ) -> None:
+        settings = environment.settings(CLIENT_BUFFER_BYTES=256 * 1024)
         async with running(settings) as backend:
             token = await token_on(backend)
             where = urlsplit(str(backend.http.base_url))
@@ -482,7 +495,7 @@ class TestLimits:
             async with sse(backend.http, token=token) as quick:
                 for n in range(60):
                     big = shield_event("worker.started", {"n": n, "x": "x" * 200_000}, job=None)
-                    sent += map(str, await world.publish(big))
+                    sent += map(str, await environment.publish(big))
                     await quick.until(lambda it, count=n + 1: len(it.ids) == count)  # type: ignore[misc]
                 # The quick one is told of everything; the slow one holds one feed's bound.
                 feed = next(iter(backend.services.hub.feeds))
@@ -510,15 +523,15 @@ class TestLimits:
 
 class TestDraining:
     @pytest.fixture
-    async def backend(self, world: World) -> AsyncIterator[Backend]:
-        async with running(world.settings()) as instance:
+    async def backend(self, environment: Environment) -> AsyncIterator[Backend]:
+        async with running(environment.settings()) as instance:
             yield instance
 
     async def test_streams_are_closed_with_a_hint_and_new_ones_refused(
-        self, backend: Backend, admin: str, world: World
+        self, backend: Backend, admin: str, environment: Environment
     ) -> None:
         async with sse(backend.http, token=admin) as client:
-            ids = await world.publish(*run_of())
+            ids = await environment.publish(*run_of())
             await until(lambda: backend.services.hub.last_id == ids[-1])
             backend.services.hub.drain()
             await client.until_ended()
@@ -534,16 +547,16 @@ class TestDraining:
 
 class TestOutages:
     async def test_redis_goes_and_comes_back_under_open_streams(
-        self, world: World, redis_proxy: TcpProxy
+        self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
-        settings = world.settings(REDIS_URL=redis_proxy.url, SSE_KEEPALIVE_SECONDS=1)
+        settings = environment.settings(REDIS_URL=redis_proxy.url, SSE_KEEPALIVE_SECONDS=1)
         async with running(settings) as backend:
             admin = await token_on(backend)
             async with sse(backend.http, token=admin) as client:
-                ids = await world.publish(*run_of("a"))
+                ids = await environment.publish(*run_of("a"))
                 await client.until(lambda it: len(it.ids) == len(ids))
                 await redis_proxy.refuse()
-                ids += await world.publish(*run_of("b"))
+                ids += await environment.publish(*run_of("b"))
                 await client.until(lambda it: "keep-alive" in it.comments)
                 # Whoever connects meanwhile sees how things stood.
                 async with sse(backend.http, after=ids[0], token=admin) as during:
@@ -554,50 +567,50 @@ class TestOutages:
                 assert not client.ended
 
     async def test_what_redis_trimmed_during_the_outage_comes_from_postgresql(
-        self, world: World, redis_proxy: TcpProxy
+        self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
-        cut_off = world.settings(REDIS_URL=redis_proxy.url)
-        other = world.settings(REDIS_CONSUMER_NAME="host-8003")
+        cut_off = environment.settings(REDIS_URL=redis_proxy.url)
+        other = environment.settings(REDIS_CONSUMER_NAME="host-8003")
         async with running(cut_off) as backend, running(other):
             admin = await token_on(backend)
             async with sse(backend.http, token=admin) as client:
-                ids = await world.publish(*run_of("a"))
+                ids = await environment.publish(*run_of("a"))
                 await client.until(lambda it: len(it.ids) == len(ids))
                 await redis_proxy.refuse()
                 await until(lambda: backend.services.tail.status == "waiting for Redis")
-                ids += await world.publish(*run_of("b"))
-                await until(lambda: world.has_stored(ids))
-                await world.trim(2)
+                ids += await environment.publish(*run_of("b"))
+                await until(lambda: environment.has_stored(ids))
+                await environment.trim(2)
                 await redis_proxy.accept()
                 await client.until(lambda it: len(it.ids) == len(ids), 15)
                 assert client.ids == [str(one) for one in ids]
 
     async def test_postgresql_goes_and_live_streams_do_not_notice(
-        self, world: World, database_proxy: TcpProxy
+        self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
-        settings = world.settings(DATABASE_URL=database_proxy.url)
+        settings = environment.settings(DATABASE_URL=database_proxy.url)
         async with running(settings) as backend:
             admin = await token_on(backend)
             async with sse(backend.http, token=admin) as client:
                 await database_proxy.refuse()
-                ids = await world.publish(*run_of())
+                ids = await environment.publish(*run_of())
                 await client.until(lambda it: len(it.ids) == len(ids))
                 async with sse(backend.http, after=ids[3], token=admin) as another:
                     await another.until(lambda it: len(it.ids) == len(ids) - 4)
                 await database_proxy.accept()
-                await until(world.settled)
-                assert await world.stored() == ids
+                await until(environment.settled)
+                assert await environment.stored() == ids
                 assert not client.ended
 
     async def test_a_history_that_is_away_ends_the_stream_and_loses_nothing(
-        self, world: World, database_proxy: TcpProxy
+        self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
-        settings = world.settings(DATABASE_URL=database_proxy.url, RING_MAX_EVENTS=1)
+        settings = environment.settings(DATABASE_URL=database_proxy.url, RING_MAX_EVENTS=1)
         async with running(settings) as backend:
             admin = await token_on(backend)
-            ids = await world.publish(*run_of())
-            await until(world.settled)
-            await world.trim(1)
+            ids = await environment.publish(*run_of())
+            await until(environment.settled)
+            await environment.trim(1)
             await database_proxy.refuse()
             async with sse(backend.http, after=ids[0], token=admin) as client:
                 await client.until_ended()

@@ -6,9 +6,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.support.environment import Environment
 from tests.support.gateway import MODEL, Gateway
 from tests.support.waiting import until
-from tests.support.world import World
 
 TOOLS = {
     "crawl_web": {"url", "max_pages", "allowed_domains", "max_depth"},
@@ -51,9 +51,9 @@ async def test_seven_tools_with_their_arguments(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize(("outcome", "status"), [("complete", "completed"), ("failed", "failed")])
 async def test_an_accepted_job_is_told_on_the_stream_and_by_the_orchestrator(
-    gateway: Gateway, world: World, outcome: str, status: str
+    gateway: Gateway, environment: Environment, outcome: str, status: str
 ) -> None:
-    url = f"https://example.org/?stream={world.stream}&outcome={outcome}&speed=100"
+    url = f"https://example.org/?stream={environment.stream}&outcome={outcome}&speed=100"
     accepted = await result_of(gateway, "crawl_web", url=url, max_pages=2)
     assert accepted["status"] == "accepted"
     job_id = accepted["job_id"]
@@ -72,7 +72,7 @@ async def test_an_accepted_job_is_told_on_the_stream_and_by_the_orchestrator(
     assert job_id in {job["job_id"] for job in listed["jobs"]}
     assert listed["count"] == len(listed["jobs"])
 
-    entries: Any = await world.redis.xrange(world.stream)
+    entries: Any = await environment.redis.xrange(environment.stream)
     told = [fields for _, fields in entries]
     assert {fields[b"job_id"] for fields in told} == {job_id.encode()}
     assert told[0][b"type"] == b"tool:start"

@@ -17,9 +17,9 @@ from src.utils.database import Database, is_bad_data, is_outage
 from tests.support.accounts import ask_login, bearer
 from tests.support.builders import shield_event
 from tests.support.consumer import Consumer, consuming
+from tests.support.environment import Environment
 from tests.support.server import Backend, running
 from tests.support.waiting import until
-from tests.support.world import World
 
 WAITING = "waiting for PostgreSQL"
 
@@ -30,26 +30,26 @@ async def waits_because(consumer: Consumer, words: str) -> None:
     assert words in consumer.why
 
 
-async def nothing_is_lost(world: World, consumer: Consumer, ids: list[Any]) -> None:
-    await until(world.settled, 20)
+async def nothing_is_lost(environment: Environment, consumer: Consumer, ids: list[Any]) -> None:
+    await until(environment.settled, 20)
     assert consumer.status == "consuming"
     assert not consumer.failed
-    assert await world.stored() == ids
-    assert await world.dead_letters() == {}
+    assert await environment.stored() == ids
+    assert await environment.dead_letters() == {}
 
 
 @asynccontextmanager
-async def refusing(world: World, sqlstate: str) -> AsyncIterator[None]:
+async def refusing(environment: Environment, sqlstate: str) -> AsyncIterator[None]:
     """PostgreSQL answers each new event with an error of its own."""
-    await world.query(
+    await environment.query(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '{sqlstate}'; END $$"
     )
-    await world.query(
+    await environment.query(
         "CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION refuse()"
     )
     yield
-    await world.query("DROP TRIGGER refuse ON events")
+    await environment.query("DROP TRIGGER refuse ON events")
 
 
 @pytest.mark.parametrize(
@@ -68,51 +68,55 @@ async def refusing(world: World, sqlstate: str) -> AsyncIterator[None]:
         ("XX000", "error (InternalServerError)"),
     ],
 )
-async def test_a_state_of_the_server_is_waited_out(world: World, sqlstate: str, words: str) -> None:
-    async with consuming(world.settings()) as consumer:
+async def test_a_state_of_the_server_is_waited_out(
+    environment: Environment, sqlstate: str, words: str
+) -> None:
+    async with consuming(environment.settings()) as consumer:
         await until(lambda: consumer.status == "consuming")
-        async with refusing(world, sqlstate):
-            ids = await world.publish(*(shield_event() for _ in range(3)))
+        async with refusing(environment, sqlstate):
+            ids = await environment.publish(*(shield_event() for _ in range(3)))
             await waits_because(consumer, words)
-            assert await world.pending() == ids
-        await nothing_is_lost(world, consumer, ids)
+            assert await environment.pending() == ids
+        await nothing_is_lost(environment, consumer, ids)
 
 
 @pytest.mark.parametrize("sqlstate", ["22P05", "22021", "23514"])
-async def test_a_fault_of_the_values_is_a_dead_letter(world: World, sqlstate: str) -> None:
-    async with consuming(world.settings()) as consumer, refusing(world, sqlstate):
-        ids = await world.publish(*(shield_event() for _ in range(3)))
-        await until(world.settled)
-        assert sorted(await world.dead_letters()) == ids
+async def test_a_fault_of_the_values_is_a_dead_letter(
+    environment: Environment, sqlstate: str
+) -> None:
+    async with consuming(environment.settings()) as consumer, refusing(environment, sqlstate):
+        ids = await environment.publish(*(shield_event() for _ in range(3)))
+        await until(environment.settled)
+        assert sorted(await environment.dead_letters()) == ids
         assert consumer.status == "consuming"
 
 
-async def test_a_deadlock_is_waited_out(world: World) -> None:
+async def test_a_deadlock_is_waited_out(environment: Environment) -> None:
     """A transaction of somebody else takes two jobs in the other order than the consumer."""
-    await world.query(
+    await environment.query(
         "INSERT INTO jobs (id, status, created_at, updated_at) "
         "SELECT name, 'queued', now(), now() FROM unnest(ARRAY['a', 'b']) AS name"
     )
-    other = await asyncpg.connect(world.owner_url)
+    other = await asyncpg.connect(environment.owner_url)
     try:
         # The consumer looks for deadlocks long before the other does, so it is the one that ends.
         await other.execute("SET deadlock_timeout = '60s'")
-        async with consuming(world.settings()) as consumer:
+        async with consuming(environment.settings()) as consumer:
             async with other.transaction():
                 await other.execute("UPDATE jobs SET kind = 'b' WHERE id = 'b'")
-                ids = await world.publish(shield_event(job="a"), shield_event(job="b"))
-                await until(lambda: waits_for_a_lock(world))
+                ids = await environment.publish(shield_event(job="a"), shield_event(job="b"))
+                await until(lambda: waits_for_a_lock(environment))
                 await other.execute("UPDATE jobs SET kind = 'a' WHERE id = 'a'")
-            await nothing_is_lost(world, consumer, ids)
-        rows = await world.query("SELECT id, status, kind FROM jobs ORDER BY id")
+            await nothing_is_lost(environment, consumer, ids)
+        rows = await environment.query("SELECT id, status, kind FROM jobs ORDER BY id")
         assert [tuple(row) for row in rows] == [("a", "running", "a"), ("b", "running", "b")]
     finally:
         await other.close()
 
 
-async def waits_for_a_lock(world: World) -> bool:
+async def waits_for_a_lock(environment: Environment) -> bool:
     """Whether the consumer has one job and waits for the other."""
-    rows = await world.query(
+    rows = await environment.query(
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
         "AND wait_event_type = 'Lock' AND application_name = 'host-8002'"
     )
@@ -120,52 +124,56 @@ async def waits_for_a_lock(world: World) -> bool:
 
 
 @pytest.fixture
-async def limited(world: World) -> AsyncIterator[tuple[str, str]]:
+async def limited(environment: Environment) -> AsyncIterator[tuple[str, str]]:
     """A role that owns nothing but may do what the consumer does, and the address to use it."""
     role = f"limited_{uuid4().hex}"
-    await world.query(f"CREATE ROLE {role} LOGIN PASSWORD 'limited'")
-    await world.query(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
-    parts = urlsplit(world.database_url)
+    await environment.query(f"CREATE ROLE {role} LOGIN PASSWORD 'limited'")
+    await environment.query(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+    parts = urlsplit(environment.database_url)
     address = parts.netloc.rpartition("@")[2]
     url = urlunsplit(parts._replace(netloc=f"{role}:limited@{address}"))
     yield role, url
-    await world.query(f"DROP OWNED BY {role}")
-    await world.query(f"DROP ROLE {role}")
+    await environment.query(f"DROP OWNED BY {role}")
+    await environment.query(f"DROP ROLE {role}")
 
 
-async def test_a_connection_limit_is_waited_out(world: World, limited: tuple[str, str]) -> None:
+async def test_a_connection_limit_is_waited_out(
+    environment: Environment, limited: tuple[str, str]
+) -> None:
     role, url = limited
-    async with consuming(world.settings(DATABASE_URL=url)) as consumer:
-        ids = await world.publish(shield_event())
-        await until(world.settled)
-        await world.query(f"ALTER ROLE {role} CONNECTION LIMIT 0")
-        await world.query(
+    async with consuming(environment.settings(DATABASE_URL=url)) as consumer:
+        ids = await environment.publish(shield_event())
+        await until(environment.settled)
+        await environment.query(f"ALTER ROLE {role} CONNECTION LIMIT 0")
+        await environment.query(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role
         )
-        ids += await world.publish(*(shield_event() for _ in range(3)))
+        ids += await environment.publish(*(shield_event() for _ in range(3)))
         await waits_because(consumer, "connection")
-        assert await world.pending() == ids[1:]
-        await world.query(f"ALTER ROLE {role} CONNECTION LIMIT -1")
-        await nothing_is_lost(world, consumer, ids)
+        assert await environment.pending() == ids[1:]
+        await environment.query(f"ALTER ROLE {role} CONNECTION LIMIT -1")
+        await nothing_is_lost(environment, consumer, ids)
 
 
 async def test_a_connection_limit_at_the_start_is_waited_out(
-    world: World, limited: tuple[str, str]
+    environment: Environment, limited: tuple[str, str]
 ) -> None:
     role, url = limited
-    await world.query(f"ALTER ROLE {role} CONNECTION LIMIT 0")
-    await world.make_group()
-    ids = await world.publish(shield_event())
-    async with consuming(world.settings(DATABASE_URL=url)) as consumer:
+    await environment.query(f"ALTER ROLE {role} CONNECTION LIMIT 0")
+    await environment.make_group()
+    ids = await environment.publish(shield_event())
+    async with consuming(environment.settings(DATABASE_URL=url)) as consumer:
         await waits_because(consumer, "connection")
-        assert await world.pending() == []
-        await world.query(f"ALTER ROLE {role} CONNECTION LIMIT -1")
-        await nothing_is_lost(world, consumer, ids)
+        assert await environment.pending() == []
+        await environment.query(f"ALTER ROLE {role} CONNECTION LIMIT -1")
+        await nothing_is_lost(environment, consumer, ids)
 
 
-async def test_what_the_driver_cannot_send_is_the_fault_of_the_values(world: World) -> None:
+async def test_what_the_driver_cannot_send_is_the_fault_of_the_values(
+    environment: Environment,
+) -> None:
     """It raises an error of its own then, much like that of a lost connection."""
-    database = Database(world.settings())
+    database = Database(environment.settings())
     event = shield_event("a\ud800b")
     stored = await EventStore(database).store([event, shield_event()])
     await database.close()
@@ -173,8 +181,8 @@ async def test_what_the_driver_cannot_send_is_the_fault_of_the_values(world: Wor
     assert [poison.id for poison in stored.poison] == [event.id]
 
 
-async def test_more_values_than_a_statement_takes_are_no_outage(world: World) -> None:
-    database = Database(world.settings())
+async def test_more_values_than_a_statement_takes_are_no_outage(environment: Environment) -> None:
+    database = Database(environment.settings())
     try:
         with pytest.raises(DBAPIError) as caught:
             async with database.transaction() as session:
@@ -191,16 +199,18 @@ def test_a_connection_that_is_closed_is_one() -> None:
     assert not is_bad_data(error)
 
 
-async def test_rights_that_are_missing_are_an_outage_that_health_names(world: World) -> None:
+async def test_rights_that_are_missing_are_an_outage_that_health_names(
+    environment: Environment,
+) -> None:
     """As while the tables change hands: requests wait like the consumer, and go on after it."""
-    role = urlsplit(world.database_url).username
-    async with running(world.settings()) as backend:
+    role = urlsplit(environment.database_url).username
+    async with running(environment.settings()) as backend:
         user = await backend.add_user("alice@shield.test")
         headers = bearer(backend.token_of(user))
         assert (await backend.http.get("/api/jobs", headers=headers)).status_code == 200
         assert (await backend.health())["status"] == "healthy"
 
-        await world.query(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}")
+        await environment.query(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}")
         for answer in (
             await backend.http.get("/api/jobs", headers=headers),
             await ask_login(backend, "alice@shield.test"),
@@ -209,13 +219,13 @@ async def test_rights_that_are_missing_are_an_outage_that_health_names(world: Wo
             assert answer.json()["type"].endswith(":database-unavailable")
         await until(lambda: database_is(backend, "down", "audit_log, ", " jobs, ", " users"))
 
-        await give_rights(world, role)
+        await give_rights(environment, role)
         await until(lambda: database_is(backend, "ok"))
         assert (await backend.http.get("/api/jobs", headers=headers)).status_code == 200
-        await world.query(f"REVOKE DELETE ON submissions FROM {role}")
+        await environment.query(f"REVOKE DELETE ON submissions FROM {role}")
         await until(lambda: database_is(backend, "down", " use submissions: "))
         assert (await backend.health())["status"] == "degraded"
-        await give_rights(world, role)
+        await give_rights(environment, role)
         await until(lambda: database_is(backend, "ok"))
 
 
@@ -224,7 +234,7 @@ async def database_is(backend: Backend, status: str, *words: str) -> bool:
     return check["status"] == status and all(word in check["detail"] for word in words)
 
 
-async def give_rights(world: World, role: str | None) -> None:
-    database = Database(world.settings(DATABASE_URL=world.owner_url))
+async def give_rights(environment: Environment, role: str | None) -> None:
+    database = Database(environment.settings(DATABASE_URL=environment.owner_url))
     await migrate(database, role)
     await database.close()

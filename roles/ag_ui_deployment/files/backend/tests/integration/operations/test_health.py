@@ -11,11 +11,11 @@ import pytest
 from src.services.operations import health_service
 from src.services.operations.health_service import _span
 from tests.support.builders import settings_of, shield_event
+from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.waiting import until
-from tests.support.world import World
 
 
 async def shows(backend: Backend, status: str, *down: str) -> bool:
@@ -62,8 +62,10 @@ async def test_live_and_ready(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("fault", ["refuse", "freeze"])
-async def test_redis_goes_and_comes_back(world: World, redis_proxy: TcpProxy, fault: str) -> None:
-    async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+async def test_redis_goes_and_comes_back(
+    environment: Environment, redis_proxy: TcpProxy, fault: str
+) -> None:
+    async with running(environment.settings(REDIS_URL=redis_proxy.url)) as backend:
         await until(lambda: shows(backend, "healthy"))
         await redis_proxy.fail(fault)
         began = time.monotonic()
@@ -80,9 +82,9 @@ async def test_redis_goes_and_comes_back(world: World, redis_proxy: TcpProxy, fa
 
 @pytest.mark.parametrize("fault", ["refuse", "freeze"])
 async def test_postgresql_goes_and_comes_back(
-    world: World, database_proxy: TcpProxy, fault: str
+    environment: Environment, database_proxy: TcpProxy, fault: str
 ) -> None:
-    async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+    async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
         await until(lambda: shows(backend, "healthy"))
         await database_proxy.fail(fault)
         began = time.monotonic()
@@ -98,9 +100,11 @@ async def detail_of(backend: Backend, check: str) -> str:
     return str((await backend.health())["checks"][check]["detail"])
 
 
-async def test_a_redis_that_refuses_writes_is_told(world: World, backend: Backend) -> None:
+async def test_a_redis_that_refuses_writes_is_told(
+    environment: Environment, backend: Backend
+) -> None:
     await until(lambda: shows(backend, "healthy"))
-    async with world.redis_refusing_writes():
+    async with environment.redis_refusing_writes():
         await until(lambda: shows(backend, "degraded", "redis"))
         body = await backend.health()
         assert body["redis_connected"] is True
@@ -113,8 +117,10 @@ async def test_a_redis_that_refuses_writes_is_told(world: World, backend: Backen
     await until(lambda: shows(backend, "healthy"))
 
 
-async def test_an_outage_of_redis_is_told_in_words(world: World, redis_proxy: TcpProxy) -> None:
-    async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+async def test_an_outage_of_redis_is_told_in_words(
+    environment: Environment, redis_proxy: TcpProxy
+) -> None:
+    async with running(environment.settings(REDIS_URL=redis_proxy.url)) as backend:
         await redis_proxy.refuse()
         await until(lambda: shows(backend, "degraded", "redis", "consumer", "tail"))
         redis = await detail_of(backend, "redis")
@@ -128,11 +134,11 @@ async def test_an_outage_of_redis_is_told_in_words(world: World, redis_proxy: Tc
 
 
 async def test_an_outage_of_postgresql_is_told_in_words(
-    world: World, database_proxy: TcpProxy
+    environment: Environment, database_proxy: TcpProxy
 ) -> None:
-    async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+    async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
         await database_proxy.refuse()
-        await world.publish(shield_event())
+        await environment.publish(shield_event())
         await until(lambda: shows(backend, "degraded", "database", "consumer"))
         database = await detail_of(backend, "database")
         assert re.match(r"cannot be reached, for \d+ s: no logins, ", database)
@@ -143,14 +149,16 @@ async def test_an_outage_of_postgresql_is_told_in_words(
         )
 
 
-async def test_a_loss_is_told_and_is_no_outage(world: World, database_proxy: TcpProxy) -> None:
+async def test_a_loss_is_told_and_is_no_outage(
+    environment: Environment, database_proxy: TcpProxy
+) -> None:
     """The service works again, and a deployment that asks for health may be what mends the cause."""
-    async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+    async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
         await database_proxy.refuse()
-        await world.publish(shield_event())
+        await environment.publish(shield_event())
         await until(lambda: backend.services.consumer.status == "waiting for PostgreSQL")
-        await world.publish(*(shield_event() for _ in range(7)))
-        await world.trim(0)
+        await environment.publish(*(shield_event() for _ in range(7)))
+        await environment.trim(0)
         await database_proxy.accept()
         await until(lambda: shows(backend, "healthy"), 15)
         told = r"consuming; \d+ s ago 7 entries were lost: Redis trimmed them before they were read"
@@ -252,10 +260,10 @@ async def test_answers_are_asked_for_once_a_second(backend: Backend) -> None:
     assert asked <= 1 + int(time.monotonic() - began)
 
 
-async def test_it_is_not_ready_without_the_schema(world: World) -> None:
-    await world.query("DELETE FROM alembic_version")
-    async with running(world.settings(), healthy=False) as backend:
+async def test_it_is_not_ready_without_the_schema(environment: Environment) -> None:
+    await environment.query("DELETE FROM alembic_version")
+    async with running(environment.settings(), healthy=False) as backend:
         body = check_problem(await backend.http.get("/health/ready"), 503, "not-ready")
         assert "src.cli migrate" in body["detail"]
-        await world.query("INSERT INTO alembic_version VALUES ('9999_of_a_later_release')")
+        await environment.query("INSERT INTO alembic_version VALUES ('9999_of_a_later_release')")
         assert (await backend.http.get("/health/ready")).status_code == 200

@@ -6,23 +6,27 @@ import pytest
 
 from src.services.operations.pool_mode import is_pooled_per_transaction
 from src.utils.database import Database
+from tests.support.environment import Environment
 from tests.support.pgbouncer import through_pgbouncer
 from tests.support.server import running
 from tests.support.waiting import until
-from tests.support.world import World
 
 
 @pytest.mark.parametrize("mode", ["SESSION", "TRANSACTION"])
-async def test_is_found_out(world: World, mode: Literal["SESSION", "TRANSACTION"]) -> None:
-    database = Database(world.settings(DATABASE_URL=through_pgbouncer(world, mode)))
+async def test_is_found_out(
+    environment: Environment, mode: Literal["SESSION", "TRANSACTION"]
+) -> None:
+    database = Database(environment.settings(DATABASE_URL=through_pgbouncer(environment, mode)))
     assert await is_pooled_per_transaction(database) is (mode == "TRANSACTION")
     await database.close()
 
 
-async def test_the_backend_works_through_a_pool_of_sessions(world: World) -> None:
-    async with running(world.settings(DATABASE_URL=through_pgbouncer(world, "SESSION"))) as backend:
+async def test_the_backend_works_through_a_pool_of_sessions(environment: Environment) -> None:
+    async with running(
+        environment.settings(DATABASE_URL=through_pgbouncer(environment, "SESSION"))
+    ) as backend:
         user = await backend.add_user("alice@shield.test")
         headers = {"Authorization": f"Bearer {backend.token_of(user)}"}
         assert (await backend.http.get("/auth/me", headers=headers)).status_code == 200
-        await until(world.settled)
+        await until(environment.settled)
         assert (await backend.health())["status"] == "healthy"

@@ -7,11 +7,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.builders import shield_event
+from tests.support.environment import Environment
 from tests.support.proxy import TcpProxy
 from tests.support.samples import sample_of
 from tests.support.server import Backend, running
 from tests.support.waiting import until
-from tests.support.world import World
 
 
 async def scraped(backend: Backend) -> str:
@@ -49,8 +49,8 @@ async def test_it_is_not_in_the_documents(backend: Backend) -> None:
     assert "/metrics" not in paths
 
 
-async def test_values_after_events(world: World, backend: Backend) -> None:
-    await world.publish(*(shield_event() for _ in range(5)), {b"hello": b"world"})
+async def test_values_after_events(environment: Environment, backend: Backend) -> None:
+    await environment.publish(*(shield_event() for _ in range(5)), {b"hello": b"world"})
     await until(lambda: shows(backend, "events_stored_total", 5))
     assert await shows(backend, "dead_letters_total", 1)
     assert await shows(backend, "consumer_batch_entries_sum", 6)
@@ -61,15 +61,15 @@ async def test_values_after_events(world: World, backend: Backend) -> None:
         assert await shows(backend, "entries_lost_total", 0, how=how)
 
 
-async def test_what_waits(world: World, database_proxy: TcpProxy) -> None:
-    async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+async def test_what_waits(environment: Environment, database_proxy: TcpProxy) -> None:
+    async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
         await database_proxy.refuse()
-        await world.publish(shield_event())
+        await environment.publish(shield_event())
         await until(lambda: shows(backend, "group_pending", 1))
-        await world.publish(*(shield_event() for _ in range(4)))
+        await environment.publish(*(shield_event() for _ in range(4)))
         assert await shows(backend, "group_lag", 4)
         assert await shows(backend, "stream_entries", 5)
-        await world.trim(2)
+        await environment.trim(2)
         await database_proxy.accept()
         await until(lambda: shows(backend, "entries_lost_total", 2, how="trimmed_unread"), 15)
         await until(lambda: shows(backend, "group_lag", 0))
@@ -77,9 +77,9 @@ async def test_what_waits(world: World, database_proxy: TcpProxy) -> None:
 
 @pytest.mark.parametrize("fault", ["refuse", "freeze"])
 async def test_without_redis_it_answers_all_the_same(
-    world: World, redis_proxy: TcpProxy, fault: str
+    environment: Environment, redis_proxy: TcpProxy, fault: str
 ) -> None:
-    async with running(world.settings(REDIS_URL=redis_proxy.url)) as backend:
+    async with running(environment.settings(REDIS_URL=redis_proxy.url)) as backend:
         assert await shows(backend, "stream_entries", 0)
         assert await shows(backend, "group_lag", 0)
         await redis_proxy.fail(fault)
@@ -93,13 +93,15 @@ async def test_without_redis_it_answers_all_the_same(
         await until(lambda: shows(backend, "group_lag", 0))
 
 
-async def test_without_a_group_its_state_is_unknown(world: World, database_proxy: TcpProxy) -> None:
-    async with running(world.settings(DATABASE_URL=database_proxy.url)) as backend:
+async def test_without_a_group_its_state_is_unknown(
+    environment: Environment, database_proxy: TcpProxy
+) -> None:
+    async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
         await until(lambda: shows(backend, "group_lag", 0))
         await database_proxy.refuse()
-        await world.publish(shield_event())
+        await environment.publish(shield_event())
         await until(lambda: backend.services.consumer.status == "waiting for PostgreSQL")
-        await world.destroy_group()
+        await environment.destroy_group()
         text = await scraped(backend)
         assert sample_of(text, "ag_ui_stream_entries") == 1
         assert math.isnan(sample_of(text, "ag_ui_group_lag"))

@@ -27,11 +27,11 @@ from tests.support.agent import (
     whole_run,
 )
 from tests.support.builders import shield_event
+from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.server import Backend, running
 from tests.support.sse import sse
 from tests.support.waiting import until
-from tests.support.world import World
 
 PAGE = Path(__file__).parents[7] / "docs" / "operations.md"
 EMAIL = "alice@shield.test"
@@ -48,9 +48,9 @@ def documented() -> list[str]:
 
 
 class Account:
-    def __init__(self, world: World) -> None:
+    def __init__(self, environment: Environment) -> None:
         self.name = f"rights-{uuid4().hex}"
-        self._world = world
+        self._world = environment
         self._password = uuid4().hex
 
     @property
@@ -93,16 +93,18 @@ def _bytes(value: object) -> bytes:
 
 
 @pytest.fixture
-async def account(world: World) -> AsyncIterator[Account]:
-    account = Account(world)
+async def account(environment: Environment) -> AsyncIterator[Account]:
+    account = Account(environment)
     await account.make()
     yield account
     await account.delete()
 
 
 @pytest.fixture
-async def backend(world: World, gateway: Gateway, account: Account) -> AsyncIterator[Backend]:
-    settings = world.settings(
+async def backend(
+    environment: Environment, gateway: Gateway, account: Account
+) -> AsyncIterator[Backend]:
+    settings = environment.settings(
         **gateway.settings(), REDIS_URL=account.url, RATE_LOGIN_PER_ADDRESS="3/minute"
     )
     async with running(settings) as instance:
@@ -115,16 +117,16 @@ async def alice(backend: Backend) -> User:
 
 
 async def test_streams_tickets_and_limits_work(
-    backend: Backend, alice: User, world: World, account: Account
+    backend: Backend, alice: User, environment: Environment, account: Account
 ) -> None:
     tokens = await login(backend, EMAIL)
     token = tokens["access_token"]
-    (first,) = await world.publish(shield_event("job:started", user=str(alice.id)))
+    (first,) = await environment.publish(shield_event("job:started", user=str(alice.id)))
     async with sse(backend.http, "/events", token=token) as client:
         await client.until(lambda it: it.events)
-        (second,) = await world.publish(shield_event("job:progress", user=str(alice.id)))
+        (second,) = await environment.publish(shield_event("job:progress", user=str(alice.id)))
         await client.until(lambda it: str(second) in it.ids)
-    await until(lambda: world.has_stored([first, second]))
+    await until(lambda: environment.has_stored([first, second]))
 
     answer = await backend.http.post("/auth/ticket", headers=bearer(token))
     query = f"/events?ticket={answer.json()['ticket']}&last_event_id={first}"
@@ -134,7 +136,7 @@ async def test_streams_tickets_and_limits_work(
 
     answers = [(await ask_login(backend, EMAIL)).status_code for _ in range(3)]
     assert answers == [200, 200, 429]
-    assert [key async for key in world.redis.scan_iter(f"{world.stream}:limits*")]
+    assert [key async for key in environment.redis.scan_iter(f"{environment.stream}:limits*")]
     assert (await backend.health())["status"] == "healthy"
     assert await account.refused() == []
 
@@ -155,9 +157,11 @@ async def test_the_agent_works(backend: Backend, alice: User, account: Account) 
     assert await account.refused() == []
 
 
-async def test_runs_whose_process_has_died_are_ended(world: World, account: Account) -> None:
+async def test_runs_whose_process_has_died_are_ended(
+    environment: Environment, account: Account
+) -> None:
     redis = Redis.from_url(account.url, protocol=2)
-    registry = RunRegistry(redis, world.stream)
+    registry = RunRegistry(redis, environment.stream)
     keys = [RunKey(uuid4(), name) for name in ("died", "stored", "forgotten")]
     died, stored, forgotten = keys
     said = LogRecord.of({"type": "RUN_ERROR", "message": "x"})
@@ -167,7 +171,7 @@ async def test_runs_whose_process_has_died_are_ended(world: World, account: Acco
     assert set((await registry.renew(keys)).values()) == {(True, False), (True, True)}
     await registry.finish(stored, stored=True)
     await registry.forget(forgotten)
-    await world.redis.delete(f"{registry.log_of(died)}:lease")
+    await environment.redis.delete(f"{registry.log_of(died)}:lease")
     assert await registry.alive(keys) == {died: False, stored: True, forgotten: False}
     assert await registry.unattended(keys) == keys
     assert await registry.close(died, 1, [said])

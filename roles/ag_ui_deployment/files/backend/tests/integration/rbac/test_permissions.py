@@ -33,9 +33,9 @@ from tests.run_checker import check_feed
 from tests.support.accounts import bearer
 from tests.support.agent import run_input
 from tests.support.builders import settings_of, shield_event
+from tests.support.environment import Environment
 from tests.support.server import Backend, running
 from tests.support.sse import sse
-from tests.support.world import World
 
 # The workspaces that callers belong to, with their role in each; nobody belongs to blue.
 CALLERS: Mapping[str, tuple[Role, Mapping[str, Role]]] = {
@@ -224,9 +224,9 @@ def expected(rule: RouteRule, caller: Caller | None, thing: Thing | None) -> int
 class Walk:
     """The backend with all things there, which come again after each call that could change them."""
 
-    def __init__(self, backend: Backend, world: World) -> None:
+    def __init__(self, backend: Backend, environment: Environment) -> None:
         self._backend = backend
-        self._world = world
+        self._world = environment
         self._users = {name: uuid4() for name in (*CALLERS, OTHER)}
         self._sessions = {name: uuid4() for name in self._users}
         self._tokens: dict[str, str] = {}
@@ -409,11 +409,11 @@ def _run(thing: Thing, owner: UUID) -> RunRow:
 
 
 @pytest.fixture
-async def walk(world: World) -> AsyncIterator[Walk]:
+async def walk(environment: Environment) -> AsyncIterator[Walk]:
     # Nobody answers there: who may call a tool is told that.
-    settings = world.settings(STREAMS_PER_USER=1000, LITELLM_URL="http://127.0.0.1:1")
+    settings = environment.settings(STREAMS_PER_USER=1000, LITELLM_URL="http://127.0.0.1:1")
     async with running(settings) as backend:
-        walk = Walk(backend, world)
+        walk = Walk(backend, environment)
         await walk.prepare()
         yield walk
 
@@ -422,7 +422,7 @@ def is_right(status: int, wanted: int | None) -> bool:
     return status == wanted if wanted is not None else status not in {401, 403, 404, 405, 500}
 
 
-async def test_every_route_does_what_the_matrix_says(walk: Walk, world: World) -> None:
+async def test_every_route_does_what_the_matrix_says(walk: Walk, environment: Environment) -> None:
     wrong = []
     denials = 0
     for rule in rules_of(create_app(settings_of())):
@@ -436,7 +436,9 @@ async def test_every_route_does_what_the_matrix_says(walk: Walk, world: World) -
                     what = thing.name if thing else "nothing"
                     wrong.append((rule.method, rule.path, what, who, status, wanted))
     assert wrong == []
-    ((noted,),) = await world.query("SELECT count(*) FROM audit_log WHERE action = 'access.denied'")
+    ((noted,),) = await environment.query(
+        "SELECT count(*) FROM audit_log WHERE action = 'access.denied'"
+    )
     assert noted == denials > 0
 
 
@@ -527,7 +529,7 @@ def test_a_parameter_without_samples_is_named() -> None:
 
 
 async def test_who_leaves_a_workspace_sees_no_more_of_it_at_once(
-    backend: Backend, world: World
+    backend: Backend, environment: Environment
 ) -> None:
     admin = await backend.add_user("admin@shield.test", Role.ADMIN)
     alice = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
@@ -538,7 +540,7 @@ async def test_who_leaves_a_workspace_sees_no_more_of_it_at_once(
 
     token = backend.token_of(alice)
     async with sse(backend.http, token=token) as stream:
-        (first,) = await world.publish(event("hers-in-red", "red"))
+        (first,) = await environment.publish(event("hers-in-red", "red"))
         await stream.until(lambda it: it.ids == [str(first)])
         removed = await backend.http.delete(
             f"/admin/workspaces/red/members/{alice.id}", headers=bearer(backend.token_of(admin))
@@ -546,8 +548,8 @@ async def test_who_leaves_a_workspace_sees_no_more_of_it_at_once(
         assert removed.status_code == 204
         await stream.until_ended()
     async with sse(backend.http, after="0-0", token=token) as again:
-        await world.publish(event("hers-in-red", "red"))
-        (last,) = await world.publish(event("hers", "default"))
+        await environment.publish(event("hers-in-red", "red"))
+        (last,) = await environment.publish(event("hers", "default"))
         await again.until(lambda it: it.ids == [str(last)])
         assert set(check_feed(again.events)) == {"hers"}
     run = await backend.http.get("/api/jobs/hers-in-red/events", headers=bearer(token))
@@ -555,7 +557,7 @@ async def test_who_leaves_a_workspace_sees_no_more_of_it_at_once(
 
 
 async def test_who_administers_a_workspace_no_more_sees_only_their_own_of_it_at_once(
-    backend: Backend, world: World
+    backend: Backend, environment: Environment
 ) -> None:
     admin = await backend.add_user("admin@shield.test", Role.ADMIN)
     alice = await backend.add_user("alice@shield.test")
@@ -566,7 +568,7 @@ async def test_who_administers_a_workspace_no_more_sees_only_their_own_of_it_at_
 
     token = backend.token_of(alice)
     async with sse(backend.http, token=token) as stream:
-        (first,) = await world.publish(event("another's", str(admin.id)))
+        (first,) = await environment.publish(event("another's", str(admin.id)))
         await stream.until(lambda it: it.ids == [str(first)])
         changed = await backend.http.put(
             f"/admin/workspaces/red/members/{alice.id}",
@@ -576,7 +578,7 @@ async def test_who_administers_a_workspace_no_more_sees_only_their_own_of_it_at_
         assert changed.status_code == 200
         await stream.until_ended()
     async with sse(backend.http, after="0-0", token=token) as again:
-        await world.publish(event("another's", str(admin.id)))
-        (last,) = await world.publish(event("hers", str(alice.id)))
+        await environment.publish(event("another's", str(admin.id)))
+        (last,) = await environment.publish(event("hers", str(alice.id)))
         await again.until(lambda it: it.ids == [str(last)])
         assert set(check_feed(again.events)) == {"hers"}

@@ -13,7 +13,7 @@ from src.repositories import job_list
 from src.repositories.job_list import Section
 from src.utils.database import Database
 from tests.support.builders import OWNER, RED, STRANGER, settings_of
-from tests.support.world import World
+from tests.support.environment import Environment
 
 _EVERYWHERE = frozenset({"default", RED, "blue"})
 _SIGHTS = {
@@ -33,9 +33,9 @@ _SECTIONS = [
 ]
 
 
-async def fill(world: World, jobs: int) -> None:
+async def fill(environment: Environment, jobs: int) -> None:
     """Jobs of two owners and of nobody, in three workspaces; the few that failed are old."""
-    await world.query(
+    await environment.query(
         "INSERT INTO jobs (id, owner_id, workspace, status, created_at, updated_at, ended_ms) "
         "SELECT 'job-' || n, (ARRAY[$2::uuid, $3::uuid, NULL])[1 + n % 3], "
         "(ARRAY[NULL, 'default', 'red', 'blue'])[1 + n % 4], "
@@ -45,12 +45,12 @@ async def fill(world: World, jobs: int) -> None:
         OWNER,
         STRANGER,
     )
-    await world.query("ANALYZE jobs")
+    await environment.query("ANALYZE jobs")
 
 
 @pytest.fixture
-async def database(world: World) -> AsyncIterator[Database]:
-    database = Database(settings_of(DATABASE_URL=world.database_url))
+async def database(environment: Environment) -> AsyncIterator[Database]:
+    database = Database(settings_of(DATABASE_URL=environment.database_url))
     yield database
     await database.close()
 
@@ -65,10 +65,10 @@ def matches(row: JobRow, visibility: Visibility, section: Section) -> bool:
 
 @pytest.mark.parametrize("who", _SIGHTS)
 async def test_the_pages_hold_all_that_the_user_sees_newest_first(
-    world: World, database: Database, who: str
+    environment: Environment, database: Database, who: str
 ) -> None:
     visibility = _SIGHTS[who]
-    await fill(world, 300)
+    await fill(environment, 300)
     async with database.transaction() as session:
         every = await job_list.page(session, EVERYTHING, Section(1000))
         assert len(every) == 300
@@ -81,9 +81,9 @@ async def test_the_pages_hold_all_that_the_user_sees_newest_first(
 
 
 async def test_a_page_reads_no_more_than_its_own_length_of_each_place(
-    world: World, database: Database
+    environment: Environment, database: Database
 ) -> None:
-    await fill(world, 20_000)
+    await fill(environment, 20_000)
     for who, visibility in _SIGHTS.items():
         for section in _SECTIONS:
             query = job_list.query_of(visibility, section)
@@ -91,30 +91,30 @@ async def test_a_page_reads_no_more_than_its_own_length_of_each_place(
                 continue
             # Index scans alone, each of a place and a status, and none that sorts anything out.
             parts = 1 if visibility.everything and section.workspace is None else 3 * len(JobStatus)
-            for scan in scans(await explain(world, database, query)):
+            for scan in scans(await explain(environment, database, query)):
                 assert "Index" in scan["Node Type"], (who, section, scan)
                 assert scan.get("Rows Removed by Filter", 0) == 0, (who, section, scan)
                 assert scan["Actual Rows"] * scan["Actual Loops"] <= parts * section.limit
 
 
 async def test_whether_a_workspace_has_jobs_is_read_from_an_index(
-    world: World, database: Database
+    environment: Environment, database: Database
 ) -> None:
-    await fill(world, 20_000)
+    await fill(environment, 20_000)
     async with database.transaction() as session:
         for workspace, has_jobs in ((RED, True), ("default", True), ("green", False)):
             found = await session.scalar(job_list.any_of(workspace))
             assert (found is not None) is has_jobs
-    for scan in scans(await explain(world, database, job_list.any_of("green"))):
+    for scan in scans(await explain(environment, database, job_list.any_of("green"))):
         assert "Index" in scan["Node Type"]
         assert scan.get("Rows Removed by Filter", 0) == 0
 
 
-async def explain(world: World, database: Database, query: Any) -> dict[str, Any]:
+async def explain(environment: Environment, database: Database, query: Any) -> dict[str, Any]:
     compiled = query.compile(dialect=database.engine.dialect)
     values = [compiled.params[name] for name in compiled.positiontup]
     statement = f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}"
-    ((plan,),) = await world.query(statement, *values)
+    ((plan,),) = await environment.query(statement, *values)
     found: dict[str, Any] = json.loads(plan)[0]["Plan"]
     return found
 

@@ -9,7 +9,7 @@ from src.services.agui.events import now
 from src.services.runs.errors import LOST
 from src.services.runs.log import LogRecord
 from src.services.runs.registry import LEASE_SECONDS, RunKey, RunRegistry
-from tests.support.world import World
+from tests.support.environment import Environment
 
 HOUR = 3600
 RECORDS = [
@@ -21,8 +21,8 @@ END = LogRecord.of(LOST.event())
 
 
 @pytest.fixture
-def registry(world: World) -> RunRegistry:
-    return RunRegistry(world.redis, world.stream)
+def registry(environment: Environment) -> RunRegistry:
+    return RunRegistry(environment.redis, environment.stream)
 
 
 @pytest.fixture
@@ -34,18 +34,18 @@ async def key(registry: RunRegistry) -> RunKey:
     return key
 
 
-async def length(world: World, registry: RunRegistry, key: RunKey) -> int:
-    return int(await world.redis.xlen(registry.log_of(key)))
+async def length(environment: Environment, registry: RunRegistry, key: RunKey) -> int:
+    return int(await environment.redis.xlen(registry.log_of(key)))
 
 
-async def kept_for(world: World, registry: RunRegistry, key: RunKey) -> int:
+async def kept_for(environment: Environment, registry: RunRegistry, key: RunKey) -> int:
     """For how many seconds Redis still has the log."""
-    return int(await world.redis.ttl(registry.log_of(key)))
+    return int(await environment.redis.ttl(registry.log_of(key)))
 
 
 @pytest.mark.parametrize("stored", [True, False])
 async def test_a_log_that_was_finished_grows_no_more(
-    world: World,
+    environment: Environment,
     registry: RunRegistry,
     key: RunKey,
     stored: bool,  # noqa: FBT001 - a case of the test
@@ -53,49 +53,49 @@ async def test_a_log_that_was_finished_grows_no_more(
     await registry.finish(key, stored=stored)
     assert await registry.append(key, RECORDS, 2) is None
     assert await registry.append(key, RECORDS, 0) is None
-    assert await length(world, registry, key) == 2
+    assert await length(environment, registry, key) == 2
 
 
 async def test_a_log_that_others_closed_grows_no_more_and_is_not_taken_back(
-    world: World, registry: RunRegistry, key: RunKey
+    environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
-    await world.redis.delete(registry._lease(key))
+    await environment.redis.delete(registry._lease(key))
     assert await registry.close(key, 2, [END])
     assert await registry.append(key, RECORDS, 2) is None
     leases = await registry.renew([key])
     assert not leases[key].is_open
     assert await registry.append(key, RECORDS, 2) is None
     assert not await registry.close(key, 3, [END])
-    assert await length(world, registry, key) == 3
+    assert await length(environment, registry, key) == 3
 
 
 async def test_a_run_that_shows_itself_or_goes_on_is_not_closed(
-    world: World, registry: RunRegistry, key: RunKey
+    environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
     assert not await registry.close(key, 2, [END])
-    await world.redis.delete(registry._lease(key))
+    await environment.redis.delete(registry._lease(key))
     await registry.append(key, RECORDS, 2)
     assert not await registry.close(key, 2, [END])
-    assert await length(world, registry, key) == 3
+    assert await length(environment, registry, key) == 3
 
 
 async def test_a_log_is_kept_for_a_day_unless_it_is_stored_elsewhere(
-    world: World, registry: RunRegistry, key: RunKey
+    environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
-    assert 23 * HOUR < await kept_for(world, registry, key) <= 24 * HOUR
+    assert 23 * HOUR < await kept_for(environment, registry, key) <= 24 * HOUR
     await registry.finish(key, stored=False)
-    assert 23 * HOUR < await kept_for(world, registry, key) <= 24 * HOUR
-    assert 23 * HOUR < await world.redis.ttl(registry._lease(key)) <= 24 * HOUR
+    assert 23 * HOUR < await kept_for(environment, registry, key) <= 24 * HOUR
+    assert 23 * HOUR < await environment.redis.ttl(registry._lease(key)) <= 24 * HOUR
     await registry.finish(key, stored=True)
-    assert 0 < await kept_for(world, registry, key) <= 60
+    assert 0 < await kept_for(environment, registry, key) <= 60
 
 
 async def test_a_log_that_others_closed_is_kept_for_a_day(
-    world: World, registry: RunRegistry, key: RunKey
+    environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
-    await world.redis.delete(registry._lease(key))
+    await environment.redis.delete(registry._lease(key))
     assert await registry.close(key, 2, [END])
-    assert 23 * HOUR < await kept_for(world, registry, key) <= 24 * HOUR
+    assert 23 * HOUR < await kept_for(environment, registry, key) <= 24 * HOUR
 
 
 async def test_a_run_counts_from_its_beginning_to_its_end(
@@ -114,9 +114,9 @@ async def test_a_run_counts_from_its_beginning_to_its_end(
 
 
 async def test_what_a_process_holds_that_dies_goes_by_itself(
-    world: World, registry: RunRegistry, key: RunKey
+    environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
-    await world.redis.delete(registry._runs(key))
+    await environment.redis.delete(registry._runs(key))
     assert (await registry.renew([key]))[key].is_open
     for name in (registry._lease(key), registry._runs(key)):
-        assert 0 < await world.redis.pttl(name) <= 2 * LEASE_SECONDS * 1000
+        assert 0 < await environment.redis.pttl(name) <= 2 * LEASE_SECONDS * 1000

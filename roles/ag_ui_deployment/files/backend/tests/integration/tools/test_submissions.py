@@ -17,7 +17,8 @@ from src.services.tools.ssrf_guard import SsrfGuard
 from src.utils.hosts import TargetRefusedError
 from tests.support.accounts import bearer
 from tests.support.builders import shield_event
-from tests.support.cli import environment, served
+from tests.support.cli import cli_environment, served
+from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
@@ -25,15 +26,14 @@ from tests.support.scripted import ScriptedServer, tool_result
 from tests.support.server import Backend, running
 from tests.support.tools import SITE, Caller, all_announced, caller, has_job, site
 from tests.support.waiting import until
-from tests.support.world import World
 
 STORE = "/api/tools/qdrant_store"
 CALL = "/mcp-rest/tools/call"
 
 
 @pytest.fixture
-async def backend(world: World, gateway: Gateway) -> AsyncIterator[Backend]:
-    async with running(world.settings(**gateway.settings())) as instance:
+async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
+    async with running(environment.settings(**gateway.settings())) as instance:
         yield instance
 
 
@@ -42,36 +42,36 @@ async def carol(backend: Backend) -> Caller:
     return await caller(backend, "carol")
 
 
-async def states(world: World) -> list[str]:
-    return [row[0] for row in await world.query("SELECT state FROM submissions")]
+async def states(environment: Environment) -> list[str]:
+    return [row[0] for row in await environment.query("SELECT state FROM submissions")]
 
 
-async def age(world: World, **time: int) -> None:
-    await world.query(
+async def age(environment: Environment, **time: int) -> None:
+    await environment.query(
         "UPDATE submissions SET created_at = created_at - $1::interval", timedelta(**time)
     )
 
 
-async def announced(world: World) -> list[dict[bytes, bytes]]:
-    entries: Any = await world.redis.xrange(world.stream)
+async def announced(environment: Environment) -> list[dict[bytes, bytes]]:
+    entries: Any = await environment.redis.xrange(environment.stream)
     return [fields for _, fields in entries if fields[b"type"] == b"job:accepted"]
 
 
 class TestOutages:
     async def test_what_was_accepted_is_answered_and_noted_when_that_works_again(
         self,
-        world: World,
+        environment: Environment,
         gateway: Gateway,
         redis_proxy: TcpProxy,
         database_proxy: TcpProxy,
     ) -> None:
-        settings = world.settings(
+        settings = environment.settings(
             **gateway.settings(), REDIS_URL=redis_proxy.url, DATABASE_URL=database_proxy.url
         )
         async with running(settings) as backend:
             carol, key, note = await caller(backend, "carol"), uuid4().hex, uuid4().hex
             marks = {"fault": "slow-1", "outcome": "stuck", "note": note}
-            crawling = asyncio.create_task(carol.crawl(world, key, **marks))
+            crawling = asyncio.create_task(carol.crawl(environment, key, **marks))
             await until(lambda: gateway.tool_calls(note))
             await redis_proxy.refuse()
             await database_proxy.refuse()
@@ -79,53 +79,53 @@ class TestOutages:
             assert accepted.status_code == 202
             await redis_proxy.accept()
             await database_proxy.accept()
-            await until(lambda: _are(world, SubmissionState.DONE), 20)
-            again = await carol.crawl(world, key, **marks)
+            await until(lambda: _are(environment, SubmissionState.DONE), 20)
+            again = await carol.crawl(environment, key, **marks)
             assert (again.status_code, again.json()) == (202, accepted.json())
             assert await has_job(carol, accepted.json()["job_id"])
-            await until(lambda: all_announced(world), 20)
-            assert len(await announced(world)) == 1
+            await until(lambda: all_announced(environment), 20)
+            assert len(await announced(environment)) == 1
         assert len(await gateway.tool_calls(note)) == 1
 
     async def test_the_stream_is_told_though_postgresql_is_away(
-        self, world: World, gateway: Gateway, database_proxy: TcpProxy
+        self, environment: Environment, gateway: Gateway, database_proxy: TcpProxy
     ) -> None:
-        settings = world.settings(**gateway.settings(), DATABASE_URL=database_proxy.url)
+        settings = environment.settings(**gateway.settings(), DATABASE_URL=database_proxy.url)
         async with running(settings) as backend:
             carol, note = await caller(backend, "carol"), uuid4().hex
-            crawling = asyncio.create_task(carol.crawl(world, fault="slow-1", note=note))
+            crawling = asyncio.create_task(carol.crawl(environment, fault="slow-1", note=note))
             await until(lambda: gateway.tool_calls(note))
             await database_proxy.refuse()
             accepted = await crawling
             assert accepted.status_code == 202
-            (told,) = await announced(world)
+            (told,) = await announced(environment)
             assert told[b"job_id"].decode() == accepted.json()["job_id"]
 
     async def test_an_instance_that_stops_meanwhile_is_not_held_up(
         self,
-        world: World,
+        environment: Environment,
         gateway: Gateway,
         database_proxy: TcpProxy,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        settings = world.settings(**gateway.settings(), DATABASE_URL=database_proxy.url)
+        settings = environment.settings(**gateway.settings(), DATABASE_URL=database_proxy.url)
         async with running(settings) as backend:
             carol, text = await caller(backend, "carol"), f"fault=slow-1 {uuid4()}"
             storing = asyncio.create_task(carol.post(STORE, {"arguments": {"text": text}}))
             await until(lambda: gateway.tool_calls(text))
             await database_proxy.refuse()
             assert (await storing).status_code == 200
-        assert await states(world) == [SubmissionState.SENT]
+        assert await states(environment) == [SubmissionState.SENT]
         told = capsys.readouterr().out
         assert "submission_not_kept" in told
         assert "background_jobs_cut" not in told
 
     async def test_of_an_instance_that_was_killed_nobody_knows_the_outcome(
-        self, world: World, gateway: Gateway, carol: Caller
+        self, environment: Environment, gateway: Gateway, carol: Caller
     ) -> None:
         key, note = uuid4().hex, uuid4().hex
-        env = environment(world, **gateway.settings(), REDIS_CONSUMER_NAME="host-8003")
-        body = {"url": site(world, fault="slow-5", note=note)}
+        env = cli_environment(environment, **gateway.settings(), REDIS_CONSUMER_NAME="host-8003")
+        body = {"url": site(environment, fault="slow-5", note=note)}
         async with served(env) as (process, http):
             headers = bearer(carol.token) | {"Idempotency-Key": key}
             crawling = asyncio.create_task(http.post("/api/crawl", json=body, headers=headers))
@@ -134,9 +134,9 @@ class TestOutages:
             with pytest.raises(httpx.TransportError):
                 await crawling
             await process.wait()
-        assert await states(world) == [SubmissionState.SENT]
+        assert await states(environment) == [SubmissionState.SENT]
         # After the time that a call can take at most.
-        await age(world, minutes=2)
+        await age(environment, minutes=2)
         problem = check_problem(await carol.post("/api/crawl", body, key), 409, "outcome-unknown")
         assert "take a new key" in problem["detail"]
         assert len(await gateway.tool_calls(note)) == 1
@@ -144,132 +144,144 @@ class TestOutages:
 
 class TestKeys:
     async def test_a_first_call_that_lasts_is_not_waited_for_for_ever(
-        self, world: World, gateway: Gateway, carol: Caller, monkeypatch: pytest.MonkeyPatch
+        self,
+        environment: Environment,
+        gateway: Gateway,
+        carol: Caller,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(tool_submissions, "_WAIT_FOR_FIRST", 0.2)
         key, note = uuid4().hex, uuid4().hex
         marks = {"fault": "slow-2", "note": note}
-        first = asyncio.create_task(carol.crawl(world, key, **marks))
+        first = asyncio.create_task(carol.crawl(environment, key, **marks))
         await until(lambda: gateway.tool_calls(note))
-        second = await carol.crawl(world, key, **marks)
+        second = await carol.crawl(environment, key, **marks)
         check_problem(second, 409, "still-running")
         assert int(second.headers["retry-after"]) > 0
         answered = (await first).json()
-        assert (await carol.crawl(world, key, **marks)).json() == answered
+        assert (await carol.crawl(environment, key, **marks)).json() == answered
         assert len(await gateway.tool_calls(note)) == 1
 
     async def test_give_the_first_answer_though_the_address_would_not_pass_now(
-        self, world: World, carol: Caller, monkeypatch: pytest.MonkeyPatch
+        self, environment: Environment, carol: Caller, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async def too_slow(*_: Any) -> None:
             raise TargetRefusedError("cannot be looked up in time; try again")
 
-        first = (await carol.crawl(world, "key")).json()
+        first = (await carol.crawl(environment, "key")).json()
         monkeypatch.setattr(SsrfGuard, "check_url", too_slow)
-        assert (await carol.crawl(world, "key")).json() == first
+        assert (await carol.crawl(environment, "key")).json() == first
         for key in ("another", None):
-            refused = check_problem(await carol.crawl(world, key), 422, "invalid-request")
+            refused = check_problem(await carol.crawl(environment, key), 422, "invalid-request")
             assert refused["errors"][0]["field"] == "body.url"
-        assert await states(world) == [SubmissionState.DONE]
+        assert await states(environment) == [SubmissionState.DONE]
 
-    async def test_count_for_a_day(self, world: World, gateway: Gateway, carol: Caller) -> None:
+    async def test_count_for_a_day(
+        self, environment: Environment, gateway: Gateway, carol: Caller
+    ) -> None:
         key, note = uuid4().hex, uuid4().hex
-        first = (await carol.crawl(world, key, note=note)).json()["job_id"]
-        await age(world, hours=23, minutes=59)
-        assert (await carol.crawl(world, key, note=note)).json()["job_id"] == first
-        await age(world, minutes=2)
-        assert (await carol.crawl(world, key, note=note)).json()["job_id"] != first
+        first = (await carol.crawl(environment, key, note=note)).json()["job_id"]
+        await age(environment, hours=23, minutes=59)
+        assert (await carol.crawl(environment, key, note=note)).json()["job_id"] == first
+        await age(environment, minutes=2)
+        assert (await carol.crawl(environment, key, note=note)).json()["job_id"] != first
         assert len(await gateway.tool_calls(note)) == 2
 
-    async def test_are_then_deleted(self, world: World, gateway: Gateway, carol: Caller) -> None:
-        await carol.crawl(world, "old")
-        await age(world, hours=24, minutes=1)
-        await carol.crawl(world, "new")
+    async def test_are_then_deleted(
+        self, environment: Environment, gateway: Gateway, carol: Caller
+    ) -> None:
+        await carol.crawl(environment, "old")
+        await age(environment, hours=24, minutes=1)
+        await carol.crawl(environment, "new")
         # An instance looks for them when it starts, and from time to time.
-        settings = world.settings(**gateway.settings(), REDIS_CONSUMER_NAME="host-8003")
+        settings = environment.settings(**gateway.settings(), REDIS_CONSUMER_NAME="host-8003")
         async with running(settings):
-            await until(lambda: _keys_are(world, "new"))
+            await until(lambda: _keys_are(environment, "new"))
 
 
 class TestLimits:
-    async def test_only_jobs_count(self, world: World, gateway: Gateway) -> None:
-        settings = world.settings(**gateway.settings(), JOBS_PER_USER=1)
+    async def test_only_jobs_count(self, environment: Environment, gateway: Gateway) -> None:
+        settings = environment.settings(**gateway.settings(), JOBS_PER_USER=1)
         async with running(settings) as backend:
             carol, text = await caller(backend, "carol"), f"fault=slow-1 {uuid4()}"
             storing = asyncio.create_task(carol.post(STORE, {"arguments": {"text": text}}))
             await until(lambda: gateway.tool_calls(text))
-            assert (await carol.crawl(world, outcome="stuck")).status_code == 202
-            problem = check_problem(await carol.crawl(world), 429, "too-many-jobs")
+            assert (await carol.crawl(environment, outcome="stuck")).status_code == 202
+            problem = check_problem(await carol.crawl(environment), 429, "too-many-jobs")
             assert "status=queued" in problem["detail"]
             assert (await storing).status_code == 200
 
     async def test_what_was_never_answered_counts_for_a_while(
-        self, world: World, gateway: Gateway
+        self, environment: Environment, gateway: Gateway
     ) -> None:
         hasty = gateway.settings(LITELLM_MCP_SERVER_ID="hasty")
-        async with running(world.settings(**hasty, JOBS_PER_USER=1)) as backend:
+        async with running(environment.settings(**hasty, JOBS_PER_USER=1)) as backend:
             carol = await caller(backend, "carol")
-            check_problem(await carol.crawl(world, fault="slow-2"), 504, "upstream-timeout")
-            check_problem(await carol.crawl(world), 429, "too-many-jobs")
-            await age(world, minutes=11)
-            assert (await carol.crawl(world)).status_code == 202
+            check_problem(await carol.crawl(environment, fault="slow-2"), 504, "upstream-timeout")
+            check_problem(await carol.crawl(environment), 429, "too-many-jobs")
+            await age(environment, minutes=11)
+            assert (await carol.crawl(environment)).status_code == 202
 
     async def test_the_orchestrator_is_asked_without_holding_up_the_user(
-        self, world: World, gateway: Gateway
+        self, environment: Environment, gateway: Gateway
     ) -> None:
         """Whoever may have no more jobs can still do everything else meanwhile."""
         async with ScriptedServer() as orchestrator:
             orchestrator.gate.clear()
-            settings = world.settings(
+            settings = environment.settings(
                 **gateway.settings(ORCHESTRATOR_URL=orchestrator.url), JOBS_PER_USER=1
             )
             async with running(settings) as backend:
                 carol = await caller(backend, "carol")
-                assert (await carol.crawl(world, outcome="stuck")).status_code == 202
-                await until(world.settled)
-                await world.query("UPDATE jobs SET updated_at = updated_at - interval '1 hour'")
-                waiting = asyncio.create_task(carol.crawl(world))
+                assert (await carol.crawl(environment, outcome="stuck")).status_code == 202
+                await until(environment.settled)
+                await environment.query(
+                    "UPDATE jobs SET updated_at = updated_at - interval '1 hour'"
+                )
+                waiting = asyncio.create_task(carol.crawl(environment))
                 await until(lambda: orchestrator.asked)
                 locks = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND database = ("
                 locks += "SELECT oid FROM pg_database WHERE datname = current_database())"
-                assert await world.query(locks) == []
+                assert await environment.query(locks) == []
                 check_problem(await waiting, 429, "too-many-jobs")
 
 
 class TestOwners:
-    async def test_a_job_stays_with_whom_it_was_accepted_for_first(self, world: World) -> None:
+    async def test_a_job_stays_with_whom_it_was_accepted_for_first(
+        self, environment: Environment
+    ) -> None:
         """A tool may name a job that is there, when it is asked for the same again."""
         job_id = str(uuid4())
         async with ScriptedServer() as server:
             server.answers(CALL, tool_result({"status": "accepted", "job_id": job_id}))
-            async with running(world.settings(LITELLM_URL=server.url)) as backend:
+            async with running(environment.settings(LITELLM_URL=server.url)) as backend:
                 carol, victor = await caller(backend, "carol"), await caller(backend, "victor")
                 for who in (carol, victor, carol):
                     answer = await who.post("/api/crawl", {"url": SITE})
                     assert (answer.status_code, answer.json()["job_id"]) == (202, job_id)
-                await until(world.settled)
+                await until(environment.settled)
                 # Also when nothing but the stored events tells for whom it was.
-                await world.query("DELETE FROM submissions")
+                await environment.query("DELETE FROM submissions")
                 await victor.post("/api/crawl", {"url": SITE})
-                await until(world.settled)
+                await until(environment.settled)
                 assert set(await carol.jobs()) == {job_id}
                 for path in (f"/api/jobs/{job_id}", f"/api/jobs/{job_id}/events"):
                     check_problem(await victor.get(path), 404, "job-not-found")
 
     async def test_a_submission_that_names_nobody_takes_nothing_away(
-        self, world: World, carol: Caller
+        self, environment: Environment, carol: Caller
     ) -> None:
-        job_id = (await carol.crawl(world, outcome="stuck")).json()["job_id"]
+        job_id = (await carol.crawl(environment, outcome="stuck")).json()["job_id"]
         # In a batch of its own.
-        await until(world.settled)
-        await world.publish(shield_event("job:accepted", job=job_id))
-        await until(world.settled)
+        await until(environment.settled)
+        await environment.publish(shield_event("job:accepted", job=job_id))
+        await until(environment.settled)
         assert (await carol.jobs())[job_id]["workspace"] == "default"
 
 
-async def _are(world: World, state: SubmissionState) -> bool:
-    return await states(world) == [state]
+async def _are(environment: Environment, state: SubmissionState) -> bool:
+    return await states(environment) == [state]
 
 
-async def _keys_are(world: World, *keys: str) -> bool:
-    return [row[0] for row in await world.query("SELECT key FROM submissions")] == list(keys)
+async def _keys_are(environment: Environment, *keys: str) -> bool:
+    return [row[0] for row in await environment.query("SELECT key FROM submissions")] == list(keys)

@@ -14,6 +14,7 @@ from src.models.role import Role
 from src.services.gateway.errors import GatewayRefusedError
 from tests.support.accounts import bearer
 from tests.support.builders import shield_event
+from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
@@ -22,12 +23,11 @@ from tests.support.server import Backend, running
 from tests.support.sse import SseClient, sse
 from tests.support.tools import SITE, Caller, all_announced, caller, has_ended, has_job, site
 from tests.support.waiting import until
-from tests.support.world import World
 
 
 @pytest.fixture
-async def backend(world: World, gateway: Gateway) -> AsyncIterator[Backend]:
-    async with running(world.settings(**gateway.settings())) as instance:
+async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
+    async with running(environment.settings(**gateway.settings())) as instance:
         yield instance
 
 
@@ -51,7 +51,7 @@ def types_of(client: SseClient, job_id: str) -> list[str]:
 
 class TestJobs:
     async def test_a_job_belongs_to_the_caller_at_once(
-        self, backend: Backend, carol: Caller, world: World
+        self, backend: Backend, carol: Caller, environment: Environment
     ) -> None:
         victor = await caller(backend, "victor")
         async with (
@@ -59,7 +59,7 @@ class TestJobs:
             sse(backend.http, token=victor.token) as his,
         ):
             began = time.monotonic()
-            response = await carol.crawl(world)
+            response = await carol.crawl(environment)
             assert time.monotonic() - began < 2
             assert response.status_code == 202
             body = response.json()
@@ -81,17 +81,17 @@ class TestJobs:
         assert jobs_on(his) == set()
 
     async def test_an_ended_job_is_still_given_to_its_owner(
-        self, backend: Backend, carol: Caller, world: World
+        self, backend: Backend, carol: Caller, environment: Environment
     ) -> None:
         """Whose it is may be told after its end; the feed then has the whole run."""
         job_id = str(uuid4())
-        await world.publish(
+        await environment.publish(
             shield_event("job:started", job=job_id),
             shield_event("job:complete", {"answer": "42"}, job=job_id),
         )
-        await until(world.settled)
+        await until(environment.settled)
         async with sse(backend.http, token=carol.token) as hers:
-            ids = await world.publish(submission(job_id, carol.user.id))
+            ids = await environment.publish(submission(job_id, carol.user.id))
             await hers.until(lambda it: str(ids[0]) in it.ids)
         assert types_of(hers, job_id)[0] == "RUN_STARTED"
         assert types_of(hers, job_id)[-1] == "RUN_FINISHED"
@@ -101,33 +101,37 @@ class TestJobs:
         assert types_of(run, job_id)[-1] == "RUN_FINISHED"
 
     async def test_the_backend_knows_better_than_producers(
-        self, backend: Backend, carol: Caller, world: World
+        self, backend: Backend, carol: Caller, environment: Environment
     ) -> None:
         job_id, stranger = str(uuid4()), await caller(backend, "stranger")
         user = str(stranger.user.id)
-        await world.publish(shield_event("job:started", job=job_id, user=user, workspace="other"))
-        await until(world.settled)
-        await world.publish(submission(job_id, carol.user.id))
+        await environment.publish(
+            shield_event("job:started", job=job_id, user=user, workspace="other")
+        )
+        await until(environment.settled)
+        await environment.publish(submission(job_id, carol.user.id))
         await until(lambda: has_job(carol, job_id))
         assert await stranger.jobs() == {}
         assert (await carol.jobs())[job_id]["workspace"] == "default"
 
-    async def test_a_document(self, carol: Caller, world: World) -> None:
-        path = f"/srv/inbox/stream={world.stream}/report.pdf"
+    async def test_a_document(self, carol: Caller, environment: Environment) -> None:
+        path = f"/srv/inbox/stream={environment.stream}/report.pdf"
         response = await carol.post("/api/ingest", {"file_path": path, "source_name": "Report"})
         assert response.status_code == 202
         await until(lambda: has_ended(carol, response.json()["job_id"]))
         job = (await carol.jobs())[response.json()["job_id"]]
         assert (job["kind"], job["status"]) == ("ingest", "completed")
 
-    async def test_workspaces(self, backend: Backend, carol: Caller, world: World) -> None:
-        await world.query("INSERT INTO workspaces (name) VALUES ('alpha'), ('beta')")
-        await world.query(
+    async def test_workspaces(
+        self, backend: Backend, carol: Caller, environment: Environment
+    ) -> None:
+        await environment.query("INSERT INTO workspaces (name) VALUES ('alpha'), ('beta')")
+        await environment.query(
             "INSERT INTO memberships (user_id, workspace, role) VALUES ($1, 'alpha', 'contributor'),"
             " ($1, 'beta', 'viewer')",
             carol.user.id,
         )
-        body = {"url": site(world), "max_pages": 2}
+        body = {"url": site(environment), "max_pages": 2}
         response = await carol.post("/api/crawl", {**body, "workspace": "alpha"})
         assert response.status_code == 202, response.text
         job_id = response.json()["job_id"]
@@ -144,19 +148,23 @@ class TestJobs:
         check_problem(unknown, 404, "no-workspace-of-yours")
         assert (await admin.post("/api/query", {"query": "x", "workspace": "beta"})).is_success
 
-    async def test_so_many_at_once_and_no_more(self, world: World, gateway: Gateway) -> None:
-        settings = world.settings(**gateway.settings(), JOBS_PER_USER=3)
+    async def test_so_many_at_once_and_no_more(
+        self, environment: Environment, gateway: Gateway
+    ) -> None:
+        settings = environment.settings(**gateway.settings(), JOBS_PER_USER=3)
         async with running(settings) as backend:
             carol = await caller(backend, "carol")
-            answers = await asyncio.gather(*(carol.crawl(world, outcome="stuck") for _ in range(8)))
+            answers = await asyncio.gather(
+                *(carol.crawl(environment, outcome="stuck") for _ in range(8))
+            )
             assert sorted(one.status_code for one in answers) == [202] * 3 + [429] * 5
             refused = next(one for one in answers if one.status_code == 429)
             check_problem(refused, 429, "too-many-jobs")
             assert int(refused.headers["retry-after"]) > 0
             stuck = next(one.json()["job_id"] for one in answers if one.status_code == 202)
-            await world.publish(shield_event("job:failed", job=stuck))
+            await environment.publish(shield_event("job:failed", job=stuck))
             await until(lambda: has_ended(carol, stuck))
-            assert (await carol.crawl(world)).status_code == 202
+            assert (await carol.crawl(environment)).status_code == 202
             # What is no job has no such limit.
             stored = await carol.post("/api/tools/qdrant_store", {"arguments": {"text": "x"}})
             assert stored.status_code == 200
@@ -164,26 +172,26 @@ class TestJobs:
 
 class TestIdempotency:
     async def test_a_repeated_request_is_carried_out_once(
-        self, backend: Backend, carol: Caller, world: World, gateway: Gateway
+        self, backend: Backend, carol: Caller, environment: Environment, gateway: Gateway
     ) -> None:
         async with running(
-            world.settings(**gateway.settings(), REDIS_CONSUMER_NAME="host-8003")
+            environment.settings(**gateway.settings(), REDIS_CONSUMER_NAME="host-8003")
         ) as other:
             elsewhere = Caller(other, carol.user)
             key, note = uuid4().hex, uuid4().hex
             answers = await asyncio.gather(
-                *(who.crawl(world, key, note=note) for who in (carol, elsewhere) * 4)
+                *(who.crawl(environment, key, note=note) for who in (carol, elsewhere) * 4)
             )
-            again = await elsewhere.crawl(world, key, note=note)
+            again = await elsewhere.crawl(environment, key, note=note)
         assert {one.status_code for one in (*answers, again)} == {202}
         assert len({one.json()["job_id"] for one in (*answers, again)}) == 1
         assert again.headers["location"] == answers[0].headers["location"]
         assert len(await gateway.tool_calls(note)) == 1
-        reused = await carol.crawl(world, key, note="another")
+        reused = await carol.crawl(environment, key, note="another")
         check_problem(reused, 422, "idempotency-key-reused")
         # Keys are a user's own.
         victor = await caller(backend, "victor")
-        assert (await victor.crawl(world, key, note=note)).json()["job_id"] not in again.text
+        assert (await victor.crawl(environment, key, note=note)).json()["job_id"] not in again.text
 
     async def test_what_had_no_effect_may_be_sent_again(
         self, carol: Caller, gateway: Gateway
@@ -195,8 +203,10 @@ class TestIdempotency:
             check_problem(answer, 422, "tool-rejected")
         assert len(await gateway.tool_calls(text)) == 2
 
-    async def test_what_may_have_had_one_is_not(self, world: World, gateway: Gateway) -> None:
-        settings = world.settings(**gateway.settings(LITELLM_MCP_SERVER_ID="hasty"))
+    async def test_what_may_have_had_one_is_not(
+        self, environment: Environment, gateway: Gateway
+    ) -> None:
+        settings = environment.settings(**gateway.settings(LITELLM_MCP_SERVER_ID="hasty"))
         async with running(settings) as backend:
             carol = await caller(backend, "carol")
             key, text = uuid4().hex, f"fault=slow-2 {uuid4()}"
@@ -290,9 +300,9 @@ class TestQueries:
         check_problem(await carol.post("/api/tools/rm", {"arguments": {}}), 404, "tool-not-found")
 
     async def test_the_state_of_a_job_is_its_owners(
-        self, backend: Backend, carol: Caller, world: World
+        self, backend: Backend, carol: Caller, environment: Environment
     ) -> None:
-        job_id = (await carol.crawl(world)).json()["job_id"]
+        job_id = (await carol.crawl(environment)).json()["job_id"]
         body = {"arguments": {"job_id": job_id}}
         mine = await carol.post("/api/tools/get_job_status", body)
         assert mine.json()["result"]["job_id"] == job_id
@@ -327,9 +337,9 @@ class TestQueries:
         assert call["arguments"]["allowed_domains"] == ["xn--bcher-kva.example"]
 
     async def test_with_the_limits_of_the_installation(
-        self, world: World, gateway: Gateway
+        self, environment: Environment, gateway: Gateway
     ) -> None:
-        settings = world.settings(
+        settings = environment.settings(
             **gateway.settings(),
             TOOLS_ALLOW_PRIVATE_ADDRESSES=True,
             TOOLS_MAX_PAGES=3,
@@ -338,13 +348,13 @@ class TestQueries:
         async with running(settings) as backend:
             carol, note = await caller(backend, "carol"), uuid4().hex
             url = f"http://10.0.0.1:8080/{note}"
-            for name, most in (("max_pages", 3), ("max_depth", 1)):
-                body = {"url": url, name: most + 1}
+            for name, maximum in (("max_pages", 3), ("max_depth", 1)):
+                body = {"url": url, name: maximum + 1}
                 problem = check_problem(
                     await carol.post("/api/crawl", body), 422, "invalid-request"
                 )
                 assert problem["errors"] == [
-                    {"field": f"body.{name}", "message": f"is more than {most}"}
+                    {"field": f"body.{name}", "message": f"is more than {maximum}"}
                 ]
             assert (await carol.post("/api/crawl", {"url": url})).status_code == 202
             (call,) = await gateway.tool_calls(note)
@@ -389,9 +399,14 @@ class TestFailures:
         ],
     )
     async def test_of_what_stands_between(
-        self, world: World, gateway: Gateway, changes: dict[str, Any], status: int, slug: str
+        self,
+        environment: Environment,
+        gateway: Gateway,
+        changes: dict[str, Any],
+        status: int,
+        slug: str,
     ) -> None:
-        async with running(world.settings(**gateway.settings(**changes))) as backend:
+        async with running(environment.settings(**gateway.settings(**changes))) as backend:
             carol = await caller(backend, "carol")
             answer = await carol.post("/api/query", {"query": "fault=slow-1"})
             problem = check_problem(answer, status, slug)
@@ -403,8 +418,8 @@ class TestFailures:
             check_problem(crawled, status, slug)
             assert await carol.jobs() == {}
 
-    async def test_a_key_with_a_limit(self, world: World, gateway: Gateway) -> None:
-        settings = world.settings(**gateway.settings(LITELLM_API_KEY=gateway.limited_key()))
+    async def test_a_key_with_a_limit(self, environment: Environment, gateway: Gateway) -> None:
+        settings = environment.settings(**gateway.settings(LITELLM_API_KEY=gateway.limited_key()))
         async with running(settings) as backend:
             carol = await caller(backend, "carol")
             answers = [await carol.post("/api/query", {"query": "x"}) for _ in range(3)]
@@ -413,9 +428,9 @@ class TestFailures:
             assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
 
     async def test_health_tells_of_a_gateway_that_is_away(
-        self, world: World, gateway: Gateway
+        self, environment: Environment, gateway: Gateway
     ) -> None:
-        settings = world.settings(
+        settings = environment.settings(
             **gateway.settings(LITELLM_URL="http://127.0.0.1:9"), BREAKER_FAILURES=2
         )
         async with running(settings) as backend:
@@ -427,9 +442,9 @@ class TestFailures:
             assert "LITELLM_URL" in check["detail"]
 
     async def test_without_postgresql(
-        self, world: World, gateway: Gateway, database_proxy: TcpProxy
+        self, environment: Environment, gateway: Gateway, database_proxy: TcpProxy
     ) -> None:
-        settings = world.settings(**gateway.settings(), DATABASE_URL=database_proxy.url)
+        settings = environment.settings(**gateway.settings(), DATABASE_URL=database_proxy.url)
         note = uuid4().hex
         async with running(settings) as backend:
             admin = await caller(backend, "admin", Role.ADMIN)
@@ -439,19 +454,19 @@ class TestFailures:
             service = backend.services.tools
             outcome = await service.call(admin.user, "lightrag_query", {"query": "x"})
             assert outcome.result["answer"]
-            answer = await admin.crawl(world, note=note)
+            answer = await admin.crawl(environment, note=note)
             check_problem(answer, 503, "database-unavailable")
         assert await gateway.tool_calls(note) == []
 
     async def test_without_redis_the_stream_is_told_later(
-        self, world: World, gateway: Gateway, redis_proxy: TcpProxy
+        self, environment: Environment, gateway: Gateway, redis_proxy: TcpProxy
     ) -> None:
-        settings = world.settings(**gateway.settings(), REDIS_URL=redis_proxy.url)
+        settings = environment.settings(**gateway.settings(), REDIS_URL=redis_proxy.url)
         async with running(settings) as backend:
             carol = await caller(backend, "carol")
             await redis_proxy.refuse()
             began = time.monotonic()
-            answer = await carol.crawl(world, outcome="stuck")
+            answer = await carol.crawl(environment, outcome="stuck")
             assert answer.status_code == 202
             assert time.monotonic() - began < 2
             job_id = answer.json()["job_id"]
@@ -459,20 +474,20 @@ class TestFailures:
             async with sse(backend.http, token=carol.token) as hers:
                 await redis_proxy.accept()
                 await hers.until(lambda it: job_id in jobs_on(it), 20)
-            await until(lambda: all_announced(world))
+            await until(lambda: all_announced(environment))
 
 
 class TestAudit:
     """Each call has its entry, which tells nothing of what was called with."""
 
     async def test_of_calls_and_of_those_that_came_to_nothing(
-        self, backend: Backend, carol: Caller, world: World
+        self, backend: Backend, carol: Caller, environment: Environment
     ) -> None:
         secret, key = uuid4().hex, uuid4().hex
         viewer = await caller(backend, "viewer", Role.VIEWER)
-        path = f"/srv/{secret}/stream={world.stream}/report.pdf"
-        job_id = (await carol.crawl(world, key, note=secret)).json()["job_id"]
-        await carol.crawl(world, key, note=secret)
+        path = f"/srv/{secret}/stream={environment.stream}/report.pdf"
+        job_id = (await carol.crawl(environment, key, note=secret)).json()["job_id"]
+        await carol.crawl(environment, key, note=secret)
         document = (await carol.post("/api/ingest", {"file_path": path})).json()["job_id"]
         await carol.post("/api/tools/qdrant_store", {"arguments": {"text": secret}})
         await carol.post("/api/query", {"query": f"{secret} fault=error"})
@@ -481,7 +496,7 @@ class TestAudit:
         await carol.post("/api/tools/rm", {"arguments": {}})
         await carol.post("/api/query", {"query": secret, "workspace": "gamma"})
         await viewer.post("/api/tools/qdrant_store", {"arguments": {"text": secret}})
-        entries = await audited(world)
+        entries = await audited(environment)
         assert [(name, outcome, details) for name, outcome, _, details in entries] == [
             ("tool:crawl_web", "success", {"job_id": job_id}),
             ("tool:crawl_web", "success", {"job_id": job_id, "replayed": True}),
@@ -495,13 +510,13 @@ class TestAudit:
             ("tool:qdrant_store", "denied", {"reason": "NotPermitted"}),
         ]
         assert {actor for *_, actor, _ in entries} == {"carol@shield.test", "viewer@shield.test"}
-        assert secret not in str(await world.query("SELECT * FROM audit_log"))
+        assert secret not in str(await environment.query("SELECT * FROM audit_log"))
 
     async def test_of_calls_that_were_under_way_when_their_instance_was_stopped(
-        self, world: World, gateway: Gateway
+        self, environment: Environment, gateway: Gateway
     ) -> None:
         asked, stored = (f"fault=slow-20 {uuid4()}" for _ in range(2))
-        async with running(world.settings(**gateway.settings())) as backend:
+        async with running(environment.settings(**gateway.settings())) as backend:
             carol = await caller(backend, "carol")
             calls = [
                 asyncio.create_task(carol.post("/api/query", {"query": asked})),
@@ -512,7 +527,7 @@ class TestAudit:
             for text in (asked, stored):
                 await until(lambda text=text: gateway.tool_calls(text))  # type: ignore[misc]
         await asyncio.gather(*calls, return_exceptions=True)
-        entries = await audited(world)
+        entries = await audited(environment)
         assert {(name, outcome) for name, outcome, *_ in entries} == {
             ("tool:lightrag_query", "failure"),
             ("tool:qdrant_store", "failure"),
@@ -521,8 +536,10 @@ class TestAudit:
 
 
 class TestLimits:
-    async def test_so_many_calls_of_a_user_at_a_time(self, world: World, gateway: Gateway) -> None:
-        settings = world.settings(**gateway.settings(), CALLS_PER_USER=2)
+    async def test_so_many_calls_of_a_user_at_a_time(
+        self, environment: Environment, gateway: Gateway
+    ) -> None:
+        settings = environment.settings(**gateway.settings(), CALLS_PER_USER=2)
         async with running(settings) as backend:
             carol, victor = await caller(backend, "carol"), await caller(backend, "victor")
             text = f"fault=slow-2 {uuid4()}"
@@ -543,13 +560,13 @@ class TestLimits:
             assert (await carol.post("/api/query", {"query": "x"})).status_code == 200
 
     async def test_who_asks_for_a_list_that_fails_waits_once_with_the_others(
-        self, world: World
+        self, environment: Environment
     ) -> None:
         path = "/mcp-rest/tools/list"
         async with ScriptedServer() as server:
             server.gate.clear()
             server.answers(path, answer(401, {"detail": "no"}), answer(200, {"tools": []}))
-            async with running(world.settings(LITELLM_URL=server.url)) as backend:
+            async with running(environment.settings(LITELLM_URL=server.url)) as backend:
                 carol = await caller(backend, "carol")
                 service = backend.services.tools
                 asking = [asyncio.create_task(service.available(carol.user)) for _ in range(5)]
@@ -570,9 +587,9 @@ async def _arrived(gateway: Gateway, text: str, number: int) -> bool:
     return len(await gateway.tool_calls(text)) == number
 
 
-async def audited(world: World) -> list[tuple[str, str, str, dict[str, Any]]]:
+async def audited(environment: Environment) -> list[tuple[str, str, str, dict[str, Any]]]:
     """Target, outcome, actor and details of each call of a tool; of the latter not the place."""
-    rows = await world.query(
+    rows = await environment.query(
         "SELECT target, outcome, actor, details FROM audit_log WHERE action = 'tool.call'"
         " ORDER BY seq"
     )
@@ -583,40 +600,42 @@ async def audited(world: World) -> list[tuple[str, str, str, dict[str, Any]]]:
 
 class TestSilentJobs:
     @pytest.fixture
-    async def backend(self, world: World, gateway: Gateway) -> AsyncIterator[Backend]:
-        settings = world.settings(**gateway.settings(), JOB_SILENT_SECONDS=1, JOBS_PER_USER=2)
+    async def backend(self, environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
+        settings = environment.settings(**gateway.settings(), JOB_SILENT_SECONDS=1, JOBS_PER_USER=2)
         async with running(settings) as instance:
             yield instance
 
-    async def test_the_orchestrator_knows_more(self, carol: Caller, world: World) -> None:
-        silent = (await carol.crawl(world, outcome="silent")).json()["job_id"]
-        vanished = (await carol.crawl(world, outcome="vanished")).json()["job_id"]
+    async def test_the_orchestrator_knows_more(
+        self, carol: Caller, environment: Environment
+    ) -> None:
+        silent = (await carol.crawl(environment, outcome="silent")).json()["job_id"]
+        vanished = (await carol.crawl(environment, outcome="vanished")).json()["job_id"]
         await until(lambda: _shows(carol, silent, status="completed", percent=100.0))
         await until(lambda: _shows(carol, vanished, lost=True, status="running"))
         job = (await carol.get(f"/api/jobs/{silent}")).json()
         assert job["completed_at"]
         assert not job["lost"]
         # It is not stored as an end, but no longer counts.
-        stored = await world.query("SELECT status FROM jobs WHERE completed_at IS NULL")
+        stored = await environment.query("SELECT status FROM jobs WHERE completed_at IS NULL")
         assert len(stored) == 2
-        assert (await carol.crawl(world)).status_code == 202
+        assert (await carol.crawl(environment)).status_code == 202
 
     async def test_however_many_are_lost_those_that_run_count(
-        self, carol: Caller, world: World
+        self, carol: Caller, environment: Environment
     ) -> None:
         lost = [f"lost-{number}" for number in range(7)]
         owner = {"user_id": str(carol.user.id)}
-        await world.publish(*(shield_event(job=job, metadata=owner) for job in lost))
-        await until(world.settled)
-        await world.query("UPDATE jobs SET updated_at = now() - interval '1 hour'")
-        answers = [await carol.crawl(world, outcome="stuck") for _ in range(4)]
+        await environment.publish(*(shield_event(job=job, metadata=owner) for job in lost))
+        await until(environment.settled)
+        await environment.query("UPDATE jobs SET updated_at = now() - interval '1 hour'")
+        answers = [await carol.crawl(environment, outcome="stuck") for _ in range(4)]
         assert [answer.status_code for answer in answers] == [202, 202, 429, 429]
 
     async def test_a_list_is_fast_without_it(
-        self, world: World, gateway: Gateway, backend: Backend, carol: Caller
+        self, environment: Environment, gateway: Gateway, backend: Backend, carol: Caller
     ) -> None:
-        ids = {(await carol.crawl(world, outcome="stuck")).json()["job_id"] for _ in range(2)}
-        await world.query("UPDATE jobs SET updated_at = updated_at - interval '1 minute'")
+        ids = {(await carol.crawl(environment, outcome="stuck")).json()["job_id"] for _ in range(2)}
+        await environment.query("UPDATE jobs SET updated_at = updated_at - interval '1 minute'")
         async with TcpProxy(gateway.orchestrator_url, 80) as proxy:
             proxy.freeze()
             changes = {"ORCHESTRATOR_URL": proxy.url, "BREAKER_FAILURES": 2}

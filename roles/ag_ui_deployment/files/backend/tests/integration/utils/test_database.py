@@ -7,18 +7,18 @@ from sqlalchemy import text
 
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 from src.utils.outages import explain
-from tests.support.world import World
+from tests.support.environment import Environment
 
 
-async def is_encrypted(world: World, host: str, mode: str, authority: str) -> bool:
-    parts = urlsplit(world.database_url)
+async def is_encrypted(environment: Environment, host: str, mode: str, authority: str) -> bool:
+    parts = urlsplit(environment.database_url)
     login = parts.netloc.rpartition("@")[0]
     url = urlunsplit(
         parts._replace(
             netloc=f"{login}@{host}:{parts.port}", query=f"sslmode={mode}" if mode else ""
         )
     )
-    database = Database(world.settings(DATABASE_URL=url, DATABASE_CA=authority))
+    database = Database(environment.settings(DATABASE_URL=url, DATABASE_CA=authority))
     try:
         async with database.engine.connect() as connection:
             found = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
@@ -39,9 +39,15 @@ async def is_encrypted(world: World, host: str, mode: str, authority: str) -> bo
     ],
 )
 async def test_sslmode(  # noqa: PLR0913 - what it is tried with, and what comes of it
-    *, world: World, authority: str, host: str, mode: str, with_ca: bool, encrypted: bool
+    *,
+    environment: Environment,
+    authority: str,
+    host: str,
+    mode: str,
+    with_ca: bool,
+    encrypted: bool,
 ) -> None:
-    assert await is_encrypted(world, host, mode, authority if with_ca else "") is encrypted
+    assert await is_encrypted(environment, host, mode, authority if with_ca else "") is encrypted
 
 
 @pytest.mark.parametrize(
@@ -54,9 +60,9 @@ async def test_sslmode(  # noqa: PLR0913 - what it is tried with, and what comes
     ],
 )
 async def test_a_certificate_that_is_not_trusted_is_an_outage_with_its_reason(
-    *, world: World, authority: str, host: str, mode: str, with_ca: bool
+    *, environment: Environment, authority: str, host: str, mode: str, with_ca: bool
 ) -> None:
     with pytest.raises(DATABASE_ERRORS) as caught:
-        await is_encrypted(world, host, mode, authority if with_ca else "")
+        await is_encrypted(environment, host, mode, authority if with_ca else "")
     assert is_outage(caught.value)
     assert "certificate that is not trusted" in explain(caught.value)

@@ -13,11 +13,11 @@ from src.utils.outages import explain
 from src.utils.redis import REDIS_ERRORS, command_client, reader_client
 from tests.support.accounts import bearer
 from tests.support.builders import shield_event
+from tests.support.environment import Environment
 from tests.support.proxy import TcpProxy
 from tests.support.server import Backend, running
 from tests.support.sse import sse
 from tests.support.waiting import until
-from tests.support.world import World
 
 
 class TestTls:
@@ -26,9 +26,9 @@ class TestTls:
         return os.environ["TEST_REDIS_TLS_URL"]
 
     async def test_with_the_authority_of_the_site(
-        self, world: World, url: str, authority: str
+        self, environment: Environment, url: str, authority: str
     ) -> None:
-        settings = world.settings(REDIS_URL=url, REDIS_CA=authority)
+        settings = environment.settings(REDIS_URL=url, REDIS_CA=authority)
         for client in (command_client(settings), reader_client(settings)):
             assert await client.ping()
             await client.aclose()
@@ -38,10 +38,10 @@ class TestTls:
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
     async def test_a_certificate_that_is_not_trusted(
-        self, world: World, url: str, authority: str, host: str
+        self, environment: Environment, url: str, authority: str, host: str
     ) -> None:
         of_another_name = host != "localhost"
-        settings = world.settings(
+        settings = environment.settings(
             REDIS_URL=url.replace("localhost", host),
             REDIS_CA=authority if of_another_name else "",
         )
@@ -90,11 +90,11 @@ class TestFailover:
             await promote(url)
 
     async def test_all_parts_go_to_the_new_primary(
-        self, world: World, pair: tuple[str, str]
+        self, environment: Environment, pair: tuple[str, str]
     ) -> None:
         old, new = pair
         async with TcpProxy(old, 6379) as name, Redis.from_url(old, protocol=2) as before:
-            there = replace(world, redis_url=name.url, redis=before)
+            there = replace(environment, redis_url=name.url, redis=before)
             async with running(there.settings()) as backend:
                 user = await backend.add_user("admin@shield.test", Role.ADMIN)
                 token = backend.token_of(user)
@@ -113,5 +113,5 @@ class TestFailover:
                         await client.until(lambda seen: len(seen.events) > count)
                         await until(now.settled)
                         await until(lambda: takes_writes(backend, token))
-                        assert len(await world.stored()) == 2
+                        assert len(await environment.stored()) == 2
                         assert (await backend.health())["status"] == "healthy"

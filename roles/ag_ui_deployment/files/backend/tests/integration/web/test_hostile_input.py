@@ -16,6 +16,7 @@ from src.services.tools.catalogue import CATALOGUE
 from tests.support.accounts import ask_login, bearer
 from tests.support.agent import run_input
 from tests.support.builders import JWT_SECRET
+from tests.support.environment import Environment
 from tests.support.openapi import (
     ANYTHING,
     Document,
@@ -29,7 +30,6 @@ from tests.support.openapi import (
 from tests.support.problems import check_problem
 from tests.support.scripted_gateway import scripted_gateway
 from tests.support.server import PASSWORD, Backend, running
-from tests.support.world import World
 
 ALICE = "alice@shield.test"
 
@@ -85,15 +85,15 @@ async def test_forged_and_swapped_tokens(backend: Backend) -> None:
     ],
 )
 async def test_bodies_of_a_login(
-    backend: Backend, world: World, body: bytes, statuses: set[int]
+    backend: Backend, environment: Environment, body: bytes, statuses: set[int]
 ) -> None:
     await backend.add_user(ALICE)
-    before = await world.rows()
+    before = await environment.rows()
     headers = {"Content-Type": "application/json"}
     answer = await backend.http.post("/auth/login", content=body, headers=headers)
     assert answer.status_code in statuses, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    assert await world.rows() == before
+    assert await environment.rows() == before
 
 
 def part(name: str, value: str) -> str:
@@ -144,8 +144,8 @@ async def test_forms_are_utf8_whatever_they_say(backend: Backend) -> None:
 
 async def test_the_fields_of_a_form_have_bounds(backend: Backend) -> None:
     form = {"username": ALICE, "password": "x", "grant_type": "password"}
-    most = form | {"username": "x" * 2000, "password": "x" * 2000}
-    answer = await backend.http.post("/auth/token", data=most)
+    maximum = form | {"username": "x" * 2000, "password": "x" * 2000}
+    answer = await backend.http.post("/auth/token", data=maximum)
     check_problem(answer, 401, "wrong-credentials")
     names = ("username", "password", "scope", "client_id", "client_secret", "otp", "recovery_code")
     for name in names:
@@ -155,7 +155,7 @@ async def test_the_fields_of_a_form_have_bounds(backend: Backend) -> None:
 
 
 async def test_what_is_typed_or_sent_reaches_no_header_and_no_statement(
-    backend: Backend, world: World
+    backend: Backend, environment: Environment
 ) -> None:
     await backend.add_user(ALICE)
     agent = "'); DROP TABLE sessions; --\t\u00e9".encode("latin-1")
@@ -165,7 +165,7 @@ async def test_what_is_typed_or_sent_reaches_no_header_and_no_statement(
         headers=[(b"User-Agent", agent), (b"X-Forwarded-For", b"'; DROP TABLE users; --")],
     )
     assert answer.status_code == 200
-    rows = await world.query("SELECT user_agent FROM sessions WHERE user_agent LIKE '%DROP%'")
+    rows = await environment.query("SELECT user_agent FROM sessions WHERE user_agent LIKE '%DROP%'")
     assert len(rows) == 1
     for value in ("a\r\nSet-Cookie: x=y", "a%0d%0aSet-Cookie:%20x=y"):
         answer = await backend.http.get("/events", params={"ticket": value})
@@ -222,7 +222,7 @@ def requests_of(document: Document) -> Iterator[Request]:
                     yield operation.request(given, kind, written(varied, kind, number))
 
 
-async def test_no_number_anywhere_is_an_error_of_the_server(world: World) -> None:
+async def test_no_number_anywhere_is_an_error_of_the_server(environment: Environment) -> None:
     limits = dict.fromkeys(
         (name for name in Settings.model_fields if "RATE_" in name), "9999999/hour"
     )
@@ -232,7 +232,9 @@ async def test_no_number_anywhere_is_an_error_of_the_server(world: World) -> Non
         if name.endswith("_PER_USER") and name not in limits
     }
     async with scripted_gateway("yes") as gateway:
-        settings = world.settings(LITELLM_URL=gateway, LITELLM_API_KEY="sk-x", **limits, **bounds)
+        settings = environment.settings(
+            LITELLM_URL=gateway, LITELLM_API_KEY="sk-x", **limits, **bounds
+        )
         async with running(settings) as backend:
             admin = bearer(backend.token_of(await backend.add_user(ALICE, Role.ADMIN)))
             document = (await backend.http.get("/openapi.json")).json()

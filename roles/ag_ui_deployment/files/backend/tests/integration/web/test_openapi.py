@@ -22,9 +22,9 @@ from schemathesis.specs.openapi.checks import (
 from src.config import Settings
 from src.models.role import Role
 from tests.support.accounts import bearer
+from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.server import running
-from tests.support.world import World
 
 CHECKS = [
     not_a_server_error,
@@ -93,8 +93,10 @@ def faults_of(document: dict[str, Any], url: str, callers: list[dict[str, str]])
     return found
 
 
-async def test_the_document_is_true_for_every_role(world: World, gateway: Gateway) -> None:
-    async with running(world.settings(**NO_LIMITS, **gateway.settings())) as backend:
+async def test_the_document_is_true_for_every_role(
+    environment: Environment, gateway: Gateway
+) -> None:
+    async with running(environment.settings(**NO_LIMITS, **gateway.settings())) as backend:
         document = (await backend.http.get("/openapi.json")).json()
         users = [await backend.add_user(f"{role}@shield.test", role) for role in Role]
         callers = [{}, *(bearer(backend.token_of(user)) for user in users)]
@@ -102,5 +104,7 @@ async def test_the_document_is_true_for_every_role(world: World, gateway: Gatewa
         faults = await asyncio.to_thread(faults_of, document, url, callers)
         assert not faults, "\n\n".join(faults)
         # What only the tool itself can refuse was asked for as well.
-        accepted = await world.query("SELECT DISTINCT tool FROM submissions WHERE state = 'done'")
+        accepted = await environment.query(
+            "SELECT DISTINCT tool FROM submissions WHERE state = 'done'"
+        )
         assert {row[0] for row in accepted} >= {"crawl_web", "ingest_doc"}

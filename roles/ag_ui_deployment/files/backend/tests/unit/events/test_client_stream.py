@@ -450,7 +450,7 @@ class TestForgottenJobs:
 
     @pytest.fixture(autouse=True)
     def _few(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(job_projector, "_ENDED_MOST", 1)
+        monkeypatch.setattr(job_projector, "_ENDED_MAX", 1)
 
     @pytest.mark.parametrize("cursor", [None, 0, 1, 2, 3])
     async def test_an_ended_run_is_told_and_closed_though_it_was_forgotten(
@@ -495,7 +495,7 @@ class TestForgottenJobs:
     async def test_one_that_ends_with_its_next_event_is_introduced(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(job_projector, "_ACTIVE_MOST", 1)
+        monkeypatch.setattr(job_projector, "_ACTIVE_MAX", 1)
         queued, started, complete = simple_run()
         process = Process(MemoryHistory())
         *before, end = stream(queued, started, shield_event(job=OTHER_JOB, user=OWNER), complete)
@@ -525,7 +525,7 @@ class TestForgottenJobs:
     async def test_one_that_goes_on_is_introduced_to_those_who_were_not_told_of_it(
         self, monkeypatch: pytest.MonkeyPatch, joins_after: int, cursor: StreamId | None
     ) -> None:
-        monkeypatch.setattr(job_projector, "_ACTIVE_MOST", 1)
+        monkeypatch.setattr(job_projector, "_ACTIVE_MAX", 1)
         call = {"tool_call_id": "c", "tool_name": "crawl_web"}
         events = stream(
             shield_event("job:queued", user=OWNER, event_id="1"),
@@ -736,7 +736,7 @@ async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
 
 
 async def test_one_jobs_history_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_projector, "_ENDED_MOST", 1)
+    monkeypatch.setattr(job_projector, "_ENDED_MAX", 1)
     events = stream(*simple_run(), *simple_run(OTHER_JOB))
     process = Process(MemoryHistory())
     await process.begin(events)

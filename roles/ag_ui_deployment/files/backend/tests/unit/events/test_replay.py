@@ -38,8 +38,8 @@ def history_of(count: int, page: int = 7) -> CountingHistory:
     return history
 
 
-def replay_of(history: MemoryHistory, most: int = 8) -> EventReplay:
-    return EventReplay(cast("EventHistory", history), most)
+def replay_of(history: MemoryHistory, maximum: int = 8) -> EventReplay:
+    return EventReplay(cast("EventHistory", history), maximum)
 
 
 async def read(replay: EventReplay, cursor: StreamId, floor: StreamId) -> list[StreamId]:
@@ -60,11 +60,11 @@ def expected(events: list[ShieldEvent], cursor: StreamId, floor: StreamId) -> li
     st.sampled_from((1, 7, 100)),
 )
 def test_whoever_joins_whenever_gets_its_part_once_and_in_order(
-    clients: list[tuple[int, int, int]], most: int, page: int
+    clients: list[tuple[int, int, int]], maximum: int, page: int
 ) -> None:
     async def run() -> None:
         history = history_of(300, page)
-        replay = replay_of(history, most)
+        replay = replay_of(history, maximum)
 
         async def client(cursor: StreamId, floor: StreamId, later: int) -> list[StreamId]:
             for _ in range(later):
@@ -137,7 +137,7 @@ async def test_one_that_takes_nothing_is_let_go_and_the_others_go_on(
 
 @pytest.mark.parametrize("most", [1, 3])
 async def test_so_many_passes_go_on_at_once_and_no_more(
-    monkeypatch: pytest.MonkeyPatch, most: int
+    monkeypatch: pytest.MonkeyPatch, maximum: int
 ) -> None:
     monkeypatch.setattr(event_replay, "_NEAR_MS", 0)
     gate = asyncio.Event()
@@ -155,12 +155,12 @@ async def test_so_many_passes_go_on_at_once_and_no_more(
 
     history = Gated(page=7, trimmed=200)
     history.events = history_of(200).events
-    replay = replay_of(history, most)
+    replay = replay_of(history, maximum)
     cursors = [stream_id(n) for n in range(10, 100, 10)]
     reading = [asyncio.create_task(read(replay, one, stream_id(200))) for one in cursors]
     for _ in range(100):
         await asyncio.sleep(0)
-    assert begun == most
+    assert begun == maximum
     gate.set()
     async with asyncio.timeout(20):
         found = await asyncio.gather(*reading)

@@ -52,10 +52,10 @@ class Stream:
             deleted=self.deleted,
         )
 
-    def read(self, most: int) -> Missing | None:
+    def read(self, maximum: int) -> Missing | None:
         """Read on; gives what the counters tell is missing between the place and these entries."""
         missing = missed(self.place, self.state())
-        new = [one for one in self.kept if one > self.place.id][:most]
+        new = [one for one in self.kept if one > self.place.id][:maximum]
         skipped = missing.entries if missing else 0
         if new or skipped:
             self.place = self.place.moved(new[-1] if new else self.state().last, skipped + len(new))

@@ -50,7 +50,7 @@ def test_counts_as_a_parser_does(value: Any, data: st.DataObject) -> None:
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     # Where empty lists and objects count as two, all bounds are at most that much too high.
     assert passes(pieces, max_values=size(value))
-    counted = next(most for most in range(1, 10_000) if passes(pieces, max_values=most))
+    counted = next(maximum for maximum in range(1, 10_000) if passes(pieces, max_values=maximum))
     assert size(value) // 2 < counted <= size(value)
     assert passes(pieces, max_depth=depth(value))
     if depth(value):

@@ -30,7 +30,7 @@ class Heard:
     positions: array[int]
 
 
-class Crowd:
+class LoadClients:
     """A handle on the process; `open` may be called at any time."""
 
     def __init__(self, server: Server) -> None:
@@ -38,7 +38,7 @@ class Crowd:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.scenarios.support.crowd_reader"],
+            [sys.executable, "-m", "tests.scenarios.support.load_client_reader"],
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -82,7 +82,7 @@ class Crowd:
             line = self._process.stdout.readline()
         finally:
             impatient.cancel()
-        assert line, f"the crowd's process has ended or hangs ({command})"
+        assert line, f"the process of the clients has ended or hangs ({command})"
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -32,7 +32,7 @@ _MODULES = Path("/usr/lib/nginx/modules")
 
 
 @dataclass(frozen=True)
-class Contender:
+class Baseline:
     """One that sends events to clients: where to listen, and where to publish."""
 
     name: str
@@ -51,13 +51,13 @@ class Contender:
 
 
 @contextlib.contextmanager
-def ours(site: Site, instances: int = 1, program: Sequence[str] = SERVE) -> Iterator[Contender]:
+def ours(site: Site, instances: int = 1, program: Sequence[str] = SERVE) -> Iterator[Baseline]:
     with site.new_run() as run, contextlib.ExitStack() as stack:
         started = [
             stack.enter_context(site.instance(run, program=program)) for _ in range(instances)
         ]
         processes, ports = zip(*started, strict=True)
-        yield Contender(
+        yield Baseline(
             name=OURS,
             ports=ports,
             path="/events",
@@ -70,7 +70,7 @@ def ours(site: Site, instances: int = 1, program: Sequence[str] = SERVE) -> Iter
 
 
 @contextlib.contextmanager
-def ours_behind_tls(site: Site) -> Iterator[Contender]:
+def ours_behind_tls(site: Site) -> Iterator[Baseline]:
     """One instance behind nginx, with the configuration that the role would write for it."""
     with ours(site) as direct:
         port = free_port()
@@ -83,7 +83,7 @@ def ours_behind_tls(site: Site) -> Iterator[Contender]:
 
 
 @contextlib.contextmanager
-def xread(site: Site) -> Iterator[Contender]:
+def xread(site: Site) -> Iterator[Baseline]:
     with site.new_run() as run:
         port = free_port()
         command = [sys.executable, "-m", "uvicorn", "bench.peer_xread:app", "--port", str(port)]
@@ -96,7 +96,7 @@ def xread(site: Site) -> Iterator[Contender]:
         setting = Setting(env=environment, cwd=_HERE.parent)
         with running(XREAD, command, site.log(f"{XREAD}-{port}"), setting) as process:
             wait_for(XREAD, lambda: listens(port), START_SECONDS, process)
-            yield Contender(
+            yield Baseline(
                 name=XREAD,
                 ports=(port,),
                 path="/events",
@@ -108,14 +108,14 @@ def xread(site: Site) -> Iterator[Contender]:
 
 
 @contextlib.contextmanager
-def nchan(site: Site) -> Iterator[Contender]:
+def nchan(site: Site) -> Iterator[Baseline]:
     port = free_port()
     folder = site.folder / f"nchan-{port}"
     folder.mkdir()
     template = Template((_HERE / "nchan.conf").read_text())
     (folder / "nginx.conf").write_text(template.substitute(modules=_MODULES, port=port))
     with _nginx(site, NCHAN, folder, port) as process:
-        yield Contender(
+        yield Baseline(
             name=NCHAN,
             ports=(port,),
             path="/sub",

@@ -1,4 +1,4 @@
-"""The process that plays many browsers: `python -m tests.scenarios.support.crowd_reader`.
+"""The process that plays many browsers: `python -m tests.scenarios.support.load_client_reader`.
 
 It is told what to do by lines of JSON, each of which it answers with one. A process of its own,
 since reading for a hundred clients would take the test's thread its share of the interpreter.

@@ -20,7 +20,7 @@ GROUP = "ag-ui-clients"
 
 
 @dataclass
-class World:
+class Environment:
     redis_url: str
     # Of the application's role, and of the one that owns the tables, which `database` is.
     database_url: str
