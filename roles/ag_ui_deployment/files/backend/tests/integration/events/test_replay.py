@@ -304,7 +304,7 @@ class TestLimits:
             exposed = (await backend.http.get("/metrics")).text
             assert 'ag_ui_streams_refused_total{reason="user_full"} 1.0' in exposed
 
-    @pytest.mark.parametrize("most", [1, 8])
+    @pytest.mark.parametrize("maximum", [1, 8])
     async def test_replays_wait_in_line(
         self, environment: Environment, monkeypatch: pytest.MonkeyPatch, maximum: int
     ) -> None:

@@ -135,7 +135,7 @@ async def test_one_that_takes_nothing_is_let_go_and_the_others_go_on(
             pass
 
 
-@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize("maximum", [1, 3])
 async def test_so_many_passes_go_on_at_once_and_no_more(
     monkeypatch: pytest.MonkeyPatch, maximum: int
 ) -> None:
