@@ -15,7 +15,6 @@ Invariants:
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
 from typing import TypeVar
 
 import structlog
@@ -199,6 +198,4 @@ class RedisStreamConsumer(BackgroundTask):
 
     async def _gather(self) -> None:
         """Let more entries come, so that they share a transaction."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_GATHER_SECONDS):
-                await self._stop.wait()
+        await self._pause(_GATHER_SECONDS)

@@ -70,7 +70,7 @@ class BackgroundTask(ABC):
         except Exception:
             logger.exception("background_task_failed", task=self._name)
 
-    async def _passes(self, seconds: float) -> bool:
+    async def _pause(self, seconds: float) -> bool:
         """Wait; gives whether the time has passed without anybody asking to stop."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):

@@ -40,6 +40,6 @@ class GarbageCollector(BackgroundTask):
 
     async def _run(self) -> None:
         self.status = "waiting"
-        while await self._passes(_EVERY_SECONDS):
+        while await self._pause(_EVERY_SECONDS):
             gc.collect()
             _trim(0)

@@ -55,7 +55,7 @@ class AgentRetention(BackgroundTask):
     async def _run(self) -> None:
         self.status = "waiting"
         pause = _FIRST_SECONDS
-        while await self._passes(pause):
+        while await self._pause(pause):
             pause = _EVERY_SECONDS
             try:
                 await self.retain()

@@ -75,7 +75,7 @@ class CheckpointSigner(BackgroundTask):
                 # What somebody has written into the tables must not end this for good.
                 self.status = "trying again: see audit_keeper_failed in the log"
                 logger.exception("audit_keeper_failed")
-            await self._passes(_LOOK_SECONDS)
+            await self._pause(_LOOK_SECONDS)
 
     def _is_due(self, head: Head, there: _Checkpoints) -> bool:
         last = there.newest

@@ -58,7 +58,7 @@ class AuditRetention(BackgroundTask):
     async def _run(self) -> None:
         self.status = "waiting"
         pause = _FIRST_SECONDS
-        while await self._passes(pause):
+        while await self._pause(pause):
             pause = _EVERY_SECONDS
             try:
                 await self._retain_if_alone()

@@ -1,6 +1,5 @@
 """Hears of changed access, from whichever instance, and ends what it concerns."""
 
-import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -61,11 +60,7 @@ class RevocationWatcher(BackgroundTask):
             except DATABASE_ERRORS as error:
                 if self.waits_for("PostgreSQL", error):
                     logger.warning("access_watcher_waits", error=str(error))
-            try:
-                async with asyncio.timeout(_EVERY_SECONDS):
-                    await self._stop.wait()
-            except TimeoutError:
-                continue
+            await self._pause(_EVERY_SECONDS)
 
     async def _watch(self) -> None:
         unheard = await self._unheard()

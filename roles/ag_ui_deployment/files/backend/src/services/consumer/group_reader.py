@@ -100,6 +100,7 @@ class GroupReader:
 
     def __init__(self, redis: Redis, config: ConsumerConfig, losses: EntryLosses) -> None:
         self._redis = redis
+        self._read_script = redis.register_script(_SCRIPT)
         self._config = config
         self._losses = losses
         self._unreported = f"{config.stream}:{config.group}:untold"
@@ -214,16 +215,15 @@ class GroupReader:
 
     async def _read_next(self, maximum: int, max_bytes: int) -> list[Row]:
         config = self._config
-        answer = await self._redis.eval(
-            _SCRIPT,
-            2,
-            config.stream,
-            self._unreported,
-            config.group,
-            config.name,
-            min(maximum, _READ_ENTRIES),
-            max_bytes,
-            str(self._place.confirmed_until) if self._place else "",
+        answer = await self._read_script(
+            keys=[config.stream, self._unreported],
+            args=[
+                config.group,
+                config.name,
+                min(maximum, _READ_ENTRIES),
+                max_bytes,
+                str(self._place.confirmed_until) if self._place else "",
+            ],
         )
         read = _Read.of(answer)
         self.caught_up = read.is_all

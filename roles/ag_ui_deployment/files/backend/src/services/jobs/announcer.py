@@ -7,7 +7,6 @@ row in `submissions` waits, and any instance publishes it later.
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -94,9 +93,7 @@ class JobAnnouncer(BackgroundTask):
                 self._note("PostgreSQL", error)
             except REDIS_ERRORS as error:
                 self._note("Redis", error)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_ROUND_SECONDS):
-                    await self._stop.wait()
+            await self._pause(_ROUND_SECONDS)
 
     def _note(self, dependency: str, error: BaseException) -> None:
         if self.waits_for(dependency, error):

@@ -105,11 +105,7 @@ class RunManager(BackgroundTask):
             except REDIS_ERRORS as error:
                 if self.waits_for("Redis", error):
                     logger.warning("agent_runs_wait", error=str(error))
-            try:
-                async with asyncio.timeout(_BEAT_SECONDS):
-                    await self._stop.wait()
-            except TimeoutError:
-                continue
+            await self._pause(_BEAT_SECONDS)
 
     async def _renew(self) -> None:
         working = [run.key for run in self._runs.values() if not run.log.ended]

@@ -4,8 +4,6 @@ Their processes have died, or could not store their ends in time. Every instance
 first ends and stores a run, and the others find it so.
 """
 
-import asyncio
-
 import structlog
 
 from src.services.runs.follower import RunFollower
@@ -30,11 +28,7 @@ class RunSweeper(BackgroundTask):
     async def _run(self) -> None:
         while not self._stop.is_set():
             await self._sweep()
-            try:
-                async with asyncio.timeout(_EVERY_SECONDS):
-                    await self._stop.wait()
-            except TimeoutError:
-                continue
+            await self._pause(_EVERY_SECONDS)
 
     async def _sweep(self) -> None:
         try:

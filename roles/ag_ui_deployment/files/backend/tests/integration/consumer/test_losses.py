@@ -153,7 +153,7 @@ class TestTrimmedUnread:
         await publish(environment, 40)
         await environment.trim(5)
         with monkeypatch.context() as patch:
-            patch.setattr(Redis, "eval", answer_lost(Redis.eval))
+            patch.setattr(Redis, "evalsha", answer_lost(Redis.evalsha))
             with pytest.raises(RedisConnectionError):
                 await member.read()
         assert member.lost() == 0
