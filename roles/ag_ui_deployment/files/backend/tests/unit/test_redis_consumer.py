@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 import structlog
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from src.models.event import Poison, ShieldEvent, StreamId
@@ -92,7 +93,7 @@ class Consumer(RedisStreamConsumer):
 
     def __init__(self, journal: Journal) -> None:
         config = ConsumerConfig.of(settings_of())
-        super().__init__(cast("Any", None), cast("EventStore", journal), config, Metrics())
+        super().__init__(Redis(), cast("EventStore", journal), config, Metrics())
         self._group = cast("Any", journal)
 
     def counted(self, name: str, **labels: str) -> float:
