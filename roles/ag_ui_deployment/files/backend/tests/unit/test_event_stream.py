@@ -16,6 +16,7 @@ from src.models.role import Role
 from src.models.user import User
 from src.services import event_fold, event_stream
 from src.services.event_feed import Record
+from src.services.event_gaps import Gap
 from src.services.event_replay import EventReplay
 from src.services.event_scope import Scope
 from src.services.event_stream import Subscription
@@ -347,6 +348,17 @@ class TestThePosition:
         await process.begin(events)
         frames = await received(process, EVERYTHING, StreamId(2**60, 0))
         assert [frame.id for frame in frames if frame.id] == [str(events[-1].id)]
+
+    async def test_after_a_gap_the_one_that_the_client_has_is_not_told_again(self) -> None:
+        """The stream is gone, and this process had read it as far as the client."""
+        events = stream(*simple_run())
+        process = Process(MemoryHistory())
+        await process.begin(events)
+        last = events[-1].id
+        process.hub.tell_gap(Gap("unknown", last, last.next()))
+        frames = await received(process, EVERYTHING, last)
+        assert [event["name"] for event in events_of(frames)] == ["hx.shield.gap"]
+        assert [frame.id for frame in frames if frame.id] == []
 
     @pytest.mark.parametrize("begun", [0, 1])
     async def test_one_of_a_stream_without_entries_is_no_gap(self, begun: int) -> None:
