@@ -186,7 +186,9 @@ class ClientStream:
         if cursor is not None and (reason := await self._gap(cursor)):
             self._notices = [Gap(reason, after=cursor).notice(self._scope.job_id)]
             self._metrics.gaps.labels(reason).inc()
-            cursor = self._cursor = self._told = None
+            # The stream may have begun anew at a lower position.
+            self._told = cursor if cursor == self._hub.last_id else None
+            cursor = self._cursor = None
         if cursor is not None and cursor > self._hub.last_id and self._hub.draining:
             # Draining before it got there: another instance will know what follows.
             return

@@ -19,6 +19,7 @@ from src.services.auth.tokens import AccessToken
 from src.services.events import client_stream, job_projector
 from src.services.events.client_stream import Subscription
 from src.services.events.feed import FeedRecord
+from src.services.events.gaps import Gap
 from src.services.events.replay import EventReplay
 from src.services.events.streams import EventStreams
 from src.services.events.subscription import Scope
@@ -347,6 +348,17 @@ class TestThePosition:
         await process.begin(events)
         frames = await received(process, EVERYTHING, StreamId(2**60, 0))
         assert [frame.id for frame in frames if frame.id] == [str(events[-1].id)]
+
+    async def test_after_a_gap_the_one_that_the_client_has_is_not_told_again(self) -> None:
+        """The stream is gone, and this process had read it as far as the client."""
+        events = stream(*simple_run())
+        process = Process(MemoryHistory())
+        await process.begin(events)
+        last = events[-1].id
+        process.hub.publish_gap(Gap("unknown", last, last.next()))
+        frames = await received(process, EVERYTHING, last)
+        assert [event["name"] for event in events_of(frames)] == ["hx.shield.gap"]
+        assert [frame.id for frame in frames if frame.id] == []
 
     @pytest.mark.parametrize("begun", [0, 1])
     async def test_one_of_a_stream_without_entries_is_no_gap(self, begun: int) -> None:
