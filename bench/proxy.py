@@ -65,8 +65,6 @@ def _write_site(folder: Path, port: int, instance: int) -> None:
     }
     command = [f"{Path(sys.executable).parent}/ansible", "localhost", "--inventory", "localhost,"]
     command += ["--connection", "local", "--module-name", "ansible.builtin.template"]
-    # For the filters of the role.
-    command += ["--playbook-dir", str(ROLE)]
     command += ["--args", f"src={ROLE}/templates/nginx-site.conf.j2 dest={folder}/site.conf"]
     for values in (f"@{ROLE}/defaults/main.yml", f"@{ROLE}/vars/main.yml", json.dumps(variables)):
         command += ["--extra-vars", values]

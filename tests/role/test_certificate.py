@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from tests.role.playing import DECIDED, play
-from tests.support.ansible_module import ROLE
+from tests.support.ansible_module import PLUGINS
 from tests.support.authority import Signed, sign
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ CHAIN = LEAF.pem + INTERMEDIATE.pem
 NO_AUTHORITY = "does not lead to an authority of ag_ui_tls_ca"
 
 
-problems_of = runpy.run_path(str(ROLE / "library/ag_ui_certificate.py"))["problems_of"]
+problems_of = runpy.run_path(str(PLUGINS / "modules/ag_ui_certificate.py"))["problems_of"]
 
 
 def problems(

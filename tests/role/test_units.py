@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.ansible_module import ROLE
+from tests.support.ansible_module import PLUGINS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FILE = ROLE / "module_utils/ag_ui_units.py"
+FILE = PLUGINS / "module_utils/ag_ui_units.py"
 
 
 class Host:

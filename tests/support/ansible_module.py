@@ -1,4 +1,4 @@
-"""Run a module of the role as Ansible does on a host, without Ansible's start-up."""
+"""Run a module of the collection as Ansible does on a host, without Ansible's start-up."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ROLE = Path(__file__).resolve().parents[2] / "roles/ag_ui_deployment"
-# Ansible packs what a module imports of the role's module_utils with it.
+TOP = Path(__file__).resolve().parents[2]
+PLUGINS = TOP / "plugins"
+# Ansible packs what a module imports of the collection with it.
 START = """
 import runpy, sys
-import ansible.module_utils
-role, name = sys.argv.pop(1), sys.argv[1]
-ansible.module_utils.__path__.append(f"{role}/module_utils")
+top, name = sys.argv.pop(1), sys.argv[1]
+sys.path.append(f"{top}/collections")
 del sys.argv[1]
-runpy.run_path(f"{role}/library/{name}.py", run_name="__main__")
+runpy.run_path(f"{top}/plugins/modules/{name}.py", run_name="__main__")
 """
 
 
@@ -41,7 +41,7 @@ def run_module(
     file = folder / f"{name}.json"
     file.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": dict(arguments)}), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-c", START, str(ROLE), name, file],
+        [sys.executable, "-c", START, str(TOP), name, file],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

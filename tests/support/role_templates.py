@@ -65,8 +65,7 @@ def render(folder: Path, template: str, hosts: Mapping[str, Any], *extra_variabl
         [
             *(Path(sys.executable).parent / "ansible", "all", "--inventory", folder / "hosts.yml"),
             *(word for extra in extras for word in ("--extra-vars", extra)),
-            # For the filters of the role.
-            *("--playbook-dir", ROLE, "--module-name", "ansible.builtin.template"),
+            *("--module-name", "ansible.builtin.template"),
             *("--args", f"src={ROLE / 'templates' / template} dest={destination}"),
         ],
         env=os.environ | {"ANSIBLE_CONFIG": str(TOP / "ansible.cfg"), "LC_ALL": "C.UTF-8"},

@@ -10,6 +10,7 @@ import pytest
 from tests.scenarios.support.http import EventStream, request
 from tests.scenarios.support.story import Job
 from tests.scenarios.support.waiting import Stopwatch, eventually
+from tests.support.metadata import backend_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +85,14 @@ def test_service_card(site: Site) -> None:
     assert card["health"] == "/health"
     assert request(site.proxy, "GET", "/docs").status == 200
     assert "/events" in request(site.proxy, "GET", "/openapi.json").json()["paths"]
+
+
+def test_every_place_that_tells_the_version_tells_the_same(site: Site) -> None:
+    card = request(site.proxy, "GET", "/").json()
+    document = request(site.proxy, "GET", "/openapi.json").json()
+    image = site.inspect(site.inspect(site.container(site.ports[0]))["Image"])
+    label = image["Config"]["Labels"]["org.opencontainers.image.version"]
+    assert {card["version"], document["info"]["version"], label} == {backend_version()}
 
 
 @pytest.mark.parametrize("kind", ["redis", "database"])

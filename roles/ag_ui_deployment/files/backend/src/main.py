@@ -62,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Shield AG-UI Backend",
         description="AG-UI protocol adapter for the HX-Citadel Shield pipeline",
         version=__version__,
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         debug=settings.DEBUG,
         generate_unique_id_function=openapi.operation_id,
         # Their scripts come from other hosts, into the origin of the cookies.

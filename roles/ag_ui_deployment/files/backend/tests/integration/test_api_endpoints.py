@@ -9,6 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from src import __version__
 from src.models.role import Role
 from src.models.user import User
 from tests.support.accounts import bearer
@@ -419,7 +420,7 @@ class TestDocuments:
         card = (await backend.http.get("/")).json()
         assert card == {
             "service": "shield-ag-ui-backend",
-            "version": card["version"],
+            "version": __version__,
             "docs": "/docs",
             "health": "/health",
         }

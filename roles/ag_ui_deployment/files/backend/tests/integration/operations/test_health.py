@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from src import __version__
 from src.services.operations import health_service
 from src.services.operations.health_service import _span
 from tests.support.builders import settings_of, shield_event
@@ -31,7 +32,7 @@ async def test_all_is_well(backend: Backend) -> None:
     body: dict[str, Any] = response.json()
     assert response.status_code == 200
     assert body["service"] == "shield-ag-ui-backend"
-    assert body["version"]
+    assert body["version"] == __version__
     assert body["redis_connected"] is True
     assert set(body["checks"]) == {
         "redis",

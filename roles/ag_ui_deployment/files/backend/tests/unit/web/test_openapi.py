@@ -9,6 +9,7 @@ import pytest
 from ag_ui.core import EventType
 from openapi_spec_validator import validate
 
+from src import __version__
 from src.main import create_app
 from src.services.agui import events as agui_events
 from src.web import problems
@@ -33,6 +34,11 @@ def document() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def by_id(document: dict[str, Any]) -> dict[str, Operation]:
     return {one.details["operationId"]: one for one in operations(document)}
+
+
+def test_the_version_and_the_licence_are_those_of_the_backend(document: dict[str, Any]) -> None:
+    assert document["info"]["version"] == __version__
+    assert document["info"]["license"]["identifier"] == "Apache-2.0"
 
 
 def test_a_public_validator_takes_it(document: dict[str, Any]) -> None:

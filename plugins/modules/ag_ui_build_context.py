@@ -48,7 +48,7 @@ author: [Shield AG-UI]
 
 EXAMPLES = r"""
 - name: Name the image
-  ag_ui_build_context:
+  hx_citadel.shield_ag_ui.ag_ui_build_context:
     path: files/backend
     exclude: [tests]
   delegate_to: localhost

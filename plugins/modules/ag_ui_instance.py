@@ -50,7 +50,7 @@ author: [Shield AG-UI]
 
 EXAMPLES = r"""
 - name: Switch an instance
-  ag_ui_instance:
+  hx_citadel.shield_ag_ui.ag_ui_instance:
     unit: ag-ui-backend@8002.service
     source: /etc/ag-ui/releases/0123456789abcdef/ag-ui-backend@.service
 """

@@ -37,7 +37,7 @@ author: [Shield AG-UI]
 
 EXAMPLES = r"""
 - name: Make the signing key
-  ag_ui_secrets:
+  hx_citadel.shield_ag_ui.ag_ui_secrets:
     directory: /etc/ag-ui/secrets
     names: {jwt_secret: 48}
     generate: true

@@ -25,7 +25,7 @@ author: [Shield AG-UI]
 
 EXAMPLES = r"""
 - name: Look into the archive
-  ag_ui_archive_info:
+  hx_citadel.shield_ag_ui.ag_ui_archive_info:
     path: backend.tar
   delegate_to: localhost
 """

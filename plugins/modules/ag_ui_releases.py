@@ -61,7 +61,7 @@ author: [Shield AG-UI]
 
 EXAMPLES = r"""
 - name: Record the release
-  ag_ui_releases:
+  hx_citadel.shield_ag_ui.ag_ui_releases:
     directory: /etc/ag-ui
     release: 0123456789abcdef
     keep: 3

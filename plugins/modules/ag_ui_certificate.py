@@ -43,7 +43,7 @@ author: [Shield AG-UI]
 
 EXAMPLES = r"""
 - name: Check the pair on the controller
-  ag_ui_certificate:
+  hx_citadel.shield_ag_ui.ag_ui_certificate:
     certificate: "{{ lookup('ansible.builtin.file', 'server.crt') }}"
     key: "{{ lookup('ansible.builtin.file', 'server.key') }}"
     names: [ag-ui.example.com]

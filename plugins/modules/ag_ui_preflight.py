@@ -20,10 +20,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible.module_utils.ag_ui_nginx_files import is_packaged
-from ansible.module_utils.ag_ui_nginx_files import listeners as nginx_listeners
-from ansible.module_utils.ag_ui_units import enabled_units, instance_units
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_nginx_files import (
+    is_packaged,
+)
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_nginx_files import (
+    listeners as nginx_listeners,
+)
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_units import (
+    enabled_units,
+    instance_units,
+)
 
 DOCUMENTATION = r"""
 ---
@@ -86,7 +93,7 @@ author: [Shield AG-UI]
 
 EXAMPLES = r"""
 - name: Ask before changing anything
-  ag_ui_preflight:
+  hx_citadel.shield_ag_ui.ag_ui_preflight:
     account: {name: agui, uid: 1001}
     certificate: /etc/ag-ui/tls/server.crt
     configuration: /etc/ag-ui

@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible.module_utils.ag_ui_nginx_files import (  # type: ignore[import-not-found]
+from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_nginx_files import (  # type: ignore[import-not-found]
     is_packaged,
     with_candidates,
 )
-from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 
 DOCUMENTATION = r"""
 ---
@@ -76,7 +76,7 @@ author: [Shield AG-UI]
 
 EXAMPLES = r"""
 - name: Load the site
-  ag_ui_nginx:
+  hx_citadel.shield_ag_ui.ag_ui_nginx:
     main: /etc/nginx/nginx.conf
     files: [{path: /etc/nginx/conf.d/site.conf, mode: "0644", content: "server { listen 80; }"}]
     stamp: /var/lib/ag-ui/proxy.loaded

@@ -1,0 +1,23 @@
+"""The image is told its version by the deployment that builds it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from tests.role.playing import DECIDED
+from tests.support.metadata import backend_version
+from tests.support.role_templates import inventory, render
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_build_is_told_the_version_of_the_backend(tmp_path: Path) -> None:
+    template = tmp_path / "arguments.j2"
+    template.write_text("{{ __ag_ui_build_arguments | to_json }}")
+    folder = tmp_path / "rendered"
+    folder.mkdir()
+    render(folder, str(template), inventory({"alone": {"alone-1": {}}}, DECIDED))
+    arguments = json.loads((folder / "alone-1").read_text())
+    assert arguments["VERSION"] == backend_version()

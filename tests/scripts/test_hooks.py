@@ -1,0 +1,38 @@
+"""Continuous integration and the hooks of pre-commit run the parts of the scripts, and all of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from tests.scripts.conftest import REPOSITORY
+
+
+def loaded(path: str) -> Any:
+    return yaml.safe_load((REPOSITORY / path).read_text())
+
+
+def words(script: str, pattern: str) -> list[str]:
+    [found] = re.findall(pattern, (REPOSITORY / "script" / script).read_text(), re.MULTILINE)
+    return str(found).split()
+
+
+def test_each_part_of_the_tests_is_a_job() -> None:
+    fixed = words("test", r"^mapfile .*printf '%s\\n' ([a-z ]+);")
+    scenarios = [path.parent.name for path in REPOSITORY.glob("molecule/*/molecule.yml")]
+    job = loaded(".github/workflows/ci.yml")["jobs"]["test"]
+    assert sorted(job["strategy"]["matrix"]["part"]) == sorted([*fixed, *scenarios])
+    assert "script/test ${{ matrix.part }}" in [step.get("run") for step in job["steps"]]
+
+
+def test_each_part_of_the_check_is_a_hook() -> None:
+    parts = words("check", r"^parts=\((.+)\)$")
+    [repository] = loaded(".pre-commit-config.yaml")["repos"]
+    assert repository["repo"] == "local"
+    hooks = {hook["id"]: hook for hook in repository["hooks"]}
+    assert sorted(hooks) == sorted(parts)
+    assert {name: hook["entry"] for name, hook in hooks.items()} == {
+        name: f"script/check {name}" for name in parts
+    }
