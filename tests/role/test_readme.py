@@ -53,7 +53,7 @@ def test_metrics_are_asked_for_with_a_token_that_no_list_of_processes_shows(
     environments: Path, host: str, token: str
 ) -> None:
     [command] = re.findall(
-        r"^\| see figures \| `([^`]+)`", (TOP / "README.md").read_text(), re.MULTILINE
+        r"^\| show metrics \| `([^`]+)`", (TOP / "README.md").read_text(), re.MULTILINE
     )
     with HTTPServer(("127.0.0.1", 0), Metrics) as server:
         thread = threading.Thread(target=server.serve_forever)

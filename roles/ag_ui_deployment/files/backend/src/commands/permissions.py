@@ -12,16 +12,17 @@ from src.services.tools.catalogue import tool_permissions
 from src.web.route_rules import RouteRule, rules_of
 
 _HEAD = """\
-<!-- Made from the code: script/api-reference writes this page. -->
+<!-- Generated from the code: script/api-reference writes this page. -->
 
 # Permissions
 
-Everybody belongs to the workspace `default` with the role of their account, and to others with the role
-of their membership. An account with the role admin is the admin of everything, whatever its memberships
-are. `GET /api/permissions` answers with this matrix, and what the caller may do in each workspace.
+Every user belongs to the workspace `default` with the role of their account, and to other workspaces with
+the role of their membership. An account with the role admin has all permissions in all workspaces,
+whatever its memberships are. `GET /api/permissions` returns this matrix, and the permissions of the
+caller in each workspace.
 
-`own`: on one's own jobs and runs, in the workspaces that one belongs to. `workspace`: on all that is in
-the workspace. `everything`: everywhere."""
+`own`: the user's own jobs and runs, in workspaces that the user belongs to. `workspace`: everything in
+the workspace. `everything`: everything in all workspaces."""
 _RANKS = {
     Rank.VIEWER: "viewer",
     Rank.CONTRIBUTOR: "contributor",
@@ -50,7 +51,7 @@ def _matrix_rows() -> Iterator[str]:
 def _tool_rows() -> Iterator[str]:
     yield "## Tools"
     yield ""
-    yield _row("tool", "needs, in the workspace where it is called")
+    yield _row("tool", "required permission, in the workspace of the call")
     yield _row("---", "---")
     for name, permission in tool_permissions().items():
         yield _row(f"`{name}`", f"`{permission}`")
@@ -59,10 +60,10 @@ def _tool_rows() -> Iterator[str]:
 def _route_rows(rules: Sequence[RouteRule]) -> Iterator[str]:
     yield "## Routes"
     yield ""
-    yield "What a route needs in at least one workspace. Whether it may be used on the thing that is"
-    yield "asked for is decided by the matrix for the workspace of that thing."
+    yield "The permission that a route requires in at least one workspace. For the requested resource the"
+    yield "matrix decides, for the workspace of that resource."
     yield ""
-    yield _row("route", "needs")
+    yield _row("route", "requires")
     yield _row("---", "---")
     for rule in rules:
         yield _row(f"`{rule.method} {rule.path}`", _need(rule.permission, login=rule.needs_login))

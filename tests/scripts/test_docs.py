@@ -1,0 +1,60 @@
+"""The README is short, and the links of all pages lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scripts.conftest import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGES = sorted(
+    [
+        REPOSITORY / "README.md",
+        *REPOSITORY.glob("docs/*.md"),
+        *REPOSITORY.glob("roles/*/README.md"),
+        *REPOSITORY.glob("roles/*/files/*/README.md"),
+    ]
+)
+# In lines.
+README_MAX = 120
+
+
+def prose(page: Path) -> str:
+    """The page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """Those that GitHub gives the headings."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return frozenset(re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    links = [
+        link for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)) if not link.startswith("http")
+    ]
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_modules_that_are_named_exist(page: Path) -> None:
+    backend = REPOSITORY / "roles/ag_ui_deployment/files/backend"
+    for name in re.findall(r"`(src/[\w/]+(?:\.\w+)?/?)`", prose(page)):
+        assert (backend / name).exists(), name
+
+
+def test_the_readme_is_short() -> None:
+    assert len((REPOSITORY / "README.md").read_text().splitlines()) <= README_MAX
