@@ -1,4 +1,4 @@
-"""Settings from the environment and the file .env, checked at start."""
+"""Settings, read from the environment and from .env, and validated at startup."""
 
 import re
 import ssl
@@ -23,10 +23,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 PLACEHOLDER_SECRETS = frozenset({"change-me-in-production", "changeme", "secret"})
 JWT_SECRET_MIN_BYTES = 32
 ASYNC_DRIVER = "postgresql+asyncpg"
-# As libpq names them.
+# The names that libpq uses.
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
-# What RFC 6750 takes as a bearer token, and nginx as a word in quotes.
+# Valid both as a bearer token (RFC 6750) and inside a quoted string in the nginx configuration.
 _HEADER_SECRET = re.compile(rf"[\w.~+/=-]{{{JWT_SECRET_MIN_BYTES},}}", re.ASCII)
 
 _http_url: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
@@ -39,7 +39,10 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """Every value can be set in the environment under its own name, or in .env."""
+    """Each field is an environment variable, or an entry of .env, of the same name.
+
+    The environment takes precedence over .env.
+    """
 
     model_config = SettingsConfigDict(
         env_file=".env", case_sensitive=True, extra="ignore", hide_input_in_errors=True
@@ -58,102 +61,104 @@ class Settings(BaseSettings):
 
     LITELLM_URL: str = "http://hx-litellm-server:4000"
     LITELLM_API_KEY: SecretStr | None = None
-    # The name under which the gateway knows the MCP server with Shield's tools.
+    # Name of the MCP server with Shield's tools in the configuration of the gateway.
     LITELLM_MCP_SERVER_ID: str = Field(default="rag", min_length=1)
-    # Above the gateway's own timeout: a call that we give up first still runs there.
+    # Must exceed the gateway's own timeout: a call that times out here first keeps running there.
     LITELLM_TIMEOUT_SECONDS: float = Field(default=70, gt=0)
     LITELLM_CONNECTIONS_MAX: int = Field(default=100, ge=1)
     ORCHESTRATOR_URL: str = "http://hx-orchestrator-server:8000"
     QDRANT_URL: str = "http://hx-vectordb-server:6333"
 
     REDIS_URL: SecretStr = SecretStr("redis://hx-sqldb-server:6379")
-    # Certificates of authorities (PEM) that Redis' own is checked against, in place of the system's.
+    # CA certificates (PEM) to verify Redis against, in place of the CA store of the system.
     REDIS_CA: str = ""
     REDIS_STREAM_NAME: str = Field(default="shield:events", min_length=1)
     REDIS_CONSUMER_GROUP: str = Field(default="ag-ui-clients", min_length=1)
-    # Redis takes no spaces in the name of a client.
+    # Redis rejects client names with spaces.
     REDIS_CONSUMER_NAME: str = Field(default="hx-dev-server", pattern=r"^[\w.:@-]{1,128}$")
 
     DATABASE_URL: SecretStr
-    # The same for PostgreSQL, where sslmode is verify-ca or verify-full.
+    # The same for PostgreSQL; used with sslmode verify-ca or verify-full.
     DATABASE_CA: str = ""
     DATABASE_POOL_SIZE: int = Field(default=5, ge=2, le=100)
 
     JWT_SECRET: SecretStr
     JWT_ALGORITHM: Literal["HS256", "HS384", "HS512"] = "HS256"
-    # Keys that signed tokens which are still valid, separated by commas; only JWT_SECRET signs.
+    # Comma-separated former values of JWT_SECRET. They only verify tokens.
     JWT_PREVIOUS_SECRETS: SecretStr | None = None
     ACCESS_TOKEN_EXPIRE_MINUTES: int = Field(default=30, ge=1, le=24 * 60)
     SESSION_IDLE_MINUTES: int = Field(default=30, ge=1)
     SESSION_HOURS: int = Field(default=8, ge=1)
 
     REGISTRATION: Literal["closed", "invite", "open"] = "closed"
-    # smtp://user:password@host:25, smtp+starttls:// or smtps://; without it no mail is sent.
+    # smtp://user:password@host:25, smtp+starttls:// or smtps://. If unset, no mail is sent.
     SMTP_URL: SecretStr | None = None
-    # Certificates (PEM) that the mail server's is checked against, in place of the system's.
+    # Path of a file with CA certificates (PEM) to verify the mail server against, in place of the
+    # CA store of the system.
     SMTP_CA_FILE: str = ""
     MAIL_FROM: str = Field(
         default="shield-ag-ui@localhost",
         pattern=r"^([^<>@\x00-\x1f\x7f]* )?<?[!-;=?A-~]+@[A-Za-z0-9.-]+>?$",
     )
-    # Where browsers reach the frontend: links in mails begin with it.
+    # URL of the frontend. Links in emails begin with it.
     PUBLIC_URL: str = "http://localhost"
-    # Encrypts the secrets of second factors; derived from JWT_SECRET where it is not set.
+    # Encrypts the secrets of second factors. Derived from JWT_SECRET if unset.
     MFA_KEY: SecretStr | None = None
-    # Keys that encrypted secrets which are still stored, separated by commas.
+    # Comma-separated former keys. They only decrypt.
     MFA_PREVIOUS_KEYS: SecretStr | None = None
 
-    # Signs the checkpoints of the audit log; derived from JWT_SECRET where it is not set.
+    # Signs the checkpoints of the audit log. Derived from JWT_SECRET if unset.
     AUDIT_KEY: SecretStr | None = None
-    # Keys that signed checkpoints which are still kept, separated by commas.
+    # Comma-separated former keys. They only verify.
     AUDIT_PREVIOUS_KEYS: SecretStr | None = None
     AUDIT_RETENTION_DAYS: int = Field(default=90, ge=1, le=36_500)
     AUDIT_CHECKPOINT_ENTRIES: int = Field(default=1000, ge=1)
     AUDIT_CHECKPOINT_MINUTES: int = Field(default=5, ge=1, le=24 * 60)
 
     RATE_LOGIN_PER_ADDRESS: str = "10/minute"
-    # Failed logins from networks and browsers that have not logged in to the account before.
+    # Failed logins from all networks and browsers together that never logged in to the account.
     RATE_LOGIN_PER_ACCOUNT: str = "50/day"
     RATE_MAIL_PER_MAILBOX: str = "20/hour"
-    # Several limits count each: a page that polls too often waits for a minute, not for an hour.
+    # All limits apply. The one per minute makes a page that polls too often wait for a minute
+    # instead of an hour.
     RATE_API_PER_USER: str = "300/minute;10000/hour"
     RATE_STREAMS_PER_USER: str = "600/minute"
     RATE_GLOBAL: str = "60000/minute"
-    # Proxies whose X-Forwarded-For is believed: addresses or networks, separated by commas.
+    # Comma-separated addresses or networks of the proxies whose X-Forwarded-For is trusted.
     TRUSTED_PROXIES: str = "127.0.0.1"
-    # What they have to show besides their address, which users of their host have as well.
+    # Secret that the proxies send. The address alone proves nothing: every local user has it.
     PROXY_KEY: SecretStr | None = None
-    # What whoever asks for /metrics has to show as a bearer token; without it nothing.
+    # Bearer token that /metrics requires. If unset, /metrics requires none.
     METRICS_TOKEN: SecretStr | None = None
 
-    # Whether tools may be sent to loopback and private addresses.
+    # Whether tools may fetch loopback and private addresses.
     TOOLS_ALLOW_PRIVATE_ADDRESSES: bool = False
     TOOLS_MAX_PAGES: int = Field(default=1000, ge=1, le=1_000_000)
     TOOLS_MAX_DEPTH: int = Field(default=10, ge=0, le=1000)
-    # Under way at a time, in one instance.
+    # Concurrent tool calls of one user in one instance.
     CALLS_PER_USER: int = Field(default=20, ge=1)
     JOBS_PER_USER: int = Field(default=10, ge=1)
-    # After this silence of the stream a running job is asked for at the orchestrator.
+    # A running job without events for this long is looked up at the orchestrator.
     JOB_SILENT_SECONDS: int = Field(default=120, ge=1)
     BREAKER_FAILURES: int = Field(default=5, ge=1)
     BREAKER_SECONDS: float = Field(default=15, gt=0)
 
-    # The name under which the gateway knows the model.
+    # Name of the model in the configuration of the gateway.
     AGENT_MODEL: str = Field(default="shield-agent", min_length=1)
     AGENT_SYSTEM_PROMPT: str = ""
-    # Answers of the model in one run. The tools that the last one calls are not run.
+    # Completions of the model in one run. Tool calls of the last one are not executed.
     AGENT_MAX_ROUNDS: int = Field(default=10, ge=2, le=100)
-    # Calls of Shield's tools in one run; each counts as a request of its user, too.
+    # Calls of Shield's tools in one run. Each also counts against the user's rate limit.
     AGENT_MAX_TOOL_CALLS: int = Field(default=100, ge=1, le=10_000)
     AGENT_MODEL_TIMEOUT_SECONDS: float = Field(default=120, gt=0)
     RUNS_PER_USER: int = Field(default=5, ge=1)
-    # Of JSON. The least is what a result of a tool may need.
+    # Size as JSON. The minimum leaves room for the largest tool result.
     AGENT_MESSAGE_MAX_BYTES: int = Field(default=1024 * 1024, ge=256 * 1024)
     AGENT_STATE_MAX_BYTES: int = Field(default=256 * 1024, ge=1024)
-    # Of messages as JSON, and of the logs of runs, compressed.
+    # Size of the messages as JSON plus the compressed event logs of the runs.
     AGENT_THREAD_MAX_BYTES: int = Field(default=32 * 1024 * 1024, ge=64 * 1024)
     AGENT_USER_MAX_BYTES: int = Field(default=256 * 1024 * 1024, ge=64 * 1024)
-    # Of UTC; 0: as many as they like.
+    # Per user and day (UTC). 0 means unlimited.
     AGENT_TOKENS_PER_DAY: int = Field(default=0, ge=0, le=2**53)
     AGENT_RETENTION_DAYS: int = Field(default=90, ge=1, le=36_500)
 
@@ -166,10 +171,10 @@ class Settings(BaseSettings):
     SSE_RETRY_MS: int = Field(default=2000, ge=100)
     STREAMS_MAX: int = Field(default=5000, ge=1)
     STREAMS_PER_USER: int = Field(default=100, ge=1)
-    # What a client may fall behind before it is disconnected; it resumes with its last id.
+    # Limits of unsent data per client. At the limit it is disconnected and can resume.
     CLIENT_BUFFER_BYTES: int = Field(default=8 * 1024 * 1024, ge=64 * 1024)
     CLIENT_BUFFER_EVENTS: int = Field(default=20_000, ge=1)
-    # How many clients at once may be served from Redis or PostgreSQL; the others wait in line.
+    # Concurrent replays from Redis or PostgreSQL. Further clients wait.
     REPLAYS_MAX: int = Field(default=8, ge=1)
     RING_MAX_EVENTS: int = Field(default=20_000, ge=1)
     RING_MAX_BYTES: int = Field(default=64 * 1024 * 1024, ge=1024)
@@ -177,7 +182,7 @@ class Settings(BaseSettings):
     @field_validator("CORS_ORIGINS", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
-        """Accept a JSON list and a bare comma list."""
+        """Accept a JSON list or a comma-separated list."""
         if not isinstance(value, str):
             return value
         if value.lstrip().startswith("["):
@@ -222,7 +227,7 @@ class Settings(BaseSettings):
     @field_validator("DATABASE_URL")
     @classmethod
     def _normalise_database_url(cls, value: SecretStr) -> SecretStr:
-        """Accept `postgresql://` too: SQLAlchemy opens an async engine only with a driver named."""
+        """Add the driver to the scheme, since SQLAlchemy's async engine requires it in the URL."""
         schemes = {"postgresql", "postgres", ASYNC_DRIVER}
         _require_url(value, schemes, "postgresql://user:password@host:5432/name")
         _, rest = value.get_secret_value().split("://", 1)
@@ -291,12 +296,18 @@ class Settings(BaseSettings):
 
     @property
     def mfa_keys(self) -> list[str]:
-        """The first encrypts, all decrypt: also what was stored before MFA_KEY was set."""
+        """Keys for the secrets of second factors: the first encrypts, all decrypt.
+
+        The JWT secrets are included, so that secrets stored before MFA_KEY was set stay readable.
+        """
         return self._keys(self.MFA_KEY, self.MFA_PREVIOUS_KEYS)
 
     @property
     def audit_keys(self) -> list[str]:
-        """The first signs, all verify: also what was signed before AUDIT_KEY was set."""
+        """Keys for the checkpoints of the audit log: the first signs, all verify.
+
+        The JWT secrets are included, so that checkpoints signed before AUDIT_KEY was set stay valid.
+        """
         return self._keys(self.AUDIT_KEY, self.AUDIT_PREVIOUS_KEYS)
 
     def _keys(self, key: SecretStr | None, previous: SecretStr | None) -> list[str]:
@@ -305,13 +316,13 @@ class Settings(BaseSettings):
 
     @property
     def login_budget(self) -> tuple[int, timedelta]:
-        """How many failed logins unknown networks have together, and in which time."""
+        """Failed logins that all unknown networks together may make, and the period of the limit."""
         limit = limits.parse(self.RATE_LOGIN_PER_ACCOUNT)
         return limit.amount, timedelta(seconds=limit.get_expiry())
 
     @property
     def signing_keys(self) -> list[str]:
-        """The first signs tokens, all verify."""
+        """Keys for tokens: the first signs, all verify."""
         return [self.JWT_SECRET.get_secret_value(), *self.previous_jwt_secrets]
 
     @field_validator("PROXY_KEY", "METRICS_TOKEN")
@@ -394,7 +405,11 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings. Raises SettingsError naming every wrong one and the remedy."""
+    """Read the settings.
+
+    Raises:
+        SettingsError: A setting is missing or invalid. The message names all of them.
+    """
     try:
         return Settings()
     except ValidationError as error:
@@ -414,7 +429,7 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def _listed(value: SecretStr | str | None) -> list[str]:
-    """The values of a setting that is separated by commas."""
+    """Split a comma-separated setting."""
     text = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
     return [one.strip() for one in text.split(",") if one.strip()]
 

@@ -1,7 +1,6 @@
-"""Shield AG-UI backend: the FastAPI application.
+"""The FastAPI application.
 
-Run with `python -m uvicorn src.main:app --port 8002`, or as the image does with
-`python -m src.cli serve`.
+Run it with `python -m uvicorn src.main:app --port 8002`. The image runs `python -m src.cli serve`.
 """
 
 import asyncio
@@ -40,7 +39,7 @@ logger = structlog.get_logger(__name__)
 
 
 class State(TypedDict):
-    """What the lifespan hands to the requests."""
+    """Lifespan state, available as `request.state`."""
 
     services: Services
 
@@ -65,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         debug=settings.DEBUG,
         generate_unique_id_function=openapi.operation_id,
-        # Their scripts come from other hosts, into the origin of the cookies.
+        # FastAPI's pages load scripts from a CDN, which would run in the origin of the cookies.
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
@@ -78,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(Cors, origins=settings.CORS_ORIGINS)
     app.add_middleware(RequestContext)
-    # The one place that decides where a request comes from.
+    # The only middleware that determines the client address. Added last, so that it runs first.
     app.add_middleware(ProxyHeaders, trusted_hosts=settings.trusted_proxies, key=settings.PROXY_KEY)
     app.include_router(health.router)
     app.include_router(metrics.router)
@@ -98,9 +97,10 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _drain_on_signals(services: Services) -> None:
-    """Let go of the streams as soon as we are asked to stop.
+    """Start draining when the process receives SIGTERM or SIGINT.
 
-    The server waits for open connections before it ends the lifespan, so that would be too late.
+    Uvicorn ends the lifespan only after all connections have closed, which open streams would
+    delay. Its own signal handlers are called afterwards.
     """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -116,7 +116,7 @@ def _drain_on_signals(services: Services) -> None:
 
 
 def __getattr__(name: str) -> FastAPI:
-    """`app`, made from the environment when a server asks for it, not when tests import us."""
+    """Create `app` on first access, so that importing this module (tests do) reads no settings."""
     if name != "app":
         raise AttributeError(name)
     try:
@@ -125,7 +125,8 @@ def __getattr__(name: str) -> FastAPI:
         sys.exit(str(error))
     configure_logging(settings.LOG_LEVEL, always=[JOURNAL])
     app = create_app(settings)
-    # It takes most of a second, for which the first to ask would keep all others waiting.
+    # FastAPI caches the document. Building it takes most of a second and blocks the event loop, so
+    # it is built before the first request.
     app.openapi()
     globals()["app"] = app
     return app

@@ -1,5 +1,5 @@
 """The commands of `python -m src.cli`, one module per subject.
 
-Each has `register(commands)`, which adds its parsers; a parser's default `run` takes the settings and
-the options, and gives the exit code (None is 0).
+Each module has a function `register(commands)` that adds its parsers. A parser's default `run` takes
+the settings and the parsed options, and returns the exit code (None means 0).
 """

@@ -1,4 +1,7 @@
-"""Administration from the command line: by the same services and rules, recorded as "operator"."""
+"""Administration from the command line.
+
+Commands use the services of the API, so the same rules apply. The audit log names the actor "operator".
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -33,7 +36,7 @@ from src.services.auth.tokens import Tokens
 from src.utils.background_jobs import BackgroundJobs
 from src.utils.database import Database
 
-# How each refusal is told; {} is what the error says.
+# Exit code and message of each error; {} is the text of the error.
 _REFUSALS: dict[type[Exception], tuple[int, str]] = {
     EmailRejectedError: (EXIT_BAD_INPUT, "email: {}"),
     PasswordRejectedError: (EXIT_BAD_INPUT, "password (on standard input): {}"),
@@ -50,6 +53,8 @@ _REFUSALS: dict[type[Exception], tuple[int, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class AdminContext:
+    """The services that administration commands use."""
+
     database: Database
     accounts: AccountService
     workspaces: WorkspaceService
@@ -57,7 +62,7 @@ class AdminContext:
 
 
 def run_in_office(settings: Settings, work: Callable[[AdminContext], Awaitable[None]]) -> int:
-    """Gives the exit code."""
+    """Run a command, print its error if it fails, and return the exit code."""
     log_to_stderr()
     try:
         asyncio.run(_run(settings, work))

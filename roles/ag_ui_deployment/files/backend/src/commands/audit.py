@@ -64,7 +64,7 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
     async def work(database: Database) -> int:
         verifier = AuditVerifier(database, AuditKeys(settings.audit_keys))
         found = await verifier.verify(options.noted)
-        # Before anything is recorded: the database may take no writes.
+        # Print the result first: recording it fails if the database is read-only.
         code = _tell(found)
         try:
             service = AuditLogService(database, verifier, AuditLogger(database))
@@ -108,10 +108,10 @@ def _export(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _output_failed(error: OSError) -> int:
-    # Python writes out what is left when it ends, and would complain once more.
+    # Python flushes stdout at exit, which would raise a second error.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):
-        # Who reads has had enough.
+        # The reader closed the pipe, as `head` does.
         return 0
     return fail(EXIT_UNAVAILABLE, f"audit: the export is not whole: {error}")
 

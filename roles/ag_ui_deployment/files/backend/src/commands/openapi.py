@@ -1,4 +1,4 @@
-"""Print the API: the OpenAPI document, or the table of endpoints made from it."""
+"""Print the OpenAPI document, or a table of the endpoints."""
 
 import argparse
 from collections.abc import Iterator, Mapping

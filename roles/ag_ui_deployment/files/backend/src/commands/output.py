@@ -1,4 +1,4 @@
-"""How commands answer: text on standard output, faults on standard error with an exit code."""
+"""Output of the commands: results on standard output, errors on standard error, exit codes."""
 
 import sys
 
@@ -13,7 +13,7 @@ EXIT_REFUSED = 6
 
 
 def log_to_stderr() -> None:
-    """Warnings, and what the audit log is told."""
+    """Log warnings and the journal of the audit log to standard error."""
     configure_logging("WARNING", always=[JOURNAL], stream=sys.stderr)
 
 
@@ -22,5 +22,6 @@ def say(text: str) -> None:
 
 
 def fail(code: int, text: str) -> int:
+    """Print an error and return its exit code."""
     print(text, file=sys.stderr)  # noqa: T201 - the answer of a command
     return code

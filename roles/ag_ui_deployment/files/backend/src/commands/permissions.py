@@ -1,4 +1,4 @@
-"""Print who may do what: the permission matrix and the routes, as Markdown."""
+"""Print the permission matrix and the permissions of the routes as Markdown."""
 
 import argparse
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Look after the stored secrets of second factors."""
+"""Re-encrypt the stored secrets of second factors."""
 
 import argparse
 import asyncio
@@ -39,6 +39,7 @@ def _reseal(settings: Settings, _options: argparse.Namespace) -> int:
 
 
 def _sealed_again(seal: SecretBox, row: SecondFactorRow) -> bool:
+    """Re-encrypt a secret with the current key; False if no key decrypts it."""
     try:
         secret = seal.decrypt(row.user_id, row.sealed_secret)
     except DecryptionError:

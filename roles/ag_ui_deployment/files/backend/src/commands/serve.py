@@ -18,7 +18,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def _serve(settings: Settings, _options: argparse.Namespace) -> int:
-    # When it has shut down, the server raises once more the signal that asked for it.
+    # After its shutdown Uvicorn raises the signal that stopped it again. Exit with 0 then.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     config = uvicorn.Config(
         "src.main:app",
@@ -26,7 +26,7 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
         http="httptools",
         log_config=None,
         access_log=False,
-        # The application does it, by TRUSTED_PROXIES.
+        # The application evaluates X-Forwarded-For itself, by TRUSTED_PROXIES.
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=settings.SHUTDOWN_GRACE_SECONDS,

@@ -1,4 +1,4 @@
-"""Look at the settings."""
+"""Check the settings."""
 
 import argparse
 import asyncio
@@ -26,7 +26,7 @@ def _check_settings(settings: Settings, _options: argparse.Namespace) -> int | N
 
 
 async def _is_pooled_per_transaction(settings: Settings) -> bool:
-    """False also where PostgreSQL cannot be asked: that is no fault of the settings."""
+    """Return False also if PostgreSQL is unavailable: an outage is not an invalid setting."""
     database = Database(settings)
     try:
         with suppress(*DATABASE_ERRORS):

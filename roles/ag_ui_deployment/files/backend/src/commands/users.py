@@ -13,7 +13,7 @@ from src.models.role import Role
 from src.services.audit.actors import OPERATOR
 from src.services.auth.email_addresses import normalise_email
 
-# Accounts that are asked for at once.
+# Accounts per query.
 _PAGE = 200
 _ROLES = [role.value for role in Role]
 
@@ -47,7 +47,14 @@ Work = Callable[[AdminContext, UUID, argparse.Namespace], Awaitable[str]]
 def _of_one(
     users: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str, work: Work
 ) -> argparse.ArgumentParser:
-    """A command on one account; `work` gives the text of its answer."""
+    """Add a command on one account.
+
+    Args:
+        users: The parser of the command `users`.
+        name: The name of the command.
+        what: Its help text.
+        work: The command. It returns the text to print.
+    """
 
     def run(settings: Settings, options: argparse.Namespace) -> int:
         async def in_office(office: AdminContext) -> None:

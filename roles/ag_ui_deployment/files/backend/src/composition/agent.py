@@ -1,4 +1,4 @@
-"""The parts of the agent, and how they hang together."""
+"""Builds, starts and stops the parts of the agent."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -31,6 +31,8 @@ from src.utils.redis import reader_client
 
 @dataclass(frozen=True, slots=True)
 class Agent:
+    """The services of the agent."""
+
     service: AgentService
     conversations: ConversationService
     store: RunStore
@@ -106,7 +108,10 @@ class Agent:
         self.budget.start()
 
     def drain(self) -> None:
-        """No new runs; those that are on get their grace. Who follows others goes elsewhere."""
+        """Refuse new runs and disconnect clients that follow runs of other instances.
+
+        The runs of this instance may continue for the grace period.
+        """
         self.runs.drain()
         self.tail.wake()
 
@@ -115,6 +120,6 @@ class Agent:
         await self.sweeper.stop()
         await self.runs.stop()
         await self.tail.stop()
-        # Last of all: runs that end note what they took.
+        # After the runs: they record their token usage when they end.
         await self.budget.stop()
         await self.reader.aclose()

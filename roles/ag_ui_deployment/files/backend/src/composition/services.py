@@ -1,4 +1,4 @@
-"""The parts of the running application, and how they hang together."""
+"""Builds, starts and stops the services of the application."""
 
 import asyncio
 from dataclasses import dataclass
@@ -65,12 +65,14 @@ from src.utils.large_bodies import LargeBodies
 from src.utils.metrics import Metrics
 from src.utils.redis import command_client, reader_client
 
-# How long mails may take that are under way when the process is asked to stop.
+# Time for background jobs, such as sending an email, to finish at shutdown.
 _LAST_WORK_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
+    """All services of one process."""
+
     settings: Settings
     database: Database
     clients: tuple[Redis, ...]
@@ -118,7 +120,7 @@ class Services:
 
     @classmethod
     def build(cls, settings: Settings) -> Self:
-        """Make all parts. Nothing connects before start()."""
+        """Create all services. Nothing connects before start()."""
         database = Database(settings)
         commands = command_client(settings)
         tail_reader = reader_client(settings)
@@ -252,7 +254,7 @@ class Services:
         )
 
     def start(self) -> None:
-        """Begin to read the stream; outages at this moment are waited out."""
+        """Start the background tasks. If a dependency is down, they wait for it."""
         self.tail.start()
         self.consumer.start()
         self.announcer.start()
@@ -265,7 +267,7 @@ class Services:
         self.settings_changes.start()
 
     def drain(self) -> None:
-        """Let go of the streams; runs of the agent get their grace."""
+        """Close the streams. Runs of the agent may continue for the grace period."""
         self.hub.drain()
         self.agent.drain()
 
@@ -285,7 +287,7 @@ class Services:
             self.settings_changes.stop(),
         )
         await self.background.stop(_LAST_WORK_SECONDS)
-        # Last of all: the others may have something to record.
+        # After the other tasks: they may still record entries.
         await self.audit.stop()
         for client in self.clients:
             await client.aclose()

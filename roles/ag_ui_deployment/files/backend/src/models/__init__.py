@@ -1,1 +1,1 @@
-"""Data: Pydantic at the edge, SQLAlchemy mappings and plain dataclasses inside."""
+"""Pydantic models of the API, SQLAlchemy mappings of the tables, and dataclasses in between."""

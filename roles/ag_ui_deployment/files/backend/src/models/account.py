@@ -1,4 +1,4 @@
-"""Accounts as administrators see and change them, and the links that are sent to their owners."""
+"""Accounts in the API of administrators, and the tokens in links to their owners."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -22,31 +22,31 @@ from src.models.role import Role
 from src.models.workspace import Membership
 from src.utils.database import Base
 
-# PostgreSQL takes no NUL, and what is shown or mailed needs no control characters.
+# PostgreSQL rejects NUL. Other control characters have no place in names and emails.
 Printable = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
 Email = Annotated[str, Field(max_length=320, examples=["alice@example.org"])]
-# How long it may be is said with what else is asked of it.
+# An upper bound only; services/auth/passwords.py checks the real limits.
 NewPassword = Annotated[str, Field(max_length=4096, examples=["correct horse battery staple"])]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=Printable)]
 LinkToken = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Purpose(StrEnum):
-    """What the link with a token is for."""
+    """The purpose of a token in a link."""
 
     INVITATION = "invitation"
-    # Another word than earlier releases have: their links hold a password of who registered, who
-    # need not be the one that the link is sent to.
+    # Differs from the value of earlier releases, whose tokens must not be accepted: they carry a
+    # password chosen by whoever registered, who may not own the mailbox.
     REGISTRATION = "confirmation"
     RESET = "reset"
 
 
 class AccountTokenRow(Base):
-    """A link that was sent: good once, until it expires. Only the hash of its token is kept.
+    """A single-use token with an expiry. Only its hash is stored.
 
-    What an account will be, where it is made when the link is followed; for a reset whose it is,
-    and the password's hash at the time, so that a link ends with the password that it replaces.
-    `made_by` is an administrator, without whose rights the link ends.
+    An invitation or registration holds the data of the account to create. A password reset names the
+    account and its password hash at that time, so that a password change invalidates it. `made_by` is
+    the administrator who created the token; it is invalid once they are no active administrator.
     """
 
     __tablename__ = "account_tokens"
@@ -57,7 +57,7 @@ class AccountTokenRow(Base):
     token_hash: Mapped[str] = mapped_column(Text, primary_key=True)
     purpose: Mapped[str] = mapped_column(Text)
     email: Mapped[str] = mapped_column(Text)
-    # What its mail counts for. Rows of the previous release have none.
+    # Mailbox that the email counts against. Null in rows of the previous release.
     mail_budget: Mapped[str | None] = mapped_column(Text)
     user_id: Mapped[UUID | None] = mapped_column(Uuid, ForeignKey("users.id", ondelete="CASCADE"))
     name: Mapped[str | None] = mapped_column(Text)
@@ -111,7 +111,7 @@ class _NewMember(BaseModel):
     email: Email
     role: Role = Role.VIEWER
     name: Name | None = None
-    # As many as an entry of the audit log holds.
+    # The maximum that an audit log entry can hold.
     memberships: Annotated[list[Membership], Field(max_length=30)] = []
 
 

@@ -1,4 +1,4 @@
-"""What a client sends to run the agent: AG-UI's RunAgentInput, bounded."""
+"""The request body to run the agent: AG-UI's RunAgentInput with limits."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -21,23 +21,23 @@ from pydantic import (
 from src.models.protocol import ProtocolVersion, negotiated
 from src.models.workspace import DEFAULT_WORKSPACE
 
-# Ids stand in addresses.
+# Ids are used in URLs.
 _ID = r"^[A-Za-z0-9_~@:-][A-Za-z0-9_.~@:-]*$"
-# PostgreSQL and logs take no control characters.
+# No control characters, for PostgreSQL (NUL) and the log.
 _PLAIN = r"^[^\x00-\x1f\x7f]+$"
-# What model providers accept as the name of a function.
+# Function names that model providers accept.
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 _LONGEST = 200
 MESSAGES_MAX = 2000
-# What `forwardedProps` may choose; the first is the default.
+# Options in `forwardedProps`; the first value is the default.
 _CHOICES = {"ifRunning": ("reject", "cancel"), "onDisconnect": ("continue", "cancel")}
 _LISTS = ("content", "toolCalls", "tool_calls")
-# Parts of content and calls of tools, of one message and of all.
+# Maximum of content parts and tool calls, in one message and in all together.
 _MAX_ITEMS = 1000
 _MAX_ITEMS_TOGETHER = 2 * MESSAGES_MAX
-# What a client sends is written again inside of events and of requests to the model: as many
-# levels of nesting are left for those.
+# Input is embedded in events and in requests to the model. Reserve nesting levels for these, since
+# orjson limits the depth.
 _LEVELS_AROUND = 8
 
 AgentId = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST, pattern=_ID)]
@@ -53,7 +53,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _encodable(value: Any) -> Any:
-    """JSON that can be written again: without broken texts, endless nesting and endless numbers."""
+    """Reject values that orjson cannot encode: lone surrogates, deep nesting, too large integers."""
     nested = value
     for _ in range(_LEVELS_AROUND):
         nested = [nested]
@@ -65,7 +65,7 @@ def _encodable(value: Any) -> Any:
 
 
 def _bound_lists(messages: Any) -> Any:
-    """Refuse endless content and calls before each of their items becomes an error of its own."""
+    """Limit content parts and tool calls before validation, which reports an error for each item."""
     together = 0
     some = messages[:MESSAGES_MAX] if isinstance(messages, list) else []
     for number, message in enumerate(some):
@@ -82,7 +82,7 @@ def _bound_lists(messages: Any) -> Any:
 
 
 def _drop_unknown_fields(value: Any) -> None:
-    """Leave what AG-UI defines; `metadata` is where clients put what is their own."""
+    """Remove fields that AG-UI does not define. Clients may use `metadata` for their own."""
     if isinstance(value, BaseModel):
         if value.model_extra:
             value.model_extra.clear()
@@ -103,9 +103,9 @@ def _check_messages(messages: list[Message]) -> list[Message]:
 
 
 def _latest_of_each_id(messages: list[Message]) -> list[Message]:
-    """Of messages with one id the last, in the place of the first.
+    """Replace messages with the same id by the last of them, at the position of the first.
 
-    A client that has one twice sends it with every request from then on.
+    Duplicates are accepted because a client that has one sends it with every further request.
     """
     return list({message.id: message for message in messages}.values())
 
@@ -202,13 +202,16 @@ class RunInput(RunAgentInput):
 
     @model_validator(mode="after")
     def _write_conversation(self) -> Self:
-        """Where large bodies are validated, in a thread: it takes as long as validating them."""
+        """Compute `conversation` during validation, which runs in a thread for large bodies.
+
+        It takes as long as the validation itself.
+        """
         _ = self.conversation
         return self
 
     @cached_property
     def conversation(self) -> Sequence[dict[str, Any]]:
-        """The messages in AG-UI's form on the wire."""
+        """The messages as AG-UI's JSON."""
         return [message.model_dump(by_alias=True) for message in self.messages]
 
     @property
@@ -218,15 +221,15 @@ class RunInput(RunAgentInput):
 
     @property
     def cancels_running(self) -> bool:
-        """Whether a run that is on in the conversation gives way to this one.
+        """Whether this run cancels a running one of the conversation.
 
-        It does to messages only: a UI that mounts begins a run without any.
+        A run without messages never does, because UIs start such a run when they mount.
         """
         return bool(self.messages) and self._chosen("ifRunning") == "cancel"
 
     @property
     def ends_with_client(self) -> bool:
-        """Whether the run is cancelled when the client that began it disconnects."""
+        """Whether the run is cancelled when the client that started it disconnects."""
         return self._chosen("onDisconnect") == "cancel"
 
     def _chosen(self, name: str) -> str | None:
@@ -235,5 +238,5 @@ class RunInput(RunAgentInput):
 
     @property
     def workspace(self) -> str:
-        """Where the run belongs: `forwardedProps.workspace`, else the default one."""
+        """The workspace of the run: `forwardedProps.workspace`, or the default one."""
         return self._chosen("workspace") or DEFAULT_WORKSPACE

@@ -1,4 +1,4 @@
-"""AG-UI's events, as the OpenAPI document describes them."""
+"""The AG-UI events in the OpenAPI document."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""The settings that were last applied."""
+"""The last applied settings, kept to detect changes."""
 
 from sqlalchemy import Text
 from sqlalchemy.dialects.postgresql import BYTEA
@@ -8,7 +8,7 @@ from src.utils.database import Base
 
 
 class AppliedSettingRow(Base):
-    """What is kept of a setting: not its value, but what tells whether it is another."""
+    """A keyed digest of a setting's value, which detects a change without storing the value."""
 
     __tablename__ = "applied_settings"
 

@@ -1,4 +1,4 @@
-"""The audit log: its tables, and what readers see of them."""
+"""The audit log: its entries, its tables, and their form in the API."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +27,7 @@ from src.utils.database import Base
 
 
 class Head(NamedTuple):
-    """A place in the chain: an entry's number and its hash."""
+    """A position in the chain: the sequence number and the hash of an entry."""
 
     seq: int
     hash: bytes
@@ -35,7 +35,7 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is recorded. `details` is canonical JSON."""
+    """The content of an entry. `details` is canonical JSON."""
 
     at: datetime
     action: str
@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class ChainLink:
-    """An entry in its place."""
+    """An entry with its sequence number and hashes."""
 
     seq: int
     entry: Entry
@@ -63,14 +63,17 @@ class ChainLink:
 
 
 class Purpose(StrEnum):
-    """Why a checkpoint was made: in the course of things, or before the entries up to it go."""
+    """Why a checkpoint was made: periodically, or before retention deletes the entries up to it."""
 
     INTERVAL = "interval"
     RETENTION = "retention"
 
 
 class Moment(TypeDecorator[datetime]):
-    """A time. One that Python does not know, as only an intruder writes it, is read as the nearest."""
+    """A timestamp, clamped on reading to the range of Python's datetime.
+
+    PostgreSQL's range is greater. The application never writes such a value, but an intruder may.
+    """
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -84,7 +87,7 @@ class Moment(TypeDecorator[datetime]):
 
 
 class AuditRow(Base):
-    """One entry. The database refuses to change it."""
+    """An entry. A trigger of the database rejects changes."""
 
     __tablename__ = "audit_log"
 
@@ -97,7 +100,7 @@ class AuditRow(Base):
     target: Mapped[str | None] = mapped_column(Text)
     address: Mapped[str | None] = mapped_column(Text)
     request_id: Mapped[str | None] = mapped_column(Text)
-    # json, not jsonb: the hash covers the text, which json keeps as it is.
+    # json instead of jsonb: the hash covers the text, which only json preserves.
     details: Mapped[dict[str, Any]] = mapped_column(JSON)
     prev_hash: Mapped[bytes] = mapped_column(BYTEA)
     hash: Mapped[bytes] = mapped_column(BYTEA)
@@ -112,7 +115,7 @@ class AuditRow(Base):
 
 
 class CheckpointRow(Base):
-    """A signed statement: the entry `seq` had this hash."""
+    """A signed statement that the entry `seq` had this hash."""
 
     __tablename__ = "audit_checkpoints"
 

@@ -1,4 +1,4 @@
-"""Conversations with the agent, their messages, and the runs that made them."""
+"""Conversations with the agent, their messages and runs."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -36,7 +36,7 @@ class RunStatus(StrEnum):
 
 
 class ThreadRow(Base):
-    """One conversation. Clients choose the ids, so each user has a set of their own."""
+    """A conversation. Clients choose the ids, so an id is unique per user only."""
 
     __tablename__ = "agent_threads"
 
@@ -46,7 +46,7 @@ class ThreadRow(Base):
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     workspace: Mapped[str] = mapped_column(Text)
     title: Mapped[str] = mapped_column(Text)
-    # What it holds with its messages and runs; null while nobody has counted.
+    # Size with messages and runs; null until it is computed.
     bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
@@ -61,7 +61,7 @@ class ThreadRow(Base):
 
 
 class MessageRow(Base):
-    """One message of a conversation, in AG-UI's form; `place` orders them."""
+    """A message of a conversation as AG-UI's JSON. `place` is its position."""
 
     __tablename__ = "agent_messages"
 
@@ -69,9 +69,9 @@ class MessageRow(Base):
     owner_id: Mapped[UUID] = mapped_column(Uuid)
     thread_id: Mapped[str] = mapped_column(Text)
     message_id: Mapped[str] = mapped_column(Text)
-    # json, not jsonb: it keeps every text that JSON allows, \u0000 included.
+    # json instead of jsonb, which rejects \u0000.
     body: Mapped[dict[str, Any]] = mapped_column(JSON)
-    # Bytes of the body; null in rows of former releases.
+    # Size of the body in bytes; null in rows of former releases.
     size: Mapped[int | None] = mapped_column(Integer)
 
     __table_args__ = (
@@ -86,7 +86,7 @@ class MessageRow(Base):
 
 
 class RunRow(Base):
-    """One run. `events` is its whole log, compressed, once it has ended."""
+    """A run. `events` is its compressed event log once it has ended."""
 
     __tablename__ = "agent_runs"
 
@@ -95,7 +95,7 @@ class RunRow(Base):
     thread_id: Mapped[str] = mapped_column(Text)
     workspace: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text)
-    # The code of RUN_ERROR.
+    # Code of RUN_ERROR.
     error: Mapped[str | None] = mapped_column(Text)
     usage: Mapped[dict[str, int] | None] = mapped_column(JSON(none_as_null=True))
     started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

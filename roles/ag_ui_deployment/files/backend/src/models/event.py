@@ -1,4 +1,4 @@
-"""What Shield publishes, and the tables that keep it."""
+"""Shield events, and the tables of events and dead letters."""
 
 import re
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from src.utils.database import Base
 
-# Published by the backend itself when a tool has accepted a job. It knows for whom and where it
-# asked, so this wins over what the producers say.
+# Published by the backend when a tool has accepted a job. It names the owner and the workspace, and
+# takes precedence over what producers say, because the backend knows for whom it called the tool.
 SUBMISSION = "job:accepted"
 
 _STREAM_ID = re.compile(r"([0-9]{1,19})-([0-9]{1,19})", re.ASCII)
@@ -22,14 +22,18 @@ _MAX_PART = 2**63 - 1
 
 
 class StreamId(NamedTuple):
-    """The id of an entry of a Redis stream; orders as Redis orders."""
+    """The id of an entry of a Redis stream, in the order of Redis."""
 
     ms: int
     seq: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `<milliseconds>-<sequence>`. Raises ValueError for anything else."""
+        """Parse `<milliseconds>-<sequence>`.
+
+        Raises:
+            ValueError: The text is no stream id.
+        """
         match = _STREAM_ID.fullmatch(text)
         if match is None or max(parts := [int(part) for part in match.groups()]) > _MAX_PART:
             raise ValueError(f"{text[:64]!r} is no stream id; it looks like 1763856000000-0")
@@ -40,9 +44,9 @@ class StreamId(NamedTuple):
 
     @property
     def is_border(self) -> bool:
-        """Whether it is previous() of a whole millisecond, where no entry is.
+        """Whether this is the last possible id of a millisecond, which no entry has.
 
-        What has been read of a stream without entries ends at such an id, made of Redis's clock.
+        The read position of an empty stream is such an id, made from the clock of Redis.
         """
         return self.seq == _MAX_PART
 
@@ -62,7 +66,7 @@ ZERO = StreamId(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class ShieldEvent:
-    """One well-formed entry of the stream. `timestamp` is in milliseconds since 1970, UTC."""
+    """A valid entry of the stream. `timestamp` is in milliseconds since 1970, UTC."""
 
     id: StreamId
     event_id: str
@@ -79,7 +83,7 @@ class ShieldEvent:
 
     @property
     def user_id(self) -> UUID | None:
-        """Whose job this is, where the producer says so."""
+        """The owner of the job, None if the event names no valid one."""
         try:
             return UUID(self.metadata["user_id"])
         except (KeyError, ValueError, AttributeError, TypeError):
@@ -88,7 +92,7 @@ class ShieldEvent:
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """An entry that cannot be read. `fields` is what stood in it, cut to a bounded size."""
+    """An invalid entry. `fields` is its content as JSON, truncated to a bounded size."""
 
     id: StreamId
     reason: str
@@ -96,7 +100,7 @@ class Poison:
 
 
 class EventRow(Base):
-    """One Shield event, as it stood on the stream. The key is the stream id."""
+    """A Shield event as published. The primary key is its stream id."""
 
     __tablename__ = "events"
 
@@ -106,9 +110,9 @@ class EventRow(Base):
     type: Mapped[str] = mapped_column(Text)
     job_id: Mapped[str | None] = mapped_column(Text)
     occurred_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    # json, not jsonb: it keeps every text that JSON allows, \u0000 included, and its order.
+    # json instead of jsonb, which rejects \u0000 and does not keep the order of keys.
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
-    # `metadata` is a name that SQLAlchemy keeps for itself.
+    # SQLAlchemy reserves the attribute `metadata`.
     event_metadata: Mapped[dict[str, Any]] = mapped_column("metadata", JSON)
     received_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.now()
@@ -118,7 +122,7 @@ class EventRow(Base):
 
 
 class DeadLetterRow(Base):
-    """An entry of the stream that could not be stored, and why."""
+    """An entry of the stream that could not be stored as an event."""
 
     __tablename__ = "dead_letters"
 
@@ -128,7 +132,7 @@ class DeadLetterRow(Base):
     fields: Mapped[bytes] = mapped_column(BYTEA)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     closed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    # "replayed" or "discarded", by whom, and under which id the entry stands on the stream again.
+    # "replayed" or "discarded"; the administrator; the stream id of the replayed entry.
     closed_how: Mapped[str | None] = mapped_column(Text)
     closed_by: Mapped[str | None] = mapped_column(Text)
     replayed_as: Mapped[str | None] = mapped_column(Text)

@@ -1,4 +1,4 @@
-"""Gaps of the stream that are known of, so that nobody who comes back later misses them silently."""
+"""Known gaps of the stream, which are reported to clients that resume from before them."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from src.utils.database import Base
 
 
 class GapRow(Base):
-    """Entries above one id, none of them at or above the other, that were lost unstored."""
+    """Entries with after < id < before that were removed from the stream before they were stored."""
 
     __tablename__ = "stream_gaps"
 

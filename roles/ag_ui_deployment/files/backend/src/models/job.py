@@ -1,4 +1,4 @@
-"""Jobs: what a list or a detail page shows of them, kept current by the consumer."""
+"""Jobs: the table, which the consumer updates from events, and their form in the API."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,22 +29,22 @@ class JobStatus(StrEnum):
 ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 
 
-# Where a job belongs that names no workspace.
+# Jobs without a workspace belong to the default one.
 _WORKSPACE = text(f"coalesce(workspace, '{DEFAULT_WORKSPACE}')")
 
 
 def percent_at(status: JobStatus, percent: float | None) -> float | None:
-    """What a job has done of its work, from what was reported: all of it once it has completed."""
+    """The progress of a job in percent: as reported, but 100 once the job has completed."""
     return 100.0 if status is JobStatus.COMPLETED else percent
 
 
 class JobRow(Base):
-    """One job. `ended_ms`/`ended_seq` is the stream id of its first terminal event."""
+    """A job. `ended_ms` and `ended_seq` form the stream id of its first terminal event."""
 
     __tablename__ = "jobs"
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)
-    # No foreign key: a producer that names a user we do not know must not poison the stream.
+    # No foreign key: an event that names an unknown user must still be stored.
     owner_id: Mapped[UUID | None] = mapped_column(Uuid)
     workspace: Mapped[str | None] = mapped_column(Text)
     kind: Mapped[str | None] = mapped_column(Text)
@@ -60,8 +60,8 @@ class JobRow(Base):
 
     __table_args__ = (
         Index("ix_jobs_created", "created_at", "id"),
-        # Of everybody, of a workspace and of an owner in a workspace, each in a status: whatever is
-        # asked for, its newest stand together in one of these.
+        # For repositories/job_list.py: the jobs in a status of everybody, of a workspace, and of an
+        # owner in a workspace, each in order of creation.
         Index("ix_jobs_status", "status", "created_at", "id"),
         Index("ix_jobs_workspace", _WORKSPACE, "status", "created_at", "id"),
         Index("ix_jobs_owner", "owner_id", _WORKSPACE, "status", "created_at", "id"),
@@ -95,7 +95,7 @@ class Job(BaseModel):
 
     @model_validator(mode="after")
     def _all_is_done(self) -> Self:
-        # Not stored: of two ends that were reported, the one that counts may arrive second.
+        # Not stored: of two terminal events, the one that counts may arrive second.
         self.percent = percent_at(self.status, self.percent)
         return self
 
@@ -103,7 +103,7 @@ class Job(BaseModel):
 class JobQuery(BaseModel):
     """Which jobs are asked for, and how many of them at once."""
 
-    # PostgreSQL takes no control characters; no workspace has one in its name.
+    # PostgreSQL rejects NUL, and no workspace name has control characters.
     workspace: str | None = Field(
         None,
         max_length=200,
@@ -132,9 +132,10 @@ class JobEnd:
 
 @dataclass(slots=True)
 class JobChange:
-    """What one batch says about one job. Timestamps are in milliseconds.
+    """The changes to a job from one batch of events.
 
-    `submitted`: owner and workspace are those for whom and where the backend asked for the job.
+    Timestamps are in milliseconds since 1970, UTC. `submitted` is true if the owner and the workspace
+    come from a submission of the backend, which takes precedence over events of producers.
     """
 
     job_id: str
@@ -144,14 +145,14 @@ class JobChange:
     owner: UUID | None = None
     workspace: str | None = None
     kind: str | None = None
-    # What was reported, by the id of the event.
+    # Reported progress by event id.
     percents: dict[StreamId, float] = field(default_factory=dict)
     end: JobEnd | None = None
     submitted: bool = False
 
     @property
     def percent(self) -> float | None:
-        """The greatest that was reported; after its end a job makes no progress."""
+        """The greatest reported progress. Events after the end of the job do not count."""
         end = self.end
         reported = (p for id_, p in self.percents.items() if end is None or id_ <= end.id)
         return max(reported, default=None)

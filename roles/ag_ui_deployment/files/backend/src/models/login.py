@@ -1,10 +1,10 @@
-"""What is sent to log in, and to stay so."""
+"""Request bodies of login, token refresh and password change."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-# Longer than any that is right; how long passwords may be is said where they are set.
+# Longer than any valid value. The limit for passwords is checked when they are set.
 Text = Annotated[str, Field(max_length=2000)]
 Code = Annotated[str, Field(max_length=64)]
 

@@ -1,4 +1,4 @@
-"""Where logins to an account come from: what failed, and what has succeeded before."""
+"""Login sources of an account: failed logins, lockouts and known networks."""
 
 from datetime import datetime
 from uuid import UUID
@@ -10,10 +10,10 @@ from src.utils.database import Base
 
 
 class LoginSourceRow(Base):
-    """The attempts of one source on one account.
+    """Login attempts of one source on one account.
 
-    `source` is a network, a browser (by its device cookie), a session, or all networks that have
-    not logged in to the account together. `logged_in_at` is the last login from a network.
+    `source` is a network, a browser (identified by its device cookie), a session, or all networks
+    together that never logged in to the account. `logged_in_at` is the last login from a network.
     """
 
     __tablename__ = "login_sources"

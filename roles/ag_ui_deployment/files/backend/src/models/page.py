@@ -1,11 +1,11 @@
-"""How lists are paged."""
+"""Pagination of lists."""
 
 from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, Field
 
-# Longer than that of a job with the longest id that PostgreSQL indexes. In whatever characters, an
-# address with it stays below the 64 KiB that the server reads.
+# Exceeds the cursor of a job with the longest id that PostgreSQL can index. Even with every character
+# percent-encoded, the URL stays below the 64 KiB that the server accepts.
 _CURSOR_MAX = 4000
 
 Item = TypeVar("Item")

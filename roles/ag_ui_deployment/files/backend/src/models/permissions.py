@@ -1,4 +1,4 @@
-"""Permissions: what can be allowed, to whom, and how far it reaches."""
+"""Permissions, their scopes, and the effective roles of users."""
 
 from collections.abc import Mapping
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""Roles, of accounts and of members of a workspace."""
+"""Roles of accounts and of members of a workspace."""
 
 from enum import StrEnum
 

@@ -16,7 +16,10 @@ GivenCode = Annotated[Code, Field(min_length=1)]
 
 
 class SecondFactorRow(Base):
-    """Asked for once it is confirmed. `last_step` is the time step of the last code that was used."""
+    """A TOTP secret, required at login once it is confirmed.
+
+    `last_step` is the time step of the last accepted code, so that no code is accepted twice.
+    """
 
     __tablename__ = "second_factors"
 
@@ -30,7 +33,7 @@ class SecondFactorRow(Base):
 
 
 class RecoveryCodeRow(Base):
-    """One that has not been used."""
+    """An unused recovery code."""
 
     __tablename__ = "recovery_codes"
 

@@ -1,4 +1,4 @@
-"""Sessions, and the changes of access that every instance has to hear of."""
+"""Sessions, and the access changes that all instances poll."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from src.utils.database import Base
 
 
 class AccessChange(StrEnum):
-    """Why somebody's access is not what it was."""
+    """The reason for a change of a user's access."""
 
     LOGOUT = "logout"
     TOKEN_REUSE = "token_reuse"  # noqa: S105 - the name of a reason
@@ -29,10 +29,10 @@ class AccessChange(StrEnum):
 
 
 class SessionRow(Base):
-    """One login.
+    """A login session.
 
-    Its refresh token is `series.secret`: the series stays the same as long as the session lives,
-    the secret changes with every refresh. Only hashes of both are kept.
+    Its refresh token is `series.secret`. The series is constant during the session, the secret changes
+    with every refresh. Only hashes of both are stored.
     """
 
     __tablename__ = "sessions"
@@ -58,7 +58,10 @@ class SessionRow(Base):
 
 
 class AccessChangeRow(Base):
-    """Read by every instance once a second. Without a session all of the user are meant."""
+    """A change of access, polled by every instance once a second.
+
+    A null `session_id` means all sessions of the user except `spared_session_id`.
+    """
 
     __tablename__ = "access_changes"
 

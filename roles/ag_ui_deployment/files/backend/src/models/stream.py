@@ -1,4 +1,4 @@
-"""The state of the stream, and its dead letters, as administrators see them."""
+"""The stream status and the dead letters in the API of administrators."""
 
 from datetime import datetime
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""Calls that write, as they were sent to the gateway: for repeated ones, and to tell whose a job is."""
+"""Submitted calls of writing tools, for idempotency and to announce the owners of jobs."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -28,10 +28,10 @@ class SubmissionState(StrEnum):
 
 
 class SubmissionRow(Base):
-    """One call. What certainly had no effect is not kept.
+    """One call. Calls that certainly had no effect are deleted.
 
-    `digest` is that of what was asked, `result` what the tool answered. Until `announced` the
-    stream has not been told whose the job is.
+    `key` is the idempotency key, `digest` the hash of the request, `result` the answer of the tool.
+    `announced` is false until the owner of the job has been published to the stream.
     """
 
     __tablename__ = "submissions"

@@ -1,4 +1,4 @@
-"""How many tokens the models took for whom."""
+"""Token usage per user, day and model."""
 
 from datetime import date
 from uuid import UUID
@@ -10,7 +10,7 @@ from src.utils.database import Base
 
 
 class TokenUsageRow(Base):
-    """What one model took for one user on one day (UTC)."""
+    """Tokens that one model used for one user on one day (UTC)."""
 
     __tablename__ = "agent_token_usage"
 

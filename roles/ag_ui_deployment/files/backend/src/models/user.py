@@ -1,4 +1,4 @@
-"""Accounts."""
+"""Users, and the tokens that they get at login."""
 
 from datetime import datetime
 from typing import Literal
@@ -22,7 +22,7 @@ class UserRow(Base):
     password_hash: Mapped[str] = mapped_column(Text)
     role: Mapped[str] = mapped_column(Text)
     active: Mapped[bool] = mapped_column(default=True)
-    # Only the previous release reads and writes these two; the next one drops them.
+    # Only the previous release uses these two columns; the next release drops them.
     failed_logins: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     locked_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
@@ -54,7 +54,7 @@ class User(BaseModel):
     memberships: tuple[Membership, ...] = ()
 
     def role_in(self, workspace: str | None) -> Role | None:
-        """The role in a workspace (None is the default one), None for who does not belong to it."""
+        """The user's role in a workspace (None: the default one), None for non-members."""
         if self.role is Role.ADMIN or workspace is None or workspace == DEFAULT_WORKSPACE:
             return self.role
         for membership in self.memberships:

@@ -1,4 +1,4 @@
-"""What a user sees of jobs and runs."""
+"""Which jobs and runs a user may see."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from src.models.workspace import DEFAULT_WORKSPACE
 
 
 class OwnerScope(NamedTuple):
-    """The jobs of one owner, or (None) of anybody, in one workspace."""
+    """The jobs of one owner (None: of all owners) in one workspace."""
 
     owner: UUID | None
     workspace: str
@@ -17,10 +17,13 @@ class OwnerScope(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Visibility:
-    """Whose jobs and runs a user sees.
+    """Which jobs and runs a user may see.
 
-    One's own in the workspaces that one belongs to, all in those that one administers; with
-    `everything` all there are. What names no workspace belongs to the default one.
+    Attributes:
+        owner: The user, who sees own jobs and runs in `workspaces`.
+        workspaces: The workspaces in which the user sees own jobs and runs.
+        administers: The workspaces in which the user sees all jobs and runs.
+        everything: Whether the user sees all jobs and runs.
     """
 
     owner: UUID | None = None
@@ -29,13 +32,14 @@ class Visibility:
     everything: bool = False
 
     def shows(self, owner: UUID | None, workspace: str | None) -> bool:
+        """Whether something of an owner in a workspace (None: the default one) is visible."""
         place = workspace or DEFAULT_WORKSPACE
         if self.everything or place in self.administers:
             return True
         return owner is not None and owner == self.owner and place in self.workspaces
 
     def places(self) -> Iterator[OwnerScope]:
-        """The same as a list without overlaps; of no use where everything is shown."""
+        """The visible scopes, without overlaps. Must not be used if `everything` is set."""
         for workspace in sorted(self.administers):
             yield OwnerScope(None, workspace)
         if self.owner is not None:

@@ -1,4 +1,4 @@
-"""Workspaces, and who belongs to which."""
+"""Workspaces and memberships."""
 
 from datetime import datetime
 from typing import Annotated
@@ -12,7 +12,7 @@ from src.models.page import Page
 from src.models.role import Role
 from src.utils.database import Base
 
-# The one to which everybody belongs, and whatever names no workspace.
+# Every user belongs to it, and so does everything that names no workspace.
 DEFAULT_WORKSPACE = "default"
 
 WorkspaceName = Annotated[

@@ -1,4 +1,4 @@
-"""Queries on the links that were sent to the owners of accounts."""
+"""Queries on the tokens in emailed links."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -10,7 +10,7 @@ from src.models.account import AccountTokenRow, Purpose
 from src.models.user import UserRow
 from src.repositories.accounts import ACTIVE_ADMINS
 
-# Any number that no other lock of ours has.
+# First key of the advisory locks; no other lock of the application has it.
 _LOCK = 7_305_002
 _GOOD = and_(
     AccountTokenRow.expires_at > func.now(),
@@ -19,14 +19,14 @@ _GOOD = and_(
 
 
 async def lock(session: AsyncSession, budget: str) -> None:
-    """Until the end of the transaction nobody else looks whether the mailbox gets a mail."""
+    """Serialise the checks whether a mailbox may get an email, until the end of the transaction."""
     await session.execute(select(func.pg_advisory_xact_lock(_LOCK, func.hashtext(budget))))
 
 
 async def by_hash(
     session: AsyncSession, token_hash: str, purpose: Purpose
 ) -> AccountTokenRow | None:
-    """One that can be used now."""
+    """Read a token if it is valid: not expired, and its creator is still an active admin."""
     query = select(AccountTokenRow).where(
         AccountTokenRow.token_hash == token_hash,
         AccountTokenRow.purpose == purpose.value,
@@ -37,7 +37,7 @@ async def by_hash(
 
 
 async def use(session: AsyncSession, token_hash: str) -> bool:
-    """Delete it; False if it is good no more, or somebody else has been quicker."""
+    """Delete a valid token. Returns False if it is invalid or was already used."""
     used = await session.scalars(
         delete(AccountTokenRow)
         .where(AccountTokenRow.token_hash == token_hash, _GOOD)
@@ -47,7 +47,7 @@ async def use(session: AsyncSession, token_hash: str) -> bool:
 
 
 async def invitations(session: AsyncSession) -> list[tuple[AccountTokenRow, str | None]]:
-    """Those that can be accepted, by address, with the address of who made each."""
+    """Read the valid invitations by address, each with the address of its creator."""
     rows = await session.execute(
         select(AccountTokenRow, UserRow.email)
         .outerjoin(UserRow, UserRow.id == AccountTokenRow.made_by)
@@ -58,7 +58,7 @@ async def invitations(session: AsyncSession) -> list[tuple[AccountTokenRow, str 
 
 
 async def withdraw(session: AsyncSession, invitation_id: UUID) -> str | None:
-    """Delete an invitation; gives its address, None if there is no such one."""
+    """Delete an invitation. Returns its email address, None if there is no such invitation."""
     withdrawn = await session.scalars(
         delete(AccountTokenRow)
         .where(AccountTokenRow.id == invitation_id)
@@ -83,7 +83,16 @@ async def forget(session: AsyncSession, email: str, purpose: Purpose) -> None:
 async def sent(
     session: AsyncSession, budget: str, purpose: Purpose
 ) -> tuple[int, timedelta | None]:
-    """How many can be used, and how old the newest is."""
+    """Count the unexpired tokens that were sent to a mailbox.
+
+    Args:
+        session: The transaction.
+        budget: The key of the mailbox. Rows of the previous release have none and count by address.
+        purpose: The purpose of the tokens.
+
+    Returns:
+        Their number, and the age of the newest or None.
+    """
     rows = await session.execute(
         select(func.count(), func.max(AccountTokenRow.created_at), func.now()).where(
             or_(

@@ -1,4 +1,4 @@
-"""Queries on accounts for those who administer them."""
+"""Queries on accounts, memberships and workspaces for administration."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,14 +15,14 @@ from src.models.workspace import MembershipRow, WorkspaceRow
 from src.repositories.login_sources import LOCKED_UNTIL
 from src.repositories.users import WITH_MEMBERSHIPS
 
-# Any number that no other lock of ours has.
+# Key of the advisory lock; no other lock of the application has it.
 _LOCK = 7_305_001
 
 
 async def lock(session: AsyncSession) -> None:
-    """Until the end of the transaction nobody else makes or administers accounts or workspaces.
+    """Serialise changes of accounts and workspaces until the end of the transaction.
 
-    Such changes are rare, and their rules look at more than one row.
+    Such changes are rare, and their rules depend on more than one row.
     """
     await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
 
@@ -30,7 +30,18 @@ async def lock(session: AsyncSession) -> None:
 async def page(
     session: AsyncSession, wanted: AccountFilter, after: str, limit: int
 ) -> list[tuple[UserRow, bool, datetime | None]]:
-    """Accounts by address, whether each has a second factor, and how long it is locked."""
+    """Read a page of accounts, ordered by email address.
+
+    Args:
+        session: The transaction.
+        wanted: Which accounts.
+        after: The address before the page; "" for the first page.
+        limit: Maximum number of accounts.
+
+    Returns:
+        For each account its row with memberships, whether it has a confirmed second factor, and
+        until when it is locked.
+    """
     query = (
         select(UserRow, SecondFactorRow.confirmed_at.is_not(None), LOCKED_UNTIL)
         .outerjoin(SecondFactorRow, SecondFactorRow.user_id == UserRow.id)
@@ -60,7 +71,11 @@ async def has_second_factor(session: AsyncSession, user_id: UUID) -> bool:
 
 
 async def remove_second_factor(session: AsyncSession, user_id: UUID) -> bool:
-    """Whether there was one."""
+    """Delete the second factor and its recovery codes.
+
+    Returns:
+        Whether the account had a confirmed second factor.
+    """
     await session.execute(delete(RecoveryCodeRow).where(RecoveryCodeRow.user_id == user_id))
     removed = await session.scalars(
         delete(SecondFactorRow)
@@ -102,6 +117,7 @@ async def members(session: AsyncSession, workspace: str) -> list[tuple[Membershi
 
 
 async def workspaces(session: AsyncSession) -> list[tuple[WorkspaceRow, int]]:
+    """Read all workspaces by name, each with its number of members."""
     rows = await session.execute(
         select(WorkspaceRow, func.count(MembershipRow.user_id))
         .outerjoin(MembershipRow, MembershipRow.workspace == WorkspaceRow.name)

@@ -1,16 +1,16 @@
-"""Queries on the settings that were last applied."""
+"""Queries on the last applied settings, which are kept to detect changes."""
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.applied_setting import AppliedSettingRow
 
-# Any number will do, as long as all instances use the same.
+# Key of the advisory lock. All instances must use the same.
 _LOCK = 0x4155_4449_5404
 
 
 async def lock(session: AsyncSession) -> None:
-    """Wait until no other instance compares, and keep others from it for this transaction."""
+    """Serialise the comparison of settings over all instances until the end of the transaction."""
     await session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
 
 

@@ -13,13 +13,14 @@ from src.models.audit import AuditRow, ChainLink, CheckpointRow, Entry, Head
 from src.models.user import UserRow
 from src.repositories.bulk import arrays, insert_arrays
 
-# Any numbers will do, as long as all instances use the same.
+# Keys of advisory locks. All instances must use the same.
 _APPEND_LOCK = 0x4155_4449_5401
-# Whoever changes the rights on the audit log holds this one too.
+# Also held by transactions that change database privileges on the audit log.
 KEEP_LOCK = 0x4155_4449_5402
 RETAIN_LOCK = 0x4155_4449_5403
 
-# Greater ones are none of ours: at a thousand each second, this would take millions of years.
+# Sequence numbers from here on were not assigned by the application: at 1000 entries per second it
+# would take millions of years to reach them.
 _GREATEST = 2**62
 
 _LINK = (
@@ -44,7 +45,10 @@ _COLUMNS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which entries; `actor` is an email address or an id, `since` is inclusive, `until` is not."""
+    """A filter of entries.
+
+    `actor` is an email address or the id of an account. `since` is inclusive, `until` exclusive.
+    """
 
     actor: str | None = None
     action: str | None = None
@@ -54,6 +58,7 @@ class Filter:
     until: datetime | None = None
 
     def given(self) -> dict[str, Any]:
+        """The fields that are set."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def conditions(self) -> list[ColumnElement[bool]]:
@@ -72,7 +77,7 @@ class Filter:
 
 
 def _is_actor(actor: str) -> ColumnElement[bool]:
-    """Also by the account's id: not every entry has the address, such as the end of a run."""
+    """Match the address or the account's id, since entries such as the end of a run lack the address."""
     try:
         return AuditRow.actor_id == UUID(actor)
     except ValueError:
@@ -81,31 +86,33 @@ def _is_actor(actor: str) -> ColumnElement[bool]:
 
 
 async def lock_chain(session: AsyncSession) -> datetime:
-    """Wait until nobody else appends, and keep others from it until the end of the transaction.
+    """Serialise appends to the chain until the end of the transaction.
 
-    Gives the time.
+    Returns:
+        The time of the database after the lock was acquired.
     """
     await session.execute(select(func.pg_advisory_xact_lock(_APPEND_LOCK)))
     return await now(session)
 
 
 async def now(session: AsyncSession) -> datetime:
-    """By the clock of the database: that of a host may be wrong."""
+    """Read the clock of the database, since the clock of a host may be wrong."""
     moment: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
     return moment
 
 
 async def may_keep(session: AsyncSession) -> bool:
-    """Whether no other instance is making checkpoints or deleting old entries right now."""
+    """Try to acquire the lock for making checkpoints and deleting entries."""
     return bool(await session.scalar(select(func.pg_try_advisory_xact_lock(KEEP_LOCK))))
 
 
 async def wait_to_keep(session: AsyncSession) -> None:
+    """Acquire the lock for making checkpoints and deleting entries."""
     await session.execute(select(func.pg_advisory_xact_lock(KEEP_LOCK)))
 
 
 async def head(session: AsyncSession) -> Head | None:
-    """The newest entry."""
+    """Sequence number and hash of the newest entry."""
     query = select(AuditRow.seq, AuditRow.hash).where(AuditRow.seq < _GREATEST)
     row = (await session.execute(query.order_by(AuditRow.seq.desc()).limit(1))).first()
     return Head(*row) if row else None
@@ -126,12 +133,16 @@ async def oldest_seq(session: AsyncSession) -> int | None:
 
 
 async def greatest_seq(session: AsyncSession) -> int | None:
-    """Also of what is no entry of ours."""
+    """The greatest sequence number, including rows that the application did not write."""
     return await session.scalar(select(func.max(AuditRow.seq)))
 
 
 async def last_to_go(session: AsyncSession, age: timedelta) -> Head | None:
-    """The last of the entries at the beginning that are all older than an age; never the newest."""
+    """The last entry that retention may delete.
+
+    All entries up to it are older than `age`, and it is not the newest of the log. Returns None if
+    there is none.
+    """
     kept = (
         select(AuditRow.seq)
         .where(AuditRow.at >= func.now() - age)
@@ -148,7 +159,7 @@ async def last_to_go(session: AsyncSession, age: timedelta) -> Head | None:
 async def after(
     session: AsyncSession, seq: int | None, limit: int, wanted: Filter | None = None
 ) -> list[ChainLink]:
-    """The next entries behind one (None: from the first on), in their order."""
+    """Read entries after a sequence number (None: from the first on), in ascending order."""
     query = select(*_COLUMNS).where(*(wanted.conditions() if wanted else ()))
     if seq is not None:
         query = query.where(AuditRow.seq > seq)
@@ -159,7 +170,7 @@ async def after(
 async def before(
     session: AsyncSession, seq: int | None, limit: int, wanted: Filter
 ) -> list[ChainLink]:
-    """Entries before one (None: the end of the log), the newest first."""
+    """Read entries before a sequence number (None: from the last on), newest first."""
     query = select(*_COLUMNS).where(*wanted.conditions())
     if seq is not None:
         query = query.where(AuditRow.seq < seq)
@@ -170,7 +181,7 @@ async def before(
 async def checkpoints_after(
     session: AsyncSession, number: int | None, limit: int
 ) -> list[CheckpointRow]:
-    """The next checkpoints behind one (None: from the first on), in their order."""
+    """Read checkpoints after a number (None: from the first on), in ascending order."""
     query = select(CheckpointRow).order_by(CheckpointRow.number).limit(limit)
     if number is not None:
         query = query.where(CheckpointRow.number > number)
@@ -180,7 +191,7 @@ async def checkpoints_after(
 async def checkpoints_before(
     session: AsyncSession, number: int | None, limit: int
 ) -> list[CheckpointRow]:
-    """Checkpoints before one (None: from the end on), the newest first."""
+    """Read checkpoints before a number (None: from the last on), newest first."""
     query = select(CheckpointRow).order_by(CheckpointRow.number.desc()).limit(limit)
     if number is not None:
         query = query.where(CheckpointRow.number < number)
@@ -192,19 +203,28 @@ async def oldest_number(session: AsyncSession) -> int | None:
 
 
 async def greatest_number(session: AsyncSession) -> int:
-    """Of the checkpoints, 0 if there is none."""
+    """The number of the newest checkpoint, 0 if there is none."""
     query = select(func.max(CheckpointRow.number)).where(CheckpointRow.number < _GREATEST)
     return await session.scalar(query) or 0
 
 
 async def checkpoints_between(session: AsyncSession, first: int, last: int) -> list[CheckpointRow]:
-    """Those of the entries first to last, both included."""
+    """Read the checkpoints of the entries from first to last, inclusive."""
     query = select(CheckpointRow).where(CheckpointRow.seq.between(first, last))
     return list(await session.scalars(query))
 
 
 async def delete_through(session: AsyncSession, seq: int, limit: int) -> int:
-    """Delete some of the oldest entries up to one for which a retention checkpoint stands."""
+    """Delete the oldest entries, up to an entry that has a retention checkpoint.
+
+    Args:
+        session: The transaction.
+        seq: The last entry to delete.
+        limit: Maximum number of entries.
+
+    Returns:
+        How many were deleted.
+    """
     statement = text("SELECT audit_delete_through(:seq, :most)")
     return int(await session.scalar(statement, {"seq": seq, "most": limit}) or 0)
 

@@ -1,4 +1,4 @@
-"""Many rows in one statement: an array for each column, whatever the number of rows."""
+"""Bulk INSERT with one array parameter per column, so that the statement never changes."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -13,11 +13,14 @@ _NUMBER = "number_of_row"
 
 
 def insert_arrays(mapped: type[Base], names: Sequence[str]) -> Insert:
-    """An INSERT whose parameters are the named columns, each a list; JSON goes in as text.
+    """Build an INSERT whose parameters are lists of column values.
 
-    The rows are taken in the order of their key: two statements that meet in some of them wait for
-    each other, and cannot deadlock. Without a key, which the table then gives, they are taken as
-    they stand.
+    Rows are inserted in the order of their primary key, so that concurrent statements with common
+    rows cannot deadlock. If the table generates the key, rows keep the order of the lists.
+
+    Args:
+        mapped: The table.
+        names: The columns, which are also the names of the parameters. JSON columns take text.
     """
     table = cast("Table", mapped.__table__)
     columns = [table.c[name] for name in names]
@@ -38,7 +41,7 @@ def insert_arrays(mapped: type[Base], names: Sequence[str]) -> Insert:
 
 
 def arrays(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
-    """The parameters of such an INSERT: the values of the rows, column by column."""
+    """Transpose rows into the parameters of `insert_arrays`."""
     return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
 

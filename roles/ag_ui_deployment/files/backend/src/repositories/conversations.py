@@ -16,7 +16,7 @@ from src.repositories.bulk import arrays, insert_arrays
 
 Position = tuple[datetime, UUID, str]
 
-# Of rows from before sizes were stored, the size has to be looked up.
+# Rows of former releases have no stored size.
 MESSAGE_SIZE = func.coalesce(MessageRow.size, func.octet_length(cast(MessageRow.body, Text)))
 _MESSAGE = ("owner_id", "thread_id", "message_id", "body", "size")
 
@@ -34,7 +34,10 @@ _KEEP_MESSAGES = _keep_statement()
 
 
 class RunEnd(NamedTuple):
-    """How a run ended: `events` is its whole log, compressed."""
+    """The end of a run.
+
+    `error` is the code of RUN_ERROR, `usage` counts tokens, `events` is the compressed event log.
+    """
 
     status: RunStatus
     error: str | None
@@ -43,14 +46,14 @@ class RunEnd(NamedTuple):
 
 
 class StoredMessage(NamedTuple):
-    """A message of a conversation, as the JSON that is stored."""
+    """A message as stored. `place` is its position, `body` its JSON."""
 
     place: int
     body: bytes
 
 
 class RemovedRuns(NamedTuple):
-    """The ids of a deleted conversation's runs: those that are on, and those that ended lately."""
+    """Run ids of a deleted conversation: those still running, and those that ended recently."""
 
     on: list[str]
     just_ended: list[str]
@@ -59,11 +62,22 @@ class RemovedRuns(NamedTuple):
 async def open_thread(
     session: AsyncSession, owner_id: UUID, thread_id: str, workspace: str, title: str
 ) -> str:
-    """Make the conversation unless it is there; gives the workspace that it belongs to."""
+    """Create a conversation, or update the time of an existing one.
+
+    Args:
+        session: The transaction.
+        owner_id: The user.
+        thread_id: The id, which is unique per user.
+        workspace: The workspace of a new conversation. An existing one keeps its own.
+        title: The title, used if the conversation has none yet.
+
+    Returns:
+        The workspace of the conversation.
+    """
     made = insert(ThreadRow).values(
         owner_id=owner_id, id=thread_id, workspace=workspace, title=title
     )
-    # It has no title while nobody has said anything in it.
+    # A conversation without messages has no title.
     known_title = func.coalesce(func.nullif(ThreadRow.title, ""), made.excluded.title)
     touched = made.on_conflict_do_update(
         index_elements=[ThreadRow.owner_id, ThreadRow.id],
@@ -76,7 +90,14 @@ async def open_thread(
 async def keep_messages(
     session: AsyncSession, owner_id: UUID, thread_id: str, messages: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Add the messages that are new and bring the others up to date; none goes away."""
+    """Insert or update messages by their id. None is deleted.
+
+    Args:
+        session: The transaction.
+        owner_id: The user.
+        thread_id: The conversation.
+        messages: Messages in AG-UI's JSON form, each with an `id`.
+    """
     if not messages:
         return
     bodies = [(message["id"], orjson.dumps(message)) for message in messages]
@@ -87,7 +108,7 @@ async def keep_messages(
 
 
 async def add_run(session: AsyncSession, run: RunRow) -> bool:
-    """Gives whether it was added: its owner may have one with this id."""
+    """Insert a run. Returns False if its owner already has a run with this id."""
     values = {
         "owner_id": run.owner_id,
         "id": run.id,
@@ -100,7 +121,10 @@ async def add_run(session: AsyncSession, run: RunRow) -> bool:
 
 
 async def lock_thread_of(session: AsyncSession, owner_id: UUID, run_id: str) -> None:
-    """Lock a run's conversation, if both are there: whoever changes runs of one does that first."""
+    """Lock the conversation of a run, if it exists.
+
+    Every transaction that changes runs of a conversation does this first, which prevents deadlocks.
+    """
     of_run = and_(RunRow.owner_id == ThreadRow.owner_id, RunRow.thread_id == ThreadRow.id)
     query = select(ThreadRow.id).join(RunRow, of_run)
     query = query.where(RunRow.owner_id == owner_id, RunRow.id == run_id)
@@ -110,9 +134,18 @@ async def lock_thread_of(session: AsyncSession, owner_id: UUID, run_id: str) -> 
 async def end_run(
     session: AsyncSession, owner_id: UUID, run_id: str, end: RunEnd, *, presumed: str
 ) -> RunRow | None:
-    """Store how a run ended; None if that is stored already, or the run was deleted.
+    """Store the end of a run.
 
-    An end with the error `presumed` is what others took it for, and gives way to the true one.
+    Args:
+        session: The transaction.
+        owner_id: The user.
+        run_id: The run.
+        end: The end.
+        presumed: The error code of an end that another instance presumed. A stored end with this
+            code is replaced by an end with another code.
+
+    Returns:
+        The updated row, None if an end is already stored or the run was deleted.
     """
     is_open = RunRow.status == RunStatus.RUNNING.value
     if end.error != presumed:
@@ -133,7 +166,7 @@ async def end_run(
 
 
 async def is_kept(session: AsyncSession, owner_id: UUID, run_id: str) -> bool:
-    """Whether there is such a run, in whatever state."""
+    """Whether a run is stored, running or ended."""
     query = select(RunRow.id).where(RunRow.owner_id == owner_id, RunRow.id == run_id)
     return await session.scalar(query) is not None
 
@@ -143,7 +176,7 @@ async def run(session: AsyncSession, owner_id: UUID, run_id: str) -> RunRow | No
 
 
 async def runs_on(session: AsyncSession, older_than: timedelta, limit: int) -> list[RunRow]:
-    """Runs that are stored as running for some time, the oldest first."""
+    """Read runs that are stored as running and older than `older_than`, oldest first."""
     query = select(RunRow).where(
         RunRow.status == RunStatus.RUNNING.value, RunRow.started_at < func.now() - older_than
     )
@@ -163,9 +196,15 @@ async def thread(session: AsyncSession, owner_id: UUID, thread_id: str) -> Threa
 async def messages_of(
     session: AsyncSession, thread: ThreadRow, *, before: int | None, limit: int, max_bytes: int
 ) -> list[StoredMessage]:
-    """The messages before a place (None: the last ones), in their order.
+    """Read a page of messages, in ascending order of their position.
 
-    At most `limit`, and not more than the bytes allow, but one at least.
+    Args:
+        session: The transaction.
+        thread: The conversation.
+        before: The position after the page; None for the latest messages.
+        limit: Maximum number of messages.
+        max_bytes: Older messages are left out once the newer ones of the page have this size. The
+            newest is always returned.
     """
     query = select(MessageRow.place, MESSAGE_SIZE.label("size"))
     query = _of_thread(query, thread, MessageRow)
@@ -190,13 +229,13 @@ async def has_messages_before(session: AsyncSession, thread: ThreadRow, place: i
 
 
 async def runs_of(session: AsyncSession, thread: ThreadRow, limit: int) -> list[RunRow]:
-    """The latest runs of a conversation, the latest first."""
+    """Read the latest runs of a conversation, newest first."""
     query = _of_thread(select(RunRow), thread, RunRow).order_by(RunRow.started_at.desc())
     return list(await session.scalars(query.limit(limit)))
 
 
 async def runs_on_of(session: AsyncSession, owner_id: UUID, thread_id: str) -> list[str]:
-    """The ids of a conversation's runs that are stored as running, the latest first."""
+    """Read the ids of a conversation's runs that are stored as running, newest first."""
     query = (
         select(RunRow.id)
         .where(
@@ -210,16 +249,25 @@ async def runs_on_of(session: AsyncSession, owner_id: UUID, thread_id: str) -> l
 
 
 async def take_snapshot(session: AsyncSession) -> None:
-    """Let all queries of a transaction that has just begun see the same state."""
+    """Make all queries of the transaction see one snapshot. Must be its first statement."""
     await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
 
 
 async def delete_thread(
     session: AsyncSession, thread: ThreadRow, lately: timedelta
 ) -> RemovedRuns | None:
-    """With its messages and runs; None if it is gone already."""
+    """Delete a conversation with its messages and runs.
+
+    Args:
+        session: The transaction.
+        thread: The conversation.
+        lately: The age up to which an ended run counts as recently ended.
+
+    Returns:
+        The ids of its running and recently ended runs, None if it was already deleted.
+    """
     of_it = (ThreadRow.owner_id == thread.owner_id, ThreadRow.id == thread.id)
-    # Keeps runs from beginning in it and from ending: both lock it before anything else.
+    # Prevents runs from starting and ending in it meanwhile: both first lock the conversation.
     weak_lock = select(ThreadRow.id).where(*of_it).with_for_update(key_share=True)
     if await session.scalar(weak_lock) is None:
         return None
@@ -241,9 +289,13 @@ async def page(
     before: Position | None,
     limit: int,
 ) -> list[ThreadRow]:
-    """Conversations, the latest first, in these places (owner or None for all, workspace).
+    """Read a page of conversations, most recently updated first.
 
-    Without places: all there are.
+    Args:
+        session: The transaction.
+        places: Pairs of owner (None for all owners) and workspace to select; None for everything.
+        before: Update time, owner and id of the last conversation of the previous page.
+        limit: Maximum number of conversations.
     """
     query = (
         select(ThreadRow)

@@ -1,4 +1,4 @@
-"""Queries on dead letters that somebody looks at; the consumer adds them (events.py)."""
+"""Queries of administrators on dead letters. The consumer inserts them with events.py."""
 
 from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,9 +13,17 @@ _KEY = tuple_(DeadLetterRow.stream_ms, DeadLetterRow.stream_seq)
 async def page(
     session: AsyncSession, state: LetterState, before: StreamId | None, limit: int, max_bytes: int
 ) -> list[tuple[DeadLetterRow, bytes]]:
-    """Dead letters before one (None: all), the newest first, each with the beginning of its fields.
+    """Read a page of dead letters, newest first.
 
-    The rest of the fields stays where it is.
+    Args:
+        session: The transaction.
+        state: Which dead letters.
+        before: The id after the page in stream order; None for the first page.
+        limit: Maximum number of dead letters.
+        max_bytes: Length of the returned prefix of `fields`. The rest is not read.
+
+    Returns:
+        For each dead letter its row, without `fields`, and that prefix.
     """
     query = (
         select(DeadLetterRow, func.substring(DeadLetterRow.fields, 1, max_bytes))
@@ -38,7 +46,7 @@ async def by_id(session: AsyncSession, letter_id: StreamId) -> DeadLetterRow | N
 async def close(
     session: AsyncSession, letter_id: StreamId, how: str, by: str
 ) -> DeadLetterRow | None:
-    """Close one that is open, for one caller only; None for all others."""
+    """Close an open dead letter. Returns None if it is unknown or already closed."""
     statement = (
         update(DeadLetterRow)
         .where(tuple_(*letter_id) == _KEY, DeadLetterRow.closed_at.is_(None))

@@ -23,7 +23,7 @@ _EVENT = (
     "data",
     "metadata",
 )
-# Not the mapped class: most of the time of a replay would go into making its objects.
+# Columns instead of the mapped class: creating ORM objects would take most of the time of a replay.
 _COLUMNS = tuple(EventRow.__table__.c[name] for name in _EVENT)
 _ADD_EVENTS = insert_arrays(EventRow, _EVENT).on_conflict_do_nothing()
 _DEAD_LETTER = ("stream_ms", "stream_seq", "reason", "fields")
@@ -31,7 +31,11 @@ _ADD_DEAD_LETTERS = insert_arrays(DeadLetterRow, _DEAD_LETTER).on_conflict_do_no
 
 
 async def add_events(session: AsyncSession, events: Sequence[ShieldEvent]) -> int:
-    """Store events; those that are stored already stay as they are. Gives how many were not."""
+    """Insert events. Those already stored are left unchanged.
+
+    Returns:
+        How many were inserted.
+    """
     if not events:
         return 0
     rows = [_row(event) async for event in cooperative_iter(events)]
@@ -46,7 +50,7 @@ async def add_dead_letters(session: AsyncSession, poison: Sequence[Poison]) -> N
 
 
 async def newest(session: AsyncSession) -> StreamId | None:
-    """The greatest id that is stored."""
+    """The greatest stored event id."""
     query = select(EventRow.stream_ms, EventRow.stream_seq).order_by(
         EventRow.stream_ms.desc(), EventRow.stream_seq.desc()
     )
@@ -55,7 +59,7 @@ async def newest(session: AsyncSession) -> StreamId | None:
 
 
 async def stored_among(session: AsyncSession, ids: Collection[StreamId]) -> set[StreamId]:
-    """Which of these ids are stored, as events or as dead letters."""
+    """Return those of `ids` that are stored, as events or as dead letters."""
     found: set[StreamId] = set()
     for table in (EventRow, DeadLetterRow):
         query = select(table.stream_ms, table.stream_seq).where(
@@ -72,7 +76,15 @@ async def page(
     limit: int,
     job_ids: Collection[str] | None = None,
 ) -> list[ShieldEvent]:
-    """Events with after < id < before in stream order, of some jobs or of all."""
+    """Read events with after < id < before in stream order.
+
+    Args:
+        session: The transaction.
+        after: Exclusive lower bound.
+        before: Exclusive upper bound.
+        limit: Maximum number of events.
+        job_ids: Only events of these jobs; None for all events.
+    """
     query = (
         select(*_COLUMNS)
         .where(tuple_(*after) < _KEY, tuple_(*before) > _KEY)
@@ -85,7 +97,7 @@ async def page(
 
 
 async def first_id(session: AsyncSession) -> StreamId | None:
-    """The id of the oldest event that is stored."""
+    """The smallest stored event id."""
     query = select(EventRow.stream_ms, EventRow.stream_seq).order_by(
         EventRow.stream_ms, EventRow.stream_seq
     )
@@ -94,7 +106,7 @@ async def first_id(session: AsyncSession) -> StreamId | None:
 
 
 async def count(session: AsyncSession, after: StreamId, before: StreamId) -> int:
-    """How many entries with after < id < before are stored, as events or as dead letters."""
+    """Count events and dead letters with after < id < before."""
     total = 0
     for table in (EventRow, DeadLetterRow):
         key = tuple_(table.stream_ms, table.stream_seq)
@@ -123,4 +135,5 @@ def _event(row: Sequence[Any]) -> ShieldEvent:
 
 
 def moment(milliseconds: int) -> datetime:
+    """Convert milliseconds since 1970 (UTC)."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)

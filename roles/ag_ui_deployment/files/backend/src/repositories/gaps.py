@@ -1,4 +1,4 @@
-"""Queries on the gaps of the stream."""
+"""Queries on gaps of the event stream."""
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.dialects.postgresql import insert
@@ -7,14 +7,22 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from src.models.event import StreamId
 from src.models.gap import GapRow
 
-# Redis counts further than a column can hold.
+# Parts of a Redis stream id are unsigned 64-bit, columns are signed.
 _BIGINT_MAX = 2**63 - 1
 
 
 async def add(
     session: AsyncSession, after: StreamId, before: StreamId, reason: str, entries: int
 ) -> None:
-    """Note a gap; one that is known stays as it is."""
+    """Store a gap, unless it is already stored.
+
+    Args:
+        session: The transaction.
+        after: The lost entries have greater ids than this.
+        before: The lost entries have smaller ids than this.
+        reason: Why they were lost.
+        entries: Number of lost entries.
+    """
     statement = insert(GapRow).values(
         after_ms=min(after.ms, _BIGINT_MAX),
         after_seq=min(after.seq, _BIGINT_MAX),
@@ -27,7 +35,7 @@ async def add(
 
 
 async def is_any_above(session: AsyncSession, cursor: StreamId) -> bool:
-    """Whether something is missing above an id."""
+    """Whether any gap ends above an id."""
     key = tuple_(GapRow.before_ms, GapRow.before_seq)
     query = select(GapRow.reason).where(key > tuple_(*cursor)).limit(1)
     return await session.scalar(query) is not None

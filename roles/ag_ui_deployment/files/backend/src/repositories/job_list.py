@@ -1,9 +1,9 @@
-"""Lists of jobs, whose price follows the length of a page and not the number of jobs.
+"""Pages of jobs. The cost of a page depends on its size and not on the number of jobs.
 
-A list is put together of strands: the jobs of one owner in one workspace in one status, say. An index
-has the jobs of each strand together, newest first, so that a page reads no more than its own length
-of each. One condition that joins the strands with OR would be answered by looking at all that the
-user sees, or at all jobs that are newer than the last one of the page.
+A list is merged from index partitions (strands), such as the jobs of one owner in one workspace and one
+status. Within a partition an index has the jobs newest first, so at most one page of each is read. For
+a single condition that combines the partitions with OR, PostgreSQL would read all jobs that the user
+sees, or all jobs newer than the last one of the page.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,10 +31,10 @@ from src.models.job import JobRow, JobStatus
 from src.models.visibility import OwnerScope, Visibility
 from src.models.workspace import DEFAULT_WORKSPACE
 
-# As the indexes have it, and as text: with a parameter in it no index would be found.
+# Must equal the expression in the indexes. A literal, since a bind parameter would not match them.
 _WORKSPACE = func.coalesce(JobRow.workspace, literal_column(f"'{DEFAULT_WORKSPACE}'"))
 
-# The values that all jobs of a strand have, for the last so many of the columns owner, workspace,
+# The key of an index partition: values of the last one, two or three of the columns owner, workspace,
 # status.
 Strand = tuple[Any, ...]
 _COLUMNS: Sequence[ColumnElement[Any]] = (
@@ -48,7 +48,10 @@ _ABOVE_ALL = (datetime.max.replace(tzinfo=UTC), "")
 
 
 class Section(NamedTuple):
-    """Which part of a list is asked for; `before` is the time and id of the job above it."""
+    """The requested page and filters.
+
+    `before` is the creation time and id of the last job of the previous page.
+    """
 
     limit: int
     workspace: str | None = None
@@ -57,18 +60,18 @@ class Section(NamedTuple):
 
 
 def any_of(workspace: str) -> Select[str]:
-    """One job of a workspace, if it has any."""
+    """Query for the id of one job of a workspace, to test whether it has any."""
     return select(JobRow.id).where(literal(workspace) == _WORKSPACE).limit(1)
 
 
 async def page(session: AsyncSession, visibility: Visibility, section: Section) -> list[JobRow]:
-    """Jobs that a user sees, newest first."""
+    """Read a page of the jobs that a user sees, newest first."""
     query = query_of(visibility, section)
     return [] if query is None else list(await session.scalars(query))
 
 
 def query_of(visibility: Visibility, section: Section) -> Select[JobRow] | None:
-    """The page as a query, None where the user sees nothing of what is asked for."""
+    """Build the query of a page. Returns None if the filters leave nothing that the user sees."""
     newest = (JobRow.created_at.desc(), JobRow.id.desc())
     jobs = select(JobRow).order_by(*newest)
     if visibility.everything and section.workspace is None and section.status is None:
@@ -100,11 +103,11 @@ def _strands(visibility: Visibility, section: Section) -> Iterable[Strand]:
 
 
 def _newest_of(strands: Sequence[Strand], section: Section) -> Select[Any]:
-    """Of each strand, which all have values for the same columns.
+    """Query for the newest jobs of index partitions whose keys have the same columns.
 
-    What lies below a place in the order of the index is read, and left out where it is of the next
-    strand already. With an equality for each column PostgreSQL would consider other indexes too, and
-    could read through most of them before it has found a page.
+    For each partition the index is read downward from the start position, and rows that belong to the
+    next partition are filtered out afterwards. With one equality per column PostgreSQL would consider
+    other indexes too, and could scan most of one before it finds a page.
     """
     columns = _COLUMNS[-len(strands[0]) :]
     wanted = _rows(columns, strands)
@@ -126,6 +129,7 @@ def _newest_of(strands: Sequence[Strand], section: Section) -> Select[Any]:
 
 
 def _rows(columns: Sequence[ColumnElement[Any]], rows: Sequence[Strand]) -> Any:
+    """A table of partition keys, passed as one array per column."""
     kinds = [one.type for one in columns]
     arrays = (
         bindparam(None, list(values), type_=ARRAY(kind, dimensions=1), unique=True)

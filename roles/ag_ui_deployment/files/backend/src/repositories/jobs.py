@@ -33,12 +33,12 @@ _JOB = (
 
 
 async def merge(session: AsyncSession, changes: Sequence[JobChange]) -> None:
-    """Bring jobs up to date with a batch of their events.
+    """Update jobs from a batch of their events.
 
-    Batches of one job reach several processes, in any order and more than once. So every column
-    merges by a rule that does not depend on order: the earliest, the greatest, the first end.
-    Owner, workspace and kind are those stored first: a job's events agree on them, and where they
-    do not, the backend knows for whom and where it asked, as far as a submission says so.
+    Batches of one job reach several processes, in any order and more than once. Each column therefore
+    merges by a rule that does not depend on order: the earliest, the greatest, the first end. Owner,
+    workspace and kind keep the first stored value, since the events of a job agree on them. If they do
+    not, the owner and workspace of a submission of the backend take precedence.
     """
     if changes:
         rows = [_row(change) for change in changes]
@@ -55,9 +55,9 @@ async def by_id(session: AsyncSession, job_id: str) -> JobRow | None:
 
 
 async def is_anothers(session: AsyncSession, job_id: str, user_id: UUID) -> bool:
-    """Whether a job was accepted for somebody else before: a tool may name one that is there.
+    """Whether a job was accepted for another user before, since a tool may return an existing job.
 
-    What its producers' events say of an owner does not count here.
+    Only submissions of the backend count, not the owner that events of producers name.
     """
     announced = select(EventRow).where(EventRow.job_id == job_id, EventRow.type == SUBMISSION)
     accepted = select(SubmissionRow).where(
@@ -72,7 +72,7 @@ async def is_anothers(session: AsyncSession, job_id: str, user_id: UUID) -> bool
 
 
 async def active_ids(session: AsyncSession, since: datetime, limit: int) -> list[str]:
-    """Jobs that have not ended and were heard of since a time, the latest first."""
+    """Ids of jobs that have not ended and had events since a time, most recent first."""
     query = (
         select(JobRow.id)
         .where(JobRow.ended_ms.is_(None), JobRow.updated_at >= since)

@@ -1,4 +1,4 @@
-"""Queries on how much conversations hold, and on those that are past the retention."""
+"""Queries on the storage size of conversations and on their retention."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,7 +12,7 @@ from src.models.conversation import MessageRow, RunRow, RunStatus, ThreadRow
 from src.repositories.conversations import MESSAGE_SIZE
 
 RETAIN_LOCK = 0x4147_454E_5401
-# What a row takes besides its JSON or its log, with its entries in indexes.
+# Estimated bytes per row besides its JSON or log, including index entries.
 _ROW_BYTES = 512
 
 _THREAD = tuple_(ThreadRow.owner_id, ThreadRow.id)
@@ -27,7 +27,7 @@ _COUNTED = _OF_MESSAGES.scalar_subquery() + _OF_RUNS.scalar_subquery() + _ROW_BY
 
 
 class Kept(NamedTuple):
-    """What is held of all users together."""
+    """Totals over all users."""
 
     threads: int
     runs: int
@@ -35,13 +35,13 @@ class Kept(NamedTuple):
 
 
 async def count_thread(session: AsyncSession, owner_id: UUID, thread_id: str) -> int:
-    """Store how many bytes a conversation holds, and give it."""
+    """Compute and store the size of a conversation in bytes. Returns 0 if it does not exist."""
     counted = await _count(session, ThreadRow.owner_id == owner_id, ThreadRow.id == thread_id)
     return counted[0] if counted else 0
 
 
 async def of_user(session: AsyncSession, owner_id: UUID) -> int:
-    """How many bytes a user's conversations hold, as far as they are counted."""
+    """The size of a user's conversations in bytes. Those never counted are ignored."""
     query = select(func.coalesce(func.sum(ThreadRow.bytes), 0))
     return int(await session.scalar(query.where(ThreadRow.owner_id == owner_id)) or 0)
 
@@ -54,7 +54,7 @@ async def of_all(session: AsyncSession) -> Kept:
 
 
 async def count_some(session: AsyncSession, limit: int) -> int:
-    """Count conversations that were never counted; gives how many."""
+    """Compute the size of at most `limit` conversations that have none. Returns their number."""
     found = await session.execute(
         select(ThreadRow.owner_id, ThreadRow.id)
         .where(ThreadRow.bytes.is_(None))
@@ -65,7 +65,11 @@ async def count_some(session: AsyncSession, limit: int) -> int:
 
 
 async def delete_threads(session: AsyncSession, age: timedelta, limit: int) -> int:
-    """Delete conversations in which nothing was begun for so long; gives how many."""
+    """Delete conversations without a new run for longer than `age`, and without a running one.
+
+    Returns:
+        How many were deleted, at most `limit`.
+    """
     is_on = exists().where(
         RunRow.owner_id == ThreadRow.owner_id,
         RunRow.thread_id == ThreadRow.id,
@@ -83,10 +87,13 @@ async def delete_threads(session: AsyncSession, age: timedelta, limit: int) -> i
 
 
 async def delete_runs(session: AsyncSession, age: timedelta, limit: int) -> int:
-    """Delete runs that ended so long ago, of some conversations; gives how many.
+    """Delete runs that ended longer than `age` ago, in at most `limit` conversations.
 
-    The conversations are locked first, as by all who change runs: else some would wait for one
-    another.
+    The conversations are locked first, like in every transaction that changes runs, which prevents
+    deadlocks.
+
+    Returns:
+        How many runs were deleted.
     """
     is_old = RunRow.ended_at < func.now() - age
     some = select(RunRow.owner_id, RunRow.thread_id).where(is_old).order_by(RunRow.ended_at)
@@ -104,6 +111,7 @@ async def delete_runs(session: AsyncSession, age: timedelta, limit: int) -> int:
 
 
 async def _count(session: AsyncSession, *which: ColumnElement[bool]) -> Sequence[Any]:
+    """Compute and store the sizes of conversations. Returns the sizes."""
     counted = update(ThreadRow).where(*which).values(bytes=_COUNTED).returning(ThreadRow.bytes)
     options = {"synchronize_session": False}
     return (await session.scalars(counted, execution_options=options)).all()

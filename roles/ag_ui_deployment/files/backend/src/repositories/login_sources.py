@@ -1,4 +1,4 @@
-"""Queries on the sources of logins."""
+"""Queries on login sources: failed logins, lockouts and known networks per account."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from src.models.login_source import LoginSourceRow
 from src.models.user import UserRow
 
-# How long some source of an account is locked, as a column of a query on accounts.
+# The latest end of a lockout of any source, as a column of a query on accounts.
 LOCKED_UNTIL = (
     select(func.max(LoginSourceRow.locked_until))
     .where(LoginSourceRow.user_id == UserRow.id, LoginSourceRow.locked_until > func.now())
@@ -42,7 +42,7 @@ async def locked_until(session: AsyncSession, user_id: UUID) -> datetime | None:
 async def remember_login(
     session: AsyncSession, user_id: UUID, source: str, *, max_remembered: int
 ) -> None:
-    """Note a login from a network, and forget the oldest networks beyond `max_remembered`."""
+    """Record a login from a network. Only the latest `max_remembered` networks are kept."""
     new = insert(LoginSourceRow).values(user_id=user_id, source=source, logged_in_at=func.now())
     await session.execute(
         new.on_conflict_do_update(
@@ -63,6 +63,7 @@ async def remember_login(
 
 
 async def failures(session: AsyncSession, user_id: UUID, *, without: str) -> int:
+    """Sum the failed logins of all sources of an account but one."""
     query = select(func.sum(LoginSourceRow.failures)).where(
         LoginSourceRow.user_id == user_id, LoginSourceRow.source != without
     )
@@ -70,7 +71,7 @@ async def failures(session: AsyncSession, user_id: UUID, *, without: str) -> int
 
 
 async def clear_failures(session: AsyncSession, user_id: UUID) -> None:
-    """Unlock all sources of an account."""
+    """Reset the failures and lockouts of all sources of an account. Known networks stay."""
     await session.execute(
         update(LoginSourceRow)
         .where(LoginSourceRow.user_id == user_id)
@@ -80,14 +81,14 @@ async def clear_failures(session: AsyncSession, user_id: UUID) -> None:
 
 
 async def forget(session: AsyncSession, user_id: UUID) -> None:
-    """Delete the failures of all sources of an account, and its known networks."""
+    """Delete all sources of an account: failures, lockouts and known networks."""
     await session.execute(delete(LoginSourceRow).where(LoginSourceRow.user_id == user_id))
 
 
 async def forget_old(
     session: AsyncSession, *, logins_for: timedelta, failures_for: timedelta
 ) -> None:
-    """Delete the sources whose last login and last failure are older than this."""
+    """Delete sources whose last login and last failure are both older than these ages."""
     await session.execute(
         delete(LoginSourceRow).where(
             func.coalesce(LoginSourceRow.logged_in_at < func.now() - logins_for, True),

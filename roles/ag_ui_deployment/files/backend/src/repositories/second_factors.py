@@ -14,7 +14,7 @@ async def of_user(session: AsyncSession, user_id: UUID) -> SecondFactorRow | Non
 
 
 async def all_for_update(session: AsyncSession) -> list[SecondFactorRow]:
-    """Nobody else uses one before the end of the transaction."""
+    """Read all second factors and lock them until the end of the transaction."""
     statement = select(SecondFactorRow).order_by(SecondFactorRow.user_id).with_for_update()
     return list(await session.scalars(statement))
 
@@ -25,7 +25,7 @@ async def replace_codes(session: AsyncSession, user_id: UUID, hashes: Iterable[s
 
 
 async def use_code(session: AsyncSession, user_id: UUID, code_hash: str) -> bool:
-    """Whether it was one that had not been used."""
+    """Delete a recovery code. Returns False if it is unknown or already used."""
     used = await session.scalars(
         delete(RecoveryCodeRow)
         .where(RecoveryCodeRow.user_id == user_id, RecoveryCodeRow.code_hash == code_hash)

@@ -1,4 +1,4 @@
-"""Queries on sessions and on changes of access."""
+"""Queries on sessions and access changes."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -24,14 +24,14 @@ async def with_user(session: AsyncSession, session_id: UUID) -> tuple[SessionRow
 
 
 async def by_series(session: AsyncSession, series_hash: str) -> SessionRow | None:
-    """The session of a refresh token; nobody else changes it before the transaction's end."""
+    """Read the session of a refresh token and lock it until the end of the transaction."""
     statement = select(SessionRow).where(SessionRow.series_hash == series_hash).with_for_update()
     found: SessionRow | None = await session.scalar(statement)
     return found
 
 
 async def of_user(session: AsyncSession, user_id: UUID) -> list[SessionRow]:
-    """Those that have not been ended, the newest first."""
+    """Read the sessions of a user that were not ended, newest first. Some may have expired."""
     return list(
         await session.scalars(
             select(SessionRow)
@@ -50,7 +50,16 @@ async def end(  # noqa: PLR0913 - by name, and most of them optional
     only: UUID | None = None,
     spared: UUID | None = None,
 ) -> None:
-    """End the sessions of a user, one of them, or all but one."""
+    """End sessions of a user.
+
+    Args:
+        session: The transaction.
+        user_id: The user.
+        why: The reason to store.
+        at: The time to store.
+        only: End only this session.
+        spared: End all but this session.
+    """
     statement = (
         update(SessionRow)
         .where(SessionRow.user_id == user_id, SessionRow.ended_at.is_(None))
@@ -65,7 +74,7 @@ async def end(  # noqa: PLR0913 - by name, and most of them optional
 
 
 async def touch(session: AsyncSession, ids: Iterable[UUID], at: datetime) -> None:
-    """Note that sessions are in use."""
+    """Set the time of last use of sessions, unless a later one is stored."""
     await session.execute(
         update(SessionRow)
         .where(SessionRow.id.in_(list(ids)), SessionRow.ended_at.is_(None))
@@ -86,13 +95,13 @@ async def changes(session: AsyncSession, since: datetime) -> list[AccessChangeRo
 
 
 async def now(session: AsyncSession) -> datetime:
-    """By the clock of the database, which dates the changes."""
+    """Read the clock of the database, which also sets the times of access changes."""
     moment: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
     return moment
 
 
 async def forget(session: AsyncSession, *, changes_for: timedelta, sessions_for: timedelta) -> None:
-    """Delete what is older than this."""
+    """Delete access changes older than `changes_for`, and sessions expired before `sessions_for`."""
     at = func.now()
     await session.execute(
         delete(AccessChangeRow).where(AccessChangeRow.changed_at < at - changes_for)

@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from src.models.job import JobRow
 from src.models.submission import SubmissionRow, SubmissionState
 
-# Keeps these locks apart from all others that are taken on numbers.
+# First key of the advisory locks; no other lock of the application has it.
 _LOCK_SPACE = 7007
 
 
 async def lock_user(session: AsyncSession, user_id: UUID) -> None:
-    """Let nobody else submit for this user until the transaction ends."""
+    """Serialise the submissions of a user until the end of the transaction."""
     number = func.hashtext(str(user_id))
     await session.execute(select(func.pg_advisory_xact_lock(_LOCK_SPACE, number)))
 
@@ -28,7 +28,7 @@ async def by_key(session: AsyncSession, user_id: UUID, key: str) -> SubmissionRo
 async def count_unanswered(
     session: AsyncSession, user_id: UUID, tools: Collection[str], since: datetime
 ) -> int:
-    """How many calls of some tools are under way for a user, or have an outcome that is unknown."""
+    """Count a user's calls of some tools that are in flight or have an unknown outcome."""
     query = select(func.count()).where(
         SubmissionRow.user_id == user_id,
         SubmissionRow.tool.in_(tools),
@@ -41,7 +41,7 @@ async def count_unanswered(
 async def running_jobs(
     session: AsyncSession, user_id: UUID, since: datetime, *, without: Collection[str], limit: int
 ) -> list[JobRow]:
-    """Jobs of a user that have not ended and were heard of since a time, the most silent first."""
+    """Read a user's jobs that have not ended and had events since a time, least recent first."""
     query = (
         select(JobRow)
         .where(
@@ -61,14 +61,14 @@ async def remove(session: AsyncSession, submission_id: UUID) -> None:
 
 
 async def remove_older(session: AsyncSession, before: datetime) -> None:
-    """Forget calls of before a time; not those of which the stream has yet to be told."""
+    """Delete calls from before a time, except those whose job is not announced yet."""
     await session.execute(
         delete(SubmissionRow).where(SubmissionRow.created_at < before, SubmissionRow.announced)
     )
 
 
 async def take_unannounced(session: AsyncSession, limit: int) -> list[SubmissionRow]:
-    """Jobs of which the stream has yet to be told; no other instance gets them meanwhile."""
+    """Read and lock calls whose job is not announced yet, skipping those locked by others."""
     query = (
         select(SubmissionRow)
         .where(~SubmissionRow.announced)

@@ -1,4 +1,4 @@
-"""Queries on the tokens that models took."""
+"""Queries on the token usage of models."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -24,8 +24,8 @@ class Tokens(NamedTuple):
 
 
 async def add(session: AsyncSession, usage: Mapping[UsageKey, Tokens]) -> None:
-    """Add to what is stored."""
-    # In one order, so that two who add to the same rows do not wait for one another.
+    """Add token counts to the stored ones."""
+    # Sorted, so that concurrent statements on the same rows cannot deadlock.
     rows = [
         {
             "owner_id": key.owner,
@@ -48,7 +48,7 @@ async def add(session: AsyncSession, usage: Mapping[UsageKey, Tokens]) -> None:
 
 
 async def of_day(session: AsyncSession, owner_id: UUID, day: date) -> int:
-    """How many tokens, of all models, a user had on a day."""
+    """Sum a user's input and output tokens of all models on a day (UTC)."""
     both = func.sum(TokenUsageRow.input_tokens + TokenUsageRow.output_tokens)
     query = select(func.coalesce(both, 0)).where(
         TokenUsageRow.owner_id == owner_id, TokenUsageRow.day == day

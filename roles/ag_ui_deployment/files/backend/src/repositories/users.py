@@ -1,4 +1,4 @@
-"""Queries on accounts. Memberships come with them: whatever decides on a user needs them."""
+"""Queries on accounts. They load the memberships too, which every permission check needs."""
 
 from uuid import UUID
 
@@ -13,7 +13,7 @@ _USERS = select(UserRow).options(WITH_MEMBERSHIPS)
 
 
 async def by_email(session: AsyncSession, email: str) -> UserRow | None:
-    """Without memberships: who looks for an address wants to know whose it is."""
+    """Read the account with an address, without its memberships."""
     found: UserRow | None = await session.scalar(select(UserRow).where(UserRow.email == email))
     return found
 
@@ -24,7 +24,7 @@ async def by_id(session: AsyncSession, user_id: UUID) -> UserRow | None:
 
 
 async def for_update(session: AsyncSession, user_id: UUID) -> UserRow | None:
-    """As it stands now, and nobody else changes it before the end of the transaction."""
+    """Read the current row and lock it until the end of the transaction."""
     statement = _USERS.where(UserRow.id == user_id).with_for_update()
     found: UserRow | None = await session.scalar(statement)
     return found
