@@ -1,4 +1,4 @@
-"""Tools: what they take, and what callers are answered."""
+"""The arguments and results of tools."""
 
 import math
 import re
@@ -23,7 +23,7 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _OBJECT_MAX_BYTES = 16 * 1024
 _OBJECT_MAX_DEPTH = 8
 _FIELDS_MAX = 50
-# Beyond what any installation allows: its own limits are checked when a tool is called.
+# Upper bounds. The configured limits are checked when a tool is called.
 MAX_PAGES, MAX_DEPTH = 1_000_000, 1000
 
 
@@ -63,7 +63,7 @@ def _bounded(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _depth(value: Any) -> int:
-    """How deep a value is nested; looks no deeper than it has to."""
+    """The nesting depth of a value, at most one more than the limit."""
     depth, level = 0, [value]
     while depth <= _OBJECT_MAX_DEPTH:
         level = [one for one in level if isinstance(one, dict | list)]
@@ -124,7 +124,7 @@ class _KnownFields(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _few(cls, value: Any) -> Any:
-        # Each that is not known is an error of its own, and a body has room for 100,000.
+        # Pydantic reports an error for each unknown field, and a body can hold 100,000.
         if isinstance(value, Mapping) and len(value) > _FIELDS_MAX:
             raise ValueError(f"has more than {_FIELDS_MAX} fields")
         return value

@@ -1,4 +1,4 @@
-"""Work that nobody waits for."""
+"""Runs coroutines in the background."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,12 +12,13 @@ _MAX_TASKS = 500
 
 
 class BackgroundJobs:
-    """Runs coroutines, a bounded number of them; what fails is logged."""
+    """Runs a bounded number of coroutines as tasks and logs their exceptions."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run a coroutine, or log an error and close it if 500 are running."""
         if len(self._tasks) >= _MAX_TASKS:
             work.close()
             logger.error("background_job_refused", running=len(self._tasks))
@@ -27,7 +28,7 @@ class BackgroundJobs:
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self, seconds: float) -> None:
-        """Give what is running so long to end."""
+        """Wait up to `seconds` for running coroutines, then cancel them."""
         if not self._tasks:
             return
         _, late = await asyncio.wait(self._tasks, timeout=seconds)

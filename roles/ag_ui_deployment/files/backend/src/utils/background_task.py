@@ -1,4 +1,4 @@
-"""A loop that runs from the start of the process until it is asked to stop."""
+"""A loop that runs from the start of the process until its shutdown."""
 
 import asyncio
 import time
@@ -13,10 +13,10 @@ logger = structlog.get_logger(__name__)
 
 
 class BackgroundTask(ABC):
-    """A part of the process that works by itself.
+    """A long-running loop with a status.
 
-    `status` says in words what the loop is doing, `why` what keeps it from its work; both are
-    shown by /health.
+    `status` says what the loop is doing, `why` describes the outage that it waits for. /health shows
+    both.
     """
 
     def __init__(self, name: str) -> None:
@@ -40,11 +40,11 @@ class BackgroundTask(ABC):
 
     @property
     def seconds(self) -> float:
-        """How long the status has been what it is."""
+        """Seconds since the last change of the status."""
         return time.monotonic() - self._since
 
     def waits_for(self, dependency: str, error: BaseException) -> bool:
-        """Note an outage in the status; gives whether it is news."""
+        """Set the status to waiting for a dependency. Returns whether this changes it."""
         before = self.status
         self.status = f"waiting for {dependency}"
         self.why = explain(error)
@@ -54,14 +54,14 @@ class BackgroundTask(ABC):
         self._task = asyncio.create_task(self._run_logged(), name=self._name)
 
     async def stop(self) -> None:
-        """Let the loop finish what it has in hand, and end."""
+        """Ask the loop to stop and wait until it has ended."""
         self._stop.set()
         if self._task is not None:
             await self._task
 
     @property
     def failed(self) -> bool:
-        """Whether the loop has ended without being asked to, which only a defect can do."""
+        """Whether the loop has ended without being asked to stop, which is a bug."""
         return self._task is not None and self._task.done() and not self._stop.is_set()
 
     async def _run_logged(self) -> None:
@@ -71,7 +71,7 @@ class BackgroundTask(ABC):
             logger.exception("background_task_failed", task=self._name)
 
     async def _pause(self, seconds: float) -> bool:
-        """Wait; gives whether the time has passed without anybody asking to stop."""
+        """Wait for `seconds` or until asked to stop. Returns False if asked to stop."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()

@@ -1,4 +1,4 @@
-"""A circuit breaker: after failures in a row, nobody waits for a server that is not there."""
+"""A circuit breaker: after consecutive failures, calls fail immediately for some time."""
 
 import math
 import time
@@ -18,10 +18,10 @@ class CircuitOpenError(Exception):
 
 
 class CircuitBreaker:
-    """Counts failures in a row. At `failures` it opens for `seconds`.
+    """Opens for `seconds` after `failures` consecutive failures.
 
-    After that calls pass again, and the first of them that fails opens it anew. What a call that
-    tells nothing of the server ends with is not reported at all.
+    Afterwards calls pass again, and the first that fails opens it again. Callers do not report results
+    that say nothing about the server.
     """
 
     def __init__(self, failures: int, seconds: float) -> None:
@@ -40,7 +40,11 @@ class CircuitBreaker:
         return self._seconds_left > 0
 
     def enter(self) -> None:
-        """Raises CircuitOpenError."""
+        """Check that a call may be made.
+
+        Raises:
+            CircuitOpenError: The breaker is open.
+        """
         left = self._seconds_left
         if left > 0:
             raise CircuitOpenError(math.ceil(left))
@@ -50,13 +54,14 @@ class CircuitBreaker:
         self._open_until = 0.0
 
     def failed(self, why: str) -> None:
+        """Count a failure; `why` completes the sentence "it …"."""
         self._failures += 1
         self._why = why
         if self._failures >= self._allowed:
             self._open_until = time.monotonic() + self._pause
 
     def describe(self) -> str:
-        """What the calls of late tell, in words."""
+        """Describe the recent calls for /health."""
         if not self._failures:
             return "no call has failed since the last that worked"
         left = self._seconds_left

@@ -1,4 +1,4 @@
-"""The PostgreSQL connection: engine, sessions, and what counts as an outage."""
+"""The PostgreSQL engine and sessions, and the classification of database errors."""
 
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -40,19 +40,19 @@ from src.config import Settings
 
 CONNECT_TIMEOUT = 3.0
 STATEMENT_TIMEOUT = 10.0
-# A process that stands still, or has lost its network, must not keep its locks: the other
-# instances would wait for them with the same jobs.
+# PostgreSQL ends the transactions of a process that hangs or lost its network, since other instances
+# wait for its locks.
 _IDLE_TRANSACTION_MS = 5000
 
 
 class Base(DeclarativeBase):
-    """Parent of every table."""
+    """Base class of all mapped tables."""
 
 
 class Database:
-    """An engine and the sessions on it. Connects when first used, never at construction.
+    """An engine and its sessions. It connects when first used.
 
-    `statement_timeout` is in seconds; None for work that may take as long as it needs.
+    `statement_timeout` is in seconds; None disables it.
     """
 
     def __init__(
@@ -82,15 +82,22 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session that commits at the end and rolls back on an error."""
+        """A session whose transaction commits at the end, or rolls back on an exception."""
         async with self._sessions.begin() as session:
             yield session
 
     @asynccontextmanager
     async def alone(self, key: int, *, wait: bool = False) -> AsyncIterator[bool]:
-        """Hold a lock over all instances, named by a number; gives whether it is held.
+        """Hold a session-level advisory lock, which excludes other instances.
 
-        It is tied to a connection, not to a transaction, and so may last.
+        Unlike a transaction-level lock it may be held for long, since no transaction is open.
+
+        Args:
+            key: The key of the lock.
+            wait: Whether to wait until the lock is free.
+
+        Yields:
+            Whether the lock is held; always true with `wait`.
         """
         lock = func.pg_advisory_lock if wait else func.pg_try_advisory_lock
         async with self.engine.connect() as plain:
@@ -103,7 +110,11 @@ class Database:
                     await connection.execute(select(func.pg_advisory_unlock(key)))
 
     async def ping(self) -> None:
-        """Ask the server for an answer. Raises as is_outage() recognises when there is none."""
+        """Execute a trivial query, to test the connection.
+
+        Raises:
+            DATABASE_ERRORS: The server does not answer.
+        """
         async with self.engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
 
@@ -112,7 +123,7 @@ class Database:
 
 
 def _ssl_of(mode: str, ca: str | None) -> ssl.SSLContext | str | bool:
-    """What the driver takes for a libpq sslmode. Only the last two modes check the certificate."""
+    """Map a libpq sslmode to asyncpg's `ssl`. Only verify-ca and verify-full check the certificate."""
     if mode in {"disable", "allow", "prefer"}:
         return mode
     context = ssl.create_default_context(cadata=ca)
@@ -123,21 +134,22 @@ def _ssl_of(mode: str, ca: str | None) -> ssl.SSLContext | str | bool:
 
 
 def _bound_idle_transactions(connection: DBAPIConnection, _record: object) -> None:
-    """By a statement: PgBouncer refuses settings that it does not know at the start of a session."""
+    """Limit idle transactions. PgBouncer rejects this as a startup parameter, hence the statement."""
     cursor = connection.cursor()
     cursor.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_TRANSACTION_MS}")
     cursor.close()
     connection.commit()
 
 
-# Whatever a query can raise. While connecting, the driver's own errors come through unwrapped.
+# All errors that a query can raise. While connecting, SQLAlchemy does not wrap those of the driver.
 DATABASE_ERRORS = (SQLAlchemyError, PostgresError, DriverInterfaceError, OSError)
 
 _SERVER_STATE = (
     DeadlockDetectedError,
     DriverInterfaceError,
     IdleInTransactionSessionTimeoutError,
-    # While the tables change hands; health names those that are missed (services/operations/database_rights.py).
+    # While the owner of the tables changes. /health lists missing privileges
+    # (services/operations/database_rights.py).
     InsufficientPrivilegeError,
     InsufficientResourcesError,
     InvalidAuthorizationSpecificationError,
@@ -149,28 +161,29 @@ _SERVER_STATE = (
     SerializationError,
     OSError,
 )
-# The last is also what a value is refused with that is too long for an index.
+# PostgreSQL raises ProgramLimitExceededError also for a value that is too long for an index.
 _REFUSED_VALUES = (DataError, IntegrityConstraintViolationError, ProgramLimitExceededError)
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether trying again later can help: the fault is the server's state, not the statement."""
+    """Whether a retry may succeed, because the error is due to the server and not to the statement."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return _caused_by(error, _SERVER_STATE) and not is_bad_data(error)
 
 
 def is_bad_data(error: BaseException) -> bool:
-    """Whether the values are at fault, so that the same statement will fail again."""
+    """Whether the error is due to the values, so that the same statement will fail again."""
     return any(
         isinstance(cause, _REFUSED_VALUES) or _is_unsendable(cause) for cause in _causes(error)
     )
 
 
 def _is_unsendable(error: BaseException) -> bool:
-    """Whether the driver could not encode a value, which is another DataError, or so many.
+    """Whether the driver could not encode a value or that number of values.
 
-    Both are without a name of their own, and the second has not even a class.
+    For the former asyncpg raises its own DataError, a subclass of InterfaceError and ValueError that
+    is not PostgreSQL's DataError. For the latter it raises a plain InterfaceError.
     """
     if type(error) is DriverInterfaceError:
         return "argument" in str(error)

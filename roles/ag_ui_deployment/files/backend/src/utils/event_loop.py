@@ -1,4 +1,4 @@
-"""Long work on the event loop that others share."""
+"""Cooperative scheduling of long work on the event loop."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ _QUIET = 0.0005
 
 
 async def cooperative_iter(items: Iterable[Item]) -> AsyncIterator[Item]:
-    """The items one by one; all other tasks get a turn after every two milliseconds of work."""
+    """Iterate, and let other tasks run after every two milliseconds of work."""
     clock = time.perf_counter
     end = clock() + _TURN
     for item in items:
@@ -23,7 +23,7 @@ async def cooperative_iter(items: Iterable[Item]) -> AsyncIterator[Item]:
 
 
 async def yield_control(at_most: float) -> None:
-    """Wait until the other tasks have nothing to do for a moment, or so many seconds are over."""
+    """Let other tasks run until they are idle, or for at most `at_most` seconds."""
     clock = time.perf_counter
     end = clock() + at_most
     while True:

@@ -1,4 +1,4 @@
-"""Collecting garbage: rarely, and at a time of our own choosing."""
+"""Runs the garbage collector rarely and at controlled times."""
 
 import ctypes
 import gc
@@ -10,7 +10,7 @@ _EVERY_SECONDS = 60.0
 
 
 def _trim_of_the_c_library() -> Callable[[int], int]:
-    """The function malloc_trim of glibc; with another C library one that does nothing."""
+    """The function malloc_trim of glibc, or a no-op with another C library."""
     return getattr(ctypes.CDLL(None), "malloc_trim", lambda _keep: 0)
 
 
@@ -18,10 +18,11 @@ _trim = _trim_of_the_c_library()
 
 
 def collect_rarely() -> None:
-    """What is loaded now stays, and events make no cycles.
+    """Freeze the loaded objects and raise the collection thresholds.
 
-    A full collection looks at every event that is kept for clients, while all of them wait; Python
-    would begin one whenever there are many of them.
+    A full collection traverses every buffered event and blocks the event loop meanwhile. With its
+    default thresholds Python would start one whenever there are many events. Loaded modules stay, and
+    events form no cycles.
     """
     gc.collect()
     gc.freeze()
@@ -29,10 +30,10 @@ def collect_rarely() -> None:
 
 
 class GarbageCollector(BackgroundTask):
-    """Connections that have ended leave cycles, which only a full collection finds.
+    """Collects garbage and returns free memory to the system once a minute.
 
-    Frames of a flood leave free memory between those that are kept; unless it is told to, the C
-    library never gives that back to the system.
+    Closed connections leave reference cycles, which only a full collection finds. A burst of events
+    fragments the heap, and glibc returns that memory only when malloc_trim is called.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Hosts in whatever notation, and whether they are public."""
+"""Normalises URLs and hosts, and tells whether addresses are public."""
 
 import ipaddress
 import re
@@ -9,20 +9,20 @@ from urllib.parse import SplitResult, urlsplit
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _URL_MAX = 2048
-# As browsers decide: a host whose last label is a number is an IPv4 address or nothing.
+# Like in the URL standard, a host whose last label is a number must be an IPv4 address.
 _NUMBER = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
 _NAME = re.compile(
     r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*"
 )
-# A zero before further digits of a number: octal to some, decimal to others.
+# A number with leading zeros, which some parsers read as octal and others as decimal.
 _AMBIGUOUS = re.compile(r"(?:^|\.)0[0-9]")
-# Characters that are shown as nothing, though they count as printable; IDNA drops most of them.
+# Printable characters without a visible glyph. IDNA removes most of them.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
 )
-# From IANA's registries of special-purpose addresses; Python's own lists differ by version. Last,
-# Azure's metadata service: it has a public address.
+# The IANA special-purpose address registries, since Python's own lists differ by version. The last
+# one is the metadata service of Azure, which has a public address.
 _SPECIAL_IPV4 = [
     ipaddress.IPv4Network(one)
     for one in (
@@ -31,7 +31,7 @@ _SPECIAL_IPV4 = [
         "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3", "168.63.129.16/32",
     )
 ]  # fmt: skip
-# What is given to the public of IPv6, and what is special in it.
+# The global unicast range of IPv6, and the special-purpose networks in it.
 _GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
 _SPECIAL_IPV6 = [ipaddress.IPv6Network(one) for one in ("2001::/23", "2001:db8::/32", "3fff::/20")]
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -42,7 +42,11 @@ class TargetRefusedError(ValueError):
 
 
 def parse_url(url: str) -> SplitResult:
-    """The parts of an address that can be crawled. Raises TargetRefusedError."""
+    """Split a URL that a tool may fetch.
+
+    Raises:
+        TargetRefusedError: It is no valid HTTP URL, or holds credentials.
+    """
     if len(url) > _URL_MAX:
         raise TargetRefusedError(f"is longer than {_URL_MAX} characters")
     if " " in url or "\\" in url or not is_visible(url):
@@ -61,9 +65,10 @@ def parse_url(url: str) -> SplitResult:
 
 
 def canonical_url(url: str) -> str:
-    """An address with its host as we read it, so that nobody reads another one.
+    """Return a URL with its host in canonical form, so that other parsers read the same host.
 
-    Raises TargetRefusedError.
+    Raises:
+        TargetRefusedError: It is no valid HTTP URL, or holds credentials.
     """
     parts = parse_url(url)
     host = canonical_host(parts.hostname or "")
@@ -73,7 +78,11 @@ def canonical_url(url: str) -> str:
 
 
 def canonical_host(host: str) -> str | Address:
-    """A host as the resolver understands it: an address in whatever notation, or a name."""
+    """Normalise a host to an address, or to a lower-case ASCII name, as the resolver reads it.
+
+    Raises:
+        TargetRefusedError: It is no valid host.
+    """
     if not is_visible(host):
         raise TargetRefusedError("has invisible characters; leave them out")
     try:
@@ -98,12 +107,12 @@ def canonical_host(host: str) -> str | Address:
 
 
 def is_visible(text: str) -> bool:
-    """Whether all characters are shown; of spaces only the usual one is, between others."""
+    """Whether all characters are visible. Only U+0020 is allowed as a space, not at either end."""
     return text.isprintable() and text == text.strip() and _INVISIBLE.search(text) is None
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address, and each that it carries inside, can be reached from anywhere."""
+    """Whether an address is public, and so is an IPv4 address embedded in it."""
     return all(map(_is_public, _with_embedded(address)))
 
 

@@ -1,8 +1,8 @@
-"""How many values a JSON text holds and how deep they nest, found without parsing it."""
+"""Limits the number of values and the nesting depth of a JSON text without parsing it."""
 
 import re
 
-# A text within these bounds is parsed, and what it holds is validated, within a few dozen milliseconds.
+# A text within these limits is parsed and validated within a few dozen milliseconds.
 MAX_VALUES = 20_000
 MAX_DEPTH = 64
 
@@ -16,28 +16,32 @@ class JsonTooComplexError(ValueError):
 
 
 class JsonShape:
-    """Takes a JSON text in pieces and stops at the first one that exceeds a bound.
+    """Scans a JSON text in chunks and stops at the first one that exceeds a limit.
 
-    It is linear in the length of the text. It may pass what is no JSON: the parser refuses that.
+    The time is linear in the length of the text. Invalid JSON may pass, since the parser rejects it.
     """
 
     def __init__(self, max_values: int = MAX_VALUES, max_depth: int = MAX_DEPTH) -> None:
         self._max_values = max_values
         self._max_depth = max_depth
-        # Every value but the first stands behind a comma or an opening bracket.
+        # Each value but the first follows a comma or an opening bracket.
         self._values = 1
         self._depth = 0
         self._in_string = False
-        # A backslash at the end of the last piece, which escapes what the next one begins with.
+        # A backslash at the end of the last chunk, which escapes the first byte of the next one.
         self._backslash = b""
 
     def feed(self, piece: bytes) -> None:
-        """Look at the next piece. Raises JsonTooComplexError."""
+        """Scan the next chunk.
+
+        Raises:
+            JsonTooComplexError: A limit is exceeded, or brackets are closed that were not opened.
+        """
         text = self._backslash + piece
         backslashes = len(text) - len(text.rstrip(b"\\"))
         whole = len(text) - backslashes % 2
         piece, self._backslash = text[:whole], text[whole:]
-        # With this quote a string that is still open ends, and outside of one it is left over.
+        # The final quote closes a string that is still open. Otherwise it remains in `outside`.
         opening = b'"' if self._in_string else b""
         outside = _STRING.sub(b"", opening + piece + b'"')
         self._in_string = not outside.endswith(b'"')
@@ -53,5 +57,5 @@ class JsonShape:
             if self._depth > self._max_depth:
                 raise JsonTooComplexError(f"nests deeper than {self._max_depth} levels")
             if self._depth < 0:
-                # No JSON: the rest of it is not worth a look.
+                # Not JSON.
                 raise JsonTooComplexError("closes more brackets than it opens")

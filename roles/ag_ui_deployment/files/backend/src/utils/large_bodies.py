@@ -1,4 +1,4 @@
-"""How many large request bodies are in memory at a time."""
+"""Limits how many large request bodies are in memory at a time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -7,7 +7,7 @@ from typing import TypeVar
 from uuid import UUID
 from weakref import WeakValueDictionary
 
-# Smaller bodies are taken as they come.
+# Smaller bodies are not limited.
 LARGE_BODY_BYTES = 64 * 1024
 _AT_ONCE = 4
 _WAIT_SECONDS = 10.0
@@ -24,7 +24,7 @@ class TooManyBodiesError(Exception):
 
 
 class LargeBodies:
-    """One large body per user and a few per instance at a time; the others wait their turn."""
+    """Admits one large body per user and a few per instance at a time. The others wait."""
 
     def __init__(self, at_once: int = _AT_ONCE, wait_seconds: float = _WAIT_SECONDS) -> None:
         self._turns = asyncio.Semaphore(at_once)
@@ -35,9 +35,11 @@ class LargeBodies:
 
     @asynccontextmanager
     async def turn(self, user_id: UUID) -> AsyncIterator[None]:
-        """Hold one of the turns.
+        """Wait for a slot and hold it.
 
-        Raises TooManyBodiesOfUserError or TooManyBodiesError if none comes in time.
+        Raises:
+            TooManyBodiesOfUserError: Another body of the user held its slot for too long.
+            TooManyBodiesError: No slot of the instance became free in time.
         """
         lock = self._users.setdefault(user_id, asyncio.Lock())
         await self._wait(lock, TooManyBodiesOfUserError)
@@ -53,9 +55,9 @@ class LargeBodies:
             lock.release()
 
     async def parse(self, parser: Callable[[bytes], _T], body: bytes) -> _T:
-        """Call `parser` in a thread, where the event loop gets its turns between two steps of it.
+        """Call `parser` in a thread, so that the event loop can run in between.
 
-        Several threads at once would keep the loop waiting for each of them.
+        Only one runs at a time: several threads would compete with the event loop for the GIL.
         """
         async with self._parsing:
             return await asyncio.to_thread(parser, body)

@@ -1,4 +1,4 @@
-"""One JSON log for everything: our events, uvicorn, libraries, uncaught errors."""
+"""Configures one JSON log for the application, Uvicorn and libraries, with secrets redacted."""
 
 import logging
 import re
@@ -18,10 +18,14 @@ _SECRET_NAME = re.compile(r"password|secret|token|authorization|api_key|cookie",
 def configure_logging(
     level: str, *, always: Iterable[str] = (), stream: TextIO | None = None
 ) -> None:
-    """Send every log record to a stream (standard output), one JSON object a line.
+    """Write all log records to a stream, one JSON object per line.
 
-    What the loggers `always` say for information is written whatever the level. Loggers are not
-    cached on first use: one that was used before would keep an earlier configuration.
+    Loggers are not cached on first use, since a cached one would keep an earlier configuration.
+
+    Args:
+        level: The minimum level.
+        always: Names of loggers that write records of level INFO whatever `level` is.
+        stream: The stream; standard output by default.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -53,20 +57,20 @@ def configure_logging(
     for name in always:
         logging.getLogger(name).setLevel(logging.INFO)
     _take_over("uvicorn", "uvicorn.error", "asyncio", "alembic")
-    # Our own middleware writes the access line, with the request id.
+    # RequestContext logs requests instead, with the request id.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    # At debug level sse-starlette logs every chunk that it sends.
+    # At level DEBUG sse-starlette logs every chunk that it sends.
     logging.getLogger("sse_starlette").setLevel(logging.INFO)
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Blank whatever is named like a secret, and passwords and tokens inside any text."""
+    """A structlog processor that redacts values with secret names, and secrets inside texts."""
     return {key: _redact_value(key, value) for key, value in event.items()}
 
 
 def _drop_colours(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Uvicorn adds each message a second time, with colours for a terminal."""
+    """Remove the copy of the message with terminal colours that Uvicorn adds."""
     event.pop("color_message", None)
     return event
 

@@ -1,4 +1,4 @@
-"""What is counted, in the words of Prometheus: every instrument of the process, with its help."""
+"""The Prometheus metrics of the process."""
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,7 +17,7 @@ _UNKNOWN = float("nan")
 
 
 class Metrics:
-    """One per process. Labels take only values that the code itself chooses."""
+    """All metrics of a process. Label values are chosen by the code only, so their number is bounded."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
@@ -168,10 +168,10 @@ class Metrics:
         self.forget_stream()
 
     def forget_stream(self) -> None:
-        """Redis does not answer: what it would tell is unknown, which is not the same as zero."""
+        """Set the gauges of the stream to NaN. They are unknown, not zero, until Redis answers."""
         for gauge in (self.stream_entries, self.group_lag, self.group_pending):
             gauge.set(_UNKNOWN)
 
     def exposition(self) -> bytes:
-        """All of it in the text format of Prometheus."""
+        """All metrics in the text format of Prometheus."""
         return generate_latest(self._registry)

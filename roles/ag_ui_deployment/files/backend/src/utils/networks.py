@@ -1,16 +1,18 @@
-"""Networks of addresses: whoever has one address of a network can often have the others too."""
+"""Maps addresses to networks, since a client can often use all addresses of its network."""
 
 from ipaddress import IPv6Address, ip_address, ip_network
 
-# A connection to the internet is given at least so much of IPv6.
+# The smallest IPv6 prefix that providers assign to a connection.
 _IPV6_PREFIX = 64
 
 
 def network_of(address: str | None, ipv4_prefix: int = 32) -> str:
-    """The /64 of an IPv6 address, or the network of this prefix of an IPv4 address.
+    """Return the network of an address in CIDR notation.
 
-    An IPv4 address that is written as IPv6 counts as IPv4; text that is no address is its own
-    network.
+    Args:
+        address: An IPv6 address, whose /64 is returned, or an IPv4 address, also if IPv4-mapped. Any
+            other text is returned unchanged, and None as "unknown".
+        ipv4_prefix: The prefix length for IPv4.
     """
     try:
         parsed = ip_address(address or "")

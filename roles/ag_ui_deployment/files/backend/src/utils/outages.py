@@ -1,4 +1,4 @@
-"""Why Redis or PostgreSQL does not do what it should, in words for whoever has to mend it."""
+"""Explains errors of Redis and PostgreSQL to operators."""
 
 import ssl
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from asyncpg import exceptions as postgresql
 from redis import exceptions as redis
 
-# The first that fits is taken, so what is special stands before what is general.
+# The first match is used, so subclasses precede their base classes.
 _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (redis.OutOfMemoryError, "refuses writes: its memory limit (maxmemory) is reached"),
     (redis.BusyLoadingError, "is still loading its data after a start"),
@@ -35,7 +35,7 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (OSError, "cannot be reached"),
 )
 _CERTIFICATE = "has a certificate that is not trusted: see REDIS_CA and DATABASE_CA"
-# Errors for which redis-py has no class: Redis says their name first, then what happened.
+# Errors without a class in redis-py. Their message begins with this code.
 _NAMES = {
     "MISCONF": "refuses writes: it cannot save its data, see its log and its disk",
     "NOREPLICAS": "refuses writes: it has too few replicas",
@@ -43,7 +43,7 @@ _NAMES = {
 
 
 def explain(error: BaseException) -> str:
-    """What is wrong with the server, to be read after its name."""
+    """Describe an error as a predicate that follows the name of the server."""
     causes = list(_causes(error))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return _CERTIFICATE
@@ -58,7 +58,7 @@ def explain(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it; redis-py does not name the cause of a failed connection."""
+    """The error and its causes, including the implicit ones, which redis-py relies on."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
@@ -66,7 +66,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def refuses_writes(error: BaseException) -> bool:
-    """Whether Redis answers, and takes no writes at all."""
+    """Whether an error means that Redis answers but rejects all writes."""
     if isinstance(error, redis.OutOfMemoryError | redis.ReadOnlyError):
         return True
     return isinstance(error, redis.ResponseError) and not _NAMES.keys().isdisjoint(

@@ -1,10 +1,10 @@
-"""How many entries to ask for at a time, when only their number can be asked for."""
+"""Adapts the number of entries per page to their size, for queries that limit only the number."""
 
 
 class PageSize:
-    """Begins small, doubles, and aims at a number of bytes: entries may have any size.
+    """Starts small and at most doubles per page, toward a target size in bytes.
 
-    `entries` is what to ask for next; it never exceeds `maximum`.
+    `entries` is the number to request next, at most `maximum`.
     """
 
     def __init__(
@@ -15,7 +15,7 @@ class PageSize:
         self.entries = min(first, maximum)
 
     def adjust(self, entries: int, size: int) -> None:
-        """A page of so many entries had so many bytes."""
+        """Report a page of `entries` entries with `size` bytes in total."""
         if entries:
             fitting = self._target_bytes * entries // max(size, 1)
             self.entries = max(1, min(self._maximum, self.entries * 2, fitting))

@@ -1,4 +1,4 @@
-"""Cursors of lists: where the next page begins, as an opaque text."""
+"""Cursors of lists: opaque texts that encode where the next page begins."""
 
 from base64 import b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
@@ -9,25 +9,37 @@ class CursorRejectedError(ValueError):
 
 
 def encode_cursor(*parts: str) -> str:
-    """Join the parts of a cursor; only the last one may contain spaces."""
+    """Encode a cursor. Only the last part may contain spaces."""
     return urlsafe_b64encode(" ".join(parts).encode()).decode()
 
 
 def decode_cursor(cursor: str, parts: int) -> list[str]:
-    """Split a cursor into so many parts. Raises CursorRejectedError."""
+    """Decode a cursor.
+
+    Args:
+        cursor: The text from the client.
+        parts: The number of parts that the list encodes.
+
+    Raises:
+        CursorRejectedError: The cursor is invalid.
+    """
     try:
         text = b64decode(cursor.encode(), altchars=b"-_", validate=True).decode()
     except ValueError:
         raise CursorRejectedError from None
     found = text.split(" ", parts - 1)
-    # PostgreSQL takes no NUL in a text.
+    # PostgreSQL rejects NUL in texts.
     if len(found) != parts or "\0" in text:
         raise CursorRejectedError
     return found
 
 
 def parse_moment(text: str) -> datetime:
-    """Read the time in a cursor, as UTC. Raises CursorRejectedError."""
+    """Parse an ISO 8601 time of a cursor and convert it to UTC.
+
+    Raises:
+        CursorRejectedError: It is no time, or has no UTC offset.
+    """
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:

@@ -1,11 +1,11 @@
-"""Blanks accounts, passwords and tokens inside texts, in time that is linear in their length."""
+"""Redacts credentials and tokens in texts, in linear time."""
 
 import re
 
 REDACTED = "[redacted]"
 
 _SECRET_NAME = re.compile(r"passw|pwd|secret|token|ticket|key|auth|sig|credential", re.IGNORECASE)
-# Possessive: a name or a value is read once, also where what follows it does not fit.
+# Possessive quantifiers prevent backtracking, so the time stays linear.
 _PARAMETER = re.compile(r"[?&;#]([\w.-]*+)=")
 _VALUE = re.compile(r"[^\s&;#\"'<>]+")
 _BEARER = re.compile(r"(?i)(bearer\s++)[\w.~+/=-]+")
@@ -14,7 +14,7 @@ _PASSWORD = re.compile(r"[^\s\"'<>]*+")
 
 
 def redact_text(text: str) -> str:
-    """Blank in URLs whatever may be an account or a secret, and bearer tokens."""
+    """Redact credentials and secret parameters in URLs, and bearer tokens."""
     if "://" in text:
         text = _redact_credentials(text)
     if "=" in text:
@@ -23,15 +23,16 @@ def redact_text(text: str) -> str:
 
 
 def _redact_credentials(text: str) -> str:
-    """Blank what stands between :// and @.
+    """Redact the user information between :// and @.
 
-    That is everything up to the last @ of the authority. Where a password holds what has to be
-    encoded, as a slash, the authority seems to end before it: then it is everything up to the last
-    @ before a space or a quote.
+    It normally ends at the last @ of the authority. If a password contains a character that should
+    have been encoded, such as a slash, the authority seems to end before it. Then the user information
+    extends to the last @ before a space or a quote.
     """
     parts: list[str] = []
     done = 0
-    # Where the last text that may be a password ends, and its last @: other starts share them.
+    # End and last @ of the latest possible password, cached so that it is not scanned again for
+    # another start in it.
     end, last_at = 0, -1
     start = text.find("://") + 3
     while start >= len("://"):
@@ -54,7 +55,7 @@ def _redact_credentials(text: str) -> str:
 
 
 def _redact_parameters(text: str) -> str:
-    """Blank the values of parameters that are named like a secret."""
+    """Redact the values of parameters whose names suggest a secret."""
     parts: list[str] = []
     done = position = 0
     while parameter := _PARAMETER.search(text, position):

@@ -1,4 +1,4 @@
-"""Redis clients: one for short commands, and one of its own for each blocking reader."""
+"""Redis clients: one for short commands, and a separate one for each blocking reader."""
 
 import asyncio
 import random
@@ -12,30 +12,30 @@ from redis.exceptions import ReadOnlyError, RedisError
 
 from src.config import Settings
 
-# Short, since a reader that is asked to stop first lets its block run out.
+# In ms. Short, since a stopping reader waits until its blocking read returns.
 BLOCK_MS = 500
 _COMMAND_TIMEOUT = 3.0
 _READER_TIMEOUT = 5.0
 _LIMITS_TIMEOUT = 0.5
-# The connections of a client that requests share. More commands than that at once wait for one:
-# refused, they would look like an outage.
+# Connections of a client that requests share. Further commands wait for a connection, since an error
+# would look like an outage.
 _MAX_CONNECTIONS = 50
-# Few: a burst of requests then waits for a connection, and not on fifty of them at once, where each
-# has half a second.
+# Few, so that commands of a burst wait for a connection (up to 3 s) instead of waiting for Redis on
+# fifty connections at once, where each has half a second.
 _LIMITS_CONNECTIONS = 8
 _CONNECTION_TIMEOUT = 3.0
 
-# After a failover a name leads to another server; a connection knows only the old one.
+# After a failover the name resolves to another server, but open connections stay with the old one.
 _CONNECTION_MAX_AGE = 60.0
 
 REDIS_ERRORS = (RedisError, OSError)
 
 
 class _PrimaryConnection(Connection):
-    """Is made anew when it is old, or once any connection has been refused a write by a replica.
+    """A connection that reconnects when it is old, or after any connection got a READONLY error.
 
-    The server that answers so was the primary when the connection was made. All connections of the
-    process are renewed then: the tail only reads, and would never notice by itself.
+    That error means that the server has become a replica. All connections of the process then
+    reconnect, since the tailer only reads and would never get the error itself.
     """
 
     _demoted_at = 0.0
@@ -63,22 +63,22 @@ class _PrimaryConnection(Connection):
 
 
 class _TlsPrimaryConnection(_PrimaryConnection, SSLConnection):
-    """The same over TLS."""
+    """`_PrimaryConnection` over TLS."""
 
 
 Pool = TypeVar("Pool", bound=ConnectionPool)
 
 
 def command_client(settings: Settings) -> Redis:
-    """For commands that answer at once; fails after 3 s when Redis does not."""
+    """A client for commands that do not block, with a timeout of 3 s."""
     return Redis.from_pool(_shared(settings, _COMMAND_TIMEOUT, _MAX_CONNECTIONS))
 
 
 def reader_client(settings: Settings) -> Redis:
-    """For one reader that blocks up to BLOCK_MS.
+    """A client for one reader that blocks up to BLOCK_MS.
 
-    It never repeats a command by itself: a repeated XREADGROUP leaves the first batch pending
-    with nobody reading it. The reader handles the error and looks at its pending entries.
+    It never retries a command: a repeated XREADGROUP would leave the first batch pending and
+    unprocessed. The reader handles the error and reads its pending entries again.
     """
     pool = ConnectionPool.from_url(
         settings.REDIS_URL.get_secret_value(),
@@ -88,7 +88,7 @@ def reader_client(settings: Settings) -> Redis:
 
 
 def limits_connections(settings: Settings) -> BlockingConnectionPool:
-    """For counting requests: each of them waits for the answer, so not for long."""
+    """Connections for the rate limits, with a short timeout, since every request waits for them."""
     return _shared(settings, _LIMITS_TIMEOUT, _LIMITS_CONNECTIONS)
 
 
@@ -127,12 +127,16 @@ Row = tuple[bytes, dict[bytes, bytes]]
 
 
 def stream_rows(answer: Any) -> list[Row]:
-    """The entries of the one stream that was read: ids and fields, empty if there are none."""
+    """Extract the entries from the reply to a read of one stream.
+
+    Returns:
+        Pairs of id and fields; an empty list if the read timed out.
+    """
     return list(answer[0][1]) if answer else []
 
 
 class Backoff:
-    """Waits of 10 ms to 5 s, doubling, with jitter; reset() after a success."""
+    """Exponential backoff with jitter, in seconds. Call reset() after a success."""
 
     def __init__(self, first: float = 0.01, maximum: float = 5.0) -> None:
         self._first = first
@@ -143,7 +147,7 @@ class Backoff:
         self._next = self._first
 
     async def wait(self, stop: asyncio.Event) -> None:
-        """Wait the next delay, or less if `stop` is set meanwhile."""
+        """Wait for the next delay, or until `stop` is set."""
         delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
         self._next = min(self._next * 2, self._maximum)
         try:
