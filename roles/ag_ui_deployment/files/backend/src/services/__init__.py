@@ -1,1 +1,1 @@
-"""Rules of the application, free of HTTP."""
+"""The domain logic, independent of HTTP."""

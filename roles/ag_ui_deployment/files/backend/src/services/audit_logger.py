@@ -1,4 +1,4 @@
-"""The audit log: who did what, on what, from where, and how it ended."""
+"""Records audit events: who did what, on what, from which address, and with what outcome."""
 
 import asyncio
 from collections import deque
@@ -24,9 +24,9 @@ from src.utils.redis import Backoff
 logger = structlog.get_logger(__name__)
 
 _BATCH_ENTRIES = 256
-# Entries of some hundred bytes each, while PostgreSQL is away.
+# Limit of entries in memory while PostgreSQL is down, of some hundred bytes each.
 _MAX_WAITING = 10_000
-# What a request waits for its entry. The entry stays in line after that.
+# How long a request waits until its entry is stored. The entry stays queued after that.
 _PATIENCE_SECONDS = 2.0
 
 
@@ -72,11 +72,17 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One thing that somebody did or tried.
+    """An action or an attempt of one.
 
-    `actor_id` and `actor` (an email address, or a word like "operator") are who, `target` is on
-    what, as `kind:id`. `details` hold small plain values; never secrets or contents. The request
-    id and the address that the request came from are taken from the context of the request.
+    The request id and the client address are added from the context of the request.
+
+    Attributes:
+        action: What was done.
+        outcome: Whether it succeeded.
+        actor_id: The id of the acting account.
+        actor: Its email address, or a word such as "operator".
+        target: The affected object as `kind:id`.
+        details: Small plain values, never secrets or contents.
     """
 
     action: Action
@@ -93,11 +99,11 @@ class _Waiting(NamedTuple):
 
 
 class AuditLogger(BackgroundTask):
-    """Writes entries to the log at once, and to the database in batches.
+    """Writes entries to the journal immediately, and to the database in batches.
 
-    Between start() and stop() one task stores what is recorded; entries that come while a batch is
-    being committed make the next one. While PostgreSQL is away they wait, in memory and in bounded
-    number. Without start(), as in a command, each entry is stored by itself.
+    Between start() and stop() a task stores the queued entries. Entries recorded during a commit form
+    the next batch. While PostgreSQL is down a bounded number of entries waits in memory. Without
+    start(), as in commands, each entry is stored by itself.
     """
 
     def __init__(self, database: Database, metrics: Metrics | None = None) -> None:
@@ -111,13 +117,17 @@ class AuditLogger(BackgroundTask):
 
     @property
     def waiting(self) -> int:
-        """How many entries are not stored yet."""
+        """The number of entries that are not stored yet."""
         return len(self._line)
 
     async def record(self, event: AuditEvent) -> None:
-        """Returns when the entry is stored, or after two seconds, or at once during an outage.
+        """Record an event.
 
-        Raises DATABASE_ERRORS only where the writer was not started.
+        Returns when the entry is stored, at the latest after two seconds, or immediately during an
+        outage of PostgreSQL.
+
+        Raises:
+            DATABASE_ERRORS: Storing failed; only without start().
         """
         entry = _entry(event)
         write_entry(entry)
@@ -176,13 +186,16 @@ class AuditLogger(BackgroundTask):
         self._metrics.audit_waiting.set(len(self._line))
 
     def _suspend(self, error: BaseException) -> None:
-        """Nobody waits for an outage to end."""
+        """Note an outage of PostgreSQL and let the waiting requests continue."""
         if self.waits_for("PostgreSQL", error):
             logger.warning("audit_waits_for_database", error=str(error))
             self._release(self._line)
 
     def _set_aside(self, error: BaseException) -> None:
-        """PostgreSQL refuses some value: a defect, which must cost one entry and not the log."""
+        """Drop an entry with a value that PostgreSQL rejects, which is a bug.
+
+        To find it, the batch is first repeated with one entry at a time.
+        """
         if self._maximum > 1:
             self._maximum = 1
             return

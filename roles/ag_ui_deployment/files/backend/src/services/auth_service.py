@@ -1,4 +1,4 @@
-"""Login with a password, and a second factor where the account has one."""
+"""Login with a password and, if the account has one, a second factor."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -43,11 +43,20 @@ class SecondFactors(Protocol):
     async def check(
         self, session: AsyncSession, user: UserRow, given: SecondFactor
     ) -> Factor | None:
-        """Part of the transaction of a login whose password is right: uses up what is given.
+        """Verify and consume a second factor, after the password has been verified.
 
-        None for an account that has no second factor.
-        Raises SecondFactorRequiredError if the account has one and none is given,
-        SecondFactorRejectedError if it is wrong, DecryptionError if no key opens it.
+        Args:
+            session: The transaction of the login, which has locked the account.
+            user: The account.
+            given: The second factor from the client.
+
+        Returns:
+            The kind of the accepted factor, None if the account has no second factor.
+
+        Raises:
+            SecondFactorRequiredError: The account has a second factor and none is given.
+            SecondFactorRejectedError: It is wrong or already used.
+            DecryptionError: No key decrypts the stored secret.
         """
 
 
@@ -59,7 +68,7 @@ class Credentials:
 
 
 class Refusal(StrEnum):
-    """Why a login failed: for the audit, and never for who tried."""
+    """The reason for a failed login. It is recorded in the audit log and hidden from the client."""
 
     UNKNOWN = "unknown account"
     INACTIVE = "inactive account"
@@ -72,7 +81,7 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The tokens of a new session, and the cookie by which the browser is known from now on."""
+    """The tokens of a new session, and the device cookie for the browser."""
 
     token: Token
     device: str
@@ -80,7 +89,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class _Admitted:
-    """Whose login is right, and by which second factor, where the account has one."""
+    """An accepted login, with the kind of its second factor or None."""
 
     user: UserRow
     factor: Factor | None
@@ -102,10 +111,21 @@ class AuthService:
     async def log_in(
         self, credentials: Credentials, client: Client, device: Device | None
     ) -> Login:
-        """Raises WrongCredentialsError, after the same work whatever was wrong.
+        """Verify the credentials and begin a session.
 
-        Raises SecondFactorRequiredError, SecondFactorRejectedError or DecryptionError if all else
-        is right.
+        The work, and so the response time, does not depend on what was wrong.
+
+        Args:
+            credentials: The email address, the password, and the second factor if there is one.
+            client: The address and browser of the client.
+            device: The device cookie, if the browser sent a valid one.
+
+        Raises:
+            WrongCredentialsError: The address or the password is wrong, or the account is locked or
+                inactive.
+            SecondFactorRequiredError: Only the second factor is missing.
+            SecondFactorRejectedError: Only the second factor is wrong.
+            DecryptionError: Only the stored secret of the second factor cannot be decrypted.
         """
         address = _address(credentials.email)
 
@@ -166,7 +186,7 @@ class AuthService:
 
 
 def _failure(user: UserRow | None, refusal: Refusal) -> AuditEvent:
-    """Without what was typed as the address of nobody: it may be a password."""
+    """The entry of a failed login. It omits an unknown address, which may be a mistyped password."""
     return AuditEvent(
         Action.LOGIN,
         Outcome.FAILURE,
@@ -177,7 +197,7 @@ def _failure(user: UserRow | None, refusal: Refusal) -> AuditEvent:
 
 
 def _error_of(refusal: Refusal) -> Exception:
-    """What who tried is told: of the second factor only those who know the password."""
+    """The error for the client. Errors about the second factor imply that the password was right."""
     errors: dict[Refusal, type[Exception]] = {
         Refusal.SECOND_FACTOR_MISSING: SecondFactorRequiredError,
         Refusal.SECOND_FACTOR: SecondFactorRejectedError,
@@ -190,5 +210,5 @@ def _address(email: str) -> str:
     try:
         return normalise_email(email)
     except EmailRejectedError:
-        # No account has this address, and the search for it takes the same time.
+        # No account has this address. It is looked up anyway, so that the time is the same.
         return ""

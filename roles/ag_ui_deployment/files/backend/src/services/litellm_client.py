@@ -1,12 +1,11 @@
-"""The LiteLLM gateway: Shield's tools through its MCP interface, and models through its chat.
+"""Client of the LiteLLM gateway: Shield's tools over its MCP REST interface, and chat completions.
 
-Every failure is told apart and raised as an UpstreamError, so that whoever called can say what
-happened and what to do. Tried again is what may work in a moment and has failed at once:
-- a call that never left us: it had no effect;
-- a call of a tool that only reads, and the list of tools;
-- a chat, before its first content;
-- nothing else: a call that writes goes on at the tool when we give up.
-Of what took long a second attempt would take as long again, and nobody would wait for it.
+Every failure is raised as a subclass of UpstreamError. Transient errors are retried, but only
+- calls that were never sent, since these had no effect;
+- calls of tools that only read, and the list of tools;
+- chats before their first content.
+A writing call may still be running at the tool after an error here, so it is never sent twice. Nothing
+is retried after a slow failure, since a second attempt would probably take as long again.
 """
 
 import asyncio
@@ -61,15 +60,15 @@ Json = Any
 Answer = TypeVar("Answer")
 
 _ATTEMPTS = 3
-# An attempt is made only so soon after the first began, in seconds: what takes longer is not repeated.
+# No retry later than this after the beginning of the first attempt, in seconds.
 _AGAIN_WITHIN = 5.0
 _FIRST_PAUSE = 0.2
 _CONNECT_TIMEOUT = 3.0
 _WRITE_TIMEOUT = 10.0
-# The list is asked for to confirm what a failure means: it must not take as long as a call.
+# Short, since the list is also requested to find the cause of a failed call.
 _LIST_TIMEOUT = 10.0
-# Below the time after which servers close idle connections: a call that meets a closing one may
-# or may not have arrived.
+# Shorter than the idle timeout of servers: if a request meets a connection that the server is closing,
+# it is unknown whether it arrived.
 _KEEP_ALIVE_SECONDS = 2.0
 _LINE_MAX_BYTES = 1024 * 1024
 _LOGGED = 2000
@@ -77,7 +76,7 @@ _LOGGED = 2000
 
 @dataclass(frozen=True, slots=True)
 class ToolDescription:
-    """A tool as the gateway lists it; `input_schema` is the JSON schema of its arguments."""
+    """A tool in the list of the gateway. `input_schema` is the JSON Schema of its arguments."""
 
     name: str
     title: str
@@ -91,8 +90,7 @@ class LiteLLMClient:
         self._server = settings.LITELLM_MCP_SERVER_ID
         self._call_timeout = settings.LITELLM_TIMEOUT_SECONDS
         self._model_timeout = settings.AGENT_MODEL_TIMEOUT_SECONDS
-        # Each with connections of its own: many tools at once must not keep the models waiting,
-        # nor many chats the tools.
+        # Separate connection pools, so that many tool calls do not block chats, and vice versa.
         self._tools = _http(settings)
         self._models = _http(settings)
 
@@ -105,7 +103,17 @@ class LiteLLMClient:
     async def call_tool(
         self, name: str, arguments: Mapping[str, Json], *, reads_only: bool
     ) -> Json:
-        """The result of a tool. Raises UpstreamError."""
+        """Call a tool and return its result as JSON.
+
+        Args:
+            name: The tool.
+            arguments: Its arguments.
+            reads_only: Whether the tool only reads. If so the call may be retried, and an error never
+                has an unknown outcome.
+
+        Raises:
+            UpstreamError: The call failed.
+        """
 
         async def call() -> Json:
             return await self._call_tool(name, arguments)
@@ -117,7 +125,11 @@ class LiteLLMClient:
             raise
 
     async def list_tools(self) -> list[ToolDescription]:
-        """What the server with the tools offers. Raises UpstreamError."""
+        """List the tools of the MCP server.
+
+        Raises:
+            UpstreamError: The list is not available.
+        """
         return await _repeated(self._list_tools, lambda _error: True)
 
     async def _call_tool(self, name: str, arguments: Mapping[str, Json]) -> Json:
@@ -135,7 +147,7 @@ class LiteLLMClient:
     async def _tool_error(
         self, name: str, arguments: Mapping[str, Json], answer: Mapping[str, Json]
     ) -> UpstreamError:
-        """What an answer with an error means. The log gets what the caller must not."""
+        """Convert an error result to an exception. Its full text goes to the log only."""
         text = error_text(answer)
         logger.warning("tool_error", tool=name, text=text[:_LOGGED])
         exception = lost_by(text)
@@ -145,7 +157,7 @@ class LiteLLMClient:
         return _of_call(why, outcome_unknown=exception not in NEVER_ARRIVED)
 
     async def _not_found(self, name: str) -> UpstreamError:
-        """The gateway knows no such tool: because there is none, or because it cannot ask."""
+        """Find out whether the tool does not exist or the gateway cannot reach the MCP server."""
         try:
             known = {tool.name for tool in await self._list_tools()}
         except UpstreamError as why:
@@ -178,7 +190,7 @@ class LiteLLMClient:
             raise StrangeAnswerError("The list of tools cannot be read.") from None
 
     async def _ask(self, request: httpx.Request) -> Reply:
-        """The whole answer. However slowly it comes, this ends soon after the request's timeout."""
+        """Send a request and read the whole response, within 3 s more than the request's timeout."""
         try:
             async with asyncio.timeout(request.extensions["timeout"]["read"] + _CONNECT_TIMEOUT):
                 async with self._exchange(self._tools, request) as response:
@@ -195,11 +207,17 @@ class LiteLLMClient:
     # Models
 
     async def chat(self, body: Mapping[str, Json]) -> AsyncGenerator[ChatChunk]:
-        """A model's answer as it comes, whole where this ends without an error.
+        """Stream a chat completion.
 
-        `body` is that of a chat completion: model, messages, tools and so on. To stop the model
-        before its end, close the generator (contextlib.aclosing) or cancel its task. Raises
-        UpstreamError, also in the middle.
+        The completion is complete if the generator ends without an error. Closing the generator
+        (contextlib.aclosing) or cancelling its task stops the model.
+
+        Args:
+            body: The request body of a chat completion: model, messages, tools and so on. The options
+                for streaming are added.
+
+        Raises:
+            UpstreamError: The chat failed, possibly after some chunks.
         """
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         began = time.monotonic()
@@ -245,7 +263,7 @@ class LiteLLMClient:
     async def _exchange(
         self, http: httpx.AsyncClient, request: httpx.Request
     ) -> AsyncIterator[httpx.Response]:
-        """An answer that has begun. Counts for the breaker."""
+        """Send a request and yield the response with an unread body. Updates the circuit breaker."""
         try:
             self.breaker.enter()
         except CircuitOpenError as error:
@@ -261,14 +279,14 @@ class LiteLLMClient:
             await response.aclose()
 
     async def _send(self, http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-        """A silence counts for nothing: it may be that of a tool or a model, not of the gateway."""
+        """Send a request. A timeout does not count for the breaker: a tool or model may be slow."""
         breaker = self.breaker
         try:
             response = await http.send(request, stream=True)
         except httpx.PoolTimeout:
             raise GatewayBusyError("All connections to it are in use.", retry_after=1) from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            # The name, the port, the certificate: it is for the operator alone.
+            # The details (host, port, certificate) are for operators only.
             logger.warning("gateway_unreachable", error=str(error))
             breaker.failed("cannot be reached")
             raise GatewayUnavailableError("It cannot be reached.") from None
@@ -291,7 +309,7 @@ def _http(settings: Settings) -> httpx.AsyncClient:
         headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
         limits=httpx.Limits(max_connections=maximum, keepalive_expiry=_KEEP_ALIVE_SECONDS),
         verify=ssl.create_default_context(),
-        # A proxy of the machine's is for the outside.
+        # The gateway is internal, so ignore HTTP_PROXY.
         trust_env=False,
     )
 
@@ -349,7 +367,7 @@ async def _pause(error: UpstreamError, attempt: int) -> None:
 
 
 def _of_call(why: UpstreamError, *, outcome_unknown: bool) -> UpstreamError:
-    """What keeps the tools from being listed, as what a call of one came to."""
+    """Copy an error of the tool list with the outcome of the tool call that it explains."""
     return type(why)(
         str(why),
         retry_after=why.retry_after,
@@ -359,7 +377,7 @@ def _of_call(why: UpstreamError, *, outcome_unknown: bool) -> UpstreamError:
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[str]:
-    """Lines end at a line feed only: what else ends a line for Python may stand in a text."""
+    """Split at line feeds only. Other line separators of Python may occur inside the JSON."""
     rest = b""
     async for piece in response.aiter_bytes():
         *lines, rest = (rest + piece).split(b"\n")

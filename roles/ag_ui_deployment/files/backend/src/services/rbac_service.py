@@ -1,6 +1,6 @@
-"""The permission matrix, and the one place that decides by it.
+"""The permission matrix, and the functions that decide by it.
 
-Who may do nothing at all with a thing is not told of it: services answer as if it did not exist.
+For a user without any permission on a resource, services answer as if it did not exist.
 """
 
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ _CONTRIBUTOR = _VIEWER | {
 }
 _WORKSPACE_ADMIN = _CONTRIBUTOR | {Permission.READ_JOBS: Reach.WORKSPACE}
 
-# What a role may do in its workspace; what is not named, not at all. For an account whose own role
-# is admin every reach is everything.
+# The permissions of a role in its workspace. Permissions not listed are denied. An account with the role
+# admin has every permission everywhere, which is not in this matrix.
 MATRIX: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
     {
         Role.VIEWER: _VIEWER,
@@ -34,7 +34,7 @@ MATRIX: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
     }
 )
 
-# The routes that need no permission: (method, path) as the application knows them.
+# Routes that require no permission, as method and path template.
 OPEN_ROUTES = frozenset(
     {
         ("GET", "/openapi.json"),
@@ -76,7 +76,7 @@ class NotPermittedError(Exception):
 
 
 def visibility(user: User, permission: Permission) -> Visibility:
-    """Whose things a user sees, by how far a permission reaches in each of the workspaces."""
+    """Compute which jobs or runs a user sees with a permission, over all workspaces of the user."""
     named = {DEFAULT_WORKSPACE, *(one.workspace for one in user.memberships)}
     reaches = {place: reach(user, permission, place) for place in named}
     if Reach.EVERYTHING in reaches.values():
@@ -89,7 +89,7 @@ def visibility(user: User, permission: Permission) -> Visibility:
 
 
 def reach(user: User, permission: Permission, workspace: str | None = None) -> Reach:
-    """How far a permission of the user goes in a workspace (None is the default one)."""
+    """The scope of a user's permission in a workspace (None: the default one)."""
     if user.role is Role.ADMIN:
         return Reach.EVERYTHING
     role = user.role_in(workspace)
@@ -99,12 +99,16 @@ def reach(user: User, permission: Permission, workspace: str | None = None) -> R
 
 
 def may_anywhere(user: User, permission: Permission) -> bool:
-    """Whether there is a workspace in which the user may do this."""
+    """Whether the user has a permission in at least one workspace."""
     places = [None, *(one.workspace for one in user.memberships)]
     return any(reach(user, permission, place) is not Reach.NONE for place in places)
 
 
 def check(user: User, permission: Permission, workspace: str | None = None) -> None:
-    """Raises NotPermittedError."""
+    """Require a permission in a workspace (None: the default one).
+
+    Raises:
+        NotPermittedError: The user does not have it there.
+    """
     if reach(user, permission, workspace) is Reach.NONE:
         raise NotPermittedError(permission, workspace)

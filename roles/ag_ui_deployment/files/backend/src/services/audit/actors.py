@@ -1,4 +1,4 @@
-"""Who does something, as the audit log names them."""
+"""The actors of audit events."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from src.services.audit_logger import Action, AuditEvent
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A logged-in user, or (without an id) somebody on the host."""
+    """A user, or (without an id) the operator on the host."""
 
     name: str
     id: UUID | None = None
@@ -23,6 +23,7 @@ class Actor:
     def did(
         self, action: Action, target: str, details: Mapping[str, Any] | None = None
     ) -> AuditEvent:
+        """Create an event of a successful action."""
         return AuditEvent(
             action, actor_id=self.id, actor=self.name, target=target, details=details or {}
         )

@@ -1,15 +1,14 @@
-"""The chain of the audit log: how an entry is written as bytes, and how it is tied to the one before.
+"""The hash chain of the audit log: the encoding of entries, and their hashes.
 
 The hash of an entry is SHA-256 over its encoding, which is
 
     version (1 byte, 0x01), then eleven fields in this order:
     seq, at, action, outcome, actor_id, actor, target, address, request_id, details, prev_hash
 
-A field is 0x00 if it is absent, else 0x01, its length in bytes (8 bytes, the greatest first), and its
-bytes. Numbers are written in decimal, `at` as microseconds since 1970 in UTC, `actor_id` as a UUID in
-its usual form, texts in UTF-8, `details` as the JSON text that is stored: keys sorted, no spaces.
-Lengths stand before contents, so no two entries have the same encoding. The first entry of all
-follows on 32 zero bytes.
+A field is 0x00 if it is absent, else 0x01, its length in bytes (8 bytes, big-endian), and its bytes.
+Numbers are in decimal, `at` is in microseconds since 1970, UTC, `actor_id` is a UUID in canonical form,
+texts are in UTF-8, and `details` is the stored JSON text: keys sorted, no spaces. The length prefixes
+make the encoding injective. `prev_hash` of the first entry is 32 zero bytes.
 """
 
 import hashlib
@@ -28,7 +27,7 @@ START = Head(0, bytes(hashlib.sha256().digest_size))
 
 
 def chain(head: Head, entries: Sequence[Entry]) -> Iterator[ChainLink]:
-    """The entries as they follow on a head."""
+    """Number and hash entries, to append them after `head`."""
     for entry in entries:
         seq = head.seq + 1
         link = ChainLink(seq, entry, head.hash, digest(seq, entry, head.hash))

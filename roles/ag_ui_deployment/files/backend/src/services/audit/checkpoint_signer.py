@@ -21,7 +21,11 @@ _PAGE = 500
 
 
 class _Checkpoints(NamedTuple):
-    """The newest that can be believed, and whether the one that is remembered is gone or replaced."""
+    """The state of the checkpoint table.
+
+    `newest` is the newest valid checkpoint. `is_cut` is whether the last known checkpoint is missing or
+    has another hash.
+    """
 
     now: datetime
     newest: CheckpointRow | None
@@ -29,11 +33,11 @@ class _Checkpoints(NamedTuple):
 
 
 class CheckpointSigner(BackgroundTask):
-    """Every instance has one; a checkpoint that is due is signed by whichever comes first.
+    """Signs checkpoints when they are due. Every instance runs one; the first to notice signs.
 
-    Only checkpoints with a signature that holds count. The newest of them is remembered: where it is
-    gone, or another stands in its place, that is logged, a checkpoint is signed at once, and a number
-    is left out, so that every verification finds the hole.
+    Only checkpoints with a valid signature count. The newest one is remembered. If it is deleted or
+    replaced, that is logged, a checkpoint is signed immediately, and a number is skipped, so that every
+    verification finds the gap.
     """
 
     def __init__(self, database: Database, keys: AuditKeys, settings: Settings) -> None:
@@ -45,6 +49,7 @@ class CheckpointSigner(BackgroundTask):
         self._known: CheckpointRow | None = None
 
     async def checkpoint_if_due(self) -> None:
+        """Sign a checkpoint for the newest entry if enough entries or time have passed."""
         signed = None
         async with self._database.transaction() as session:
             if not await audit_rows.may_keep(session):
@@ -56,7 +61,7 @@ class CheckpointSigner(BackgroundTask):
         self._remember(there.newest, signed)
 
     async def release(self, last: Head) -> None:
-        """Sign that the entries up to one may go: the rest of the chain follows on it."""
+        """Sign a retention checkpoint, which allows deleting the entries up to and including `last`."""
         async with self._database.transaction() as session:
             await audit_rows.wait_to_keep(session)
             there = await self._look(session)
@@ -72,7 +77,7 @@ class CheckpointSigner(BackgroundTask):
                 if self.waits_for("PostgreSQL", error):
                     logger.warning("audit_keeper_waits_for_database", error=str(error))
             except Exception:
-                # What somebody has written into the tables must not end this for good.
+                # Invalid rows written by an intruder must not stop this task for good.
                 self.status = "trying again: see audit_keeper_failed in the log"
                 logger.exception("audit_keeper_failed")
             await self._pause(_LOOK_SECONDS)
@@ -105,11 +110,11 @@ class CheckpointSigner(BackgroundTask):
         if row is not None:
             return row.hash != known.hash
         oldest = await audit_rows.oldest_number(session)
-        # Retention lets them go from the beginning on.
+        # Retention deletes checkpoints from the oldest on.
         return oldest is None or oldest < known.number
 
     def _remember(self, *rows: CheckpointRow | None) -> None:
-        """After the commit: what was rolled back is no loss."""
+        """Remember the newest checkpoint. Called after the commit, since a rollback is no deletion."""
         seen = [row for row in (self._known, *rows) if row is not None]
         self._known = max(seen, key=lambda row: row.number, default=None)
 
@@ -125,7 +130,7 @@ class CheckpointSigner(BackgroundTask):
 
     async def _next_number(self, session: AsyncSession, there: _Checkpoints) -> int:
         believed = [row.number for row in (self._known, there.newest) if row is not None]
-        # Where none can be believed, the key may have been replaced without keeping the old one.
+        # If none is valid, the key may have been replaced without keeping the old one.
         number = (max(believed) if believed else await audit_rows.greatest_number(session)) + 1
         if there.is_cut:
             logger.error("audit_checkpoints_cut", known_to=max(believed))

@@ -1,4 +1,4 @@
-"""What callers want recorded, made safe to keep: no secrets, no control characters, bounded."""
+"""Sanitises the details of audit events: no secrets, no control characters, bounded size."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -13,15 +13,15 @@ _MAX_NAME = 64
 _MAX_ITEMS = 50
 _MAX_DEPTH = 4
 _MAX_BYTES = 4096
-# What JSON's readers agree on.
+# Greater integers are not exact in all JSON parsers.
 _MAX_INTEGER = 2**53
 
 
 def bounded_text(text: str) -> str:
-    """The text with what cannot be printed escaped, cut to 512 characters."""
+    """Escape unprintable characters and truncate the text to 512 characters."""
     shown = text[: _MAX_TEXT + 1]
     if not shown.isprintable():
-        # What is escaped becomes longer, and an index of PostgreSQL takes 2,704 bytes.
+        # Truncated again below: escapes are longer, and PostgreSQL indexes at most 2704 bytes.
         shown = "".join(
             one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown
         )
@@ -29,7 +29,10 @@ def bounded_text(text: str) -> str:
 
 
 def canonical_details(details: Mapping[str, Any]) -> str:
-    """JSON with sorted keys. What is named like a secret is blanked, what is too large left out."""
+    """Encode details as JSON with sorted keys. Secrets are redacted, and large values truncated.
+
+    Details above 4096 bytes are replaced by a note of their size.
+    """
     plain = _plain(redact(None, "", dict(details)), _MAX_DEPTH)
     encoded = orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
     if len(encoded) > _MAX_BYTES:

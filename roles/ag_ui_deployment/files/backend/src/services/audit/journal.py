@@ -1,11 +1,11 @@
-"""The audit log as lines of the journal, out of reach of whoever has only the database."""
+"""Writes the audit log to the journal, which an intruder in the database cannot change."""
 
 import orjson
 import structlog
 
 from src.models.audit import CheckpointRow, Entry
 
-# The logger, which is heard whatever the level.
+# Name of the logger, whose records are written at any log level.
 JOURNAL = "audit"
 _journal = structlog.get_logger(JOURNAL)
 

@@ -1,4 +1,4 @@
-"""The keys of the audit log, and the checkpoints that they sign."""
+"""The keys of the audit log: signatures of checkpoints and keyed digests."""
 
 import hmac
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ _KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A statement that can be signed: the entry `head.seq` had the hash `head.hash`.
+    """The signed statement that the entry `head.seq` had the hash `head.hash`.
 
-    `purpose` is text: whoever owns the table can write what is none of ours.
+    `purpose` is a text and no enum, since a row of the table may hold any value.
     """
 
     number: int
@@ -34,7 +34,7 @@ class AuditKeys:
 
     def __init__(self, keys: Sequence[str]) -> None:
         signing, *others = map(_derived, keys)
-        # Some checkpoints that are kept were signed with AUDIT_KEY itself.
+        # Former releases signed with the setting itself instead of a derived key.
         known = (signing, *others, *map(str.encode, keys))
         self._known = {_id_of(key): key for key in known}
         self._signing = _id_of(signing)
@@ -51,18 +51,18 @@ class AuditKeys:
         )
 
     def digest(self, content: bytes) -> tuple[str, bytes]:
-        """The key that was used, and a digest that nobody can make or try out without it."""
+        """Compute a keyed digest. Returns the id of the key and the digest."""
         return self._signing, _keyed_digest(self._known[self._signing], content)
 
     def knows(self, key_id: str) -> bool:
         return key_id in self._known
 
     def fits(self, content: bytes, key_id: str, digest: bytes) -> bool:
-        """Whether it is the digest of this content, by a key that is known."""
+        """Whether `digest` is the digest of `content` under a known key."""
         return hmac.compare_digest(_keyed_digest(self._known[key_id], content), digest)
 
     def fault_of(self, row: CheckpointRow) -> str | None:
-        """Why the checkpoint cannot be believed; None if it can."""
+        """Why a checkpoint is not valid; None if it is."""
         key = self._known.get(row.key_id)
         if key is None:
             return (
@@ -96,5 +96,5 @@ def _derived(secret: str) -> bytes:
 
 
 def _id_of(key: bytes) -> str:
-    """Names a key and tells nothing of it."""
+    """An id that does not reveal the key."""
     return hmac.new(key, b"key id", sha256).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Reading the audit log: pages, exports and verifications; the latter two are themselves recorded."""
+"""Pages, exports and verifications of the audit log. The latter two are recorded in it."""
 
 import asyncio
 import csv
@@ -22,7 +22,7 @@ from src.utils.event_loop import cooperative_iter
 ExportFormat = Literal["csv", "jsonl"]
 
 _PAGE = 100
-# What a spreadsheet takes for the beginning of a formula.
+# Prefixes that make a spreadsheet treat a cell as a formula (CSV injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -35,7 +35,13 @@ class AuditLogService:
         self._verified: tuple[float, Verification] | None = None
 
     async def page(self, wanted: Filter, *, before: int | None, limit: int) -> AuditPage:
-        """Entries, the newest first, from one on."""
+        """Read a page, newest first.
+
+        Args:
+            wanted: Which entries.
+            before: Only entries with a smaller sequence number; None for the first page.
+            limit: Maximum number of entries.
+        """
         async with self._database.transaction() as session:
             links = await audit_rows.before(session, before, limit + 1, wanted)
         shown = links[:limit]
@@ -49,7 +55,16 @@ class AuditLogService:
     async def export(
         self, wanted: Filter, form: ExportFormat, reader: User | None
     ) -> AsyncIterator[bytes]:
-        """All entries from the oldest on, in pieces; what is recorded meanwhile is left out."""
+        """Export entries, oldest first, without those recorded meanwhile.
+
+        Args:
+            wanted: Which entries.
+            form: CSV or JSON Lines.
+            reader: Who exports; None for the operator.
+
+        Returns:
+            The export in chunks.
+        """
         asked = {name: str(value) for name, value in wanted.given().items()}
         await self._record(reader, Action.AUDIT_EXPORT, details={"format": form, **asked})
         async with self._database.transaction() as session:
@@ -57,7 +72,7 @@ class AuditLogService:
         return self._export(wanted, form, end)
 
     async def verify(self, reader: User) -> Verification:
-        """One at a time: whoever asks meanwhile shares the next one, which all of them get."""
+        """Verify the log. One runs at a time; requests made meanwhile share the next one."""
         asked_at = time.monotonic()
         async with self._verifying:
             if self._verified is None or self._verified[0] < asked_at:
@@ -67,6 +82,7 @@ class AuditLogService:
         return found
 
     async def record_verification(self, reader: User | None, found: Verification) -> None:
+        """Record a verification and its result. `reader` is None for the operator."""
         details = {"last_seq": found.last_seq}
         if found.broken is not None:
             details["broken_seq"] = found.broken.seq
@@ -127,7 +143,7 @@ def entry_of(link: ChainLink) -> AuditEntry:
 
 
 def _details(text: str) -> dict[str, Any]:
-    """What somebody else has written need be no object, and nothing that our reader takes."""
+    """Parse details. An entry written by an intruder may hold anything."""
     try:
         details = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -145,7 +161,7 @@ def _csv_of(link: ChainLink) -> bytes:
 
 
 def _cell(value: object) -> str:
-    """The value as text, with a quote before what a spreadsheet would compute."""
+    """The value as text, with a quote before what a spreadsheet would treat as a formula."""
     text = "" if value is None else str(value)
     return f"'{text}" if text.startswith(_FORMULA) else text
 

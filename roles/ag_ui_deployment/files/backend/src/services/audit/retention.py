@@ -1,4 +1,4 @@
-"""Lets go of the entries of the audit log that are older than the retention."""
+"""Deletes entries of the audit log that are older than AUDIT_RETENTION_DAYS."""
 
 from datetime import timedelta
 
@@ -15,7 +15,7 @@ from src.utils.database import DATABASE_ERRORS, Database
 
 logger = structlog.get_logger(__name__)
 
-# When a process has just been started, it has more urgent things to do.
+# Not right after the start, when other work is more urgent.
 _FIRST_SECONDS = 300.0
 _EVERY_SECONDS = 3600.0
 _DELETE_ENTRIES = 2000
@@ -30,7 +30,7 @@ class ChainBrokenError(Exception):
 
 
 class AuditRetention(BackgroundTask):
-    """Every instance has one, and one at a time works."""
+    """Deletes old entries once an hour. Every instance runs one; a lock admits one at a time."""
 
     def __init__(
         self,
@@ -48,9 +48,19 @@ class AuditRetention(BackgroundTask):
         self._age = timedelta(days=settings.AUDIT_RETENTION_DAYS)
 
     async def retain(self, actor: str, *, even_if_broken: bool = False) -> int:
-        """Delete what is older than the retention, but never the newest entry; gives how many.
+        """Delete entries older than the retention, except the newest one.
 
-        Waits while another instance does it. Raises ChainBrokenError.
+        Waits if another instance is doing so.
+
+        Args:
+            actor: The actor to record.
+            even_if_broken: Whether to delete entries that do not verify.
+
+        Returns:
+            How many entries were deleted.
+
+        Raises:
+            ChainBrokenError: The entries to delete do not verify.
         """
         async with self._database.alone(audit_rows.RETAIN_LOCK, wait=True):
             return await self._retain(actor, even_if_broken=even_if_broken)
@@ -84,7 +94,7 @@ class AuditRetention(BackgroundTask):
             return 0
         if not even_if_broken:
             await self._check_through(last.seq)
-        # The rest of the chain follows on what is signed before anything goes.
+        # Signed before the deletion: verification then starts after this entry.
         await self._keeper.release(last)
         deleted = await self._delete_through(last.seq)
         details = {"through": last.seq, "entries": deleted, "even_if_broken": even_if_broken}

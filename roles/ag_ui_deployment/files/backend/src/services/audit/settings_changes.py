@@ -1,4 +1,4 @@
-"""Changes of the settings, which are recorded when an instance starts with them."""
+"""Records changes of the settings in the audit log when an instance starts."""
 
 from collections.abc import Mapping
 
@@ -18,15 +18,15 @@ from src.utils.redis import Backoff
 
 logger = structlog.get_logger(__name__)
 
-# What each instance has of its own.
+# Settings that differ between instances.
 _OF_AN_INSTANCE = frozenset({"HOST", "PORT", "REDIS_CONSUMER_NAME", "TRUSTED_PROXIES"})
 
 
 class SettingsChanges(BackgroundTask):
-    """Compares the settings with those that were last applied, whichever instance that was.
+    """Compares the settings with the last applied ones of all instances.
 
-    Once after the start, and not before PostgreSQL answers. It records names and keeps digests,
-    which without the key of the audit log tell nothing of the values.
+    It does so once, as soon as PostgreSQL answers. It records the names of the changed settings and
+    stores keyed digests, which reveal nothing about the values without the key of the audit log.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class SettingsChanges(BackgroundTask):
         async with self._database.transaction() as session:
             await setting_rows.lock(session)
             before = await setting_rows.by_name(session)
-            # Before the commit: an entry may be recorded twice, but not lost.
+            # Before the commit: a change may be recorded twice, but is never lost.
             await self._record(before)
             for name, content in self._contents.items():
                 row = before.get(name) or AppliedSettingRow(name=name)
@@ -58,7 +58,7 @@ class SettingsChanges(BackgroundTask):
         if not before:
             return
         changed = [name for name in self._contents if self._is_changed(name, before.get(name))]
-        # Of a key that was replaced, and that nobody has kept.
+        # Digests made with a key that was replaced and is not in AUDIT_PREVIOUS_KEYS.
         unknown = sum(not self._keys.knows(row.key_id) for row in before.values())
         if changed or unknown:
             details = {"changed": changed} | ({"not_compared": unknown} if unknown else {})
@@ -66,7 +66,7 @@ class SettingsChanges(BackgroundTask):
 
     def _is_changed(self, name: str, before: AppliedSettingRow | None) -> bool:
         if before is None:
-            # The release before had no such setting.
+            # The previous release did not have this setting.
             return name in self._given
         return self._keys.knows(before.key_id) and not self._keys.fits(
             self._contents[name], before.key_id, before.digest

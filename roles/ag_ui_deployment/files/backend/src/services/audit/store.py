@@ -1,4 +1,4 @@
-"""Appends batches of entries to the chain, whoever else appends at the same time."""
+"""Appends batches of entries to the chain, concurrently with other instances."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,21 +18,20 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """A batch whose commit was asked for, and of which we never heard."""
+    """A batch whose commit has not been confirmed."""
 
     end: Head
     entries: int
 
 
 class AuditStore:
-    """Invariants.
+    """Appends entries with these invariants.
 
-    - One transaction at a time reads the head and appends to it, over all instances.
-    - A batch whose commit was not confirmed is looked for before anything is appended again.
-    - A log in which the last entry that this process has appended is missing, or another, is not
-      gone on with silently: the next entry follows on the one that is known here, and the hole shows
-      in every verification.
-    - Entries are dated by the clock of the database.
+    - Over all instances, one transaction at a time reads the head and appends to it.
+    - If a commit was not confirmed, the store checks whether the batch exists before it appends again.
+    - If the last entry that this process appended is missing or replaced, the next entry is chained to
+      that known entry, so that every verification finds the gap.
+    - Times of entries are those of the clock of the database.
     """
 
     def __init__(self, database: Database) -> None:
@@ -42,9 +41,16 @@ class AuditStore:
         self._attempt: _Attempt | None = None
 
     async def append(self, entries: Sequence[Entry]) -> int:
-        """Store the entries; gives how many of them, from the first on, are stored now.
+        """Append entries.
 
-        Raises DATABASE_ERRORS. Called again after an error it must get the same entries first.
+        Args:
+            entries: The entries. After an error the next call must begin with the same entries.
+
+        Returns:
+            How many of the entries, from the first on, are stored.
+
+        Raises:
+            DATABASE_ERRORS: Storing failed, or the commit was not confirmed.
         """
         async with self._lock:
             return await self._append(entries)
@@ -62,14 +68,14 @@ class AuditStore:
         return attempt.entries
 
     async def _continued(self, session: AsyncSession) -> Head:
-        """What the next entry follows on."""
+        """The head to append to."""
         head = await audit_rows.head(session) or START
         last = self._last
         if last in (START, head) or await audit_rows.contains(session, last):
             return head
         oldest = await audit_rows.oldest_seq(session)
         if oldest is not None and oldest > last.seq:
-            # Entries are let go from the beginning on.
+            # Retention has deleted it, since it deletes from the oldest on.
             return head
         logger.error("audit_log_cut", ends_at=head.seq, known_to=last.seq)
         return Head(max(head.seq, last.seq), last.hash)

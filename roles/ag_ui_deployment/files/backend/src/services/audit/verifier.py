@@ -1,7 +1,7 @@
 """Verifies the audit log: every link, every checkpoint, the beginning and the end.
 
-Bounded in memory and in the time of each query, whatever the length of the log. What is appended
-meanwhile is not waited for.
+Memory and the time of each query do not depend on the length of the log. Entries appended meanwhile are
+ignored.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from src.utils.event_loop import cooperative_iter
 
 _PAGE = 200
 
-# Hashes that entries must have, by their number: those that somebody has signed or noted.
+# Expected hashes of entries by sequence number.
 Claims = Mapping[int, bytes]
 
 
@@ -26,7 +26,16 @@ class VerificationStoppedError(Exception):
 
 @dataclass(slots=True)
 class _Checkpoints:
-    """What the checkpoints say by themselves."""
+    """The result of reading all checkpoints.
+
+    Attributes:
+        count: Number of checkpoints.
+        first: The first checkpoint.
+        number: The number of the last checkpoint read.
+        released: The last entry that a valid checkpoint allows retention to delete.
+        furthest: The newest entry that a valid checkpoint signs.
+        broken: The fault of the oldest entry.
+    """
 
     count: int = 0
     first: CheckpointRow | None = None
@@ -42,7 +51,14 @@ class _Checkpoints:
 
 @dataclass(slots=True)
 class _Walk:
-    """How far the links hold. `released` is the last entry that was let go, where any was."""
+    """The result of checking the links.
+
+    Attributes:
+        released: The last entry that retention may have deleted.
+        first: The first entry that is present.
+        last: The last valid entry.
+        broken: The first invalid entry.
+    """
 
     released: Head
     first: int | None = None
@@ -62,16 +78,21 @@ class AuditVerifier:
         through: int | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Verification:
-        """`noted` are places of the chain that are known from elsewhere, as from the journal.
+        """Verify the log.
 
-        With `through` only the entries up to that one are looked at. Between two pages `stopped` is
-        asked; raises VerificationStoppedError.
+        Args:
+            noted: Heads of the chain known from elsewhere, such as the journal.
+            through: Only verify entries up to this sequence number.
+            stopped: Called between pages. If it returns true, the verification is aborted.
+
+        Raises:
+            VerificationStoppedError: `stopped` returned true.
         """
         run = _Run(self._database, self._keys, dict(noted), through, stopped)
         while True:
             began_at = await self._oldest()
             found = await run.verify()
-            # Retention takes entries away at the beginning, under the feet of whoever reads there.
+            # If retention deleted entries at the beginning meanwhile, a fault may be a false alarm.
             if found.intact or await self._oldest() == began_at:
                 return found
 
@@ -82,7 +103,7 @@ class AuditVerifier:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One way through the log, and what was asked of it."""
+    """One pass over the log."""
 
     database: Database
     keys: AuditKeys
@@ -116,7 +137,7 @@ class _Run:
                 self._take(found, row)
         first = found.first
         if first is not None and first.number > 1 and found.released is None:
-            # Only retention lets checkpoints go.
+            # Only retention deletes checkpoints.
             found.fault(first.seq, f"checkpoints are missing: the first is number {first.number}")
         return found
 
@@ -153,7 +174,7 @@ class _Run:
         return walk
 
     async def _pages(self) -> AsyncIterator[list[ChainLink]]:
-        """What is appended meanwhile is left out."""
+        """Read the entries in pages, up to the newest one at the beginning."""
         end, seq = await self._end(), None
         while end is not None and (seq is None or seq < end):
             self._go_on()
@@ -172,7 +193,7 @@ class _Run:
             return await audit_rows.greatest_seq(session)
 
     async def _claims(self, first: int, last: int) -> dict[int, list[bytes]]:
-        """The hashes that believable checkpoints give to entries."""
+        """The hashes that valid checkpoints sign, by sequence number."""
         async with self.database.transaction() as session:
             rows = await audit_rows.checkpoints_between(session, first, last)
         claims: dict[int, list[bytes]] = {}
@@ -205,7 +226,7 @@ def _fault_of(link: ChainLink, walk: _Walk, claims: Iterable[bytes | None]) -> B
 
 
 def _fault_of_beginning(link: ChainLink, released: Head) -> BrokenLink | None:
-    """Entries up to the released one may be gone, or some of them not yet."""
+    """Check the first entry. Retention may have deleted any of the entries up to `released`."""
     if link.seq < 1:
         return BrokenLink(seq=link.seq, reason="entries are counted from 1")
     if link.seq <= released.seq:
@@ -224,7 +245,7 @@ def _fault_of_order(link: ChainLink, last: Head) -> BrokenLink | None:
 
 
 def _fault_of_end(walk: _Walk, furthest: int) -> BrokenLink | None:
-    # The newest entry is never let go.
+    # Retention never deletes the newest entry.
     needed = max(furthest, walk.released.seq + 1 if walk.released.seq else 0)
     last = max(walk.last.seq, walk.released.seq)
     if needed <= last:
