@@ -1,4 +1,4 @@
-"""Who may come in with a token now, and the changes of that which others have to hear of."""
+"""Checks access tokens against the current account and session, and publishes access changes."""
 
 import time
 from collections import OrderedDict
@@ -17,9 +17,9 @@ from src.services.auth.stream_registry import Change
 from src.services.auth.tokens import AccessToken, InvalidTokenError, Tokens
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 
-# What is remembered of so many sessions, for the time of an outage of the database.
+# Size of the cache of sessions, which is used while PostgreSQL is down.
 _REMEMBERED = 10_000
-# A session's last use is noted this much too early at most, so that few requests have to write.
+# The last use of a session is updated at most this often, so that few requests write.
 _TOUCH_EVERY = timedelta(seconds=30)
 
 
@@ -29,19 +29,27 @@ class AccessService:
         self._tokens = tokens
         self._idle = timedelta(minutes=settings.SESSION_IDLE_MINUTES)
         self._touch_every = min(_TOUCH_EVERY, self._idle / 10)
-        # The last look at each session; None if it was over, or has changed since. None also of
-        # accounts whose sessions were ended, for those of them that were never looked at.
+        # The user of each session when it was last read; None if the session had ended or its access
+        # has changed since. Also maps account ids to None after their sessions were ended, for sessions
+        # that were never read.
         self._looks: OrderedDict[UUID, User | None] = OrderedDict()
 
     async def authenticate(self, token: str) -> AccessToken:
-        """Whose token this is, as the account stands now. Raises InvalidTokenError."""
+        """Verify an access token and read the current account.
+
+        Raises:
+            InvalidTokenError: The token is invalid, or its session has ended.
+        """
         return await self.look(self._tokens.verify(token))
 
     async def look(self, access: AccessToken) -> AccessToken:
-        """The same access, as its account stands now.
+        """Read the current account of an access.
 
-        While PostgreSQL is away the last look counts. Without one the token opens the streams that
-        any account has. Raises InvalidTokenError if the session is over.
+        While PostgreSQL is down, the last known account is used. If there is none, the user is treated
+        as a viewer without memberships.
+
+        Raises:
+            InvalidTokenError: The session has ended.
         """
         looked_at = time.monotonic()
         try:
@@ -60,7 +68,7 @@ class AccessService:
         for about in (access.session_id, access.user.id):
             if about in self._looks:
                 return self._looks[about]
-        # Whatever the token says: that may have been taken back.
+        # The role in the token may have been revoked since.
         return access.user.model_copy(update={"role": Role.VIEWER})
 
     async def _user_now(self, access: AccessToken) -> User | None:
@@ -99,10 +107,17 @@ class AccessService:
         session_id: UUID | None = None,
         spared_session_id: UUID | None = None,
     ) -> None:
-        """Part of the transaction that changes somebody's access.
+        """Publish an access change in the transaction that makes it.
 
-        Ends the user's sessions where the reason does: all of them, only `session_id`, or all but
-        `spared_session_id`. Within about a second every instance ends the open streams of those.
+        Within about a second every instance closes the open streams of the affected sessions. If the
+        reason ends sessions, these are ended too.
+
+        Args:
+            session: The transaction.
+            user_id: The user.
+            why: The reason.
+            session_id: Only this session is affected; None for all sessions of the user.
+            spared_session_id: All sessions but this one are affected.
         """
         if why.ends_sessions:
             await session_rows.end(
@@ -123,7 +138,7 @@ class AccessService:
         )
 
     def forget(self, change: Change) -> None:
-        """What was remembered of the sessions that a change concerns counts no more."""
+        """Invalidate the cached users of the sessions that a change affects."""
         for session_id, user in self._looks.items():
             if user is not None and change.concerns(user.id, session_id):
                 self._looks[session_id] = None

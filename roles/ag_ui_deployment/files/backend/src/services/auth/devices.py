@@ -1,7 +1,8 @@
-"""Device cookies: how a browser shows that it has logged in to an account before.
+"""Device cookies, which identify browsers that logged in to an account before.
 
-They follow OWASP's "Slow Down Online Guessing Attacks with Device Cookies": one opens nothing, it
-only has failures counted apart from those of others. Fernet encrypts and authenticates them.
+They follow OWASP's "Slow Down Online Guessing Attacks with Device Cookies". A device cookie grants no
+access; the failed logins of its browser are only counted separately. Fernet encrypts and authenticates
+the cookies.
 """
 
 import hashlib
@@ -21,13 +22,13 @@ _PURPOSE = b"shield-ag-ui: device cookies"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A browser that has logged in; `password` is a digest of the password's hash at that time."""
+    """A browser that logged in. `password` is a digest of the account's password hash at that time."""
 
     id: str
     password: str
 
     def is_current(self, password_hash: str) -> bool:
-        """False where the password has been set anew since: that revokes all devices."""
+        """Whether the stored password hash is still the same. Changing it revokes all devices."""
         return self.password == _digest(password_hash)
 
 
@@ -36,14 +37,20 @@ class Devices:
         self._fernet = fernet_of(settings.signing_keys, _PURPOSE)
 
     def issue(self, email: str, password_hash: str, device: Device | None = None) -> str:
-        """A cookie for the browser of a login, which stays the same device if it was one."""
+        """Issue the cookie for the browser of a login.
+
+        Args:
+            email: The normalised address of the account.
+            password_hash: The current password hash.
+            device: The device of the browser, whose id is kept. None for a new one.
+        """
         device_id = uuid4().hex if device is None else device.id
         return self._fernet.encrypt(
             f"{device_id}:{_digest(password_hash)}:{email}".encode()
         ).decode()
 
     def read(self, cookie: str | None, email: str) -> Device | None:
-        """None for a cookie that is forged, expired or of another account."""
+        """Decrypt a cookie. Returns None if it is forged, expired or for another account."""
         try:
             plain = self._fernet.decrypt(cookie or "", ttl=int(LIFETIME.total_seconds())).decode()
             device_id, password, owner = plain.split(":", 2)
@@ -53,5 +60,5 @@ class Devices:
 
 
 def _digest(password_hash: str) -> str:
-    """The hash of a hash that has a random salt: nobody can guess what it was made of."""
+    """A fast hash suffices, since the password hash contains a random salt."""
     return hashlib.sha256(password_hash.encode()).hexdigest()[:32]

@@ -1,16 +1,16 @@
-"""Email addresses, in the one form in which they are stored and compared."""
+"""Normalisation of email addresses."""
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
 from src.services.errors import FieldFaultError
 
-# Names that are reserved for tests and private networks are good names here.
+# Accept domains reserved for tests and private networks, such as .test and .local.
 SPECIAL_USE_DOMAIN_NAMES.clear()
-# What is longer is none, and to find that out takes up to two seconds for a megabyte.
+# No valid address is longer, and validating a megabyte takes up to two seconds.
 _MAX_CHARACTERS = 320
-# Which ignores dots.
+# Gmail ignores dots in the local part.
 _GMAIL = ("gmail.com", "googlemail.com")
-# So begins what is decoded in the header of a mail: =?utf-8?q?bob?=@shield.test is bob there.
+# Start of an encoded word (RFC 2047): in a header, =?utf-8?q?bob?=@shield.test is decoded to bob.
 _ENCODED_WORD = "=?"
 
 
@@ -19,10 +19,13 @@ class EmailRejectedError(FieldFaultError):
 
 
 def normalise_email(text: str) -> str:
-    """The form in which addresses are stored and compared. Raises EmailRejectedError.
+    """Return the form in which an address is stored and compared.
 
-    It is ASCII, with international domains as xn--…: an address that looks like another's is
-    seen to be none.
+    It is lower-case ASCII. International domains are in Punycode (xn--…), which makes homographs
+    visible.
+
+    Raises:
+        EmailRejectedError: The text is no valid email address.
     """
     if len(text) > _MAX_CHARACTERS:
         raise EmailRejectedError(f"may have at most {_MAX_CHARACTERS} characters", "email")
@@ -41,10 +44,10 @@ def normalise_email(text: str) -> str:
 
 
 def mail_budget_of(email: str) -> str:
-    """What the mails to a normalised address count for, so that one mailbox gets a bounded number.
+    """The key that emails to a normalised address count against, to limit emails per mailbox.
 
-    All spellings of a mailbox but the plain one (name+tag@, and dots at Gmail) count together. The
-    plain one counts apart: others cannot use up its mails with tags.
+    All variants of a mailbox (name+tag@, and dots at Gmail) share one key. The plain address has its
+    own, so that others cannot use up its limit with variants.
     """
     local, _, domain = email.rpartition("@")
     name = local.partition("+")[0] or local

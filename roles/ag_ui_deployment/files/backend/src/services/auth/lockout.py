@@ -1,8 +1,7 @@
-"""How long failures keep a source of logins away from an account.
+"""Lockout of login sources after failures.
 
-The failures of each source count apart, so that a source cannot lock out another one. All networks
-that have not logged in to the account share a budget besides: guesses that come from many networks
-are bounded together.
+Failures are counted per source, so that one source cannot lock out another. In addition, all networks
+that never logged in to the account share a budget, which limits guesses from many networks.
 """
 
 from dataclasses import dataclass
@@ -15,16 +14,16 @@ from src.services.audit_logger import Action, AuditEvent
 ALLOWED_FAILURES = 5
 _FIRST_WAIT = timedelta(minutes=1)
 _LONGEST_WAIT = timedelta(minutes=60)
-# A source without failures for so long starts anew.
+# The count of a source restarts after this time without failures.
 FAILURES_KEPT = timedelta(days=1)
-# A network is known for so long after the last login from it.
+# A network remains known for this long after the last login from it.
 LOGINS_KEPT = timedelta(days=90)
-# All networks together that have not logged in to an account.
+# The source that stands for all networks that never logged in to the account.
 UNKNOWN_NETWORKS = "unknown networks"
 
 
 def wait_after(failures: int) -> timedelta | None:
-    """The fifth failure costs a minute, and each further one twice as long; None for nothing."""
+    """The lockout after a number of failures: 1 min after the fifth, doubling up to 60 min."""
     if failures < ALLOWED_FAILURES:
         return None
     doublings = min(failures - ALLOWED_FAILURES, 10)
@@ -33,13 +32,18 @@ def wait_after(failures: int) -> timedelta | None:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Failures that unknown networks have together: `amount` at once, and as many per `period`."""
+    """The shared budget of unknown networks: `amount` failures at once, and as many per `period`."""
 
     amount: int
     period: timedelta
 
     def locked_until(self, before: datetime | None, now: datetime) -> datetime:
-        """The generic cell rate algorithm: each failure takes one, and time gives them back."""
+        """The new end of the lockout after a failure, by the generic cell rate algorithm (GCRA).
+
+        Args:
+            before: The previous end of the lockout, also in the past.
+            now: The time of the failure.
+        """
         interval = self.period / self.amount
         full = now - interval * (self.amount - 1)
         return max(before or full, full) + interval
@@ -47,7 +51,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Lockout:
-    """What is counted of one source on one account; `shared` where it is an unknown network."""
+    """The failures of one source on one account.
+
+    `shared` is the row of all unknown networks if the source is one of these, else None.
+    """
 
     own: LoginSourceRow
     shared: LoginSourceRow | None
@@ -61,7 +68,7 @@ class Lockout:
         return any(_is_locked(row, now) for row in self.rows)
 
     def count_failure(self, now: datetime) -> list[LoginSourceRow]:
-        """Gives what is locked by it."""
+        """Count a failure. Returns the rows that are locked after it."""
         for row in self.rows:
             recent = row.failed_at is not None and now - row.failed_at < FAILURES_KEPT
             row.failures = row.failures + 1 if recent else 1
@@ -73,13 +80,13 @@ class Lockout:
         return [row for row in self.rows if _is_locked(row, now)]
 
     def clear(self) -> None:
-        """The source has proven to be the owner's. What other networks have failed stays."""
+        """Reset the source after a successful login. The count of unknown networks stays."""
         self.own.failures = 0
         self.own.locked_until = None
 
 
 def is_known(row: LoginSourceRow, now: datetime) -> bool:
-    """Whether there was a login from this network."""
+    """Whether there was a login from this network in the last 90 days."""
     return row.logged_in_at is not None and now - row.logged_in_at < LOGINS_KEPT
 
 

@@ -1,6 +1,6 @@
-"""Attempts to prove that an account is one's own: one after the other, and failures count.
+"""Attempts to authenticate as an account: serialised per account, with counting of failures.
 
-They count for where the attempt comes from (services/auth/lockout.py).
+Failures count for the source of the attempt (services/auth/lockout.py).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,15 +24,15 @@ from src.utils.database import Database
 from src.utils.networks import network_of
 
 Find = Callable[[AsyncSession], Awaitable[UserRow | None]]
-# An owner who changes the place often has so many networks that count as known.
+# Maximum of known networks per account.
 _MAX_KNOWN_NETWORKS = 50
-# Who has one address of such a network may have others of it too.
+# An attacker who controls one address of a /24 may control others in it.
 _IPV4_PREFIX = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an attempt comes from: a session that is open, a known browser, else a network."""
+    """Where an attempt comes from: an open session, a known browser, or else a network."""
 
     address: str | None = None
     device: Device | None = None
@@ -43,7 +43,7 @@ class Origin:
         return f"network:{network_of(self.address, _IPV4_PREFIX)}"
 
     def source(self, user: UserRow | None) -> str:
-        """What its failures count for, on this account."""
+        """The login source that failures count for on this account."""
         if self.session_id is not None:
             return f"session:{self.session_id}"
         if self.device and user is not None and self.device.is_current(user.password_hash):
@@ -52,7 +52,7 @@ class Origin:
 
 
 async def remember_network(session: AsyncSession, user_id: UUID, address: str | None) -> None:
-    """The owner of the account has shown to be in this network."""
+    """Record the network of an address as known, after a successful login from it."""
     await login_sources.remember_login(
         session, user_id, Origin(address).network, max_remembered=_MAX_KNOWN_NETWORKS
     )
@@ -60,10 +60,18 @@ async def remember_network(session: AsyncSession, user_id: UUID, address: str | 
 
 @dataclass(slots=True)
 class Attempt:
-    """Part of a transaction that has locked the account, if there is one.
+    """An attempt, within a transaction that has locked the account.
 
-    `password_ok` is whether the password is right; `new_hash` is set where its hash is outdated.
-    `event` is what the audit log is told when the transaction is over.
+    Attributes:
+        session: The transaction.
+        user: The account, None if it is unknown.
+        origin: Where the attempt comes from.
+        lockout: The failures of its source.
+        locked: Whether the source is locked out. If so the account is not locked in the database.
+        password_ok: Whether the password is right.
+        new_hash: A new hash of the password if the stored one is outdated.
+        event: The audit event to record after the transaction.
+        newly_locked: The sources that this failure has locked out.
     """
 
     session: AsyncSession
@@ -77,13 +85,13 @@ class Attempt:
     newly_locked: list[LoginSourceRow] = field(default_factory=list)
 
     def fail(self) -> None:
-        """Count a failure, unless it was not judged. What is locked by it is recorded."""
+        """Count a failure, unless the source is locked out. New lockouts are recorded."""
         if self.user is not None and not self.locked:
             self.newly_locked = self.lockout.count_failure(datetime.now(UTC))
             self.session.add_all(self.lockout.rows)
 
     async def succeed(self, user: UserRow) -> None:
-        """The owner is there: ends the count of this source, whose network is known from now on."""
+        """Reset the failures of the source, remember its network, and update an outdated hash."""
         user.password_hash = self.new_hash or user.password_hash
         self.lockout.clear()
         await remember_network(self.session, user.id, self.origin.address)
@@ -99,9 +107,14 @@ class LoginAttempts:
     async def verify(
         self, find: Find, password: str | None, origin: Origin
     ) -> AsyncIterator[Attempt]:
-        """An attempt on the account that `find` finds.
+        """Begin an attempt. The transaction commits at the end of the block.
 
-        Without an account it takes as long as with one; without a password that counts as right.
+        It takes the same time with and without an account.
+
+        Args:
+            find: Finds the account.
+            password: The password. None skips its verification, so that `password_ok` is true.
+            origin: Where the attempt comes from.
         """
         attempt = None
         while attempt is None:
@@ -110,18 +123,18 @@ class LoginAttempts:
                 lockout = await self._lockout(session, found, origin, for_update=False)
             locked = found is not None and lockout.is_locked(datetime.now(UTC))
             hashed = found.password_hash if found is not None else None
-            # Before the account is locked, since it takes long.
+            # Before the account is locked, since hashing takes long.
             fits, new_hash = (
                 (True, None) if password is None else await verify_password(password, hashed)
             )
             async with self._database.transaction() as session:
-                # Also where there is none, so that it takes as long. The owner need not wait for
-                # those who are locked out.
+                # Without an account a random id is used, so that it takes the same time. A locked-out
+                # source does not lock the account, so that it cannot block the owner.
                 judged = found.id if found is not None and not locked else uuid4()
                 user = await user_rows.for_update(session, judged)
                 current = await self._lockout(session, user, origin, for_update=True)
                 if user is not None and user.password_hash != hashed:
-                    # Set or hashed anew meanwhile: judged again.
+                    # The password was changed or rehashed meanwhile: verify it again.
                     continue
                 if locked:
                     attempt = Attempt(session, found, origin, lockout, locked, fits)

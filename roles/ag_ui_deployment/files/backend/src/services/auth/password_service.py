@@ -1,4 +1,4 @@
-"""Changing one's password."""
+"""Password change by the owner of an account."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -38,17 +38,28 @@ class PasswordService:
         self._devices = devices
 
     async def change(self, access: AccessToken, current: str, new: str) -> str:
-        """Ends the caller's other sessions, and all device cookies; gives the caller's new one.
+        """Set a new password. This ends the caller's other sessions and revokes all device cookies.
 
-        Wrong current passwords lock the session out of this, as failed logins do a network.
+        Wrong current passwords lock the session out, like failed logins a network. A right one does not
+        reset the failures of the session, since these also protect the second factor, which is not
+        required here.
 
-        A right one ends no count: that also guards the second factor, which is not asked for here.
+        Args:
+            access: The caller.
+            current: The current password.
+            new: The new password.
 
-        Raises WrongPasswordError or PasswordRejectedError.
+        Returns:
+            The new device cookie for the caller's browser.
+
+        Raises:
+            WrongPasswordError: The current password is wrong, or the session is locked out.
+            PasswordRejectedError: The new password violates the policy.
         """
         changed = False
         while not changed:
-            # First of all: who does not know it can neither try others nor keep us busy.
+            # Verify the current password first: without it nobody can cause the work of judging and
+            # hashing a new one.
             user = await self._owner(access, current)
             hashed = await hash_new_password(new, user.email, user.name or "", field="new_password")
             changed = await self._set(user, hashed, access)
@@ -56,7 +67,7 @@ class PasswordService:
         return self._devices.issue(user.email, hashed)
 
     async def _owner(self, access: AccessToken, current: str) -> UserRow:
-        """The account as it was when the password was found to be right."""
+        """Verify the current password, and return the account as of then."""
 
         async def find(session: AsyncSession) -> UserRow | None:
             return await user_rows.by_id(session, access.user.id)
@@ -76,7 +87,7 @@ class PasswordService:
         return user
 
     async def _set(self, proven: UserRow, hashed: str, access: AccessToken) -> bool:
-        """False if the password has changed since it was proven."""
+        """Store the new hash. Returns False if the password has changed since its verification."""
         async with self._database.transaction() as session:
             user = await user_rows.for_update(session, proven.id)
             if user is None or user.password_hash != proven.password_hash:

@@ -1,6 +1,6 @@
-"""Passwords: which may be set, and their hashes (argon2id, in a bounded number of threads).
+"""Password policy and hashing (argon2id, in a bounded number of threads).
 
-The only module with passlib and zxcvbn.
+Only this module uses passlib and zxcvbn.
 """
 
 import asyncio
@@ -20,17 +20,18 @@ from src.services.errors import FieldFaultError
 Result = TypeVar("Result")
 
 MIN_LENGTH = 12
-# Hashing reads all of it: without a bound a long password is a cheap way to keep us busy.
+# The cost of hashing grows with the length, so without a limit long passwords would allow a denial of
+# service.
 MAX_BYTES = 1024
-# Of zxcvbn's 0 to 4: a hundred million guesses do not find it.
+# Minimum score of zxcvbn (0 to 4): not found within 10^8 guesses.
 _MIN_SCORE = 3
-# Its work grows with the square of the length, and with all the ways in which signs may stand for
-# letters: so much of a password takes it 50 ms at most.
+# zxcvbn's time is quadratic in the length, and grows with the number of leetspeak substitutions. With
+# these limits it takes at most 50 ms.
 _JUDGED_CHARACTERS = 24
 _SIGNS = frozenset(chain.from_iterable(L33T_TABLE.values()))
 _MAX_SIGNS = 8
 _JUDGED_OF_MANY_SIGNS = 12
-# Of each kind; the last of them waits some seconds.
+# Per queue. The last one waits some seconds.
 _MAX_WAITING = 64
 _ADVICE = (
     "take four or more words that have nothing to do with each other, or let a program make it"
@@ -48,14 +49,18 @@ class PasswordsBusyError(Exception):
 
 
 class _Line:
-    """Work that waits in line for threads of its own."""
+    """A bounded queue of work for its own thread pool."""
 
     def __init__(self, name: str, threads: int) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._waiting = 0
 
     async def do(self, work: Callable[[], Result]) -> Result:
-        """Raises PasswordsBusyError."""
+        """Run `work` in a thread.
+
+        Raises:
+            PasswordsBusyError: The queue is full.
+        """
         if self._waiting >= _MAX_WAITING:
             raise PasswordsBusyError
         self._waiting += 1
@@ -66,37 +71,64 @@ class _Line:
 
 
 _hashing = _Line("hash", 2)
-# One thread: zxcvbn keeps what is known of the user in a table that all its callers share.
+# One thread, since zxcvbn stores the user's words in a global table.
 _judging = _Line("judge", 1)
 
 
 def check_new_password(password: str, *own: str, field: str = "password") -> None:
-    """Raises PasswordRejectedError for a password that is too short, too long or easy to guess.
+    """Check a new password against the policy. Takes up to 50 ms.
 
-    `own` is what others know of the user, such as name and address; `field` is where the password
-    was given. Takes up to 50 ms.
+    Args:
+        password: The password.
+        *own: What others know of the user, such as name and email address.
+        field: The input field to name in the error.
+
+    Raises:
+        PasswordRejectedError: It is too short, too long or easy to guess.
     """
     if fault := _fault_of(_normalised(password), [_normalised(text) for text in own]):
         raise PasswordRejectedError(fault, field)
 
 
 async def hash_new_password(password: str, *own: str, field: str = "password") -> str:
-    """The hash of a password that may be set. Raises PasswordRejectedError or PasswordsBusyError."""
+    """Check a new password against the policy and hash it.
+
+    Args:
+        password: The password.
+        *own: What others know of the user, such as name and email address.
+        field: The input field to name in the error.
+
+    Raises:
+        PasswordRejectedError: It is too short, too long or easy to guess.
+        PasswordsBusyError: The queue is full.
+    """
     await _judging.do(lambda: check_new_password(password, *own, field=field))
     return await hash_password(password)
 
 
 async def hash_password(password: str) -> str:
-    """Raises PasswordsBusyError."""
+    """Hash a password without checking it.
+
+    Raises:
+        PasswordsBusyError: The queue is full.
+    """
     return await _hashing.do(lambda: _context.hash(_normalised(password)))
 
 
 async def verify_password(password: str, hashed: str | None) -> tuple[bool, str | None]:
-    """Whether the password fits, and a new hash where the old one is outdated.
+    """Verify a password.
 
-    It is where its parameters are, and where it was made of a password that was not normalised.
-    Without a hash (the user is unknown) it takes as long as with one, and answers no.
-    Raises PasswordsBusyError.
+    Args:
+        password: The password.
+        hashed: The stored hash. None for an unknown account: the result is then false after the same
+            time.
+
+    Returns:
+        Whether the password is right, and a new hash if the stored one has outdated parameters or was
+        made from the password before Unicode normalisation.
+
+    Raises:
+        PasswordsBusyError: The queue is full.
     """
     normalised = _normalised(password)
     if max(len(password.encode()), len(normalised.encode())) > MAX_BYTES:
@@ -106,7 +138,7 @@ async def verify_password(password: str, hashed: str | None) -> tuple[bool, str 
 
 
 def _verify(spellings: Sequence[str], hashed: str | None) -> tuple[bool, str | None]:
-    """The first spelling is the normalised one; each costs a hash, whether there is an account."""
+    """Verify all spellings, the normalised one first. Each costs a hash, also without an account."""
     if hashed is None:
         for _ in spellings:
             _context.dummy_verify()
@@ -118,7 +150,7 @@ def _verify(spellings: Sequence[str], hashed: str | None) -> tuple[bool, str | N
 
 
 def _normalised(password: str) -> str:
-    """One spelling for what keyboards and systems compose in different ways (NFKC, NIST 800-63B)."""
+    """Normalise to NFKC (NIST SP 800-63B), since systems compose characters differently."""
     return unicodedata.normalize("NFKC", password)
 
 
@@ -137,7 +169,7 @@ def _fault_of(password: str, own: Sequence[str]) -> str | None:
 def _weakness_of(password: str, own: Sequence[str]) -> str | None:
     words = _words(own)
     judged = _beginning(_without(words, password))
-    # It cannot judge an empty text.
+    # zxcvbn fails for an empty text.
     verdict = zxcvbn(judged or "x", user_inputs=words)
     if verdict["score"] >= _MIN_SCORE:
         return None
@@ -149,6 +181,7 @@ def _weakness_of(password: str, own: Sequence[str]) -> str | None:
 
 
 def _beginning(password: str) -> str:
+    """The prefix that zxcvbn judges."""
     judged = password[:_JUDGED_CHARACTERS]
     many = len(_SIGNS.intersection(judged)) > _MAX_SIGNS
     return judged[:_JUDGED_OF_MANY_SIGNS] if many else judged
@@ -159,7 +192,7 @@ def _words(own: Sequence[str]) -> list[str]:
 
 
 def _without(words: list[str], password: str) -> str:
-    """What a password has besides these words: alone they are worth next to nothing."""
+    """Remove the user's own words, since they add next to no strength."""
     if not words:
         return password
     return re.sub("|".join(map(re.escape, words)), "", password, flags=re.IGNORECASE)

@@ -1,6 +1,6 @@
-"""How often somebody may ask: counted in Redis for all instances, or here while that is away.
+"""Rate limits, counted in Redis for all instances, or locally while Redis is down.
 
-The only module with the library of limits.
+Besides the settings, only this module uses the library `limits`.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from src.utils.redis import REDIS_ERRORS, limits_connections
 
 logger = structlog.get_logger(__name__)
 
-# After a failure Redis is not asked for so many seconds: nobody should wait for it each time.
+# After an error of Redis, count locally for this many seconds instead of waiting for it each time.
 _LOCAL_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What is left of one limit of a caller; `window` and `reset_in` are in seconds."""
+    """The state of one limit of a caller. `window` and `reset_in` are in seconds."""
 
     policy: str
     amount: int
@@ -41,12 +41,12 @@ class Quota:
     reset_in: int
 
 
-# Those that count the request at hand.
+# The quotas of the current request.
 _quotas: ContextVar[list[Quota] | None] = ContextVar("quotas", default=None)
 
 
 def observe_quotas() -> list[Quota]:
-    """A list that gets the quota of each limit of the caller that counts in this context from now on."""
+    """Return a list that collects the quotas of all limits checked in this context from now on."""
     quotas: list[Quota] = []
     _quotas.set(quotas)
     return quotas
@@ -61,7 +61,7 @@ class LimitReachedError(Exception):
 
 
 class RateLimits:
-    """Each method counts one attempt, and raises LimitReachedError if it is one too many."""
+    """Each check counts one request, and raises LimitReachedError if it exceeds a limit."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -84,10 +84,16 @@ class RateLimits:
         self._global = _shortest_first(settings.RATE_GLOBAL)
 
     async def check_login(self, address: str | None, email: str, device: Device | None) -> None:
-        """By address, or by account for its own devices: others at their address do not count.
+        """Count a login: by address, or by account for devices that logged in to it before.
 
-        By account, since whoever can log in can have as many devices as they want. Devices of another
-        password count apart: one that was revoked takes nothing from those that are current.
+        A known device is thus not limited by others at its address. Devices are counted together per
+        account, because anybody who can log in can create many of them. Those with an earlier password
+        are counted separately, so that revoked devices do not use up the limit of the current ones.
+
+        Args:
+            address: The client address.
+            email: The email address in the request.
+            device: The device cookie, if it is valid for this account.
         """
         if device is not None:
             name = self._digest(f"{_plain(email)}:{device.password}")
@@ -96,33 +102,33 @@ class RateLimits:
             await self.check_address(address)
 
     async def check_mail(self, address: str | None, email: str) -> None:
-        """For what sends mail to whoever is named."""
+        """Count a request that sends an email: by address and by mailbox."""
         await self.check_address(address)
         budget = self._digest(mail_budget_of(_plain(email)))
         await self._count(self._mail_per_mailbox, "mail_mailbox", budget, told=False)
 
     async def check_address(self, address: str | None) -> None:
-        """For whatever somebody could try to guess."""
+        """Count a request that could be used to guess secrets, by address."""
         await self._count(self._login_per_address, "login_address", network_of(address))
 
     async def check_user(self, user_id: UUID) -> None:
         await self._count(self._api, "api", str(user_id))
 
     async def check_tool_call(self, user_id: UUID) -> None:
-        """A request of the user that the agent makes, outside of any that could tell its quota."""
+        """Count a tool call of the agent for its user, without reporting the quota."""
         await self._count(self._api, "api", str(user_id), told=False)
 
     async def check_stream(self, user_id: UUID) -> None:
         await self._count(self._streams, "stream", str(user_id))
 
     async def check_global(self) -> None:
-        """All requests of everybody together."""
+        """Count against the limit for all requests together."""
         await self._count(self._global, "global", "all", told=False)
 
     async def _count(
         self, limits: Sequence[RateLimitItem], kind: str, who: str, *, told: bool = True
     ) -> None:
-        """Count with each of the limits; `told` whether its quota is the caller's to know."""
+        """Count with each limit. `told` is whether the quota is reported to the caller."""
         quotas = _quotas.get() if told else None
         if time.monotonic() >= self._local_until:
             try:
@@ -157,7 +163,7 @@ class RateLimits:
         await self._connections.aclose()
 
     def _digest(self, name: str) -> str:
-        """What nobody can look up: what was typed may be a password."""
+        """A keyed digest for keys in Redis, since the typed address may be a password."""
         return hmac.digest(self._key, name.encode(), "sha256").hex()[:32]
 
 
@@ -169,7 +175,7 @@ def _plain(email: str) -> str:
 
 
 def _shortest_first(setting: str) -> Sequence[RateLimitItem]:
-    """The limits of a setting. What a shorter one refuses is not counted by a longer one."""
+    """Parse a setting. The shortest limit is checked first: what it rejects the others do not count."""
     return sorted(parse_many(setting), key=lambda limit: limit.get_expiry())
 
 

@@ -1,4 +1,4 @@
-"""Hears of changed access, from whichever instance, and ends what it concerns."""
+"""Polls access changes of all instances, and ends the affected streams and runs."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -19,22 +19,23 @@ from src.utils.database import DATABASE_ERRORS, Database
 logger = structlog.get_logger(__name__)
 
 _EVERY_SECONDS = 1.0
-# Transactions become visible in another order than their changes are dated: it looks back further
-# than any of them can last.
+# Transactions may commit in another order than that of their times. Each poll therefore reads back
+# further than a transaction can last.
 _OVERLAP = timedelta(seconds=60)
 _SPARING = frozenset(one.value for one in AccessChange if not one.ends_sessions)
 _TOUCH_EVERY_SECONDS = 20.0
 _TIDY_EVERY_SECONDS = 3600.0
-# Longer than a token can be valid, and a stream open: who was away so long still learns of all.
+# Exceeds the maximum lifetime of tokens and streams, so that an instance that was cut off from
+# PostgreSQL misses no relevant change.
 _CHANGES_KEPT = timedelta(hours=25)
 _SESSIONS_KEPT = timedelta(days=30)
 
 
 class RunsOfUsers(Protocol):
-    """Work that goes on for users and may have to end."""
+    """Running work of users."""
 
     async def recheck_permissions(self, user_id: UUID) -> None:
-        """End what the user may not run any more."""
+        """Cancel what the user is no longer permitted to run."""
 
 
 class RevocationWatcher(BackgroundTask):
@@ -46,7 +47,8 @@ class RevocationWatcher(BackgroundTask):
         self._access = access
         self._streams = streams
         self._runs = runs
-        # By the clock of the database, but at first by ours: it may be away for long.
+        # Time of the last poll by the clock of the database. The first value is from the local clock,
+        # since PostgreSQL may be down.
         self._heard_at = datetime.now(UTC)
         self._seen: set[int] = set()
         self._touch_at = time.monotonic() + _TOUCH_EVERY_SECONDS
@@ -85,14 +87,14 @@ class RevocationWatcher(BackgroundTask):
         return unheard
 
     def _act(self, row: AccessChangeRow) -> None:
-        # A later release may have reasons that this one does not know: to end is the safe side.
+        # A later release may add reasons unknown here. Ending the session is the safe choice.
         reason: EndReason = "access_changed" if row.why in _SPARING else "session_ended"
         change = Change(row.user_id, row.session_id, row.spared_session_id, reason)
         self._access.forget(change)
         self._streams.end(change)
 
     async def _touch(self) -> None:
-        """Whoever follows a stream is not idle."""
+        """Mark the sessions with open streams as used, since they are not idle."""
         if sessions := self._streams.sessions:
             async with self._database.transaction() as session:
                 await session_rows.touch(session, sessions, datetime.now(UTC))

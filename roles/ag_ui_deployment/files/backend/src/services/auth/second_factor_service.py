@@ -1,4 +1,4 @@
-"""Second factors: set up and removed by their owners, asked for at every login."""
+"""Set-up, removal and verification of second factors."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,13 +40,16 @@ from src.utils.database import Database
 logger = structlog.get_logger(__name__)
 
 
-# Uses up the code that was given. Raises SecondFactorRejectedError or DecryptionError.
+# Verifies and consumes a code. Raises SecondFactorRejectedError or DecryptionError.
 Take = Callable[[AsyncSession, UserRow], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Proof:
-    """What owners give: their password, what `take` uses up and `field` names, or both."""
+    """Proof of ownership: the password, a code, or both.
+
+    `take` verifies and consumes the code, `field` is the input field of the code.
+    """
 
     password: str | None = None
     take: Take | None = None
@@ -88,9 +91,11 @@ class SecondFactorService:
         return SecondFactorState(enabled=enabled, recovery_codes_left=left)
 
     async def set_up(self, access: AccessToken, password: str) -> SecondFactorSetup:
-        """Takes the place of one that was not confirmed.
+        """Create a second factor. It replaces an unconfirmed one, and is required once confirmed.
 
-        Raises ProofRejectedError or SecondFactorOnError.
+        Raises:
+            ProofRejectedError: The password is wrong, or the session is locked out.
+            SecondFactorOnError: The account has a confirmed second factor.
         """
         secret = auth_totp.new_secret()
         async with self._proven(access, "setup", _Proof(password)) as (session, user):
@@ -104,9 +109,16 @@ class SecondFactorService:
         )
 
     async def confirm(self, access: AccessToken, code: str) -> IssuedRecoveryCodes:
-        """From now on it is asked for, and the caller's other sessions end.
+        """Confirm the second factor with a code, and end the caller's other sessions.
 
-        Raises SecondFactorOffError, SecondFactorOnError or ProofRejectedError.
+        Returns:
+            The recovery codes.
+
+        Raises:
+            SecondFactorOffError: The account has no second factor.
+            SecondFactorOnError: It is already confirmed.
+            ProofRejectedError: The code is wrong, or the session is locked out.
+            DecryptionError: No key decrypts the stored secret.
         """
 
         async def take(session: AsyncSession, user: UserRow) -> None:
@@ -122,16 +134,25 @@ class SecondFactorService:
             return await self._new_codes(session, user, access)
 
     async def disable(self, access: AccessToken, password: str, given: SecondFactor) -> None:
-        """The caller's other sessions end. Raises ProofRejectedError or SecondFactorOffError."""
+        """Remove the second factor and end the caller's other sessions.
+
+        Raises:
+            ProofRejectedError: The password or the code is wrong, or the session is locked out.
+            SecondFactorOffError: The account has no confirmed second factor.
+            DecryptionError: No key decrypts the stored secret.
+        """
         proof = self._proof(given, password)
         async with self._proven(access, "disabled", proof) as (session, user):
             await account_rows.remove_second_factor(session, user.id)
             await self._changed(session, access)
 
     async def renew_codes(self, access: AccessToken, code: str) -> IssuedRecoveryCodes:
-        """The earlier ones count no more, and the caller's other sessions end.
+        """Replace the recovery codes and end the caller's other sessions.
 
-        Raises ProofRejectedError or SecondFactorOffError.
+        Raises:
+            ProofRejectedError: The code is wrong, or the session is locked out.
+            SecondFactorOffError: The account has no confirmed second factor.
+            DecryptionError: No key decrypts the stored secret.
         """
         proof = self._proof(SecondFactor(code))
         async with self._proven(access, "recovery codes renewed", proof) as (session, user):
@@ -140,9 +161,15 @@ class SecondFactorService:
     async def check(
         self, session: AsyncSession, user: UserRow, given: SecondFactor
     ) -> Factor | None:
-        """Part of a transaction that has locked the user.
+        """Verify and consume a second factor in a transaction that has locked the account.
 
-        Raises SecondFactorRequiredError, SecondFactorRejectedError or DecryptionError.
+        Returns:
+            The kind of the accepted factor, None if the account has no confirmed second factor.
+
+        Raises:
+            SecondFactorRequiredError: None is given.
+            SecondFactorRejectedError: It is wrong or already used.
+            DecryptionError: No key decrypts the stored secret.
         """
         row = await factor_rows.of_user(session, user.id)
         if row is None or row.confirmed_at is None:
@@ -158,17 +185,26 @@ class SecondFactorService:
         return Factor.RECOVERY_CODE
 
     def _use_code(self, row: SecondFactorRow, code: str) -> None:
-        """Raises SecondFactorRejectedError if it is wrong or not newer than the last one."""
+        """Verify a TOTP code and store its time step.
+
+        Raises:
+            SecondFactorRejectedError: It is wrong, or not newer than the last accepted one.
+            DecryptionError: No key decrypts the stored secret.
+        """
         secret = self._opened(row)
         step = auth_totp.matching_step(secret, code, time.time(), row.last_step)
         if step is None:
             raise SecondFactorRejectedError
         row.last_step = step
-        # With the newest key, so that the older ones can be let go of some day.
+        # Encrypt with the current key, so that former keys can be removed eventually.
         row.sealed_secret = self._seal.encrypt(row.user_id, secret)
 
     def _opened(self, row: SecondFactorRow) -> str:
-        """Raises DecryptionError: a matter for the operator, not a failure of the user's."""
+        """Decrypt the secret. An error is logged for the operator and is no failure of the user.
+
+        Raises:
+            DecryptionError: No key decrypts it.
+        """
         try:
             return self._seal.decrypt(row.user_id, row.sealed_secret)
         except DecryptionError:
@@ -186,10 +222,14 @@ class SecondFactorService:
     async def _proven(
         self, access: AccessToken, change: str, proof: _Proof
     ) -> AsyncIterator[tuple[AsyncSession, UserRow]]:
-        """A transaction of the user's who has proven to be the owner.
+        """Verify a proof, then yield the transaction and the locked account.
 
-        What is wrong counts like a failed login.
-        Raises ProofRejectedError, DecryptionError, and what the proof's `take` does.
+        A wrong proof counts like a failed login of this session.
+
+        Raises:
+            ProofRejectedError: The proof is wrong, or the session is locked out.
+            DecryptionError: No key decrypts the stored secret.
+            InvalidTokenError: The account was deleted.
         """
 
         async def find(session: AsyncSession) -> UserRow | None:
@@ -240,7 +280,7 @@ def _event(user: UserRow, change: str, outcome: Outcome) -> AuditEvent:
 
 
 async def _fault_of(proof: _Proof, attempt: Attempt, user: UserRow) -> Exception | None:
-    """What is wrong with a proof, None if it is one. What is wrong counts."""
+    """Verify a proof and count a failure. Returns the error, None if the proof is valid."""
     if attempt.locked:
         return ProofRejectedError(proof.field if proof.password is None else "password")
     if not attempt.password_ok:

@@ -1,4 +1,4 @@
-"""Encryption of the secrets that the database keeps for us."""
+"""Encryption of secrets in the database."""
 
 import base64
 from uuid import UUID
@@ -15,7 +15,7 @@ class DecryptionError(Exception):
 
 
 class SecretBox:
-    """The first key encrypts, all of them decrypt."""
+    """Encrypts the secrets of users. The first key encrypts, all keys decrypt."""
 
     def __init__(self, keys: list[str]) -> None:
         self._fernet = fernet_of(keys, _PURPOSE)
@@ -24,7 +24,11 @@ class SecretBox:
         return self._fernet.encrypt(f"{owner}:{secret}".encode()).decode()
 
     def decrypt(self, owner: UUID, sealed: str) -> str:
-        """Raises DecryptionError."""
+        """Decrypt a secret of a user.
+
+        Raises:
+            DecryptionError: No key decrypts it, or it was encrypted for another user.
+        """
         try:
             whose, _, secret = self._fernet.decrypt(sealed).decode().partition(":")
         except InvalidToken:
@@ -35,7 +39,10 @@ class SecretBox:
 
 
 def fernet_of(keys: list[str], purpose: bytes) -> MultiFernet:
-    """Encrypts with a key that is derived from the first one for this purpose; decrypts with all."""
+    """Create a Fernet whose keys are derived from `keys` for a purpose (HKDF).
+
+    The first key encrypts, all keys decrypt.
+    """
     return MultiFernet([_fernet(key, purpose) for key in keys])
 
 

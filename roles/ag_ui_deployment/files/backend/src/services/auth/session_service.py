@@ -1,4 +1,4 @@
-"""Sessions: a login, and what is got with its refresh token."""
+"""Login sessions and the rotation of refresh tokens."""
 
 import hashlib
 import hmac
@@ -21,7 +21,8 @@ from src.services.auth.access_service import AccessService
 from src.services.auth.tokens import AccessToken, InvalidTokenError, Tokens
 from src.utils.database import Database
 
-# Two tabs of one browser refresh at the same time now and then: that is no theft.
+# Reuse of the previous refresh token within this time is no theft: two tabs of a browser may refresh
+# at the same time.
 _RACE = timedelta(seconds=5)
 _USER_AGENT_LENGTH = 200
 
@@ -36,7 +37,7 @@ class RefreshRacedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Where a request comes from, as far as it can be known."""
+    """The client of a request, as far as known."""
 
     address: str | None = None
     user_agent: str | None = None
@@ -58,7 +59,7 @@ class SessionService:
         self._lifetime = timedelta(hours=settings.SESSION_HOURS)
 
     def begin(self, session: AsyncSession, user: UserRow, client: Client) -> tuple[UUID, Token]:
-        """Part of the transaction of a login."""
+        """Create a session in the transaction of a login. Returns its id and its tokens."""
         now = datetime.now(UTC)
         series, secret = _random(), _random()
         row = SessionRow(
@@ -76,9 +77,11 @@ class SessionService:
         return row.id, self._token(row, user, f"{series}.{secret}")
 
     async def refresh(self, refresh_token: str) -> Token:
-        """A new pair of tokens for one that counts no more.
+        """Exchange a refresh token for new tokens. The old one becomes invalid.
 
-        Raises InvalidTokenError or RefreshRacedError.
+        Raises:
+            InvalidTokenError: It is unknown or was used before, or its session has ended.
+            RefreshRacedError: Another refresh with this token has just succeeded.
         """
         async with self._presented(refresh_token) as (row, user, is_newest):
             if not is_newest:
@@ -89,10 +92,15 @@ class SessionService:
     async def _presented(
         self, refresh_token: str
     ) -> AsyncIterator[tuple[SessionRow, UserRow, bool]]:
-        """The open session of a token, locked, and whether no newer token of it is known.
+        """Find and lock the open session of a refresh token.
 
-        A token that was used before ends its session: one of the two who had it is a thief.
-        Raises InvalidTokenError.
+        Reuse of an old token ends the session, since the token was probably stolen.
+
+        Yields:
+            The session, its user, and whether the token is the newest one of the session.
+
+        Raises:
+            InvalidTokenError: It is unknown or was used before, or its session has ended.
         """
         series, _, secret = refresh_token.partition(".")
         async with self._database.transaction() as session:
@@ -137,12 +145,16 @@ class SessionService:
         )
 
     async def of_refresh_token(self, refresh_token: str) -> AccessToken:
-        """Whose refresh token this is, for who has no access token left. Raises InvalidTokenError."""
+        """The access of a refresh token, for clients without an access token.
+
+        Raises:
+            InvalidTokenError: It is unknown or was used before, or its session has ended.
+        """
         async with self._presented(refresh_token) as (row, user, _):
             return AccessToken(User.model_validate(user), row.id, row.expires_at.timestamp())
 
     async def open_sessions(self, access: AccessToken) -> list[SessionInfo]:
-        """The caller's own, the newest first."""
+        """The open sessions of the caller, newest first."""
         async with self._database.transaction() as session:
             user = await user_rows.by_id(session, access.user.id)
             rows = await session_rows.of_user(session, access.user.id)
@@ -157,10 +169,15 @@ class SessionService:
         ]
 
     async def log_out(self, access: AccessToken, *, everywhere: bool = False) -> None:
+        """End the session of the caller, or with `everywhere` all of their sessions."""
         await self._end(access, None if everywhere else access.session_id)
 
     async def end_one(self, access: AccessToken, session_id: UUID) -> None:
-        """Raises SessionNotFoundError."""
+        """End an open session of the caller.
+
+        Raises:
+            SessionNotFoundError: The caller has no such open session.
+        """
         if session_id not in {one.id for one in await self.open_sessions(access)}:
             raise SessionNotFoundError
         await self._end(access, session_id)
@@ -193,5 +210,5 @@ def _random() -> str:
 
 
 def _hash(text: str) -> str:
-    """Enough for what is random: nobody can try all of them."""
+    """A fast hash suffices, since the texts are random and cannot be enumerated."""
     return hashlib.sha256(text.encode()).hexdigest()

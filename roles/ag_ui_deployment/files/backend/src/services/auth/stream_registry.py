@@ -1,4 +1,4 @@
-"""Who has a stream open in this process, so that it can be ended when its owner's access does."""
+"""The open streams of this process, so that they can be closed when access is revoked."""
 
 import time
 from collections import OrderedDict
@@ -11,13 +11,17 @@ from uuid import UUID
 from src.services.auth.tokens import AccessToken
 
 EndReason = Literal["session_ended", "access_changed"]
-# For so many seconds a change is held against streams whose owner was looked at before it.
+# Recent changes are remembered for this long, for streams that are being opened with an account that
+# was read before the change.
 _REMEMBERED_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Whose access changed: all of the user's, that of one session, or of all but one."""
+    """An access change of a user.
+
+    It affects one session (`session_id`), all but `spared_session_id`, or all sessions.
+    """
 
     user_id: UUID
     session_id: UUID | None
@@ -31,7 +35,7 @@ class Change:
 
 
 class StreamRegistry:
-    """Every stream that a login pays for is held here while it is open."""
+    """Holds all streams that depend on a login while they are open."""
 
     def __init__(self) -> None:
         self._held: dict[object, tuple[AccessToken, Callable[[EndReason], None]]] = {}
@@ -39,7 +43,12 @@ class StreamRegistry:
 
     @contextmanager
     def holding(self, access: AccessToken, end: Callable[[EndReason], None]) -> Iterator[None]:
-        """`end` is called at most once, in the event loop, if the access ends before the block."""
+        """Register a stream for the duration of the block.
+
+        Args:
+            access: The access of its client.
+            end: Called at most once, in the event loop, if the access is revoked within the block.
+        """
         key = object()
         self._held[key] = (access, end)
         try:
@@ -54,7 +63,7 @@ class StreamRegistry:
             self._held.pop(key, None)
 
     def end(self, change: Change) -> None:
-        """End the streams that the change concerns, and those that are just being opened."""
+        """End the affected streams, including those that are just being opened."""
         now = time.monotonic()
         self._recent[change] = now
         self._recent.move_to_end(change)
@@ -66,7 +75,7 @@ class StreamRegistry:
 
     @property
     def sessions(self) -> set[UUID]:
-        """Those that have a stream open."""
+        """The sessions with an open stream."""
         return {access.session_id for access, _ in self._held.values()}
 
     def _end(self, key: object, change: Change) -> None:

@@ -1,4 +1,4 @@
-"""Tickets: what opens one stream, where a client can send no header."""
+"""Single-use tickets that open a stream, for clients that cannot send an Authorization header."""
 
 from redis.asyncio import Redis
 
@@ -6,7 +6,7 @@ from src.models.user import Ticket
 from src.services.auth.tokens import TICKET_SECONDS, AccessToken, InvalidTokenError, Tokens
 from src.utils.redis import REDIS_ERRORS
 
-# Also where the clocks of two instances differ.
+# Longer than the lifetime of a ticket, to allow for clock differences between instances.
 _REMEMBERED_SECONDS = 2 * TICKET_SECONDS
 
 
@@ -15,7 +15,7 @@ class TicketsUnavailableError(Exception):
 
 
 class TicketService:
-    """A ticket is signed, and its use is noted in Redis, where every instance looks."""
+    """Issues signed tickets, and records their use in Redis for all instances."""
 
     def __init__(self, tokens: Tokens, redis: Redis, stream: str) -> None:
         self._tokens = tokens
@@ -26,11 +26,20 @@ class TicketService:
         return Ticket(ticket=self._tokens.issue_ticket(access), expires_in=TICKET_SECONDS)
 
     def read(self, ticket: str) -> tuple[AccessToken, str]:
-        """What the ticket says of who got it, and its id. Raises InvalidTokenError."""
+        """Verify a ticket without using it, and return its access and its id.
+
+        Raises:
+            InvalidTokenError: It is forged, expired, or no ticket.
+        """
         return self._tokens.verify_ticket(ticket)
 
     async def use(self, ticket_id: str) -> None:
-        """Raises InvalidTokenError if it was used before, or TicketsUnavailableError."""
+        """Mark a ticket as used.
+
+        Raises:
+            InvalidTokenError: It was used before.
+            TicketsUnavailableError: Redis is down.
+        """
         key = self._prefix + ticket_id
         try:
             is_first = await self._redis.set(key, b"", nx=True, ex=_REMEMBERED_SECONDS)

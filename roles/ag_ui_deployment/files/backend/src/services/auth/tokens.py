@@ -1,4 +1,4 @@
-"""Access tokens: signed JWTs. The only module with python-jose."""
+"""Access tokens and tickets: signed JWTs. Only this module uses python-jose."""
 
 import hashlib
 import hmac
@@ -27,9 +27,10 @@ class InvalidTokenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """What a verified token says; `expires_at` is in seconds since 1970.
+    """The claims of a verified token.
 
-    `looked_at` is when the account was looked at, by the monotonic clock.
+    `expires_at` is in seconds since 1970. `looked_at` is the time of the monotonic clock at which the
+    account was last read.
     """
 
     user: User
@@ -39,7 +40,7 @@ class AccessToken:
 
 
 class Tokens:
-    """Only the first key signs; tokens of the others are good until they expire."""
+    """Issues and verifies tokens. JWT_SECRET signs; JWT_PREVIOUS_SECRETS only verify."""
 
     def __init__(self, settings: Settings) -> None:
         keys = [settings.JWT_SECRET.get_secret_value(), *settings.previous_jwt_secrets]
@@ -49,13 +50,19 @@ class Tokens:
         self.lifetime = settings.ACCESS_TOKEN_EXPIRE_MINUTES * 60
 
     def issue(self, user: User, session_id: UUID, *, until: float | None = None) -> str:
-        """A token of the session, which does not outlast it: `until` is when that ends."""
+        """Issue an access token.
+
+        Args:
+            user: The user.
+            session_id: The session.
+            until: The end of the session in seconds since 1970, which the token does not outlast.
+        """
         expires = time.time() + self.lifetime
         expires = expires if until is None else min(expires, until)
         return self._sign(user, session_id, {"typ": _ACCESS, "exp": int(expires)})
 
     def issue_ticket(self, access: AccessToken) -> str:
-        """What opens one stream, which lasts as long as the access would."""
+        """Issue a ticket to open one stream, which may last as long as the access token."""
         expires = int(time.time()) + TICKET_SECONDS
         claims = {"typ": _TICKET, "exp": expires, "until": access.expires_at}
         return self._sign(access.user, access.session_id, claims)
@@ -75,12 +82,20 @@ class Tokens:
         return jwt.encode(claims | purpose, key, algorithm=self._algorithm, headers=head)
 
     def verify(self, token: str) -> AccessToken:
-        """Raises InvalidTokenError."""
+        """Verify an access token.
+
+        Raises:
+            InvalidTokenError: It is forged, expired, or no access token.
+        """
         access, _ = self._verify(token, _ACCESS)
         return access
 
     def verify_ticket(self, ticket: str) -> tuple[AccessToken, str]:
-        """With the id of the ticket. Raises InvalidTokenError."""
+        """Verify a ticket, and return its access and its id.
+
+        Raises:
+            InvalidTokenError: It is forged, expired, or no ticket.
+        """
         access, claims = self._verify(ticket, _TICKET)
         return replace(access, expires_at=float(claims["until"])), str(claims["jti"])
 
@@ -103,5 +118,5 @@ class Tokens:
 
 
 def key_id(key: str) -> str:
-    """A name for a key, which does not tell it."""
+    """An id that does not reveal the key."""
     return hmac.digest(key.encode(), b"key id", hashlib.sha256).hex()[:16]

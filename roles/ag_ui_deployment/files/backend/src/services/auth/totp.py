@@ -1,4 +1,4 @@
-"""One-time passwords by the time (RFC 6238), and recovery codes. The only module with pyotp."""
+"""Time-based one-time passwords (RFC 6238) and recovery codes. Only this module uses pyotp."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ import pyotp
 
 STEP_SECONDS = 30
 RECOVERY_CODES = 10
-# Clocks of telephones go wrong by so many steps.
+# Accepted clock drift, in TOTP steps.
 _TOLERANCE = 1
 _ISSUER = "Shield AG-UI"
 
@@ -21,12 +21,22 @@ def new_secret() -> str:
 
 
 def otpauth_uri(secret: str, email: str) -> str:
-    """What an authenticator reads from a QR code."""
+    """The URI for the QR code that an authenticator app scans."""
     return pyotp.TOTP(secret).provisioning_uri(name=email, issuer_name=_ISSUER)
 
 
 def matching_step(secret: str, code: str, now: float, after: int | None) -> int | None:
-    """The time step that a code belongs to; None if it is wrong, or not newer than `after`."""
+    """Verify a code.
+
+    Args:
+        secret: The secret in Base32.
+        code: The code; whitespace is ignored.
+        now: The time in seconds since 1970.
+        after: The time step of the last accepted code.
+
+    Returns:
+        The time step of the code; None if it is wrong, or its step is not greater than `after`.
+    """
     digits = re.sub(r"\s", "", code)
     if not re.fullmatch(r"[0-9]{6}", digits):
         return None
@@ -40,14 +50,14 @@ def matching_step(secret: str, code: str, now: float, after: int | None) -> int 
 
 
 def new_recovery_codes() -> list[str]:
-    """Of 80 random bits each, so that their hashes need no salt that makes them slow."""
+    """Generate codes of 80 random bits each, for which a fast hash suffices."""
     return [
         _grouped(base64.b32encode(secrets.token_bytes(10)).decode()) for _ in range(RECOVERY_CODES)
     ]
 
 
 def recovery_hash(user_id: UUID, code: str) -> str:
-    """However it is written: with or without dashes, in small letters or large."""
+    """Hash a recovery code. Dashes, whitespace and letter case are ignored."""
     plain = re.sub(r"[\s-]", "", code).upper()
     return hashlib.sha256(f"{user_id}:{plain}".encode()).hexdigest()
 
