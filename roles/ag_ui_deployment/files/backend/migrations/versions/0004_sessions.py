@@ -16,7 +16,7 @@ depends_on: Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    # With defaults: the release before this one goes on to make accounts meanwhile.
+    # With defaults, since the previous release may still insert accounts.
     op.add_column(
         "users",
         sa.Column("failed_logins", sa.Integer(), server_default=sa.text("0"), nullable=False),

@@ -17,8 +17,7 @@ depends_on: Sequence[str] | None = None
 
 _TABLES = ("audit_log", "audit_checkpoints")
 
-# Entries go only where a checkpoint says that they were let go, and never those of the last day.
-# Checkpoints go only with the entries that they stand for.
+# Rejects all changes except deletions of rows older than a day that a retention checkpoint covers.
 _REFUSE = """
 CREATE FUNCTION {schema}.audit_refuse() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -36,7 +35,7 @@ BEGIN
 END $$
 """
 
-# The owner has no right to delete either: this function takes it for the time of its work.
+# The owner has no DELETE privilege either: this function grants it to itself while it runs.
 _DELETE = """
 CREATE FUNCTION {schema}.audit_delete_through(through bigint, most bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -16,7 +16,7 @@ depends_on: Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    # The release that is still running adds rows without either.
+    # The previous release, which may still run, inserts rows without these columns.
     op.add_column(
         "account_tokens",
         sa.Column(

@@ -16,7 +16,7 @@ depends_on: Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    # The release that is still running goes on with the columns of users.
+    # The previous release, which may still run, continues to use the columns of users.
     op.create_table(
         "login_sources",
         sa.Column(

@@ -16,7 +16,7 @@ depends_on: Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    # Null where they have not been counted: that is done later, in small steps.
+    # Null until computed, which the application does later in small batches.
     op.add_column("agent_threads", sa.Column("bytes", sa.BigInteger()))
     op.add_column("agent_messages", sa.Column("size", sa.Integer()))
     op.create_index("ix_agent_messages_place", "agent_messages", ["owner_id", "thread_id", "place"])

@@ -18,7 +18,7 @@ _TABLE, _INDEX = "account_tokens", "ix_account_tokens_mail_budget"
 
 
 def upgrade() -> None:
-    # The release that is still running adds rows without it.
+    # The previous release, which may still run, inserts rows without this column.
     op.add_column(_TABLE, sa.Column("mail_budget", sa.Text()))
     op.create_index(_INDEX, _TABLE, ["mail_budget", "purpose"])
 

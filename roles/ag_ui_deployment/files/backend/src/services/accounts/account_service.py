@@ -1,4 +1,4 @@
-"""Accounts as administrators and operators manage them."""
+"""Management of accounts by administrators and operators."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -42,7 +42,11 @@ class AccountService:
         self._audit = audit
 
     async def page(self, wanted: AccountFilter, cursor: str | None, limit: int) -> AccountPage:
-        """By address. Raises CursorRejectedError."""
+        """Read a page of accounts, by email address.
+
+        Raises:
+            CursorRejectedError: The cursor is invalid.
+        """
         async with self._database.transaction() as session:
             after = decode_cursor(cursor, 1)[0] if cursor else ""
             found = await account_rows.page(session, wanted, after, limit + 1)
@@ -56,7 +60,11 @@ class AccountService:
         )
 
     async def get(self, user_id: UUID) -> Account:
-        """Raises AccountNotFoundError."""
+        """Read an account.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+        """
         async with self._database.transaction() as session:
             user = await user_rows.by_id(session, user_id)
             if user is None:
@@ -64,7 +72,11 @@ class AccountService:
             return await _shown(session, user)
 
     async def id_of(self, email: str) -> UUID:
-        """By a normalised address. Raises AccountNotFoundError."""
+        """Find the id of an account by its normalised address.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+        """
         async with self._database.transaction() as session:
             user = await user_rows.by_email(session, email)
         if user is None:
@@ -72,9 +84,14 @@ class AccountService:
         return user.id
 
     async def create(self, actor: Actor, new: NewAccount) -> Account:
-        """Raises what add_account does.
+        """Create an account.
 
-        Raises EmailRejectedError, PasswordRejectedError or NotPermittedError too.
+        Raises:
+            EmailRejectedError: The address is invalid.
+            PasswordRejectedError: The password violates the policy.
+            UserExistsError: There is an account with this address.
+            MembershipRejectedError: A membership is invalid.
+            NotPermittedError: The actor is no longer an administrator.
         """
         email = normalise_email(new.email)
         hashed = await hash_new_password(new.password, email, new.name or "")
@@ -89,7 +106,13 @@ class AccountService:
         return account
 
     async def set_role(self, actor: Actor, user_id: UUID, role: Role) -> Account:
-        """Raises AccountNotFoundError, LastAdminError or NotPermittedError."""
+        """Change the role of an account, and reconnect its streams.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+            LastAdminError: No active administrator would be left.
+            NotPermittedError: The actor is no longer an administrator.
+        """
         async with self._changing(actor, user_id) as (session, user):
             before = user.role
             if before != role.value:
@@ -104,7 +127,13 @@ class AccountService:
         return shown
 
     async def set_active(self, actor: Actor, user_id: UUID, *, active: bool) -> Account:
-        """Raises AccountNotFoundError, LastAdminError or NotPermittedError."""
+        """Activate an account, or deactivate it and end its sessions.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+            LastAdminError: No active administrator would be left.
+            NotPermittedError: The actor is no longer an administrator.
+        """
         async with self._changing(actor, user_id) as (session, user):
             changes = user.active is not active
             if changes:
@@ -121,7 +150,12 @@ class AccountService:
         return shown
 
     async def unlock(self, actor: Actor, user_id: UUID) -> Account:
-        """Raises AccountNotFoundError or NotPermittedError."""
+        """End all lockouts of an account and reset its failed logins.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+            NotPermittedError: The actor is no longer an administrator.
+        """
         async with self._changing(actor, user_id) as (session, user):
             failures = await login_sources.failures(session, user_id, without=UNKNOWN_NETWORKS)
             await login_sources.clear_failures(session, user_id)
@@ -131,14 +165,24 @@ class AccountService:
         return shown
 
     async def end_sessions(self, actor: Actor, user_id: UUID) -> None:
-        """Raises AccountNotFoundError or NotPermittedError."""
+        """End all sessions of an account.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+            NotPermittedError: The actor is no longer an administrator.
+        """
         async with self._changing(actor, user_id) as (session, user):
             await self._access.changed(session, user_id=user_id, why=AccessChange.LOGOUT)
         details = {"email": user.email, "sessions": "all"}
         await self._audit.record(actor.did(Action.LOGOUT, f"user:{user_id}", details))
 
     async def remove_second_factor(self, actor: Actor, user_id: UUID) -> None:
-        """Raises AccountNotFoundError or NotPermittedError."""
+        """Remove the second factor of an account and, if it was confirmed, end all sessions.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+            NotPermittedError: The actor is no longer an administrator.
+        """
         async with self._changing(actor, user_id) as (session, user):
             had = await account_rows.remove_second_factor(session, user_id)
             if had:
@@ -150,7 +194,13 @@ class AccountService:
             await self._audit.record(actor.did(Action.MFA_CHANGE, f"user:{user_id}", details))
 
     async def set_password(self, actor: Actor, user_id: UUID, password: str) -> None:
-        """Raises AccountNotFoundError, PasswordRejectedError or NotPermittedError."""
+        """Set the password of an account, delete its login sources, and end all sessions.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+            PasswordRejectedError: The password violates the policy.
+            NotPermittedError: The actor is no longer an administrator.
+        """
         account = await self.get(user_id)
         hashed = await hash_new_password(password, account.email, account.name or "")
         async with self._changing(actor, user_id) as (session, user):

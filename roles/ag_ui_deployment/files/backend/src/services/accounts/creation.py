@@ -1,4 +1,4 @@
-"""What holds of every new account, however it comes to be."""
+"""Checks and creation of new accounts, shared by all ways to create one."""
 
 from collections.abc import Sequence
 
@@ -24,9 +24,11 @@ class MembershipRejectedError(FieldFaultError):
 
 
 async def check_new(session: AsyncSession, email: str, memberships: Sequence[Membership]) -> None:
-    """Part of a transaction that has locked the accounts.
+    """Check the data of a new account, in a transaction that holds the administration lock.
 
-    Raises UserExistsError or MembershipRejectedError.
+    Raises:
+        UserExistsError: There is an account with this address.
+        MembershipRejectedError: A membership names an unknown workspace, the default one, or one twice.
     """
     if await user_rows.by_email(session, email):
         raise UserExistsError
@@ -44,7 +46,12 @@ async def check_new(session: AsyncSession, email: str, memberships: Sequence[Mem
 async def add_account(
     session: AsyncSession, new: UserRow, memberships: Sequence[Membership]
 ) -> None:
-    """As check_new, and then make it."""
+    """Check a new account and insert it, in a transaction that holds the administration lock.
+
+    Raises:
+        UserExistsError: There is an account with this address.
+        MembershipRejectedError: A membership names an unknown workspace, the default one, or one twice.
+    """
     await check_new(session, new.email, memberships)
     new.memberships = [
         MembershipRow(workspace=one.workspace, role=one.role.value) for one in memberships

@@ -1,4 +1,4 @@
-"""Sends mail over SMTP. The only module with aiosmtplib."""
+"""Sends emails over SMTP. Only this module uses aiosmtplib."""
 
 import asyncio
 import ssl
@@ -15,7 +15,7 @@ logger = structlog.get_logger(__name__)
 TIMEOUT = 15.0
 _PERMANENT = 500
 _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
-# Connections at once, and the seconds before each further attempt.
+# Concurrent connections, and the seconds before each retry.
 _AT_ONCE = 4
 _WAITS = (2.0, 15.0, 120.0)
 
@@ -28,7 +28,7 @@ class EmailSender:
     def __init__(self, settings: Settings) -> None:
         self._url = settings.SMTP_URL.get_secret_value() if settings.SMTP_URL else None
         self._ca_file = settings.SMTP_CA_FILE or None
-        # Not asked of the resolver, which may be slow to say.
+        # Given explicitly, since aiosmtplib would ask the resolver, which may be slow.
         self._our_name = settings.MAIL_FROM.rpartition("@")[2].rstrip(">")
         self._places = asyncio.Semaphore(_AT_ONCE)
 
@@ -37,12 +37,27 @@ class EmailSender:
         return self._url is not None
 
     def require(self) -> None:
-        """Raises MailNotConfiguredError."""
+        """Require that emails can be sent.
+
+        Raises:
+            MailNotConfiguredError: SMTP_URL is not set.
+        """
         if not self.is_configured:
             raise MailNotConfiguredError
 
     async def send(self, message: EmailMessage, recipient: str) -> bool:
-        """Whether a server has taken it. Tries again for some minutes while there is hope."""
+        """Send an email. Temporary errors are retried for some minutes.
+
+        Args:
+            message: The email.
+            recipient: The envelope recipient.
+
+        Returns:
+            Whether the server accepted it.
+
+        Raises:
+            MailNotConfiguredError: SMTP_URL is not set.
+        """
         for wait in (*_WAITS, None):
             try:
                 async with self._places:
@@ -63,7 +78,7 @@ class EmailSender:
         parts = urlsplit(self._url or "")
         await send(
             message,
-            # Not as the header has it, which was read and written anew.
+            # Explicit, since parsing and reformatting the header may change the address.
             recipients=[recipient],
             hostname=parts.hostname,
             port=parts.port or _PORTS[parts.scheme],
@@ -86,7 +101,7 @@ def _is_final(error: Exception) -> bool:
 
 
 def _explain(error: Exception) -> str:
-    """Without what the server said: it may repeat the address or the mail."""
+    """Describe an error for the log without the server's text, which may quote the address or email."""
     if isinstance(error, SMTPResponseException):
         return f"{type(error).__name__} {error.code}"
     cause = error.__cause__

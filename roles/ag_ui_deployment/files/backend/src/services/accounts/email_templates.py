@@ -1,4 +1,4 @@
-"""The mails: plain text, each with one link."""
+"""The emails: plain text, each with one link."""
 
 from collections.abc import Coroutine
 from email.message import EmailMessage
@@ -36,7 +36,7 @@ _IGNORE = "If you did not expect this mail, do nothing: then nothing changes."
 
 
 class EmailTemplates:
-    """Writes them, and has them sent."""
+    """Composes the emails and sends them."""
 
     def __init__(self, mail: EmailSender, jobs: BackgroundJobs, settings: Settings) -> None:
         self._mail = mail
@@ -45,7 +45,7 @@ class EmailTemplates:
         self._site = settings.PUBLIC_URL
 
     def link(self, purpose: Purpose, token: str) -> str:
-        """The token stands behind #: browsers send that part to no server."""
+        """The URL with the token in its fragment, which browsers do not send to servers."""
         return f"{self._site}/{_PAGES[purpose]}#token={token}"
 
     @property
@@ -53,11 +53,15 @@ class EmailTemplates:
         return self._mail.is_configured
 
     def require(self) -> None:
-        """Raises MailNotConfiguredError."""
+        """Require that emails can be sent.
+
+        Raises:
+            MailNotConfiguredError: SMTP_URL is not set.
+        """
         self._mail.require()
 
     def behind_the_answer(self, work: Coroutine[Any, Any, object]) -> None:
-        """So that the time of an answer does not tell whether there is an account."""
+        """Run `work` in the background, so that the response time does not reveal an account."""
         self._jobs.start(work)
 
     async def send(self, purpose: Purpose, email: str, link: EmailLink) -> None:

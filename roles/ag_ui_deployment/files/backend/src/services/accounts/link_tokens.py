@@ -1,4 +1,4 @@
-"""The tokens in links: random, good once and for a time, stored as hashes."""
+"""Tokens in emailed links: random, single-use, with an expiry, and stored as hashes."""
 
 import hashlib
 import secrets
@@ -17,7 +17,8 @@ LIFETIME = {
     Purpose.REGISTRATION: timedelta(days=1),
     Purpose.RESET: timedelta(hours=1),
 }
-# What a mailbox is sent that somebody else types in again and again.
+# Limits of emails to a mailbox, since anybody can request them: unexpired links at a time, and the
+# minimum time between two emails.
 _MAX_AT_ONCE = 5
 _NOT_AGAIN_FOR = timedelta(minutes=1)
 
@@ -36,7 +37,12 @@ class EmailLink:
 
 
 async def issue(session: AsyncSession, row: AccountTokenRow) -> EmailLink:
-    """Keep what the link is for, all but its token and its times, which are added."""
+    """Create a token and store its row.
+
+    Args:
+        session: The transaction.
+        row: The row with the purpose and its data. The hash, the mailbox and the expiry are set here.
+    """
     await token_rows.forget_expired(session)
     link = EmailLink(secrets.token_urlsafe(32), datetime.now(UTC) + LIFETIME[Purpose(row.purpose)])
     row.mail_budget = mail_budget_of(row.email)
@@ -46,9 +52,9 @@ async def issue(session: AsyncSession, row: AccountTokenRow) -> EmailLink:
 
 
 async def sent_enough(session: AsyncSession, email: str, purpose: Purpose) -> bool:
-    """Whether the mailbox has enough mails of a kind, as links that are still good.
+    """Whether a mailbox must not be sent another email of this purpose now.
 
-    Nobody else learns this of the mailbox before the end of the transaction.
+    Locks the mailbox for this check until the end of the transaction.
     """
     budget = mail_budget_of(email)
     await token_rows.lock(session, budget)
@@ -57,7 +63,11 @@ async def sent_enough(session: AsyncSession, email: str, purpose: Purpose) -> bo
 
 
 async def look(session: AsyncSession, token: str, purpose: Purpose) -> AccountTokenRow:
-    """Raises LinkNotValidError."""
+    """Find a valid token without using it.
+
+    Raises:
+        LinkNotValidError: The token is unknown, used or expired.
+    """
     row = await token_rows.by_hash(session, _hash(token), purpose)
     if row is None:
         raise LinkNotValidError(purpose)
@@ -65,13 +75,17 @@ async def look(session: AsyncSession, token: str, purpose: Purpose) -> AccountTo
 
 
 async def use(session: AsyncSession, row: AccountTokenRow) -> None:
-    """Raises LinkNotValidError if another request has used it meanwhile."""
+    """Delete a token, so that it cannot be used again.
+
+    Raises:
+        LinkNotValidError: Another request used it meanwhile, or it has expired.
+    """
     if not await token_rows.use(session, row.token_hash):
         raise LinkNotValidError(Purpose(row.purpose))
 
 
 def field_of(row: AccountTokenRow) -> str:
-    """In which field the token of a link is sent."""
+    """The input field of the request in which the token is sent."""
     return _field(Purpose(row.purpose))
 
 

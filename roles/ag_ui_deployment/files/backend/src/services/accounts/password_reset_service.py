@@ -1,4 +1,4 @@
-"""Forgotten passwords."""
+"""Password reset with an emailed link."""
 
 from uuid import UUID
 
@@ -40,7 +40,11 @@ class PasswordResetService:
         self._mails = mails
 
     async def forgot(self, text: str) -> None:
-        """Sends a link if there is such an account. Raises MailNotConfiguredError."""
+        """Send a link in the background if there is an account with this address.
+
+        Raises:
+            MailNotConfiguredError: SMTP_URL is not set.
+        """
         self._mails.require()
         try:
             email = normalise_email(text)
@@ -52,6 +56,7 @@ class PasswordResetService:
             self._mails.behind_the_answer(self.send_link(user.id))
 
     async def send_link(self, user_id: UUID) -> None:
+        """Send a link, unless the account is inactive or its mailbox got too many emails."""
         async with self._database.transaction() as session:
             user = await user_rows.by_id(session, user_id)
             if user is None or not user.active:
@@ -60,14 +65,19 @@ class PasswordResetService:
                 logger.info("reset_mail_withheld", user_id=str(user_id))
                 return
             link = await link_tokens.issue(session, _row(user))
-        # By whom is not known: anybody may type the address.
+        # No actor, since anybody can request a reset.
         details = {"email": user.email, "step": "link sent"}
         target = f"user:{user.id}"
         await self._audit.record(AuditEvent(Action.PASSWORD_RESET, target=target, details=details))
         await self._mails.send(Purpose.RESET, user.email, link)
 
     async def make_link(self, actor: Actor, user_id: UUID) -> ResetLink:
-        """For an administrator to pass on. Raises AccountNotFoundError or NotPermittedError."""
+        """Create a link that an administrator passes on.
+
+        Raises:
+            AccountNotFoundError: There is no such account.
+            NotPermittedError: The actor is no longer an administrator.
+        """
         async with administering(self._database, actor) as session:
             user = await user_rows.by_id(session, user_id)
             if user is None:
@@ -83,13 +93,20 @@ class PasswordResetService:
         )
 
     async def reset(self, token: str, password: str, address: str | None) -> None:
-        """Ends all sessions and device cookies.
+        """Set a new password with a link. This ends all sessions and revokes all device cookies.
 
-        Where there is no second factor, all failures are forgotten, and logins from this address
-        are exempt from what other networks fail. Where there is one, the count of failures guards
-        it against whoever has the mailbox.
+        Without a second factor all failed logins are deleted, and the network of `address` becomes
+        known, so that failures of other networks do not lock it out. With a second factor neither
+        happens, since the lockout protects it against somebody who controls the mailbox.
 
-        Raises LinkNotValidError or PasswordRejectedError.
+        Args:
+            token: The token of the link.
+            password: The new password.
+            address: The client address.
+
+        Raises:
+            LinkNotValidError: The token is invalid, or the account was deactivated or deleted.
+            PasswordRejectedError: The password violates the policy.
         """
         try:
             user = await self._reset(token, password, address)
@@ -103,7 +120,7 @@ class PasswordResetService:
         )
 
     async def _reset(self, token: str, password: str, address: str | None) -> UserRow:
-        """Whose password it was."""
+        """Set the password. Returns the account."""
         async with self._database.transaction() as session:
             row = await link_tokens.look(session, token, Purpose.RESET)
             owner = await user_rows.by_id(session, row.user_id) if row.user_id else None

@@ -1,4 +1,4 @@
-"""How people come to their accounts: by invitation, or by registering an address of theirs."""
+"""Creation of accounts by their owners: by invitation or by open registration."""
 
 from uuid import UUID, uuid4
 
@@ -59,10 +59,17 @@ class RegistrationService:
         self._mode = settings.REGISTRATION
 
     async def invite(self, actor: Actor, new: NewInvitation) -> Invitation:
-        """A later invitation of an address takes the place of an earlier one.
+        """Invite a person. This replaces an earlier invitation of the address.
 
-        Raises RegistrationClosedError, EmailRejectedError, NotPermittedError and what check_new
-        does.
+        Returns:
+            The invitation, with its link if no email can be sent.
+
+        Raises:
+            RegistrationClosedError: REGISTRATION is "closed".
+            EmailRejectedError: The address is invalid.
+            UserExistsError: There is an account with this address.
+            MembershipRejectedError: A membership is invalid.
+            NotPermittedError: The actor is no longer an administrator.
         """
         if self._mode == "closed":
             raise RegistrationClosedError(self._mode)
@@ -96,7 +103,7 @@ class RegistrationService:
         )
 
     async def invitations(self) -> list[PendingInvitation]:
-        """By address."""
+        """The invitations that can be accepted, by email address."""
         async with self._database.transaction() as session:
             found = await token_rows.invitations(session)
         names = PendingInvitation.model_fields.keys() - {"invited_by"}
@@ -108,7 +115,12 @@ class RegistrationService:
         ]
 
     async def withdraw(self, actor: Actor, invitation_id: UUID) -> None:
-        """Raises InvitationNotFoundError or NotPermittedError."""
+        """Withdraw an invitation.
+
+        Raises:
+            InvitationNotFoundError: There is no such invitation.
+            NotPermittedError: The actor is no longer an administrator.
+        """
         async with administering(self._database, actor) as session:
             email = await token_rows.withdraw(session, invitation_id)
         if email is None:
@@ -119,9 +131,19 @@ class RegistrationService:
     async def accept(
         self, token: str, password: str, name: str | None, address: str | None
     ) -> User:
-        """An account from an invitation, which the network of `address` is known to.
+        """Create an account from an invitation.
 
-        Raises RegistrationClosedError, LinkNotValidError, PasswordRejectedError or UserExistsError.
+        Args:
+            token: The token of the link.
+            password: The password of the account.
+            name: The name; None for the one in the invitation.
+            address: The client address, whose network becomes known to the account.
+
+        Raises:
+            RegistrationClosedError: REGISTRATION is "closed".
+            LinkNotValidError: The token is invalid.
+            PasswordRejectedError: The password violates the policy.
+            UserExistsError: There is an account with this address.
         """
         if self._mode == "closed":
             raise RegistrationClosedError(self._mode)
@@ -129,9 +151,14 @@ class RegistrationService:
         return await self._make(row, password, name or row.name, "invitation", address)
 
     async def register(self, email: str, name: str | None) -> None:
-        """Sends a link to the address, whatever is known of it; the account is made when it is used.
+        """Send a link to an address, also if it has an account, so that this is not revealed.
 
-        Raises RegistrationClosedError, MailNotConfiguredError or EmailRejectedError.
+        The link creates the account. If there already is one, the link resets its password.
+
+        Raises:
+            RegistrationClosedError: REGISTRATION is not "open".
+            MailNotConfiguredError: SMTP_URL is not set.
+            EmailRejectedError: The address is invalid.
         """
         self._require_open()
         self._mails.require()
@@ -158,9 +185,18 @@ class RegistrationService:
         await self._mails.send(Purpose.REGISTRATION, row.email, link)
 
     async def verify(self, token: str, password: str, address: str | None) -> User:
-        """The account that was registered, with a password of who has the mail.
+        """Create an account from an open registration.
 
-        Raises RegistrationClosedError, LinkNotValidError, PasswordRejectedError or UserExistsError.
+        Args:
+            token: The token of the link.
+            password: The password of the account, chosen by the owner of the mailbox.
+            address: The client address, whose network becomes known to the account.
+
+        Raises:
+            RegistrationClosedError: REGISTRATION is not "open".
+            LinkNotValidError: The token is invalid.
+            PasswordRejectedError: The password violates the policy.
+            UserExistsError: There is an account with this address.
         """
         self._require_open()
         row = await self._look(token, Purpose.REGISTRATION, Action.EMAIL_VERIFY)
@@ -207,7 +243,7 @@ class RegistrationService:
 
 
 async def _memberships_left(session: AsyncSession, row: AccountTokenRow) -> list[Membership]:
-    """Those in workspaces that are still there."""
+    """The memberships of an invitation in workspaces that still exist."""
     wanted = [Membership.model_validate(one) for one in row.memberships or []]
     known = await account_rows.known_workspaces(session, [one.workspace for one in wanted])
     return [one for one in wanted if one.workspace in known]

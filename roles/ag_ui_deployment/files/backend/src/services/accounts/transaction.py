@@ -1,4 +1,4 @@
-"""The transactions in which accounts and workspaces are administered."""
+"""The transaction of administrative changes."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,10 +13,17 @@ from src.utils.database import Database
 
 @asynccontextmanager
 async def administering(database: Database, actor: Actor) -> AsyncIterator[AsyncSession]:
-    """Nobody else administers meanwhile.
+    """A transaction that excludes other administrative changes.
 
-    Raises NotPermittedError if the actor's rights have ended since the request began: two
-    administrators who take each other's role at once shall not both succeed.
+    The actor's rights are checked again, so that two administrators who revoke each other's role at the
+    same time do not both succeed.
+
+    Args:
+        database: The database.
+        actor: The administrator, or the operator, who has no account.
+
+    Raises:
+        NotPermittedError: The actor is no longer an active administrator.
     """
     async with database.transaction() as session:
         await account_rows.lock(session)

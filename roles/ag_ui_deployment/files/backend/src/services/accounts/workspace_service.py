@@ -1,4 +1,4 @@
-"""Workspaces, and who belongs to which with what role."""
+"""Management of workspaces and memberships."""
 
 from uuid import UUID
 
@@ -61,7 +61,12 @@ class WorkspaceService:
         ]
 
     async def create(self, actor: Actor, name: str) -> Workspace:
-        """Raises WorkspaceExistsError or NotPermittedError."""
+        """Create a workspace.
+
+        Raises:
+            WorkspaceExistsError: There is a workspace of this name.
+            NotPermittedError: The actor is no longer an administrator.
+        """
         async with administering(self._database, actor) as session:
             if await session.get(WorkspaceRow, name) is not None:
                 raise WorkspaceExistsError
@@ -73,7 +78,13 @@ class WorkspaceService:
         return Workspace(name=row.name, created_at=row.created_at, members=0)
 
     async def delete(self, actor: Actor, name: str) -> None:
-        """Raises WorkspaceNotFoundError, WorkspaceInUseError or NotPermittedError."""
+        """Delete a workspace without members and jobs.
+
+        Raises:
+            WorkspaceNotFoundError: There is no such workspace.
+            WorkspaceInUseError: It has members or jobs, or is the default one.
+            NotPermittedError: The actor is no longer an administrator.
+        """
         async with administering(self._database, actor) as session:
             row = await session.get(WorkspaceRow, name)
             if row is None:
@@ -84,7 +95,11 @@ class WorkspaceService:
         await self._audit.record(actor.did(Action.WORKSPACE_DELETE, f"workspace:{name}"))
 
     async def members(self, name: str) -> list[Member]:
-        """Raises WorkspaceNotFoundError."""
+        """List the members of a workspace by email address.
+
+        Raises:
+            WorkspaceNotFoundError: There is no such workspace.
+        """
         async with self._database.transaction() as session:
             if await session.get(WorkspaceRow, name) is None:
                 raise WorkspaceNotFoundError(name)
@@ -92,7 +107,14 @@ class WorkspaceService:
         return [_member(user, Role(row.role)) for row, user in found]
 
     async def set_member(self, actor: Actor, name: str, user_id: UUID, role: Role) -> Member:
-        """Raises AccountNotFoundError or NotPermittedError, and as _check_takes_members."""
+        """Add a member, or change the role of one.
+
+        Raises:
+            WorkspaceNotFoundError: There is no such workspace.
+            DefaultWorkspaceError: It is the default workspace.
+            AccountNotFoundError: There is no such account.
+            NotPermittedError: The actor is no longer an administrator.
+        """
         async with administering(self._database, actor) as session:
             await _check_takes_members(session, name)
             user = await user_rows.for_update(session, user_id)
@@ -107,7 +129,14 @@ class WorkspaceService:
         return _member(user, role)
 
     async def remove_member(self, actor: Actor, name: str, user_id: UUID) -> None:
-        """Raises MemberNotFoundError or NotPermittedError, and as _check_takes_members."""
+        """Remove a member.
+
+        Raises:
+            WorkspaceNotFoundError: There is no such workspace.
+            DefaultWorkspaceError: It is the default workspace.
+            MemberNotFoundError: The user is no member.
+            NotPermittedError: The actor is no longer an administrator.
+        """
         async with administering(self._database, actor) as session:
             await _check_takes_members(session, name)
             user = await user_rows.for_update(session, user_id)
@@ -133,7 +162,12 @@ class WorkspaceService:
 
 
 async def _check_takes_members(session: AsyncSession, name: str) -> None:
-    """Raises WorkspaceNotFoundError or DefaultWorkspaceError."""
+    """Require that a workspace exists and has members of its own.
+
+    Raises:
+        WorkspaceNotFoundError: There is no such workspace.
+        DefaultWorkspaceError: It is the default workspace.
+    """
     if name == DEFAULT_WORKSPACE:
         raise DefaultWorkspaceError
     if await session.get(WorkspaceRow, name) is None:

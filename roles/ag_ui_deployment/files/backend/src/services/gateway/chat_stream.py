@@ -1,4 +1,4 @@
-"""A model's streamed answer, as the gateway sends it, in pieces that can be used. Pure."""
+"""Parses the chunks of a streamed chat completion. Performs no I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ import orjson
 
 _UNREADABLE = 502
 _FAILED = 500
-# From here on JSON's numbers are not exact for everybody.
+# Greater integers are not exact in all JSON parsers.
 _COUNTS_END = 2**53
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCallPiece:
-    """A piece of a tool call: `index` says of which; id and name come with the first piece."""
+    """A fragment of the tool call `index`. Usually only its first fragment has an id and a name."""
 
     index: int
     id: str | None = None
@@ -24,7 +24,7 @@ class ToolCallPiece:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How many tokens a call took."""
+    """The token usage of a chat completion."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -32,7 +32,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ChatChunk:
-    """One step of an answer. The usage comes after the finish reason, or not at all."""
+    """One chunk of a completion. The usage comes after the finish reason, if at all."""
 
     content: str = ""
     tool_calls: tuple[ToolCallPiece, ...] = ()
@@ -57,7 +57,7 @@ class ErrorFrameError(Exception):
 
 
 def is_overflow(error: Any) -> bool:
-    """Whether an error of the gateway's means that the conversation is too long for the model."""
+    """Whether an error object of the gateway means that the context window is exceeded."""
     if not isinstance(error, dict):
         return False
     named = (error.get("code"), error.get("type"))
@@ -67,9 +67,13 @@ def is_overflow(error: Any) -> bool:
 
 
 def read_frame(line: str) -> ChatChunk | None:
-    """What a line of the stream says; None for lines that say nothing.
+    """Parse a line of the stream.
 
-    Raises ErrorFrameError, also for what cannot be read.
+    Returns:
+        The chunk; None for lines without data and for the end marker.
+
+    Raises:
+        ErrorFrameError: The line is an error of the gateway, or cannot be parsed.
     """
     if not line.startswith("data:"):
         return None
@@ -86,7 +90,7 @@ def read_frame(line: str) -> ChatChunk | None:
 
 
 def _chunk(frame: Mapping[str, Any]) -> ChatChunk:
-    # The frame with the usage may have no choices.
+    # The chunk with the usage may have no choices.
     choices = frame.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else {}
     delta = choice.get("delta") or {}
@@ -116,7 +120,7 @@ def _text(value: Any) -> str:
 
 
 def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
-    """None as well for counts that are none, or that no model can have reached."""
+    """The usage, None if it is missing or its counts are implausible."""
     if not usage:
         return None
     prompt, completion = (usage.get(f"{name}_tokens") or 0 for name in ("prompt", "completion"))

@@ -1,4 +1,4 @@
-"""What the gateway's answers mean that are not what was asked for: each becomes an UpstreamError."""
+"""Reads responses of the gateway, and converts error responses to subclasses of UpstreamError."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ Json = Any
 
 _ANSWER_MAX_BYTES = 8 * 1024 * 1024
 _RETRY_AFTER_MAX = 3600
-# A longer pause than this, in seconds, is left to the caller.
+# The longest Retry-After, in seconds, that is waited for here. Longer ones are passed to the caller.
 _LONGEST_PAUSE = 3
 _LOGGED = 2000
 _AWAY = frozenset({502, 503, 504})
 _TIMED_OUT = frozenset({408, 504})
-# What also stands before the gateway may say, without its words.
+# Statuses that a proxy before the gateway may also send, without the gateway's error body.
 _OF_ANYBODY = frozenset({408, 413, 429})
-# A key that is wrong or has expired; the last is what a gateway without a database says of a wrong one.
+# Responses to an invalid or expired LITELLM_API_KEY. A gateway without a database sends the last one.
 _ABOUT_OUR_KEY = frozenset(
     {
         (401, "auth_error"),
@@ -55,13 +55,13 @@ _CHECK_ADDRESS = _OPERATOR.format("LITELLM_URL, where something else answers tha
 _CHECK_TOOL_KEY = _OPERATOR.format("the credentials that the gateway has for the tools")
 _CHECK_MODEL = _OPERATOR.format("AGENT_MODEL, which the gateway does not know")
 _CHECK_MODEL_KEY = _OPERATOR.format("the credentials that the gateway has for the model")
-# What a provider's refusal says that is no matter of the conversation.
+# Statuses of a model provider that are not about the conversation but about the configuration.
 _TO_MEND = {401: _CHECK_MODEL_KEY, 403: _CHECK_MODEL_KEY, 404: _CHECK_MODEL}
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer; `document` is empty where it was no JSON object."""
+    """A complete response. `document` is empty if the body is no JSON object."""
 
     status: int
     headers: Mapping[str, str]
@@ -72,13 +72,13 @@ class Reply:
 
     @property
     def error(self) -> Mapping[str, Json]:
-        """What the gateway itself says is wrong; empty where it says nothing."""
+        """The error object of the gateway, empty if there is none."""
         error = self.document.get("error")
         return error if isinstance(error, dict) else {}
 
     @property
     def retry_after(self) -> int | None:
-        """Seconds, of the gateway or of the model's provider."""
+        """Retry-After of the gateway or of the model provider, in seconds."""
         for name in ("retry-after", "llm_provider-retry-after"):
             value = self.headers.get(name, "")
             if value.isascii() and value.isdigit():
@@ -87,7 +87,11 @@ class Reply:
 
 
 async def read_reply(response: httpx.Response) -> Reply:
-    """Raises StrangeAnswerError."""
+    """Read the body of a response.
+
+    Raises:
+        StrangeAnswerError: The body exceeds 8 MiB, or the status is 200 and it is no JSON object.
+    """
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
@@ -105,23 +109,23 @@ async def read_reply(response: httpx.Response) -> Reply:
 
 
 def comes_from_a_proxy(response: httpx.Response) -> bool:
-    """Whether something in front of the gateway answers, since the gateway itself does not."""
+    """Whether a proxy before the gateway responds because the gateway is down."""
     is_json = response.headers.get("content-type", "").startswith("application/json")
     return response.status_code in _AWAY and not is_json
 
 
 def is_a_page(response: httpx.Response) -> bool:
-    """Whether it is for people, as no answer of the gateway is."""
+    """Whether the response is HTML, which the gateway never sends."""
     return str(response.headers.get("content-type", "")).startswith("text/html")
 
 
 def misdirected() -> GatewayRefusedError:
-    """The settings name something else than the gateway, so that nothing was done."""
+    """The error if LITELLM_URL does not lead to the gateway. The call had no effect then."""
     return GatewayRefusedError(_CHECK_ADDRESS)
 
 
 def call_refusal(reply: Reply) -> UpstreamError:
-    """What an answer other than 200 to a call of a tool means."""
+    """Convert a response other than 200 to a tool call."""
     _log(reply)
     if _is_about_our_key(reply):
         return GatewayRefusedError(_CHECK_KEY)
@@ -137,14 +141,14 @@ def call_refusal(reply: Reply) -> UpstreamError:
 
 
 def list_refusal(reply: Reply) -> UpstreamError:
-    """The same for the list of tools."""
+    """Convert a response other than 200 to a request for the tool list."""
     if reply.status == httpx.codes.BAD_GATEWAY and "detail" in reply.document:
         return ToolServerUnavailableError("The gateway cannot reach it.")
     return call_refusal(reply)
 
 
 def chat_refusal(reply: Reply) -> UpstreamError:
-    """The same for a chat."""
+    """Convert a response other than 200 to a chat completion."""
     _log(reply)
     if _is_about_our_key(reply):
         return GatewayRefusedError(_CHECK_KEY)
@@ -158,7 +162,12 @@ def chat_refusal(reply: Reply) -> UpstreamError:
 
 
 def model_error(status: int, *, overflow: bool) -> UpstreamError:
-    """What a status means that the model's provider gave."""
+    """Convert an error of the model provider.
+
+    Args:
+        status: Its HTTP status.
+        overflow: Whether the conversation exceeds the model's context window.
+    """
     if overflow:
         return ContextTooLongError("The conversation is too long for the model.")
     if status in _TIMED_OUT:
@@ -186,7 +195,10 @@ def _common(reply: Reply) -> UpstreamError | None:
 
 
 def _from_elsewhere(reply: Reply, *, has_words: bool) -> GatewayRefusedError | None:
-    """The gateway does not redirect, and a refusal of its own says why, in its own form."""
+    """Detect a response of something other than the gateway.
+
+    The gateway never redirects, and its own 4xx responses have an error body (`has_words`).
+    """
     if 300 <= reply.status < 400:  # noqa: PLR2004 - the redirections
         return GatewayRefusedError(_CHECK_REDIRECT)
     refused = 400 <= reply.status < 500 and reply.status not in _OF_ANYBODY  # noqa: PLR2004 - the refusals

@@ -1,7 +1,7 @@
-"""What the gateway's answers to a tool call mean. Pure.
+"""Parses results and errors of tool calls. Performs no I/O.
 
-The gateway answers 200 to nearly everything and passes the texts of a tool's exceptions on as they
-are, so the case has to be told from the text, and the text made fit to be shown.
+The gateway responds with 200 also to failed calls, and passes on the texts of exceptions. The kind of
+error is therefore derived from the text, and the text is sanitised before it is shown to callers.
 """
 
 import re
@@ -22,25 +22,24 @@ from src.services.gateway.errors import (
 Json = Any
 
 _MESSAGE_MAX = 300
-# So much of a text is looked at, in characters: tools may say megabytes.
+# Characters of a text that are inspected, since tools may return megabytes.
 _LOOKED_AT = 4000
-# What the gateway says in a tool's place: the exception with which it could not reach the server
-# with the tools, or lost it.
+# The text of the gateway if it could not reach the MCP server or lost the connection: an exception.
 _OF_THE_GATEWAY = re.compile(r"(\w+(?:Error|Timeout|Exception)|\w*ExceptionGroup): ")
-# Those of them after which the tool has certainly not been called.
+# Exceptions after which the tool was certainly not called.
 NEVER_ARRIVED = frozenset({"ConnectError", "ConnectTimeout"})
-# What the tool's framework says in its place.
+# The prefix that the MCP framework adds to exceptions of a tool.
 _OF_THE_FRAMEWORK = re.compile(r"^Error (?:calling|executing) tool '?[\w.-]*'?(?:: )?")
 _UPSTREAM_TIMED_OUT = "Upstream request timed out"
 _UPSTREAM_BUSY = "Rate limited by upstream API"
-# An exception that the tool did not mean for its caller.
+# Texts of exceptions that are not intended for the caller.
 _DEFECT = re.compile(
     _OF_THE_FRAMEWORK.pattern
     + r"|Traceback \(most recent|^[\w.]*(?:Error|Exception|Timeout)(?:\b:|\(|$)"
 )
 _REFUSED_ARGUMENTS = re.compile(r"\d+ validation errors? for ")
 _ABOUT_A_VALUE = re.compile(r"\s*\[type=[^\n]*$", re.DOTALL)
-# What may tell of the inside: addresses, paths, credentials.
+# Internal details: URLs, addresses, paths, credentials.
 _INSIDE = re.compile(
     r"""[a-z][a-z0-9+.-]{0,30}://\S+
     | (?<![\w/])(?:/[\w.=-]+)+/?
@@ -60,7 +59,7 @@ _UNPRINTABLE = re.compile(r"[^\S ]+|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202
 
 
 def result_of(answer: Mapping[str, Json]) -> Json:
-    """The result of a tool: what is structured first, then JSON in the text, then the text."""
+    """Extract the result of a tool: the structured content, else the text as JSON, else the text."""
     structured = answer.get("structuredContent")
     if isinstance(structured, dict):
         return structured["result"] if structured.keys() == {"result"} else structured
@@ -72,6 +71,7 @@ def result_of(answer: Mapping[str, Json]) -> Json:
 
 
 def text_of(answer: Mapping[str, Json]) -> str:
+    """The first text part of a result, "" if there is none."""
     content = answer.get("content")
     for part in content if isinstance(content, list) else ():
         if isinstance(part, dict) and isinstance(part.get("text"), str):
@@ -80,18 +80,23 @@ def text_of(answer: Mapping[str, Json]) -> str:
 
 
 def error_text(answer: Mapping[str, Json]) -> str:
-    """What an answer with an error says, as far as it is looked at."""
+    """The text of an error result, truncated to 4000 characters."""
     return text_of(answer)[:_LOOKED_AT]
 
 
 def lost_by(text: str) -> str | None:
-    """The exception with which the gateway lost the server with the tools, None if it did not."""
+    """The exception of the gateway if it could not reach the MCP server, else None."""
     match = _OF_THE_GATEWAY.match(text)
     return match[1] if match else None
 
 
 def error_of(text: str, arguments: Mapping[str, Json]) -> UpstreamError:
-    """What the error of a tool means that has answered."""
+    """Convert the error text of a tool to an exception.
+
+    Args:
+        text: The text.
+        arguments: The arguments of the call, which may be quoted in the message.
+    """
     if text.startswith(_UPSTREAM_TIMED_OUT):
         return UpstreamTimeoutError("What the tool asked did not answer.")
     if text.startswith(_UPSTREAM_BUSY):
@@ -104,12 +109,12 @@ def error_of(text: str, arguments: Mapping[str, Json]) -> UpstreamError:
 
 
 def is_defect(text: str) -> bool:
-    """Whether a tool's error is none that it meant for its caller."""
+    """Whether an error text is an unhandled exception and not a message for the caller."""
     return not text.strip() or _DEFECT.search(text) is not None
 
 
 def refused_arguments(text: str) -> list[ArgumentError]:
-    """Which arguments a tool found wrong, from what its framework says; empty if it is not that."""
+    """Parse a Pydantic validation error of the framework. Returns [] for other texts."""
     own = _OF_THE_FRAMEWORK.sub("", text)
     if not _REFUSED_ARGUMENTS.match(own):
         return []
@@ -125,9 +130,11 @@ def refused_arguments(text: str) -> list[ArgumentError]:
 
 
 def presentable(text: str, arguments: Mapping[str, Json]) -> str:
-    """A text as a caller may see it: one line, bounded, without what tells of the inside.
+    """Sanitise a text for callers: one line of at most 300 characters, without internal details.
 
-    What the caller has sent itself is left as it is.
+    Args:
+        text: The text.
+        arguments: The arguments of the call. Details that occur in them are kept.
     """
     line = " ".join(_UNPRINTABLE.sub(" ", text[:_LOOKED_AT]).split())
     sent = orjson.dumps(arguments, default=str).decode()

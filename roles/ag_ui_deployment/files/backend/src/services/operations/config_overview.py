@@ -1,4 +1,4 @@
-"""What is set, and from where. The values of secrets are told to nobody."""
+"""The settings and their sources, for administrators. Values of secrets are omitted."""
 
 import os
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class SettingPage(Page[Setting]):
 
 
 class ConfigOverview:
-    """Looks once, when the settings have been read: the file may be another one later."""
+    """Determines the sources once, right after the settings were read, since .env may change later."""
 
     def __init__(self, settings: Settings) -> None:
         in_file = DotEnvSettingsSource(Settings).env_vars

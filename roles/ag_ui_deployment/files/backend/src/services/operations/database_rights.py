@@ -1,4 +1,4 @@
-"""What the application's role may do in the database, where another role owns the tables."""
+"""Database privileges of the application's role, if another role owns the tables."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from src.utils.database import Base, Database
 
 _APPENDED_ONLY = (AuditRow.__tablename__, CheckpointRow.__tablename__)
 _APPENDED = ("SELECT", "INSERT")
-# A table that is not there is a matter of the schema.
+# Missing tables are ignored: has_table_privilege returns null for them.
 _MISSING = text(
     "SELECT DISTINCT name FROM unnest(CAST(:tables AS text[]), CAST(:privileges AS text[])) "
     "AS needed (name, privilege) WHERE NOT has_table_privilege(to_regclass(name), privilege) "
@@ -19,12 +19,16 @@ _MISSING = text(
 
 
 def grant_rights(connection: Connection, role: str | None) -> None:
-    """Give a role (None: the one that is connected) what the application's queries need.
+    """Grant a role the privileges that the application needs.
 
-    It can read and write our tables, but neither change nor delete what is in the audit log, and
-    it can alter no table. To the role that owns them this says nothing new.
+    The role can read and write the tables, but cannot change or delete entries of the audit log, nor
+    alter tables.
+
+    Args:
+        connection: A connection as the role that owns the tables.
+        role: The role; None for the connected one.
     """
-    # Retention changes the rights on the audit log too, and PostgreSQL refuses both at once.
+    # Retention also changes privileges on the audit log, and PostgreSQL rejects concurrent changes.
     connection.execute(select(func.pg_advisory_xact_lock(KEEP_LOCK)))
     quote = connection.dialect.identifier_preparer.quote
     schema = quote(connection.execute(select(func.current_schema())).scalar_one())
@@ -34,7 +38,7 @@ def grant_rights(connection: Connection, role: str | None) -> None:
 
 
 async def missing_rights(database: Database) -> list[str]:
-    """The tables that this role may not use as the application does."""
+    """The tables for which the connected role lacks a privilege that the application needs."""
     needed = [(table.name, one) for table in Base.metadata.sorted_tables for one in _needed(table)]
     tables, privileges = zip(*needed, strict=True)
     async with database.engine.connect() as connection:
@@ -50,7 +54,7 @@ def _needed(table: Table) -> tuple[str, ...]:
 
 def _statements(connection: Connection, schema: str, grantee: str) -> Iterator[str]:
     yield f"GRANT USAGE ON SCHEMA {schema} TO {grantee}"
-    # Whether the schema fits stands there.
+    # For schema_fits().
     yield f"GRANT SELECT ON {schema}.alembic_version TO {grantee}"
     for table in Base.metadata.sorted_tables:
         name = f"{schema}.{table.name}"
@@ -63,7 +67,7 @@ def _statements(connection: Connection, schema: str, grantee: str) -> Iterator[s
 
 
 def _sequence_of(connection: Connection, table: Table, name: str) -> str | None:
-    """What numbers the rows of a table; None where the application does."""
+    """The sequence that generates the ids of a table, None if the application assigns them."""
     column = table.autoincrement_column
     if column is None:
         return None

@@ -1,4 +1,4 @@
-"""Health: what works, what does not, and in which words an operator should hear it."""
+"""The health report: the state of each dependency and task, explained for operators."""
 
 import asyncio
 import time
@@ -56,7 +56,7 @@ _WITHOUT_UPSTREAM = {
     "orchestrator": "jobs whose events stay away are shown as the stream left them. Look at the "
     "server in ORCHESTRATOR_URL and the network to it.",
 }
-# It only adds to what the stream says: without it the service is whole.
+# Dependencies whose outage does not degrade the service. The orchestrator only complements the stream.
 _MORE_OR_LESS = frozenset({"orchestrator"})
 _DEFECT = "ended by a defect: see background_task_failed in the log, restart the instance"
 
@@ -77,9 +77,10 @@ class Health(BaseModel):
 
 
 class HealthService:
-    """`upstreams` are the circuit breakers of the servers that are asked only on demand.
+    """Makes health reports.
 
-    `loops` wait out whatever keeps them from their work, which other checks tell: they can only fail.
+    `upstreams` are the circuit breakers of servers that are called only on demand. `loops` are tasks
+    that wait for their dependencies, which have their own checks, so a loop is only "ok" or "failed".
     """
 
     def __init__(  # noqa: PLR0913 - all that is checked
@@ -109,11 +110,11 @@ class HealthService:
         self._away_since: dict[str, float] = {}
 
     async def health(self) -> Health:
-        """Real answers of Redis and PostgreSQL, at most a second old."""
+        """Make a report with actual queries to Redis and PostgreSQL. It is cached for one second."""
         async with self._lock:
             if self._cached is None or time.monotonic() - self._cached[0] > _CACHED_FOR:
                 found = await self._check()
-                # Dated when it is there: those who waited for a slow one get it too.
+                # Dated after the checks, so that requests that waited for slow checks share the result.
                 self._cached = (time.monotonic(), found)
             return self._cached[1]
 
@@ -145,7 +146,7 @@ class HealthService:
         )
 
     async def _check_redis(self) -> tuple[bool, Check]:
-        """Whether it answers, and what there is to say."""
+        """Check Redis. Returns whether it answers, and the check."""
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT):
                 await self._redis.ping()
@@ -158,7 +159,7 @@ class HealthService:
         return True, Check(status="ok", detail="answers")
 
     async def _try_to_write(self) -> None:
-        """Make the consumer known to its group, where it is known: refused like any write."""
+        """Issue a write without effect: register the consumer with its group, as it already is."""
         config = self._consumer.config
         try:
             await self._redis.xgroup_createconsumer(config.stream, config.group, config.name)
@@ -179,7 +180,7 @@ class HealthService:
         return Check(status="ok", detail="answers")
 
     def _away(self, name: str, server: str, error: BaseException, without: str) -> Check:
-        """A check that fails; the readers may have noticed earlier than whoever asks for health."""
+        """A failed check with the duration of the outage, as noticed by the readers or here."""
         now = time.monotonic()
         noticed = [now - self._away_since.setdefault(name, now)]
         noticed += [
@@ -231,7 +232,7 @@ def _check_upstream(name: str, breaker: CircuitBreaker) -> Check:
 
 
 def _span(seconds: float) -> str:
-    """How long, in the unit that tells most."""
+    """Format a duration in hours, minutes or seconds."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

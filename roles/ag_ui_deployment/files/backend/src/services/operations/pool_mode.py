@@ -1,4 +1,4 @@
-"""Whether a pooler stands between us and PostgreSQL that hands out its connections per transaction."""
+"""Detects a connection pooler with transaction pooling between the backend and PostgreSQL."""
 
 from asyncpg.exceptions import DuplicatePreparedStatementError, InvalidSQLStatementNameError
 from sqlalchemy import func, select
@@ -12,14 +12,15 @@ TRANSACTION_POOLING = (
     "pool_mode = transaction or statement); locks and settings of a session are lost there. Use a "
     "pool with pool_mode = session, or the address of PostgreSQL itself"
 )
-# The pooler may be busy with others at first.
+# Several attempts, since other clients of the pooler may hide the pooling at first.
 _LOOKS = 5
 
 
 async def is_pooled_per_transaction(database: Database) -> bool:
-    """Whether two open connections are served by one process of PostgreSQL in turns.
+    """Whether two open connections are served by the same backend process of PostgreSQL.
 
-    Raises what DATABASE_ERRORS names where PostgreSQL cannot be asked.
+    Raises:
+        DATABASE_ERRORS: PostgreSQL is unavailable.
     """
     async with database.engine.connect() as one, database.engine.connect() as other:
         try:
@@ -27,7 +28,7 @@ async def is_pooled_per_transaction(database: Database) -> bool:
                 if await _process_of(one) == await _process_of(other):
                     return True
         except DBAPIError as error:
-            # A statement that one connection has prepared is there, or away, for the other.
+            # A prepared statement of one connection exists for the other, or is missing for its own.
             driver_error = error.orig.__cause__ if error.orig else None
             if not isinstance(
                 driver_error, DuplicatePreparedStatementError | InvalidSQLStatementNameError

@@ -1,4 +1,4 @@
-"""What GET /metrics tells: the counts of this process, and the state of the stream as of now."""
+"""The response of GET /metrics: the metrics of this process, and the current state of the stream."""
 
 import asyncio
 from contextlib import suppress
@@ -20,7 +20,7 @@ class MetricsService:
         self._group = group
 
     async def exposition(self) -> bytes:
-        """Text for Prometheus. What Redis would tell is NaN where it does not answer."""
+        """Render all metrics. Gauges of the stream are NaN if Redis does not answer."""
         self._metrics.forget_stream()
         with suppress(*REDIS_ERRORS):
             async with asyncio.timeout(_TIMEOUT):
@@ -28,7 +28,11 @@ class MetricsService:
         return self._metrics.exposition()
 
     async def _ask_redis(self) -> None:
-        """Raises where there is no stream, after what there is to say then."""
+        """Set the gauges of the stream.
+
+        Raises:
+            REDIS_ERRORS: Redis does not answer, or the stream does not exist; its length is set first.
+        """
         self._metrics.stream_entries.set(await self._redis.xlen(self._stream))
         name = self._group.encode()
         for group in await self._redis.xinfo_groups(self._stream):

@@ -18,7 +18,8 @@ class ReadinessService:
     async def not_ready_because(self) -> str | None:
         """Why this process should get no traffic; None if it should.
 
-        Dependencies that all instances share are no reason: nobody would be left to ask.
+        Outages of dependencies are no reason, since all instances share them and the proxy would have
+        no instance left.
         """
         if self._hub.draining:
             return "draining: this instance is being stopped"

@@ -1,4 +1,4 @@
-"""The database schema: bring it up to date, and tell whether it fits this release."""
+"""Migration of the database schema, and its compatibility with this release."""
 
 from pathlib import Path
 
@@ -12,24 +12,28 @@ from src.services.operations.database_rights import grant_rights
 from src.utils.database import Database
 
 _INI = Path(__file__).resolve().parents[3] / "alembic.ini"
-# Any number will do, as long as every release of this application uses the same.
+# Key of the advisory lock. All releases must use the same.
 _LOCK = 0x5348_4945_4C44
 
 
 def newest_revision() -> str | None:
-    """The revision that this release is written for."""
+    """The newest schema revision that this release knows."""
     return ScriptDirectory.from_config(Config(_INI)).get_current_head()
 
 
 async def migrate(
     database: Database, application: str | None = None
 ) -> tuple[str | None, str | None]:
-    """Upgrade to the newest revision; returns the revision before and after.
+    """Upgrade the schema to the newest revision and grant privileges.
 
-    One at a time: a second migration waits for the first and then finds nothing to do. What a later
-    release has made is left as it is.
-    `application` is the role that the application connects as, where it is not the one that owns
-    the tables: it gets the rights that it needs.
+    Concurrent migrations are serialised. A schema of a later release is left unchanged.
+
+    Args:
+        database: A connection as the role that owns the tables.
+        application: The role that the application connects as; None for the same role.
+
+    Returns:
+        The revision before and after, None for an empty database.
     """
     async with database.engine.begin() as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
@@ -42,14 +46,14 @@ async def migrate(
 
 
 async def schema_fits(database: Database) -> bool:
-    """Whether the schema has this release's revision or knows of a newer one."""
+    """Whether the schema has the revision of this release or of a later one."""
     async with database.engine.connect() as connection:
         current = await connection.run_sync(_revision)
     return current == newest_revision() or is_later(current)
 
 
 def is_later(revision: str | None) -> bool:
-    """Whether a later release has made it, whose migrations keep this one working."""
+    """Whether a revision is of a later release, which remains compatible with this one."""
     known = {
         script.revision for script in ScriptDirectory.from_config(Config(_INI)).walk_revisions()
     }

@@ -1,4 +1,4 @@
-"""The permission matrix as it is shown: to a caller, and in the documentation."""
+"""The permission matrix as shown to callers and in the documentation."""
 
 from collections.abc import Mapping
 
@@ -22,15 +22,16 @@ _ROLE_OF = {
 
 
 def matrix() -> Mapping[Permission, Mapping[Rank, Reach]]:
+    """The scope of every permission for every effective role."""
     return {one: {rank: _reach(rank, one) for rank in Rank} for one in Permission}
 
 
 def overview(user: User, tools: Mapping[str, Permission]) -> PermissionOverview:
-    """Say what a user may do.
+    """Describe the permissions of a user.
 
     Args:
-        user: Who asks.
-        tools: The permission that each tool needs, by its name.
+        user: The user.
+        tools: The permission that each tool requires, by the name of the tool.
     """
     places = dict.fromkeys([DEFAULT_WORKSPACE, *(one.workspace for one in user.memberships)])
     return PermissionOverview(

@@ -1,4 +1,4 @@
-"""The seven tools: what they take, who may use them, what they do."""
+"""The known tools, their arguments and permissions, and the checks of arguments."""
 
 import asyncio
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class ArgumentsRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ToolKind:
-    """A tool that we know. `job_kind` is the kind of the jobs that it starts, if it does."""
+    """A known tool. `job_kind` is the kind of the jobs that it starts, None if it starts none."""
 
     name: str
     arguments: type[Arguments]
@@ -66,12 +66,16 @@ JOB_KINDS: Mapping[str, str] = {
 
 
 def tool_permissions() -> Mapping[str, Permission]:
-    """The permission that each tool needs in the workspace where it is called."""
+    """The permission that each tool requires in the workspace of the call."""
     return {name: kind.permission for name, kind in CATALOGUE.items()}
 
 
 def read_arguments(tool: ToolKind, arguments: Mapping[str, Any]) -> Arguments:
-    """The arguments, as far as they can be judged by themselves. Raises ArgumentsRefusedError."""
+    """Validate the types and formats of arguments.
+
+    Raises:
+        ArgumentsRefusedError: An argument is invalid.
+    """
     try:
         return tool.arguments.model_validate(dict(arguments))
     except ValidationError as error:
@@ -79,7 +83,7 @@ def read_arguments(tool: ToolKind, arguments: Mapping[str, Any]) -> Arguments:
 
 
 class ArgumentCheck:
-    """Holds arguments against the limits of this installation, before anything leaves."""
+    """Checks arguments against the configured limits before a call is sent."""
 
     def __init__(self, settings: Settings, addresses: SsrfGuard) -> None:
         self._addresses = addresses
@@ -90,7 +94,7 @@ class ArgumentCheck:
         self._schemas = {tool.name: self._schema(tool) for tool in CATALOGUE.values()}
 
     def schema(self, tool: ToolKind) -> dict[str, Any]:
-        """The JSON schema of a tool's arguments, with the limits of this installation."""
+        """The JSON Schema of a tool's arguments, with the configured limits."""
         return self._schemas[tool.name]
 
     def _schema(self, tool: ToolKind) -> dict[str, Any]:
@@ -101,16 +105,19 @@ class ArgumentCheck:
         return schema
 
     async def check(self, arguments: Arguments) -> dict[str, Any]:
-        """The arguments as they may be sent; what was left out stays so.
+        """Check arguments and return them for sending.
 
-        Raises ArgumentsRefusedError.
+        Arguments that the caller omitted are not sent, except the limits of a crawl.
+
+        Raises:
+            ArgumentsRefusedError: An argument exceeds a limit, or a host is not allowed.
         """
         given = arguments.model_dump(exclude_unset=True)
         for name, maximum in self._maximum.items():
             if given.get(name, 0) > maximum:
                 raise ArgumentsRefusedError(ArgumentError(name, f"is more than {maximum}"))
         if isinstance(arguments, CrawlWeb):
-            # Said even where they are left out: the tool's own defaults may be above our limits.
+            # Always sent, since the tool's own defaults may exceed the configured limits.
             for name, maximum in self._maximum.items():
                 given[name] = min(getattr(arguments, name), maximum)
             await self._check_targets(arguments)
@@ -122,7 +129,7 @@ class ArgumentCheck:
         except TargetRefusedError as error:
             raise ArgumentsRefusedError(ArgumentError("url", str(error))) from None
         domains = crawl.allowed_domains or ()
-        # All at once: each may take as long as a look-up.
+        # Concurrently, since each may wait for a lookup.
         verdicts = await asyncio.gather(
             *map(self._addresses.check_domain, domains), return_exceptions=True
         )

@@ -1,7 +1,7 @@
-"""Whether a tool may be sent to an address: not to what only this network can reach.
+"""Prevents server-side request forgery: tools must not fetch hosts of the internal network.
 
-A name is looked up once, here; the tool looks it up again. What this protects from, and what not,
-is told in docs/security.md.
+A name is resolved here and again by the tool. docs/security.md describes what this protects against and
+what not.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from src.utils.hosts import Address, TargetRefusedError, canonical_host, is_public, parse_url
 
 _RESOLVE_SECONDS = 1.0
-# Each is held for as long as a name's servers take, which may be much longer.
+# Threads for lookups. One may be occupied for much longer than the timeout above.
 _RESOLVERS = 16
 _INSIDE_NAMES = ("localhost", "local", "internal", "intranet", "lan", "home.arpa", "localdomain")
 
 
 class SsrfGuard:
-    """Decides on hosts; `allow_private` lets everything pass that is an address at all."""
+    """Checks hosts. `allow_private` admits all valid ones."""
 
     def __init__(self, *, allow_private: bool) -> None:
         self._allow_private = allow_private
@@ -28,7 +28,11 @@ class SsrfGuard:
         self._resolvers.shutdown(wait=False, cancel_futures=True)
 
     def check_host(self, host: str) -> str | Address:
-        """Without looking the name up. Raises TargetRefusedError."""
+        """Check a host without resolving it, and return its canonical form.
+
+        Raises:
+            TargetRefusedError: It is invalid or internal.
+        """
         target = canonical_host(host)
         if self._allow_private:
             return target
@@ -40,11 +44,19 @@ class SsrfGuard:
         return target
 
     async def check_url(self, url: str) -> None:
-        """Raises TargetRefusedError."""
+        """Check the host of a URL, as check_domain does.
+
+        Raises:
+            TargetRefusedError: The URL is invalid, or its host is internal.
+        """
         await self.check_domain(parse_url(url).hostname or "")
 
     async def check_domain(self, host: str) -> None:
-        """Raises TargetRefusedError. A name that is not known here passes."""
+        """Check a host and the addresses that it resolves to. A name that does not resolve passes.
+
+        Raises:
+            TargetRefusedError: It is invalid or internal, or its lookup timed out.
+        """
         target = self.check_host(host)
         if self._allow_private or not isinstance(target, str):
             return
@@ -59,7 +71,7 @@ class SsrfGuard:
                     self._resolvers, socket.getaddrinfo, name, None, 0, socket.SOCK_STREAM
                 )
         except TimeoutError:
-            # Its servers may be slow for us and quick for the tool, which they tell something else.
+            # Its name servers may delay this lookup on purpose, and give the tool another address.
             raise TargetRefusedError("cannot be looked up in time; try again") from None
         except (OSError, UnicodeError):
             return []

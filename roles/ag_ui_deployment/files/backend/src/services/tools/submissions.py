@@ -1,8 +1,8 @@
-"""Calls that write: sent once, limited, remembered, and what they start belongs to the caller.
+"""Submission of writing tool calls: at most once, idempotent, and with a limit of running jobs.
 
-A call is noted in PostgreSQL before it leaves, since nobody could tell afterwards whether it did.
-What certainly had no effect is forgotten; what may have had one is never sent again. What a tool
-has accepted is answered as accepted, whatever becomes of our notes of it: they are made up for.
+A call is recorded in PostgreSQL before it is sent. If it certainly had no effect, the record is deleted;
+otherwise the call is never sent again. A call that the tool accepted succeeds even if its outcome cannot
+be stored; storing is then retried in the background.
 """
 
 import asyncio
@@ -36,19 +36,19 @@ logger = structlog.get_logger(__name__)
 Json = Any
 Send = Callable[[], Awaitable[Json]]
 
-# What has been silent for longer no longer counts as running.
+# Jobs without events, and idempotency keys, expire after this time.
 _RUNS_MAX = timedelta(hours=24)
-# How long a repeated call waits for the first to be answered, and how often it looks, in seconds.
+# How long a repeated call waits for the first one, and the poll interval, in seconds.
 _WAIT_FOR_FIRST = 10.0
 _LOOK_EVERY = 0.1
-# How long jobs are asked after that may have ended without that the stream told, in seconds.
+# How long to keep asking for jobs that may have ended without an event, in seconds.
 _WAIT_FOR_STANDINGS = 1.0
-# For so long at least, a call that was never answered counts as a job that it may have started.
+# A call without an answer counts as a running job for at least this long.
 _COUNTS_UNANSWERED = timedelta(minutes=10)
-# Added to the longest time that a call can take before it is given up for lost.
+# Added to the timeout of a call. After both, a call without a stored outcome counts as lost.
 _LOST_AFTER = timedelta(seconds=30)
 _JOB_ID_MAX = 200
-# How often what could not be noted is tried again, in seconds: more and more seldom.
+# First and longest pause between attempts to store an outcome, in seconds.
 _KEPT_AGAIN, _KEPT_AGAIN_MAX = 0.5, 10.0
 
 
@@ -77,7 +77,7 @@ class OutcomeUnknownError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ToolCallRequest:
-    """What is to be done, for whom, and where."""
+    """A tool call for a user in a workspace. `key` is the idempotency key."""
 
     user: User
     tool: ToolKind
@@ -87,15 +87,17 @@ class ToolCallRequest:
 
     @property
     def digest(self) -> str:
+        """A hash of the call, to detect another call with the same idempotency key."""
         asked = [self.tool.name, self.workspace, self.arguments]
         return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class SubmissionOutcome:
-    """What a tool answered, and the job that it accepted.
+    """The result of a tool call.
 
-    `replayed`: it is the answer to the same call before, and nothing was sent.
+    `job_id` is the job that the tool accepted. `replayed` is true if the result is that of an earlier
+    call with the same idempotency key, and nothing was sent.
     """
 
     result: Json
@@ -105,7 +107,7 @@ class SubmissionOutcome:
 
 @dataclass(slots=True)
 class _Answered:
-    """A call that the tool has answered; `announced` is whether the stream knows whose its job is."""
+    """A call that the tool has answered. `announced` is whether its job was published to the stream."""
 
     submission_id: UUID
     order: ToolCallRequest
@@ -146,9 +148,19 @@ class SubmissionService:
         self._lost_after = timedelta(seconds=settings.LITELLM_TIMEOUT_SECONDS) + _LOST_AFTER
 
     async def submit(self, order: ToolCallRequest, send: Send) -> SubmissionOutcome:
-        """Send a call that writes, or give the outcome of the same call before.
+        """Send a writing call, or return the outcome of an earlier call with the same key.
 
-        Raises UpstreamError, ArgumentsRefusedError where `send` does, and the errors above.
+        Args:
+            order: The call.
+            send: Sends it and returns the result of the tool.
+
+        Raises:
+            TooManyJobsError: The user has too many running jobs.
+            KeyReusedError: The idempotency key was used for another call.
+            StillRunningError: The first call with this key is still running.
+            OutcomeUnknownError: The outcome of the first call with this key is unknown.
+            ArgumentsRefusedError: `send` rejected an argument.
+            UpstreamError: `send` failed.
         """
         first = await self._begin(order)
         if isinstance(first, SubmissionOutcome):
@@ -166,18 +178,18 @@ class SubmissionService:
         return outcome
 
     def stop(self) -> None:
-        """Try no longer than once more what could not be noted."""
+        """Let background attempts to store outcomes end after at most one more."""
         self._stopping.set()
 
     async def _begin(self, order: ToolCallRequest) -> UUID | SubmissionOutcome:
-        """Note the call, and give its id; or the outcome of the first call with the same key."""
+        """Record a call and return its id, or return the outcome of the first call with its key."""
         gone: set[str] = set()
         deadline = asyncio.get_running_loop().time() + _WAIT_FOR_STANDINGS
         while True:
             try:
                 return await self._note_or_wait(order, gone)
             except TooManyJobsError as error:
-                # Asked for without the user's lock: what hangs must not hold up their other calls.
+                # Without holding the user's lock: a slow orchestrator must not block other calls.
                 more = await self._silent.gone(error.silent)
                 if not more or asyncio.get_running_loop().time() > deadline:
                     raise
@@ -186,7 +198,7 @@ class SubmissionService:
     async def _note_or_wait(
         self, order: ToolCallRequest, gone: Collection[str]
     ) -> UUID | SubmissionOutcome:
-        """`gone` are jobs that no longer run, though the stream has not told their end."""
+        """Like `_begin`. `gone` are jobs known to have ended, although no event said so."""
         deadline = asyncio.get_running_loop().time() + _WAIT_FOR_FIRST
         while True:
             async with self._database.transaction() as session:
@@ -206,7 +218,7 @@ class SubmissionService:
             await asyncio.sleep(_LOOK_EVERY)
 
     def _outcome_of(self, first: SubmissionRow, order: ToolCallRequest) -> SubmissionOutcome | None:
-        """That of the first call, None while it is under way."""
+        """The outcome of the first call with a key, None while it is running."""
         if first.digest != order.digest:
             raise KeyReusedError
         if first.state == SubmissionState.DONE.value:
@@ -237,7 +249,7 @@ class SubmissionService:
                 elif row := await session.get(SubmissionRow, submission_id):
                     row.state = SubmissionState.UNKNOWN.value
         except DATABASE_ERRORS:
-            # It stays as sent, and is given up for lost in time.
+            # The record stays in the state "sent" and counts as lost after the timeout.
             logger.warning("submission_not_closed", submission_id=str(submission_id))
 
     async def _keep_on(self, answered: _Answered) -> None:
@@ -246,7 +258,7 @@ class SubmissionService:
             await backoff.wait(self._stopping)
 
     async def _keep(self, answered: _Answered) -> bool:
-        """Note the outcome, and whose the job is; gives whether there is nothing left to try."""
+        """Store the outcome and announce the job. Returns False if this must be retried."""
         try:
             async with self._database.transaction() as session:
                 await self._store(session, answered)
@@ -278,7 +290,7 @@ class SubmissionService:
             row.finished_at = answered.at
 
     async def _tell(self, answered: _Answered) -> None:
-        """Tell the stream whose the job is, once."""
+        """Publish the owner of the job to the stream, once."""
         if answered.outcome.job_id is not None and not answered.announced:
             answered.announced = await self._announcer.announce(answered.announcement)
 
@@ -313,7 +325,11 @@ def _job(order: ToolCallRequest, job_id: str, now: datetime) -> JobChange:
 
 
 def _job_id(result: Json) -> str:
-    """Raises StrangeAnswerError where a tool that starts jobs names none."""
+    """Extract the job id from the result of a tool that starts jobs.
+
+    Raises:
+        StrangeAnswerError: There is none, or it is invalid.
+    """
     job_id = result.get("job_id") if isinstance(result, dict) else None
     if not isinstance(job_id, str) or not 0 < len(job_id) <= _JOB_ID_MAX:
         raise StrangeAnswerError("The tool names no job.")

@@ -1,4 +1,4 @@
-"""Tool calls of users: who may, with what, and what became of it."""
+"""Tool calls of users: permission checks, limits, and audit entries."""
 
 import asyncio
 import time
@@ -60,9 +60,15 @@ class ToolService:
         self._listed_at = 0.0
 
     async def available(self, user: User, workspace: str | None = None) -> list[ToolInfo]:
-        """The tools of the gateway that the user may use in a workspace.
+        """List the tools of the gateway that the user may call in a workspace.
 
-        Raises WorkspaceNotYoursError and UpstreamError.
+        Args:
+            user: The user.
+            workspace: The workspace; None for the default one.
+
+        Raises:
+            WorkspaceNotYoursError: The user does not belong to it, or it does not exist.
+            UpstreamError: The list is not available.
         """
         await self.place(user, workspace)
         return [
@@ -87,12 +93,32 @@ class ToolService:
         *,
         idempotency_key: str | None = None,
     ) -> SubmissionOutcome:
-        """Call a tool for a user; the outcome names the job where one was accepted.
+        """Call a tool for a user.
 
-        What writes goes on to its end when the caller is cancelled, since it does so at the tool:
-        a job that was accepted has an owner, and the audit log knows of it.
-        Raises WorkspaceNotYoursError, NotPermittedError, ArgumentsRefusedError, TooManyCallsError,
-        UpstreamError, and the errors of submissions.
+        If the caller is cancelled, a writing call continues, as it does at the tool, so that an accepted
+        job gets its owner and its audit entry.
+
+        Args:
+            user: The user.
+            name: The tool.
+            arguments: Its arguments, as JSON.
+            workspace: The workspace of the call; None for the default one.
+            idempotency_key: Identifies repetitions of a writing call.
+
+        Returns:
+            The result, and the job if the tool accepted one.
+
+        Raises:
+            UnknownToolError: There is no such tool.
+            WorkspaceNotYoursError: The user does not belong to the workspace, or it does not exist.
+            NotPermittedError: The user may not call the tool there.
+            TooManyCallsError: The user has too many concurrent calls in this instance.
+            ArgumentsRefusedError: An argument is invalid.
+            UpstreamError: The call failed.
+            TooManyJobsError: The user has too many running jobs.
+            KeyReusedError: The idempotency key was used for another call.
+            StillRunningError: The first call with this key is still running.
+            OutcomeUnknownError: The outcome of the first call with this key is unknown.
         """
         kind = CATALOGUE.get(name)
         work = self._recorded(user, name, arguments, workspace, idempotency_key)
@@ -104,7 +130,7 @@ class ToolService:
         return await asyncio.shield(task)
 
     async def wait_closed(self) -> None:
-        """Wait for what is under way, for a moment; what lasts longer is recorded as cut short."""
+        """Wait 2 s for running writing calls, then cancel them, which is recorded."""
         if not self._writing:
             return
         _, late = await asyncio.wait(self._writing, timeout=_SETTLE_SECONDS)
@@ -120,7 +146,7 @@ class ToolService:
         workspace: str | None,
         key: str | None,
     ) -> SubmissionOutcome:
-        """The call, with its entry in the audit log."""
+        """Call a tool and record it in the audit log."""
         place = workspace or DEFAULT_WORKSPACE
         try:
             outcome = await self._call(user, name, arguments, workspace, key)
@@ -166,7 +192,11 @@ class ToolService:
 
     @contextmanager
     def _one_more(self, user_id: UUID) -> Iterator[None]:
-        """Count a call of a user as long as it lasts. Raises TooManyCallsError."""
+        """Count a call of the user for the duration of the block.
+
+        Raises:
+            TooManyCallsError: The user has too many concurrent calls.
+        """
         if self._under_way[user_id] >= self._calls_per_user:
             raise TooManyCallsError
         self._under_way[user_id] += 1
@@ -178,20 +208,24 @@ class ToolService:
                 del self._under_way[user_id]
 
     async def place(self, user: User, workspace: str | None) -> str:
-        """The workspace by name. Raises WorkspaceNotYoursError."""
+        """Resolve a workspace (None: the default one) to its name.
+
+        Raises:
+            WorkspaceNotYoursError: The user does not belong to it, or it does not exist.
+        """
         place = workspace or DEFAULT_WORKSPACE
         if user.role_in(place) is None:
             raise WorkspaceNotYoursError
         known = {DEFAULT_WORKSPACE, *(one.workspace for one in user.memberships)}
         if place not in known:
-            # An administrator's role counts everywhere, but only where there is something.
+            # An administrator may use all workspaces, so check that this one exists.
             async with self._database.transaction() as session:
                 if await session.get(WorkspaceRow, place) is None:
                     raise WorkspaceNotYoursError
         return place
 
     async def _list(self) -> list[ToolDescription]:
-        """What the gateway lists; whoever asks meanwhile waits for the same answer."""
+        """The cached tool list of the gateway. Concurrent callers share one request."""
         now = time.monotonic()
         if self._listing is None or now - self._listed_at > _LIST_KEPT_SECONDS:
             self._listed_at = now
