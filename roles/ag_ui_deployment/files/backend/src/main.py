@@ -45,6 +45,8 @@ class State(TypedDict):
 
 
 def create_app(settings: Settings) -> FastAPI:
+    """Create the application. Its services are built when it starts."""
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         services = Services.build(settings)

@@ -3,7 +3,7 @@
 import re
 from enum import StrEnum
 
-# The grammar of AG-UI.
+# The version format of AG-UI.
 _DECLARATION = re.compile(r"(\d{1,9})\.\d{1,9}", re.ASCII)
 
 

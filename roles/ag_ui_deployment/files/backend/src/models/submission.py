@@ -31,7 +31,7 @@ class SubmissionRow(Base):
     """One call. Calls that certainly had no effect are deleted.
 
     `key` is the idempotency key, `digest` the hash of the request, `result` the answer of the tool.
-    `announced` is false until the owner of the job has been published to the stream.
+    `announced` is false while an accepted job still has to be published to the stream.
     """
 
     __tablename__ = "submissions"

@@ -66,6 +66,7 @@ async def page(
 
 
 async def has_second_factor(session: AsyncSession, user_id: UUID) -> bool:
+    """Whether the account has a confirmed second factor."""
     query = select(SecondFactorRow.confirmed_at).where(SecondFactorRow.user_id == user_id)
     return await session.scalar(query) is not None
 
@@ -93,11 +94,13 @@ async def is_active_admin(session: AsyncSession, user_id: UUID) -> bool:
 
 
 async def has_other_admin(session: AsyncSession, user_id: UUID) -> bool:
+    """Whether there is an active administrator other than this user."""
     query = ACTIVE_ADMINS.where(UserRow.id != user_id).limit(1)
     return await session.scalar(query) is not None
 
 
 async def known_workspaces(session: AsyncSession, names: Sequence[str]) -> set[str]:
+    """Return those of `names` that are workspaces."""
     query = select(WorkspaceRow.name).where(WorkspaceRow.name.in_(names))
     return set(await session.scalars(query))
 
@@ -107,6 +110,7 @@ async def membership(session: AsyncSession, user_id: UUID, workspace: str) -> Me
 
 
 async def members(session: AsyncSession, workspace: str) -> list[tuple[MembershipRow, UserRow]]:
+    """Read the members of a workspace by email address."""
     rows = await session.execute(
         select(MembershipRow, UserRow)
         .join(UserRow, UserRow.id == MembershipRow.user_id)

@@ -23,6 +23,7 @@ LOCKED_UNTIL = (
 async def of_user(
     session: AsyncSession, user_id: UUID, sources: Iterable[str], *, for_update: bool
 ) -> dict[str, LoginSourceRow]:
+    """Read some sources of an account by name, and lock them if `for_update`."""
     query = select(LoginSourceRow).where(
         LoginSourceRow.user_id == user_id, LoginSourceRow.source.in_(list(sources))
     )
@@ -31,6 +32,7 @@ async def of_user(
 
 
 async def locked_until(session: AsyncSession, user_id: UUID) -> datetime | None:
+    """The latest end of a lockout of any source of an account, None if none is locked out."""
     found: datetime | None = await session.scalar(
         select(func.max(LoginSourceRow.locked_until)).where(
             LoginSourceRow.user_id == user_id, LoginSourceRow.locked_until > func.now()

@@ -13,6 +13,7 @@ from src.repositories.users import WITH_MEMBERSHIPS
 
 
 async def with_user(session: AsyncSession, session_id: UUID) -> tuple[SessionRow, UserRow] | None:
+    """Read a session with its user and the user's memberships."""
     rows = await session.execute(
         select(SessionRow, UserRow)
         .join(UserRow, UserRow.id == SessionRow.user_id)
@@ -85,6 +86,7 @@ async def touch(session: AsyncSession, ids: Iterable[UUID], at: datetime) -> Non
 
 
 async def changes(session: AsyncSession, since: datetime) -> list[AccessChangeRow]:
+    """Read the access changes since a time, inclusive."""
     return list(
         await session.scalars(
             select(AccessChangeRow)
@@ -101,7 +103,7 @@ async def now(session: AsyncSession) -> datetime:
 
 
 async def forget(session: AsyncSession, *, changes_for: timedelta, sessions_for: timedelta) -> None:
-    """Delete access changes older than `changes_for`, and sessions expired before `sessions_for`."""
+    """Delete access changes older than `changes_for`, and sessions expired for `sessions_for`."""
     at = func.now()
     await session.execute(
         delete(AccessChangeRow).where(AccessChangeRow.changed_at < at - changes_for)

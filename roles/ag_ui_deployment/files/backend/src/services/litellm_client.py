@@ -257,7 +257,7 @@ class LiteLLMClient:
         if not finished:
             raise ModelFailedError("The answer ended in the middle.")
 
-    # Both
+    # Shared
 
     @asynccontextmanager
     async def _exchange(
@@ -330,7 +330,7 @@ def _timeout(seconds: float) -> httpx.Timeout:
     )
 
 
-# Trying again
+# Retries
 
 
 async def _repeated(
@@ -363,7 +363,7 @@ async def _pause(error: UpstreamError, attempt: int) -> None:
     await asyncio.sleep(pause)
 
 
-# Answers
+# Responses
 
 
 def _of_call(why: UpstreamError, *, outcome_unknown: bool) -> UpstreamError:

@@ -2,7 +2,7 @@
 
 from ipaddress import IPv6Address, ip_address, ip_network
 
-# The smallest IPv6 prefix that providers assign to a connection.
+# The smallest IPv6 network that providers assign to a connection.
 _IPV6_PREFIX = 64
 
 

@@ -58,6 +58,7 @@ def encode(seq: int, entry: Entry, prev_hash: bytes) -> bytes:
 
 
 def encode_fields(values: Iterable[str | bytes | None]) -> bytes:
+    """Encode fields as defined above."""
     return b"".join(map(_field, values))
 
 

@@ -44,6 +44,7 @@ class SettingsChanges(BackgroundTask):
         self._given = frozenset(settings.model_fields_set)
 
     async def compare(self) -> None:
+        """Record the changed settings and store their new digests."""
         async with self._database.transaction() as session:
             await setting_rows.lock(session)
             before = await setting_rows.by_name(session)

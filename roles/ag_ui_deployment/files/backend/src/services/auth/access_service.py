@@ -85,6 +85,7 @@ class AccessService:
             return User.model_validate(user)
 
     def is_open(self, row: SessionRow, user: UserRow, now: datetime) -> bool:
+        """Whether the account is active and the session is not ended, expired or idle for too long."""
         return (
             user.active
             and row.ended_at is None

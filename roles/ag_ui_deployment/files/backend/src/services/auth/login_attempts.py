@@ -52,7 +52,7 @@ class Origin:
 
 
 async def remember_network(session: AsyncSession, user_id: UUID, address: str | None) -> None:
-    """Record the network of an address as known, after a successful login from it."""
+    """Record the network of an address as known, after the owner has authenticated from it."""
     await login_sources.remember_login(
         session, user_id, Origin(address).network, max_remembered=_MAX_KNOWN_NETWORKS
     )

@@ -114,6 +114,7 @@ class ToolService:
             NotPermittedError: The user may not call the tool there.
             TooManyCallsError: The user has too many concurrent calls in this instance.
             ArgumentsRefusedError: An argument is invalid.
+            JobNotFoundError: The call asks for the status of a job that the user may not see.
             UpstreamError: The call failed.
             TooManyJobsError: The user has too many running jobs.
             KeyReusedError: The idempotency key was used for another call.
