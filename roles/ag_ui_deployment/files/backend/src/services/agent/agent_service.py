@@ -17,20 +17,21 @@ from src.models.workspace import DEFAULT_WORKSPACE
 from src.repositories import users as user_rows
 from src.services import rbac_service
 from src.services.agent.capabilities import capabilities_of
-from src.services.agent.conversations import (
-    ConversationService,
-    History,
+from src.services.agent.conversations import ConversationService, History, ThreadKey
+from src.services.agent.errors import (
     RunExistsError,
+    RunLogUnavailableError,
     RunNotFoundError,
     ThreadBusyError,
-    ThreadKey,
     ThreadNotFoundError,
+    TooManyRunsError,
 )
 from src.services.agent.loop import AgentLoop, Model, Tools
 from src.services.agent.token_budget import TokenBudget
 from src.services.agui import events as agui
 from src.services.agui.events import now
 from src.services.agui.sse import encode
+from src.services.events.errors import DrainingError
 from src.services.rbac_service import NotPermittedError
 from src.services.runs.ended_logs import EndedLogs, Snapshot
 from src.services.runs.log import LogRecord, RunLog
@@ -48,18 +49,6 @@ _LOOK_SECONDS = 0.05
 _AROUND_ANSWER = 1024
 # For so long, and a little, Redis has the log of a run that has ended.
 _LOGS_KEPT = timedelta(seconds=KEEP_STORED_SECONDS + 60)
-
-
-class TooManyRunsError(Exception):
-    """The user has as many runs on as they may."""
-
-
-class AgentDrainingError(Exception):
-    """This process is being stopped."""
-
-
-class RunLogUnavailableError(Exception):
-    """Redis does not answer: a run could not be resumed, nor cancelled."""
 
 
 class Joined(NamedTuple):
@@ -102,7 +91,7 @@ class AgentService:
     async def begin(self, user: User, request: RunInput) -> tuple[RunKey, RunLog]:
         """Start a run, which goes on by itself; its log is there for whoever began it, always.
 
-        Raises WorkspaceNotYoursError, NotPermittedError, InputTooLargeError, AgentDrainingError,
+        Raises WorkspaceNotYoursError, NotPermittedError, InputTooLargeError, DrainingError,
         TokensSpentError, TooManyRunsError, RunLogUnavailableError, and what conversations.begin()
         raises.
         """
@@ -110,7 +99,7 @@ class AgentService:
         rbac_service.check(user, Permission.RUN_AGENT, request.workspace)
         self.conversations.check_input(request)
         if self._runs.draining:
-            raise AgentDrainingError
+            raise DrainingError
         await self._budget.check(user.id)
         key = RunKey(user.id, request.run_id)
         thread = ThreadKey(user.id, request.thread_id)
@@ -160,8 +149,8 @@ class AgentService:
     async def find(self, user: User, key: RunKey) -> RunLog | None:
         """Look for a run to follow: its log if it has ended, None while it goes on.
 
-        Raises RunNotFoundError, LogsFullError or TooManyLogsError. While PostgreSQL is away users
-        find what is on of their own.
+        Raises RunNotFoundError, TooManyStreamsError or TooManyStreamsOfUserError. While PostgreSQL
+        is away users find what is on of their own.
         """
         try:
             run = await self.conversations.run(user, key)

@@ -12,6 +12,7 @@ from functools import partial
 from uuid import UUID
 from weakref import WeakValueDictionary, finalize
 
+from src.services.events.errors import TooManyStreamsError, TooManyStreamsOfUserError
 from src.services.runs.log import LogRecord, RunLog
 from src.services.runs.registry import RunKey
 
@@ -20,14 +21,6 @@ LOGS_MAX_BYTES = 64 * 1024 * 1024
 USER_MAX_BYTES = LOGS_MAX_BYTES // 2
 # What a record takes besides its JSON.
 _RECORD_BYTES = 256
-
-
-class LogsFullError(Exception):
-    """As many bytes of logs are being read here as may be."""
-
-
-class TooManyLogsError(Exception):
-    """The user reads as many bytes of logs here as they may."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +44,7 @@ class EndedLogs:
     async def get(self, key: RunKey, reader: UUID) -> RunLog | None:
         """The log, shared by all who read it; None if there is none stored.
 
-        One is loaded at a time. Raises LogsFullError or TooManyLogsError.
+        One is loaded at a time. Raises TooManyStreamsError or TooManyStreamsOfUserError.
         """
         async with self._loading:
             log = self._logs.get(key)
@@ -68,7 +61,7 @@ class EndedLogs:
     async def room(self, reader: UUID) -> AsyncIterator[Callable[[bytes], Snapshot]]:
         """Room for frames that one reader is sent: they are loaded within it, one at a time.
 
-        Raises LogsFullError or TooManyLogsError.
+        Raises TooManyStreamsError or TooManyStreamsOfUserError.
         """
         async with self._loading:
             self._check_room(reader)
@@ -81,9 +74,9 @@ class EndedLogs:
 
     def _check_room(self, reader: UUID) -> None:
         if self._held[reader] >= USER_MAX_BYTES:
-            raise TooManyLogsError
+            raise TooManyStreamsOfUserError
         if self.held_bytes >= LOGS_MAX_BYTES:
-            raise LogsFullError
+            raise TooManyStreamsError
 
     def _hold(self, held: RunLog | Snapshot, reader: UUID, size: int) -> None:
         self._held[reader] += size
