@@ -128,7 +128,7 @@ record_figure() {
   mv -- "$1/$2.new" "$1/$2"
 }
 
-# print_figure FOLDER NAME LIMIT TEXT: fails if the figure is missing or above its limit (seconds).
+# print_figure FOLDER NAME LIMIT TEXT: prints the value with its limit (seconds); fails if it is missing or above the limit.
 print_figure() {
   local value verdict=ok
   if ! value=$(cat -- "$1/$2" 2>/dev/null); then
