@@ -1,4 +1,4 @@
-"""How the stream and the group that stores it stand."""
+"""Reports the state of the stream and of its consumer group."""
 
 from typing import Any
 
@@ -24,7 +24,11 @@ class StreamOverview:
         self._group = group
 
     async def report(self) -> StreamReport:
-        """Raises StreamUnavailableError."""
+        """Returns the state of the stream, of the group and of its consumers.
+
+        Raises:
+            StreamUnavailableError: Redis is unavailable.
+        """
         async with self._database.transaction() as session:
             dead_letters = await letter_rows.count_open(session)
         try:
