@@ -347,7 +347,7 @@ class _Step:
         self.emit(snapshot if changed is None else activity_delta(key, name, changed, self._stamp))
         self._remember(key, (snapshot,))
 
-    # The job itself
+    # Events of the job itself
 
     def lifecycle(self) -> None:
         self._advance(LIFECYCLE_STATUS[self.event.type])

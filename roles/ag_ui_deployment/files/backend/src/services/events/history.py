@@ -179,9 +179,12 @@ class EventHistory:
 
 
 def begin_of(stream: StreamState | None, now: StreamId) -> StreamId:
-    """The id above which Redis holds all there is.
+    """Returns the id above which Redis retains all entries.
 
-    An empty stream holds nothing older than Redis's clock, from which new ids are made.
+    Args:
+        stream: The state of the stream; None if it does not exist.
+        now: The time of Redis as an id, from which new ids are made. An empty stream has no entry
+            before it.
     """
     if stream is not None and stream.first is not None:
         return stream.first.previous()
