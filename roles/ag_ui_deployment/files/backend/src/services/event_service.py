@@ -87,6 +87,7 @@ class RecentIds(NamedTuple):
         return (number is not None and number < self.size) or event_id in self.old
 
     def add(self, event_id: str) -> "RecentIds":
+        """Returns a version that also contains this id."""
         young, size = self.young, self.size
         if len(young) > size:
             # Another version has already added ids to the shared dictionary: copy.

@@ -162,6 +162,16 @@ class AgentLoop:
     def finished(
         self, finish_reason: str | None = None, rounds: int = 0, pending: Sequence[str] = ()
     ) -> Event:
+        """Builds the terminal event of a successful run.
+
+        Args:
+            finish_reason: Why the model stopped, as it reported.
+            rounds: The number of answers of the model.
+            pending: The ids of the calls that the client has to answer.
+
+        Returns:
+            `RUN_FINISHED`, with the token usage if it is known.
+        """
         result = {"rounds": rounds, "finishReason": finish_reason}
         request = self._request
         return self._with_usage(

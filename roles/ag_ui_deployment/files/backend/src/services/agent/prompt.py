@@ -33,7 +33,15 @@ def instructions(prompt: str, request: RunInput) -> str:
 
 
 def chat_messages(system: str, messages: Sequence[Message]) -> list[ChatMessage]:
-    """Converts the messages; each call is followed by its result, as providers require."""
+    """Converts the messages; each call is followed by its result, as providers require.
+
+    Args:
+        system: The system message; empty for none.
+        messages: The conversation, as AG-UI messages.
+
+    Returns:
+        The messages of a chat completion request. Messages of other roles are omitted.
+    """
     results = {
         message["toolCallId"]: _result_text(message)
         for message in messages

@@ -28,6 +28,7 @@ class ToolArguments:
 
     @property
     def is_whole(self) -> bool:
+        """Whether the object is complete, according to the fragments so far."""
         return self._has_ended or self._is_empty_object
 
     @property

@@ -32,6 +32,8 @@ class DeadLetterIncompleteError(Exception):
 
 
 class DeadLetterService:
+    """The dead letters of the stream, for admins."""
+
     def __init__(self, database: Database, redis: Redis, stream: str, audit: AuditLogger) -> None:
         self._database = database
         self._redis = redis
@@ -39,6 +41,13 @@ class DeadLetterService:
         self._audit = audit
 
     async def page(self, state: LetterState, before: StreamId | None, limit: int) -> DeadLetterPage:
+        """Returns dead letters, with their fields truncated for display.
+
+        Args:
+            state: Which letters to list.
+            before: Lists letters with smaller ids; None for the first page.
+            limit: The maximum number of letters.
+        """
         async with self._database.transaction() as session:
             rows = await letter_rows.page(session, state, before, limit + 1, _SHOWN_BYTES)
         shown = [_letter(row, beginning) for row, beginning in rows[:limit]]

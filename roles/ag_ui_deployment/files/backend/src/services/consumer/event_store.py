@@ -27,6 +27,8 @@ class Stored:
 
 
 class EventStore:
+    """The stored entries of the stream, in PostgreSQL."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
 

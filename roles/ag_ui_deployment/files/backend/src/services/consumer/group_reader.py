@@ -138,7 +138,7 @@ class GroupReader:
         """Creates the group at the beginning of the stream if it does not exist.
 
         Entries that other members had pending are then read again; a later position would lose
-        them. Entries removed from the stream before that count as read.
+        them. Entries that were removed from the stream before then count as read.
 
         Args:
             newest_stored: The greatest id in PostgreSQL, to detect a lost stream after a restart.

@@ -17,6 +17,8 @@ class StreamUnavailableError(Exception):
 
 
 class StreamOverview:
+    """The state of one stream and of the group that stores it."""
+
     def __init__(self, database: Database, redis: Redis, stream: str, group: str) -> None:
         self._database = database
         self._redis = redis

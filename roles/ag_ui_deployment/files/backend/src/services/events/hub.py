@@ -130,6 +130,7 @@ class EventHub:
         )
 
     def detach(self, scope: Scope, reader: Reader, version: ProtocolVersion = CURRENT) -> None:
+        """Leaves the live stream; removes the feed if it has no other readers."""
         feeds = self._feeds[version]
         feed = feeds.get(scope)
         feed.leave(reader)

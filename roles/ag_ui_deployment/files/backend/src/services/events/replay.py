@@ -137,6 +137,10 @@ class EventReplay:
     async def records(self, cursor: StreamId, floor: StreamId) -> AsyncIterator[list[FeedRecord]]:
         """Yields the records of all jobs with cursor < id <= floor.
 
+        Args:
+            cursor: The last id that the client has.
+            floor: The id from which on the client has the records, from the hub.
+
         Raises:
             FellBehindError: The client reads too slowly.
         """
@@ -151,7 +155,13 @@ class EventReplay:
     async def job_records(
         self, job_id: str, after: StreamId, floor: StreamId
     ) -> AsyncIterator[list[FeedRecord]]:
-        """Yields the records of one job with id <= floor. It has none at or below `after`."""
+        """Yields the records of one job with id <= floor.
+
+        Args:
+            job_id: The job.
+            after: An id before all records of the job; the transformation starts there.
+            floor: The last id to read.
+        """
         job = JobProjector(self.history.of_jobs)
         async for events in self.history.pages(after, floor.next(), job_id):
             async for records in self._paced(events, job.apply):
@@ -162,6 +172,10 @@ class EventReplay:
 
         For a client that can see the job only from now on: the ids of these frames are below those
         that it has, and would set its cursor back.
+
+        Args:
+            job: A state of the job.
+            before: The exclusive upper bound.
         """
         state: JobState | None = None
 

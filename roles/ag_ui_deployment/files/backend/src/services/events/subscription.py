@@ -20,6 +20,7 @@ class Scope(NamedTuple):
         return self.visibility.everything or self.sees(record.after)
 
     def sees(self, job: JobState | None) -> bool:
+        """Whether the job is visible to the user, by its owner and workspace."""
         return job is not None and self.visibility.shows(job.owner, job.workspace)
 
     def needs_backfill(self, record: FeedRecord) -> bool:

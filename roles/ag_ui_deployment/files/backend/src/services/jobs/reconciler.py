@@ -58,6 +58,7 @@ class JobReconciler:
         }
 
     def is_silent_since(self, moment: datetime) -> bool:
+        """Whether a job with its last event at this time counts as silent."""
         return moment < datetime.now(UTC) - self._silent
 
     def _is_silent(self, job: Job) -> bool:

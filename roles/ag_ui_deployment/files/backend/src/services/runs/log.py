@@ -46,10 +46,12 @@ class LogRecord(NamedTuple):
 
     @classmethod
     def of(cls, event: Event) -> "LogRecord":
+        """Serializes an event."""
         return cls._made(event, one_line(event))
 
     @classmethod
     def read(cls, data: bytes) -> "LogRecord":
+        """Parses the JSON of a stored record."""
         return cls._made(orjson.loads(data), escape_separators(data))
 
     @classmethod

@@ -141,6 +141,7 @@ class RunRegistry:
         return bool(await self._close(keys, [*about, *(record.data for record in ending)]))
 
     async def ask_to_cancel(self, key: RunKey) -> None:
+        """Requests the cancellation of a run; its process finds the request at the next renewal."""
         await self._redis.set(self._cancel(key), 1, ex=int(LEASE_SECONDS * 6))
 
     async def has_log(self, key: RunKey) -> bool:

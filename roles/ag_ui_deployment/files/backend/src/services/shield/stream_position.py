@@ -33,6 +33,7 @@ class StreamState(NamedTuple):
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Self:
+        """Parses the response of XINFO STREAM."""
         length = info["length"]
         return cls(
             first=read_id(info["recorded-first-entry-id"]) if length else None,
