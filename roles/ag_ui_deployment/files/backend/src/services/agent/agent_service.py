@@ -117,7 +117,7 @@ class AgentService:
             InputTooLargeError: A message or the state is too large.
             AgentDrainingError: This process is shutting down.
             TokensSpentError: The user has used the tokens of the day.
-            TooManyRunsError: The user has too many running runs.
+            TooManyRunsError: The user has too many active runs.
             RunLogUnavailableError: Redis is unavailable.
             RunExistsError: The user has a run with this id.
             ThreadElsewhereError: The conversation belongs to another workspace.
@@ -151,9 +151,9 @@ class AgentService:
         return key, log
 
     async def join(self, user: User, request: RunInput) -> Joined:
-        """Joins a conversation: returns its messages and its running run.
+        """Joins a conversation: returns its messages and its active run.
 
-        Without a running run or a conversation, the stream has a run that ends at once and is not
+        Without a active run or a conversation, the stream has a run that ends at once and is not
         stored.
 
         Args:
@@ -187,7 +187,7 @@ class AgentService:
     async def find(self, user: User, key: RunKey) -> RunLog | None:
         """Returns the log of a run that has ended; None if the run is running.
 
-        During an outage of PostgreSQL users can follow their own running runs.
+        During an outage of PostgreSQL users can follow their own active runs.
 
         Raises:
             RunNotFoundError: There is no such run, or the user may not see it.
@@ -246,7 +246,7 @@ class AgentService:
             await self._let_go(run)
 
     async def _store(self, user: User, request: RunInput) -> None:
-        """Stores a new run. Cancels running runs only if nothing else prevents the new one.
+        """Stores a new run. Cancels active runs only if nothing else prevents the new one.
 
         Raises what conversations.begin() raises.
         """

@@ -79,8 +79,8 @@ class History(NamedTuple):
     """A conversation for a client that joins it.
 
     Attributes:
-        messages: The last messages from before the running run, as JSON.
-        active: The running run, if any.
+        messages: The last messages from before the active run, as JSON.
+        active: The active run, if any.
     """
 
     messages: list[bytes]
@@ -235,7 +235,7 @@ class ConversationService:
         return orjson.dumps(thread.model_dump(mode="json") | {"messages": stored})
 
     async def runs_on_of(self, user: User, key: ThreadKey) -> list[RunKey]:
-        """Returns the running runs of a conversation that the user may change.
+        """Returns the active runs of a conversation that the user may change.
 
         Raises:
             ThreadNotFoundError: There is no such conversation, or the user may not see it.
@@ -246,12 +246,12 @@ class ConversationService:
             return await _runs_on_of(session, key)
 
     async def active_runs(self, key: ThreadKey) -> list[RunKey]:
-        """Returns the running runs of a conversation, latest first; none if it does not exist."""
+        """Returns the active runs of a conversation, latest first; none if it does not exist."""
         async with self._database.transaction() as session:
             return await _runs_on_of(session, key)
 
     async def history(self, user: User, key: ThreadKey, limit: int) -> History:
-        """Returns the messages and the running run from one database snapshot.
+        """Returns the messages and the active run from one database snapshot.
 
         Raises:
             ThreadNotFoundError: There is no such conversation, or the user may not see it.

@@ -40,7 +40,7 @@ def chat_messages(system: str, messages: Sequence[Message]) -> list[ChatMessage]
         messages: The conversation, as AG-UI messages.
 
     Returns:
-        The messages of a chat completion request. Messages of other roles are omitted.
+        The messages of a chat completion request. Reasoning and activities are omitted.
     """
     results = {
         message["toolCallId"]: _result_text(message)
@@ -57,7 +57,7 @@ def chat_messages(system: str, messages: Sequence[Message]) -> list[ChatMessage]
 
 
 def chat_tool(name: str, description: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Builds a tool definition; adds the members of the schema that providers require."""
+    """Builds a tool definition of a chat completion request; its schema is always an object."""
     schema = dict(parameters or {})
     schema.setdefault("type", "object")
     schema.setdefault("properties", {})

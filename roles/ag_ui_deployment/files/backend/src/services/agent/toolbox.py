@@ -67,7 +67,7 @@ class Toolbox:
         """Returns the available tools in the format of a chat completion request.
 
         Raises:
-            UpstreamError: The tool server cannot be reached.
+            UpstreamError: The tools cannot be listed.
         """
         try:
             available = await self._tools.available(user, workspace)

@@ -139,7 +139,7 @@ class EventReplay:
 
         Args:
             cursor: The last id that the client has.
-            floor: The id from which on the client has the records, from the hub.
+            floor: The last id to replay; the hub has the later records.
 
         Raises:
             FellBehindError: The client reads too slowly.

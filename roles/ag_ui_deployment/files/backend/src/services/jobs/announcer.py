@@ -28,7 +28,7 @@ logger = structlog.get_logger(__name__)
 KEPT = timedelta(hours=24)
 _ROUND_SECONDS = 2.0
 _AT_ONCE = 100
-# Maximum delay of a response by Redis, in seconds.
+# How long publishing may delay a response, in seconds.
 _PATIENCE = 0.5
 _PURGE_EVERY = timedelta(minutes=10)
 
