@@ -153,7 +153,7 @@ class AgentService:
     async def join(self, user: User, request: RunInput) -> Joined:
         """Joins a conversation: returns its messages and its active run.
 
-        Without a active run or a conversation, the stream has a run that ends at once and is not
+        Without an active run or a conversation, the stream has a run that ends at once and is not
         stored.
 
         Args:

@@ -1,4 +1,4 @@
-"""Publishes the owner of a job that a tool has accepted to the stream.
+"""Publishes to the stream who owns a job that a tool has accepted.
 
 The events of producers name no user. The backend therefore publishes an event of its own, from
 which every instance, the database and every open stream get the owner. If Redis is unavailable at

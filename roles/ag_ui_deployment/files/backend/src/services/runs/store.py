@@ -35,6 +35,8 @@ class RunStore:
     async def persist(self, key: RunKey, records: Sequence[LogRecord]) -> bool:
         """Stores a run that has ended, once, even if several instances try.
 
+        An end that is stored as `run_lost` is replaced by the actual end.
+
         Args:
             key: The run.
             records: The complete log, including the last event.
