@@ -17,20 +17,21 @@ from src.models.workspace import DEFAULT_WORKSPACE
 from src.repositories import users as user_rows
 from src.services import rbac_service
 from src.services.agent.capabilities import capabilities_of
-from src.services.agent.conversations import (
-    ConversationService,
-    History,
+from src.services.agent.conversations import ConversationService, History, ThreadKey
+from src.services.agent.errors import (
     RunExistsError,
+    RunLogUnavailableError,
     RunNotFoundError,
     ThreadBusyError,
-    ThreadKey,
     ThreadNotFoundError,
+    TooManyRunsError,
 )
 from src.services.agent.loop import AgentLoop, Model, Tools
 from src.services.agent.token_budget import TokenBudget
 from src.services.agui import events as agui
 from src.services.agui.events import now
 from src.services.agui.sse import encode
+from src.services.events.errors import DrainingError
 from src.services.rbac_service import NotPermittedError
 from src.services.runs.ended_logs import EndedLogs, Snapshot
 from src.services.runs.log import LogRecord, RunLog
@@ -48,18 +49,6 @@ _LOOK_SECONDS = 0.05
 _AROUND_ANSWER = 1024
 # How long Redis keeps the log of an ended run, with a margin.
 _LOGS_KEPT = timedelta(seconds=KEEP_STORED_SECONDS + 60)
-
-
-class TooManyRunsError(Exception):
-    """The user has as many runs on as they may."""
-
-
-class AgentDrainingError(Exception):
-    """This process is being stopped."""
-
-
-class RunLogUnavailableError(Exception):
-    """Redis does not answer: a run could not be resumed, nor cancelled."""
 
 
 class Joined(NamedTuple):
@@ -115,7 +104,7 @@ class AgentService:
             WorkspaceNotYoursError: The user does not belong to the workspace.
             NotPermittedError: The user may not run the agent there.
             InputTooLargeError: A message or the state is too large.
-            AgentDrainingError: This process is shutting down.
+            DrainingError: This process is shutting down.
             TokensSpentError: The user has used the tokens of the day.
             TooManyRunsError: The user has too many active runs.
             RunLogUnavailableError: Redis is unavailable.
@@ -129,7 +118,7 @@ class AgentService:
         rbac_service.check(user, Permission.RUN_AGENT, request.workspace)
         self.conversations.check_input(request)
         if self._runs.draining:
-            raise AgentDrainingError
+            raise DrainingError
         await self._budget.check(user.id)
         key = RunKey(user.id, request.run_id)
         thread = ThreadKey(user.id, request.thread_id)
@@ -161,8 +150,8 @@ class AgentService:
             request: The ids of the conversation and of the run to return if none is running.
 
         Raises:
-            LogsFullError: The limit of this process is reached.
-            TooManyLogsError: The limit of the user is reached.
+            TooManyStreamsError: The limit of this process is reached.
+            TooManyStreamsOfUserError: The limit of the user is reached.
         """
         async with self._ended.room(user.id) as hold:
             try:
@@ -191,8 +180,8 @@ class AgentService:
 
         Raises:
             RunNotFoundError: There is no such run, or the user may not see it.
-            LogsFullError: The limit of this process is reached.
-            TooManyLogsError: The limit of the user is reached.
+            TooManyStreamsError: The limit of this process is reached.
+            TooManyStreamsOfUserError: The limit of the user is reached.
         """
         try:
             run = await self.conversations.run(user, key)

@@ -22,6 +22,13 @@ from src.models.permissions import Permission
 from src.models.user import User
 from src.repositories import conversations as rows
 from src.repositories import kept_conversations as kept
+from src.services.agent.errors import (
+    RunExistsError,
+    RunNotFoundError,
+    ThreadBusyError,
+    ThreadElsewhereError,
+    ThreadNotFoundError,
+)
 from src.services.agent.prompt import text_of
 from src.services.agent.storage_limits import StorageLimits
 from src.services.audit_logger import Action, AuditEvent, AuditLogger
@@ -53,26 +60,6 @@ class Removed(NamedTuple):
 
     on: list[RunKey]
     just_ended: list[RunKey]
-
-
-class ThreadNotFoundError(Exception):
-    """There is no such conversation, or none that the user may know of."""
-
-
-class RunNotFoundError(Exception):
-    """There is no such run, or none that the user may know of."""
-
-
-class RunExistsError(Exception):
-    """The user has a run with this id already."""
-
-
-class ThreadElsewhereError(Exception):
-    """The conversation belongs to another workspace; the message names it."""
-
-
-class ThreadBusyError(Exception):
-    """A run of the conversation is on; the message names it."""
 
 
 class History(NamedTuple):

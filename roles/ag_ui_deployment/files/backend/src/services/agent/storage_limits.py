@@ -8,19 +8,7 @@ import orjson
 
 from src.config import Settings
 from src.models.agent_input import RunInput
-from src.services.errors import FieldFaultError
-
-
-class InputTooLargeError(FieldFaultError):
-    """A message or the state has more bytes than it may have."""
-
-
-class ThreadFullError(Exception):
-    """The conversation holds as many bytes as it may."""
-
-
-class UserFullError(Exception):
-    """The user's conversations hold as many bytes as they may."""
+from src.services.agent.errors import InputTooLargeError, ThreadFullError, UserFullError
 
 
 @dataclass(frozen=True, slots=True)

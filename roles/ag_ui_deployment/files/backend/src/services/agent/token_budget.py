@@ -9,17 +9,13 @@ import structlog
 
 from src.repositories import token_usage
 from src.repositories.token_usage import Tokens, UsageKey
-from src.services.auth.rate_limits import LimitReachedError
+from src.services.agent.errors import TokensSpentError
 from src.services.gateway.chat_stream import Usage
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 from src.utils.redis import Backoff
 
 logger = structlog.get_logger(__name__)
-
-
-class TokensSpentError(LimitReachedError):
-    """The user has had the tokens of a day."""
 
 
 class TokenBudget(BackgroundTask):

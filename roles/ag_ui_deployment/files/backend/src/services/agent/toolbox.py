@@ -9,7 +9,8 @@ import structlog
 from src.models.user import User
 from src.services.agent.prompt import chat_tool
 from src.services.agent.turn import ToolCall
-from src.services.auth.rate_limits import LimitReachedError, RateLimits
+from src.services.auth.errors import LimitReachedError
+from src.services.auth.rate_limits import RateLimits
 from src.services.gateway.errors import (
     ToolRejectedError,
     UnknownToolError,
@@ -18,9 +19,15 @@ from src.services.gateway.errors import (
 )
 from src.services.jobs.job_service import JobNotFoundError
 from src.services.rbac_service import NotPermittedError
-from src.services.tools.catalogue import CATALOGUE, ArgumentsRefusedError
-from src.services.tools.submissions import OutcomeUnknownError, TooManyJobsError
-from src.services.tools.tool_service import ToolService, TooManyCallsError, WorkspaceNotYoursError
+from src.services.tools.catalogue import CATALOGUE
+from src.services.tools.errors import (
+    ArgumentsRefusedError,
+    OutcomeUnknownError,
+    TooManyCallsError,
+    TooManyJobsError,
+    WorkspaceNotYoursError,
+)
+from src.services.tools.tool_service import ToolService
 from src.utils.database import DATABASE_ERRORS, is_outage
 
 logger = structlog.get_logger(__name__)
@@ -126,7 +133,7 @@ def _arguments(text: str) -> dict[str, Any] | None:
 
 def _refusal(error: ArgumentsRefusedError | ToolRejectedError) -> str:
     """Describes rejected arguments, so that the model can try again."""
-    named = "; ".join(f"{name}: {text}" for name, text in error.errors)
+    named = "; ".join(f"{name}: {text}" for name, text in error.faults)
     return named or str(error)
 
 

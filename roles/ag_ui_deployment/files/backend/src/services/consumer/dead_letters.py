@@ -9,7 +9,12 @@ from src.models.stream import DeadLetter, DeadLetterPage, LetterState
 from src.models.user import User
 from src.repositories import dead_letters as letter_rows
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
-from src.services.consumer.stream_status import StreamUnavailableError
+from src.services.consumer.errors import (
+    DeadLetterClosedError,
+    DeadLetterIncompleteError,
+    DeadLetterNotFoundError,
+    StreamUnavailableError,
+)
 from src.services.shield.parser import load_fields
 from src.utils.database import Database
 from src.utils.redis import REDIS_ERRORS
@@ -17,18 +22,6 @@ from src.utils.redis import REDIS_ERRORS
 _SHOWN_CHARACTERS = 2000
 # UTF-8 uses up to four bytes per character.
 _SHOWN_BYTES = 4 * _SHOWN_CHARACTERS
-
-
-class DeadLetterNotFoundError(Exception):
-    """There is none of this id."""
-
-
-class DeadLetterClosedError(Exception):
-    """Somebody has replayed or discarded it."""
-
-
-class DeadLetterIncompleteError(Exception):
-    """What was kept of it is not all of it."""
 
 
 class DeadLetterService:

@@ -7,13 +7,10 @@ from redis.exceptions import ResponseError
 
 from src.models.stream import ConsumerState, GroupState, StreamReport
 from src.repositories import dead_letters as letter_rows
+from src.services.consumer.errors import StreamUnavailableError
 from src.services.shield.stream_position import StreamState
 from src.utils.database import Database
 from src.utils.redis import REDIS_ERRORS
-
-
-class StreamUnavailableError(Exception):
-    """Redis does not answer, or refuses."""
 
 
 class StreamOverview:

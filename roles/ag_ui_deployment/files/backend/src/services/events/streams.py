@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import NoReturn
 from uuid import UUID
 
 import structlog
@@ -13,13 +13,17 @@ from src.config import Settings
 from src.services.agui.sse import comment, retry
 from src.services.auth.stream_registry import StreamRegistry
 from src.services.events.client_stream import ClientConnection, ClientStream, Reason, Subscription
+from src.services.events.errors import (
+    DrainingError,
+    TooManyStreamsError,
+    TooManyStreamsOfUserError,
+)
 from src.services.events.hub import EventHub
 from src.services.events.replay import EventReplay
+from src.utils.errors import DomainError
 from src.utils.metrics import Metrics
 
 logger = structlog.get_logger(__name__)
-
-Refusal = Literal["draining", "instance_full", "user_full"]
 
 _FAREWELL: dict[Reason, bytes] = {
     "token_expired": comment("the token has expired"),
@@ -60,18 +64,20 @@ class EventStreams:
     def count(self) -> int:
         return self._by_user.total()
 
-    def refusal(self, user_id: UUID) -> Refusal | None:
-        """Returns why a stream of this user is refused; None if it is allowed."""
-        refusal: Refusal | None = None
+    def check(self, user_id: UUID) -> None:
+        """Checks whether a new stream of the user is allowed.
+
+        Raises:
+            DrainingError: The process is shutting down.
+            TooManyStreamsError: The limit of this process is reached.
+            TooManyStreamsOfUserError: The limit of the user is reached.
+        """
         if self._hub.draining:
-            refusal = "draining"
-        elif self.count >= self._maximum:
-            refusal = "instance_full"
-        elif self._by_user[user_id] >= self._max_per_user:
-            refusal = "user_full"
-        if refusal is not None:
-            self._metrics.streams_refused.labels(refusal).inc()
-        return refusal
+            self._refuse("draining", DrainingError)
+        if self.count >= self._maximum:
+            self._refuse("instance_full", TooManyStreamsError)
+        if self._by_user[user_id] >= self._max_per_user:
+            self._refuse("user_full", TooManyStreamsOfUserError)
 
     async def serve(self, subscription: Subscription, connection: ClientConnection) -> None:
         """Serves a stream until it ends, and records why it ended."""
@@ -113,6 +119,10 @@ class EventStreams:
             self._by_user[user_id] -= 1
             if not self._by_user[user_id]:
                 del self._by_user[user_id]
+
+    def _refuse(self, reason: str, error: type[DomainError]) -> NoReturn:
+        self._metrics.streams_refused.labels(reason).inc()
+        raise error
 
     def retry_frame(self) -> bytes:
         """Builds the first frame of every stream: the reconnection time, with jitter."""

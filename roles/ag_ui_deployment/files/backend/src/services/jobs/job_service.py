@@ -13,6 +13,7 @@ from src.services.events.hub import EventHub
 from src.services.jobs.reconciler import JobReconciler
 from src.services.rbac_service import visibility
 from src.utils.database import Database
+from src.utils.errors import NotFoundError
 from src.utils.pagination import decode_cursor, encode_cursor, parse_moment
 
 # How long a response waits for the orchestrator's status of silent jobs, in seconds.
@@ -20,8 +21,12 @@ _LIST_WAITS = 0.3
 _DETAIL_WAITS = 1.2
 
 
-class JobNotFoundError(Exception):
+class JobNotFoundError(NotFoundError):
     """There is no such job, or none that the user may know of."""
+
+    slug = "job-not-found"
+    title = "No such job"
+    detail = "There is no job with this id among yours; GET /api/jobs lists them."
 
 
 class JobService:

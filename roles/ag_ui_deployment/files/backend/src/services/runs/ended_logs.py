@@ -12,6 +12,7 @@ from functools import partial
 from uuid import UUID
 from weakref import WeakValueDictionary, finalize
 
+from src.services.events.errors import TooManyStreamsError, TooManyStreamsOfUserError
 from src.services.runs.log import LogRecord, RunLog
 from src.services.runs.registry import RunKey
 
@@ -20,14 +21,6 @@ LOGS_MAX_BYTES = 64 * 1024 * 1024
 USER_MAX_BYTES = LOGS_MAX_BYTES // 2
 # Memory of a record besides its JSON, in bytes.
 _RECORD_BYTES = 256
-
-
-class LogsFullError(Exception):
-    """As many bytes of logs are being read here as may be."""
-
-
-class TooManyLogsError(Exception):
-    """The user reads as many bytes of logs here as they may."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +54,8 @@ class EndedLogs:
             The log; None if none is stored.
 
         Raises:
-            LogsFullError: The limit of this process is reached.
-            TooManyLogsError: The limit of the user is reached.
+            TooManyStreamsError: The limit of this process is reached.
+            TooManyStreamsOfUserError: The limit of the user is reached.
         """
         async with self._loading:
             log = self._logs.get(key)
@@ -85,8 +78,8 @@ class EndedLogs:
             reader: The user who reads the frames.
 
         Raises:
-            LogsFullError: The limit of this process is reached.
-            TooManyLogsError: The limit of the user is reached.
+            TooManyStreamsError: The limit of this process is reached.
+            TooManyStreamsOfUserError: The limit of the user is reached.
         """
         async with self._loading:
             self._check_room(reader)
@@ -99,9 +92,9 @@ class EndedLogs:
 
     def _check_room(self, reader: UUID) -> None:
         if self._held[reader] >= USER_MAX_BYTES:
-            raise TooManyLogsError
+            raise TooManyStreamsOfUserError
         if self.held_bytes >= LOGS_MAX_BYTES:
-            raise LogsFullError
+            raise TooManyStreamsError
 
     def _hold(self, held: RunLog | Snapshot, reader: UUID, size: int) -> None:
         self._held[reader] += size
