@@ -1,4 +1,4 @@
-"""How many bytes the agent takes and keeps: of a message, a state, a conversation, a user."""
+"""Limits the bytes of a message, a state, a conversation, and all conversations of a user."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from src.services.agent.errors import InputTooLargeError, ThreadFullError, UserF
 
 @dataclass(frozen=True, slots=True)
 class StorageLimits:
+    """The limits, in bytes."""
+
     message_bytes: int
     state_bytes: int
     thread_bytes: int
@@ -28,13 +30,26 @@ class StorageLimits:
         )
 
     def check_input(self, request: RunInput) -> None:
-        """Raises InputTooLargeError."""
+        """Checks the messages and the state of a request.
+
+        Raises:
+            InputTooLargeError: One of them is too large.
+        """
         _check_size(request.state, self.state_bytes, "state")
         for number, message in enumerate(request.conversation):
             _check_size(message, self.message_bytes, f"messages.{number}")
 
     def check_kept(self, *, of_thread: int, of_user: int) -> None:
-        """Raises ThreadFullError or UserFullError."""
+        """Checks the stored size of a conversation and of a user.
+
+        Args:
+            of_thread: The size of the conversation, in bytes.
+            of_user: The size of all conversations of the user, in bytes.
+
+        Raises:
+            ThreadFullError: The conversation is too large.
+            UserFullError: The conversations of the user are too large.
+        """
         if of_thread > self.thread_bytes:
             raise ThreadFullError
         if of_user > self.user_bytes:

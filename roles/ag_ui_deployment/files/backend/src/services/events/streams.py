@@ -1,4 +1,4 @@
-"""All streams of this process: who may open one, who has one, and how each ended."""
+"""Opens, limits and counts the event streams of this process."""
 
 import random
 from collections import Counter
@@ -33,13 +33,15 @@ _FAREWELL: dict[Reason, bytes] = {
     "too_slow": comment("too slow: reconnect with the last id"),
     "history_unavailable": comment("the history is unavailable: reconnect with the last id"),
 }
-# When the process ends, its clients come back at different times: this many milliseconds apart
-# from one another, spread over at least the second figure.
+# When the process stops, the reconnects of its clients are spread: by this many milliseconds per
+# client, and over at least the second value.
 _RETURN_EACH_MS = 3
 _RETURN_SPREAD_MS = 3000
 
 
 class EventStreams:
+    """The open event streams of this process."""
+
     def __init__(
         self,
         hub: EventHub,
@@ -63,7 +65,13 @@ class EventStreams:
         return self._by_user.total()
 
     def check(self, user_id: UUID) -> None:
-        """Raises DrainingError, TooManyStreamsError or TooManyStreamsOfUserError."""
+        """Checks whether a new stream of the user is allowed.
+
+        Raises:
+            DrainingError: The process is shutting down.
+            TooManyStreamsError: The limit of this process is reached.
+            TooManyStreamsOfUserError: The limit of the user is reached.
+        """
         if self._hub.draining:
             self._refuse("draining", DrainingError)
         if self.count >= self._maximum:
@@ -72,7 +80,7 @@ class EventStreams:
             self._refuse("user_full", TooManyStreamsOfUserError)
 
     async def serve(self, subscription: Subscription, connection: ClientConnection) -> None:
-        """Write a client's stream, until its run, its token, its pace or the process ends it."""
+        """Serves a stream until it ends, and records why it ended."""
         scope = subscription.scope
         kind = "feed" if scope.job_id is None else "job"
         cursor, user_id = subscription.cursor, subscription.access.user.id
@@ -103,7 +111,7 @@ class EventStreams:
 
     @contextmanager
     def counted(self, user_id: UUID) -> Iterator[None]:
-        """One more stream of the user's, as far as the limits are concerned."""
+        """Counts a stream against the limits while the context is open."""
         self._by_user[user_id] += 1
         try:
             yield
@@ -117,11 +125,11 @@ class EventStreams:
         raise error
 
     def retry_frame(self) -> bytes:
-        """The first frame of every stream: how long to wait before a reconnect."""
+        """Builds the first frame of every stream: the reconnection time, with jitter."""
         return retry(self._retry_ms + _any_of(self._retry_ms // 2))
 
     def closing_frame(self, reason: Reason) -> bytes:
-        """The last one, after what has ended the stream."""
+        """Builds the last frame of a stream; empty if its reason needs none."""
         if reason == "draining":
             spread = max(_RETURN_SPREAD_MS, self.count * _RETURN_EACH_MS)
             return retry(self._retry_ms + _any_of(spread))
