@@ -13,8 +13,9 @@ from src.models.role import Role
 from src.models.session import AccessChange, AccessChangeRow, SessionRow
 from src.models.user import User, UserRow
 from src.repositories import sessions as session_rows
+from src.services.auth.errors import NotAuthenticatedError
 from src.services.auth.stream_registry import Change
-from src.services.auth.tokens import AccessToken, InvalidTokenError, Tokens
+from src.services.auth.tokens import AccessToken, Tokens
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 
 # Size of the cache of sessions, which is used while PostgreSQL is down.
@@ -38,7 +39,7 @@ class AccessService:
         """Verify an access token and read the current account.
 
         Raises:
-            InvalidTokenError: The token is invalid, or its session has ended.
+            NotAuthenticatedError: The token is invalid, or its session has ended.
         """
         return await self.look(self._tokens.verify(token))
 
@@ -49,7 +50,7 @@ class AccessService:
         as a viewer without memberships.
 
         Raises:
-            InvalidTokenError: The session has ended.
+            NotAuthenticatedError: The session has ended.
         """
         looked_at = time.monotonic()
         try:
@@ -61,7 +62,7 @@ class AccessService:
         else:
             self._remember(access.session_id, user)
         if user is None:
-            raise InvalidTokenError
+            raise NotAuthenticatedError
         return replace(access, user=user, looked_at=looked_at)
 
     def _last_known(self, access: AccessToken) -> User | None:

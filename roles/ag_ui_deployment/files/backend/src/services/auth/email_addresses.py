@@ -2,7 +2,7 @@
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
-from src.services.errors import FieldFaultError
+from src.services.auth.errors import EmailRejectedError
 
 # Accept domains reserved for tests and private networks, such as .test and .local.
 SPECIAL_USE_DOMAIN_NAMES.clear()
@@ -12,10 +12,6 @@ _MAX_CHARACTERS = 320
 _GMAIL = ("gmail.com", "googlemail.com")
 # Start of an encoded word (RFC 2047): in a header, =?utf-8?q?bob?=@shield.test is decoded to bob.
 _ENCODED_WORD = "=?"
-
-
-class EmailRejectedError(FieldFaultError):
-    """The text is no email address; the message says why."""
 
 
 def normalise_email(text: str) -> str:

@@ -18,21 +18,14 @@ from src.repositories import sessions as session_rows
 from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.auth.access_service import AccessService
-from src.services.auth.tokens import AccessToken, InvalidTokenError, Tokens
+from src.services.auth.errors import NotAuthenticatedError, RefreshRacedError, SessionNotFoundError
+from src.services.auth.tokens import AccessToken, Tokens
 from src.utils.database import Database
 
 # Reuse of the previous refresh token within this time is no theft: two tabs of a browser may refresh
 # at the same time.
 _RACE = timedelta(seconds=5)
 _USER_AGENT_LENGTH = 200
-
-
-class SessionNotFoundError(Exception):
-    """The user has no such session, or it has ended."""
-
-
-class RefreshRacedError(Exception):
-    """Another refresh with the same token has just succeeded; its answer counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +73,7 @@ class SessionService:
         """Exchange a refresh token for new tokens. The old one becomes invalid.
 
         Raises:
-            InvalidTokenError: It is unknown or was used before, or its session has ended.
+            NotAuthenticatedError: It is unknown or was used before, or its session has ended.
             RefreshRacedError: Another refresh with this token has just succeeded.
         """
         async with self._presented(refresh_token) as (row, user, is_newest):
@@ -100,7 +93,7 @@ class SessionService:
             The session, its user, and whether the token is the newest one of the session.
 
         Raises:
-            InvalidTokenError: It is unknown or was used before, or its session has ended.
+            NotAuthenticatedError: It is unknown or was used before, or its session has ended.
         """
         series, _, secret = refresh_token.partition(".")
         async with self._database.transaction() as session:
@@ -108,7 +101,7 @@ class SessionService:
             user = await user_rows.by_id(session, row.user_id) if row is not None else None
             now = datetime.now(UTC)
             if row is None or user is None or not self._access.is_open(row, user, now):
-                raise InvalidTokenError
+                raise NotAuthenticatedError
             is_newest = hmac.compare_digest(row.refresh_hash, _hash(secret))
             if is_newest or _is_race(row, _hash(secret), now):
                 yield row, user, is_newest
@@ -124,7 +117,7 @@ class SessionService:
                 target=f"session:{row.id}",
             )
         )
-        raise InvalidTokenError
+        raise NotAuthenticatedError
 
     def _rotate(self, row: SessionRow, user: UserRow, series: str) -> Token:
         secret = _random()
@@ -148,7 +141,7 @@ class SessionService:
         """The access of a refresh token, for clients without an access token.
 
         Raises:
-            InvalidTokenError: It is unknown or was used before, or its session has ended.
+            NotAuthenticatedError: It is unknown or was used before, or its session has ended.
         """
         async with self._presented(refresh_token) as (row, user, _):
             return AccessToken(User.model_validate(user), row.id, row.expires_at.timestamp())

@@ -3,15 +3,12 @@
 from redis.asyncio import Redis
 
 from src.models.user import Ticket
-from src.services.auth.tokens import TICKET_SECONDS, AccessToken, InvalidTokenError, Tokens
+from src.services.auth.errors import NotAuthenticatedError, TicketsUnavailableError
+from src.services.auth.tokens import TICKET_SECONDS, AccessToken, Tokens
 from src.utils.redis import REDIS_ERRORS
 
 # Longer than the lifetime of a ticket, to allow for clock differences between instances.
 _REMEMBERED_SECONDS = 2 * TICKET_SECONDS
-
-
-class TicketsUnavailableError(Exception):
-    """Redis is away: nobody knows whether the ticket was used before."""
 
 
 class TicketService:
@@ -29,7 +26,7 @@ class TicketService:
         """Verify a ticket without using it, and return its access and its id.
 
         Raises:
-            InvalidTokenError: It is forged, expired, or no ticket.
+            NotAuthenticatedError: It is forged, expired, or no ticket.
         """
         return self._tokens.verify_ticket(ticket)
 
@@ -37,7 +34,7 @@ class TicketService:
         """Mark a ticket as used.
 
         Raises:
-            InvalidTokenError: It was used before.
+            NotAuthenticatedError: It was used before.
             TicketsUnavailableError: Redis is down.
         """
         key = self._prefix + ticket_id
@@ -46,4 +43,4 @@ class TicketService:
         except REDIS_ERRORS as error:
             raise TicketsUnavailableError from error
         if not is_first:
-            raise InvalidTokenError
+            raise NotAuthenticatedError

@@ -12,6 +12,7 @@ from jose import JWTError, jwt
 from src.config import Settings
 from src.models.role import Role
 from src.models.user import User
+from src.services.auth.errors import NotAuthenticatedError
 
 _ISSUER = "shield-ag-ui-backend"
 _AUDIENCE = "shield-ag-ui"
@@ -19,10 +20,6 @@ _ACCESS = "access"
 _TICKET = "ticket"
 TICKET_SECONDS = 60
 _REQUIRED = {f"require_{claim}": True for claim in ("exp", "iat", "sub", "jti", "aud", "iss")}
-
-
-class InvalidTokenError(Exception):
-    """The token is forged, expired, made for something else, or its session has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,7 @@ class Tokens:
         """Verify an access token.
 
         Raises:
-            InvalidTokenError: It is forged, expired, or no access token.
+            NotAuthenticatedError: It is forged, expired, or no access token.
         """
         access, _ = self._verify(token, _ACCESS)
         return access
@@ -94,7 +91,7 @@ class Tokens:
         """Verify a ticket, and return its access and its id.
 
         Raises:
-            InvalidTokenError: It is forged, expired, or no ticket.
+            NotAuthenticatedError: It is forged, expired, or no ticket.
         """
         access, claims = self._verify(ticket, _TICKET)
         return replace(access, expires_at=float(claims["until"])), str(claims["jti"])
@@ -110,11 +107,11 @@ class Tokens:
                 options=_REQUIRED,
             )
             if claims.get("typ") != purpose:
-                raise InvalidTokenError
+                raise NotAuthenticatedError
             user = User(id=UUID(claims["sub"]), email=claims["email"], role=Role(claims["role"]))
             return AccessToken(user, UUID(claims["sid"]), float(claims["exp"])), claims
         except (JWTError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise InvalidTokenError from error
+            raise NotAuthenticatedError from error
 
 
 def key_id(key: str) -> str:

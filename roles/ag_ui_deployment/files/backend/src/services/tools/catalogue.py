@@ -19,17 +19,10 @@ from src.models.tools import (
     QdrantFind,
     QdrantStore,
 )
-from src.services.gateway.errors import ArgumentError
+from src.services.tools.errors import ArgumentsRefusedError
 from src.services.tools.ssrf_guard import SsrfGuard
+from src.utils.errors import FieldFault
 from src.utils.hosts import TargetRefusedError
-
-
-class ArgumentsRefusedError(Exception):
-    """Arguments that must not leave; `errors` names each with what is wrong."""
-
-    def __init__(self, *errors: ArgumentError) -> None:
-        super().__init__("; ".join(f"{one.name}: {one.message}" for one in errors))
-        self.errors = errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +108,7 @@ class ArgumentCheck:
         given = arguments.model_dump(exclude_unset=True)
         for name, maximum in self._maximum.items():
             if given.get(name, 0) > maximum:
-                raise ArgumentsRefusedError(ArgumentError(name, f"is more than {maximum}"))
+                raise ArgumentsRefusedError(FieldFault(name, f"is more than {maximum}"))
         if isinstance(arguments, CrawlWeb):
             # Always sent, since the tool's own defaults may exceed the configured limits.
             for name, maximum in self._maximum.items():
@@ -127,7 +120,7 @@ class ArgumentCheck:
         try:
             await self._addresses.check_url(crawl.url)
         except TargetRefusedError as error:
-            raise ArgumentsRefusedError(ArgumentError("url", str(error))) from None
+            raise ArgumentsRefusedError(FieldFault("url", str(error))) from None
         domains = crawl.allowed_domains or ()
         # Concurrently, since each may wait for a lookup.
         verdicts = await asyncio.gather(
@@ -136,13 +129,13 @@ class ArgumentCheck:
         for number, verdict in enumerate(verdicts):
             if isinstance(verdict, TargetRefusedError):
                 name = f"allowed_domains.{number}"
-                raise ArgumentsRefusedError(ArgumentError(name, str(verdict)))
+                raise ArgumentsRefusedError(FieldFault(name, str(verdict)))
             if isinstance(verdict, BaseException):
                 raise verdict
 
 
-def _errors_of(error: ValidationError) -> list[ArgumentError]:
+def _errors_of(error: ValidationError) -> list[FieldFault]:
     return [
-        ArgumentError(".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, "))
+        FieldFault(".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, "))
         for item in error.errors(include_url=False, include_input=False, include_context=False)
     ]
