@@ -1,8 +1,9 @@
-"""Who may use the gateway: LiteLLM's own check of keys, without a database (`custom_auth`).
+"""Authenticates clients of the gateway: LiteLLM's `custom_auth` hook, without a database.
 
-The key itself may do everything. `KEY-limited-ANYTHING` may make two requests a minute; each ANYTHING counts
-for itself, so that no test spends another's. While there is a file `keys-limited` beside the proxy's
-configuration this holds for the key itself, and while there is a file `keys-withdrawn` none is good.
+The key itself has no limits. `KEY-limited-ANYTHING` may make two requests a minute; each ANYTHING
+has its own counter, so that tests do not affect one another. While a file `keys-limited` exists
+beside the proxy's configuration, the limit applies to the key itself; while a file
+`keys-withdrawn` exists, no key is valid.
 """
 
 from __future__ import annotations
