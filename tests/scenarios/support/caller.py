@@ -1,4 +1,4 @@
-"""A user at work: asks, starts jobs, talks to the agent."""
+"""An API client for one user: queries, jobs and agent runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUESTION: Final = "Which host runs the vector database?"
 
 @dataclass(frozen=True)
 class Caller:
-    """A user at work through the proxy."""
+    """Sends one user's requests through the proxy."""
 
     site: Site
     account: Account
@@ -42,7 +42,7 @@ class Caller:
         return self.post("/api/query", route=route, query=question)
 
     def run_agent(self, prompt: str) -> tuple[Run, list[dict[str, Any]]]:
-        """A whole run of the agent, judged, and its events."""
+        """Run the agent to its end; return the checked run and its events."""
         return self.follow(self.site.proxy, "/agent", run_input(prompt))
 
     def follow(
@@ -54,7 +54,7 @@ class Caller:
 
 
 def run_input(prompt: str) -> bytes:
-    """The document that begins a run, in a conversation of its own."""
+    """Return the request body that starts a run in a new conversation."""
     document = {
         "protocolVersion": "1.0",
         "threadId": f"thread-{uuid4()}",
@@ -73,6 +73,6 @@ def text_of(events: list[dict[str, Any]]) -> str:
 
 
 def failure_of(events: list[dict[str, Any]]) -> str:
-    """The code of the error that ended a run."""
+    """Return the error code of a failed run."""
     assert events[-1]["type"] == "RUN_ERROR", events[-1]
     return str(events[-1]["code"])

@@ -1,4 +1,4 @@
-"""Jobs made to measure for a test: of a known length, and recognisable in a stream."""
+"""Jobs for tests: of a given length, and recognisable in a stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """A job whose events are made one by one, each valid and each different."""
+    """A job that generates its events one by one, each valid and each different."""
 
     def __init__(self, owner: str | None = None) -> None:
         self.id = str(uuid4())
@@ -43,14 +43,14 @@ class Job:
         return self.event("job:complete", status="completed", result={"events": self.made})
 
     def whole(self, count: int) -> list[ShieldEvent]:
-        """The job from its start to its end in `count` events."""
+        """Return the whole job from start to end as `count` events."""
         return [self.started(), *(self.chunk() for _ in range(count - 2)), self.complete()]
 
 
 class Steady:
-    """Publishes a job's events in a thread, at a steady pace, for as long as the block lasts.
+    """Publishes a job's events at a constant rate in a thread for the duration of the block.
 
-    `ids` are the stream ids of what was written. The job is completed at the end.
+    `ids` are the stream ids of the events. The job is completed at the end.
     """
 
     def __init__(self, publisher: Publisher, job: Job, *, per_second: float) -> None:
