@@ -1,4 +1,4 @@
-"""Who is measured: the backend, and what people use today."""
+"""The systems under measurement: the backend, and common alternatives."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _MODULES = Path("/usr/lib/nginx/modules")
 
 @dataclass(frozen=True)
 class Baseline:
-    """One that sends events to clients: where to listen, and where to publish."""
+    """A running server that streams events to clients, with the addresses to listen and publish to."""
 
     name: str
     ports: tuple[int, ...]
     path: str
-    # The arguments of bench/publish.c that say where to.
+    # Arguments of bench/publish.c for the destination.
     publish_to: tuple[str, ...]
     say_hello: Callable[[], None]
-    # Those that serve clients, and the stores behind them.
+    # The processes that serve clients, and the stores behind them.
     servers: tuple[Process, ...]
     stores: tuple[Process, ...] = ()
     headers: tuple[str, ...] = ()
-    # What clients ask for first on their connection, if anything.
+    # A path that clients request first on their connection, if any.
     warm_up: str | None = None
     tls: bool = False
 
@@ -71,7 +71,7 @@ def ours(site: Site, instances: int = 1, program: Sequence[str] = SERVE) -> Iter
 
 @contextlib.contextmanager
 def ours_behind_tls(site: Site) -> Iterator[Baseline]:
-    """One instance behind nginx, with the configuration that the role would write for it."""
+    """Start an instance behind nginx, with the configuration that the role would write for it."""
     with ours(site) as direct:
         port = free_port()
         folder = site.folder / f"proxy-{port}"

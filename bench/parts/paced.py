@@ -1,4 +1,4 @@
-"""Paced: how long events take to clients, and what that costs, at a load that most can bear."""
+"""Paced: latency and cost at a rate that most baselines sustain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PERCENT = 100
 
 
 def paced_workload(clients: int, rate: float, seconds: float, size: int = 300) -> Workload:
-    """A baseline that falls behind gets twice the time."""
+    """Build a workload; the timeout is twice the duration, for baselines that fall behind."""
     return Workload(clients, round(rate * seconds), rate=rate, size=size, seconds=seconds * 2 + 10)
 
 

@@ -1,4 +1,4 @@
-"""Store: how fast the consumer moves events from the stream into PostgreSQL."""
+"""Store: how fast the consumer writes events from the stream to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SECONDS = 180.0
 
 
 class Standing(NamedTuple):
-    """How far the consumer group is: entries not read yet (None: unknown), and not acknowledged."""
+    """State of the consumer group: entries read, unread (None: unknown), and not acknowledged."""
 
     read: int
     lag: int | None
@@ -50,7 +50,7 @@ def measure_store(bench: Bench) -> list[Report]:
 
 
 def _flood(bench: Bench) -> Row:
-    """Events at twice the rate that is the limit; the time ends when the last one is stored."""
+    """Publish at twice the required rate; measures until the last event is stored."""
     site = bench.site
     with site.new_run() as name, site.instance(name) as (process, _):
         publisher = bench.tools.publisher(("redis", str(site.redis.port), name), _FLOOD)
@@ -62,7 +62,7 @@ def _flood(bench: Bench) -> Row:
 
 
 def _backlog(bench: Bench) -> Row:
-    """Events published while no instance ran; the time begins when the first one is read."""
+    """Publish while no instance runs; measures from the first read."""
     site = bench.site
     with site.new_run() as name:
         run(bench.tools.publisher(("redis", str(site.redis.port), name), _BACKLOG))
@@ -75,7 +75,7 @@ def _backlog(bench: Bench) -> Row:
 
 
 class _Clock:
-    """Counts the seconds, and those that each process uses of a core."""
+    """Measures the elapsed time and the CPU seconds of each process."""
 
     def __init__(self, site: Site, process: Process) -> None:
         self._processes = (process, site.redis.process, site.postgres.process)
@@ -104,7 +104,7 @@ def _standing(site: Site, stream: str) -> Standing:
     try:
         groups: Any = site.redis.client.xinfo_groups(stream)
     except ResponseError:
-        # There is no such stream before the first event.
+        # The stream does not exist before the first event.
         groups = []
     if not groups:
         return Standing(0, None, 0)

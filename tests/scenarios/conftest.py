@@ -78,7 +78,7 @@ def user(site: Site) -> Account:
 
 @pytest.fixture(scope="session")
 def stranger(site: Site) -> Account:
-    """A contributor to whom none of the other's jobs exists."""
+    """A contributor who cannot see the jobs of `user`."""
     return site.account("stranger@example.com", "contributor")
 
 

@@ -110,7 +110,7 @@ def test_killed_in_mid_batch_and_back(site: Site, user: Account, publisher: Publ
 def test_what_a_dead_instance_held_is_claimed(
     site: Site, publisher: Publisher, figures: Figures
 ) -> None:
-    """The instance dies with a batch pending and stays down: the other instance claims the batch."""
+    """The instance dies with a batch pending and stays down: the other instance claims it."""
     job, port = Job(), site.ports[0]
     unit = site.unit(port)
     idle = float(site.settings.get("CONSUMER_CLAIM_IDLE_SECONDS", CLAIM_IDLE_DEFAULT))

@@ -27,7 +27,7 @@ JSON: Final = {"Content-Type": "application/json"}
 
 
 def body_of_messages() -> bytes:
-    """Return a valid body of nearly 4 MiB and 20,000 values, in the shape that is slowest to validate."""
+    """Return a valid body of nearly 4 MiB and 20,000 values, in the slowest shape to validate."""
     messages = [
         {
             "id": f"message-{number}",

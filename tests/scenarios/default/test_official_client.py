@@ -117,7 +117,7 @@ async def follow_all(
 
 
 async def check_resumed(audience: Audience, client: OfficialClient, job: Told, whole: Held) -> None:
-    """A client whose connection is cut halfway and that resumes elsewhere ends in the same state."""
+    """A client that is cut halfway and resumes at either instance ends in the same state."""
     cut = {"ids": len({event.event_id for event in job.events}) // 3}
     half = await audience.follow(client, job, last_event_id=audience.before, cut=cut).held()
     assert half.outcome is None

@@ -78,7 +78,7 @@ def test_latency_of_an_event(
 
 
 def test_frames_arrive_one_by_one(site: Site, user: Account, publisher: Publisher) -> None:
-    """Each event is published only after the previous one has arrived, so that buffering would hang."""
+    """Each event is published after the previous one has arrived, so buffering would hang."""
     job = Job(owner=user.id)
     with EventStream(site.proxy, "/events", user.token) as stream:
         assert stream.content_type == "text/event-stream"

@@ -298,7 +298,7 @@ class Site:
         return dict(found)
 
     def kill(self, port: int, *, and_then: str = "true") -> None:
-        """Kill the container's process with SIGKILL and run `and_then` before anything can react."""
+        """Send SIGKILL to the container's process; run `and_then` before anything can react."""
         pid = self.inspect(self.container(port))["State"]["Pid"]
         self.dev.run("sh", "-c", f"kill -9 {pid}; {and_then}")
 
@@ -343,7 +343,7 @@ class Site:
 
     @contextmanager
     def database_locked(self) -> Iterator[None]:
-        """Block storing of events for the block: an instance that has read a batch keeps it pending."""
+        """Prevent the storing of events: an instance that has read a batch keeps it pending."""
         psql = subprocess.Popen(
             self.psql_command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -176,7 +176,7 @@ class Trial:
         self.heard = self.load_clients.close()
 
     def check(self, joined: int) -> None:
-        """Check that each event is stored once and received once by each browser that may see it."""
+        """Check that each event is stored once and received once by each of its browsers."""
         rows = stored_rows(self.site, self.load)
         check_stored(self.load, rows)
         self.lost = lost(self.load, rows)
