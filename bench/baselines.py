@@ -33,7 +33,7 @@ _MODULES = Path("/usr/lib/nginx/modules")
 
 @dataclass(frozen=True)
 class Baseline:
-    """A running server that streams events to clients, with the addresses to listen and publish to."""
+    """A running server that streams events to clients, and how to subscribe and publish."""
 
     name: str
     ports: tuple[int, ...]

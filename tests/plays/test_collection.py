@@ -1,4 +1,4 @@
-"""The archive of ansible-galaxy contains all that a deployment needs, and works by its full name."""
+"""The archive of ansible-galaxy has all files of a deployment, and works by its full name."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ tr '\\0' ' ' </proc/$$/cmdline >>"$(dirname "$0")/arguments"
 
 
 def test_the_logins_have_their_passwords(tmp_path: Path) -> None:
-    """Runs the login task of shield_datastores with a stub psql: passwords may have any characters."""
+    """Runs the login task of shield_datastores with a stub psql and unusual passwords."""
     role = TOP / "roles/shield_datastores"
     tasks = yaml.safe_load((role / "tasks/postgresql.yml").read_text())
     logins = [task for task in tasks if "Log in" in task["name"]]

@@ -1,4 +1,4 @@
-"""A small AG-UI client: what a user sees after the events so far."""
+"""A small AG-UI client that shows what a user sees after the events so far."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ _CONTENTS = {"TEXT_MESSAGE_CONTENT": "text", "REASONING_MESSAGE_CONTENT": "reaso
 
 @dataclass(slots=True)
 class AgUiClient:
-    """Applies events to messages the way the official client does, which never forgets one.
+    """Applies events to messages like the official client, which never drops any.
 
-    `messages` are in the order in which they appeared; a repeated tool result or text shows.
+    `messages` are in order of appearance; duplicate tool results or texts are visible.
     """
 
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -65,7 +65,7 @@ class AgUiClient:
         self._add(message_id, kind, content)
 
     def _patch(self, message_id: str, operations: Iterable[Mapping[str, Any]]) -> None:
-        """As JSON Patch says, of which the backend uses one operation on members of the root."""
+        """Apply a JSON Patch; the backend only uses `add` on members of the root."""
         content = dict(self.activity(message_id))
         for one in operations:
             assert one["op"] == "add"

@@ -1,4 +1,4 @@
-"""An audit log without a running backend, and what may be done to it."""
+"""An audit log without a running backend, and operations on it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +23,7 @@ def event(target: str = "user:1", **values: Any) -> AuditEvent:
 
 
 class Log:
-    """One instance's view of the log, or an intruder's."""
+    """One instance's view of the log, or an attacker's."""
 
     def __init__(self, environment: Environment, settings: Settings) -> None:
         self.environment = environment
@@ -37,7 +37,7 @@ class Log:
 
     @asynccontextmanager
     async def other(self) -> AsyncIterator["Log"]:
-        """Another instance on the same log."""
+        """Open another instance of the same log."""
         one = Log(self.environment, self.settings)
         yield one
         await one.database.close()
@@ -50,14 +50,14 @@ class Log:
             await self.logger.record(event(f"user:{number}", details={"n": number}))
 
     async def tamper(self, *statements: str) -> None:
-        """As whoever owns the database could, past the triggers."""
+        """Run statements as the owner of the database could, bypassing the triggers."""
         await self.environment.query("SET session_replication_role = replica")
         for statement in statements:
             await self.environment.query(statement)
         await self.environment.query("SET session_replication_role = DEFAULT")
 
     async def age(self, count: int, days: int) -> None:
-        """Have entries been written long ago, chained and all."""
+        """Append chained entries with an old timestamp."""
         old = datetime.now(UTC) - timedelta(days=days)
         entry = replace(audit_logger._entry(event()), at=old)
         await self.logger._store.append([entry] * count)
@@ -66,7 +66,7 @@ class Log:
         return await AuditVerifier(self.database, self.keys).verify()
 
     async def broken(self, *noted: Head, keys: AuditKeys | None = None) -> tuple[int, str] | None:
-        """Where the log is broken, and why."""
+        """Return where the log is broken, and why; None if it is intact."""
         verification = await AuditVerifier(self.database, keys or self.keys).verify(noted)
         assert verification.intact == (verification.broken is None)
         broken = verification.broken
@@ -78,7 +78,7 @@ class Log:
         ]
 
     async def checkpoints(self) -> list[tuple[int, int]]:
-        """Their numbers, each with that of its entry."""
+        """Return the numbers of the checkpoints, each with the sequence number of its entry."""
         rows = await self.environment.query(
             "SELECT number, seq FROM audit_checkpoints ORDER BY number"
         )

@@ -1,4 +1,4 @@
-"""The command line of the backend, as the image runs it."""
+"""Runs the backend's command line as its image does."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ async def start(env: dict[str, str], *arguments: str) -> Process:
 async def run(
     env: dict[str, str], *arguments: str, stdin: str | bytes = ""
 ) -> tuple[int | None, str, str]:
-    """Exit code, standard output and standard error."""
+    """Run a command; return exit code, standard output and standard error."""
     process = await start(env, *arguments)
     given = stdin if isinstance(stdin, bytes) else stdin.encode()
     async with asyncio.timeout(60):
@@ -54,7 +54,7 @@ async def run(
 
 @asynccontextmanager
 async def served(env: dict[str, str]) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
-    """The server as the image starts it, ready."""
+    """Start the server as the image does, and wait until it is ready."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = await start(env | {"PORT": str(port)}, "serve")

@@ -1,4 +1,4 @@
-"""A consumer of the stream that tests can ask."""
+"""A stream consumer with access to its metrics."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from tests.support.samples import sample
 
 
 class Consumer(RedisStreamConsumer):
-    """One that can be asked what it has counted."""
+    """A consumer whose counters a test can read."""
 
     def counted(self, name: str, **labels: str) -> float:
         return sample(self._metrics, f"ag_ui_{name}", **labels)
@@ -26,7 +26,7 @@ class Consumer(RedisStreamConsumer):
 
 @asynccontextmanager
 async def consuming(settings: Settings) -> AsyncIterator[Consumer]:
-    """A consumer that runs during the block."""
+    """Run a consumer for the duration of the block."""
     database = Database(settings)
     redis = reader_client(settings)
     consumer = Consumer(redis, EventStore(database), ConsumerConfig.of(settings), Metrics())

@@ -1,4 +1,4 @@
-"""Problem documents in answers."""
+"""Checks of problem documents in responses."""
 
 from typing import Any
 

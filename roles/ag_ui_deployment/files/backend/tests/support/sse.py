@@ -1,4 +1,4 @@
-"""A client of event streams over a real socket, which notes each frame as it arrives."""
+"""An SSE client over a real socket, which records each frame with its time of arrival."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ class SseClient:
 
     @property
     def ids(self) -> list[str]:
-        """Those of the records that came."""
+        """The ids of the received records."""
         return [frame.record_id for frame in self.frames if frame.record_id is not None]
 
     @property
@@ -63,7 +63,7 @@ async def sse(  # noqa: PLR0913 - what a request has
     body: object = None,
     headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[SseClient]:
-    """Open a stream, by POST where there is a body; it is closed at the end of the block."""
+    """Open a stream, with POST if there is a body; it is closed at the end of the block."""
     sent = dict(headers or {})
     if token:
         sent["Authorization"] = f"Bearer {token}"
@@ -77,7 +77,7 @@ async def sse(  # noqa: PLR0913 - what a request has
         client = SseClient(response)
         reading = asyncio.create_task(client.read())
         try:
-            # The first frame says how long to wait before a reconnect: the stream is open.
+            # The server sends the first frame, with the retry time, once the stream is open.
             await client.until(lambda it: it.frames)
             yield client
         finally:

@@ -1,4 +1,4 @@
-"""A user of the tools, and what they send."""
+"""Calls of the tools' API as a user."""
 
 import json
 from typing import Any
@@ -11,12 +11,12 @@ from tests.support.accounts import bearer
 from tests.support.environment import Environment
 from tests.support.server import Backend
 
-# No name: whether one is looked up in time is not for the tests to depend on.
+# An IP address, so that the tests do not depend on DNS.
 SITE = "https://8.8.8.8/"
 
 
 class Caller:
-    """A user, and what they send."""
+    """Sends the requests of one user."""
 
     def __init__(self, backend: Backend, user: User) -> None:
         self.backend = backend
@@ -26,7 +26,7 @@ class Caller:
     async def post(self, path: str, body: Any, key: str | None = None) -> httpx.Response:
         headers = bearer(self.token) | {"Content-Type": "application/json"}
         headers |= {"Idempotency-Key": key} if key else {}
-        # Not json=, which cannot send half of a character.
+        # `json=` cannot send lone surrogates.
         return await self.backend.http.post(path, content=json.dumps(body), headers=headers)
 
     async def get(self, path: str) -> httpx.Response:
@@ -35,7 +35,7 @@ class Caller:
     async def crawl(
         self, environment: Environment, key: str | None = None, **marks: str
     ) -> httpx.Response:
-        """Crawl two pages, with events on this test's stream."""
+        """Crawl two pages; the job publishes to this test's stream."""
         return await self.post(
             "/api/crawl", {"url": site(environment, **marks), "max_pages": 2}, key
         )

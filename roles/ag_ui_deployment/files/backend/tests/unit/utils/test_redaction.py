@@ -1,4 +1,4 @@
-"""What is a secret is blanked, the rest is left, and neither takes long."""
+"""Secrets are redacted, everything else is kept, and both are fast."""
 
 import re
 
@@ -28,7 +28,7 @@ def test_of_an_address_what_is_no_secret_is_left() -> None:
 
 
 class Steps:
-    """Counts the characters that are looked at."""
+    """Counts the characters that are read."""
 
     count = 0
 
@@ -48,7 +48,7 @@ class CountedText(str):
 
 
 class CountedPattern:
-    """Stands for a pattern that reads each character of a match once."""
+    """A stub for a pattern that reads each character of a match once."""
 
     def __init__(self, pattern: re.Pattern[str]) -> None:
         self._pattern = pattern

@@ -1,4 +1,4 @@
-"""Problem documents: every error has its own, and an answer of its own kind."""
+"""Problem documents: every error has its own type and content."""
 
 import pytest
 import structlog
