@@ -126,7 +126,7 @@ def _iso(milliseconds: int) -> str:
 def folded(
     events: Iterable[ShieldEvent], state: JobState | None = None
 ) -> Iterator[tuple[ShieldEvent, JobState | None, list[dict[str, Any]]]]:
-    """Each event with the state after it and its AG-UI events as they stand on the wire."""
+    """Yield each event with the state after it and its serialised AG-UI events."""
     for event in events:
         result = fold(state, event)
         state = result.state

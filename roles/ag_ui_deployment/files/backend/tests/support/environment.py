@@ -1,4 +1,4 @@
-"""The Redis stream and PostgreSQL database of one test, with operations of producers and operators."""
+"""One test's Redis stream and database, with operations of producers and operators."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager

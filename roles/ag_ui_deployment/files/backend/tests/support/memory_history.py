@@ -65,7 +65,7 @@ class Process:
         self._began_at = began_at
 
     async def begin(self, events: Sequence[ShieldEvent]) -> None:
-        """Start with these events on the stream, the first `began_at` of which Redis has trimmed."""
+        """Start with these events on the stream; the first `began_at` are before its start."""
         self.history.events = list(events)
         past = events[: self._began_at]
         self.hub.start(past[-1].id if past else ZERO)

@@ -641,7 +641,7 @@ def test_a_client_may_resume_after_any_event(
 def test_a_resumed_client_may_have_seen_a_part_of_the_next_event(
     events: list[ShieldEvent], data: st.DataObject
 ) -> None:
-    """The connection broke within a record: the whole record is repeated, and the order rules hold."""
+    """The connection broke within a record, which is repeated; the order rules hold."""
     steps = list(folded(events))
     place = data.draw(st.integers(0, len(steps) - 1))
     state = steps[place - 1][1] if place else None

@@ -210,7 +210,7 @@ class TestReads:
     async def test_of_conversations_take_memory_by_their_bytes_only(
         self, backend: Backend, token: str
     ) -> None:
-        """Memory use depends on the bytes, not on the number of JSON values: as objects they would take thirty times as much."""
+        """As parsed objects, the JSON values would take thirty times as much memory."""
         body = run_input("Hello")
         await whole_run(backend.http, token, body)
         owner = (await backend.http.get("/auth/me", headers=bearer(token))).json()["id"]

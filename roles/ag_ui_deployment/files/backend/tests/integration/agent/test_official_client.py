@@ -129,7 +129,7 @@ def encoded(frames: Iterable[Frame]) -> bytes:
 
 
 def renamed(repeated: Held) -> Any:
-    """Return the state of a job with repeated events, with the name of the job without repetition."""
+    """Return the state of a job with repeated events, renamed to the job without them."""
     return json.loads(json.dumps(repeated.shown).replace(", repeated", ", as_told"))
 
 
@@ -355,7 +355,7 @@ class TestCuts:
     async def test_and_the_stream_is_another_one_afterwards(
         self, backend: Backend, owner: User, environment: Environment, clients: OfficialClients
     ) -> None:
-        """The client's state may come from a stream that is gone: it is notified and starts again."""
+        """The client's state may come from a deleted stream: it is notified and starts again."""
         job = "interleaved tools, as_told"
         token = backend.token_of(owner)
         async with sse(backend.http, token=token) as feed:

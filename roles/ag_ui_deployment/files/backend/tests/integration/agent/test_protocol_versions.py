@@ -339,7 +339,7 @@ class TestJobs:
     async def test_of_every_story_live_and_afterwards_and_out_of_the_feed(
         self, backend: Backend, environment: Environment, clients: OfficialClients, version: str
     ) -> None:
-        """An older client's state equals that of a current one, except for the outcome `cancelled`."""
+        """An older client has the state of a current one, except for the outcome `cancelled`."""
         owner = await backend.add_user("alice@shield.test")
         token = backend.token_of(owner)
         told = every_job(str(owner.id))

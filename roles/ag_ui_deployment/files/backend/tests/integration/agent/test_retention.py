@@ -66,7 +66,7 @@ async def grow_old(environment: Environment, thread_id: str) -> None:
 async def limited(
     environment: Environment, gateway_url: str, **settings: int
 ) -> AsyncIterator[tuple[Backend, str]]:
-    """An instance with these limits, and a user's token."""
+    """Start an instance with these limits; yield it with a user's token."""
     async with running(environment.settings(LITELLM_URL=gateway_url, **settings)) as backend:
         user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
         yield backend, backend.token_of(user)

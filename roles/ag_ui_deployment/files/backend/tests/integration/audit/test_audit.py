@@ -70,7 +70,7 @@ class TestChain:
     async def test_a_lost_answer_to_a_commit_repeats_nothing(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The connection breaks after the commit: the writer cannot know the outcome, and checks."""
+        """The connection breaks after the commit: the writer has to look up the outcome."""
         log.logger.start()
         transaction = log.database.transaction
         losing = True

@@ -1,4 +1,4 @@
-"""Failed logins: growing lockouts for an attacker and nobody else, which responses do not reveal."""
+"""Failed logins: growing lockouts only for the attacker, which responses do not reveal."""
 
 import asyncio
 import threading

@@ -166,7 +166,7 @@ class TestTrimmedUnread:
     async def test_what_redis_counts_is_true_again(
         self, environment: Environment, member: Member
     ) -> None:
-        """Redis 7.0 does not count entries that the group never got, so that its lag stays too high."""
+        """Redis 7.0 does not count entries that the group never got: its lag stays too high."""
         await publish(environment, 10)
         await member.read()
         await publish(environment, 40)

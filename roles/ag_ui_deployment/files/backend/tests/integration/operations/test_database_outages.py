@@ -203,7 +203,7 @@ def test_a_connection_that_is_closed_is_one() -> None:
 async def test_rights_that_are_missing_are_an_outage_that_health_names(
     environment: Environment,
 ) -> None:
-    """As during a change of the tables' owner: requests and the consumer wait, and continue afterwards."""
+    """As during a change of the tables' owner: requests and the consumer wait for its end."""
     role = urlsplit(environment.database_url).username
     async with running(environment.settings()) as backend:
         user = await backend.add_user("alice@shield.test")

@@ -202,7 +202,7 @@ def samples_of(path: str) -> Sequence[Thing | None]:
 
 
 def samples_for(rule: RouteRule, caller: Caller | None) -> Sequence[Thing | None]:
-    """Return one sample if the choice makes no difference, else the caller's own and another user's."""
+    """Return one sample if the choice does not matter, else own and another user's ones."""
     samples = samples_of(rule.path)
     if caller is None or (rule.permission and not caller.may_anywhere(rule.permission)):
         return samples[:1]
@@ -294,7 +294,7 @@ class Walk:
             return response.status_code
 
     async def feed(self, caller: Caller) -> set[str]:
-        """Return the jobs in the caller's feed after an event of each job, the caller's own last."""
+        """Publish an event of each job, the caller's own last; return the jobs in their feed."""
         every = [one for one in JOBS if one.exists]
         every += [one for one in every if (one.owner, one.workspace) == (caller.name, "default")]
         async with sse(self._backend.http, token=await self.token(caller)) as stream:

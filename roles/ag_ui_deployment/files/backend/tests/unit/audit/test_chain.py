@@ -41,7 +41,7 @@ _ENTRIES = st.builds(
 
 
 def decode(encoded: bytes) -> tuple[int, Entry, bytes]:
-    """Decode an entry as the documentation of the chain describes: a decodable encoding is unambiguous."""
+    """Decode an entry as the chain is documented: a decodable encoding is unambiguous."""
     assert encoded[:1] == b"\x01"
     rest = encoded[1:]
     values: list[bytes | None] = []
