@@ -52,6 +52,7 @@ class Baseline:
 
 @contextlib.contextmanager
 def ours(site: Site, instances: int = 1, program: Sequence[str] = SERVE) -> Iterator[Baseline]:
+    """Start instances of the backend on one stream and database."""
     with site.new_run() as run, contextlib.ExitStack() as stack:
         started = [
             stack.enter_context(site.instance(run, program=program)) for _ in range(instances)
@@ -84,6 +85,7 @@ def ours_behind_tls(site: Site) -> Iterator[Baseline]:
 
 @contextlib.contextmanager
 def xread(site: Site) -> Iterator[Baseline]:
+    """Start the Python baseline, see bench/peer_xread.py."""
     with site.new_run() as run:
         port = free_port()
         command = [sys.executable, "-m", "uvicorn", "bench.peer_xread:app", "--port", str(port)]
@@ -109,6 +111,7 @@ def xread(site: Site) -> Iterator[Baseline]:
 
 @contextlib.contextmanager
 def nchan(site: Site) -> Iterator[Baseline]:
+    """Start nginx with nchan."""
     port = free_port()
     folder = site.folder / f"nchan-{port}"
     folder.mkdir()

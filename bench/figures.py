@@ -14,6 +14,8 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Limit:
+    """A bound for the value of a figure."""
+
     kind: Literal["at least", "at most"]
     value: float
 
@@ -23,6 +25,8 @@ class Limit:
 
 @dataclass(frozen=True)
 class Figure:
+    """A measured value with its unit and an optional limit."""
+
     name: str
     value: float
     unit: str = ""
@@ -87,6 +91,7 @@ def median_of(rows: Iterable[Mapping[str, Any]], column: str, **wanted: Any) -> 
 
 
 def ratio(value: float, other: float) -> float:
+    """Return the quotient; infinity if the divisor is 0."""
     return value / other if other else float("inf")
 
 

@@ -52,6 +52,7 @@ class Tools:
 
     @classmethod
     def compile(cls, folder: Path) -> Tools:
+        """Compile the programs into the folder."""
         tools = cls(folder / "sse_load", folder / "publish")
         command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]
         run([*command, str(tools.load), f"{_HERE}/sse_load.c", "-lssl", "-lcrypto"])
@@ -143,6 +144,7 @@ def deliver(tools: Tools, baseline: Baseline, workload: Workload, clients: Outpu
 
 
 def measure(tools: Tools, baseline: Baseline, workload: Workload) -> Row:
+    """Run one measurement; return its row with the load average before it."""
     load_average = round(os.getloadavg()[0], 2)
     with connected(tools, baseline, workload) as clients:
         return {**deliver(tools, baseline, workload, clients), "load_average": load_average}
@@ -161,7 +163,7 @@ def _servers_watched(baseline: Baseline) -> Iterator[None]:
 @contextlib.contextmanager
 def _started(command: Sequence[str]) -> Iterator[Output]:
     """Run a program for the duration of the block; yield its output."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as child:  # noqa: S603 - compiled here
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as child:  # noqa: S603 - our own programs
         try:
             yield Output(cast("IO[bytes]", child.stdout).fileno())
         finally:

@@ -45,6 +45,7 @@ class Setting:
     cwd: Path | None = None
 
     def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of subprocess functions."""
         as_user = {}
         if self.user:
             as_user = {"user": self.user.uid, "group": self.user.gid, "extra_groups": []}
@@ -53,6 +54,8 @@ class Setting:
 
 @dataclass(frozen=True)
 class Process:
+    """A running server with its log file."""
+
     name: str
     child: subprocess.Popen[bytes]
     log: Path
@@ -93,7 +96,7 @@ def running(
 ) -> Iterator[Process]:
     """Run a server for the duration of the block; its output goes to the log."""
     with log.open("ab") as output:
-        child = subprocess.Popen(  # noqa: S603 - the project's own programs and the distribution's
+        child = subprocess.Popen(  # noqa: S603 - programs of the project and the distribution
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -19,7 +19,7 @@ _CONNECTIONS = 16384
 
 def nginx_version() -> str:
     """Return the version, which nginx prints on standard error."""
-    done = subprocess.run(  # noqa: S603 - the distribution's
+    done = subprocess.run(  # noqa: S603 - the distribution's nginx
         [program("nginx"), "-v"], capture_output=True, text=True, check=True
     )
     match = re.search(r"\d+\.\d+\.\d+", done.stderr)

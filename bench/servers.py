@@ -40,6 +40,8 @@ def program(name: str) -> str:
 
 @dataclass(frozen=True)
 class RedisServer:
+    """A running Redis with a client."""
+
     process: Process
     port: int
     client: Redis
@@ -72,6 +74,8 @@ def _answers(client: Redis) -> bool:
 
 @dataclass(frozen=True)
 class PostgresServer:
+    """A running PostgreSQL; `programs` is the folder of its client programs."""
+
     process: Process
     port: int
     programs: Path

@@ -64,6 +64,7 @@ class Site:
             self.redis.client.delete(name)
 
     def publish_hello(self, run: str) -> None:
+        """Publish an event that shows whether clients are connected."""
         entry: dict[Any, Any] = {
             "event_id": secrets.token_hex(16),
             "type": "bench:hello",
@@ -96,6 +97,7 @@ class Site:
         settings: Mapping[str, str] | None = None,
         program: Sequence[str] = SERVE,
     ) -> Iterator[tuple[Process, int]]:
+        """Start an instance; yield it with its port, before it is healthy."""
         port = free_port()
         environment = self._environment(run, run) | dict(settings or {})
         environment |= {"PORT": str(port), "REDIS_CONSUMER_NAME": f"bench-{port}"}
@@ -106,6 +108,7 @@ class Site:
             yield process, port
 
     def token(self, port: int, email: str = _EMAIL) -> str:
+        """Log in at the instance; return an access token."""
         form = urllib.parse.urlencode({"username": email, "password": self._password}).encode()
         url = f"http://127.0.0.1:{port}/auth/token"
         with urllib.request.urlopen(url, form, timeout=30) as answer:

@@ -87,6 +87,7 @@ def _run_users(bench: Bench, users: int) -> Row:
 
 @contextlib.contextmanager
 def gateway(site: Site) -> Iterator[str]:
+    """Start the stub gateway; yield its URL."""
     port = free_port()
     command = [sys.executable, "-m", "bench.gateway", str(port)]
     setting = Setting(env=dict(os.environ), cwd=_TOP)
@@ -146,7 +147,7 @@ def _list_once(port: int, token: str) -> float:
         f"http://127.0.0.1:{port}/api/jobs?limit=50", headers={"Authorization": f"Bearer {token}"}
     )
     began = time.perf_counter()
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - http, as it says
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - an HTTP URL
         json.load(answer)
     return (time.perf_counter() - began) * 1000
 

@@ -46,6 +46,7 @@ class Bench:
 
 
 def tell(progress: str) -> None:
+    """Print progress to standard error."""
     sys.stderr.write(f"    {progress}\n")
 
 
@@ -83,6 +84,7 @@ def paced_columns(row: Row) -> Row:
 
 
 def cpu_text(row: Row) -> str:
+    """Format the CPU seconds of a row by process."""
     return ", ".join(f"{name} {seconds:.2f}" for name, seconds in row["cpu"].items())
 
 

@@ -38,6 +38,7 @@ def measure_paced(bench: Bench) -> list[Report]:
 
 
 def add_latency_figures(report: Report, baseline: str) -> None:
+    """Add the baseline's median latencies and CPU utilisation to the report."""
     for name in ("p50", "p95", "p99", "max"):
         latency = median_of(report.runs, f"{name}_ms", baseline=baseline)
         report.figure(f"{baseline}, {name}", latency, "ms")

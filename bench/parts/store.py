@@ -33,6 +33,7 @@ class Standing(NamedTuple):
 
     @property
     def done(self) -> bool:
+        """Whether all entries are read and acknowledged."""
         return self.lag == 0 and self.pending == 0
 
 
@@ -83,6 +84,7 @@ class _Clock:
         self._begun = time.monotonic()
 
     def stop(self) -> Row:
+        """Return the elapsed seconds, and the CPU seconds by process."""
         seconds = time.monotonic() - self._begun
         used = zip(self._processes, self._cpu, self._cpu_seconds(), strict=True)
         cpu = {process.name: round(after - before, 2) for process, before, after in used}

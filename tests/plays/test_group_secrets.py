@@ -26,7 +26,7 @@ KEPT = dict.fromkeys(NAMES, "a" * 48)
 # Groups of hosts with their existing secrets; hosts in capitals are unreachable.
 SITES: dict[str, dict[str, dict[str, str]]] = {
     "fresh": {"fresh-1": {}, "fresh-2": {}},
-    # A new host that is deployed before the existing one.
+    # A new host, listed before the existing one.
     "grown": {"grown-1": {}, "grown-2": KEPT},
     "differing": {
         "differing-1": {"jwt_secret": "a" * 48},

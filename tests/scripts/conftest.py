@@ -60,6 +60,7 @@ class Checkout:
 
 @pytest.fixture
 def checkout() -> Iterator[Checkout]:
+    """A copy of the scripts that an unprivileged user may write to."""
     # Other users cannot enter pytest's own temporary folder.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)

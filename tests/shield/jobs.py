@@ -157,7 +157,7 @@ def _process_chunk(story: _Story, chunks: _Chunks, source: str) -> None:
     )
 
 
-def crawl_job(  # noqa: PLR0913 - by name, and all of them optional
+def crawl_job(  # noqa: PLR0913 - optional keyword arguments
     rng: Random,
     *,
     start: datetime | None = None,
@@ -250,7 +250,7 @@ def _end_job(
         )
 
 
-def ingest_job(  # noqa: PLR0913 - by name, and all of them optional
+def ingest_job(  # noqa: PLR0913 - optional keyword arguments
     rng: Random,
     *,
     start: datetime | None = None,

@@ -32,6 +32,7 @@ class Signed:
         return self.encoded_key(serialization.NoEncryption())
 
     def encoded_key(self, encryption: serialization.KeySerializationEncryption) -> str:
+        """Return the private key as PKCS #8 in PEM format."""
         encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
         return self.key.private_bytes(encoding, form, encryption).decode()
 

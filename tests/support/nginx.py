@@ -49,6 +49,7 @@ def program() -> str:
 
 
 def version() -> str:
+    """Return the version number of the installed nginx."""
     asked = subprocess.run([program(), "-v"], capture_output=True, text=True, check=True)
     return asked.stderr.strip().rpartition("/")[2].split()[0]
 
@@ -124,6 +125,7 @@ class Answer:
 
     @classmethod
     def parsed(cls, raw: bytes) -> Self:
+        """Parse a raw HTTP/1 response; header names become lower case."""
         head, _, body = raw.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in lines)

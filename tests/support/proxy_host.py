@@ -55,6 +55,7 @@ class ProxyHost:
 
     @property
     def environment(self) -> Mapping[str, str]:
+        """The environment variables for Ansible, with the stubs first in PATH."""
         return {"PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
 
     def breaks(self, *verbs: str) -> None:
@@ -63,6 +64,7 @@ class ProxyHost:
         (self.folder / "deadly").unlink(missing_ok=True)
 
     def kills_the_caller_of(self, verb: str) -> None:
+        """Make this verb of systemctl kill its caller."""
         (self.folder / "deadly").write_text(f"{verb}\n")
 
     def files(self) -> dict[str, bytes]:

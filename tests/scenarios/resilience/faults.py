@@ -45,7 +45,7 @@ def stopped(machine: Machine, *units: str) -> Iterator[None]:
         machine.systemctl("start", *units)
 
 
-# --- the network between the backend and its datastores ----------------------------------------------
+# --- the network between the backend and its datastores -----------------------------------------
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def _htb_class(site: Site, verb: str, number: str, rate: str) -> None:
     )
 
 
-# --- PostgreSQL --------------------------------------------------------------------------------------
+# --- PostgreSQL ----------------------------------------------------------------------------------
 
 
 class Session:

@@ -29,6 +29,7 @@ class Caller:
         return request(self.site.proxy, "GET", path, token=self.account.token)
 
     def post(self, path: str, *, route: Route | None = None, **body: Any) -> Answer:
+        """POST the keyword arguments as a JSON object; the default route is the proxy."""
         return request(
             route or self.site.proxy,
             "POST",
@@ -39,6 +40,7 @@ class Caller:
         )
 
     def ask(self, question: str = QUESTION, route: Route | None = None) -> Answer:
+        """Ask the knowledge graph a question (/api/query)."""
         return self.post("/api/query", route=route, query=question)
 
     def run_agent(self, prompt: str) -> tuple[Run, list[dict[str, Any]]]:
@@ -48,6 +50,7 @@ class Caller:
     def follow(
         self, route: Route, path: str, body: bytes | None = None
     ) -> tuple[Run, list[dict[str, Any]]]:
+        """Read a run's stream to its end; return the checked run and its events."""
         with EventStream(route, path, self.account.token, body=body) as stream:
             read_to_the_end(stream, within=60)
             return check_run(stream.events, complete=True), stream.events
@@ -69,6 +72,7 @@ def run_input(prompt: str) -> bytes:
 
 
 def text_of(events: list[dict[str, Any]]) -> str:
+    """Return the concatenated text of all messages."""
     return "".join(it["delta"] for it in events if it["type"] == "TEXT_MESSAGE_CONTENT")
 
 

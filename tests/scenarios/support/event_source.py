@@ -109,6 +109,7 @@ class Server:
     certificate: str
 
     def tls(self) -> ssl.SSLContext:
+        """Return a TLS context that trusts only this certificate."""
         return ssl.create_default_context(cadata=self.certificate)
 
 

@@ -52,6 +52,7 @@ class Gateway:
         return True
 
     def wait_until_up(self) -> None:
+        """Wait until all parts respond."""
         for part in PORTS:
             eventually(
                 lambda part=part: self.answers(part),  # type: ignore[misc]

@@ -188,7 +188,7 @@ def _send(
     return wire, response
 
 
-def request(  # noqa: PLR0913 - what a request is made of, by name
+def request(  # noqa: PLR0913 - keyword arguments
     route: Route,
     method: str,
     path: str,
@@ -198,7 +198,17 @@ def request(  # noqa: PLR0913 - what a request is made of, by name
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Send one request on a new connection and read the response."""
+    """Send one request on a new connection and read the whole response.
+
+    Args:
+        route: How to connect.
+        method: The HTTP method.
+        path: The path with the query.
+        token: An access token for the Authorization header.
+        form: Fields of a form, instead of `body`.
+        body: The raw body.
+        headers: Further headers.
+    """
     sent = dict(headers or {})
     if token is not None:
         sent["Authorization"] = f"Bearer {token}"
@@ -226,7 +236,7 @@ class Received:
     at: float
 
 
-class Refused(Exception):  # noqa: N818 - the server's decision, not an error of ours
+class Refused(Exception):  # noqa: N818 - a decision of the server, not a bug
     """The server did not answer with a stream."""
 
     def __init__(self, answer: Answer) -> None:

@@ -164,7 +164,7 @@ class Load:
                 self._publish(job, owner, job.complete())
         except Stopped:
             pass
-        except BaseException as error:  # noqa: BLE001 - raised again by finish()
+        except BaseException as error:  # noqa: BLE001 - re-raised by finish()
             self._error = error
 
     def _step(self, number: int) -> None:

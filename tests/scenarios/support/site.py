@@ -106,6 +106,7 @@ class Machine:
         return execute(self.name, *command, send=send)
 
     def systemctl(self, verb: str, *units: str) -> str:
+        """Run systemctl with a verb; return its output."""
         return self.run("systemctl", verb, *units)
 
     def is_active(self, unit: str) -> bool:
@@ -125,7 +126,7 @@ class Site:
         """The host with LiteLLM and the simulated Shield, in scenarios that have one."""
         return _machine(self._inventory, "shield_gateway")
 
-    # --- configuration, read where it stands ------------------------------------------------
+    # --- configuration -----------------------------------------------------------------------
 
     @cached_property
     def settings(self) -> dict[str, str]:
@@ -172,7 +173,7 @@ class Site:
         """The names of the instances in the consumer group."""
         return {f"{self.dev.inventory_name}-{port}" for port in self.ports}
 
-    # --- ways in -----------------------------------------------------------------------------
+    # --- routes ------------------------------------------------------------------------------
 
     @cached_property
     def certificate(self) -> str:
@@ -232,6 +233,7 @@ class Site:
         )
 
     def is_ready(self, port: int) -> bool:
+        """Whether the instance is ready; False if it is unreachable."""
         try:
             return request(self.instance(port), "GET", "/health/ready").status == 200
         except OSError:
@@ -240,6 +242,7 @@ class Site:
     # --- accounts ----------------------------------------------------------------------------
 
     def ask_for_token(self, email: str, password: str) -> Answer:
+        """Log in with the form of /auth/token; return the response."""
         return request(
             self.proxy, "POST", "/auth/token", form={"username": email, "password": password}
         )
@@ -256,6 +259,7 @@ class Site:
         return Account(me["id"], email, role, token)
 
     def admin(self) -> Account:
+        """Return the administrator's account."""
         email = self.dev.variables["ag_ui_admin_email"]
         return self.account(email, "admin", self.admin_password)
 

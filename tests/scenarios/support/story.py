@@ -23,6 +23,7 @@ class Job:
         self.made = 0
 
     def event(self, kind: str, **data: Any) -> ShieldEvent:
+        """Generate the job's next event."""
         self.made += 1
         return ShieldEvent(
             type=kind,
@@ -86,5 +87,5 @@ class Steady:
                 due += self._pause
                 self._stop.wait(max(0.0, due - time.monotonic()))
             self.ids.append(self._publisher.publish(self._job.complete()))
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+        except BaseException as error:  # noqa: BLE001 - re-raised in the waiting thread
             self.error = error

@@ -82,7 +82,7 @@ class Trial:
     heard: Mapping[str, Heard] = field(default_factory=dict)
     """The events that each browser received; set after the block."""
 
-    # --- for the block -----------------------------------------------------------------------
+    # --- during the block --------------------------------------------------------------------
 
     def breaks(self) -> int:
         """Return the number of unexpected disconnects so far."""
@@ -134,7 +134,7 @@ class Trial:
         goal = len(self.load.log) + seconds * self.load.per_second
         eventually(lambda: len(self.load.log) >= goal, "more events", within=seconds + 30)
 
-    # --- around it ---------------------------------------------------------------------------
+    # --- before and after the block ----------------------------------------------------------
 
     def begin(self) -> int:
         """Connect the browsers; return how many events were published when all were connected."""
@@ -210,7 +210,7 @@ class UnderLoad:
         return (user.id, other.id, None, user.id, other.id, None, None, None)
 
     @contextmanager
-    def __call__(  # noqa: PLR0913 - what a test may say of its fault, by name
+    def __call__(  # noqa: PLR0913 - keyword arguments
         self,
         name: str,
         *,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class TooLate(AssertionError):  # noqa: N818 - reads as what happened
+class TooLate(AssertionError):  # noqa: N818 - the name describes the failure
     """A condition did not become true in time."""
 
 

@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def serve(app: Starlette, options: argparse.Namespace) -> None:
-    import uvicorn  # noqa: PLC0415 - the supervisor does without
+    import uvicorn  # noqa: PLC0415 - the supervisor does not need it
 
     uvicorn.run(
         app,

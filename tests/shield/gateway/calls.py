@@ -28,6 +28,7 @@ class Calls:
         return noted
 
     def containing(self, text: str) -> list[dict[str, Any]]:
+        """Return the calls whose JSON contains the text."""
         return [call for call in self._calls if text in json.dumps(call, ensure_ascii=False)]
 
     async def listed(self, request: Request) -> JSONResponse:

@@ -23,6 +23,7 @@ REQUESTS_PER_MINUTE = 2
 
 
 async def check(request: Request, api_key: str) -> UserAPIKeyAuth:  # noqa: ARG001 - LiteLLM's signature
+    """Return the permissions of a key; raises ProxyException (401) if it is invalid."""
     key = os.environ["SHIELD_GATEWAY_KEY"]
     limited = api_key.startswith(f"{key}-limited-")
     if _is_there("keys-withdrawn") or (api_key != key and not limited):

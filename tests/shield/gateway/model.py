@@ -46,10 +46,12 @@ class Releases:
         self._changed = asyncio.Condition()
 
     async def wait(self, prompt: str) -> None:
+        """Wait until a text of the prompt is released."""
         async with self._changed:
             await self._changed.wait_for(lambda: any(text in prompt for text in self._texts))
 
     async def add(self, request: Request) -> Response:
+        """Release the prompts that contain the query parameter `contains`."""
         async with self._changed:
             self._texts.append(request.query_params["contains"])
             self._changed.notify_all()
@@ -87,6 +89,7 @@ class Answer:
         return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
 
     def whole(self) -> dict[str, Any]:
+        """Return the completion as one JSON document."""
         message: dict[str, Any] = {"role": "assistant", "content": self._turn.text or None}
         if self._calls:
             message["tool_calls"] = self._calls
@@ -107,6 +110,7 @@ class Answer:
         return f"data: {json.dumps(chunk)}\n\n"
 
     async def frames(self) -> AsyncIterator[str]:
+        """Yield the completion as server-sent events; raises Cut for the fault `cut`."""
         yield self._frame({"role": "assistant", "content": ""})
         for piece in _pieces(self._turn.reasoning) if self._turn.reasoning else []:
             yield self._frame({"reasoning_content": piece})

@@ -80,6 +80,7 @@ class Part:
             self._process = self._started()
 
     def answers(self) -> bool:
+        """Whether the part responds. Raises RuntimeError if its process has exited."""
         if self.exit_code is not None:
             raise RuntimeError(f"{self.name} ended with {self.exit_code}")
         return _answers(self.url)

@@ -59,6 +59,7 @@ class Job:
         return self.events[0].job_id
 
     def shown(self) -> dict[str, Any]:
+        """Return the response of `GET /jobs/{id}`."""
         percent = 100 * self.chunks_processed / self.chunks_total if self.chunks_total else 0
         return {
             "job_id": self.job_id,

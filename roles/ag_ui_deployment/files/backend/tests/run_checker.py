@@ -38,7 +38,7 @@ PERCENT_KEYS: Final = ("percent", "percentComplete", "percent_complete", "progre
 TERMINAL: Final = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 
 
-class RunViolation(AssertionError):  # noqa: N818 - the word of the protocol
+class RunViolation(AssertionError):  # noqa: N818 - a violation of the protocol
     """A violation of a protocol rule; the message says which and where."""
 
 

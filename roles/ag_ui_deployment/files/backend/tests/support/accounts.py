@@ -22,6 +22,7 @@ def bearer(token: str) -> dict[str, str]:
 async def ask_login(
     backend: Backend, email: str, password: str = PASSWORD, **second_factor: str
 ) -> httpx.Response:
+    """Send a login request and return its response, whatever its status is."""
     body = {"email": email, "password": password, **second_factor}
     return await backend.http.post("/auth/login", json=body)
 
@@ -35,7 +36,19 @@ async def log_in_from(
     cookies: dict[str, str] | None = None,
     **second_factor: str,
 ) -> httpx.Response:
-    """Log in through the proxy from a client with this address and these cookies."""
+    """Log in through the proxy from a client with this address and these cookies.
+
+    Args:
+        backend: The instance.
+        address: The client's IP address, sent as X-Forwarded-For.
+        email: The account's email address.
+        password: The account's password.
+        cookies: The client's cookies by name.
+        second_factor: Additional fields of the login, `otp` or `recovery_code`.
+
+    Returns:
+        The response, whatever its status is.
+    """
     headers = {"X-Forwarded-For": address}
     if cookies:
         headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
@@ -75,6 +88,7 @@ async def is_in(backend: Backend, tokens: dict[str, Any]) -> bool:
 
 
 async def refresh(backend: Backend, tokens: dict[str, Any]) -> httpx.Response:
+    """Exchange the refresh token in `tokens`; return the response."""
     body = {"refresh_token": tokens["refresh_token"]}
     return await backend.http.post("/auth/refresh", json=body)
 

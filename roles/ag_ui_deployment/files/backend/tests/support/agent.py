@@ -70,10 +70,12 @@ def text_of(client: AgUiClient) -> str:
 
 
 def events_path(body: dict[str, Any]) -> str:
+    """Return the path of the run's event stream."""
     return f"/agent/runs/{body['runId']}/events"
 
 
 async def cancel(backend: Backend, token: str, body: dict[str, Any]) -> None:
+    """Cancel the run of a request; fails if that is refused."""
     path = f"/agent/runs/{body['runId']}/cancel"
     assert (await backend.http.post(path, headers=bearer(token))).status_code == 202
 

@@ -21,6 +21,7 @@ class AgUiClient:
     error: tuple[str, str | None] | None = None
 
     def apply(self, events: Iterable[Mapping[str, Any]]) -> "AgUiClient":
+        """Apply events in order; return the client."""
         for event in events:
             self._apply(event)
         return self
@@ -49,12 +50,15 @@ class AgUiClient:
             self.error = event["message"], event.get("code")
 
     def activity(self, message_id: str) -> dict[str, Any]:
+        """Return the content of an activity message."""
         return self._find(message_id, "activity")
 
     def results(self) -> dict[str, str]:
+        """Return the contents of the tool results by message id."""
         return {m["id"]: m["content"] for m in self.messages if m["kind"] == "result"}
 
     def calls(self) -> dict[str, dict[str, Any]]:
+        """Return the tool calls by id, each with `name` and `arguments` (JSON text)."""
         return {m["id"]: m["content"] for m in self.messages if m["kind"] == "call"}
 
     def _put(self, message_id: str, kind: str, content: Any) -> None:

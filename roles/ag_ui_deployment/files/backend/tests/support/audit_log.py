@@ -19,6 +19,7 @@ from tests.support.environment import Environment
 
 
 def event(target: str = "user:1", **values: Any) -> AuditEvent:
+    """Return a login event to record."""
     return AuditEvent(Action.LOGIN, actor="alice@shield.test", target=target, **values)
 
 
@@ -43,9 +44,11 @@ class Log:
         await one.database.close()
 
     async def retain(self, *, even_if_broken: bool = False) -> int:
+        """Apply the retention once as an operator; return the number of deleted entries."""
         return await self.retention.retain("operator", even_if_broken=even_if_broken)
 
     async def add(self, count: int) -> None:
+        """Record this many entries with distinct targets."""
         for number in range(count):
             await self.logger.record(event(f"user:{number}", details={"n": number}))
 
@@ -73,6 +76,7 @@ class Log:
         return (broken.seq, broken.reason) if broken else None
 
     async def seqs(self) -> list[int]:
+        """Return the sequence numbers of all entries in order."""
         return [
             row[0] for row in await self.environment.query("SELECT seq FROM audit_log ORDER BY seq")
         ]

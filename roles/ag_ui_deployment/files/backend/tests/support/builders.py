@@ -56,7 +56,7 @@ def beyond_an_index() -> str:
     return "".join(chr(0x4E00 + byte) for byte in Random(7).randbytes(5000))
 
 
-def shield_event(  # noqa: PLR0913 - by name, and all of them optional
+def shield_event(  # noqa: PLR0913 - optional keyword arguments
     kind: str = "job:progress",
     data: Mapping[str, Any] | None = None,
     *,
@@ -70,7 +70,17 @@ def shield_event(  # noqa: PLR0913 - by name, and all of them optional
 ) -> ShieldEvent:
     """Build an event.
 
-    `number` determines its stream id, and its event id unless `event_id` is given.
+    Args:
+        kind: The event type.
+        data: The event's data.
+        number: The index of its stream id, and its event id unless `event_id` is given; the next
+            unused number by default.
+        job: The job id; None for an event outside all jobs.
+        event_id: The event id.
+        user: The id of the job's owner, for the metadata.
+        workspace: The workspace, for the metadata.
+        metadata: Further metadata.
+        timestamp: Milliseconds since 1970; the time of the stream id by default.
     """
     place = stream_id(next(_ids) if number is None else number)
     about: dict[str, Any] = dict(metadata or {})

@@ -19,6 +19,7 @@ BACKEND = Path(__file__).resolve().parents[2]
 
 
 def cli_environment(environment: Environment, **values: str) -> dict[str, str]:
+    """Return the environment variables of a command, with changes."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return inherited | {
         "DATABASE_URL": environment.database_url,
@@ -31,6 +32,7 @@ def cli_environment(environment: Environment, **values: str) -> dict[str, str]:
 
 
 async def start(env: dict[str, str], *arguments: str) -> Process:
+    """Start a command without waiting for it; its streams are pipes."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "src.cli", *arguments),
         cwd=BACKEND,

@@ -18,9 +18,11 @@ class Consumer(RedisStreamConsumer):
     """A consumer whose counters a test can read."""
 
     def counted(self, name: str, **labels: str) -> float:
+        """Return the value of the metric `ag_ui_NAME` with these labels."""
         return sample(self._metrics, f"ag_ui_{name}", **labels)
 
     def lost(self, how: str) -> float:
+        """Return the number of lost entries for a reason (`how`)."""
         return self.counted("entries_lost_total", how=how)
 
 

@@ -21,6 +21,8 @@ GROUP = "ag-ui-clients"
 
 @dataclass
 class Environment:
+    """The URLs, connections and stream of one test."""
+
     redis_url: str
     # The URLs of the application's role and of the role that owns the tables; `database` uses the
     # latter.
@@ -95,6 +97,7 @@ class Environment:
         }
 
     async def stored(self) -> list[StreamId]:
+        """Return the stream ids of all stored events in order."""
         rows = await self.query("SELECT stream_ms, stream_seq FROM events ORDER BY 1, 2")
         return [StreamId(*row) for row in rows]
 
@@ -115,17 +118,25 @@ class Environment:
         return bool(group["lag"] == 0 and group["pending"] == 0)
 
     async def pending(self) -> list[StreamId]:
+        """Return the stream ids of the group's pending entries."""
         rows: list[Any] = await self.redis.xpending_range(self.stream, GROUP, "-", "+", 1000)
         return [StreamId.parse(row["message_id"].decode()) for row in rows]
 
     async def make_group(self) -> None:
+        """Create the group at the start of the stream, and the stream if necessary."""
         await self.redis.xgroup_create(self.stream, GROUP, id="0", mkstream=True)
 
     async def destroy_group(self) -> None:
         await self.redis.xgroup_destroy(self.stream, GROUP)
 
     async def take(self, consumer: str, count: int, position: str = ">") -> None:
-        """Read as a consumer of the group without acknowledging."""
+        """Read as a consumer of the group without acknowledging.
+
+        Args:
+            consumer: The name of the consumer.
+            count: The maximum number of entries.
+            position: `>` for new entries, or a stream id for pending entries after it.
+        """
         await self.redis.xreadgroup(GROUP, consumer, {self.stream: position}, count=count)
 
     @asynccontextmanager

@@ -151,6 +151,7 @@ def long_job(job: str, owner: str) -> list[ShieldEvent]:
 
 
 def as_told(_rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
+    """Return the events without faults."""
     return list(events)
 
 

@@ -15,6 +15,8 @@ MODEL = "shield-agent"
 
 @dataclass(frozen=True)
 class Gateway:
+    """The URLs and the key of the gateway, and the URLs of the services behind it."""
+
     url: str
     key: str
     orchestrator_url: str

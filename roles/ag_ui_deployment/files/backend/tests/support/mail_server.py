@@ -67,6 +67,7 @@ class MailServer:
     def check(
         self, _server: SMTP, _session: Session, _envelope: Envelope, _kind: str, given: Any
     ) -> AuthResult:
+        """Check a login; records its user name."""
         assert isinstance(given, LoginPassword)
         self.logins.append(given.login.decode())
         fits = (given.login.decode(), given.password.decode()) == (USER, PASSWORD)
@@ -85,7 +86,13 @@ class MailServer:
 async def mail_server(
     context: ssl.SSLContext | None = None, *, starttls: bool = False, login: bool = False
 ) -> AsyncIterator[MailServer]:
-    """Start a plain-text server; with a context it uses TLS from the start, or after STARTTLS."""
+    """Run a server for the duration of the block.
+
+    Args:
+        context: The TLS context; None disables encryption.
+        starttls: Whether TLS begins with STARTTLS instead of the connection.
+        login: Whether clients must log in.
+    """
     loop = asyncio.get_running_loop()
     box = MailServer()
 

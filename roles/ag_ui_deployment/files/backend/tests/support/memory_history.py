@@ -23,20 +23,24 @@ class MemoryHistory:
         self._page = page
 
     async def retained_above(self) -> StreamId:
+        """Return the id above which Redis has all entries."""
         retained = self.events[self._trimmed :]
         if retained:
             return retained[0].id.previous()
         return self.events[-1].id if self.events else ZERO
 
     async def newest(self) -> StreamId:
+        """Return the id of the newest entry."""
         return self.events[-1].id if self.events else ZERO
 
     async def gap_above(self, _cursor: StreamId) -> GapReason | None:
+        """Return the gap that the test has set, for any cursor."""
         return self.gap
 
     async def of_jobs(
         self, job_ids: Collection[str], before: StreamId
     ) -> AsyncIterator[Sequence[ShieldEvent]]:
+        """Yield the stored events of the jobs before a stream id."""
         yield [
             one for one in self.events[: self._stored] if one.job_id in job_ids and one.id < before
         ]
@@ -44,6 +48,7 @@ class MemoryHistory:
     async def pages(
         self, after: StreamId, before: StreamId, job_id: str | None = None
     ) -> AsyncIterator[Sequence[ShieldEvent]]:
+        """Yield the events between two stream ids (exclusive) in pages."""
         found = [
             one
             for one in self.events

@@ -86,12 +86,14 @@ class Following:
         self._held: asyncio.Future[Held] = loop.create_future()
 
     def tell(self, line: dict[str, Any]) -> None:
+        """Process a line of the Node process about this connection."""
         if not self._joined.done():
             self._joined.set_result(None)
         if "held" in line:
             self._held.set_result(Held(**line["held"]))
 
     def fail(self, error: Exception) -> None:
+        """Let the waiting methods raise the error."""
         for future in (self._joined, self._held):
             if not future.done():
                 future.set_exception(error)
@@ -125,18 +127,25 @@ class OfficialClient:
     def follow(self, url: str, token: str, **options: Any) -> Following:
         """Connect, with the last event id if there is one.
 
-        Options: `last_event_id` is the first id to resume from. `cut` says when to cut the
-        connection:
-        after so many `frames` with data, or `ids`; with `abrupt` it does not wait until the client
-        has
-        applied what it received.
+        Args:
+            url: The URL of the stream.
+            token: The access token.
+            options: `last_event_id` is the first id to resume from. `cut` says when to cut the
+                connection: after so many `frames` with data, or `ids`; with `abrupt` it does not
+                    wait
+                until the client has applied what it received.
         """
         return self._ask(url=url, token=token, **options)
 
     def run(self, url: str, token: str, request: dict[str, Any], **options: Any) -> Following:
         """Run the agent with the client's messages and those of the request.
 
-        Options: `cut` as for follow(), which then resumes the run.
+        Args:
+            url: The URL of the agent.
+            token: The access token.
+            request: The run's input: `threadId`, `runId`, `messages`, optionally `tools` and
+                `state`.
+            options: `cut` as for follow(), which then resumes the run.
         """
         return self._ask(url=url, token=token, run=request, **options)
 

@@ -36,12 +36,19 @@ class Operation(NamedTuple):
     details: dict[str, Any]
 
     def parameters(self) -> list[tuple[str, Schema]]:
+        """Return name and schema of each parameter."""
         return [(one["name"], one["schema"]) for one in self.details.get("parameters", [])]
 
     def request(
         self, values: Mapping[str, str], kind: str | None = None, content: str | None = None
     ) -> Request:
-        """Build a request with these parameter values and a body of a media type."""
+        """Build a request.
+
+        Args:
+            values: The values of all parameters by name.
+            kind: The media type of the body.
+            content: The body.
+        """
         path, query, headers = self.path, {}, {"Content-Type": kind} if kind else {}
         for one in self.details.get("parameters", []):
             name, value = one["name"], values[one["name"]]
@@ -56,6 +63,7 @@ class Operation(NamedTuple):
 
 
 def operations(document: Document) -> Iterator[Operation]:
+    """Yield all operations of the document."""
     for path, methods in document["paths"].items():
         for method, details in methods.items():
             yield Operation(method.upper(), path, details)
@@ -141,7 +149,13 @@ def variations(value: Any) -> Iterator[Any]:
 
 
 def written(varied: Any, kind: str, raw: str) -> str:
-    """Serialise a body with the raw text at PLACE."""
+    """Serialise a body.
+
+    Args:
+        varied: A body with PLACE at one position, see variations().
+        kind: The media type.
+        raw: The raw text to insert at PLACE, unescaped.
+    """
     if kind == "application/json":
         return json.dumps(varied).replace(f'"{PLACE}"', raw)
     return urlencode(varied).replace(quote(PLACE), raw) if isinstance(varied, dict) else raw

@@ -55,6 +55,7 @@ class ScriptedServer:
         self._open: set[asyncio.Task[None]] = set()
 
     def answers(self, path: str, *answers: bytes) -> None:
+        """Set the responses for requests of a path, see answer()."""
         self._answers[path] = list(answers)
 
     async def __aenter__(self) -> Self:

@@ -74,6 +74,7 @@ class Backend:
         return tokens.issue(user, _session_of(user))
 
     async def health(self) -> dict[str, Any]:
+        """Return the report of /health."""
         body: dict[str, Any] = (await self.http.get("/health")).json()
         return body
 

@@ -35,6 +35,7 @@ class SseClient:
 
     @property
     def events(self) -> list[dict[str, Any]]:
+        """The data of all frames so far, parsed as JSON."""
         return [frame.json() for frame in self.frames if frame.data is not None]
 
     @property
@@ -47,6 +48,7 @@ class SseClient:
         return [comment for frame in self.frames for comment in frame.comments]
 
     async def until(self, condition: Callable[["SseClient"], object], seconds: float = 10) -> None:
+        """Wait until the condition is true; fails after `seconds`."""
         await until(lambda: condition(self) or None, seconds)
 
     async def until_ended(self, seconds: float = 10) -> None:
@@ -54,7 +56,7 @@ class SseClient:
 
 
 @asynccontextmanager
-async def sse(  # noqa: PLR0913 - what a request has
+async def sse(  # noqa: PLR0913 - keyword arguments
     http: httpx.AsyncClient,
     path: str = "/events",
     *,
@@ -63,7 +65,16 @@ async def sse(  # noqa: PLR0913 - what a request has
     body: object = None,
     headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[SseClient]:
-    """Open a stream, with POST if there is a body; it is closed at the end of the block."""
+    """Open a stream for the duration of the block.
+
+    Args:
+        http: The HTTP client of the instance.
+        path: The path of the stream.
+        after: The Last-Event-ID, if any.
+        token: The access token, if any.
+        body: A JSON body; the request is a POST if there is one.
+        headers: Further headers.
+    """
     sent = dict(headers or {})
     if token:
         sent["Authorization"] = f"Bearer {token}"

@@ -24,6 +24,7 @@ class Caller:
         self.token = backend.token_of(user)
 
     async def post(self, path: str, body: Any, key: str | None = None) -> httpx.Response:
+        """Send a JSON body; `key` is the Idempotency-Key."""
         headers = bearer(self.token) | {"Content-Type": "application/json"}
         headers |= {"Idempotency-Key": key} if key else {}
         # `json=` cannot send lone surrogates.
@@ -41,11 +42,13 @@ class Caller:
         )
 
     async def jobs(self) -> dict[str, Any]:
+        """Return the first page of the user's jobs by id."""
         items = (await self.get("/api/jobs")).json()["items"]
         return {item["id"]: item for item in items}
 
 
 def site(environment: Environment, **marks: str) -> str:
+    """Return a URL with the marks for the simulator (tests/shield/gateway/marks.py)."""
     query = "&".join(
         f"{name}={value}" for name, value in {"stream": environment.stream, **marks}.items()
     )
@@ -53,6 +56,7 @@ def site(environment: Environment, **marks: str) -> str:
 
 
 async def caller(backend: Backend, name: str, role: Role = Role.CONTRIBUTOR) -> Caller:
+    """Add a user `NAME@shield.test` with the role; return a caller for it."""
     return Caller(backend, await backend.add_user(f"{name}@shield.test", role))
 
 
@@ -61,9 +65,11 @@ async def has_job(who: Caller, job_id: str) -> bool:
 
 
 async def has_ended(who: Caller, job_id: str) -> bool:
+    """Whether the user sees the job with a time of completion."""
     job = (await who.jobs()).get(job_id)
     return job is not None and job["completed_at"] is not None
 
 
 async def all_announced(environment: Environment) -> bool:
+    """Whether all submissions have been published to the stream."""
     return not await environment.query("SELECT 1 FROM submissions WHERE NOT announced")

@@ -105,7 +105,7 @@ class TestASecondMessage:
         thread = await thread_of(instances[0], token, body)
         assert thread["active_run_id"] is None
         assert [run["status"] for run in thread["runs"]] == ["finished", "cancelled"]
-        # The text of the first run is before the second message.
+        # The text of the cancelled run precedes the second message.
         assert [one["role"] for one in thread["messages"]] == ["user", "assistant"] * 2
 
     async def test_that_is_the_same_request_again_does_not_cancel_it(

@@ -608,7 +608,7 @@ class TestReading:
         begun[1].set()
         answers = [(await other).json() for other in others]
         assert len(begun) == 2
-        # The first verification started before the other requests, so they do not share its result.
+        # The entry of the first verification was recorded before the second one began.
         assert [answer["last_seq"] for answer in answers] == [1, 1, 1]
 
     async def test_an_export_begins_before_it_has_read_everything(

@@ -188,7 +188,7 @@ class TestCookies:
         ]
         for rule in writes:
             path = re.sub(r"\{[^}]*\}", str(uuid4()), rule.path)
-            # A body would contain a refresh token, which no other page has.
+            # A body means a logout by refresh token, which no other page has.
             body: Any = None if path == "/auth/logout" else {}
             answer = await browser.send(rule.method, path, json=body)
             check_problem(answer, 403, "wrong-origin")

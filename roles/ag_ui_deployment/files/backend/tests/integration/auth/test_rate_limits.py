@@ -243,7 +243,7 @@ async def test_more_at_once_than_there_are_connections_to_redis_are_no_outage(
     )
     assert counted.count(None) == 100
     assert sum(isinstance(one, LimitReachedError) for one in counted) == 200
-    # The connections that tickets and agent runs use.
+    # The connection pool of tickets and agent runs.
     assert all(await asyncio.gather(*(commands.ping() for _ in range(300))))
     await commands.aclose()
     await limits.close()

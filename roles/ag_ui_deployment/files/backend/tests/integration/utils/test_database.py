@@ -38,7 +38,7 @@ async def is_encrypted(environment: Environment, host: str, mode: str, authority
         ("localhost", "verify-full", True, True),
     ],
 )
-async def test_sslmode(  # noqa: PLR0913 - what it is tried with, and what comes of it
+async def test_sslmode(  # noqa: PLR0913 - test parameters
     *,
     environment: Environment,
     authority: str,

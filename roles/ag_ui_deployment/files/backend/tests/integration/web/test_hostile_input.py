@@ -106,7 +106,7 @@ def part(name: str, value: str) -> str:
         "multipart/form-data; boundary=x",
         # Decoding a megabyte of it would block the event loop for a quarter of a minute.
         "multipart/form-data; boundary=x; charset=punycode",
-        # It would decode this address to text that UTF-8 cannot encode.
+        # Decodes this user name to text that UTF-8 cannot encode.
         "multipart/form-data; boundary=x; charset=unicode_escape",
         'Multipart/Form-Data ; charset="unicode_escape"; boundary=x',
         "multipart/mixed; boundary=x",

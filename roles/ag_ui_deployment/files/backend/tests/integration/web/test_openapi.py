@@ -88,7 +88,7 @@ def faults_of(document: dict[str, Any], url: str, callers: list[dict[str, str]])
     for operation in operations(document):
         try:
             ask(operation, url, callers)
-        except BaseException as error:  # noqa: BLE001 - groups of failures are no Exceptions
+        except BaseException as error:  # noqa: BLE001 - includes BaseExceptionGroup
             found.append(f"{operation.label}: {error}")
     return found
 

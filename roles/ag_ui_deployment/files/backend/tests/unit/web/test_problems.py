@@ -3,7 +3,7 @@
 import pytest
 import structlog
 
-import src.main  # noqa: F401 - it knows all modules that have problems
+import src.main  # noqa: F401 - imports all modules with problem classes
 from src.web import problems
 from src.web.problems import FieldError, Problem, respond
 
