@@ -136,7 +136,7 @@ def gave_up(caller: Caller, instance: Route) -> bool:
 
 def test_a_gateway_that_limits_the_key(caller: Caller, gateway: Gateway) -> None:
     with gateway.with_limited_keys():
-        # So many calls exceed the limit per minute even if they span two minutes.
+        # This number of calls exceeds the limit per minute even if they span two minutes.
         answers = [caller.ask() for _ in range(2 * REQUESTS_PER_MINUTE + 1)]
         busy = [answer for answer in answers if answer.status != 200]
         assert busy

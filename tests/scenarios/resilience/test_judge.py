@@ -1,4 +1,4 @@
-"""The checks of the trials detect lost, duplicate, foreign and malformed events."""
+"""The checks of the trials detect lost, duplicate, unauthorised and malformed events."""
 
 from __future__ import annotations
 

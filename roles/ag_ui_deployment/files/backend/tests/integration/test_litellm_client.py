@@ -248,7 +248,7 @@ class TestWithoutAGateway:
 
 
 class TestAnswers:
-    """Responses that the real gateway cannot be made to give."""
+    """Responses that the real gateway cannot be made to send."""
 
     @pytest.mark.parametrize(
         ("said", "error", "outcome_unknown"),

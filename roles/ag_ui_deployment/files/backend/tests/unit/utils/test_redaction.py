@@ -36,12 +36,12 @@ class Steps:
 class CountedText(str):
     __slots__ = ()
 
-    def find(self, sub: str, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]  # what is called
+    def find(self, sub: str, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]  # the call under test
         found = super().find(sub, start, end)
         Steps.count += (found if found >= 0 else len(self) if end is None else end) - start
         return found
 
-    def rfind(self, sub: str, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]  # what is called
+    def rfind(self, sub: str, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]  # the call under test
         found = super().rfind(sub, start, end)
         Steps.count += (len(self) if end is None else end) - max(start, found)
         return found
