@@ -66,7 +66,7 @@ def check_heard(browser: Browser, heard: Heard, due: Sequence[int], joined: int)
         browser: The browser's settings.
         heard: What it received.
         due: The positions of all events that it may see.
-        joined: The position from which it was connected at the latest. It stays to the end, unless
+        joined: The position by which it was connected. It stays connected to the end, unless
             its settings make it leave.
     """
     notes, name = heard.notes, browser.name

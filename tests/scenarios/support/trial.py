@@ -227,7 +227,7 @@ class UnderLoad:
 
         Args:
             name: The name of the fault, for the figures.
-            restarts: Processes that the fault ends.
+            restarts: The processes that the fault ends, by their names in processes().
             cuts_streams: Whether open streams break.
             may_lose: Whether Redis loses events before they can be stored.
             dead_letters: The number of entries from the test that cannot be stored.
