@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts in this folder share. It is sourced, never run.
+# Variables and functions of the scripts in this folder. Sourced, not executed.
 
 set -euo pipefail
 top=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -14,14 +14,14 @@ venv=$top/.venv
 gateway=$top/.cache/gateway
 logs=.cache/logs
 
-# A site whose packages pass through a proxy of its own signs them with its own authority, which the
-# system's bundle has and the bundles inside Python packages do not.
+# Behind a TLS-intercepting proxy, servers have certificates of the site's own authority. The CA bundle of the system
+# contains it; the bundles in Python packages do not.
 ca_bundle=/etc/ssl/certs/ca-certificates.crt
 for variable in SSL_CERT_FILE PIP_CERT REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS; do
   [[ -n ${!variable:-} ]] || export "$variable=$ca_bundle"
 done
 
-# The package index that pip is configured with, if any; neither uv nor a build reads pip's configuration.
+# Prints the package index in pip's configuration, if any, which uv and image builds do not read.
 site_index() {
   if [[ -n ${PIP_INDEX_URL:-} ]]; then
     printf '%s\n' "$PIP_INDEX_URL"
@@ -31,7 +31,7 @@ site_index() {
   fi
 }
 
-# inventories/demo reads from these what this machine has to build the backend's image with.
+# Inputs for the build of the backend's image; inventories/demo reads these variables.
 export AG_UI_BASE_IMAGE=$python_image AG_UI_BASE_IMAGE_ARCHIVE=$top/$python_archive
 export AG_UI_BUILD_CA_BUNDLE=$ca_bundle AG_UI_BUILD_INDEX_URL
 AG_UI_BUILD_INDEX_URL=$(site_index)
@@ -48,7 +48,7 @@ die() {
   exit 1
 }
 
-# The comment at the head of a script is its usage.
+# Prints the header comment of the script, which is its usage.
 usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; }
 
 wrong_usage() {
@@ -68,8 +68,8 @@ seconds_since() {
   printf '%d.%d' $((tenths / 10)) $((tenths % 10))
 }
 
-# attempt COMMAND...: runs it in a subshell that ends at the first failure, and leaves its code in $code.
-# Behind || or in a condition the shell would go on after a failure inside the command.
+# attempt COMMAND...: runs it in a subshell with set -e, and sets $code to its exit code. After || or in a condition, the
+# shell would ignore set -e inside the command.
 attempt() {
   set +e
   (
@@ -80,7 +80,8 @@ attempt() {
   set -e
 }
 
-# run_step NAME COMMAND...: runs it with its output in a log, prints the time, shows the log if it fails.
+# run_step NAME COMMAND...: runs it with its output in a log, and prints the time. If it fails, prints the end of the log
+# and exits.
 run_step() {
   local name=$1 log started code
   shift
@@ -99,7 +100,7 @@ run_step() {
 
 skip_step() { printf '  %-52s  there\n' "$1"; }
 
-# ensure NAME CHECK COMMAND...: does the step unless the check says that it is done.
+# ensure NAME CHECK COMMAND...: runs the step unless the check succeeds.
 ensure() {
   local name=$1 check=$2
   shift 2
@@ -110,7 +111,7 @@ ensure() {
   fi
 }
 
-# within SECONDS COMMAND...: repeats the command until it succeeds; fails when the time is over.
+# within SECONDS COMMAND...: repeats the command until it succeeds; fails after the given time.
 within() {
   local deadline=$((SECONDS + $1))
   shift
@@ -120,14 +121,14 @@ within() {
   done
 }
 
-# A figure is kept as one file, so that any script may print it beside its limit.
+# record_figure FOLDER NAME VALUE: writes a measured value to a file, so that any script can print it with its limit.
 record_figure() {
   mkdir -p "$1"
   printf '%s\n' "$3" >"$1/$2.new"
   mv -- "$1/$2.new" "$1/$2"
 }
 
-# print_figure FOLDER NAME LIMIT TEXT: fails if the figure is missing or above its limit (seconds).
+# print_figure FOLDER NAME LIMIT TEXT: prints the value with its limit (seconds); fails if it is missing or above the limit.
 print_figure() {
   local value verdict=ok
   if ! value=$(cat -- "$1/$2" 2>/dev/null); then
@@ -139,7 +140,7 @@ print_figure() {
   [[ $verdict == ok ]]
 }
 
-# In single quotes, for any shell.
+# Puts a string in single quotes, for any POSIX shell.
 quoted() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
 
 engine_answers() { timeout 20 docker info >/dev/null 2>&1; }

@@ -1,4 +1,4 @@
-"""Tell what is no address, as the backend and the proxy would find out later."""
+"""Find invalid addresses and networks, which the backend and nginx would reject later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def is_network(text: str) -> bool:
-    """Whether it is an IP address, or a network without bits of a host."""
+    """Whether the text is an IP address, or a network in CIDR notation without host bits."""
     try:
         ip_network(text)
     except ValueError:
@@ -19,13 +19,13 @@ def is_network(text: str) -> bool:
 
 
 def no_networks(values: Iterable[object]) -> list[str]:
-    """Those of the values that are neither an address nor a network."""
+    """Return the values that are neither an IP address nor a network."""
     return [text for text in map(str, values) if not is_network(text)]
 
 
 class FilterModule:
-    """What Ansible takes from here."""
+    """Registers the filters with Ansible."""
 
     def filters(self) -> dict[str, Callable[[Iterable[object]], list[str]]]:
-        """The filters by their names in templates."""
+        """Return the filters by their names in templates."""
         return {"ag_ui_no_networks": no_networks}

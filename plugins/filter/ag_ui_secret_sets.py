@@ -1,4 +1,4 @@
-"""Make one set of secrets of those that the hosts of a group have."""
+"""Merge the secrets of the hosts of a group into one set, and report differences."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    # Per host, in the order of the inventory: the values of its secrets by name.
     Sets = Mapping[str, Mapping[str, str]]
 
 
 def one_set(sets: Sets) -> dict[str, str]:
-    """Each secret as the first host has it."""
+    """Merge the sets; for each secret the value of the first host that has it."""
     found: dict[str, str] = {}
     for values in sets.values():
         found = {**values, **found}
@@ -19,7 +20,14 @@ def one_set(sets: Sets) -> dict[str, str]:
 
 
 def differing(sets: Sets) -> list[str]:
-    """Which hosts have another secret than the first, one sentence for each secret."""
+    """Find secrets that differ between hosts.
+
+    Args:
+        sets: Secrets of each host. A host that lacks a secret does not count as different.
+
+    Returns:
+        One sentence for each such secret, with the names of the hosts and without the value.
+    """
     said = []
     for name, value in one_set(sets).items():
         first = next(host for host, values in sets.items() if name in values)
@@ -30,8 +38,8 @@ def differing(sets: Sets) -> list[str]:
 
 
 class FilterModule:
-    """What Ansible takes from here."""
+    """Registers the filters with Ansible."""
 
     def filters(self) -> dict[str, Callable[[Sets], object]]:
-        """The filters by their names in templates."""
+        """Return the filters by their names in templates."""
         return {"ag_ui_one_set": one_set, "ag_ui_differing": differing}

@@ -1,4 +1,4 @@
-"""Tell which names are no settings of the backend, and which settings may be meant."""
+"""Find names that are no settings of the backend, and suggest the nearest setting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def settings_in(source: str) -> list[str]:
-    """Names of the settings that the backend's config.py declares."""
+    """Parse the names of the fields of class `Settings` from the text of the backend's config.py."""
     return [
         field.target.id
         for part in ast.parse(source).body
@@ -22,11 +22,14 @@ def settings_in(source: str) -> list[str]:
 
 
 def unknown_settings(names: Iterable[str], source: str) -> list[str]:
-    """The names that are no settings, each with the nearest that is one.
+    """Return the names that are no settings, each with the most similar setting.
 
     Args:
-        names: Names as somebody has written them.
+        names: Keys of `ag_ui_environment`.
         source: Text of the backend's config.py.
+
+    Returns:
+        The unknown names with a suggestion, such as `REDIS_ULR (did you mean REDIS_URL?)`.
     """
     known = settings_in(source)
     found = []
@@ -38,8 +41,8 @@ def unknown_settings(names: Iterable[str], source: str) -> list[str]:
 
 
 class FilterModule:
-    """What Ansible takes from here."""
+    """Registers the filters with Ansible."""
 
     def filters(self) -> dict[str, Callable[[Iterable[str], str], list[str]]]:
-        """The filters by their names in templates."""
+        """Return the filters by their names in templates."""
         return {"ag_ui_unknown_settings": unknown_settings}

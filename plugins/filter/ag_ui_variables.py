@@ -1,4 +1,4 @@
-"""Give the role's variables the types of their specification, wherever their values come from."""
+"""Convert the role's variables to the types of their argument specification."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 
 def typed(values: dict[str, Any], specification: dict[str, Any]) -> dict[str, Any]:
-    """Convert values to the types that are specified for them.
+    """Convert values to the types that the specification declares.
 
-    `-e name=value` gives every value as text, also a number, a boolean or a list.
+    `-e name=value` passes every value as a string, including numbers, booleans and lists.
 
     Args:
-        values: Values by the names of their variables.
-        specification: Options of an argument specification.
+        values: Values by variable name.
+        specification: The `options` of an argument specification, by variable name.
 
     Returns:
-        The converted values; those that cannot be converted as they are, for the validation to name.
+        The converted values. A value that cannot be converted is unchanged, and the validation reports it.
     """
     options = {name: option for name, option in specification.items() if name in values}
-    # An empty text would become a list of one empty text.
+    # The validator would convert an empty string to a list of one empty string.
     given = {
         name: [] if options[name]["type"] == "list" and value == "" else value
         for name, value in values.items()
@@ -33,8 +33,8 @@ def typed(values: dict[str, Any], specification: dict[str, Any]) -> dict[str, An
 
 
 class FilterModule:
-    """What Ansible takes from here."""
+    """Registers the filters with Ansible."""
 
     def filters(self) -> dict[str, Callable[..., dict[str, Any]]]:
-        """The filters by their names in templates."""
+        """Return the filters by their names in templates."""
         return {"ag_ui_typed": typed}

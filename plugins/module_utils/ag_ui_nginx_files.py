@@ -1,4 +1,4 @@
-"""The files of an nginx configuration, followed as nginx follows them."""
+"""Read the files of an nginx configuration, following include directives as nginx does."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 INCLUDE = re.compile(r"^([ \t]*)include\s+([^;{}]+);", re.MULTILINE)
 LISTEN = re.compile(r"(?:^|(?<=[;{}]))\s*listen\s+([^;{}]+);", re.MULTILINE)
 COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
-# What is bound where a listen line names every address.
-WILDCARDS = {"", "*", "0.0.0.0", "[::]"}  # noqa: S104 - compared with, not bound
+# The address part of a listen directive that binds all addresses.
+WILDCARDS = {"", "*", "0.0.0.0", "[::]"}  # noqa: S104 - compared, not bound
 DEFAULT_SERVER = {"default_server", "default"}
+# Limit for nested includes, against include cycles.
 DEEPEST = 16
 
 
 class Listener(NamedTuple):
-    """A listen line for every address of the host."""
+    """A listen directive that binds all addresses of the host."""
 
     file: Path
     port: int
@@ -30,19 +31,27 @@ class Listener(NamedTuple):
 
 
 def included(pattern: str, main: Path) -> list[Path]:
-    """Files that an include line names, in nginx's order."""
+    """Expand an include directive.
+
+    Args:
+        pattern: Argument of the directive: a path or a glob, relative to the folder of `main`.
+        main: Main configuration file.
+
+    Returns:
+        Existing files that match, in the order in which nginx reads them.
+    """
     target = main.parent / pattern.strip().strip("\"'")
     return sorted(target.parent.glob(target.name)) if target.parent.is_dir() else []
 
 
 def includes(pattern: str, main: Path, path: Path) -> bool:
-    """Whether an include line names this path, were there a file."""
+    """Whether an include directive matches this path, even if the file does not exist."""
     target = main.parent / pattern.strip().strip("\"'")
     return target.parent == path.parent and fnmatch(path.name, target.name)
 
 
 def configuration(main: Path) -> Iterator[tuple[Path, str]]:
-    """The main file and all that it includes, each with its text without comments."""
+    """Yield the main file and all files that it includes, each with its text without comments."""
     yield from _followed(main, main, DEEPEST)
 
 
@@ -58,7 +67,7 @@ def _followed(path: Path, main: Path, deeper: int) -> Iterator[tuple[Path, str]]
 
 
 def is_packaged(site: Path) -> bool:
-    """Whether a site is just what its package has brought, by the sum that dpkg keeps of it."""
+    """Whether a site is an unmodified conffile: its MD5 sum is the one that dpkg recorded."""
     command = ["dpkg-query", "--show", "--showformat", "${Conffiles}\\n"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
@@ -69,7 +78,7 @@ def is_packaged(site: Path) -> bool:
 
 
 def listeners(main: Path) -> Iterator[Listener]:
-    """Listen lines without an address of their own, of all servers."""
+    """Yield the listen directives of all servers that bind all addresses."""
     for path, text in configuration(main):
         for found in LISTEN.finditer(text):
             where, *options = found[1].split()
@@ -79,7 +88,17 @@ def listeners(main: Path) -> Iterator[Listener]:
 
 
 def with_candidates(main: Path, text: str, candidates: Mapping[Path, Path | None]) -> str:
-    """The text of the main file, with other files in place of some; None leaves one out."""
+    """Rewrite the include directives of the main file, so that they read candidate files.
+
+    Args:
+        main: Main configuration file; includes are relative to its folder.
+        text: Text of the main file.
+        candidates: For each file that changes, the file to include instead of it, or None to
+            leave it out. The file itself need not exist.
+
+    Returns:
+        The text. An include that matches none of the files is unchanged.
+    """
 
     def expanded(found: re.Match[str]) -> str:
         indent, pattern = found.groups()

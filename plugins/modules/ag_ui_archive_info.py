@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Read from a saved image what it is, without an engine."""
+"""Read the digest of an image from a `docker save` archive, without a container engine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ digest:
 
 
 def main() -> None:
-    """Read the one manifest."""
+    """Read the manifest of the archive and return the digest of its only image."""
     module = AnsibleModule(
         argument_spec={"path": {"type": "path", "required": True}},
         supports_check_mode=True,

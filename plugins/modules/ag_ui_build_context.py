@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Name an image by what goes into it, and pack what goes into it into one archive."""
+"""Compute a digest of the inputs of an image build, and pack the build context."""
 
 from __future__ import annotations
 
@@ -69,7 +69,15 @@ BUNDLE = "ca-bundle.crt"
 
 
 def context_files(root: Path, exclude: list[str]) -> list[Path]:
-    """Files of the build context in an order that is the same everywhere."""
+    """List the files of the build context, in the same order on every machine.
+
+    Args:
+        root: Folder of the Dockerfile.
+        exclude: Glob patterns for names of files and folders to leave out.
+
+    Returns:
+        Paths that begin with `root`.
+    """
 
     def wanted(name: str) -> bool:
         return not any(fnmatch.fnmatch(name, pattern) for pattern in exclude)
@@ -82,7 +90,16 @@ def context_files(root: Path, exclude: list[str]) -> list[Path]:
 
 
 def contents(root: Path, exclude: list[str], ca_bundle: str | None) -> list[tuple[str, int, bytes]]:
-    """Name, mode and bytes of each file; modes do not depend on the umask of a checkout."""
+    """Read the build context; modes are normalized, because they depend on the umask of a checkout.
+
+    Args:
+        root: Folder of the Dockerfile.
+        exclude: Glob patterns for names of files and folders to leave out.
+        ca_bundle: File to add as `ca-bundle.crt`, if any.
+
+    Returns:
+        Name relative to `root`, mode and content of each file.
+    """
     found = []
     for path in context_files(root, exclude):
         mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
@@ -93,7 +110,7 @@ def contents(root: Path, exclude: list[str], ca_bundle: str | None) -> list[tupl
 
 
 def digest_of(files: list[tuple[str, int, bytes]], arguments: dict[str, Any]) -> str:
-    """Sum up everything the build reads."""
+    """Return the SHA-256, in hexadecimal, of the files and the build arguments."""
     total = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
     for name, mode, data in files:
         total.update(json.dumps([name, mode, hashlib.sha256(data).hexdigest()]).encode())
@@ -101,7 +118,7 @@ def digest_of(files: list[tuple[str, int, bytes]], arguments: dict[str, Any]) ->
 
 
 def pack(files: list[tuple[str, int, bytes]], dest: str) -> None:
-    """Write the archive without dates and owners."""
+    """Write the files as a tar.gz archive, without timestamps and owners so that it is reproducible."""
     with (
         gzip.GzipFile(dest, "wb", compresslevel=6, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w") as archive,
@@ -113,7 +130,7 @@ def pack(files: list[tuple[str, int, bytes]], dest: str) -> None:
 
 
 def main() -> None:
-    """Name the image; write the archive if asked to."""
+    """Compute the digest, and write the archive if `dest` is set."""
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Tell what is wrong with a certificate and its key, as clients of the site would find out."""
+"""Verify a certificate and its key as clients of the site would."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ problems:
 PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 ADDRESS = re.compile(r"[0-9.]+")
 VERIFY_ERROR = re.compile(r"^error (\d+) at (\d+) depth lookup: ?(.+)$", re.MULTILINE)
-# Numbers of OpenSSL's X509_V_ERR_… that say that a link of the chain is not there.
+# OpenSSL's X509_V_ERR_* codes for an incomplete or untrusted chain.
 NO_ISSUER = {2, 18, 19, 20, 21}
 
 
 class Openssl(NamedTuple):
-    """What the program answered."""
+    """Result of a call of `openssl`."""
 
     ok: bool
     output: str
@@ -73,7 +73,7 @@ class Openssl(NamedTuple):
 
 
 def openssl(*arguments: str, text: str = "") -> Openssl:
-    """Ask the program that nginx and clients have their rules from."""
+    """Run `openssl` with the text on standard input."""
     done = subprocess.run(
         ["openssl", *arguments],
         input=text,
@@ -86,7 +86,15 @@ def openssl(*arguments: str, text: str = "") -> Openssl:
 
 
 def key_problem(certificates: list[str], key: str) -> str:
-    """Why the key is not that of the first certificate; empty if it is."""
+    """Check that the key belongs to the first certificate.
+
+    Args:
+        certificates: The chain in PEM, the server's certificate first.
+        key: Private key in PEM.
+
+    Returns:
+        The problem with its remedy; empty if there is none.
+    """
     public = openssl("pkey", "-pubout", "-passin", "pass:", text=key)
     if not public.ok:
         return "ag_ui_tls_key is no private key in PEM without a passphrase. Provide one, encrypted by ansible-vault."
@@ -102,7 +110,7 @@ def key_problem(certificates: list[str], key: str) -> str:
 
 
 def roots(certificates: list[str]) -> list[str]:
-    """Those that are their own issuers: a client has no others."""
+    """Return the root certificates, whose issuer is their subject; clients trust only roots."""
     found = []
     for one in certificates:
         said = openssl("x509", "-noout", "-subject_hash", "-issuer_hash", text=one).output.split()
@@ -112,7 +120,7 @@ def roots(certificates: list[str]) -> list[str]:
 
 
 class Chain:
-    """Files for `openssl verify`."""
+    """Writes the files for `openssl verify` and runs it."""
 
     def __init__(self, folder: Path, certificates: list[str], authorities: list[str]) -> None:
         leaf, *rest = certificates
@@ -128,7 +136,7 @@ class Chain:
             self.options += ["-no-CApath", "-no-CAstore"]
 
     def error(self, *options: str) -> tuple[int, str]:
-        """Number and words of the first error; zero if there is none."""
+        """Verify with further options; return the code and the text of the first error, or `(0, "")`."""
         checked = openssl("verify", *self.options, *options, str(self.leaf))
         if checked.ok:
             return 0, ""
@@ -137,7 +145,16 @@ class Chain:
 
 
 def chain_problems(chain: Chain, names: list[str], trusted: str) -> list[str]:
-    """Why a client would refuse the certificate."""
+    """Find out why a client would reject the certificate.
+
+    Args:
+        chain: The certificate, its intermediates and the authorities.
+        names: Host names and IPv4 addresses that the certificate must be valid for.
+        trusted: Description of the trusted authorities, for the message.
+
+    Returns:
+        The problems with their remedies; empty if there are none.
+    """
     number, words = chain.error()
     if number in NO_ISSUER:
         return [
@@ -171,7 +188,17 @@ def chain_problems(chain: Chain, names: list[str], trusted: str) -> list[str]:
 
 
 def problems_of(certificate: str, key: str, ca: str, names: list[str]) -> list[str]:
-    """All that is wrong, one sentence each."""
+    """Check the certificate, its chain and its key.
+
+    Args:
+        certificate: The chain in PEM, the server's certificate first.
+        key: Private key in PEM.
+        ca: Authorities in PEM; empty to use those of the system.
+        names: Host names and IPv4 addresses that the certificate must be valid for.
+
+    Returns:
+        The problems with their remedies; empty if there are none.
+    """
     if not shutil.which("openssl"):
         return ["ag_ui_tls_certificate cannot be checked: install openssl on the controller."]
     certificates = PEM.findall(certificate)
@@ -195,7 +222,7 @@ def problems_of(certificate: str, key: str, ca: str, names: list[str]) -> list[s
 
 
 def main() -> None:
-    """Check, and say what is wrong."""
+    """Check the pair and return the problems."""
     module = AnsibleModule(
         argument_spec={
             "certificate": {"type": "str", "required": True},

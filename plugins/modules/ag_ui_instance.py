@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Switch one instance to a release, and switch it back if it does not become healthy."""
+"""Switch one instance to a release, and roll it back if it does not become healthy."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace a file as a whole, so that a crash leaves the old one or the new one."""
+    """Replace a file atomically, so that a crash leaves either the old or the new content."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.new")
     with fresh.open("w", encoding="utf-8") as file:
@@ -93,7 +93,15 @@ def write(path: Path, text: str) -> None:
 
 
 def ask(url: str) -> tuple[int, dict[str, Any]]:
-    """Status and JSON body of an answer; status 0 and no body if nothing answers."""
+    """Send a GET request.
+
+    Args:
+        url: URL of the instance; proxies are not used.
+
+    Returns:
+        Status and JSON object of the response. The object is empty if the body is not one; the status
+        is 0 if there was no response.
+    """
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=ANSWER_WITHIN) as answer:
@@ -110,7 +118,7 @@ def ask(url: str) -> tuple[int, dict[str, Any]]:
 
 
 def health_reason(document: dict[str, Any]) -> str:
-    """The checks that are not ok, each in its own words."""
+    """Return name and detail of each failed check in a response of /health."""
     checks = document.get("checks", {})
     failing = [
         f"{name}: {check.get('detail', 'no detail')}"
@@ -121,16 +129,21 @@ def health_reason(document: dict[str, Any]) -> str:
 
 
 class Instance:
-    """An instance, as systemd knows it."""
+    """The systemd unit of one instance."""
 
     def __init__(self, unit: str, log_identifier: str) -> None:
-        """Note where its log begins."""
+        """Note the time, because only later log entries belong to this attempt.
+
+        Args:
+            unit: Name of the unit.
+            log_identifier: Its SyslogIdentifier.
+        """
         self.unit = unit
         self.log_identifier = log_identifier
         self.begun = time.time()
 
     def start(self, url: str) -> str:
-        """Restart it and wait until it is ready; why it is not, empty if it is."""
+        """Restart the unit and wait until it is ready; return the reason if it is not, else an empty string."""
         reason, former, is_new = "", self.invocation(), False
         with subprocess.Popen(
             ["systemctl", "restart", self.unit],
@@ -138,7 +151,7 @@ class Instance:
             stderr=subprocess.DEVNULL,
         ) as restart:
             while restart.poll() is None:
-                # Until systemd has stopped the former instance, that is what answers.
+                # Until systemd has stopped the previous process, that one answers.
                 is_new = is_new or self.invocation() != former
                 status, document = ask(url) if is_new else (0, {})
                 if status not in {0, 200}:
@@ -149,11 +162,11 @@ class Instance:
         return reason or f"it ended, or did not answer {url} in time"
 
     def invocation(self) -> str:
-        """What systemd calls this run of the unit; each start has an id of its own."""
+        """Return the invocation id of the unit, which is different for each start."""
         return systemctl("show", "--property=InvocationID", "--value", self.unit).stdout.strip()
 
     def wait_until_healthy(self, url: str, within: int) -> str:
-        """Wait until it says that it is healthy; why it is not, empty if it is."""
+        """Poll `url` for up to `within` seconds; return the reason if it is not healthy, else an empty string."""
         deadline = time.monotonic() + within
         while True:
             status, document = ask(url)
@@ -164,7 +177,7 @@ class Instance:
             time.sleep(POLL_SECONDS)
 
     def last_error(self) -> str:
-        """The last error that it logged since this began, or the last words of a crash."""
+        """Return the last errors logged since this object was created, or the last lines of a crash."""
         read = subprocess.run(
             [
                 *("journalctl", "--identifier", self.log_identifier, "--output", "cat"),
@@ -178,16 +191,23 @@ class Instance:
 
 
 def error_in(record: dict[str, Any]) -> str:
-    """What a record of an error says: of a traceback the end."""
+    """Format a log record as event and cause; of a traceback only the last line."""
     cause = str(record.get("error") or record.get("exception") or "").strip()
     said = str(record.get("event", "")).strip()
     return ": ".join(text.splitlines()[-1] for text in (said, cause) if text)
 
 
 def last_error_of(lines: list[str]) -> str:
-    """The last errors that a log tells of; lines that are no JSON come from a crash.
+    """Find the last errors in a log.
 
-    More than one: a server that cannot start says why, and then that it has not started.
+    It returns more than one, because a server that cannot start logs the cause first and the failed
+    start after it.
+
+    Args:
+        lines: Lines of the log, oldest first. Lines that are not JSON come from a crash.
+
+    Returns:
+        One error or line of a crash per line; empty if there is none.
     """
     plain: list[str] = []
     errors: list[str] = []
@@ -207,16 +227,16 @@ def last_error_of(lines: list[str]) -> str:
 
 
 def readiness_url(unit_text: str) -> str | None:
-    """The address that the unit itself asks whether the instance is ready."""
+    """Find the URL of the readiness probe in the text of a unit; `%i` is not replaced."""
     found = READINESS.search(unit_text)
     return found[0] if found else None
 
 
 class Switch:
-    """The unit files of one instance: the one that is kept, and the one that is tried."""
+    """The unit files of one instance: the permanent one, and the one under trial."""
 
     def __init__(self, wanted: dict[str, Any]) -> None:
-        """Read the unit of the release."""
+        """Read the unit file of the release; `wanted` has the parameters of the module."""
         self.unit: str = wanted["unit"]
         port = self.unit.partition("@")[2].removesuffix(".service")
         self.instance = Instance(self.unit, f"{self.unit.partition('@')[0]}-{port}")
@@ -228,11 +248,11 @@ class Switch:
         self.ready = False
 
     def reload(self) -> None:
-        """Let systemd read the units again."""
+        """Make systemd reload its unit files."""
         systemctl("daemon-reload")
 
     def attempt(self) -> str:
-        """Run the instance from the new unit; why it does not become healthy, empty if it does."""
+        """Start the instance from the new unit; return why it is not healthy, else an empty string."""
         write(self.tried, self.text)
         self.reload()
         reason = self.instance.start(self.url)
@@ -242,13 +262,13 @@ class Switch:
         )
 
     def keep(self) -> None:
-        """Let every later start use the new unit."""
+        """Make the new unit permanent, and end the trial."""
         write(self.kept, self.text)
         self.tried.unlink()
         self.reload()
 
     def put_back(self) -> str:
-        """Run the unit that is kept, or nothing; what the instance does now, in words."""
+        """Roll back to the permanent unit, or stop the instance if there is none; describe the result."""
         self.tried.unlink(missing_ok=True)
         self.reload()
         before = systemctl("cat", self.unit)
@@ -267,7 +287,7 @@ class Switch:
 
 
 def main() -> None:
-    """Switch, or switch back and fail with the reason first."""
+    """Switch the instance; if that fails, roll back and fail with the reason."""
     module = AnsibleModule(
         argument_spec={
             "unit": {"type": "str", "required": True},

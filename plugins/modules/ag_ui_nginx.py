@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Bring nginx to a configuration that it accepts, or leave it as it is."""
+"""Install and load an nginx configuration, or leave the old one if nginx rejects the new one."""
 
 from __future__ import annotations
 
@@ -95,18 +95,18 @@ WORKER_CONNECTIONS = re.compile(r"^(\s*worker_connections)\s+\d+;", re.MULTILINE
 
 
 class RefusedError(Exception):
-    """Nginx does not take the configuration."""
+    """Nginx rejects the configuration."""
 
 
 class File(NamedTuple):
-    """A file as it should be."""
+    """Path, content and mode of a file."""
 
     path: Path
     content: bytes
     mode: int
 
     def is_placed(self) -> bool:
-        """Whether it is there, with this content and mode."""
+        """Whether the file exists with this content and mode."""
         try:
             return (
                 self.path.stat().st_mode & 0o7777 == self.mode
@@ -116,7 +116,7 @@ class File(NamedTuple):
             return False
 
     def place(self) -> None:
-        """Put it there whole or not at all."""
+        """Write the file atomically."""
         fresh = self.path.with_name(f"{self.path.name}.new")
         fresh.unlink(missing_ok=True)
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -129,15 +129,23 @@ class File(NamedTuple):
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run a program of the target."""
+    """Run a program; the caller checks its exit status."""
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
-# --- what nginx says ----------------------------------------------------------------------
+# --- testing the configuration ------------------------------------------------------------
 
 
 def require_valid(main: Path, names: dict[str, str] | None = None) -> None:
-    """Raise with nginx's words, and the paths that its reader knows, if it refuses."""
+    """Run `nginx -t`.
+
+    Args:
+        main: Main configuration file to test.
+        names: Replacements for the error message: temporary paths and the real ones.
+
+    Raises:
+        RefusedError: With nginx's error message.
+    """
     tested = run("nginx", "-t", "-q", "-c", str(main))
     if tested.returncode:
         said = tested.stderr.strip()
@@ -147,13 +155,23 @@ def require_valid(main: Path, names: dict[str, str] | None = None) -> None:
 
 
 def require_acceptable(main: Path, files: list[File], absent: list[Path], logs: list[Path]) -> None:
-    """Test the files beside what else is configured, without placing one."""
+    """Test the files together with the rest of the configuration, without installing them.
+
+    Args:
+        main: Main configuration file.
+        files: Files to install; may include the main file.
+        absent: Files that will be removed.
+        logs: Log files that the files name.
+
+    Raises:
+        RefusedError: Nginx rejects the result.
+    """
     with tempfile.TemporaryDirectory(prefix="ag-ui-nginx-") as folder:
         places = {file.path: Path(folder, f"{n}-{file.path.name}") for n, file in enumerate(files)}
-        # No log is made for a test.
+        # The test must not create the real log files.
         elsewhere = {str(path): str(place) for path, place in places.items()}
         elsewhere |= {str(log): str(Path(folder, log.name)) for log in logs}
-        # Relative names count from the folder of the main file, so it has to be beside the real one.
+        # Relative paths are resolved from the folder of the main file, so the trial file must be in it.
         trial = main.with_name(f".{main.name}.ag-ui-trial")
         candidates: dict[Path, Path | None] = dict.fromkeys(absent)
         candidates |= {path: place for path, place in places.items() if path != main}
@@ -172,20 +190,20 @@ def require_acceptable(main: Path, files: list[File], absent: list[Path], logs: 
             trial.unlink(missing_ok=True)
 
 
-# --- what runs ----------------------------------------------------------------------------
+# --- loading the configuration ------------------------------------------------------------
 
 
 def is_running() -> bool:
-    """Whether systemd runs nginx."""
+    """Whether the nginx service is active."""
     return run("systemctl", "is-active", "--quiet", SERVICE).returncode == 0
 
 
 def workers() -> set[str]:
-    """Workers that take connections, by process id."""
+    """Return the process ids of the workers that accept connections; those that shut down are left out."""
     master = run("systemctl", "show", "--property=MainPID", "--value", SERVICE).stdout.strip()
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, IndexError):  # it ended while we looked
+        with contextlib.suppress(OSError, IndexError):  # the process has ended
             parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
             title = (process / "cmdline").read_bytes()
             if parent == master and title.startswith(b"nginx: worker process\0"):
@@ -194,7 +212,14 @@ def workers() -> set[str]:
 
 
 def load(patience: float) -> None:
-    """Have nginx load what is written. A reload that it refuses leaves the old workers."""
+    """Start nginx, or reload it and wait until only new workers accept connections.
+
+    Args:
+        patience: Seconds within which a reload must have replaced the workers.
+
+    Raises:
+        RefusedError: Nginx does not start, or keeps its old configuration.
+    """
     if not is_running():
         started = run("systemctl", "start", SERVICE)
         if started.returncode:
@@ -205,7 +230,7 @@ def load(patience: float) -> None:
     if reloaded.returncode:
         raise RefusedError(f"nginx does not reload: {reloaded.stderr.strip()}")
     deadline = time.monotonic() + patience
-    # For a moment the old ones take connections as well.
+    # Right after a reload old and new workers both accept connections.
     while not (present := workers()) or present & before:
         if time.monotonic() > deadline:
             raise RefusedError("nginx keeps its old configuration; its error log says why")
@@ -216,13 +241,13 @@ def load(patience: float) -> None:
 
 
 class Log(NamedTuple):
-    """A log that nginx would make readable for everybody."""
+    """A log file, which nginx itself would create readable for all users."""
 
     path: Path
     owner: tuple[int, int]
 
     def is_private(self) -> bool:
-        """Whether it is there, and only for its readers."""
+        """Whether the file exists with the right mode and owner."""
         try:
             status = self.path.stat()
         except OSError:
@@ -230,7 +255,7 @@ class Log(NamedTuple):
         return (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (LOG_MODE, *self.owner)
 
     def make_private(self) -> None:
-        """Make it before nginx does, and correct one that nginx has made."""
+        """Create the file before nginx does, or correct one that nginx has created."""
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, LOG_MODE)
         with os.fdopen(descriptor, "ab"):
             os.fchmod(descriptor, LOG_MODE)
@@ -238,7 +263,7 @@ class Log(NamedTuple):
 
 
 def logs_owner(main: Path) -> tuple[int, int]:
-    """The user and the group that Debian's logrotate gives a new log of nginx."""
+    """Return the user and group ids that Debian's logrotate configuration gives nginx's logs."""
     user = re.search(r"^\s*user\s+([\w.-]+)", main.read_text(encoding="utf-8"), re.MULTILINE)
     if os.geteuid() or not user:
         return os.geteuid(), os.getegid()
@@ -246,7 +271,7 @@ def logs_owner(main: Path) -> tuple[int, int]:
 
 
 def taken(path: Path) -> File | str | None:
-    """What is at a path: a file, the target of a link, or nothing."""
+    """Return what is at a path: a file, the target of a symbolic link, or None."""
     if path.is_symlink():
         return str(path.readlink())
     if not path.exists():
@@ -255,7 +280,7 @@ def taken(path: Path) -> File | str | None:
 
 
 def put_back(path: Path, before: File | str | None) -> None:
-    """Restore what was at a path."""
+    """Restore what `taken` returned for a path."""
     if isinstance(before, File):
         before.place()
         return
@@ -265,7 +290,17 @@ def put_back(path: Path, before: File | str | None) -> None:
 
 
 def apply(main: Path, files: list[File], absent: list[Path], patience: float | None) -> None:
-    """Place the files and have nginx load them, unless patience is None; take all back if it does not."""
+    """Install the files and load them; restore the old files on any error.
+
+    Args:
+        main: Main configuration file.
+        files: Files to install.
+        absent: Files to remove.
+        patience: Seconds for the reload; None to install the files without loading them.
+
+    Raises:
+        RefusedError: Nginx rejects or does not load the configuration.
+    """
     before = {path: taken(path) for path in [*(file.path for file in files), *absent]}
     try:
         for file in files:
@@ -282,13 +317,21 @@ def apply(main: Path, files: list[File], absent: list[Path], patience: float | N
 
 
 def brought(src: str) -> bytes:
-    """What tasks before this one have brought; nothing yet in a dry run."""
+    """Read a file that an earlier task has copied to the target; check mode may not have copied it."""
     path = Path(src)
     return path.read_bytes() if path.exists() else b""
 
 
 def wanted_files(params: dict[str, Any], main: Path) -> list[File]:
-    """The files that are asked for, the main one included."""
+    """Make the list of desired files from the parameters of the module.
+
+    Args:
+        params: Parameters of the module.
+        main: Main configuration file; in the result if `worker_connections` is set.
+
+    Returns:
+        All files, whether or not they are in place.
+    """
     files = []
     for want in params["files"]:
         content = want["content"].encode() if "content" in want else brought(want["src"])
@@ -302,7 +345,7 @@ def wanted_files(params: dict[str, Any], main: Path) -> list[File]:
 
 
 def differences(params: dict[str, Any], changed: list[File]) -> list[dict[str, str]]:
-    """Before and after of each file whose content was given, and so is no secret."""
+    """Return diffs for Ansible, without files from `src`, which may be secret."""
     told = {want["path"] for want in params["files"] if "content" in want} | {params["main"]}
     return [
         {
@@ -317,7 +360,7 @@ def differences(params: dict[str, Any], changed: list[File]) -> list[dict[str, s
 
 
 def main() -> None:
-    """Compare, test, place, load."""
+    """Compare, test, install and load the configuration."""
     module = AnsibleModule(
         argument_spec={
             "main": {"type": "path", "required": True},

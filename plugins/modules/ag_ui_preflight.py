@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ask the target, before anything is changed on it, whether a deployment can succeed."""
+"""Check on the target, before anything is changed, whether a deployment can succeed."""
 
 from __future__ import annotations
 
@@ -149,14 +149,19 @@ current:
   type: str
 """
 
+# One message for each problem, with the variable that is wrong and the remedy.
 Problems = list[str]
 
+# Version 3.0, and the code of an SSLRequest.
 POSTGRES_PROTOCOL = 196608
 POSTGRES_SSL_REQUEST = 80877103
+# Bytes of a message header: type and length.
 HEADER = 5
-# The pooler may be busy with others at first.
+# Several queries, because a busy transaction pooler may first use different server processes.
 POOL_LOOKS = 5
+# Authentication methods that the server requests.
 REQUEST_DONE, REQUEST_PLAIN, REQUEST_MD5, REQUEST_SASL = 0, 3, 5, 10
+# State of a listening socket in /proc/net/tcp.
 LISTENING = "0A"
 
 PASSWORD = {"type": "str", "no_log": True}
@@ -185,16 +190,22 @@ DATABASE = {
 
 
 class RefusedError(Exception):
-    """The server answered, and said no."""
+    """The server answered with an error."""
 
 
 def where(host: str, port: int) -> str:
-    """Write an endpoint the way people read it."""
+    """Format an endpoint as `host:port`, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def tls_context(ca: str, *, trusted: bool, named: bool) -> ssl.SSLContext:
-    """TLS that checks the certificate and its name as far as it is asked to."""
+    """Make a TLS context.
+
+    Args:
+        ca: Trusted authorities in PEM; empty for those of the system.
+        trusted: Whether to verify the certificate.
+        named: Whether to verify the host name too.
+    """
     context = ssl.create_default_context(cadata=ca or None)
     context.check_hostname = named
     if not trusted:
@@ -203,7 +214,7 @@ def tls_context(ca: str, *, trusted: bool, named: bool) -> ssl.SSLContext:
 
 
 def certificate_problem(variable: str, server: str, error: ssl.SSLError) -> str:
-    """What to do about a server with which TLS does not come about."""
+    """Format the message for a failed TLS handshake."""
     return (
         f"{variable}: TLS with {server} does not come about ({error}). Set ag_ui_datastores_ca to the "
         f"certificates of the authorities that signed its own, and the host to a name in it; or turn TLS on there."
@@ -211,7 +222,7 @@ def certificate_problem(variable: str, server: str, error: ssl.SSLError) -> str:
 
 
 def resolve_problems(variable: str, host: str) -> Problems:
-    """Resolve as every program on the target does, /etc/hosts included."""
+    """Resolve a name with the resolver of the target, which also reads /etc/hosts."""
     try:
         socket.getaddrinfo(host, None)
     except (OSError, UnicodeError) as error:
@@ -228,7 +239,18 @@ def resolve_problems(variable: str, host: str) -> Problems:
 
 
 def redis_command(stream: Any, *words: str) -> str:
-    """Send one command, return its one-line reply."""
+    """Send one command.
+
+    Args:
+        stream: Connection as a binary file.
+        words: Command and arguments.
+
+    Returns:
+        The reply, a simple string with its `+`.
+
+    Raises:
+        RefusedError: Any other reply, or the end of the connection.
+    """
     frame = b"*%d\r\n" % len(words)
     for word in words:
         encoded = word.encode()
@@ -242,20 +264,20 @@ def redis_command(stream: Any, *words: str) -> str:
 
 
 def redis_connection(server: dict[str, Any], timeout: float) -> socket.socket:
-    """Connect, by TLS where the backend will."""
+    """Connect, with TLS if the backend uses it; raise `ssl.SSLError` if the handshake fails."""
     connection = socket.create_connection((server["host"], server["port"]), timeout)
     if server["tls"]:
         context = tls_context(server["ca"], trusted=True, named=True)
         try:
             return context.wrap_socket(connection, server_hostname=server["host"])
         except TimeoutError:
-            # A Redis without TLS waits for the rest of what it takes for a command.
+            # A Redis without TLS takes the handshake for an incomplete command and waits for the rest.
             raise ssl.SSLError("the server does not answer it") from None
     return connection
 
 
 def redis_mode(stream: Any) -> str:
-    """`sentinel` or `cluster`; empty for a server that stands alone, or that does not say."""
+    """Return `sentinel` or `cluster`; empty for a standalone server, or if INFO is not allowed."""
     stream.write(b"*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n")
     stream.flush()
     reply: str = stream.readline().decode(errors="replace").strip()
@@ -267,7 +289,7 @@ def redis_mode(stream: Any) -> str:
 
 
 def redis_problems(server: dict[str, Any], timeout: float) -> Problems:
-    """Log in and select the database, as the backend will."""
+    """Log in to Redis and select the database, as the backend does; `timeout` is in seconds."""
     host, port = str(server["host"]), int(server["port"])
     unresolved = resolve_problems("ag_ui_redis_host", host)
     if unresolved:
@@ -313,10 +335,20 @@ def redis_problems(server: dict[str, Any], timeout: float) -> Problems:
 
 
 class Postgres:
-    """As much of the wire protocol as a login takes."""
+    """A client for the part of PostgreSQL's wire protocol that a login needs."""
 
     def __init__(self, server: dict[str, Any], login: dict[str, Any], timeout: float) -> None:
-        """Connect, encrypted where the server offers it."""
+        """Connect, and negotiate TLS as libpq does for `sslmode`.
+
+        Args:
+            server: The parameter `database` of the module.
+            login: One of its logins.
+            timeout: Seconds for each operation of the socket.
+
+        Raises:
+            OSError: The server cannot be reached.
+            ssl.SSLError: TLS is required and fails.
+        """
         self.user, self.password = str(login["user"]), str(login["password"])
         self.database = str(server["name"])
         host, mode = str(server["host"]), str(server["sslmode"])
@@ -332,12 +364,12 @@ class Postgres:
         self.stream = self.socket.makefile("rwb")
 
     def send(self, kind: bytes, payload: bytes) -> None:
-        """Send one message; the first of a connection has no kind."""
+        """Send one message; the type is empty for the startup message."""
         self.stream.write(kind + struct.pack("!i", len(payload) + 4) + payload)
         self.stream.flush()
 
     def message(self, kind: bytes) -> bytes:
-        """Wait for a message of this kind and pass over those of others."""
+        """Read until a message of this type and return its payload; raise `RefusedError` on an error message."""
         while True:
             header = self.stream.read(HEADER)
             if len(header) < HEADER:
@@ -350,12 +382,12 @@ class Postgres:
                 return payload
 
     def request(self) -> tuple[int, bytes]:
-        """Wait for the next authentication request: its number and what comes with it."""
+        """Read the next authentication request; return its method and its data."""
         payload = self.message(b"R")
         return struct.unpack("!i", payload[:4])[0], payload[4:]
 
     def login(self) -> None:
-        """Log in, whichever way the server asks for, and wait until the database is open."""
+        """Log in with the method that the server requests, and wait until it is ready for queries."""
         words = ["user", self.user, "database", self.database, "application_name", "ag-ui", "", ""]
         startup = "\0".join(words).encode()
         self.send(b"", struct.pack("!i", POSTGRES_PROTOCOL) + startup)
@@ -364,8 +396,8 @@ class Postgres:
             self.send(b"p", self.password.encode() + b"\0")
             request, _ = self.request()
         elif request == REQUEST_MD5:
-            inner = hashlib.md5((self.password + self.user).encode()).hexdigest()  # noqa: S324 - the protocol's choice
-            outer = hashlib.md5(inner.encode() + payload).hexdigest()  # noqa: S324 - the protocol's choice
+            inner = hashlib.md5((self.password + self.user).encode()).hexdigest()  # noqa: S324 - required by the protocol
+            outer = hashlib.md5(inner.encode() + payload).hexdigest()  # noqa: S324 - required by the protocol
             self.send(b"p", b"md5" + outer.encode() + b"\0")
             request, _ = self.request()
         elif request == REQUEST_SASL:
@@ -375,14 +407,14 @@ class Postgres:
         self.message(b"Z")
 
     def process(self) -> bytes:
-        """The number of the server process that answers; each question may get another one."""
+        """Return the row with the id of the server process; a pooler may use another one for each query."""
         self.send(b"Q", b"SELECT pg_backend_pid()\0")
         row = self.message(b"D")
         self.message(b"Z")
         return row
 
     def scram(self) -> int:
-        """SCRAM-SHA-256, RFC 7677, without channel binding."""
+        """Authenticate with SCRAM-SHA-256 (RFC 7677) without channel binding; return the next request's method."""
         client_first = f"n=,r={secrets.token_urlsafe(18)}"
         message = f"n,,{client_first}".encode()
         length = struct.pack("!i", len(message))
@@ -405,7 +437,7 @@ class Postgres:
 
 
 def database_problems(server: dict[str, Any], timeout: float) -> Problems:
-    """Log in to the database, as the backend and the migrations will."""
+    """Log in to the database with each login of the backend and the migrations."""
     host, port = str(server["host"]), int(server["port"])
     unresolved = resolve_problems("ag_ui_database_host", host)
     if unresolved:
@@ -433,11 +465,11 @@ def database_problems(server: dict[str, Any], timeout: float) -> Problems:
 
 
 def pool_problems(server: dict[str, Any], at: str, timeout: float) -> Problems:
-    """Whether two connections at once are served by one process, as a pool of transactions does."""
+    """Detect transaction pooling: one server process serves two connections that are open at once."""
     login = server["logins"][0]
     one, other = (Postgres(server, login, timeout) for _ in range(2))
     with one.socket, other.socket:
-        # The backend holds several connections too.
+        # A second connection may be refused by a limit, and the backend needs several too.
         if problems := [
             problem
             for client in (one, other)
@@ -456,7 +488,7 @@ def pool_problems(server: dict[str, Any], at: str, timeout: float) -> Problems:
 
 
 def login_problems(client: Postgres, variables: str, at: str) -> Problems:
-    """Log in once."""
+    """Log in on one connection, and format the message if it is refused."""
     try:
         client.login()
     except RefusedError as refusal:
@@ -474,7 +506,7 @@ def login_problems(client: Postgres, variables: str, at: str) -> Problems:
 
 
 def listeners(port: int) -> set[str]:
-    """Sockets (by inode) that listen on a port, at whatever address."""
+    """Return the inodes of the sockets that listen on a port, on any address."""
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
@@ -489,18 +521,18 @@ def listeners(port: int) -> set[str]:
 
 
 def processes(inodes: set[str]) -> dict[str, str]:
-    """Names of the processes that hold sockets, by their ids."""
+    """Return the names of the processes that have one of the sockets open, by process id."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended while we looked, or is another user's
+        with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
             if any(str(file.readlink()) in wanted for file in (process / "fd").iterdir()):
                 found[process.name] = (process / "comm").read_text(encoding="utf-8").strip()
     return found
 
 
 def unit_is_ours(unit: str) -> bool:
-    """Whether systemd runs this unit, so that what listens is the instance itself."""
+    """Whether systemd runs this unit; then the listener is the instance itself."""
     asked = subprocess.run(
         ["systemctl", "show", "--property=ActiveState", "--value", unit],
         capture_output=True,
@@ -511,7 +543,7 @@ def unit_is_ours(unit: str) -> bool:
 
 
 def port_problems(want: dict[str, Any]) -> Problems:
-    """Find out who has a port that we need."""
+    """Check that a port is free, or used by our own unit or process."""
     port = int(want["port"])
     inodes = listeners(port)
     if not inodes or ("unit" in want and unit_is_ours(str(want["unit"]))):
@@ -529,7 +561,7 @@ def port_problems(want: dict[str, Any]) -> Problems:
 
 
 def proxy_problems(proxy: dict[str, Any]) -> Problems:
-    """Another site of this nginx may not be what answers on our ports by default."""
+    """Check that no other site of this nginx is the default server of our ports."""
     ours = {Path(path) for path in proxy["files"]}
     ours |= {path for path in map(Path, proxy["packaged"]) if is_packaged(path)}
     others = [one for one in nginx_listeners(Path(proxy["main"])) if one.file not in ours]
@@ -547,7 +579,7 @@ def proxy_problems(proxy: dict[str, Any]) -> Problems:
 
 # --- the engine and the gateway -----------------------------------------------------------
 
-# What `docker info` calls the ways in which users of containers are not those of the host.
+# Names in the SecurityOptions of `docker info` that mean that user ids in containers are remapped.
 REMAPPED = {
     "userns": "maps the users of containers to others (userns-remap)",
     "rootless": "is run by a user who is not root (rootless)",
@@ -555,7 +587,7 @@ REMAPPED = {
 
 
 def engine_problems() -> Problems:
-    """Containers need the host's network, and their user has to read files of the host."""
+    """Check that user ids are not remapped: containers use the host's network and read files of the host."""
     options = output_of(
         "docker", "info", "--format", "{{range .SecurityOptions}}{{println .}}{{end}}"
     )
@@ -572,7 +604,7 @@ def engine_problems() -> Problems:
 
 
 def gateway_problems(url: str, timeout: float) -> Problems:
-    """A gateway that is away may come; one that redirects loses every call of a tool or model."""
+    """Check that the gateway does not redirect, because calls do not follow redirects; it may be down."""
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:
@@ -583,7 +615,7 @@ def gateway_problems(url: str, timeout: float) -> Problems:
             target = answer.headers.get("Location", "")
     except (OSError, http.client.HTTPException, ValueError):
         return []
-    if not 300 <= answer.status < 400:  # noqa: PLR2004 - the redirections
+    if not 300 <= answer.status < 400:  # noqa: PLR2004 - redirects
         return []
     return [
         (
@@ -594,7 +626,7 @@ def gateway_problems(url: str, timeout: float) -> Problems:
 
 
 def account_problems(want: dict[str, Any]) -> Problems:
-    """The user id must not be a person's."""
+    """Check that the user id is free or belongs to our account."""
     name, uid = str(want["name"]), int(want["uid"])
     try:
         owner = pwd.getpwuid(uid).pw_name
@@ -609,7 +641,7 @@ def account_problems(want: dict[str, Any]) -> Problems:
 
 
 def output_of(*command: str) -> str:
-    """Run a program that only looks; one that is not there has nothing to say."""
+    """Return the output of a read-only program; empty if it fails or is not installed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     except OSError:
@@ -618,14 +650,14 @@ def output_of(*command: str) -> str:
 
 
 def missing_packages(wanted: list[str]) -> list[str]:
-    """Ask dpkg, which is there before Python's bindings for apt are."""
+    """Return the packages that are not installed; uses dpkg, because python3-apt may be missing."""
     listed = output_of("dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\n")
     installed = set(listed.splitlines())
     return [name for name in wanted if f"installed {name}" not in installed]
 
 
 def nginx_version() -> str:
-    """Read what nginx writes to standard error."""
+    """Return the version of nginx, which it writes to standard error; empty if it is not installed."""
     try:
         asked = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False)
     except OSError:
@@ -635,7 +667,7 @@ def nginx_version() -> str:
 
 
 def certificate_names(path: str) -> list[str]:
-    """Names of a certificate that is good for another 30 days."""
+    """Return the names of a certificate; none if it is missing or expires within 30 days."""
     look = ("openssl", "x509", "-in", path, "-noout")
     if not output_of(*look, "-checkend", str(30 * 24 * 3600)):
         return []
@@ -645,24 +677,24 @@ def certificate_names(path: str) -> list[str]:
 
 
 def running_instances() -> dict[str, str]:
-    """Release of each running container that has one."""
+    """Return the release of each running container with the label, by container name."""
     form = '{{.Names}} {{.Label "ag-ui.release"}}'
     listed = output_of("docker", "ps", "--filter", "label=ag-ui.release", "--format", form)
     return dict(line.split(" ", 1) for line in listed.splitlines())
 
 
 def written_releases(directory: Path) -> list[str]:
-    """Names of the directories of releases."""
+    """Return the names of the releases on the host."""
     return sorted(path.name for path in directory.glob("*") if path.is_dir())
 
 
 def current_release(pointer: Path) -> str:
-    """Where the pointer leads; nowhere on a new host."""
+    """Return the release that the link points at; empty on a new host."""
     return pointer.readlink().name if pointer.is_symlink() else ""
 
 
 def state(packages: list[str], certificate: str, configuration: Path) -> dict[str, Any]:
-    """Look at everything that the role may change."""
+    """Read the state of everything that the role may change; RETURN describes the keys."""
     engine = bool(shutil.which("docker") and output_of("systemctl", "cat", "docker.service"))
     images = output_of("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
     return {
@@ -681,7 +713,7 @@ def state(packages: list[str], certificate: str, configuration: Path) -> dict[st
 
 
 def main() -> None:
-    """Collect all problems, then fail once or not at all."""
+    """Collect all problems and fail with all of them, or return the state of the target."""
     module = AnsibleModule(
         argument_spec={
             "redis": {"type": "dict", "options": REDIS},

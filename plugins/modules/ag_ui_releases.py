@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Record which release runs, and remove the releases and images of former ones."""
+"""Record which release runs, and remove old releases and their images."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ removed:
   type: list
 """
 
-# A file in the directory of each release that all instances have run.
+# Marker file in the directory of each release that all instances have run.
 DEPLOYED = "deployed"
 DIGEST_TAG = re.compile(r"[0-9a-f]{16}")
 
 
 def docker(*arguments: str) -> list[str]:
-    """Lines of the output; none where there is no engine."""
+    """Run `docker`; return the lines of its output, or none if it fails or is not installed."""
     try:
         done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     except OSError:
@@ -91,7 +91,7 @@ def docker(*arguments: str) -> list[str]:
 
 
 def setting(file: Path, name: str) -> str:
-    """A value of an environment file; empty where there is none."""
+    """Read a value from an environment file; empty if the file or the name is missing."""
     try:
         text = file.read_text(encoding="utf-8")
     except OSError:
@@ -101,14 +101,23 @@ def setting(file: Path, name: str) -> str:
 
 
 def image_of(release: Path) -> str:
-    """The image that a release is started from."""
+    """Return the image of a release; empty if its release.env is missing."""
     return setting(release / "release.env", "AG_UI_IMAGE")
 
 
 def adopt(directory: Path, unit: Path, *, check: bool) -> bool:
-    """Make a release of what a former version of the role has left; whether there was anything."""
+    """Move the files of an earlier version of the role, which had no releases, into a release.
+
+    Args:
+        directory: Configuration directory.
+        unit: Unit file of that version.
+        check: Whether to only report.
+
+    Returns:
+        Whether there were such files.
+    """
     named = directory / "release.env"
-    # In this order: a run that is cut short leaves the name to the next.
+    # release.env goes last: if the run is interrupted, the next one still finds the name in it.
     files = [path for path in (directory / "backend.env", unit, named) if path.is_file()]
     if files and not check:
         release = directory / "releases" / Path(setting(named, "AG_UI_RELEASE") or "former").name
@@ -120,7 +129,16 @@ def adopt(directory: Path, unit: Path, *, check: bool) -> bool:
 
 
 def record(directory: Path, release: str, *, check: bool) -> bool:
-    """Point at a release; whether that changes anything."""
+    """Point the link `current` at a release and mark it as deployed.
+
+    Args:
+        directory: Configuration directory.
+        release: Name of the release.
+        check: Whether to only report.
+
+    Returns:
+        Whether the link changed.
+    """
     pointer = directory / "current"
     target = Path("releases", release)
     if pointer.is_symlink() and pointer.readlink() == target:
@@ -135,7 +153,16 @@ def record(directory: Path, release: str, *, check: bool) -> bool:
 
 
 def releases(directory: Path, current: str, keep: int) -> tuple[list[Path], list[Path]]:
-    """The releases that stay, and those that go."""
+    """Select the releases to keep: the current one, then those deployed most recently.
+
+    Args:
+        directory: Configuration directory.
+        current: Name of the current release.
+        keep: Number of releases to keep.
+
+    Returns:
+        The directories to keep and those to remove.
+    """
     written = [path for path in (directory / "releases").glob("*") if path.is_dir()]
     deployed = [path for path in written if (path / DEPLOYED).exists() and path.name != current]
     deployed.sort(key=lambda path: (path / DEPLOYED).stat().st_mtime, reverse=True)
@@ -144,13 +171,21 @@ def releases(directory: Path, current: str, keep: int) -> tuple[list[Path], list
 
 
 def pulled_images(file: Path) -> dict[str, str]:
-    """Ids of the images that the role has pulled, by their names."""
+    """Read names and ids of the images that the role has pulled."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     return dict(line.split(" ", 1) for line in lines if " " in line)
 
 
 def former_images(wanted: dict[str, Any], stay: list[Path]) -> list[str]:
-    """Images of the role that nothing which stays is started from or built on."""
+    """Find images of the role that no kept release needs.
+
+    Args:
+        wanted: Parameters of the module.
+        stay: Directories of the kept releases.
+
+    Returns:
+        Names of images, and ids of build layers.
+    """
     kept = {image_of(release) for release in stay} | set(wanted["keep_images"])
     listed = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
     named = [(name, *name.rpartition(":")[::2]) for name in listed]
@@ -159,7 +194,7 @@ def former_images(wanted: dict[str, Any], stay: list[Path]) -> list[str]:
         for name, repository, tag in named
         if repository in wanted["repositories"] and DIGEST_TAG.fullmatch(tag)
     }
-    # A name may have been given to another image since.
+    # The name may have been moved to another image since; such an image is not ours.
     pulled = {
         name
         for name, image_id in pulled_images(Path(wanted["pulled"])).items()
@@ -169,12 +204,12 @@ def former_images(wanted: dict[str, Any], stay: list[Path]) -> list[str]:
         *("image", "ls", "--quiet", "--filter", "dangling=true"),
         *("--filter", f"label={wanted['layer_label']}"),
     )
-    # Listed from the newest on; a build with the same packages starts from that one.
+    # Newest first; the newest stays, because it is the cache for a build with the same packages.
     return sorted((own | pulled) - kept) + layers[1 if stay else 0 :]
 
 
 def remove_images(images: list[str], pulled: Path) -> None:
-    """Remove them, but for those that a container of somebody else's uses."""
+    """Remove the images and forget them as pulled; docker refuses images that a container uses."""
     for image in images:
         docker("image", "rm", image)
     remembered = pulled_images(pulled)
@@ -184,7 +219,7 @@ def remove_images(images: list[str], pulled: Path) -> None:
 
 
 def main() -> None:
-    """Record first: what is recorded stays."""
+    """Record the release, then remove what is not kept; the order protects the recorded release."""
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path", "required": True},

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Keep random secrets in files that only root reads."""
+"""Store random secrets in files that only root can read."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ values:
 
 
 def keep(path: Path, value: str) -> None:
-    """Write a secret whole or not at all."""
+    """Write a secret atomically, with mode 0600."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
@@ -66,7 +66,7 @@ def keep(path: Path, value: str) -> None:
 
 
 def main() -> None:
-    """Read what is there, write what is missing."""
+    """Read the existing secrets and write the missing ones."""
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path", "required": True},

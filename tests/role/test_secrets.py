@@ -32,7 +32,7 @@ CONTROLLER = {
     for name in ("assert", "debug", "fail", "include_role", "include_tasks", "set_fact")
 }
 # Modules that declare their secret arguments.
-DECLARING = {"ag_ui_preflight"}
+DECLARING = {"hx_citadel.shield_ag_ui.ag_ui_preflight"}
 COMMANDS = {f"ansible.builtin.{name}" for name in ("command", "shell", "raw", "script")}
 
 
@@ -79,7 +79,7 @@ def tasks_of(found: object) -> Iterator[Task]:
 
 
 def module_of(task: Task) -> str:
-    [name] = [key for key in task if "." in key or key.startswith("ag_ui_")]
+    [name] = [key for key in task if "." in key]
     return name
 
 

@@ -32,8 +32,9 @@ from src.routers import (
     tools,
 )
 from src.services.audit.journal import JOURNAL
+from src.services.auth.errors import LimitReachedError
 from src.utils.logger import configure_logging
-from src.web import authorization_errors, openapi, problems, tool_problems
+from src.web import authorization_errors, openapi, problems
 from src.web.middleware import Cors, NoMultipart, ProxyHeaders, RequestContext, UnexpectedErrors
 
 logger = structlog.get_logger(__name__)
@@ -71,7 +72,6 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     problems.install(app)
-    tool_problems.install(app)
     authorization_errors.install(app)
     openapi.install(app)
     app.add_middleware(NoMultipart)
@@ -84,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(metrics.router)
     app.include_router(docs.router)
     usual: dict[str, Any] = {
-        "responses": problems.documented(problems.TooManyRequests),
+        "responses": problems.documented(LimitReachedError),
     }
     app.include_router(auth.router, prefix="/auth", tags=["authentication"], **usual)
     app.include_router(accounts.router, prefix="/auth", tags=["accounts"], **usual)

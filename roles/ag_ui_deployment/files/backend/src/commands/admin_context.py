@@ -8,27 +8,24 @@ from pydantic import ValidationError
 
 from src.commands.output import EXIT_BAD_INPUT, EXIT_EXISTS, EXIT_REFUSED, fail, log_to_stderr
 from src.config import Settings
-from src.services.accounts.account_service import (
-    AccountNotFoundError,
-    AccountService,
-    LastAdminError,
-)
-from src.services.accounts.creation import UserExistsError
+from src.services.accounts.account_service import AccountService
 from src.services.accounts.email_sender import EmailSender
 from src.services.accounts.email_templates import EmailTemplates
-from src.services.accounts.password_reset_service import PasswordResetService
-from src.services.accounts.workspace_service import (
+from src.services.accounts.errors import (
+    AccountNotFoundError,
     DefaultWorkspaceError,
+    LastAdminError,
     MemberNotFoundError,
+    UserExistsError,
     WorkspaceExistsError,
     WorkspaceInUseError,
     WorkspaceNotFoundError,
-    WorkspaceService,
 )
+from src.services.accounts.password_reset_service import PasswordResetService
+from src.services.accounts.workspace_service import WorkspaceService
 from src.services.audit_logger import AuditLogger
 from src.services.auth.access_service import AccessService
-from src.services.auth.email_addresses import EmailRejectedError
-from src.services.auth.passwords import PasswordRejectedError
+from src.services.auth.errors import EmailRejectedError, PasswordRejectedError
 from src.services.auth.tokens import Tokens
 from src.utils.background_jobs import BackgroundJobs
 from src.utils.database import Database

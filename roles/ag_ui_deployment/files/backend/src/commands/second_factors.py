@@ -7,7 +7,8 @@ from src.commands.output import EXIT_BAD_INPUT, fail, say
 from src.config import Settings
 from src.models.second_factor import SecondFactorRow
 from src.repositories import second_factors as factor_rows
-from src.services.auth.secret_box import DecryptionError, SecretBox
+from src.services.auth.errors import DecryptionError
+from src.services.auth.secret_box import SecretBox
 from src.utils.database import Database
 
 

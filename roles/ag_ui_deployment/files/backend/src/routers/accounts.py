@@ -10,19 +10,20 @@ from src.models.account import (
     Registration,
 )
 from src.models.user import User
+from src.services.accounts.errors import (
+    LinkNotValidError,
+    MailNotConfiguredError,
+    RegistrationClosedError,
+    UserExistsError,
+)
+from src.services.auth.errors import LimitReachedError
 from src.web.api_route import ApiRoute
 from src.web.dependencies import ClientDep, ServicesDep
-from src.web.problems import (
-    AccountExists,
-    DatabaseUnavailable,
-    LinkNotValid,
-    MailNotConfigured,
-    RegistrationClosed,
-    TooManyRequests,
-    documented,
-)
+from src.web.problems import DatabaseUnavailableError, documented
 
-router = APIRouter(route_class=ApiRoute, responses=documented(TooManyRequests, DatabaseUnavailable))
+router = APIRouter(
+    route_class=ApiRoute, responses=documented(LimitReachedError, DatabaseUnavailableError)
+)
 
 
 @router.post(
@@ -31,7 +32,9 @@ router = APIRouter(route_class=ApiRoute, responses=documented(TooManyRequests, D
     summary="Register: with an invitation at once (201), else by a link that is mailed (202)",
     responses={
         201: {"model": User, "description": "The account that the invitation was for"},
-        **documented(RegistrationClosed, MailNotConfigured, AccountExists, LinkNotValid),
+        **documented(
+            RegistrationClosedError, MailNotConfiguredError, UserExistsError, LinkNotValidError
+        ),
     },
 )
 async def register(
@@ -53,7 +56,7 @@ async def register(
     "/verify-email",
     status_code=201,
     summary="Make the account that was registered, with the token from the mail and a password",
-    responses=documented(RegistrationClosed, LinkNotValid, AccountExists),
+    responses=documented(RegistrationClosedError, LinkNotValidError, UserExistsError),
 )
 async def verify_email(services: ServicesDep, client: ClientDep, given: EmailVerification) -> User:
     await services.limits.check_address(client.address)
@@ -64,7 +67,7 @@ async def verify_email(services: ServicesDep, client: ClientDep, given: EmailVer
     "/password/forgot",
     status_code=202,
     summary="Have a link mailed with which the password can be set",
-    responses=documented(MailNotConfigured),
+    responses=documented(MailNotConfiguredError),
 )
 async def forgot_password(
     services: ServicesDep, client: ClientDep, given: ForgottenPassword
@@ -78,7 +81,7 @@ async def forgot_password(
     "/password/reset",
     status_code=204,
     summary="Set a password with the token from a link; all sessions end",
-    responses=documented(LinkNotValid),
+    responses=documented(LinkNotValidError),
 )
 async def reset_password(services: ServicesDep, client: ClientDep, given: PasswordReset) -> None:
     await services.limits.check_address(client.address)

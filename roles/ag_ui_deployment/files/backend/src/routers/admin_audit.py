@@ -13,21 +13,18 @@ from src.models.permissions import Permission
 from src.repositories.audit import Filter
 from src.services.audit.log_service import ExportFormat
 from src.services.audit_logger import Action, Outcome
+from src.services.auth.errors import NotAuthenticatedError
+from src.services.rbac_service import NotPermittedError
+from src.utils.pagination import CursorRejectedError
 from src.web.api_route import ApiRoute
 from src.web.dependencies import CurrentUser, RowCursor, ServicesDep, requires
-from src.web.problems import (
-    BadCursor,
-    DatabaseUnavailable,
-    NotAuthenticated,
-    NotPermitted,
-    documented,
-)
+from src.web.problems import DatabaseUnavailableError, documented
 
 router = APIRouter(
     route_class=ApiRoute,
     prefix="/audit",
     dependencies=[Depends(requires(Permission.READ_AUDIT))],
-    responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
+    responses=documented(NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError),
 )
 
 _MEDIA_TYPES: dict[ExportFormat, str] = {"csv": "text/csv", "jsonl": "application/jsonl"}
@@ -61,7 +58,7 @@ async def _filter(  # noqa: PLR0913 - one for each parameter of the query
 Wanted = Annotated[Filter, Depends(_filter)]
 
 
-@router.get("", summary="The audit log, newest first", responses=documented(BadCursor))
+@router.get("", summary="The audit log, newest first", responses=documented(CursorRejectedError))
 async def list_audit_entries(
     services: ServicesDep,
     wanted: Wanted,

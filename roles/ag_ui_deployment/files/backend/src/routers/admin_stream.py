@@ -9,25 +9,26 @@ from src.models.event import StreamId
 from src.models.page import PageCursor, PageLimit
 from src.models.permissions import Permission
 from src.models.stream import DeadLetter, DeadLetterPage, LetterState, StreamReport
+from src.services.auth.errors import NotAuthenticatedError
+from src.services.consumer.errors import (
+    DeadLetterClosedError,
+    DeadLetterIncompleteError,
+    DeadLetterNotFoundError,
+    StreamUnavailableError,
+)
+from src.services.rbac_service import NotPermittedError
+from src.utils.pagination import CursorRejectedError
 from src.web.api_route import ApiRoute
 from src.web.dependencies import CurrentUser, ServicesDep, requires
-from src.web.problems import (
-    BadCursor,
-    DatabaseUnavailable,
-    DeadLetterClosed,
-    DeadLetterIncomplete,
-    DeadLetterNotFound,
-    NotAuthenticated,
-    NotPermitted,
-    StreamUnavailable,
-    documented,
-)
+from src.web.problems import DatabaseUnavailableError, documented
 
 router = APIRouter(
     route_class=ApiRoute,
     prefix="/stream",
     dependencies=[Depends(requires(Permission.MANAGE_STREAM))],
-    responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable, StreamUnavailable),
+    responses=documented(
+        NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError, StreamUnavailableError
+    ),
 )
 
 _STREAM_ID = r"^[0-9]{1,19}-[0-9]{1,19}$"
@@ -40,7 +41,7 @@ async def _letter_id(
     try:
         return StreamId.parse(letter_id)
     except ValueError:
-        raise DeadLetterNotFound from None
+        raise DeadLetterNotFoundError from None
 
 
 async def _before(
@@ -51,7 +52,7 @@ async def _before(
     cursor: Annotated[PageCursor | None, Query()] = None,
 ) -> StreamId | None:
     if cursor is not None and not re.fullmatch(_STREAM_ID, cursor, re.ASCII):
-        raise BadCursor
+        raise CursorRejectedError
     ms, _, seq = (cursor or before or "").partition("-")
     # A greater id than any that is stored asks for the first page.
     return StreamId(min(int(ms), _MAX), min(int(seq), _MAX)) if ms else None
@@ -69,7 +70,7 @@ async def get_stream_report(services: ServicesDep) -> StreamReport:
 @router.get(
     "/dead-letters",
     summary="Entries that could not be stored, newest first",
-    responses=documented(BadCursor),
+    responses=documented(CursorRejectedError),
 )
 async def list_dead_letters(
     services: ServicesDep,
@@ -83,7 +84,7 @@ async def list_dead_letters(
 @router.post(
     "/dead-letters/{letter_id}/replay",
     summary="Publish a dead letter again",
-    responses=documented(DeadLetterNotFound, DeadLetterClosed, DeadLetterIncomplete),
+    responses=documented(DeadLetterNotFoundError, DeadLetterClosedError, DeadLetterIncompleteError),
 )
 async def replay_dead_letter(
     services: ServicesDep, user: CurrentUser, letter_id: LetterId
@@ -94,7 +95,7 @@ async def replay_dead_letter(
 @router.post(
     "/dead-letters/{letter_id}/discard",
     summary="Close a dead letter without publishing it",
-    responses=documented(DeadLetterNotFound, DeadLetterClosed),
+    responses=documented(DeadLetterNotFoundError, DeadLetterClosedError),
 )
 async def discard_dead_letter(
     services: ServicesDep, user: CurrentUser, letter_id: LetterId

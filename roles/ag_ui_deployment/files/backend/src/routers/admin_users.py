@@ -17,32 +17,31 @@ from src.models.account import (
     RoleIn,
 )
 from src.models.permissions import Permission
+from src.services.accounts.errors import (
+    AccountNotFoundError,
+    InvitationNotFoundError,
+    LastAdminError,
+    RegistrationClosedError,
+    UserExistsError,
+)
+from src.services.auth.errors import NotAuthenticatedError
+from src.services.rbac_service import NotPermittedError
+from src.utils.pagination import CursorRejectedError
 from src.web.api_route import ApiRoute
 from src.web.dependencies import ActorDep, ServicesDep, not_stored, requires
-from src.web.problems import (
-    AccountExists,
-    AccountNotFound,
-    BadCursor,
-    DatabaseUnavailable,
-    InvitationNotFound,
-    LastAdmin,
-    NotAuthenticated,
-    NotPermitted,
-    RegistrationClosed,
-    documented,
-)
+from src.web.problems import DatabaseUnavailableError, documented
 
 router = APIRouter(
     route_class=ApiRoute,
     dependencies=[Depends(requires(Permission.MANAGE_USERS))],
-    responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
+    responses=documented(NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError),
 )
-_ONE = documented(AccountNotFound)
+_ONE = documented(AccountNotFoundError)
 _SECRET = [Depends(not_stored)]
-_CHANGE = documented(AccountNotFound, LastAdmin)
+_CHANGE = documented(AccountNotFoundError, LastAdminError)
 
 
-@router.get("", summary="Accounts, by address", responses=documented(BadCursor))
+@router.get("", summary="Accounts, by address", responses=documented(CursorRejectedError))
 async def list_users(
     services: ServicesDep, wanted: Annotated[AccountQuery, Query()]
 ) -> AccountPage:
@@ -53,7 +52,7 @@ async def list_users(
     "",
     status_code=201,
     summary="Make an account with a password",
-    responses=documented(AccountExists),
+    responses=documented(UserExistsError),
 )
 async def create_user(services: ServicesDep, actor: ActorDep, given: NewAccount) -> Account:
     return await services.accounts.create(actor, given)
@@ -64,7 +63,7 @@ async def create_user(services: ServicesDep, actor: ActorDep, given: NewAccount)
     status_code=201,
     summary="Invite somebody; without a mail server the answer has the link to pass on",
     dependencies=_SECRET,
-    responses=documented(NotPermitted, RegistrationClosed, AccountExists),
+    responses=documented(NotPermittedError, RegistrationClosedError, UserExistsError),
 )
 async def invite_user(services: ServicesDep, actor: ActorDep, given: NewInvitation) -> Invitation:
     return await services.registration.invite(actor, given)
@@ -79,7 +78,7 @@ async def list_invitations(services: ServicesDep) -> InvitationPage:
     "/invitations/{invitation_id}",
     status_code=204,
     summary="Withdraw an invitation",
-    responses=documented(InvitationNotFound),
+    responses=documented(InvitationNotFoundError),
 )
 async def withdraw_invitation(services: ServicesDep, actor: ActorDep, invitation_id: UUID) -> None:
     await services.registration.withdraw(actor, invitation_id)

@@ -15,25 +15,24 @@ from src.models.workspace import (
     WorkspaceName,
     WorkspacePage,
 )
+from src.services.accounts.errors import (
+    AccountNotFoundError,
+    DefaultWorkspaceError,
+    MemberNotFoundError,
+    WorkspaceExistsError,
+    WorkspaceInUseError,
+    WorkspaceNotFoundError,
+)
+from src.services.auth.errors import NotAuthenticatedError
+from src.services.rbac_service import NotPermittedError
 from src.web.api_route import ApiRoute
 from src.web.dependencies import ActorDep, ServicesDep, requires
-from src.web.problems import (
-    AccountNotFound,
-    DatabaseUnavailable,
-    DefaultWorkspace,
-    MemberNotFound,
-    NotAuthenticated,
-    NotPermitted,
-    WorkspaceExists,
-    WorkspaceInUse,
-    WorkspaceNotFound,
-    documented,
-)
+from src.web.problems import DatabaseUnavailableError, documented
 
 router = APIRouter(
     route_class=ApiRoute,
     dependencies=[Depends(requires(Permission.MANAGE_WORKSPACES))],
-    responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
+    responses=documented(NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError),
 )
 NameInPath = Annotated[WorkspaceName, Path()]
 
@@ -43,7 +42,9 @@ async def list_workspaces(services: ServicesDep) -> WorkspacePage:
     return WorkspacePage(items=await services.workspaces.all_workspaces())
 
 
-@router.post("", status_code=201, summary="Make a workspace", responses=documented(WorkspaceExists))
+@router.post(
+    "", status_code=201, summary="Make a workspace", responses=documented(WorkspaceExistsError)
+)
 async def create_workspace(
     services: ServicesDep, actor: ActorDep, given: NewWorkspace
 ) -> Workspace:
@@ -54,13 +55,15 @@ async def create_workspace(
     "/{name}",
     status_code=204,
     summary="Delete a workspace without members and jobs",
-    responses=documented(WorkspaceNotFound, WorkspaceInUse),
+    responses=documented(WorkspaceNotFoundError, WorkspaceInUseError),
 )
 async def delete_workspace(services: ServicesDep, actor: ActorDep, name: NameInPath) -> None:
     await services.workspaces.delete(actor, name)
 
 
-@router.get("/{name}/members", summary="Who belongs to it", responses=documented(WorkspaceNotFound))
+@router.get(
+    "/{name}/members", summary="Who belongs to it", responses=documented(WorkspaceNotFoundError)
+)
 async def list_members(services: ServicesDep, name: NameInPath) -> MemberPage:
     return MemberPage(items=await services.workspaces.members(name))
 
@@ -68,7 +71,7 @@ async def list_members(services: ServicesDep, name: NameInPath) -> MemberPage:
 @router.put(
     "/{name}/members/{user_id}",
     summary="Make a user a member, or give a member another role",
-    responses=documented(WorkspaceNotFound, AccountNotFound, DefaultWorkspace),
+    responses=documented(WorkspaceNotFoundError, AccountNotFoundError, DefaultWorkspaceError),
 )
 async def set_member(
     services: ServicesDep, actor: ActorDep, name: NameInPath, user_id: UUID, given: RoleIn
@@ -80,7 +83,7 @@ async def set_member(
     "/{name}/members/{user_id}",
     status_code=204,
     summary="Remove a member",
-    responses=documented(WorkspaceNotFound, MemberNotFound, DefaultWorkspace),
+    responses=documented(WorkspaceNotFoundError, MemberNotFoundError, DefaultWorkspaceError),
 )
 async def remove_member(
     services: ServicesDep, actor: ActorDep, name: NameInPath, user_id: UUID

@@ -15,8 +15,30 @@ from src.models.permissions import Permission
 from src.models.protocol import CURRENT
 from src.routers.events import Cursor, Protocol
 from src.services.agent.conversations import ThreadKey
+from src.services.agent.errors import (
+    RunExistsError,
+    RunLogUnavailableError,
+    RunNotFoundError,
+    ThreadBusyError,
+    ThreadElsewhereError,
+    ThreadNotFoundError,
+    TokensSpentError,
+    TooManyRunsError,
+    UserFullError,
+)
+from src.services.auth.errors import NotAuthenticatedError, TicketsUnavailableError
+from src.services.events.errors import DrainingError, TooManyStreamsError, TooManyStreamsOfUserError
+from src.services.gateway.errors import (
+    GatewayUnavailableError,
+    ToolServerUnavailableError,
+    UpstreamTimeoutError,
+)
+from src.services.rbac_service import NotPermittedError
 from src.services.runs.registry import RunKey
 from src.services.runs.streams import RunSubscription
+from src.services.tools.errors import WorkspaceNotYoursError
+from src.utils.errors import FieldFault, InvalidRequestError
+from src.utils.pagination import CursorRejectedError
 from src.web.api_route import ConversationRoute
 from src.web.dependencies import (
     Access,
@@ -24,39 +46,11 @@ from src.web.dependencies import (
     RowCursor,
     ServicesDep,
     StreamAccess,
-    check_streams,
     requires,
     requires_for_stream,
 )
-from src.web.problems import (
-    BadCursor,
-    DatabaseUnavailable,
-    Draining,
-    FieldError,
-    InvalidRequest,
-    NotAuthenticated,
-    NotPermitted,
-    RunExists,
-    RunLogUnavailable,
-    RunNotFound,
-    ThreadBusy,
-    ThreadElsewhere,
-    ThreadNotFound,
-    TicketsUnavailable,
-    TokensSpent,
-    TooManyRuns,
-    TooManyStreams,
-    TooManyStreamsOfUser,
-    TooMuchKept,
-    documented,
-)
+from src.web.problems import DatabaseUnavailableError, documented
 from src.web.sse_response import EventStreamResponse
-from src.web.tool_problems import (
-    GatewayUnavailable,
-    ToolsUnavailable,
-    UpstreamTimeout,
-    WorkspaceNotYours,
-)
 
 router = APIRouter(route_class=ConversationRoute)
 _READ = [Depends(requires(Permission.READ_AGENT_RUNS))]
@@ -83,27 +77,27 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     dependencies=_RUN,
     responses=_STREAM
     | documented(
-        NotAuthenticated,
-        NotPermitted,
-        WorkspaceNotYours,
-        RunExists,
-        ThreadBusy,
-        ThreadElsewhere,
-        TooManyRuns,
-        TooMuchKept,
-        TokensSpent,
-        TooManyStreamsOfUser,
-        TooManyStreams,
-        Draining,
-        DatabaseUnavailable,
-        RunLogUnavailable,
+        NotAuthenticatedError,
+        NotPermittedError,
+        WorkspaceNotYoursError,
+        RunExistsError,
+        ThreadBusyError,
+        ThreadElsewhereError,
+        TooManyRunsError,
+        UserFullError,
+        TokensSpentError,
+        TooManyStreamsOfUserError,
+        TooManyStreamsError,
+        DrainingError,
+        DatabaseUnavailableError,
+        RunLogUnavailableError,
     ),
 )
 async def run_agent(
     services: ServicesDep, access: Access, request: RunInput, protocol: Protocol
 ) -> EventStreamResponse:
     await services.limits.check_stream(access.user.id)
-    check_streams(services, access.user.id)
+    services.streams.check(access.user.id)
     _check_tools(services, request)
     key, log = await services.agent.service.begin(access.user, request)
     subscription = RunSubscription(
@@ -125,12 +119,12 @@ async def run_agent(
     dependencies=_READ,
     responses=_STREAM
     | documented(
-        NotAuthenticated,
-        NotPermitted,
-        RunNotFound,
-        TooManyStreamsOfUser,
-        TooManyStreams,
-        DatabaseUnavailable,
+        NotAuthenticatedError,
+        NotPermittedError,
+        RunNotFoundError,
+        TooManyStreamsOfUserError,
+        TooManyStreamsError,
+        DatabaseUnavailableError,
     ),
 )
 async def connect_agent(
@@ -141,7 +135,7 @@ async def connect_agent(
     Nothing is stored.
     """
     await services.limits.check_stream(access.user.id)
-    check_streams(services, access.user.id)
+    services.streams.check(access.user.id)
     joined = await services.agent.service.join(access.user, request)
     subscription = RunSubscription(
         joined.key, None, access, joined.log, protocol or request.version, joined.snapshot
@@ -157,14 +151,14 @@ async def connect_agent(
     dependencies=_FOLLOW,
     responses=_STREAM
     | documented(
-        BadCursor,
-        NotAuthenticated,
-        NotPermitted,
-        RunNotFound,
-        TooManyStreamsOfUser,
-        TooManyStreams,
-        TicketsUnavailable,
-        DatabaseUnavailable,
+        CursorRejectedError,
+        NotAuthenticatedError,
+        NotPermittedError,
+        RunNotFoundError,
+        TooManyStreamsOfUserError,
+        TooManyStreamsError,
+        TicketsUnavailableError,
+        DatabaseUnavailableError,
     ),
 )
 async def stream_run_events(  # noqa: PLR0913 - one for each parameter of the request
@@ -176,7 +170,7 @@ async def stream_run_events(  # noqa: PLR0913 - one for each parameter of the re
     run_id: RunId,
     owner: Owner = None,
 ) -> EventStreamResponse:
-    check_streams(services, access.user.id)
+    services.streams.check(access.user.id)
     key = RunKey(owner or access.user.id, run_id)
     log = await services.agent.service.find(access.user, key)
     subscription = RunSubscription(key, cursor, access, log, protocol or CURRENT)
@@ -187,7 +181,9 @@ async def stream_run_events(  # noqa: PLR0913 - one for each parameter of the re
     "/runs/{run_id}",
     summary="How a run stands",
     dependencies=_READ,
-    responses=documented(NotAuthenticated, NotPermitted, RunNotFound, DatabaseUnavailable),
+    responses=documented(
+        NotAuthenticatedError, NotPermittedError, RunNotFoundError, DatabaseUnavailableError
+    ),
 )
 async def get_run(
     services: ServicesDep, user: CurrentUser, run_id: RunId, owner: Owner = None
@@ -202,7 +198,11 @@ async def get_run(
     response_class=Response,
     dependencies=_RUN,
     responses=documented(
-        NotAuthenticated, NotPermitted, RunNotFound, DatabaseUnavailable, RunLogUnavailable
+        NotAuthenticatedError,
+        NotPermittedError,
+        RunNotFoundError,
+        DatabaseUnavailableError,
+        RunLogUnavailableError,
     ),
 )
 async def cancel_run(
@@ -216,7 +216,11 @@ async def cancel_run(
     summary="What the agent can do, in AG-UI's words",
     dependencies=_READ,
     responses=documented(
-        NotAuthenticated, NotPermitted, ToolsUnavailable, GatewayUnavailable, UpstreamTimeout
+        NotAuthenticatedError,
+        NotPermittedError,
+        ToolServerUnavailableError,
+        GatewayUnavailableError,
+        UpstreamTimeoutError,
     ),
 )
 async def get_agent_capabilities(services: ServicesDep, user: CurrentUser) -> AgentCapabilities:
@@ -227,7 +231,9 @@ async def get_agent_capabilities(services: ServicesDep, user: CurrentUser) -> Ag
     "/threads",
     summary="Your conversations, the latest first; an admin's list has everybody's",
     dependencies=_READ,
-    responses=documented(BadCursor, NotAuthenticated, NotPermitted, DatabaseUnavailable),
+    responses=documented(
+        CursorRejectedError, NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError
+    ),
 )
 async def list_threads(
     services: ServicesDep,
@@ -244,7 +250,11 @@ async def list_threads(
     response_model=Thread,
     dependencies=_READ,
     responses=documented(
-        BadCursor, NotAuthenticated, NotPermitted, ThreadNotFound, DatabaseUnavailable
+        CursorRejectedError,
+        NotAuthenticatedError,
+        NotPermittedError,
+        ThreadNotFoundError,
+        DatabaseUnavailableError,
     ),
 )
 async def get_thread(  # noqa: PLR0913 - one for each parameter of the request
@@ -268,7 +278,11 @@ async def get_thread(  # noqa: PLR0913 - one for each parameter of the request
     status_code=204,
     dependencies=_RUN,
     responses=documented(
-        NotAuthenticated, NotPermitted, ThreadNotFound, DatabaseUnavailable, RunLogUnavailable
+        NotAuthenticatedError,
+        NotPermittedError,
+        ThreadNotFoundError,
+        DatabaseUnavailableError,
+        RunLogUnavailableError,
     ),
 )
 async def delete_thread(
@@ -279,9 +293,9 @@ async def delete_thread(
 
 def _check_tools(services: ServicesDep, request: RunInput) -> None:
     taken = [
-        FieldError(field=f"body.tools.{number}.name", message="The agent has a tool of this name")
+        FieldFault(f"body.tools.{number}.name", "The agent has a tool of this name")
         for number, tool in enumerate(request.tools or [])
         if tool.name in services.agent.service.tool_names
     ]
     if taken:
-        raise InvalidRequest(errors=taken)
+        raise InvalidRequestError(faults=taken)

@@ -6,18 +6,15 @@ from fastapi import APIRouter, Depends, Query
 
 from src.models.job import Job, JobPage, JobQuery
 from src.models.permissions import Permission, PermissionOverview
+from src.services.auth.errors import NotAuthenticatedError
+from src.services.jobs.job_service import JobNotFoundError
 from src.services.rbac.overview import overview
+from src.services.rbac_service import NotPermittedError
 from src.services.tools.catalogue import tool_permissions
+from src.utils.pagination import CursorRejectedError
 from src.web.api_route import ApiRoute
 from src.web.dependencies import CurrentUser, JobId, ServicesDep, requires
-from src.web.problems import (
-    BadCursor,
-    DatabaseUnavailable,
-    JobNotFound,
-    NotAuthenticated,
-    NotPermitted,
-    documented,
-)
+from src.web.problems import DatabaseUnavailableError, documented
 
 router = APIRouter(route_class=ApiRoute)
 _READ_JOBS = [Depends(requires(Permission.READ_JOBS))]
@@ -27,7 +24,9 @@ _READ_JOBS = [Depends(requires(Permission.READ_JOBS))]
     "/jobs",
     summary="The jobs that you see, newest first: your own, all where you are admin",
     dependencies=_READ_JOBS,
-    responses=documented(BadCursor, NotAuthenticated, NotPermitted, DatabaseUnavailable),
+    responses=documented(
+        CursorRejectedError, NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError
+    ),
 )
 async def list_jobs(
     services: ServicesDep, user: CurrentUser, query: Annotated[JobQuery, Query()]
@@ -39,7 +38,9 @@ async def list_jobs(
     "/jobs/{job_id}",
     summary="One job",
     dependencies=_READ_JOBS,
-    responses=documented(NotAuthenticated, NotPermitted, JobNotFound, DatabaseUnavailable),
+    responses=documented(
+        NotAuthenticatedError, NotPermittedError, JobNotFoundError, DatabaseUnavailableError
+    ),
 )
 async def get_job(services: ServicesDep, user: CurrentUser, job_id: JobId) -> Job:
     return await services.jobs.get(user, job_id)
@@ -49,7 +50,7 @@ async def get_job(services: ServicesDep, user: CurrentUser, job_id: JobId) -> Jo
     "/permissions",
     summary="Who may do what, and what you may do in each of your workspaces",
     dependencies=[Depends(requires(Permission.READ_PERMISSIONS))],
-    responses=documented(NotAuthenticated, NotPermitted, DatabaseUnavailable),
+    responses=documented(NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError),
 )
 async def get_permissions(user: CurrentUser) -> PermissionOverview:
     return overview(user, tool_permissions())

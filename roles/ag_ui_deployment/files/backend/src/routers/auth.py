@@ -9,10 +9,20 @@ from src.composition.services import Services
 from src.models.login import LoginForm, LoginRequest, PasswordChange, RefreshToken
 from src.models.session import SessionPage
 from src.models.user import CookieSession, Ticket, Token, User
+from src.services.auth.errors import (
+    NotAuthenticatedError,
+    RefreshRacedError,
+    SecondFactorRejectedError,
+    SecondFactorRequiredError,
+    SessionNotFoundError,
+    WrongCredentialsError,
+    WrongPasswordError,
+)
 from src.services.auth.session_service import Client
 from src.services.auth_service import Credentials, SecondFactor
 from src.web import cookies
 from src.web.api_route import ApiRoute
+from src.web.cookies import CookiesNotKeptError, WrongOriginError
 from src.web.dependencies import (
     REFRESH_COOKIE_SCHEME,
     Access,
@@ -23,26 +33,17 @@ from src.web.dependencies import (
     not_stored,
     refresh_cookie,
 )
-from src.web.problems import (
-    CookiesNotKept,
-    DatabaseUnavailable,
-    NotAuthenticated,
-    RefreshRaced,
-    SecondFactorRejected,
-    SecondFactorRequired,
-    SessionNotFound,
-    WrongCredentials,
-    WrongOrigin,
-    WrongPassword,
-    documented,
-)
+from src.web.problems import DatabaseUnavailableError, documented
 
 # A form is parsed field by field on the event loop; that of a login has seven.
 router = APIRouter(
     route_class=ApiRoute, dependencies=[Depends(not_stored)], form_limits={"max_fields": 20}
 )
 _LOGIN = documented(
-    WrongCredentials, SecondFactorRequired, SecondFactorRejected, DatabaseUnavailable
+    WrongCredentialsError,
+    SecondFactorRequiredError,
+    SecondFactorRejectedError,
+    DatabaseUnavailableError,
 )
 # In a cookie or in the body.
 _BY_REFRESH_TOKEN: dict[str, Any] = {"security": [{REFRESH_COOKIE_SCHEME: []}, {}]}
@@ -64,7 +65,7 @@ async def create_token(
 @router.post(
     "/login",
     summary="Log in with email and password",
-    responses=_LOGIN | documented(WrongOrigin, CookiesNotKept),
+    responses=_LOGIN | documented(WrongOriginError, CookiesNotKeptError),
 )
 async def log_in(
     request: Request,
@@ -101,7 +102,9 @@ async def _log_in(
     "/refresh",
     summary="New tokens for a refresh token, which counts no more",
     openapi_extra=_BY_REFRESH_TOKEN,
-    responses=documented(NotAuthenticated, WrongOrigin, RefreshRaced, DatabaseUnavailable),
+    responses=documented(
+        NotAuthenticatedError, WrongOriginError, RefreshRacedError, DatabaseUnavailableError
+    ),
 )
 async def refresh_tokens(
     request: Request,
@@ -122,7 +125,7 @@ async def refresh_tokens(
     status_code=204,
     summary="End this session, or all of yours",
     openapi_extra=_BY_REFRESH_TOKEN,
-    responses=documented(NotAuthenticated, WrongOrigin, DatabaseUnavailable),
+    responses=documented(NotAuthenticatedError, WrongOriginError, DatabaseUnavailableError),
 )
 async def log_out(
     response: Response,
@@ -137,7 +140,7 @@ async def log_out(
 @router.post(
     "/ticket",
     summary="What opens one event stream, for clients that can send no header",
-    responses=documented(NotAuthenticated, WrongOrigin, DatabaseUnavailable),
+    responses=documented(NotAuthenticatedError, WrongOriginError, DatabaseUnavailableError),
 )
 async def create_ticket(services: ServicesDep, access: Access) -> Ticket:
     return services.tickets.issue(access)
@@ -146,7 +149,7 @@ async def create_ticket(services: ServicesDep, access: Access) -> Ticket:
 @router.get(
     "/sessions",
     summary="Where you are logged in",
-    responses=documented(NotAuthenticated, DatabaseUnavailable),
+    responses=documented(NotAuthenticatedError, DatabaseUnavailableError),
 )
 async def list_sessions(services: ServicesDep, access: Access) -> SessionPage:
     return SessionPage(items=await services.sessions.open_sessions(access))
@@ -156,7 +159,9 @@ async def list_sessions(services: ServicesDep, access: Access) -> SessionPage:
     "/sessions/{session_id}",
     status_code=204,
     summary="End one of your sessions",
-    responses=documented(NotAuthenticated, WrongOrigin, SessionNotFound, DatabaseUnavailable),
+    responses=documented(
+        NotAuthenticatedError, WrongOriginError, SessionNotFoundError, DatabaseUnavailableError
+    ),
 )
 async def end_session(services: ServicesDep, access: Access, session_id: UUID) -> None:
     await services.sessions.end_one(access, session_id)
@@ -166,7 +171,9 @@ async def end_session(services: ServicesDep, access: Access, session_id: UUID) -
     "/password/change",
     status_code=204,
     summary="Change your password; your other sessions end",
-    responses=documented(NotAuthenticated, WrongOrigin, WrongPassword, DatabaseUnavailable),
+    responses=documented(
+        NotAuthenticatedError, WrongOriginError, WrongPasswordError, DatabaseUnavailableError
+    ),
 )
 async def change_password(
     request: Request,
@@ -179,6 +186,6 @@ async def change_password(
     cookies.set_device(request, response, access.user.email, device)
 
 
-@router.get("/me", summary="Who is logged in", responses=documented(NotAuthenticated))
+@router.get("/me", summary="Who is logged in", responses=documented(NotAuthenticatedError))
 async def get_current_user(user: CurrentUser) -> User:
     return user

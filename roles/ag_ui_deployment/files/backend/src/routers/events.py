@@ -10,29 +10,22 @@ from src.models.agui import AgUiEvent
 from src.models.event import StreamId
 from src.models.permissions import Permission
 from src.models.protocol import CURRENT, ProtocolVersion
+from src.services.auth.errors import NotAuthenticatedError, TicketsUnavailableError
 from src.services.events.client_stream import Subscription
+from src.services.events.errors import TooManyStreamsError, TooManyStreamsOfUserError
 from src.services.events.subscription import Scope
-from src.services.rbac_service import visibility
+from src.services.jobs.job_service import JobNotFoundError
+from src.services.rbac_service import NotPermittedError, visibility
+from src.utils.errors import FieldFault
+from src.utils.pagination import CursorRejectedError
 from src.web.api_route import ApiRoute
 from src.web.dependencies import (
     JobId,
     ServicesDep,
     StreamAccess,
-    check_streams,
     requires_for_stream,
 )
-from src.web.problems import (
-    BadCursor,
-    DatabaseUnavailable,
-    FieldError,
-    JobNotFound,
-    NotAuthenticated,
-    NotPermitted,
-    TicketsUnavailable,
-    TooManyStreams,
-    TooManyStreamsOfUser,
-    documented,
-)
+from src.web.problems import DatabaseUnavailableError, documented
 from src.web.sse_response import EventStreamResponse
 
 router = APIRouter(route_class=ApiRoute)
@@ -82,8 +75,9 @@ async def _cursor(
     try:
         return StreamId.parse(text)
     except ValueError as error:
-        fault = FieldError(field=field, message=str(error))
-        raise BadCursor("Send the last id, or none to begin.", [fault]) from None
+        raise CursorRejectedError(
+            detail="Send the last id, or none to begin.", faults=[FieldFault(field, str(error))]
+        ) from None
 
 
 Cursor = Annotated[StreamId | None, Depends(_cursor)]
@@ -116,12 +110,12 @@ Protocol = Annotated[ProtocolVersion | None, Depends(_protocol)]
     dependencies=_READ_JOBS,
     responses=_STREAM
     | documented(
-        BadCursor,
-        NotAuthenticated,
-        NotPermitted,
-        TooManyStreamsOfUser,
-        TooManyStreams,
-        TicketsUnavailable,
+        CursorRejectedError,
+        NotAuthenticatedError,
+        NotPermittedError,
+        TooManyStreamsOfUserError,
+        TooManyStreamsError,
+        TicketsUnavailableError,
     ),
 )
 async def stream_events(
@@ -139,14 +133,14 @@ async def stream_events(
     dependencies=_READ_JOBS,
     responses=_STREAM
     | documented(
-        BadCursor,
-        NotAuthenticated,
-        NotPermitted,
-        JobNotFound,
-        TooManyStreamsOfUser,
-        TooManyStreams,
-        TicketsUnavailable,
-        DatabaseUnavailable,
+        CursorRejectedError,
+        NotAuthenticatedError,
+        NotPermittedError,
+        JobNotFoundError,
+        TooManyStreamsOfUserError,
+        TooManyStreamsError,
+        TicketsUnavailableError,
+        DatabaseUnavailableError,
     ),
 )
 async def stream_job_events(
@@ -158,5 +152,5 @@ async def stream_job_events(
 
 
 def _stream(services: Services, subscription: Subscription) -> EventStreamResponse:
-    check_streams(services, subscription.access.user.id)
+    services.streams.check(subscription.access.user.id)
     return EventStreamResponse(partial(services.streams.serve, subscription))

@@ -5,8 +5,9 @@ from pydantic import BaseModel
 
 from src import __version__
 from src.services.operations.health_service import Health
+from src.utils.errors import DomainError
 from src.web.dependencies import ServicesDep
-from src.web.problems import RETRY_SOON, Problem, documented
+from src.web.problems import documented
 
 router = APIRouter(tags=["health"])
 
@@ -22,11 +23,11 @@ class Alive(BaseModel):
     status: str
 
 
-class NotReady(Problem):
+class NotReadyError(DomainError):
     status = 503
     slug = "not-ready"
     title = "This instance should get no traffic now"
-    headers = RETRY_SOON
+    retry_after = 1
 
 
 @router.get("/", summary="What this is")
@@ -53,12 +54,12 @@ async def get_liveness() -> Alive:
 @router.get(
     "/health/ready",
     summary="Whether this instance should get traffic",
-    responses=documented(NotReady),
+    responses=documented(NotReadyError),
 )
 async def get_readiness(services: ServicesDep) -> Alive:
     reason = await services.readiness.not_ready_because()
     if reason is not None:
-        raise NotReady(reason)
+        raise NotReadyError(detail=reason)
     return Alive(status="ready")
 
 

@@ -5,8 +5,8 @@ from secrets import compare_digest
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from src.services.auth.errors import NotAuthenticatedError
 from src.web.dependencies import ServicesDep
-from src.web.problems import NotAuthenticated
 
 router = APIRouter(include_in_schema=False)
 
@@ -24,4 +24,4 @@ def _check(authorization: str, token: str) -> None:
     """Every user of the host reaches this port; only monitoring has the token."""
     scheme, _, shown = authorization.partition(" ")
     if scheme.lower() != "bearer" or not compare_digest(shown.strip().encode(), token.encode()):
-        raise NotAuthenticated("Show METRICS_TOKEN as a bearer token.")
+        raise NotAuthenticatedError(detail="Show METRICS_TOKEN as a bearer token.")

@@ -10,23 +10,22 @@ from src.models.second_factor import (
     SecondFactorSetup,
     SecondFactorState,
 )
+from src.services.auth.errors import (
+    NotAuthenticatedError,
+    ProofRejectedError,
+    SecondFactorOffError,
+    SecondFactorOnError,
+)
 from src.services.auth_service import SecondFactor
 from src.web.api_route import ApiRoute
+from src.web.cookies import WrongOriginError
 from src.web.dependencies import Access, CurrentUser, ServicesDep, not_stored
-from src.web.problems import (
-    DatabaseUnavailable,
-    NotAuthenticated,
-    ProofRejected,
-    SecondFactorOff,
-    SecondFactorOn,
-    WrongOrigin,
-    documented,
-)
+from src.web.problems import DatabaseUnavailableError, documented
 
 router = APIRouter(
     route_class=ApiRoute,
     dependencies=[Depends(not_stored)],
-    responses=documented(NotAuthenticated, DatabaseUnavailable),
+    responses=documented(NotAuthenticatedError, DatabaseUnavailableError),
 )
 
 
@@ -38,7 +37,7 @@ async def get_second_factor(services: ServicesDep, user: CurrentUser) -> SecondF
 @router.post(
     "/setup",
     summary="Get the secret for your authenticator; it counts once it is confirmed",
-    responses=documented(WrongOrigin, ProofRejected, SecondFactorOn),
+    responses=documented(WrongOriginError, ProofRejectedError, SecondFactorOnError),
 )
 async def set_up_second_factor(
     services: ServicesDep, access: Access, given: PasswordProof
@@ -49,7 +48,7 @@ async def set_up_second_factor(
 @router.post(
     "/confirm",
     summary="Confirm with a code; answers your recovery codes, and your other sessions end",
-    responses=documented(WrongOrigin, ProofRejected, SecondFactorOff),
+    responses=documented(WrongOriginError, ProofRejectedError, SecondFactorOffError),
 )
 async def confirm_second_factor(
     services: ServicesDep, access: Access, given: CodeProof
@@ -61,7 +60,7 @@ async def confirm_second_factor(
     "/disable",
     status_code=204,
     summary="Remove your second factor; your other sessions end",
-    responses=documented(WrongOrigin, ProofRejected, SecondFactorOff),
+    responses=documented(WrongOriginError, ProofRejectedError, SecondFactorOffError),
 )
 async def disable_second_factor(services: ServicesDep, access: Access, given: FullProof) -> None:
     proof = SecondFactor(given.code, given.recovery_code)
@@ -71,7 +70,7 @@ async def disable_second_factor(services: ServicesDep, access: Access, given: Fu
 @router.post(
     "/recovery-codes",
     summary="Get new recovery codes; the earlier ones and your other sessions end",
-    responses=documented(WrongOrigin, ProofRejected, SecondFactorOff),
+    responses=documented(WrongOriginError, ProofRejectedError, SecondFactorOffError),
 )
 async def renew_recovery_codes(
     services: ServicesDep, access: Access, given: CodeProof

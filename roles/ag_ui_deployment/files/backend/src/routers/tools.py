@@ -22,21 +22,47 @@ from src.models.tools import (
 )
 from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE
-from src.services.gateway.errors import StrangeAnswerError
-from src.services.tools.catalogue import ArgumentsRefusedError
+from src.services.auth.errors import NotAuthenticatedError
+from src.services.gateway.errors import (
+    GatewayUnavailableError,
+    StrangeAnswerError,
+    ToolFailedError,
+    ToolRejectedError,
+    UnknownToolError,
+    UpstreamTimeoutError,
+)
+from src.services.rbac_service import NotPermittedError
+from src.services.tools.errors import (
+    ArgumentsRefusedError,
+    StillRunningError,
+    TooManyCallsError,
+    TooManyJobsError,
+    WorkspaceNotYoursError,
+)
 from src.services.tools.submissions import SubmissionOutcome
 from src.web.api_route import ApiRoute
 from src.web.dependencies import CurrentUser, ServicesDep, requires
-from src.web.problems import DatabaseUnavailable, NotAuthenticated, NotPermitted, documented
-from src.web.tool_problems import CALL_PROBLEMS, SUBMISSION_PROBLEMS, refused_arguments
+from src.web.problems import DatabaseUnavailableError, documented
 
 router = APIRouter(route_class=ApiRoute)
 
 _READ = [Depends(requires(Permission.USE_QUERY_TOOLS))]
 _WRITE = [Depends(requires(Permission.USE_WRITING_TOOLS))]
-_LOGIN = (NotAuthenticated, NotPermitted)
-_QUERIES = documented(*_LOGIN, *CALL_PROBLEMS, DatabaseUnavailable)
-_SUBMISSIONS = documented(*_LOGIN, *SUBMISSION_PROBLEMS, DatabaseUnavailable)
+_CALL_ERRORS = (
+    NotAuthenticatedError,
+    NotPermittedError,
+    WorkspaceNotYoursError,
+    UnknownToolError,
+    ToolRejectedError,
+    ToolFailedError,
+    TooManyCallsError,
+    GatewayUnavailableError,
+    UpstreamTimeoutError,
+)
+_QUERIES = documented(*_CALL_ERRORS, DatabaseUnavailableError)
+_SUBMISSIONS = documented(
+    *_CALL_ERRORS, StillRunningError, TooManyJobsError, DatabaseUnavailableError
+)
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {"model": AcceptedJob, "description": "A job was accepted"}
 }
@@ -73,7 +99,7 @@ class _Caller:
                 self.user, name, arguments, workspace, idempotency_key=self.idempotency_key
             )
         except ArgumentsRefusedError as error:
-            raise refused_arguments(error, prefix) from None
+            raise error.under(prefix) from None
 
     def accepted(self, outcome: SubmissionOutcome, workspace: str | None) -> AcceptedJob:
         job_id = outcome.job_id or ""

@@ -10,22 +10,16 @@ from src.models.user import Token, UserRow
 from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, Outcome
 from src.services.auth.devices import Device, Devices
-from src.services.auth.email_addresses import EmailRejectedError, normalise_email
+from src.services.auth.email_addresses import normalise_email
+from src.services.auth.errors import (
+    DecryptionError,
+    EmailRejectedError,
+    SecondFactorRejectedError,
+    SecondFactorRequiredError,
+    WrongCredentialsError,
+)
 from src.services.auth.login_attempts import Attempt, LoginAttempts, Origin
-from src.services.auth.secret_box import DecryptionError
 from src.services.auth.session_service import Client, SessionService
-
-
-class WrongCredentialsError(Exception):
-    """The address or the password is wrong, or the account is locked or not active."""
-
-
-class SecondFactorRequiredError(Exception):
-    """The password is right, and the account asks for a second factor."""
-
-
-class SecondFactorRejectedError(Exception):
-    """The second factor is wrong, or was used before."""
 
 
 @dataclass(frozen=True, slots=True)

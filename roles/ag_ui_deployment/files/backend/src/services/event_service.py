@@ -1,14 +1,15 @@
-"""The fold: Shield's events of a job to one AG-UI 1.0 run.
+"""Transforms the Shield events of one job into one AG-UI 1.0 run.
 
-`fold(state, event)` is pure: the same history gives the same frames in every process, which is
-what lets a client resume at another instance. The states are immutable and share structure, so
-keeping one per event costs a pointer.
+`fold(state, event)` is pure: the same history gives the same frames in every process, so a client
+can resume at another instance. The states are immutable and share structure, so keeping one state
+per event costs a pointer.
 
-Rules that every output keeps, whatever was duplicated, reordered or cut:
-- RUN_STARTED comes first and once, the terminal event once and last, nothing follows it;
-- whatever is opened (a tool call, a text) is closed by the frames of the same Shield event;
-- progress and status never go back; a repeated event_id changes nothing;
-- the `data` of an accepted Shield event stands in one of the frames made of it.
+Invariants, even if events are duplicated, reordered or missing:
+
+- `RUN_STARTED` comes first, once. The terminal event comes last, once.
+- A tool call or text that is opened is closed by the frames of the same Shield event.
+- Progress and status never decrease. A repeated `event_id` changes nothing.
+- The `data` of an accepted Shield event is in one of the frames made from it.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -58,10 +59,10 @@ from src.services.shield.event_types import (
 
 VENDOR = "hx.shield"
 SOURCE = "shield"
-# A repeated XADD follows its first within moments; two generations of this many ids are kept.
+# A producer that retries XADD does so within moments. Two generations of this many ids are kept.
 _GENERATION = 4096
-# By how much an operation of a delta is longer than the member in a snapshot, and what a member
-# takes at least besides its name and a text.
+# Bytes by which a JSON Patch operation is longer than the member in a snapshot, and the minimum
+# bytes of a member besides its name and text.
 _OPERATION_BYTES = 29
 _MEMBER_BYTES = 5
 
@@ -70,10 +71,11 @@ Number = TypeVar("Number", int, float)
 
 
 class RecentIds(NamedTuple):
-    """The event ids seen lately, bounded: the younger generation and the one before it.
+    """The ids of recent events, bounded to the current generation and the one before it.
 
-    All versions of a generation share one dictionary, which numbers its ids; a version has the
-    first `size` of them. So each costs a tuple, where a persistent map would cost its path.
+    All versions of a generation share one dictionary that maps each id to its number. A version
+    contains the ids with a number below `size`. A version therefore costs one tuple; a persistent
+    map would copy a path for each id.
     """
 
     young: dict[str, int]
@@ -85,9 +87,10 @@ class RecentIds(NamedTuple):
         return (number is not None and number < self.size) or event_id in self.old
 
     def add(self, event_id: str) -> "RecentIds":
+        """Returns a version that also contains this id."""
         young, size = self.young, self.size
         if len(young) > size:
-            # Another version has gone on from here.
+            # Another version has already added ids to the shared dictionary: copy.
             young = {one: number for one, number in young.items() if number < size}
         young[event_id] = size
         if size + 1 < _GENERATION:
@@ -99,7 +102,7 @@ _NONE_SEEN = RecentIds({})
 
 
 class Item(NamedTuple):
-    """A message of the run and the events that make it again; `order` is that of first sight."""
+    """The latest events of one message of the run. `order` is its position by first appearance."""
 
     order: int
     events: tuple[Event, ...]
@@ -111,9 +114,18 @@ class ToolCallState(NamedTuple):
 
 
 class JobState(NamedTuple):
-    """All that the next event's frames depend on.
+    """The state of one job: everything that the frames of its next event depend on.
 
-    `run` is the RUN_STARTED of the job, `first_id` the id of the event that it was made of.
+    Attributes:
+        run: The `RUN_STARTED` event of the job.
+        first_id: The stream id of the event that started the run.
+        percent: Progress from 0 to 100.
+        totals: Cumulative counts of the `rag:*` events.
+        calls: Tool calls by call id.
+        items: Messages of the run by message key, for clients that join later.
+        seen: The ids of recent events, to detect duplicates. Empty after the end of the job.
+        terminal: The event that ended the run.
+        terminal_id: The stream id of the Shield event that ended the run.
     """
 
     job_id: str
@@ -139,10 +151,10 @@ class JobState(NamedTuple):
 
 
 class Folded(NamedTuple):
-    """The state after an event and the AG-UI events made of it, or why there are none.
+    """The state after an event, and its AG-UI events or the reason why there are none.
 
-    Only a submission that comes after its job's end has neither: nothing may follow the end of a
-    run, but the job has an owner from then on.
+    Only a submission after the end of its job has neither: nothing may follow the end of a run, but
+    from then on the job has an owner.
     """
 
     state: JobState | None
@@ -151,7 +163,16 @@ class Folded(NamedTuple):
 
 
 def fold(state: JobState | None, event: ShieldEvent) -> Folded:
-    """Advance a job by one event. `state` is None before the job's first event."""
+    """Applies one event to the state of its job.
+
+    Args:
+        state: The state before the event; None before the first event of the job.
+        event: A Shield event of this job. An event without a job or of a worker is transformed
+            outside all runs and leaves the state unchanged.
+
+    Returns:
+        The next state and the AG-UI events to send, in order.
+    """
     if event.job_id is None or is_worker_event(event.type):
         return Folded(state, (_outside_runs(event),))
     before = state or _first_sight(event, event.job_id)
@@ -165,22 +186,23 @@ def fold(state: JobState | None, event: ShieldEvent) -> Folded:
         step.emit(before.run)
     _handler(event.type)(step)
     if step.dropped:
-        # Only frames may reveal something: an owner, say, who would miss the run so far.
+        # A dropped event sends no frames, so it must not change the owner or workspace: a client
+        # that can see the job from then on would not get the run so far.
         return Folded(before._replace(seen=step.seen), (), step.dropped)
     return Folded(step.state(), step.events)
 
 
 def prelude(state: JobState) -> Iterator[Event]:
-    """What a client that has none of the run needs before the next event: the run so far."""
+    """Yields the run so far, for a client that has none of it."""
     yield state.run
     for item in _in_order(state):
         yield from item.events
 
 
 def resumed_prelude(state: JobState) -> Iterator[Event]:
-    """What a client that kept the messages needs: the run is on, and how its activities stand.
+    """Yields `RUN_STARTED` and the activities, for a client that resumes.
 
-    Tool calls and texts are left out, since the client would append them a second time.
+    Tool calls and texts are omitted, because the client would append them again.
     """
     yield state.run
     for item in _in_order(state):
@@ -204,14 +226,17 @@ def _first_sight(event: ShieldEvent, job_id: str) -> JobState:
 
 
 class _Place(NamedTuple):
-    """Whose a job is, and in which workspace."""
+    """The owner and the workspace of a job."""
 
     owner: UUID | None
     workspace: str | None
 
 
 def _place(before: JobState, event: ShieldEvent) -> _Place:
-    """Where an event puts its job: the first that names it does, a submission before all."""
+    """Returns the owner and workspace after an event.
+
+    The first event that names them decides. A submission overrides the others.
+    """
     if event.type == SUBMISSION:
         return _Place(event.user_id or before.owner, event.workspace or before.workspace)
     if before.ended:
@@ -229,7 +254,7 @@ def _stamp(event: ShieldEvent, workspace: str | None) -> Stamp:
 
 
 def _outside_runs(event: ShieldEvent) -> Event:
-    # Without the job id: a client that sorts the feed by job must not find this in a run.
+    # Omits the job id: a client that sorts the feed by job must not find this event in a run.
     metadata = {"shield_type": event.type, "event_id": event.event_id}
     if event.workspace is not None:
         metadata["workspace"] = event.workspace
@@ -255,7 +280,7 @@ def _json(value: Any) -> str:
 
 
 class _Step:
-    """One application of the fold: the draft of the next state, and the events on the way."""
+    """The draft of the next state and the events of one call of fold()."""
 
     def __init__(self, before: JobState, event: ShieldEvent) -> None:
         self.event = event
@@ -277,7 +302,7 @@ class _Step:
 
     def state(self) -> JobState:
         before = self._before
-        # After its end a job drops whatever comes: its ids are most of what it would hold.
+        # After its end a job drops every event, so it needs no ids. They are most of its memory.
         seen = self.seen if self._terminal is None else _NONE_SEEN
         return JobState(
             before.job_id,
@@ -302,7 +327,7 @@ class _Step:
         self.events.append(event)
 
     def keep(self, key: str, *events: Event) -> None:
-        """Emit the events of a message and remember them for whoever joins later."""
+        """Emits the events of a message and stores them for clients that join later."""
         self.events.extend(events)
         self._remember(key, events)
 
@@ -312,9 +337,9 @@ class _Step:
         self._items = self._items.set(key, Item(order, events))
 
     def activity(self, key: str, kind: str, content: dict[str, Any]) -> None:
-        """An activity's standing, and the event's own data as `latest`.
+        """Emits the state of an activity, with the data of the event as `latest`.
 
-        Clients that have the activity get what has changed of it, where that is shorter.
+        Clients that have the activity get a delta if it is shorter than the snapshot.
         """
         content["latest"] = self.event.data
         name, known = f"{VENDOR}.{kind}", self._items.get(key)
@@ -323,7 +348,7 @@ class _Step:
         self.emit(snapshot if changed is None else activity_delta(key, name, changed, self._stamp))
         self._remember(key, (snapshot,))
 
-    # The job itself
+    # Events of the job itself
 
     def lifecycle(self) -> None:
         self._advance(LIFECYCLE_STATUS[self.event.type])
@@ -398,7 +423,7 @@ class _Step:
             self._tool_activity(call_id, call)
 
     def _counted_call_id(self, name: str) -> str:
-        """The id of a call whose producer gives none: the tool's name and a running number."""
+        """Returns an id for a call without one: the name of the tool and a running number."""
         number = 1
         while (call := self._calls.get(f"{name}-{number}")) and call.status != "running":
             number += 1
@@ -421,13 +446,13 @@ class _Step:
         self.keep(key, tool_call_result(key, call_id, content, self._stamp))
 
     def _settle_open_calls(self) -> None:
-        """Answer what the run leaves open, or a UI would ask its user for the result."""
+        """Adds an error result to each open call, or a UI would ask its user for the result."""
         for call_id, call in sorted(self._calls.items()):
             if call.status == "running":
                 self._set_call(call_id, ToolCallState(call.name, "failed"))
                 self._result(call_id, _json({"error": "the job ended before this tool reported"}))
 
-    # Retrieval, and the rest
+    # Retrieval and all other types
 
     def rag(self) -> None:
         data = self.event.data
@@ -456,7 +481,7 @@ def _handler(type_: str) -> Callable[[_Step], None]:
 
 
 def _later(a: JobStatus, b: JobStatus) -> JobStatus:
-    """Of queued and running, the one that comes later in a job's life."""
+    """Returns `RUNNING` if one of the two is running."""
     return JobStatus.RUNNING if JobStatus.RUNNING in (a, b) else a
 
 
@@ -465,9 +490,9 @@ def _greatest(a: Number | None, b: Number | None) -> Number | None:
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What a delta has to tell of an activity's content, None where a snapshot is no longer.
+    """Returns the members that a delta has to send; None if a snapshot is not longer.
 
-    `latest` is always told: to compare what a producer sent costs more than to send it.
+    `latest` is always sent: comparing the data of a producer costs more than sending it.
     """
     if not before.keys() <= after.keys():
         return None

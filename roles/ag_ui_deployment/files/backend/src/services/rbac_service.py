@@ -11,6 +11,7 @@ from src.models.role import Role
 from src.models.user import User
 from src.models.visibility import EVERYTHING, Visibility
 from src.models.workspace import DEFAULT_WORKSPACE
+from src.utils.errors import DomainError
 
 _VIEWER = {
     Permission.READ_JOBS: Reach.OWN,
@@ -66,8 +67,13 @@ OPEN_ROUTES = frozenset(
 )
 
 
-class NotPermittedError(Exception):
+class NotPermittedError(DomainError):
     """The user knows of it and may not do it."""
+
+    status = 403
+    slug = "not-permitted"
+    title = "Your role does not permit this"
+    detail = "GET /api/permissions lists what each role may do; an administrator can change yours."
 
     def __init__(self, permission: Permission | None = None, workspace: str | None = None) -> None:
         super().__init__(permission)

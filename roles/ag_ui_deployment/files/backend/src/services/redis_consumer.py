@@ -1,15 +1,16 @@
-"""The consumer: moves entries of the stream into PostgreSQL, as one member of the group.
+"""Stores the entries of the Redis stream in PostgreSQL, as one member of the consumer group.
 
 Invariants:
-- an entry is acknowledged only after the transaction that stored it (or its dead letter) has
-  committed; until then it is pending, here or with whoever claims it;
-- storing is idempotent on the stream id, so being handed an entry again does no harm;
-- our own pending entries are read first, after every start and after every error of Redis;
-- while PostgreSQL is away nothing more is read: a read counts as a delivery, and the entries
-  would seem poisonous for no fault of theirs;
-- what Redis lets go of before it is stored is counted and logged (group_reader.py);
-- clients come first: no piece of work holds the event loop for more than some milliseconds, and
-  what comes slowly is stored in batches all the same.
+
+- An entry is acknowledged only after the transaction that stored it, as an event or as a dead
+  letter, has committed. Until then it is pending, here or with the consumer that claims it.
+- Storing is idempotent on the stream id, so a second delivery is harmless.
+- Our own pending entries are read first, after each start and after each error of Redis.
+- While PostgreSQL is unavailable nothing more is read. Each read counts as a delivery, and valid
+  entries would look like poison messages.
+- Entries that Redis trims before they are stored are counted and logged (group_reader.py).
+- Clients have priority: no step blocks the event loop for more than a few milliseconds. Entries
+  that arrive slowly are still stored in batches.
 """
 
 import asyncio
@@ -35,16 +36,16 @@ logger = structlog.get_logger(__name__)
 
 Answer = TypeVar("Answer")
 
-# A transaction for each single event would cost more than the event. The first one after a pause
-# is stored at once, the next ones together.
+# A transaction per event would cost more than the event. The first event after a pause is stored at
+# once, the next ones together.
 _GATHER_SECONDS = 0.2
-# Before each batch, as long as clients keep the process busy. Not longer: what is not stored in
-# time may be trimmed.
+# Maximum pause before each batch while clients keep the process busy. A longer one risks that Redis
+# trims entries before they are stored.
 _PATIENCE_SECONDS = 0.025
 
 
 class RedisStreamConsumer(BackgroundTask):
-    """Runs as one task from start() to stop()."""
+    """Moves entries from the stream to PostgreSQL, as one background task."""
 
     def __init__(
         self, redis: Redis, store: EventStore, config: ConsumerConfig, metrics: Metrics
@@ -77,7 +78,7 @@ class RedisStreamConsumer(BackgroundTask):
                 await backoff.wait(self._stop)
 
     async def _store_own_pending(self) -> None:
-        """Store what we were handed before and never acknowledged."""
+        """Stores the entries that this consumer read and did not acknowledge."""
         while not self._stop.is_set():
             rows = await self._group.read_own_pending()
             if not rows:
@@ -96,7 +97,7 @@ class RedisStreamConsumer(BackgroundTask):
             await self._group.wait(BLOCK_MS)
 
     async def _claim_stale(self) -> None:
-        """Take over entries that a consumer has held for too long: it has died."""
+        """Claims entries that another consumer has held for so long that it must have died."""
         clock = asyncio.get_running_loop().time
         if clock() < self._claim_at:
             return
@@ -118,7 +119,7 @@ class RedisStreamConsumer(BackgroundTask):
         over_delivered: Collection[bytes] = (),
         gone: Sequence[StreamId] = (),
     ) -> None:
-        """Store a batch, however long PostgreSQL takes to come back, then acknowledge it."""
+        """Stores a batch, then acknowledges it. Retries while PostgreSQL is unavailable."""
         began = time.monotonic()
         entries: list[ShieldEvent | Poison] = []
         gone = [one for one in gone if max(one) <= MAX_ID_PART]
@@ -150,9 +151,9 @@ class RedisStreamConsumer(BackgroundTask):
         return parse_entry(stream_id, fields, self.config.max_bytes)
 
     async def _report_gone(self, gone: Sequence[StreamId]) -> None:
-        """Entries that were handed out and are gone from the stream, most of all by trimming.
+        """Reports delivered entries that are no longer in the stream, mostly due to trimming.
 
-        Whoever was handed them may have stored them and died before the acknowledgement.
+        Entries that a consumer stored before it died without an acknowledgement are not lost.
         """
         trimmed = await self._group.trimmed_among(gone) if gone else []
         lost = await self._ask_database(lambda: self._store.missing(trimmed))
@@ -161,14 +162,14 @@ class RedisStreamConsumer(BackgroundTask):
             self.losses.report(Loss("trimmed_pending", len(lost), after, before))
 
     async def _record_losses(self) -> None:
-        """Note them where every instance finds them when a client comes back."""
+        """Stores losses in PostgreSQL, where every instance finds them when a client resumes."""
         losses = self.losses.unrecorded
         if losses:
             await self._ask_database(lambda: self._store.record(losses))
             losses.clear()
 
     async def _ask_database(self, question: Callable[[], Awaitable[Answer]]) -> Answer | None:
-        """The answer, however long PostgreSQL takes to come back; None if we were stopped first."""
+        """Runs a query and retries it during an outage; returns None if stopped first."""
         backoff = Backoff()
         before = self.status
         while True:
@@ -197,5 +198,5 @@ class RedisStreamConsumer(BackgroundTask):
         logger.warning("dead_letter", stream_id=str(poison.id), reason=poison.reason)
 
     async def _gather(self) -> None:
-        """Let more entries come, so that they share a transaction."""
+        """Waits for more entries, so that they share a transaction."""
         await self._pause(_GATHER_SECONDS)

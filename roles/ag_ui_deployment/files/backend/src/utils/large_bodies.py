@@ -7,6 +7,8 @@ from typing import TypeVar
 from uuid import UUID
 from weakref import WeakValueDictionary
 
+from src.utils.errors import DomainError
+
 # Smaller bodies are taken as they come.
 LARGE_BODY_BYTES = 64 * 1024
 _AT_ONCE = 4
@@ -15,12 +17,24 @@ _WAIT_SECONDS = 10.0
 _T = TypeVar("_T")
 
 
-class TooManyBodiesOfUserError(Exception):
+class TooManyBodiesOfUserError(DomainError):
     """Another large body of the same user is still being read."""
 
+    status = 429
+    slug = "too-many-large-bodies"
+    title = "Another large request of yours is still being read"
+    detail = "Bodies above 64 KiB are read one after the other. Send them so."
+    retry_after = 5
 
-class TooManyBodiesError(Exception):
+
+class TooManyBodiesError(DomainError):
     """The instance reads as many large bodies as it may."""
+
+    status = 503
+    slug = "busy-with-large-bodies"
+    title = "Too many large requests are being read"
+    detail = "Bodies above 64 KiB are read a few at a time. Try again in a few seconds."
+    retry_after = 5
 
 
 class LargeBodies:
@@ -60,7 +74,9 @@ class LargeBodies:
         async with self._parsing:
             return await asyncio.to_thread(parser, body)
 
-    async def _wait(self, turn: asyncio.Lock | asyncio.Semaphore, refusal: type[Exception]) -> None:
+    async def _wait(
+        self, turn: asyncio.Lock | asyncio.Semaphore, refusal: type[DomainError]
+    ) -> None:
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await turn.acquire()

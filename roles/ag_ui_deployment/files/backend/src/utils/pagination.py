@@ -3,9 +3,17 @@
 from base64 import b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
 
+from src.utils.errors import DomainError, FieldFault
 
-class CursorRejectedError(ValueError):
+
+class CursorRejectedError(DomainError):
     """The cursor of a list is none that was given out."""
+
+    status = 400
+    slug = "bad-cursor"
+    title = "The cursor cannot be read"
+    detail = "Send the next_cursor of the page before, or none for the first page."
+    faults = (FieldFault("query.cursor", "is none that a page gave"),)
 
 
 def encode_cursor(*parts: str) -> str:

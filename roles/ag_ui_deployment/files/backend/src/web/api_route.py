@@ -15,17 +15,11 @@ from fastapi.params import Form
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
+from src.utils.errors import DomainError, FieldFault, InvalidRequestError
 from src.utils.json_shape import JsonShape, JsonTooComplexError
 from src.utils.large_bodies import LARGE_BODY_BYTES, LargeBodies
 from src.web.dependencies import identify, identify_early
-from src.web.problems import (
-    BodyTooLarge,
-    FieldError,
-    InvalidRequest,
-    SlowBody,
-    invalid_request,
-    unreadable_body,
-)
+from src.web.problems import UnreadableBodyError, invalid_request
 from src.web.route_rules import calls_of
 
 if TYPE_CHECKING:
@@ -36,6 +30,19 @@ _Validate = Callable[..., tuple[Any, list[dict[str, Any]]]]
 
 # Whoever has a turn for a large body must not keep the others waiting for it.
 _LARGE_BODY_SECONDS = 30.0
+
+
+class SlowBodyError(DomainError):
+    status = 408
+    slug = "body-too-slow"
+    title = "The request body did not come in time"
+    detail = "A large body has to be sent within 30 seconds. Send a smaller one, or send it again."
+
+
+class BodyTooLargeError(DomainError):
+    status = 413
+    slug = "body-too-large"
+    title = "The request body is too large"
 
 
 class ApiRoute(APIRoute):
@@ -70,7 +77,7 @@ class ApiRoute(APIRoute):
         return answer
 
     async def _parse(self, large_bodies: LargeBodies, body: bytes) -> Any:
-        """The value of a JSON body, or the model of a large one. Raises InvalidRequest."""
+        """The value of a JSON body, or the model of a large one. Raises InvalidRequestError."""
         if len(body) <= LARGE_BODY_BYTES:
             return _parse_json(body)
         if self.body_field is None or self._embed_body_fields:
@@ -99,7 +106,7 @@ class _BodyReader:
         self._turn = turn
 
     async def read(self, shape: JsonShape | None) -> bytes:
-        """The whole body. Raises the Problem that it is refused with."""
+        """The whole body. Raises the DomainError that it is refused with."""
         pieces: list[bytes] = []
         size = 0
         try:
@@ -112,16 +119,17 @@ class _BodyReader:
                         shape.feed(piece)
                     pieces.append(piece)
         except JsonTooComplexError as error:
-            raise InvalidRequest(errors=[FieldError(field="body", message=str(error))]) from None
+            raise InvalidRequestError(faults=[FieldFault("body", str(error))]) from None
         except ClientDisconnect:
-            raise unreadable_body() from None
+            raise UnreadableBodyError from None
         except TimeoutError:
-            raise SlowBody from None
+            raise SlowBodyError from None
         return b"".join(pieces)
 
     async def _admit(self, size: int) -> None:
         if size > self._max_bytes:
-            raise BodyTooLarge(f"A request body may have at most {self._max_bytes} bytes here.")
+            detail = f"A request body may have at most {self._max_bytes} bytes here."
+            raise BodyTooLargeError(detail=detail)
         if size > LARGE_BODY_BYTES and self._turn is not None:
             turn, self._turn = self._turn, None
             await self._stack.enter_async_context(turn)
@@ -155,7 +163,7 @@ def _parse_json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         message = f"is not valid JSON: {error.msg}, at position {error.pos}"
-        raise InvalidRequest(errors=[FieldError(field="body", message=message)]) from None
+        raise InvalidRequestError(faults=[FieldFault("body", message)]) from None
 
 
 def _parse_model(validate: _Validate, body: bytes) -> Any:

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from src.services.audit_logger import Action, AuditEvent, Outcome
 from src.services.rbac_service import NotPermittedError
-from src.web.problems import NotPermitted, respond
+from src.web.problems import respond
 
 
 def install(app: FastAPI) -> None:
@@ -15,7 +15,7 @@ def install(app: FastAPI) -> None:
 async def _on_denial(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotPermittedError)  # noqa: S101 - how the handler is registered
     await request.state.services.audit.record(_event(request, error))
-    return respond(NotPermitted())
+    return respond(error)
 
 
 def _event(request: Request, denial: NotPermittedError) -> AuditEvent:

@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from src.config import Settings
 from src.models.user import CookieSession, Token
 from src.services.auth.devices import LIFETIME
-from src.web.problems import CookiesNotKept, WrongOrigin
+from src.utils.errors import DomainError
 
 # Browsers take cookies of this prefix only from this host itself, over TLS and for all paths: no
 # other host of the site can set one. That is worth more than a refresh token which only /auth gets.
@@ -20,6 +20,27 @@ _MAX_DEVICES = 5
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Which browsers trust like TLS.
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class WrongOriginError(DomainError):
+    status = 403
+    slug = "wrong-origin"
+    title = "Not from this page"
+    detail = (
+        "A write by cookie has to come from this host or one of CORS_ORIGINS, in the header Origin; "
+        "send a bearer token instead."
+    )
+
+
+class CookiesNotKeptError(DomainError):
+    status = 403
+    slug = "cookies-not-kept"
+    title = "The browser would drop the cookies"
+    detail = (
+        "Browsers keep them only over TLS (or on this machine), and for pages of the same site as "
+        "this server. Serve the page from a host of the same domain, or log in without cookies and "
+        "send the bearer token."
+    )
 
 
 def set_session(response: Response, token: Token) -> CookieSession:
@@ -66,20 +87,20 @@ def check_origin(request: Request, settings: Settings) -> None:
     """Whoever writes by a cookie has to be a page of ours.
 
     A browser adds cookies to requests by itself, and says truly from which page they come.
-    Raises WrongOrigin.
+    Raises WrongOriginError.
     """
     if request.method in SAFE_METHODS:
         return
     own = f"{request.url.scheme}://{request.headers.get('host', '')}".lower()
     origin = request.headers.get("origin", "").lower()
     if origin not in {own, *(allowed.lower() for allowed in settings.CORS_ORIGINS)}:
-        raise WrongOrigin
+        raise WrongOriginError
 
 
 def check_kept(request: Request) -> None:
     """Whoever asks for cookies has to be a page for which the browser keeps them.
 
-    They are Secure and SameSite=Strict. Raises CookiesNotKept.
+    They are Secure and SameSite=Strict. Raises CookiesNotKeptError.
     """
     host = request.url.hostname or ""
     secure = request.url.scheme == "https" or host in _LOOPBACK
@@ -87,7 +108,7 @@ def check_kept(request: Request) -> None:
     site = request.headers.get("sec-fetch-site")
     same_site = site != "cross-site" if site else _may_be_same_site(request)
     if not (secure and same_site):
-        raise CookiesNotKept
+        raise CookiesNotKeptError
 
 
 def _may_be_same_site(request: Request) -> bool:

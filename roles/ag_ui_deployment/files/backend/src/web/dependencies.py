@@ -7,7 +7,6 @@ costs each request a wait for the interpreter.
 import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
-from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request, Response
 from fastapi.security import OAuth2PasswordBearer
@@ -18,19 +17,12 @@ from src.models.page import PageCursor
 from src.models.permissions import Permission
 from src.models.user import User
 from src.services.audit.actors import Actor
+from src.services.auth.errors import NotAuthenticatedError
 from src.services.auth.session_service import Client
-from src.services.auth.tokens import AccessToken, InvalidTokenError
-from src.services.events.streams import Refusal
+from src.services.auth.tokens import AccessToken
 from src.services.rbac_service import NotPermittedError, may_anywhere
+from src.utils.pagination import CursorRejectedError
 from src.web import cookies
-from src.web.problems import (
-    BadCursor,
-    Draining,
-    NotAuthenticated,
-    Problem,
-    TooManyStreams,
-    TooManyStreamsOfUser,
-)
 
 _MAX_ROW_NUMBER = 2**63 - 1
 _ROW_NUMBER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
@@ -58,7 +50,7 @@ async def authenticated(request: Request, services: ServicesDep, bearer: Bearer)
     """By bearer token, else by cookie; not counted."""
     token = bearer or cookies.get(request, cookies.ACCESS)
     if token is None:
-        raise NotAuthenticated
+        raise NotAuthenticatedError
     if bearer is None:
         cookies.check_origin(request, services.settings)
     return await services.access.authenticate(token)
@@ -83,10 +75,10 @@ Access = Annotated[AccessToken, Depends(identify)]
 
 
 def refresh_cookie(request: Request, services: Services) -> str:
-    """Raises NotAuthenticated if there is none."""
+    """Raises NotAuthenticatedError if there is none."""
     cookie = cookies.get(request, cookies.REFRESH)
     if cookie is None:
-        raise NotAuthenticated
+        raise NotAuthenticatedError
     cookies.check_origin(request, services.settings)
     return cookie
 
@@ -99,25 +91,12 @@ async def _leaving(
         return await services.sessions.of_refresh_token(given.refresh_token)
     try:
         return await authenticated(request, services, bearer)
-    except (NotAuthenticated, InvalidTokenError):
+    except NotAuthenticatedError:
         token = refresh_cookie(request, services)
     return await services.sessions.of_refresh_token(token)
 
 
 Leaving = Annotated[AccessToken, Depends(_leaving)]
-
-
-_REFUSED: dict[Refusal, type[Problem]] = {
-    "draining": Draining,
-    "instance_full": TooManyStreams,
-    "user_full": TooManyStreamsOfUser,
-}
-
-
-def check_streams(services: Services, user_id: UUID) -> None:
-    """Raises Draining, TooManyStreams or TooManyStreamsOfUser."""
-    if refusal := services.streams.refusal(user_id):
-        raise _REFUSED[refusal]
 
 
 async def _stream_access(
@@ -131,7 +110,7 @@ async def _stream_access(
     if bearer is None and ticket:
         access, ticket_id = services.tickets.read(ticket)
         # Before it is used up: the proxy sends it to another instance if this one takes no stream.
-        check_streams(services, access.user.id)
+        services.streams.check(access.user.id)
         await services.tickets.use(ticket_id)
         access = await services.access.look(access)
     else:
@@ -219,7 +198,7 @@ async def _row_number(
     if cursor is None:
         return before
     if not _ROW_NUMBER.fullmatch(cursor) or int(cursor) > _MAX_ROW_NUMBER:
-        raise BadCursor
+        raise CursorRejectedError
     return int(cursor)
 
 

@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from src.services.auth.rate_limits import Quota, observe_quotas
-from src.web.problems import PreflightRefused, Problem, respond, unreadable_body
+from src.utils.errors import DomainError
+from src.web.problems import UnreadableBodyError, respond
 from src.web.sse_response import SERVER_SEND
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ _HEADER = "X-Request-ID"
 # As in the role's nginx: what scripts of other origins may read.
 _EXPOSED_HEADERS = (_HEADER, "Location", "Retry-After", "RateLimit", "RateLimit-Policy")
 _ALLOW_ORIGINS = "Operators allow the pages of an origin with CORS_ORIGINS."
+
+
+class PreflightRefusedError(DomainError):
+    status = 400
+    slug = "preflight-refused"
+    title = "A page of this origin may not send this request"
 
 
 class ProxyHeaders:
@@ -121,7 +128,7 @@ class UnexpectedErrors:
         except Exception:
             logger.exception("request_failed", response_begun=begun)
             if not begun:
-                await respond(Problem())(scope, receive, send_noted)
+                await respond(DomainError())(scope, receive, send_noted)
 
 
 class Cors(CORSMiddleware):
@@ -141,7 +148,8 @@ class Cors(CORSMiddleware):
         response = super().preflight_response(request_headers)
         if response.status_code == 200:  # noqa: PLR2004 - OK
             return response
-        refusal = respond(PreflightRefused(f"{bytes(response.body).decode()}. {_ALLOW_ORIGINS}"))
+        detail = f"{bytes(response.body).decode()}. {_ALLOW_ORIGINS}"
+        refusal = respond(PreflightRefusedError(detail=detail))
         for name, value in response.headers.items():
             refusal.headers.setdefault(name, value)
         return refusal
@@ -159,7 +167,7 @@ class NoMultipart:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = scope["type"] == "http" and _is_multipart(scope)
-        await (respond(unreadable_body()) if refused else self._app)(scope, receive, send)
+        await (respond(UnreadableBodyError()) if refused else self._app)(scope, receive, send)
 
 
 def _rate_limit_headers(quotas: Sequence[Quota]) -> dict[str, str]:

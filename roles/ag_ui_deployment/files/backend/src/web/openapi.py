@@ -12,23 +12,14 @@ import ag_ui.core
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from src.web.cookies import ACCESS, REFRESH, SAFE_METHODS
+from src.services.auth.errors import LimitReachedError, NotAuthenticatedError
+from src.services.rbac_service import NotPermittedError
+from src.utils.errors import DomainError, InvalidRequestError
+from src.utils.large_bodies import TooManyBodiesError, TooManyBodiesOfUserError
+from src.web.api_route import BodyTooLargeError, SlowBodyError
+from src.web.cookies import ACCESS, REFRESH, SAFE_METHODS, WrongOriginError
 from src.web.dependencies import BEARER_SCHEME, REFRESH_COOKIE_SCHEME
-from src.web.problems import (
-    MEDIA_TYPE,
-    PROBLEMS,
-    BodyTooLarge,
-    InvalidRequest,
-    NotAuthenticated,
-    NotPermitted,
-    Problem,
-    ProblemDocument,
-    SlowBody,
-    TooManyBodies,
-    TooManyBodiesOfUser,
-    TooManyRequests,
-    WrongOrigin,
-)
+from src.web.problems import MEDIA_TYPE, PROBLEMS, ProblemDocument
 from src.web.route_rules import RouteRule, rules_of
 
 Json = dict[str, Any]
@@ -159,23 +150,23 @@ def _problems_of(operation: Json, rule: RouteRule) -> dict[str, dict[str, str]]:
     return found
 
 
-def _general_problems(operation: Json, rule: RouteRule) -> Iterator[type[Problem]]:
+def _general_problems(operation: Json, rule: RouteRule) -> Iterator[type[DomainError]]:
     """What FastAPI's way of joining the responses of routers and routes loses."""
     if rule.needs_login:
-        yield NotAuthenticated
+        yield NotAuthenticatedError
         if rule.method not in SAFE_METHODS:
-            yield WrongOrigin
+            yield WrongOriginError
     if rule.permission is not None:
-        yield NotPermitted
+        yield NotPermittedError
     if "429" in operation["responses"]:
-        yield TooManyRequests
+        yield LimitReachedError
         if "requestBody" in operation:
-            yield BodyTooLarge
+            yield BodyTooLargeError
             if rule.needs_login:
                 # Others may not send large ones.
-                yield from (SlowBody, TooManyBodies, TooManyBodiesOfUser)
+                yield from (SlowBodyError, TooManyBodiesError, TooManyBodiesOfUserError)
         if "requestBody" in operation or "parameters" in operation:
-            yield InvalidRequest
+            yield InvalidRequestError
 
 
 def _name_of(slug: str) -> str:
@@ -184,7 +175,7 @@ def _name_of(slug: str) -> str:
 
 def _response_of(problems: Mapping[str, str]) -> Json:
     types = "; ".join(f"`{slug}`: {title}" for slug, title in sorted(problems.items()))
-    headers = _RATE_LIMIT_HEADERS if TooManyRequests.slug in problems else {}
+    headers = _RATE_LIMIT_HEADERS if LimitReachedError.slug in problems else {}
     return {
         "description": types,
         **({"headers": headers} if headers else {}),

@@ -90,7 +90,7 @@ class TestTools:
             await find(client, "fault=error")
         with pytest.raises(ToolRejectedError) as refused:
             await find(client, limit=0)
-        ((name, message),) = refused.value.errors
+        ((name, message),) = refused.value.faults
         assert (name, message) == ("limit", "Input should be greater than or equal to 1")
         with pytest.raises(ToolFailedError) as failed:
             await find(client, "fault=crash")

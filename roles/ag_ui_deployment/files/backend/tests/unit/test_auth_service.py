@@ -12,11 +12,10 @@ from passlib.context import CryptContext
 from zxcvbn import zxcvbn
 
 from src.services.auth import passwords as auth_passwords
-from src.services.auth.email_addresses import EmailRejectedError, normalise_email
+from src.services.auth.email_addresses import normalise_email
+from src.services.auth.errors import EmailRejectedError, PasswordRejectedError, PasswordsBusyError
 from src.services.auth.passwords import (
     MAX_BYTES,
-    PasswordRejectedError,
-    PasswordsBusyError,
     check_new_password,
     hash_new_password,
     hash_password,

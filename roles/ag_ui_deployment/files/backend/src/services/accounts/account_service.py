@@ -16,6 +16,7 @@ from src.repositories import accounts as account_rows
 from src.repositories import login_sources
 from src.repositories import users as user_rows
 from src.services.accounts.creation import add_account
+from src.services.accounts.errors import AccountNotFoundError, LastAdminError
 from src.services.accounts.transaction import administering
 from src.services.audit.actors import Actor
 from src.services.audit_logger import Action, AuditLogger
@@ -25,14 +26,6 @@ from src.services.auth.lockout import UNKNOWN_NETWORKS
 from src.services.auth.passwords import hash_new_password
 from src.utils.database import Database
 from src.utils.pagination import decode_cursor, encode_cursor
-
-
-class AccountNotFoundError(Exception):
-    """There is no account with this id or address."""
-
-
-class LastAdminError(Exception):
-    """Nobody would be left who may administer."""
 
 
 class AccountService:

@@ -8,19 +8,7 @@ from src.models.user import UserRow
 from src.models.workspace import DEFAULT_WORKSPACE, Membership, MembershipRow
 from src.repositories import accounts as account_rows
 from src.repositories import users as user_rows
-from src.services.errors import FieldFaultError
-
-
-class UserExistsError(FieldFaultError):
-    def __init__(self, field: str = "email") -> None:
-        super().__init__("there is an account with this address", field)
-
-
-class MembershipRejectedError(FieldFaultError):
-    """Of a workspace that is not there, takes no members, or is named twice."""
-
-    def __init__(self, place: int, message: str) -> None:
-        super().__init__(message, f"memberships.{place}.workspace")
+from src.services.accounts.errors import MembershipRejectedError, UserExistsError
 
 
 async def check_new(session: AsyncSession, email: str, memberships: Sequence[Membership]) -> None:

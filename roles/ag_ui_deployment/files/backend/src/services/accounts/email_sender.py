@@ -9,6 +9,7 @@ import structlog
 from aiosmtplib import SMTPException, SMTPRecipientsRefused, SMTPResponseException, send
 
 from src.config import Settings
+from src.services.accounts.errors import MailNotConfiguredError
 
 logger = structlog.get_logger(__name__)
 
@@ -18,10 +19,6 @@ _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 # Connections at once, and the seconds before each further attempt.
 _AT_ONCE = 4
 _WAITS = (2.0, 15.0, 120.0)
-
-
-class MailNotConfiguredError(Exception):
-    """SMTP_URL is not set."""
 
 
 class EmailSender:

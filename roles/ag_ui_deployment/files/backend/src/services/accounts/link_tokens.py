@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.account import AccountTokenRow, Purpose
 from src.repositories import account_tokens as token_rows
+from src.services.accounts.errors import LinkNotValidError
 from src.services.auth.email_addresses import mail_budget_of
-from src.services.errors import FieldFaultError
 
 LIFETIME = {
     Purpose.INVITATION: timedelta(days=7),
@@ -20,13 +20,6 @@ LIFETIME = {
 # What a mailbox is sent that somebody else types in again and again.
 _MAX_AT_ONCE = 5
 _NOT_AGAIN_FOR = timedelta(minutes=1)
-
-
-class LinkNotValidError(FieldFaultError):
-    """The link was used, has expired, or was never sent."""
-
-    def __init__(self, purpose: Purpose) -> None:
-        super().__init__("is not valid, or not any more", _field(purpose))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +53,14 @@ async def look(session: AsyncSession, token: str, purpose: Purpose) -> AccountTo
     """Raises LinkNotValidError."""
     row = await token_rows.by_hash(session, _hash(token), purpose)
     if row is None:
-        raise LinkNotValidError(purpose)
+        raise LinkNotValidError(_field(purpose))
     return row
 
 
 async def use(session: AsyncSession, row: AccountTokenRow) -> None:
     """Raises LinkNotValidError if another request has used it meanwhile."""
     if not await token_rows.use(session, row.token_hash):
-        raise LinkNotValidError(Purpose(row.purpose))
+        raise LinkNotValidError(field_of(row))
 
 
 def field_of(row: AccountTokenRow) -> str:

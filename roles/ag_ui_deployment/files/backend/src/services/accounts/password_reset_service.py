@@ -11,14 +11,14 @@ from src.repositories import accounts as account_rows
 from src.repositories import login_sources
 from src.repositories import users as user_rows
 from src.services.accounts import link_tokens
-from src.services.accounts.account_service import AccountNotFoundError
 from src.services.accounts.email_templates import EmailTemplates
-from src.services.accounts.link_tokens import LinkNotValidError
+from src.services.accounts.errors import AccountNotFoundError, LinkNotValidError
 from src.services.accounts.transaction import administering
 from src.services.audit.actors import Actor
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.auth.access_service import AccessService
-from src.services.auth.email_addresses import EmailRejectedError, normalise_email
+from src.services.auth.email_addresses import normalise_email
+from src.services.auth.errors import EmailRejectedError
 from src.services.auth.login_attempts import remember_network
 from src.services.auth.passwords import hash_new_password
 from src.utils.database import Database
@@ -108,13 +108,13 @@ class PasswordResetService:
             row = await link_tokens.look(session, token, Purpose.RESET)
             owner = await user_rows.by_id(session, row.user_id) if row.user_id else None
         if owner is None:
-            raise LinkNotValidError(Purpose.RESET)
+            raise LinkNotValidError
         hashed = await hash_new_password(password, owner.email, owner.name or "")
         async with self._database.transaction() as session:
             await link_tokens.use(session, row)
             user = await user_rows.for_update(session, owner.id)
             if user is None or not user.active or user.password_hash != row.password_hash:
-                raise LinkNotValidError(Purpose.RESET)
+                raise LinkNotValidError
             user.password_hash = hashed
             if not await account_rows.has_second_factor(session, user.id):
                 await login_sources.forget(session, user.id)

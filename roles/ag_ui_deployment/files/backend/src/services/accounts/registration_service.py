@@ -20,9 +20,14 @@ from src.repositories import account_tokens as token_rows
 from src.repositories import accounts as account_rows
 from src.repositories import users as user_rows
 from src.services.accounts import link_tokens
-from src.services.accounts.creation import UserExistsError, add_account, check_new
+from src.services.accounts.creation import add_account, check_new
 from src.services.accounts.email_templates import EmailTemplates
-from src.services.accounts.link_tokens import LinkNotValidError
+from src.services.accounts.errors import (
+    InvitationNotFoundError,
+    LinkNotValidError,
+    RegistrationClosedError,
+    UserExistsError,
+)
 from src.services.accounts.password_reset_service import PasswordResetService
 from src.services.accounts.transaction import administering
 from src.services.audit.actors import Actor
@@ -33,14 +38,6 @@ from src.services.auth.passwords import hash_new_password
 from src.utils.database import Database
 
 logger = structlog.get_logger(__name__)
-
-
-class InvitationNotFoundError(Exception):
-    """There is no such invitation: it was accepted or withdrawn, or another took its place."""
-
-
-class RegistrationClosedError(Exception):
-    """The setting REGISTRATION does not allow this; the message says what it is."""
 
 
 class RegistrationService:

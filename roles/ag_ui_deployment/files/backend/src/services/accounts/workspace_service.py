@@ -18,32 +18,19 @@ from src.models.workspace import (
 from src.repositories import accounts as account_rows
 from src.repositories import job_list
 from src.repositories import users as user_rows
-from src.services.accounts.account_service import AccountNotFoundError
+from src.services.accounts.errors import (
+    AccountNotFoundError,
+    DefaultWorkspaceError,
+    MemberNotFoundError,
+    WorkspaceExistsError,
+    WorkspaceInUseError,
+    WorkspaceNotFoundError,
+)
 from src.services.accounts.transaction import administering
 from src.services.audit.actors import Actor
 from src.services.audit_logger import Action, AuditLogger
 from src.services.auth.access_service import AccessService
 from src.utils.database import Database
-
-
-class WorkspaceNotFoundError(Exception):
-    """There is no workspace of this name."""
-
-
-class DefaultWorkspaceError(Exception):
-    """Everybody belongs to the default workspace, with the account's role: it cannot be changed."""
-
-
-class WorkspaceExistsError(Exception):
-    """There is a workspace of this name."""
-
-
-class WorkspaceInUseError(Exception):
-    """It still has members or jobs, or everybody belongs to it."""
-
-
-class MemberNotFoundError(Exception):
-    """This user does not belong to this workspace."""
 
 
 class WorkspaceService:

@@ -1,4 +1,4 @@
-"""Runs of the agent: begin, follow, cancel, and the conversations that they belong to."""
+"""Begins, follows and cancels agent runs, and deletes their conversations."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -17,20 +17,21 @@ from src.models.workspace import DEFAULT_WORKSPACE
 from src.repositories import users as user_rows
 from src.services import rbac_service
 from src.services.agent.capabilities import capabilities_of
-from src.services.agent.conversations import (
-    ConversationService,
-    History,
+from src.services.agent.conversations import ConversationService, History, ThreadKey
+from src.services.agent.errors import (
     RunExistsError,
+    RunLogUnavailableError,
     RunNotFoundError,
     ThreadBusyError,
-    ThreadKey,
     ThreadNotFoundError,
+    TooManyRunsError,
 )
 from src.services.agent.loop import AgentLoop, Model, Tools
 from src.services.agent.token_budget import TokenBudget
 from src.services.agui import events as agui
 from src.services.agui.events import now
 from src.services.agui.sse import encode
+from src.services.events.errors import DrainingError
 from src.services.rbac_service import NotPermittedError
 from src.services.runs.ended_logs import EndedLogs, Snapshot
 from src.services.runs.log import LogRecord, RunLog
@@ -40,30 +41,18 @@ from src.services.runs.store import RunStore
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 from src.utils.redis import REDIS_ERRORS
 
-# For how long runs that are cancelled for another one are waited for, and how often looked at. The
-# lease of the other one is not renewed before it is at work.
+# How long a new run waits for runs that it cancels, and the interval of checks, in seconds. Less
+# than a lease, since the lease of the new run is not renewed before it starts.
 _GIVE_WAY_SECONDS = LEASE_SECONDS / 2
 _LOOK_SECONDS = 0.05
-# What a message has around what the model said.
+# Maximum bytes of an assistant message besides the output of the model.
 _AROUND_ANSWER = 1024
-# For so long, and a little, Redis has the log of a run that has ended.
+# How long Redis keeps the log of an ended run, with a margin.
 _LOGS_KEPT = timedelta(seconds=KEEP_STORED_SECONDS + 60)
 
 
-class TooManyRunsError(Exception):
-    """The user has as many runs on as they may."""
-
-
-class AgentDrainingError(Exception):
-    """This process is being stopped."""
-
-
-class RunLogUnavailableError(Exception):
-    """Redis does not answer: a run could not be resumed, nor cancelled."""
-
-
 class Joined(NamedTuple):
-    """A run to follow, its log if it has ended, and what is told of its conversation before it."""
+    """A run to follow, its log if it has ended, and the messages to send before its events."""
 
     key: RunKey
     log: RunLog | None
@@ -71,7 +60,9 @@ class Joined(NamedTuple):
 
 
 class AgentService:
-    def __init__(  # noqa: PLR0913 - its surroundings, each of them once
+    """Runs of the agent, for users."""
+
+    def __init__(  # noqa: PLR0913 - injected dependencies
         self,
         settings: Settings,
         database: Database,
@@ -96,21 +87,38 @@ class AgentService:
 
     @property
     def tool_names(self) -> Collection[str]:
-        """Of the agent's own tools; a client's must have other names."""
+        """The names of the agent's own tools; a client must use other names for its tools."""
         return self._tools.names
 
     async def begin(self, user: User, request: RunInput) -> tuple[RunKey, RunLog]:
-        """Start a run, which goes on by itself; its log is there for whoever began it, always.
+        """Starts a run, which continues without clients.
 
-        Raises WorkspaceNotYoursError, NotPermittedError, InputTooLargeError, AgentDrainingError,
-        TokensSpentError, TooManyRunsError, RunLogUnavailableError, and what conversations.begin()
-        raises.
+        Args:
+            user: Who runs the agent.
+            request: The conversation, tools and state from the client.
+
+        Returns:
+            The run and its log. The log remains usable if the run or its conversation is deleted.
+
+        Raises:
+            WorkspaceNotYoursError: The user does not belong to the workspace.
+            NotPermittedError: The user may not run the agent there.
+            InputTooLargeError: A message or the state is too large.
+            DrainingError: This process is shutting down.
+            TokensSpentError: The user has used the tokens of the day.
+            TooManyRunsError: The user has too many active runs.
+            RunLogUnavailableError: Redis is unavailable.
+            RunExistsError: The user has a run with this id.
+            ThreadElsewhereError: The conversation belongs to another workspace.
+            ThreadFullError: The conversation is too large.
+            UserFullError: The conversations of the user are too large.
+            ThreadBusyError: Another run of the conversation is running.
         """
         await self._tools.check_workspace(user, request.workspace)
         rbac_service.check(user, Permission.RUN_AGENT, request.workspace)
         self.conversations.check_input(request)
         if self._runs.draining:
-            raise AgentDrainingError
+            raise DrainingError
         await self._budget.check(user.id)
         key = RunKey(user.id, request.run_id)
         thread = ThreadKey(user.id, request.thread_id)
@@ -123,7 +131,7 @@ class AgentService:
             raise
         log = self._runs.begin(key, self._loop(user, request))
         try:
-            # While the model thinks.
+            # Meanwhile the model is being called.
             await self._runs.recheck_permission(key)
             await self.conversations.note_begin(user, request)
         except BaseException:
@@ -132,10 +140,18 @@ class AgentService:
         return key, log
 
     async def join(self, user: User, request: RunInput) -> Joined:
-        """Attach to a conversation: its messages, and the run that is on.
+        """Joins a conversation: returns its messages and its active run.
 
-        Without such a run, or such a conversation, there is a run in the stream that has ended
-        and that is stored nowhere.
+        Without an active run or a conversation, the stream has a run that ends at once and is not
+        stored.
+
+        Args:
+            user: Who joins.
+            request: The ids of the conversation and of the run to return if none is running.
+
+        Raises:
+            TooManyStreamsError: The limit of this process is reached.
+            TooManyStreamsOfUserError: The limit of the user is reached.
         """
         async with self._ended.room(user.id) as hold:
             try:
@@ -158,10 +174,14 @@ class AgentService:
         return capabilities_of(offered, self._settings.AGENT_MAX_ROUNDS)
 
     async def find(self, user: User, key: RunKey) -> RunLog | None:
-        """Look for a run to follow: its log if it has ended, None while it goes on.
+        """Returns the log of a run that has ended; None if the run is running.
 
-        Raises RunNotFoundError, LogsFullError or TooManyLogsError. While PostgreSQL is away users
-        find what is on of their own.
+        During an outage of PostgreSQL users can follow their own active runs.
+
+        Raises:
+            RunNotFoundError: There is no such run, or the user may not see it.
+            TooManyStreamsError: The limit of this process is reached.
+            TooManyStreamsOfUserError: The limit of the user is reached.
         """
         try:
             run = await self.conversations.run(user, key)
@@ -177,10 +197,14 @@ class AgentService:
         return log
 
     async def cancel(self, user: User, key: RunKey) -> None:
-        """Ask for a run's end, wherever it goes on.
+        """Cancels a run on whichever instance it runs.
 
-        Raises RunNotFoundError, NotPermittedError or RunLogUnavailableError. While PostgreSQL is
-        away users can end their own runs here.
+        During an outage of PostgreSQL users can cancel their own runs of this process.
+
+        Raises:
+            RunNotFoundError: There is no such run, or the user may not see it.
+            NotPermittedError: The user may not cancel it.
+            RunLogUnavailableError: Redis is unavailable.
         """
         try:
             run = await self.conversations.run(user, key)
@@ -194,21 +218,24 @@ class AgentService:
             await self.conversations.note_cancel(user, key, run)
 
     async def delete_thread(self, user: User, key: ThreadKey) -> None:
-        """With its runs; those that are on end.
+        """Deletes a conversation and its runs; running ones are cancelled.
 
-        Raises ThreadNotFoundError, NotPermittedError or RunLogUnavailableError.
+        Raises:
+            ThreadNotFoundError: There is no such conversation, or the user may not see it.
+            NotPermittedError: The user may not delete it.
+            RunLogUnavailableError: Redis is unavailable.
         """
         for run in await self.conversations.runs_on_of(user, key):
             await self._cancel(run)
         removed = await self.conversations.delete(user, key, _LOGS_KEPT)
-        # One may have begun meanwhile.
+        # A run may have started in the meantime.
         for run in removed.on:
             await self._cancel(run)
         for run in removed.just_ended:
             await self._let_go(run)
 
     async def _store(self, user: User, request: RunInput) -> None:
-        """Store a run that begins. It cancels those that are on once nothing else is in its way.
+        """Stores a new run. Cancels active runs only if nothing else prevents the new one.
 
         Raises what conversations.begin() raises.
         """
@@ -225,9 +252,9 @@ class AgentService:
             await self._cancel_others(user, ThreadKey(user.id, request.thread_id), gives_up_at)
 
     async def _cancel_others(self, user: User, thread: ThreadKey, gives_up_at: float) -> None:
-        """Cancel the runs of a conversation, those too that begin meanwhile, until none is on.
+        """Cancels the runs of a conversation, including new ones, until none is running.
 
-        It ends at a time of the loop's clock, whether or not they have ended.
+        Returns at `gives_up_at`, a time of the loop's clock, even if some are still running.
         """
         loop = asyncio.get_running_loop()
         cancelled: set[RunKey] = set()
@@ -261,7 +288,7 @@ class AgentService:
             raise TooManyRunsError
 
     async def _let_go(self, key: RunKey) -> None:
-        # Else Redis lets go of it by itself when its time is over.
+        # Otherwise the keys expire.
         with suppress(*REDIS_ERRORS):
             await self._registry.forget(key)
 
@@ -290,9 +317,9 @@ class AgentService:
         )
 
     async def _permitted(self, user: User, workspace: str) -> User | None:
-        """The user as the account stands now, None if it may not run the agent any more.
+        """Returns the current state of the user; None if the permission to run the agent is lost.
 
-        While PostgreSQL is away it is as it was.
+        During an outage of PostgreSQL the last known state applies.
         """
         try:
             async with self._database.transaction() as session:

@@ -1,4 +1,4 @@
-"""What the agent tells of itself, in AG-UI's words."""
+"""Describes the capabilities of the agent in AG-UI's schema."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,12 @@ from src import __version__
 
 
 def capabilities_of(tools: Sequence[Mapping[str, Any]], max_rounds: int) -> AgentCapabilities:
-    """`tools` are those that the caller may use, in the form of a chat completion."""
+    """Describes the agent.
+
+    Args:
+        tools: The tools that the caller may use, in the format of a chat completion request.
+        max_rounds: The maximum number of answers of the model per run.
+    """
     return AgentCapabilities(
         identity=IdentityCapabilities(
             name="Shield",

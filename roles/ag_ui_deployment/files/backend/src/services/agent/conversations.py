@@ -1,4 +1,4 @@
-"""Conversations with the agent as they are kept: their messages, and their runs once they ended."""
+"""Stores conversations with the agent: their messages and their runs."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -22,6 +22,13 @@ from src.models.permissions import Permission
 from src.models.user import User
 from src.repositories import conversations as rows
 from src.repositories import kept_conversations as kept
+from src.services.agent.errors import (
+    RunExistsError,
+    RunNotFoundError,
+    ThreadBusyError,
+    ThreadElsewhereError,
+    ThreadNotFoundError,
+)
 from src.services.agent.prompt import text_of
 from src.services.agent.storage_limits import StorageLimits
 from src.services.audit_logger import Action, AuditEvent, AuditLogger
@@ -42,43 +49,25 @@ _MESSAGES_MAX_BYTES = 2 * 1024 * 1024
 
 
 class ThreadKey(NamedTuple):
-    """Which conversation: clients choose the ids, so each user has a set of their own."""
+    """Identifies a conversation. Clients choose the ids, so they are unique only per user."""
 
     owner: UUID
     thread_id: str
 
 
 class Removed(NamedTuple):
-    """The runs of a conversation that was deleted: those that are on, and those that ended lately."""
+    """The runs of a deleted conversation: the running ones, and those that ended recently."""
 
     on: list[RunKey]
     just_ended: list[RunKey]
 
 
-class ThreadNotFoundError(Exception):
-    """There is no such conversation, or none that the user may know of."""
-
-
-class RunNotFoundError(Exception):
-    """There is no such run, or none that the user may know of."""
-
-
-class RunExistsError(Exception):
-    """The user has a run with this id already."""
-
-
-class ThreadElsewhereError(Exception):
-    """The conversation belongs to another workspace; the message names it."""
-
-
-class ThreadBusyError(Exception):
-    """A run of the conversation is on; the message names it."""
-
-
 class History(NamedTuple):
-    """A conversation as a client joins it: its last messages as JSON, and the run that is on.
+    """A conversation for a client that joins it.
 
-    The messages are those from before this run.
+    Attributes:
+        messages: The last messages from before the active run, as JSON.
+        active: The active run, if any.
     """
 
     messages: list[bytes]
@@ -86,20 +75,30 @@ class History(NamedTuple):
 
 
 class ConversationService:
+    """The stored conversations, with the permissions of users and the audit log."""
+
     def __init__(self, database: Database, audit: AuditLogger, limits: StorageLimits) -> None:
         self._database = database
         self._audit = audit
         self._limits = limits
 
     def check_input(self, request: RunInput) -> None:
-        """Raises InputTooLargeError."""
+        """Checks the size of the messages and of the state.
+
+        Raises:
+            InputTooLargeError: One of them is too large.
+        """
         self._limits.check_input(request)
 
     async def begin(self, user: User, request: RunInput) -> None:
-        """Store what the client sent.
+        """Stores a run that begins, and the messages from the client.
 
-        Raises RunExistsError, ThreadElsewhereError, ThreadFullError, UserFullError, or, where
-        nothing else is in the way, ThreadBusyError.
+        Raises:
+            RunExistsError: The user has a run with this id.
+            ThreadElsewhereError: The conversation belongs to another workspace.
+            ThreadFullError: The conversation is too large.
+            UserFullError: The conversations of the user are too large.
+            ThreadBusyError: Another run is running, and nothing else prevents this one.
         """
         messages = request.conversation
         run = RunRow(
@@ -114,7 +113,7 @@ class ConversationService:
             )
             if workspace != request.workspace:
                 raise ThreadElsewhereError(workspace)
-            # The conversation is locked until this is committed.
+            # The conversation is locked until the commit.
             active = await rows.runs_on_of(session, user.id, request.thread_id)
             if not await rows.add_run(session, run):
                 raise RunExistsError
@@ -123,12 +122,13 @@ class ConversationService:
                 of_thread=await kept.count_thread(session, user.id, request.thread_id),
                 of_user=await kept.of_user(session, user.id),
             )
-            # A run without messages, as a UI begins when it mounts, adds nothing that could get
-            # mixed up.
+            # A run without messages, which a UI starts when it mounts, adds nothing that could
+            # conflict.
             if active and messages:
                 raise ThreadBusyError(active[0])
 
     async def note_begin(self, user: User, request: RunInput) -> None:
+        """Records the start of a run in the audit log."""
         await self._audit.record(
             AuditEvent(
                 Action.AGENT_RUN,
@@ -144,6 +144,7 @@ class ConversationService:
         )
 
     async def note_cancel(self, user: User, key: RunKey, run: Run) -> None:
+        """Records the cancellation of a run in the audit log."""
         await self._audit.record(
             AuditEvent(
                 Action.AGENT_CANCEL,
@@ -159,7 +160,11 @@ class ConversationService:
         )
 
     async def run(self, user: User, key: RunKey) -> Run:
-        """Raises RunNotFoundError."""
+        """Returns a run.
+
+        Raises:
+            RunNotFoundError: There is no such run, or the user may not see it.
+        """
         async with self._database.transaction() as session:
             row = await rows.run(session, key.owner, key.run_id)
         if row is None or not _sees(user, row):
@@ -167,7 +172,11 @@ class ConversationService:
         return Run.model_validate(row)
 
     async def page(self, user: User, *, cursor: str | None, limit: int) -> ThreadPage:
-        """The user's conversations, the latest first. Raises CursorRejectedError."""
+        """Returns the conversations that the user may see, latest first.
+
+        Raises:
+            CursorRejectedError: The cursor is invalid.
+        """
         seen = visibility(user, Permission.READ_AGENT_RUNS)
         before = _decode(cursor) if cursor else None
         places = None if seen.everything else list(seen.places())
@@ -180,10 +189,18 @@ class ConversationService:
         )
 
     async def thread(self, user: User, key: ThreadKey, *, before: int | None, limit: int) -> bytes:
-        """A `Thread` as JSON, with its last messages, or those before one.
+        """Returns a `Thread` as JSON, with its last messages or those before one.
 
-        The messages are passed on as they are stored: parsed they would take many times the memory.
-        Raises ThreadNotFoundError.
+        The messages are copied as stored: parsing them would need many times the memory.
+
+        Args:
+            user: Who reads it.
+            key: The conversation.
+            before: The number of a message; None for the last messages.
+            limit: The maximum number of messages.
+
+        Raises:
+            ThreadNotFoundError: There is no such conversation, or the user may not see it.
         """
         async with self._database.transaction() as session:
             row = await _thread(session, user, key)
@@ -205,21 +222,27 @@ class ConversationService:
         return orjson.dumps(thread.model_dump(mode="json") | {"messages": stored})
 
     async def runs_on_of(self, user: User, key: ThreadKey) -> list[RunKey]:
-        """A conversation's runs that are on, for who may end them.
+        """Returns the active runs of a conversation that the user may change.
 
-        Raises ThreadNotFoundError or NotPermittedError.
+        Raises:
+            ThreadNotFoundError: There is no such conversation, or the user may not see it.
+            NotPermittedError: The user may not change it.
         """
         async with self._database.transaction() as session:
             await _thread_to_change(session, user, key)
             return await _runs_on_of(session, key)
 
     async def active_runs(self, key: ThreadKey) -> list[RunKey]:
-        """A conversation's runs that are on, the latest first; none if there is no conversation."""
+        """Returns the active runs of a conversation, latest first; none if it does not exist."""
         async with self._database.transaction() as session:
             return await _runs_on_of(session, key)
 
     async def history(self, user: User, key: ThreadKey, limit: int) -> History:
-        """What a client that joins a conversation is told of it. Raises ThreadNotFoundError."""
+        """Returns the messages and the active run from one database snapshot.
+
+        Raises:
+            ThreadNotFoundError: There is no such conversation, or the user may not see it.
+        """
         async with self._database.transaction() as session:
             await rows.take_snapshot(session)
             row = await _thread(session, user, key)
@@ -230,7 +253,17 @@ class ConversationService:
         return History([message.body for message in messages], active[0] if active else None)
 
     async def delete(self, user: User, key: ThreadKey, lately: timedelta) -> Removed:
-        """With its runs. Raises ThreadNotFoundError or NotPermittedError."""
+        """Deletes a conversation and its runs.
+
+        Args:
+            user: Who deletes it.
+            key: The conversation.
+            lately: Runs that ended within this time are returned as `just_ended`.
+
+        Raises:
+            ThreadNotFoundError: There is no such conversation, or the user may not see it.
+            NotPermittedError: The user may not delete it.
+        """
         async with self._database.transaction() as session:
             row = await _thread_to_change(session, user, key)
             removed = await rows.delete_thread(session, row, lately)
@@ -273,7 +306,7 @@ def _sees(user: User, row: RunRow | ThreadRow) -> bool:
 
 def _title(messages: Sequence[Message]) -> str:
     said = (text_of(message["content"]) for message in messages if message["role"] == "user")
-    # PostgreSQL takes no NUL in a text.
+    # PostgreSQL rejects NUL in a text.
     return " ".join(next(said, "").replace("\0", "").split())[:_TITLE_LENGTH]
 
 

@@ -1,4 +1,4 @@
-"""The agent: asks the model, runs the tools that it calls, and asks again, until it has answered."""
+"""Runs the agent loop: asks the model and runs the tools that it calls, until it answers."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
@@ -38,11 +38,11 @@ from src.services.runs.messages import RunMessages
 
 logger = structlog.get_logger(__name__)
 
-# A log is held in memory, in Redis and in PostgreSQL.
+# The log of a run is kept in memory, in Redis and in PostgreSQL.
 RUN_MAX_BYTES = 16 * 1024 * 1024
-# Of a text, roughly.
+# Approximate bytes of text per token.
 _TOKEN_BYTES = 4
-# What a call has around its name and its arguments in a message, at most.
+# Maximum bytes of a call in a message besides its name and arguments.
 _CALL_BYTES = 256
 
 
@@ -51,24 +51,28 @@ class Model(Protocol):
 
 
 class Tools(Protocol):
-    """The agent's own tools, as far as a user may use them in a workspace."""
+    """The agent's own tools that a user may use in a workspace."""
 
     @property
     def names(self) -> Collection[str]:
-        """Of all of them, whoever may use them."""
+        """The names of all tools, whether or not a user may use them."""
 
     async def check_workspace(self, user: User, workspace: str) -> None:
-        """Raises WorkspaceNotYoursError."""
+        """Checks that the user belongs to the workspace.
+
+        Raises:
+            WorkspaceNotYoursError: The user does not.
+        """
 
     async def offered(self, user: User, workspace: str) -> Sequence[Mapping[str, Any]]:
-        """In the form of a chat completion."""
+        """Returns the available tools in the format of a chat completion request."""
 
     async def call(self, user: User, workspace: str, call: ToolCall) -> str:
-        """What the model is told of it, an error included."""
+        """Calls a tool; returns the result or an error for the model, as JSON text."""
 
 
 class Budget(Protocol):
-    """The tokens that users may have."""
+    """The token limits of users."""
 
     def note(self, user_id: UUID, model: str, usage: Usage) -> None: ...
 
@@ -76,9 +80,9 @@ class Budget(Protocol):
 
 
 class AgentLoop:
-    """One run. What happens is appended to `log`; run() gives how it ended, which is not in it yet."""
+    """One run. Appends its events to `log`, except the last one, which run() returns."""
 
-    def __init__(  # noqa: PLR0913 - its surroundings, each of them once
+    def __init__(  # noqa: PLR0913 - injected dependencies
         self,
         request: RunInput,
         user: User,
@@ -107,13 +111,13 @@ class AgentLoop:
         self._frontend = {tool.name for tool in request.tools or []}
         self._made = RunMessages()
         self._max_calls = max_calls
-        # Calls of the agent's own tools so far.
+        # The number of calls of the agent's own tools.
         self._calls = 0
         self._max_answer = max_answer_bytes
-        # JSON of what the model has said and called in the answer that is coming.
+        # Bytes of JSON of the current answer: text and tool calls.
         self._answer_bytes = 0
         self._usage: dict[str, int] = {}
-        # The model's answer while it comes, and the round that it belongs to.
+        # The current answer of the model, and the step that it belongs to.
         self._turn: Turn | None = None
         self._step: str | None = None
 
@@ -125,7 +129,11 @@ class AgentLoop:
         self._emit([started])
 
     async def run(self) -> Event:
-        """The terminal event. Raises RunFailedError."""
+        """Runs the loop and returns the terminal event.
+
+        Raises:
+            RunFailedError: The run has failed.
+        """
         if self._request.state is not None:
             self._emit([agui.state_snapshot(self._request.state, now())])
         if not self._request.messages:
@@ -145,7 +153,7 @@ class AgentLoop:
         raise RunFailedError(TOO_MANY_ROUNDS)
 
     async def is_permitted(self) -> bool:
-        """Whether its user may still run it; from now on it goes on with what they may."""
+        """Whether the user still has the permission; updates the user for the next calls."""
         user = await self._permitted(self._user, self._request.workspace)
         if user is not None:
             self._user = user
@@ -154,6 +162,16 @@ class AgentLoop:
     def finished(
         self, finish_reason: str | None = None, rounds: int = 0, pending: Sequence[str] = ()
     ) -> Event:
+        """Builds the terminal event of a successful run.
+
+        Args:
+            finish_reason: Why the model stopped, as it reported.
+            rounds: The number of answers of the model.
+            pending: The ids of the calls that the client has to answer.
+
+        Returns:
+            `RUN_FINISHED`, with the token usage if it is known.
+        """
         result = {"rounds": rounds, "finishReason": finish_reason}
         request = self._request
         return self._with_usage(
@@ -161,7 +179,7 @@ class AgentLoop:
         )
 
     def cancelled(self) -> Event:
-        """The terminal event of a run that was cut short; closes what is open."""
+        """Closes open events and returns the terminal event of a cancelled run."""
         self._close()
         self._end_step()
         return self._with_usage(
@@ -169,6 +187,7 @@ class AgentLoop:
         )
 
     def failed(self, failure: RunFailure) -> Event:
+        """Closes open events and returns the terminal event of a failed run."""
         self._close()
         self._end_step()
         return self._with_usage(failure.event())
@@ -188,7 +207,7 @@ class AgentLoop:
             self._step = None
 
     async def _chat_tools(self) -> list[Mapping[str, Any]]:
-        """Where Shield's cannot be had, the model answers without them, and is told so."""
+        """Returns the tools for the model; tells it if those of Shield are unavailable."""
         try:
             offered = await self._tools.offered(self._user, self._request.workspace)
         except UpstreamError as error:
@@ -202,14 +221,14 @@ class AgentLoop:
         return [*offered, *mine]
 
     async def _ask(self, chat_tools: Sequence[Mapping[str, Any]]) -> Turn:
-        """One answer of the model."""
+        """Requests one answer of the model and sends its events."""
         messages = chat_messages(self._system, [*self._told, *self._made.all()])
         body: dict[str, Any] = {"model": self._model_name, "messages": messages}
         if chat_tools:
             body["tools"] = chat_tools
         self._turn = turn = Turn()
         self._answer_bytes = 0
-        # Some providers tell it once at the end, others with each chunk what it is so far.
+        # Some providers report the usage once at the end, others cumulatively with each chunk.
         usage: Usage | None = None
         has_begun = is_refused = False
         try:
@@ -225,14 +244,15 @@ class AgentLoop:
             raise RunFailedError(of_upstream(error)) from error
         finally:
             self._count(usage)
-            # The model may have been asked also where its answer is given up before it begins.
+            # The model may have consumed tokens even if its answer was aborted before its first
+            # chunk.
             if not is_refused:
                 self._note(usage or self._estimate(messages))
         self._close()
         return turn
 
     async def _answer(self, calls: Sequence[ToolCall]) -> None:
-        """Run the tools, for the user as the account stands now."""
+        """Runs the tools with the current permissions of the user."""
         if not calls:
             return
         if not await self.is_permitted():
@@ -253,9 +273,9 @@ class AgentLoop:
             raise RunFailedError(TOO_LARGE)
 
     def _fits(self, event: Event) -> bool:
-        """False for what would make a message larger than its client may send it again.
+        """Whether the message stays small enough for the client to send it again.
 
-        Only texts are left out: whatever opens has to be told, since it will be closed.
+        Only texts are omitted: events that open something are always sent, since it will be closed.
         """
         self._answer_bytes += _answer_bytes(event)
         return "delta" not in event or self._answer_bytes <= self._max_answer
@@ -281,7 +301,7 @@ class AgentLoop:
         self._budget.note(self._user.id, self._model_name, usage)
 
     def _estimate(self, messages: Sequence[ChatMessage]) -> Usage:
-        """What an answer took that does not tell it: it may have been broken off for that."""
+        """Estimates the usage of an answer that reports none, such as an aborted one."""
         asked = len(orjson.dumps(messages))
         return Usage(asked // _TOKEN_BYTES, self._answer_bytes // _TOKEN_BYTES)
 
@@ -292,8 +312,8 @@ class AgentLoop:
 
 
 def _answer_bytes(event: Event) -> int:
-    """What an event adds to the JSON of the message that the model is making."""
+    """Returns the bytes that an event adds to the JSON of the assistant message."""
     if event["type"] == "TOOL_CALL_START":
         return _CALL_BYTES + len(orjson.dumps(event["toolCallName"]))
-    # Without the quotes, which are there once.
+    # Without the quotes, which occur once per text.
     return len(orjson.dumps(event["delta"])) - 2 if "delta" in event else 0

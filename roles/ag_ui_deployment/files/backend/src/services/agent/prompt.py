@@ -1,4 +1,4 @@
-"""A conversation of AG-UI as the model is given it."""
+"""Converts an AG-UI conversation to the messages of a chat completion request."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import orjson
 
 from src.models.agent_input import RunInput
 
-# A message in AG-UI's form on the wire, and one of a chat completion.
+# An AG-UI message in wire format, and a message of a chat completion.
 Message = Mapping[str, Any]
 ChatMessage = dict[str, Any]
 
@@ -17,14 +17,14 @@ CALLS_USED_UP = (
     '{"error": "This run has called as many tools as it may; this call was not run. Answer with what'
     ' there is, and say so."}'
 )
-# What a model reads of a call that nobody answered: providers refuse a call without a result.
+# The result of a call that has none: providers reject a call without a result.
 UNANSWERED = '{"error": "There is no result: the call was not answered."}'
-# What a model reads of an empty result: some providers refuse an empty text.
+# An empty result: some providers reject an empty string.
 EMPTY_RESULT = '""'
 
 
 def instructions(prompt: str, request: RunInput) -> str:
-    """What the model is told before the conversation: by the operator, then by the application."""
+    """Builds the system message: the operator prompt, then context and state of the client."""
     parts = [prompt.strip()]
     parts += [f"{one.description}: {one.value}" for one in request.context or []]
     if request.state:
@@ -33,7 +33,15 @@ def instructions(prompt: str, request: RunInput) -> str:
 
 
 def chat_messages(system: str, messages: Sequence[Message]) -> list[ChatMessage]:
-    """The conversation, each call followed by its result, as providers demand."""
+    """Converts the messages; each call is followed by its result, as providers require.
+
+    Args:
+        system: The system message; empty for none.
+        messages: The conversation, as AG-UI messages.
+
+    Returns:
+        The messages of a chat completion request. Reasoning and activities are omitted.
+    """
     results = {
         message["toolCallId"]: _result_text(message)
         for message in messages
@@ -49,6 +57,7 @@ def chat_messages(system: str, messages: Sequence[Message]) -> list[ChatMessage]
 
 
 def chat_tool(name: str, description: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Builds a tool definition of a chat completion request; its schema is always an object."""
     schema = dict(parameters or {})
     schema.setdefault("type", "object")
     schema.setdefault("properties", {})
@@ -86,7 +95,7 @@ def _turn(message: Message, results: Mapping[str, str]) -> list[ChatMessage]:
 
 
 def _readable(arguments: str) -> str:
-    """Providers read them: what a broken answer left is not JSON."""
+    """Replaces arguments that are not a JSON object, since providers parse them."""
     try:
         return arguments if isinstance(orjson.loads(arguments), dict) else "{}"
     except orjson.JSONDecodeError:
@@ -94,6 +103,7 @@ def _readable(arguments: str) -> str:
 
 
 def text_of(content: str | Sequence[Mapping[str, Any]]) -> str:
+    """Returns the text of a content, which is a string or a list of text parts."""
     if isinstance(content, str):
         return content
     return "\n".join(part["text"] for part in content)

@@ -1,4 +1,4 @@
-"""Lets go of conversations and runs of the agent that are past the retention, and counts the rest."""
+"""Deletes conversations and runs of the agent after the retention period; measures the rest."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -16,10 +16,10 @@ from src.utils.metrics import Metrics
 
 logger = structlog.get_logger(__name__)
 
-# When a process has just been started, it has more urgent things to do.
+# Delay after the start of a process, when other work has priority.
 _FIRST_SECONDS = 60.0
 _EVERY_SECONDS = 300.0
-# In one transaction: a conversation may hold many megabytes.
+# Limits per transaction: a conversation may have many megabytes.
 _THREADS = 20
 _RUNS = 200
 
@@ -27,7 +27,7 @@ Step = Callable[[AsyncSession], Awaitable[int]]
 
 
 class AgentRetention(BackgroundTask):
-    """Every instance has one, and one at a time deletes; all of them show what is held."""
+    """Runs on every instance; one at a time deletes, and all report metrics."""
 
     def __init__(
         self, database: Database, audit: AuditLogger, metrics: Metrics, settings: Settings
@@ -39,13 +39,13 @@ class AgentRetention(BackgroundTask):
         self._age = timedelta(days=settings.AGENT_RETENTION_DAYS)
 
     async def retain(self) -> None:
-        """Delete what is past the retention, unless another instance is at it."""
+        """Deletes what is older than the retention period, unless another instance is doing it."""
         async with self._database.alone(kept.RETAIN_LOCK) as is_ours:
             if is_ours:
                 await self._retain()
 
     async def measure(self) -> None:
-        """Let the metrics show what is held."""
+        """Updates the metrics of stored conversations and runs."""
         async with self._database.transaction() as session:
             held = await kept.of_all(session)
         self._metrics.agent_kept_threads.set(held.threads)
@@ -79,7 +79,7 @@ class AgentRetention(BackgroundTask):
             await self._audit.record(event)
 
     async def _repeated(self, step: Step) -> int:
-        """Do it in small transactions until there is nothing left; gives how much was done."""
+        """Repeats a step in small transactions until it finds nothing; returns the total."""
         done = 0
         while not self._stop.is_set():
             async with self._database.transaction() as session:

@@ -1,4 +1,4 @@
-"""How many bytes the agent takes and keeps: of a message, a state, a conversation, a user."""
+"""Limits the bytes of a message, a state, a conversation, and all conversations of a user."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,23 +8,13 @@ import orjson
 
 from src.config import Settings
 from src.models.agent_input import RunInput
-from src.services.errors import FieldFaultError
-
-
-class InputTooLargeError(FieldFaultError):
-    """A message or the state has more bytes than it may have."""
-
-
-class ThreadFullError(Exception):
-    """The conversation holds as many bytes as it may."""
-
-
-class UserFullError(Exception):
-    """The user's conversations hold as many bytes as they may."""
+from src.services.agent.errors import InputTooLargeError, ThreadFullError, UserFullError
 
 
 @dataclass(frozen=True, slots=True)
 class StorageLimits:
+    """The limits, in bytes."""
+
     message_bytes: int
     state_bytes: int
     thread_bytes: int
@@ -40,13 +30,26 @@ class StorageLimits:
         )
 
     def check_input(self, request: RunInput) -> None:
-        """Raises InputTooLargeError."""
+        """Checks the messages and the state of a request.
+
+        Raises:
+            InputTooLargeError: One of them is too large.
+        """
         _check_size(request.state, self.state_bytes, "state")
         for number, message in enumerate(request.conversation):
             _check_size(message, self.message_bytes, f"messages.{number}")
 
     def check_kept(self, *, of_thread: int, of_user: int) -> None:
-        """Raises ThreadFullError or UserFullError."""
+        """Checks the stored size of a conversation and of a user.
+
+        Args:
+            of_thread: The size of the conversation, in bytes.
+            of_user: The size of all conversations of the user, in bytes.
+
+        Raises:
+            ThreadFullError: The conversation is too large.
+            UserFullError: The conversations of the user are too large.
+        """
         if of_thread > self.thread_bytes:
             raise ThreadFullError
         if of_user > self.user_bytes:

@@ -1,4 +1,4 @@
-"""The tokens that models take for users: stored by day and model, and limited by day."""
+"""Records the tokens that users consume, by day and model, and limits them per day."""
 
 import asyncio
 import math
@@ -9,7 +9,7 @@ import structlog
 
 from src.repositories import token_usage
 from src.repositories.token_usage import Tokens, UsageKey
-from src.services.auth.rate_limits import LimitReachedError
+from src.services.agent.errors import TokensSpentError
 from src.services.gateway.chat_stream import Usage
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
@@ -18,15 +18,16 @@ from src.utils.redis import Backoff
 logger = structlog.get_logger(__name__)
 
 
-class TokensSpentError(LimitReachedError):
-    """The user has had the tokens of a day."""
-
-
 class TokenBudget(BackgroundTask):
-    """What is noted is stored in the background; an outage of PostgreSQL is waited out."""
+    """Stores the usage in the background; retries during an outage of PostgreSQL."""
 
     def __init__(self, database: Database, per_day: int) -> None:
-        """`per_day`: tokens that a user may have in a day of UTC; 0 for as many as they like."""
+        """Creates the budget.
+
+        Args:
+            database: Where the usage is stored.
+            per_day: The tokens of a user per UTC day; 0 for no limit.
+        """
         super().__init__("token-budget")
         self._database = database
         self._per_day = per_day
@@ -35,17 +36,23 @@ class TokenBudget(BackgroundTask):
         self._storing = asyncio.Lock()
 
     def note(self, user_id: UUID, model: str, usage: Usage) -> None:
+        """Adds the usage of one answer of a model to the user's day."""
         key = UsageKey(user_id, _today(), model)
         self._merge(key, Tokens(usage.prompt_tokens, usage.completion_tokens))
         self._news.set()
 
     async def check(self, user_id: UUID) -> None:
-        """Raises TokensSpentError; while PostgreSQL is away, what it raises."""
+        """Checks the tokens of the day.
+
+        Raises:
+            TokensSpentError: The user has used them.
+            DATABASE_ERRORS: PostgreSQL is unavailable.
+        """
         if self._per_day and await self._spent(user_id) >= self._per_day:
             raise TokensSpentError(_until_tomorrow())
 
     async def is_spent(self, user_id: UUID) -> bool:
-        """Whether a run has to end. While PostgreSQL is away it goes on."""
+        """Whether a run must end. During an outage of PostgreSQL it continues."""
         try:
             await self.check(user_id)
         except TokensSpentError:
@@ -95,7 +102,7 @@ class TokenBudget(BackgroundTask):
                     await token_usage.add(session, taken)
             except BaseException as error:
                 if isinstance(error, DATABASE_ERRORS) and not is_outage(error):
-                    # It would fail again: a user may be gone.
+                    # A retry would fail too: the user may have been deleted, for example.
                     logger.exception("token_usage_dropped", entries=len(taken))
                     return
                 for key, tokens in taken.items():

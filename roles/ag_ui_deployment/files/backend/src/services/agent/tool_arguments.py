@@ -1,4 +1,4 @@
-"""The arguments of one tool call, a JSON object that a model streams in pieces. No I/O."""
+"""Joins the streamed fragments of the arguments of one tool call, a JSON object. No I/O."""
 
 import re
 
@@ -7,17 +7,18 @@ _NONE = "{}"
 
 
 class ToolArguments:
-    """Joins the pieces, and takes nothing more once the object is whole.
+    """Joins fragments, and ignores further ones once the object is complete.
 
-    Some gateways repeat the whole object in a last piece. Others send an empty object before the
-    pieces of the real one, so that `{}` alone is held back: finish() gives it if nothing followed.
+    Some gateways repeat the whole object in a last fragment. Others send an empty object before the
+    fragments of the real one. `{}` alone is therefore held back; finish() returns it if nothing
+    followed.
     """
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
         self._depth = 0
         self._in_string = False
-        # The last piece ended between a backslash and the character that it escapes.
+        # The last fragment ended between a backslash and the character that it escapes.
         self._escaped = False
         self._has_ended = False
         self._is_empty_object = False
@@ -27,19 +28,20 @@ class ToolArguments:
 
     @property
     def is_whole(self) -> bool:
+        """Whether the object is complete, according to the fragments so far."""
         return self._has_ended or self._is_empty_object
 
     @property
     def is_cut(self) -> bool:
-        """Whether they have begun and are not whole yet."""
+        """Whether the object has started and is incomplete."""
         return bool(self._pieces) and not self.is_whole
 
     def is_repeated_by(self, piece: str) -> bool:
-        """Whether a piece holds the whole object once more."""
+        """Whether a fragment repeats the whole object."""
         return self.is_whole and piece == (str(self) or _NONE)
 
     def add(self, piece: str) -> str:
-        """Gives what is new of a piece; empty if nothing is."""
+        """Returns the new part of a fragment; empty if there is none."""
         if self._has_ended or not piece:
             return ""
         if not self._pieces and piece.strip() == _NONE:
@@ -51,14 +53,14 @@ class ToolArguments:
         return new
 
     def finish(self) -> str:
-        """Gives what is still to be told at the end of the model's answer."""
+        """Returns the rest to send at the end of the answer."""
         if self._pieces:
             return ""
         self._pieces.append(_NONE)
         return _NONE
 
     def _end_in(self, piece: str) -> int:
-        """Where the object ends in a piece, or the end of the piece."""
+        """Returns the index at which the object or the fragment ends."""
         start = int(self._escaped)
         self._escaped = False
         for token in _TOKENS.finditer(piece, start):

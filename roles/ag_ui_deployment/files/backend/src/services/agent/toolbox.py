@@ -1,4 +1,4 @@
-"""The agent's own tools: what a user may use of Shield's, as the model is told of them."""
+"""Gives the model access to the tools of Shield that the user may use."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,8 @@ import structlog
 from src.models.user import User
 from src.services.agent.prompt import chat_tool
 from src.services.agent.turn import ToolCall
-from src.services.auth.rate_limits import LimitReachedError, RateLimits
+from src.services.auth.errors import LimitReachedError
+from src.services.auth.rate_limits import RateLimits
 from src.services.gateway.errors import (
     ToolRejectedError,
     UnknownToolError,
@@ -18,18 +19,24 @@ from src.services.gateway.errors import (
 )
 from src.services.jobs.job_service import JobNotFoundError
 from src.services.rbac_service import NotPermittedError
-from src.services.tools.catalogue import CATALOGUE, ArgumentsRefusedError
-from src.services.tools.submissions import OutcomeUnknownError, TooManyJobsError
-from src.services.tools.tool_service import ToolService, TooManyCallsError, WorkspaceNotYoursError
+from src.services.tools.catalogue import CATALOGUE
+from src.services.tools.errors import (
+    ArgumentsRefusedError,
+    OutcomeUnknownError,
+    TooManyCallsError,
+    TooManyJobsError,
+    WorkspaceNotYoursError,
+)
+from src.services.tools.tool_service import ToolService
 from src.utils.database import DATABASE_ERRORS, is_outage
 
 logger = structlog.get_logger(__name__)
 
-# A client sends it again with every further request, and the model reads it each time.
+# A client sends each result again with every further request, and the model reads it each time.
 RESULT_MAX_BYTES = 64 * 1024
-# As a text within JSON it may become twice as long.
+# As a string inside JSON it may be twice as long.
 _BEGINNING_BYTES = 31 * 1024
-# What the model is told of a call that came to nothing; it tells the user in its own words.
+# What the model is told about a failed call. It tells the user in its own words.
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (UnknownToolError, "There is no such tool."),
     (UpstreamTimeoutError, "The tool did not answer in time."),
@@ -45,6 +52,8 @@ _OUTCOME_UNKNOWN = " It may have done its work all the same."
 
 
 class Toolbox:
+    """The tools of Shield, called by the model for a user."""
+
     def __init__(self, tools: ToolService, limits: RateLimits) -> None:
         self._tools = tools
         self._limits = limits
@@ -54,11 +63,19 @@ class Toolbox:
         return CATALOGUE.keys()
 
     async def check_workspace(self, user: User, workspace: str) -> None:
-        """Raises WorkspaceNotYoursError."""
+        """Checks that the user belongs to the workspace.
+
+        Raises:
+            WorkspaceNotYoursError: The user does not.
+        """
         await self._tools.place(user, workspace)
 
     async def offered(self, user: User, workspace: str) -> Sequence[Mapping[str, Any]]:
-        """In the form of a chat completion. Raises UpstreamError."""
+        """Returns the available tools in the format of a chat completion request.
+
+        Raises:
+            UpstreamError: The tools cannot be listed.
+        """
         try:
             available = await self._tools.available(user, workspace)
         except WorkspaceNotYoursError:
@@ -66,12 +83,16 @@ class Toolbox:
         return [chat_tool(tool.name, tool.description, tool.input_schema) for tool in available]
 
     async def call(self, user: User, workspace: str, call: ToolCall) -> str:
-        """What the model is told of it, an error included."""
+        """Calls a tool.
+
+        Returns:
+            The result or an error for the model, as JSON text.
+        """
         arguments = _arguments(call.arguments)
         if arguments is None:
             return _error("The arguments are no JSON object.")
         try:
-            # The model's calls are the user's, whoever thought of them.
+            # Calls by the model count against the limits of the user.
             await self._limits.check_tool_call(user.id)
             outcome = await self._tools.call(user, call.name, arguments, workspace)
         except (ArgumentsRefusedError, ToolRejectedError) as error:
@@ -111,8 +132,8 @@ def _arguments(text: str) -> dict[str, Any] | None:
 
 
 def _refusal(error: ArgumentsRefusedError | ToolRejectedError) -> str:
-    """What has to be corrected: the model may try again."""
-    named = "; ".join(f"{name}: {text}" for name, text in error.errors)
+    """Describes rejected arguments, so that the model can try again."""
+    named = "; ".join(f"{name}: {text}" for name, text in error.faults)
     return named or str(error)
 
 

@@ -1,4 +1,4 @@
-"""One answer of the model: the chunks of a chat completion in, AG-UI events out. No I/O."""
+"""Transforms the chunks of one chat completion into AG-UI events. No I/O."""
 
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -8,20 +8,20 @@ from src.services.agui import events as agui
 from src.services.agui.events import Event, now
 from src.services.gateway.chat_stream import ChatChunk, ToolCallPiece
 
-# A model that calls more tools than that at once has gone astray.
+# A model that calls more tools than this in one answer is malfunctioning.
 CALLS_MAX = 128
 _NAMELESS = "unknown"
 
 
 @dataclass(slots=True)
 class ToolCall:
-    """A call as the model makes it.
+    """A tool call of the model.
 
-    The id is ours: some models number their calls anew in every answer, and a client takes a
-    repeated id for the same call.
+    The id is generated here, because some models restart their numbering in every answer, and a
+    client would treat a repeated id as the same call.
     """
 
-    # What the model calls it, where it does.
+    # The id from the model, if any.
     given_id: str | None = None
     id: str = field(default_factory=lambda: f"call_{uuid4().hex[:24]}")
     name: str = ""
@@ -29,34 +29,36 @@ class ToolCall:
 
     @property
     def arguments(self) -> str:
-        """As JSON text."""
+        """The arguments received so far, as JSON text."""
         return str(self.streamed)
 
 
 class Turn:
-    """Text and calls belong to one message of the assistant, `message_id`.
+    """One answer of the model.
 
-    Both stay open until the end: a model may go on with either after it began the other. Reasoning
-    is a message of its own, which ends where text or calls follow.
+    Text and calls belong to one assistant message, `message_id`. Both stay open until the end,
+    since a model may continue either after starting the other. Reasoning is a separate message,
+    which ends when text or calls follow.
     """
 
     def __init__(self) -> None:
         self.message_id = f"msg_{uuid4().hex}"
-        # Why the model stopped; None while it has not said so.
+        # Why the model stopped; None if it has not reported it.
         self.finish_reason: str | None = None
         self._speaks = False
-        # The message of reasoning that is open.
+        # The id of the open reasoning message.
         self._reasoning_id: str | None = None
         self.calls: list[ToolCall] = []
-        # By index and the model's id; with None for an id, the latest call at that index.
+        # By index and the id from the model. The key with None has the latest call at that index.
         self._at: dict[tuple[int, str | None], ToolCall] = {}
 
     @property
     def is_overfull(self) -> bool:
-        """Whether there are more than CALLS_MAX calls; what comes after that is not told."""
+        """Whether there are more than CALLS_MAX calls; further calls are ignored."""
         return len(self.calls) > CALLS_MAX
 
     def feed(self, chunk: ChatChunk) -> list[Event]:
+        """Adds a chunk; returns the events to send."""
         events = self._reason(chunk.reasoning)
         if chunk.content or chunk.tool_calls:
             events += self._end_reasoning()
@@ -69,7 +71,7 @@ class Turn:
         return events
 
     def end(self) -> list[Event]:
-        """Close what is open."""
+        """Returns the events that close the open message, calls and reasoning."""
         events = self._end_reasoning()
         events += [agui.text_end(self.message_id, now())] if self._speaks else []
         for call in self.calls:
@@ -119,7 +121,7 @@ class Turn:
         return call
 
     def _start(self, call: ToolCall, name: str) -> list[Event]:
-        """Begin a call, with the arguments that came before its name."""
+        """Starts a call; sends the arguments that arrived before its name."""
         call.name = name
         return [
             agui.tool_call_start(call.id, name, self.message_id, now()),
@@ -128,11 +130,12 @@ class Turn:
 
 
 def _begins_another(call: ToolCall, piece: ToolCallPiece) -> bool:
-    """Whether a piece at the index of a call begins another one: only a name can.
+    """Whether a fragment at the index of a call starts another call. Only a name can.
 
-    Some models give all calls the same index, with or without ids; some gateways give every piece
-    another id, or repeat the name in every piece. A repeated name continues a call whose arguments
-    are cut. Without ids, a call that repeats name and arguments is the same call again.
+    Some models give all calls the same index, with or without ids. Some gateways give every
+    fragment another id, or repeat the name in every fragment. A repeated name continues a call
+    whose arguments are incomplete. Without ids, a fragment that repeats name and arguments is the
+    same call again.
     """
     if not piece.name or not call.name:
         return False

@@ -1,7 +1,7 @@
-"""AG-UI 1.0 events as the objects that stand on the wire.
+"""Builds AG-UI 1.0 events as plain dicts in their wire format.
 
-Plain dicts: to make and write one of `ag_ui.core`'s models costs more than all the rest of an
-event's way. What is built here is judged by those models in the tests, field by field.
+Building and serializing the models of `ag_ui.core` would cost more than all other processing of an
+event. The tests validate every event built here against these models.
 """
 
 import time
@@ -39,7 +39,7 @@ _TOOL_CALL_START = EventType.TOOL_CALL_START.value
 
 
 class Stamp(TypedDict, total=False):
-    """What every event may carry: milliseconds since 1970, and what it stems from."""
+    """Optional fields of every event: milliseconds since 1970, and metadata about its source."""
 
     timestamp: int
     metadata: Mapping[str, Any]
@@ -77,7 +77,18 @@ def agent_run_finished(
     pending: Sequence[str],
     stamp: Stamp,
 ) -> Event:
-    """`pending` are the calls that the client has to answer, if any."""
+    """Builds `RUN_FINISHED` for a run of the agent.
+
+    Args:
+        thread_id: The id of the conversation.
+        run_id: The id of the run.
+        result: The result of the run, as JSON.
+        pending: The ids of the tool calls that the client has to answer.
+        stamp: The timestamp and metadata of the event.
+
+    Returns:
+        The event. Its outcome lists the pending calls, if there are any.
+    """
     event = run_finished(thread_id, run_id, result, stamp)
     if pending:
         event["outcome"] = {"type": "success", "pendingToolCallIds": list(pending)}
@@ -116,10 +127,10 @@ def activity_snapshot(
 def activity_delta(
     message_id: str, activity_type: str, changed: Mapping[str, Any], stamp: Stamp
 ) -> Event:
-    """The members of an activity's content that have changed.
+    """Builds the changed members of the content of an activity as a JSON Patch.
 
-    `add` replaces a member that is there, so that a delta may be applied twice. Names of members
-    have none of the characters that a JSON pointer escapes.
+    `add` replaces an existing member, so applying a delta twice is harmless. The names of members
+    contain no character that a JSON pointer escapes.
     """
     return {
         "type": _ACTIVITY_DELTA,
@@ -141,7 +152,7 @@ def state_snapshot(state: Any, stamp: Stamp) -> Event:
 
 
 def messages_snapshot(messages: Sequence[bytes], stamp: Stamp) -> Event:
-    """`messages` are JSON each; none is parsed."""
+    """Builds `MESSAGES_SNAPSHOT` from messages that are JSON already, without parsing them."""
     fragments = [orjson.Fragment(message) for message in messages]
     return {"type": _MESSAGES_SNAPSHOT, **stamp, "messages": fragments}
 
@@ -155,7 +166,7 @@ def step_finished(name: str, stamp: Stamp) -> Event:
 
 
 def reasoning_start(message_id: str, stamp: Stamp) -> tuple[Event, Event]:
-    """Begin a span of reasoning and its only message."""
+    """Starts a reasoning phase and its only message."""
     return (
         {"type": _REASONING_START, **stamp, "messageId": message_id},
         {
@@ -196,7 +207,7 @@ def text_end(message_id: str, stamp: Stamp) -> Event:
 
 
 def tool_call_start(call_id: str, name: str, parent_id: str, stamp: Stamp) -> Event:
-    """`parent_id` is the message of the assistant that holds the call."""
+    """Builds `TOOL_CALL_START`; `parent_id` is the assistant message that contains the call."""
     return {
         "type": _TOOL_CALL_START,
         **stamp,
@@ -217,7 +228,7 @@ def tool_call_end(call_id: str, stamp: Stamp) -> Event:
 def text_message(
     message_id: str, role: Literal["assistant"], text: str, stamp: Stamp
 ) -> tuple[Event, Event, Event]:
-    """A whole text: its start, its content, its end. `text` is not empty."""
+    """Builds the start, content and end of a complete text; `text` must not be empty."""
     return (
         {"type": _TEXT_MESSAGE_START, **stamp, "messageId": message_id, "role": role},
         {"type": _TEXT_MESSAGE_CONTENT, **stamp, "messageId": message_id, "delta": text},
@@ -226,7 +237,7 @@ def text_message(
 
 
 def tool_call(call_id: str, name: str, arguments: str, stamp: Stamp) -> tuple[Event, Event, Event]:
-    """A whole tool call: its start, its arguments (JSON text), its end."""
+    """Builds the start, arguments (JSON text) and end of a complete tool call."""
     return (
         {"type": _TOOL_CALL_START, **stamp, "toolCallId": call_id, "toolCallName": name},
         {"type": _TOOL_CALL_ARGS, **stamp, "toolCallId": call_id, "delta": arguments},

@@ -1,7 +1,7 @@
-"""Events as other versions of the AG-UI protocol have them than the current one.
+"""Translates AG-UI events to other versions of the protocol.
 
 Everything is stored and shared in the current version. Clients before 1.0 validate events strictly:
-they abort a run over an outcome that their version does not define.
+they abort a run that ends with an outcome that their version does not define.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,25 +20,26 @@ _RUN_FINISHED = EventType.RUN_FINISHED.value
 _RUN_ERROR = EventType.RUN_ERROR.value
 
 _NOT_RUN = orjson.dumps({"error": "The run ended before this tool was called."}).decode()
-# The types of events that another version than the current one may have in another form.
+# Types of events that differ in at least one other version.
 DIFFERING = frozenset({_MESSAGES_SNAPSHOT, _RUN_STARTED, _RUN_FINISHED, _RUN_ERROR})
 
 
 def rendered(
     event: Event, version: ProtocolVersion, unanswered: Sequence[str] = ()
 ) -> Sequence[Event]:
-    """An event of the current version as another version has it.
+    """Translates an event of the current version to another version.
 
-    Before 1.0 a call without a result is always one that the client has to run, and its result
-    starts another run. So the calls of a run that was cancelled or failed get a result first.
+    Before 1.0 a call without a result is always one that the client has to run, and sending its
+    result starts another run. The open calls of a run that was cancelled or failed therefore get a
+    result first.
 
     Args:
-        event: The event in the current version; it is not changed.
-        version: The version that the client speaks.
-        unanswered: The ids of the run's tool calls that have no result yet.
+        event: The event in the current version. It is not changed.
+        version: The version that the client uses.
+        unanswered: The ids of the tool calls of the run that have no result yet.
 
     Returns:
-        What to send instead of the event, in order.
+        The events to send instead, in order.
     """
     if version is CURRENT or event["type"] not in DIFFERING:
         return (event,)
@@ -55,7 +56,7 @@ def _finished(event: Event, unanswered: Sequence[str]) -> Sequence[Event]:
     outcome = event["outcome"]
     if outcome == {"type": "success"}:
         return (event,)
-    # What the outcome cannot say is kept where every version takes anything.
+    # Before 1.0 only the metadata can hold the complete outcome.
     finished = {**event, "metadata": {**event.get("metadata", {}), "outcome": outcome}}
     if outcome["type"] == "success":
         return ({**finished, "outcome": {"type": "success"}},)
@@ -64,7 +65,7 @@ def _finished(event: Event, unanswered: Sequence[str]) -> Sequence[Event]:
 
 
 def _with_text(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A message whose result of a tool is a text, not parts of one."""
+    """Converts the content of a tool message from parts to a text."""
     if message["role"] != "tool" or isinstance(message["content"], str):
         return message
     return {**message, "content": "\n".join(part["text"] for part in message["content"])}

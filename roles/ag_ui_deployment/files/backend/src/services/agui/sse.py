@@ -1,7 +1,8 @@
-r"""AG-UI events as bytes of a Server-Sent Events stream.
+r"""Encodes AG-UI events as Server-Sent Events.
 
 The separator is `\n`: the official client splits on `\n\n` only. Line splitters of common libraries
-(httpx, Python's splitlines) also split at U+2028, U+2029 and U+0085, so JSON escapes these.
+(httpx, Python's splitlines) also split at U+2028, U+2029 and U+0085, so these are escaped in the
+JSON.
 """
 
 from collections.abc import Iterable
@@ -22,10 +23,10 @@ _SEPARATORS = tuple((chr(code).encode(), b"\\u%04x" % code) for code in (0x0085,
 
 
 def encode(events: Iterable[Event], stream_id: StreamId | None = None) -> bytes:
-    """Frames of the events. Only the last carries the id of the record they come from.
+    """Encodes events as frames; only the last frame has the id of the record.
 
-    A cut between them then replays the whole record. Frames that stem from no record have no
-    id; position() follows them.
+    A connection that breaks between two frames of a record therefore replays the whole record.
+    Frames without a record have no id; position() follows them.
     """
     return _encoded(events, b"" if stream_id is None else b"id: %d-%d\n" % stream_id)
 
@@ -38,10 +39,10 @@ def _encoded(events: Iterable[Event], id_line: bytes) -> bytes:
 
 
 def translated(frames: bytes, version: ProtocolVersion) -> bytes:
-    """Frames of encode() as another version of the protocol has them, with the same ids.
+    """Translates frames of encode() to another version of the protocol. Ids stay the same.
 
-    A line break within an event is escaped, so the name of a type at the beginning of a line is
-    found by a search for bytes.
+    Line breaks inside an event are escaped, so a byte search finds the name of a type at the start
+    of a line.
     """
     if version is CURRENT or not any(line in frames for line in _DIFFERING):
         return frames
@@ -56,17 +57,17 @@ def _translated(one: bytes, version: ProtocolVersion) -> bytes:
 
 
 def frame(kind: str, data: bytes) -> bytes:
-    """A frame without an id; `data` is JSON in one line."""
+    """Builds a frame without an id; `data` is JSON in one line."""
     return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
 
 
 def one_line(value: Any) -> bytes:
-    """A value as JSON that every line splitter takes for one line."""
+    """Serializes a value as JSON without any character that a line splitter splits at."""
     return escape_separators(orjson.dumps(value))
 
 
 def escape_separators(data: bytes) -> bytes:
-    """JSON with its line separators beyond ASCII escaped."""
+    """Escapes the line separators outside ASCII in JSON."""
     if data.isascii():
         return data
     for separator, escaped in _SEPARATORS:
@@ -75,23 +76,23 @@ def escape_separators(data: bytes) -> bytes:
 
 
 def marker(stream_id: StreamId) -> bytes:
-    """The id of a record of which there is nothing to show."""
+    """Builds a comment with the id of a record that has no frames."""
     return comment("nothing", stream_id)
 
 
 def position(stream_id: StreamId) -> bytes:
-    """The id up to which a client holds everything that it may see.
+    """Builds a frame that has only an id: the client has everything up to this position.
 
-    EventSource takes it as the last id and dispatches no event.
+    EventSource stores the id and dispatches no event.
     """
     return b"id: %d-%d\n\n" % stream_id
 
 
 def retry(milliseconds: int) -> bytes:
-    """How long a client should wait before it reconnects."""
+    """Builds the frame that sets the reconnection time of the client."""
     return b"retry: %d\n\n" % milliseconds
 
 
 def comment(text: str, stream_id: StreamId | None = None) -> bytes:
-    """A comment, with the position where the client has not been told of it."""
+    """Builds a comment, followed by a position if an id is given."""
     return f": {text}\n".encode() + (position(stream_id) if stream_id else b"\n")

@@ -13,8 +13,9 @@ from src.models.role import Role
 from src.models.session import AccessChange, AccessChangeRow, SessionRow
 from src.models.user import User, UserRow
 from src.repositories import sessions as session_rows
+from src.services.auth.errors import NotAuthenticatedError
 from src.services.auth.stream_registry import Change
-from src.services.auth.tokens import AccessToken, InvalidTokenError, Tokens
+from src.services.auth.tokens import AccessToken, Tokens
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 
 # What is remembered of so many sessions, for the time of an outage of the database.
@@ -34,14 +35,14 @@ class AccessService:
         self._looks: OrderedDict[UUID, User | None] = OrderedDict()
 
     async def authenticate(self, token: str) -> AccessToken:
-        """Whose token this is, as the account stands now. Raises InvalidTokenError."""
+        """Whose token this is, as the account stands now. Raises NotAuthenticatedError."""
         return await self.look(self._tokens.verify(token))
 
     async def look(self, access: AccessToken) -> AccessToken:
         """The same access, as its account stands now.
 
         While PostgreSQL is away the last look counts. Without one the token opens the streams that
-        any account has. Raises InvalidTokenError if the session is over.
+        any account has. Raises NotAuthenticatedError if the session is over.
         """
         looked_at = time.monotonic()
         try:
@@ -53,7 +54,7 @@ class AccessService:
         else:
             self._remember(access.session_id, user)
         if user is None:
-            raise InvalidTokenError
+            raise NotAuthenticatedError
         return replace(access, user=user, looked_at=looked_at)
 
     def _last_known(self, access: AccessToken) -> User | None:

@@ -12,7 +12,8 @@ from uuid import uuid4
 from cryptography.fernet import InvalidToken
 
 from src.config import Settings
-from src.services.auth.email_addresses import EmailRejectedError, normalise_email
+from src.services.auth.email_addresses import normalise_email
+from src.services.auth.errors import EmailRejectedError
 from src.services.auth.secret_box import fernet_of
 
 LIFETIME = timedelta(days=180)

@@ -2,7 +2,7 @@
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
-from src.services.errors import FieldFaultError
+from src.services.auth.errors import EmailRejectedError
 
 # Names that are reserved for tests and private networks are good names here.
 SPECIAL_USE_DOMAIN_NAMES.clear()
@@ -12,10 +12,6 @@ _MAX_CHARACTERS = 320
 _GMAIL = ("gmail.com", "googlemail.com")
 # So begins what is decoded in the header of a mail: =?utf-8?q?bob?=@shield.test is bob there.
 _ENCODED_WORD = "=?"
-
-
-class EmailRejectedError(FieldFaultError):
-    """The text is no email address; the message says why."""
 
 
 def normalise_email(text: str) -> str:

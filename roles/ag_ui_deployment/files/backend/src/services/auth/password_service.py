@@ -8,18 +8,11 @@ from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.auth.access_service import AccessService
 from src.services.auth.devices import Devices
+from src.services.auth.errors import NotAuthenticatedError, WrongPasswordError
 from src.services.auth.login_attempts import LoginAttempts, Origin
 from src.services.auth.passwords import hash_new_password
-from src.services.auth.tokens import AccessToken, InvalidTokenError
-from src.services.errors import FieldFaultError
+from src.services.auth.tokens import AccessToken
 from src.utils.database import Database
-
-
-class WrongPasswordError(FieldFaultError):
-    """The current password, asked for once more, is wrong, or the account is locked."""
-
-    def __init__(self) -> None:
-        super().__init__("is not your password", "current_password")
 
 
 class PasswordService:
@@ -66,7 +59,7 @@ class PasswordService:
         ) as attempt:
             user = attempt.user
             if user is None:
-                raise InvalidTokenError
+                raise NotAuthenticatedError
             proven = attempt.password_ok and not attempt.locked
             if not proven:
                 attempt.fail()

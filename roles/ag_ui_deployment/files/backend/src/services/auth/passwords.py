@@ -15,7 +15,7 @@ from passlib.context import CryptContext
 from zxcvbn import zxcvbn
 from zxcvbn.matching import L33T_TABLE
 
-from src.services.errors import FieldFaultError
+from src.services.auth.errors import PasswordRejectedError, PasswordsBusyError
 
 Result = TypeVar("Result")
 
@@ -37,14 +37,6 @@ _ADVICE = (
 )
 
 _context = CryptContext(schemes=["argon2"], argon2__type="ID")
-
-
-class PasswordRejectedError(FieldFaultError):
-    """The password may not be set; the message says why."""
-
-
-class PasswordsBusyError(Exception):
-    """So many passwords wait to be hashed or judged that one more would wait too long."""
 
 
 class _Line:

@@ -19,7 +19,8 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from src.config import Settings
 from src.services.auth.devices import Device
-from src.services.auth.email_addresses import EmailRejectedError, mail_budget_of, normalise_email
+from src.services.auth.email_addresses import mail_budget_of, normalise_email
+from src.services.auth.errors import EmailRejectedError, LimitReachedError
 from src.utils.metrics import Metrics
 from src.utils.networks import network_of
 from src.utils.redis import REDIS_ERRORS, limits_connections
@@ -50,14 +51,6 @@ def observe_quotas() -> list[Quota]:
     quotas: list[Quota] = []
     _quotas.set(quotas)
     return quotas
-
-
-class LimitReachedError(Exception):
-    """Too much was asked for; `retry_after` is in seconds."""
-
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(retry_after)
-        self.retry_after = retry_after
 
 
 class RateLimits:

@@ -25,16 +25,19 @@ from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, Outcome
 from src.services.auth import totp as auth_totp
 from src.services.auth.access_service import AccessService
-from src.services.auth.login_attempts import Attempt, LoginAttempts, Origin
-from src.services.auth.secret_box import DecryptionError, SecretBox
-from src.services.auth.tokens import AccessToken, InvalidTokenError
-from src.services.auth_service import (
-    Factor,
-    SecondFactor,
+from src.services.auth.errors import (
+    DecryptionError,
+    NotAuthenticatedError,
+    ProofRejectedError,
+    SecondFactorOffError,
+    SecondFactorOnError,
     SecondFactorRejectedError,
     SecondFactorRequiredError,
 )
-from src.services.errors import FieldFaultError
+from src.services.auth.login_attempts import Attempt, LoginAttempts, Origin
+from src.services.auth.secret_box import SecretBox
+from src.services.auth.tokens import AccessToken
+from src.services.auth_service import Factor, SecondFactor
 from src.utils.database import Database
 
 logger = structlog.get_logger(__name__)
@@ -51,21 +54,6 @@ class _Proof:
     password: str | None = None
     take: Take | None = None
     field: str = "code"
-
-
-class ProofRejectedError(FieldFaultError):
-    """The password or the code is wrong, or the account is locked."""
-
-    def __init__(self, field: str) -> None:
-        super().__init__("is not right", field)
-
-
-class SecondFactorOnError(Exception):
-    """The account has a second factor."""
-
-
-class SecondFactorOffError(Exception):
-    """The account has none, or none that waits to be confirmed."""
 
 
 class SecondFactorService:
@@ -199,7 +187,7 @@ class SecondFactorService:
         async with self._attempts.verify(find, proof.password, origin) as attempt:
             user = attempt.user
             if user is None:
-                raise InvalidTokenError
+                raise NotAuthenticatedError
             fault = await _fault_of(proof, attempt, user)
             attempt.event = _event(user, change, Outcome.FAILURE if fault else Outcome.SUCCESS)
             if fault is None:

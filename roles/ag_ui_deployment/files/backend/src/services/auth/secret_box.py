@@ -7,11 +7,9 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from src.services.auth.errors import DecryptionError
+
 _PURPOSE = b"shield-ag-ui: secrets of second factors"
-
-
-class DecryptionError(Exception):
-    """None of the keys opens it, or it belongs to another user."""
 
 
 class SecretBox:

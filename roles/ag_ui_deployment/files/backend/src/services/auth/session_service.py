@@ -18,20 +18,13 @@ from src.repositories import sessions as session_rows
 from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.auth.access_service import AccessService
-from src.services.auth.tokens import AccessToken, InvalidTokenError, Tokens
+from src.services.auth.errors import NotAuthenticatedError, RefreshRacedError, SessionNotFoundError
+from src.services.auth.tokens import AccessToken, Tokens
 from src.utils.database import Database
 
 # Two tabs of one browser refresh at the same time now and then: that is no theft.
 _RACE = timedelta(seconds=5)
 _USER_AGENT_LENGTH = 200
-
-
-class SessionNotFoundError(Exception):
-    """The user has no such session, or it has ended."""
-
-
-class RefreshRacedError(Exception):
-    """Another refresh with the same token has just succeeded; its answer counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +71,7 @@ class SessionService:
     async def refresh(self, refresh_token: str) -> Token:
         """A new pair of tokens for one that counts no more.
 
-        Raises InvalidTokenError or RefreshRacedError.
+        Raises NotAuthenticatedError or RefreshRacedError.
         """
         async with self._presented(refresh_token) as (row, user, is_newest):
             if not is_newest:
@@ -92,7 +85,7 @@ class SessionService:
         """The open session of a token, locked, and whether no newer token of it is known.
 
         A token that was used before ends its session: one of the two who had it is a thief.
-        Raises InvalidTokenError.
+        Raises NotAuthenticatedError.
         """
         series, _, secret = refresh_token.partition(".")
         async with self._database.transaction() as session:
@@ -100,7 +93,7 @@ class SessionService:
             user = await user_rows.by_id(session, row.user_id) if row is not None else None
             now = datetime.now(UTC)
             if row is None or user is None or not self._access.is_open(row, user, now):
-                raise InvalidTokenError
+                raise NotAuthenticatedError
             is_newest = hmac.compare_digest(row.refresh_hash, _hash(secret))
             if is_newest or _is_race(row, _hash(secret), now):
                 yield row, user, is_newest
@@ -116,7 +109,7 @@ class SessionService:
                 target=f"session:{row.id}",
             )
         )
-        raise InvalidTokenError
+        raise NotAuthenticatedError
 
     def _rotate(self, row: SessionRow, user: UserRow, series: str) -> Token:
         secret = _random()
@@ -137,7 +130,10 @@ class SessionService:
         )
 
     async def of_refresh_token(self, refresh_token: str) -> AccessToken:
-        """Whose refresh token this is, for who has no access token left. Raises InvalidTokenError."""
+        """Whose refresh token this is, where no access token is left.
+
+        Raises NotAuthenticatedError.
+        """
         async with self._presented(refresh_token) as (row, user, _):
             return AccessToken(User.model_validate(user), row.id, row.expires_at.timestamp())
 

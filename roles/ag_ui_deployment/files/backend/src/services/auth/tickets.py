@@ -3,15 +3,12 @@
 from redis.asyncio import Redis
 
 from src.models.user import Ticket
-from src.services.auth.tokens import TICKET_SECONDS, AccessToken, InvalidTokenError, Tokens
+from src.services.auth.errors import NotAuthenticatedError, TicketsUnavailableError
+from src.services.auth.tokens import TICKET_SECONDS, AccessToken, Tokens
 from src.utils.redis import REDIS_ERRORS
 
 # Also where the clocks of two instances differ.
 _REMEMBERED_SECONDS = 2 * TICKET_SECONDS
-
-
-class TicketsUnavailableError(Exception):
-    """Redis is away: nobody knows whether the ticket was used before."""
 
 
 class TicketService:
@@ -26,15 +23,15 @@ class TicketService:
         return Ticket(ticket=self._tokens.issue_ticket(access), expires_in=TICKET_SECONDS)
 
     def read(self, ticket: str) -> tuple[AccessToken, str]:
-        """What the ticket says of who got it, and its id. Raises InvalidTokenError."""
+        """What the ticket says of who got it, and its id. Raises NotAuthenticatedError."""
         return self._tokens.verify_ticket(ticket)
 
     async def use(self, ticket_id: str) -> None:
-        """Raises InvalidTokenError if it was used before, or TicketsUnavailableError."""
+        """Raises NotAuthenticatedError if it was used before, or TicketsUnavailableError."""
         key = self._prefix + ticket_id
         try:
             is_first = await self._redis.set(key, b"", nx=True, ex=_REMEMBERED_SECONDS)
         except REDIS_ERRORS as error:
             raise TicketsUnavailableError from error
         if not is_first:
-            raise InvalidTokenError
+            raise NotAuthenticatedError

@@ -12,6 +12,7 @@ from jose import JWTError, jwt
 from src.config import Settings
 from src.models.role import Role
 from src.models.user import User
+from src.services.auth.errors import NotAuthenticatedError
 
 _ISSUER = "shield-ag-ui-backend"
 _AUDIENCE = "shield-ag-ui"
@@ -19,10 +20,6 @@ _ACCESS = "access"
 _TICKET = "ticket"
 TICKET_SECONDS = 60
 _REQUIRED = {f"require_{claim}": True for claim in ("exp", "iat", "sub", "jti", "aud", "iss")}
-
-
-class InvalidTokenError(Exception):
-    """The token is forged, expired, made for something else, or its session has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +72,12 @@ class Tokens:
         return jwt.encode(claims | purpose, key, algorithm=self._algorithm, headers=head)
 
     def verify(self, token: str) -> AccessToken:
-        """Raises InvalidTokenError."""
+        """Raises NotAuthenticatedError."""
         access, _ = self._verify(token, _ACCESS)
         return access
 
     def verify_ticket(self, ticket: str) -> tuple[AccessToken, str]:
-        """With the id of the ticket. Raises InvalidTokenError."""
+        """With the id of the ticket. Raises NotAuthenticatedError."""
         access, claims = self._verify(ticket, _TICKET)
         return replace(access, expires_at=float(claims["until"])), str(claims["jti"])
 
@@ -95,11 +92,11 @@ class Tokens:
                 options=_REQUIRED,
             )
             if claims.get("typ") != purpose:
-                raise InvalidTokenError
+                raise NotAuthenticatedError
             user = User(id=UUID(claims["sub"]), email=claims["email"], role=Role(claims["role"]))
             return AccessToken(user, UUID(claims["sid"]), float(claims["exp"])), claims
         except (JWTError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise InvalidTokenError from error
+            raise NotAuthenticatedError from error
 
 
 def key_id(key: str) -> str:

@@ -1,4 +1,4 @@
-"""Dead letters: look at them, publish them again, or discard them."""
+"""Lists, replays and discards dead letters."""
 
 from typing import Any
 
@@ -9,29 +9,24 @@ from src.models.stream import DeadLetter, DeadLetterPage, LetterState
 from src.models.user import User
 from src.repositories import dead_letters as letter_rows
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
-from src.services.consumer.stream_status import StreamUnavailableError
+from src.services.consumer.errors import (
+    DeadLetterClosedError,
+    DeadLetterIncompleteError,
+    DeadLetterNotFoundError,
+    StreamUnavailableError,
+)
 from src.services.shield.parser import load_fields
 from src.utils.database import Database
 from src.utils.redis import REDIS_ERRORS
 
 _SHOWN_CHARACTERS = 2000
-# UTF-8 takes up to four bytes for a character.
+# UTF-8 uses up to four bytes per character.
 _SHOWN_BYTES = 4 * _SHOWN_CHARACTERS
 
 
-class DeadLetterNotFoundError(Exception):
-    """There is none of this id."""
-
-
-class DeadLetterClosedError(Exception):
-    """Somebody has replayed or discarded it."""
-
-
-class DeadLetterIncompleteError(Exception):
-    """What was kept of it is not all of it."""
-
-
 class DeadLetterService:
+    """The dead letters of the stream, for admins."""
+
     def __init__(self, database: Database, redis: Redis, stream: str, audit: AuditLogger) -> None:
         self._database = database
         self._redis = redis
@@ -39,6 +34,13 @@ class DeadLetterService:
         self._audit = audit
 
     async def page(self, state: LetterState, before: StreamId | None, limit: int) -> DeadLetterPage:
+        """Returns dead letters, with their fields truncated for display.
+
+        Args:
+            state: Which letters to list.
+            before: Lists letters with smaller ids; None for the first page.
+            limit: The maximum number of letters.
+        """
         async with self._database.transaction() as session:
             rows = await letter_rows.page(session, state, before, limit + 1, _SHOWN_BYTES)
         shown = [_letter(row, beginning) for row, beginning in rows[:limit]]
@@ -47,17 +49,34 @@ class DeadLetterService:
         return DeadLetterPage(items=shown, next_cursor=cursor, next_before=cursor)
 
     async def replay(self, admin: User, letter_id: StreamId) -> DeadLetter:
-        """Publish the entry again, once, whoever else tries.
+        """Publishes the entry again, once, even if several admins replay it.
 
-        It stays open, though it has been published, if PostgreSQL goes away between the two writes
-        or if the answer of Redis is lost: then it may be published twice, and its event id tells
-        that the two are one. Raises DeadLetterNotFoundError, DeadLetterClosedError,
-        DeadLetterIncompleteError or StreamUnavailableError.
+        If PostgreSQL fails between the two writes, or the response of Redis is lost, the letter
+        stays open although its entry was published. It may then be published twice with the same
+        event id.
+
+        Args:
+            admin: Who replays it, for the audit log.
+            letter_id: The stream id of the entry.
+
+        Returns:
+            The closed letter.
+
+        Raises:
+            DeadLetterNotFoundError: There is no such letter.
+            DeadLetterClosedError: It was replayed or discarded before.
+            DeadLetterIncompleteError: Its fields were truncated.
+            StreamUnavailableError: Redis is unavailable.
         """
         return await self._close(admin, letter_id, Action.DEAD_LETTER_REPLAY)
 
     async def discard(self, admin: User, letter_id: StreamId) -> DeadLetter:
-        """Raises DeadLetterNotFoundError or DeadLetterClosedError."""
+        """Closes the letter without publishing its entry.
+
+        Raises:
+            DeadLetterNotFoundError: There is no such letter.
+            DeadLetterClosedError: It was replayed or discarded before.
+        """
         return await self._close(admin, letter_id, Action.DEAD_LETTER_DISCARD)
 
     async def _close(self, admin: User, letter_id: StreamId, action: Action) -> DeadLetter:

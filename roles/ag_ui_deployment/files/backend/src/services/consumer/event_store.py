@@ -1,4 +1,4 @@
-"""Stores batches of stream entries, one transaction each."""
+"""Stores batches of stream entries, one transaction per batch."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -14,55 +14,65 @@ from src.services.consumer.losses import Loss
 from src.services.shield.parser import dump_fields
 from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
 
-# PostgreSQL holds no greater part of a stream id; Redis gives twice as great ones.
+# The maximum of a bigint in PostgreSQL; parts of a stream id in Redis go up to 2**64 - 1.
 MAX_ID_PART = 2**63 - 1
 
 
 @dataclass(slots=True)
 class Stored:
-    """What became of a batch; `events` counts those that were not stored before."""
+    """The result of storing a batch; `events` counts events that were not stored before."""
 
     events: int = 0
     poison: list[Poison] = field(default_factory=list)
 
 
 class EventStore:
+    """The stored entries of the stream, in PostgreSQL."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def newest(self) -> StreamId | None:
-        """The greatest id among the stored events."""
+        """Returns the greatest id of all stored events."""
         async with self._database.transaction() as session:
             return await event_rows.newest(session)
 
     async def missing(self, ids: Collection[StreamId]) -> list[StreamId]:
-        """Which of the ids are neither stored events nor dead letters, in order."""
+        """Returns the ids that are stored neither as events nor as dead letters, in order."""
         if not ids:
             return []
         async with self._database.transaction() as session:
             return sorted(set(ids) - await event_rows.stored_among(session, ids))
 
     async def record(self, losses: Sequence[Loss]) -> None:
-        """Note that entries are missing for good."""
+        """Records lost entries in the table `stream_gaps`."""
         async with self._database.transaction() as session:
             for loss in losses:
                 after, before = _storable(loss.after), _storable(loss.before)
                 await gap_rows.add(session, after, before, loss.how, loss.entries)
 
     async def store(self, entries: Sequence[ShieldEvent | Poison]) -> Stored:
-        """Commit a batch, whole. What cannot be stored for its values becomes a dead letter.
+        """Stores a batch; entries with values that PostgreSQL rejects become dead letters.
 
-        Raises DATABASE_ERRORS when nothing was stored for another reason.
+        Args:
+            entries: Parsed entries of the stream.
+
+        Returns:
+            The number of new events, and the dead letters.
+
+        Raises:
+            DATABASE_ERRORS: Nothing or only a part was stored, for another reason. Storing can be
+                repeated.
         """
         try:
             return await self._store_together(entries)
         except Exception as error:
             if isinstance(error, DATABASE_ERRORS) and not is_bad_data(error):
                 raise
-            # Bad values, or a defect of ours: it must cost one entry and not the stream.
+            # Rejected values or a defect of this code must cost one entry and not stop the stream.
             if len(entries) == 1:
                 return await self._store_together([_refused(entries[0], error)])
-        # One of them is refused: halve until it stands alone. All of this is idempotent.
+        # Halves the batch until the rejected entry is alone. Storing is idempotent.
         middle = len(entries) // 2
         first = await self.store(entries[:middle])
         second = await self.store(entries[middle:])
@@ -84,7 +94,7 @@ def _storable(stream_id: StreamId) -> StreamId:
 
 def _refused(entry: ShieldEvent | Poison, error: BaseException) -> Poison:
     if isinstance(entry, Poison):
-        # What is left of it cannot be stored either; the reason alone can.
+        # The fields of the letter were rejected too; keep only the reason.
         return Poison(entry.id, entry.reason.encode("ascii", "backslashreplace").decode(), b"")
     fields = {
         b"event_id": entry.event_id.encode(errors="backslashreplace"),

@@ -1,10 +1,10 @@
-"""One member of a consumer group: its reads, and what it notices of entries that nobody will get.
+"""Reads as one member of a consumer group, and detects entries that nobody will get.
 
-Redis keeps, beside the position of a group, how many entries had been added to the stream up to
-there. Before each read, in one step with it (read_group.lua), that number is compared with how many
-entries were removed from the stream; where none is left that the group has read, and more were
-removed than it had read, the difference was trimmed unread. The number is then set right, so that a
-hole is found once, by one member, and none is found where there is none, after a restart too.
+Besides the position of a group, Redis keeps the number of entries added up to it. Before each read,
+atomically with it (read_group.lua), this number is compared with the number of entries removed from
+the stream. If no entry that the group has read is retained, and more entries were removed than it
+had read, the difference was trimmed unread. The number is then corrected, so that each hole is
+found once, by one member, also across restarts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ from src.utils.redis import Row, stream_rows
 
 logger = structlog.get_logger(__name__)
 
-# Redis serves nobody else during a read.
+# Entries per call of the script. Redis is blocked while it runs.
 _READ_ENTRIES = 128
 _BATCH_BYTES = 4 * 1024 * 1024
 _SCRIPT = Path(__file__).with_name("read_group.lua").read_text()
@@ -34,7 +34,17 @@ _SCRIPT = Path(__file__).with_name("read_group.lua").read_text()
 
 @dataclass(frozen=True, slots=True)
 class ConsumerConfig:
-    """`claim_idle_ms` is how long an entry must lie with a consumer before another takes it."""
+    """The settings of a consumer.
+
+    Attributes:
+        stream: The name of the stream.
+        group: The name of the group.
+        name: The name of this consumer.
+        batch_size: The maximum number of entries per batch.
+        claim_idle_ms: How long another consumer must have held an entry before it is claimed.
+        max_deliveries: Entries delivered more often become dead letters.
+        max_bytes: The maximum size of an entry.
+    """
 
     stream: str
     group: str
@@ -58,7 +68,7 @@ class ConsumerConfig:
 
 
 class _Hole(NamedTuple):
-    """Entries that were removed unread between two ids; `before` is empty where nothing is left."""
+    """Entries that were removed unread between two ids; `before` is empty if none follows."""
 
     after: bytes
     entries: int
@@ -66,7 +76,17 @@ class _Hole(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """What read_group.lua returns."""
+    """The result of read_group.lua.
+
+    Attributes:
+        position: The position of the group before the read.
+        holes: The holes that this consumer must report.
+        doubtful: The number of other missing entries, which may all have been deleted with XDEL.
+        rows: The entries.
+        is_all: Whether these are all entries that were unread.
+        number: The number of entries added up to the position after the read, if known.
+        unread: The number of entries after that position, if known.
+    """
 
     position: StreamId
     holes: list[_Hole]
@@ -96,7 +116,10 @@ def _pairs(values: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
 
 
 class GroupReader:
-    """`caught_up` says whether the last read left nothing unread."""
+    """Reads, claims and acknowledges entries.
+
+    `caught_up` is True if the last read left no entry unread.
+    """
 
     def __init__(self, redis: Redis, config: ConsumerConfig, losses: EntryLosses) -> None:
         self._redis = redis
@@ -105,17 +128,20 @@ class GroupReader:
         self._losses = losses
         self._unreported = f"{config.stream}:{config.group}:untold"
         self._pending_size = PageSize(_READ_ENTRIES, target_bytes=_BATCH_BYTES)
-        # Where the group stood after our last read, and how much was unread then.
+        # The position of the group after our last read, and the number of unread entries then.
         self._place: StreamPosition | None = None
         self._unread = 0
         self._told: set[bytes] = set()
         self.caught_up = False
 
     async def join(self, newest_stored: StreamId | None) -> None:
-        """Make the group where there is none, at the start of the stream.
+        """Creates the group at the beginning of the stream if it does not exist.
 
-        What other members had pending is then read again; a later position would lose it. What the
-        stream has let go of by then counts as read.
+        Entries that other members had pending are then read again; a later position would lose
+        them. Entries that were removed from the stream before then count as read.
+
+        Args:
+            newest_stored: The greatest id in PostgreSQL, to detect a lost stream after a restart.
         """
         config = self._config
         stream = await self._stream()
@@ -140,7 +166,7 @@ class GroupReader:
             logger.info("consumer_group_created", stream=config.stream, group=config.group)
 
     async def read_new(self) -> list[Row]:
-        """What nobody has read yet, up to the size of a batch, in entries and in bytes."""
+        """Reads new entries, up to a batch, in entries and in bytes."""
         rows: list[Row] = []
         size = 0
         self.caught_up = False
@@ -151,15 +177,15 @@ class GroupReader:
         return rows
 
     async def wait(self, milliseconds: int) -> None:
-        """Until the stream goes on behind the group, or the time is over.
+        """Waits for entries after the position of the group.
 
-        This reads nothing for the group, so that nothing is handed out without being compared.
+        Does not read for the group, since only the script compares the counters.
         """
         position = self._place.id if self._place else ZERO
         await self._redis.xread({self._config.stream: str(position)}, count=1, block=milliseconds)
 
     async def read_own_pending(self) -> list[Row]:
-        """What we were handed before and never acknowledged; a trimmed entry has no fields."""
+        """Reads entries that this consumer did not acknowledge; a trimmed entry has no fields."""
         config = self._config
         answer = await self._redis.xreadgroup(
             config.group, config.name, {config.stream: "0"}, count=self._pending_size.entries
@@ -169,9 +195,14 @@ class GroupReader:
         return rows
 
     async def claim_stale(self, cursor: str) -> tuple[str, list[Row], list[StreamId]]:
-        """Take over entries that a consumer has held for too long.
+        """Claims entries that another consumer has held for too long.
 
-        Gives the next cursor, `0-0` at the end, the entries, and the ids of those that are gone.
+        Args:
+            cursor: `0-0` to begin, then the cursor that the last call returned.
+
+        Returns:
+            The next cursor (`0-0` at the end), the entries, and the ids of entries that are no
+                longer in the stream.
         """
         config = self._config
         next_cursor, rows, gone = await self._redis.xautoclaim(
@@ -186,7 +217,7 @@ class GroupReader:
         return next_cursor.decode(), rows, [read_id(row_id) for row_id in gone]
 
     async def over_delivered(self, rows: Sequence[Row]) -> set[bytes]:
-        """Entries handed out so often, never stored, that they must be what kills consumers."""
+        """Returns entries delivered so often without being stored that they may crash consumers."""
         config = self._config
         pending: list[dict[str, Any]] = await self._redis.xpending_range(
             config.stream,
@@ -207,7 +238,10 @@ class GroupReader:
         await self._redis.xack(config.stream, config.group, *(row_id for row_id, _ in rows))
 
     async def trimmed_among(self, gone: Sequence[StreamId]) -> list[StreamId]:
-        """Which of the removed entries were trimmed; one behind the first left was deleted."""
+        """Returns the removed entries that were trimmed, not deleted.
+
+        Redis trims the oldest entries, so an entry after the first retained one was deleted.
+        """
         stream = await self._stream() if gone else None
         if stream is None or stream.first is None:
             return list(gone)
@@ -232,7 +266,7 @@ class GroupReader:
         return read.rows
 
     async def _tell(self, read: _Read) -> None:
-        """Redis keeps what it has found until it was told, since its answer may not reach us."""
+        """Reports holes, then deletes them in Redis, whose response may get lost before that."""
         for hole in read.holes:
             if hole.after not in self._told:
                 before = read_id(hole.before) if hole.before else await self._end()
@@ -261,12 +295,12 @@ class GroupReader:
                 logger.warning("consumer_group_moved_back", last_known=str(known.id))
 
     def _report_stream_gone(self, place: StreamPosition, unread: int) -> None:
-        """`unread` is what was left at our last read; nobody knows what was added since."""
+        """Reports the entries unread at the last read; how many were added since is unknown."""
         loss = Loss("stream_gone", max(1, unread), place.id, place.id.next())
         self._losses.report(loss, at_least=True)
 
     async def _end(self) -> StreamId:
-        """The id above all that was ever added."""
+        """Returns an id greater than any that was added."""
         stream = await self._stream()
         return stream.last.next() if stream else ZERO
 

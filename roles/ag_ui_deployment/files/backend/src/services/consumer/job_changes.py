@@ -1,4 +1,4 @@
-"""What a batch of events says about the jobs that it touches. Pure; order does not matter."""
+"""Summarizes the changes of jobs in a batch of events. Pure; order does not matter."""
 
 from collections.abc import Iterable
 
@@ -15,6 +15,7 @@ from src.services.shield.event_types import (
 
 
 def summarise(events: Iterable[ShieldEvent]) -> list[JobChange]:
+    """Returns one change per job of the batch."""
     changes: dict[str, JobChange] = {}
     for event in events:
         if event.job_id is None or not belongs_to_run(event):
@@ -64,5 +65,5 @@ def _add_end(change: JobChange, event: ShieldEvent) -> None:
 
 
 def _storable(text: str | None) -> str | None:
-    """The text without NUL, which JSON allows and a text column of PostgreSQL does not."""
+    """Replaces NUL, which JSON allows and a text column of PostgreSQL does not."""
     return text and text.replace("\0", "\ufffd")

@@ -1,4 +1,4 @@
-"""Entries that were lost before they could be stored: counted, logged, and told by /health."""
+"""Counts, logs and reports to /health the entries that were lost before they were stored."""
 
 import time
 from typing import Literal, NamedTuple
@@ -21,7 +21,7 @@ _LATELY = 3600.0
 
 
 class Loss(NamedTuple):
-    """Entries between two ids that nobody has; all of them lie above `after`, below `before`."""
+    """Lost entries, all of them after `after` and before `before`."""
 
     how: How
     entries: int
@@ -30,7 +30,7 @@ class Loss(NamedTuple):
 
 
 class EntryLosses:
-    """`unrecorded` are those that clients who come back later cannot be told of yet."""
+    """The losses of this process; `unrecorded` are not stored in PostgreSQL yet."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._count = {how: metrics.entries_lost.labels(how=how) for how in _WORDS}
@@ -38,7 +38,7 @@ class EntryLosses:
         self.unrecorded: list[Loss] = []
 
     def report(self, loss: Loss, *, at_least: bool = False) -> None:
-        """`at_least` says that there may have been more."""
+        """Counts and logs a loss; `at_least` means that more entries may be lost."""
         how, entries, after, before = loss
         self._count[how].inc(entries)
         logger.error(
@@ -54,7 +54,7 @@ class EntryLosses:
         self.unrecorded.append(loss)
 
     def lately(self) -> tuple[float, str] | None:
-        """The latest loss: how many seconds ago, and what was lost; None if there was none lately."""
+        """Returns the age in seconds and the text of the latest loss of the last hour, if any."""
         if self._latest is None:
             return None
         moment, words = self._latest

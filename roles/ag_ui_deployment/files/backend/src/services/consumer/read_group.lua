@@ -1,15 +1,20 @@
--- Reads what is new for one consumer of a group, and finds out, in one step with that, how many
--- entries were removed from the stream before anybody had read them.
+-- Reads new entries for one consumer of a group. Atomically with the read, detects entries that
+-- were removed from the stream before any consumer had read them (a hole).
 --
--- KEYS  the stream; a hash of the holes that were found and not told yet, else absent
--- ARGV  the group; the consumer; how many entries at most; at how many bytes to stop; the id up to
---       which entries deleted by hand are accounted for, '' for the group's position
+-- KEYS  the stream; a hash of holes that were found and not reported yet
+-- ARGV  the group; the consumer; the maximum number of entries; the bytes at which to stop; the id
+--       up to which the number of read entries includes entries deleted with XDEL, '' for the
+--       position of the group
 --
--- Returns the position of the group before the read; the holes that this consumer has to tell, each
--- with the id before it, how many entries are missing, and the first id left after it; how many
--- entries more are missing that may all have been deleted by hand; the entries; whether they are
--- all there is; how many entries had been added up to the position after the read; and how many
--- there are behind that. -1 is a number that Redis does not know.
+-- Returns, with -1 for a number that Redis does not know:
+--  - the position of the group before the read
+--  - the holes that this consumer must report: the id before each, the number of missing entries,
+--    and the first retained id after it, '' if there is none
+--  - the number of other missing entries, which may all have been deleted with XDEL
+--  - the entries
+--  - whether these are all new entries
+--  - the number of entries added up to the position after the read
+--  - the number of entries after that position
 
 local stream, unreported = KEYS[1], KEYS[2]
 local group, consumer = ARGV[1], ARGV[2]
@@ -50,13 +55,13 @@ local function set_read(position, number)
   redis.call('XGROUP', 'SETID', stream, group, position, 'ENTRIESREAD', number)
 end
 
--- How many entries are gone behind the position of the group, whether that is certain, and the
--- first id left. From now on they count as read.
+-- Returns the number of entries missing after the position of the group, whether that is certain,
+-- and the first retained id. Counts the missing entries as read.
 local function find_hole(state)
   local position, read, lag = state['last-delivered-id'], state['entries-read'], state['lag']
   local length = redis.call('XLEN', stream)
-  -- Entries go in the order of their ids. While one that the group has read is left, none behind
-  -- it can have been trimmed; and then the lag is less than the length.
+  -- Redis trims in the order of ids. While an entry that the group has read is retained, no later
+  -- one can have been trimmed, and the lag is less than the length.
   if read and lag and (lag == 0 or lag < length) then
     return 0
   end
@@ -119,12 +124,12 @@ local holes = holes_to_tell(position, certain and gone or 0, first)
 local rows, is_all = read_new()
 local after = group_state()
 if is_all and after['lag'] ~= 0 then
-  -- Redis loses count where unread entries were deleted.
+  -- Redis no longer knows the counters if unread entries were deleted.
   after['entries-read'], after['lag'] = stream_state()['entries-added'], 0
 end
 if after['entries-read'] then
-  -- Not only where it has changed: Redis 7.0 does not write it to its append-only file otherwise,
-  -- and has an old number after a restart.
+  -- Also if unchanged: otherwise Redis 7.0 does not write the number to its append-only file, and
+  -- has an old one after a restart.
   set_read(after['last-delivered-id'], after['entries-read'])
 end
 return {

@@ -1,4 +1,4 @@
-"""How the stream and the group that stores it stand."""
+"""Reports the state of the stream and of its consumer group."""
 
 from typing import Any
 
@@ -7,16 +7,15 @@ from redis.exceptions import ResponseError
 
 from src.models.stream import ConsumerState, GroupState, StreamReport
 from src.repositories import dead_letters as letter_rows
+from src.services.consumer.errors import StreamUnavailableError
 from src.services.shield.stream_position import StreamState
 from src.utils.database import Database
 from src.utils.redis import REDIS_ERRORS
 
 
-class StreamUnavailableError(Exception):
-    """Redis does not answer, or refuses."""
-
-
 class StreamOverview:
+    """The state of one stream and of the group that stores it."""
+
     def __init__(self, database: Database, redis: Redis, stream: str, group: str) -> None:
         self._database = database
         self._redis = redis
@@ -24,7 +23,11 @@ class StreamOverview:
         self._group = group
 
     async def report(self) -> StreamReport:
-        """Raises StreamUnavailableError."""
+        """Returns the state of the stream, of the group and of its consumers.
+
+        Raises:
+            StreamUnavailableError: Redis is unavailable.
+        """
         async with self._database.transaction() as session:
             dead_letters = await letter_rows.count_open(session)
         try:

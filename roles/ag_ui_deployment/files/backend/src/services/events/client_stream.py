@@ -1,4 +1,4 @@
-"""One client's stream: what it missed, how things stand, then what comes."""
+"""Writes the stream of one client: missed events, the current state, then live events."""
 
 import asyncio
 import time
@@ -30,10 +30,15 @@ logger = structlog.get_logger(__name__)
 
 
 class ClientConnection(Protocol):
-    """Where frames are written to."""
+    """The connection that frames are written to."""
 
     def write_now(self, frames: bytes) -> Awaitable[None] | None:
-        """Gives what has to be awaited before the next write, None if there is nothing."""
+        """Writes frames without waiting.
+
+        Returns:
+            An awaitable that must be awaited before the next write; None if the connection accepted
+                everything.
+        """
 
     async def write(self, frames: bytes) -> None: ...
 
@@ -51,11 +56,11 @@ Reason = Literal[
 ]
 
 _KEEP_ALIVE = "keep-alive"
-# How often a stream looks at the clock, in seconds.
+# Maximum interval of the timer of a stream, in seconds.
 _TICK = 5.0
-# A client whose connection takes nothing for this long, in seconds, is gone or stuck.
+# A client whose connection accepts no data for this many seconds is disconnected.
 _STUCK = 30.0
-# One write in so many is timed: enough for a histogram, and nearly free.
+# One write in this many is measured: enough for a histogram, at almost no cost.
 _TIMED = 16
 
 
@@ -65,7 +70,14 @@ class _JobMovedAwayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What a client asked for, and by what right: `cursor` is the last id that it has."""
+    """What a client requested, and with which access token.
+
+    Attributes:
+        scope: The jobs that the client may see.
+        cursor: The last id that the client has; None to start from the current state.
+        access: The access token. The stream ends when it expires.
+        version: The protocol version of the client.
+    """
 
     scope: Scope
     cursor: StreamId | None
@@ -74,7 +86,12 @@ class Subscription:
 
 
 class ClientStream:
-    def __init__(  # noqa: PLR0913 - its surroundings, each of them once
+    """The stream of one client, on one connection.
+
+    While the client keeps up, the publisher writes directly and the task of the stream sleeps.
+    """
+
+    def __init__(  # noqa: PLR0913 - injected dependencies
         self,
         subscription: Subscription,
         connection: ClientConnection,
@@ -87,7 +104,7 @@ class ClientStream:
         self._scope = subscription.scope
         self._cursor = subscription.cursor
         self._version = subscription.version
-        # The last id that the client has been told.
+        # The last id that was sent to the client.
         self._told = subscription.cursor
         self._expires_at = subscription.access.expires_at
         self._connection = connection
@@ -95,11 +112,11 @@ class ClientStream:
         self._replay = replay
         self._metrics = metrics
         self._keep_alive = keep_alive_seconds
-        # Jobs whose run this client has been told of on this connection.
+        # Jobs whose run was started on this connection.
         self._introduced: set[str] = set()
-        # Whether this is the stream of one job, and its terminal event has been sent.
+        # Whether this is the stream of one job and its terminal event has been sent.
         self._run_ended = False
-        # What the client has to be told besides the events.
+        # Notices to send in addition to the events.
         self._notices: list[Event] = []
         self._attachment: Attachment | None = None
         self._loop = asyncio.get_running_loop()
@@ -109,14 +126,18 @@ class ClientStream:
         self._sent_events = 0
         self._sent_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
-        # What the connection was given last and has not taken yet.
+        # The pending rest of the last write.
         self._rest: Awaitable[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self._cut: Reason | None = None
 
     async def run(self) -> Reason:
-        """Write until the run, the token, the client's pace or the process ends it; says which."""
+        """Writes the stream until it ends.
+
+        Returns:
+            Why it ended.
+        """
         self._task = asyncio.current_task()
         self._tick()
         try:
@@ -136,12 +157,13 @@ class ClientStream:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            # Through its error the task holds our frames: all of us would wait for a collection.
+            # The error of the task references this stream, which would then live until a garbage
+            # collection.
             self._task = None
             self._report()
         return "draining" if self._hub.draining else "run_ended"
 
-    # The clock
+    # Timer
 
     def _tick(self) -> None:
         now, left = self._loop.time(), self._expires_at - time.time()
@@ -167,18 +189,18 @@ class ClientStream:
         )
 
     def end(self, reason: Reason) -> None:
-        """Let run() come to its end, with this reason."""
+        """Cancels run(), which then returns this reason. The first reason is kept."""
         self._cut = self._cut or reason
         if self._task is not None:
             self._task.cancel()
 
     def _report(self) -> None:
-        """Counted here and now and then, since a counter for each write would cost more than it."""
+        """Updates the counters. An update per write would cost more than the write."""
         self._metrics.events_sent.inc(self._sent_events)
         self._metrics.sent_bytes.inc(self._sent_bytes)
         self._sent_events = self._sent_bytes = 0
 
-    # What is written
+    # Writing
 
     async def _past_and_live(self) -> None:
         await self._hub.started.wait()
@@ -186,11 +208,11 @@ class ClientStream:
         if cursor is not None and (reason := await self._gap(cursor)):
             self._notices = [Gap(reason, after=cursor).notice(self._scope.job_id)]
             self._metrics.gaps.labels(reason).inc()
-            # The stream may have begun anew at a lower position.
+            # The stream may have started again at a lower position.
             self._told = cursor if cursor == self._hub.last_id else None
             cursor = self._cursor = None
         if cursor is not None and cursor > self._hub.last_id and self._hub.draining:
-            # Draining before it got there: another instance will know what follows.
+            # The process drains before it has read up to the cursor: another instance continues.
             return
         self._attachment = place = self._hub.attach(self._scope, cursor, self._version)
         try:
@@ -206,9 +228,10 @@ class ClientStream:
             self._hub.detach(self._scope, place.reader, self._version)
 
     async def _gap(self, cursor: StreamId) -> GapReason | None:
-        """Why the client's cursor cannot be gone on from, None if it can.
+        """Returns why the stream cannot continue from the cursor; None if it can.
 
-        Another process may have given it, which reads the stream on its own: it is waited for.
+        A cursor ahead of this process comes from another instance, which reads the stream
+        independently. This waits until the hub reaches it.
         """
         history = self._replay.history
         if cursor > self._hub.last_id:
@@ -223,7 +246,7 @@ class ClientStream:
         return None
 
     async def _feed_past(self, place: Attachment, cursor: StreamId | None) -> None:
-        """Everything missed since the cursor, and the runs that are on."""
+        """Writes the missed events of a feed and the state of its running jobs."""
         if cursor is None:
             await self._write(encode(self._notices))
             for state in place.jobs:
@@ -241,13 +264,13 @@ class ClientStream:
                 await self._write(encode(resumed_prelude(state)))
 
     async def _job_past(self, place: Attachment, job_id: str, cursor: StreamId | None) -> None:
-        """One job's run so far, or what was missed of it; whole if it has ended."""
+        """Writes the run of one job so far, or what follows the cursor; all of it if it ended."""
         state = place.jobs[0] if place.jobs else None
         if self._scope.loses(state):
             raise _JobMovedAwayError
         recent, border = place.recent, place.low_watermark
         if state is None:
-            # The hub has forgotten the job: what the ring still has of it may not be all.
+            # The hub no longer has the state of the job, so its ring may not have all records.
             recent, border = [], place.last_id
         is_known = state is not None
         if not is_known or (cursor is not None and cursor < border):
@@ -273,7 +296,7 @@ class ClientStream:
         self._metrics.replays.labels(source).inc()
 
     async def _write_standing(self, state: JobState, *, complete: bool) -> None:
-        """How a job stands, for a client that got no record of it on this connection."""
+        """Writes the state of a job to a client that got no record of it on this connection."""
         started, *rest = prelude(state) if complete else resumed_prelude(state)
         frames = encode([started, *self._notices, *rest])
         if state.terminal is not None:
@@ -298,7 +321,11 @@ class ClientStream:
                 await self._news(place)
 
     async def _before(self, record: FeedRecord) -> None:
-        """What a record that moves its job asks for before it is written itself."""
+        """Writes what must precede a record that changes the ownership of its job or introduces it.
+
+        Raises:
+            _JobMovedAwayError: The client may not see the job from this record on.
+        """
         if self._scope.loses(record.after):
             raise _JobMovedAwayError
         if self._scope.needs_backfill(record):
@@ -307,7 +334,7 @@ class ClientStream:
             await self._write_run_before(record)
 
     async def _news(self, place: Attachment) -> None:
-        """Sleep while everything that comes can be written at once, and there is a time for it."""
+        """Sleeps while new batches can be written directly; sends a keep-alive if one is due."""
         self._waiter = waiter = self._loop.create_future()
         place.feed.listen(self._write_on)
         try:
@@ -324,18 +351,19 @@ class ClientStream:
             place.feed.read(place.reader.position) is None
             and self._loop.time() - self._written_at >= self._keep_alive
         ):
-            # All that was published is in the feed: of the rest there is nothing for this client.
+            # Everything published is in the feed, so the client has all records of its scope up to
+            # here.
             await self._write(comment(_KEEP_ALIVE, self._news_of(self._hub.last_id)))
 
     def _news_of(self, reached: StreamId) -> StreamId | None:
-        """The position that the client has reached, None if it has been told of it."""
+        """Returns the position to send; None if the client already has an id at or after it."""
         if self._told is not None and reached <= self._told:
             return None
         self._told = reached
         return reached
 
     def _write_on(self) -> None:
-        """Write what has come to the feed, while the stream's task sleeps; wake it if need be."""
+        """Writes new batches while the task of the stream sleeps; wakes it if necessary."""
         waiter, place = self._waiter, self._attachment
         if waiter is None or waiter.done() or place is None:
             return
@@ -350,7 +378,7 @@ class ClientStream:
                     break
             if batch is not None or feed.closed:
                 waiter.set_result(None)
-        except Exception as error:  # noqa: BLE001 - raised again in the stream's own task
+        except Exception as error:  # noqa: BLE001 - re-raised in the task of the stream
             waiter.set_exception(error)
 
     def _is_plain(self, batch: Batch) -> bool:
@@ -380,7 +408,7 @@ class ClientStream:
                 await self._write(frames)
 
     async def _write_run_before(self, record: FeedRecord) -> None:
-        """Introduce a job that the process did not know when the client joined."""
+        """Introduces a job that was unknown to the process when the client joined."""
         job, place = record.before, self._attachment
         if job is None or place is None or job.job_id in self._introduced:
             return
@@ -390,7 +418,7 @@ class ClientStream:
         await self._write(encode((prelude if self._cursor is None else resumed_prelude)(job)))
 
     async def _write_records(self, records: Iterable[FeedRecord]) -> None:
-        """Write records, each job's first one introduced by how the job stood then."""
+        """Writes records; precedes the first record of each job with its state at that time."""
         parts: list[bytes] = []
         size = 0
         for record in records:
@@ -416,7 +444,7 @@ class ClientStream:
         return encode(resumed_prelude(record.before)) if record.before else b""
 
     async def _write(self, frames: bytes) -> None:
-        """Write frames that are in the current version."""
+        """Translates frames from the current protocol version and writes them."""
         await self._send(translated(frames, self._version))
 
     async def _send(self, frames: bytes) -> None:
@@ -428,7 +456,7 @@ class ClientStream:
         self._writing = False
 
     async def send_closing_frame(self, frames: bytes) -> None:
-        """Write once more, if the client takes it at once."""
+        """Writes a last frame, unless the connection blocks for a second."""
         with suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self._connection.write(frames)

@@ -1,8 +1,8 @@
-"""A feed: the live records of one scope, which any number of clients read at their own pace.
+"""Holds the live records of one scope for any number of clients with different speeds.
 
-What is published together is joined once and shared by all readers; a reader is a position. A feed
-holds what not all of its readers have read, within bounds of bytes and events; a reader that falls
-behind what is held is told so, and its client can resume from its last id.
+Records that are published together are joined once and shared by all readers; a reader is a
+position. A feed holds the batches that not all of its readers have read, up to a limit of bytes and
+events. A reader that falls behind gets FellBehindError, and its client can resume from its last id.
 """
 
 from collections import deque
@@ -12,18 +12,22 @@ from typing import NamedTuple
 from src.models.event import StreamId
 from src.services.event_service import JobState
 
-# Readers write one batch at a time: large enough that its price is the copying, small enough that
-# a slow connection holds little.
+# Readers write one batch at a time: large enough that copying dominates its cost, small enough that
+# a slow connection holds little memory.
 BATCH_BYTES = 128 * 1024
-# To look for the slowest of all readers has its price: only when this much more is held.
+# Finding the slowest reader iterates over all readers, so it is done once per this many bytes.
 _LOOK_AFTER_BYTES = 256 * 1024
 
 
 class FeedRecord(NamedTuple):
-    """One entry of the stream as clients get it: its frames, encoded once.
+    """One entry of the stream, encoded once for all clients.
 
-    `before` and `after` are the states of its job around it, None outside all runs. `recalled`
-    tells that the process has just learned of the job, which was on before.
+    Attributes:
+        id: The id of the entry.
+        frames: The encoded frames, in the current protocol version.
+        before: The state of the job before the entry; None for a new job or outside all runs.
+        after: The state of the job after the entry; None outside all runs.
+        recalled: Whether the process has just loaded the job, which had started before.
     """
 
     id: StreamId
@@ -42,7 +46,7 @@ class FeedRecord(NamedTuple):
 
     @property
     def changes_ownership(self) -> bool:
-        """Whether it names the owner or the workspace of a job that was on before it."""
+        """Whether it changes the owner or workspace of a job that had started before it."""
         before, after = self.before, self.after
         if before is None or after is None:
             return False
@@ -50,9 +54,14 @@ class FeedRecord(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Consecutive records, joined. `alone` is the one record of a batch that is to be looked at.
+    """Consecutive records, joined.
 
-    `newest` is the id of the last record, None for a notice, which stems from no record.
+    Attributes:
+        frames: The frames of all records.
+        events: The number of records.
+        newest: The id of the last record; None for a notice, which has no record.
+        ends_run: Whether the last record ends the run of its job.
+        alone: The only record of a batch that readers must inspect.
     """
 
     frames: bytes
@@ -63,7 +72,7 @@ class Batch(NamedTuple):
 
 
 class FeedLimits(NamedTuple):
-    """What a feed holds at most."""
+    """The limits of a feed."""
 
     bytes: int
     events: int
@@ -74,7 +83,7 @@ class FellBehindError(Exception):
 
 
 class Reader:
-    """A client's place in a feed: the position of the batch that it gets next."""
+    """The position of a client in a feed: that of the batch that it reads next."""
 
     __slots__ = ("position",)
 
@@ -83,7 +92,12 @@ class Reader:
 
 
 class Feed:
-    """`needs_inspection` tells which records readers have to look at one by one."""
+    """The batches of one scope.
+
+    Args:
+        limits: The maximum of bytes and events that the feed holds.
+        needs_inspection: Selects records that readers must inspect one by one.
+    """
 
     def __init__(self, limits: FeedLimits, needs_inspection: Callable[[FeedRecord], bool]) -> None:
         self._limits = limits
@@ -92,7 +106,7 @@ class Feed:
         self._start = 0
         self._bytes = 0
         self._events = 0
-        # In the order of their coming: a set of them would tell them in another each time.
+        # Keeps insertion order; a set would notify in arbitrary order.
         self._listeners: dict[Callable[[], None], None] = {}
         self._readers: set[Reader] = set()
         self._look_at = _LOOK_AFTER_BYTES
@@ -108,7 +122,7 @@ class Feed:
         return len(self._readers)
 
     def join(self) -> Reader:
-        """A reader of what comes from now on; to be paired with leave()."""
+        """Adds a reader of everything that follows; must be paired with leave()."""
         reader = Reader(self.end)
         self._readers.add(reader)
         return reader
@@ -117,27 +131,31 @@ class Feed:
         self._readers.discard(reader)
 
     def append(self, records: Sequence[FeedRecord]) -> None:
-        """Add records, and tell those who listen."""
+        """Adds records and notifies the listeners."""
         for batch in _joined(records, self._needs_inspection):
             self._add(batch)
         self._tell()
 
     def notify(self, frames: bytes) -> None:
-        """Add frames that stem from no record."""
+        """Adds frames that have no record."""
         self._add(Batch(frames, 0))
         self._tell()
 
     def close(self) -> None:
-        """End the feed: readers get what they have not read yet, and then no more."""
+        """Closes the feed. Readers still get the batches that they have not read."""
         self.closed = True
         self._tell()
 
     def holds(self, position: int) -> bool:
-        """Whether a reader at this position has missed nothing."""
+        """Whether no batch from this position on was dropped."""
         return position >= self._start
 
     def read(self, position: int) -> Batch | None:
-        """The batch at a position, None if it is yet to come. Raises FellBehindError."""
+        """Returns the batch at a position; None if there is none yet.
+
+        Raises:
+            FellBehindError: The batch was dropped.
+        """
         if position < self._start:
             raise FellBehindError
         if position >= self.end:
@@ -145,7 +163,7 @@ class Feed:
         return self._batches[position - self._start]
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call this whenever something is added, and when the feed is closed, until it is told."""
+        """Calls the listener after each addition and when the feed is closed, until forget()."""
         self._listeners[listener] = None
 
     def forget(self, listener: Callable[[], None]) -> None:

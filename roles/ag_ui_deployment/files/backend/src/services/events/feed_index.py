@@ -1,7 +1,7 @@
-"""All feeds of a process, found by what they show: a record costs the same however many there are.
+"""Finds the feeds of a record, at a cost that does not depend on the number of feeds.
 
-Who administers the same workspaces and owns nothing in them still has a feed of their own, so a
-record of a workspace goes to one feed for each of its admins who listens.
+The scope of a user includes the user's own jobs, so two admins of the same workspaces do not share
+a feed. A record of a workspace therefore goes to one feed for each of its connected admins.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,11 +11,14 @@ from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.events.feed import Feed, FeedLimits, FeedRecord
 from src.services.events.subscription import Scope
 
-# One job's feed serves whoever may see it; each client looks at the records that move the job.
+# All clients of one job share a feed. Each inspects the records that change the ownership of the
+# job.
 Key = Visibility | str
 
 
 class FeedIndex:
+    """The feeds of one protocol version, by owner and workspace."""
+
     def __init__(self, limits: FeedLimits) -> None:
         self._limits = limits
         self._feeds: dict[Key, Feed] = {}
@@ -28,7 +31,7 @@ class FeedIndex:
         return len(self._feeds)
 
     def open(self, scope: Scope) -> Feed:
-        """The feed of a scope; all clients of equal scopes share one."""
+        """Returns the feed of a scope; clients of equal scopes share one."""
         key = _key(scope)
         feed = self._feeds.get(key)
         if feed is None:
@@ -49,7 +52,7 @@ class FeedIndex:
                 del self._at[place]
 
     def sort(self, records: Sequence[FeedRecord]) -> dict[Feed, Sequence[FeedRecord]]:
-        """Which feed gets which of the records."""
+        """Returns the records for each feed."""
         everything = self._feeds.get(EVERYTHING)
         news: dict[Feed, Sequence[FeedRecord]] = {}
         if everything is not None and records:

@@ -1,4 +1,4 @@
-"""Gaps: events that a client should have got and nobody has any more. They are never silent."""
+"""Describes gaps: events that a client should have got and that are lost. All are reported."""
 
 from typing import Literal, NamedTuple
 
@@ -6,9 +6,9 @@ from src.models.event import StreamId
 from src.services.agui.events import Event, Stamp, custom
 from src.services.event_service import VENDOR
 
-# unknown: the stream never was as far as the client; Redis was flushed, or it is another stream.
-# expired: the client's place is older than all that is kept.
-# trimmed: Redis let go of events before they were read or stored.
+# unknown: the stream never reached the cursor; Redis was flushed, or it is another stream.
+# expired: the cursor is older than everything that is kept.
+# trimmed: Redis trimmed events before they were read or stored.
 GapReason = Literal["unknown", "expired", "trimmed"]
 
 _WORDS: dict[GapReason, str] = {
@@ -19,18 +19,18 @@ _WORDS: dict[GapReason, str] = {
 
 
 class Gap(NamedTuple):
-    """Events above `after` are missing, none of them at or above `before` where that is known."""
+    """Events after `after` are missing; if `before` is known, all of them are before it."""
 
     reason: GapReason
     after: StreamId
     before: StreamId | None = None
 
     def concerns(self, cursor: StreamId) -> bool:
-        """Whether a client that has come as far as the cursor misses something of it."""
+        """Whether a client that resumes from the cursor misses any of these events."""
         return self.before is not None and cursor < self.before
 
     def notice(self, job_id: str | None = None) -> Event:
-        """What a client is told; in the stream of one job it belongs to its run."""
+        """Builds the notice for clients; in the stream of one job it belongs to the run."""
         value = {
             "after": str(self.after),
             "reason": self.reason,

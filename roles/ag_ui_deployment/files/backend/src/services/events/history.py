@@ -1,4 +1,4 @@
-"""The past of the stream: from Redis while it is retained there, from PostgreSQL before that."""
+"""Reads past events: from Redis while they are retained there, else from PostgreSQL."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from src.utils.redis import Row
 
 _PAGE = 500
-# A job that has been silent for longer is no part of the "current state".
+# Jobs without an event for longer are not part of the current state.
 _ACTIVE_FOR = timedelta(hours=24)
 _ACTIVE_MAX = 1000
 
 
 class EventHistory:
-    """Reads events by range of stream ids, whole and in order across the border."""
+    """Reads events by range of stream ids, complete and in order across both stores."""
 
     def __init__(self, redis: Redis, database: Database, stream: str, max_bytes: int) -> None:
         self._redis = redis
@@ -37,16 +37,16 @@ class EventHistory:
         self._max_bytes = max_bytes
 
     async def retained_above(self) -> StreamId:
-        """The id above which Redis holds all there is."""
+        """Returns the id above which Redis retains all entries."""
         return begin_of(*await self.stream_now())
 
     async def newest(self) -> StreamId:
-        """The greatest id that Redis has given on this stream, 0-0 where there is none."""
+        """Returns the greatest id that was added to this stream; 0-0 if there is none."""
         stream, _ = await self.stream_now()
         return stream.last if stream else ZERO
 
     async def stream_now(self) -> tuple[StreamState | None, StreamId]:
-        """The stream as Redis has it, None if there is none, and the id that its clock gives."""
+        """Returns the stream, None if there is none, and the time of Redis as an id."""
         seconds, microseconds = await self._redis.time()
         now = StreamId(seconds * 1000 + microseconds // 1000, 0)
         try:
@@ -57,18 +57,29 @@ class EventHistory:
             return None, now
 
     async def count_stored(self, after: StreamId, before: StreamId) -> int:
-        """How many entries of the range PostgreSQL has got, as events or as dead letters."""
+        """Counts the entries of a range that are stored, as events or as dead letters."""
         async with self._database.transaction() as session:
             return await event_rows.count(session, after, before)
 
     async def pages(
         self, after: StreamId, before: StreamId, job_id: str | None = None
     ) -> AsyncIterator[Sequence[ShieldEvent]]:
-        """Events with after < id < before, in order, in pages; of one job or of all.
+        """Yields events with after < id < before, in order, in pages.
 
-        What Redis trims while we read is taken from PostgreSQL: each page of Redis comes with
-        the id up to which it may lack something, and what lies below is asked of PostgreSQL.
-        Raises errors of Redis and of PostgreSQL as they are.
+        Entries that Redis trims during the read come from PostgreSQL: each page of Redis has the id
+        below which it may be incomplete, and PostgreSQL supplies that part.
+
+        Args:
+            after: The exclusive lower bound.
+            before: The exclusive upper bound.
+            job_id: The job to read; None for all jobs.
+
+        Yields:
+            Pages of events, none of them empty.
+
+        Raises:
+            REDIS_ERRORS: Redis is unavailable.
+            DATABASE_ERRORS: PostgreSQL is unavailable.
         """
         cursor = after
         jobs = None if job_id is None else (job_id,)
@@ -100,7 +111,7 @@ class EventHistory:
     async def of_jobs(
         self, job_ids: Collection[str], before: StreamId
     ) -> AsyncIterator[Sequence[ShieldEvent]]:
-        """What PostgreSQL holds of these jobs below an id, in order, in pages."""
+        """Yields the stored events of these jobs before an id, in order, in pages."""
         cursor, size = ZERO, PageSize(_PAGE)
         while job_ids:
             asked = size.entries
@@ -113,7 +124,7 @@ class EventHistory:
             cursor = events[-1].id
 
     async def gap_above(self, cursor: StreamId) -> GapReason | None:
-        """Whether something that followed a cursor is kept nowhere any more."""
+        """Returns why events after a cursor may be lost; None if they are all stored."""
         if cursor == ZERO:
             return None
         async with self._database.transaction() as session:
@@ -121,15 +132,16 @@ class EventHistory:
             trimmed = await gap_rows.is_any_above(session, cursor)
         stream, _ = await self.stream_now()
         kept = [one for one in (stored, stream and stream.first) if one is not None]
-        # A cursor is the id of an event: where that is gone, what followed it may be gone too. A
-        # border is none: it tells nothing as long as Redis holds all that ever came.
+        # A cursor is the id of an event. If that event is gone, those after it may be gone too. A
+        # border is not the id of an event: it is no sign of loss while Redis retains all entries
+        # that were ever added.
         whole = cursor.is_border and (stream is None or not stream.removed)
         if not whole and (not kept or cursor < min(kept)):
             return "expired"
         return "trimmed" if trimmed else None
 
     async def active_jobs(self) -> list[str]:
-        """Jobs that have not ended and were heard of lately."""
+        """Returns the ids of jobs that have not ended and had an event recently."""
         async with self._database.transaction() as session:
             since = datetime.now(UTC) - _ACTIVE_FOR
             return await job_rows.active_ids(session, since, _ACTIVE_MAX)
@@ -143,10 +155,11 @@ class EventHistory:
     async def _redis_page(
         self, after: StreamId, before: StreamId, maximum: int
     ) -> "tuple[StreamId | None, list[Row]]":
-        """Entries of the range, and the id up to which Redis may lack some of it.
+        """Returns entries of the range, and the id below which the page may be incomplete.
 
-        Not in a transaction, which Redis refuses when its memory is full. So it is asked afterwards
-        what it holds: what was trimmed before or between lies below the first entry of the page.
+        Does not use a transaction, which Redis rejects when its memory is full. The head of the
+        stream is therefore read after the page: what was trimmed before or in between is below the
+        first entry of the page.
         """
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xrange(self._stream, min=f"({after}", max=f"({before}", count=maximum)
@@ -157,7 +170,7 @@ class EventHistory:
         return (read_id(rows[0][0]) if rows else None), rows
 
     def _events_of(self, rows: "Sequence[Row]", job_id: str | None) -> list[ShieldEvent]:
-        """The events among entries, of one job or of all; another job's need not be read for it."""
+        """Parses entries; skips those of other jobs without parsing, and invalid ones."""
         if job_id is not None:
             wanted = job_id.encode()
             rows = [row for row in rows if row[1].get(b"job_id", b"").strip() == wanted]
@@ -166,9 +179,12 @@ class EventHistory:
 
 
 def begin_of(stream: StreamState | None, now: StreamId) -> StreamId:
-    """The id above which Redis holds all there is.
+    """Returns the id above which Redis retains all entries.
 
-    An empty stream holds nothing older than Redis's clock, from which new ids are made.
+    Args:
+        stream: The state of the stream; None if it does not exist.
+        now: The time of Redis as an id, from which new ids are made. An empty stream has no entry
+            before it.
     """
     if stream is not None and stream.first is not None:
         return stream.first.previous()

@@ -1,14 +1,16 @@
-"""The hub: this process's picture of the stream, and the feeds that its clients read.
+"""Distributes the records of the stream to the feeds of the clients of this process.
 
 Invariants:
-- records enter in stream order, each once; a reader of a feed sees those of its scope in order;
-- attach() happens between two publications: what it captures (recent records, states) and what
-  the feed brings from its position on join without a seam and without an overlap;
-- the ring holds every record above `low_watermark`; what is at or below it must come from the history;
-- the price of a record does not depend on how many clients or feeds there are, but for the admins
-  of its workspace;
-- records are kept in the current version of the protocol; one that another version has in another
-  form is translated once for all of that version's feeds.
+
+- Records enter in stream order, each once. A reader of a feed gets those of its scope in order.
+- attach() runs between two publications. What it captures (recent records, states) and what the
+  feed brings from its position on have no gap and no overlap.
+- The ring buffer holds every record above `low_watermark`. Records at or below it must come from
+  the history.
+- The cost of a record does not depend on the number of clients or feeds, except for the admins of
+  its workspace.
+- Records are kept in the current version of the protocol. A record that differs in another version
+  is translated once for all feeds of that version.
 """
 
 import asyncio
@@ -30,12 +32,17 @@ from src.services.events.subscription import Scope
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A client's place in the stream, captured at one moment.
+    """The position of a client in the stream, captured at one moment.
 
-    `recent` are the records of its scope above its cursor that the ring holds, `low_watermark` the id
-    at or below which there may be others, `last_id` the id up to which the stream was read,
-    `jobs` those of its scope that run (or, where the scope is one job, that job in any state).
-    From the reader's position on, the feed brings what comes later.
+    Later records come from the feed, from the position of the reader on.
+
+    Attributes:
+        feed: The feed of the scope.
+        reader: The position in the feed.
+        recent: The records of the scope after the cursor that the ring buffer holds.
+        low_watermark: There may be other records at or below this id.
+        last_id: The id up to which the stream was read.
+        jobs: The active jobs of the scope. For the scope of one job: that job in any state.
     """
 
     feed: Feed
@@ -47,6 +54,8 @@ class Attachment:
 
 
 class EventHub:
+    """The ring buffer of recent records, and the feeds by protocol version."""
+
     def __init__(self, settings: Settings, jobs: JobProjector) -> None:
         self._ring_events = settings.RING_MAX_EVENTS
         self._ring_bytes = settings.RING_MAX_BYTES
@@ -57,24 +66,24 @@ class EventHub:
         self.jobs = jobs
         self.low_watermark = ZERO
         self.last_id = ZERO
-        # The latest; a client that comes back from before it has to be told too.
+        # The latest gap. A client that resumes from before it must be notified too.
         self.gap: Gap | None = None
         self.started = asyncio.Event()
-        # Set, and replaced by a new one, whenever last_id has advanced.
+        # Set and replaced by a new event whenever last_id advances.
         self.progress = asyncio.Event()
         self.draining = False
 
     @property
     def feeds(self) -> Sequence[Feed]:
-        """Those of all versions."""
+        """The feeds of all versions."""
         return [feed for feeds in self._feeds.values() for feed in feeds]
 
     def start(self, floor: StreamId) -> None:
-        """Begin above an id: nothing at or below it will be published."""
+        """Starts after an id: nothing at or below it is published."""
         self.low_watermark = self.last_id = floor
 
     def publish(self, records: Sequence[FeedRecord], last_id: StreamId) -> None:
-        """Add records in stream order; `last_id` is the id up to which the stream was read."""
+        """Publishes records in stream order; the stream was read up to `last_id`."""
         self.last_id = last_id
         for record in records:
             self._remember(record)
@@ -87,7 +96,7 @@ class EventHub:
         self.progress = asyncio.Event()
 
     def publish_gap(self, gap: Gap) -> int:
-        """Tell every client what nobody has any more; gives how many these are."""
+        """Notifies every client of lost events; returns the number of clients."""
         self.gap = gap
         frames = encode([gap.notice()])
         for feed in self.feeds:
@@ -97,9 +106,16 @@ class EventHub:
     def attach(
         self, scope: Scope, cursor: StreamId | None, version: ProtocolVersion = CURRENT
     ) -> Attachment:
-        """Join the live stream; to be paired with detach().
+        """Joins the live stream; must be paired with detach().
 
-        The feed has frames of the version, everything else is in the current one.
+        Args:
+            scope: What the client may see.
+            cursor: The last id that the client has; None to start from the current state.
+            version: The protocol version of the frames of the feed. All other frames are in the
+                current version.
+
+        Returns:
+            The captured state and the position in the feed.
         """
         feed = self._feeds[version].open(scope)
         if self.draining:
@@ -114,6 +130,7 @@ class EventHub:
         )
 
     def detach(self, scope: Scope, reader: Reader, version: ProtocolVersion = CURRENT) -> None:
+        """Leaves the live stream; removes the feed if it has no other readers."""
         feeds = self._feeds[version]
         feed = feeds.get(scope)
         feed.leave(reader)
@@ -121,7 +138,7 @@ class EventHub:
             feeds.remove(scope)
 
     def drain(self) -> None:
-        """Let go of every client: each gets what it has not read yet, then its stream ends."""
+        """Ends all streams after the clients have read what was published."""
         self.draining = True
         self.started.set()
         self.progress.set()

@@ -1,4 +1,4 @@
-"""Folds the whole stream: keeps the state of every job, and finds what came before first sight."""
+"""Transforms events into records and keeps the states of recent jobs."""
 
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
@@ -21,9 +21,9 @@ LoadPast = Callable[[Collection[str], StreamId], AsyncIterator[Sequence[ShieldEv
 
 
 class JobProjector:
-    """Turns events, given in stream order, into records. Keeps the states of recent jobs.
+    """Transforms events, given in stream order, into records.
 
-    A job whose state is not kept (it is new, or was forgotten) has to be recalled first.
+    A job without a kept state (new, or evicted) must be loaded with rehydrate() first.
     """
 
     def __init__(self, load_past: LoadPast) -> None:
@@ -31,19 +31,19 @@ class JobProjector:
         self._active: OrderedDict[str, JobState] = OrderedDict()
         self._ended: OrderedDict[str, JobState] = OrderedDict()
         self._dropped: Counter[str] = Counter()
-        # Jobs that were recalled, and of which there has been no record since.
+        # Jobs that were loaded and have had no record since.
         self._untold: set[str] = set()
 
     @property
     def active(self) -> Mapping[str, JobState]:
-        """The jobs that have not ended, the one heard of last at the end."""
+        """The jobs that have not ended; the one with the latest event is last."""
         return self._active
 
     def state(self, job_id: str) -> JobState | None:
         return self._active.get(job_id) or self._ended.get(job_id)
 
     def unknown_jobs(self, events: Iterable[ShieldEvent]) -> set[str]:
-        """Jobs of these events that apply() would take for new."""
+        """Returns the jobs of these events that apply() would treat as new."""
         return {
             event.job_id
             for event in events
@@ -51,7 +51,11 @@ class JobProjector:
         }
 
     async def rehydrate(self, job_ids: Collection[str], before: StreamId) -> None:
-        """Load unknown jobs as they stood before an id. Raises errors of PostgreSQL as they are."""
+        """Loads the states of jobs as they were before an id.
+
+        Raises:
+            DATABASE_ERRORS: PostgreSQL is unavailable.
+        """
         async for events in self._load_past(job_ids, before):
             async for event in cooperative_iter(events):
                 self._learn(event)
@@ -67,11 +71,14 @@ class JobProjector:
     def apply(
         self, events: Iterable[ShieldEvent], recalled: Collection[str] = ()
     ) -> list[FeedRecord]:
-        """The records of these events; an event that was dropped has none.
+        """Transforms events into records; a dropped event has none.
 
         Args:
-            events: They follow those of the call before.
-            recalled: The jobs that were recalled for these events.
+            events: Events in stream order, following those of the previous call.
+            recalled: The jobs that were loaded for these events.
+
+        Returns:
+            The records in stream order.
         """
         if recalled:
             self._untold = self._untold.union(recalled) & self._active.keys()
@@ -80,13 +87,13 @@ class JobProjector:
         return self._marked(made) if self._untold else made
 
     def _marked(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
-        """Mark the first records of jobs that were recalled: an event that was dropped has none."""
+        """Marks the first record of each job that was loaded; dropped events have no record."""
         marked = [record._replace(recalled=record.job_id in self._untold) for record in records]
         self._untold.difference_update(record.job_id for record in records if record.job_id)
         return marked
 
     def take_dropped(self) -> Mapping[str, int]:
-        """How many events were dropped since this was asked last, by why."""
+        """Returns and resets the number of dropped events by reason."""
         dropped, self._dropped = self._dropped, Counter()
         return dropped
 
@@ -94,7 +101,7 @@ class JobProjector:
         try:
             return self._apply(event)
         except Exception:
-            # A defect of ours, which must cost this one event and not the stream.
+            # A defect of this code must cost one event and not stop the stream.
             logger.exception("event_not_folded", stream_id=str(event.id))
             self._dropped["defect"] += 1
             return None

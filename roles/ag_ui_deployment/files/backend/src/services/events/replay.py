@@ -1,7 +1,7 @@
-"""Missed events, made again from the history: bounded in how many at once, and in their pace.
+"""Recreates missed events from the history, limited in concurrency and CPU share.
 
-After an outage many clients miss the same events. Those whose cursors lie close to each other share
-one pass over the history: it is read and folded once, and each takes what lies above its cursor.
+After an outage many clients miss the same events. Clients with nearby cursors share one pass over
+the history: it is read and transformed once, and each client takes the records after its cursor.
 """
 
 import asyncio
@@ -18,17 +18,17 @@ from src.services.events.job_projector import JobProjector
 
 Made = TypeVar("Made")
 
-# Folded at once, without a look at the clients that are live: about a millisecond of work.
+# Events transformed without yielding to live clients: about a millisecond of work.
 _PIECE = 64
-# How much of the stream, in milliseconds, a client waits through for the sake of others.
+# The distance of cursors that share a pass, in milliseconds of the stream.
 _NEAR_MS = 60_000
-# How many pieces a client may be behind its pass, and how long the pass waits for it then.
+# How many pieces a client may lag behind its pass, and how long the pass then waits for it.
 _AHEAD = 32
 _PATIENCE_SECONDS = 5.0
 
 
 class _Reader:
-    """One client's part of a pass: records with cursor < id <= floor."""
+    """The records of a pass for one client: those with cursor < id <= floor."""
 
     def __init__(self, cursor: StreamId, floor: StreamId) -> None:
         self.cursor = cursor
@@ -38,7 +38,7 @@ class _Reader:
         self.left = False
 
     async def give(self, records: Sequence[FeedRecord]) -> None:
-        """Hand over what concerns this client; one that does not take it in time is let go."""
+        """Queues the records of this client; disconnects a client that is too slow."""
         mine = [record for record in records if self.cursor < record.id <= self.floor]
         if not mine:
             return
@@ -49,20 +49,20 @@ class _Reader:
             self.end(FellBehindError())
 
     def end(self, error: Exception | None = None) -> None:
-        """No more will come. What was handed over is still to be read."""
+        """Ends the pass for this client, which still reads what was queued."""
         self.left = True
         self._error = error
         if not self._pieces.full():
             self._pieces.put_nowait(None)
 
     def leave(self) -> None:
-        """The client has gone: nobody has to wait for it."""
+        """Discards the queue after the client has disconnected."""
         self.left = True
         while not self._pieces.empty():
             self._pieces.get_nowait()
 
     async def pieces(self) -> AsyncIterator[list[FeedRecord]]:
-        """Raises what ended the pass, if it did not come to its end."""
+        """Yields the queued records, then raises the error that ended the pass, if any."""
         while not (self.left and self._pieces.empty()):
             records = await self._pieces.get()
             if records is not None:
@@ -72,7 +72,7 @@ class _Reader:
 
 
 class _Pass:
-    """One way through the history, for all who join it in time."""
+    """One pass over the history, shared by the clients that join it in time."""
 
     def __init__(self, start: StreamId) -> None:
         self.position = start
@@ -99,8 +99,8 @@ class _Pass:
         return max(reader.floor for reader in self.readers)
 
     async def give(self, records: Sequence[FeedRecord], last_id: StreamId) -> None:
-        """Hand on the records up to an id; who has come to its floor with them is done."""
-        # First, since they are not for whoever joins while they are handed over.
+        """Gives records up to `last_id` to the readers; ends readers that reach their floor."""
+        # Set before handing over: a client that joins in the meantime does not get these records.
         self.position = max(self.position, last_id)
         for reader in self._staying():
             await reader.give(records)
@@ -113,7 +113,7 @@ class _Pass:
             reader.end(error)
 
     def is_wanted(self) -> bool:
-        """Whether anybody still waits for it."""
+        """Whether any client still reads it."""
         return bool(self._staying())
 
     def _staying(self) -> list[_Reader]:
@@ -122,7 +122,7 @@ class _Pass:
 
 
 class EventReplay:
-    """`maximum` replays go on at once; all together they take at most half of the time there is."""
+    """Runs at most `maximum` replays at once, which together use at most half of the CPU time."""
 
     def __init__(self, history: EventHistory, maximum: int) -> None:
         self.history = history
@@ -131,11 +131,19 @@ class EventReplay:
         self._passes: dict[asyncio.Task[None], _Pass] = {}
 
     def slot(self) -> AbstractAsyncContextManager[None]:
-        """To be held while one job's records are made and written; waits in line for a free one."""
+        """Limits concurrency: hold it while the records of one job are made and written."""
         return self._slots
 
     async def records(self, cursor: StreamId, floor: StreamId) -> AsyncIterator[list[FeedRecord]]:
-        """Records of all jobs with cursor < id <= floor. Raises FellBehindError."""
+        """Yields the records of all jobs with cursor < id <= floor.
+
+        Args:
+            cursor: The last id that the client has.
+            floor: The last id to replay; the hub has the later records.
+
+        Raises:
+            FellBehindError: The client reads too slowly.
+        """
         reader = _Reader(cursor, floor)
         self._pass_for(cursor).join(reader)
         try:
@@ -147,17 +155,27 @@ class EventReplay:
     async def job_records(
         self, job_id: str, after: StreamId, floor: StreamId
     ) -> AsyncIterator[list[FeedRecord]]:
-        """Records of one job with id <= floor, of which there are none at or below `after`."""
+        """Yields the records of one job with id <= floor.
+
+        Args:
+            job_id: The job.
+            after: An id before all records of the job; the transformation starts there.
+            floor: The last id to read.
+        """
         job = JobProjector(self.history.of_jobs)
         async for events in self.history.pages(after, floor.next(), job_id):
             async for records in self._paced(events, job.apply):
                 yield records
 
     async def past_of(self, job: JobState, before: StreamId) -> AsyncIterator[bytes]:
-        """All frames of a job below an id, without ids.
+        """Yields all frames of a job before an id, without ids.
 
-        For a client who learns only now that it may see them: their own ids lie below those that
-        it has, and would set its cursor back.
+        For a client that can see the job only from now on: the ids of these frames are below those
+        that it has, and would set its cursor back.
+
+        Args:
+            job: A state of the job.
+            before: The exclusive upper bound.
         """
         state: JobState | None = None
 
@@ -188,16 +206,17 @@ class EventReplay:
         try:
             async with self._slots:
                 await self._go(one)
-        except Exception as error:  # noqa: BLE001 - it is raised where the readers wait
+        except Exception as error:  # noqa: BLE001 - re-raised to the readers
             one.end(error)
         else:
             one.end()
 
     async def _go(self, one: _Pass) -> None:
-        """Give every reader its part, also those who join on the way.
+        """Gives every reader its records, including readers that join during the pass.
 
-        Where Redis holds the start, folding begins with all that it holds: what PostgreSQL has
-        not got yet counts for the states too. Below that, PostgreSQL has all there is.
+        If Redis retains the start, the transformation begins with everything that Redis retains,
+        because entries that PostgreSQL does not have yet contribute to the states too. Before that,
+        PostgreSQL is complete.
         """
         jobs = JobProjector(self.history.of_jobs)
 

@@ -1,8 +1,8 @@
-"""The tail: one reader of the whole stream per process, for the clients of this process.
+"""Reads the whole stream, once per process, for the clients of this process.
 
-Redis lets go of old entries whether or not they were read. So whenever the place that was read up
-to is no longer retained, Redis's counters tell whether entries are missing; what PostgreSQL has of
-them is published in their place, and what nobody has is told to every client.
+Redis trims old entries whether or not they were read. Whenever the last position is no longer
+retained, the counters of Redis tell whether entries are missing. Missing entries that PostgreSQL
+has are published in their place. Entries that are nowhere are reported to all clients.
 """
 
 import asyncio
@@ -30,16 +30,20 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 _BATCH = 256
-# Published at once, in bytes. Between two pieces the clients get their turn.
+# Bytes published without yielding. Clients are served between two pieces.
 _PIECE_BYTES = 1024 * 1024
+# Timeout of loading the past of jobs, and the pause after a failure, in seconds.
 _RECALL_TIMEOUT = 2.0
 _RECALL_PAUSE = 5.0
 
 
 class StreamTailer(BackgroundTask):
-    """Follows the stream from where the hub stands; clients are let in once it has read it all."""
+    """Follows the stream from the position of the hub.
 
-    def __init__(  # noqa: PLR0913 - its surroundings, each of them once
+    Clients are admitted once the whole stream has been read.
+    """
+
+    def __init__(  # noqa: PLR0913 - injected dependencies
         self,
         redis: Redis,
         history: EventHistory,
@@ -73,21 +77,22 @@ class StreamTailer(BackgroundTask):
                 await backoff.wait(self._stop)
 
     async def _begin(self) -> None:
-        """Begin below all that Redis retains, with the jobs that were on before that."""
+        """Starts before everything that Redis retains, with the jobs active at that time."""
         if self._begun:
             return
         stream, now = await self._history.stream_now()
         floor = begin_of(stream, now)
         if stream is not None:
-            # No clock made the place of a stream that is empty: its last id did.
+            # The position must be the id of an entry. If the stream is empty, the floor is made
+            # from the clock; use the last id.
             place = min(floor, stream.last)
             self._place = StreamPosition(place, stream.added - stream.length, stream.last)
         self._hub.start(floor)
         try:
-            # The floor itself may be the id of an entry that Redis has let go.
+            # The floor may be the id of an entry that Redis has trimmed.
             await self._rehydrate(await self._history.active_jobs(), floor.next())
         except DATABASE_ERRORS as error:
-            # Without PostgreSQL the live stream goes on, from what Redis still has.
+            # Without PostgreSQL the live stream starts with what Redis retains.
             logger.warning("tail_history_unavailable", error=str(error))
         self._begun = True
 
@@ -105,8 +110,8 @@ class StreamTailer(BackgroundTask):
                 self._hub.started.set()
 
     async def _read(self, maximum: int) -> "tuple[list[Row], int]":
-        """The next entries, and how many Redis retained at that moment."""
-        # The first clients wait until all there is has been read: there is no waiting for more.
+        """Returns the next entries, and how many entries Redis retained at that moment."""
+        # The first clients wait until everything has been read: do not block for more.
         block = BLOCK_MS if self._hub.started.is_set() else None
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xread({self._stream: str(self._hub.last_id)}, count=maximum, block=block)
@@ -125,17 +130,17 @@ class StreamTailer(BackgroundTask):
         self._place = self._place.moved(_id(rows[-1]), len(rows))
         self._metrics.events_read.inc(len(rows))
 
-    # What Redis may have let go of before it was read
+    # Entries that Redis may have trimmed before they were read
 
     async def _is_cut_off(self, rows: "Sequence[Row]", asked: int, retained: int) -> bool:
-        """Whether nothing up to our place is retained any more."""
+        """Whether no entry up to the last position is retained."""
         if len(rows) < asked:
             return retained == len(rows) and bool(rows or self._place.number)
         head = cast("list[Row]", await self._redis.xrange(self._stream, count=1))
         return not head or _id(head[0]) >= _id(rows[0])
 
     async def _look_back(self, rows: "Sequence[Row]") -> None:
-        """Publish what is missing between our place and these entries, or tell that it is lost."""
+        """Publishes the missing entries before these rows, or reports that they are lost."""
         stream, now = await self._history.stream_now()
         place = self._place
         if place.number and is_another(place, stream):
@@ -152,7 +157,7 @@ class StreamTailer(BackgroundTask):
         self._place = place.moved(before.previous(), missing.entries)
 
     async def _fill(self, before: StreamId) -> int:
-        """Publish what PostgreSQL has between our place and an id; gives how much that is."""
+        """Publishes the stored events up to an id; returns how many entries are stored."""
         try:
             async for events in self._history.pages(self._hub.last_id, before):
                 await self._publish(events, events[-1].id)
@@ -165,7 +170,7 @@ class StreamTailer(BackgroundTask):
         logger.error("stream_gap", reason=gap.reason, after=str(gap.after), entries=entries)
         self._metrics.gaps.labels(gap.reason).inc(self._hub.publish_gap(gap))
 
-    # To the clients
+    # Publishing
 
     async def _publish(self, entries: Sequence[ShieldEvent | Poison], last_id: StreamId) -> None:
         events = [entry for entry in entries if not isinstance(entry, Poison)]
@@ -179,7 +184,7 @@ class StreamTailer(BackgroundTask):
         self._hub.publish(records, last_id)
 
     async def _rehydrate(self, job_ids: Collection[str], before: StreamId) -> None:
-        """Learn what was before of jobs seen for the first time; live events do not wait long."""
+        """Loads the past of unknown jobs, with a timeout so that live events are not delayed."""
         clock = asyncio.get_running_loop().time
         if clock() < self._recall_again_at:
             return
@@ -200,7 +205,7 @@ def _size_of(row: "Row") -> int:
 
 
 def _pieces(rows: "Sequence[Row]") -> "Iterator[list[Row]]":
-    """The entries in order, a bounded number of bytes (but for one that is larger) at a time."""
+    """Yields the entries in order, in pieces of at least the byte limit, except for the last."""
     piece: list[Row] = []
     size = 0
     for row in rows:

@@ -1,10 +1,10 @@
-"""All streams of this process: who may open one, who has one, and how each ended."""
+"""Opens, limits and counts the event streams of this process."""
 
 import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import NoReturn
 from uuid import UUID
 
 import structlog
@@ -13,13 +13,17 @@ from src.config import Settings
 from src.services.agui.sse import comment, retry
 from src.services.auth.stream_registry import StreamRegistry
 from src.services.events.client_stream import ClientConnection, ClientStream, Reason, Subscription
+from src.services.events.errors import (
+    DrainingError,
+    TooManyStreamsError,
+    TooManyStreamsOfUserError,
+)
 from src.services.events.hub import EventHub
 from src.services.events.replay import EventReplay
+from src.utils.errors import DomainError
 from src.utils.metrics import Metrics
 
 logger = structlog.get_logger(__name__)
-
-Refusal = Literal["draining", "instance_full", "user_full"]
 
 _FAREWELL: dict[Reason, bytes] = {
     "token_expired": comment("the token has expired"),
@@ -29,13 +33,15 @@ _FAREWELL: dict[Reason, bytes] = {
     "too_slow": comment("too slow: reconnect with the last id"),
     "history_unavailable": comment("the history is unavailable: reconnect with the last id"),
 }
-# When the process ends, its clients come back at different times: this many milliseconds apart
-# from one another, spread over at least the second figure.
+# When the process stops, the reconnects of its clients are spread: by this many milliseconds per
+# client, and over at least the second value.
 _RETURN_EACH_MS = 3
 _RETURN_SPREAD_MS = 3000
 
 
 class EventStreams:
+    """The open event streams of this process."""
+
     def __init__(
         self,
         hub: EventHub,
@@ -58,21 +64,23 @@ class EventStreams:
     def count(self) -> int:
         return self._by_user.total()
 
-    def refusal(self, user_id: UUID) -> Refusal | None:
-        """Why this user gets no stream now, None if they may have one."""
-        refusal: Refusal | None = None
+    def check(self, user_id: UUID) -> None:
+        """Checks whether a new stream of the user is allowed.
+
+        Raises:
+            DrainingError: The process is shutting down.
+            TooManyStreamsError: The limit of this process is reached.
+            TooManyStreamsOfUserError: The limit of the user is reached.
+        """
         if self._hub.draining:
-            refusal = "draining"
-        elif self.count >= self._maximum:
-            refusal = "instance_full"
-        elif self._by_user[user_id] >= self._max_per_user:
-            refusal = "user_full"
-        if refusal is not None:
-            self._metrics.streams_refused.labels(refusal).inc()
-        return refusal
+            self._refuse("draining", DrainingError)
+        if self.count >= self._maximum:
+            self._refuse("instance_full", TooManyStreamsError)
+        if self._by_user[user_id] >= self._max_per_user:
+            self._refuse("user_full", TooManyStreamsOfUserError)
 
     async def serve(self, subscription: Subscription, connection: ClientConnection) -> None:
-        """Write a client's stream, until its run, its token, its pace or the process ends it."""
+        """Serves a stream until it ends, and records why it ended."""
         scope = subscription.scope
         kind = "feed" if scope.job_id is None else "job"
         cursor, user_id = subscription.cursor, subscription.access.user.id
@@ -103,7 +111,7 @@ class EventStreams:
 
     @contextmanager
     def counted(self, user_id: UUID) -> Iterator[None]:
-        """One more stream of the user's, as far as the limits are concerned."""
+        """Counts a stream against the limits while the context is open."""
         self._by_user[user_id] += 1
         try:
             yield
@@ -112,12 +120,16 @@ class EventStreams:
             if not self._by_user[user_id]:
                 del self._by_user[user_id]
 
+    def _refuse(self, reason: str, error: type[DomainError]) -> NoReturn:
+        self._metrics.streams_refused.labels(reason).inc()
+        raise error
+
     def retry_frame(self) -> bytes:
-        """The first frame of every stream: how long to wait before a reconnect."""
+        """Builds the first frame of every stream: the reconnection time, with jitter."""
         return retry(self._retry_ms + _any_of(self._retry_ms // 2))
 
     def closing_frame(self, reason: Reason) -> bytes:
-        """The last one, after what has ended the stream."""
+        """Builds the last frame of a stream; empty if its reason needs none."""
         if reason == "draining":
             spread = max(_RETURN_SPREAD_MS, self.count * _RETURN_EACH_MS)
             return retry(self._retry_ms + _any_of(spread))

@@ -1,4 +1,4 @@
-"""What a client of the stream is shown."""
+"""Defines which records a client of the stream gets."""
 
 from typing import NamedTuple
 
@@ -8,39 +8,42 @@ from src.services.events.feed import FeedRecord
 
 
 class Scope(NamedTuple):
-    """All jobs that a user sees, or one job, of which they see all or nothing."""
+    """All jobs that a user may see, or one job, which the user sees completely or not at all."""
 
     visibility: Visibility
     job_id: str | None = None
 
     def shows(self, record: FeedRecord) -> bool:
+        """Whether the record belongs to this scope."""
         if self.job_id is not None:
             return record.job_id == self.job_id
         return self.visibility.everything or self.sees(record.after)
 
     def sees(self, job: JobState | None) -> bool:
+        """Whether the job is visible to the user, by its owner and workspace."""
         return job is not None and self.visibility.shows(job.owner, job.workspace)
 
     def needs_backfill(self, record: FeedRecord) -> bool:
-        """Whether a client is shown the record's job with this record, and was not before it."""
+        """Whether the job becomes visible to the client with this record."""
         if self.job_id is not None or self.visibility.everything or not record.changes_ownership:
             return False
         return self.sees(record.after) and not self.sees(record.before)
 
     def lacks_run_of(self, record: FeedRecord) -> bool:
-        """Whether clients of the feed may know nothing of a job that was on before the record."""
+        """Whether clients of a feed may be missing the past of the job of this record."""
         return self.job_id is None and record.recalled
 
     def looks_at(self, record: FeedRecord) -> bool:
-        """Whether a client may have to be told something before this record."""
+        """Whether a client may need other frames before this record."""
         if self.job_id is not None:
             return record.before is None or record.changes_ownership
         return self.needs_backfill(record) or self.lacks_run_of(record)
 
     def loses(self, job: JobState | None) -> bool:
-        """Whether the client of one job may know of it no longer, as the stream tells it now.
+        """Whether the client of one job may no longer see it, according to the stream.
 
-        What the stream has not named, PostgreSQL had when the client was let in.
+        Fields that the stream does not contain were checked in PostgreSQL when the client
+        connected.
         """
         if self.job_id is None or job is None or job.workspace is None:
             return False

@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 
 from src.services.gateway.errors import (
-    ArgumentError,
     GatewayBusyError,
     ToolFailedError,
     ToolRejectedError,
     UpstreamError,
     UpstreamTimeoutError,
 )
+from src.utils.errors import FieldFault
 
 Json = Any
 
@@ -96,8 +96,8 @@ def error_of(text: str, arguments: Mapping[str, Json]) -> UpstreamError:
         return UpstreamTimeoutError("What the tool asked did not answer.")
     if text.startswith(_UPSTREAM_BUSY):
         return GatewayBusyError("What the tool asked limits how often it is asked.")
-    if errors := refused_arguments(text):
-        return ToolRejectedError("The tool does not take these arguments.", errors)
+    if faults := refused_arguments(text):
+        return ToolRejectedError("The tool does not take these arguments.", faults=faults)
     if is_defect(text):
         return ToolFailedError("It reported an error that is not meant for you.")
     return ToolRejectedError(presentable(text, arguments))
@@ -108,20 +108,20 @@ def is_defect(text: str) -> bool:
     return not text.strip() or _DEFECT.search(text) is not None
 
 
-def refused_arguments(text: str) -> list[ArgumentError]:
+def refused_arguments(text: str) -> list[FieldFault]:
     """Which arguments a tool found wrong, from what its framework says; empty if it is not that."""
     own = _OF_THE_FRAMEWORK.sub("", text)
     if not _REFUSED_ARGUMENTS.match(own):
         return []
-    found: list[ArgumentError] = []
+    found: list[FieldFault] = []
     name = ""
     for line in own.splitlines()[1:]:
         if not line.startswith(" "):
             name = presentable(line, {})
         elif name and "[type=" in line:
             message = presentable(_ABOUT_A_VALUE.sub("", line), {})
-            found.append(ArgumentError(name, message or "is not valid"))
-    return found or [ArgumentError("arguments", "are not valid")]
+            found.append(FieldFault(name, message or "is not valid"))
+    return found or [FieldFault("arguments", "are not valid")]
 
 
 def presentable(text: str, arguments: Mapping[str, Json]) -> str:

@@ -1,8 +1,8 @@
-"""Tells the stream whose a job is that a tool has accepted.
+"""Publishes to the stream who owns a job that a tool has accepted.
 
-The producers' events name nobody. So the backend publishes one of its own, which every instance,
-the database and every open stream learn the owner from. Where Redis is away at that moment, the
-row in `submissions` waits, and any instance publishes it later.
+The events of producers name no user. The backend therefore publishes an event of its own, from
+which every instance, the database and every open stream get the owner. If Redis is unavailable at
+that moment, the row in `submissions` waits, and any instance publishes it later.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ logger = structlog.get_logger(__name__)
 KEPT = timedelta(hours=24)
 _ROUND_SECONDS = 2.0
 _AT_ONCE = 100
-# An answer must not wait longer for Redis than this, in seconds.
+# How long publishing may delay a response, in seconds.
 _PATIENCE = 0.5
 _PURGE_EVERY = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What the stream is told of a job; the same for every attempt, so that it counts once."""
+    """The owner of a job. Every attempt publishes the same event id, so that it counts once."""
 
     submission_id: UUID
     job_id: str
@@ -45,6 +45,7 @@ class Announcement:
     accepted_at: datetime
 
     def fields(self) -> Mapping[str, bytes]:
+        """Returns the fields of the stream entry."""
         metadata = {"user_id": str(self.user_id), "workspace": self.workspace, "source": "ag-ui"}
         return {
             "event_id": f"submission:{self.submission_id}".encode(),
@@ -57,7 +58,10 @@ class Announcement:
 
 
 class JobAnnouncer(BackgroundTask):
-    """`kinds` tells the kind of job that a tool starts."""
+    """Publishes submissions at once, and retries those that failed.
+
+    `kinds` has the kind of job for each tool.
+    """
 
     def __init__(
         self, redis: Redis, database: Database, stream: str, kinds: Mapping[str, str]
@@ -70,7 +74,7 @@ class JobAnnouncer(BackgroundTask):
         self._purged_at = datetime.min.replace(tzinfo=UTC)
 
     async def announce(self, one: Announcement) -> bool:
-        """Publish at once; gives whether that has worked."""
+        """Publishes at once; returns whether it succeeded."""
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._publish(one)

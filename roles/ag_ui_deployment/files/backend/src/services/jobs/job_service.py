@@ -1,4 +1,4 @@
-"""Jobs as users see them."""
+"""Lists the jobs that a user may see."""
 
 from datetime import datetime
 from uuid import UUID
@@ -13,25 +13,36 @@ from src.services.events.hub import EventHub
 from src.services.jobs.reconciler import JobReconciler
 from src.services.rbac_service import visibility
 from src.utils.database import Database
+from src.utils.errors import NotFoundError
 from src.utils.pagination import decode_cursor, encode_cursor, parse_moment
 
-# How long an answer waits for what the orchestrator says of silent jobs, in seconds.
+# How long a response waits for the orchestrator's status of silent jobs, in seconds.
 _LIST_WAITS = 0.3
 _DETAIL_WAITS = 1.2
 
 
-class JobNotFoundError(Exception):
+class JobNotFoundError(NotFoundError):
     """There is no such job, or none that the user may know of."""
+
+    slug = "job-not-found"
+    title = "No such job"
+    detail = "There is no job with this id among yours; GET /api/jobs lists them."
 
 
 class JobService:
+    """The jobs of the database, completed from the stream and the orchestrator."""
+
     def __init__(self, database: Database, hub: EventHub, silent: JobReconciler) -> None:
         self._database = database
         self._hub = hub
         self._silent = silent
 
     async def page(self, user: User, query: JobQuery) -> JobPage:
-        """The jobs that the user sees, newest first. Raises CursorRejectedError."""
+        """Returns the jobs that the user may see, newest first.
+
+        Raises:
+            CursorRejectedError: The cursor is invalid.
+        """
         before = _decode(query.cursor) if query.cursor else None
         limit = query.limit
         section = Section(limit + 1, query.workspace, query.status, before)
@@ -47,7 +58,11 @@ class JobService:
         )
 
     async def get(self, user: User, job_id: str) -> Job:
-        """Raises JobNotFoundError."""
+        """Returns a job.
+
+        Raises:
+            JobNotFoundError: There is no such job, or the user may not see it.
+        """
         job = Job.model_validate(await self._visible(user, job_id))
         await self._silent.complete([job], _DETAIL_WAITS)
         return job
@@ -60,9 +75,12 @@ class JobService:
         return row
 
     async def check_visible(self, user: User, job_id: str) -> None:
-        """Raises JobNotFoundError.
+        """Checks that the user may see a job.
 
-        The stream may know of a job, and whose it is, before PostgreSQL does, and while it is away.
+        The stream may contain a job and its owner before PostgreSQL does, and during its outages.
+
+        Raises:
+            JobNotFoundError: There is no such job, or the user may not see it.
         """
         state = self._hub.jobs.state(job_id)
         if state is None or not visibility(user, Permission.READ_JOBS).shows(
@@ -71,7 +89,7 @@ class JobService:
             await self._visible(user, job_id)
 
     def _place(self, row: JobRow) -> tuple[UUID | None, str | None]:
-        """Whose a job is, and in which workspace; the stream may have named what is not stored."""
+        """Returns the owner and workspace of a job, from the stream if they are not stored."""
         state = self._hub.jobs.state(row.id)
         if state is None:
             return row.owner_id, row.workspace

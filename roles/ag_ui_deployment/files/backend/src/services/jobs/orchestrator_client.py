@@ -1,4 +1,4 @@
-"""The orchestrator: what it says of a job. It is asked where the stream is silent."""
+"""Requests the status of a job from the orchestrator, for jobs without recent events."""
 
 import asyncio
 import ssl
@@ -14,7 +14,7 @@ from src.models.job import JobStatus
 from src.services.gateway.tool_results import presentable
 from src.utils.circuit_breaker import CircuitBreaker, CircuitOpenError
 
-# For the whole of a call, in seconds.
+# Timeout of a whole call, in seconds.
 _TIMEOUT = 1.0
 _CONNECTIONS = 10
 _STATUS = {
@@ -31,7 +31,7 @@ class OrchestratorUnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JobStatusReport:
-    """How a job stands; `lost` is one that the orchestrator knows nothing of."""
+    """The status of a job; `lost` if the orchestrator does not know the job."""
 
     lost: bool = False
     status: JobStatus | None = None
@@ -41,11 +41,13 @@ class JobStatusReport:
 
 
 class OrchestratorClient:
+    """Calls the orchestrator through a circuit breaker."""
+
     def __init__(self, settings: Settings, breaker: CircuitBreaker) -> None:
         self.breaker = breaker
         self._http = httpx.AsyncClient(
             base_url=settings.ORCHESTRATOR_URL,
-            # That of the whole call is below.
+            # standing() sets a timeout for the whole call.
             timeout=None,  # noqa: S113
             limits=httpx.Limits(max_connections=_CONNECTIONS),
             verify=ssl.create_default_context(),
@@ -56,7 +58,11 @@ class OrchestratorClient:
         await self._http.aclose()
 
     async def standing(self, job_id: str) -> JobStatusReport:
-        """Raises OrchestratorUnavailableError."""
+        """Returns the status of a job.
+
+        Raises:
+            OrchestratorUnavailableError: There is no usable response, or the circuit is open.
+        """
         try:
             self.breaker.enter()
         except CircuitOpenError as error:
@@ -80,7 +86,7 @@ class OrchestratorClient:
 
 
 def _is_json(answer: httpx.Response) -> bool:
-    """Else it is not the orchestrator that answers, but something in front of it."""
+    """Whether the response is from the orchestrator, and not from a proxy in front of it."""
     return str(answer.headers.get("content-type")).startswith("application/json")
 
 

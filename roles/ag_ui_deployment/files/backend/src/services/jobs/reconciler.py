@@ -1,7 +1,7 @@
-"""Jobs that run and have been silent for long: completed from what the orchestrator says.
+"""Completes running jobs without recent events with their status from the orchestrator.
 
-Nothing of this is stored: the stream decides how a job ends. It is bounded in every way, since a
-list must be as fast without the orchestrator as with it.
+Nothing of this is stored: the stream decides how a job ends. Time and number of calls are limited,
+since a list must be as fast without the orchestrator as with it.
 """
 
 import asyncio
@@ -19,13 +19,15 @@ from src.services.jobs.orchestrator_client import (
 
 _KEPT_SECONDS = 10.0
 _KEPT_MAX = 1_000
-# So many are asked for at once; the others are as the stream left them.
+# Maximum number of concurrent requests. Other jobs keep the state from the stream.
 _ASKED_MAX = 10
-# How long a submission waits for the answers, in seconds.
+# How long a submission waits for responses, in seconds.
 _PATIENCE = 0.3
 
 
 class JobReconciler:
+    """Caches the statuses of silent jobs for a few seconds."""
+
     def __init__(self, orchestrator: OrchestratorClient, silent_seconds: float) -> None:
         self._orchestrator = orchestrator
         self._silent = timedelta(seconds=silent_seconds)
@@ -33,7 +35,12 @@ class JobReconciler:
         self._asking: dict[str, asyncio.Task[None]] = {}
 
     async def complete(self, jobs: Sequence[Job], seconds: float) -> None:
-        """Bring the silent ones up to date; waits so long, and what comes later serves the next."""
+        """Updates the silent jobs in place.
+
+        Args:
+            jobs: Jobs; those that are not silent are left unchanged.
+            seconds: How long to wait. Later responses are cached for the next call.
+        """
         silent = [job for job in jobs if self._is_silent(job)]
         await self._ask([job.id for job in silent], seconds)
         for job in silent:
@@ -41,7 +48,7 @@ class JobReconciler:
                 _apply(standing, job)
 
     async def gone(self, job_ids: Collection[str]) -> set[str]:
-        """Those of silent jobs that have ended or were lost."""
+        """Returns the silent jobs that have ended or are lost, according to the orchestrator."""
         await self._ask(list(job_ids), _PATIENCE)
         found = {job_id: self._standing(job_id) for job_id in job_ids}
         return {
@@ -51,6 +58,7 @@ class JobReconciler:
         }
 
     def is_silent_since(self, moment: datetime) -> bool:
+        """Whether a job with its last event at this time counts as silent."""
         return moment < datetime.now(UTC) - self._silent
 
     def _is_silent(self, job: Job) -> bool:

@@ -1,6 +1,6 @@
-"""What is read again, in memory while somebody reads it: a bounded number of bytes.
+"""Keeps data in memory while clients read it, up to a limit of bytes.
 
-Logs of runs that have ended, and conversations as those who join them are told of them.
+The data are the logs of ended runs, and the message snapshots for clients that join a conversation.
 """
 
 import asyncio
@@ -12,32 +12,27 @@ from functools import partial
 from uuid import UUID
 from weakref import WeakValueDictionary, finalize
 
+from src.services.events.errors import TooManyStreamsError, TooManyStreamsOfUserError
 from src.services.runs.log import LogRecord, RunLog
 from src.services.runs.registry import RunKey
 
 LOGS_MAX_BYTES = 64 * 1024 * 1024
-# Of what one user reads, so that the others can read too.
+# The share of one user, so that other users can read too.
 USER_MAX_BYTES = LOGS_MAX_BYTES // 2
-# What a record takes besides its JSON.
+# Memory of a record besides its JSON, in bytes.
 _RECORD_BYTES = 256
-
-
-class LogsFullError(Exception):
-    """As many bytes of logs are being read here as may be."""
-
-
-class TooManyLogsError(Exception):
-    """The user reads as many bytes of logs here as they may."""
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """Frames that count against their reader for as long as this is there."""
+    """Frames that count against the limits of their reader until they are garbage-collected."""
 
     frames: bytes
 
 
 class EndedLogs:
+    """The logs and snapshots that are being read, with their size by user."""
+
     def __init__(self, load: Callable[[RunKey], Awaitable[list[LogRecord] | None]]) -> None:
         self._load = load
         self._logs: WeakValueDictionary[RunKey, RunLog] = WeakValueDictionary()
@@ -49,9 +44,18 @@ class EndedLogs:
         return self._held.total()
 
     async def get(self, key: RunKey, reader: UUID) -> RunLog | None:
-        """The log, shared by all who read it; None if there is none stored.
+        """Returns the log of a run, shared by all its readers. Loads one log at a time.
 
-        One is loaded at a time. Raises LogsFullError or TooManyLogsError.
+        Args:
+            key: The run.
+            reader: The user who reads it. A loaded log counts against this user.
+
+        Returns:
+            The log; None if none is stored.
+
+        Raises:
+            TooManyStreamsError: The limit of this process is reached.
+            TooManyStreamsOfUserError: The limit of the user is reached.
         """
         async with self._loading:
             log = self._logs.get(key)
@@ -66,9 +70,16 @@ class EndedLogs:
 
     @asynccontextmanager
     async def room(self, reader: UUID) -> AsyncIterator[Callable[[bytes], Snapshot]]:
-        """Room for frames that one reader is sent: they are loaded within it, one at a time.
+        """Checks the limits, then yields a function that counts frames against the reader.
 
-        Raises LogsFullError or TooManyLogsError.
+        Frames are to be loaded within the context, which one reader holds at a time.
+
+        Args:
+            reader: The user who reads the frames.
+
+        Raises:
+            TooManyStreamsError: The limit of this process is reached.
+            TooManyStreamsOfUserError: The limit of the user is reached.
         """
         async with self._loading:
             self._check_room(reader)
@@ -81,9 +92,9 @@ class EndedLogs:
 
     def _check_room(self, reader: UUID) -> None:
         if self._held[reader] >= USER_MAX_BYTES:
-            raise TooManyLogsError
+            raise TooManyStreamsOfUserError
         if self.held_bytes >= LOGS_MAX_BYTES:
-            raise LogsFullError
+            raise TooManyStreamsError
 
     def _hold(self, held: RunLog | Snapshot, reader: UUID, size: int) -> None:
         self._held[reader] += size

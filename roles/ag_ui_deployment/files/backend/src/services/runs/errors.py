@@ -1,4 +1,4 @@
-"""How a run of the agent can fail, in words for its user: nothing of the inside is in them."""
+"""Defines how an agent run can fail, with messages for users that reveal no internals."""
 
 from typing import NamedTuple
 
@@ -16,14 +16,14 @@ from src.services.gateway.errors import (
 
 
 class RunFailure(NamedTuple):
-    """The code and the message of RUN_ERROR, and whether the same may work in a moment."""
+    """The contents of `RUN_ERROR`; `retryable` means that the same request may soon succeed."""
 
     code: str
     message: str
     retryable: bool = False
 
     def event(self) -> Event:
-        """RUN_ERROR, as it happens now."""
+        """Builds `RUN_ERROR` with the current time."""
         error = agui.run_error(self.message, self.code, now())
         error["metadata"] = {"retryable": self.retryable}
         return error
@@ -82,7 +82,7 @@ _OF_UPSTREAM: tuple[tuple[type[UpstreamError], RunFailure], ...] = (
         UpstreamTimeoutError,
         RunFailure("model_timeout", "The model did not answer in time. Try again.", retryable=True),
     ),
-    # Before what it is a kind of.
+    # Before ModelRejectedError, its base class.
     (
         ContextTooLongError,
         RunFailure(
@@ -98,8 +98,9 @@ _OF_UPSTREAM: tuple[tuple[type[UpstreamError], RunFailure], ...] = (
 
 
 def of_upstream(error: UpstreamError) -> RunFailure:
+    """Returns the failure for an error of the gateway or of the model."""
     if isinstance(error, GatewayRefusedError):
-        # Its words are for operators, who are asked by those who see them.
+        # The message of the error is for operators; users pass it on to them.
         return RunFailure("gateway_refused", f"The gateway to the model cannot be used. {error}")
     for kind, failure in _OF_UPSTREAM:
         if isinstance(error, kind):

@@ -1,6 +1,6 @@
-"""Runs that other processes are at work on, as this process's clients follow them.
+"""Follows runs of other processes for the clients of this process.
 
-One reader for all of them. A run whose process has died is ended here, by whoever reads it.
+One reader serves all of them. A reader ends a run whose process has died.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from src.utils.redis import REDIS_ERRORS, Backoff
 
 logger = structlog.get_logger(__name__)
 
-# A run that somebody joins has to wait for the read that is on, in milliseconds.
+# Block time of a read, in milliseconds. A newly followed run waits until the current read ends.
 _BLOCK_MS = 50
 _LOOK_SECONDS = 1.0
-# A lease that has run out while Redis was away is renewed within this time, in seconds.
+# A live process renews a lease that expired during an outage of Redis within this time, in seconds.
 _PATIENCE_SECONDS = 3.0
 
 
@@ -34,11 +34,13 @@ class _Followed:
     key: RunKey
     log: RunLog
     readers: int = 0
-    # Since when nobody is seen at work on it, by the monotonic clock.
+    # Since when the lease has been missing, by the monotonic clock.
     silent_since: float | None = field(default=None)
 
 
 class RunFollower(BackgroundTask):
+    """The runs of other processes that clients of this process read."""
+
     def __init__(self, redis: Redis, registry: RunRegistry, store: RunStore) -> None:
         super().__init__("run-tail")
         self._redis = redis
@@ -51,7 +53,7 @@ class RunFollower(BackgroundTask):
 
     @asynccontextmanager
     async def follow(self, key: RunKey) -> AsyncIterator[RunLog]:
-        """The log of a run: empty at first, then what Redis has of it, and then as it grows."""
+        """Yields the log of a run, which is empty at first and grows while the context is open."""
         followed = self._followed.setdefault(key, _Followed(key, RunLog()))
         followed.readers += 1
         self._wanted.set()
@@ -63,14 +65,14 @@ class RunFollower(BackgroundTask):
                 del self._followed[key]
 
     def suspect(self, key: RunKey) -> None:
-        """See to it that a run which is stored as running is ended if nobody is at work on it."""
+        """Ends a run that is stored as running, if no process works on it."""
         if key not in self._suspected:
             task = asyncio.create_task(self._settle(key), name="agent-run-suspected")
             self._suspected[key] = task
             task.add_done_callback(lambda _: self._suspected.pop(key, None))
 
     def wake(self) -> None:
-        """Let all readers look again whether they are to go on."""
+        """Wakes all readers, so that they check whether to continue."""
         for one in self._followed.values():
             one.log.wake()
 
@@ -89,7 +91,7 @@ class RunFollower(BackgroundTask):
         try:
             await self._store.persist(key, log.records)
         except Exception as error:
-            # It is tried again: the run is still stored as running.
+            # The sweeper retries: the run is still stored as running.
             if is_outage(error):
                 logger.warning("agent_run_not_stored", run_id=key.run_id, error=str(error))
             else:
@@ -128,7 +130,7 @@ class RunFollower(BackgroundTask):
             going[name].append(records)
 
     def _believe(self) -> None:
-        """While Redis is away no lease can be renewed."""
+        """Resets the missing leases, since no lease can be renewed during an outage of Redis."""
         for one in self._followed.values():
             one.silent_since = None
 
@@ -147,12 +149,12 @@ class RunFollower(BackgroundTask):
                 await self._end(one)
 
     async def _end(self, one: _Followed) -> None:
-        """End a run that nobody is at work on any more: as it is stored, else as lost."""
+        """Ends a run without a process: as it is stored, else as lost."""
         try:
             stored = await self._store.stored(one.key)
         except DATABASE_ERRORS as error:
             if not is_outage(error):
-                # It is tried again with the next look.
+                # Retried with the next check.
                 logger.exception("agent_run_not_found", run_id=one.key.run_id)
                 return
             stored = None

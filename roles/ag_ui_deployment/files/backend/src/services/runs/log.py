@@ -1,7 +1,8 @@
-"""The events of one run of the agent, as every reader of this process shares them.
+"""Holds the events of one agent run, shared by all its readers in this process.
 
-A log only grows. Its records are numbered from 1, and record n has the id `n-0` on every instance:
-whoever runs the agent decides the ids, not Redis, so that a run can go on while Redis is away.
+A log only grows. Its records are numbered from 1, and record n has the id `n-0` on every instance.
+The process that runs the agent assigns the ids, not Redis, so that a run can continue while Redis
+is unavailable.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from src.services.agui.events import Event
 from src.services.agui.protocol_versions import DIFFERING, rendered
 from src.services.agui.sse import encode, escape_separators, frame, one_line
 
-# What has to be open again before a client can take the rest of a run.
+# Events that must be sent again, if not closed, before a client can continue a run.
 _OPENS = {
     "REASONING_MESSAGE_START": "messageId",
     "REASONING_START": "messageId",
@@ -37,7 +38,7 @@ _TERMINAL = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 
 
 class LogRecord(NamedTuple):
-    """One event: its type, what it opens, closes or answers, and its JSON."""
+    """One event: its type, the id or name that it opens, closes or answers, and its JSON."""
 
     type: str
     subject: str | None
@@ -45,10 +46,12 @@ class LogRecord(NamedTuple):
 
     @classmethod
     def of(cls, event: Event) -> "LogRecord":
+        """Serializes an event."""
         return cls._made(event, one_line(event))
 
     @classmethod
     def read(cls, data: bytes) -> "LogRecord":
+        """Parses the JSON of a stored record."""
         return cls._made(orjson.loads(data), escape_separators(data))
 
     @classmethod
@@ -62,18 +65,25 @@ class LogRecord(NamedTuple):
         return self.type in _TERMINAL
 
     def frame(self, number: int | None = None) -> bytes:
-        """As bytes of a stream; without an id for what is only said again."""
+        """Encodes the record as a frame; records that are sent again have no id."""
         made = frame(self.type, self.data)
         return made if number is None else b"id: %d-0\n%b" % (number, made)
 
 
 class RunLog:
+    """The records of one run, and an event that is set when the log grows.
+
+    Attributes:
+        records: All records, in order.
+        size: The size of their JSON in bytes.
+        changed: Set and replaced by a new event whenever the log grows or wake() is called.
+    """
+
     def __init__(self, records: Iterable[LogRecord] = ()) -> None:
         self.records: list[LogRecord] = []
         self.size = 0
-        # Records that another version of the protocol has in another form, by their place.
+        # Frames that differ in another protocol version, by index and version.
         self._rendered: dict[tuple[int, ProtocolVersion], bytes] = {}
-        # Set, and replaced by a new one, whenever the log has grown.
         self.changed = asyncio.Event()
         self.append(records)
 
@@ -88,23 +98,24 @@ class RunLog:
         self.wake()
 
     def wake(self) -> None:
-        """Let the readers look again, whether or not there is more."""
+        """Wakes the readers, whether or not there are new records."""
         self.changed.set()
         self.changed = asyncio.Event()
 
     def has(self, cursor: StreamId) -> bool:
+        """Whether the log contains the record with this id."""
         return cursor.seq == 0 and cursor.ms <= len(self.records)
 
     def is_behind(self, cursor: StreamId) -> bool:
-        """Whether a client's cursor is one that the log may come to."""
+        """Whether the cursor is ahead of the log, so that the log may still reach it."""
         return cursor.seq == 0 and cursor.ms > len(self.records)
 
     def frames(self, start: int, end: int, version: ProtocolVersion = CURRENT) -> bytes:
-        """The records from one place to another."""
+        """Returns the frames of the records with start <= index < end."""
         return b"".join(self._frame(place, version) for place in range(start, end))
 
     def prelude(self, place: int, version: ProtocolVersion = CURRENT) -> bytes:
-        """What a client that has the records before a place is told first, without ids."""
+        """Returns what a client that has the first `place` records gets first, without ids."""
         if not place:
             return b""
         begun = encode(rendered(orjson.loads(self.records[0].data), version))
@@ -129,7 +140,7 @@ class RunLog:
         return self._rendered[place, version]
 
     def _unanswered(self, place: int) -> Sequence[str]:
-        """The calls before a place that have no result there."""
+        """Returns the tool calls before an index that have no result there."""
         calls: dict[str | None, None] = {}
         for record in self.records[:place]:
             if record.type == "TOOL_CALL_START":

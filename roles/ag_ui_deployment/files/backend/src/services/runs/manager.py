@@ -1,4 +1,4 @@
-"""The runs that this process is at work on: their leases, the wishes to cancel them, their end."""
+"""Manages the runs of this process: renews their leases, cancels and ends them."""
 
 import asyncio
 from uuid import UUID
@@ -14,13 +14,22 @@ from src.utils.redis import REDIS_ERRORS
 
 logger = structlog.get_logger(__name__)
 
-# How often leases are renewed and wishes to cancel are looked for, in seconds.
+# Interval of lease renewals, which also return requests to cancel, in seconds.
 _BEAT_SECONDS = 0.5
-# What is left of the grace of a shutdown for the ends of runs to be told and stored, in seconds.
+# Part of the grace period of the shutdown for sending and storing the ends of runs, in seconds.
 _LAST_SECONDS = 2.0
 
 
 class RunManager(BackgroundTask):
+    """The runs of this process.
+
+    Args:
+        registry: The runs in Redis.
+        store: Stores a run that has ended.
+        metrics: The metrics of the process.
+        grace_seconds: The grace period of a shutdown.
+    """
+
     def __init__(
         self, registry: RunRegistry, store: Store, metrics: Metrics, grace_seconds: float
     ) -> None:
@@ -30,7 +39,7 @@ class RunManager(BackgroundTask):
         self._metrics = metrics
         self._grace = grace_seconds - min(_LAST_SECONDS, grace_seconds / 4)
         self._runs: dict[RunKey, LocalRun] = {}
-        # Since when no new runs begin, by the clock of the event loop.
+        # When draining began, by the clock of the event loop.
         self._drained_at: float | None = None
 
     def __len__(self) -> int:
@@ -41,18 +50,19 @@ class RunManager(BackgroundTask):
         return self._drained_at is not None
 
     def begin(self, key: RunKey, loop: RunWork) -> RunLog:
+        """Starts a run, whose lease must have been acquired, and returns its log."""
         run = self._runs[key] = LocalRun(key, loop, self._registry, self._store)
         self._metrics.runs_on.inc()
         run.start(self._forget)
         return run.log
 
     def log(self, key: RunKey) -> RunLog | None:
-        """The log of a run that goes on here, None if it does not."""
+        """Returns the log of a run of this process; None if it does not run here."""
         run = self._runs.get(key)
         return run.log if run else None
 
     def cancel(self, key: RunKey) -> bool:
-        """Whether the run is one of this process."""
+        """Cancels a run of this process; returns False if it does not run here."""
         run = self._runs.get(key)
         if run is None:
             return False
@@ -60,24 +70,24 @@ class RunManager(BackgroundTask):
         return True
 
     async def recheck_permission(self, key: RunKey) -> None:
-        """End a run that its user may not run any more: that may have changed before it was here."""
+        """Ends a run if its user has lost the permission, possibly before the run started here."""
         if run := self._runs.get(key):
             await run.recheck_permission()
 
     async def recheck_permissions(self, user_id: UUID) -> None:
-        """Somebody's access has changed: end what they may not run any more."""
+        """Ends the runs for which a user has lost the permission."""
         for run in [run for run in self._runs.values() if run.key.owner == user_id]:
             await run.recheck_permission()
 
     def drain(self) -> None:
-        """No new runs; those that are on get their grace and are then ended."""
+        """Starts draining. Running runs end at the end of the grace period."""
         if self._drained_at is None:
             loop = asyncio.get_running_loop()
             self._drained_at = loop.time()
             loop.call_later(self._grace, self._end_all)
 
     async def stop(self) -> None:
-        """What is left of the grace belongs to runs that nobody follows too."""
+        """Waits for all runs, also those without clients, until the grace period ends."""
         self.drain()
         await asyncio.gather(*(self._settle(run) for run in list(self._runs.values())))
         await super().stop()

@@ -1,4 +1,4 @@
-"""The messages that a run adds to its conversation, as a client makes them of its events."""
+"""Builds the messages of a run from its events, as AG-UI clients do."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class _Call:
 
 @dataclass(slots=True)
 class _Answer:
-    """A message of the assistant; its pieces are joined only when somebody asks."""
+    """An assistant message; its parts are joined only on demand."""
 
     id: str
     text: list[str] = field(default_factory=list)
@@ -47,6 +47,8 @@ class _Reasoning:
 
 
 class RunMessages:
+    """The messages that a run adds to its conversation, in order of their first event."""
+
     def __init__(self) -> None:
         self._messages: dict[str, _Answer | _Reasoning | Message] = {}
         self._answers: dict[str, _Answer] = {}
@@ -73,6 +75,7 @@ class RunMessages:
             apply(event)
 
     def all(self) -> list[Message]:
+        """Returns the messages in their wire format."""
         return [
             message if isinstance(message, dict) else message.told()
             for message in self._messages.values()

@@ -1,4 +1,4 @@
-"""One client's stream of a run: what has to be open again, what it missed, then what comes."""
+"""Writes the stream of one client of a run: open events, missed events, then live events."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from src.services.runs.ended_logs import Snapshot
 from src.services.runs.log import RunLog
 
 _KEEP_ALIVE = comment("keep-alive")
-# A client whose connection takes nothing for this long, in seconds, is gone or stuck.
+# A client whose connection accepts no data for this many seconds is disconnected.
 _STUCK = 30.0
 
 
@@ -22,7 +22,7 @@ class StuckError(Exception):
 
 
 class RunReader:
-    def __init__(  # noqa: PLR0913 - what it reads and writes, and how
+    def __init__(  # noqa: PLR0913 - injected dependencies
         self,
         log: RunLog,
         cursor: StreamId | None,
@@ -34,18 +34,18 @@ class RunReader:
         is_elsewhere: bool,
         leaves: Callable[[], bool],
     ) -> None:
-        """A client's stream of a run.
+        """Creates the stream of one client.
 
         Args:
-            log: The run's events.
-            cursor: The last of them that the client has.
+            log: The events of the run.
+            cursor: The id of the last event that the client has.
             connection: Where to write.
-            version: The protocol that the client speaks.
-            snapshot: Frames to send within the run, before its further events; emptied as they are
-                sent, for they may be large.
-            keep_alive_seconds: How long to send nothing at most.
-            is_elsewhere: Whether another process is at work on the run, and may be ahead of the log.
-            leaves: Whether the client is to go on elsewhere.
+            version: The protocol version of the client.
+            snapshot: Frames to send inside the run, before its further events. Each is removed when
+                it is sent, since they may be large.
+            keep_alive_seconds: The maximum time without a write.
+            is_elsewhere: Whether another process works on the run and may be ahead of the log.
+            leaves: Whether the client has to continue on another instance.
         """
         self._log = log
         self._cursor = cursor
@@ -55,12 +55,16 @@ class RunReader:
         self._keep_alive = keep_alive_seconds
         self._is_elsewhere = is_elsewhere
         self._leaves = leaves
-        # How many records the client has.
+        # The number of records that the client has.
         self._place = 0
         self.written = 0
 
     async def write(self) -> bool:
-        """Write until the run has ended; False if the client is to go on elsewhere."""
+        """Writes until the run has ended; returns False if the client has to continue elsewhere.
+
+        Raises:
+            StuckError: The connection accepts no more data.
+        """
         if not await self._begin():
             return False
         while True:
@@ -73,7 +77,7 @@ class RunReader:
             await self._wait(changed)
 
     async def _begin(self) -> bool:
-        """Find the client's place."""
+        """Finds the position of the client; returns False if it has to continue elsewhere."""
         cursor = self._cursor
         if cursor is None:
             return await self._send_snapshot()
@@ -84,7 +88,7 @@ class RunReader:
         if not self._log.has(cursor):
             await self._tell_gap(cursor)
             return True
-        # Whoever has all of a run is told its end again.
+        # A client that has the whole run gets its last event again.
         self._place = min(cursor.ms, len(self._log.records) - self._log.ended)
         await self._send(self._log.prelude(self._place, self._version))
         return True
@@ -97,24 +101,24 @@ class RunReader:
         if self._snapshot and not self._log.records[0].is_terminal:
             await self._write_to(1)
             while self._snapshot:
-                # It counts against its reader until this returns.
+                # The snapshot counts against its reader until this returns.
                 await self._send_pieces(self._snapshot.pop(0))
         return True
 
     async def _send_pieces(self, snapshot: Snapshot) -> None:
-        """The server waits with the next piece until the client has taken most of the last one."""
+        """Sends a snapshot in pieces, so that the server waits for a slow client."""
         frames = translated(snapshot.frames, self._version)
         for start in range(0, len(frames), BATCH_BYTES):
             await self._send(frames[start : start + BATCH_BYTES])
 
     def _may_come_to(self, cursor: StreamId) -> bool:
-        """Whether the log is behind what the process at work on the run has told already."""
+        """Whether the process that works on the run may have sent more than the log has."""
         if not self._is_elsewhere or self._log.ended:
             return False
         return not self._log.records or self._log.is_behind(cursor)
 
     async def _tell_gap(self, cursor: StreamId) -> None:
-        """Within the run; the whole of it follows."""
+        """Sends a gap notice inside the run; the whole run follows."""
         if not self._log.records[0].is_terminal:
             await self._write_to(1)
             await self._send(encode([Gap("unknown", after=cursor).notice()]))

@@ -1,7 +1,7 @@
-"""The runs of the agent in Redis: their logs, who is at work on them, how many a user has.
+"""Registers agent runs in Redis: their logs, their leases, and the runs per user.
 
-A run is known there by its log (a stream), a lease that its process renews, and, where somebody
-wants it cancelled, that wish. Once a run has ended its lease says `closed`: nobody adds to its log.
+A run has a log (a stream), a lease that its process renews, and a key that requests its
+cancellation. When a run has ended its lease is `closed`, and nothing is appended to its log.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from redis.asyncio import Redis
 from src.services.runs.log import LogRecord
 
 _SCRIPTS = Path(__file__).with_name("scripts")
-# A process that has not renewed its lease for so long is taken for dead, in seconds.
+# A process that has not renewed its lease for this many seconds is considered dead.
 LEASE_SECONDS = 10.0
-# A log is kept for as long as nobody could store it, in seconds; and after that, for those who
-# were just reading it elsewhere: they read it into their own memory.
+# How long Redis keeps the log of a run, in seconds: while it is not stored in PostgreSQL, and after
+# that, for readers on other instances, which read it into their own memory.
 KEEP_SECONDS = 24 * 3600
 KEEP_STORED_SECONDS = 60
 _DATA = b"d"
-# Sent to Redis at once.
+# Limits of one append.
 _MAX_RECORDS = 500
 _MAX_BYTES = 1024 * 1024
 
@@ -29,7 +29,7 @@ Begun = Literal["begun", "exists", "full"]
 
 
 class RunKey(NamedTuple):
-    """Which run: clients choose the ids, so each user has a set of their own."""
+    """Identifies a run. Clients choose the ids, so they are unique only per user."""
 
     owner: UUID
     run_id: str
@@ -40,13 +40,15 @@ class RunKey(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """What a process learns when it renews a lease."""
+    """The result of renewing a lease."""
 
     is_open: bool
     is_cancelled: bool
 
 
 class RunRegistry:
+    """The runs of all instances, in Redis."""
+
     def __init__(self, redis: Redis, stream: str) -> None:
         self._redis = redis
         self._prefix = f"{stream}:agent"
@@ -56,9 +58,15 @@ class RunRegistry:
         )
 
     async def begin(self, key: RunKey, maximum: int, giving_way: Sequence[RunKey] = ()) -> Begun:
-        """Take the run for this process, if there is none of this name and no user's limit.
+        """Acquires the lease of a new run.
 
-        Runs that give way to it do not count.
+        Args:
+            key: The run.
+            maximum: The maximum number of runs of the user.
+            giving_way: Runs that do not count, because they are being cancelled for this one.
+
+        Returns:
+            "begun", "exists" if the id is in use, or "full" if the user has `maximum` runs.
         """
         leases = [self._lease(one) for one in giving_way]
         keys = [self.log_of(key), self._lease(key), self._runs(key), *leases]
@@ -67,7 +75,7 @@ class RunRegistry:
         return begun
 
     async def renew(self, keys: Sequence[RunKey]) -> dict[RunKey, Lease]:
-        """Renew the leases of this process's runs."""
+        """Renews the leases of runs of this process."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for key in keys:
                 await self._renew(
@@ -82,10 +90,15 @@ class RunRegistry:
         }
 
     async def append(self, key: RunKey, records: Sequence[LogRecord], sent: int) -> int | None:
-        """Add what Redis lacks; `sent` is how many it should have.
+        """Appends the records that Redis does not have, up to a limit per call.
 
-        Gives how many it has, which is not all when there is much; None if the run was ended by
-        somebody else.
+        Args:
+            key: The run.
+            records: All records of the run.
+            sent: The number of records that Redis should have.
+
+        Returns:
+            The number of records that Redis has; None if another process has ended the run.
         """
         batch = _batch(records, sent)
         answer = int(
@@ -96,7 +109,7 @@ class RunRegistry:
         return None if answer < 0 else answer
 
     async def finish(self, key: RunKey, *, stored: bool) -> None:
-        """Nothing more will come; the log may go soon once it is stored elsewhere."""
+        """Marks the run as ended; the log expires soon if it is stored in PostgreSQL."""
         keep = KEEP_STORED_SECONDS if stored else KEEP_SECONDS
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.set(self._lease(key), "closed", ex=keep)
@@ -106,26 +119,36 @@ class RunRegistry:
             await pipeline.execute()
 
     async def forget(self, key: RunKey) -> None:
-        """As if the run had never been."""
+        """Deletes all keys of the run."""
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.delete(self.log_of(key), self._lease(key), self._cancel(key))
             pipeline.zrem(self._runs(key), key.name)
             await pipeline.execute()
 
     async def close(self, key: RunKey, seen: int, ending: Sequence[LogRecord]) -> bool:
-        """End a run whose process has died; False if it is alive, or the log has grown."""
+        """Ends a run whose process has died.
+
+        Args:
+            key: The run.
+            seen: The number of records of the log that the caller has read.
+            ending: The records to append.
+
+        Returns:
+            False if the process is alive or the log has grown.
+        """
         keys = [self.log_of(key), self._lease(key), self._runs(key)]
         about: list[int | str | bytes] = [KEEP_SECONDS, seen, key.name]
         return bool(await self._close(keys, [*about, *(record.data for record in ending)]))
 
     async def ask_to_cancel(self, key: RunKey) -> None:
+        """Requests the cancellation of a run; its process finds the request at the next renewal."""
         await self._redis.set(self._cancel(key), 1, ex=int(LEASE_SECONDS * 6))
 
     async def has_log(self, key: RunKey) -> bool:
         return bool(await self._redis.exists(self.log_of(key)))
 
     async def alive(self, keys: Sequence[RunKey]) -> dict[RunKey, bool]:
-        """Whether a process is at work on these runs, or was to their end."""
+        """Returns for each run whether its lease exists; that of an ended run does, as `closed`."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.exists(self._lease(key))
@@ -133,7 +156,7 @@ class RunRegistry:
         return {key: bool(answer) for key, answer in zip(keys, answers, strict=True)}
 
     async def unattended(self, keys: Sequence[RunKey]) -> list[RunKey]:
-        """Those of these runs that no process is at work on."""
+        """Returns the runs that no process works on."""
         leases: Any = await self._redis.mget([self._lease(key) for key in keys])
         return [key for key, lease in zip(keys, leases, strict=True) if lease in (None, b"closed")]
 
@@ -153,7 +176,16 @@ class RunRegistry:
 async def read_logs(
     redis: Redis, places: Mapping[str, int], block_ms: int
 ) -> dict[str, list[LogRecord]]:
-    """What has come to some logs after so many records of each; waits for it that long."""
+    """Reads new records of several logs.
+
+    Args:
+        redis: A client that may block.
+        places: For each log the number of records that the caller has.
+        block_ms: How long to wait for new records.
+
+    Returns:
+        The new records of each log that has any.
+    """
     streams: Any = {log: f"{count}-0" for log, count in places.items()}
     answer: Any = await redis.xread(streams, count=_MAX_RECORDS, block=block_ms)
     return {

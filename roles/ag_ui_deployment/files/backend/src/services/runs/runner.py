@@ -1,4 +1,4 @@
-"""A run of the agent that this process is at work on: nobody has to listen for it to go on."""
+"""Runs the agent in this process, independently of whether clients are connected."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,10 +23,10 @@ from src.utils.redis import REDIS_ERRORS, Backoff
 logger = structlog.get_logger(__name__)
 
 Stop = Literal["cancelled", "forbidden", "shutdown", "lost"]
-# Gives whether the run is kept: its conversation may have been deleted.
+# Returns False if the run was deleted with its conversation.
 Store = Callable[[RunKey, Sequence[LogRecord]], Awaitable[bool]]
 
-# The end of a run is told once it is stored, or after so many seconds.
+# The end of a run is sent once it is stored, or after this many seconds.
 _STORE_SECONDS = 2.0
 _FAILURES: Mapping[Stop, RunFailure] = {
     "forbidden": PERMISSION_LOST,
@@ -36,34 +36,40 @@ _FAILURES: Mapping[Stop, RunFailure] = {
 
 
 class RunWork(Protocol):
-    """What a run does. It appends its events to `log`, without the last one."""
+    """The work of a run. Appends all events except the last one to `log`."""
 
     log: RunLog
 
     def begin(self) -> None:
-        """Append the first event."""
+        """Appends the first event."""
 
     async def run(self) -> Event:
-        """Do the work. Returns the last event. Raises RunFailedError."""
+        """Does the work and returns the last event.
+
+        Raises:
+            RunFailedError: The run has failed.
+        """
 
     async def is_permitted(self) -> bool:
-        """Whether its user may still run it."""
+        """Whether the user still has the permission to run it."""
 
     def cancelled(self) -> Event:
-        """The last event of a run that was cancelled."""
+        """Returns the last event of a cancelled run."""
 
     def failed(self, failure: RunFailure) -> Event:
-        """The last event of a run that has failed."""
+        """Returns the last event of a failed run."""
 
 
 class LocalRun:
+    """One run of this process: its work, its log in Redis, and its end."""
+
     def __init__(self, key: RunKey, loop: RunWork, registry: RunRegistry, store: Store) -> None:
         self.key = key
         self.log = loop.log
         self._loop = loop
         self._registry = registry
         self._store = store
-        # finished, cancelled, or the code of RUN_ERROR; None while it is on.
+        # "finished", "cancelled" or the code of `RUN_ERROR`; None while it runs.
         self.ended_as: str | None = None
         self._stop: Stop | None = None
         self._no_more = asyncio.Event()
@@ -71,25 +77,25 @@ class LocalRun:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, done: Callable[["LocalRun"], None]) -> None:
-        """`done` is called once there is nothing left to do for the run."""
+        """Starts the run; calls `done` when its end has been stored and written."""
         self._loop.begin()
         self._working = asyncio.create_task(self._work(), name=f"agent-run-{self.key.run_id}")
         self._task = asyncio.create_task(self._go(), name=f"agent-end-{self.key.run_id}")
         self._task.add_done_callback(lambda _: done(self))
 
     def stop(self, why: Stop) -> None:
-        """Let it end; the call to the model is broken off."""
+        """Ends the run and aborts its call to the model. The first reason is kept."""
         if self._stop is None and self._working is not None and not self._working.done():
             self._stop = why
             self._working.cancel()
 
     async def recheck_permission(self) -> None:
-        """End it if its user may not run it any more."""
+        """Ends the run if its user has lost the permission."""
         if not await self._loop.is_permitted():
             self.stop("forbidden")
 
     async def wait_closed(self, seconds: float) -> None:
-        """Wait until the end is written down; after so many seconds that is tried no more."""
+        """Waits until the end is stored and written to Redis; stops retries after `seconds`."""
         if self._task is None:
             return
         await asyncio.wait([self._task], timeout=max(seconds, 0))
@@ -106,18 +112,18 @@ class LocalRun:
         is_written = await writing
         if kept is None:
             kept = await self._persist(lambda: self._store(self.key, self.log.records))
-        # Those who follow a log without its end elsewhere look for one only once the lease has
-        # run out.
+        # Readers on other instances look for the end of an incomplete log only once its lease has
+        # expired. If the end could not be written to Redis, the lease is left to expire.
         if self._stop != "lost" and (is_written or kept is False):
             await self._persist(lambda: self._conclude(is_kept=kept))
 
     async def _ending(self) -> tuple[Event, LogRecord]:
-        """How the run ended: the readers have to be told an end, whatever is wrong with its own."""
+        """Returns the last event; readers must get one even if the work failed unexpectedly."""
         assert self._working is not None  # noqa: S101 - set before this task was made
         await asyncio.wait([self._working])
         try:
             if self._working.cancelled():
-                # Before its first step.
+                # Cancelled before its first step.
                 event = self._stopped(self._stop or "shutdown")
             else:
                 event = self._working.result()
@@ -128,7 +134,7 @@ class LocalRun:
             return event, LogRecord.of(event)
 
     async def _work(self) -> Event:
-        """How the run ended."""
+        """Runs the work and returns the last event."""
         try:
             return await self._loop.run()
         except asyncio.CancelledError:
@@ -153,12 +159,16 @@ class LocalRun:
         return self._loop.failed(_FAILURES[why])
 
     async def _store_in_time(self, records: Sequence[LogRecord]) -> bool | None:
-        """Whether the run is kept, None if that is still to be done."""
+        """Stores the run within the time limit.
+
+        Returns:
+            Whether the run is kept; None if it is not stored yet.
+        """
         try:
             async with asyncio.timeout(_STORE_SECONDS):
                 return await self._store(self.key, records)
         except Exception as error:
-            # The readers have to be told the end all the same.
+            # The end must be sent even if it is not stored.
             if _passes(error):
                 logger.warning("agent_run_not_stored", run_id=self.key.run_id, error=str(error))
             else:
@@ -173,7 +183,7 @@ class LocalRun:
         return True
 
     async def _write(self) -> bool:
-        """Send the log to Redis as it grows, until it has ended; False if that was given up."""
+        """Appends the log to Redis until the end of the run; returns False if it gave up."""
         sent = 0
         backoff = Backoff()
         while not (self.log.ended and sent >= len(self.log.records)):
@@ -197,7 +207,7 @@ class LocalRun:
         return True
 
     async def _persist(self, step: Callable[[], Awaitable[bool]]) -> bool | None:
-        """Try until it works or there is no more time; what is left then is found by sweepers."""
+        """Retries a step until it succeeds or the shutdown ends; sweepers find unfinished runs."""
         backoff = Backoff(0.5, 10.0)
         while True:
             try:
@@ -213,7 +223,7 @@ class LocalRun:
 
 
 def _passes(error: Exception) -> bool:
-    """Whether it is an outage, and no defect."""
+    """Whether it is an outage and not a defect."""
     return isinstance(error, REDIS_ERRORS) or is_outage(error)
 
 

@@ -1,4 +1,4 @@
-"""Runs as they are kept in PostgreSQL: how they ended, their messages and their logs."""
+"""Stores runs in PostgreSQL: how they ended, their messages and their logs."""
 
 import asyncio
 import zlib
@@ -20,18 +20,30 @@ from src.services.runs.messages import Message, RunMessages
 from src.services.runs.registry import RunKey
 from src.utils.database import Database
 
-# A run is stored before it begins, and takes a moment to be seen at work.
+# A run is stored before its process works on it. Younger runs are not checked.
 _BEGUN = timedelta(seconds=15)
 _RUNS_ON_MAX = 1000
 
 
 class RunStore:
+    """The stored runs of all users."""
+
     def __init__(self, database: Database, audit: AuditLogger) -> None:
         self._database = database
         self._audit = audit
 
     async def persist(self, key: RunKey, records: Sequence[LogRecord]) -> bool:
-        """Store a run that has ended, once, whoever finds it so; False if it was deleted."""
+        """Stores a run that has ended, once, even if several instances try.
+
+        An end that is stored as `run_lost` is replaced by the actual end.
+
+        Args:
+            key: The run.
+            records: The complete log, including the last event.
+
+        Returns:
+            False if the run was deleted.
+        """
         end, messages = await asyncio.to_thread(_digest, records)
         async with self._database.transaction() as session:
             await rows.lock_thread_of(session, key.owner, key.run_id)
@@ -45,7 +57,7 @@ class RunStore:
         return True
 
     async def stored(self, key: RunKey) -> list[LogRecord] | None:
-        """The log of a run that has ended; None if it has not, as far as is stored."""
+        """Returns the log of a run that is stored as ended, else None."""
         async with self._database.transaction() as session:
             row = await rows.run_with_events(session, key.owner, key.run_id)
         if row is None or row.events is None:
@@ -53,14 +65,14 @@ class RunStore:
         return await asyncio.to_thread(_unpacked, row.events)
 
     async def runs_on(self) -> list[RunKey]:
-        """Whatever is stored as running, of all users."""
+        """Returns the runs of all users that are stored as running."""
         async with self._database.transaction() as session:
             found = await rows.runs_on(session, _BEGUN, _RUNS_ON_MAX)
         return [RunKey(row.owner_id, row.id) for row in found]
 
 
 def _digest(records: Sequence[LogRecord]) -> tuple[rows.RunEnd, list[Message]]:
-    """What is stored of a run that has ended."""
+    """Extracts what is stored of a run that has ended."""
     last = orjson.loads(records[-1].data)
     status = RunStatus.FINISHED
     if last["type"] == "RUN_ERROR":
@@ -70,7 +82,8 @@ def _digest(records: Sequence[LogRecord]) -> tuple[rows.RunEnd, list[Message]]:
     counts: dict[str, Any] = dict(last["usage"][0]) if "usage" in last else {}
     counts.pop("model", None)
     packed = zlib.compress(b"\n".join(record.data for record in records))
-    # One event at a time: all of them as objects would take many times the memory of the log.
+    # Parses one event at a time: all of them as objects would need many times the memory of the
+    # log.
     messages = RunMessages.of(orjson.loads(record.data) for record in records).all()
     return rows.RunEnd(status, last.get("code"), counts or None, packed), messages
 

@@ -1,4 +1,4 @@
-"""All streams of runs of this process: who has one, and how each ended."""
+"""Serves the streams of agent runs of this process."""
 
 import asyncio
 import time
@@ -29,11 +29,17 @@ _DISCONNECTED: frozenset[Reason] = frozenset({"client_left", "too_slow"})
 
 @dataclass(frozen=True, slots=True)
 class RunSubscription:
-    """Which run, and the last id that the client has of it.
+    """The run that a client follows.
 
-    `log` is a run that has ended, or that the client has begun itself: it may end, and its
-    conversation be deleted, before the stream begins. `snapshot` is told within the run, before its
-    further events. `ends_run`: the run is cancelled when the client disconnects.
+    Attributes:
+        key: The run.
+        cursor: The last id that the client has; None for the whole run.
+        access: The access token. The stream ends when it expires.
+        log: The log of a run that has ended or that the client has begun. The run may end, and its
+            conversation be deleted, before the stream begins.
+        version: The protocol version of the client.
+        snapshot: Frames to send inside the run, before its further events.
+        ends_run: Whether the run is cancelled when the client disconnects.
     """
 
     key: RunKey
@@ -46,7 +52,9 @@ class RunSubscription:
 
 
 class RunStreams:
-    def __init__(  # noqa: PLR0913 - its surroundings, each of them once
+    """The open streams of agent runs of this process."""
+
+    def __init__(  # noqa: PLR0913 - injected dependencies
         self,
         runs: RunManager,
         tail: RunFollower,
@@ -64,7 +72,7 @@ class RunStreams:
         self._keep_alive = keep_alive_seconds
 
     async def serve(self, subscription: RunSubscription, connection: ClientConnection) -> None:
-        """Write a client's stream, until its run, its access, its pace or the process ends it."""
+        """Serves a stream until it ends, and records why it ended."""
         user_id = subscription.access.user.id
         log = logger.bind(run_id=subscription.key.run_id, user=str(user_id))
         log.info("stream_opened")
@@ -86,7 +94,7 @@ class RunStreams:
     async def _until_cut(
         self, subscription: RunSubscription, connection: ClientConnection
     ) -> Reason:
-        """Why the stream is over; its owner's access may end it at any time."""
+        """Writes the stream until it ends or the access of its user does; returns why it ended."""
         writing = asyncio.ensure_future(self._write(subscription, connection))
         cut: list[EndReason] = []
 
@@ -127,7 +135,7 @@ class RunStreams:
 
 
 async def _send_closing_frame(frames: bytes, connection: ClientConnection) -> None:
-    """Write once more, if the client takes it at once."""
+    """Writes a last frame, unless the connection blocks for a second."""
     if frames:
         with suppress(TimeoutError):
             async with asyncio.timeout(1):

@@ -1,7 +1,7 @@
-"""Finds runs that are stored as running and that no process is at work on, and has them ended.
+"""Finds runs that are stored as running but have no process, and ends them.
 
-Their processes have died, or could not store their ends in time. Every instance looks; whoever comes
-first ends and stores a run, and the others find it so.
+Their processes have died or could not store the end in time. Every instance checks. The first one
+ends and stores a run, and the others find that result.
 """
 
 import structlog

@@ -1,7 +1,7 @@
-"""What Shield's event types mean, and where in their `data` to look.
+"""Defines the event types of Shield, and which fields of `data` to read.
 
-The types are those in use or announced by the producers; the older sketches' names stand beside
-them. Field names differ between producers, so each question has a list of names, first hit wins.
+Includes the types that producers use or have announced, and the names in older drafts. Field names
+differ between producers, so each value has a list of names; the first match wins.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,11 +36,11 @@ END_STATUS = {
     "ingestion.failed": JobStatus.FAILED,
     "query.completed": JobStatus.COMPLETED,
     "job.completed": JobStatus.COMPLETED,
-    # In the older sketches this is the only way for a job to fail.
+    # The only event for a failed job in the older drafts.
     "error": JobStatus.FAILED,
 }
 
-# For each type the totals that it adds to, and the fields that say by how much.
+# The totals that each type increments, and the fields that contain the amount.
 RAG_TOTALS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "rag:chunk_processed": (("chunks_processed", ()),),
     "rag:entity_extracted": (("entities_extracted", ("entities", "entity_count", "count")),),
@@ -60,7 +60,7 @@ TOOL_TYPES: dict[str, ToolPhase] = {
     "tool.execution": "progress",
 }
 
-# Events about the job itself.
+# Types whose data reports the progress of the job itself.
 _TELL_PROGRESS = frozenset({*LIFECYCLE_STATUS, *END_STATUS, *RAG_TOTALS})
 
 _EXECUTION_PHASE: dict[str, ToolPhase] = {
@@ -81,12 +81,12 @@ def is_worker_event(type_: str) -> bool:
 
 
 def belongs_to_run(event: ShieldEvent) -> bool:
-    """Whether the event is part of its job's run, and not of the feed outside all runs."""
+    """Whether the event is part of the run of its job, and not outside all runs."""
     return event.job_id is not None and not is_worker_event(event.type)
 
 
 def kind_of(type_: str, data: Data) -> str | None:
-    """What sort of job this is, where the event tells."""
+    """Returns the kind of the job, if the event has it."""
     stated = _first_text(data, ("job_type", "kind"))
     if stated:
         return stated
@@ -97,7 +97,10 @@ def kind_of(type_: str, data: Data) -> str | None:
 
 
 def percent_of(type_: str, data: Data) -> float | None:
-    """Progress of the job from 0 to 100, where the event tells; what a tool tells is its own."""
+    """Returns the progress of the job from 0 to 100, if the event reports it.
+
+    The progress in the event of a tool is that of the tool and is ignored.
+    """
     if type_ not in _TELL_PROGRESS:
         return None
     value = _first_number(data, ("percent_complete", "percent", "progress_percent", "progress"))
@@ -105,7 +108,7 @@ def percent_of(type_: str, data: Data) -> float | None:
 
 
 def chunk_counts(data: Data) -> tuple[int | None, int | None]:
-    """Chunks processed, and chunks in all."""
+    """Returns the processed chunks and the total chunks."""
     return (
         _first_count(data, ("chunks_processed", "processed_chunks")),
         _first_count(data, ("chunks_total", "total_chunks")),
@@ -113,14 +116,15 @@ def chunk_counts(data: Data) -> tuple[int | None, int | None]:
 
 
 def amount(data: Data, fields: Iterable[str]) -> int:
-    """By how much an event adds to a total: a count, the length of a list, or one."""
+    """Returns the increment of a total: a count, the length of a list, or 1."""
     for field in fields:
         value = data.get(field)
         if isinstance(value, list):
             return len(value)
         if _is_count(value):
             return value
-    # A total without fields counts events; one whose fields are absent adds the least it can say.
+    # A total without fields counts events. If the fields of a total are missing, the event counts
+    # as 1.
     return _COUNTED_BY_EVENT
 
 
@@ -168,7 +172,7 @@ def tool_arguments(data: Data) -> Mapping[str, Any]:
 
 
 def tool_result(data: Data, *, failed: bool) -> str:
-    """The result of a tool as JSON text: all of the event's data, an error named as such."""
+    """Serializes all data of the event as JSON, with an `error` member if the call failed."""
     return orjson.dumps({"error": error_message(data), **data} if failed else dict(data)).decode()
 
 

@@ -1,8 +1,8 @@
-"""Entries of the Redis stream to ShieldEvents, or to Poison where they cannot be read.
+"""Parses entries of the Redis stream to ShieldEvent, or to Poison if they are invalid.
 
-Producers are other teams' programs. What can be derived is derived (event id, time, empty data),
-what is harmless is repaired (NaN, half a surrogate pair); what would have to be guessed is refused,
-but for the end of a job.
+Producers are programs of other teams. Missing values are derived (event id, time, empty data),
+harmless defects repaired (NaN, lone surrogates). An entry that would need guessing is rejected,
+unless it ends a job.
 """
 
 import json
@@ -22,14 +22,14 @@ logger = structlog.get_logger(__name__)
 
 _MAX_NAME = 200
 _KEPT = 64 * 1024
-# The last millisecond that a datetime can hold: year 9999.
+# Maximum of a datetime in milliseconds: the year 9999.
 _MAX_TIMESTAMP = 253_402_300_799_999
 
-# orjson writes 254 levels. The frames that are made of an event put it some levels deeper.
+# orjson serializes up to 254 levels. The frames of an event nest it a few levels deeper.
 _MAX_DEPTH = 238
 _AROUND_IT = 254 - _MAX_DEPTH
 
-# Those of the greatest integer that orjson reads as one, 2**64 - 1.
+# Digits of 2**64 - 1, the greatest integer that orjson reads as an integer.
 _INTEGER_DIGITS = 20
 
 Fields = Mapping[bytes, bytes]
@@ -41,35 +41,53 @@ class MalformedEventError(ValueError):
 
 
 def read_id(row_id: bytes) -> StreamId:
-    """The id of an entry as Redis writes it; its parts go up to 2**64 - 1."""
+    """Parses the id of an entry; each part is at most 2**64 - 1."""
     ms, seq = row_id.split(b"-")
     return StreamId(int(ms), int(seq))
 
 
 def parse_entry(stream_id: StreamId, fields: Fields, max_bytes: int) -> ShieldEvent | Poison:
+    """Parses an entry.
+
+    Args:
+        stream_id: The id of the entry.
+        fields: The fields of the entry.
+        max_bytes: The limit of the sum of all values, in bytes.
+
+    Returns:
+        The event; for an invalid entry, what refused() returns.
+    """
     try:
         return _parse(stream_id, fields, max_bytes)
     except MalformedEventError as error:
         reason = str(error)
     except Exception as error:
-        # A defect of ours, which must cost this one entry and not the stream.
+        # A defect of this code must cost one entry and not stop the stream.
         logger.exception("event_not_parsed", stream_id=str(stream_id))
         reason = f"cannot be read: {type(error).__name__}"
     return refused(stream_id, fields, reason)
 
 
 def refused(stream_id: StreamId, fields: Fields, reason: str) -> ShieldEvent | Poison:
-    """What becomes of an entry that cannot be kept as it is.
+    """Returns the replacement for an entry that cannot be stored as it is.
 
-    One that ends a job ends it all the same, or the job would run for ever: the event has what can
-    be read of the rest, and as its data the reason and the text in place of the data.
+    An entry that ends a job still ends it, or the job would run forever. Its event has the readable
+    fields and, as data, the reason and the original text of the data.
+
+    Args:
+        stream_id: The id of the entry.
+        fields: The fields of the entry.
+        reason: Why the entry is rejected.
+
+    Returns:
+        An event if the entry ends a job that it names, else Poison.
     """
     kind, job_id = _readable(_name, fields, b"type"), _readable(_name, fields, b"job_id")
     if kind not in END_STATUS or job_id is None:
         return Poison(stream_id, reason, dump_fields(fields))
     metadata = _readable(_metadata, fields) if len(fields.get(b"metadata", b"")) <= _KEPT else None
     data = {"unreadable": reason}
-    # Without its metadata nobody knows who may see it.
+    # Without the metadata it is unknown who may see the text.
     if metadata is not None:
         data["text"] = fields.get(b"data", b"")[:_KEPT].decode("utf-8", "replace")
     return ShieldEvent(
@@ -91,9 +109,10 @@ def _readable(read: Callable[..., Result | None], *arguments: Any) -> Result | N
 
 
 def dump_fields(fields: Fields) -> bytes:
-    """What stood in an entry, as JSON cut to 64 KiB; load_fields() reads what is whole.
+    """Serializes the fields of an entry as JSON, truncated to 64 KiB.
 
-    Values are texts; what is no UTF-8 is an object with its bytes in base64.
+    Values are strings. A name or value that is not UTF-8 becomes an object with its bytes in
+    base64. load_fields() reads what was not truncated.
     """
     readable: dict[str, Any] = {}
     for name, value in fields.items():
@@ -106,7 +125,7 @@ def dump_fields(fields: Fields) -> bytes:
 
 
 def load_fields(dumped: bytes) -> dict[bytes, bytes] | None:
-    """The fields of an entry as they were; None where not all of it was kept."""
+    """Restores the fields from dump_fields(); None if they were truncated."""
     try:
         readable = orjson.loads(dumped)
         return dict(_load_value(name, value) for name, value in readable.items()) or None
@@ -162,7 +181,7 @@ def _name(fields: Fields, field: bytes) -> str | None:
 def _metadata(fields: Fields) -> dict[str, Any]:
     metadata = _json_object(fields, b"metadata")
     workspace = metadata.get("workspace")
-    # Taken for none, it would show the job to all of the default workspace.
+    # Treated as missing, it would show the job to all users of the default workspace.
     if isinstance(workspace, str) and len(workspace) > _MAX_NAME:
         raise MalformedEventError(f"metadata.workspace: is longer than {_MAX_NAME} characters")
     return metadata
@@ -176,7 +195,7 @@ def _required_name(fields: Fields, field: bytes) -> str:
 
 
 def _timestamp(fields: Fields, stream_id: StreamId) -> int:
-    """Milliseconds; the time at which Redis took the entry where the producer gives none."""
+    """Returns milliseconds; without a timestamp, the time when Redis added the entry."""
     text = _name(fields, b"timestamp")
     if text is None:
         return _moment_of(stream_id)
@@ -214,7 +233,12 @@ def _json_object(fields: Fields, field: bytes) -> dict[str, Any]:
 
 
 def _loads(raw: bytes) -> Any:
-    """Raises orjson.JSONDecodeError or RecursionError."""
+    """Parses JSON, after a repair if necessary.
+
+    Raises:
+        orjson.JSONDecodeError: The text is not JSON and cannot be repaired.
+        RecursionError: The text is nested too deeply.
+    """
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -225,9 +249,9 @@ def _loads(raw: bytes) -> Any:
 
 
 def _repaired(raw: bytes) -> bytes | None:
-    """JSON in place of what other libraries write for it; None for what is not even that.
+    """Converts the JSON dialects of other libraries to valid JSON; None if that fails.
 
-    NaN, infinities and numbers beyond a double become null, and halves of surrogate pairs U+FFFD.
+    NaN, infinities and numbers beyond a double become null, lone surrogates U+FFFD.
     """
     try:
         value = json.loads(
@@ -252,12 +276,12 @@ def _finite(number: str) -> float | None:
 
 
 def _finite_integer(digits: str) -> float | None:
-    # int() refuses thousands of digits. What does not fit into 64 bits is read as a double anyway.
+    # int() rejects thousands of digits. orjson reads integers beyond 64 bits as a double anyway.
     return int(digits) if len(digits) <= _INTEGER_DIGITS else _finite(digits)
 
 
 def _is_too_deep(value: Any) -> bool:
-    """What is nested too deep to be written again could never be sent or stored."""
+    """Whether a value is nested too deeply to be serialized, and thus to be sent or stored."""
     for _ in range(_AROUND_IT):
         value = [value]
     try:

@@ -1,10 +1,10 @@
-"""What Redis's counters prove about entries that were removed before they were read. Pure.
+"""Detects from Redis counters whether entries were removed before they were read. Pure.
 
-Redis numbers the entries of a stream as they are added: `entries-added` is the number of the
-newest, and `entries-added` less `length` is how many have been removed since. A reader that knows
-the number of the entry it read last can tell how many it will never read, once the first entry
-that is left lies behind its place. The counters do not tell an entry that was trimmed from one
-that was deleted (XDEL), but `max-deleted-entry-id` tells above which id nothing was deleted.
+Redis numbers the entries of a stream as they are added. `entries-added` is the number of the newest
+entry, and `entries-added` minus `length` is the number of removed entries. A reader that knows the
+number of its last entry can tell how many entries it will never read, once the first retained entry
+is after its position. The counters do not distinguish a trimmed entry from a deleted one (XDEL),
+but no entry above `max-deleted-entry-id` was deleted.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,10 +15,14 @@ from src.services.shield.parser import read_id
 
 
 class StreamState(NamedTuple):
-    """What XINFO STREAM says. `first` is None while the stream is empty.
+    """The result of XINFO STREAM.
 
-    `added` counts all entries that ever were, `last` is the id of the newest of them, and `deleted`
-    the greatest id that was deleted by hand (XDEL).
+    Attributes:
+        first: The id of the first entry; None while the stream is empty.
+        last: The id of the newest entry that was ever added.
+        added: The number of entries that were ever added.
+        length: The number of retained entries.
+        deleted: The greatest id that was deleted with XDEL.
     """
 
     first: StreamId | None
@@ -29,6 +33,7 @@ class StreamState(NamedTuple):
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Self:
+        """Parses the response of XINFO STREAM."""
         length = info["length"]
         return cls(
             first=read_id(info["recorded-first-entry-id"]) if length else None,
@@ -40,14 +45,14 @@ class StreamState(NamedTuple):
 
     @property
     def removed(self) -> int:
-        """How many entries were trimmed or deleted."""
+        """The number of trimmed or deleted entries."""
         return self.added - self.length
 
 
 class StreamPosition(NamedTuple):
-    """How far a reader has come: an id, and how many entries had been added up to it, if known.
+    """The position of a reader: an id, and the number of entries added up to it, if known.
 
-    Entries up to `confirmed_until` that were deleted by hand are in that number.
+    The number includes entries up to `confirmed_until` that were deleted with XDEL.
     """
 
     id: StreamId
@@ -55,22 +60,22 @@ class StreamPosition(NamedTuple):
     confirmed_until: StreamId = ZERO
 
     def moved(self, last: StreamId, entries: int) -> "StreamPosition":
-        """The place after so many entries more, of which this id is the last."""
+        """Returns the position after `entries` more entries; `last` is the id of the last one."""
         number = None if self.number is None else self.number + entries
         return StreamPosition(last, number, self.confirmed_until)
 
 
 class Missing(NamedTuple):
-    """How many entries nobody will read; where that is not certain, all may have been deleted."""
+    """The number of entries that were missed. If not `certain`, all may have been deleted."""
 
     entries: int
     certain: bool
 
 
 def is_another(place: StreamPosition, stream: StreamState | None) -> bool:
-    """Whether this cannot be the stream, as it was, in which a reader had come to its place.
+    """Whether the stream was replaced since the reader reached its position.
 
-    Then it was deleted or flushed, and perhaps begun again, or Redis has lost its last writes.
+    Then it was deleted or flushed, and possibly created again, or Redis lost its last writes.
     """
     if stream is None or stream.last < place.id:
         return True
@@ -82,10 +87,16 @@ def is_another(place: StreamPosition, stream: StreamState | None) -> bool:
 def missed(
     place: StreamPosition, stream: StreamState, read_since: Iterable[StreamId] = ()
 ) -> Missing | None:
-    """What a reader that gets every entry has missed behind its place.
+    """Counts the entries that a reader of the whole stream has missed after its position.
 
-    `read_since` are the ids that it read behind the place before it asked for `stream`: they may
-    have been trimmed meanwhile.
+    Args:
+        place: The position of the reader.
+        stream: The state of the stream now.
+        read_since: The ids that it read after its position and before it asked for the state. They
+            may have been trimmed in the meantime.
+
+    Returns:
+        The missed entries; None if there are none or the number is unknown.
     """
     if place.number is None or _begins_before(place.id, stream):
         return None
@@ -97,5 +108,5 @@ def missed(
 
 
 def _begins_before(place: StreamId, stream: StreamState) -> bool:
-    """Whether an entry at or below the place is left, so that none above it was trimmed."""
+    """Whether an entry at or before the position is retained, so that none after it was trimmed."""
     return stream.first is not None and stream.first <= place

@@ -19,17 +19,10 @@ from src.models.tools import (
     QdrantFind,
     QdrantStore,
 )
-from src.services.gateway.errors import ArgumentError
+from src.services.tools.errors import ArgumentsRefusedError
 from src.services.tools.ssrf_guard import SsrfGuard
+from src.utils.errors import FieldFault
 from src.utils.hosts import TargetRefusedError
-
-
-class ArgumentsRefusedError(Exception):
-    """Arguments that must not leave; `errors` names each with what is wrong."""
-
-    def __init__(self, *errors: ArgumentError) -> None:
-        super().__init__("; ".join(f"{one.name}: {one.message}" for one in errors))
-        self.errors = errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +101,7 @@ class ArgumentCheck:
         given = arguments.model_dump(exclude_unset=True)
         for name, maximum in self._maximum.items():
             if given.get(name, 0) > maximum:
-                raise ArgumentsRefusedError(ArgumentError(name, f"is more than {maximum}"))
+                raise ArgumentsRefusedError(FieldFault(name, f"is more than {maximum}"))
         if isinstance(arguments, CrawlWeb):
             # Said even where they are left out: the tool's own defaults may be above our limits.
             for name, maximum in self._maximum.items():
@@ -120,7 +113,7 @@ class ArgumentCheck:
         try:
             await self._addresses.check_url(crawl.url)
         except TargetRefusedError as error:
-            raise ArgumentsRefusedError(ArgumentError("url", str(error))) from None
+            raise ArgumentsRefusedError(FieldFault("url", str(error))) from None
         domains = crawl.allowed_domains or ()
         # All at once: each may take as long as a look-up.
         verdicts = await asyncio.gather(
@@ -129,13 +122,13 @@ class ArgumentCheck:
         for number, verdict in enumerate(verdicts):
             if isinstance(verdict, TargetRefusedError):
                 name = f"allowed_domains.{number}"
-                raise ArgumentsRefusedError(ArgumentError(name, str(verdict)))
+                raise ArgumentsRefusedError(FieldFault(name, str(verdict)))
             if isinstance(verdict, BaseException):
                 raise verdict
 
 
-def _errors_of(error: ValidationError) -> list[ArgumentError]:
+def _errors_of(error: ValidationError) -> list[FieldFault]:
     return [
-        ArgumentError(".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, "))
+        FieldFault(".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, "))
         for item in error.errors(include_url=False, include_input=False, include_context=False)
     ]

@@ -26,7 +26,14 @@ from src.repositories import submissions
 from src.services.gateway.errors import StrangeAnswerError, UpstreamError
 from src.services.jobs.announcer import Announcement, JobAnnouncer
 from src.services.jobs.reconciler import JobReconciler
-from src.services.tools.catalogue import JOB_KINDS, ArgumentsRefusedError, ToolKind
+from src.services.tools.catalogue import JOB_KINDS, ToolKind
+from src.services.tools.errors import (
+    ArgumentsRefusedError,
+    KeyReusedError,
+    OutcomeUnknownError,
+    StillRunningError,
+    TooManyJobsError,
+)
 from src.utils.background_jobs import BackgroundJobs
 from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
 from src.utils.redis import Backoff
@@ -50,29 +57,6 @@ _LOST_AFTER = timedelta(seconds=30)
 _JOB_ID_MAX = 200
 # How often what could not be noted is tried again, in seconds: more and more seldom.
 _KEPT_AGAIN, _KEPT_AGAIN_MAX = 0.5, 10.0
-
-
-class TooManyJobsError(Exception):
-    """The user has as many running jobs as they may.
-
-    `silent` are those of them that may have ended without that the stream told.
-    """
-
-    def __init__(self, silent: Collection[str]) -> None:
-        super().__init__()
-        self.silent = silent
-
-
-class KeyReusedError(Exception):
-    """The idempotency key was used for something else."""
-
-
-class StillRunningError(Exception):
-    """The first call with this idempotency key has not been answered yet."""
-
-
-class OutcomeUnknownError(Exception):
-    """Nobody knows what became of the first call with this idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +132,8 @@ class SubmissionService:
     async def submit(self, order: ToolCallRequest, send: Send) -> SubmissionOutcome:
         """Send a call that writes, or give the outcome of the same call before.
 
-        Raises UpstreamError, ArgumentsRefusedError where `send` does, and the errors above.
+        Raises KeyReusedError, StillRunningError, OutcomeUnknownError, TooManyJobsError, and where
+        `send` does UpstreamError or ArgumentsRefusedError.
         """
         first = await self._begin(order)
         if isinstance(first, SubmissionOutcome):

@@ -18,6 +18,7 @@ from src.services.jobs.job_service import JobService
 from src.services.litellm_client import LiteLLMClient, ToolDescription
 from src.services.rbac_service import NotPermittedError, check
 from src.services.tools.catalogue import CATALOGUE, ArgumentCheck, ToolKind, read_arguments
+from src.services.tools.errors import TooManyCallsError, WorkspaceNotYoursError
 from src.services.tools.submissions import SubmissionOutcome, SubmissionService, ToolCallRequest
 from src.utils.database import Database
 
@@ -25,14 +26,6 @@ Json = Any
 
 _LIST_KEPT_SECONDS = 30.0
 _SETTLE_SECONDS = 2.0
-
-
-class WorkspaceNotYoursError(Exception):
-    """There is no such workspace, or none that the user may know of."""
-
-
-class TooManyCallsError(Exception):
-    """The user has as many calls under way here as they may."""
 
 
 class ToolService:

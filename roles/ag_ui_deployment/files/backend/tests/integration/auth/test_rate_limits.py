@@ -12,7 +12,8 @@ import pytest
 from src.config import Settings
 from src.models.role import Role
 from src.services.auth.devices import Device
-from src.services.auth.rate_limits import LimitReachedError, RateLimits
+from src.services.auth.errors import LimitReachedError
+from src.services.auth.rate_limits import RateLimits
 from src.utils import redis
 from src.utils.metrics import Metrics
 from src.utils.redis import command_client

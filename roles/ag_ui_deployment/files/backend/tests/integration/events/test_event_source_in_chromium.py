@@ -12,6 +12,7 @@ import pytest
 
 from src.models.role import Role
 from src.models.user import User
+from src.services.events.errors import DrainingError
 from tests.run_checker import check_run
 from tests.support.agent import events_path, run_input, running_agent
 from tests.support.agui_client import AgUiClient
@@ -194,7 +195,7 @@ async def test_after_an_http_error_it_stays_closed_and_the_page_of_the_docs_come
     owner = str(browser.user.id)
     ids = await environment.publish(shield_event("job:queued", user=owner))
     await browser.has_read(f"id: {ids[-1]}\n")
-    with patch.object(backend.services.streams, "refusal", lambda _user: "draining"):
+    with patch.object(backend.services.streams, "check", side_effect=DrainingError):
         await browser.line.cut()
 
         async def is_closed() -> bool:

@@ -3,7 +3,8 @@
 import pytest
 
 from src.services.auth import email_addresses
-from src.services.auth.email_addresses import EmailRejectedError, normalise_email
+from src.services.auth.email_addresses import normalise_email
+from src.services.auth.errors import EmailRejectedError
 
 
 @pytest.mark.parametrize(

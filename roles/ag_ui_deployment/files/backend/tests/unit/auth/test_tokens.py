@@ -12,7 +12,8 @@ from jose import jwt
 
 from src.models.role import Role
 from src.models.user import User
-from src.services.auth.tokens import InvalidTokenError, Tokens, key_id
+from src.services.auth.errors import NotAuthenticatedError
+from src.services.auth.tokens import Tokens, key_id
 from tests.support.builders import JWT_SECRET, OWNER, settings_of
 
 USER = User(id=UUID(OWNER), email="alice@example.org", role=Role.VIEWER)
@@ -47,7 +48,7 @@ def test_another_secret_is_no_proof(tokens: Tokens) -> None:
     forged = Tokens(settings_of(JWT_SECRET="another-secret-that-is-long-enough!!")).issue(
         USER, SESSION
     )
-    with pytest.raises(InvalidTokenError):
+    with pytest.raises(NotAuthenticatedError):
         tokens.verify(forged)
 
 
@@ -62,7 +63,7 @@ class TestKeys:
         after = Tokens(settings_of(JWT_PREVIOUS_SECRETS=f"{'x' * 40}, {OLD_SECRET}"))
         assert after.verify(before.issue(USER, SESSION)).user == USER
         assert after.verify(after.issue(USER, SESSION)).user == USER
-        with pytest.raises(InvalidTokenError):
+        with pytest.raises(NotAuthenticatedError):
             before.verify(after.issue(USER, SESSION))
 
     def test_a_token_names_its_key_without_telling_it(self, tokens: Tokens) -> None:
@@ -77,7 +78,7 @@ class TestKeys:
     def test_a_key_that_is_not_ours_is_no_key(self, tokens: Tokens, header: Any) -> None:
         claims = claims_of(tokens.issue(USER, SESSION))
         forged = jwt.encode(claims, JWT_SECRET, algorithm="HS256", headers=header)
-        with pytest.raises(InvalidTokenError):
+        with pytest.raises(NotAuthenticatedError):
             tokens.verify(forged)
 
     def test_the_name_of_one_key_with_the_signature_of_another(self) -> None:
@@ -85,7 +86,7 @@ class TestKeys:
         claims = claims_of(tokens.issue(USER, SESSION))
         for name, key in ((JWT_SECRET, OLD_SECRET), (OLD_SECRET, JWT_SECRET)):
             forged = jwt.encode(claims, key, algorithm="HS256", headers={"kid": key_id(name)})
-            with pytest.raises(InvalidTokenError):
+            with pytest.raises(NotAuthenticatedError):
                 tokens.verify(forged)
 
 
@@ -129,7 +130,7 @@ def test_a_signature_alone_is_not_enough(
 ) -> None:
     claims = claims_of(tokens.issue(USER, SESSION))
     tokens.verify(sign(claims))
-    with pytest.raises(InvalidTokenError):
+    with pytest.raises(NotAuthenticatedError):
         tokens.verify(sign(change(claims)))
 
 
@@ -137,7 +138,7 @@ def test_a_signature_alone_is_not_enough(
 def test_another_algorithm_than_the_configured_one_is_refused(
     tokens: Tokens, algorithm: str
 ) -> None:
-    with pytest.raises(InvalidTokenError):
+    with pytest.raises(NotAuthenticatedError):
         tokens.verify(sign(claims_of(tokens.issue(USER, SESSION)), algorithm))
 
 
@@ -151,7 +152,7 @@ def test_no_algorithm_is_no_proof(tokens: Tokens, name: str, signature: str) -> 
     forged = (
         f"{part({'alg': name, 'typ': 'JWT', 'kid': key_id(JWT_SECRET)})}.{part(claims)}.{signature}"
     )
-    with pytest.raises(InvalidTokenError):
+    with pytest.raises(NotAuthenticatedError):
         tokens.verify(forged)
 
 
@@ -159,7 +160,7 @@ def test_a_changed_claim_breaks_the_signature(tokens: Tokens) -> None:
     head, body, signature = tokens.issue(USER, SESSION).split(".")
     claims = orjson.loads(base64.urlsafe_b64decode(body + "=="))
     raised = base64.urlsafe_b64encode(orjson.dumps(claims | {"role": "admin"})).rstrip(b"=")
-    with pytest.raises(InvalidTokenError):
+    with pytest.raises(NotAuthenticatedError):
         tokens.verify(f"{head}.{raised.decode()}.{signature}")
 
 
@@ -167,11 +168,11 @@ def test_a_changed_claim_breaks_the_signature(tokens: Tokens) -> None:
     "token", ["", ".", "..", "a.b.c", "null", "ü.ü.ü", "x" * 10_000, "\0", "{}.{}.{}"]
 )
 def test_what_is_no_token_at_all(tokens: Tokens, token: str) -> None:
-    with pytest.raises(InvalidTokenError):
+    with pytest.raises(NotAuthenticatedError):
         tokens.verify(token)
 
 
 @pytest.mark.parametrize("token", [None, 7, b"bytes", {}, [], object()])
 def test_what_is_no_text(tokens: Tokens, token: Any) -> None:
-    with pytest.raises(InvalidTokenError):
+    with pytest.raises(NotAuthenticatedError):
         tokens.verify(token)

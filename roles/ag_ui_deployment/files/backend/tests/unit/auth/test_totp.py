@@ -7,7 +7,8 @@ import pyotp
 import pytest
 from cryptography.fernet import Fernet
 
-from src.services.auth.secret_box import DecryptionError, SecretBox
+from src.services.auth.errors import DecryptionError
+from src.services.auth.secret_box import SecretBox
 from src.services.auth.totp import matching_step, new_recovery_codes, otpauth_uri, recovery_hash
 from tests.support.builders import settings_of
 

@@ -18,6 +18,7 @@ from src.services.auth.stream_registry import Change, StreamRegistry
 from src.services.auth.tokens import AccessToken
 from src.services.events import client_stream, job_projector
 from src.services.events.client_stream import Subscription
+from src.services.events.errors import DrainingError, TooManyStreamsError, TooManyStreamsOfUserError
 from src.services.events.feed import FeedRecord
 from src.services.events.gaps import Gap
 from src.services.events.replay import EventReplay
@@ -617,19 +618,22 @@ class TestTheEnd:
         mine, theirs = wants(MINE), wants(EVERYTHING, by=STRANGER)
         opened = [asyncio.create_task(made.serve(mine, Client())) for _ in range(2)]
         await until(lambda: made.count == 2)
-        assert made.refusal(mine.access.user.id) == "user_full"
-        assert made.refusal(theirs.access.user.id) is None
+        with pytest.raises(TooManyStreamsOfUserError):
+            made.check(mine.access.user.id)
+        made.check(theirs.access.user.id)
         opened.append(asyncio.create_task(made.serve(theirs, Client())))
         await until(lambda: made.count == 3)
-        assert made.refusal(theirs.access.user.id) == "instance_full"
+        with pytest.raises(TooManyStreamsError):
+            made.check(theirs.access.user.id)
         for one in opened:
             one.cancel()
         await asyncio.gather(*opened, return_exceptions=True)
         assert made.count == 0
-        assert made.refusal(mine.access.user.id) is None
+        made.check(mine.access.user.id)
         assert len(process.hub.feeds) == 0
         process.hub.drain()
-        assert made.refusal(mine.access.user.id) == "draining"
+        with pytest.raises(DrainingError):
+            made.check(mine.access.user.id)
 
 
 class TestStrangeCursors:

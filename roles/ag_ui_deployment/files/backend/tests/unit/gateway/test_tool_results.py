@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.services.gateway.errors import (
-    ArgumentError,
     GatewayBusyError,
     ToolFailedError,
     ToolRejectedError,
@@ -21,6 +20,7 @@ from src.services.gateway.tool_results import (
     refused_arguments,
     result_of,
 )
+from src.utils.errors import FieldFault
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_what_the_framework_says_is_not_the_tools_word(
 def test_refused_arguments_are_told_from_defects(prefix: str) -> None:
     error = error_of(f"{prefix}1 validation error for x\nurl\n  Missing [type=missing]", {})
     assert isinstance(error, ToolRejectedError)
-    assert error.errors == (ArgumentError("url", "Missing"),)
+    assert error.faults == (FieldFault("url", "Missing"),)
 
 
 def test_refused_arguments_are_named() -> None:
@@ -111,12 +111,12 @@ def test_refused_arguments_are_named() -> None:
         "url\n"
         "  Missing required argument [type=missing_argument, input_value={}, input_type=dict]\n"
     )
-    assert ArgumentError("max_pages", "Input should be less than or equal to 5") in (
+    assert FieldFault("max_pages", "Input should be less than or equal to 5") in (
         refused_arguments(text)
     )
-    assert ArgumentError("url", "Missing required argument") in refused_arguments(text)
+    assert FieldFault("url", "Missing required argument") in refused_arguments(text)
     assert refused_arguments("1 validation error for call[x]\nodd") == [
-        ArgumentError("arguments", "are not valid")
+        FieldFault("arguments", "are not valid")
     ]
     assert refused_arguments("the collection does not exist") == []
 

@@ -5,8 +5,9 @@ from uuid import uuid4
 
 import pytest
 
+from src.services.events.errors import TooManyStreamsError, TooManyStreamsOfUserError
 from src.services.runs import ended_logs
-from src.services.runs.ended_logs import EndedLogs, LogsFullError, TooManyLogsError
+from src.services.runs.ended_logs import EndedLogs
 from src.services.runs.log import LogRecord
 from src.services.runs.registry import RunKey
 
@@ -50,11 +51,11 @@ async def test_what_is_not_stored_takes_no_room(logs: EndedLogs) -> None:
 
 async def test_one_user_leaves_room_for_others(logs: EndedLogs, loads: list[str]) -> None:
     mine = await logs.get(key("a"), OWNER)
-    with pytest.raises(TooManyLogsError):
+    with pytest.raises(TooManyStreamsOfUserError):
         await logs.get(key("b"), OWNER)
     theirs = await logs.get(key("c"), uuid4())
     assert loads == ["a", "c"]
-    with pytest.raises(LogsFullError):
+    with pytest.raises(TooManyStreamsError):
         await logs.get(key("d"), uuid4())
     # Further users may read a log that is already in memory.
     assert await logs.get(key("c"), OWNER) is theirs
@@ -67,14 +68,14 @@ async def test_what_one_user_is_sent_counts_until_it_is_gone(logs: EndedLogs) ->
     async with logs.room(OWNER) as hold:
         sent = [hold(b" " * HALF)]
     assert logs.held_bytes == HALF
-    with pytest.raises(TooManyLogsError):
+    with pytest.raises(TooManyStreamsOfUserError):
         await logs.get(key("a"), OWNER)
-    with pytest.raises(TooManyLogsError):
+    with pytest.raises(TooManyStreamsOfUserError):
         async with logs.room(OWNER):
             raise AssertionError
     async with logs.room(uuid4()) as hold:
         sent.append(hold(b" " * HALF))
-    with pytest.raises(LogsFullError):
+    with pytest.raises(TooManyStreamsError):
         async with logs.room(uuid4()):
             raise AssertionError
     sent.clear()

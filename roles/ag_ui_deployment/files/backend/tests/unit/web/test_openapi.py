@@ -11,6 +11,7 @@ from openapi_spec_validator import validate
 
 from src import __version__
 from src.main import create_app
+from src.services.accounts.errors import AccountNotFoundError, WorkspaceNotFoundError
 from src.services.agui import events as agui_events
 from src.web import problems
 from src.web.route_rules import rules_of
@@ -132,7 +133,7 @@ class TestProblems:
         assert "413" not in by_id["list_jobs"].details["responses"]
 
     def test_documented_problems_keep_their_titles(self) -> None:
-        one, other = problems.WorkspaceNotFound, problems.AccountNotFound
+        one, other = WorkspaceNotFoundError, AccountNotFoundError
         (response,) = problems.documented(one, other).values()
         assert response[problems.PROBLEMS] == {one.slug: one.title, other.slug: other.title}
 

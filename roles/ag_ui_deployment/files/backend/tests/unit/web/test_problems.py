@@ -1,38 +1,57 @@
 """Problem documents: every error has its own type and content."""
 
+import json
+from typing import Any
+
+import httpx
 import pytest
 import structlog
+from fastapi import FastAPI
 
-import src.main  # noqa: F401 - imports all modules with problem classes
+import src.main  # noqa: F401 - imports all modules with error classes
+from src.services.events.errors import DrainingError, TooManyStreamsError
+from src.services.gateway.errors import ModelFailedError, ToolRejectedError, UpstreamTimeoutError
+from src.utils.errors import DomainError, FieldFault, FieldFaultError, InvalidRequestError
 from src.web import problems
-from src.web.problems import FieldError, Problem, respond
+from src.web.middleware import UnexpectedErrors
+from src.web.problems import respond
 
 
-def all_problems() -> list[type[Problem]]:
-    found, queue = [], [Problem]
+def all_errors() -> list[type[DomainError]]:
+    """Those that declare a document, or a part of one."""
+    found, queue = [], [DomainError]
     while queue:
         kind = queue.pop()
         found.append(kind)
         queue += kind.__subclasses__()
-    return found
+    return [kind for kind in found if vars(kind).keys() & {"status", "slug", "title", "detail"}]
+
+
+def bare(kind: type[DomainError]) -> DomainError:
+    """As the class declares it: some take arguments."""
+    return kind.__new__(kind)
+
+
+def document(error: DomainError) -> dict[str, Any]:
+    decoded: dict[str, Any] = json.loads(bytes(respond(error).body))
+    return decoded
 
 
 def test_each_has_a_type_of_its_own() -> None:
-    slugs = [kind.slug for kind in all_problems()]
+    slugs = [kind.slug for kind in all_errors()]
     assert len(slugs) == len(set(slugs))
 
 
-@pytest.mark.parametrize("kind", all_problems(), ids=lambda kind: kind.slug)
-def test_each_has_a_title_and_an_error_status(kind: type[Problem]) -> None:
+@pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.slug)
+def test_each_has_a_title_and_an_error_status(kind: type[DomainError]) -> None:
     assert 400 <= kind.status < 600
-    assert kind.title
-    assert kind("a detail").detail == "a detail"
+    assert vars(kind).keys() >= {"slug", "title"}
+    assert document(bare(kind))["detail"]
 
 
 def test_a_document() -> None:
     structlog.contextvars.bind_contextvars(request_id="r-1")
-    error = problems.InvalidRequest(errors=[FieldError(field="body.x", message="missing")])
-    response = respond(error)
+    response = respond(InvalidRequestError(faults=[FieldFault("body.x", "missing")]))
     structlog.contextvars.clear_contextvars()
     assert response.media_type == "application/problem+json"
     assert response.status_code == 422
@@ -43,18 +62,60 @@ def test_a_document() -> None:
     )
 
 
+def test_what_an_instance_is_given_replaces_what_its_class_declares() -> None:
+    error = DrainingError("for the log", detail="Not now.", retry_after=7)
+    assert document(error)["detail"] == "Not now."
+    assert respond(error).headers["retry-after"] == "7"
+    assert str(error) == "for the log"
+
+
+def test_a_field_at_fault_is_named_as_part_of_the_body() -> None:
+    error = FieldFaultError("is not right", "code")
+    assert str(error) == "is not right"
+    assert document(error)["errors"] == [{"field": "body.code", "message": "is not right"}]
+
+
+def test_what_a_tool_says_is_told_and_that_nobody_knows_the_outcome() -> None:
+    refused = ToolRejectedError("The site is closed.", faults=[FieldFault("url", "is closed")])
+    assert document(refused)["detail"] == "The site is closed."
+    assert document(refused)["errors"] == [{"field": "url", "message": "is closed"}]
+    late = document(UpstreamTimeoutError("not for clients"))["detail"]
+    assert late.startswith("The tool took too long.")
+    assert "It may have been carried out all the same." in late
+
+
+async def test_an_error_without_a_document_is_answered_as_unexpected() -> None:
+    app = FastAPI()
+    problems.install(app)
+    app.add_middleware(UnexpectedErrors)
+
+    @app.get("/fails")
+    async def fails() -> None:
+        raise ModelFailedError("It broke off.")
+
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        with structlog.testing.capture_logs() as logs:
+            response = await http.get("/fails")
+    assert (response.status_code, response.json()["type"]) == (
+        500,
+        "urn:shield-ag-ui:problem:internal-error",
+    )
+    assert [entry["event"] for entry in logs] == ["request_failed"]
+
+
 @pytest.mark.parametrize(
     "kind",
     [
         kind
-        for kind in all_problems()
-        if kind.status == 503 or kind in {problems.Draining, problems.TooManyStreams}
+        for kind in all_errors()
+        if kind.status == 503 or kind in {DrainingError, TooManyStreamsError}
     ],
 )
-def test_whoever_is_turned_away_for_now_is_told_when_to_come_back(kind: type[Problem]) -> None:
-    assert int(respond(kind()).headers["retry-after"]) >= 1
+def test_whoever_is_turned_away_for_now_is_told_when_to_come_back(kind: type[DomainError]) -> None:
+    assert int(respond(bare(kind)).headers["retry-after"]) >= 1
 
 
-@pytest.mark.parametrize("kind", [kind for kind in all_problems() if kind.status == 401])
-def test_whoever_has_to_log_in_is_told_how(kind: type[Problem]) -> None:
-    assert respond(kind()).headers["www-authenticate"] == "Bearer"
+@pytest.mark.parametrize("kind", [kind for kind in all_errors() if kind.status == 401])
+def test_whoever_has_to_log_in_is_told_how(kind: type[DomainError]) -> None:
+    assert respond(bare(kind)).headers["www-authenticate"] == "Bearer"

@@ -1,10 +1,10 @@
--- Adds records to the log of a run. May be repeated: what is there already is left as it is.
+-- Appends records to the log of a run. Idempotent: existing records are not changed.
 --
--- KEYS  the run's log; its lease
--- ARGV  for how many seconds to keep the log; the number of the first record; the records
+-- KEYS  the log of the run; its lease
+-- ARGV  the expiry of the log in seconds; the number of the first record; the records
 --
--- Returns how many records the log has: fewer than asked for if it lacks some before the first one
--- (Redis lost them); -1 if somebody has ended the run.
+-- Returns the number of records in the log; -1 if another process has ended the run. Appends
+-- nothing if the log lacks records before the first one (Redis lost them).
 
 local log, lease = KEYS[1], KEYS[2]
 local keep, first = tonumber(ARGV[1]), tonumber(ARGV[2])

@@ -1,8 +1,8 @@
--- Begins a run: unless there is one of this name, or the user has as many as they may.
+-- Acquires the lease of a new run, unless the run exists or the user has the maximum of runs.
 --
--- KEYS  the run's log; its lease; the user's runs, by when their leases end
---       the leases of runs that give way to it, which do not count
--- ARGV  for how long it is held, in milliseconds; how many runs a user may have; its name
+-- KEYS  the log of the run; its lease; the runs of the user, sorted by expiry of their leases; the
+--       leases of runs that are being cancelled for this one and do not count
+-- ARGV  the duration of the lease in milliseconds; the maximum of runs; the name of the run
 --
 -- Returns 'begun', 'exists' or 'full'.
 
@@ -14,7 +14,7 @@ if redis.call('EXISTS', log, lease) > 0 then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- The runs of processes that have died.
+-- Removes runs whose process has died.
 redis.call('ZREMRANGEBYSCORE', runs, '-inf', now)
 local counting = redis.call('ZCARD', runs)
 for place = 4, #KEYS do

@@ -1,10 +1,10 @@
--- Ends a run whose process has died: unless it has shown itself, or the log has grown meanwhile.
+-- Ends a run whose process has died. Does nothing if the lease exists or the log has grown.
 --
--- KEYS  the run's log; its lease; the user's runs
--- ARGV  for how many seconds to keep the log; how many records the caller has seen; the run's name;
---       the records that end it
+-- KEYS  the log of the run; its lease; the runs of the user
+-- ARGV  the expiry of the log in seconds; the number of records that the caller has read; the name
+--       of the run; the records that end it
 --
--- Returns whether it was ended here.
+-- Returns 1 if it ended the run, else 0.
 
 local log, lease, runs = KEYS[1], KEYS[2], KEYS[3]
 local keep, seen, name = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]

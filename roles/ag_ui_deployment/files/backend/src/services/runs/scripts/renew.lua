@@ -1,9 +1,9 @@
--- Renews the lease of a run that its process is at work on.
+-- Renews the lease of a run, unless the run was closed.
 --
--- KEYS  the run's lease; the user's runs; the wish to cancel it
--- ARGV  for how long, in milliseconds; its name
+-- KEYS  the lease of the run; the runs of the user; the key that requests cancellation
+-- ARGV  the duration of the lease in milliseconds; the name of the run
 --
--- Returns whether the run is still open, and whether somebody wants it cancelled.
+-- Returns whether the run is open, and whether its cancellation is requested.
 
 local lease, runs, cancel = KEYS[1], KEYS[2], KEYS[3]
 local ttl, name = tonumber(ARGV[1]), ARGV[2]
