@@ -18,7 +18,7 @@ from src.web.problems import respond
 
 
 def all_errors() -> list[type[DomainError]]:
-    """Those that declare a document, or a part of one."""
+    """Return the error classes that declare at least a part of a problem document."""
     found, queue = [], [DomainError]
     while queue:
         kind = queue.pop()
@@ -28,7 +28,7 @@ def all_errors() -> list[type[DomainError]]:
 
 
 def bare(kind: type[DomainError]) -> DomainError:
-    """As the class declares it: some take arguments."""
+    """Create an error without calling its constructor, which may require arguments."""
     return kind.__new__(kind)
 
 
