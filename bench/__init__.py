@@ -1,1 +1,1 @@
-"""Measures the event plane beside what people use today; script/bench runs it."""
+"""Benchmarks of the event plane against common alternatives; run by script/bench."""

@@ -1,4 +1,4 @@
-"""Runs parts of the measurement, prints them as tables or JSON, and keeps the JSON."""
+"""Runs the selected benchmarks, prints tables or JSON, and stores the JSON."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 if every limit holds, 1 if one is missed or the measurement failed."""
+    """Return 0 if every limit holds, 1 if one is missed or the measurement failed."""
     options = _parser().parse_args(arguments)
     for number in _SIGNALS:
         signal.signal(number, _interrupt)
@@ -82,7 +82,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _interrupt(*_: object) -> None:
-    """End at once, but not before all that was started is stopped."""
+    """Abort by KeyboardInterrupt, so that everything that was started is stopped.
+
+    Ignore further signals.
+    """
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -111,10 +114,10 @@ def _measure(options: argparse.Namespace) -> tuple[Row, list[Report]]:
 
 @contextlib.contextmanager
 def _bench(options: argparse.Namespace) -> Iterator[Bench]:
-    """Everything started that the parts share, in a folder of its own.
+    """Start the servers that the parts share, in a temporary folder.
 
-    It is on a disk, where /tmp may be memory, and PostgreSQL, which may run as another user, can
-    enter it.
+    The folder is on disk, since /tmp may be in memory, and PostgreSQL, which may run as another
+    user, can enter it.
     """
     _, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, maximum))
@@ -134,7 +137,7 @@ def _bench(options: argparse.Namespace) -> Iterator[Bench]:
 
 
 def _keep_logs(folder: Path, kept: Path, _: object, error: object, __: object) -> None:
-    """What the servers said, if the measurement has failed."""
+    """Keep the servers' logs if the measurement has failed."""
     if not isinstance(error, BenchError):
         return
     kept.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Who is measured: the backend, and what people use today."""
+"""The systems under measurement: the backend, and common alternatives."""
 
 from __future__ import annotations
 
@@ -33,25 +33,26 @@ _MODULES = Path("/usr/lib/nginx/modules")
 
 @dataclass(frozen=True)
 class Baseline:
-    """One that sends events to clients: where to listen, and where to publish."""
+    """A running server that streams events to clients, and how to subscribe and publish."""
 
     name: str
     ports: tuple[int, ...]
     path: str
-    # The arguments of bench/publish.c that say where to.
+    # Arguments of bench/publish.c for the destination.
     publish_to: tuple[str, ...]
     say_hello: Callable[[], None]
-    # Those that serve clients, and the stores behind them.
+    # The processes that serve clients, and the stores behind them.
     servers: tuple[Process, ...]
     stores: tuple[Process, ...] = ()
     headers: tuple[str, ...] = ()
-    # What clients ask for first on their connection, if anything.
+    # A path that clients request first on their connection, if any.
     warm_up: str | None = None
     tls: bool = False
 
 
 @contextlib.contextmanager
 def ours(site: Site, instances: int = 1, program: Sequence[str] = SERVE) -> Iterator[Baseline]:
+    """Start instances of the backend on one stream and database."""
     with site.new_run() as run, contextlib.ExitStack() as stack:
         started = [
             stack.enter_context(site.instance(run, program=program)) for _ in range(instances)
@@ -71,7 +72,7 @@ def ours(site: Site, instances: int = 1, program: Sequence[str] = SERVE) -> Iter
 
 @contextlib.contextmanager
 def ours_behind_tls(site: Site) -> Iterator[Baseline]:
-    """One instance behind nginx, with the configuration that the role would write for it."""
+    """Start an instance behind nginx, with the configuration that the role would write for it."""
     with ours(site) as direct:
         port = free_port()
         folder = site.folder / f"proxy-{port}"
@@ -84,6 +85,7 @@ def ours_behind_tls(site: Site) -> Iterator[Baseline]:
 
 @contextlib.contextmanager
 def xread(site: Site) -> Iterator[Baseline]:
+    """Start the Python baseline, see bench/peer_xread.py."""
     with site.new_run() as run:
         port = free_port()
         command = [sys.executable, "-m", "uvicorn", "bench.peer_xread:app", "--port", str(port)]
@@ -109,6 +111,7 @@ def xread(site: Site) -> Iterator[Baseline]:
 
 @contextlib.contextmanager
 def nchan(site: Site) -> Iterator[Baseline]:
+    """Start nginx with nchan."""
     port = free_port()
     folder = site.folder / f"nchan-{port}"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Figures, their limits, and how they are printed."""
+"""Figures, their limits, and their text output."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Limit:
+    """A bound for the value of a figure."""
+
     kind: Literal["at least", "at most"]
     value: float
 
@@ -23,6 +25,8 @@ class Limit:
 
 @dataclass(frozen=True)
 class Figure:
+    """A measured value with its unit and an optional limit."""
+
     name: str
     value: float
     unit: str = ""
@@ -45,9 +49,9 @@ class Figure:
 
 @dataclass
 class Report:
-    """What a part has measured: every run as a row, and the figures made of them.
+    """The result of a part: every run as a row, and the figures computed from the rows.
 
-    `columns` says what of a run is shown in a table.
+    `columns` selects what the table shows of a run.
     """
 
     part: str
@@ -81,17 +85,18 @@ def at_most(value: float) -> Limit:
 
 
 def median_of(rows: Iterable[Mapping[str, Any]], column: str, **wanted: Any) -> float:
-    """The median of a column over the rows that have the wanted values."""
+    """Return the median of a column over the rows with the wanted values."""
     chosen = (row for row in rows if all(row[name] == value for name, value in wanted.items()))
     return statistics.median(float(row[column]) for row in chosen)
 
 
 def ratio(value: float, other: float) -> float:
+    """Return the quotient; infinity if the divisor is 0."""
     return value / other if other else float("inf")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows under the names of their columns, numbers to the right."""
+    """Format rows as a table with column names; numbers are right-aligned."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[shown(row.get(column)) for column in columns] for row in rows]
     right = [any(isinstance(row.get(column), (int, float)) for row in rows) for column in columns]
@@ -124,7 +129,7 @@ _LARGE = 100
 
 
 def shown(value: Any) -> str:
-    """A number with as many decimals as mean something."""
+    """Format a value with a sensible number of decimals."""
     if value is None:
         return "-"
     if isinstance(value, float) and abs(value) < _LARGE:

@@ -1,7 +1,6 @@
-"""A gateway that answers every call at once, so that only the backend is measured.
+"""A stub gateway that answers every call immediately, so that only the backend is measured.
 
-It speaks the routes of LiteLLM that the backend calls. Run as
-`python -m bench.gateway PORT`.
+Implements the LiteLLM routes that the backend calls. Run as `python -m bench.gateway PORT`.
 """
 
 from __future__ import annotations

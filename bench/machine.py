@@ -1,4 +1,4 @@
-"""Where it was measured, and with what."""
+"""The machine and the versions of the software that were measured."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _package_version(package: str) -> str:
 
 
 def _revision() -> str:
-    """The commit of the sources, with a plus sign where they differ from it."""
+    """Return the commit of the sources, with a plus sign if they are modified."""
     try:
         return run(["git", "describe", "--always", "--dirty=+"]).strip()
     except (BenchError, FileNotFoundError):

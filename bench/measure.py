@@ -1,4 +1,4 @@
-"""One measurement: clients on a baseline, events published, what arrived and what it cost."""
+"""A single measurement: clients of a baseline, published events, deliveries and their cost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ _MARGIN_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Workload:
-    """`rate` is in events a second, 0 as fast as they are taken; `seconds` is when to give up."""
+    """Parameters of a measurement.
+
+    `rate` is in events per second, 0 for as fast as possible; `seconds` is the timeout.
+    """
 
     clients: int
     events: int
@@ -42,13 +45,14 @@ class Workload:
 
 @dataclass(frozen=True)
 class Tools:
-    """The programs in C."""
+    """Paths of the compiled C programs."""
 
     load: Path
     publish: Path
 
     @classmethod
     def compile(cls, folder: Path) -> Tools:
+        """Compile the programs into the folder."""
         tools = cls(folder / "sse_load", folder / "publish")
         command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]
         run([*command, str(tools.load), f"{_HERE}/sse_load.c", "-lssl", "-lcrypto"])
@@ -56,12 +60,12 @@ class Tools:
         return tools
 
     def publisher(self, to: Sequence[str], workload: Workload) -> list[str]:
-        """The command that publishes a workload's events."""
+        """Return the command that publishes the workload's events."""
         command = [str(self.publish), *to, "-n", str(workload.events), "-r", str(workload.rate)]
         return [*command, "-s", str(workload.size), "-j", str(workload.jobs)]
 
     def clients(self, baseline: Baseline, workload: Workload) -> list[str]:
-        """The command that takes a workload's events from a baseline."""
+        """Return the command that receives the workload's events from a baseline."""
         command = [str(self.load), *(["-t"] if baseline.tls else [])]
         if baseline.warm_up:
             command += ["-w", baseline.warm_up]
@@ -72,16 +76,17 @@ class Tools:
 
 
 class Output:
-    """What a program says, line by line."""
+    """Reads the output of a program line by line."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._buffer = b""
 
     def line(self, seconds: float, meanwhile: Callable[[], object] | None = None) -> str:
-        """The next line; until it is there, `meanwhile` is called now and then.
+        """Return the next line; calls `meanwhile` periodically until then.
 
-        Raises BenchError if it does not come.
+        Raises:
+            BenchError: No line arrives in time.
         """
         deadline = time.monotonic() + seconds
         while b"\n" not in self._buffer:
@@ -105,7 +110,7 @@ class Output:
 
 @contextlib.contextmanager
 def connected(tools: Tools, baseline: Baseline, workload: Workload) -> Iterator[Output]:
-    """Clients of which each has been seen to get what is published; yields what they say."""
+    """Start clients and wait until each has received an event; yield their output."""
     with _started(tools.clients(baseline, workload)) as output, _servers_watched(baseline):
         for word, meanwhile in (("READY", None), ("LIVE", baseline.say_hello)):
             said = output.line(_OPEN_SECONDS, meanwhile)
@@ -115,7 +120,7 @@ def connected(tools: Tools, baseline: Baseline, workload: Workload) -> Iterator[
 
 
 def deliver(tools: Tools, baseline: Baseline, workload: Workload, clients: Output) -> Row:
-    """Publish to connected clients: what they got, and what it cost, in seconds of a core."""
+    """Publish to connected clients; return their result and the cost in CPU seconds."""
     before, begun = _cpu_seconds(baseline), time.monotonic()
     with _started(tools.publisher(baseline.publish_to, workload)) as publisher:
         result: Row = json.loads(clients.line(workload.seconds + _MARGIN_SECONDS))
@@ -131,14 +136,15 @@ def deliver(tools: Tools, baseline: Baseline, workload: Workload, clients: Outpu
         "published_rate": published["rate"],
         "elapsed_s": round(elapsed, 3),
         "cpu": cpu,
-        # Of a core, by the baseline's own processes.
+        # CPU utilisation of the baseline's own processes, in cores.
         "server_share": round(sum(cpu[name] for name in _names(baseline.servers)) / elapsed, 3),
-        # Near 1, it is the clients that limit and not the baseline.
+        # Near 1, the clients are the bottleneck and not the baseline.
         "clients_share": round(result["cpu_s"] / result["seconds"], 3) if result["seconds"] else 0,
     }
 
 
 def measure(tools: Tools, baseline: Baseline, workload: Workload) -> Row:
+    """Run one measurement; return its row with the load average before it."""
     load_average = round(os.getloadavg()[0], 2)
     with connected(tools, baseline, workload) as clients:
         return {**deliver(tools, baseline, workload, clients), "load_average": load_average}
@@ -146,7 +152,7 @@ def measure(tools: Tools, baseline: Baseline, workload: Workload) -> Row:
 
 @contextlib.contextmanager
 def _servers_watched(baseline: Baseline) -> Iterator[None]:
-    """Raises BenchError if a server has ended: what it did not send then is no loss to count."""
+    """Raise BenchError if a server has exited: events that it did not send then are not losses."""
     try:
         yield
     finally:
@@ -156,8 +162,8 @@ def _servers_watched(baseline: Baseline) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _started(command: Sequence[str]) -> Iterator[Output]:
-    """A program that is ended with the block."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as child:  # noqa: S603 - compiled here
+    """Run a program for the duration of the block; yield its output."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as child:  # noqa: S603 - our own programs
         try:
             yield Output(cast("IO[bytes]", child.stdout).fileno())
         finally:
@@ -165,7 +171,7 @@ def _started(command: Sequence[str]) -> Iterator[Output]:
 
 
 def _cpu_seconds(baseline: Baseline) -> dict[str, float]:
-    """By name: the instances of the backend share one."""
+    """Return the CPU seconds by process name; all instances of the backend share one name."""
     used: defaultdict[str, float] = defaultdict(float)
     for process in (*baseline.servers, *baseline.stores):
         used[process.name] += process.cpu_seconds()

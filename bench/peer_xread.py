@@ -1,4 +1,4 @@
-"""The usual answer in Python, to compare with: sse-starlette, and an XREAD for every client."""
+"""The usual Python solution, for comparison: sse-starlette with an XREAD per client."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Servers as child processes: their start, their end, and what they use."""
+"""Servers as child processes: start, stop and resource usage."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _POLL_SECONDS = 0.02
 
 
 class BenchError(Exception):
-    """The measurement cannot go on; the message says why."""
+    """The measurement cannot continue; the message says why."""
 
 
 class Memory(NamedTuple):
-    """In KiB. `pss` counts shared pages by their share; None where it cannot be read."""
+    """Memory in KiB. `pss` is the proportional set size; None if it cannot be read."""
 
     rss: int
     pss: int | None
@@ -38,13 +38,14 @@ class User(NamedTuple):
 
 @dataclass(frozen=True)
 class Setting:
-    """As whom, with what environment and where a program runs; as we do, where nothing is said."""
+    """User, environment and working directory of a program; None keeps those of this process."""
 
     user: User | None = None
     env: Mapping[str, str] | None = None
     cwd: Path | None = None
 
     def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of subprocess functions."""
         as_user = {}
         if self.user:
             as_user = {"user": self.user.uid, "group": self.user.gid, "extra_groups": []}
@@ -53,12 +54,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Process:
+    """A running server with its log file."""
+
     name: str
     child: subprocess.Popen[bytes]
     log: Path
 
     def cpu_seconds(self) -> float:
-        """Of the process, its descendants, and those of them that have ended."""
+        """Return the CPU seconds of the process and its descendants, including exited ones."""
         return sum(_cpu_ticks(pid) for pid in _tree(self.child.pid)) / _TICKS
 
     def memory(self) -> Memory:
@@ -70,7 +73,7 @@ class Process:
         )
 
     def check(self) -> None:
-        """Raise BenchError with the log's end if the process is gone."""
+        """Raise BenchError with the end of the log if the process has exited."""
         if self.child.poll() is not None:
             tail = self.log.read_text(errors="replace")[-2000:]
             raise BenchError(f"{self.name} ended with {self.child.returncode}:\n{tail}")
@@ -82,7 +85,7 @@ class Process:
         except subprocess.TimeoutExpired:
             self.child.kill()
             self.child.wait()
-        # What it left behind.
+        # Kill remaining children of the process group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.child.pid, signal.SIGKILL)
 
@@ -91,14 +94,14 @@ class Process:
 def running(
     name: str, command: Sequence[str], log: Path, setting: Setting | None = None
 ) -> Iterator[Process]:
-    """A server until the end of the block; its output goes to the log."""
+    """Run a server for the duration of the block; its output goes to the log."""
     with log.open("ab") as output:
-        child = subprocess.Popen(  # noqa: S603 - the project's own programs and the distribution's
+        child = subprocess.Popen(  # noqa: S603 - programs of the project and the distribution
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            # Ctrl-C is for us, who stop the servers in their order.
+            # Ctrl-C reaches only this process, which stops the servers in order.
             start_new_session=True,
             **(setting or Setting()).arguments(),
         )
@@ -110,7 +113,7 @@ def running(
 
 
 def run(command: Sequence[str], setting: Setting | None = None, text: str = "") -> str:
-    """The output of a program. Raises BenchError with what it said if it fails."""
+    """Run a program and return its output. Raises BenchError with its errors if it fails."""
     done: subprocess.CompletedProcess[str] = subprocess.run(  # noqa: S603 - see running()
         command,
         input=text,
@@ -126,7 +129,7 @@ def run(command: Sequence[str], setting: Setting | None = None, text: str = "") 
 
 
 def wait_for(what: str, condition: Callable[[], bool], seconds: float, process: Process) -> None:
-    """Return when the condition holds. Raises BenchError if that takes too long."""
+    """Wait until the condition holds. Raises BenchError if that takes too long."""
     deadline = time.monotonic() + seconds
     while not condition():
         process.check()
@@ -150,7 +153,7 @@ def listens(port: int) -> bool:
 
 
 def _tree(pid: int) -> Iterator[int]:
-    """The process and its descendants."""
+    """Yield the process id and those of its descendants."""
     yield pid
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -159,7 +162,7 @@ def _tree(pid: int) -> Iterator[int]:
 
 
 def _cpu_ticks(pid: int) -> int:
-    """Of a process and of its children that have ended (proc(5), fields 14 to 17)."""
+    """Return the CPU ticks of a process and its reaped children (proc(5), fields 14 to 17)."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The configuration of an nginx in front of an instance, as the role writes it for a host."""
+"""The configuration of an nginx in front of an instance, rendered from the role's template."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _CONNECTIONS = 16384
 
 
 def nginx_version() -> str:
-    """It is told on the program's standard error."""
-    done = subprocess.run(  # noqa: S603 - the distribution's
+    """Return the version, which nginx prints on standard error."""
+    done = subprocess.run(  # noqa: S603 - the distribution's nginx
         [program("nginx"), "-v"], capture_output=True, text=True, check=True
     )
     match = re.search(r"\d+\.\d+\.\d+", done.stderr)
@@ -27,9 +27,9 @@ def nginx_version() -> str:
 
 
 def write_configuration(folder: Path, port: int, instance: int) -> None:
-    """nginx.conf for HTTPS on a port of this machine, with a certificate of its own."""
+    """Write nginx.conf for HTTPS on a local port, with a self-signed certificate."""
     _make_certificate(folder / "tls")
-    # An instance that is started without PROXY_KEY asks for none.
+    # An instance without PROXY_KEY does not check the key.
     (folder / "proxy-key.conf").touch()
     _write_site(folder, port, instance)
     template = Template((HERE / "proxy.conf").read_text())
@@ -44,9 +44,9 @@ def _make_certificate(folder: Path) -> None:
 
 
 def _write_site(folder: Path, port: int, instance: int) -> None:
-    """The role's own template, with the role's defaults but for the limits of one client.
+    """Render the role's template with its defaults, except for the per-client limits.
 
-    Its logs go to the folder, since only root may write where they would be.
+    The logs go to the folder, since only root may write to their default location.
     """
     variables = {
         "ansible_python_interpreter": sys.executable,

@@ -1,16 +1,16 @@
-/* publish: Shield events for sse_load, at a rate or as fast as they are taken.
+/* publish: publish Shield events for sse_load, at a given rate or as fast as possible.
  *
  *   publish redis PORT STREAM [OPTION...]    XADD to a stream
- *   publish http PORT PATH [OPTION...]       POST each, as the backend would send it on, to a channel
+ *   publish http PORT PATH [OPTION...]       POST each event to a channel, in the frame of the backend
  *
- *   -n EVENTS   how many (1)
- *   -r RATE     events in a second; 0, the default, is as fast as they are taken
+ *   -n EVENTS   number of events (1)
+ *   -r RATE     events per second; 0, the default, is as fast as possible
  *   -s SIZE     bytes of an event's data (300)
- *   -j JOBS     jobs that take turns (1)
- *   -m MAXLEN   about how many entries the stream may keep; 0, the default, is all
+ *   -j JOBS     number of jobs, used in turn (1)
+ *   -m MAXLEN   approximate maximum length of the stream; 0, the default, is no limit
  *
- * Every event carries bench_seq (counted from 0) and bench_t_ns (CLOCK_REALTIME when it was made, which is
- * when it is sent: no event is made before there is room for it). Prints one line of JSON.
+ * Every event carries bench_seq (counted from 0) and bench_t_ns (CLOCK_REALTIME of its creation, which is
+ * when it is sent: an event is created only when there is room for it). Prints one line of JSON.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -40,7 +40,7 @@ static struct {
 } task = {.events = 1, .jobs = 1, .size = 300};
 
 static int server;
-static uint64_t run; /* tells this run's ids from another's */
+static uint64_t run; /* makes the ids of this run unique */
 static char *out;
 static size_t out_length;
 static long sent, answered;
@@ -56,7 +56,7 @@ static int64_t clock_ns(clockid_t clock) {
   return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-/* ---- making an event ---------------------------------------------------------------------------- */
+/* ---- building an event -------------------------------------------------------------------------- */
 
 __attribute__((format(printf, 1, 2))) static void put(const char *format, ...) {
   va_list arguments;
@@ -74,7 +74,7 @@ static void put_bulk(const char *text, size_t length) {
 
 static void put_word(const char *text) { put_bulk(text, strlen(text)); }
 
-/* An event's data: what a pipeline reports of a chunk, with text up to the size wanted. */
+/* Writes an event's data: a pipeline's report of a chunk, with text up to the given size. */
 static size_t make_data(char *to, long seq) {
   size_t length = sprintf(to,
                           "{\"bench_seq\": %ld, \"bench_t_ns\": %lld, \"chunk\": %ld, \"chunks_total\": %ld, "
@@ -138,9 +138,9 @@ static void put_event(void) {
   sent++;
 }
 
-/* ---- talking to the server ---------------------------------------------------------------------- */
+/* ---- protocol of the server --------------------------------------------------------------------- */
 
-/* Redis answers each XADD with two lines: the length of an id, and the id. */
+/* Redis responds to each XADD with two lines: the length of an id, and the id. */
 static void count_redis_answers(const char *text, size_t length) {
   static bool inside_line, second_line;
   for (const char *end = text + length; text < end; text++) {
@@ -154,7 +154,7 @@ static void count_redis_answers(const char *text, size_t length) {
   }
 }
 
-/* An answer's text may end without a line's end, so the next one is known by how it begins. */
+/* A response body may end without a line break, so each response is found by its start. */
 static void count_http_answers(const char *text, size_t length) {
   static const char begin[] = "HTTP/1.1 2";
   static size_t matched;
@@ -178,7 +178,7 @@ static void take_answers(bool wait) {
     (task.http ? count_http_answers : count_redis_answers)(text, length);
 }
 
-/* Sends all that is made. Takes answers meanwhile, since a server that cannot send one reads no more. */
+/* Sends the buffer. Reads responses meanwhile, since a server that cannot send them stops reading. */
 static void flush_out(void) {
   for (size_t done = 0; done < out_length;) {
     ssize_t count = send(server, out + done, out_length - done, MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -1,7 +1,7 @@
-"""An instance of the backend that also records entries in its audit log all the time.
+"""An instance of the backend that also records audit entries continuously.
 
-Run as `python -m bench.recorder --rate N` (so many entries a second, whatever becomes of them) or
-`--callers N` (so many callers, each of which records the next entry when its last is stored), in the
+Run as `python -m bench.recorder --rate N` (N entries per second, without waiting for storage) or
+`--callers N` (N callers, each of which records the next entry when its last one is stored), in the
 backend's folder.
 """
 

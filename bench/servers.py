@@ -1,4 +1,4 @@
-"""Redis and PostgreSQL of the measurement's own, from the distribution's programs."""
+"""Temporary Redis and PostgreSQL servers, from the distribution's programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _START_SECONDS = 60.0
 
 
 def program(name: str) -> str:
-    """Where a program is. Raises BenchError if it is nowhere."""
+    """Return the path of a program. Raises BenchError if it is not installed."""
     found = shutil.which(name, path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     if found is None:
         raise BenchError(f"{name} is not installed; script/bench installs it")
@@ -40,6 +40,8 @@ def program(name: str) -> str:
 
 @dataclass(frozen=True)
 class RedisServer:
+    """A running Redis with a client."""
+
     process: Process
     port: int
     client: Redis
@@ -51,7 +53,7 @@ class RedisServer:
 
 @contextlib.contextmanager
 def redis_server(folder: Path) -> Iterator[RedisServer]:
-    """Keeps nothing on disk, as a stream that is a buffer needs."""
+    """Start a Redis without persistence, which a stream used as a buffer does not need."""
     port = free_port()
     command = [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     command += ["--appendonly", "no", "--dir", str(folder), "--maxclients", "15000"]
@@ -72,6 +74,8 @@ def _answers(client: Redis) -> bool:
 
 @dataclass(frozen=True)
 class PostgresServer:
+    """A running PostgreSQL; `programs` is the folder of its client programs."""
+
     process: Process
     port: int
     programs: Path
@@ -80,7 +84,7 @@ class PostgresServer:
         return f"postgresql://bench@127.0.0.1:{self.port}/{database}"
 
     def query(self, database: str, statement: str) -> str:
-        """What a statement answers, one line for each row, columns separated by a bar."""
+        """Run a statement; return one line per row, columns separated by `|`."""
         command = [f"{self.programs}/psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]
         command += ["--set", "ON_ERROR_STOP=1", "--dbname", self.url(database)]
         return run([*command, "--command", statement]).strip()
@@ -88,7 +92,7 @@ class PostgresServer:
 
 @contextlib.contextmanager
 def postgres_server(folder: Path) -> Iterator[PostgresServer]:
-    """With the distribution's settings, so that a commit is on the disk."""
+    """Start a PostgreSQL with the distribution's settings, so that commits are durable."""
     programs = _postgres_programs()
     user = _postgres_user()
     port = free_port()
@@ -117,7 +121,7 @@ def _succeeds(command: list[str]) -> bool:
 
 
 def _postgres_programs() -> Path:
-    """Debian keeps them apart for each release, so that several can be there."""
+    """Return the newest version's programs; Debian installs each version in its own folder."""
     releases = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3])
     )
@@ -127,7 +131,7 @@ def _postgres_programs() -> Path:
 
 
 def _postgres_user() -> User | None:
-    """PostgreSQL does not run as root: then it runs as the user that its package made."""
+    """Return the package's user if this process is root, as which PostgreSQL refuses to run."""
     if os.geteuid():
         return None
     account = pwd.getpwnam("postgres")

@@ -1,4 +1,4 @@
-"""What the baselines share, and the backend's instances, run as its image runs them."""
+"""The servers that the baselines share, and instances of the backend, run as in its image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BACKEND = Path(__file__).parents[1] / "roles/ag_ui_deployment/files/backend"
 START_SECONDS = 60.0
-# An event that clients see and sse_load does not count.
+# An event that clients receive and sse_load does not count.
 HELLO = json.dumps({"bench_hello": True})
 
 SERVE = ("-m", "src.cli", "serve")
@@ -42,7 +42,7 @@ class Site:
     _runs: int = 0
 
     def prepare(self) -> None:
-        """Make the database that every run gets a copy of: migrated, with an administrator."""
+        """Create the template database of the runs: migrated, with an administrator."""
         self.postgres.query("postgres", f"CREATE DATABASE {_TEMPLATE}")
         environment = self._environment(_TEMPLATE, "none")
         self._cli(environment, "migrate")
@@ -50,9 +50,9 @@ class Site:
 
     @contextlib.contextmanager
     def new_run(self) -> Iterator[str]:
-        """A name for a stream and a database that nobody has used, which are there for the block.
+        """Yield a new name for a stream and a database, which exist for the duration of the block.
 
-        A run that found the jobs of an earlier one would begin with their state.
+        Jobs of an earlier run would add to the state of the next one.
         """
         self._runs += 1
         name = f"bench_{self._runs}"
@@ -64,6 +64,7 @@ class Site:
             self.redis.client.delete(name)
 
     def publish_hello(self, run: str) -> None:
+        """Publish an event that shows whether clients are connected."""
         entry: dict[Any, Any] = {
             "event_id": secrets.token_hex(16),
             "type": "bench:hello",
@@ -81,7 +82,10 @@ class Site:
         settings: Mapping[str, str] | None = None,
         program: Sequence[str] = SERVE,
     ) -> Iterator[tuple[Process, int]]:
-        """An instance that is ready, and its port; `program` is what Python runs for it."""
+        """Start an instance, wait until it is healthy, and yield it with its port.
+
+        `program` holds the arguments of Python.
+        """
         with self.starting_instance(run, settings, program) as (process, port):
             wait_for(process.name, lambda: _is_healthy(port), START_SECONDS, process)
             yield process, port
@@ -93,6 +97,7 @@ class Site:
         settings: Mapping[str, str] | None = None,
         program: Sequence[str] = SERVE,
     ) -> Iterator[tuple[Process, int]]:
+        """Start an instance; yield it with its port, before it is healthy."""
         port = free_port()
         environment = self._environment(run, run) | dict(settings or {})
         environment |= {"PORT": str(port), "REDIS_CONSUMER_NAME": f"bench-{port}"}
@@ -103,6 +108,7 @@ class Site:
             yield process, port
 
     def token(self, port: int, email: str = _EMAIL) -> str:
+        """Log in at the instance; return an access token."""
         form = urllib.parse.urlencode({"username": email, "password": self._password}).encode()
         url = f"http://127.0.0.1:{port}/auth/token"
         with urllib.request.urlopen(url, form, timeout=30) as answer:
@@ -114,7 +120,7 @@ class Site:
             "PATH": os.environ["PATH"],
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
-            # Where bench.recorder is.
+            # The location of bench.recorder.
             "PYTHONPATH": str(Path(__file__).parents[1]),
             "ENV": "production",
             "HOST": "127.0.0.1",
@@ -122,7 +128,7 @@ class Site:
             "REDIS_STREAM_NAME": stream,
             "DATABASE_URL": self.postgres.url(database),
             "JWT_SECRET": self._secret,
-            # One user stands for all of them.
+            # A single user opens all streams.
             "STREAMS_MAX": "20000",
             "STREAMS_PER_USER": "20000",
             "RATE_LOGIN_PER_ADDRESS": "100000/minute",

@@ -1,15 +1,15 @@
-/* sse_load: hold many event streams on this machine and count what arrives.
+/* sse_load: open many event streams and count the events that arrive.
  *
  *   sse_load [-t] [-w PATH] [-H HEADER]... PORT[,PORT...] PATH CLIENTS EVENTS SECONDS
  *
- * Opens CLIENTS streams, spread over the ports; -t speaks TLS (and trusts any certificate), -w asks for a
- * path without content first, on the same connection. On its way it prints
- *   READY   when every client has the headers of its answer,
- *   LIVE    when every client has also got an event that holds "bench_hello": from here on none may miss,
+ * Opens CLIENTS streams, spread over the ports; -t uses TLS (and trusts any certificate), -w first
+ * requests a path without content on the same connection. Prints
+ *   READY   when every client has its response headers,
+ *   LIVE    when every client has also received an event with "bench_hello": none may be lost from then on,
  * and at the end, when all clients have EVENTS events or SECONDS have passed since LIVE, one line of JSON.
  *
- * An event counts where it holds "bench_seq" and a number below EVENTS, each number once for each client;
- * "bench_t_ns" (the publisher's CLOCK_REALTIME) gives its latency. Both may stand in quoted JSON.
+ * An event counts if it has a "bench_seq" below EVENTS, each number once per client;
+ * "bench_t_ns" (the publisher's CLOCK_REALTIME) gives its latency. Both may be in quoted JSON.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -31,13 +31,13 @@
 #include <unistd.h>
 
 enum {
-  BUFFER = 1 << 16,       /* bytes of a client's buffer at first; it grows where an event is larger */
-  OPENING = 256,          /* clients that wait for their answer at a time */
-  READS = 4,              /* reads of one client before the next one's turn */
+  BUFFER = 1 << 16,       /* initial bytes of a client's buffer; it grows for larger events */
+  OPENING = 256,          /* clients that wait for their response at the same time */
+  READS = 4,              /* consecutive reads of one client */
   PORTS = 16,
   LATENCIES = 20000000,
   CONNECT_SECONDS = 120,
-  LINGER_MS = 200,        /* after the last event, to see repeats */
+  LINGER_MS = 200,        /* after the last event, to detect duplicates */
 };
 
 typedef enum { SIZE, SIZE_REST, DATA, DATA_END } ChunkState;
@@ -48,7 +48,7 @@ typedef struct {
   bool answered, live, chunked, ended;
   int status;
   char *buffer;
-  size_t capacity, length, line; /* line: where the last, unfinished line begins */
+  size_t capacity, length, line; /* line: the start of the last, incomplete line */
   ChunkState chunk_state;
   size_t chunk_left;
   uint8_t *seen;
@@ -85,7 +85,7 @@ static int64_t clock_ns(clockid_t clock) {
 
 /* ---- one event ---------------------------------------------------------------------------------- */
 
-/* The number that follows a key in a text, -1 if the key is not there. */
+/* Returns the number after a key in a text, -1 without the key. */
 static int64_t number_after(const char *text, const char *end, const char *key) {
   const char *at = memmem(text, end - text, key, strlen(key));
   if (!at)
@@ -134,7 +134,7 @@ static void take_event(Client *c, const char *text, const char *end, int64_t now
 
 /* ---- a client's bytes --------------------------------------------------------------------------- */
 
-/* Takes the events out of the buffer: each ends with an empty line. */
+/* Removes the complete events from the buffer: each ends with an empty line. */
 static void take_events(Client *c, int64_t now) {
   char *event = c->buffer, *line = c->buffer + c->line, *end = c->buffer + c->length;
   for (char *newline; (newline = memchr(line, '\n', end - line)); line = newline + 1) {
@@ -149,7 +149,7 @@ static void take_events(Client *c, int64_t now) {
     memmove(c->buffer, event, c->length);
 }
 
-/* Removes the chunks' frames from the newest `count` bytes of the buffer, in place. */
+/* Decodes the chunked coding of the newest `count` bytes of the buffer, in place. */
 static void unchunk(Client *c, size_t count) {
   char *from = c->buffer + c->length - count, *to = from, *end = c->buffer + c->length;
   while (from < end) {
@@ -173,12 +173,12 @@ static void unchunk(Client *c, size_t count) {
     else if (c->chunk_left)
       c->chunk_state = DATA;
     else
-      c->ended = true; /* a chunk of no bytes is the last */
+      c->ended = true; /* an empty chunk is the last one */
   }
   c->length = to - c->buffer;
 }
 
-/* True once the headers of the answer are taken out of the buffer; `count` becomes what came behind. */
+/* True once the response headers are removed from the buffer; sets `count` to the bytes after them. */
 static bool take_headers(Client *c, size_t *count) {
   char *end = memmem(c->buffer, c->length, "\r\n\r\n", 4);
   if (!end)
@@ -207,7 +207,7 @@ static void take_bytes(Client *c, size_t count) {
   take_events(c, now);
 }
 
-/* The bytes read, 0 if there are none now, -1 if the stream has ended. */
+/* Returns the number of bytes read, 0 if none are available, -1 at the end of the stream. */
 static ssize_t read_some(Client *c) {
   char *to = c->buffer + c->length;
   size_t space = c->capacity - c->length;
@@ -221,7 +221,7 @@ static ssize_t read_some(Client *c) {
 }
 
 static void read_client(Client *c) {
-  /* What TLS has already taken from the socket wakes nobody: it has to be read to the end. */
+  /* epoll does not report data that TLS has already read from the socket: drain it. */
   for (int reads = 0; c->tls || reads < READS; reads++) {
     if (c->capacity - c->length < c->capacity / 4) {
       c->capacity *= 2;
@@ -250,8 +250,8 @@ static void read_clients(int poll, int milliseconds) {
 
 /* ---- opening ------------------------------------------------------------------------------------ */
 
-/* As a browser that has loaded a page does. nginx turns Nagle's algorithm off with a connection's first
- * answer only; before, events wait for acknowledgements that the other side delays by 40 ms. */
+/* A request before the stream, as after a page load. nginx disables Nagle's algorithm with the first
+ * response of a connection; before, events wait for acknowledgements that are delayed by 40 ms. */
 static void warm_up(int fd, const char *path) {
   char text[4096];
   int length = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
@@ -343,7 +343,7 @@ static int usage(void) {
   return 2;
 }
 
-/* True while the condition can still become true: streams are open and there is time. */
+/* True while the condition can still become true: streams are open and time is left. */
 static bool may_wait(int64_t deadline) { return all.open && clock_ns(CLOCK_MONOTONIC) < deadline; }
 
 static void open_clients(Client *clients, int poll, int64_t deadline) {
@@ -374,7 +374,7 @@ static void wait_until_live(int poll, int64_t deadline) {
   exit(1);
 }
 
-/* Returns the processor time that it took, in seconds, from the first event on. */
+/* Returns the CPU seconds from the first event on. */
 static double take_all(int poll, int64_t deadline) {
   int64_t cpu_ns = 0;
   while (all.complete < all.clients && may_wait(deadline)) {

@@ -1,4 +1,4 @@
-"""Users at work: each reads lists and jobs, asks and submits, with a pause between two requests."""
+"""Simulated users: each reads lists and jobs, queries and submits, with pauses in between."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 _PAUSE_SECONDS = (0.2, 0.6)
 _TIMEOUT_SECONDS = 30.0
-# How often, in a hundred requests, and what is asked for.
+# Percentage of each kind of request.
 _MIX = {"list": 40, "detail": 30, "query": 20, "submit": 10}
 
 
 @dataclass
 class Answers:
-    """Milliseconds of every request by kind, and the statuses that were no success."""
+    """Latencies in milliseconds by kind of request, and the counts of error statuses."""
 
     milliseconds: dict[str, list[float]] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
@@ -38,12 +38,12 @@ class Answers:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Of sorted values."""
+    """Return a percentile of sorted values."""
     return values[min(len(values) - 1, int(len(values) * percent / 100))] if values else 0.0
 
 
 def work(port: int, tokens: Sequence[str], seconds: float) -> Answers:
-    """Let one user work for each token."""
+    """Simulate one user for each token."""
     return asyncio.run(_work(port, tokens, seconds))
 
 
@@ -81,7 +81,7 @@ async def _request(client: httpx.AsyncClient, kind: str, known: Sequence[str]) -
         return await client.get(f"/api/jobs/{random.choice(known)}")  # noqa: S311 - load, no secret
     if kind == "query":
         return await client.post("/api/query", json={"query": "what is the answer?"})
-    # An address of documentation, so that no name has to be resolved.
+    # A documentation address (RFC 5737), so that no name is resolved.
     return await client.post("/api/crawl", json={"url": "http://198.51.100.7/", "max_pages": 1})
 
 

@@ -1,1 +1,1 @@
-"""Everything that tests the bundle as a whole; the backend's own tests stand beside its source."""
+"""Tests of the whole bundle; the backend's own tests are next to its source."""

@@ -1,4 +1,4 @@
-"""Fixtures that every folder of tests may use."""
+"""Fixtures for all test folders."""
 
 from tests.shield.fixtures import shield, shield_rng, shield_seed
 

@@ -1,1 +1,1 @@
-"""What is measured: a module for each part."""
+"""The benchmarks, one module for each part."""

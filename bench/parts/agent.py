@@ -1,4 +1,4 @@
-"""The agent: how much later than the model itself its first word comes."""
+"""Agent: the latency that the backend adds to the model's first word."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ def _first_words(bench: Bench, at_once: int) -> Row:
 
 
 def _times(at_once: int, once: Any) -> list[float]:
-    """Milliseconds, sorted; the first call is not counted, since it makes what the others find."""
+    """Return sorted latencies in milliseconds.
+
+    The first call only warms caches up and is not counted.
+    """
     once()
     with ThreadPoolExecutor(at_once) as pool:
         return sorted(pool.map(lambda _: once(), range(_RUNS)))
@@ -97,7 +100,7 @@ def _of_run(port: int, token: str) -> float:
 
 
 def _first(port: int, path: str, body: Any, headers: dict[str, str], word: bytes) -> float:
-    """Milliseconds until a line with the word has come; the answer is read to its end."""
+    """Return the milliseconds until a line with the word arrives; reads the response to its end."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     began = time.perf_counter()
     connection.request(

@@ -1,4 +1,4 @@
-"""The API: users at work, and lists of jobs as the table grows."""
+"""API: latency for active users, and of job lists as the table grows."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _TOP = Path(__file__).parents[2]
 _JOBS_EACH = 200
 _ROWS = (1_000, 1_000_000)
 _LISTS = 100
-# The limits are for people; what is measured here is what an answer costs.
+# Disables the limits, which protect against users; the benchmark measures the cost of a response.
 UNLIMITED = {
     "RATE_LOGIN_PER_ADDRESS": "100000/minute",
     "RATE_LOGIN_PER_ACCOUNT": "100000/minute",
     "RATE_API_PER_USER": "1000000/minute",
     "RATE_GLOBAL": "10000000/minute",
     "JOBS_PER_USER": "1000000",
-    # The address that users crawl is one of documentation, which no tool is sent to otherwise.
+    # The users crawl a documentation address (RFC 5737), which the tools refuse by default.
     "TOOLS_ALLOW_PRIVATE_ADDRESSES": "true",
 }
 
@@ -87,6 +87,7 @@ def _run_users(bench: Bench, users: int) -> Row:
 
 @contextlib.contextmanager
 def gateway(site: Site) -> Iterator[str]:
+    """Start the stub gateway; yield its URL."""
     port = free_port()
     command = [sys.executable, "-m", "bench.gateway", str(port)]
     setting = Setting(env=dict(os.environ), cwd=_TOP)
@@ -100,7 +101,7 @@ def _email(number: int) -> str:
 
 
 def _add_users(site: Site, run: str, users: int) -> None:
-    """Contributors with the administrator's password, and jobs of their own."""
+    """Add contributors with the administrator's password, and jobs of their own."""
     site.postgres.query(
         run,
         "INSERT INTO users (id, email, password_hash, role, active) "  # noqa: S608 - numbers only
@@ -111,7 +112,7 @@ def _add_users(site: Site, run: str, users: int) -> None:
 
 
 def _jobs(owners: str, each: int) -> str:
-    """A statement that gives every owner so many jobs that have ended."""
+    """Return a statement that inserts `each` finished jobs per owner."""
     return (
         "INSERT INTO jobs (id, owner_id, kind, status, percent, created_at, updated_at, "  # noqa: S608 - ours
         "completed_at, ended_ms, ended_seq) "
@@ -146,7 +147,7 @@ def _list_once(port: int, token: str) -> float:
         f"http://127.0.0.1:{port}/api/jobs?limit=50", headers={"Authorization": f"Bearer {token}"}
     )
     began = time.perf_counter()
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - http, as it says
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - an HTTP URL
         json.load(answer)
     return (time.perf_counter() - began) * 1000
 

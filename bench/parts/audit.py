@@ -1,4 +1,4 @@
-"""Audit: how many entries are stored and verified, and that the event stream does not wait for them."""
+"""Audit: rates of storing and verifying entries, and the effect on the event stream."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _CALLERS = 50
 _MAX_SECONDS = 10.0
 _LEAST_RATE = 1000
-# Of the entries that are recorded at that rate, so many must have been stored by the end.
+# The minimum share of recorded entries that must be stored by the end.
 _LEAST_SHARE = 0.95
 _RECORDER = ("-m", "bench.recorder")
 _WITH_ENTRIES = f"{OURS}, {_LEAST_RATE} entries/s"
@@ -78,14 +78,14 @@ def _store(bench: Bench, instances: int, seconds: float) -> Row:
 
 
 class _Clock:
-    """Counts the entries of a log from its making on."""
+    """Measures the growth rate of a log since its creation."""
 
     def __init__(self, site: Site, run: str) -> None:
         self._site, self._run = site, run
         self._entries, self._began = self._count(), time.monotonic()
 
     def rate(self) -> float:
-        """In a second."""
+        """Return the entries per second."""
         return (self._count() - self._entries) / (time.monotonic() - self._began)
 
     def _count(self) -> int:
@@ -94,7 +94,7 @@ class _Clock:
 
 
 def _verify(site: Site, run: str) -> tuple[int, float]:
-    """The number of entries, and the seconds that it took."""
+    """Return the number of verified entries and the duration in seconds."""
     with site.instance(run) as (_, port):
         headers = {"Authorization": f"Bearer {site.token(port)}"}
         url = f"http://127.0.0.1:{port}/admin/audit/verify"
@@ -136,7 +136,7 @@ def _beside_the_stream(bench: Bench) -> Report:
 
 
 def _with_entries(rates: list[float]) -> Start:
-    """Ours with the log; at what rate it grew is added to those that are given."""
+    """Return a baseline of ours that also writes audit entries; appends its rate to `rates`."""
 
     @contextlib.contextmanager
     def start(site: Site) -> Iterator[Baseline]:

@@ -1,4 +1,4 @@
-"""What the parts share: how a run is made, and which of its columns are shown."""
+"""Shared code of the parts: how to run a measurement, and the columns of its table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _PERCENT = 100
 
 @dataclass(frozen=True)
 class Bench:
-    """`repeat` is how often the baselines take turns, `seconds` how long a run at a rate lasts."""
+    """Settings of all parts.
+
+    `repeat` is the number of runs per baseline, `seconds` the duration of a run at a given rate.
+    """
 
     site: Site
     tools: Tools
@@ -32,7 +35,7 @@ class Bench:
     seconds: float
 
     def run(self, start: Start, workload: Workload) -> Row:
-        """One measurement of a baseline that is started for it."""
+        """Start a baseline and measure it once."""
         with start(self.site) as baseline:
             row = measure(self.tools, baseline, workload)
         tell(
@@ -43,11 +46,12 @@ class Bench:
 
 
 def tell(progress: str) -> None:
+    """Print progress to standard error."""
     sys.stderr.write(f"    {progress}\n")
 
 
 def full_speed_columns(row: Row) -> Row:
-    """Where events come as fast as they are taken."""
+    """Columns for runs at full speed."""
     return {
         "baseline": row["baseline"],
         "instances": row["instances"],
@@ -64,7 +68,7 @@ def full_speed_columns(row: Row) -> Row:
 
 
 def paced_columns(row: Row) -> Row:
-    """Where events come at a rate."""
+    """Columns for runs at a given rate."""
     return {
         "baseline": row["baseline"],
         "instances": row["instances"],
@@ -80,11 +84,12 @@ def paced_columns(row: Row) -> Row:
 
 
 def cpu_text(row: Row) -> str:
+    """Format the CPU seconds of a row by process."""
     return ", ".join(f"{name} {seconds:.2f}" for name, seconds in row["cpu"].items())
 
 
 def require_no_defects(report: Report) -> None:
-    """Events of ours that did not come, came twice or came late count against the limit of 0."""
+    """Add a figure: events of ours that were lost, duplicated or out of order, with the limit 0."""
     defects = sum(
         float(row[name])
         for row in report.runs

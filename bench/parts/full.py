@@ -1,4 +1,4 @@
-"""Full speed: what a baseline delivers when events come as fast as they are taken."""
+"""Full speed: the throughput of a baseline without a rate limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Idle: what clients cost that wait, and how soon one event reaches all of them."""
+"""Idle: the cost of waiting clients, and the latency of one event to all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paced: how long events take to clients, and what that costs, at a load that most can bear."""
+"""Paced: latency and cost at a rate that most baselines sustain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PERCENT = 100
 
 
 def paced_workload(clients: int, rate: float, seconds: float, size: int = 300) -> Workload:
-    """A baseline that falls behind gets twice the time."""
+    """Build a workload; the timeout is twice the duration, for baselines that fall behind."""
     return Workload(clients, round(rate * seconds), rate=rate, size=size, seconds=seconds * 2 + 10)
 
 
@@ -38,6 +38,7 @@ def measure_paced(bench: Bench) -> list[Report]:
 
 
 def add_latency_figures(report: Report, baseline: str) -> None:
+    """Add the baseline's median latencies and CPU utilisation to the report."""
     for name in ("p50", "p95", "p99", "max"):
         latency = median_of(report.runs, f"{name}_ms", baseline=baseline)
         report.figure(f"{baseline}, {name}", latency, "ms")

@@ -1,4 +1,4 @@
-"""Scale: what becomes of speed and latency with more clients, events, bytes and instances."""
+"""Scale: throughput and latency with more clients, events, bytes and instances."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _CLIENTS = (10, 50, 100, 200, 500)
 _EVENTS = (1000, 8000)
 _RATES = (50, 500, 1000)
-# Bytes of an event's data with the events sent at once, and those sent in a second.
+# Bytes of an event's data, number of events at full speed, and events per second when paced.
 _SIZES = ((4096, 1000, 100), (65536, 100, 10))
 _SHARED_CLIENTS = 200
 _MAX_SECONDS = 10

@@ -1,4 +1,4 @@
-"""Store: how fast the consumer moves events from the stream into PostgreSQL."""
+"""Store: how fast the consumer writes events from the stream to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SECONDS = 180.0
 
 
 class Standing(NamedTuple):
-    """How far the consumer group is: entries not read yet (None: unknown), and not acknowledged."""
+    """State of the consumer group: entries read, unread (None: unknown), and not acknowledged."""
 
     read: int
     lag: int | None
@@ -33,6 +33,7 @@ class Standing(NamedTuple):
 
     @property
     def done(self) -> bool:
+        """Whether all entries are read and acknowledged."""
         return self.lag == 0 and self.pending == 0
 
 
@@ -50,7 +51,7 @@ def measure_store(bench: Bench) -> list[Report]:
 
 
 def _flood(bench: Bench) -> Row:
-    """Events at twice the rate that is the limit; the time ends when the last one is stored."""
+    """Publish at twice the required rate; measures until the last event is stored."""
     site = bench.site
     with site.new_run() as name, site.instance(name) as (process, _):
         publisher = bench.tools.publisher(("redis", str(site.redis.port), name), _FLOOD)
@@ -62,7 +63,7 @@ def _flood(bench: Bench) -> Row:
 
 
 def _backlog(bench: Bench) -> Row:
-    """Events published while no instance ran; the time begins when the first one is read."""
+    """Publish while no instance runs; measures from the first read."""
     site = bench.site
     with site.new_run() as name:
         run(bench.tools.publisher(("redis", str(site.redis.port), name), _BACKLOG))
@@ -75,7 +76,7 @@ def _backlog(bench: Bench) -> Row:
 
 
 class _Clock:
-    """Counts the seconds, and those that each process uses of a core."""
+    """Measures the elapsed time and the CPU seconds of each process."""
 
     def __init__(self, site: Site, process: Process) -> None:
         self._processes = (process, site.redis.process, site.postgres.process)
@@ -83,6 +84,7 @@ class _Clock:
         self._begun = time.monotonic()
 
     def stop(self) -> Row:
+        """Return the elapsed seconds, and the CPU seconds by process."""
         seconds = time.monotonic() - self._begun
         used = zip(self._processes, self._cpu, self._cpu_seconds(), strict=True)
         cpu = {process.name: round(after - before, 2) for process, before, after in used}
@@ -104,7 +106,7 @@ def _standing(site: Site, stream: str) -> Standing:
     try:
         groups: Any = site.redis.client.xinfo_groups(stream)
     except ResponseError:
-        # There is no such stream before the first event.
+        # The stream does not exist before the first event.
         groups = []
     if not groups:
         return Standing(0, None, 0)

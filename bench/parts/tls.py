@@ -1,4 +1,4 @@
-"""TLS: what the way through nginx costs, as the role configures it."""
+"""TLS: the cost of nginx with the role's configuration."""
 
 from __future__ import annotations
 

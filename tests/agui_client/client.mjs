@@ -1,12 +1,12 @@
-// One user interface: an agent of the official client, and what it has to remember to resume.
+// A user interface: an agent of the official client, with the state that it needs to resume.
 import { printedDuring } from "./console.mjs";
 import { Cut, watched } from "./wire.mjs";
 
 const GAP = "hx.shield.gap";
 const STREAM = { headers: { "Content-Type": "text/event-stream" } };
 
-// The official agent sends a request of its own for every run; a job's run, or one that was begun
-// before, is there to be read.
+// The official agent POSTs a request for every run; the run of a job, or an earlier run of the agent,
+// is read with GET.
 const newAgent = async (version) => {
   const { HttpAgent, runHttpRequest, transformHttpEventStream } = await import(PACKAGES[version]);
   class ReadingAgent extends HttpAgent {
@@ -37,8 +37,8 @@ const NOTHING = { id: null, messages: [], state: {} };
 export class Client {
   #agent;
 
-  // The last id of which everything has been applied, and what was held then. A record may be
-  // several frames, of which the last has the id: what came after that id comes again.
+  // The last event id whose frames are all applied, and the state at that id. A record may consist of
+  // several frames, the last of which has the id; frames after that id are sent again.
   #safe = NOTHING;
 
   #version;
@@ -70,7 +70,7 @@ export class Client {
     return { ...held, messages, state, last_event_id: this.#safe.id };
   }
 
-  // What the user has said or answered is held whatever becomes of the run.
+  // Messages of the user are kept whatever the outcome of the run is.
   #prepare({ threadId, messages, state }) {
     this.#agent.threadId = threadId;
     this.#agent.addMessages(messages);
@@ -105,13 +105,13 @@ export class Client {
     };
   }
 
-  // The ids of the frames that have come and whose events are still to be applied; a position that
-  // follows a frame is reached with it.
+  // The ids of received frames whose events are not applied yet. A position after a frame replaces
+  // the id of that frame.
   #arriving = [];
-  // That of the event which is being applied.
+  // The id of the event that is being applied.
   #latest = null;
 
-  // Everything up to the latest event stands in the agent's messages.
+  // All events up to the latest one are applied to the agent's messages.
   #applied() {
     if (!this.#latest) return;
     const { messages, state } = this.#agent;
@@ -124,7 +124,7 @@ export class Client {
     this.#agent.setState(this.#safe.state);
   }
 
-  // After a gap nothing joins what was held: what comes is the whole run as it stands.
+  // After a gap the stream sends the whole run again, so the previous state is dropped.
   #beginAnew() {
     this.#safe = NOTHING;
     return { messages: [], state: {} };

@@ -1,4 +1,4 @@
-// What is printed, by whom: the official client prints a warning where it puts up with a fault.
+// Captures console output by client: the official client prints a warning when it tolerates an error.
 import { AsyncLocalStorage } from "node:async_hooks";
 import { format } from "node:util";
 
@@ -8,7 +8,7 @@ const current = new AsyncLocalStorage();
 let stray = () => {};
 
 function note(...values) {
-  // A cut of our own making is reported like any broken connection.
+  // The client reports an intentional cut like any broken connection.
   if (values.some((value) => value instanceof Cut)) return;
   const line = format(...values);
   const lines = current.getStore();
@@ -21,14 +21,14 @@ process.on("warning", note);
 process.on("unhandledRejection", note);
 process.on("uncaughtException", note);
 
-/** What is printed while `run` is at work, by it alone. */
+/** Returns the lines that `run` prints. */
 export async function printedDuring(run) {
   const lines = [];
   await current.run(lines, run);
   return lines;
 }
 
-/** Tell `listener` of every line that is printed by nobody in particular. */
+/** Calls `listener` with every line that is printed outside printedDuring(). */
 export function strayLines(listener) {
   stray = listener;
 }

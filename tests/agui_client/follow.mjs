@@ -1,19 +1,20 @@
-// Clients of the backend made of @ag-ui/client, many in one process.
+// Runs many @ag-ui/client clients of the backend in one process.
 //
-// Each line of the input asks one client to follow one stream:
+// Each input line lets one client follow one stream:
 //   {"client": name, "url": ..., "token": ..., "last_event_id"?, "cut"?}
 //   {"client": name, "url": ..., "token": ..., "run": {"threadId", "runId", "messages", "tools"?, "state"?}, "cut"?}
-//                                            run the agent, with what the client holds and these messages
+//                                            run the agent with the client's messages and these
 //   {"client": name, "url": ..., "token": ..., "join": {"threadId", "messages"}}
-//                                            join a conversation, by connectAgent
-//   {"client": name, "body": ...}            the text of a stream, instead of a connection
-// "version" of the first line of a client is that of its npm package.
-// A cut is {"frames": so many with data, "ids": so many with an id, "abrupt"?}; see wire.mjs.
-// A client that was asked before goes on with what it holds: its messages, its state, its last id.
-// Each line of the output tells of one of them:
-//   {"client": name, "joined": true}         the first event of the connection has come
-//   {"client": name, "held": {...}}          the connection has ended, and this is what it led to
-//   {"client": null, "printed": [...]}       something was printed that no client can be blamed for
+//                                            join a conversation with connectAgent
+//   {"client": name, "body": ...}            a recorded stream, instead of a connection
+// "version" in the first line of a client is the version of its npm package.
+// "cut" is {"frames": number of frames with data, "ids": number of frames with an id, "abrupt"?};
+// see wire.mjs.
+// A client keeps its messages, its state and its last event id for its next line.
+// Each output line is about one client:
+//   {"client": name, "joined": true}         the first event of the connection has arrived
+//   {"client": name, "held": {...}}          the connection has ended with this state
+//   {"client": null, "printed": [...]}       output that belongs to no client
 import { createInterface } from "node:readline";
 
 import { Client } from "./client.mjs";

@@ -1,4 +1,4 @@
-// The bytes of a stream on their way to the official client: looked at, passed on, cut.
+// Inspects the bytes of a stream to the official client, and can cut the connection.
 
 export class Cut extends Error {
   constructor() {
@@ -8,29 +8,31 @@ export class Cut extends Error {
 
 const FRAME_END = "\n\n";
 
-// null if the frame has no such field.
+// Returns null if the frame has no such field.
 const fieldOf = (frame, name) => {
   const line = frame.split("\n").find((one) => one.startsWith(`${name}:`));
   return line === undefined ? null : line.slice(name.length + 1).trimStart();
 };
 
-// Everything that the client does with what it has been given happens before the next turn of the loop.
+// The client processes received data before the next iteration of the event loop.
 const nextTurn = () => new Promise(setImmediate);
 
 /**
- * The response with the same bytes. `hooks.arrives` is told the id (or null) of each frame with data
- * before the client sees it, `hooks.reaches` the id of a frame without data. After `frames` of them, or `ids` of those with an id, the connection
- * breaks: once the client has applied them, of which `hooks.allApplied` is told, or, `abrupt`, while
- * it still does.
+ * Returns a response with the same bytes.
+ *
+ * Calls `hooks.arrives` with the id (or null) of each frame with data before the client sees it, and
+ * `hooks.reaches` with the id of each frame without data. After `frames` frames with data, or `ids` of
+ * them with an id, the connection breaks: after the client has applied them, which
+ * `hooks.allApplied` reports, or with `abrupt` while it still does.
  */
 export function watched(response, hooks, { frames = Infinity, ids = Infinity, abrupt = false } = {}) {
   const upstream = response.body.getReader();
-  // One character for each byte, so that a place in the text is one in the bytes.
+  // One character per byte, so that indexes in the text equal indexes in the bytes.
   const decoder = new TextDecoder("latin1");
   let rest = "";
   let isCut = false;
 
-  // How many bytes of the chunk may pass.
+  // Returns how many bytes of the chunk to forward.
   const look = (chunk) => {
     const before = rest.length;
     rest += decoder.decode(chunk);

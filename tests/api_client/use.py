@@ -1,6 +1,6 @@
-"""Uses the API through the client that openapi-python-client has made of its document.
+"""Call the API with the client that openapi-python-client generates from the OpenAPI document.
 
-The address, an account and its password stand in the environment; prints what it was told as JSON.
+Reads the address, an account and its password from the environment. Prints the responses as JSON.
 """
 
 import json

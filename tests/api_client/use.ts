@@ -1,5 +1,5 @@
-// Uses the API through the types that openapi-typescript has made of its document.
-// The address, an account and its password stand in the environment; prints what it was told as JSON.
+// Calls the API with the types that openapi-typescript generates from the OpenAPI document.
+// Reads the address, an account and its password from the environment. Prints the responses as JSON.
 import createClient from "openapi-fetch";
 import type { components, paths } from "./schema.js";
 
@@ -13,7 +13,7 @@ function must<T>(data: T | undefined, problem: { title: string } | undefined): T
   return data;
 }
 
-// Fields have types: what the document does not have does not compile.
+// Fields are typed: fields that the document does not have do not compile.
 export function textOf(event: Event): string {
   return event.type === "TEXT_MESSAGE_CONTENT" ? event.delta : "";
 }
@@ -38,11 +38,11 @@ const one = await client.GET("/api/jobs/{job_id}", {
 });
 const job = must(one.data, one.error);
 
-// @ts-expect-error a status that no job has
+// @ts-expect-error an unknown job status
 await client.GET("/api/jobs", { params: { query: { status: "sleeping" } } });
-// @ts-expect-error a path that is none
+// @ts-expect-error an unknown path
 client.GET("/api/nothing");
-// @ts-expect-error a field that no job has
+// @ts-expect-error an unknown field of a job
 void job.colour;
 
 const percent: number | null = job.percent;

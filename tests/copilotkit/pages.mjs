@@ -1,13 +1,13 @@
-// Pages made with CopilotKit: the core of its frontend, its runtime behind that, and the backend's agent behind both.
+// CopilotKit pages: the core of its frontend, which uses its runtime, which uses the backend's agent.
 //
-// Each line of the input lets one page run the agent, with what the page holds and these messages:
+// Each input line lets one page run the agent with the page's messages and these:
 //   {"client": name, "url": of the agent, "token": ..., "run": {"threadId", "runId", "messages", "tools"?, "forwardedProps"?}}
-//                                            a tool that the model calls is run by the page: its result is "answer"
+//                                            the page runs the tools that the model calls; their result is "answer"
 //   {"client": name, "stop": true}           press the stop button
-// Each line of the output tells of one of them, as in ../agui_client/follow.mjs:
-//   {"client": name, "joined": true}         the first event has come
-//   {"client": name, "held": {...}}          the run, and those that results of tools began, have ended
-//   {"client": null, "printed": [...]}       something was printed
+// Each output line is about one page, as in ../agui_client/follow.mjs:
+//   {"client": name, "joined": true}         the first event has arrived
+//   {"client": name, "held": {...}}          the run, and those started by tool results, have ended
+//   {"client": null, "printed": [...]}       output of the page
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
@@ -19,7 +19,7 @@ import { CopilotRuntime } from "@copilotkit/runtime/v2";
 import { createCopilotNodeListener } from "@copilotkit/runtime/v2/node";
 import { z } from "zod";
 
-// Without a window the core does not connect to its runtime.
+// The core connects to its runtime only if there is a window.
 globalThis.window = {};
 
 const PATH = "/api/copilotkit";
@@ -38,7 +38,7 @@ async function runtimeFor(url) {
   return `http://127.0.0.1:${server.address().port}${PATH}`;
 }
 
-// The runtime passes the Authorization header of the page on to the agent.
+// The runtime forwards the page's Authorization header to the agent.
 async function coreFor(url, token) {
   const core = new CopilotKitCore({
     runtimeUrl: await runtimeFor(url),

@@ -1,4 +1,4 @@
-"""What a deployment finds out about Redis and PostgreSQL before it changes anything, on real servers."""
+"""Preflight checks of Redis and PostgreSQL against real servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.ansible_module import run_module
 
 
 def endpoint(variable: str) -> dict[str, Any]:
-    """The host and the port of an address, or of a URL, that script/test tells."""
+    """Return host and port of the address or URL in an environment variable of script/test."""
     value = os.environ[variable]
     parts = urlsplit(value if "://" in value else f"//{value}")
     return {"host": parts.hostname, "port": parts.port}
@@ -55,7 +55,7 @@ def test_postgresql_with_a_certificate_that_is_checked(tmp_path: Path, ca: str) 
 
 
 def test_tls_that_postgresql_does_not_offer(tmp_path: Path) -> None:
-    # A pool of PgBouncer offers none here.
+    # The PgBouncer pool does not offer TLS here.
     server = database("TEST_PGBOUNCER_SESSION", sslmode="require")
     [found] = problems(tmp_path, database=server)
     assert found.startswith("ag_ui_database_sslmode: ")

@@ -1,1 +1,4 @@
-"""The tasks of the roles, run on folders that play hosts. It takes as long as the rest of the fast tests together."""
+"""Tests that run tasks of the roles on folders in place of hosts.
+
+They take as long as all other fast tests together.
+"""

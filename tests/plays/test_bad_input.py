@@ -1,4 +1,4 @@
-"""A wrong variable stops the play before it changes anything, and is named with its remedy."""
+"""An invalid variable stops the play before any change; the message names it and the remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.support.playbook import Run
 
-# The first task after all the checks.
+# The first task after all checks.
 FIRST_CHANGE = "Packages | "
 
 SHORT = "too-short"
@@ -34,7 +34,7 @@ def listed(values: list[str]) -> str:
 
 
 def refuses(done: Run, *words: str) -> None:
-    """Assert that a run was refused with these words, and did nothing."""
+    """Assert that a run failed with these words and changed nothing."""
     assert done.code != 0, done.output
     assert [word for word in words if word not in done.message] == [], done.output
     assert sum(done.changes.values()) == 0
@@ -142,7 +142,7 @@ def test_a_name_that_is_no_setting_is_refused_with_the_nearest_that_is(tmp_path:
 
 
 def test_texts_are_taken_for_what_they_mean(tmp_path: Path) -> None:
-    """As `-e name=value` gives them."""
+    """Values as `-e name=value` passes them."""
     texts = {
         "ag_ui_backend_ports": "8002,8003",
         "ag_ui_http_port": "0",

@@ -1,4 +1,4 @@
-"""The archive that ansible-galaxy builds has what a deployment needs, and deploys by its full name."""
+"""The archive of ansible-galaxy has all files of a deployment, and works by its full name."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 NAME = "hx_citadel.shield_ag_ui"
 TOOLS = Path(sys.executable).parent
-# All but what ansible-galaxy adds.
+# All files except those that ansible-galaxy adds.
 SHIPPED = {"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md"}
 SHIPPED |= {"docs", "meta", "playbooks", "plugins", "roles"}
 ROLES = ["ag_ui_deployment", "shield_datastores"]
 
 
 class Installed:
-    """A folder with the collection, and an Ansible that knows of no checkout."""
+    """A folder with the installed collection, and an Ansible configuration without the checkout."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Redis and PostgreSQL run with what is written, whichever run of the role wrote it."""
+"""Redis and PostgreSQL run with their written configuration, whichever run of the role wrote it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.support.playbook import Run
 
 ROLE = TOP / "roles/shield_datastores"
-# As systemctl and psql tell times, and what they were told to do.
+# Stubs of systemctl and psql that report start and load times and record their calls.
 SYSTEMCTL = """#!/bin/sh
 case $* in
   *InactiveExitTimestamp*) cat {folder}/started ;;
@@ -50,7 +50,7 @@ class Host:
             (folder / "bin" / name).chmod(0o755)
 
     def since(self, name: str, offset: timedelta) -> None:
-        """When a service was started or has loaded its files, from now."""
+        """Set when a service was started or has loaded its files, relative to now."""
         moment = datetime.now(UTC) + offset
         form = "%a %Y-%m-%d %H:%M:%S.%f UTC" if name == "started" else "%Y-%m-%d %H:%M:%S.%f+00"
         (self.folder / name).write_text(moment.strftime(form) + "\n")
@@ -103,7 +103,7 @@ def test_postgresql_is_reloaded_while_its_access_list_is_newer(host: Host) -> No
     run = host.run("postgresql_networks")
     assert run.code == 0, run.output
     assert "host shield shield_owner,shield 127.0.0.0/8 scram-sha-256" in host.access.read_text()
-    # That run ended before the reload.
+    # The previous run ended before the reload.
     host.since("loaded", EARLIER)
     host.done()
     run = host.run("postgresql_networks")
@@ -124,7 +124,7 @@ def test_networks_that_postgresql_does_not_understand_are_taken_back(host: Host)
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_no_change_is_left_to_a_handler(role: Path) -> None:
-    """A handler that was not run, or failed, is not notified again by a task that finds nothing to change."""
+    """A handler that failed or did not run is not notified again by a task that changes nothing."""
     texts = {path: path.read_text() for path in role.glob("tasks/*.yml")}
     assert [path.name for path, text in texts.items() if "notify:" in text] == []
     assert list(role.glob("handlers/*")) == []

@@ -1,4 +1,4 @@
-"""A dry run gets through on a host that has the packages and no deployment."""
+"""Check mode succeeds on a host that has the packages and no deployment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def test_a_host_without_a_deployment(tmp_path: Path) -> None:
-    """With the group, the units, the directories and the image that only a deployment makes."""
+    """The group, units, directories and image that a deployment creates are missing."""
     host = BareHost(tmp_path)
     before = host.files()
     run = dry_run(host, "ag_ui_deployment")

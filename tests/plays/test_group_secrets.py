@@ -1,4 +1,4 @@
-"""The hosts of a group have one set of secrets, whichever of them was deployed first."""
+"""The hosts of a group share one set of secrets, whichever of them was deployed first."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ NAMES = {"jwt_secret", "mfa_key", "audit_key", "metrics_token", "admin_password"
 
 SECRETS = {f"ag_ui_{name}" for name in NAMES}
 KEPT = dict.fromkeys(NAMES, "a" * 48)
-# Groups of hosts with the secrets that they have; those in capitals cannot be reached.
+# Groups of hosts with their existing secrets; hosts in capitals are unreachable.
 SITES: dict[str, dict[str, dict[str, str]]] = {
     "fresh": {"fresh-1": {}, "fresh-2": {}},
-    # One that is added, before the one that is there.
+    # A new host, listed before the existing one.
     "grown": {"grown-1": {}, "grown-2": KEPT},
     "differing": {
         "differing-1": {"jwt_secret": "a" * 48},
@@ -36,12 +36,12 @@ SITES: dict[str, dict[str, dict[str, str]]] = {
     "lost": {"lost-1": {}, "LOST-2": {}},
     "spare": {"spare-1": {}, "spare-2": KEPT, "SPARE-3": {}},
 }
-# Those that are deployed to.
+# The hosts to deploy to.
 DEPLOYED = "fresh:grown-1:differing:lost-1:spare-1"
 
 
 class Sites:
-    """Groups of hosts, each a folder of this machine."""
+    """Groups of hosts, each host a folder of this machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -113,7 +113,7 @@ def run(sites: Sites, dry_secrets: dict[str, str]) -> Run:
 
 
 def message(run: Run, host: str) -> str:
-    """Why the deployment of a host was refused; empty if it was not."""
+    """Return why the deployment of a host was refused; empty if it was not."""
     return " ".join(one.result["msg"] for one in run.results if one.host == host and one.failed)
 
 

@@ -1,4 +1,4 @@
-"""What of former deployments goes with the next one, and with an uninstall."""
+"""The next deployment and an uninstall remove what former deployments have left."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
 RETIRED = "ag-ui-backend@8004.service"
 FORMER_UNIT = "ag-ui-backend@.service"
-# systemd as far as this needs it: everything runs, and what it is told is written down.
+# A stub of systemd: every unit is running, and calls are recorded.
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >>"$STATE/systemctl"
 case $1 in
@@ -33,7 +33,7 @@ esac
 
 
 class Host:
-    """A folder that plays a host with what a version of the role from before releases has left."""
+    """A folder in place of a host with the files of a role version without release directories."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

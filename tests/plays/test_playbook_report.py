@@ -1,4 +1,4 @@
-"""What a run did is read from Ansible's report for programs, whatever its user has set for people."""
+"""The parser of Ansible's JSON report works whatever output the user has configured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is placed for nginx is valid and loaded, or nothing of it stays; a real nginx is asked."""
+"""A configuration for nginx is valid and loaded, or rolled back completely; uses a real nginx."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Host(ProxyHost):
         self.new_pair()
 
     def new_pair(self) -> None:
-        """What the tasks before bring to the host, beside what is used."""
+        """Write the new certificate beside the active one, as the previous tasks do."""
         make_certificate(self.folder / "new", NAME)
 
     def load(self, version: str, *, check: bool = False, started: bool = True) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Host(ProxyHost):
         return run_module("ag_ui_nginx", arguments, folder, self.environment)
 
     def loaded(self, version: str) -> bool:
-        """Load it; whether that changed anything."""
+        """Load the configuration; return whether that changed anything."""
         done = self.load(version)
         assert not done.get("failed"), done["msg"]
         return bool(done["changed"])
@@ -76,14 +76,14 @@ class Host(ProxyHost):
         return str(done["msg"])
 
     def version(self) -> str:
-        """The configuration that the running nginx has."""
+        """Return the version of the configuration that nginx runs with."""
         return self.nginx.send(self.port, GET).body.decode()
 
     def other_answers(self) -> bool:
         return self.nginx.send(self.other_port, GET, tls=False).body == b"other"
 
     def certificate(self) -> str:
-        """What the running nginx shows."""
+        """Return the certificate that nginx presents."""
         return ssl.get_server_certificate(("127.0.0.1", self.port))
 
 
@@ -94,7 +94,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
     host.nginx.stop()
 
 
-# nginx takes no directive `broken`.
+# nginx has no directive `broken`.
 BROKEN = "x; broken"
 
 
@@ -132,7 +132,7 @@ def test_what_nginx_refuses_is_not_placed(host: Host) -> None:
     assert f'unknown directive "broken" in {host.site}:6' in said
     assert host.files() == before
     assert host.version() == "one"
-    # The next start finds what nginx can read, and the other site is up again.
+    # The next start uses a valid configuration, and the other site works again.
     host.nginx.stop()
     with host.nginx:
         assert (host.version(), host.other_answers()) == ("one", True)
@@ -173,7 +173,7 @@ def test_what_cannot_be_loaded_is_taken_back_and_made_up_for(host: Host, verb: s
 
 
 def test_a_reload_that_nginx_does_not_do_is_noticed(host: Host) -> None:
-    """The command succeeds, and the workers stay: here the master process is stopped."""
+    """The reload command succeeds but the workers stay, since the master process is suspended."""
     host.loaded("one")
     before = host.files()
     os.kill(host.nginx.pid or 0, signal.SIGSTOP)
@@ -187,7 +187,7 @@ def test_a_reload_that_nginx_does_not_do_is_noticed(host: Host) -> None:
 
 
 def test_a_run_that_was_cut_short_is_made_up_for(host: Host) -> None:
-    """Killed before the reload: all is written as it should be, and nginx has not read it."""
+    """Killed before the reload: all files are written, and nginx has not read them."""
     host.loaded("one")
     host.new_pair()
     host.kills_the_caller_of("reload")

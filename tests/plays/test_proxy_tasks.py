@@ -1,4 +1,4 @@
-"""The role's tasks of the proxy, on a folder that plays a host."""
+"""The role's tasks of the proxy, on a folder in place of a host."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAME = "ag-ui.example"
 KEY = "a-key-of-the-proxy-for-the-backend-0123456789"
 GET = b"GET / HTTP/1.1\r\nHost: ag-ui.example\r\nConnection: close\r\n\r\n"
 DEFAULTS = yaml.safe_load((TOP / "roles/ag_ui_deployment/defaults/main.yml").read_text())
-# What the preflight finds in the certificate that the tasks have made.
+# The names that the preflight finds in the certificate of the tasks.
 CERTIFICATE = [NAME, "localhost", "a", "hx-dev-server", "127.0.0.1", "::1"]
 
 
@@ -38,13 +38,13 @@ class Host(ProxyHost):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.https, self.http, self.backend = free_port(), free_port(), free_port()
-        # Made by the tasks of the secrets.
+        # Created by the tasks of the secrets.
         (folder / "secrets").mkdir()
 
     def apply(
         self, certificate: list[str], *, tasks: tuple[str, ...] = ("proxy",), **changes: Any
     ) -> Run:
-        """Run these files of the role's tasks, on a host with a certificate for these names."""
+        """Run these task files of the role, on a host with a certificate for these names."""
         roles = [{"name": "ag_ui_deployment", "tasks_from": name} for name in tasks]
         run = [{"name": "Run them", "ansible.builtin.include_role": role} for role in roles]
         play = {"hosts": "all", "gather_facts": False, "tasks": run}
@@ -73,7 +73,7 @@ class Host(ProxyHost):
 
 
 class Healthy(BaseHTTPRequestHandler):
-    """An instance, which remembers the keys that it was shown."""
+    """An instance that records the proxy keys it receives."""
 
     keys: ClassVar[list[str | None]] = []
 
@@ -91,7 +91,7 @@ class Healthy(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def instance() -> Iterator[int]:
-    """The port of a healthy instance."""
+    """Start a healthy instance; yield its port."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -115,7 +115,7 @@ def test_a_new_host_serves_and_a_second_run_changes_nothing(host: Host, instance
     answer = host.nginx.send(host.https, forged)
     assert answer.status == 200
     assert "max-age=31536000" in answer.headers["strict-transport-security"]
-    # Only root and the backend know by what the backend tells the proxy from others.
+    # Only root and the backend may read the key that authenticates the proxy.
     assert Healthy.keys[-1] == KEY
     readable = [
         path for path in host.folder.rglob("*") if path.is_file() and path.stat().st_mode & 0o44
@@ -141,7 +141,7 @@ def test_a_provided_pair_is_verified_by_its_authority(host: Host, instance: int)
     first = host.apply([], tasks=("proxy", "verify"), **common, **provided)
     assert first.code == 0, first.output
     assert ssl.get_server_certificate(("127.0.0.1", host.https)) == leaf.pem
-    # What a browser would refuse: the certificate without those between it and the authority.
+    # A browser would refuse the certificate without its intermediates.
     (host.folder / "tls/server.crt").write_text(leaf.pem)
     os.kill(host.nginx.pid or 0, signal.SIGHUP)
     second = host.apply([], tasks=("verify",), **common, **provided)

@@ -1,4 +1,4 @@
-"""Run site.yml against this machine, in check mode, to see what it refuses."""
+"""Run site.yml against this machine in check mode, to test what it refuses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ROLES = sorted(path.parent.parent for path in TOP.glob("roles/*/meta/argument_specs.yml"))
 
-# What a site has to decide. Nothing listens on port 1.
+# Variables that every site must set. Nothing listens on port 1.
 DECIDED: dict[str, Any] = {
     "ag_ui_redis_host": "127.0.0.1",
     "ag_ui_redis_port": 1,
@@ -35,7 +35,7 @@ DATASTORES: dict[str, Any] = {
 
 
 def inventory(folder: Path, variables: dict[str, Any], datastores: dict[str, Any] | None) -> Path:
-    """Describe this machine as the server."""
+    """Write an inventory with this machine as the server; return its path."""
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     groups: dict[str, Any] = {"ag_ui": {"hosts": {"hx-dev-server": local | variables}}}
     if datastores is not None:
@@ -46,7 +46,7 @@ def inventory(folder: Path, variables: dict[str, Any], datastores: dict[str, Any
 
 
 def play(folder: Path, variables: dict[str, Any], datastores: dict[str, Any] | None = None) -> Run:
-    """Run site.yml; `--check` keeps a run that is not refused from changing this machine."""
+    """Run site.yml; `--check` prevents changes to this machine if the run is not refused."""
     hosts = inventory(folder, variables, datastores)
     return run_playbook(
         *("--check", "--inventory", hosts, "--extra-vars", json.dumps({"ansible_become": False})),

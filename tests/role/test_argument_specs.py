@@ -33,7 +33,7 @@ def options(role: Path) -> dict[str, Any]:
 
 
 def comments(role: Path) -> dict[str, str]:
-    """Comment right above each variable."""
+    """Return the comment directly above each variable."""
     text = (role / "defaults/main.yml").read_text()
     return {name: words for words, name in re.findall(r"^# (.+)\n(\w+):", text, re.MULTILINE)}
 

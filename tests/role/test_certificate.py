@@ -1,4 +1,4 @@
-"""A pair that clients would refuse is refused on the controller, with the remedy."""
+"""A certificate that clients would refuse is refused on the controller, with the remedy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def problems(
     ca: str = ROOT.pem,
     names: tuple[str, ...] = (NAME,),
 ) -> list[str]:
-    """What the module finds; in this process, since each start of Ansible takes a second."""
+    """Return the module's findings; runs in this process, since starting Ansible takes a second."""
     found: list[str] = problems_of(certificate, key, ca, list(names))
     return found
 
@@ -43,7 +43,7 @@ def chain_of(leaf: Signed) -> tuple[str, str]:
 
 def test_a_good_pair_has_no_problem() -> None:
     assert problems(names=(NAME, "one.apps.example", "192.0.2.1")) == []
-    # The root may be in the file as well.
+    # The file may include the root.
     assert problems(CHAIN + ROOT.pem) == []
 
 
@@ -70,7 +70,7 @@ def test_a_missing_intermediate() -> None:
 
 
 def test_an_intermediate_that_only_the_authorities_have_is_missing() -> None:
-    """Clients have the root; what the file of authorities has besides is not sent to them."""
+    """Clients trust the root; the server does not send them other certificates of the CA file."""
     [found] = problems(LEAF.pem, ca=INTERMEDIATE.pem + ROOT.pem)
     assert NO_AUTHORITY in found
     [found] = problems(LEAF.pem, ca=INTERMEDIATE.pem)

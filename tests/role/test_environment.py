@@ -1,4 +1,4 @@
-"""What the role writes for the backend to read."""
+"""The configuration that the role renders for the backend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.role_templates import inventory, render
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Groups of hosts that stand behind one another's proxies, with what their inventory says of each.
+# Groups of hosts that share their proxies, with each host's inventory variables.
 SITES: dict[str, dict[str, dict[str, Any]]] = {
     "alone": {"alone-1": {}},
     "open": {"open-1": {"ag_ui_bind_address": "192.0.2.1"}},
@@ -27,7 +27,7 @@ SITES: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def rendered(folder: Path, template: str) -> Path:
-    """A folder with what a template of the role gives on every host."""
+    """Render a template of the role on every host; return the folder."""
     return render(folder, template, inventory(SITES, DECIDED))
 
 
@@ -74,5 +74,5 @@ def test_nginx_believes_the_proxies_before_it(
     real_ip = ["real_ip_header X-Forwarded-For;", "real_ip_recursive on;"]
     expected = [f"set_real_ip_from {one};" for one in believed] + (real_ip if believed else [])
     assert [line for line in lines if "real_ip" in line] == expected
-    # What the backend is told is what nginx found.
+    # The backend gets the client address that nginx determined.
     assert "proxy_set_header X-Forwarded-For $remote_addr;" in lines

@@ -1,4 +1,4 @@
-"""The releases that are kept, and that everything of former ones goes with them."""
+"""Releases that are kept, and the removal of older ones with all their parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.ansible_module import run_module
 if TYPE_CHECKING:
     from pathlib import Path
 
-# An engine as far as this needs it: the images are lines of a file.
+# A stub of docker: its images are lines of a file.
 DOCKER = """#!/bin/sh
 case "$1 $2 $*" in
 "image inspect "*)
@@ -32,7 +32,7 @@ PULLED = "registry.example/backend:1"
 
 
 def own(name: str, kind: str = "backend") -> str:
-    """What the role calls an image that it builds."""
+    """Return the role's name for an image that it builds."""
     return f"shield-ag-ui-{kind}:{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
@@ -64,7 +64,7 @@ class Host:
         return str((self.root / "current").readlink())
 
     def write(self, release: str, image: str) -> None:
-        """What a deployment writes before it knows whether the release is any good."""
+        """Write what a deployment writes before it has tried the release."""
         folder = self.root / "releases" / release
         folder.mkdir()
         (folder / "release.env").write_text(f"# managed\nAG_UI_IMAGE={image}\n")
@@ -90,7 +90,7 @@ class Host:
         assert not answer.get("failed"), answer
         deployed = self.root / "releases" / release / "deployed"
         if release and deployed.exists():
-            # Moments between two deployments, which a test does not wait for.
+            # Time between two deployments, simulated instead of waiting.
             self.clock += 1
             os.utime(deployed, (self.clock, self.clock))
         return answer
@@ -165,7 +165,7 @@ def test_only_the_base_image_of_the_last_build_stays(host: Host) -> None:
 
 
 def former_layout(host: Host) -> None:
-    """What a version of the role from before directories of releases has left."""
+    """Write the files of a role version without release directories."""
     image = own("former")
     (host.root / "release.env").write_text(f"AG_UI_IMAGE={image}\nAG_UI_RELEASE=0f0f\n")
     (host.root / "backend.env").write_text("JWT_SECRET='secret'\n")

@@ -1,4 +1,4 @@
-"""The image is told its version by the deployment that builds it."""
+"""The deployment passes the version to the image build."""
 
 from __future__ import annotations
 

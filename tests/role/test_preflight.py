@@ -1,4 +1,4 @@
-"""What the target is asked before anything is changed, without a whole run of the playbook."""
+"""The preflight checks of the target, without a run of the playbook."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HTTPS = {"variable": "ag_ui_https_port", "port": 443, "process": "nginx"}
 
 
 def problems(folder: Path, **arguments: Any) -> list[str]:
-    """What it finds wrong, but for what this machine is."""
+    """Return the problems found, except those of this machine."""
     common = {"account": {"name": "root", "uid": 0}, "certificate": "/nonexistent"}
     path = f"{folder}:{os.environ['PATH']}"
     environment = {"LC_ALL": "C.UTF-8", "PATH": path}
@@ -30,7 +30,7 @@ def problems(folder: Path, **arguments: Any) -> list[str]:
 
 
 def nginx(folder: Path, **files: str) -> dict[str, Any]:
-    """An nginx with these sites, and what the role asks about it."""
+    """Write an nginx with these sites; return the module's arguments for it."""
     sites = folder / "sites"
     sites.mkdir()
     for name, text in files.items():
@@ -129,14 +129,14 @@ def test_an_engine_as_it_is_installed_is_no_problem(tmp_path: Path) -> None:
 
 
 def docker(folder: Path, options: str) -> None:
-    """An engine with these security options."""
+    """Write a stub of docker that reports these security options."""
     path = folder / "docker"
     path.write_text(f"#!/bin/sh\ntest $1 = info || exit 1\ncat <<EOF\n{options}\nEOF\n")
     path.chmod(0o755)
 
 
 class Gateway(BaseHTTPRequestHandler):
-    """What answers at the address of the gateway."""
+    """A server at the gateway's address."""
 
     def do_GET(self) -> None:
         redirects = self.path.startswith("/moved")

@@ -1,4 +1,4 @@
-"""Which answers leave the proxy compressed."""
+"""Which responses the proxy compresses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BODY = b'{"items": [' + b'"the same", ' * 1000 + b'"the end"]}'
 
 
 class Echo(BaseHTTPRequestHandler):
-    """A backend whose answer has the type that the request accepts."""
+    """A backend that responds with the content type in the request's Accept header."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -29,7 +29,7 @@ class Echo(BaseHTTPRequestHandler):
         self.wfile.write(BODY)
 
     def log_message(self, *_arguments: object) -> None:
-        """Keep the output of the tests free of it."""
+        """Suppress the log."""
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +59,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Nginx, int]
         ("/api/jobs", "application/json", True),
         ("/admin/users", "application/json", True),
         ("/api/query", "application/problem+json", True),
-        # A frame is to leave when it comes, not when enough of them fill a block.
+        # Compression would buffer frames until a block is full.
         ("/events", "text/event-stream; charset=utf-8", False),
         ("/agent", "text/event-stream; charset=utf-8", False),
-        # Answers with tokens: their length must not tell what else stands in them.
+        # Responses with tokens: their compressed length would leak other content (BREACH).
         ("/auth/login", "application/json", False),
         ("/auth/ticket", "application/json", False),
         ("/auth/mfa/setup", "application/json", False),
@@ -92,7 +92,7 @@ def test_json_without_secrets_is_compressed(
 
 
 def without_chunks(body: bytes) -> bytes:
-    """The body of a chunked answer."""
+    """Decode a chunked body."""
     whole = b""
     while body:
         length, _, rest = body.partition(b"\r\n")

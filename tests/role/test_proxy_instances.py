@@ -1,4 +1,4 @@
-"""The proxy passes on what another instance may do better, and nothing else."""
+"""The proxy retries at another instance only if that may help."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FULL, OVERLOADED = 502, 503
 
 
 class Instance:
-    """A server that gives every request the same status, and counts them."""
+    """A server that answers every request with the same status, and counts requests."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -62,7 +62,7 @@ class Site:
         self.nginx, self.port, self.instances = nginx, port, instances
 
     def answer(self, method: str, path: str, *statuses: int) -> tuple[int, str, int]:
-        """Status and type that the client gets, and how often instances were asked for it."""
+        """Return the client's status and problem type, and how many requests instances received."""
         for instance, status in zip(self.instances, statuses, strict=True):
             instance.status, instance.asked = status, 0
         head = f"{method} {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n"
@@ -129,6 +129,6 @@ def test_health_is_that_of_an_instance_that_works(site: Site, path: str) -> None
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_instance_that_has_gone_fails_no_request(site: Site, method: str) -> None:
-    """While instances move to other ports the proxy knows of both."""
+    """While instances move to other ports, the proxy knows both addresses."""
     for _ in range(6):
         assert site.answer(method, "/auth/me", 200, 200) == (200, "own", 1)

@@ -1,4 +1,4 @@
-"""What the proxy answers by itself, to requests that never reach the backend."""
+"""Responses of the proxy itself, to requests that never reach the backend."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ REFUSED = {
     "its own page": (b"GET /.problem/400 HTTP/1.1\r\n" + HOST + b"\r\n", 404),
     "no instance": (b"POST /auth/login?key=hidden HTTP/1.1\r\n" + HOST + b"\r\n", 502),
 }
-# Where the backend has a problem for the same thing, its type.
+# The problem types of the backend, where it has one for the same status.
 TYPES = {
     400: "bad-request",
     404: "not-found",
@@ -139,7 +139,7 @@ def test_other_pages_may_not(site: Site, origin: str) -> None:
 
 
 def from_page(name: str, origin: str) -> bytes:
-    """The refused request as a page of this origin sends it."""
+    """Return the refused request with an Origin header, as a page would send it."""
     return REFUSED[name][0].replace(HOST, HOST + f"Origin: {origin}\r\n".encode())
 
 

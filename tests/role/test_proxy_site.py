@@ -1,4 +1,4 @@
-"""Whom the proxy's limits count as one client."""
+"""Which addresses the proxy's limits count as one client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SITE = (TOP / "roles/ag_ui_deployment/templates/nginx-site.conf.j2").read_text()
 
 
 def counted_as(address: IPv4Address | IPv6Address) -> bytes:
-    """What nginx counts the address as: the first rule that fits its bytes decides."""
+    """Return the key under which nginx counts the address: the first matching rule applies."""
     _, _, rest = SITE.partition("map $binary_remote_addr $ag_ui_client_network {\n")
     rules, _, _ = rest.partition("}\n\n")
     assert rules.splitlines()[-1].split() == ["default", "$binary_remote_addr;"]
@@ -42,7 +42,7 @@ def test_every_limit_counts_networks() -> None:
         ("192.0.2.1", "192.0.2.2", False),
         ("192.0.2.1", "::ffff:192.0.2.1", True),
         ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
-        # The bytes of line ends.
+        # Addresses that contain the bytes of line ends.
         ("a0a:a0a:a0a:a0a:a0a:a0a:a0a:a0a", "a0a:a0a:a0a:a0a::", True),
         ("10.10.10.10", "10.10.10.11", False),
     ],

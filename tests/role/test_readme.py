@@ -1,4 +1,4 @@
-"""Commands of the README do on a host what they say."""
+"""Commands of the README work as described."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOSTS: dict[str, dict[str, Any]] = {
 
 
 class Metrics(BaseHTTPRequestHandler):
-    """Remembers what it was shown, and what the machine ran then."""
+    """Records the tokens it receives and the command lines that run at that time."""
 
     shown: ClassVar[list[str | None]] = []
     running: ClassVar[list[bytes]] = []

@@ -1,4 +1,4 @@
-"""An instance is switched to a release, or back to the one that it ran before."""
+"""An instance switches to a release, or back to the previous one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 UNIT = "ag-ui-backend@8002.service"
 SCHEMA = "the database schema is not this release's"
-# systemd as far as this needs it: it prefers the unit that is tried, and a unit names what its instance does.
+# A stub of systemd: it prefers the unit under trial, and a unit's text determines how its instance
+# behaves.
 SYSTEMCTL = """#!/bin/sh
 case $1 in
 show)
@@ -51,7 +52,7 @@ JOURNAL = [
 
 
 class Host:
-    """A directory that plays the host, and a server that plays the instance."""
+    """A directory in place of the host, and a server in place of the instance."""
 
     def __init__(self, root: Path, port: int) -> None:
         self.root, self.port = root, port
@@ -88,7 +89,7 @@ class Host:
         return self.text("state/running")
 
     def switch(self, name: str) -> dict[str, Any]:
-        """What the module answers when it is asked to switch to a release."""
+        """Run the module to switch to a release; return its result."""
         source = self.root / "release/unit"
         source.write_text(self.unit_text(name))
         return run_module(
@@ -147,7 +148,7 @@ def test_a_healthy_release_is_kept(host: Host) -> None:
     assert answer["changed"], answer
     assert host.kept == host.running == host.unit_text("new")
     assert list((host.root / "tried").iterdir()) == []
-    # A reboot while it was tried would have started the other.
+    # A reboot during the trial would have started the previous release.
     assert host.text("state/kept_at_restart") == host.unit_text("old")
 
 

@@ -1,4 +1,4 @@
-"""No secret stands on a command line of the host, or in its journal."""
+"""No secret appears on a command line of the host or in its journal."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ FILES = sorted(
     for pattern in ("roles/*/tasks/*.yml", "roles/*/handlers/*.yml", "playbooks/*.yml")
     for path in TOP.glob(pattern)
 ) + sorted((TOP / "molecule/shared").glob("*.yml"))
-# They run on the controller, and nothing of them reaches the host.
+# Actions that run on the controller and send nothing to the host.
 CONTROLLER = {
     f"ansible.builtin.{name}"
     for name in ("assert", "debug", "fail", "include_role", "include_tasks", "set_fact")
 }
-# It declares which of its arguments are secret.
+# Modules that declare their secret arguments.
 DECLARING = {"hx_citadel.shield_ag_ui.ag_ui_preflight"}
 COMMANDS = {f"ansible.builtin.{name}" for name in ("command", "shell", "raw", "script")}
 
@@ -41,12 +41,12 @@ def named_like_a_secret(name: str) -> bool:
 
 
 def names_in(value: object) -> set[str]:
-    """All that may be the name of a variable in a value, at any depth."""
+    """Return all possible variable names in a value, at any depth."""
     return set(re.findall(r"\b[a-z_][a-z0-9_]*\b", yaml.safe_dump(value)))
 
 
 def secret_variables() -> set[str]:
-    """What the roles declare to be secret, and every variable that is made of one."""
+    """Return the secrets that the roles declare, and all variables derived from them."""
     specified: set[str] = set()
     made: dict[str, set[str]] = {}
     for role in ROLES:
@@ -69,7 +69,7 @@ def secrets_in(value: object) -> set[str]:
 
 
 def tasks_of(found: object) -> Iterator[Task]:
-    """The tasks of a file, a play or a block, at any depth."""
+    """Yield the tasks of a file, a play or a block, at any depth."""
     for entry in found if isinstance(found, list) else []:
         parts = [entry[key] for key in ("tasks", "block", "rescue", "always") if key in entry]
         for part in parts:
@@ -84,7 +84,7 @@ def module_of(task: Task) -> str:
 
 
 def told_on_a_command_line(task: Task) -> set[str]:
-    """Secrets in the environment of a task, or in the command that it runs."""
+    """Return the secrets in the environment or the command of a task."""
     command = task[module_of(task)] if module_of(task) in COMMANDS else None
     if isinstance(command, dict):
         command = {key: value for key, value in command.items() if key != "stdin"}
@@ -92,7 +92,7 @@ def told_on_a_command_line(task: Task) -> set[str]:
 
 
 def told_to_the_journal(task: Task) -> set[str]:
-    """Secrets among the arguments that a module of the host writes to the journal."""
+    """Return the secrets in arguments that a module logs to the host's journal."""
     module = module_of(task)
     if task.get("no_log") is True or module in CONTROLLER | DECLARING:
         return set()
@@ -138,7 +138,7 @@ def test_a_secret_for_the_journal_is_found() -> None:
     assert not told_to_the_journal(task | {"no_log": True})
 
 
-# Says what it was asked, and as whom with which password; its arguments are nobody's secret.
+# Records its arguments, user and password, and succeeds.
 PSQL = """#!/bin/sh
 printf '%s|%s|%s\\n' "$PGUSER" "$PGPASSWORD" "$*" >>"$(dirname "$0")/asked"
 tr '\\0' ' ' </proc/$$/cmdline >>"$(dirname "$0")/arguments"
@@ -146,7 +146,7 @@ tr '\\0' ' ' </proc/$$/cmdline >>"$(dirname "$0")/arguments"
 
 
 def test_the_logins_have_their_passwords(tmp_path: Path) -> None:
-    """The task of shield_datastores that logs in, with another psql: whatever a password holds."""
+    """Runs the login task of shield_datastores with a stub psql and unusual passwords."""
     role = TOP / "roles/shield_datastores"
     tasks = yaml.safe_load((role / "tasks/postgresql.yml").read_text())
     logins = [task for task in tasks if "Log in" in task["name"]]

@@ -1,4 +1,4 @@
-"""What an uninstall leaves behind on purpose."""
+"""What an uninstall keeps on purpose."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEYS = {"jwt_secret": "j" * 48, "audit_key": "a" * 48}
 
 
 def keep_keys(folder: Path) -> Run:
-    """Run the part of an uninstall that keeps the keys, with a folder that plays the host."""
+    """Run the part of an uninstall that keeps the keys, with a folder in place of the host."""
     role = {"name": "ag_ui_deployment", "tasks_from": "uninstall_keys"}
     tasks = [{"name": "Keep the keys", "ansible.builtin.include_role": role}]
     play = {"hosts": "all", "gather_facts": False, "tasks": tasks}

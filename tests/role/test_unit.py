@@ -1,4 +1,4 @@
-"""What the unit of an instance gives its container, and what it keeps from it."""
+"""What an instance's unit passes to its container, and what it isolates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RELEASE = f"/etc/ag-ui/releases/{LEARNT['__ag_ui_release']}"
 
 @pytest.fixture(scope="module")
 def unit(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Words of each line of the unit, by its name."""
+    """Return the words of each line of the unit by its name."""
     hosts = inventory({"alone": {"alone-1": {}}}, DECIDED)
     folder = render(tmp_path_factory.mktemp("unit"), "ag-ui-backend@.service.j2", hosts)
     text = (folder / "alone-1").read_text().replace("\\\n", " ")
@@ -58,7 +58,7 @@ def test_nothing_of_the_host_is_given_to_a_container_but_its_environment(
 
 
 def test_a_unit_starts_from_the_files_of_its_release(unit: dict[str, list[str]]) -> None:
-    """So a unit that is put back brings the image and the settings of its time back."""
+    """A unit that is restored brings the image and settings of its release back."""
     assert unit["EnvironmentFile"] == [f"{RELEASE}/release.env"]
 
 

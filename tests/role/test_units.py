@@ -1,4 +1,4 @@
-"""Which instances of a host a deployment knows of."""
+"""Which instances of a host a deployment detects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE = PLUGINS / "module_utils/ag_ui_units.py"
 
 
 class Host:
-    """Two directories of units."""
+    """The two unit directories."""
 
     def __init__(self, root: Path) -> None:
         self.kept, self.tried = root / "etc", root / "run"
@@ -33,7 +33,7 @@ class Host:
         link.symlink_to(self.kept / f"ag-ui-backend@{port}.service")
 
     def units(self) -> dict[str, tuple[str, str]]:
-        """Release and endpoint of each, by its port."""
+        """Return release and endpoint of each instance by its port."""
         spec = importlib.util.spec_from_file_location("ag_ui_units", FILE)
         assert spec
         assert spec.loader
@@ -55,7 +55,7 @@ def test_a_host_without_a_deployment_has_none(host: Host) -> None:
 
 
 def test_an_instance_that_was_switched_and_never_enabled_is_known(host: Host) -> None:
-    """So that the next deployment retires it, where its port is no longer wanted."""
+    """The next deployment retires it if its port is no longer wanted."""
     host.write(host.kept, "1", "8002")
     host.enable("8002")
     host.write(host.kept, "2", "8004")

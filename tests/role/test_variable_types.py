@@ -1,4 +1,4 @@
-"""A value is taken by its specified type: `-e name=value` gives every value as text."""
+"""Values are converted to their specified type: `-e name=value` passes every value as text."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TEMPLATES = sorted((ROLE / "templates").glob("*.j2"))
 
 
 def as_text(value: object) -> str:
-    """A value as somebody writes it behind `-e name=`."""
+    """Format a value for `-e name=`."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def numbers_and_more() -> dict[str, Any]:
-    """The defaults of all variables that are numbers, booleans or lists of plain values."""
+    """Return the defaults of variables that are numbers, booleans or lists of plain values."""
     defaults: dict[str, Any] = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
     return {
         name: value

@@ -1,4 +1,4 @@
-"""The site of the scenario, its accounts, and a service that is healthy before every test."""
+"""Fixtures for the scenarios: the site, its accounts, and a healthy service before each test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.shield import Publisher
 
 FIGURES = pytest.StashKey[Figures]()
-# Deployments, reboots and soaks take minutes.
+# Deployments, reboots and soak tests take minutes.
 _TIMEOUT_SECONDS = 1200
 
 
@@ -56,10 +56,10 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
 
 @pytest.fixture(autouse=True)
 def healthy(site: Site) -> None:
-    """Whatever the test before left behind, this one begins with a whole service.
+    """Wait for a healthy service, whatever the previous test did.
 
-    Asking every instance takes half a second: a look through the proxy tells that something is
-    amiss, and tests that stop an instance wait for it themselves.
+    Asking all instances takes half a second. One request through the proxy suffices here: tests
+    that stop an instance wait for it themselves.
     """
     if site.health().get("status") != "healthy":
         site.wait_until_healthy()
@@ -72,13 +72,13 @@ def admin(site: Site) -> Account:
 
 @pytest.fixture(scope="session")
 def user(site: Site) -> Account:
-    """A contributor, who sees what is theirs."""
+    """A contributor, who sees only their own jobs."""
     return site.account("contributor@example.com", "contributor")
 
 
 @pytest.fixture(scope="session")
 def stranger(site: Site) -> Account:
-    """A contributor to whom none of the other's jobs exists."""
+    """A contributor who cannot see the jobs of `user`."""
     return site.account("stranger@example.com", "contributor")
 
 
@@ -89,5 +89,5 @@ def shield_redis_url(site: Site) -> str:
 
 @pytest.fixture
 def publisher(shield: Publisher) -> Publisher:
-    """Shield's producer on the stream of the site."""
+    """A producer that publishes to the site's stream."""
     return shield

@@ -1,4 +1,4 @@
-"""A copy of the scripts, with programs of its own in front of the machine's."""
+"""Run the scripts in a copy of the checkout, with stub programs first in PATH."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ NOBODY = 65534
 
 @dataclass
 class Checkout:
-    """A folder with the scripts and nothing that they make."""
+    """A folder with the scripts and none of their output."""
 
     path: Path
     programs: Path
 
     def stub(self, name: str, body: str) -> None:
-        """Put a shell script in front of the program of that name."""
+        """Put a shell script with this program's name first in PATH."""
         program = self.programs / name
         program.write_text(f"#!/bin/sh\n{body}\n")
         program.chmod(0o755)
 
     def pretend(self, script: str, body: str) -> None:
-        """Put a shell script in the place of one of the project's."""
+        """Replace one of the project's scripts with a shell script."""
         (self.path / "script" / script).write_text(f"#!/bin/sh\n{body}\n")
 
     def run(self, *command: str, unprivileged: bool = False) -> subprocess.CompletedProcess[str]:
@@ -54,13 +54,14 @@ class Checkout:
         )
 
     def shell(self, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run shell text after script/lib.sh."""
+        """Run shell text after sourcing script/lib.sh."""
         return self.run("bash", "-c", f"source script/lib.sh; {text}", "shell", *arguments)
 
 
 @pytest.fixture
 def checkout() -> Iterator[Checkout]:
-    # Not below pytest's own folder, which other users may not enter.
+    """A copy of the scripts that an unprivileged user may write to."""
+    # Other users cannot enter pytest's own temporary folder.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         for name in ("script", "requirements"):

@@ -1,4 +1,4 @@
-"""The pages that are made from the code are current."""
+"""The pages that are generated from the code are up to date."""
 
 from __future__ import annotations
 

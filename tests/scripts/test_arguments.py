@@ -1,4 +1,4 @@
-"""Wrong arguments end a script with its usage and status 2, before it does anything."""
+"""A script exits with its usage and status 2 on wrong arguments, before it changes anything."""
 
 from __future__ import annotations
 

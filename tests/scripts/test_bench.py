@@ -1,4 +1,4 @@
-"""script/bench refuses wrong arguments, and what it computes of its measurements is right."""
+"""script/bench refuses wrong arguments and computes its figures correctly."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_server_with_children(tmp_path: Path) -> None:
         child = os.pidfd_open(int((tmp_path / "log").read_text()))
     assert process.child.returncode is not None
     assert not listens(port)
-    # It becomes readable when its process has ended.
+    # The pidfd becomes readable when the process has exited.
     assert select.select([child], [], [], 20)[0]
     os.close(child)
 

@@ -1,4 +1,4 @@
-"""What a user without rights is told."""
+"""What script/bootstrap tells a user without root rights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def bare(checkout: Checkout) -> Checkout:
-    """A machine without the packages, without an engine that answers, and without sudo."""
+    """A machine without the packages, without a working container engine and without sudo."""
     checkout.stub("dpkg-query", "exit 1")
     checkout.stub("docker", "exit 1")
     checkout.stub("sudo", "exit 1")

@@ -1,4 +1,4 @@
-"""script/check and script/test report every part, and fail if one fails or skips its work."""
+"""script/check and script/test report each part and fail if one fails or skips its work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def prepared(checkout: Checkout) -> Checkout:
-    """A checkout that is set up, with programs that are content with everything."""
+    """A checkout that is set up, with stub programs that always succeed."""
     checkout.pretend("bootstrap", "exit 0")
     for program in ("ruff", "yamllint"):
         checkout.stub(program, "exit 0")
@@ -79,7 +79,7 @@ def test_a_scenario_without_tests_fails_the_run(prepared: Checkout) -> None:
 
 @pytest.fixture
 def scenarios(prepared: Checkout) -> Checkout:
-    """With two scenarios that pass, and say their names."""
+    """Add two Molecule scenarios that pass and print their names."""
     for name in ("default", "resilience"):
         (prepared.path / "molecule" / name).mkdir(parents=True)
         (prepared.path / "molecule" / name / "molecule.yml").touch()
@@ -106,7 +106,10 @@ def test_what_runs_beside_the_others_is_told_too(scenarios: Checkout, parts: lis
 
 
 def test_a_scenario_is_run_as_its_users_run_it(scenarios: Checkout) -> None:
-    """With the same command, whose output may have colours: the report tells of the tests."""
+    """Runs the command that users run.
+
+    Its output may have colours, and the report counts the tests.
+    """
     scenarios.stub(
         "molecule",
         """

@@ -1,4 +1,4 @@
-"""script/demo where there is no demo."""
+"""script/demo when no demo exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of the README is of its source."""
+"""The diagram of the README matches its source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README is short, and the links of all pages lead somewhere."""
+"""The README is short, and the links of all pages have a target."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ README_MAX = 120
 
 
 def prose(page: Path) -> str:
-    """The page without its blocks of code."""
+    """Return the page's text without code blocks."""
     return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
 @cache
 def anchors(page: Path) -> frozenset[str]:
-    """Those that GitHub gives the headings."""
+    """Return the anchors that GitHub generates for the headings."""
     headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
     return frozenset(re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings)
 

@@ -1,4 +1,4 @@
-"""Continuous integration and the hooks of pre-commit run the parts of the scripts, and all of them."""
+"""CI jobs and pre-commit hooks run all parts of the scripts, and nothing else."""
 
 from __future__ import annotations
 

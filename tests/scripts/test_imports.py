@@ -1,4 +1,4 @@
-"""Test modules import nothing from one another: what they share stands in a module of its own."""
+"""Test modules do not import one another; shared code is in separate modules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FOLDERS = (TOP / "tests", TOP / "roles" / "ag_ui_deployment" / "files" / "backen
 
 
 def imported(path: Path) -> set[str]:
-    """Names of the modules that a file imports, and of what it imports from them."""
+    """Return the modules that a file imports, and the names it imports from them."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:

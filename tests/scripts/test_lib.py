@@ -1,4 +1,4 @@
-"""The pieces that the scripts share."""
+"""The functions of script/lib.sh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that states a version or a licence states the same; the backend's tests ask the backend."""
+"""Versions and licences agree wherever they are stated; the backend's tests use its own version."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_package_takes_the_version_of_the_backend() -> None:
 
 
 def test_the_collection_has_the_version_of_the_backend() -> None:
-    """An archive is built of galaxy.yml as it is, so the number is there a second time."""
+    """The archive is built from galaxy.yml unchanged, so the version is repeated there."""
     assert galaxy()["version"] == backend_version()
 
 

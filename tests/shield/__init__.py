@@ -1,7 +1,7 @@
-"""A simulator of Shield: publishes on `shield:events` what the orchestrator would.
+"""A simulator of Shield: publishes to `shield:events` what the orchestrator would.
 
-`jobs` tells stories (pure, seeded), `faults` spoils them the way real producers do, `publisher`
-brings them to Redis. As a program: `python -m tests.shield publish --help`.
+`jobs` generates event sequences (pure, seeded), `faults` adds the faults of real producers,
+`publisher` writes them to Redis. As a program: `python -m tests.shield publish --help`.
 """
 
 from tests.shield.envelope import MAXLEN, STREAM, Entry, Malformed, ShieldEvent

@@ -1,4 +1,4 @@
-"""`python -m tests.shield publish`: Shield's working day, at the rate and for as long as asked."""
+"""`python -m tests.shield publish`: publish a typical mix of jobs at a given rate and duration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ URL_VARIABLE: Final = "AG_UI_REDIS_URL"
 
 
 def redis_url(text: str) -> str:
-    """A Redis URL as redis-py takes it. Errors do not repeat it: it may hold a password."""
+    """Validate a Redis URL. Errors do not repeat it, because it may hold a password."""
     try:
         parts = urlsplit(text)
         valid = parts.scheme in {"redis", "rediss"} and bool(parts.hostname) and parts.port != 0
@@ -43,7 +43,7 @@ def redis_url(text: str) -> str:
 
 
 def positive(text: str) -> float:
-    """A number above zero."""
+    """Parse a number above zero."""
     number = float(text)
     if not (math.isfinite(number) and number > 0):
         raise argparse.ArgumentTypeError(f"{text} is not above zero")
@@ -51,7 +51,7 @@ def positive(text: str) -> float:
 
 
 def natural(text: str) -> int:
-    """A whole number above zero."""
+    """Parse a whole number above zero."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above zero")
@@ -59,7 +59,7 @@ def natural(text: str) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the argument parser."""
     top = argparse.ArgumentParser(prog="python -m tests.shield", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     publish = commands.add_parser("publish", help="publish jobs to the stream until stopped")
@@ -99,14 +99,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def say(message: str) -> None:
-    """One line of the log."""
+    """Print a log line with the time."""
     print(f"{datetime.now(UTC):%H:%M:%S} {message}", flush=True)  # noqa: T201 - the program's log
 
 
 def arrivals(
     options: argparse.Namespace, rng: Random
 ) -> Iterator[tuple[float, str, Sequence[Entry]]]:
-    """When each job begins, in seconds from the start, its description, and what it publishes."""
+    """Yield start time in seconds, description and entries of each job."""
     owner = str(options.user_id) if options.user_id else None
     begin, count = 0.0, 0
     yield 0.0, "worker pool", worker_events(rng)
@@ -133,7 +133,7 @@ class Day:
         self.entries = 0
 
     def run(self) -> None:
-        """Publish until the jobs are told; raises Stopped if asked to stop before."""
+        """Publish all jobs. Raises Stopped if the stop event is set before."""
         begun = time.monotonic()
         rng = Random(self._options.seed)
         for begin, name, entries in arrivals(self._options, rng):
@@ -160,7 +160,7 @@ class Day:
 
 
 def publish(options: argparse.Namespace, url: str) -> int:
-    """Run a day; the exit status."""
+    """Publish until done or stopped; return the exit status."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -181,7 +181,7 @@ def publish(options: argparse.Namespace, url: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program; wrong arguments end it with the usage and status 2."""
+    """Run the program; wrong arguments end it with the usage and status 2."""
     top = parser()
     options = top.parse_args(arguments)
     url = options.redis_url

@@ -1,4 +1,4 @@
-"""The envelope of an entry on the stream: six fields, all of them strings."""
+"""The envelope of a stream entry: six string fields."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
 
 STREAM: Final = "shield:events"
 MAXLEN: Final = 10_000
-"""The orchestrator trims with `MAXLEN ~` this many entries."""
+"""The orchestrator's approximate stream length: `MAXLEN ~`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShieldEvent:
-    """One event as the orchestrator means it, before it becomes strings."""
+    """An event before its fields are serialised to strings."""
 
     type: str
     at: datetime
-    """When it happened, in UTC. Also when it is published: the pace of a job is in these."""
+    """When it happened, in UTC, and when it is published: these times set the pace of a job."""
     event_id: str
     job_id: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     with_offset: bool = False
-    """Whether the timestamp says that it is UTC. Most producers leave it out."""
+    """Whether the timestamp has a UTC offset. Most producers omit it."""
 
     def fields(self) -> dict[bytes, bytes]:
-        """The entry's fields as they go into XADD."""
+        """Return the fields for XADD."""
         at = self.at if self.with_offset else self.at.replace(tzinfo=None)
         text = {
             "event_id": self.event_id,
@@ -45,14 +45,14 @@ class ShieldEvent:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """An entry that no consumer can make sense of; `flaw` names what is wrong with it."""
+    """An entry that no consumer can parse; `flaw` names the defect."""
 
     flaw: str
     at: datetime
     raw: Mapping[bytes, bytes]
 
     def fields(self) -> dict[bytes, bytes]:
-        """The entry's fields as they go into XADD."""
+        """Return the fields for XADD."""
         return dict(self.raw)
 
 

@@ -1,4 +1,4 @@
-"""How real producers spoil a story: repeats, late events, holes, unknown types, garbage. Pure."""
+"""Faults of real producers: duplicates, late events, gaps, unknown types, garbage. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def repeated(
     rng: Random, events: Sequence[ShieldEvent], *, share: float = 0.1
 ) -> list[ShieldEvent]:
-    """Some events come again within two seconds: same event id, new stream id."""
+    """Repeat some events within two seconds, with the same event id and a new stream id."""
     again = [
         replace(event, at=event.at + timedelta(seconds=rng.uniform(0.01, 2)))
         for event in events
@@ -27,7 +27,7 @@ def repeated(
 
 
 def late(rng: Random, events: Sequence[ShieldEvent], *, share: float = 0.1) -> list[ShieldEvent]:
-    """Some events are published after their successors, with the timestamp they had."""
+    """Publish some events after their successors, with their original timestamp."""
     places = [
         index + (rng.uniform(1.1, 4) if rng.random() < share else 0) for index in range(len(events))
     ]
@@ -37,12 +37,12 @@ def late(rng: Random, events: Sequence[ShieldEvent], *, share: float = 0.1) -> l
 def with_holes(
     rng: Random, events: Sequence[ShieldEvent], *, share: float = 0.05
 ) -> list[ShieldEvent]:
-    """Some events never come."""
+    """Drop some events."""
     return [event for event in events if rng.random() >= share]
 
 
 def after_the_end(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
-    """A worker that did not notice reports progress after the job's end."""
+    """Add a worker's progress event after the end of the job."""
     last = events[-1]
     straggler = replace(
         last,
@@ -55,7 +55,7 @@ def after_the_end(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEven
 
 
 def of_unknown_type(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
-    """A newer producer mixes in a type that nobody has announced."""
+    """Insert an event of an unknown type, as a newer producer would."""
     index = rng.randrange(1, len(events))
     before = events[index - 1]
     stranger = replace(
@@ -68,7 +68,7 @@ def of_unknown_type(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEv
 
 
 def large(rng: Random, event: ShieldEvent, *, size: int = 1024 * 1024) -> ShieldEvent:
-    """The event with a payload of about `size` bytes, which is valid."""
+    """Return the valid event with a payload of about `size` bytes."""
     data = {**event.data, "text": "x" * size}
     return replace(event, event_id=new_id(rng), data=data)
 
@@ -99,17 +99,17 @@ FLAWS: Final[dict[str, Callable[[dict[bytes, bytes]], dict[bytes, bytes]]]] = {
     "type is not UTF-8": _with(type=b"job:\xff"),
     "nothing of the envelope": lambda _raw: {b"hello": b"world"},
 }
-"""What makes an entry poison, by name."""
+"""Functions that make a valid entry malformed, by name of the flaw."""
 
 
 def malformed(rng: Random, at: datetime, flaw: str | None = None) -> Malformed:
-    """An entry that belongs into the dead letters; `flaw` is one of FLAWS, else any."""
+    """Return an entry for the dead letters; `flaw` is a key of FLAWS, or None for a random one."""
     name = flaw or rng.choice(list(FLAWS))
     return Malformed(flaw=name, at=at, raw=FLAWS[name](_well_formed(rng, at)))
 
 
 def spoiled(rng: Random, events: Sequence[ShieldEvent]) -> list[Entry]:
-    """A job with the faults of an ordinary bad day: each kind of fault in about a third of jobs."""
+    """Apply faults to a job; each kind of fault affects about a third of the jobs."""
     spoilers: tuple[Callable[[Random, Sequence[ShieldEvent]], list[ShieldEvent]], ...] = (
         repeated,
         late,
@@ -129,9 +129,9 @@ def spoiled(rng: Random, events: Sequence[ShieldEvent]) -> list[Entry]:
 
 
 def in_time(entries: Sequence[Entry], factor: float) -> list[tuple[float, Entry]]:
-    """Each entry with the seconds after the first at which it is due, `factor` times as fast.
+    """Pair each entry with its due time in seconds after the first, `factor` times as fast.
 
-    The order of the entries stands, whatever their timestamps say.
+    Keeps the order of the entries whatever their timestamps are.
     """
     due: list[tuple[float, Entry]] = []
     newest = 0.0

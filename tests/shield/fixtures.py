@@ -1,4 +1,4 @@
-"""The simulator as a pytest fixture, for any test that has a Redis to publish to."""
+"""Pytest fixtures of the simulator, for tests that have a Redis to publish to."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ SEED_VARIABLE = "SHIELD_SEED"
 
 @pytest.fixture(scope="session")
 def shield_seed() -> str:
-    """Another one in each run: a site that has seen a job does not take it for new again."""
+    """A new seed for each run: a deployment that knows a job id does not treat it as new again."""
     return os.environ.get(SEED_VARIABLE) or token_hex(4)
 
 
 @pytest.fixture
 def shield_rng(request: pytest.FixtureRequest, shield_seed: str) -> Random:
-    """Chance that a failing test can be given again, with the seed that its report shows."""
+    """A random generator for the test; the report prints its seed to reproduce a failure."""
     print(f"{SEED_VARIABLE}={shield_seed}")  # noqa: T201 - shown where the test fails
     return Random(f"{shield_seed} {request.node.nodeid}")
 
 
 @pytest.fixture
 def shield(shield_redis_url: str) -> Iterator[Publisher]:
-    """A publisher on the Redis that `shield_redis_url`, a fixture of the tests' own, names."""
+    """A publisher for the URL of the fixture `shield_redis_url`, which the tests define."""
     publisher = Publisher(shield_redis_url)
     yield publisher
     publisher.close()

@@ -1,4 +1,4 @@
-"""What Shield's jobs publish, told event by event. Pure: the same seed tells the same story."""
+"""Event sequences of Shield's jobs. Pure: the same seed gives the same events."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ ERRORS: Final = (
 
 
 def new_id(rng: Random) -> str:
-    """A UUID4 that the seed decides."""
+    """Return a UUID4 derived from the seed."""
     return str(UUID(int=rng.getrandbits(128), version=4))
 
 
 @dataclass(slots=True)
 class _Story:
-    """Collects the events of one job; every event moves its clock."""
+    """Collects the events of one job; each event advances its clock."""
 
     rng: Random
     now: datetime
@@ -69,7 +69,7 @@ class _Story:
     events: list[ShieldEvent] = field(default_factory=list)
 
     def tell(self, kind: str, seconds: float, **data: Any) -> None:
-        """`kind` happens about so many seconds after the event before it."""
+        """Append an event about this many seconds after the previous one."""
         self.now += timedelta(seconds=seconds * self.rng.uniform(0.6, 1.4))
         self.events.append(
             ShieldEvent(
@@ -99,7 +99,7 @@ def _story(rng: Random, start: datetime | None, user_id: str | None, workspace: 
 
 @dataclass(slots=True)
 class _Chunks:
-    """Counts what the pipeline made of the chunks so far."""
+    """Counts the results of the pipeline so far."""
 
     total: int
     processed: int = 0
@@ -113,7 +113,7 @@ class _Chunks:
 
 
 def _process_chunk(story: _Story, chunks: _Chunks, source: str) -> None:
-    """The four steps of one chunk: text, entities, vector, graph."""
+    """Append the four steps of a chunk: text, entities, vector, graph."""
     rng = story.rng
     chunk_id = f"{story.job_id[:8]}-{chunks.processed:04d}"
     names = rng.sample(ENTITIES, rng.randint(1, 4))
@@ -157,7 +157,7 @@ def _process_chunk(story: _Story, chunks: _Chunks, source: str) -> None:
     )
 
 
-def crawl_job(  # noqa: PLR0913 - by name, and all of them optional
+def crawl_job(  # noqa: PLR0913 - optional keyword arguments
     rng: Random,
     *,
     start: datetime | None = None,
@@ -167,9 +167,9 @@ def crawl_job(  # noqa: PLR0913 - by name, and all of them optional
     outcome: Outcome = "complete",
     call: Mapping[str, Any] | None = None,
 ) -> list[ShieldEvent]:
-    """A crawl: the tool call that accepts it, then pages, their chunks, and how it ended.
+    """Return the events of a crawl: the tool call, then pages with their chunks, then the end.
 
-    `call` holds the arguments of crawl_web, where somebody did call it.
+    `call` holds the arguments of crawl_web if there was a real call.
     """
     story = _story(rng, start, user_id, workspace)
     site = call["url"] if call else rng.choice(SITES)
@@ -250,7 +250,7 @@ def _end_job(
         )
 
 
-def ingest_job(  # noqa: PLR0913 - by name, and all of them optional
+def ingest_job(  # noqa: PLR0913 - optional keyword arguments
     rng: Random,
     *,
     start: datetime | None = None,
@@ -260,10 +260,11 @@ def ingest_job(  # noqa: PLR0913 - by name, and all of them optional
     outcome: Outcome = "complete",
     call: Mapping[str, Any] | None = None,
 ) -> list[ShieldEvent]:
-    """An ingestion of one document.
+    """Return the events of the ingestion of a document.
 
-    `call` holds the arguments of ingest_doc, where somebody did call it. The orchestrator has no type
-    for a cancelled ingestion: it says `job:cancelled` then.
+    `call` holds the arguments of ingest_doc if there was a real call. The orchestrator has no type
+    for
+    a cancelled ingestion and publishes `job:cancelled` instead.
     """
     story = _story(rng, start, user_id, workspace)
     source = call["file_path"] if call else rng.choice(DOCUMENTS)
@@ -322,7 +323,7 @@ def query_job(
     workspace: str = "default",
     outcome: Outcome = "complete",
 ) -> list[ShieldEvent]:
-    """A question to the knowledge graph. One that fails ends in `tool:error`, then `job:failed`."""
+    """Return the events of a knowledge graph query; failure is `tool:error`, then `job:failed`."""
     story = _story(rng, start, user_id, workspace)
     question, answer = rng.choice(QUESTIONS)
     call = f"call_{new_id(rng)[:8]}"
@@ -371,7 +372,7 @@ def legacy_job(
     workspace: str = "default",
     outcome: Outcome = "complete",
 ) -> list[ShieldEvent]:
-    """A job of a producer that still uses the older type names."""
+    """Return the events of a job from a producer with the older type names."""
     story = _story(rng, start, user_id, workspace)
     story.tell("job.started", 0, job_type="crawl", url=rng.choice(SITES))
     story.tell("tool.execution", 0.5, tool="crawl_web", status="running")
@@ -391,7 +392,10 @@ def legacy_job(
 def worker_events(
     rng: Random, *, start: datetime | None = None, workers: int = 4
 ) -> list[ShieldEvent]:
-    """The worker pool starts; one of its workers fails a task and is replaced. No job."""
+    """Return the events of a worker pool's start and a failed worker's replacement.
+
+    They have no job.
+    """
     now = start or datetime.now(UTC)
     told: list[tuple[str, dict[str, Any]]] = [("worker_pool.started", {"pool_size": workers})]
     told += [
@@ -429,7 +433,7 @@ def any_job(
     user_id: str | None = None,
     workspace: str = "default",
 ) -> list[ShieldEvent]:
-    """A job of any kind with any outcome, as often as they come in a working day."""
+    """Return the events of a random job, with a typical distribution of kinds and outcomes."""
     kinds, weights = zip(*_KINDS, strict=True)
     [make] = rng.choices(kinds, weights)
     outcomes: tuple[Outcome, ...] = ("complete", "failed", "cancelled")

@@ -1,4 +1,4 @@
-"""Brings entries to Redis, as a producer does that must not die of an outage."""
+"""Writes entries to Redis and survives outages, as a producer must."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ BACKOFF_FIRST: Final = 0.1
 BACKOFF_LAST: Final = 5.0
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """The publisher was told to stop before the entry was written."""
+class Stopped(Exception):  # noqa: N818 - a requested stop, not an error
+    """The publisher was told to stop before it wrote the entry."""
 
 
 def place_of(url: str) -> str:
-    """Where a Redis URL points, without user and password."""
+    """Return the address of a Redis URL, without user and password."""
     parts = urlsplit(url)
     return f"{parts.hostname or 'localhost'}:{parts.port or 6379}{parts.path}"
 
 
 class Publisher:
-    """XADD with the orchestrator's trimming. Waits out an absent Redis, as long as it takes."""
+    """Writes with XADD and the orchestrator's trimming; retries for as long as Redis is down."""
 
     def __init__(
         self,
@@ -76,9 +76,12 @@ class Publisher:
     def publish(self, entry: Entry) -> str:
         """Write one entry and return its stream id.
 
-        An answer lost on the way makes the entry come twice, with one event id: so it is with the
-        orchestrator. Raises Stopped, and redis-py's AuthenticationError or ResponseError where
-        trying again cannot help.
+        A lost response makes the entry appear twice with one event id, as with the orchestrator.
+
+        Raises:
+            Stopped: The publisher was told to stop.
+            AuthenticationError, ResponseError: Redis refuses the entry, so that a retry cannot
+            help.
         """
         fields = entry.fields()
         wait, away = BACKOFF_FIRST, False
@@ -105,7 +108,7 @@ class Publisher:
         raise Stopped
 
     def publish_all(self, entries: Iterable[Entry]) -> list[str]:
-        """Write entries as fast as it goes, in one pipeline; for tests, with Redis at hand."""
+        """Write entries in one pipeline, without retries; for tests with a Redis that is up."""
         pipeline = self._redis.pipeline(transaction=False)
         for entry in entries:
             pipeline.xadd(
@@ -117,5 +120,4 @@ class Publisher:
         return [cast("bytes", written).decode() for written in pipeline.execute()]
 
     def close(self) -> None:
-        """Close the connection."""
         self._redis.close()

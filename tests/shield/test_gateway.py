@@ -1,4 +1,7 @@
-"""What stands behind the gateway does what calls and prompts ask for; the gateway itself is tested with the backend."""
+"""The services behind the gateway follow the directives in calls and prompts.
+
+The backend's tests cover the gateway itself.
+"""
 
 from __future__ import annotations
 
@@ -164,7 +167,7 @@ async def test_an_answer_on_hold_goes_on_when_it_is_released(model: httpx.AsyncC
 
 
 async def orchestrated(url: str) -> tuple[dict[str, Any], httpx.Response]:
-    """A crawl that is accepted, and what is said of it when it has gone as far as it goes."""
+    """Run a crawl to its end; return the accepted job and the response to a status request."""
     work = Work(NO_REDIS, "shield:events", speed=10_000)
     async with client(Orchestrator(work).app()) as http:
         order = {"job_type": "crawl", "arguments": {"url": url, "max_pages": 2}}

@@ -1,4 +1,4 @@
-"""The stories hold what Shield promises of its events, whatever the seed."""
+"""The event sequences keep Shield's guarantees for any seed."""
 
 from __future__ import annotations
 

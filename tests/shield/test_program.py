@@ -1,4 +1,4 @@
-"""The program and its publisher, against a Redis made of a socket that can be away."""
+"""The program and its publisher, against a fake Redis server that can be stopped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PASSWORD = "open-sesame-of-the-tests"
 
 
 class FakeRedis(socketserver.ThreadingTCPServer):
-    """Understands as much of the protocol as a producer needs."""
+    """Implements the commands that a producer needs."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -57,7 +57,7 @@ class FakeRedis(socketserver.ThreadingTCPServer):
 
 
 class Conversation(socketserver.StreamRequestHandler):
-    """One client's commands, answered one by one."""
+    """Answers the commands of one client in order."""
 
     server: FakeRedis
 

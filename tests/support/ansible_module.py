@@ -1,4 +1,4 @@
-"""Run a module of the collection as Ansible does on a host, without Ansible's start-up."""
+"""Run a module of the collection as Ansible does on a host, without Ansible's start-up time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 TOP = Path(__file__).resolve().parents[2]
 PLUGINS = TOP / "plugins"
-# Ansible packs what a module imports of the collection with it.
+# Ansible packages the module with the code that it imports from the collection.
 START = """
 import runpy, sys
 top, name = sys.argv.pop(1), sys.argv[1]
@@ -27,16 +27,16 @@ runpy.run_path(f"{top}/plugins/modules/{name}.py", run_name="__main__")
 def run_module(
     name: str, arguments: Mapping[str, object], folder: Path, environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What the module answers.
+    """Run the module and return its result.
 
     Args:
         name: The module, without its suffix.
         arguments: Its arguments.
         folder: A directory for the file with the arguments.
-        environment: Variables that are set besides those of this process.
+        environment: Variables to set in addition to those of this process.
 
     Returns:
-        The result as the task gets it; `failed` is true where the module has failed.
+        The result as the task receives it; `failed` is true if the module has failed.
     """
     file = folder / f"{name}.json"
     file.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": dict(arguments)}), encoding="utf-8")

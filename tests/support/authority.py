@@ -1,4 +1,4 @@
-"""Certificate authorities and what they sign."""
+"""Makes certificate authorities and the certificates that they sign."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Signed:
-    """A certificate with its key."""
+    """A certificate with its private key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -32,6 +32,7 @@ class Signed:
         return self.encoded_key(serialization.NoEncryption())
 
     def encoded_key(self, encryption: serialization.KeySerializationEncryption) -> str:
+        """Return the private key as PKCS #8 in PEM format."""
         encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
         return self.key.private_bytes(encoding, form, encryption).decode()
 
@@ -44,14 +45,14 @@ def sign(
     begins: int = -1,
     ends: int = 30,
 ) -> Signed:
-    """Make a certificate for hosts, or an authority where there are none.
+    """Make a certificate for hosts, or a certificate authority if there are none.
 
     Args:
         name: Its common name.
-        issuer: Who signs it; itself where there is none.
-        hosts: Names and addresses in it.
-        begins: Days from now to its beginning.
-        ends: Days from now to its end.
+        issuer: The signing authority; None makes it self-signed.
+        hosts: Its subject alternative names: host names and addresses.
+        begins: Start of its validity, in days from now.
+        ends: End of its validity, in days from now.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

@@ -1,4 +1,4 @@
-"""A deployment in check mode on a host that has the packages and no deployment."""
+"""Run a deployment in check mode on a host that has the packages and no deployment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROLE = TOP / "roles/ag_ui_deployment"
 DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
-# A host without units of the role, and an engine without images.
+# A host without units of the role, and a container engine without images.
 SYSTEMCTL = """#!/bin/sh
 case $* in
 show*ag-ui*) printf 'LoadState=not-found\\nActiveState=inactive\\nId=ag-ui.target\\n' ;;
@@ -39,7 +39,7 @@ case "$1 $2" in "image inspect") exit 1 ;; "image ls") ;; *) exit 2 ;; esac
 
 
 class BareHost(ProxyHost):
-    """A host with the packages and without the group, units, directories and image of a deployment."""
+    """A host with the packages but without a deployment's group, units, directories and image."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -48,7 +48,7 @@ class BareHost(ProxyHost):
 
 
 def steps() -> list[str]:
-    """The files of tasks of a deployment after it has looked at the host."""
+    """Return the task files of a deployment that follow the preflight."""
     tasks = yaml.safe_load((ROLE / "tasks/main.yml").read_text())
     named = [task.get("ansible.builtin.import_tasks", "").removesuffix(".yml") for task in tasks]
     return ["preflight_secrets", *named[named.index("preflight") + 1 : named.index("verify")]]
@@ -62,8 +62,8 @@ def dry_run(
     Args:
         host: The host.
         role: The name of the role.
-        first: Files of tasks that are run before the steps.
-        environment: Variables of Ansible's environment besides those of the host.
+        first: Task files to run before the steps.
+        environment: Environment variables for Ansible in addition to those of the host.
     """
     folder = host.folder
     roles = [{"name": role, "tasks_from": name} for name in (*first, *steps())]
@@ -99,7 +99,8 @@ def dry_run(
         "__ag_ui_proxy_logs": str(folder / "logs"),
     }
     variables = DEFAULTS | DECIDED | own
-    # As the validation leaves them: to convert them again for each task takes most of the time.
+    # Pass converted values, as the validation does: converting them for each task takes most of the
+    # time.
     typed = {name: value for name, value in variables.items() if not isinstance(value, str)}
     return run_playbook(
         *("--check", "--inventory", "hx-dev-server,"),

@@ -1,4 +1,4 @@
-"""What the project says of itself."""
+"""Metadata of the project."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BACKEND = TOP / "roles/ag_ui_deployment/files/backend"
 
 
 def backend_version() -> str:
-    """The version, from the one place where it stands."""
+    """Return the version from its single source."""
     text = (BACKEND / "src/__init__.py").read_text()
     [found] = re.findall(r'^__version__ = "(\d+\.\d+\.\d+)"$', text, re.MULTILINE)
     return str(found)

@@ -1,4 +1,4 @@
-"""A real nginx with the site of the role, on free ports of this machine."""
+"""A real nginx with the role's site, on free ports of this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROLE = Path(__file__).resolve().parents[2] / "roles/ag_ui_deployment"
 _START_SECONDS = 20.0
 
-# As Debian's, but for what only root may do.
+# Like Debian's, without the settings that need root.
 NGINX_CONF = """
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
@@ -42,13 +42,14 @@ http {{
 
 
 def program() -> str:
-    """The path of nginx, which script/bootstrap installs; it may not be in the path of users."""
+    """Return the path of nginx, which script/bootstrap installs; users' PATH may not include it."""
     found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     assert found, "there is no nginx: run script/bootstrap tools"
     return found
 
 
 def version() -> str:
+    """Return the version number of the installed nginx."""
     asked = subprocess.run([program(), "-v"], capture_output=True, text=True, check=True)
     return asked.stderr.strip().rpartition("/")[2].split()[0]
 
@@ -61,7 +62,7 @@ def free_port() -> int:
 
 
 def make_certificate(folder: Path, *names: str, days: int = 2) -> None:
-    """A self-signed certificate and its key, as server.crt and server.key."""
+    """Make a self-signed certificate and its key, as server.crt and server.key."""
     folder.mkdir(parents=True, exist_ok=True)
     san = ",".join(f"DNS:{name}" for name in names)
     subprocess.run(
@@ -77,14 +78,14 @@ def make_certificate(folder: Path, *names: str, days: int = 2) -> None:
 
 
 def make_folders(folder: Path) -> None:
-    """What Debian has in /etc/nginx."""
+    """Make the files that Debian has in /etc/nginx."""
     for name in ("conf.d", "sites-enabled", "modules-enabled"):
         (folder / name).mkdir(parents=True)
     (folder / "nginx.conf").write_text(NGINX_CONF.format(folder=folder))
 
 
 def render_site(folder: Path, variables: Mapping[str, Any]) -> None:
-    """Write the site to conf.d as the role does with these variables, without a key for the backend."""
+    """Render the site into conf.d as the role does with these variables, without a proxy key."""
     (folder / "proxy-key.conf").touch()
     known = {
         "ansible_python_interpreter": sys.executable,
@@ -96,7 +97,7 @@ def render_site(folder: Path, variables: Mapping[str, Any]) -> None:
     }
     command = [f"{Path(sys.executable).parent}/ansible", "localhost", "--inventory", "localhost,"]
     command += ["--connection", "local", "--module-name", "ansible.builtin.template"]
-    # For the filters of the role.
+    # Finds the filters of the role.
     command += ["--playbook-dir", str(ROLE)]
     command += [
         "--args",
@@ -124,6 +125,7 @@ class Answer:
 
     @classmethod
     def parsed(cls, raw: bytes) -> Self:
+        """Parse a raw HTTP/1 response; header names become lower case."""
         head, _, body = raw.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in lines)
@@ -136,7 +138,7 @@ class Answer:
 
 
 class Nginx:
-    """The program with a folder of its own, until the end of a `with`."""
+    """Runs nginx with its own folder for the duration of a `with` block."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -147,7 +149,7 @@ class Nginx:
         return [program(), "-p", folder, "-c", f"{folder}/nginx.conf", "-e", f"{folder}/error.log"]
 
     def test(self) -> str:
-        """What `nginx -t` says; raises if it refuses."""
+        """Return the output of `nginx -t`; fails if nginx rejects the configuration."""
         done = subprocess.run([*self.command, "-t"], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stderr
@@ -162,7 +164,7 @@ class Nginx:
 
     @property
     def pid(self) -> int | None:
-        """The master process, if it runs."""
+        """Return the process id of the master process, or None if it does not run."""
         try:
             pid = int((self.folder / "nginx.pid").read_text())
             os.kill(pid, 0)
@@ -182,7 +184,7 @@ class Nginx:
         return path.read_text() if path.exists() else ""
 
     def send(self, port: int, raw: bytes, *, tls: bool = True) -> Answer:
-        """Send bytes as they are and read until nginx closes the connection."""
+        """Send raw bytes and read until nginx closes the connection."""
         with socket.create_connection(("127.0.0.1", port), 10) as connection:
             if tls:
                 context = ssl.create_default_context()

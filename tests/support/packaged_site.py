@@ -1,4 +1,4 @@
-"""A site of nginx that a package has brought, and a dpkg that knows its sum."""
+"""A site of nginx from a package, and a stub dpkg that knows its checksum."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 
 
 def add_packaged_site(link: Path, text: str, *, programs: Path) -> Path:
-    """Add it as Debian does, with a link to a file in sites-available.
+    """Add the site as Debian does, with a link to a file in sites-available.
 
     Args:
         link: Where nginx reads it.
-        text: What the package has brought.
-        programs: A folder of programs, for the one that asks dpkg.
+        text: The content in the package.
+        programs: A folder in PATH, for the stub of dpkg-query.
 
     Returns:
-        The file that the link leads to.
+        The target of the link.
     """
     file = link.parents[1] / "sites-available" / link.name
     file.parent.mkdir()

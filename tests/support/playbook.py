@@ -1,4 +1,4 @@
-"""Run ansible-playbook and read what it did in the form that is made for programs."""
+"""Run ansible-playbook and parse its JSON output."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 TOP = Path(__file__).resolve().parents[2]
-# The output for programs. Colours that a user has asked for are not in it.
+# Select the JSON output; it contains no colours, even if the user's settings force them.
 _JSON = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a task did on a host, or one round of its loop."""
+    """The result of a task on a host, or of one iteration of its loop."""
 
     task: str
     host: str
@@ -38,34 +38,34 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a playbook."""
+    """The result of a playbook run."""
 
     code: int
     results: list[TaskResult]
     changes: dict[str, int]
-    """Tasks that changed something, for each host."""
+    """The number of changed tasks by host."""
     errors: str
-    """Standard error, and standard output where it is no report."""
+    """Standard error, and standard output if it is not JSON."""
 
     @property
     def tasks(self) -> list[str]:
-        """Names of the tasks that were run, in order."""
+        """Names of the tasks that ran, in order."""
         return list(dict.fromkeys(result.task for result in self.results))
 
     @property
     def message(self) -> str:
-        """What failed tasks say, without line ends."""
+        """The messages of failed tasks, with white space collapsed."""
         said = [str(one.result.get("msg", "")) for one in self.results if one.failed]
         return re.sub(r"\s+", " ", " ".join([*said, self.errors]))
 
     @property
     def diffs(self) -> list[str]:
-        """Names of the tasks that show a difference."""
+        """Names of the tasks that show a diff."""
         return [one.task for one in self.results if _differs(one.result.get("diff"))]
 
     @property
     def output(self) -> str:
-        """All that was said, for reading."""
+        """The whole output, for the message of a failed assertion."""
         return json.dumps([dict(one.result) for one in self.results], indent=1) + self.errors
 
 
@@ -77,7 +77,7 @@ def _differs(diff: Any) -> bool:
 def run_playbook(
     *arguments: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 120
 ) -> Run:
-    """Run ansible-playbook with these arguments, and with the colours that its user may have asked for."""
+    """Run ansible-playbook with these arguments; keeps the colour settings of the user."""
     tools = Path(sys.executable).parent
     done = subprocess.run(
         [tools / "ansible-playbook", *arguments],
@@ -106,7 +106,7 @@ def run_playbook(
 
 
 def host_variables(inventory: str, host: str, names: Iterable[str]) -> dict[str, str]:
-    """What the inventory says of a host, once all references are resolved; empty if nothing."""
+    """Return variables of a host with all references resolved; undefined ones are empty strings."""
     wanted = {name: f"{{{{ {name} | default('') }}}}" for name in names}
     shown = subprocess.run(
         [

@@ -1,4 +1,4 @@
-"""A folder that plays /etc/nginx, and a systemctl that runs nginx on it."""
+"""A folder in place of /etc/nginx, and a stub systemctl that runs nginx on it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# As much of systemctl as the role asks for. `broken` has the verbs that fail, `deadly` those that
-# end their caller as a cut connection or a full memory does.
+# The part of systemctl that the role uses. `broken` lists the verbs that fail, `deadly` those that
+# kill their caller, as a lost connection or an out-of-memory kill does.
 SYSTEMCTL = """#!/bin/sh
 cd {folder} || exit
 for word; do case $word in -*) ;; *) verb=$word; break;; esac; done
@@ -34,7 +34,7 @@ esac
 
 
 class ProxyHost:
-    """As much of a host as the tasks of the proxy touch."""
+    """The part of a host that the proxy's tasks change."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,18 +55,20 @@ class ProxyHost:
 
     @property
     def environment(self) -> Mapping[str, str]:
+        """The environment variables for Ansible, with the stubs first in PATH."""
         return {"PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
 
     def breaks(self, *verbs: str) -> None:
-        """From now on these verbs of systemctl fail, and no others."""
+        """Make these verbs of systemctl fail, and no others."""
         (self.folder / "broken").write_text("".join(f"{verb}\n" for verb in verbs))
         (self.folder / "deadly").unlink(missing_ok=True)
 
     def kills_the_caller_of(self, verb: str) -> None:
+        """Make this verb of systemctl kill its caller."""
         (self.folder / "deadly").write_text(f"{verb}\n")
 
     def files(self) -> dict[str, bytes]:
-        """All that nginx reads."""
+        """Return the content of all files that nginx reads."""
         folders = ("conf.d", "modules-enabled", "sites-enabled", "tls")
         paths = [path for name in folders for path in (self.folder / name).iterdir()]
         paths.append(self.folder / "nginx.conf")

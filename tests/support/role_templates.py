@@ -1,4 +1,4 @@
-"""What a template of the role gives on every host of an inventory."""
+"""Render templates of the role on every host of an inventory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TOP = Path(__file__).resolve().parents[2]
 ROLE = TOP / "roles/ag_ui_deployment"
-# What a deployment learns on the way.
+# Facts that a deployment sets as it runs.
 LEARNT: dict[str, Any] = {
     "__ag_ui_preflight": {"nginx": "1.22.1", "ipv6": True},
     "__ag_ui_generated": {"values": {"proxy_key": "p" * 48, "metrics_token": "m" * 48}},
@@ -31,11 +31,11 @@ SECRETS = {f"ag_ui_{name}": f"{name}-{'x' * 48}" for name in ("jwt_secret", "mfa
 def inventory(
     groups: Mapping[str, Mapping[str, Mapping[str, Any]]], decided: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """An inventory of this machine under many names.
+    """Return an inventory that has this machine under many names.
 
     Args:
-        groups: Hosts and their variables, by the group that they share their proxies with.
-        decided: What the site has decided for all of them.
+        groups: Hosts and their variables, by the group that shares its proxies.
+        decided: Variables of all hosts.
     """
     common = yaml.safe_load((ROLE / "defaults/main.yml").read_text()) | dict(decided) | SECRETS
     common |= {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -51,9 +51,9 @@ def render(folder: Path, template: str, hosts: Mapping[str, Any], *extra_variabl
 
     Args:
         folder: An empty directory.
-        template: The template's file name, or the whole path of one that is not the role's.
+        template: The template's file name, or the full path of a template outside the role.
         hosts: The inventory.
-        extra_variables: Values of `--extra-vars`, which win over all others.
+        extra_variables: Values of `--extra-vars`, which have the highest precedence.
 
     Returns:
         The directory, with a file for each host.

@@ -1,4 +1,4 @@
-"""What the tests with Shield behind its gateway share."""
+"""Fixtures for the tests with a gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose word counts on where a request comes from."""
+"""Which proxies the service trusts for the client's address."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ CLIENT = "203.0.113.9"
 
 
 def logins_of(site: Site, admin: Account, email: str) -> list[str]:
-    """The addresses from which somebody has logged in, as the audit log has them."""
+    """Return the addresses of an account's logins, from the audit log."""
     answer = request(site.proxy, "GET", f"/admin/audit?actor={email}&limit=200", token=admin.token)
     assert answer.status == 200, answer
     return [it["address"] for it in answer.json()["items"] if it["action"] == "login"]
 
 
 def somebody(site: Site) -> str:
-    """The address of an account that has never logged in."""
+    """Create an account that has never logged in; return its email address."""
     email = f"somebody-{uuid4().hex}@example.com"
     site.cli("users", "add", email, "--role", "viewer", send=f"{PASSWORD}\n")
     return email
 
 
 def test_a_load_balancer_names_the_client(site: Site, admin: Account) -> None:
-    """This machine is one that the inventory trusts; what a client claims itself does not count."""
+    """The inventory trusts this machine as a proxy.
+
+    An address that the client claims has no effect.
+    """
     email = somebody(site)
     answer = request(
         site.proxy,

@@ -1,4 +1,4 @@
-"""Runs of the agent that outlive their client, and the end of those whose instance dies."""
+"""Agent runs that outlive their client, and runs whose instance dies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SLOWLY: Final = f"words {WORDS}\nfault=drip-0.2"
 ALL: Final = " ".join(f"word{number}" for number in range(WORDS))
 STALLS: Final = "one two three four five fault=stall"
 UNTIL_TOLD: Final = 60.0
-"""Seconds until an instance has noticed that another is gone, and tells how its runs ended."""
+"""Seconds until an instance detects that another one is gone and ends its runs."""
 
 
 def path_of(stream: EventStream) -> str:

@@ -1,4 +1,4 @@
-"""What cannot be understood is refused with a problem that says why, and changes nothing."""
+"""Invalid input is refused with a problem document that says why, and changes nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MEBIBYTE = 1024 * 1024
 
 
 def problem(answer: Answer, status: int) -> dict[str, Any]:
-    """The problem document of an answer, with all that every one of them must have."""
+    """Return the problem document of an answer, after checking the required members."""
     assert answer.status == status, answer
     assert answer.headers["content-type"] == "application/problem+json"
     document: dict[str, Any] = answer.json()
@@ -47,13 +47,13 @@ def problem(answer: Answer, status: int) -> dict[str, Any]:
 
 
 def fields(document: dict[str, Any]) -> set[str]:
-    """The names of the fields at fault, without the part of the request they are in."""
+    """Return the names of the invalid fields, without the part of the request that holds them."""
     return {error["field"].rpartition(".")[2] for error in document["errors"]}
 
 
 @pytest.mark.parametrize("cursor", CURSORS, ids=range(len(CURSORS)))
 def test_malformed_cursor(site: Site, user: Account, cursor: str) -> None:
-    # One that is too long is refused before anybody tries to read it.
+    # A cursor that is too long is refused before it is parsed.
     status = 400 if len(cursor) < 100 else 422
     for path in ("/events", "/api/jobs/no-such-job/events"):
         query = f"{path}?last_event_id={quote(cursor)}"
@@ -79,7 +79,7 @@ def test_the_header_wins_over_the_query(site: Site, user: Account) -> None:
 
 @pytest.mark.parametrize("size", [MEBIBYTE + 1, 3 * MEBIBYTE])
 def test_too_large_a_body(site: Site, size: int) -> None:
-    """A little too large is refused by the backend, much too large by the proxy."""
+    """The backend refuses a body slightly above the limit, the proxy one far above it."""
     header = {"Content-Type": "application/x-www-form-urlencoded"}
     body = b"username=" + b"x" * (size - len(b"username="))
     for route in site.routes:
@@ -171,7 +171,7 @@ def test_request_id_is_echoed_and_made_up(site: Site) -> None:
 
 
 def test_request_id_that_is_too_long_is_replaced_by_one_for_all(site: Site) -> None:
-    """Nginx and the backend agree on how long it may be, or their logs would not fit together."""
+    """Nginx and the backend use the same length limit, so that their logs can be correlated."""
     for route in site.routes:
         for length, is_kept in ((64, True), (65, False)):
             sent = "x" * length

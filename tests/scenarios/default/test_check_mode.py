@@ -1,4 +1,4 @@
-"""A dry run tells the truth: nothing where nothing would change, and what would change where it would."""
+"""Check mode reports no change if nothing would change, and otherwise the changes."""
 
 from __future__ import annotations
 

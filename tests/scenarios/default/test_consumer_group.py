@@ -1,4 +1,4 @@
-"""The consumer group brings every event to PostgreSQL, whatever happens to whoever reads it."""
+"""The consumer group stores every event in PostgreSQL even if its readers fail."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ CLAIM_IDLE_DEFAULT = 30.0
 
 
 def stored_exactly(site: Site, job: Job, ids: list[str], *, within: float = UNTIL_STORED) -> None:
-    """Wait until the rows of the job are these stream ids: none lost, none twice."""
+    """Wait until the job's rows have exactly these stream ids: none lost, none duplicated."""
     eventually(lambda: len(site.stored(job.id)) >= len(ids), "every event stored", within=within)
     assert site.stored(job.id) == ids
 
 
 @contextmanager
 def stopped(site: Site, unit: str) -> Iterator[None]:
-    """The unit is stopped inside, and runs again whatever happens."""
+    """Stop the unit for the duration of the block."""
     site.dev.systemctl("stop", unit)
     try:
         yield
@@ -47,12 +47,12 @@ def stopped(site: Site, unit: str) -> Iterator[None]:
 
 
 def holding(site: Site, port: int) -> int:
-    """How many entries the instance has read and not acknowledged."""
+    """Return how many entries the instance has read and not acknowledged."""
     return site.pending().get(f"{site.dev.inventory_name}-{port}", 0)
 
 
 def keep_publishing_until(publisher: Publisher, job: Job, site: Site, port: int) -> list[str]:
-    """Publish batches until the instance has one in hand; the ids of all of them."""
+    """Publish batches until the instance has pending entries; return the ids of all batches."""
     ids: list[str] = []
     deadline = time.monotonic() + 20
     while not holding(site, port):
@@ -90,7 +90,7 @@ def test_events_published_while_nothing_runs(site: Site, publisher: Publisher) -
 
 
 def test_killed_in_mid_batch_and_back(site: Site, user: Account, publisher: Publisher) -> None:
-    """The instance dies with a batch in hand, comes back by itself and stores it."""
+    """The instance dies with a batch pending, restarts and stores it."""
     job, port = Job(owner=user.id), site.ports[0]
     ids = [publisher.publish(job.started())]
     with EventStream(site.instance(site.ports[1]), "/events", user.token) as stream:
@@ -110,7 +110,7 @@ def test_killed_in_mid_batch_and_back(site: Site, user: Account, publisher: Publ
 def test_what_a_dead_instance_held_is_claimed(
     site: Site, publisher: Publisher, figures: Figures
 ) -> None:
-    """The instance dies with a batch in hand and stays away: the other one takes it over."""
+    """The instance dies with a batch pending and stays down: the other instance claims it."""
     job, port = Job(), site.ports[0]
     unit = site.unit(port)
     idle = float(site.settings.get("CONSUMER_CLAIM_IDLE_SECONDS", CLAIM_IDLE_DEFAULT))
@@ -133,7 +133,7 @@ def test_what_a_dead_instance_held_is_claimed(
 
 
 def test_killed_again_and_again_under_load(site: Site, user: Account, publisher: Publisher) -> None:
-    """Both instances die in turn while events keep coming; a client resumes through the proxy."""
+    """Both instances die in turn while events are published; a client resumes through the proxy."""
     job = Job(owner=user.id)
     seen: list[str] = []
     cursor: str | None = None
@@ -193,7 +193,7 @@ def test_destroying_the_group_loses_nothing(site: Site, publisher: Publisher) ->
 def test_events_published_between_the_groups_end_and_its_return(
     site: Site, publisher: Publisher
 ) -> None:
-    """Nobody reads while the group is gone: what came meanwhile must not be skipped."""
+    """No group exists for a while: entries published meanwhile must not be skipped."""
     job = Job()
     with stopped(site, "ag-ui.target"):
         site.wait_until_gone()
@@ -207,7 +207,7 @@ def test_events_published_between_the_groups_end_and_its_return(
 def test_a_repeat_of_the_producer_is_stored_and_not_shown_twice(
     site: Site, user: Account, publisher: Publisher
 ) -> None:
-    """Same event id, two stream ids: two rows, one frame's worth for the client."""
+    """One event id with two stream ids: two rows, shown to the client once."""
     job = Job(owner=user.id)
     started, chunk, complete = job.started(), job.chunk(), job.complete()
     with EventStream(site.proxy, "/events", user.token) as stream:

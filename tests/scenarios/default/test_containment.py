@@ -1,4 +1,4 @@
-"""What a container of the backend may do, and where secrets are not."""
+"""The privileges of a backend container, and places where secrets must not appear."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ENVIRONMENT_FILE = "/etc/ag-ui/current/backend.env"
 
 
 def inside(site: Site, port: int, command: str) -> tuple[int, str]:
-    """Exit status and output of a shell command in the container."""
+    """Return exit status and output of a shell command in the container."""
     done = site.dev.host.run("docker exec %s sh -c %s", site.container(port), command)
     return done.rc, done.stdout + done.stderr
 
 
 def process(site: Site, port: int) -> dict[str, str]:
-    """/proc/PID/status of the backend, as the host sees it."""
+    """Return /proc/PID/status of the backend as seen on the host."""
     pid = site.inspect(site.container(port))["State"]["Pid"]
     lines = site.dev.run("cat", f"/proc/{pid}/status").splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -109,12 +109,15 @@ def test_the_password_of_the_owner_stays_with_the_controller(site: Site) -> None
 
 
 def forms(secret: str) -> set[str]:
-    """The secret as text, and as JSON writes it."""
+    """Return the secret as plain text and as escaped JSON."""
     return {secret, json.dumps(secret)[1:-1]}
 
 
 def found_in(site: Site, text: str) -> list[str]:
-    """Names of the secrets that stand in a text. Never the text: the report must not tell them."""
+    """Return the names of the secrets in a text.
+
+    Never the text, which the test report would show.
+    """
     return [
         name for name, secret in site.secrets.items() if any(form in text for form in forms(secret))
     ]
@@ -127,7 +130,7 @@ def test_there_are_secrets_to_look_for(site: Site) -> None:
 
 
 def test_no_secret_in_the_journal(site: Site) -> None:
-    """Not even after logins, failed ones included, and a start with everything in it."""
+    """Includes logins, failed ones too, and the start of the service."""
     site.ask_for_token("admin@example.com", site.admin_password + "x")
     site.ask_for_token(site.admin_password, "a password typed into the wrong field")
     journal = site.dev.run("journalctl", "--no-pager", "--output=cat", "--all")
@@ -136,7 +139,7 @@ def test_no_secret_in_the_journal(site: Site) -> None:
 
 
 def test_no_secret_in_the_journal_of_the_datastores(site: Site) -> None:
-    """The deployment made the roles of the database there, and logged in as both."""
+    """The deployment created the database roles there and logged in as both."""
     journal = site.datastores.run("journalctl", "--no-pager", "--output=cat", "--all")
     assert "ansible" in journal
     assert found_in(site, journal) == []
@@ -168,7 +171,7 @@ def test_no_secret_in_what_docker_says_of_the_container(site: Site) -> None:
 
 
 def test_no_secret_in_the_process_list(site: Site) -> None:
-    """Arguments and, for those who may read them, environments."""
+    """Checks arguments, and environments where they are readable."""
     for machine in (site.dev, site.datastores):
         arguments = machine.run("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
         assert found_in(site, arguments) == []

@@ -1,4 +1,4 @@
-"""The service says how it is, soon after it has changed, and streams outlive an outage."""
+"""The service reports its health soon after it changes, and streams survive an outage."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CHECKS = {
 
 @contextmanager
 def without(site: Site, kind: str) -> Iterator[None]:
-    """The datastore is stopped inside, and runs again whatever happens."""
+    """Stop the datastore for the duration of the block."""
     units = site.datastore_units(kind)
     site.datastores.systemctl("stop", *units)
     try:

@@ -1,4 +1,4 @@
-"""Bodies as large, as deep and as many as anybody may send leave the instances at work."""
+"""The instances stay responsive under bodies of the maximum size, depth and number."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 MEBIBYTE: Final = 1024 * 1024
 LIMIT: Final = 1024
-"""Of the memory of an instance, in MiB: what the role sets."""
+"""Memory limit of an instance in MiB, as the role sets it."""
 JSON: Final = {"Content-Type": "application/json"}
 
 
 def body_of_messages() -> bytes:
-    """A legal body of nearly 4 MiB and 20,000 values, in the shape that takes longest to validate."""
+    """Return a valid body of nearly 4 MiB and 20,000 values, in the slowest shape to validate."""
     messages = [
         {
             "id": f"message-{number}",
@@ -54,7 +54,7 @@ def call(call_id: str) -> dict[str, Any]:
 
 
 def waits_of(site: Site, stop: threading.Event) -> Iterator[float]:
-    """How long each look at /health/live takes, in seconds."""
+    """Yield the response time of /health/live in seconds."""
     while not stop.is_set():
         began = time.monotonic()
         assert request(site.proxy, "GET", "/health/live").status == 200
@@ -64,12 +64,12 @@ def waits_of(site: Site, stop: threading.Event) -> Iterator[float]:
 def send_at_once(
     site: Site, bodies: Sequence[tuple[str | None, bytes]]
 ) -> tuple[list[Answer], list[float]]:
-    """Their answers, and how long /health/live took meanwhile."""
+    """Send the bodies concurrently; return the answers and the response times of /health/live."""
     stop = threading.Event()
 
     def send(one: tuple[str | None, bytes]) -> Answer:
         token, body = one
-        # It takes what a run takes, and asks the model nothing.
+        # This route validates the same input as a run and makes no call to the model.
         return request(site.proxy, "POST", "/agent/connect", token=token, body=body, headers=JSON)
 
     with ThreadPoolExecutor(len(bodies) + 1) as threads:
@@ -98,7 +98,7 @@ def test_thirty_of_the_largest_bodies_at_once(
     bodies = [(one.token, body_of_messages()) for one in users for _ in range(10)]
     answers, waits = send_at_once(site, bodies)
     statuses = [answer.status for answer in answers]
-    # Whoever waits too long for a turn is told so.
+    # Requests that wait too long for a slot are refused.
     assert set(statuses) <= {200, 429, 503}
     assert statuses.count(200) >= len(users)
     assert statistics.median(waits) < 0.5

@@ -1,4 +1,4 @@
-"""Every job that Shield's simulator knows, followed by the official client through the proxy."""
+"""The official client follows every kind of simulated job through the proxy."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OUTCOMES: Final[dict[Outcome, str]] = {
 
 @dataclass(frozen=True)
 class Told:
-    """A job as it is published, and how it ends."""
+    """The events of a job and the outcome that clients must see."""
 
     name: str
     events: Sequence[ShieldEvent]
@@ -52,7 +52,10 @@ class Told:
 
 
 def every_job(rng: Random, owner: str) -> list[Told]:
-    """Each kind with each end, some events repeated, one of an unknown type, one after the end."""
+    """Return each kind of job with each outcome.
+
+    Some events are repeated, one has an unknown type, and one follows the end.
+    """
     told = []
     for kind, (tell, size) in KINDS.items():
         for outcome, expected in OUTCOMES.items():
@@ -69,7 +72,7 @@ class Audience:
     site: Site
     account: Account
     before: str
-    """An id from before the first event of any of the jobs."""
+    """A stream id before the first event of all jobs."""
 
     def wait_until_known(self, job: Told) -> None:
         path = f"/api/jobs/{job.id}"
@@ -114,7 +117,7 @@ async def follow_all(
 
 
 async def check_resumed(audience: Audience, client: OfficialClient, job: Told, whole: Held) -> None:
-    """Whoever is cut in the middle and comes back, to either instance, ends up with the same."""
+    """A client that is cut halfway and resumes at either instance ends in the same state."""
     cut = {"ids": len({event.event_id for event in job.events}) // 3}
     half = await audience.follow(client, job, last_event_id=audience.before, cut=cut).held()
     assert half.outcome is None

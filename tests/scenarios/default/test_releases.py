@@ -1,4 +1,4 @@
-"""A release is switched to when it is good, and one that is refused leaves no trace in what a reboot starts."""
+"""A release goes live if it is healthy; a refused one does not change what a reboot starts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from tests.scenarios.support.site import Account, Site
 
 RELEASES_KEPT = 3
-# Also for a machine that has much else to do.
+# Allows for a machine that is busy with other work.
 BACK_WITHIN = 120.0
-# Images that only this file makes, from the one that runs.
+# Images that these tests build on top of the running one.
 BROKEN_IMAGE = "ag-ui-broken"
 BROKEN = {
     "no-start": "RUN rm -r /app/src",
@@ -34,7 +34,7 @@ BROKEN = {
         "&& grep 'if True:' /app/src/services/operations/readiness.py"
     ),
 }
-# Every statement of a migration fails with these words.
+# Makes every DDL statement of a migration fail with this message.
 REFUSING_DATABASE = """
 CREATE FUNCTION refuse_change() RETURNS event_trigger LANGUAGE plpgsql
 AS $$ BEGIN RAISE EXCEPTION 'no changes today'; END $$;
@@ -45,7 +45,7 @@ WILLING_DATABASE = "DROP EVENT TRIGGER refuse_change; DROP FUNCTION refuse_chang
 
 @dataclass(frozen=True)
 class Refusal:
-    """A release that must be refused, and why the play must say so."""
+    """A release that must be refused, and the expected words in the error message."""
 
     name: str
     words: tuple[str, ...]
@@ -83,7 +83,7 @@ def inventory(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def broken_images(site: Site) -> Iterator[set[str]]:
-    """Names of images that the role has neither built nor pulled."""
+    """Build images that the role has neither built nor pulled; yield their names."""
     image = site.inspect(site.container(site.ports[0]))["Config"]["Image"]
     names = {name: f"{BROKEN_IMAGE}:{name}" for name in BROKEN}
     for name, step in BROKEN.items():
@@ -103,7 +103,7 @@ def refusing_database(site: Site) -> Iterator[None]:
 
 
 def armed(site: Site) -> dict[str, str]:
-    """What systemd reads and what it says, by file."""
+    """Return checksums of the unit files, drop-ins and settings of the active release, by file."""
     files = "/etc/systemd/system/ag-ui* /run/systemd/system.control/ag-ui* /etc/ag-ui/current/*"
     sums = site.dev.run("sh", "-c", f"md5sum {files} 2>/dev/null || true")
     return {
@@ -112,7 +112,7 @@ def armed(site: Site) -> dict[str, str]:
 
 
 def releases(site: Site) -> dict[str, str]:
-    """The release of each instance that runs."""
+    """Return the release of each running instance."""
     return {
         name: str(site.inspect(name)["Config"]["Labels"]["ag-ui.release"])
         for name in site.containers()
@@ -175,7 +175,7 @@ def test_a_move_to_other_ports_and_another_address_fails_no_request(
 
 
 def test_former_releases_and_their_images_are_removed(site: Site, broken_images: set[str]) -> None:
-    """What the tests before have deployed and tried is more than is kept."""
+    """The previous tests have deployed more releases than are kept."""
     kept = site.dev.run("ls", "/etc/ag-ui/releases").split()
     assert 1 < len(kept) <= RELEASES_KEPT
     [current] = set(releases(site).values())
@@ -185,5 +185,5 @@ def test_former_releases_and_their_images_are_removed(site: Site, broken_images:
     own = {image for image in images if image.startswith("shield-ag-ui-backend:")}
     assert own == set(named.split())
     assert len([image for image in images if image.startswith("shield-ag-ui-base:")]) == 1
-    # Those of somebody else stay.
+    # Images of other owners are kept.
     assert broken_images <= set(images)

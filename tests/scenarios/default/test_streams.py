@@ -1,4 +1,4 @@
-"""What reaches clients: everything of theirs, once, in order, at once, and nothing else."""
+"""Clients receive all of their events once, in order and without delay, and no others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LATENCY_LIMIT_MS = 100.0
 
 
 def sources(events: list[dict[str, object]]) -> list[str]:
-    """The event ids of the Shield events that frames were made of, in order, each once."""
+    """Return the event ids of the Shield events behind the AG-UI events, in order, each once."""
     seen: dict[str, None] = {}
     for event in events:
         metadata = event.get("metadata")
@@ -46,7 +46,7 @@ def sources(events: list[dict[str, object]]) -> list[str]:
 
 
 def known(site: Site, account: Account, job: Job) -> None:
-    """Wait until the job is in the list of jobs."""
+    """Wait until the API returns the job."""
     eventually(
         lambda: (
             request(site.proxy, "GET", f"/api/jobs/{job.id}", token=account.token).status == 200
@@ -59,7 +59,7 @@ def known(site: Site, account: Account, job: Job) -> None:
 def test_latency_of_an_event(
     site: Site, user: Account, publisher: Publisher, figures: Figures
 ) -> None:
-    """From before the XADD until the last byte of the frame, through proxy and TLS."""
+    """Measured from before the XADD to the last byte of the frame, through the proxy and TLS."""
     job = Job(owner=user.id)
     with EventStream(site.proxy, "/events", user.token) as stream:
         stream.wait_until_joined()
@@ -78,7 +78,7 @@ def test_latency_of_an_event(
 
 
 def test_frames_arrive_one_by_one(site: Site, user: Account, publisher: Publisher) -> None:
-    """Each event is published only after the one before has arrived, so nothing can hold back."""
+    """Each event is published after the previous one has arrived, so buffering would hang."""
     job = Job(owner=user.id)
     with EventStream(site.proxy, "/events", user.token) as stream:
         assert stream.content_type == "text/event-stream"
@@ -184,7 +184,7 @@ def test_a_client_that_is_cut_and_resumes_elsewhere(
 def test_a_feed_that_is_cut_and_resumes_elsewhere(
     site: Site, user: Account, publisher: Publisher, shield_rng: Random
 ) -> None:
-    """The same for the feed, where jobs come interleaved."""
+    """Like the test above, for the feed with interleaved jobs."""
     jobs = [Job(owner=user.id) for _ in range(3)]
     order = [job for job in jobs for _ in range(80)]
     shield_rng.shuffle(order)
@@ -212,7 +212,7 @@ def test_a_feed_that_is_cut_and_resumes_elsewhere(
 
 
 def test_resuming_where_redis_has_trimmed(site: Site, user: Account, publisher: Publisher) -> None:
-    """What Redis no longer holds comes from PostgreSQL."""
+    """Entries that Redis has trimmed come from PostgreSQL."""
     job = Job(owner=user.id)
     ids = publisher.publish_all([job.started(), *(job.chunk() for _ in range(50))])
     site.wait_until_caught_up()
@@ -228,7 +228,7 @@ def test_resuming_where_redis_has_trimmed(site: Site, user: Account, publisher: 
 def test_a_cursor_from_a_stream_that_is_gone(
     site: Site, user: Account, publisher: Publisher
 ) -> None:
-    """The client is told of the gap, and gets the run in a form that it accepts."""
+    """The client is notified of the gap and receives the run in a valid form."""
     job = Job(owner=user.id)
     ids = publisher.publish_all(job.whole(5))
     known(site, user, job)
@@ -243,7 +243,7 @@ def test_a_cursor_from_a_stream_that_is_gone(
 def test_a_bad_day_of_shield(
     site: Site, admin: Account, publisher: Publisher, shield_rng: Random
 ) -> None:
-    """Jobs with repeats, holes, late events and garbage are still runs that a client accepts."""
+    """Jobs with duplicates, gaps, late events and malformed entries still give valid runs."""
     days = [spoiled(shield_rng, any_job(shield_rng)) for _ in range(25)]
     due = sorted(
         (
@@ -323,7 +323,7 @@ def test_the_feed_shows_own_jobs_only(
 
 
 def test_a_stream_is_refused_not_empty(site: Site, user: Account) -> None:
-    """A client that got 200 would wait for ever."""
+    """A client that received 200 would wait forever."""
     with (
         pytest.raises(Refused) as refused,
         EventStream(site.proxy, "/api/jobs/no-such-job/events", user.token),
@@ -333,7 +333,7 @@ def test_a_stream_is_refused_not_empty(site: Site, user: Account) -> None:
 
 
 def test_the_stream_is_trimmed_as_shield_does(site: Site, publisher: Publisher) -> None:
-    """The scenario's stream is bounded the way the real one is, or the tests prove little."""
+    """The scenario must trim the stream as Shield does; otherwise the tests prove little."""
     job = Job()
     publisher.publish_all(job.whole(10))
     assert site.redis.xlen("shield:events") < 2 * MAXLEN

@@ -1,4 +1,4 @@
-"""The life of the service under systemd, as an operator drives it and as accidents do."""
+"""The service under systemd: stop, start, restart, crashes and reboots."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ TARGET = "ag-ui.target"
 
 @pytest.fixture(autouse=True)
 def running(site: Site) -> Iterator[None]:
-    """Whatever a test does, the target and all instances run after it."""
+    """Start the target and all instances after each test."""
     yield
     site.dev.systemctl("start", "docker.service", TARGET, *map(site.unit, site.ports))
     site.wait_until_healthy()
 
 
 def serves(site: Site) -> bool:
-    """Whether the proxy finds an instance that answers."""
+    """Whether the proxy reaches an instance that is ready."""
     return request(site.proxy, "GET", "/health/ready").status == 200
 
 
@@ -100,7 +100,7 @@ def test_restart_of_the_target(site: Site) -> None:
 
 
 def test_a_container_stops_by_itself_when_asked(site: Site, figures: Figures) -> None:
-    """The backend heeds SIGTERM: nobody has to kill it."""
+    """The backend exits on SIGTERM, without SIGKILL."""
     port = site.ports[0]
     watch = Stopwatch()
     site.dev.systemctl("stop", site.unit(port))
@@ -179,7 +179,7 @@ def test_restart_of_the_host(site: Site, figures: Figures) -> None:
 
 
 def test_restart_of_the_datastores_host(site: Site) -> None:
-    """The service never stops, and finds its datastores again."""
+    """The service keeps running and reconnects to its datastores."""
     before = site.containers()
     subprocess.run(
         ["docker", "restart", "--time", "30", site.datastores.name], check=True, timeout=120

@@ -1,4 +1,4 @@
-"""The whole way through nginx, from the login to the audit log, and every way in which Shield can fail there."""
+"""End-to-end tests through nginx, from the login to the audit log, with all failures of Shield."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 ANSWER: Final = "hx-vectordb-server"
 SITE: Final = "https://8.8.8.8/"
-"""What is crawled; no name, since whether one is looked up in time depends on where this runs."""
+"""The URL to crawl; an IP address, since DNS lookups may time out where the tests run."""
 ACCEPTED_WITHIN: Final = 2.0
-"""Seconds within which a job is accepted."""
+"""Seconds within which a job must be accepted."""
 RECOVERY: Final = 60.0
-"""Seconds until calls pass again, the circuit breaker's pause included."""
+"""Seconds until calls succeed again, including the pause of the circuit breaker."""
 
 
 def assert_problem(answer: Answer, status: int, slug: str) -> None:
@@ -37,7 +37,7 @@ def assert_problem(answer: Answer, status: int, slug: str) -> None:
 
 
 def wait_until_it_works(caller: Caller) -> None:
-    """Until every instance has noticed that the gateway is back."""
+    """Wait until all instances have noticed that the gateway is back."""
     eventually(
         lambda: caller.ask().status == 200 and caller.site.is_healthy(),
         "tools that answer, and a healthy service",
@@ -49,7 +49,7 @@ def wait_until_it_works(caller: Caller) -> None:
 def test_from_the_login_to_the_audit(
     site: Site, caller: Caller, stranger: Account, admin: Account
 ) -> None:
-    # The gateway's first answer takes seconds, and is not what is timed here.
+    # The gateway's first answer takes seconds, which must not be part of the timing.
     wait_until_it_works(caller)
     email = f"{uuid4().hex}@example.com"
     caller = Caller(site, site.account(email, "contributor"))
@@ -74,7 +74,7 @@ def test_from_the_login_to_the_audit(
 
 
 def crawl(caller: Caller) -> str:
-    """A crawl that is accepted, followed to its end, and then seen as it ended; gives its id."""
+    """Start a crawl, follow it to its end and check its final state; return its id."""
     watch = Stopwatch()
     accepted = caller.post("/api/crawl", url=SITE, max_pages=3)
     assert accepted.status == 202, accepted
@@ -125,7 +125,7 @@ def test_a_gateway_that_is_down(caller: Caller, gateway: Gateway) -> None:
 
 
 def gave_up(caller: Caller, instance: Route) -> bool:
-    """Whether an instance, asked once more, does not try the gateway any longer, and says so."""
+    """Whether the instance's circuit breaker is open and its health report says so."""
     caller.ask(route=instance)
     report = request(instance, "GET", "/health").json()
     check = report["checks"]["gateway"]
@@ -136,7 +136,7 @@ def gave_up(caller: Caller, instance: Route) -> bool:
 
 def test_a_gateway_that_limits_the_key(caller: Caller, gateway: Gateway) -> None:
     with gateway.with_limited_keys():
-        # The last of so many is too much for the minute that it falls into.
+        # This number of calls exceeds the limit per minute even if they span two minutes.
         answers = [caller.ask() for _ in range(2 * REQUESTS_PER_MINUTE + 1)]
         busy = [answer for answer in answers if answer.status != 200]
         assert busy
@@ -166,7 +166,7 @@ def test_a_gateway_that_refuses_the_key(caller: Caller, gateway: Gateway) -> Non
 def test_a_crawl_of_which_the_stream_tells_no_end(
     caller: Caller, outcome: str, shown: dict[str, Any]
 ) -> None:
-    """The orchestrator is asked what became of it."""
+    """The backend asks the orchestrator for the outcome."""
     accepted = caller.post("/api/crawl", url=f"{SITE}?outcome={outcome}", max_pages=2)
     assert accepted.status == 202, accepted
     path = accepted.json()["job"]
@@ -180,7 +180,7 @@ def test_a_crawl_of_which_the_stream_tells_no_end(
 
 
 def test_tools_that_die_in_mid_call(caller: Caller, gateway: Gateway) -> None:
-    """The call may have been carried out, so it is not sent again, and the caller is told so."""
+    """The call may have taken effect, so it is not retried and the caller is told so."""
     marker = uuid4().hex
     url = f"{SITE}{marker}?fault=slow-60"
     with ThreadPoolExecutor() as pool:
@@ -209,7 +209,7 @@ def test_a_tool_that_takes_too_long(caller: Caller, gateway: Gateway) -> None:
 def test_a_tool_that_fails(caller: Caller, fault: str, status: int, slug: str) -> None:
     answer = caller.ask(f"fault={fault}")
     assert_problem(answer, status, slug)
-    # What the exception said of the server's inside.
+    # Internal details of the exception must not leak.
     assert b"hunter2" not in answer.body
     assert b"/opt/" not in answer.body
 

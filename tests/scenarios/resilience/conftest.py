@@ -1,4 +1,4 @@
-"""Trials: faults under load, on a site whose instances have all that they keep of the past."""
+"""Fixtures for trials: faults under load, on a site whose instances have full ring buffers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can befall the site. Each is over at the end of its block, whatever happens inside."""
+"""Context managers that inject faults. Each fault ends with its block."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from tests.scenarios.support.site import Machine, Site
 
 DISK: Final = "/var/lib/postgresql"
-"""A file system of its own; see the scenario's molecule.yml."""
+"""A separate file system; see the scenario's molecule.yml."""
 LINK: Final = "eth0"
 LOSS: Final = 0.05
-"""Share of the packets that a lossy network loses, each way."""
+"""Packet loss rate of the lossy network, in each direction."""
 
 
 def main_pid(machine: Machine, unit: str) -> str:
@@ -27,7 +27,7 @@ def main_pid(machine: Machine, unit: str) -> str:
 
 @contextmanager
 def standing_still(machine: Machine, pid: str) -> Iterator[None]:
-    """The process is there and does nothing."""
+    """Suspend the process (SIGSTOP)."""
     machine.run("kill", "-STOP", pid)
     try:
         yield
@@ -37,7 +37,7 @@ def standing_still(machine: Machine, pid: str) -> Iterator[None]:
 
 @contextmanager
 def stopped(machine: Machine, *units: str) -> Iterator[None]:
-    """The units are stopped."""
+    """Stop the units."""
     machine.systemctl("stop", *units)
     try:
         yield
@@ -45,12 +45,12 @@ def stopped(machine: Machine, *units: str) -> Iterator[None]:
         machine.systemctl("start", *units)
 
 
-# --- the network between the backend and its datastores ----------------------------------------------
+# --- the network between the backend and its datastores -----------------------------------------
 
 
 @contextmanager
 def _rules(site: Site, *rule: str) -> Iterator[None]:
-    """A rule of the dev server's firewall for what goes to the datastores and comes from there."""
+    """Add a firewall rule on the dev server for packets to and from the datastores."""
     address = site.datastores.address
     both = (("OUTPUT", "--destination"), ("INPUT", "--source"))
     with ExitStack() as stack:
@@ -62,17 +62,17 @@ def _rules(site: Site, *rule: str) -> Iterator[None]:
 
 @contextmanager
 def network_cut(site: Site) -> Iterator[None]:
-    """Nothing passes, and nobody is told."""
+    """Drop all packets silently."""
     with _rules(site, "--jump", "DROP"):
         yield
 
 
 @contextmanager
 def network_slow_and_lossy(site: Site) -> Iterator[str]:
-    """Packets are late and some are lost; says by what means.
+    """Delay packets and lose some of them; yields the means.
 
-    Late is a delay where the kernel has one to offer (sch_netem), else a line so narrow that
-    packets queue for it.
+    The delay comes from sch_netem if the kernel has it, else from a link so narrow that packets
+    queue.
     """
     chance = ("--match", "statistic", "--mode", "random", "--probability", str(LOSS))
     to_datastores = ("match", "ip", "dst", site.datastores.address, "flowid", "1:2")
@@ -103,11 +103,11 @@ def _htb_class(site: Site, verb: str, number: str, rate: str) -> None:
     )
 
 
-# --- PostgreSQL --------------------------------------------------------------------------------------
+# --- PostgreSQL ----------------------------------------------------------------------------------
 
 
 class Session:
-    """A session of psql as the database's superuser, which lasts as long as the block."""
+    """A psql session as the database's superuser, open for the duration of the block."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -124,13 +124,13 @@ class Session:
             self._psql.stdin.close()
 
     def begin(self, statements: str) -> None:
-        """Let it run statements without waiting for their end."""
+        """Send statements without waiting for their end."""
         assert self._psql.stdin
         self._psql.stdin.write(f"{statements}\n\\echo done\n")
         self._psql.stdin.flush()
 
     def end(self) -> list[str]:
-        """The rows of what was begun, once all of it has run."""
+        """Wait for the statements of begin() and return their rows."""
         assert self._psql.stdout
         rows = []
         while (line := self._psql.stdout.readline()) != "done\n":
@@ -139,13 +139,13 @@ class Session:
         return rows
 
     def run(self, statements: str) -> list[str]:
-        """The rows of statements."""
+        """Run statements and return their rows."""
         self.begin(statements)
         return self.end()
 
 
 class Occupation:
-    """Connections to PostgreSQL that log in half and stay, until it has no room for more."""
+    """Occupies PostgreSQL connections with incomplete logins until none is free."""
 
     def __init__(self, site: Site) -> None:
         parts = urlsplit(site.settings["DATABASE_URL"])
@@ -163,7 +163,7 @@ class Occupation:
             held.close()
 
     def fill(self) -> int:
-        """Take every connection that is free; how many were."""
+        """Take every free connection; return how many there were."""
         taken = 0
         while True:
             held = socket.create_connection(self._place, timeout=10)
@@ -177,11 +177,12 @@ class Occupation:
 
 @contextmanager
 def database_full(site: Site) -> Iterator[None]:
-    """Every connection that PostgreSQL allows is taken by somebody else."""
+    """Take all connections that PostgreSQL allows."""
     user = urlsplit(site.settings["DATABASE_URL"]).username
     ours = f"FROM pg_stat_activity WHERE usename = '{user}'"
     with Session(site) as session, Occupation(site) as occupation:
-        # Whoever is quick takes what is free; the backend is put out until it has none left.
+        # Free connections go to whoever is first: terminate the backend's sessions until it has
+        # none left.
         while occupation.fill() or session.run(f"SELECT 1 {ours};"):
             session.run(f"SELECT pg_terminate_backend(pid) {ours};")
         yield
@@ -189,7 +190,7 @@ def database_full(site: Site) -> Iterator[None]:
 
 @contextmanager
 def disk_full(site: Site) -> Iterator[None]:
-    """The disk of PostgreSQL has no room left; what the system frees meanwhile is taken too."""
+    """Fill the disk of PostgreSQL, including space that is freed meanwhile."""
     filler, unit = f"{DISK}/filler", "filler.service"
     fill = f"while :; do cat /dev/zero >>{filler} 2>/dev/null; sleep 0.1; done"
     site.datastores.run("systemd-run", "--quiet", f"--unit={unit}", "sh", "-c", fill)

@@ -1,4 +1,4 @@
-"""What the stream holds: more than was expected, or what nobody can read."""
+"""Unusual stream content: a large backlog, and entries that cannot be parsed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEVELS = 10_000
 
 
 def test_backlog_of_100000(site: Site, under_load: UnderLoad, figures: Figures) -> None:
-    """Published while the backend was off. Administrators see all of it, the others their own."""
+    """Published while the backend was down. Administrators see all of it, others their own jobs."""
     instances = {f"instance {port}" for port in site.ports}
     with under_load(
         "backlog",
@@ -47,14 +47,14 @@ def test_backlog_of_100000(site: Site, under_load: UnderLoad, figures: Figures) 
 
 
 def nested(job: Job) -> Malformed:
-    """An event whose data are as many levels deep as no parser goes."""
+    """Return an event whose data is nested deeper than any parser accepts."""
     event = job.chunk()
     data = b'{"deeper":' * LEVELS + b"1" + b"}" * LEVELS
     return Malformed("nested", event.at, {**event.fields(), b"data": data})
 
 
 def test_poison(site: Site, under_load: UnderLoad, publisher: Publisher) -> None:
-    """It goes to the dead letters, with a reason; a repeated event is shown once."""
+    """Poison goes to the dead letters with a reason; a duplicate event is shown once."""
     with under_load("poison", dead_letters=3) as trial:
         job = Job()
         trial.load.publish_all([job.started()])

@@ -1,4 +1,4 @@
-"""Instances that die, stand still, or go down with docker."""
+"""Instances that die, hang, or stop with docker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_kill_of_an_instance(site: Site, under_load: UnderLoad) -> None:
 
 
 def test_standstill_of_an_instance(site: Site, under_load: UnderLoad) -> None:
-    """Nothing tells its clients; they wait, and get all of it when it goes on."""
+    """Its clients get no signal; they wait, and receive everything when it continues."""
     with (
         under_load("standstill_of_an_instance", cuts_streams=True) as trial,
         standing_still(site.dev, pid_of(site, site.ports[1])),

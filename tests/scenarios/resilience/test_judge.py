@@ -1,4 +1,4 @@
-"""The judge of the trials sees what it has to see: what is lost, repeated, foreign or broken."""
+"""The checks of the trials detect lost, duplicate, unauthorised and malformed events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network to the datastores' host: cut, and slow and lossy."""
+"""The network to the datastores' host: cut, or slow and lossy."""
 
 from __future__ import annotations
 

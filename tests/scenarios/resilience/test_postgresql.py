@@ -1,4 +1,4 @@
-"""A PostgreSQL that comes back, stays away, has no room, or is in somebody's way."""
+"""PostgreSQL restarts, is down, has no connections or disk space left, or deadlocks."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ COMMIT;
 
 
 def consumer_waits(site: Site) -> bool:
-    """Whether an instance says that it cannot store events."""
+    """Whether an instance reports that it cannot store events."""
     checks = site.health().get("checks", {})
     return bool(checks) and checks["consumer"]["status"] != "ok"
 
 
 def live_streams_go_on(trial: Trial) -> None:
-    """Clients see what is published now, whatever PostgreSQL does."""
+    """Clients receive new events regardless of PostgreSQL."""
     trial.wait_until_seen(len(trial.load.log) + 200, within=10)
 
 
@@ -55,7 +55,7 @@ def test_restart_of_postgresql(site: Site, under_load: UnderLoad) -> None:
 
 
 def test_postgresql_is_down_for_a_minute(site: Site, under_load: UnderLoad) -> None:
-    """The stream has to hold what comes in an outage, or Redis trims it unread."""
+    """The stream must hold all events of the outage, or Redis trims them unread."""
     units = site.datastore_units("postgresql")
     with (
         under_load(
@@ -81,7 +81,10 @@ def test_postgresql_is_at_its_connection_limit(site: Site, under_load: UnderLoad
 
 
 def test_deadlock(site: Site, under_load: UnderLoad) -> None:
-    """Another session locks the rows of two jobs in the opposite order; the consumer has to yield."""
+    """Another session locks the rows of two jobs in the opposite order.
+
+    The consumer has to yield.
+    """
     with under_load("deadlock") as trial, Session(site) as rival:
         first, second = sorted((Job(), Job()), key=lambda job: job.id)
         trial.load.publish_together([first.started(), second.started()])

@@ -1,4 +1,4 @@
-"""An nginx that is reloaded, and one that is restarted."""
+"""Reload and restart of nginx."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ OLD_WORKERS_GONE = 30.0
 
 
 def workers(site: Site) -> set[str]:
-    """The pids of nginx's workers."""
+    """Return the process ids of nginx's workers."""
     return set(site.dev.run("pgrep", "--full", "nginx: worker process").split())
 
 
 def test_reload_of_the_proxy(site: Site, under_load: UnderLoad) -> None:
-    """Streams stay with the old workers for a while; then their clients resume with the new."""
+    """Streams stay with the old workers for a while.
+
+    Then their clients resume with the new ones.
+    """
     with under_load("reload_of_the_proxy", cuts_streams=True):
         before = workers(site)
         site.dev.systemctl("reload", "nginx.service")

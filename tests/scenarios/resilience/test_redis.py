@@ -1,4 +1,4 @@
-"""A Redis that comes back, stands still, forgets, or takes no writes."""
+"""Redis restarts, hangs, loses its data, or refuses writes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STREAM_GONE = 'ag_ui_entries_lost_total{how="stream_gone"}'
 
 @contextmanager
 def group_behind(site: Site) -> Iterator[None]:
-    """Entries wait in the stream that no instance has been handed."""
+    """Hold undelivered entries in the stream for the duration of the block."""
     with site.database_locked():
         eventually(
             lambda: (site.group()["lag"] or 0) >= UNREAD, "a group that is behind", within=30
@@ -42,7 +42,7 @@ def group_behind(site: Site) -> Iterator[None]:
 
 @contextmanager
 def configured(site: Site, name: str, value: str) -> Iterator[None]:
-    """A setting of Redis is another one."""
+    """Change a setting of Redis for the duration of the block."""
     before = str(site.redis.config_get(name)[name])
     site.redis.config_set(name, value)
     try:
@@ -52,7 +52,7 @@ def configured(site: Site, name: str, value: str) -> Iterator[None]:
 
 
 def told_by_health(site: Site, words: str) -> bool:
-    """Whether an instance has these words for how its consumer is."""
+    """Whether an instance's health report of its consumer contains these words."""
     reports = [request(instance, "GET", "/health").json() for instance in site.instances]
     return any(words in report["checks"]["consumer"]["detail"] for report in reports)
 
@@ -63,7 +63,7 @@ def test_restart_of_redis(site: Site, under_load: UnderLoad) -> None:
 
 
 def test_standstill_of_redis(site: Site, under_load: UnderLoad) -> None:
-    """It takes connections and answers nothing."""
+    """Redis accepts connections and answers nothing."""
     with (
         under_load("standstill_of_redis"),
         standing_still(site.datastores, main_pid(site.datastores, REDIS)),
@@ -74,7 +74,7 @@ def test_standstill_of_redis(site: Site, under_load: UnderLoad) -> None:
 
 
 def test_flush_of_redis(site: Site, under_load: UnderLoad) -> None:
-    """What nobody had read is lost and said to be; clients whose instance forgot it are told."""
+    """Unread entries are lost and reported; clients whose position is gone are notified."""
     instances = {f"instance {port}" for port in site.ports}
     with under_load(
         "flush_of_redis", restarts=instances, cuts_streams=True, may_lose=True
@@ -105,7 +105,7 @@ def test_the_group_is_destroyed(site: Site, under_load: UnderLoad) -> None:
 
 
 def test_the_stream_is_trimmed_below_the_group(site: Site, under_load: UnderLoad) -> None:
-    """What was trimmed before an instance was handed it is counted, entry by entry, and logged."""
+    """Entries that are trimmed before delivery are counted one by one and logged."""
     with under_load("trimmed_unread", may_lose=True) as trial:
         before = counted(site)
         with group_behind(site):
@@ -118,7 +118,7 @@ def test_the_stream_is_trimmed_below_the_group(site: Site, under_load: UnderLoad
 
 @pytest.mark.parametrize(("setting", "value"), [("maxmemory", "1"), ("min-replicas-to-write", "1")])
 def test_redis_refuses_writes(site: Site, under_load: UnderLoad, setting: str, value: str) -> None:
-    """Without memory it takes nothing new; without its replicas it hands nothing out either."""
+    """Without memory Redis refuses new entries; without replicas it also refuses deliveries."""
     with under_load(f"refusal_by_{setting.replace('-', '_')}") as trial:
         with configured(site, setting, value):
             refused = len(trial.load.log) + 1

@@ -1,4 +1,4 @@
-"""A changed release while browsers listen, people ask and events keep coming."""
+"""A new release during streams, requests and a steady flow of events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def inventory(request: pytest.FixtureRequest) -> str:
 def test_a_changed_release_fails_no_request_and_loses_no_event(
     site: Site, inventory: str, admin: Account, under_load: UnderLoad
 ) -> None:
-    """One instance after the other, so that there is always one that serves."""
+    """Instances are replaced one after the other, so that one always serves."""
     instances = {f"instance {port}" for port in site.ports}
     with (
         under_load("changed_release", restarts=instances, cuts_streams=True),

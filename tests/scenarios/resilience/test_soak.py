@@ -1,4 +1,4 @@
-"""A long time with clients that come and go: nothing is lost, and nothing piles up."""
+"""A long run with clients that come and go: no event is lost and no memory leaks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 SECONDS: Final = float(os.environ.get("AG_UI_SOAK_SECONDS", "600"))
 EVENTS_PER_SECOND: Final = 100.0
 CLIENTS: Final = Audience(all=80, users=10, job=0, stays=30, away=5)
-"""A hundred, each there for half a minute at a time; every other one comes back as a new one."""
+"""A hundred clients, each connected for about half a minute.
+
+Every other one returns as a new client.
+"""
 BETWEEN_SAMPLES: Final = 10.0
 GROWTH_LIMIT: Final = 8.0
-"""MiB between the second fifth of the time, when all is warm, and the last."""
+"""MiB between the second fifth of the run, after warm-up, and the last fifth."""
 
 
 def test_soak(site: Site, under_load: UnderLoad, figures: Figures) -> None:
@@ -43,7 +46,7 @@ def test_soak(site: Site, under_load: UnderLoad, figures: Figures) -> None:
 
 
 def record_growth(figures: Figures, port: int, sizes: list[float]) -> float:
-    """From the second fifth of the time to the last, on average."""
+    """Record the growth of the average from the second fifth of the run to the last."""
     fifth = max(1, len(sizes) // 5)
     warm = statistics.mean(sizes[fifth : 2 * fifth])
     end = statistics.mean(sizes[-fifth:])

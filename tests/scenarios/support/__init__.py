@@ -1,1 +1,1 @@
-"""What the scenarios' tests stand on: the site under test, clients, deadlines, and figures."""
+"""Shared code of the scenario tests: the site under test, clients, waiting, and figures."""

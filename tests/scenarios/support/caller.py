@@ -1,4 +1,4 @@
-"""A user at work: asks, starts jobs, talks to the agent."""
+"""An API client for one user: queries, jobs and agent runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUESTION: Final = "Which host runs the vector database?"
 
 @dataclass(frozen=True)
 class Caller:
-    """A user at work through the proxy."""
+    """Sends one user's requests through the proxy."""
 
     site: Site
     account: Account
@@ -29,6 +29,7 @@ class Caller:
         return request(self.site.proxy, "GET", path, token=self.account.token)
 
     def post(self, path: str, *, route: Route | None = None, **body: Any) -> Answer:
+        """POST the keyword arguments as a JSON object; the default route is the proxy."""
         return request(
             route or self.site.proxy,
             "POST",
@@ -39,22 +40,24 @@ class Caller:
         )
 
     def ask(self, question: str = QUESTION, route: Route | None = None) -> Answer:
+        """Ask the knowledge graph a question (/api/query)."""
         return self.post("/api/query", route=route, query=question)
 
     def run_agent(self, prompt: str) -> tuple[Run, list[dict[str, Any]]]:
-        """A whole run of the agent, judged, and its events."""
+        """Run the agent to its end; return the checked run and its events."""
         return self.follow(self.site.proxy, "/agent", run_input(prompt))
 
     def follow(
         self, route: Route, path: str, body: bytes | None = None
     ) -> tuple[Run, list[dict[str, Any]]]:
+        """Read a run's stream to its end; return the checked run and its events."""
         with EventStream(route, path, self.account.token, body=body) as stream:
             read_to_the_end(stream, within=60)
             return check_run(stream.events, complete=True), stream.events
 
 
 def run_input(prompt: str) -> bytes:
-    """The document that begins a run, in a conversation of its own."""
+    """Return the request body that starts a run in a new conversation."""
     document = {
         "protocolVersion": "1.0",
         "threadId": f"thread-{uuid4()}",
@@ -69,10 +72,11 @@ def run_input(prompt: str) -> bytes:
 
 
 def text_of(events: list[dict[str, Any]]) -> str:
+    """Return the concatenated text of all messages."""
     return "".join(it["delta"] for it in events if it["type"] == "TEXT_MESSAGE_CONTENT")
 
 
 def failure_of(events: list[dict[str, Any]]) -> str:
-    """The code of the error that ended a run."""
+    """Return the error code of a failed run."""
     assert events[-1]["type"] == "RUN_ERROR", events[-1]
     return str(events[-1]["code"])

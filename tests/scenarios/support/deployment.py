@@ -1,4 +1,4 @@
-"""Deploy the site again, as an operator does, with other variables."""
+"""Deploy the site again with other variables, as an operator does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ _TIMEOUT_SECONDS = 600
 
 
 def deploy(inventory: str, variables: Mapping[str, object] | None = None) -> Run:
-    """Run site.yml on the hosts of the backend, with variables that win over the inventory's."""
+    """Run site.yml on the backend hosts.
+
+    Args:
+        inventory: Path of the inventory.
+        variables: Extra variables, which override those of the inventory.
+    """
     return run_playbook(
         *("--inventory", inventory, "--limit", "ag_ui"),
         *("--extra-vars", json.dumps(variables or {}), "site.yml"),

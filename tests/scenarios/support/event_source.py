@@ -1,4 +1,4 @@
-"""One browser's EventSource: reads a stream, and comes back with the last id when it breaks."""
+"""A browser's EventSource: reads a stream, and reconnects with the last event id."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ if TYPE_CHECKING:
 READ_MAX: Final = 1 << 20
 GAP: Final = b'"hx.shield.gap"'
 IDS: Final = re.compile(rb"(\n: nothing)?\nid: (\d+)-(\d+)\n(event)?")
-"""Those of records; what has neither the comment nor an event is a position."""
+"""Matches the ids of records; a frame with neither the comment nor an event is a position."""
 RETRY: Final = re.compile(rb"^retry: (\d+)$", re.MULTILINE)
 TERMINAL: Final = re.compile(rb"\nevent: (?:RUN_FINISHED|RUN_ERROR)\n")
 SEQUENCES: Final = 1 << 20
-"""Entries within one millisecond that a position has room for."""
+"""Sequence numbers per millisecond that a position can encode."""
 ARRIVAL: Final = -1
-"""Stands among positions where a browser came back as a new one."""
+"""Marks in the positions where a browser returned as a new one."""
 
 
 def position(stream_id: str) -> int:
-    """A stream id as one number, in the same order."""
+    """Convert a stream id to a number with the same order."""
     milliseconds, _, sequence = stream_id.partition("-")
     return int(milliseconds) * SEQUENCES + int(sequence)
 
 
 def stream_id(place: int) -> str:
-    """The stream id at a position."""
+    """Convert a position to a stream id."""
     return f"{place // SEQUENCES}-{place % SEQUENCES}"
 
 
 class BrokenHttpError(OSError):
-    """The answer is not one that HTTP allows."""
+    """The response violates HTTP."""
 
 
 class ChunkedBody:
-    """The body of a response in the chunked coding, taken apart as it comes."""
+    """Decodes a response body in chunked transfer coding incrementally."""
 
     def __init__(self) -> None:
         self._rest = b""
         self.ended = False
 
     def feed(self, data: bytes) -> bytes:
-        """The content of the chunks that `data` completes."""
+        """Return the content of the chunks that `data` completes."""
         data = self._rest + data
         content, at = [], 0
         while not self.ended:
@@ -77,14 +77,17 @@ class ChunkedBody:
 
 
 class Judge:
-    """Checks all that one connection brings: frames, events, and the run of every job."""
+    """Checks one connection: frames, events, and the run of each job."""
 
     def __init__(self) -> None:
         self._frames = FrameParser()
         self._runs: dict[str, RunChecker] = {}
 
     def feed(self, content: bytes) -> None:
-        """Raises RunViolation at the first thing that the official client would not take."""
+        """Check content.
+
+        Raises RunViolation at the first thing that the official client would reject.
+        """
         for frame in self._frames.feed(content):
             if frame.data is None:
                 continue
@@ -98,7 +101,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Server:
-    """Where the browsers connect, and whose certificate they trust."""
+    """The server's address and the certificate that browsers trust."""
 
     address: str
     port: int
@@ -106,49 +109,51 @@ class Server:
     certificate: str
 
     def tls(self) -> ssl.SSLContext:
+        """Return a TLS context that trusts only this certificate."""
         return ssl.create_default_context(cadata=self.certificate)
 
 
 @dataclass(frozen=True)
 class Browser:
-    """What one EventSource is asked to do."""
+    """The settings of an EventSource."""
 
     name: str
     path: str
     token: str = field(repr=False)
     judged: bool = False
-    """Whether everything it gets is checked, not only the ids."""
+    """Whether all content is checked, not only the ids."""
     ends: bool = False
-    """Whether the stream is that of one run, which it does not open again after its end."""
+    """Whether the stream is that of a single run, which is not reopened after its end."""
     stays: float | None = None
-    """Seconds after which, on average, it goes away by itself; None: it stays."""
+    """Mean time in seconds until it disconnects; None: never."""
     away: float = 0.0
-    """Seconds, on average, until it is back."""
+    """Mean time in seconds until it reconnects."""
     forgets: bool = False
-    """Whether it comes back as a new one, without the last id."""
+    """Whether it returns as a new browser, without the last event id."""
 
 
 @dataclass
 class Notes:
-    """What happened to an EventSource so far."""
+    """Statistics of an EventSource."""
 
     connections: int = 0
     breaks: int = 0
-    """How often a connection ended without its being asked to."""
+    """The number of connections that ended unexpectedly."""
     refused: Counter[str] = field(default_factory=Counter)
-    """Answers that were no stream, by status."""
+    """Responses other than a stream, by status."""
     unreachable: int = 0
     gaps: list[str] = field(default_factory=list)
-    """The values of the notices that events are missing."""
+    """The values of the gap notices."""
     violations: list[str] = field(default_factory=list)
     open: bool = False
     over: bool = False
 
 
 class EventSource:
-    """`positions` are the events it was sent, over all connections, in order of arrival.
+    """Connects, reads and reconnects like a browser.
 
-    ARRIVAL stands among them where it came back as a new one.
+    `positions` are those of the received events over all connections, in order of arrival. ARRIVAL
+    marks each return as a new browser.
     """
 
     def __init__(self, browser: Browser, server: Server, tls: ssl.SSLContext) -> None:
@@ -164,7 +169,7 @@ class EventSource:
         self._judge: Judge | None = None
 
     async def run(self) -> None:
-        """Listen until the run is over, or the task is cancelled."""
+        """Read until the run is over or the task is cancelled."""
         while not self.notes.over:
             pause = self._retry
             stay = asyncio.timeout(self._some(self.browser.stays))
@@ -182,7 +187,7 @@ class EventSource:
                 await asyncio.sleep(pause)
 
     def _leave(self) -> float:
-        """Go away; the seconds until the return."""
+        """Disconnect; return the seconds until the next connection."""
         if self.browser.forgets:
             self._last_id = None
             if self.positions and self.positions[-1] != ARRIVAL:
@@ -201,7 +206,7 @@ class EventSource:
         return None if average is None else average * self._chance.uniform(0.5, 1.5)
 
     async def _listen(self) -> float:
-        """One connection; the seconds to wait before the next."""
+        """Read one connection; return the seconds to wait before the next one."""
         reader, writer = await asyncio.open_connection(
             self._server.address,
             self._server.port,
@@ -246,7 +251,7 @@ class EventSource:
         self._judge = Judge() if self.browser.judged else None
 
     def take(self, content: bytes) -> None:
-        """Note what came. An event counts when its frame is whole, as in a browser."""
+        """Record content. An event counts when its frame is complete, as in a browser."""
         if self._judge is not None:
             try:
                 self._judge.feed(content)
@@ -280,7 +285,7 @@ class EventSource:
         self.notes.violations.append(f"connection {self.notes.connections}: {rule[:1000]}")
 
     def summary(self) -> dict[str, Any]:
-        """The notes as JSON takes them."""
+        """Return the statistics in a form that JSON can represent."""
         newest = next((it for it in reversed(self.positions) if it != ARRIVAL), None)
         return {**vars(self.notes), "newest": None if newest is None else stream_id(newest)}
 
@@ -290,7 +295,7 @@ def _text(last_id: tuple[int, int]) -> str:
 
 
 def _head(data: bytes) -> tuple[int, Mapping[str, str]]:
-    """Status and headers (names in small letters) of a response."""
+    """Parse a response head into status and headers (names in lower case)."""
     first, *lines = data.decode("latin-1").split("\r\n")
     pairs = (line.partition(":") for line in lines if line)
     return int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}

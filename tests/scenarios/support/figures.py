@@ -1,4 +1,4 @@
-"""Measured figures: shown at the end of the run, and recorded where the caller asks."""
+"""Measured figures: printed at the end of the run, and written to files if a folder is set."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ RECORDS_VARIABLE = "AG_UI_SCENARIO_RECORDS"
 
 @dataclass(slots=True)
 class Figures:
-    """What the tests measured, by name."""
+    """The measurements of the tests."""
 
     lines: list[str] = field(default_factory=list)
 
     def record(self, name: str, value: float, unit: str, remark: str = "") -> None:
-        """Note one figure; `name` is also the name of its file."""
+        """Record a figure; `name` is also its file name."""
         words = name.replace("_", " ")
         self.lines.append(f"{words}: {value:.1f} {unit}{f' ({remark})' if remark else ''}")
         folder = os.environ.get(RECORDS_VARIABLE)

@@ -1,4 +1,7 @@
-"""The host with LiteLLM and, behind it, Shield's tools, orchestrator and model: taken down and asked."""
+"""The host with LiteLLM and Shield's simulated tools, orchestrator and model.
+
+Stops, kills and queries its parts.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,19 @@ if TYPE_CHECKING:
 
 Part = Literal["proxy", "tools", "orchestrator", "model"]
 
-# As molecule/shared/gateway.yml has them.
+# As set in molecule/shared/gateway.yml.
 PORTS: Final[dict[Part, int]] = {"proxy": 4000, "orchestrator": 8000, "tools": 8001, "model": 8002}
 WITHDRAWN: Final = "/run/shield-proxy/keys-withdrawn"
 LIMITED: Final = "/run/shield-proxy/keys-limited"
 REQUESTS_PER_MINUTE: Final = 2
-"""As many as a limited key may make (tests/shield/gateway/keys.py)."""
+"""Rate limit of a limited key (tests/shield/gateway/keys.py)."""
 START_LIMIT: Final = 90.0
-"""Seconds that LiteLLM may take until it answers, beside a site that is at work."""
+"""Seconds for LiteLLM to start while the site is busy."""
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """Each part is a unit of the machine."""
+    """Controls the parts of the gateway; each is a systemd unit."""
 
     machine: Machine
 
@@ -41,7 +44,7 @@ class Gateway:
         return f"http://{self.machine.address}:{PORTS[part]}{path}"
 
     def answers(self, part: Part) -> bool:
-        """Whether somebody answers there, whatever it is."""
+        """Whether the part responds, with any status."""
         try:
             httpx.get(self._url(part, "/health/liveliness"), timeout=5)
         except httpx.TransportError:
@@ -49,6 +52,7 @@ class Gateway:
         return True
 
     def wait_until_up(self) -> None:
+        """Wait until all parts respond."""
         for part in PORTS:
             eventually(
                 lambda part=part: self.answers(part),  # type: ignore[misc]
@@ -57,14 +61,14 @@ class Gateway:
             )
 
     def calls(self, part: Part, containing: str) -> list[dict[str, Any]]:
-        """What arrived at the tools or the model with this text in it."""
+        """Return the recorded calls that contain this text."""
         answer = httpx.get(self._url(part, "/calls"), params={"contains": containing}, timeout=10)
         calls: list[dict[str, Any]] = answer.raise_for_status().json()
         return calls
 
     @contextmanager
     def without(self, part: Part) -> Iterator[None]:
-        """The part has died, and is back at the end."""
+        """Kill the part, and start it at the end of the block."""
         self.kill(part)
         try:
             yield
@@ -73,19 +77,19 @@ class Gateway:
             self.wait_until_up()
 
     def kill(self, part: Part) -> None:
-        """Let it die at once, calls and all, and stay away."""
+        """Kill the part with all its calls and keep it down."""
         self.machine.systemctl("kill", "--signal=KILL", self.unit(part))
         self.machine.systemctl("stop", self.unit(part))
 
     @contextmanager
     def without_keys(self) -> Iterator[None]:
-        """The gateway takes nobody's key, the backend's neither."""
+        """Make the gateway refuse all keys, including the backend's."""
         with self._file(WITHDRAWN):
             yield
 
     @contextmanager
     def with_limited_keys(self) -> Iterator[None]:
-        """The gateway takes few requests a minute of each key, the backend's too."""
+        """Limit each key to few requests a minute, including the backend's."""
         with self._file(LIMITED):
             yield
 

@@ -1,7 +1,7 @@
-"""Clients that see what a browser would see, and can be cut at any byte.
+"""HTTP and SSE clients that see what a browser sees, and can be cut at any byte.
 
-A route leads to the service: through the proxy and TLS as users come, or to one instance, which
-listens on the loopback of its host only and is reached by a relay inside that host.
+A route leads to the service: through the proxy with TLS, as for users, or to one instance, which
+listens only on the loopback interface of its host and is reached by a relay inside that host.
 """
 
 from __future__ import annotations
@@ -68,16 +68,16 @@ class Wire:
     def __init__(self, sock: socket.socket, relay: subprocess.Popen[bytes] | None = None) -> None:
         self.sock = sock
         self._relay = relay
-        # The file that a TLS socket reads from, without the TLS: shutting that down is safe.
+        # A duplicate of the descriptor without TLS, which another thread can shut down safely.
         self._plain = socket.socket(fileno=os.dup(sock.fileno()))
 
     def cut(self) -> None:
-        """End it as a broken network does: no goodbye, reads end at once."""
+        """End the connection without a TLS close; reads end at once."""
         with suppress(OSError):
             self._plain.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Cut it and give back everything it holds."""
+        """Cut the connection and release all resources."""
         self.cut()
         self._plain.close()
         self.sock.close()
@@ -87,7 +87,7 @@ class Wire:
 
 
 class Route(Protocol):
-    """A way to the service."""
+    """A way to connect to the service."""
 
     @property
     def name(self) -> str: ...
@@ -100,7 +100,7 @@ class Route(Protocol):
 
 @dataclass(frozen=True)
 class Proxy:
-    """Through nginx and TLS, whose certificate must be that of `server_name`."""
+    """A connection through nginx with TLS; the certificate must be valid for `server_name`."""
 
     address: str
     server_name: str
@@ -124,7 +124,7 @@ class Proxy:
 
 @dataclass(frozen=True)
 class Instance:
-    """Straight to one instance of the backend, from inside its host."""
+    """A direct connection to one instance of the backend, from inside its host."""
 
     container: str
     port: int
@@ -152,7 +152,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Answer:
-    """A response, read whole."""
+    """A response with its whole body."""
 
     status: int
     headers: Mapping[str, str]
@@ -175,7 +175,8 @@ def _send(
         connection = http.client.HTTPConnection(route.host_header)
         connection.sock = wire.sock
         with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
-            # A server that answers before it has read a large body closes early; it is heard out.
+            # A server that refuses a large body may close before it has read it; its response is
+            # still there.
             connection.request(method, path, body, {"Connection": "close", **headers})
         response = http.client.HTTPResponse(wire.sock, method=method)
         response.begin()
@@ -187,7 +188,7 @@ def _send(
     return wire, response
 
 
-def request(  # noqa: PLR0913 - what a request is made of, by name
+def request(  # noqa: PLR0913 - keyword arguments
     route: Route,
     method: str,
     path: str,
@@ -197,7 +198,17 @@ def request(  # noqa: PLR0913 - what a request is made of, by name
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """One request on a connection of its own."""
+    """Send one request on a new connection and read the whole response.
+
+    Args:
+        route: How to connect.
+        method: The HTTP method.
+        path: The path with the query.
+        token: An access token for the Authorization header.
+        form: Fields of a form, instead of `body`.
+        body: The raw body.
+        headers: Further headers.
+    """
     sent = dict(headers or {})
     if token is not None:
         sent["Authorization"] = f"Bearer {token}"
@@ -219,14 +230,14 @@ def request(  # noqa: PLR0913 - what a request is made of, by name
 
 @dataclass(frozen=True)
 class Received:
-    """A frame and the moment (monotonic seconds) at which its last byte arrived."""
+    """A frame and the time (monotonic seconds) at which its last byte arrived."""
 
     frame: Frame
     at: float
 
 
-class Refused(Exception):  # noqa: N818 - the server's decision, not an error of ours
-    """The server answered a stream's request with something else."""
+class Refused(Exception):  # noqa: N818 - a decision of the server, not a bug
+    """The server did not answer with a stream."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(f"{answer.status}: {answer.body[:500]!r}")
@@ -235,9 +246,9 @@ class Refused(Exception):  # noqa: N818 - the server's decision, not an error of
 
 @dataclass
 class EventStream:
-    """A client of the event stream, reading in a thread of its own until it is closed.
+    """An event stream client that reads in its own thread until it is closed.
 
-    With `limit` it cuts the connection itself, after exactly so many bytes of the body.
+    With `limit`, it cuts the connection itself after exactly that many bytes of the body.
     """
 
     route: Route
@@ -246,14 +257,14 @@ class EventStream:
     last_event_id: str | None = None
     limit: int | None = None
     body: bytes | None = None
-    """A JSON document to begin a run with; without one the stream is only asked for."""
+    """A JSON document to POST, which starts a run; None sends a GET."""
     received: list[Received] = field(default_factory=list)
     error: AssertionError | None = None
-    """What the server sent and must not; raised by whoever waits, and at the end of the block."""
+    """A protocol violation by the server; raised by wait methods and at the end of the block."""
     ended: bool = False
-    """Whether the stream came to its end, whoever ended it."""
+    """Whether the stream has ended, for any reason."""
     broken: Exception | None = None
-    """How the connection broke, if nobody said that the stream ends."""
+    """The connection error, unless this client closed the stream."""
 
     def __enter__(self) -> Self:
         headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {self.token}"}
@@ -273,7 +284,7 @@ class EventStream:
             self._wire.close()
             raise Refused(answer)
         self.content_type = self._response.headers.get_content_type()
-        # Silence between keep-alives is no fault; a deadline is that of who waits.
+        # Silence between keep-alives is not an error; the wait methods have their own deadlines.
         self._wire.sock.settimeout(None)
         self._reader = threading.Thread(target=self._read, name=f"stream via {self.route.name}")
         self._reader.start()
@@ -290,7 +301,7 @@ class EventStream:
             raise self.error
 
     def close(self) -> None:
-        """Cut the connection; what was received stays."""
+        """Cut the connection and keep what was received."""
         self._closing = True
         self._wire.cut()
         self._reader.join()
@@ -326,17 +337,17 @@ class EventStream:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The AG-UI events so far, after checking the ids of their frames."""
+        """Return the AG-UI events so far, after checking the frame ids."""
         return check_frames(self.frames, after=self.last_event_id)
 
     @property
     def ids(self) -> list[str]:
-        """The ids of the records so far."""
+        """The record ids so far."""
         return [frame.record_id for frame in self.frames if frame.record_id is not None]
 
     @property
     def cursor(self) -> str | None:
-        """What to resume with."""
+        """The event id to resume with."""
         ids = (frame.id for frame in reversed(self.frames) if frame.id is not None)
         return next(ids, self.last_event_id)
 
@@ -345,7 +356,7 @@ class EventStream:
         return not self.ended and self.error is None
 
     def wait(self, check: Callable[[EventStream], object], what: str, *, within: float) -> None:
-        """Wait until `check` holds of what was received; raises TooLate, or the reader's error."""
+        """Wait until `check` holds. Raises TooLate, or the reader's error."""
         deadline = time.monotonic() + within
         seen = -1
         while True:
@@ -365,7 +376,7 @@ class EventStream:
                 raise TooLate(f"{what} via {self.route.name}: {why}; frames: {len(self.received)}")
 
     def wait_for_id(self, stream_id: str, *, within: float = 10) -> Received:
-        """The frame that carries `stream_id`."""
+        """Wait for the frame with the id `stream_id` and return it."""
         found: list[Received] = []
 
         def there(_stream: EventStream) -> bool:
@@ -377,7 +388,7 @@ class EventStream:
         return found[0]
 
     def wait_until_past(self, stream_id: str, *, within: float = 10) -> None:
-        """Wait until the stream has delivered `stream_id` or an entry after it."""
+        """Wait until the stream has delivered `stream_id` or a later entry."""
         goal = stream_position(stream_id)
         self.wait(
             lambda it: it.cursor and stream_position(it.cursor) >= goal,
@@ -386,11 +397,11 @@ class EventStream:
         )
 
     def wait_until_joined(self, *, within: float = 10) -> None:
-        """Wait until the server has sent something: the subscription stands."""
+        """Wait until the server has sent something, which means that the client is subscribed."""
         self.wait(lambda it: it.received, "the first bytes", within=within)
 
 
 def read_to_the_end(stream: EventStream, *, within: float) -> None:
-    """Wait until the server, or the stream's own limit, ends it in good order."""
+    """Wait until the stream ends without an error, by the server or by the stream's limit."""
     stream.wait(lambda it: it.ended, "the end of the stream", within=within)
     assert stream.broken is None, stream.broken

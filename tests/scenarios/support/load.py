@@ -1,4 +1,4 @@
-"""Shield at work: jobs that begin and end, so many events a second, and a record of all of them."""
+"""A load generator: publishes jobs at a constant event rate and records all events."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from tests.scenarios.support.site import Site
 
 LENGTH: Final = 250
-"""Events of a job, after which the next begins."""
+"""Events per job; then a new job starts."""
 RECENT_EVENTS: Final = 20_000
-"""What an instance keeps in memory of the past (RING_MAX_EVENTS)."""
+"""The size of an instance's ring buffer (RING_MAX_EVENTS)."""
 BURST: Final = 0.5
-"""Seconds of work that are made up for after a delay; after an outage Shield does not hurry."""
+"""Seconds of work to catch up after a delay; after an outage Shield does not catch up."""
 PAUSED_WITHIN: Final = 10.0
 REFUSALS: Final = ("NOREPLICAS", "MISCONF")
-"""Errors with which a Redis says that it takes no writes now."""
+"""Errors of a Redis that refuses writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """An event that Redis has taken, and the id it said."""
+    """An event that Redis has accepted, with its stream id."""
 
     event_id: str
     job_id: str
@@ -44,7 +44,7 @@ class Published:
 
 
 def warm_up(site: Site, owners: Sequence[str | None]) -> None:
-    """Give the instances as many events as they keep, of jobs such as those of a load.
+    """Fill the ring buffers of the instances with events like those of a load.
 
     Their memory then has its full size, so that only a leak makes it grow.
     """
@@ -54,10 +54,10 @@ def warm_up(site: Site, owners: Sequence[str | None]) -> None:
 
 
 class Load:
-    """Publishes in a thread of its own for as long as the block lasts, in jobs of these owners.
+    """Publishes jobs of these owners in its own thread for the duration of the block.
 
-    The first job lasts as long as the load, the others end and are followed by new ones. At the
-    end of the block all of them are completed. An outage of Redis is waited out.
+    The first job lasts as long as the load; the others end and are replaced by new ones. At the end
+    of the block all jobs are completed. Publishing retries during an outage of Redis.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Load:
     ) -> None:
         self.log: list[Published] = []
         self.doubted: set[str] = set()
-        """Event ids whose XADD was repeated because its answer did not come."""
+        """Event ids whose XADD was retried because the response did not arrive."""
         self._redis_url = redis_url
         self._owners = owners
         self.per_second = per_second
@@ -113,7 +113,7 @@ class Load:
         self._publisher.close()
 
     def publish_together(self, events: Sequence[ShieldEvent]) -> None:
-        """Write events of nobody's jobs in one transaction, so that one reader gets them all."""
+        """Write events without an owner in one transaction, so that one reader gets them all."""
         with Redis.from_url(self._redis_url, protocol=2) as redis:
             pipeline = redis.pipeline(transaction=True)
             for event in events:
@@ -121,7 +121,7 @@ class Load:
             self._note(events, [cast("bytes", it).decode() for it in pipeline.execute()])
 
     def publish_all(self, events: Sequence[ShieldEvent]) -> None:
-        """Write events of nobody's jobs as fast as it goes."""
+        """Write events without an owner as fast as possible."""
         self._note(events, self._publisher.publish_all(events))
 
     def _note(self, events: Sequence[ShieldEvent], written: Sequence[str]) -> None:
@@ -131,7 +131,7 @@ class Load:
         ]
 
     def finish(self) -> None:
-        """Complete all jobs and publish no more."""
+        """Complete all jobs and stop publishing."""
         self._stop.set()
         self._going.set()
         self._thread.join()
@@ -140,7 +140,7 @@ class Load:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Nothing is published inside."""
+        """Pause publishing for the duration of the block."""
         self._resting.clear()
         self._going.clear()
         assert self._resting.wait(PAUSED_WITHIN), "the load does not pause"
@@ -164,7 +164,7 @@ class Load:
                 self._publish(job, owner, job.complete())
         except Stopped:
             pass
-        except BaseException as error:  # noqa: BLE001 - raised again by finish()
+        except BaseException as error:  # noqa: BLE001 - re-raised by finish()
             self._error = error
 
     def _step(self, number: int) -> None:

@@ -1,7 +1,7 @@
-"""The process that plays many browsers: `python -m tests.scenarios.support.load_client_reader`.
+"""The process that runs the load clients: `python -m tests.scenarios.support.load_client_reader`.
 
-It is told what to do by lines of JSON, each of which it answers with one. A process of its own,
-since reading for a hundred clients would take the test's thread its share of the interpreter.
+Reads commands as JSON lines and answers each with a JSON line. It is a separate process, since
+reading for a hundred clients would compete with the test's thread for the GIL.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TURN: Final = 0.02
-"""Seconds: whatever arrives for a client within a turn is read at once."""
+"""Seconds: data that arrives within an interval is read together."""
 
 
 class PacedSelector(selectors.EpollSelector):
-    """Looks no more often than once in a turn: reading each event by itself would cost a core."""
+    """Polls at most once per interval: reading each event separately would use a whole core."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class PacedSelector(selectors.EpollSelector):
 
 
 class Reader:
-    """The browsers of this process."""
+    """The load clients of this process."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -53,7 +53,7 @@ class Reader:
         }
 
     def open(self, browsers: list[dict[str, Any]]) -> dict[str, Any]:
-        """Let browsers in."""
+        """Connect browsers."""
         for wanted in browsers:
             source = EventSource(Browser(**wanted), self._server, self._tls)
             task = asyncio.create_task(source.run(), name=source.browser.name)
@@ -61,14 +61,14 @@ class Reader:
         return {}
 
     def look(self) -> dict[str, Any]:
-        """How each of them is doing; an error of ours ends the process."""
+        """Return the statistics of each browser; an error in the reader ends the process."""
         for _, task in self._browsers.values():
             if task.done() and not task.cancelled():
                 task.result()
         return {name: source.summary() for name, (source, _) in self._browsers.items()}
 
     def close(self, folder: str) -> dict[str, Any]:
-        """Send them all away, and write what each of them got into a file of its name."""
+        """Disconnect all browsers, and write the positions of each to a file with its name."""
         last = self.look()
         for name, (source, task) in self._browsers.items():
             task.cancel()
@@ -78,7 +78,7 @@ class Reader:
 
 
 async def serve() -> None:
-    """Obey until there are no more commands."""
+    """Process commands until the input ends."""
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader(limit=1 << 20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)

@@ -1,4 +1,4 @@
-"""Many browsers at once, played by a process of their own."""
+"""Many concurrent SSE clients in a separate process."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ANSWER_WITHIN: Final = 30.0
 
 @dataclass(frozen=True)
 class Heard:
-    """What became of a browser: its notes, and the positions of the events it was sent."""
+    """The result of a browser: its statistics, and the positions of the events it received."""
 
     notes: Mapping[str, Any]
     positions: array[int]
 
 
 class LoadClients:
-    """A handle on the process; `open` may be called at any time."""
+    """Controls the process; `open` may be called at any time."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -57,15 +57,15 @@ class LoadClients:
         self._process.communicate()
 
     def open(self, browsers: Iterable[Browser]) -> None:
-        """Let them connect."""
+        """Connect browsers."""
         self._ask("open", browsers=[asdict(browser) for browser in browsers])
 
     def look(self) -> dict[str, dict[str, Any]]:
-        """The notes of each, by name."""
+        """Return the statistics of each browser by name."""
         return self._ask("look")
 
     def close(self) -> dict[str, Heard]:
-        """Send all of them away; what each has heard, by name."""
+        """Disconnect all browsers; return the result of each by name."""
         with TemporaryDirectory() as folder:
             last = self._ask("close", folder=folder)
             return {

@@ -1,4 +1,4 @@
-"""What must hold after a fault: everything published is stored once, and was seen once."""
+"""Invariants after a fault: each published event is stored once and received once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def stored_rows(site: Site, load: Load) -> dict[str, list[str]]:
-    """The stream ids of the load's events in PostgreSQL, by event id."""
+    """Return the stream ids of the load's events in PostgreSQL, by event id."""
     jobs = ",".join(sorted({event.job_id for event in load.log}))
     rows = site.sql(
         "SELECT event_id, stream_ms || '-' || stream_seq FROM events "  # noqa: S608 - ids of our own
@@ -34,14 +34,14 @@ def stored_rows(site: Site, load: Load) -> dict[str, list[str]]:
 
 
 def lost(load: Load, rows: Mapping[str, Sequence[str]]) -> list[Published]:
-    """What Redis took and PostgreSQL does not hold."""
+    """Return the events that Redis accepted and PostgreSQL does not hold."""
     return [event for event in load.log if event.stream_id not in rows.get(event.event_id, ())]
 
 
 def check_stored(load: Load, rows: Mapping[str, Sequence[str]]) -> None:
-    """Nothing is stored that was not published, and twice only what was published twice.
+    """Check that only published events are stored, and duplicates only for retries.
 
-    Twice is what the publisher repeated because it got no answer.
+    A retry is an XADD that the publisher repeated because it got no response.
     """
     published = {event.event_id for event in load.log}
     strangers = rows.keys() - published
@@ -51,7 +51,7 @@ def check_stored(load: Load, rows: Mapping[str, Sequence[str]]) -> None:
 
 
 def expected(events: Iterable[Published], rows: Mapping[str, Sequence[str]]) -> list[int]:
-    """The positions at which clients see these events: one that came twice, at its first."""
+    """Return the positions at which clients see these events; the first one for a duplicate."""
     first: dict[str, int] = {}
     for event in events:
         places = map(position, (event.stream_id, *rows.get(event.event_id, ())))
@@ -60,10 +60,14 @@ def expected(events: Iterable[Published], rows: Mapping[str, Sequence[str]]) -> 
 
 
 def check_heard(browser: Browser, heard: Heard, due: Sequence[int], joined: int) -> None:
-    """A browser has seen everything while it was there, once and in order.
+    """Check that a browser received everything while it was connected, once and in order.
 
-    `due` is all it may see. It was there from the position `joined` at the latest, and to the
-    end, unless it comes and goes.
+    Args:
+        browser: The browser's settings.
+        heard: What it received.
+        due: The positions of all events that it may see.
+        joined: The position by which it was connected. It stays connected to the end, unless
+            its settings make it leave.
     """
     notes, name = heard.notes, browser.name
     assert not notes["violations"], f"{name}: {notes['violations'][:3]}"
@@ -80,7 +84,7 @@ def check_heard(browser: Browser, heard: Heard, due: Sequence[int], joined: int)
 
 
 def _visits(positions: Iterable[int]) -> list[list[int]]:
-    """What was seen from one arrival without a cursor to the next."""
+    """Split the positions at each arrival without a last event id."""
     parts = groupby(positions, key=lambda place: place == ARRIVAL)
     return [list(part) for is_arrival, part in parts if not is_arrival]
 

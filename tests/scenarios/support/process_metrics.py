@@ -1,4 +1,4 @@
-"""Which processes the site consists of, their memory, and what the instances count and log."""
+"""Processes of the site, their memory, and the metrics and logs of the instances."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ done
 
 
 def processes(site: Site) -> dict[str, str]:
-    """What identifies each process of the service: it changes when the process is another one."""
+    """Return an identity for each process of the service, which changes when it is replaced."""
     names = [site.container(port) for port in site.ports]
     units = [site.unit(port) for port in site.ports]
     shown = site.dev.run("docker", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", *names)
@@ -49,12 +49,12 @@ def _units(machine: Machine, *units: str) -> list[dict[str, str]]:
 
 
 def memory(site: Site) -> dict[int, float]:
-    """The resident memory of each instance in MiB, by port."""
+    """Return the resident memory of each instance in MiB, by port."""
     return _memory(site, "VmRSS")
 
 
 def peak_memory(site: Site) -> dict[int, float]:
-    """The same, as high as it has been since the instance started."""
+    """Return the peak resident memory since the start of each instance in MiB, by port."""
     return _memory(site, "VmHWM")
 
 
@@ -65,7 +65,7 @@ def _memory(site: Site, field: str) -> dict[int, float]:
 
 
 def counted(site: Site) -> dict[str, float]:
-    """What the instances count, summed; named as in the exposition, 0 for what is not there."""
+    """Return the counters of /metrics, summed over the instances; missing names count as 0."""
     total: dict[str, float] = defaultdict(float)
     for instance in site.instances:
         answer = request(instance, "GET", "/metrics", token=site.settings["METRICS_TOKEN"])
@@ -78,7 +78,7 @@ def counted(site: Site) -> dict[str, float]:
 
 
 def logged(site: Site, event: str, since: float) -> list[dict[str, Any]]:
-    """The lines of the instances' log about an event since a time (seconds since 1970)."""
+    """Return the instances' log entries for an event since a time (Unix time in seconds)."""
     lines = site.dev.run(
         *("journalctl", "--output=cat", "--unit=ag-ui-backend@*"),
         *(f"--since=@{since:.3f}", f"--grep={event}"),

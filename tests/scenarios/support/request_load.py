@@ -1,4 +1,4 @@
-"""Requests that are sent one after the other for as long as a block lasts, to see which fail."""
+"""Sends consecutive requests for the duration of a block and records failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SERVER_ERRORS: Final = 500
 
 
 class RequestLoad:
-    """Clients in threads of their own, each with one request at a time."""
+    """Clients in their own threads, each with one request at a time."""
 
     def __init__(self, route: Route, path: str, token: str, *, clients: int = 2) -> None:
         self._route = route
@@ -31,7 +31,7 @@ class RequestLoad:
         self._lock = threading.Lock()
         self.answered = 0
         self.failed: list[str] = []
-        """What was said, or happened, in place of an answer."""
+        """Responses with a server error (5xx), and connection errors."""
 
     def __enter__(self) -> Self:
         for thread in self._threads:

@@ -1,4 +1,4 @@
-"""The site under test: its machines, how to reach them, and what is on them."""
+"""The site under test: its machines, how to reach them, and their state."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ VARIABLES: Final = (
     "ag_ui_database_owner_password",
 )
 GRACE: Final = 30.0
-"""Seconds within which a container that is told to stop has gone."""
+"""Seconds within which a stopped container must be gone."""
 RESTART_LIMIT: Final = 60.0
-"""Seconds a whole host may take until the service answers again."""
+"""Seconds for the service to answer again after the restart of a host."""
 
 
 def execute(container: str, *command: str, send: str | None = None) -> str:
-    """The output of a command in a container; raises with its errors if it fails."""
+    """Return the output of a command in a container. Raises with its errors if it fails."""
     done = subprocess.run(
         ["docker", "exec", "-i", container, *command],
         input=send,
@@ -65,7 +65,7 @@ def execute(container: str, *command: str, send: str | None = None) -> str:
 
 @dataclass(frozen=True)
 class Account:
-    """A user of the backend, with a token."""
+    """A user of the backend, with an access token."""
 
     id: str
     email: str
@@ -75,7 +75,7 @@ class Account:
 
 @dataclass
 class Machine:
-    """A container that plays a host."""
+    """A container in place of a host."""
 
     inventory_name: str
     variables: dict[str, str]
@@ -91,7 +91,7 @@ class Machine:
 
     @cached_property
     def address(self) -> str:
-        """Where this machine reaches it; fixed, so that a restart keeps it."""
+        """The IP address as seen from this machine; fixed, so that it survives a restart."""
         networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
         shown = subprocess.run(
             ["docker", "inspect", "--format", networks, self.name],
@@ -102,10 +102,11 @@ class Machine:
         return shown.stdout.split()[0]
 
     def run(self, *command: str, send: str | None = None) -> str:
-        """The output of a command that must succeed."""
+        """Run a command that must succeed; return its output."""
         return execute(self.name, *command, send=send)
 
     def systemctl(self, verb: str, *units: str) -> str:
+        """Run systemctl with a verb; return its output."""
         return self.run("systemctl", verb, *units)
 
     def is_active(self, unit: str) -> bool:
@@ -113,7 +114,7 @@ class Machine:
 
 
 class Site:
-    """One dev server and the datastores it uses, as an inventory describes them."""
+    """A dev server and its datastores, as described by an inventory."""
 
     def __init__(self, inventory: str) -> None:
         self._inventory = inventory
@@ -122,10 +123,10 @@ class Site:
 
     @cached_property
     def gateway(self) -> Machine:
-        """The host with LiteLLM, and Shield behind it, where the scenario has one."""
+        """The host with LiteLLM and the simulated Shield, in scenarios that have one."""
         return _machine(self._inventory, "shield_gateway")
 
-    # --- configuration, read where it stands ------------------------------------------------
+    # --- configuration -----------------------------------------------------------------------
 
     @cached_property
     def settings(self) -> dict[str, str]:
@@ -136,13 +137,13 @@ class Site:
 
     @cached_property
     def admin_password(self) -> str:
-        """As the inventory gives it, else as it was made up on the host."""
+        """The password in the inventory, or else the one generated on the host."""
         given = self.dev.variables["ag_ui_admin_password"]
         return given or self.dev.run("cat", "/etc/ag-ui/secrets/admin_password").rstrip("\n")
 
     @cached_property
     def secrets(self) -> dict[str, str]:
-        """Every secret of the deployment, by what it is."""
+        """All secrets of the deployment by description."""
         redis, database = (
             urlsplit(self.settings[name]).password or "" for name in ("REDIS_URL", "DATABASE_URL")
         )
@@ -162,7 +163,7 @@ class Site:
 
     @cached_property
     def ports(self) -> list[int]:
-        """The ports of the instances, from the units that are enabled."""
+        """The ports of the instances, from the enabled units."""
         listed = self.dev.run("sh", "-c", "ls /etc/systemd/system/ag-ui.target.wants")
         units = [line for line in listed.split() if line.startswith("ag-ui-backend@")]
         return sorted(int(unit.split("@")[1].split(".")[0]) for unit in units)
@@ -172,11 +173,11 @@ class Site:
         """The names of the instances in the consumer group."""
         return {f"{self.dev.inventory_name}-{port}" for port in self.ports}
 
-    # --- ways in -----------------------------------------------------------------------------
+    # --- routes ------------------------------------------------------------------------------
 
     @cached_property
     def certificate(self) -> str:
-        """What clients of the proxy trust, in PEM."""
+        """The certificate that clients of the proxy trust, in PEM format."""
         return self.dev.run("cat", "/etc/ag-ui/tls/server.crt")
 
     @cached_property
@@ -193,12 +194,12 @@ class Site:
 
     @property
     def routes(self) -> list[Route]:
-        """Every way in."""
+        """All routes to the service."""
         return [self.proxy, *self.instances]
 
     @cached_property
     def redis_url(self) -> str:
-        """The stream's Redis as this machine reaches it."""
+        """The URL of the stream's Redis as seen from this machine."""
         parts = urlsplit(self.settings["REDIS_URL"])
         login = f"{parts.netloc.rpartition('@')[0]}@" if parts.password else ""
         return parts._replace(
@@ -214,13 +215,13 @@ class Site:
     # --- health ------------------------------------------------------------------------------
 
     def health(self) -> dict[str, Any]:
-        """What /health says, through the proxy."""
+        """Return the /health report through the proxy; empty if there is none."""
         answer = request(self.proxy, "GET", "/health")
         body = answer.json() if answer.status in {200, 503} else {}
         return body if isinstance(body, dict) else {}
 
     def is_healthy(self) -> bool:
-        """Whether every instance says so of itself, and the proxy reaches one that does."""
+        """Whether every instance, and the one that the proxy reaches, reports healthy."""
         reports = [request(instance, "GET", "/health") for instance in self.instances]
         return all(
             report.status == 200 and report.json()["status"] == "healthy" for report in reports
@@ -232,6 +233,7 @@ class Site:
         )
 
     def is_ready(self, port: int) -> bool:
+        """Whether the instance is ready; False if it is unreachable."""
         try:
             return request(self.instance(port), "GET", "/health/ready").status == 200
         except OSError:
@@ -240,12 +242,13 @@ class Site:
     # --- accounts ----------------------------------------------------------------------------
 
     def ask_for_token(self, email: str, password: str) -> Answer:
+        """Log in with the form of /auth/token; return the response."""
         return request(
             self.proxy, "POST", "/auth/token", form={"username": email, "password": password}
         )
 
     def account(self, email: str, role: str, password: str = PASSWORD) -> Account:
-        """The account of that address, made if there is none."""
+        """Return the account with this email address; create it if it does not exist."""
         answer = self.ask_for_token(email, password)
         if answer.status == 401:
             self.cli("users", "add", email, "--role", role, send=f"{password}\n")
@@ -256,11 +259,12 @@ class Site:
         return Account(me["id"], email, role, token)
 
     def admin(self) -> Account:
+        """Return the administrator's account."""
         email = self.dev.variables["ag_ui_admin_email"]
         return self.account(email, "admin", self.admin_password)
 
     def cli(self, *arguments: str, send: str | None = None) -> str:
-        """The backend's own command line, in the first instance's container."""
+        """Run the backend's command line in the first instance's container."""
         return self.dev.run(
             *("docker", "exec", "-i", self.container(self.ports[0])),
             *("python", "-m", "src.cli", *arguments),
@@ -278,7 +282,7 @@ class Site:
         return f"ag-ui-backend@{port}.service"
 
     def containers(self) -> dict[str, str]:
-        """Every container of the backend there is, running or not: name to id."""
+        """Return all containers of the backend, running or not: name to id."""
         listed = self.dev.run(
             *("docker", "ps", "--all", "--no-trunc", "--filter", "name=^ag-ui-backend-"),
             *("--format", "{{.Names}} {{.ID}}"),
@@ -286,26 +290,26 @@ class Site:
         return dict(line.split() for line in listed.splitlines())
 
     def wait_until_gone(self) -> None:
-        """Wait until no container is left, after a stop of the target.
+        """Wait until no container is left after a stop of the target.
 
-        systemd stops the instances because the target stops, and does not wait for them.
+        systemd stops the instances because of the target and does not wait for them.
         """
         eventually(lambda: not self.containers(), "no container left", within=GRACE)
 
     def inspect(self, name: str) -> dict[str, Any]:
-        """What docker on the dev server says of a container or image."""
+        """Return `docker inspect` of a container or image on the dev server."""
         [found] = json.loads(self.dev.run("docker", "inspect", name))
         return dict(found)
 
     def kill(self, port: int, *, and_then: str = "true") -> None:
-        """`kill -9` of the container's process, with no time for anybody to react before `and_then`."""
+        """Send SIGKILL to the container's process; run `and_then` before anything can react."""
         pid = self.inspect(self.container(port))["State"]["Pid"]
         self.dev.run("sh", "-c", f"kill -9 {pid}; {and_then}")
 
     # --- datastores --------------------------------------------------------------------------
 
     def sql(self, query: str) -> list[str]:
-        """Rows of a query, unaligned, columns separated by `|`."""
+        """Return the rows of a query, unaligned, columns separated by `|`."""
         return self.datastores.run(*self._psql, "--command", query).splitlines()
 
     @property
@@ -315,21 +319,24 @@ class Site:
 
     @property
     def psql_command(self) -> list[str]:
-        """Opens a session as the database's superuser, which ends at the first error."""
+        """The command for a session as the database's superuser, which ends at the first error."""
         return [
             *("docker", "exec", "-i", self.datastores.name),
             *(*self._psql, "--set", "ON_ERROR_STOP=1"),
         ]
 
     def stored(self, job_id: str) -> list[str]:
-        """The stream ids of a job's events in PostgreSQL, in order."""
+        """Return the stream ids of a job's events in PostgreSQL, in order."""
         return self.sql(
             "SELECT stream_ms || '-' || stream_seq FROM events "  # noqa: S608 - an id of our own
             f"WHERE job_id = '{job_id}' ORDER BY stream_ms, stream_seq"
         )
 
     def dead_letter(self, stream_id: str) -> str:
-        """Why the entry is a dead letter; empty if it is none, or an event at the same time."""
+        """Return the reason of a dead letter.
+
+        Empty if the entry is none, or is also stored as an event.
+        """
         position = f"(stream_ms, stream_seq) = ({stream_id.replace('-', ', ')})"
         return "".join(
             self.sql(
@@ -340,7 +347,7 @@ class Site:
 
     @contextmanager
     def database_locked(self) -> Iterator[None]:
-        """Nobody can store events: whoever has read a batch holds it until the end."""
+        """Prevent the storing of events: an instance that has read a batch keeps it pending."""
         psql = subprocess.Popen(
             self.psql_command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -356,20 +363,20 @@ class Site:
                 psql.stdin.close()
 
     def group(self) -> dict[str, Any]:
-        """XINFO GROUPS of the group; empty if it does not exist."""
+        """Return XINFO GROUPS of the group; empty if it does not exist."""
         groups: Any = self.redis.xinfo_groups(STREAM)
         found = [group for group in groups if group["name"] == GROUP]
         return dict(found[0]) if found else {}
 
     def pending(self) -> dict[str, int]:
-        """How many entries each consumer has read and not acknowledged."""
+        """Return how many entries each consumer has read and not acknowledged."""
         consumers: Any = self.redis.xinfo_consumers(STREAM, GROUP)
         return {consumer["name"]: consumer["pending"] for consumer in consumers}
 
     def backlog(self) -> str:
-        """What the group has still to do, in words; empty if it is nothing.
+        """Describe what the group has not processed yet; empty if nothing.
 
-        Not by the lag that Redis counts, which is wrong for ever after unread entries were trimmed.
+        Does not use the lag of Redis, which stays wrong after unread entries were trimmed.
         """
         group, newest = self.group(), self.redis.xinfo_stream(STREAM)["last-generated-id"]
         if not group:
@@ -379,7 +386,7 @@ class Site:
         return f"{group['pending']} pending" if group["pending"] else ""
 
     def wait_until_caught_up(self, *, within: float = 60) -> None:
-        """Wait until the group has read and acknowledged all there is."""
+        """Wait until the group has read and acknowledged all entries."""
 
         def nothing_is_left() -> bool:
             backlog = self.backlog()
@@ -394,7 +401,7 @@ class Site:
         )
 
     def datastore_units(self, kind: str) -> list[str]:
-        """The units that are Redis or PostgreSQL on the datastores' host."""
+        """Return the units of Redis or PostgreSQL on the datastores' host."""
         if kind == "redis":
             return ["redis-server.service"]
         listed = self.datastores.run(

@@ -1,4 +1,4 @@
-"""Jobs made to measure for a test: of a known length, and recognisable in a stream."""
+"""Jobs for tests: of a given length, and recognisable in a stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """A job whose events are made one by one, each valid and each different."""
+    """A job that generates its events one by one, each valid and each different."""
 
     def __init__(self, owner: str | None = None) -> None:
         self.id = str(uuid4())
@@ -23,6 +23,7 @@ class Job:
         self.made = 0
 
     def event(self, kind: str, **data: Any) -> ShieldEvent:
+        """Generate the job's next event."""
         self.made += 1
         return ShieldEvent(
             type=kind,
@@ -43,14 +44,14 @@ class Job:
         return self.event("job:complete", status="completed", result={"events": self.made})
 
     def whole(self, count: int) -> list[ShieldEvent]:
-        """The job from its start to its end in `count` events."""
+        """Return the whole job from start to end as `count` events."""
         return [self.started(), *(self.chunk() for _ in range(count - 2)), self.complete()]
 
 
 class Steady:
-    """Publishes a job's events in a thread, at a steady pace, for as long as the block lasts.
+    """Publishes a job's events at a constant rate in a thread for the duration of the block.
 
-    `ids` are the stream ids of what was written. The job is completed at the end.
+    `ids` are the stream ids of the events. The job is completed at the end.
     """
 
     def __init__(self, publisher: Publisher, job: Job, *, per_second: float) -> None:
@@ -86,5 +87,5 @@ class Steady:
                 due += self._pause
                 self._stop.wait(max(0.0, due - time.monotonic()))
             self.ids.append(self._publisher.publish(self._job.complete()))
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+        except BaseException as error:  # noqa: BLE001 - re-raised in the waiting thread
             self.error = error

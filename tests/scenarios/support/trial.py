@@ -1,4 +1,4 @@
-"""A fault while browsers listen and Shield publishes, and what must hold when it is over."""
+"""A fault under load with connected browsers, and the checks after it."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ CALM: Final = 3.0
 MEMORY_TOLERANCE: Final = 48.0
 """MiB by which an instance may have grown."""
 ROUND: Final = 16
-"""Events among which there are some for every view."""
+"""Number of events that includes some for every view."""
 JOINED_WITHIN: Final = 30.0
 RECOVERED_WITHIN: Final = 60.0
 STORED_WITHIN: Final = 60.0
 LAG_WITHIN: Final = 10.0
 COLLECTED_WITHIN: Final = 75.0
-"""Seconds until an instance has collected what it no longer uses; it does so every minute."""
+"""Seconds until an instance has freed unused memory, which it does every minute."""
 
 
 @dataclass(frozen=True)
 class Audience:
-    """How many browsers see what; 50 in all unless told."""
+    """The number of browsers per view; 50 in total by default."""
 
     all: int = 40
-    """The feed of everything."""
+    """Browsers of the feed of all jobs."""
     users: int = 4
-    """The feed of own jobs, for each of two users."""
+    """Browsers of the feed of own jobs, for each of two users."""
     job: int = 2
-    """The stream of one job, which lasts as long as the load."""
+    """Browsers of a single job's stream; the job lasts as long as the load."""
     stays: float | None = None
-    """Seconds until a browser goes away, on average; None: it stays."""
+    """Mean time in seconds until a browser disconnects; None: never."""
     away: float = 0.0
-    """Seconds until it is back."""
+    """Mean time in seconds until it reconnects."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What some of the browsers look at."""
+    """A stream that some of the browsers open."""
 
     name: str
     path: str
@@ -67,7 +67,7 @@ class View:
 
 @dataclass
 class Trial:
-    """Load and browsers of one test; `name` is that of its figures."""
+    """The load and browsers of one test; `name` is the prefix of its figures."""
 
     site: Site
     load_clients: LoadClients
@@ -78,26 +78,26 @@ class Trial:
     recovers_within: float = RECOVERED_WITHIN
     begun: float = field(default_factory=time.time)
     lost: list[Published] = field(default_factory=list)
-    """What Redis took and PostgreSQL never got; known after the block."""
+    """Events that Redis accepted and PostgreSQL never received; set after the block."""
     heard: Mapping[str, Heard] = field(default_factory=dict)
-    """What each browser has seen; known after the block."""
+    """The events that each browser received; set after the block."""
 
-    # --- for the block -----------------------------------------------------------------------
+    # --- during the block --------------------------------------------------------------------
 
     def breaks(self) -> int:
-        """How many connections have ended by themselves so far."""
+        """Return the number of unexpected disconnects so far."""
         return sum(notes["breaks"] for notes in self.load_clients.look().values())
 
     def gaps(self) -> dict[str, list[str]]:
-        """The notices of missing events that each browser got."""
+        """Return the gap notices of each browser."""
         return {name: notes["gaps"] for name, notes in self.load_clients.look().items()}
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        """What the instances have logged of an event since the trial began."""
+        """Return the instances' log entries for an event since the start of the trial."""
         return logged(self.site, event, self.begun)
 
     def behind(self, count: int) -> list[str]:
-        """The browsers that have not seen all of the first so many events."""
+        """Return the browsers that have not received all of the first `count` events."""
         seen = {
             name: position(it["newest"] or "0-0") for name, it in self.load_clients.look().items()
         }
@@ -110,7 +110,7 @@ class Trial:
         return found
 
     def wait_until_seen(self, count: int, *, within: float) -> None:
-        """Wait until every browser has seen the first so many events."""
+        """Wait until every browser has received the first `count` events."""
 
         def seen() -> bool:
             published, behind = len(self.load.log), self.behind(count)
@@ -130,14 +130,14 @@ class Trial:
         return {name: notes for name, notes in self.load_clients.look().items() if name in names}
 
     def wait_for_events(self, seconds: float) -> None:
-        """Let Shield publish what it does in so many seconds."""
+        """Wait until the load has published as many events as it does in this many seconds."""
         goal = len(self.load.log) + seconds * self.load.per_second
         eventually(lambda: len(self.load.log) >= goal, "more events", within=seconds + 30)
 
-    # --- around it ---------------------------------------------------------------------------
+    # --- before and after the block ----------------------------------------------------------
 
     def begin(self) -> int:
-        """Let the browsers in; how many events had been published when all of them were there."""
+        """Connect the browsers; return how many events were published when all were connected."""
         eventually(
             lambda: all(map(self._is_there, self.views)), "the first job", within=JOINED_WITHIN
         )
@@ -159,7 +159,7 @@ class Trial:
         )
 
     def settle(self) -> None:
-        """The fault is over: wait until everybody is up to date, and everything is stored."""
+        """After the fault: wait until all browsers are up to date and all events are stored."""
         watch = Stopwatch()
         self.wait_until_seen(len(self.load.log) + ROUND, within=self.recovers_within)
         self.site.wait_until_healthy(within=RECOVERED_WITHIN)
@@ -176,7 +176,7 @@ class Trial:
         self.heard = self.load_clients.close()
 
     def check(self, joined: int) -> None:
-        """Everything that was published is stored once, and every browser saw its part once."""
+        """Check that each event is stored once and received once by each of its browsers."""
         rows = stored_rows(self.site, self.load)
         check_stored(self.load, rows)
         self.lost = lost(self.load, rows)
@@ -188,7 +188,7 @@ class Trial:
 
 
 class UnderLoad:
-    """Makes the trials of a site: `with under_load("name of the fault") as trial:`."""
+    """Creates the trials of a site: `with under_load("name of the fault") as trial:`."""
 
     def __init__(
         self,
@@ -205,12 +205,12 @@ class UnderLoad:
 
     @property
     def owners(self) -> tuple[str | None, ...]:
-        """Whose the jobs of the load are, of which so many go on at a time."""
+        """The owners of the load's concurrent jobs."""
         _, user, other = self._accounts
         return (user.id, other.id, None, user.id, other.id, None, None, None)
 
     @contextmanager
-    def __call__(  # noqa: PLR0913 - what a test may say of its fault, by name
+    def __call__(  # noqa: PLR0913 - keyword arguments
         self,
         name: str,
         *,
@@ -223,11 +223,18 @@ class UnderLoad:
         audience: Audience = Audience(),
         recovers_within: float = RECOVERED_WITHIN,
     ) -> Iterator[Trial]:
-        """Inside, browsers listen and Shield publishes; the fault has to be over at the end.
+        """Run the load with connected browsers; the fault must be over at the end of the block.
 
-        `restarts` are the processes that the fault ends, `cuts_streams` says that open streams
-        break, `may_lose` that Redis loses events before anyone could store them, and
-        `dead_letters` is how many entries the test adds that cannot be stored.
+        Args:
+            name: The name of the fault, for the figures.
+            restarts: The processes that the fault ends, by their names in processes().
+            cuts_streams: Whether open streams break.
+            may_lose: Whether Redis loses events before they can be stored.
+            dead_letters: The number of entries from the test that cannot be stored.
+            maxlen: The maximum length of the stream.
+            per_second: The rate of events.
+            audience: The number of browsers.
+            recovers_within: Seconds for the browsers to catch up after the fault.
         """
         site, load_clients = self._site, self._load_clients
         processes_before, memory_before = processes(site), memory(site)

@@ -1,4 +1,4 @@
-"""Conditions are awaited with a deadline, never slept for."""
+"""Wait for conditions with a deadline instead of sleeping."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class TooLate(AssertionError):  # noqa: N818 - reads as what happened
-    """A condition did not come true in time."""
+class TooLate(AssertionError):  # noqa: N818 - the name describes the failure
+    """A condition did not become true in time."""
 
 
 def eventually(
@@ -23,9 +23,17 @@ def eventually(
     every: float = 0.1,
     despite: tuple[type[Exception], ...] = (),
 ) -> T:
-    """The first true result of `check`; `despite` are errors that count as not yet true.
+    """Poll `check` and return its first true result.
 
-    Raises TooLate with the last result or error after `within` seconds.
+    Args:
+        check: The condition.
+        what: What is awaited, for the error message.
+        within: Deadline in seconds.
+        every: Poll interval in seconds.
+        despite: Exceptions that count as not yet true.
+
+    Raises:
+        TooLate: With the last result or error, after the deadline.
     """
     deadline = time.monotonic() + within
     last: object = None
@@ -44,7 +52,7 @@ def eventually(
 
 
 class Stopwatch:
-    """Seconds since it was made."""
+    """Seconds since its creation."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()

@@ -1,8 +1,9 @@
-"""A real LiteLLM proxy, and behind it what Shield has there.
+"""A real LiteLLM proxy with simulated Shield services behind it.
 
-That is the MCP server with the seven tools, the orchestrator whose jobs publish on the stream, and a
-model that says what its prompt asks for.
+The services are the MCP server with the seven tools, the orchestrator whose jobs publish to the
+stream, and a model that answers as its prompt directs.
 
-Runs in a virtual environment of its own (script/bootstrap gateway): `python -m tests.shield.gateway --help`.
-What a caller can ask for inside the arguments of a call stands in `marks`, in a prompt in `script`.
+Runs in a virtual environment of its own (script/bootstrap gateway):
+`python -m tests.shield.gateway --help`. The module `marks` documents the directives in the
+arguments of a call, `script` those in a prompt.
 """

@@ -1,4 +1,4 @@
-"""`python -m tests.shield.gateway all`: the whole gateway; each part has a command of its own."""
+"""`python -m tests.shield.gateway all`: the whole gateway; each part also has its own command."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def serve(app: Starlette, options: argparse.Namespace) -> None:
-    import uvicorn  # noqa: PLC0415 - the supervisor does without
+    import uvicorn  # noqa: PLC0415 - the supervisor does not need it
 
     uvicorn.run(
         app,
@@ -107,7 +107,7 @@ def run_proxy(options: argparse.Namespace) -> None:
 
 
 def run_all(options: argparse.Namespace) -> None:
-    """Start every part on loopback and keep them."""
+    """Start all parts and keep them running."""
 
     def chosen(port: int) -> tuple[str, str]:
         number = str(port or supervisor.free_port())

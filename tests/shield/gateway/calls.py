@@ -1,4 +1,4 @@
-"""What arrived at a server of the simulator, for a test that has to know: by `GET /calls?contains=TEXT`."""
+"""Records the calls that a server of the simulator receives; `GET /calls?contains=TEXT`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ _KEPT = 5_000
 
 
 class Calls:
-    """The latest calls; each is a JSON object with a `state`, which its server moves on."""
+    """The latest calls; each is a JSON object with a `state` that its server updates."""
 
     def __init__(self) -> None:
         self._calls: deque[dict[str, Any]] = deque(maxlen=_KEPT)
 
     def begin(self, **call: Any) -> dict[str, Any]:
-        """Note a call that has begun; its `state` is for the caller to change."""
+        """Record a new call and return it; the caller updates its `state`."""
         noted = {**call, "state": "running"}
         self._calls.append(noted)
         return noted
 
     def containing(self, text: str) -> list[dict[str, Any]]:
+        """Return the calls whose JSON contains the text."""
         return [call for call in self._calls if text in json.dumps(call, ensure_ascii=False)]
 
     async def listed(self, request: Request) -> JSONResponse:

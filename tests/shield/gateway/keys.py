@@ -1,8 +1,9 @@
-"""Who may use the gateway: LiteLLM's own check of keys, without a database (`custom_auth`).
+"""Authenticates clients of the gateway: LiteLLM's `custom_auth` hook, without a database.
 
-The key itself may do everything. `KEY-limited-ANYTHING` may make two requests a minute; each ANYTHING counts
-for itself, so that no test spends another's. While there is a file `keys-limited` beside the proxy's
-configuration this holds for the key itself, and while there is a file `keys-withdrawn` none is good.
+The key itself has no limits. `KEY-limited-ANYTHING` may make two requests a minute; each ANYTHING
+has its own counter, so that tests do not affect one another. While a file `keys-limited` exists
+beside the proxy's configuration, the limit applies to the key itself; while a file
+`keys-withdrawn` exists, no key is valid.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ REQUESTS_PER_MINUTE = 2
 
 
 async def check(request: Request, api_key: str) -> UserAPIKeyAuth:  # noqa: ARG001 - LiteLLM's signature
+    """Return the permissions of a key; raises ProxyException (401) if it is invalid."""
     key = os.environ["SHIELD_GATEWAY_KEY"]
     limited = api_key.startswith(f"{key}-limited-")
     if _is_there("keys-withdrawn") or (api_key != key and not limited):

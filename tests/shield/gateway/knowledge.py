@@ -1,4 +1,4 @@
-"""What the tools of the knowledge base answer from: texts in memory."""
+"""The knowledge base of the simulated tools: texts in memory."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def _words(text: str) -> set[str]:
 
 
 def _score(query: str, text: str) -> float:
-    """The share of the question's words that the text has."""
+    """Return the share of the query's words that occur in the text."""
     asked = _words(query)
     return round(len(asked & _words(text)) / len(asked), 4) if asked else 0.0
 
 
 class Knowledge:
-    """Points by their id."""
+    """Stores points by id."""
 
     def __init__(self) -> None:
         self.points = {point.id: point for point in (Point(str(uuid4()), text) for text in TEXTS)}
@@ -60,7 +60,7 @@ class Knowledge:
         score_threshold: float = 0.0,
         filter_conditions: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
-        """The best matches, best first."""
+        """Return the best matches, best first."""
         wanted = (filter_conditions or {}).items()
         matches: list[dict[str, Any]] = [
             {"id": p.id, "score": _score(query, p.text), "text": p.text, "metadata": p.metadata}

@@ -1,13 +1,22 @@
-"""What a test asks of the simulator inside the arguments of a call, which are all that a gateway passes.
+"""Directives to the simulator in the arguments of a call, which are all that a gateway forwards.
 
-A mark is `name=value` anywhere in a text, so that it fits into a URL's query, a path and a question:
+A mark is `name=value` anywhere in a text, so that it fits into a URL's query, a path or a question:
 `https://example.org/?stream=test:4f2a&outcome=failed`.
 
-Of jobs:   stream=NAME (where its events go)   outcome=complete|failed|cancelled|silent|stuck|vanished
-           speed=N (so many times as fast as Shield)   owner=UUID   answers=NNN (the orchestrator's status)
-Of tools:  fault=slow | error | crash | die (the whole server) | strange, each after N seconds with -N
-Of the model: fault=slow-N | drip-N | hold (until `POST /release?contains=TEXT` with a text of the prompt) | cut | stall
-           | NNN (a status) | overflow (of its context), and times=N: only the first N
+Jobs:
+    stream=NAME: the stream of its events
+    outcome=complete|failed|cancelled|silent|stuck|vanished
+    speed=N: N times as fast as Shield
+    owner=UUID
+    answers=NNN: the orchestrator's status code
+Tools:
+    fault=slow|error|crash|die (the whole server)|strange, each after N seconds with -N
+Model:
+    fault=slow-N|drip-N|cut|stall
+    fault=hold: until `POST /release?contains=TEXT` with a text of the prompt
+    fault=NNN: a status code
+    fault=overflow: of the context window
+    times=N: only the first N calls
 """
 
 from __future__ import annotations
@@ -33,19 +42,19 @@ def _texts(value: object) -> list[str]:
 
 
 def marks_in(value: object) -> dict[str, str]:
-    """The marks in a text, or in all the texts of a JSON value."""
+    """Return the marks of a text, or of all texts in a JSON value."""
     return {match[1]: match[2] for text in _texts(value) for match in _MARK.finditer(text)}
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is to go wrong: `slow-3` is the kind `slow` with 3 seconds."""
+    """A fault to inject: `slow-3` has the kind `slow` and 3 seconds."""
 
     kind: str
     seconds: float
 
     @classmethod
     def of(cls, marks: Mapping[str, Any]) -> Fault:
-        """The fault that the marks ask for; its kind is empty where they ask for none."""
+        """Parse the fault from the marks; its kind is empty if there is none."""
         kind, _, seconds = str(marks.get("fault", "")).partition("-")
         return cls(kind, float(seconds or 0))

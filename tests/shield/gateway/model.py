@@ -1,4 +1,4 @@
-"""An OpenAI-like chat endpoint for the proxy: streams, counts tokens, calls tools and fails as it is told."""
+"""An OpenAI-compatible chat endpoint: streams, counts tokens, calls tools and fails as directed."""
 
 from __future__ import annotations
 
@@ -28,28 +28,30 @@ STALL_SECONDS: Final = 600.0
 RETRY_AFTER: Final = "1"
 
 
-class Cut(Exception):  # noqa: N818 - the connection breaks; nobody made a mistake
-    """Ends the answer without an end."""
+class Cut(Exception):  # noqa: N818 - a broken connection, not a mistake
+    """Breaks the connection before the response is complete."""
 
 
 def _pieces(text: str) -> list[str]:
-    """The words of a text, each with the space before it."""
+    """Split a text into words, each with the space before it."""
     first, *rest = text.split(" ")
     return [first, *(f" {word}" for word in rest)]
 
 
 class Releases:
-    """Which answers on hold may go on: those to a prompt with one of the texts."""
+    """Releases held responses to prompts that contain one of the texts."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._changed = asyncio.Condition()
 
     async def wait(self, prompt: str) -> None:
+        """Wait until a text of the prompt is released."""
         async with self._changed:
             await self._changed.wait_for(lambda: any(text in prompt for text in self._texts))
 
     async def add(self, request: Request) -> Response:
+        """Release the prompts that contain the query parameter `contains`."""
         async with self._changed:
             self._texts.append(request.query_params["contains"])
             self._changed.notify_all()
@@ -81,12 +83,13 @@ class Answer:
 
     @property
     def usage(self) -> dict[str, int]:
-        """Words count as tokens."""
+        """Count words as tokens."""
         prompt = len(json.dumps(self._body["messages"]).split())
         said = len(self._turn.text.split()) + len(self._calls)
         return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
 
     def whole(self) -> dict[str, Any]:
+        """Return the completion as one JSON document."""
         message: dict[str, Any] = {"role": "assistant", "content": self._turn.text or None}
         if self._calls:
             message["tool_calls"] = self._calls
@@ -107,6 +110,7 @@ class Answer:
         return f"data: {json.dumps(chunk)}\n\n"
 
     async def frames(self) -> AsyncIterator[str]:
+        """Yield the completion as server-sent events; raises Cut for the fault `cut`."""
         yield self._frame({"role": "assistant", "content": ""})
         for piece in _pieces(self._turn.reasoning) if self._turn.reasoning else []:
             yield self._frame({"reasoning_content": piece})
@@ -141,13 +145,13 @@ class Answer:
         if self._fault.kind == "stall":
             await asyncio.sleep(STALL_SECONDS)
         if self._fault.kind == "cut":
-            # The words before have to be under way, or they would be lost with the connection.
+            # Earlier words must be sent first, or they would be lost with the connection.
             await asyncio.sleep(0.3)
             raise Cut
 
 
 class Model:
-    """Its route, and what it was asked."""
+    """Serves the route and records its calls."""
 
     def __init__(self) -> None:
         self._calls = Calls()
@@ -194,7 +198,7 @@ class Model:
 
 
 async def _watched(answer: Answer, call: dict[str, Any]) -> AsyncIterator[str]:
-    """The frames; the call's state says whether they were all taken."""
+    """Yield the frames and record in the call's state whether the client took them all."""
     call["state"] = "streaming"
     try:
         async for frame in answer.frames():
@@ -215,7 +219,7 @@ def _refusal(status: int) -> JSONResponse:
 
 
 def _overflow() -> JSONResponse:
-    """As OpenAI says it, and most that imitate it."""
+    """The error format of OpenAI and most compatible servers."""
     error = {
         "message": "This model's maximum context length is 8192 tokens. However, your messages "
         "resulted in 9001 tokens. Please reduce the length of the messages.",

@@ -1,4 +1,4 @@
-"""The orchestrator: `POST /jobs` for the tools, `GET /jobs/{id}` and `GET /jobs?status=&limit=` for everybody."""
+"""The orchestrator: `POST /jobs` for the tools, `GET /jobs/{id}` and `GET /jobs?status=&limit=`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMIT_MAX = 1000
 
 
 class Orchestrator:
-    """Its routes."""
+    """The HTTP routes."""
 
     def __init__(self, work: Work) -> None:
         self._work = work

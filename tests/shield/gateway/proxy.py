@@ -1,4 +1,4 @@
-"""The LiteLLM proxy itself: its configuration, and its program in the place of this one."""
+"""Writes the configuration of the LiteLLM proxy and replaces this process with it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODEL: Final = "shield-agent"
-# Nothing listens on this one.
+# Nothing listens on this port.
 DEAD: Final = "http://127.0.0.1:9"
 
-# What its own program does; that one names the Python of the machine that it was installed on.
+# The code of LiteLLM's entry point; the installed script names the Python of the build machine.
 LITELLM: Final = "from litellm import run_server; run_server()"
 
-# Where the check of keys (keys.py) looks whether they still are good.
+# Where keys.py looks for the files that limit or withdraw keys.
 FOLDER_VARIABLE: Final = "SHIELD_PROXY_FOLDER"
 
-# A proxy without these asks the network for lists of prices and models.
+# Without these the proxy downloads lists of prices and models.
 OFFLINE: Final = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
@@ -33,7 +33,7 @@ OFFLINE: Final = {
     "DISABLE_ADMIN_UI": "True",
 }
 
-# Where these are set for the backend, the proxy would take them for its own.
+# Set for the backend; the proxy would use them too.
 NOT_ITS_OWN: Final = ("DATABASE_URL", "REDIS_URL")
 
 
@@ -64,7 +64,7 @@ def _model(name: str, url: str, **changes: Any) -> dict[str, Any]:
 def configuration(
     tools: str, fragile: str, model: str, token: str, seconds: float
 ) -> dict[str, Any]:
-    """The MCP server `rag` and the model `shield-agent` work; the others show what can be wrong with one."""
+    """The MCP server `rag` and the model `shield-agent` work; each of the others has a defect."""
     return {
         "model_list": [
             _model(MODEL, model),
@@ -79,7 +79,7 @@ def configuration(
             "mistrusted": _server("mistrusted", tools, "wrong", 5),
             "fenced": _server("fenced", tools, token, 5, allow_all_keys=False),
         },
-        # One test's failures must not be another's: the proxy rests a model that has failed.
+        # Without this the proxy disables a model that has failed, which would affect other tests.
         "router_settings": {"num_retries": 0, "disable_cooldowns": True},
         "litellm_settings": {"telemetry": False},
         "general_settings": {
@@ -91,10 +91,10 @@ def configuration(
 
 
 def become_litellm(host: str, port: int, folder: Path, settings: dict[str, Any]) -> NoReturn:
-    """Write the configuration, which holds the token of the MCP server, and start the proxy in our place."""
+    """Write the configuration, which holds the MCP server's token, and exec the proxy."""
     file = folder / "litellm.yaml"
     file.touch(mode=0o600)
-    # JSON is YAML.
+    # JSON is valid YAML.
     file.write_text(json.dumps(settings, indent=2))
     environment = {**os.environ, **OFFLINE, FOLDER_VARIABLE: str(folder)}
     for name in NOT_ITS_OWN:

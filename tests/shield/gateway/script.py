@@ -1,9 +1,12 @@
-"""What the model says is what its prompt asks for, so that a test can write the whole conversation down.
+"""The prompt determines the model's answers, so that a test can specify the whole conversation.
 
-Each line of the last user message that begins with `call NAME {json}` is one step; ` && call NAME {json}` on the
-same line is a further call of that step, and ` && say WORDS` lets the model say something beside it. After each step's results comes the next; after the last one the model
-says `Done: ` and the last result. `loop NAME {json}` never ends. `words N` says N words. Everything else is
-answered with `Echo: ` and the message. A line `think WORDS` lets the model reason so before each answer.
+Each line of the last user message that begins with `call NAME {json}` is one step;
+` && call NAME {json}` on the same line adds a call to that step, and ` && say WORDS` adds text.
+The next step follows the results of the one before; after the last step the model says `Done: `
+and the last result.
+
+`loop NAME {json}` never ends. `words N` says N words. The answer to anything else is `Echo: ` and
+the message. A line `think WORDS` adds reasoning before each answer.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One answer: a text, calls, or both, after some reasoning or none."""
+    """One answer: text, calls or both, with or without reasoning."""
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
@@ -35,7 +38,7 @@ class Turn:
 
 
 def text_of(message: Message) -> str:
-    """A message's text, also where it comes in parts."""
+    """Return a message's text; joins content that consists of parts."""
     content = message.get("content") or ""
     if isinstance(content, str):
         return content
@@ -66,12 +69,12 @@ def _prompt_and_rest(messages: Sequence[Message]) -> tuple[str, Sequence[Message
 
 
 def prompt_of(messages: Sequence[Message]) -> str:
-    """The last thing that the user said."""
+    """Return the last user message."""
     return _prompt_and_rest(messages)[0]
 
 
 def next_turn(messages: Sequence[Message]) -> Turn:
-    """What the model says next in a conversation."""
+    """Return the model's next answer in a conversation."""
     prompt, rest = _prompt_and_rest(messages)
     thought = _THINK.search(prompt)
     return replace(_next_turn(prompt, rest), reasoning=thought[1] if thought else "")

@@ -1,4 +1,4 @@
-"""All parts of the gateway at once, for a developer and for script/test; a host has a unit for each."""
+"""Runs all parts of the gateway, for developers and script/test; hosts have a unit per part."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 def _answers(url: str) -> bool:
-    """Whether somebody answers, whatever it says."""
+    """Whether the URL responds, with any status."""
     try:
         urllib.request.urlopen(url, timeout=5).close()  # noqa: S310 - our own addresses
     except urllib.error.HTTPError:
@@ -39,12 +39,12 @@ def _answers(url: str) -> bool:
 
 
 def _end_with_parent() -> None:
-    """Not to be left over when the supervisor is killed."""
+    """Terminate the child process if the supervisor is killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Part:
-    """One process, started again when it dies."""
+    """A process that is restarted when it exits."""
 
     def __init__(self, name: str, url: str, arguments: Sequence[str]) -> None:
         self.name = name
@@ -71,7 +71,7 @@ class Part:
         return self._process.poll()
 
     def keep_alive(self) -> None:
-        """Start it again, some time after it died, so that its absence can be seen."""
+        """Restart the process after a delay, so that its absence can be observed."""
         if self.exit_code is None:
             self._down_since = None
         elif self._down_since is None:
@@ -80,6 +80,7 @@ class Part:
             self._process = self._started()
 
     def answers(self) -> bool:
+        """Whether the part responds. Raises RuntimeError if its process has exited."""
         if self.exit_code is not None:
             raise RuntimeError(f"{self.name} ended with {self.exit_code}")
         return _answers(self.url)
@@ -94,7 +95,7 @@ class Part:
 
 
 def wait_for(parts: Sequence[Part]) -> None:
-    """Until all answer. Raises RuntimeError if one does not."""
+    """Wait until all parts respond. Raises RuntimeError if one does not in time."""
     deadline = time.monotonic() + START_SECONDS
     for part in parts:
         while not part.answers():
@@ -104,7 +105,7 @@ def wait_for(parts: Sequence[Part]) -> None:
 
 
 def supervise(parts: Sequence[Part], told: Mapping[str, str], env_file: str | None) -> None:
-    """Wait until all parts answer, tell where, and keep them running until somebody ends this."""
+    """Wait until all parts respond, print their addresses and keep them running until a signal."""
     ended = [False]
 
     def end(_signal: int, _frame: object) -> None:
@@ -131,7 +132,7 @@ def _tell(told: Mapping[str, str], env_file: str | None) -> None:
     sys.stdout.write(lines)
     sys.stdout.flush()
     if env_file is not None:
-        # Whoever waits for the file must not read half of it.
+        # Replace atomically: a reader that waits for the file must not see half of it.
         with open(f"{env_file}.new", "w") as file:  # noqa: PTH123
             file.write(lines)
         os.replace(f"{env_file}.new", env_file)  # noqa: PTH105

@@ -1,4 +1,4 @@
-"""The MCP server with Shield's seven tools, streamable HTTP."""
+"""The MCP server with Shield's seven tools, over streamable HTTP."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 Answer = dict[str, Any]
 
-# What an exception says of the server's inside, and no client may be shown.
+# Internal details in an exception, which must not reach a client.
 INSIDE = "File /opt/shield/lightrag/graph.py: postgresql://lightrag:hunter2@10.0.0.5/graph refused"
 
 
 class Tools:
-    """The tools; what they do with jobs, the orchestrator does."""
+    """The tools; they forward jobs to the orchestrator."""
 
     def __init__(self, orchestrator: str) -> None:
         self._orchestrator = httpx.AsyncClient(base_url=orchestrator, timeout=10)
@@ -126,21 +126,22 @@ class Tools:
 
 
 async def _suffer(fault: Fault) -> None:
-    """Do to the call what its marks ask for."""
+    """Apply the fault that the call's marks specify."""
     await asyncio.sleep(fault.seconds)
     if fault.kind == "error":
         raise ToolError("the collection does not exist")
     if fault.kind == "crash":
         raise RuntimeError(INSIDE)
     if fault.kind == "die":
-        # As the kernel does where memory ends: no answer, no farewell. Whoever started it starts it again.
+        # Like the kernel's out-of-memory killer: no response and no shutdown. The supervisor
+        # restarts it.
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def watched(
     tool: Callable[..., Awaitable[Answer]], calls: Calls
 ) -> Callable[..., Awaitable[Answer]]:
-    """The tool, its calls noted, with the faults that they ask for."""
+    """Wrap a tool: record its calls and apply the faults that they specify."""
 
     @functools.wraps(tool)
     async def called(**arguments: Any) -> Answer:
@@ -159,7 +160,7 @@ def watched(
 
 
 def mcp_app(orchestrator: str, token: str) -> Starlette:
-    """The MCP server for whoever has the token, at /mcp; what was called, at /calls."""
+    """Build the MCP server at /mcp, protected by the token, and the list of calls at /calls."""
     calls = Calls()
     auth = StaticTokenVerifier(tokens={token: {"client_id": "gateway", "scopes": []}})
     server = FastMCP("shield-tools", auth=auth)

@@ -1,4 +1,4 @@
-"""The jobs that the orchestrator has accepted: each tells its story on the stream and keeps its state."""
+"""The jobs of the orchestrator: each publishes its events to the stream and tracks its state."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _now() -> str:
 
 @dataclass(slots=True)
 class Job:
-    """A job as `GET /jobs/{id}` shows it, and what its marks ask for."""
+    """A job as `GET /jobs/{id}` returns it, with its marks."""
 
     job_type: str
     events: list[ShieldEvent]
@@ -59,6 +59,7 @@ class Job:
         return self.events[0].job_id
 
     def shown(self) -> dict[str, Any]:
+        """Return the response of `GET /jobs/{id}`."""
         percent = 100 * self.chunks_processed / self.chunks_total if self.chunks_total else 0
         return {
             "job_id": self.job_id,
@@ -74,7 +75,7 @@ class Job:
         }
 
     def happen(self, event: ShieldEvent) -> None:
-        """Move the state on as the event says."""
+        """Update the state from an event."""
         self.chunks_total = event.data.get("chunks_total", self.chunks_total)
         self.chunks_processed = event.data.get("chunks_processed", self.chunks_processed)
         status = _STATUS_AFTER.get(event.type, self.status)
@@ -106,7 +107,7 @@ def _at_speed(events: list[ShieldEvent], speed: float) -> list[ShieldEvent]:
 
 
 class Work:
-    """Accepts jobs and runs them, all at once."""
+    """Accepts jobs and runs them concurrently."""
 
     def __init__(self, redis_url: str, stream: str, speed: float) -> None:
         self._redis_url = redis_url
@@ -117,7 +118,7 @@ class Work:
         self.jobs: dict[str, Job] = {}
 
     def accept(self, kind: str, arguments: Mapping[str, Any]) -> Job:
-        """Begin a job. Its first events may be on the stream before the caller knows its id."""
+        """Start a job. Its first events may be on the stream before the caller knows its id."""
         marks = marks_in(arguments)
         events = _at_speed(_told(kind, arguments, marks), float(marks.get("speed", self._speed)))
         job = Job(kind, events, marks)
@@ -150,7 +151,7 @@ class Work:
             del self.jobs[job.job_id]
 
     async def settle(self) -> None:
-        """Wait until no job has anything left to tell."""
+        """Wait until no job has anything left to publish."""
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures and profiles of all backend tests."""
+"""Fixtures and Hypothesis profiles of all backend tests."""
 
 import os
 
@@ -8,19 +8,19 @@ from hypothesis import HealthCheck, settings
 
 from src.config import Settings
 
-# The same examples in every run, so that a failure is there for whoever looks next;
-# HYPOTHESIS_PROFILE=search looks for new ones.
+# Every run uses the same examples, so that failures are reproducible; HYPOTHESIS_PROFILE=search
+# generates new ones.
 _COMMON = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("default", _COMMON, max_examples=60, derandomize=True)
 settings.register_profile("search", _COMMON, max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-# Tracebacks for a terminal, structlog's default, take longer than most tests.
+# Structlog's default, tracebacks for a terminal, takes longer than most tests.
 structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands in the environment of whoever runs the tests must not decide them."""
+    """Remove settings from the environment, so that they do not affect the tests."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name, raising=False)

@@ -1,11 +1,11 @@
-"""An independent judge of AG-UI streams: what the official client would reject or show wrongly.
+"""An independent checker for AG-UI streams: finds what the official client would reject or misread.
 
-It is written from the protocol's rules and imports nothing of the backend, so that a mistake in
-the backend cannot hide in its tests. Three levels, each usable alone:
+It implements the protocol's rules and imports nothing of the backend, so that a mistake in the
+backend cannot hide in its tests. It has three levels, each usable alone:
 
 - bytes: `FrameParser` (incremental) and `parse_frames` read Server-Sent Events as the client does;
-- frames: `check_frames` for the ids of one connection;
-- events: `check_run` for one run, `check_feed` for a feed that interleaves the runs of many jobs.
+- frames: `check_frames` checks the ids of one connection;
+- events: `check_run` checks one run, `check_feed` a feed that interleaves the runs of many jobs.
 
 Every violation raises `RunViolation`, an AssertionError that names the rule, the position of the
 event and the event.
@@ -38,13 +38,13 @@ PERCENT_KEYS: Final = ("percent", "percentComplete", "percent_complete", "progre
 TERMINAL: Final = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 
 
-class RunViolation(AssertionError):  # noqa: N818 - the word of the protocol
-    """A rule of the protocol is broken; the message says which and where."""
+class RunViolation(AssertionError):  # noqa: N818 - a violation of the protocol
+    """A violation of a protocol rule; the message says which and where."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One SSE frame. `data` is None for a frame that carries comments or `retry` only."""
+    """One SSE frame. `data` is None for a frame with only comments or `retry`."""
 
     id: str | None = None
     event: str | None = None
@@ -54,12 +54,15 @@ class Frame:
 
     @property
     def record_id(self) -> str | None:
-        """The id of the record that ends with this frame; None for a position, which is no event."""
+        """The id of the record that ends with this frame.
+
+        None for a position, which has no event.
+        """
         is_position = self.data is None and self.comments in ((), ("keep-alive",))
         return None if is_position else self.id
 
     def json(self) -> dict[str, Any]:
-        """The AG-UI event of the frame; raises RunViolation unless it is one for the client."""
+        """Return the AG-UI event of the frame. Raises RunViolation if it has none."""
         if self.data is None:
             raise RunViolation(f"frame without data: {self!r}")
         try:
@@ -85,11 +88,11 @@ class FrameParser:
 
     @property
     def rest(self) -> bytes:
-        """Bytes of a frame that has not ended yet."""
+        """The bytes of an incomplete frame."""
         return self._rest
 
     def feed(self, chunk: bytes) -> list[Frame]:
-        """The frames that `chunk` completes."""
+        """Return the frames that `chunk` completes."""
         if b"\r" in chunk:
             raise RunViolation("carriage return in the stream: the client splits on \\n\\n only")
         *blocks, self._rest = (self._rest + chunk).split(b"\n\n")
@@ -97,7 +100,7 @@ class FrameParser:
 
 
 def parse_frames(body: bytes) -> list[Frame]:
-    """The frames of a whole stream; a frame that was cut off at the end is left out."""
+    """Return the frames of a whole stream, without an incomplete frame at the end."""
     return FrameParser().feed(body)
 
 
@@ -134,7 +137,7 @@ def _frame(block: bytes) -> Frame:
 
 
 def stream_position(frame_id: str) -> tuple[int, int]:
-    """A Redis stream id as a comparable pair."""
+    """Parse a Redis stream id into a comparable pair."""
     milliseconds, dash, sequence = frame_id.partition("-")
     if not (dash and milliseconds.isdecimal() and sequence.isdecimal()):
         raise RunViolation(f"id {frame_id!r} is not a Redis stream id")
@@ -142,9 +145,14 @@ def stream_position(frame_id: str) -> tuple[int, int]:
 
 
 def check_frames(frames: Iterable[Frame], *, after: str | None = None) -> list[dict[str, Any]]:
-    """The events of one connection, after checking that its ids only ever rise.
+    """Return the events of one connection, after checking that its ids only increase.
 
-    `after` is the Last-Event-ID that the connection was opened with.
+    Args:
+        frames: The frames in order of arrival.
+        after: The Last-Event-ID of the request.
+
+    Raises:
+        RunViolation: An id does not increase.
     """
     newest = stream_position(after) if after else (-1, -1)
     events = []
@@ -163,7 +171,7 @@ def check_frames(frames: Iterable[Frame], *, after: str | None = None) -> list[d
 
 
 def check_event(event: Mapping[str, Any]) -> None:
-    """Check one event by itself: its shape, its types, and nulls that kill the client."""
+    """Check a single event: its shape, its types, and nulls that crash the client."""
     kind = event.get("type")
     if not isinstance(kind, str):
         raise RunViolation(f"no type: {event!r}")
@@ -180,7 +188,8 @@ def check_event(event: Mapping[str, Any]) -> None:
     if snake:
         raise RunViolation(f"{kind}: {', '.join(snake)}: names on the wire are camelCase")
     try:
-        # By alias only: the Python models also take snake_case, which the wire does not know.
+        # By alias only: the Python models also accept snake_case names, which the protocol does not
+        # have.
         OFFICIAL_EVENT.validate_python(dict(event), by_alias=True, by_name=False)
         json.dumps(event, allow_nan=False)
     except ValidationError as error:
@@ -197,7 +206,7 @@ class _Activity:
 
 @dataclass(slots=True)
 class Run:
-    """What a client knows of one run after the events so far."""
+    """A client's state of a run after the events so far."""
 
     run_id: str | None = None
     thread_id: str | None = None
@@ -217,7 +226,7 @@ class Run:
 
 
 class RunChecker:
-    """Follows one run of one connection; `feed` raises at the first event that breaks a rule."""
+    """Checks one run of one connection; `feed` raises at the first event that violates a rule."""
 
     def __init__(self) -> None:
         self.run = Run()
@@ -247,7 +256,7 @@ class RunChecker:
         }
 
     def feed(self, event: Mapping[str, Any]) -> None:
-        """Check the next event of the run."""
+        """Check the next event of the run. Raises RunViolation."""
         try:
             check_event(event)
             self._check_place(event["type"])
@@ -262,7 +271,7 @@ class RunChecker:
         self.run.count += 1
 
     def finish(self, *, complete: bool = False) -> Run:
-        """The run as the client knows it; with `complete` it must have ended."""
+        """Return the client's state of the run; with `complete`, the run must have ended."""
         if complete and self.run.terminal is None:
             raise RunViolation(f"run {self.run.run_id} has no terminal event")
         return self.run
@@ -433,7 +442,7 @@ def _not_back(newest: dict[str, float], key: str, value: object, name: str) -> N
 
 
 def check_run(events: Iterable[Mapping[str, Any]], *, complete: bool = False) -> Run:
-    """Check the events of one run as one connection saw them; with `complete` it must end."""
+    """Check the events of one run on one connection; with `complete`, the run must end."""
     checker = RunChecker()
     for event in events:
         checker.feed(event)
@@ -441,14 +450,14 @@ def check_run(events: Iterable[Mapping[str, Any]], *, complete: bool = False) ->
 
 
 def job_of(event: Mapping[str, Any]) -> str | None:
-    """The job that an event of a feed belongs to, None for an event outside all runs."""
+    """Return the job id of a feed's event; None for an event outside all runs."""
     metadata = event.get("metadata")
     job = metadata.get("job_id") if isinstance(metadata, dict) else None
     return job if isinstance(job, str) and job else None
 
 
 def check_feed(events: Iterable[Mapping[str, Any]]) -> dict[str, Run]:
-    """Check a feed of many jobs: taken apart by job, each must be a run; by job id."""
+    """Check the run of each job in a feed; return the runs by job id."""
     checkers: dict[str, RunChecker] = {}
     for event in events:
         job = job_of(event)

@@ -1,4 +1,4 @@
-"""Real Redis and PostgreSQL, of which every test gets a part of its own."""
+"""Fixtures for real Redis and PostgreSQL servers; each test gets its own stream and database."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ def _required(name: str, what: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _quick_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that is stopped first waits for what it has asked of Redis."""
+    """Shorten the blocking reads, which a reader finishes before it stops."""
     for module in (stream_tailer, redis_consumer):
         monkeypatch.setattr(module, "BLOCK_MS", 50)
 
@@ -46,7 +46,7 @@ def redis_url() -> str:
 
 @pytest.fixture(scope="session")
 def authority() -> str:
-    """The certificate of who signed those of Redis and PostgreSQL, as PEM."""
+    """The CA certificate of Redis and PostgreSQL, in PEM format."""
     return Path(_required("TEST_CA_FILE", "an authority")).read_text()
 
 
@@ -58,18 +58,18 @@ def gateway() -> Gateway:
 
 
 class Template(NamedTuple):
-    """A migrated database to copy, of the role in `url`; the application's role is another one."""
+    """A migrated template database and the role of the application; `url` has the owner's role."""
 
     url: str
     name: str
     role: str
 
     def owners(self, name: str) -> str:
-        """The address of a database for the role that owns everything."""
+        """Return the URL of a database for the role that owns it."""
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
 
     def applications(self, name: str) -> str:
-        """The same for the application's role, which has no rights but those it needs."""
+        """Return the URL for the application's role, which has only the rights it needs."""
         host = urlsplit(self.url).netloc.rpartition("@")[2]
         parts = urlsplit(self.owners(name))
         return urlunsplit(parts._replace(netloc=f"{self.role}:application@{host}"))
@@ -110,7 +110,7 @@ def template() -> Iterator[Template]:
 
 @pytest.fixture
 async def database_name(template: Template) -> AsyncIterator[str]:
-    """A migrated, empty database of the test's own."""
+    """A new database, migrated and empty."""
     name = f"test_{uuid4().hex}"
     await _administer(template.url, f"CREATE DATABASE {name} TEMPLATE {template.name}")
     yield name
@@ -121,7 +121,7 @@ async def database_name(template: Template) -> AsyncIterator[str]:
 async def environment(
     redis_url: str, template: Template, database_name: str
 ) -> AsyncIterator[Environment]:
-    """A stream and a database of the test's own."""
+    """A stream and a database of its own for the test."""
     redis = Redis.from_url(redis_url, protocol=2)
     database_url, owner_url = (
         address(database_name) for address in (template.applications, template.owners)
@@ -150,7 +150,7 @@ async def database_proxy(environment: Environment) -> AsyncIterator[TcpProxy]:
 
 @pytest.fixture
 async def backend(environment: Environment) -> AsyncIterator[Backend]:
-    """One instance of the application, healthy."""
+    """A healthy instance of the application."""
     async with running(environment.settings()) as instance:
         yield instance
 

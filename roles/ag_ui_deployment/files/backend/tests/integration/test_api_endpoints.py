@@ -1,4 +1,4 @@
-"""The HTTP interface but for the streams: accounts, jobs, errors, documents."""
+"""The HTTP API without streams: accounts, jobs, errors, documents."""
 
 import asyncio
 import re
@@ -247,7 +247,7 @@ class TestJobs:
     async def test_pages_hold_every_job_once_newest_first(
         self, backend: Backend, alice: User, environment: Environment
     ) -> None:
-        # Several at the same moment, which only the id tells apart.
+        # Several jobs have the same timestamp, so that only the id orders them.
         for n in range(23):
             await environment.publish(
                 *told(f"job-{n:02}", alice, "job:queued", at=1_700_000_000_000 + n // 4)

@@ -1,4 +1,4 @@
-"""The command line as an operator and the role use it, in a process of its own."""
+"""The command line as operators and the role use it, in a separate process."""
 
 import asyncio
 import signal
@@ -86,7 +86,7 @@ class TestUsers:
         add = ("users", "add", " Admin@Shield.TEST ", "--role", "admin")
         code, out, error = await run(env, *add, stdin=f"{PASSWORD}\nsecond line\n")
         assert (code, out) == (0, "created admin@shield.test\n")
-        # Beside the answer, what stands in the audit log.
+        # The audit entry, in addition to the answer.
         line = orjson.loads(error)
         assert (line["event"], line["action"], line["actor"]) == (
             "audit",
@@ -126,7 +126,7 @@ class TestUsers:
         self, environment: Environment, email: str, password: str | bytes, field: str
     ) -> None:
         arguments = ("users", "add", email, "--role", "viewer")
-        # As in a container, where no locale is set.
+        # As in a container, which has no locale settings.
         code, out, error = await run(cli_environment(environment), *arguments, stdin=password)
         assert (code, out) == (2, "")
         assert field in error
@@ -206,7 +206,7 @@ class TestServe:
     async def test_every_line_it_writes_is_json_and_tells_no_secret(
         self, environment: Environment, env: dict[str, str]
     ) -> None:
-        # Redis and PostgreSQL of the tests may have no password: one that is wrong serves too.
+        # Redis and PostgreSQL of the tests may have no password: a wrong one serves the purpose.
         parts = urlsplit(environment.redis_url)
         redis_url = urlunsplit(parts._replace(netloc=f":hunter2@{parts.hostname}:1"))
         async with served(env | {"REDIS_URL": redis_url, "LOG_LEVEL": "DEBUG"}) as (process, http):
@@ -248,7 +248,7 @@ class TestServe:
     async def test_it_runs_the_way_a_developer_starts_it(
         self, env: dict[str, str], tmp_path: Path
     ) -> None:
-        """With the settings in .env, by uvicorn's own command."""
+        """With the settings in .env and uvicorn's own command."""
         known = {name: value for name, value in env.items() if name in Settings.model_fields}
         (tmp_path / ".env").write_text("".join(f"{n}={v}\n" for n, v in known.items()))
         with socket.create_server(("127.0.0.1", 0)) as free:

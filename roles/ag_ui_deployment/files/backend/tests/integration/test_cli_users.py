@@ -1,4 +1,4 @@
-"""Administration from the command line; test_cli.py has the command line as a process."""
+"""Administration by the command line, in this process; test_cli.py covers it as a process."""
 
 import asyncio
 import io
@@ -25,10 +25,10 @@ Command = Callable[..., Awaitable[tuple[int, str, str]]]
 def command(
     environment: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """Exit code, standard output and standard error of one, run in this process."""
+    """Run a command in this process; returns exit code, standard output and standard error."""
     for name, value in cli_environment(environment, PUBLIC_URL="https://shield.test/app").items():
         monkeypatch.setenv(name, value)
-    # The logs of the tests stay as they are.
+    # Keeps the logging configuration of the tests.
     monkeypatch.setattr(admin_context, "log_to_stderr", lambda: None)
 
     async def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:

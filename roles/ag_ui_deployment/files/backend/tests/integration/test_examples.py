@@ -1,4 +1,4 @@
-"""The worked examples of docs/api.md, run as they stand there."""
+"""The examples of docs/api.md, executed as written."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ PATIENCE = 60.0
 
 @pytest.fixture
 async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
-    # The name in the examples is not looked up: whether that works in time is not what is tried.
+    # Prevents the DNS lookup of the examples' host name, which may time out and is not under test.
     settings = environment.settings(**gateway.settings(), TOOLS_ALLOW_PRIVATE_ADDRESSES=True)
     async with running(settings) as instance:
         await instance.add_user(EMAIL, Role.CONTRIBUTOR)
@@ -31,7 +31,7 @@ async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[B
 
 
 async def run(backend: Backend, *command: str, text: str, cwd: Path = TOP) -> str:
-    """The output of a program that reads an example from its standard input."""
+    """Run a program with an example on its standard input; return its output."""
     environment: Mapping[str, str] = {
         "PATH": os.environ["PATH"],
         "AG_UI_URL": str(backend.http.base_url).rstrip("/"),
@@ -53,7 +53,7 @@ async def run(backend: Backend, *command: str, text: str, cwd: Path = TOP) -> st
 
 
 def on_this_stream(text: str, environment: Environment) -> str:
-    """The example with an address whose job the simulator publishes to the test's own stream."""
+    """Return the example with a URL that makes the simulator publish to the test's stream."""
     assert "https://example.org/" in text
     return text.replace("https://example.org/", f"https://example.org/?stream={environment.stream}")
 
@@ -94,7 +94,7 @@ async def test_javascript_talks_to_the_agent(backend: Backend) -> None:
 
 
 async def test_curl_talks_to_the_agent(backend: Backend) -> None:
-    # What the first example begins with.
+    # The beginning of the first example.
     login, _, _ = example("sh").partition("job=")
     output = await run(backend, "bash", text=(login + example("sh", "Agent")) * 2)
     assert output.count("event: RUN_FINISHED\n") == 2

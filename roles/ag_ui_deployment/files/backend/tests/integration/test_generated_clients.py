@@ -1,4 +1,4 @@
-"""Clients that others' generators make of the OpenAPI document: they compile, and the backend answers them."""
+"""Third-party clients generated from the OpenAPI document compile and work with the backend."""
 
 import asyncio
 import json
@@ -19,12 +19,12 @@ from tests.support.waiting import until
 ALICE = "alice@shield.test"
 CLIENT = Path(__file__).parents[6] / "tests" / "api_client"
 PROGRAMS = Path(sys.executable).parent
-# Strictly of our program; the generator's own modules are not so strict.
+# Strict for our program only; the generator's modules do not pass.
 CHECK_TYPES = ("--strict", "--follow-imports", "silent")
 
 
 async def run(folder: Path, *command: str | Path, **environment: str) -> str:
-    """The output of a program, which has to succeed."""
+    """Run a program that must succeed; return its output."""
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,
@@ -39,7 +39,7 @@ async def run(folder: Path, *command: str | Path, **environment: str) -> str:
 
 @pytest.fixture
 async def account(backend: Backend, environment: Environment) -> dict[str, str]:
-    """The environment of a program: where the backend is, and who has a running job there."""
+    """Return a program's environment: the backend's URL and an account with a running job."""
     alice = await backend.add_user(ALICE)
     event = shield_event("job:progress", {"percent": 40}, user=str(alice.id))
     await environment.publish(event)

@@ -1,4 +1,4 @@
-"""The client of the gateway against a real one: every way in which a call can go."""
+"""The gateway client against a real gateway: all results of a call."""
 
 import asyncio
 import gzip
@@ -53,7 +53,7 @@ async def client(gateway: Gateway) -> AsyncIterator[LiteLLMClient]:
 async def scripted(
     **changes: Any,
 ) -> AsyncIterator[tuple[ScriptedServer, LiteLLMClient]]:
-    """A gateway that answers as it is told, and a client of it."""
+    """Start a gateway with scripted responses; yield it with a client."""
     async with ScriptedServer() as server:
         settings = settings_of(LITELLM_URL=server.url, **changes)
         client = LiteLLMClient(settings, CircuitBreaker.of(settings))
@@ -140,7 +140,7 @@ class TestTools:
     @pytest.mark.parametrize(
         ("changes", "within", "attempts"),
         [
-            # The gateway gives up after a second, and the client before that.
+            # The gateway times out after a second, the client before that.
             ({"LITELLM_MCP_SERVER_ID": "hasty"}, 5, 3),
             ({"LITELLM_MCP_SERVER_ID": "hasty"}, 0.5, 1),
             ({"LITELLM_TIMEOUT_SECONDS": 0.3}, 5, 3),
@@ -155,7 +155,7 @@ class TestTools:
         within: float,
         attempts: int,
     ) -> None:
-        """What reads is tried again if it failed soon; what writes is sent once."""
+        """Reading calls are retried if they failed quickly; writing calls are sent once."""
         monkeypatch.setattr(litellm_client, "_AGAIN_WITHIN", within)
         read, written = (f"fault=slow-2 {uuid4()}" for _ in range(2))
         async with client_of(gateway, **changes) as client:
@@ -239,7 +239,7 @@ class TestWithoutAGateway:
             assert (await finding).keys() == {"matches"}
 
     async def test_silence_says_nothing_of_the_gateway(self) -> None:
-        """It may be the tool's: the others must not be kept out for it."""
+        """The tool may be the cause: the breaker must not block the other tools."""
         async with scripted(BREAKER_FAILURES=1, LITELLM_TIMEOUT_SECONDS=0.2) as (server, client):
             server.gate.clear()
             with pytest.raises(UpstreamTimeoutError):
@@ -248,7 +248,7 @@ class TestWithoutAGateway:
 
 
 class TestAnswers:
-    """What the real gateway cannot be made to say."""
+    """Responses that the real gateway cannot be made to send."""
 
     @pytest.mark.parametrize(
         ("said", "error", "outcome_unknown"),

@@ -1,4 +1,4 @@
-"""Migrations give the schema that the models describe, once, whoever else migrates."""
+"""Migrations create the schema of the models, once, even when run concurrently."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from tests.support.environment import Environment
 
 @pytest.fixture
 async def empty(environment: Environment) -> AsyncIterator[Database]:
-    """A database without a single table."""
+    """A database without tables."""
     await environment.query("DROP SCHEMA public CASCADE")
     await environment.query("CREATE SCHEMA public")
     database = Database(settings_of(DATABASE_URL=environment.owner_url), statement_timeout=None)

@@ -1,4 +1,4 @@
-"""The consumer against real Redis and PostgreSQL: at least once, never lost, never twice."""
+"""The consumer against real Redis and PostgreSQL: no entry is lost or stored twice."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,7 @@ class TestAcknowledging:
     async def test_a_start_without_postgresql_reads_nothing(
         self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
-        """A read counts as a delivery, and the entries would seem to be poison."""
+        """A read counts as a delivery, and too many would make the entries poison."""
         await environment.make_group()
         ids = await environment.publish(*progress(3))
         await database_proxy.refuse()
@@ -230,7 +230,7 @@ class TestDeadConsumers:
     async def test_what_was_handed_out_too_often_is_a_dead_letter(
         self, environment: Environment, handed_out: int
     ) -> None:
-        """The third delivery is the last in which it may be stored."""
+        """The third delivery is the last one in which an entry may be stored."""
         (killer,) = await environment.publish(*progress(1))
         await environment.make_group()
         await environment.take("host-8002", 1)
@@ -316,7 +316,7 @@ class TestPoison:
     async def test_an_id_that_postgresql_cannot_hold_stops_nothing(
         self, environment: Environment
     ) -> None:
-        """Redis takes it, and from then on gives only greater ones."""
+        """Redis accepts it, and from then on only generates greater ids."""
         ids = await environment.publish(*progress(2))
         fields: Any = fields_of(shield_event())
         async with consuming(environment.settings()) as consumer:
@@ -363,7 +363,7 @@ class TestWhatRedisLetGoOf:
     async def test_pending_entries_that_were_stored_are_not_lost(
         self, environment: Environment
     ) -> None:
-        """Whoever stored them died before it could acknowledge them."""
+        """The consumer that stored them died before it could acknowledge them."""
         ids = await environment.publish(*progress(5))
         async with consuming(environment.settings()):
             await until(environment.settled)
@@ -406,7 +406,7 @@ class TestWhatRedisLetGoOf:
         assert await environment.stored() == ids
 
     async def test_in_a_flood_all_is_stored_or_counted(self, environment: Environment) -> None:
-        # Neither takes over what the other one is just storing, however slow the machine is.
+        # Neither instance claims what the other one is storing, however slow the machine is.
         patient = {"CONSUMER_CLAIM_IDLE_SECONDS": 60}
         first = environment.settings(**patient)
         second = environment.settings(REDIS_CONSUMER_NAME="host-8003", **patient)
@@ -432,7 +432,7 @@ class TestWhatRedisLetGoOf:
             assert consumer.lost("trimmed_unread") == 0
 
     async def test_a_stream_that_was_replaced_is_told(self, environment: Environment) -> None:
-        """Redis was flushed, and a producer was faster than we were."""
+        """Redis was flushed, and a producer wrote before the consumer noticed."""
         async with consuming(environment.settings()) as consumer:
             ids = await environment.publish(*progress(3))
             await until(environment.settled)

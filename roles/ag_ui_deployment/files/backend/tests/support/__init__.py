@@ -1,1 +1,1 @@
-"""What the tests of several files share: events, strategies, a client, servers."""
+"""Code that the tests of several files share: events, strategies, clients and servers."""

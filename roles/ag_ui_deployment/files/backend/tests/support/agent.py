@@ -1,4 +1,4 @@
-"""A client of the agent: what it sends, and the run that it gets."""
+"""Requests to the agent, and helpers to read its runs."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from tests.support.gateway import Gateway
 from tests.support.server import Backend
 from tests.support.sse import SseClient, sse
 
-# A tool of the client; CopilotKit's page answers a call of it by itself.
+# A client-side tool; CopilotKit's test page answers calls of it automatically.
 ASK_COLOUR = {
     "name": "ask_colour",
     "description": "Ask the user for a colour",
@@ -27,14 +27,14 @@ def user_says(text: str) -> dict[str, Any]:
 
 
 def run_input(text: str, **fields: Any) -> dict[str, Any]:
-    """A request of a client that has said one thing."""
+    """Return the request body for a new conversation with one user message."""
     ids = {"threadId": f"thread-{uuid4().hex}", "runId": f"run-{uuid4().hex}"}
     version = {"protocolVersion": "1.0"}
     return {**version, **ids, "messages": [user_says(text)], "tools": [], "context": [], **fields}
 
 
 def undeclared(text: str, **fields: Any) -> dict[str, Any]:
-    """The same for a client that says by itself which version of the protocol it speaks, if any."""
+    """Like run_input(), without a protocol version unless `fields` has one."""
     body = run_input(text)
     del body["protocolVersion"]
     return body | fields
@@ -44,7 +44,7 @@ def undeclared(text: str, **fields: Any) -> dict[str, Any]:
 async def running_agent(
     http: httpx.AsyncClient, token: str, body: dict[str, Any]
 ) -> AsyncIterator[SseClient]:
-    """A run that has begun; leaving the block leaves the stream, not the run."""
+    """Start a run; leaving the block closes the stream and does not cancel the run."""
     async with sse(http, "/agent", token=token, body=body) as client:
         await client.until(lambda it: it.events)
         yield client
@@ -53,36 +53,38 @@ async def running_agent(
 async def whole_run(
     http: httpx.AsyncClient, token: str, body: dict[str, Any], seconds: float = 15
 ) -> list[dict[str, Any]]:
-    """All events of a run that is followed to its end."""
+    """Run the agent to its end and return all events."""
     async with running_agent(http, token, body) as client:
         await client.until_ended(seconds)
         return client.events
 
 
 def checked(events: Sequence[dict[str, Any]], **how: Any) -> tuple[Run, AgUiClient]:
-    """The run as the judge knows it, and what a client holds of it."""
+    """Check a run's events; return the run and a client that has applied them."""
     return check_run(events, **how), AgUiClient().apply(events)
 
 
 def text_of(client: AgUiClient) -> str:
-    """Everything that the model said."""
+    """Return the concatenated text of all messages."""
     return "".join(one["content"]["text"] for one in client.messages if one["kind"] == "text")
 
 
 def events_path(body: dict[str, Any]) -> str:
+    """Return the path of the run's event stream."""
     return f"/agent/runs/{body['runId']}/events"
 
 
 async def cancel(backend: Backend, token: str, body: dict[str, Any]) -> None:
+    """Cancel the run of a request; fails if that is refused."""
     path = f"/agent/runs/{body['runId']}/cancel"
     assert (await backend.http.post(path, headers=bearer(token))).status_code == 202
 
 
 async def states(gateway: Gateway, marker: str) -> list[str]:
-    """How far the model's answers came that were asked for with a text."""
+    """Return the states of the model calls whose prompt contains the marker."""
     return [call["state"] for call in await gateway.model_calls(marker)]
 
 
 async def were(gateway: Gateway, marker: str, state: str) -> bool:
-    """Whether there was one, and came so far."""
+    """Whether there was exactly one such call, and it has this state."""
     return await states(gateway, marker) == [state]

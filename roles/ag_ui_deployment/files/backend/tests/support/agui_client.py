@@ -1,4 +1,4 @@
-"""A small AG-UI client: what a user sees after the events so far."""
+"""A small AG-UI client that shows what a user sees after the events so far."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ _CONTENTS = {"TEXT_MESSAGE_CONTENT": "text", "REASONING_MESSAGE_CONTENT": "reaso
 
 @dataclass(slots=True)
 class AgUiClient:
-    """Applies events to messages the way the official client does, which never forgets one.
+    """Applies events to messages like the official client, which never drops any.
 
-    `messages` are in the order in which they appeared; a repeated tool result or text shows.
+    `messages` are in order of appearance; duplicate tool results or texts are visible.
     """
 
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -21,6 +21,7 @@ class AgUiClient:
     error: tuple[str, str | None] | None = None
 
     def apply(self, events: Iterable[Mapping[str, Any]]) -> "AgUiClient":
+        """Apply events in order; return the client."""
         for event in events:
             self._apply(event)
         return self
@@ -49,12 +50,15 @@ class AgUiClient:
             self.error = event["message"], event.get("code")
 
     def activity(self, message_id: str) -> dict[str, Any]:
+        """Return the content of an activity message."""
         return self._find(message_id, "activity")
 
     def results(self) -> dict[str, str]:
+        """Return the contents of the tool results by message id."""
         return {m["id"]: m["content"] for m in self.messages if m["kind"] == "result"}
 
     def calls(self) -> dict[str, dict[str, Any]]:
+        """Return the tool calls by id, each with `name` and `arguments` (JSON text)."""
         return {m["id"]: m["content"] for m in self.messages if m["kind"] == "call"}
 
     def _put(self, message_id: str, kind: str, content: Any) -> None:
@@ -65,7 +69,7 @@ class AgUiClient:
         self._add(message_id, kind, content)
 
     def _patch(self, message_id: str, operations: Iterable[Mapping[str, Any]]) -> None:
-        """As JSON Patch says, of which the backend uses one operation on members of the root."""
+        """Apply a JSON Patch; the backend only uses `add` on members of the root."""
         content = dict(self.activity(message_id))
         for one in operations:
             assert one["op"] == "add"

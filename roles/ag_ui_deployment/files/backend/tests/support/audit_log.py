@@ -1,4 +1,4 @@
-"""An audit log without a running backend, and what may be done to it."""
+"""An audit log without a running backend, and operations on it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,11 +19,12 @@ from tests.support.environment import Environment
 
 
 def event(target: str = "user:1", **values: Any) -> AuditEvent:
+    """Return a login event to record."""
     return AuditEvent(Action.LOGIN, actor="alice@shield.test", target=target, **values)
 
 
 class Log:
-    """One instance's view of the log, or an intruder's."""
+    """One instance's view of the log, or an attacker's."""
 
     def __init__(self, environment: Environment, settings: Settings) -> None:
         self.environment = environment
@@ -37,27 +38,29 @@ class Log:
 
     @asynccontextmanager
     async def other(self) -> AsyncIterator["Log"]:
-        """Another instance on the same log."""
+        """Open another instance of the same log."""
         one = Log(self.environment, self.settings)
         yield one
         await one.database.close()
 
     async def retain(self, *, even_if_broken: bool = False) -> int:
+        """Apply the retention once as an operator; return the number of deleted entries."""
         return await self.retention.retain("operator", even_if_broken=even_if_broken)
 
     async def add(self, count: int) -> None:
+        """Record this many entries with distinct targets."""
         for number in range(count):
             await self.logger.record(event(f"user:{number}", details={"n": number}))
 
     async def tamper(self, *statements: str) -> None:
-        """As whoever owns the database could, past the triggers."""
+        """Run statements as the owner of the database could, bypassing the triggers."""
         await self.environment.query("SET session_replication_role = replica")
         for statement in statements:
             await self.environment.query(statement)
         await self.environment.query("SET session_replication_role = DEFAULT")
 
     async def age(self, count: int, days: int) -> None:
-        """Have entries been written long ago, chained and all."""
+        """Append chained entries with an old timestamp."""
         old = datetime.now(UTC) - timedelta(days=days)
         entry = replace(audit_logger._entry(event()), at=old)
         await self.logger._store.append([entry] * count)
@@ -66,19 +69,20 @@ class Log:
         return await AuditVerifier(self.database, self.keys).verify()
 
     async def broken(self, *noted: Head, keys: AuditKeys | None = None) -> tuple[int, str] | None:
-        """Where the log is broken, and why."""
+        """Return where the log is broken, and why; None if it is intact."""
         verification = await AuditVerifier(self.database, keys or self.keys).verify(noted)
         assert verification.intact == (verification.broken is None)
         broken = verification.broken
         return (broken.seq, broken.reason) if broken else None
 
     async def seqs(self) -> list[int]:
+        """Return the sequence numbers of all entries in order."""
         return [
             row[0] for row in await self.environment.query("SELECT seq FROM audit_log ORDER BY seq")
         ]
 
     async def checkpoints(self) -> list[tuple[int, int]]:
-        """Their numbers, each with that of its entry."""
+        """Return the numbers of the checkpoints, each with the sequence number of its entry."""
         rows = await self.environment.query(
             "SELECT number, seq FROM audit_checkpoints ORDER BY number"
         )

@@ -1,4 +1,4 @@
-"""Shield events and settings, with everything that a test does not care about filled in."""
+"""Builders for Shield events and settings with defaults for everything a test does not need."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -26,8 +26,8 @@ STRANGER = "6fa459ea-ee8a-4ca4-894e-db77e160355e"
 FIRST_MS = 1_763_856_000_000
 JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough"
 
-# What is shown to an administrator, to the owner of jobs, to the same as a member of a workspace, and
-# to a stranger who administers it.
+# Scopes of an administrator, of the owner of jobs, of the owner as a workspace member, and of
+# another user who administers that workspace.
 RED = "red"
 EVERYTHING = Scope(visibility.EVERYTHING)
 MINE = Scope(Visibility(UUID(OWNER), frozenset({DEFAULT_WORKSPACE})))
@@ -42,21 +42,21 @@ _ids = count(1)
 
 
 def the_job(job: str = JOB) -> Scope:
-    """One job, for an administrator."""
+    """The scope of one job, for an administrator."""
     return Scope(visibility.EVERYTHING, job)
 
 
 def stream_id(number: int) -> StreamId:
-    """The n-th id of a stream; two in each millisecond."""
+    """Return the n-th id of a stream; there are two in each millisecond."""
     return StreamId(FIRST_MS + number // 2, number % 2)
 
 
 def beyond_an_index() -> str:
-    """A text that PostgreSQL takes into a table and not into an index: long, and not to compress."""
+    """Return a text that PostgreSQL can store but not index: long and incompressible."""
     return "".join(chr(0x4E00 + byte) for byte in Random(7).randbytes(5000))
 
 
-def shield_event(  # noqa: PLR0913 - by name, and all of them optional
+def shield_event(  # noqa: PLR0913 - optional keyword arguments
     kind: str = "job:progress",
     data: Mapping[str, Any] | None = None,
     *,
@@ -68,7 +68,20 @@ def shield_event(  # noqa: PLR0913 - by name, and all of them optional
     metadata: Mapping[str, Any] | None = None,
     timestamp: int | None = None,
 ) -> ShieldEvent:
-    """One event; `number` is its place in the stream, and its event id unless one is given."""
+    """Build an event.
+
+    Args:
+        kind: The event type.
+        data: The event's data.
+        number: The index of its stream id, and its event id unless `event_id` is given; the next
+            unused number by default.
+        job: The job id; None for an event outside all jobs.
+        event_id: The event id.
+        user: The id of the job's owner, for the metadata.
+        workspace: The workspace, for the metadata.
+        metadata: Further metadata.
+        timestamp: Milliseconds since 1970; the time of the stream id by default.
+    """
     place = stream_id(next(_ids) if number is None else number)
     about: dict[str, Any] = dict(metadata or {})
     if user is not None:
@@ -87,7 +100,7 @@ def shield_event(  # noqa: PLR0913 - by name, and all of them optional
 
 
 def stream(*events: ShieldEvent) -> list[ShieldEvent]:
-    """The events with ids in the order given; event ids and the rest stay as they are."""
+    """Return the events with new stream ids in the given order; everything else is kept."""
     return [
         ShieldEvent(
             id=stream_id(number),
@@ -103,7 +116,7 @@ def stream(*events: ShieldEvent) -> list[ShieldEvent]:
 
 
 def fields_of(event: ShieldEvent) -> dict[bytes, bytes]:
-    """The entry of the stream that this event is read from."""
+    """Return the stream entry that parses to this event."""
     fields = {
         b"event_id": event.event_id.encode(),
         b"type": event.type.encode(),
@@ -123,7 +136,7 @@ def _iso(milliseconds: int) -> str:
 def folded(
     events: Iterable[ShieldEvent], state: JobState | None = None
 ) -> Iterator[tuple[ShieldEvent, JobState | None, list[dict[str, Any]]]]:
-    """Each event with the state after it and its AG-UI events as they stand on the wire."""
+    """Yield each event with the state after it and its serialised AG-UI events."""
     for event in events:
         result = fold(state, event)
         state = result.state
@@ -132,12 +145,12 @@ def folded(
 
 
 def wire(events: Iterable[ShieldEvent]) -> list[dict[str, Any]]:
-    """All AG-UI events made of a job's events, as they stand on the wire."""
+    """Return all serialised AG-UI events of a job's events."""
     return [one for _, _, made in folded(events) for one in made]
 
 
 def wire_of(body: bytes) -> list[dict[str, Any]]:
-    """The AG-UI events of a piece of a stream."""
+    """Parse the AG-UI events of a part of a stream."""
     return [frame.json() for frame in parse_frames(body) if frame.data is not None]
 
 
@@ -146,12 +159,12 @@ async def _no_past(_jobs: object, _before: object) -> AsyncIterator[list[ShieldE
 
 
 def stream_fold() -> JobProjector:
-    """A fold of a stream that nothing precedes."""
+    """A projector for a stream without history."""
     return JobProjector(_no_past)
 
 
 def settings_of(**values: Any) -> Settings:
-    """Settings with the required values filled in, from no file."""
+    """Settings with defaults for the required values, without reading a file."""
     required = {
         "DATABASE_URL": "postgresql://shield:pw@127.0.0.1:1/shield",
         "REDIS_URL": "redis://127.0.0.1:1/0",

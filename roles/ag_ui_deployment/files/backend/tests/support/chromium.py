@@ -1,4 +1,4 @@
-"""A headless Chromium, driven by WebDriver."""
+"""A headless Chromium that is controlled by WebDriver."""
 
 import asyncio
 import re
@@ -25,17 +25,17 @@ _START_SECONDS = 60.0
 
 
 class Page:
-    """A page of the browser."""
+    """A browser page."""
 
     def __init__(self, session: httpx.AsyncClient) -> None:
         self._session = session
 
     async def open(self, url: str) -> None:
-        """Load a page, and wait until it has loaded."""
+        """Load a page and wait until it has loaded."""
         await self._ask("url", {"url": url})
 
     async def run(self, script: str, *arguments: Any) -> Any:
-        """The value that a function body returns in the page, awaited."""
+        """Run a function body in the page; return its value, awaited."""
         body = f"return (async () => {{ {script} }})(...arguments)"
         return await self._ask("execute/sync", {"script": body, "args": arguments})
 
@@ -48,7 +48,7 @@ class Page:
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Page]:
-    """Start a browser with an empty profile; it ends with the block."""
+    """Start a browser with an empty profile for the duration of the block."""
     driver = await asyncio.create_subprocess_exec(
         _DRIVER, "--port=0", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )

@@ -1,4 +1,4 @@
-"""The command line of the backend, as the image runs it."""
+"""Runs the backend's command line as its image does."""
 
 import asyncio
 import os
@@ -19,6 +19,7 @@ BACKEND = Path(__file__).resolve().parents[2]
 
 
 def cli_environment(environment: Environment, **values: str) -> dict[str, str]:
+    """Return the environment variables of a command, with changes."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return inherited | {
         "DATABASE_URL": environment.database_url,
@@ -31,6 +32,7 @@ def cli_environment(environment: Environment, **values: str) -> dict[str, str]:
 
 
 async def start(env: dict[str, str], *arguments: str) -> Process:
+    """Start a command without waiting for it; its streams are pipes."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "src.cli", *arguments),
         cwd=BACKEND,
@@ -44,7 +46,7 @@ async def start(env: dict[str, str], *arguments: str) -> Process:
 async def run(
     env: dict[str, str], *arguments: str, stdin: str | bytes = ""
 ) -> tuple[int | None, str, str]:
-    """Exit code, standard output and standard error."""
+    """Run a command; return exit code, standard output and standard error."""
     process = await start(env, *arguments)
     given = stdin if isinstance(stdin, bytes) else stdin.encode()
     async with asyncio.timeout(60):
@@ -54,7 +56,7 @@ async def run(
 
 @asynccontextmanager
 async def served(env: dict[str, str]) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
-    """The server as the image starts it, ready."""
+    """Start the server as the image does, and wait until it is ready."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = await start(env | {"PORT": str(port)}, "serve")

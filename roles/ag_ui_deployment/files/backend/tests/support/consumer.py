@@ -1,4 +1,4 @@
-"""A consumer of the stream that tests can ask."""
+"""A stream consumer with access to its metrics."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,18 +15,20 @@ from tests.support.samples import sample
 
 
 class Consumer(RedisStreamConsumer):
-    """One that can be asked what it has counted."""
+    """A consumer whose counters a test can read."""
 
     def counted(self, name: str, **labels: str) -> float:
+        """Return the value of the metric `ag_ui_NAME` with these labels."""
         return sample(self._metrics, f"ag_ui_{name}", **labels)
 
     def lost(self, how: str) -> float:
+        """Return the number of lost entries for a reason (`how`)."""
         return self.counted("entries_lost_total", how=how)
 
 
 @asynccontextmanager
 async def consuming(settings: Settings) -> AsyncIterator[Consumer]:
-    """A consumer that runs during the block."""
+    """Run a consumer for the duration of the block."""
     database = Database(settings)
     redis = reader_client(settings)
     consumer = Consumer(redis, EventStore(database), ConsumerConfig.of(settings), Metrics())

@@ -1,4 +1,4 @@
-"""One test's part of Redis and PostgreSQL, and what a producer or an operator would do with it."""
+"""One test's Redis stream and database, with operations of producers and operators."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -21,8 +21,11 @@ GROUP = "ag-ui-clients"
 
 @dataclass
 class Environment:
+    """The URLs, connections and stream of one test."""
+
     redis_url: str
-    # Of the application's role, and of the one that owns the tables, which `database` is.
+    # The URLs of the application's role and of the role that owns the tables; `database` uses the
+    # latter.
     database_url: str
     owner_url: str
     stream: str
@@ -30,7 +33,7 @@ class Environment:
     database: "asyncpg.Connection[asyncpg.Record]"
 
     def settings(self, **values: Any) -> Settings:
-        """Settings for this stream and database, with some of them changed."""
+        """Return settings for this stream and database, with changes."""
         ours: dict[str, Any] = {
             "REDIS_URL": self.redis_url,
             "DATABASE_URL": self.database_url,
@@ -39,7 +42,7 @@ class Environment:
             "REDIS_CONSUMER_NAME": "host-8002",
             "CONSUMER_CLAIM_IDLE_SECONDS": 1,
             "SHUTDOWN_GRACE_SECONDS": 2,
-            # Tests log in more often than people do.
+            # Tests log in more often than users do.
             "RATE_LOGIN_PER_ADDRESS": "1000/minute",
             "RATE_LOGIN_PER_ACCOUNT": "1000/minute",
             "RATE_API_PER_USER": "10000/minute",
@@ -50,11 +53,11 @@ class Environment:
     async def publish(
         self, *entries: ShieldEvent | dict[bytes, bytes], maxlen: int | None = None
     ) -> list[StreamId]:
-        """Add events, or raw entries, at one moment; gives their ids."""
+        """Add events or raw entries in one transaction; return their ids."""
         return await self._publish(self.redis.pipeline(transaction=True), entries, maxlen)
 
     async def replace_stream(self, *entries: ShieldEvent | dict[bytes, bytes]) -> list[StreamId]:
-        """Delete the stream and begin it again with these, at one moment."""
+        """Delete the stream and add these entries in one transaction; return their ids."""
         pipeline = self.redis.pipeline(transaction=True)
         pipeline.delete(self.stream)
         return await self._publish(pipeline, entries, None)
@@ -72,11 +75,11 @@ class Environment:
         return [StreamId.parse(answer.decode()) for answer in answers if isinstance(answer, bytes)]
 
     async def query(self, statement: str, *values: Any) -> list[Any]:
-        """Ask the database, past the backend."""
+        """Query the database directly."""
         return list(await self.database.fetch(statement, *values))
 
     async def somebody_waits(self) -> bool:
-        """Whether a lock in the database is waited for."""
+        """Whether a session in the database waits for a lock."""
         rows = await self.query(
             "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) "
             "WHERE datname = current_database() AND NOT granted"
@@ -84,7 +87,7 @@ class Environment:
         return bool(rows)
 
     async def rows(self) -> dict[str, list[str]]:
-        """All that stands in the database but the audit log."""
+        """Return all rows of all tables except the audit log."""
         tables = await self.query(
             "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename !~ '^audit'"
         )
@@ -94,6 +97,7 @@ class Environment:
         }
 
     async def stored(self) -> list[StreamId]:
+        """Return the stream ids of all stored events in order."""
         rows = await self.query("SELECT stream_ms, stream_seq FROM events ORDER BY 1, 2")
         return [StreamId(*row) for row in rows]
 
@@ -101,7 +105,7 @@ class Environment:
         return await self.stored() == ids
 
     async def dead_letters(self) -> dict[StreamId, str]:
-        """Their reasons."""
+        """Return the reasons of the dead letters by stream id."""
         rows = await self.query("SELECT stream_ms, stream_seq, reason FROM dead_letters")
         return {StreamId(row[0], row[1]): row[2] for row in rows}
 
@@ -114,22 +118,30 @@ class Environment:
         return bool(group["lag"] == 0 and group["pending"] == 0)
 
     async def pending(self) -> list[StreamId]:
+        """Return the stream ids of the group's pending entries."""
         rows: list[Any] = await self.redis.xpending_range(self.stream, GROUP, "-", "+", 1000)
         return [StreamId.parse(row["message_id"].decode()) for row in rows]
 
     async def make_group(self) -> None:
+        """Create the group at the start of the stream, and the stream if necessary."""
         await self.redis.xgroup_create(self.stream, GROUP, id="0", mkstream=True)
 
     async def destroy_group(self) -> None:
         await self.redis.xgroup_destroy(self.stream, GROUP)
 
     async def take(self, consumer: str, count: int, position: str = ">") -> None:
-        """Read as a member of the group, and acknowledge nothing."""
+        """Read as a consumer of the group without acknowledging.
+
+        Args:
+            consumer: The name of the consumer.
+            count: The maximum number of entries.
+            position: `>` for new entries, or a stream id for pending entries after it.
+        """
         await self.redis.xreadgroup(GROUP, consumer, {self.stream: position}, count=count)
 
     @asynccontextmanager
     async def redis_refusing_writes(self) -> AsyncIterator[None]:
-        """Let Redis have no memory left for whoever would write."""
+        """Make Redis refuse writes for lack of memory."""
         await self.redis.config_set("maxmemory", 1)
         try:
             yield
@@ -137,10 +149,10 @@ class Environment:
             await self.redis.config_set("maxmemory", 0)
 
     async def trim(self, length: int) -> None:
-        """Let Redis keep only so many entries."""
+        """Trim the stream to this length."""
         await self.redis.xtrim(self.stream, maxlen=length, approximate=False)
 
     async def forget_runs(self) -> None:
-        """Let Redis lose the logs of all runs of the agent."""
+        """Delete the logs of all agent runs from Redis."""
         async for key in self.redis.scan_iter(f"{self.stream}:agent:*"):
             await self.redis.delete(key)

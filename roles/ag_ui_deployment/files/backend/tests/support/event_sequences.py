@@ -1,4 +1,4 @@
-"""Jobs told event by event: every type that producers use, every end, and how producers spoil it."""
+"""Event sequences of jobs: all types that producers use, all outcomes, and all producer faults."""
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
@@ -9,7 +9,7 @@ from tests.support.builders import shield_event
 
 Told = tuple[str, dict[str, Any]]
 
-# Everything that a careless splitter of frames, lines or JSON would stumble over.
+# Contains everything that could break a naive parser of frames, lines or JSON.
 AWKWARD = (
     'Dreißig Tage.\n\ndata: {"type":"RUN_ERROR"}\r\nid: 1-1\u2028\u0085\0 "\\u0000" \U0001f9ed'
 )
@@ -140,7 +140,7 @@ def _job_of(job: str, told: Sequence[Told], owner: str) -> list[ShieldEvent]:
 
 
 def long_job(job: str, owner: str) -> list[ShieldEvent]:
-    """A hundred events: tools and retrieval in turn."""
+    """Return a job with about a hundred events: tool calls and retrieval in turn."""
     told: list[Told] = [("job:started", {})]
     for number in range(16):
         told.append(_tool("start", f"call-{number}", arguments={"n": number}))
@@ -151,11 +151,12 @@ def long_job(job: str, owner: str) -> list[ShieldEvent]:
 
 
 def as_told(_rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
+    """Return the events without faults."""
     return list(events)
 
 
 def repeated(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
-    """Half of the events come again, at once or later."""
+    """Repeat half of the events, immediately or later."""
     told = list(events)
     for event in events:
         if rng.random() < 0.5:
@@ -164,14 +165,14 @@ def repeated(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
 
 
 def reordered(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
-    """In any order, but the end, without which there would be little to see, among the last."""
+    """Shuffle the events; the end stays among the last two, since nothing is shown after it."""
     *before, end = events
     rng.shuffle(before)
     return [*before[:-1], end, *before[-1:]]
 
 
 def late(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
-    """Some come a few places after their successors, and some not at all."""
+    """Delay some events by a few places and drop some others."""
     kept = [event for event in events[:-1] if rng.random() < 0.85] + [events[-1]]
     places = [n + (rng.uniform(1, 4) if rng.random() < 0.3 else 0) for n in range(len(kept))]
     return [event for _, event in sorted(zip(places, kept, strict=True), key=lambda it: it[0])]
@@ -186,7 +187,7 @@ SPOILERS: Sequence[Callable[[Random, Sequence[ShieldEvent]], list[ShieldEvent]]]
 
 
 def every_job(owner: str) -> dict[str, list[ShieldEvent]]:
-    """Each story in each way that producers tell it, by the id of the job."""
+    """Return each event sequence with each fault, by job id."""
     jobs = {}
     for story, told in STORIES.items():
         for spoil in SPOILERS:

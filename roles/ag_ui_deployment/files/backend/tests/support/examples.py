@@ -1,4 +1,4 @@
-"""The worked examples of docs/api.md."""
+"""The examples of docs/api.md."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ TOP = Path(__file__).parents[6]
 
 
 def example(language: str, heading: str = "Examples") -> str:
-    """The only block in this language below a heading of the page."""
+    """Return the only code block in this language under a heading of the page."""
     _, _, rest = (TOP / "docs" / "api.md").read_text().partition(f"\n## {heading}\n")
     section, _, _ = rest.partition("\n## ")
     (block,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)

@@ -1,6 +1,7 @@
-"""The LiteLLM gateway of the tests: where it is, and what arrived behind it.
+"""The LiteLLM gateway of the tests: its address, and the calls that arrive behind it.
 
-What its tools and its model do with a call stands in the call (tests/shield/gateway/marks.py, script.py).
+The arguments of a call determine what tools and model do (tests/shield/gateway/marks.py,
+script.py).
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ MODEL = "shield-agent"
 
 @dataclass(frozen=True)
 class Gateway:
+    """The URLs and the key of the gateway, and the URLs of the services behind it."""
+
     url: str
     key: str
     orchestrator_url: str
@@ -21,7 +24,7 @@ class Gateway:
     model_url: str
 
     def settings(self, **changes: Any) -> dict[str, Any]:
-        """The settings of a backend that uses it."""
+        """Return the settings of a backend that uses this gateway."""
         ours = {
             "LITELLM_URL": self.url,
             "LITELLM_API_KEY": self.key,
@@ -31,25 +34,25 @@ class Gateway:
         return ours | changes
 
     def limited_key(self) -> str:
-        """A key that nobody has used, good for two requests a minute at most."""
+        """A new key with a limit of two requests per minute."""
         return f"{self.key}-limited-{uuid4().hex}"
 
     async def tool_calls(self, containing: str) -> list[dict[str, Any]]:
-        """What the MCP server was asked, with this text in it."""
+        """Return the MCP server's calls that contain this text."""
         return await _calls(self.tools_url, containing)
 
     async def model_calls(self, containing: str) -> list[dict[str, Any]]:
-        """What the model was asked; its `state` says whether the answer was taken to the end."""
+        """Return the model's calls; their `state` says whether the response was read to the end."""
         return await _calls(self.model_url, containing)
 
     async def release(self, containing: str) -> None:
-        """Let the model go on with its answers to `fault=hold` in a prompt with this text."""
+        """Let the model continue its responses to `fault=hold` in prompts with this text."""
         async with httpx.AsyncClient(base_url=self.model_url) as http:
             answer = await http.post("/release", params={"contains": containing})
             answer.raise_for_status()
 
     async def job_calls(self, job_id: str) -> list[dict[str, Any]]:
-        """How often the orchestrator was asked for a job."""
+        """Return the orchestrator's calls for a job."""
         return await _calls(self.orchestrator_url, job_id)
 
 

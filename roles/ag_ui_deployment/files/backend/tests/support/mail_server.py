@@ -1,4 +1,4 @@
-"""A real SMTP server in the event loop of the test, with a mailbox."""
+"""A real SMTP server with a mailbox, in the event loop of the test."""
 
 import asyncio
 import ipaddress
@@ -26,7 +26,10 @@ USER, PASSWORD = "shield", "mail/pass@word:of a test"
 
 @dataclass
 class MailServer:
-    """`refuse_with` is what it answers to recipients, in place of taking the mail."""
+    """Stores received mails.
+
+    `refuse_with` is the reply to recipients instead of accepting the mail.
+    """
 
     port: int = 0
     refuse_with: str | None = None
@@ -35,10 +38,10 @@ class MailServer:
     logins: list[str] = field(default_factory=list)
     encrypted: list[bool] = field(default_factory=list)
     attempts: int = 0
-    # As clients wrote them: the server decodes what it finds in them.
+    # The addresses as clients sent them, which the server decodes.
     recipients: list[str] = field(default_factory=list)
 
-    # The names are those that aiosmtpd calls.
+    # aiosmtpd calls methods by these names.
     async def handle_RCPT(  # noqa: N802
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: Any
     ) -> str:
@@ -64,13 +67,14 @@ class MailServer:
     def check(
         self, _server: SMTP, _session: Session, _envelope: Envelope, _kind: str, given: Any
     ) -> AuthResult:
+        """Check a login; records its user name."""
         assert isinstance(given, LoginPassword)
         self.logins.append(given.login.decode())
         fits = (given.login.decode(), given.password.decode()) == (USER, PASSWORD)
         return AuthResult(success=fits)
 
     async def token(self) -> str:
-        """That of the next mail, which is taken out of the mailbox."""
+        """Remove the next mail from the mailbox and return its token."""
         await until(lambda: self.mails)
         text = self.mails.pop(0).get_content()
         found = re.search(r"#token=([\w-]+)", text)
@@ -82,7 +86,13 @@ class MailServer:
 async def mail_server(
     context: ssl.SSLContext | None = None, *, starttls: bool = False, login: bool = False
 ) -> AsyncIterator[MailServer]:
-    """Plain; with a context encrypted from the beginning, or after STARTTLS."""
+    """Run a server for the duration of the block.
+
+    Args:
+        context: The TLS context; None disables encryption.
+        starttls: Whether TLS begins with STARTTLS instead of the connection.
+        login: Whether clients must log in.
+    """
     loop = asyncio.get_running_loop()
     box = MailServer()
 
@@ -113,7 +123,7 @@ async def mail_server(
 
 
 def make_certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server's context for 127.0.0.1, and the file that its clients trust."""
+    """Return a server's TLS context for 127.0.0.1, and the certificate file for its clients."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail of the tests")])
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The history of a stream in memory, with the borders that Redis and PostgreSQL would have."""
+"""A stream's history in memory, with the same limits as Redis and PostgreSQL."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 
@@ -10,7 +10,10 @@ from tests.support.builders import settings_of
 
 
 class MemoryHistory:
-    """Redis has let go of the `trimmed` oldest entries, PostgreSQL has got the `stored` oldest."""
+    """A history of which Redis has dropped the `trimmed` oldest events.
+
+    PostgreSQL has stored the `stored` oldest ones.
+    """
 
     def __init__(self, trimmed: int = 0, page: int = 3, stored: int | None = None) -> None:
         self.events: list[ShieldEvent] = []
@@ -20,20 +23,24 @@ class MemoryHistory:
         self._page = page
 
     async def retained_above(self) -> StreamId:
+        """Return the id above which Redis has all entries."""
         retained = self.events[self._trimmed :]
         if retained:
             return retained[0].id.previous()
         return self.events[-1].id if self.events else ZERO
 
     async def newest(self) -> StreamId:
+        """Return the id of the newest entry."""
         return self.events[-1].id if self.events else ZERO
 
     async def gap_above(self, _cursor: StreamId) -> GapReason | None:
+        """Return the gap that the test has set, for any cursor."""
         return self.gap
 
     async def of_jobs(
         self, job_ids: Collection[str], before: StreamId
     ) -> AsyncIterator[Sequence[ShieldEvent]]:
+        """Yield the stored events of the jobs before a stream id."""
         yield [
             one for one in self.events[: self._stored] if one.job_id in job_ids and one.id < before
         ]
@@ -41,6 +48,7 @@ class MemoryHistory:
     async def pages(
         self, after: StreamId, before: StreamId, job_id: str | None = None
     ) -> AsyncIterator[Sequence[ShieldEvent]]:
+        """Yield the events between two stream ids (exclusive) in pages."""
         found = [
             one
             for one in self.events
@@ -51,7 +59,7 @@ class MemoryHistory:
 
 
 class Process:
-    """One instance of the backend: hub and history, fed by hand in place of the tail."""
+    """One instance of the backend: hub and history, without the stream tailer."""
 
     def __init__(
         self, history: MemoryHistory, ring: int = 20_000, began_at: int = 0, **values: int
@@ -62,7 +70,7 @@ class Process:
         self._began_at = began_at
 
     async def begin(self, events: Sequence[ShieldEvent]) -> None:
-        """Start when the stream holds these events, the first of which Redis has let go."""
+        """Start with these events on the stream; the first `began_at` are before its start."""
         self.history.events = list(events)
         past = events[: self._began_at]
         self.hub.start(past[-1].id if past else ZERO)
@@ -72,12 +80,12 @@ class Process:
         self.hub.started.set()
 
     def publish(self, *events: ShieldEvent) -> None:
-        """New events on the stream."""
+        """Add new events to the stream."""
         self.history.events += events
         self._publish(events)
 
     async def publish_as_the_tail(self, *events: ShieldEvent) -> None:
-        """New events on the stream, of which the process recalls the jobs that it does not know."""
+        """Add new events to the stream and rehydrate unknown jobs, like the stream tailer."""
         self.history.events += events
         for event in events:
             jobs = self.hub.jobs

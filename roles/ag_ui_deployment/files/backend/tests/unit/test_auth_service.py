@@ -1,4 +1,4 @@
-"""Passwords and addresses, as far as logins need no database; the rest is in the integration tests."""
+"""Passwords and email addresses without a database; the integration tests cover the rest."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ WEAK = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 
 @pytest.fixture
 def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Argon2 with so little work that a test can afford many."""
+    """Use cheap Argon2 parameters, so that tests can compute many hashes."""
     cost: dict[str, Any] = {
         "argon2__rounds": 2,
         "argon2__memory_cost": 64,
@@ -39,7 +39,7 @@ def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_hash_costs_an_attacker_enough() -> None:
-    """At least what OWASP asks for: 19 MiB and two rounds."""
+    """At least the OWASP recommendation: 19 MiB and two iterations."""
     _, kind, _, cost, *_ = (await hash_password(PASSWORD)).split("$")
     values = dict(part.split("=") for part in cost.split(","))
     assert kind == "argon2id"
@@ -62,7 +62,8 @@ async def test_hashing_leaves_the_loop_to_others() -> None:
     assert ticks > 10
 
 
-# The same as most keyboards send it, as macOS decomposes it, and with a ligature in full width.
+# One password as most keyboards send it, as macOS decomposes it, and with full-width characters and
+# a ligature.
 SPELLINGS = (
     "ein schöner fisch zum Frühstück",
     "ein scho\u0308ner fisch zum Fru\u0308hstu\u0308ck",
@@ -111,7 +112,7 @@ class TestPasswords:
         assert renewed is not None
         for spelling in SPELLINGS:
             assert await verify_password(spelling, renewed) == (True, None)
-        # Only who typed it in the same way as then is known.
+        # An old hash only matches the spelling that it was made from.
         assert await verify_password(SPELLINGS[2], old) == (False, None)
 
     async def test_what_is_not_normalised_costs_as_much_without_an_account(
@@ -134,7 +135,7 @@ class TestPasswords:
 
     async def test_what_is_judged_is_what_is_hashed(self) -> None:
         with pytest.raises(PasswordRejectedError, match="at most"):
-            # Each of them is eighteen characters when it is normalised.
+            # Each of the characters normalises to eighteen.
             await hash_new_password("\ufdfa" * 300)
         full_width = "".join(chr(ord(one) + 0xFEE0) for one in "password1234")
         with pytest.raises(PasswordRejectedError, match="too easy to guess"):
@@ -196,7 +197,7 @@ class TestPasswords:
         "costly",
         [
             "(4@81|" * 170,
-            # Signs that may stand for letters, in as many ways as there can be.
+            # Characters that may stand for letters, with the maximum number of combinations.
             ("p4@ssw0rd$5123!1|l{[(<c369g7+t%x2z" * 3)[:72],
             "4@8({[<369!1|70$5+%2" * 4,
             "|<51[7!$" * 9,
@@ -210,7 +211,7 @@ class TestPasswords:
 
     @pytest.mark.parametrize("beginning", ["a1" * 12, "0123456789!@" * 2])
     def test_a_weak_beginning_is_not_made_good_by_what_follows(self, beginning: str) -> None:
-        """That is the price of a bound on the work."""
+        """The check only looks at the beginning, which bounds its cost."""
         with pytest.raises(PasswordRejectedError):
             check_new_password(beginning + PASSWORD)
 
@@ -251,7 +252,7 @@ class TestPasswords:
         assert await hash_password(PASSWORD) == "True"
 
     def test_a_password_that_is_no_unicode_is_refused(self) -> None:
-        """A terminal with another encoding gives such text to a program."""
+        """A terminal with another encoding passes such text to a program."""
         with pytest.raises(PasswordRejectedError):
             check_new_password("pass\udcfcword-of-a-latin-1-terminal")
 

@@ -1,4 +1,4 @@
-"""Settings: names and defaults, and one message that names all that is wrong and no secret."""
+"""Settings: names, defaults, and one message that lists all errors and no secrets."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ REQUIRED = {
 
 @pytest.fixture(autouse=True)
 def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no .env lies."""
+    """Run in a directory without a .env file."""
     monkeypatch.chdir(tmp_path)
 
 

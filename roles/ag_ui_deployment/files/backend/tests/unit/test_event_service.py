@@ -1,4 +1,4 @@
-"""The fold: what each Shield event becomes, and the rules that every history keeps."""
+"""The projection: the AG-UI events of each Shield event, and the invariants of every history."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -45,7 +45,7 @@ def on_the_wire(events: Iterator[Wire]) -> list[Wire]:
     return wire_of(encode(events))
 
 
-# What each event becomes
+# AG-UI events of each event type
 
 
 class TestFirstSight:
@@ -428,7 +428,7 @@ class TestOwner:
         assert state_after([shield_event(metadata={"user_id": value})]).owner is None
 
     def test_an_event_that_gives_no_frames_names_nobody(self) -> None:
-        """Else the owner's stream would go on in the middle of a run it was never told of."""
+        """Otherwise the owner's stream would continue in the middle of an unknown run."""
         call = {"tool_call_id": "c"}
         state = state_after([shield_event("tool:complete", call)])
         dropped = fold(state, shield_event("tool:start", call, user=OWNER))
@@ -488,7 +488,7 @@ def test_ids_of_long_ago_are_forgotten_and_those_of_late_are_not() -> None:
     assert len(state.seen.young) + len(state.seen.old) <= 2 * 4096
 
 
-# What every history keeps
+# Invariants of every history
 
 
 @given(HISTORIES)
@@ -512,7 +512,7 @@ def test_only_the_last_frame_of_an_event_carries_its_id(events: list[ShieldEvent
 
 
 def contains(value: Any, wanted: Any) -> bool:
-    """Whether the JSON value has the wanted one somewhere inside, JSON in texts included."""
+    """Whether a JSON value contains another one, including JSON inside texts."""
     if value == wanted:
         return True
     if isinstance(value, dict):
@@ -641,7 +641,7 @@ def test_a_client_may_resume_after_any_event(
 def test_a_resumed_client_may_have_seen_a_part_of_the_next_event(
     events: list[ShieldEvent], data: st.DataObject
 ) -> None:
-    """The connection broke within a record: it comes again whole, and the order rules hold."""
+    """The connection broke within a record, which is repeated; the order rules hold."""
     steps = list(folded(events))
     place = data.draw(st.integers(0, len(steps) - 1))
     state = steps[place - 1][1] if place else None

@@ -1,4 +1,4 @@
-"""The consumer's rules that need no server; its work with real ones is in tests/integration."""
+"""The consumer's rules without a server; tests/integration covers real servers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Row = tuple[bytes, dict[bytes, bytes]]
 
 
 class Journal:
-    """The group and PostgreSQL as far as the consumer asks of them; writes down what happens."""
+    """A stub of the consumer group and the event store that records all calls."""
 
     def __init__(self, rows: Sequence[Row] = ()) -> None:
         self.lines: list[str] = []
@@ -89,7 +89,7 @@ class Journal:
 
 
 class Consumer(RedisStreamConsumer):
-    """A consumer that works with a journal."""
+    """A consumer that uses a journal."""
 
     def __init__(self, journal: Journal) -> None:
         config = ConsumerConfig.of(settings_of())
@@ -106,7 +106,7 @@ def row(number: int, fields: dict[bytes, bytes] | None = None) -> Row:
 
 
 async def run(journal: Journal, last: str) -> Consumer:
-    """Let a consumer work until a line that begins so is written."""
+    """Run a consumer until the journal has a line with this prefix."""
     consumer = Consumer(journal)
     consumer.start()
     await until(lambda: any(line.startswith(last) for line in journal.lines if "fails" not in line))

@@ -1,4 +1,4 @@
-"""The judge itself is judged: each rule accepts what the client accepts and names what it rejects."""
+"""Each rule of the run checker accepts what the client accepts and names what it rejects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stream ids order as Redis orders them, and nothing else passes for one."""
+"""Stream ids compare as in Redis, and invalid ones are refused."""
 
 import pytest
 from hypothesis import given
@@ -31,7 +31,7 @@ def test_nothing_lies_between_an_id_and_the_next(one: StreamId) -> None:
 
 
 def test_what_comes_after_the_id_before_an_id_is_that_id() -> None:
-    """The id before the first of a millisecond has a sequence number that none exceeds."""
+    """The id before the first of a millisecond has the maximum sequence number."""
     one = StreamId(1_763_856_000_000, 0)
     assert one.previous().next() == one
 

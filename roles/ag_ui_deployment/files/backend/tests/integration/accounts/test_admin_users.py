@@ -48,7 +48,7 @@ WRONG: list[tuple[str, Any]] = [
 
 @dataclass
 class AdminContext:
-    """The administration as one admin reaches it."""
+    """Sends requests to the administration API as one administrator."""
 
     backend: Backend
     admin: User
@@ -147,7 +147,7 @@ class TestAccounts:
         ]
         assert [answer.status_code for answer in answers] == [201, 409, 409]
         assert answers[0].json()["email"] == "alice@xn--bcher-kva.test"
-        # In another script it is another domain, and seen to be.
+        # A look-alike letter of another script makes a different domain, which the response shows.
         other = await office.ask(
             "POST", "/users", {"email": "alice@b\u00fcch\u0435r.test", "password": PASSWORD}
         )
@@ -242,7 +242,7 @@ class TestChanges:
         async with recording() as events:
             answer = await office.ask("PUT", f"{path}/role", {"role": "contributor"})
             assert answer.json()["role"] == "contributor"
-            # The same again is no change.
+            # Setting the same role again is not a change.
             await office.ask("PUT", f"{path}/role", {"role": "contributor"})
             me = await backend.http.get("/auth/me", headers=bearer(tokens["access_token"]))
             assert me.json()["role"] == "contributor"
@@ -250,7 +250,7 @@ class TestChanges:
             assert not await is_in(backend, tokens)
             check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
             await office.ask("POST", f"{path}/activate")
-            # The session that was ended stays so.
+            # The terminated session stays invalid.
             assert not await is_in(backend, tokens)
             tokens = await login(backend, ALICE)
             assert (await office.ask("DELETE", f"{path}/sessions")).status_code == 204
@@ -292,7 +292,7 @@ class TestChanges:
         check_problem(demoted, 409, "last-admin")
         other = await backend.add_user("other@shield.test", Role.ADMIN)
         await office.ask("POST", f"/users/{other.id}/deactivate")
-        # One who is not active does not count.
+        # An inactive administrator does not count.
         demoted = await office.ask("PUT", f"{mine}/role", {"role": "viewer"})
         check_problem(demoted, 409, "last-admin")
         await office.ask("POST", f"/users/{other.id}/activate")
@@ -350,7 +350,7 @@ class TestChanges:
         rows = await environment.query("SELECT details FROM audit_log WHERE action = 'role.change'")
         details = [orjson.loads(row["details"]) for row in rows]
         step = {one["from"]: one["to"] for one in details}
-        # Each begins where another ended, whichever was first.
+        # Each change begins with the role that another one ended with, whichever was first.
         assert step.keys() - set(step.values()) == {"viewer"}
         assert step[step["viewer"]] == (await office.get(f"/users/{alice.id}"))["role"]
 

@@ -45,7 +45,7 @@ SITE = "https://shield.test/app"
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mail is tried again without a wait."""
+    """Retry mail without delay."""
     monkeypatch.setattr(email_sender, "_WAITS", (0.01, 0.01))
 
 
@@ -124,7 +124,7 @@ class TestForgottenPasswords:
         failures = [event for event in resets if event.outcome is Outcome.FAILURE]
         sent, done = [event for event in resets if event not in failures]
         assert len(failures) == 3
-        # Anybody may have asked for the link; only its owner has it.
+        # Anybody can request the link; only the account's owner receives it.
         assert (sent.actor, sent.target) == (None, f"user:{alice.id}")
         assert (done.actor, done.target) == (ALICE, f"user:{alice.id}")
         assert token not in str(events)
@@ -136,7 +136,7 @@ class TestForgottenPasswords:
             alice = await backend.add_user(ALICE)
             await post(backend, "/password/forgot", email=ALICE)
             expired = await box.token()
-            # Who asks at once again gets no second mail; it has been sent when the next one is.
+            # An immediate second request sends no mail; the mail of the next request shows that.
             await post(backend, "/password/forgot", email=ALICE)
             await environment.query(
                 "UPDATE account_tokens SET expires_at = now(), created_at = now() - '1 hour'::interval"
@@ -158,7 +158,7 @@ class TestForgottenPasswords:
                 check_problem(answer, 422, "link-not-valid")
             answer = await post(backend, "/password/reset", token="x" * 201, password=NEW)
             check_problem(answer, 422, "invalid-request")
-            # However often somebody asks, a mailbox is not filled.
+            # Repeated requests do not fill a mailbox.
             for _ in range(9):
                 await post(backend, "/password/forgot", email=ALICE)
             await backend.services.background.stop(10)
@@ -194,7 +194,7 @@ class TestRegistration:
             (made,) = [answer.json() for answer in answers if answer.status_code == 201]
             assert (made["email"], made["role"], made["memberships"]) == (ALICE, "viewer", [])
             await login(backend, ALICE, NEW)
-            # The same answer for an address that has an account; its owner is told by mail.
+            # The response is the same for an existing account; its owner is notified by mail.
             again = await post(backend, "/register", **body)
             assert (again.status_code, again.json()) == (202, first.json())
             await until(lambda: box.mails)
@@ -217,7 +217,7 @@ class TestRegistration:
             refused = await post(backend, "/register", email=ALICE, password=theirs)
             (error,) = check_problem(refused, 422, "invalid-request")["errors"]
             assert error["field"] == "body.password"
-            # A release before this one took it, and kept it with the link.
+            # An earlier release accepted the password and stored it with the link.
             await environment.query(
                 "INSERT INTO account_tokens (token_hash, purpose, email, password_hash, expires_at)"
                 " VALUES ($1, 'registration', $2, 'x', now() + '1 hour'::interval)",
@@ -298,7 +298,7 @@ class TestRegistration:
                 )
                 sent = await register(spellings[0].format(f"m{minute}"))
                 assert sent == min(minute + 1, 5)
-            # Others do not use up what the plain address has, or another mailbox.
+            # Other addresses do not use up the quota of the plain address, or of another mailbox.
             assert await register(spellings[0].replace("+{}", "")) == 6
             assert await register("other+1@shield.test") == 7
 
@@ -374,7 +374,7 @@ class TestRegistration:
             wrong = await post(backend, "/register", invitation="x", password=NEW)
             (error,) = check_problem(wrong, 422, "link-not-valid")["errors"]
             assert error["field"] == "body.invitation"
-            # An invitation confirms nothing else.
+            # An invitation's token is invalid for any other purpose.
             confirmed = await post(backend, "/verify-email", token=token, password=NEW)
             check_problem(confirmed, 403, "registration-closed")
             reset = await post(backend, "/password/reset", token=token, password=NEW)
@@ -478,7 +478,7 @@ class TestInvitations:
                 "invited_by": "admin@shield.test",
                 "expires_at": made.json()["expires_at"],
             }
-            # Another one takes its place.
+            # A new invitation replaces it.
             path = "/admin/users/invite"
             again = await backend.http.post(path, json={"email": ALICE}, headers=headers)
             token = again.json()["link"].partition("#token=")[2]
@@ -529,7 +529,7 @@ class TestInvitations:
     async def test_rights_that_end_while_a_password_is_hashed(
         self, environment: Environment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Both at the account that is made, and at the invitation that is accepted."""
+        """Applies to a new account and to an invitation that is being accepted."""
         async with running(environment.settings(REGISTRATION="invite")) as backend:
             admin = await backend.add_user("admin@shield.test", Role.ADMIN)
             invited = await by_admin(backend, admin, "POST", "/invite", {"email": ALICE})
@@ -577,7 +577,8 @@ class TestMailServers:
                 await self.forgot(backend)
                 assert box.encrypted == [True]
                 assert box.logins == ([USER] if starttls else [])
-            # Without the authority's certificate nothing is told to a server that may be false.
+            # Without the authority's certificate the client sends nothing to a server that may be
+            # an impostor.
             await environment.query("DELETE FROM account_tokens")
             async with running(environment.settings(SMTP_URL=url), healthy=False) as backend:
                 await self.forgot(backend)
@@ -586,7 +587,7 @@ class TestMailServers:
     async def test_the_mail_goes_to_the_address_whatever_its_header_is_read_as(
         self, environment: Environment
     ) -> None:
-        """Such an address is no account's any more; earlier releases have taken it."""
+        """No account can have such an address any more; earlier releases accepted it."""
         email = "=?utf-8?q?victim?=@corp.test"
         link = EmailLink("token", datetime.now(UTC))
         async with mail_server() as box, mailing(environment, box) as backend:

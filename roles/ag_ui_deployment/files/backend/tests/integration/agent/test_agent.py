@@ -1,4 +1,4 @@
-"""Runs of the agent through a real gateway: what is told, what is kept, what is refused."""
+"""Runs of the agent through a real gateway: events, stored data, and refused requests."""
 
 import asyncio
 import json
@@ -51,7 +51,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"tools": [{"name": "crawl_web", "description": ""}]}, "body.tools.0.name"),
     ({"forwardedProps": {"workspace": "\n"}}, "body.forwardedProps"),
-    # Of what is wrong many times there is one error.
+    # Many equal errors are reported as one.
     ({"messages": [0] * 19_000}, "body.messages"),
     ({"messages": [user_says("") | {"content": [0] * 19_000}]}, "body.messages"),
     ({"messages": [user_says("") | {"content": [0] * 1000} for _ in range(9)]}, "body.messages"),
@@ -82,7 +82,7 @@ async def get(backend: Backend, path: str, token: str, status: int = 200) -> Any
 
 
 async def post(backend: Backend, token: str, body: Any, status: int) -> Any:
-    # Escapes what UTF-8 has no form for.
+    # JSON escapes characters that UTF-8 cannot encode.
     response = await backend.http.post(
         "/agent",
         content=json.dumps(body),
@@ -119,7 +119,7 @@ class TestRuns:
         assert thread["title"] == f"Hello {marker}"
         assert [one["status"] for one in thread["runs"]] == ["finished"]
 
-        # The client sends what it holds; what is known is not kept twice.
+        # The client sends all its messages; known ones are not stored twice.
         again = first | {
             "runId": "second",
             "messages": [said, answered, user_says(f"And you, {marker}?")],
@@ -142,7 +142,7 @@ class TestRuns:
         assert events[-1]["result"] == {"rounds": 0, "finishReason": None}
         assert await gateway.model_calls(marker) == []
 
-        # The conversation is named by what is said first.
+        # The first message gives the conversation its title.
         said = {"runId": "second", "messages": [user_says(f"Hello {marker}")]}
         await whole_run(backend.http, token, mounted | said)
         thread = await get(backend, f"/agent/threads/{mounted['threadId']}", token)
@@ -155,7 +155,7 @@ class TestRuns:
         first = run_input(f"Hello {marker}")
         (said,) = first["messages"]
         await whole_run(backend.http, token, first)
-        # The same twice in one request, and other contents for a known id.
+        # The same message twice in one request, and different content for a known id.
         corrected = said | {"content": f"Good morning {marker}"}
         again = first | {"runId": "again", "messages": [said, said, corrected]}
         events = await whole_run(backend.http, token, again)
@@ -188,7 +188,7 @@ class TestRuns:
         thread = await get(backend, f"/agent/threads/{body['threadId']}", token)
         kept = [one["role"] for one in thread["messages"]]
         assert kept == ["user", "reasoning", "assistant", "tool", "reasoning", "assistant"]
-        # It comes back with the conversation, and the model is not told of it.
+        # The conversation returns it, and the model does not receive it.
         again = {"runId": "again", "messages": [*thread["messages"], user_says(f"So, {marker}?")]}
         await whole_run(backend.http, token, body | again)
         asked = (await gateway.model_calls(f"So, {marker}"))[0]["messages"]
@@ -207,7 +207,7 @@ class TestRuns:
         events = await whole_run(backend.http, token, body)
         run, client = checked(events, complete=True)
         assert client.outcome == "success"
-        # Of all answers together.
+        # The sum over all responses.
         assert events[-1]["usage"][0]["outputTokens"] == 4 + len(text_of(client).split())
         assert len(client.calls()) == len(run.results) == 4
         assert [one["tool"] for one in await gateway.tool_calls(marker)] == [
@@ -342,7 +342,7 @@ class TestRuns:
         outcome: str,
         detail: str,
     ) -> None:
-        """What writes is carried out all the same, and what it started has an owner."""
+        """A writing tool is executed anyway, and the job that it started has an owner."""
         marker = uuid4().hex
         body = run_input(f"call {call.replace('MARKER', marker)}")
         async with running_agent(backend.http, token, body) as stream:
@@ -397,11 +397,11 @@ class TestRefusals:
         body = run_input("Hello")
         await whole_run(backend.http, token, body)
         assert (await post(backend, token, body, 409))["type"].endswith("run-exists")
-        # Only PostgreSQL knows of it any more.
+        # Only PostgreSQL still knows the run.
         await environment.forget_runs()
         assert (await post(backend, token, body, 409))["type"].endswith("run-exists")
         other = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
-        # Ids are each user's own.
+        # Ids are scoped to a user.
         await whole_run(backend.http, backend.token_of(other), body)
 
     async def test_of_one_run_too_many(self, environment: Environment, gateway: Gateway) -> None:
@@ -432,7 +432,7 @@ class TestRefusals:
         assert (await get(backend, "/agent/threads", stranger))["items"] == []
 
         admin = backend.token_of(await backend.add_user("root@shield.test", Role.ADMIN))
-        # Ids are each user's own: of others' it has to be said whose.
+        # Ids are scoped to a user: for those of others, the request has to name the owner.
         await get(backend, run, admin, 404)
         ((listed),) = (await get(backend, "/agent/threads", admin))["items"]
         whose = f"owner={listed['owner_id']}"
@@ -554,7 +554,7 @@ class TestThreads:
         assert (await get(backend, thread, token))["next_cursor"] is None
 
         async def walked(limit: int) -> list[int]:
-            """How many messages each page had, from the last to the first."""
+            """Return the number of messages per page, from the last page to the first."""
             sizes: list[int] = []
             told: list[Any] = []
             cursor = ""
@@ -565,7 +565,7 @@ class TestThreads:
                 if page["next_cursor"] is None:
                     break
                 cursor = f"&cursor={page['next_cursor']}"
-                # Clients of earlier releases ask by these names.
+                # Clients of earlier releases use these names.
                 by_old_names = f"{thread}?limit={limit}&before={page['earlier']}"
                 assert await get(backend, by_old_names, token) == await get(
                     backend, f"{thread}?limit={limit}{cursor}", token
@@ -576,7 +576,7 @@ class TestThreads:
 
         assert await walked(4) == [4, 4, 2]
         assert await walked(10) == [10]
-        # However long they are, there is one.
+        # A page has at least one message, however large it is.
         monkeypatch.setattr(agent_conversations, "_MESSAGES_MAX_BYTES", 1)
         assert await walked(10) == [1] * 10
 

@@ -1,4 +1,4 @@
-"""Models, tools and clients that give the agent more than it takes."""
+"""Models, tools and clients that exceed the limits of the agent."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ STOP = '{"choices":[{"delta":{},"finish_reason":"stop"}]}'
 
 
 def calls(count: int) -> str:
-    """A frame in which a model calls so many tools."""
+    """Return a frame in which a model calls this many tools."""
     pieces = [{"index": n, "function": {"name": "health_check"}} for n in range(count)]
     return json.dumps({"choices": [{"delta": {"tool_calls": pieces}}]})
 
@@ -92,7 +92,7 @@ class TestCalls:
             events = await whole_run(backend.http, token, run_input("Hello"))
             _, client = checked(events, complete=True)
             assert client.outcome == "success"
-            # The first was the run's own.
+            # The first call is that of the run itself.
             assert gateway.asked.count(CALL) == 4
             told = ["too many requests" in text for text in client.results().values()]
             assert told == [False] * 4 + [True] * 2
@@ -210,7 +210,7 @@ class TestReads:
     async def test_of_conversations_take_memory_by_their_bytes_only(
         self, backend: Backend, token: str
     ) -> None:
-        """However many values the JSON has: as objects they would take thirty times as much."""
+        """As parsed objects, the JSON values would take thirty times as much memory."""
         body = run_input("Hello")
         await whole_run(backend.http, token, body)
         owner = (await backend.http.get("/auth/me", headers=bearer(token))).json()["id"]
@@ -289,7 +289,7 @@ class TestJoining:
         response = await backend.http.post(path, json=joining, headers=theirs)
         assert response.status_code == 200
         unsent.snapshot.clear()
-        # What was sent whole does not count any more either.
+        # Completely sent responses do not count towards the limit either.
         for _ in range(2):
             response = await backend.http.post(path, **request)
             assert len(response.content) > 2 * 1024 * 1024

@@ -1,4 +1,4 @@
-"""Runs of the agent that go on whatever becomes of their clients, instances and servers."""
+"""Runs of the agent that continue whatever happens to their clients, instances and servers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -52,7 +52,7 @@ STALLS = "words 50 fault=stall"
 async def two_instances(
     environment: Environment, gateway: Gateway
 ) -> AsyncIterator[tuple[Backend, Backend]]:
-    """Two that share Redis, PostgreSQL and the gateway."""
+    """Two instances that share Redis, PostgreSQL and the gateway."""
     one = environment.settings(**gateway.settings())
     two = environment.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
     async with running(one) as first, running(two) as second:
@@ -77,7 +77,7 @@ def agent_of(backend: Backend) -> str:
 
 
 def url_of(backend: Backend, body: dict[str, Any]) -> str:
-    """Where the run can be followed."""
+    """Return the URL of the run's events."""
     return f"{backend.http.base_url}{events_path(body)}"
 
 
@@ -88,7 +88,7 @@ async def status_of(backend: Backend, token: str, body: dict[str, Any]) -> str:
 
 
 def be_quick_to_notice(monkeypatch: pytest.MonkeyPatch, *, lease: float) -> None:
-    """Let those who follow a run find out soon that nobody is at work on it any more."""
+    """Let followers of a run detect quickly that its process is gone."""
     monkeypatch.setattr(run_registry, "LEASE_SECONDS", lease)
     monkeypatch.setattr(run_follower, "_PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(run_follower, "_LOOK_SECONDS", 0.1)
@@ -99,7 +99,7 @@ def said(stream: SseClient) -> int:
 
 
 def of_the_run(held: Held, body: dict[str, Any]) -> Iterable[Any]:
-    """What a client shows, but for what its user has said."""
+    """Return what a client shows, without the user's messages."""
     mine = {message["id"] for message in body["messages"]}
     shown = held.shown
     return shown | {"messages": [one for one in shown["messages"] if one["id"] not in mine]}
@@ -147,7 +147,7 @@ class TestTheOfficialClient:
             assert of_the_run(resumed, body) == of_the_run(await fresh.held(), body)
             assert resumed.messages[0]["content"] == body["messages"][0]["content"]
 
-        # After every frame of a run that has ended: from Redis, and from PostgreSQL alone.
+        # After each frame of an ended run: from Redis, and from PostgreSQL alone.
         path = url_of(two, whole)
         frames = len(held[whole["runId"]].ids)
         for _ in range(2):
@@ -227,7 +227,7 @@ class TestLimits:
         )
         async with running(one) as here, running(two) as elsewhere:
             _, token = await contributor(here)
-            # Several leases long.
+            # Takes longer than several leases.
             marker = uuid4().hex
             body = run_input(f"{marker} fault=hold\nwords 12")
             async with (
@@ -264,7 +264,7 @@ class TestWithoutItsClient:
             sse(two.http, events_path(body), token=token) as joined,
             sse(one.http, events_path(body), token=token, after=last) as here,
         ):
-            # Live: not only when all is over.
+            # Live: not only after the end of the run.
             await joined.until(said)
             await gateway.release(marker)
             for stream in (resumed, joined, here):
@@ -414,7 +414,7 @@ class TestFaults:
     async def test_of_access_while_it_begins(
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A change that was heard before the run was there to be ended."""
+        """A change is noticed before the run is registered and can be stopped."""
         async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             conversations = backend.services.agent.conversations
@@ -475,7 +475,7 @@ class TestOutages:
                 "/agent", json=run_input("Hello"), headers=bearer(token)
             )
             assert response.status_code == 503
-            # Redis has it meanwhile.
+            # By now Redis has it.
             async with sse(backend.http, events_path(body), token=token) as again:
                 await again.until_ended()
                 assert again.events == stream.events
@@ -514,7 +514,7 @@ class TestProcesses:
                 ]
             for body in (read, unread):
                 await until(partial(_has_failed, backend, token, body))
-            # Nothing is left of them that counts against the user.
+            # The ended runs do not count against the user's limit.
             await whole_run(backend.http, token, run_input("Hello"))
 
     async def test_whose_runs_had_ended_are_stored_by_others(
@@ -608,7 +608,7 @@ class TestProcesses:
                 theirs = run_input(STALLS)
                 alone = run_input("fault=drip-0.2\nwords 9")
                 async with running_agent(stopped.http, token, alone):
-                    # Its client goes, and nobody else follows it.
+                    # Its client disconnects, and nobody else follows the run.
                     pass
                 async with (
                     running_agent(stopped.http, token, short) as finishes,
@@ -642,7 +642,7 @@ async def _refused(*_: Any) -> None:
 
 
 def _end_of(body: dict[str, Any]) -> list[Event]:
-    """The rest of what _begin_and_die() began."""
+    """Return the remaining events of the run of _begin_and_die()."""
     return [
         agui.text_content("m", "Hello", now()),
         agui.text_end("m", now()),
@@ -653,7 +653,7 @@ def _end_of(body: dict[str, Any]) -> list[Event]:
 async def _begin_and_die(
     backend: Backend, user: User, body: dict[str, Any], *further: Event
 ) -> list[LogRecord]:
-    """What another process leaves behind that was killed in the middle of a run, or after its end."""
+    """Create the data of a process that was killed in the middle of a run, or after its end."""
     service = backend.services.agent.service
     key = RunKey(user.id, body["runId"])
     assert await service._registry.begin(key, 5) == "begun"

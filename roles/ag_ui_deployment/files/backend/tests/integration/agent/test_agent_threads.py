@@ -1,4 +1,4 @@
-"""Conversations and the one run that is on in each: who gives way, who joins, who stops it."""
+"""Conversations and their active run: how runs are superseded, joined and cancelled."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,7 +32,10 @@ Instances = tuple[Backend, Backend]
 
 @pytest.fixture
 async def instances(environment: Environment, gateway: Gateway) -> AsyncIterator[Instances]:
-    """Two that share Redis, PostgreSQL and the gateway; a user has two runs at a time."""
+    """Two instances that share Redis, PostgreSQL and the gateway.
+
+    A user may have two runs at a time.
+    """
     one = environment.settings(**gateway.settings(RUNS_PER_USER=2))
     two = environment.settings(**gateway.settings(RUNS_PER_USER=2, REDIS_CONSUMER_NAME="host-8003"))
     async with running(one) as first, running(two) as second:
@@ -45,7 +48,7 @@ async def token(instances: Instances) -> str:
 
 
 def further(body: dict[str, Any], text: str, **props: Any) -> dict[str, Any]:
-    """The next message of a conversation."""
+    """Return the request with the next message of a conversation."""
     said = {"runId": f"run-{uuid4().hex}", "messages": [user_says(text)]}
     return body | said | {"forwardedProps": props}
 
@@ -91,7 +94,7 @@ class TestASecondMessage:
         second = further(body, f"Hello {marker}", ifRunning="cancel")
         async with (
             running_agent(instances[0].http, token, body) as stream,
-            # One more that counts, in another conversation.
+            # Another run that counts against the limit, in another conversation.
             running_agent(instances[0].http, token, run_input(STALLS)),
         ):
             await speaks(stream)
@@ -102,7 +105,7 @@ class TestASecondMessage:
         thread = await thread_of(instances[0], token, body)
         assert thread["active_run_id"] is None
         assert [run["status"] for run in thread["runs"]] == ["finished", "cancelled"]
-        # What the first had said stands before the second message.
+        # The text of the cancelled run precedes the second message.
         assert [one["role"] for one in thread["messages"]] == ["user", "assistant"] * 2
 
     async def test_that_is_the_same_request_again_does_not_cancel_it(
@@ -151,7 +154,7 @@ class TestASecondMessage:
             async def is_refused(refused: dict[str, Any], problem: str) -> None:
                 response = await strict.http.post("/agent", json=refused, headers=bearer(token))
                 assert response.json()["type"].endswith(problem)
-                # Whoever cancels a run waits until its end is stored.
+                # A cancellation waits until the end of the run is stored.
                 assert await is_on(here, token, body)
 
             await speaks(stream)
@@ -186,7 +189,7 @@ class TestADisconnect:
         body = run_input(f"{marker}\n{STALLS}", forwardedProps={"onDisconnect": rule})
         async with running_agent(here.http, token, body) as stream:
             await speaks(stream)
-            # Others may come and go.
+            # Other clients of the run may disconnect.
             async with sse(here.http, f"/agent/runs/{body['runId']}/events", token=token) as other:
                 await speaks(other)
         if rule == "cancel":
@@ -195,7 +198,7 @@ class TestADisconnect:
             (run,) = (await thread_of(here, token, body))["runs"]
             assert run["status"] == "cancelled"
         else:
-            # Its stream is closed for long when another one has come to its end.
+            # The stream has long been closed when another run has ended.
             await whole_run(here.http, token, further(run_input(""), "") | {"messages": []})
             assert await were(gateway, marker, "streaming")
             await until(lambda: len(here.services.agent.runs) == 1)

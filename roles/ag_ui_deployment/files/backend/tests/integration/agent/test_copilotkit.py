@@ -1,4 +1,4 @@
-"""CopilotKit in front of the agent: its frontend, and its runtime, which pins `@ag-ui/client` 0.0.59."""
+"""CopilotKit with the agent: its frontend, and its runtime, which pins `@ag-ui/client` 0.0.59."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -45,7 +45,7 @@ def run(page: OfficialClient, backend: Backend, token: str, body: dict[str, Any]
 
 
 async def goes_on(page: OfficialClient, backend: Backend, token: str, body: dict[str, Any]) -> bool:
-    """Whether the conversation can be continued."""
+    """Whether the conversation can continue."""
     further = body | {"runId": uuid4().hex, "messages": [user_says("And?")], "tools": []}
     held = await run(page, backend, token, further).held()
     return held.outcome == "success" and held.messages[-1]["content"] == "Echo: And?"
@@ -90,7 +90,7 @@ async def test_a_run_that_is_cancelled(
 async def test_tools_of_the_page_at_the_same_time(
     backend: Backend, token: str, pages: OfficialClients
 ) -> None:
-    """The page runs them, and begins the run that goes on with their results."""
+    """The page executes the tools, and starts a new run with their results."""
     body = undeclared(
         'call health_check {} && call ask_colour {"among": ["mauve"]} && '
         'call ask_colour {"among": ["teal"]}',
@@ -108,7 +108,7 @@ async def test_tools_of_the_page_at_the_same_time(
 async def test_a_run_that_is_cancelled_leaves_the_page_no_tool_to_run(
     backend: Backend, token: str, pages: OfficialClients, gateway: Gateway
 ) -> None:
-    """It would begin another run with the results, by itself."""
+    """Otherwise the page would start another run with the results."""
     marker = uuid4().hex
     body = undeclared(
         f'call ask_colour {{}} && call lightrag_query {{"query": "{marker} fault=slow-5"}}',
@@ -128,7 +128,7 @@ async def test_a_run_that_is_cancelled_leaves_the_page_no_tool_to_run(
 async def test_a_run_that_the_page_stops(
     backend: Backend, token: str, pages: OfficialClients
 ) -> None:
-    """The runtime disconnects, and ends the run for the page by itself."""
+    """The runtime disconnects, and ends the run for the page itself."""
     props = {"onDisconnect": "cancel", "ifRunning": "cancel"}
     page, body = pages.new(), undeclared("words 50 fault=stall", forwardedProps=props)
     following = run(page, backend, token, body)

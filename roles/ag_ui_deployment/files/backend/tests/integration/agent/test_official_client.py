@@ -1,7 +1,7 @@
-"""Runs as the official client sees them, whichever way they reach it.
+"""Runs as the official client sees them, however it receives them.
 
-Whatever happened on the way, a client ends up with what an uninterrupted one holds, and finds
-nothing to warn of.
+Whatever happens to the connection, a client ends in the state of an uninterrupted one, without a
+warning.
 """
 
 import asyncio
@@ -46,13 +46,13 @@ OUTCOMES = {
     "error": "error",
 }
 
-# From the very first event on, instead of how things stand.
+# Replay from the very first event, instead of a snapshot.
 FIRST = {"last_event_id": "0-0"}
 
 
 @pytest.fixture
 async def owner(backend: Backend) -> User:
-    """Whose jobs they are."""
+    """The owner of the jobs."""
     return await backend.add_user("alice@shield.test")
 
 
@@ -61,24 +61,24 @@ def url_of(backend: Backend, job: str) -> str:
 
 
 def outcome_of(told: Iterable[ShieldEvent]) -> str:
-    """What the first end says; later ones are late."""
+    """Return the outcome of the first terminal event; later ones are ignored as late."""
     return next(OUTCOMES[event.type] for event in told if event.type in OUTCOMES)
 
 
 def in_turn(jobs: Iterable[Sequence[ShieldEvent]]) -> Iterator[list[ShieldEvent]]:
-    """The first event of every job, then the second of every job, and so on."""
+    """Yield the first events of all jobs, then the second events, and so on."""
     for events in zip_longest(*jobs):
         yield [event for event in events if event is not None]
 
 
 async def arrived(environment: Environment, feed: SseClient, owner: User) -> None:
-    """Wait until the instance behind the owner's feed knows of all that was published."""
+    """Wait until the instance behind the owner's feed has received all published events."""
     (marker,) = await environment.publish(shield_event(job="marker", user=str(owner.id)))
     await feed.until(lambda it: str(marker) in it.ids)
 
 
 async def published(environment: Environment, jobs: Jobs, owner: User, *instances: Backend) -> None:
-    """Publish all of it, and wait until the instances know."""
+    """Publish all events, and wait until the instances have received them."""
     for events in in_turn(jobs.values()):
         await environment.publish(*events)
     for instance in instances:
@@ -91,7 +91,7 @@ async def all_held(following: dict[str, Following]) -> dict[str, Held]:
 
 
 def check_same(held: dict[str, Held], expected: dict[str, Held]) -> None:
-    """Job by job, so that a failure names one and shows what differs."""
+    """Compare job by job, so that a failure shows the job and the difference."""
     assert held.keys() == expected.keys()
     for job, one in held.items():
         assert (job, one.shown) == (job, expected[job].shown)
@@ -99,7 +99,7 @@ def check_same(held: dict[str, Held], expected: dict[str, Held]) -> None:
 
 @asynccontextmanager
 async def two_instances(environment: Environment) -> AsyncIterator[tuple[Backend, Backend]]:
-    """Two that share the stream and the database."""
+    """Two instances that share the stream and the database."""
     other = environment.settings(REDIS_CONSUMER_NAME="host-8003")
     async with running(environment.settings()) as one, running(other) as two:
         yield one, two
@@ -111,7 +111,7 @@ def chosen(jobs: Jobs, *spoilers: Any) -> Jobs:
 
 
 def apart(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
-    """The frames of a feed by the job that they belong to."""
+    """Group the frames of a feed by job."""
     parts: dict[str, list[Frame]] = {}
     for frame in frames:
         if frame.data is not None and (job := job_of(frame.json())):
@@ -120,7 +120,7 @@ def apart(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
 
 
 def encoded(frames: Iterable[Frame]) -> bytes:
-    """The frames as a stream, with the fields that the official client and the program look at."""
+    """Serialise frames with the fields that the official client and the Node program use."""
     lines = [
         f"id: {one.id}\ndata: {one.data}\n\n" if one.id else f"data: {one.data}\n\n"
         for one in frames
@@ -129,12 +129,12 @@ def encoded(frames: Iterable[Frame]) -> bytes:
 
 
 def renamed(repeated: Held) -> Any:
-    """What is shown of a job whose events were repeated, under the name of the one told once."""
+    """Return the state of a job with repeated events, renamed to the job without them."""
     return json.loads(json.dumps(repeated.shown).replace(", repeated", ", as_told"))
 
 
 def as_of_the_model(held: Held) -> dict[tuple[str, str], Any]:
-    """The client's messages in the form of the model that the unit tests use."""
+    """Convert the client's messages to the format of the unit tests' client."""
     shown: dict[tuple[str, str], Any] = {}
     for message in held.messages:
         if message["role"] == "activity":
@@ -232,7 +232,7 @@ class TestCuts:
     async def test_after_every_frame_of_every_story(
         self, environment: Environment, clients: OfficialClients
     ) -> None:
-        """Between the frames of a record, too, which then comes again."""
+        """Includes frames within a record, which is then sent again."""
         async with two_instances(environment) as (one, other):
             owner = await one.add_user("alice@shield.test")
             token = one.token_of(owner)
@@ -255,7 +255,7 @@ class TestCuts:
     async def test_across_the_borders_of_ring_redis_and_postgresql(
         self, environment: Environment, clients: OfficialClients, ring: int, trimmed_to: int
     ) -> None:
-        """Resumed at the instance of before, and at one that has just been started."""
+        """Resumes at the same instance, and at one that has just started."""
         fresh = environment.settings(RING_MAX_EVENTS=ring, REDIS_CONSUMER_NAME="host-8003")
         async with running(environment.settings(RING_MAX_EVENTS=ring)) as one:
             owner = await one.add_user("alice@shield.test")
@@ -355,7 +355,7 @@ class TestCuts:
     async def test_and_the_stream_is_another_one_afterwards(
         self, backend: Backend, owner: User, environment: Environment, clients: OfficialClients
     ) -> None:
-        """What the client holds may be of a stream that is gone: it is told, and begins anew."""
+        """The client's state may come from a deleted stream: it is notified and starts again."""
         job = "interleaved tools, as_told"
         token = backend.token_of(owner)
         async with sse(backend.http, token=token) as feed:
@@ -386,7 +386,7 @@ class TestRefusals:
 
 
 async def refused(clients: OfficialClients, url: str, token: str, **options: Any) -> object:
-    """The status that the client is refused with."""
+    """Return the status code that the client is refused with."""
     held = await clients.new().follow(url, token, **options).held_with_faults()
     assert held.failure
     return held.failure["status"]

@@ -1,6 +1,6 @@
-"""Clients of several releases of `@ag-ui/client`, each answered in the protocol that it speaks.
+"""Several releases of `@ag-ui/client`, each answered in its own protocol version.
 
-Those before 1.0 abort a run over an outcome, a type of event or a null that their schemas lack.
+Releases before 1.0 abort a run on an outcome, an event type or a null that their schemas lack.
 """
 
 import asyncio
@@ -102,7 +102,7 @@ class TestRuns:
         await following.joined()
         await cancel(agent, token, body)
         held = await following.held()
-        # Before 1.0 no outcome says so: as with CopilotKit's own stop, the run is just over.
+        # Before 1.0 no outcome reports it: the run just ends, as with CopilotKit's own stop.
         assert held.outcome == ("cancelled" if version == CURRENT else "success")
         assert held.result is None
         told = run(client, agent, token, {**body, "runId": "next", "messages": [user_says("Hi")]})
@@ -138,7 +138,7 @@ class TestRuns:
         gateway: Gateway,
         version: str,
     ) -> None:
-        """Before 1.0 a client runs its own tool for every call of its name without a result."""
+        """Before 1.0 a client runs its own tool for each call without a result."""
         marker = uuid4().hex
         body = undeclared(
             f'call ask_colour {{}} && call lightrag_query {{"query": "{marker} fault=slow-5"}}',
@@ -157,7 +157,7 @@ class TestResumedRuns:
     async def test_after_a_cut_at_every_frame(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
-        """Not with 0.0.55, which adds a call again whose start it is told again."""
+        """Not with 0.0.55, which duplicates a call when its start is repeated."""
         body = undeclared("call ask_colour {} && say Well", tools=[ASK_COLOUR])
         whole = await run(clients.new(version), agent, token, body).held_with_faults()
         url = f"{agent.http.base_url}{events_path(body)}"
@@ -174,7 +174,7 @@ class TestResumedRuns:
 async def test_every_type_of_event_that_the_backend_makes_is_taken(
     clients: OfficialClients, version: str
 ) -> None:
-    """Before 1.0 an unknown type is fatal as well."""
+    """Before 1.0 an unknown event type is fatal too."""
     events = every_event()
     made = {value for value in vars(agui).values() if value in EventType.__members__.values()}
     assert {event["type"] for event in events} == made
@@ -185,7 +185,7 @@ async def test_every_type_of_event_that_the_backend_makes_is_taken(
     assert len(held.messages) > len(MESSAGES)
 
 
-# With everything that a stored conversation may hold.
+# Contains everything that a stored conversation may hold.
 MESSAGES = [
     user_says("Hello"),
     {"id": "r0", "role": "reasoning", "content": "Let me think"},
@@ -211,7 +211,7 @@ MESSAGES = [
 
 
 def every_event() -> list[Event]:
-    """Two runs, of which the second fails."""
+    """Return the events of two runs, the second of which fails."""
     stamp: Stamp = {"timestamp": 1, "metadata": {"job_id": "j"}}
     return [
         agui.run_started("t", "first", stamp),
@@ -256,7 +256,10 @@ class TestTheVersion:
         query: str | None,
         spoken: str | None,
     ) -> None:
-        """What the input declares; the header wins over the query, and both over the input."""
+        """The version declared by the input.
+
+        The header overrides the query, and both override the input.
+        """
         body = undeclared("Hi", **({"protocolVersion": declared} if declared else {}))
         path = f"/agent?protocolVersion={query}" if query else "/agent"
         headers = {"AG-UI-Protocol-Version": header} if header else {}
@@ -302,13 +305,13 @@ class TestTheVersion:
 
 
 async def arrived(environment: Environment, feed: SseClient, owner: User) -> None:
-    """Wait until the feed has all that was published."""
+    """Wait until the feed has received all published events."""
     (marker,) = await environment.publish(shield_event(job="marker", user=str(owner.id)))
     await feed.until(lambda it: str(marker) in it.ids)
 
 
 def apart(feed: SseClient) -> dict[str, bytes]:
-    """The frames of a feed as a stream for each job."""
+    """Serialise the frames of a feed as one stream per job."""
     parts: dict[str, list[Frame]] = {}
     for frame in feed.frames:
         if frame.data is not None and (job := job_of(frame.json())):
@@ -320,7 +323,7 @@ def apart(feed: SseClient) -> dict[str, bytes]:
 
 
 def shown(held: Held) -> dict[str, Any]:
-    """What a client holds; 0.0.55 keeps no metadata of messages and calls."""
+    """Return a client's state; 0.0.55 drops the metadata of messages and calls."""
     return held.shown | {"messages": [_without_metadata(message) for message in held.messages]}
 
 
@@ -336,7 +339,7 @@ class TestJobs:
     async def test_of_every_story_live_and_afterwards_and_out_of_the_feed(
         self, backend: Backend, environment: Environment, clients: OfficialClients, version: str
     ) -> None:
-        """An older client holds what a current one holds, but for the outcome `cancelled`."""
+        """An older client has the state of a current one, except for the outcome `cancelled`."""
         owner = await backend.add_user("alice@shield.test")
         token = backend.token_of(owner)
         told = every_job(str(owner.id))
@@ -400,7 +403,10 @@ class TestJobs:
     async def test_are_told_in_both_versions_at_once(
         self, backend: Backend, environment: Environment
     ) -> None:
-        """By one instance; the outcome that has no name before 1.0 is in the metadata."""
+        """One instance serves both.
+
+        The outcome that does not exist before 1.0 is in the metadata.
+        """
         owner = await backend.add_user("alice@shield.test")
         token = backend.token_of(owner)
         headers = {"AG-UI-Protocol-Version": "0.0"}

@@ -1,4 +1,4 @@
-"""What the agent keeps for users: how much of it, for how long, and how that is told."""
+"""Limits and retention of the agent's stored data, and how they are reported."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ async def token(backend: Backend) -> str:
 
 
 async def refused(backend: Backend, token: str, body: dict[str, Any], status: int) -> str:
-    """The slug of the problem that the run is refused with."""
+    """Return the slug of the problem that the run is refused with."""
     response = await backend.http.post("/agent", json=body, headers=bearer(token))
     assert response.status_code == status, response.text
     return str(response.json()["type"].rpartition(":")[2])
@@ -66,7 +66,7 @@ async def grow_old(environment: Environment, thread_id: str) -> None:
 async def limited(
     environment: Environment, gateway_url: str, **settings: int
 ) -> AsyncIterator[tuple[Backend, str]]:
-    """An instance with these limits, and a user's token."""
+    """Start an instance with these limits; yield it with a user's token."""
     async with running(environment.settings(LITELLM_URL=gateway_url, **settings)) as backend:
         user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
         yield backend, backend.token_of(user)
@@ -86,7 +86,7 @@ class TestBytes:
             before = await environment.rows()
             assert await refused(backend, token, further, 413) == "conversation-too-large"
             assert await environment.rows() == before
-            # A message that comes again is not kept twice.
+            # A repeated message is not stored twice.
             await whole_run(backend.http, token, body | {"runId": "again"})
             await whole_run(backend.http, token, run_input("x" * 40_000))
 
@@ -227,7 +227,7 @@ class TestRetention:
     async def test_waits_for_nobody(
         self, backend: Backend, token: str, environment: Environment
     ) -> None:
-        """Somebody begins a run in a conversation that is past the retention."""
+        """A user starts a run in a conversation that is past its retention period."""
         await whole_run(backend.http, token, run_input("Hello", threadId="old"))
         await until(lambda: not backend.services.agent.runs)
         await grow_old(environment, "old")

@@ -1,4 +1,4 @@
-"""Tokens that models take: kept by user, day and model, and no more than a day's."""
+"""Model tokens: counted by user, day and model, with a daily limit."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -39,7 +39,7 @@ async def gateway() -> AsyncIterator[ScriptedServer]:
 async def with_budget(
     environment: Environment, gateway_url: str, per_day: int
 ) -> AsyncIterator[tuple[Backend, User, str]]:
-    """An instance, and a user of it with their token."""
+    """Start an instance; yield it with a user and their token."""
     settings = environment.settings(LITELLM_URL=gateway_url, AGENT_TOKENS_PER_DAY=per_day)
     async with running(settings) as backend:
         user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
@@ -80,7 +80,7 @@ async def test_of_a_day_are_all_that_a_user_gets(
         )
         other = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
         await whole_run(backend.http, backend.token_of(other), run_input("Hello"))
-        # Tomorrow.
+        # The next day.
         await environment.query("UPDATE agent_token_usage SET day = day - 1")
         await whole_run(backend.http, token, body)
 

@@ -1,4 +1,4 @@
-"""The audit log: whole whoever writes, refused to whoever changes it, and telling if they do."""
+"""The audit log: complete with concurrent writers, protected from changes, and tamper-evident."""
 
 import asyncio
 import csv
@@ -70,7 +70,7 @@ class TestChain:
     async def test_a_lost_answer_to_a_commit_repeats_nothing(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The connection goes after the commit: the writer cannot know, and looks."""
+        """The connection breaks after the commit: the writer has to look up the outcome."""
         log.logger.start()
         transaction = log.database.transaction
         losing = True
@@ -123,7 +123,7 @@ class TestChain:
         assert sorted(stored) == ["a1", "a3"]
 
     async def test_whatever_somebody_asked_for(self, environment: Environment, log: Log) -> None:
-        """What is escaped becomes longer."""
+        """Escaping makes the text longer."""
         async with running(environment.settings()) as backend:
             token = backend.token_of(await backend.add_user("viewer@shield.test"))
             chance = Random(7)
@@ -139,7 +139,7 @@ class TestChain:
 
 
 def copy(seq: int, original: int) -> str:
-    """A statement that adds an entry as another one."""
+    """Return a statement that inserts a copy of an entry under another number."""
     others = ", ".join(name for name in COLUMNS if name != "seq")
     return (
         f"INSERT INTO audit_log (seq, {others}) "  # noqa: S608 - nothing of it comes from outside
@@ -170,7 +170,7 @@ FORGED = (
 
 
 class TestTampering:
-    """Entries 1 to 6, a checkpoint at 4 and one at 6."""
+    """Entries 1 to 6, with checkpoints at 4 and 6."""
 
     @pytest.fixture
     async def log(self, log: Log) -> Log:
@@ -251,7 +251,7 @@ class TestTampering:
         assert found == (7, "checkpoints are missing: number 1 is followed by 3")
 
     async def test_a_chain_that_was_made_to_fit(self, log: Log) -> None:
-        """Everything from entry 3 on is written anew, without a fault in the chain."""
+        """All entries from 3 on are replaced by a valid chain."""
         await log.tamper("DELETE FROM audit_log WHERE seq > 2")
         other = Log(log.environment, log.settings)
         await other.add(6)
@@ -289,7 +289,7 @@ class TestTampering:
     async def test_a_running_instance_does_not_go_on_with_another_history(
         self, log: Log, entries: int
     ) -> None:
-        """As long as the one that it knows, or longer, and without a fault."""
+        """A valid replacement chain that is as long as the known one, or longer."""
         await log.tamper("DELETE FROM audit_checkpoints", "DELETE FROM audit_log")
         async with log.other() as intruder:
             await intruder.add(entries)
@@ -346,7 +346,10 @@ def bad(statement: str, **values: str) -> str:
 
 
 class TestBadRows:
-    """What the tables take and we would not write, behind entries 1 to 6 with checkpoints 1 and 2."""
+    """Rows that the tables accept and the backend never writes.
+
+    They follow entries 1 to 6 with checkpoints 1 and 2.
+    """
 
     @pytest.mark.parametrize(
         ("statement", "seq"),
@@ -501,7 +504,7 @@ class TestReading:
         rest = (await read(backend, admin, limit=4, cursor=first["next_cursor"])).json()
         assert [one["seq"] for one in rest["items"]] == [2, 1]
         assert rest["next_cursor"] is None
-        # Clients of earlier releases ask by these names.
+        # Clients of earlier releases use these names.
         by_old_names = await read(backend, admin, limit=4, before=first["next_before"])
         assert by_old_names.json() == rest
         for cursor in ("0", "-1", "x", "9" * 19):
@@ -510,7 +513,7 @@ class TestReading:
         for query, seqs in (
             ({"actor": "alice@shield.test"}, [5, 4, 3, 2, 1]),
             ({"actor": str(admin.id)}, [5, 4, 3, 2, 1]),
-            # The account is found where an entry has only its id.
+            # The account is also found in entries that have only its id.
             ({"actor": "Admin@shield.test"}, [5, 4, 3, 2, 1]),
             ({"action": "logout"}, [6]),
             ({"outcome": "failure"}, [6]),
@@ -605,7 +608,7 @@ class TestReading:
         begun[1].set()
         answers = [(await other).json() for other in others]
         assert len(begun) == 2
-        # The first was recorded before they asked for the next.
+        # The entry of the first verification was recorded before the second one began.
         assert [answer["last_seq"] for answer in answers] == [1, 1, 1]
 
     async def test_an_export_begins_before_it_has_read_everything(
@@ -638,7 +641,7 @@ class TestReading:
 
 
 def recorded(error: str) -> list[str]:
-    """What a command has told the journal that it recorded."""
+    """Return the actions that a command has written to the journal."""
     lines = [orjson.loads(line) for line in error.splitlines() if line.startswith("{")]
     return [line["action"] for line in lines if line["event"] == "audit"]
 

@@ -1,4 +1,4 @@
-"""Everything that is to be recorded happens once, and the audit log has all of it but the secrets."""
+"""Each action that must be recorded happens once; the audit log has all of them and no secrets."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from tests.support.scripted_gateway import ENDLESS, scripted_gateway
 from tests.support.server import PASSWORD, Backend, running
 from tests.support.waiting import until
 
-# Of documents, questions and answers nothing may be kept, nor of passwords.
+# Documents, questions, answers and passwords must not be recorded.
 CONTENT = "the content that nobody else may read"
 NEW_PASSWORD = "another staple for the horse"
 GUESS = "hunter2 is a wrong password"
@@ -29,7 +29,7 @@ ALICE, BOB, ADMIN = "alice@shield.test", "bob@shield.test", "admin@shield.test"
 
 @dataclass
 class Story:
-    """What happens at a backend, and the secrets that are given and answered on the way."""
+    """Performs actions at a backend and collects the secrets that it sends and receives."""
 
     backend: Backend
     environment: Environment
@@ -185,7 +185,7 @@ async def test_every_action_is_recorded_and_no_secret_with_it(
 
 
 async def let_runs_go(backend: Backend, environment: Environment) -> None:
-    """As when their retention has passed."""
+    """Delete runs as if their retention period had passed."""
     await until(lambda: not backend.services.agent.runs)
     past = "now() - interval '100 days'"
     await environment.query(f"UPDATE agent_threads SET updated_at = {past}")  # noqa: S608 - ours
@@ -194,7 +194,7 @@ async def let_runs_go(backend: Backend, environment: Environment) -> None:
 
 
 async def tell(environment: Environment, box: MailServer, settings: dict[str, Any]) -> list[str]:
-    """Do everything; gives the secrets."""
+    """Perform all actions; return the secrets."""
     async with running(environment.settings(**settings)) as backend:
         await until(lambda: backend.services.settings_changes.status == "compared")
         story = Story(backend, environment, box)

@@ -1,4 +1,4 @@
-"""Checkpoints and retention: what is signed, what goes, and what is noticed meanwhile."""
+"""Checkpoints and retention: what is signed, what is deleted, and which changes are detected."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -25,7 +25,7 @@ from tests.support.waiting import until
 
 
 class TestCheckpoints:
-    """After entries 1 to 4, checkpoint 1 at 2 and checkpoint 2 at 4, which the keeper knows."""
+    """Starts with entries 1 to 4; the signer knows checkpoint 1 at 2 and checkpoint 2 at 4."""
 
     @pytest.fixture
     async def log(self, log: Log) -> Log:
@@ -72,7 +72,7 @@ class TestCheckpoints:
         assert (await log.checkpoints())[-1] == (4, 5)
 
     async def test_another_in_the_place_of_one_is_noticed(self, log: Log) -> None:
-        """As when an instance that did not know of it has signed the number again."""
+        """As if an instance that did not know the checkpoint had signed the number again."""
         await log.tamper("DELETE FROM audit_checkpoints WHERE number = 2")
         async with log.other() as other:
             await other.add(1)
@@ -96,7 +96,7 @@ class TestCheckpoints:
         assert logged == []
 
     async def test_a_forged_one_is_not_gone_on_from(self, log: Log) -> None:
-        """Its number is left out; what it says of the time and the entries does not count."""
+        """Its number is skipped; its time and its number of entries are ignored."""
         forged = (
             "INSERT INTO audit_checkpoints SELECT {}, purpose, {}, hash, {}, key_id, signature "
         )
@@ -109,7 +109,7 @@ class TestCheckpoints:
         assert await log.broken() == (4, "its checkpoint has a forged signature")
 
     async def test_after_a_change_of_keys_the_numbers_go_on(self, log: Log) -> None:
-        """Also where retention has let the first ones go."""
+        """Also if retention has deleted the first ones."""
         await log.tamper("DELETE FROM audit_checkpoints WHERE number = 1")
         settings = log.environment.settings(AUDIT_KEY="n" * 32, JWT_SECRET="j" * 32)
         new = Log(log.environment, settings)
@@ -181,7 +181,7 @@ async def audit_rows_of(log: Log) -> list[ChainLink]:
 
 @asynccontextmanager
 async def held(log: Log, number: int) -> AsyncIterator[None]:
-    """An instance that holds a lock until the end of the block."""
+    """Hold an advisory lock in another instance for the duration of the block."""
     async with log.other() as other, other.database.alone(number) as is_held:
         assert is_held
         yield
@@ -268,7 +268,7 @@ class TestRetention:
     async def test_what_is_broken_behind_what_goes_is_no_obstacle(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Nor read at all."""
+        """Retention does not even read the later entries."""
         monkeypatch.setattr(audit_verifier, "_PAGE", 1)
         await log.age(5, days=100)
         await log.add(3)
@@ -333,7 +333,7 @@ class TestRetention:
 
 
 class Gate:
-    """Lets a call in, and holds it until it is opened."""
+    """Blocks a call until it is opened."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
@@ -347,7 +347,7 @@ class Gate:
 class TestRetentionInTheBackground:
     @pytest.fixture
     async def log(self, log: Log, monkeypatch: pytest.MonkeyPatch) -> Log:
-        """Five entries to go, of which each is looked at and deleted by itself."""
+        """Five expired entries, each checked and deleted separately."""
         monkeypatch.setattr(audit_retention, "_FIRST_SECONDS", 0)
         monkeypatch.setattr(audit_verifier, "_PAGE", 1)
         monkeypatch.setattr(audit_retention, "_DELETE_ENTRIES", 1)

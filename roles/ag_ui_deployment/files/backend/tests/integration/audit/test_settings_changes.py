@@ -1,4 +1,4 @@
-"""Whoever changes the settings is found in the audit log, by the names and not by the values."""
+"""The audit log records which settings have changed, by name and without values."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ from tests.support.waiting import until
 
 
 async def compare(settings: Settings) -> None:
-    """What an instance does that starts with these settings."""
+    """Compare settings as an instance does when it starts."""
     database = Database(settings)
     keys = AuditKeys(settings.audit_keys)
     try:
@@ -86,7 +86,7 @@ async def test_a_new_key_is_a_change_of_the_keys_alone(environment: Environment)
     await compare(environment.settings(**old))
     await compare(environment.settings(**new, AUDIT_PREVIOUS_KEYS="o" * 32))
     assert await recorded(environment) == [{"changed": ["AUDIT_KEY", "AUDIT_PREVIOUS_KEYS"]}]
-    # What was compared under the new key is kept under it: the old one may go.
+    # The comparison was stored under the new key: the old one may be removed.
     await compare(environment.settings(**new))
     assert (await recorded(environment))[1:] == [{"changed": ["AUDIT_PREVIOUS_KEYS"]}]
     await compare(environment.settings(**last))
@@ -108,7 +108,7 @@ async def test_a_start_waits_for_nothing_and_it_is_recorded_when_it_can_be(
 ) -> None:
     await compare(environment.settings())
     await database_proxy.refuse()
-    # The address of the database is another too.
+    # The database URL has changed too.
     settings = environment.settings(DATABASE_URL=database_proxy.url, STREAMS_MAX=7)
     async with running(settings, healthy=False) as backend:
         assert (await backend.http.get("/health/ready")).status_code == 200
@@ -124,7 +124,7 @@ async def test_a_start_waits_for_nothing_and_it_is_recorded_when_it_can_be(
 async def test_what_could_not_be_kept_is_compared_again(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rather twice in the log than never."""
+    """A duplicate entry is better than a missing one."""
     await compare(environment.settings())
     changed = environment.settings(STREAMS_MAX=7)
     record = AuditLogger.record

@@ -1,4 +1,4 @@
-"""Browsers: tokens in cookies, who may write by them, and tickets for streams."""
+"""Browsers: tokens in cookies, CSRF protection, and tickets for streams."""
 
 import asyncio
 import re
@@ -34,7 +34,7 @@ async def alice(backend: Backend) -> User:
 
 
 class Browser:
-    """Sends its cookies with everything, as from a page of `origin`."""
+    """Sends its cookies with all requests, as from a page of `origin`."""
 
     def __init__(self, backend: Backend, origin: str | None = None) -> None:
         self.http = backend.http
@@ -77,7 +77,8 @@ class TestCookies:
             assert cookie["httponly"]
             assert cookie["secure"]
             assert cookie["samesite"] == "strict"
-            # What the prefix stands for: browsers refuse it otherwise, and from any other host.
+            # Required by the prefix: otherwise browsers refuse the cookie, as they do from any
+            # other host.
             assert name.startswith("__Host-")
             assert cookie["path"] == "/"
             assert cookie["domain"] == ""
@@ -93,7 +94,7 @@ class TestCookies:
         before = dict(browser.jar)
         assert (await browser.send("POST", "/auth/refresh")).json()["token_type"] == "cookie"
         assert before[REFRESH] != browser.jar[REFRESH]
-        # The access cookie has run out, as it does before the session.
+        # The access cookie has expired, which happens before the session does.
         jar = dict(browser.jar)
         del browser.jar[ACCESS]
         assert (await browser.send("POST", "/auth/logout")).status_code == 204
@@ -108,7 +109,8 @@ class TestCookies:
             ("api.shield.test", "https://app.shield.test", None, True),
             ("api.shield.test", "https://app.shield.test", "same-site", True),
             ("shield.test:8443", "https://shield.test:8443", None, True),
-            # Whose hosts belong to different people, as only the browser knows.
+            # The hosts belong to different sites, which only the browser knows (Public Suffix
+            # List).
             ("a.co.test", "https://b.co.test", "cross-site", False),
             ("api.shield.test", "https://app.other.test", None, False),
             ("api.shield.test", "http://app.shield.test", None, False),
@@ -133,7 +135,7 @@ class TestCookies:
                 return
             check_problem(answer, 403, "cookies-not-kept")
             assert "set-cookie" not in answer.headers
-            # No session was begun, and tokens are for every page.
+            # No session was started, but any page may request tokens.
             assert await environment.query("SELECT FROM sessions WHERE refresh_hash <> ''") == []
             answer = await backend.http.post("/auth/login", json=body, headers=headers)
             assert answer.status_code == 200
@@ -160,7 +162,7 @@ class TestCookies:
         change = {"current_password": PASSWORD, "new_password": "x"}
         answer = await browser.send("POST", "/auth/password/change", json=change)
         check_problem(answer, 403, "wrong-origin")
-        # Nor can it log its visitor in as somebody else.
+        # Nor can it log the visitor in to another account.
         check_problem(await browser.log_in(), 403, "wrong-origin")
         browser.origin = TRUSTED
         assert (await browser.send("GET", "/auth/me")).status_code == 200
@@ -169,7 +171,10 @@ class TestCookies:
     async def test_nowhere_can_another_page_write(
         self, backend: Backend, environment: Environment, authorization: str | None
     ) -> None:
-        """On every route that a cookie opens, the admin's too; also with a bearer token that is none."""
+        """Tests every route that accepts a cookie, the admin's too.
+
+        Also with an invalid bearer token.
+        """
         browser = Browser(backend)
         await browser.log_in()
         await environment.query("UPDATE users SET role = 'admin'")
@@ -183,7 +188,7 @@ class TestCookies:
         ]
         for rule in writes:
             path = re.sub(r"\{[^}]*\}", str(uuid4()), rule.path)
-            # With a body a refresh token is meant, which no other page has.
+            # A body means a logout by refresh token, which no other page has.
             body: Any = None if path == "/auth/logout" else {}
             answer = await browser.send(rule.method, path, json=body)
             check_problem(answer, 403, "wrong-origin")
@@ -223,7 +228,7 @@ class TestCookies:
         planted = await login(backend, "mallory@shield.test")
         browser = Browser(backend)
         await browser.log_in()
-        # Whatever does not begin with the prefix; also what earlier releases have set.
+        # Names without the exact prefix, including those of earlier releases.
         names = ("__Secure-ag_ui_refresh", REFRESH.lower(), f"\xa0{REFRESH}", f"\x85{REFRESH}")
         for name in names:
             browser.jar[name] = planted["refresh_token"]
@@ -239,7 +244,7 @@ class TestCookies:
         headers = bearer(backend.token_of(bob)) | {"Cookie": f"{ACCESS}={browser.jar[ACCESS]}"}
         me = await backend.http.get("/auth/me", headers=headers)
         assert me.json()["email"] == bob.email
-        # It needs no Origin: nobody else's page can send it.
+        # It needs no Origin header: no other page can send it.
         assert (await backend.http.post("/auth/ticket", headers=headers)).status_code == 200
 
     async def test_logout_by_a_refresh_token(self, backend: Backend) -> None:
@@ -247,7 +252,7 @@ class TestCookies:
         assert (await leave(backend, tokens)).status_code == 204
         assert not await is_in(backend, tokens)
         check_problem(await leave(backend, tokens), 401, "not-authenticated")
-        # Two tabs, of which one renews the tokens while the other logs out.
+        # Two tabs, one of which refreshes the tokens while the other logs out.
         tokens = await login(backend, ALICE)
         renewed = (await refresh(backend, tokens)).json()
         assert (await leave(backend, tokens)).status_code == 204
@@ -285,7 +290,7 @@ class TestCookies:
 async def leave(
     backend: Backend, tokens: dict[str, Any], *, everywhere: bool = False
 ) -> httpx.Response:
-    """Log out by the refresh token alone."""
+    """Log out with only the refresh token."""
     body = {"refresh_token": tokens["refresh_token"]}
     query = {"everywhere": everywhere}
     return await backend.http.post("/auth/logout", params=query, json=body)
@@ -319,7 +324,7 @@ class TestTickets:
     async def test_where_one_instance_has_no_stream_it_is_good_for_another(
         self, backend: Backend, alice: User, environment: Environment, why: str
     ) -> None:
-        """The proxy asks the next instance with the same request."""
+        """The proxy retries the same request at the next instance."""
         limits = {"draining": {}, "too-many-streams": {"STREAMS_MAX": 1}}
         few = limits.get(why, {"STREAMS_PER_USER": 1})
         settings = environment.settings(REDIS_CONSUMER_NAME="host-8003", **few)

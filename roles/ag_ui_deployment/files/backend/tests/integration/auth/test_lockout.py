@@ -1,4 +1,4 @@
-"""Failed logins: who guesses is locked out for longer and longer, nobody else is, and none can tell."""
+"""Failed logins: growing lockouts only for the attacker, which responses do not reveal."""
 
 import asyncio
 import threading
@@ -34,7 +34,7 @@ ALICE = "alice@shield.test"
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[AuditEvent]:
-    """What goes to the audit log."""
+    """The recorded audit events."""
     events: list[AuditEvent] = []
     record = AuditLogger.record
 
@@ -52,7 +52,7 @@ async def alice(backend: Backend) -> User:
 
 
 async def fail(backend: Backend, times: int, email: str = ALICE) -> list[dict[str, Any]]:
-    """The problems, without their request ids."""
+    """Fail to log in; return the problem documents without their request ids."""
     bodies = []
     for _ in range(times):
         answer = await ask_login(backend, email, "not my password")
@@ -67,14 +67,14 @@ async def unlock_by_time(environment: Environment) -> None:
 
 
 async def counted(environment: Environment, kind: str) -> tuple[int, datetime | None]:
-    """The failures of the only source of a kind, and until when it is locked."""
+    """Return the failures of the only source of a kind, and the end of its lockout."""
     query = "SELECT failures, locked_until FROM login_sources WHERE source LIKE $1 || '%'"
     ((failures, until),) = await environment.query(query, kind)
     return failures, until
 
 
 def judged(recorded: list[AuditEvent]) -> int:
-    """How many wrong passwords were looked at."""
+    """Return how many wrong passwords were checked."""
     return [event.details.get("reason") for event in recorded].count("wrong password")
 
 
@@ -92,7 +92,7 @@ async def test_five_failures_lock_and_the_right_password_then_looks_like_a_wrong
 ) -> None:
     before = await fail(backend, 4)
     await login(backend, ALICE)
-    # The success has set the count back.
+    # The success has reset the counter.
     assert await fail(backend, 5) == [before[0]] * 5
     locked = check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
     del locked["request_id"]
@@ -100,7 +100,7 @@ async def test_five_failures_lock_and_the_right_password_then_looks_like_a_wrong
     (lockout,) = [e for e in recorded if e.action is Action.LOCKOUT]
     assert lockout.details["source"] == "network:127.0.0.0/24"
     assert recorded[-1].details == {"reason": "locked account"}
-    # Failures while it is locked do not make it longer.
+    # Failures during a lockout do not extend it.
     await fail(backend, 2)
     failures, until = await counted(environment, "network")
     assert failures == 5
@@ -123,7 +123,7 @@ OWNERS, ELSEWHERE, ATTACKER = "192.0.2.10", "198.51.100.10", "203.0.113.66"
 async def test_the_owner_gets_in_while_somebody_guesses_from_everywhere(
     environment: Environment, role: Role
 ) -> None:
-    """With the limits that are the default, on the way from the proxy."""
+    """Uses the default limits and requests through the proxy."""
     defaults = {
         name: Settings.model_fields[name].default
         for name in ("RATE_LOGIN_PER_ADDRESS", "RATE_LOGIN_PER_ACCOUNT")
@@ -133,7 +133,7 @@ async def test_the_owner_gets_in_while_somebody_guesses_from_everywhere(
         browser = device_of(await log_in_from(backend, OWNERS, ALICE))
         for n in range(60):
             await log_in_from(backend, f"203.0.{n}.66", ALICE, TOO_LONG)
-        # Also from where the owner is with other devices.
+        # Includes a network from which the owner logs in with other devices.
         for _ in range(12):
             await log_in_from(backend, ELSEWHERE, ALICE, TOO_LONG)
         known_network = await log_in_from(backend, "192.0.2.99", ALICE)
@@ -146,7 +146,7 @@ async def test_the_owner_gets_in_while_somebody_guesses_from_everywhere(
 async def test_one_network_keeps_nobody_else_out(
     environment: Environment, recorded: list[AuditEvent]
 ) -> None:
-    """A day of guesses from one network leaves those of others something of what is common."""
+    """A day of guesses from one network leaves part of the shared quota to other networks."""
     values = {"RATE_LOGIN_PER_ACCOUNT": Settings.model_fields["RATE_LOGIN_PER_ACCOUNT"].default}
     async with running(environment.settings(**values)) as backend:
         await backend.add_user(ALICE)
@@ -192,7 +192,7 @@ async def test_networks_that_are_unknown_have_a_number_of_guesses_together(
             *(log_in_from((one, other)[n % 2], f"203.0.{n}.1", ALICE, TOO_LONG) for n in range(30))
         )
         assert judged(recorded) == 6
-        # One comes back after a sixth of the hour.
+        # One attempt is available again after a sixth of an hour.
         failures, until = await counted(environment, "unknown")
         assert failures == 6
         assert until is not None
@@ -228,7 +228,7 @@ class TestDevices:
         failures, until = await counted(environment, "device")
         assert failures == 5
         assert until is not None
-        # The owner has another device, and another network.
+        # The owner has another device and another network.
         assert (await log_in_from(backend, OWNERS, ALICE)).status_code == 200
 
     @pytest.mark.parametrize("case", ["forged", "another account", "another key", "old"])
@@ -297,7 +297,7 @@ class TestDevices:
                 await log_in_from(backend, OWNERS, f"{n}@shield.test", TOO_LONG)
             limited = await log_in_from(backend, OWNERS, ALICE)
             check_problem(limited, 429, "too-many-requests")
-            # It has one of its own, which all devices of the account share.
+            # The browser has a limit of its own, which all devices of the account share.
             answers = [
                 (await log_in_from(backend, OWNERS, ALICE, cookies=browser)).status_code
                 for _ in range(4)
@@ -337,7 +337,7 @@ async def test_who_is_let_in_again_gets_in_from_a_new_place_during_an_attack(
             body = {"token": link.json()["token"], "password": PASSWORD}
             answer = await backend.http.post("/auth/password/reset", json=body)
             assert answer.status_code == 204
-            # The attack goes on meanwhile.
+            # Meanwhile the attack continues.
             await guess(3)
         await login(backend, ALICE)
 
@@ -392,7 +392,7 @@ async def test_open_sessions_go_on_while_an_account_is_locked(
 async def test_of_many_guesses_at_once_on_two_instances_five_are_judged(
     environment: Environment, recorded: list[AuditEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Hashing would bring the guesses one after the other.
+    # Hashing would serialise the guesses.
     monkeypatch.setattr(auth_passwords._context, "verify_and_update", lambda *_: (False, None))
     settings = [
         environment.settings(DATABASE_POOL_SIZE=10, REDIS_CONSUMER_NAME=name)
@@ -425,7 +425,7 @@ async def test_all_failures_cost_the_same_work_and_say_the_same(
 
     monkeypatch.setattr(auth_passwords._context, "verify_and_update", note_verify)
     monkeypatch.setattr(auth_passwords._context, "dummy_verify", note_dummy)
-    # The last one looks like Alice's: its first letter is Cyrillic.
+    # The last one looks like Alice's address: its first letter is Cyrillic.
     bodies = []
     for email in (ALICE, "nobody@shield.test", "no address", "\u0430lice@shield.test"):
         bodies += await fail(backend, 1, email)

@@ -1,4 +1,4 @@
-"""How often one may ask: by address, by account, by user, and all together."""
+"""Rate limits: by address, by account, by user, and global."""
 
 import asyncio
 import re
@@ -31,7 +31,7 @@ DEVICE = Device("a-browser", "digest-of-the-current-password")
 
 
 def refused(answers: list[httpx.Response]) -> int:
-    """How many were too many; each says when to come back."""
+    """Return how many requests were refused; checks their Retry-After."""
     late = [answer for answer in answers if answer.status_code == 429]
     for answer in late:
         check_problem(answer, 429, "too-many-requests")
@@ -40,7 +40,7 @@ def refused(answers: list[httpx.Response]) -> int:
 
 
 def quotas_of(answer: httpx.Response) -> dict[str, tuple[int, int]]:
-    """What is left of each limit, and in how many seconds there is more."""
+    """Return the remaining requests of each limit, and the seconds until its reset."""
     found = re.findall(r'"([a-z_-]+)";r=(\d+);t=(\d+)', answer.headers["ratelimit"])
     return {name: (int(left), int(seconds)) for name, left, seconds in found}
 
@@ -68,7 +68,7 @@ class TestLogins:
             ]
             assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
             assert refused(answers) == 1
-            # The form is another way to the same thing.
+            # The form counts against the same limit.
             headers = {"X-Forwarded-For": "192.0.2.1"}
             form = {"username": ALICE, "password": PASSWORD}
             form_login = await one.http.post("/auth/token", data=form, headers=headers)
@@ -114,7 +114,7 @@ class TestUsers:
             answers = [await backend.http.get("/api/jobs", headers=alice) for _ in range(5)]
             assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
             assert refused(answers) == 2
-            # One can leave nevertheless.
+            # Logout is still possible.
             assert (await backend.http.post("/auth/logout", headers=alice)).status_code == 204
             for _ in range(2):
                 async with sse(backend.http, token=token):
@@ -133,7 +133,7 @@ class TestUsers:
                 assert policies == '"api-minute";q=3;w=60, "api-hour";q=5;w=3600'
             left = [quotas_of(answer) for answer in answers]
             assert [one["api-minute"][0] for one in left] == [2, 1, 0, 0, 0]
-            # What the minute refuses the hour does not count.
+            # A request refused by the minute limit does not count for the hour limit.
             assert [one["api-hour"][0] for one in left] == [4, 3, 2, 2, 2]
             last = answers[-1]
             assert 1 <= int(last.headers["retry-after"]) <= 60
@@ -162,7 +162,7 @@ class TestUsers:
             async for key in environment.redis.scan_iter(f"*{environment.stream}:limits*"):
                 await environment.redis.delete(key)
             assert (await refresh(backend, tokens)).status_code == 200
-            # A token that is none is nobody's request.
+            # An invalid token counts for no user.
             for _ in range(5):
                 answer = await refresh(backend, {"refresh_token": "x.y"})
                 check_problem(answer, 401, "not-authenticated")
@@ -184,7 +184,7 @@ class TestUsers:
             headers = bearer(backend.token_of(await backend.add_user(ALICE)))
             asking = (backend.http.get("/auth/me", headers=headers) for _ in range(8))
             assert refused(list(await asyncio.gather(*asking))) == 3
-            # Whoever watches over the service is not turned away.
+            # Monitoring is not limited.
             for path in ("/health", "/health/ready", "/metrics", "/"):
                 assert (await backend.http.get(path)).status_code == 200
 
@@ -234,7 +234,7 @@ async def test_strangers_do_not_use_up_what_all_have_together(environment: Envir
 async def test_more_at_once_than_there_are_connections_to_redis_are_no_outage(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Not how fast Redis answers on a busy machine, but whether all get their turn.
+    # Tests the queueing for connections, not the speed of Redis on a busy machine.
     monkeypatch.setattr(redis, "_LIMITS_TIMEOUT", 10.0)
     monkeypatch.setattr(redis, "_CONNECTION_TIMEOUT", 30.0)
     settings = environment.settings(RATE_GLOBAL="100/hour")
@@ -244,7 +244,7 @@ async def test_more_at_once_than_there_are_connections_to_redis_are_no_outage(
     )
     assert counted.count(None) == 100
     assert sum(isinstance(one, LimitReachedError) for one in counted) == 200
-    # What tickets are noted with, and the agent's runs.
+    # The connection pool of tickets and agent runs.
     assert all(await asyncio.gather(*(commands.ping() for _ in range(300))))
     await commands.aclose()
     await limits.close()

@@ -1,4 +1,4 @@
-"""Second factors over HTTP: set up, asked for, used once, lost and removed."""
+"""Second factors over HTTP: setup, login, single use, loss and removal."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ ALICE = "alice@shield.test"
 
 
 class Clock:
-    """The time as the service reads it, which only goes on when it is told to."""
+    """The service's clock, which a test advances."""
 
     def __init__(self) -> None:
         self.now = float(int(time.time()) // 30 * 30)
@@ -57,7 +57,7 @@ Operator = Callable[..., Awaitable[tuple[int, str]]]
 def operator(
     environment: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Operator:
-    """Runs the command with these settings, and those of the backend."""
+    """Runs the command with these settings in addition to those of the backend."""
     monkeypatch.setenv("DATABASE_URL", environment.database_url)
     monkeypatch.setenv("JWT_SECRET", JWT_SECRET)
 
@@ -78,7 +78,7 @@ async def mfa(backend: Backend, user: User, path: str, **body: Any) -> httpx.Res
 
 
 async def enable(backend: Backend, user: User, clock: Clock) -> tuple[str, list[str]]:
-    """The secret and the recovery codes."""
+    """Set up a second factor; return the secret and the recovery codes."""
     begun = await mfa(backend, user, "setup", password=PASSWORD)
     assert begun.status_code == 200, begun.text
     assert begun.headers["cache-control"] == "no-store"
@@ -123,7 +123,7 @@ async def test_from_setup_to_login(
         check_problem(await ask(backend, otp=code), 401, "second-factor-rejected")
         form = {"username": ALICE, "password": PASSWORD, "otp": clock.next_code(secret)}
         assert (await backend.http.post("/auth/token", data=form)).status_code == 200
-        # Of many at once with one code only one comes in.
+        # Of several concurrent logins with one code, only one succeeds.
         code = clock.next_code(secret)
         answers = await asyncio.gather(*(ask(backend, otp=code) for _ in range(3)))
         assert sorted(answer.status_code for answer in answers) == [200, 401, 401]
@@ -179,7 +179,7 @@ async def test_of_two_logins_at_once_on_two_instances_a_code_lets_in_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     secret, _ = await enable(backend, alice, clock)
-    # Hashing would bring the logins one after the other.
+    # Hashing would serialise the logins.
     monkeypatch.setattr(auth_passwords._context, "verify_and_update", lambda *_: (True, None))
     async with running(environment.settings(REDIS_CONSUMER_NAME="host-8003")) as other:
         for _ in range(10):
@@ -225,7 +225,7 @@ async def test_a_session_has_as_many_tries_as_a_network(
     for path, body in (("disable", {"password": PASSWORD}), ("recovery-codes", {})):
         answer = await mfa(backend, alice, path, **body, code=right)
         check_problem(answer, 422, "proof-rejected")
-    # Whoever has taken over a session does not keep its owner out.
+    # An attacker with a stolen session cannot lock the owner out.
     assert (await ask(backend, otp=right)).status_code == 200
 
 
@@ -254,7 +254,7 @@ async def test_neither_a_new_password_nor_a_reset_gives_more_tries(
             headers=bearer(backend.token_of(alice)),
         )
         assert changed.status_code == 204
-        # Of the network, and of all that are unknown.
+        # Of the network, and of all unknown sources.
         assert await failures() == [(2, False)] * 2
         for _ in range(3):
             await try_code(new)
@@ -277,7 +277,7 @@ async def test_removed_by_its_owner_or_by_an_admin(
     for body in ({}, {"password": PASSWORD}, {"code": "1" * 6}, {"password": "", "code": ""}):
         check_problem(await mfa(backend, alice, "disable", **body), 422, "invalid-request")
     other = await login(backend, ALICE, otp=clock.next_code(secret))
-    # A wrong password uses up nothing.
+    # A wrong password does not consume the code.
     code = clock.next_code(secret)
     wrong = await mfa(backend, alice, "disable", password="not my password", code=code)
     (error,) = check_problem(wrong, 422, "proof-rejected")["errors"]
@@ -313,7 +313,7 @@ async def test_a_lost_key_leaves_the_recovery_codes(environment: Environment, cl
     changed = {"MFA_KEY": "n" * 40, "MFA_PREVIOUS_KEYS": "m" * 40}
     async with running(environment.settings(**changed), healthy=False) as backend:
         await login_with(backend, clock, secret)
-    # What is used is encrypted anew: the old key may be forgotten then.
+    # A used secret is re-encrypted, so that the old key may be removed.
     async with running(environment.settings(MFA_KEY="n" * 40), healthy=False) as backend:
         await login_with(backend, clock, secret)
     async with (
@@ -331,14 +331,14 @@ async def test_a_lost_key_leaves_the_recovery_codes(environment: Environment, cl
             (Action.MFA_CHANGE, Outcome.FAILURE),
         ]
         assert noted[0].details == {"reason": "second factor unreadable"}
-        # It is not the user's fault, so that it locks nothing.
+        # The user is not at fault, so nothing is locked.
         assert (await ask(backend, recovery_code=codes[0])).status_code == 200
 
 
 async def test_the_operator_seals_all_secrets_with_a_new_key(
     backend: Backend, alice: User, clock: Clock, operator: Operator, environment: Environment
 ) -> None:
-    """From the key that comes of JWT_SECRET to one of its own, and from that to another."""
+    """From the key derived from JWT_SECRET to a separate one, and from that to another."""
     secret, _ = await enable(backend, alice, clock)
     assert await operator(MFA_PREVIOUS_KEYS="z" * 40) == (0, "sealed 1")
     assert await operator(MFA_KEY="m" * 40) == (0, "sealed 1")
@@ -363,7 +363,7 @@ async def test_only_who_has_the_password_is_told_of_it(
         check_problem(await ask(backend, otp="000000"), 401, "second-factor-rejected")
         appended = await ask_login(backend, ALICE, PASSWORD + code)
         check_problem(appended, 401, "wrong-credentials")
-        # Nothing of that has used up anything.
+        # None of these attempts has consumed a code.
         assert (await ask(backend, otp=code)).status_code == 200
         assert (await ask(backend, recovery_code=codes[0])).status_code == 200
     password = {"reason": "wrong password"}

@@ -1,4 +1,4 @@
-"""Sessions: what a login gives, how long it lasts, and what ends it, streams included."""
+"""Sessions: tokens, lifetimes, and events that end sessions and their streams."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -45,7 +45,7 @@ async def pair(environment: Environment) -> AsyncIterator[tuple[Backend, Backend
 
 
 async def shift(environment: Environment, column: str, **delta: float) -> None:
-    """Let a time of all sessions lie further back."""
+    """Move a timestamp of all sessions back."""
     statement = f"UPDATE sessions SET {column} = {column} - $1::interval"  # noqa: S608 - a column
     await environment.query(statement, timedelta(**delta))
 
@@ -168,7 +168,7 @@ class TestTime:
         tokens = await login(backend, ALICE)
         await shift(environment, "last_used_at", minutes=29)
         assert await is_in(backend, tokens)
-        # That was a use: the time begins anew.
+        # That was a use: the idle timeout starts again.
         await shift(environment, "last_used_at", minutes=29)
         assert await is_in(backend, tokens)
         await shift(environment, "last_used_at", minutes=30)
@@ -217,7 +217,7 @@ class TestOwnSessions:
         assert first["address"] == "127.0.0.1"
         assert first["user_agent"].startswith("a browser x")
         assert len(first["user_agent"]) == 200
-        # Only one's own, and only once.
+        # Users can only end their own sessions, and only once.
         path = f"/auth/sessions/{second['id']}"
         not_mine = await backend.http.delete(path, headers=bearer(backend.token_of(bob)))
         check_problem(not_mine, 404, "session-not-found")
@@ -271,7 +271,8 @@ class TestPasswordChange:
             weak = await self.change(backend, mine, PASSWORD, easy)
             (error,) = check_problem(weak, 422, "password-rejected")["errors"]
             assert error["field"] == "body.new_password"
-            # Whether that could be set is told, and worked out, only for who knows the current one.
+            # Only a user who knows the current password learns whether the new one is acceptable;
+            # for others it is not even checked.
             wrong = await self.change(backend, mine, "not my password", easy)
             check_problem(wrong, 422, "wrong-password")
         assert await is_in(backend, other)
@@ -295,7 +296,7 @@ class TestPasswordChange:
             await self.change(backend, tokens, "not my password", NEW_PASSWORD)
         right = await self.change(backend, tokens, PASSWORD, NEW_PASSWORD)
         check_problem(right, 422, "wrong-password")
-        # Whoever has taken over a session does not keep its owner out.
+        # An attacker with a stolen session cannot lock the owner out.
         again = await login(backend, ALICE)
         assert (await self.change(backend, again, PASSWORD, NEW_PASSWORD)).status_code == 204
 
@@ -452,7 +453,7 @@ async def stays_open(backend: Backend, client: SseClient) -> None:
 
 
 async def has_heard(backend: Backend) -> None:
-    """Until the instance knows what has changed so far."""
+    """Wait until the instance knows all changes so far."""
     watcher, now = backend.services.access_watcher, datetime.now(UTC)
     await until(lambda: watcher._heard_at > now)
 

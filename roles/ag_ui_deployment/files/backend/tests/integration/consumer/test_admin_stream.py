@@ -1,4 +1,4 @@
-"""The stream and the settings as administrators see them; dead letters replayed and discarded."""
+"""The admin API of stream and settings; replay and discarding of dead letters."""
 
 import asyncio
 from typing import Any
@@ -71,7 +71,7 @@ async def test_the_stream_is_told_as_redis_has_it(
 async def test_what_each_consumer_holds_is_told(
     environment: Environment, backend: Backend, admin: User
 ) -> None:
-    """Two entries are in the hands of a host that died, one in those of another."""
+    """Two entries are pending for a dead host, one for another host."""
     await until(environment.settled)
     await environment.redis.xgroup_create(environment.stream, "other", id="0", mkstream=True)
     group = patch.object(backend.services.stream_overview, "_group", "other")
@@ -109,7 +109,7 @@ async def test_a_dead_letter_is_replayed_as_it_was(
     entries: Any = await environment.redis.xrange(environment.stream)
     assert [entry[1] for entry in entries] == [poison, poison]
     assert entries[1][0].decode() == done["replayed_as"]
-    # It is still what cannot be read, and so a dead letter again.
+    # It is still unreadable, and becomes a dead letter again.
     await until(lambda: has_letters(environment, 2))
     open_ones = (await ask(backend, admin, LETTERS)).json()["items"]
     assert [one["id"] for one in open_ones] == [done["replayed_as"]]
@@ -151,7 +151,7 @@ async def test_pages_and_states(environment: Environment, backend: Backend, admi
     rest = (await ask(backend, admin, LETTERS, limit=3, cursor=first["next_cursor"])).json()
     assert [one["id"] for one in rest["items"]] == [ids[0]]
     assert rest["next_cursor"] is None
-    # Clients of earlier releases ask by these names.
+    # Clients of earlier releases use these names.
     by_old_names = await ask(backend, admin, LETTERS, limit=3, before=first["next_before"])
     assert by_old_names.json() == rest
     for cursor in ("x", "1", "1-x", "1" * 20 + "-0"):

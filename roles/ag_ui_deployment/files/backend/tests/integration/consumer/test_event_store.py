@@ -1,4 +1,4 @@
-"""What PostgreSQL holds after batches: the same, whatever their order, their cuts and repeats."""
+"""PostgreSQL's content does not depend on the order, size and repetition of batches."""
 
 import asyncio
 import random
@@ -30,7 +30,7 @@ async def database(environment: Environment) -> AsyncIterator[Database]:
 
 
 def examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
-    """Examples drawn at once: the database is async, and Hypothesis calls plain functions."""
+    """Draw examples in advance: the database is async, and Hypothesis calls plain functions."""
     drawn: list[Any] = []
 
     @settings(max_examples=count, database=None, deadline=None, derandomize=True)
@@ -52,7 +52,7 @@ async def test_jobs_are_the_same_in_whatever_order_their_batches_come(
         ways = []
         for way in range(3):
             job = f"job-{number}-{way}"
-            # A place in the stream of their own; two users of one job would be another test.
+            # Separate ranges of stream ids; two users of one job would be another test.
             events = [
                 replace(
                     event,
@@ -74,7 +74,7 @@ async def test_jobs_are_the_same_in_whatever_order_their_batches_come(
 
 
 async def test_what_is_stored_is_read_again_unchanged(database: Database) -> None:
-    """Else a client that resumes from PostgreSQL would get other bytes than from Redis."""
+    """Otherwise a client that resumes from PostgreSQL would get other bytes than from Redis."""
     events = stream(
         *(
             replace(event, event_id=f"e-{n}")
@@ -182,7 +182,8 @@ async def test_batches_that_meet_in_the_same_jobs_do_not_deadlock(database: Data
             order = [f"job-{n}" for n in range(40)][::way]
             batches.append(
                 [
-                    # The clocks run against each other too, so that no other order saves it.
+                    # The timestamps run in opposite order too, so that no other sort order prevents
+                    # the deadlock.
                     shield_event(
                         job=job, number=(turn * 2 + (way > 0)) * 100 + n, timestamp=1_000 + n
                     )

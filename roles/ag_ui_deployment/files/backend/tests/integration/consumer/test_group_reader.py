@@ -1,4 +1,4 @@
-"""What a member of the group is handed: all of it, in order, and never too much at once."""
+"""What a group member reads: all entries, in order, in bounded batches."""
 
 import pytest
 
@@ -56,7 +56,7 @@ async def test_an_entry_is_as_it_was_published(environment: Environment) -> None
 
 
 async def test_large_entries_come_a_few_at_a_time(environment: Environment) -> None:
-    """However small those before them were: nobody can ask Redis for a number of bytes."""
+    """Even after small entries: Redis cannot limit a read by bytes."""
     reader = reader_of(environment)
     await reader.join(None)
     ids = await publish(environment, 200) + await publish(environment, 100, 300 * KIB)

@@ -1,4 +1,4 @@
-"""What Redis lets go of before it is stored is counted exactly, and nothing else is."""
+"""Entries that Redis drops before they are stored are counted exactly, and no others."""
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +19,7 @@ from tests.support.samples import sample
 
 
 class Member:
-    """One instance's part in the group, a read at a time; a new one is an instance restarted."""
+    """A group member that performs single reads; a new object is a restarted instance."""
 
     def __init__(self, environment: Environment, name: str, batch_size: int = 1000) -> None:
         self._world = environment
@@ -30,7 +30,7 @@ class Member:
         )
 
     async def read(self) -> list[StreamId]:
-        """Read what is new, and acknowledge it."""
+        """Read new entries and acknowledge them."""
         await self._reader.join(None)
         rows = await self._reader.read_new()
         if rows:
@@ -47,7 +47,7 @@ def member(environment: Environment) -> Member:
 
 
 def answer_lost(command: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[None]]:
-    """The command, whose answer never comes."""
+    """Return the command as a function that executes it and loses the response."""
 
     async def lost(*arguments: Any) -> None:
         await command(*arguments)
@@ -63,7 +63,7 @@ async def publish(environment: Environment, count: int) -> list[StreamId]:
 
 
 async def read_number(environment: Environment) -> int:
-    """How many entries had been added up to the group's position, as Redis has it."""
+    """Return Redis's count of entries up to the group's position."""
     (group,) = await environment.redis.xinfo_groups(environment.stream)
     return int(group["entries-read"])
 
@@ -166,7 +166,7 @@ class TestTrimmedUnread:
     async def test_what_redis_counts_is_true_again(
         self, environment: Environment, member: Member
     ) -> None:
-        """Redis 7.0 leaves out what the group never got, and its lag stays too high for ever."""
+        """Redis 7.0 does not count entries that the group never got: its lag stays too high."""
         await publish(environment, 10)
         await member.read()
         await publish(environment, 40)
@@ -230,7 +230,7 @@ class TestNoFalseAlarm:
     async def test_a_group_that_another_program_made(
         self, environment: Environment, member: Member
     ) -> None:
-        """Redis does not know then how many entries the group has read."""
+        """Redis then does not know how many entries the group has read."""
         await publish(environment, 5)
         await environment.redis.xgroup_create(environment.stream, GROUP, id="$")
         await publish(environment, 5)
@@ -284,7 +284,7 @@ class TestNoFalseAlarm:
 
 
 class History:
-    """Members that read, restart and die, of a stream that is trimmed at any moment."""
+    """Members that read, restart and die while the stream is trimmed at random times."""
 
     def __init__(self, environment: Environment, seed: int) -> None:
         self._world = environment
@@ -347,7 +347,7 @@ class TestAnyHistory:
     async def test_what_was_deleted_is_never_counted(
         self, environment: Environment, seed: int
     ) -> None:
-        """Where both happen at once it is not decidable, and silence is better than a false alarm."""
+        """If both happen at once it is undecidable, and no alarm is better than a false one."""
         history = History(environment, seed)
         await history.run(deleting=True)
         trimmed = set(history.published) - set(history.read) - history.deleted

@@ -1,4 +1,4 @@
-"""A browser's own EventSource: it comes back to where it was, whatever it has been sent."""
+"""A browser's EventSource resumes where it was, whatever it has received."""
 
 import json
 from collections.abc import AsyncIterator
@@ -83,12 +83,12 @@ async def backend(environment: Environment, model: ScriptedServer) -> AsyncItera
 
 @dataclass
 class Browser:
-    """One that follows a stream, and the way to its backend."""
+    """A browser that follows a stream, and the proxy to its backend."""
 
     page: Page
     line: TcpProxy
     user: User
-    # The last ids with which it has asked for streams.
+    # The last event ids of its stream requests.
     cursors: list[str | None]
 
     async def follow(self, path: str) -> None:
@@ -100,20 +100,20 @@ class Browser:
         return [json.loads(data) for data in found]
 
     async def has_read(self, wanted: str) -> None:
-        """Wait until it has been sent this, and has been idle since."""
+        """Wait until the browser has been sent this text, and was idle afterwards."""
         await until(lambda: wanted.encode() in self.line.passed, 30)
         heard = self.line.passed.count(_KEEP_ALIVE)
         await until(lambda: self.line.passed.count(_KEEP_ALIVE) > heard, 30)
 
     async def comes_back(self) -> str | None:
-        """Cut the stream; the last id with which it comes back."""
+        """Close the stream; return the last event id of the reconnect."""
         times = len(self.cursors)
         await self.line.cut()
         await until(lambda: len(self.cursors) > times, 30)
         return self.cursors[times]
 
     async def ends(self) -> AgUiClient:
-        """What the page holds at the end of the run."""
+        """Wait for the end of the run; return what the page has then."""
 
         async def has_ended() -> bool:
             return bool(await self.page.run("return source.readyState === EventSource.CLOSED"))
@@ -124,7 +124,7 @@ class Browser:
 
 @pytest.fixture
 async def browser(backend: Backend) -> AsyncIterator[Browser]:
-    """On a page of the backend's own origin, logged in by cookies."""
+    """A browser on a page of the backend's origin, logged in with cookies."""
     user = await backend.add_user("browser@shield.test", Role.CONTRIBUTOR)
     cursors: list[str | None] = []
 
@@ -168,7 +168,7 @@ async def test_a_prelude_comes_once_and_what_follows_it_comes(
 async def test_what_began_and_ended_while_it_was_away_comes(
     environment: Environment, backend: Backend, browser: Browser
 ) -> None:
-    """The stream held nothing when it was cut: no event has ever come."""
+    """The stream was empty when the connection was cut: no event has ever arrived."""
     await browser.follow("/events")
     await browser.has_read(f"id: {backend.services.hub.last_id}\n\n")
     await browser.line.refuse()

@@ -1,4 +1,4 @@
-"""The history: one unbroken line of events, whatever Redis has trimmed, also while it does."""
+"""The history: an unbroken sequence of events while Redis trims the stream."""
 
 from collections.abc import AsyncIterator
 
@@ -32,7 +32,7 @@ async def history(environment: Environment) -> AsyncIterator[EventHistory]:
 
 
 async def fill(environment: Environment, count: int = 30) -> list[StreamId]:
-    """Publish events of two jobs, in bursts, and store them as the consumer would."""
+    """Publish events of two jobs in bursts, and store them as the consumer would."""
     database = Database(environment.settings())
     ids: list[StreamId] = []
     for start in range(0, count, 7):
@@ -115,7 +115,7 @@ async def test_the_newest_id(environment: Environment, history: EventHistory) ->
 async def test_a_border_of_a_stream_without_entries_is_no_gap(
     environment: Environment, history: EventHistory
 ) -> None:
-    """Clients are told one before anything has come; no entry has it."""
+    """Clients receive such an id before any event; no entry has it."""
     border = (await history.retained_above()).previous().next()
     assert border.is_border
     assert await history.gap_above(border) is None

@@ -1,4 +1,4 @@
-"""Replay: from the ring, Redis and PostgreSQL while the stream goes on, and what nobody has."""
+"""Replay from ring buffer, Redis and PostgreSQL under load, and gaps."""
 
 import asyncio
 import random
@@ -37,7 +37,10 @@ def gaps_of(frames: list[Frame]) -> list[dict[str, Any]]:
 
 
 class Publishing:
-    """Events of many jobs at a steady rate; Redis keeps little, but never less than is stored."""
+    """Publishes events of many jobs at a constant rate.
+
+    Redis keeps few, but all that are not stored.
+    """
 
     def __init__(self, environment: Environment, keep: int) -> None:
         self._world = environment
@@ -70,7 +73,7 @@ class Publishing:
 
 
 class Wanderer:
-    """A client that leaves again and again, and comes back to another instance."""
+    """A client that disconnects repeatedly and reconnects to another instance."""
 
     def __init__(self, seed: int, instances: list[Backend], token: str) -> None:
         self._chance = random.Random(seed)
@@ -81,8 +84,8 @@ class Wanderer:
 
     async def run(self, publishing: Publishing, done: asyncio.Event) -> None:
         while not done.is_set() or self.ids[-1:] != publishing.ids[-1:]:
-            # Some come back at once, some when the ring has forgotten what they missed, and some
-            # have been away for so long that only PostgreSQL knows.
+            # Some resume at once, some after the ring buffer has dropped what they missed, and some
+            # need PostgreSQL.
             back = 0 if done.is_set() else self._chance.choice((0, 0, 500, len(self.ids) // 2))
             back = min(back, len(self.ids))
             del self.ids[len(self.ids) - back :]
@@ -139,7 +142,7 @@ async def test_live_clients_do_not_feel_a_long_replay(environment: Environment) 
                 await live.until(lambda it, one=str(published): it.ids[-1:] == [one])  # type: ignore[misc]
                 waits.append(time.monotonic() - began)
             await asyncio.gather(*replaying)
-        # Four replays of ten thousand events take seconds. Live events come in between.
+        # Four replays of ten thousand events take seconds. Live events arrive in between.
         assert len(waits) > 10
 
 
@@ -195,7 +198,7 @@ class TestGaps:
                     n for n, frame in enumerate(client.frames) if frame.data and "gap" in frame.data
                 ]
                 assert client.frames[place].id is None
-            # Who was away meanwhile is told too, at this instance and at any other.
+            # Clients that were disconnected are notified too, at this instance and at any other.
             other = environment.settings(REDIS_CONSUMER_NAME="host-8003")
             async with running(other) as fresh:
                 for instance in (backend, fresh):
@@ -284,7 +287,7 @@ class TestLateOwnership:
 
 
 def sources(frames: list[Frame]) -> list[str]:
-    """The Shield events that the frames were made of, each once, in order."""
+    """Return the event ids of the Shield events behind the frames, each once, in order."""
     events = [frame.json() for frame in frames if frame.data is not None]
     return list(dict.fromkeys(event["metadata"]["event_id"] for event in events))
 
@@ -308,7 +311,7 @@ class TestLimits:
     async def test_replays_wait_in_line(
         self, environment: Environment, monkeypatch: pytest.MonkeyPatch, maximum: int
     ) -> None:
-        # No two of them share a pass.
+        # Replays never share a pass.
         monkeypatch.setattr(event_replay, "_NEAR_MS", -1)
         begun, gate, go = 0, asyncio.Event(), EventReplay._go
 

@@ -1,4 +1,4 @@
-"""Streams over real sockets: order, resumption at any point and border, limits and ends."""
+"""Streams over real sockets: order, resumption at any point, limits and termination."""
 
 import asyncio
 import random
@@ -29,7 +29,7 @@ from tests.support.waiting import until
 
 @pytest.fixture
 async def admin(backend: Backend) -> str:
-    """The token of an administrator."""
+    """The access token of an administrator."""
     return backend.token_of(await backend.add_user("admin@shield.test", Role.ADMIN))
 
 
@@ -39,7 +39,7 @@ async def token_on(backend: Backend, email: str = "admin@shield.test") -> str:
 
 
 def run_of(job: str = JOB, user: User | None = None) -> list[Any]:
-    """A job with a tool, retrieval and an answer: fourteen events."""
+    """Return a job with a tool, retrieval and an answer: fourteen events."""
     owner = str(user.id) if user else None
     call = {"tool_call_id": f"call-{job}", "tool_name": "lightrag_query"}
     told: list[tuple[str, dict[str, Any]]] = [
@@ -119,7 +119,7 @@ class TestFrames:
                 (one,) = await environment.publish(shield_event("job:progress", {"n": n}))
                 await client.until(lambda it, wanted=str(one): wanted in it.ids)  # type: ignore[misc]
                 delays.append(time.monotonic() - began)
-        # A loaded machine is slow now and then; the middle one is what users feel.
+        # A loaded machine has outliers; the median is what users notice.
         assert sorted(delays)[10] < 0.25
 
     async def test_every_client_gets_every_event_in_order(
@@ -144,7 +144,7 @@ class TestFrames:
             await until(lambda: all(client.ids[-1:] == ids[-1:] for client in clients))
             done.set()
         assert all(client.ids == ids for client in clients)
-        # But for the first frame: each client is told another time to wait before a reconnect.
+        # Except for the first frame: the reconnect time differs for each client.
         assert len({bytes(client.body).partition(b"\n\n")[2] for client in clients}) == 1
 
     async def test_a_job_that_was_silent_for_long_is_introduced(
@@ -177,7 +177,7 @@ class TestResuming:
     async def test_at_any_point_across_all_borders(
         self, environment: Environment, ring: int, trimmed_to: int | None
     ) -> None:
-        """The ring's, Redis's and PostgreSQL's, and of a process that started later."""
+        """The limits of the ring buffer, Redis, PostgreSQL, and of a process that started later."""
         async with running(environment.settings(RING_MAX_EVENTS=ring)) as backend:
             admin = await token_on(backend)
             mixed = [one for pair in zip(run_of("a"), run_of("b"), strict=True) for one in pair]
@@ -296,7 +296,7 @@ class TestResuming:
 
 
 def _place(frames: list[Frame], cursor: str) -> int:
-    """Where the frames after a cursor begin."""
+    """Return the index of the first frame after a cursor."""
     return next((n + 1 for n, frame in enumerate(frames) if frame.id == cursor), 0)
 
 
@@ -305,10 +305,10 @@ def _last_id(frames: list[Frame]) -> str | None:
 
 
 def _up_to_last_id(frames: list[Frame]) -> list[Frame]:
-    """What a client keeps of a connection that broke: records that came whole."""
+    """Return what a client keeps of a broken connection: complete records."""
     places = [n for n, frame in enumerate(frames) if frame.id]
     kept = frames[: places[-1] + 1] if places else []
-    # What introduces a run that the client knows already is not part of the history.
+    # Frames that introduce a known run are not part of the history.
     return [frame for frame in kept if frame.data and not _is_repeated(frame)]
 
 
@@ -317,7 +317,7 @@ def _is_repeated(frame: Frame) -> bool:
 
 
 async def resumed(backend: Backend, token: str, cursor: str, expected: list[str]) -> list[Frame]:
-    """The frames after a cursor; they have to be the expected ones, each once."""
+    """Return the frames after a cursor; they must be the expected ones, each once."""
     async with sse(backend.http, after=cursor, token=token) as client:
         await client.until(lambda it: len(it.ids) >= len(expected))
         assert client.ids == expected
@@ -373,7 +373,7 @@ class TestOwnership:
             assert live.ids == [str(one) for one in ids[6:]]
             assert check_feed(live.events)[JOB].terminal == "RUN_FINISHED"
             expected = AgUiClient().apply(live.events)
-            # Who resumes after the last id from before it was theirs sees the same.
+            # A client that resumes from an id before the job became theirs sees the same.
             for cursor in ("0-0", ids[3]):
                 async with sse(backend.http, after=cursor, token=token) as client:
                     await client.until(lambda it: it.ids == live.ids)
@@ -404,7 +404,7 @@ class TestOneJob:
             admin = await token_on(backend)
             if trimmed:
                 await environment.trim(0)
-            # A process that starts now knows of it from the history alone.
+            # A process that starts now only has the history.
             late = environment.settings(REDIS_CONSUMER_NAME="host-8003")
             async with running(late) as other:
                 for instance in (backend, other):
@@ -497,7 +497,7 @@ class TestLimits:
                     big = shield_event("worker.started", {"n": n, "x": "x" * 200_000}, job=None)
                     sent += map(str, await environment.publish(big))
                     await quick.until(lambda it, count=n + 1: len(it.ids) == count)  # type: ignore[misc]
-                # The quick one is told of everything; the slow one holds one feed's bound.
+                # The quick client receives everything; the slow one holds at most one feed's limit.
                 feed = next(iter(backend.services.hub.feeds))
                 assert feed._bytes < 2 * 256 * 1024
             slow.settimeout(0)
@@ -558,7 +558,7 @@ class TestOutages:
                 await redis_proxy.refuse()
                 ids += await environment.publish(*run_of("b"))
                 await client.until(lambda it: "keep-alive" in it.comments)
-                # Whoever connects meanwhile sees how things stood.
+                # A client that connects meanwhile sees the current state.
                 async with sse(backend.http, after=ids[0], token=admin) as during:
                     await during.until(lambda it: len(it.ids) == 13)
                 await redis_proxy.accept()

@@ -1,4 +1,7 @@
-"""What the backend relies on in the gateway, its tools and its model; the rest of its tests are built on it."""
+"""Behaviour of gateway, tools and model that the backend relies on.
+
+The other tests that use the gateway are based on it.
+"""
 
 from typing import Any
 from uuid import uuid4

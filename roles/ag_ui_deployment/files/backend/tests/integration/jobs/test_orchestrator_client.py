@@ -1,4 +1,4 @@
-"""What the orchestrator's answers say of a job, and that none is waited for for long."""
+"""Parsing of the orchestrator's job status, and the time limit of its responses."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What PostgreSQL refuses for a while is waited out; only what it will never take is a dead letter."""
+"""Temporary errors of PostgreSQL are retried; only permanent ones create dead letters."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -40,7 +40,7 @@ async def nothing_is_lost(environment: Environment, consumer: Consumer, ids: lis
 
 @asynccontextmanager
 async def refusing(environment: Environment, sqlstate: str) -> AsyncIterator[None]:
-    """PostgreSQL answers each new event with an error of its own."""
+    """PostgreSQL refuses each new event with an error of this class."""
     await environment.query(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '{sqlstate}'; END $$"
@@ -92,14 +92,15 @@ async def test_a_fault_of_the_values_is_a_dead_letter(
 
 
 async def test_a_deadlock_is_waited_out(environment: Environment) -> None:
-    """A transaction of somebody else takes two jobs in the other order than the consumer."""
+    """Another transaction locks two jobs in the opposite order to the consumer."""
     await environment.query(
         "INSERT INTO jobs (id, status, created_at, updated_at) "
         "SELECT name, 'queued', now(), now() FROM unnest(ARRAY['a', 'b']) AS name"
     )
     other = await asyncpg.connect(environment.owner_url)
     try:
-        # The consumer looks for deadlocks long before the other does, so it is the one that ends.
+        # The consumer checks for deadlocks long before the other session does, so it is the one
+        # that is aborted.
         await other.execute("SET deadlock_timeout = '60s'")
         async with consuming(environment.settings()) as consumer:
             async with other.transaction():
@@ -115,7 +116,7 @@ async def test_a_deadlock_is_waited_out(environment: Environment) -> None:
 
 
 async def waits_for_a_lock(environment: Environment) -> bool:
-    """Whether the consumer has one job and waits for the other."""
+    """Whether the consumer has locked one job and waits for the other."""
     rows = await environment.query(
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
         "AND wait_event_type = 'Lock' AND application_name = 'host-8002'"
@@ -125,7 +126,7 @@ async def waits_for_a_lock(environment: Environment) -> bool:
 
 @pytest.fixture
 async def limited(environment: Environment) -> AsyncIterator[tuple[str, str]]:
-    """A role that owns nothing but may do what the consumer does, and the address to use it."""
+    """Create a role with the consumer's rights and no ownership; yield it with its database URL."""
     role = f"limited_{uuid4().hex}"
     await environment.query(f"CREATE ROLE {role} LOGIN PASSWORD 'limited'")
     await environment.query(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
@@ -172,7 +173,7 @@ async def test_a_connection_limit_at_the_start_is_waited_out(
 async def test_what_the_driver_cannot_send_is_the_fault_of_the_values(
     environment: Environment,
 ) -> None:
-    """It raises an error of its own then, much like that of a lost connection."""
+    """The driver then raises its own error, similar to that of a lost connection."""
     database = Database(environment.settings())
     event = shield_event("a\ud800b")
     stored = await EventStore(database).store([event, shield_event()])
@@ -202,7 +203,7 @@ def test_a_connection_that_is_closed_is_one() -> None:
 async def test_rights_that_are_missing_are_an_outage_that_health_names(
     environment: Environment,
 ) -> None:
-    """As while the tables change hands: requests wait like the consumer, and go on after it."""
+    """As during a change of the tables' owner: requests and the consumer wait for its end."""
     role = urlsplit(environment.database_url).username
     async with running(environment.settings()) as backend:
         user = await backend.add_user("alice@shield.test")

@@ -1,4 +1,7 @@
-"""Health tells what works, readiness whether to send traffic; neither hangs on a server that does."""
+"""Health shows what works, readiness whether to send traffic.
+
+Neither blocks on a hanging server.
+"""
 
 import asyncio
 import re
@@ -153,7 +156,10 @@ async def test_an_outage_of_postgresql_is_told_in_words(
 async def test_a_loss_is_told_and_is_no_outage(
     environment: Environment, database_proxy: TcpProxy
 ) -> None:
-    """The service works again, and a deployment that asks for health may be what mends the cause."""
+    """The service works again.
+
+    An unhealthy status could block the deployment that fixes the cause.
+    """
     async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
         await database_proxy.refuse()
         await environment.publish(shield_event())
@@ -179,7 +185,7 @@ def test_how_long_is_told_in_the_unit_that_tells_most(seconds: float, words: str
 
 
 async def test_both_are_away_at_the_start() -> None:
-    """It starts degraded, answers, and can be stopped."""
+    """The instance starts degraded, responds, and can be stopped."""
     async with running(settings_of(SHUTDOWN_GRACE_SECONDS=2), healthy=False) as backend:
         await until(lambda: shows(backend, "degraded", "redis", "database", "consumer", "tail"))
         assert (await backend.http.get("/health/live")).status_code == 200
@@ -228,7 +234,7 @@ async def test_a_defect_of_a_loop_is_told(backend: Backend, check: str, part: st
 async def test_nobody_queues_behind_a_slow_check(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those who ask while a dependency hangs share the one answer, however long it takes."""
+    """Requests during a hanging check share its one result, however long it takes."""
     now = time.monotonic()
     clock = Mock(monotonic=lambda: now)
     asked = 0

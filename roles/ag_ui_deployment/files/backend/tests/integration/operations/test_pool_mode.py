@@ -1,4 +1,4 @@
-"""A pooler may hand out connections for a session, and not for a transaction."""
+"""A pooler must use session mode, not transaction mode."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What Prometheus gets: names with their help, true values, and an answer whatever is away."""
+"""The /metrics endpoint: help texts, correct values, and responses during outages."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""An account of Redis with the rights that docs/operations.md asks for, and with no others."""
+"""A Redis account with exactly the rights that docs/operations.md lists."""
 
 import re
 import shlex
@@ -35,12 +35,12 @@ from tests.support.waiting import until
 
 PAGE = Path(__file__).parents[7] / "docs" / "operations.md"
 EMAIL = "alice@shield.test"
-# From Redis 7.2 on the client tells its version, and goes on if that is refused.
+# Since Redis 7.2 the client sends its version, and ignores a refusal.
 HARMLESS = b"client|setinfo"
 
 
 def documented() -> list[str]:
-    """The command of the page that sets the account up, as redis-cli sends it."""
+    """Return the page's command that creates the account, as redis-cli sends it."""
     (command,) = re.findall(
         r"^redis-cli (ACL SETUSER .*?[^\\\\])$", PAGE.read_text(), re.MULTILINE | re.DOTALL
     )
@@ -60,7 +60,7 @@ class Account:
         return urlunsplit(parts._replace(netloc=f"{self.name}:{self._password}@{host}"))
 
     async def make(self) -> None:
-        """As the page has it, but for another name, password and stream."""
+        """Create the account as documented, with another name, password and stream."""
         acl, setuser, default, *rules = documented()
         assert (acl, setuser, default) == ("ACL", "SETUSER", "default")
         assert ">PASSWORD" in rules
@@ -78,7 +78,7 @@ class Account:
         await redis.execute_command(*words)
 
     async def refused(self) -> list[bytes]:
-        """What Redis has refused to the account."""
+        """Return the commands and keys that Redis has refused to the account."""
         entries = await self._world.redis.acl_log(count=128)
         named = [{_bytes(key): _bytes(value) for key, value in entry.items()} for entry in entries]
         return [

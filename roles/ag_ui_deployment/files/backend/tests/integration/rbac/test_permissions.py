@@ -1,7 +1,7 @@
-"""Every route, called as every role on own things, others' and those of other workspaces.
+"""Every route, called in every role on own and others' resources in all workspaces.
 
-What is expected is worked out here from the matrix alone; a route without a rule, or with a parameter
-that nobody has given samples of, fails.
+The expected results derive from the matrix alone; a route fails that has no rule, or a parameter
+without samples.
 """
 
 import re
@@ -37,7 +37,7 @@ from tests.support.environment import Environment
 from tests.support.server import Backend, running
 from tests.support.sse import sse
 
-# The workspaces that callers belong to, with their role in each; nobody belongs to blue.
+# The workspaces of each caller, with the role in each; nobody is a member of blue.
 CALLERS: Mapping[str, tuple[Role, Mapping[str, Role]]] = {
     "viewer": (Role.VIEWER, {}),
     "contributor": (Role.CONTRIBUTOR, {"red": Role.VIEWER}),
@@ -46,17 +46,19 @@ CALLERS: Mapping[str, tuple[Role, Mapping[str, Role]]] = {
     "admin": (Role.ADMIN, {}),
 }
 OTHER = "somebody else"
-# A run that began and ended, as it is stored.
+# The stored log of a run that has ended.
 _LOG = zlib.compress(b'{"type":"RUN_STARTED"}\n{"type":"RUN_FINISHED"}')
 WORKSPACES = ("default", "red", "blue")
 
 
 @dataclass(frozen=True)
 class Thing:
-    """What a path names: whose it is, where, and what one needs to know of it.
+    """A resource in a path: its owner, its workspace, and the permissions to access it.
 
-    `read` is None for what only its owner knows of; `needed`, if it is set, is what its use needs
-    beside what the route does. A thing without an owner is known to all who may use the route.
+    `read` is None if only the owner can see it. `needed`, if set, is the permission that its use
+    requires in addition to the route's. A resource without an owner is visible to all who may use
+    the
+    route.
     """
 
     name: str
@@ -74,7 +76,7 @@ class Caller:
     roles: Mapping[str, Role]
 
     def reach(self, permission: Permission, workspace: str) -> Reach:
-        """As the matrix says."""
+        """Return the scope according to the matrix."""
         if self.user.role is Role.ADMIN:
             return Reach.EVERYTHING
         role = self.roles.get(workspace)
@@ -119,8 +121,8 @@ JOBS = of_everybody(Permission.READ_JOBS)
 CONVERSATIONS = of_everybody(Permission.READ_AGENT_RUNS)
 SESSIONS = [Thing(owner, owner) for owner in (*CALLERS, OTHER)]
 
-# What a path may name, by the path up to and with the parameter. The name of a thing is what stands
-# in the path, but for accounts and sessions, which have ids.
+# Resources by the path up to and including the parameter. The name of a resource is its value in
+# the path, except for accounts and sessions, which have ids.
 SAMPLES: Mapping[str, Sequence[Thing]] = {
     "/api/jobs/{job_id}": JOBS,
     "/agent/runs/{run_id}": CONVERSATIONS,
@@ -142,7 +144,7 @@ SAMPLES: Mapping[str, Sequence[Thing]] = {
     ],
     "/admin/workspaces/{name}": [Thing("green"), Thing("nowhere", exists=False)],
 }
-# What a route has to be sent to look at the thing, or at the caller, at all.
+# Bodies that are necessary for a route to check the resource or the caller.
 BODIES: Mapping[tuple[str, str], Any] = {
     ("POST", "/auth/logout"): None,
     ("PUT", "/admin/users/{user_id}/role"): {"role": "viewer"},
@@ -152,9 +154,11 @@ BODIES: Mapping[tuple[str, str], Any] = {
 
 @dataclass(frozen=True)
 class Use:
-    """A call that says in which workspace it is; without a body, in the query.
+    """A call that names its workspace in the body, or in the query if there is no body.
 
-    `asked` is what the route needs anywhere, `needed` what the call needs there.
+    `asked` is the permission that the route requires in any workspace, `needed` the one that the
+    call
+    requires in this workspace.
     """
 
     method: str
@@ -187,7 +191,7 @@ USES = [
 
 
 def samples_of(path: str) -> Sequence[Thing | None]:
-    """The things that a path may name."""
+    """Return the resources that a path may name."""
     first, *_ = re.findall(r"\{[^}]*\}", path) or [None]
     if first is None:
         return [None]
@@ -198,7 +202,7 @@ def samples_of(path: str) -> Sequence[Thing | None]:
 
 
 def samples_for(rule: RouteRule, caller: Caller | None) -> Sequence[Thing | None]:
-    """One where it makes no difference which, else the caller's own and those of somebody else."""
+    """Return one sample if the choice does not matter, else own and another user's ones."""
     samples = samples_of(rule.path)
     if caller is None or (rule.permission and not caller.may_anywhere(rule.permission)):
         return samples[:1]
@@ -206,7 +210,7 @@ def samples_for(rule: RouteRule, caller: Caller | None) -> Sequence[Thing | None
 
 
 def expected(rule: RouteRule, caller: Caller | None, thing: Thing | None) -> int | None:
-    """The status, None for any that the route itself gives."""
+    """Return the expected status; None for any status of the route itself."""
     if caller is None:
         return 401 if rule.needs_login else None
     if rule.permission is not None and not caller.may_anywhere(rule.permission):
@@ -222,7 +226,7 @@ def expected(rule: RouteRule, caller: Caller | None, thing: Thing | None) -> int
 
 
 class Walk:
-    """The backend with all things there, which come again after each call that could change them."""
+    """The backend with all resources, which are restored after each call that could change them."""
 
     def __init__(self, backend: Backend, environment: Environment) -> None:
         self._backend = backend
@@ -260,13 +264,13 @@ class Walk:
         headers = bearer(await self.token(caller)) if caller else {}
         body = BODIES.get((rule.method, rule.path), None if rule.method == "GET" else {})
         path = re.sub(r"\{([^}]*)\}", lambda it: self._in_path(it[1], thing), rule.path)
-        # Each user has ids of their own for these.
+        # These ids are scoped to a user.
         whose = (
             {"owner": str(self._users[thing.owner])}
             if thing in CONVERSATIONS and thing.owner
             else {}
         )
-        # Of a stream, the beginning says it.
+        # The status of a stream is known from its start.
         async with self._backend.http.stream(
             rule.method, path, headers=headers, json=body, params=whose
         ) as response:
@@ -280,7 +284,7 @@ class Walk:
         return (await self._backend.http.get(path, params=query, headers=headers)).json()
 
     async def call_in(self, caller: Caller, use: Use, workspace: str) -> int:
-        """The status of a call that says in which workspace it is."""
+        """Return the status of a call that names its workspace."""
         headers = bearer(await self.token(caller))
         query = {"workspace": workspace} if use.body is None else None
         body = use.body and use.body(workspace)
@@ -290,7 +294,7 @@ class Walk:
             return response.status_code
 
     async def feed(self, caller: Caller) -> set[str]:
-        """The jobs in the feed of what is published of all of them, last of the caller's own."""
+        """Publish an event of each job, the caller's own last; return the jobs in their feed."""
         every = [one for one in JOBS if one.exists]
         every += [one for one in every if (one.owner, one.workspace) == (caller.name, "default")]
         async with sse(self._backend.http, token=await self.token(caller)) as stream:
@@ -309,13 +313,13 @@ class Walk:
         if parameter == "session_id":
             return str(self._sessions[thing.name])
         if parameter == "user_id":
-            # In a path below a workspace, its one member.
+            # In a path below a workspace: its only member.
             is_user = thing.name in self._users or thing.name == "nobody"
             return str(self._users.get(thing.name if is_user else OTHER, uuid4()))
         return quote(thing.name)
 
     async def token(self, caller: Caller) -> str:
-        """Of a session that is none of the things: a call may end it."""
+        """Return a token of a session outside the resources, since a call may end those."""
         if caller.name not in self._tokens:
             row = _session(uuid4(), caller.user.id)
             async with self._backend.services.database.transaction() as session:
@@ -410,7 +414,7 @@ def _run(thing: Thing, owner: UUID) -> RunRow:
 
 @pytest.fixture
 async def walk(environment: Environment) -> AsyncIterator[Walk]:
-    # Nobody answers there: who may call a tool is told that.
+    # Nothing listens there: a caller with the permission for a tool gets an error of the gateway.
     settings = environment.settings(STREAMS_PER_USER=1000, LITELLM_URL="http://127.0.0.1:1")
     async with running(settings) as backend:
         walk = Walk(backend, environment)
@@ -505,7 +509,7 @@ def expected_in(caller: Caller, use: Use, workspace: str) -> int | None:
 
 
 def test_what_is_expected_of_the_workspaces_is_what_we_mean() -> None:
-    """The matrix could be wrong in the same way for all."""
+    """The matrix itself could be wrong."""
     crawl = next(use for use in USES if use.path == "/api/crawl")
     agent = next(use for use in USES if use.path == "/agent")
     for name, red, default, blue in (

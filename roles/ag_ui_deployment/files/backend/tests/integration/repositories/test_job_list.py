@@ -1,4 +1,4 @@
-"""Lists of jobs: what each user sees, page by page, and what a page costs among many jobs."""
+"""Job lists: visibility, pagination, and the cost of a page among many jobs."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -34,7 +34,10 @@ _SECTIONS = [
 
 
 async def fill(environment: Environment, jobs: int) -> None:
-    """Jobs of two owners and of nobody, in three workspaces; the few that failed are old."""
+    """Insert jobs of two owners and without an owner in three workspaces.
+
+    The few failed ones are old.
+    """
     await environment.query(
         "INSERT INTO jobs (id, owner_id, workspace, status, created_at, updated_at, ended_ms) "
         "SELECT 'job-' || n, (ARRAY[$2::uuid, $3::uuid, NULL])[1 + n % 3], "
@@ -89,7 +92,7 @@ async def test_a_page_reads_no_more_than_its_own_length_of_each_place(
             query = job_list.query_of(visibility, section)
             if query is None:
                 continue
-            # Index scans alone, each of a place and a status, and none that sorts anything out.
+            # Only index scans, each for one scope and status, without filtered rows.
             parts = 1 if visibility.everything and section.workspace is None else 3 * len(JobStatus)
             for scan in scans(await explain(environment, database, query)):
                 assert "Index" in scan["Node Type"], (who, section, scan)
@@ -120,7 +123,7 @@ async def explain(environment: Environment, database: Database, query: Any) -> d
 
 
 def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All nodes of a plan that read the jobs."""
+    """Yield all nodes of a query plan that read the jobs table."""
     if plan.get("Relation Name") == "jobs" or plan["Node Type"].startswith("Bitmap"):
         yield plan
     for part in plan.get("Plans", ()):

@@ -1,4 +1,4 @@
-"""The runs of the agent in Redis: who may add to a log, and how long it is kept."""
+"""Agent runs in Redis: who may append to a log, and how long it is kept."""
 
 from uuid import uuid4
 
@@ -27,7 +27,7 @@ def registry(environment: Environment) -> RunRegistry:
 
 @pytest.fixture
 async def key(registry: RunRegistry) -> RunKey:
-    """A run that has begun, with the first of its records."""
+    """A run that has started, with its first records."""
     key = RunKey(uuid4(), "run")
     assert await registry.begin(key, 1) == "begun"
     assert await registry.append(key, RECORDS[:2], 0) == 2
@@ -39,7 +39,7 @@ async def length(environment: Environment, registry: RunRegistry, key: RunKey) -
 
 
 async def kept_for(environment: Environment, registry: RunRegistry, key: RunKey) -> int:
-    """For how many seconds Redis still has the log."""
+    """Return the TTL of the log in seconds."""
     return int(await environment.redis.ttl(registry.log_of(key)))
 
 

@@ -1,4 +1,4 @@
-"""Calls that write: what is kept of them, whatever fails meanwhile, and for how long."""
+"""Writing calls: what is stored of them despite failures, and for how long."""
 
 import asyncio
 import os
@@ -135,7 +135,7 @@ class TestOutages:
                 await crawling
             await process.wait()
         assert await states(environment) == [SubmissionState.SENT]
-        # After the time that a call can take at most.
+        # After the maximum duration of a call.
         await age(environment, minutes=2)
         problem = check_problem(await carol.post("/api/crawl", body, key), 409, "outcome-unknown")
         assert "take a new key" in problem["detail"]
@@ -193,7 +193,7 @@ class TestKeys:
         await carol.crawl(environment, "old")
         await age(environment, hours=24, minutes=1)
         await carol.crawl(environment, "new")
-        # An instance looks for them when it starts, and from time to time.
+        # An instance deletes expired ones at its start and periodically.
         settings = environment.settings(**gateway.settings(), REDIS_CONSUMER_NAME="host-8003")
         async with running(settings):
             await until(lambda: _keys_are(environment, "new"))
@@ -225,7 +225,7 @@ class TestLimits:
     async def test_the_orchestrator_is_asked_without_holding_up_the_user(
         self, environment: Environment, gateway: Gateway
     ) -> None:
-        """Whoever may have no more jobs can still do everything else meanwhile."""
+        """A user at the job limit can still do everything else meanwhile."""
         async with ScriptedServer() as orchestrator:
             orchestrator.gate.clear()
             settings = environment.settings(
@@ -250,7 +250,7 @@ class TestOwners:
     async def test_a_job_stays_with_whom_it_was_accepted_for_first(
         self, environment: Environment
     ) -> None:
-        """A tool may name a job that is there, when it is asked for the same again."""
+        """A tool may return an existing job when the same request is repeated."""
         job_id = str(uuid4())
         async with ScriptedServer() as server:
             server.answers(CALL, tool_result({"status": "accepted", "job_id": job_id}))
@@ -260,7 +260,7 @@ class TestOwners:
                     answer = await who.post("/api/crawl", {"url": SITE})
                     assert (answer.status_code, answer.json()["job_id"]) == (202, job_id)
                 await until(environment.settled)
-                # Also when nothing but the stored events tells for whom it was.
+                # Also if only the stored events say whom the job was accepted for.
                 await environment.query("DELETE FROM submissions")
                 await victor.post("/api/crawl", {"url": SITE})
                 await until(environment.settled)
@@ -272,7 +272,7 @@ class TestOwners:
         self, environment: Environment, carol: Caller
     ) -> None:
         job_id = (await carol.crawl(environment, outcome="stuck")).json()["job_id"]
-        # In a batch of its own.
+        # In a separate batch.
         await until(environment.settled)
         await environment.publish(shield_event("job:accepted", job=job_id))
         await until(environment.settled)

@@ -1,4 +1,4 @@
-"""Tools over HTTP, through a real gateway: what is asked, whose the jobs are, what goes wrong."""
+"""Tools over HTTP through a real gateway: arguments, ownership of jobs, and errors."""
 
 import asyncio
 import json
@@ -83,7 +83,7 @@ class TestJobs:
     async def test_an_ended_job_is_still_given_to_its_owner(
         self, backend: Backend, carol: Caller, environment: Environment
     ) -> None:
-        """Whose it is may be told after its end; the feed then has the whole run."""
+        """The owner may become known after the end of the job; the feed then has the whole run."""
         job_id = str(uuid4())
         await environment.publish(
             shield_event("job:started", job=job_id),
@@ -165,7 +165,7 @@ class TestJobs:
             await environment.publish(shield_event("job:failed", job=stuck))
             await until(lambda: has_ended(carol, stuck))
             assert (await carol.crawl(environment)).status_code == 202
-            # What is no job has no such limit.
+            # Calls that start no job have no such limit.
             stored = await carol.post("/api/tools/qdrant_store", {"arguments": {"text": "x"}})
             assert stored.status_code == 200
 
@@ -189,7 +189,7 @@ class TestIdempotency:
         assert len(await gateway.tool_calls(note)) == 1
         reused = await carol.crawl(environment, key, note="another")
         check_problem(reused, 422, "idempotency-key-reused")
-        # Keys are a user's own.
+        # Keys are scoped to a user.
         victor = await caller(backend, "victor")
         assert (await victor.crawl(environment, key, note=note)).json()["job_id"] not in again.text
 
@@ -358,7 +358,8 @@ class TestQueries:
                 ]
             assert (await carol.post("/api/crawl", {"url": url})).status_code == 202
             (call,) = await gateway.tool_calls(note)
-            # What was left out may be more for the tool than is allowed here.
+            # The tool's own default for an omitted argument may exceed the limit, so defaults are
+            # sent.
             assert call["arguments"] == {
                 "url": url,
                 "max_pages": 3,
@@ -478,7 +479,7 @@ class TestFailures:
 
 
 class TestAudit:
-    """Each call has its entry, which tells nothing of what was called with."""
+    """Each call has an audit entry without its arguments."""
 
     async def test_of_calls_and_of_those_that_came_to_nothing(
         self, backend: Backend, carol: Caller, environment: Environment
@@ -570,14 +571,14 @@ class TestLimits:
                 carol = await caller(backend, "carol")
                 service = backend.services.tools
                 asking = [asyncio.create_task(service.available(carol.user)) for _ in range(5)]
-                # One that goes away takes the answer from nobody.
+                # Cancelling one request does not cancel the shared one.
                 await until(lambda: server.asked)
                 asking.pop(0).cancel()
                 server.gate.set()
                 answers = await asyncio.gather(*asking, return_exceptions=True)
                 assert {type(one) for one in answers} == {GatewayRefusedError}
                 assert server.asked == [path]
-                # A failure is not kept, and an answer is.
+                # A failure is not cached, a result is.
                 assert (await carol.get("/api/tools")).json() == {"items": [], "next_cursor": None}
                 assert (await carol.get("/api/tools")).json() == {"items": [], "next_cursor": None}
                 assert server.asked == [path] * 2
@@ -588,7 +589,7 @@ async def _arrived(gateway: Gateway, text: str, number: int) -> bool:
 
 
 async def audited(environment: Environment) -> list[tuple[str, str, str, dict[str, Any]]]:
-    """Target, outcome, actor and details of each call of a tool; of the latter not the place."""
+    """Return target, outcome, actor and details of each tool call, without the workspace."""
     rows = await environment.query(
         "SELECT target, outcome, actor, details FROM audit_log WHERE action = 'tool.call'"
         " ORDER BY seq"
@@ -615,7 +616,7 @@ class TestSilentJobs:
         job = (await carol.get(f"/api/jobs/{silent}")).json()
         assert job["completed_at"]
         assert not job["lost"]
-        # It is not stored as an end, but no longer counts.
+        # It is not stored as an end, but no longer counts towards the limit.
         stored = await environment.query("SELECT status FROM jobs WHERE completed_at IS NULL")
         assert len(stored) == 2
         assert (await carol.crawl(environment)).status_code == 202

@@ -1,4 +1,4 @@
-"""PostgreSQL by TLS, as the address asks for it."""
+"""PostgreSQL over TLS, as the URL requires."""
 
 from urllib.parse import urlsplit, urlunsplit
 
@@ -38,7 +38,7 @@ async def is_encrypted(environment: Environment, host: str, mode: str, authority
         ("localhost", "verify-full", True, True),
     ],
 )
-async def test_sslmode(  # noqa: PLR0913 - what it is tried with, and what comes of it
+async def test_sslmode(  # noqa: PLR0913 - test parameters
     *,
     environment: Environment,
     authority: str,
@@ -55,7 +55,7 @@ async def test_sslmode(  # noqa: PLR0913 - what it is tried with, and what comes
     [
         ("localhost", "verify-full", False),
         ("localhost", "verify-ca", False),
-        # The certificate is not of this name.
+        # The certificate does not have this name.
         ("127.0.0.1", "verify-full", True),
     ],
 )

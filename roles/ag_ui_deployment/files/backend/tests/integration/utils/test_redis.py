@@ -1,4 +1,4 @@
-"""Redis behind a name that leads elsewhere after a failover, and by TLS."""
+"""Redis over TLS, and behind a name that resolves to another server after a failover."""
 
 import os
 from collections.abc import AsyncIterator
@@ -53,7 +53,7 @@ class TestTls:
 
 
 async def follow(url: str, primary: str) -> None:
-    """Make one server a replica of the other, which knows itself by the port of their machine."""
+    """Make a server a replica of the primary, which is addressed by its local port."""
     async with Redis.from_url(primary) as redis:
         port = (await redis.config_get("port"))["port"]
     async with Redis.from_url(url) as redis:
@@ -71,7 +71,7 @@ async def is_in_step(url: str) -> bool:
 
 
 async def takes_writes(backend: Backend, token: str) -> bool:
-    """Whether a ticket, which is noted in Redis, opens a stream."""
+    """Whether a ticket, which is recorded in Redis, opens a stream."""
     answer = await backend.http.post("/auth/ticket", headers=bearer(token))
     query = {"ticket": answer.json()["ticket"]}
     async with backend.http.stream("GET", "/events", params=query) as response:
@@ -81,7 +81,7 @@ async def takes_writes(backend: Backend, token: str) -> bool:
 class TestFailover:
     @pytest.fixture
     async def pair(self) -> AsyncIterator[tuple[str, str]]:
-        """A primary and its replica; afterwards both are primaries."""
+        """A primary and its replica; both become primaries afterwards."""
         first, second = os.environ["TEST_REDIS_PAIR"].split()
         await follow(second, first)
         await until(lambda: is_in_step(second))
@@ -98,7 +98,7 @@ class TestFailover:
             async with running(there.settings()) as backend:
                 user = await backend.add_user("admin@shield.test", Role.ADMIN)
                 token = backend.token_of(user)
-                # Connections of every client are open and lead to the server that is demoted.
+                # Connections of all kinds of clients are open to the server that is demoted.
                 await there.publish(shield_event())
                 async with sse(backend.http, token=token) as client:
                     await client.until(lambda seen: seen.events)

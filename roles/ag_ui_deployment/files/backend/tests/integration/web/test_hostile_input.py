@@ -1,4 +1,4 @@
-"""What an attacker sends to get in, or to break something: refused, and without a trace."""
+"""Malicious input is refused without any effect."""
 
 import base64
 import time
@@ -57,14 +57,14 @@ async def test_forged_and_swapped_tokens(backend: Backend) -> None:
         signed(claims | {"aud": "another-service"}),
         signed(claims | {"iss": "somebody-else"}),
         signed(claims | {"typ": "refresh"}),
-        # A real session, and a real account, which do not belong to each other.
+        # A real session and a real account that do not belong together.
         signed(claims | {"sub": str(bob.id), "role": "admin"}),
         signed(claims | {"sid": "00000000-0000-0000-0000-000000000000"}),
     ]
     for token in forged:
         answer = await backend.http.get("/auth/me", headers=bearer(token))
         check_problem(answer, 401, "not-authenticated")
-    # A role that the token claims is no role.
+    # The role in the token has no effect.
     raised = bearer(signed(claims | {"role": "admin"}))
     assert (await backend.http.get("/auth/me", headers=raised)).json()["role"] == "viewer"
 
@@ -104,9 +104,9 @@ def part(name: str, value: str) -> str:
     "kind",
     [
         "multipart/form-data; boundary=x",
-        # With a megabyte it would keep the event loop busy for a quarter of a minute.
+        # Decoding a megabyte of it would block the event loop for a quarter of a minute.
         "multipart/form-data; boundary=x; charset=punycode",
-        # It makes what no UTF-8 has of this address.
+        # Decodes this user name to text that UTF-8 cannot encode.
         "multipart/form-data; boundary=x; charset=unicode_escape",
         'Multipart/Form-Data ; charset="unicode_escape"; boundary=x',
         "multipart/mixed; boundary=x",
@@ -179,8 +179,8 @@ async def test_an_address_that_only_looks_like_another_is_another(backend: Backe
         check_problem(await ask_login(backend, email), 401, "wrong-credentials")
 
 
-# As they stand in JSON and in addresses: more than 32, 63 and 64 bits hold, more than a float holds,
-# more digits than Python reads, and what only some parsers take for a number.
+# Numbers in JSON and URLs: beyond 32, 63 and 64 bits, beyond a float, with more digits than Python
+# parses, and forms that only some parsers accept as numbers.
 NUMBERS = (
     *map(str, (2**31, 2**63, 2**64, -(2**64), 10**30, 0.5, 1e300)),
     "1e400",
@@ -198,7 +198,7 @@ AGENT_BODY = run_input(
 
 
 def bodies_of(document: Document, operation: Operation) -> Iterator[tuple[str, Any]]:
-    """The types and samples of bodies that an operation takes."""
+    """Yield the media types and samples of an operation's bodies."""
     if operation.path == "/agent":
         yield "application/json", AGENT_BODY
     elif operation.path == "/api/tools/{name}":
@@ -211,7 +211,7 @@ def bodies_of(document: Document, operation: Operation) -> Iterator[tuple[str, A
 
 
 def requests_of(document: Document) -> Iterator[Request]:
-    """Each number in each place of each operation where a value may stand."""
+    """Yield requests with each number in each position of each operation."""
     for operation in operations(document):
         given = {name: str(sample(document, schema)) for name, schema in operation.parameters()}
         for number in NUMBERS:
@@ -239,14 +239,14 @@ async def test_no_number_anywhere_is_an_error_of_the_server(environment: Environ
             admin = bearer(backend.token_of(await backend.add_user(ALICE, Role.ADMIN)))
             document = (await backend.http.get("/openapi.json")).json()
             failed = []
-            # What ends the caller's session comes last.
+            # Requests that end the caller's session come last.
             for request in sorted(requests_of(document), key=lambda one: "logout" in one.path):
                 headers = {**request.headers, **admin}
                 sending = backend.http.build_request(
                     request.method, request.path, headers=headers, content=request.content
                 )
                 answer = await backend.http.send(sending, stream=True)
-                # Streams go on until they are left.
+                # Streams continue until the client closes them.
                 await answer.aclose()
                 if answer.status_code >= 500 or answer.status_code in {401, 429}:
                     failed.append((answer.status_code, request))

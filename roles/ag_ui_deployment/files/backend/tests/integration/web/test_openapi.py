@@ -1,7 +1,7 @@
-"""The OpenAPI document says what the API does: for every role, whatever is sent.
+"""The OpenAPI document describes the API correctly for every role and input.
 
-Requests are made from the document, good ones and bad ones. No answer may be a 5xx, have a status or
-a type that is not documented, or a body that does not fit its schema.
+Valid and invalid requests are generated from the document. No response may be a 5xx, have an
+undocumented status or media type, or a body that does not match its schema.
 """
 
 import asyncio
@@ -32,24 +32,24 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
-# Streams end when their clients go, and have tests of their own.
+# Streams end when their clients disconnect, and have separate tests.
 STREAM = "text/event-stream"
-# They end the session with which the others are asked.
+# These end the session of the other requests.
 LAST = ("POST /auth/logout",)
 EXAMPLES = 3
 
-# Of all addresses and names those that may be crawled, and are asked of no name server.
+# Only URLs and names that may be crawled and need no DNS lookup.
 schemathesis.openapi.format("uri", st.from_regex(r"https?://8\.8\.8\.8/[a-z]{0,9}", fullmatch=True))
 schemathesis.openapi.format("hostname", st.from_regex(r"[a-z]{1,9}\.org", fullmatch=True))
 
-# Enough for all of the requests together.
+# Enough for all requests together.
 NO_LIMITS = dict.fromkeys(
     (name for name in Settings.model_fields if name.startswith("RATE_")), "1000000/minute"
 )
 
 
 def operations(document: dict[str, Any]) -> list[Any]:
-    """Those that can be asked for, the destructive ones last."""
+    """Return the operations to test, the destructive ones last."""
     schema = schemathesis.openapi.from_dict(document)
     results: list[Any] = list(schema.get_all_operations())
     found = [result.ok() for result in results]
@@ -62,7 +62,7 @@ def is_stream(operation: Any) -> bool:
 
 
 def ask(operation: Any, url: str, callers: list[dict[str, str]]) -> None:
-    """Send what the document allows, and what it does not, in the name of each caller."""
+    """Send valid and invalid requests as each caller."""
     modes = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
     cases = st.one_of([operation.as_strategy(generation_mode=mode) for mode in modes])
 
@@ -75,7 +75,7 @@ def ask(operation: Any, url: str, callers: list[dict[str, str]]) -> None:
     @given(cases)
     def send(case: Case[Any]) -> None:
         for headers in callers if "security" in operation.definition.raw else callers[:1]:
-            # A session of each request's own: one for all would be a browser, with cookies.
+            # A new session for each request: a shared one would keep cookies like a browser.
             with requests.Session() as session:
                 answer = case.call(base_url=url, headers=headers, session=session, timeout=20)
             case.validate_response(answer, checks=CHECKS)
@@ -88,7 +88,7 @@ def faults_of(document: dict[str, Any], url: str, callers: list[dict[str, str]])
     for operation in operations(document):
         try:
             ask(operation, url, callers)
-        except BaseException as error:  # noqa: BLE001 - groups of failures are no Exceptions
+        except BaseException as error:  # noqa: BLE001 - includes BaseExceptionGroup
             found.append(f"{operation.label}: {error}")
     return found
 
@@ -103,7 +103,7 @@ async def test_the_document_is_true_for_every_role(
         url = str(backend.http.base_url)
         faults = await asyncio.to_thread(faults_of, document, url, callers)
         assert not faults, "\n\n".join(faults)
-        # What only the tool itself can refuse was asked for as well.
+        # Some requests reached the tools themselves.
         accepted = await environment.query(
             "SELECT DISTINCT tool FROM submissions WHERE state = 'done'"
         )

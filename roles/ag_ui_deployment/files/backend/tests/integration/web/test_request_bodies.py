@@ -1,4 +1,4 @@
-"""Bodies are bounded before they are parsed, and read only for who may send them."""
+"""Bodies are limited before they are parsed, and read only from authorised clients."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ LARGE = 200_000
 
 
 class RawRequest:
-    """A request of which the test sends as much as it likes."""
+    """A request of which the test controls every byte."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -35,7 +35,7 @@ class RawRequest:
         await self._writer.drain()
 
     async def answer(self) -> tuple[int, dict[str, Any]]:
-        """The status and the problem document."""
+        """Return the status and the problem document."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         length = next(
             int(line.split(":")[1])
@@ -49,7 +49,7 @@ class RawRequest:
 async def request(
     backend: Backend, path: str, length: int | None, headers: dict[str, str], method: str = "POST"
 ) -> AsyncIterator[RawRequest]:
-    """Send the head of a request; without a length the body comes in chunks."""
+    """Send the head of a request; without a length the body is chunked."""
     url = backend.http.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port)
     size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
@@ -118,7 +118,7 @@ async def test_a_body_is_refused_at_the_first_byte_beyond_a_bound(
             for start in range(0, len(sent), 60_000):
                 piece = sent[start : start + 60_000]
                 await raw.send(b"%x\r\n%s\r\n" % (len(piece), piece))
-            # The last chunk never comes.
+            # The last chunk is never sent.
             status, problem = await raw.answer()
         if status == 413:
             assert path == "/auth/login"
@@ -144,7 +144,7 @@ async def test_what_is_not_json_is_told_with_its_position(
 
 @asynccontextmanager
 async def half_a_body(backend: Backend, token: str) -> AsyncIterator[RawRequest]:
-    """A large body of which enough has come to take a turn."""
+    """Send enough of a large body to occupy a slot."""
     async with request(backend, "/agent", LARGE, bearer(token)) as raw:
         await raw.send(b" " * 1000)
         yield raw

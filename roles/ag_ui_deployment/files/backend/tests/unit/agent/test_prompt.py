@@ -1,4 +1,4 @@
-"""What the model is given of a conversation."""
+"""The messages and tools that the model receives from a conversation."""
 
 from typing import Any
 

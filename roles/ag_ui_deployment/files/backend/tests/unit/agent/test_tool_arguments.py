@@ -1,4 +1,4 @@
-"""The arguments of a tool call, joined from the pieces of a model's answer."""
+"""Assembling the arguments of a tool call from the deltas of a model's stream."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Chunks of a model's answer to AG-UI events, and events to messages."""
+"""Converts chunks of a model's stream to AG-UI events, and events to messages."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def called(*pieces: ToolCallPiece) -> list[ChatChunk]:
 
 
 def calls_of(*pieces: ToolCallPiece) -> list[tuple[str, str]]:
-    """Names and arguments of the calls that pieces make, as a client holds them."""
+    """Return names and arguments of the calls in the client's messages."""
     made = RunMessages.of(events_of(called(*pieces))[1]).all()
     functions = [call["function"] for message in made for call in message["toolCalls"]]
     return [(function["name"], function["arguments"]) for function in functions]
@@ -230,7 +230,7 @@ class TestEveryAnswer:
         if text:
             expected["content"] = text
         if turn.calls:
-            # In the order in which they became known by name.
+            # In the order in which the calls' names arrived.
             begun = [event["toolCallId"] for event in events if "toolCallName" in event]
             expected["toolCalls"] = [
                 {

@@ -1,4 +1,4 @@
-"""Events of the current protocol as older versions have them."""
+"""Conversion of current events to older protocol versions."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Frames as bytes: what the client splits on, and where the ids stand."""
+"""Serialisation of SSE frames: delimiters and ids."""
 
 import orjson
 from hypothesis import given

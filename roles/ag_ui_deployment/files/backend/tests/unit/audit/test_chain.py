@@ -1,4 +1,4 @@
-"""The encoding of audit entries says all of them, and nothing twice."""
+"""The encoding of audit entries is complete and unambiguous."""
 
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -41,7 +41,7 @@ _ENTRIES = st.builds(
 
 
 def decode(encoded: bytes) -> tuple[int, Entry, bytes]:
-    """Read an encoding as the description of the chain says: what can be read back is unambiguous."""
+    """Decode an entry as the chain is documented: a decodable encoding is unambiguous."""
     assert encoded[:1] == b"\x01"
     rest = encoded[1:]
     values: list[bytes | None] = []
@@ -107,7 +107,7 @@ def test_each_entry_follows_on_the_one_before() -> None:
 
 
 def test_the_hash_stays_what_it_was() -> None:
-    """Another value here means that stored chains do not verify any more."""
+    """A different value would mean that stored chains no longer verify."""
     assert digest(1, ENTRY, START.hash).hex() == (
         "91937826ba689a75d938c36057e27fe90e4e98a510d65c6d0ba72a8f839f40e0"
     )

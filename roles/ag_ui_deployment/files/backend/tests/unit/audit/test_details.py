@@ -1,4 +1,4 @@
-"""What is recorded is plain, bounded, and without secrets."""
+"""Recorded details are plain, bounded and free of secrets."""
 
 from typing import Any
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Checkpoints are believed by their signature, whichever of the known keys made it."""
+"""Checkpoints verify by their signature with any of the known keys."""
 
 import hmac
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Which texts are email addresses, and the one form that each has."""
+"""Validation and normalisation of email addresses."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Access tokens: what we made is known again, and nothing else is."""
+"""Access tokens: issued tokens verify, all others are refused."""
 
 import base64
 import time

@@ -1,4 +1,4 @@
-"""One-time passwords, recovery codes, and the encryption of secrets, without a database."""
+"""One-time passwords, recovery codes and encryption of secrets, without a database."""
 
 import base64
 from uuid import uuid4
@@ -12,7 +12,7 @@ from src.services.auth.secret_box import SecretBox
 from src.services.auth.totp import matching_step, new_recovery_codes, otpauth_uri, recovery_hash
 from tests.support.builders import settings_of
 
-# Of RFC 6238, appendix B, with the last six of its eight digits.
+# From RFC 6238, appendix B, with the last six of the eight digits.
 RFC_SECRET = base64.b32encode(b"12345678901234567890").decode()
 RFC_CODES = {59: "287082", 1111111109: "081804", 1234567890: "005924", 20000000000: "353130"}
 
@@ -92,7 +92,7 @@ class TestSeal:
             SecretBox(settings_of(JWT_SECRET="i" * 40).mfa_keys).decrypt(owner, sealed)
 
     def test_without_a_key_of_its_own_the_signing_key_seals(self) -> None:
-        """The previous ones only open."""
+        """The previous keys only decrypt."""
         owner = uuid4()
         unset = settings_of(JWT_SECRET="j" * 40, MFA_PREVIOUS_KEYS="m" * 40)
         sealed = SecretBox(unset.mfa_keys).encrypt(owner, RFC_SECRET)

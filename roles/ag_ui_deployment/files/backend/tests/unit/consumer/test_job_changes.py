@@ -1,4 +1,4 @@
-"""What a batch says about its jobs, whatever the order of its events."""
+"""Job changes of a batch, independent of the order of its events."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -101,7 +101,7 @@ def test_no_text_holds_what_postgresql_cannot_store() -> None:
 def test_the_order_within_a_batch_does_not_matter(
     events: list[ShieldEvent], data: st.DataObject
 ) -> None:
-    """But for names on which the events of a job disagree."""
+    """Except for names on which the events of a job disagree."""
     shuffled = data.draw(st.permutations(events))
     nameless = [
         [replace(one, owner=None, workspace=None, kind=None) for one in summarise(order)]

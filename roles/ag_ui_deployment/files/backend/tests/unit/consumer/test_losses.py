@@ -1,4 +1,4 @@
-"""A loss is counted, logged, and told for a while."""
+"""A loss is counted, logged, and reported for a while."""
 
 import time
 

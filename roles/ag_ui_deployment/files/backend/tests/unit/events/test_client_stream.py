@@ -1,4 +1,4 @@
-"""One client's stream, with the history in memory: any cursor, any border, any moment to join."""
+"""A client's stream with the history in memory: any cursor, any limit, any time of connection."""
 
 import asyncio
 import time
@@ -68,7 +68,7 @@ def wants(
 
 
 class Client:
-    """A connection that takes everything at once."""
+    """A connection that accepts all data immediately."""
 
     def __init__(self) -> None:
         self.body = bytearray()
@@ -81,7 +81,7 @@ class Client:
 
 
 async def served(process: Process, subscription: Subscription, **values: int) -> bytes:
-    """All bytes of a stream that ends by itself."""
+    """Return all bytes of a stream that ends by itself."""
     client = Client()
     async with asyncio.timeout(10):
         await streams(process, **values).serve(subscription, client)
@@ -94,7 +94,7 @@ async def received(
     cursor: StreamId | None = None,
     later: Iterable[ShieldEvent] = (),
 ) -> list[Frame]:
-    """All frames of a connection, during which `later` is published; then the process drains."""
+    """Return the frames of a connection while `later` is published; then the process drains."""
     reading = asyncio.create_task(served(process, wants(scope, cursor)))
     for event in later:
         await asyncio.sleep(0)
@@ -109,17 +109,17 @@ def events_of(frames: Iterable[Frame]) -> list[dict[str, Any]]:
 
 
 def ids_of(frames: Iterable[Frame]) -> list[str]:
-    """Those of the records that came."""
+    """Return the ids of the received records."""
     return [frame.record_id for frame in frames if frame.record_id is not None]
 
 
 def records(events: Sequence[ShieldEvent], scope: Scope) -> list[FeedRecord]:
-    """What a client of the scope is to get of a stream, by the fold alone."""
+    """Return the records that a client of the scope must get, computed by the projector alone."""
     return [record for record in stream_fold().apply(events) if scope.shows(record)]
 
 
 def seen(events: Iterable[dict[str, Any]], clients: dict[str, AgUiClient] | None = None) -> Any:
-    """What a client of a feed sees of each job; goes on from an earlier connection."""
+    """Return what a client sees of each job; continues from an earlier connection."""
     clients = dict(clients or {})
     for event in events:
         job = job_of(event)
@@ -130,7 +130,7 @@ def seen(events: Iterable[dict[str, Any]], clients: dict[str, AgUiClient] | None
 
 @dataclass(frozen=True)
 class Case:
-    """A stream, and where the borders in it lie, as numbers of events."""
+    """A stream and its limits, as numbers of events."""
 
     events: list[ShieldEvent]
     began_at: int
@@ -167,7 +167,8 @@ def cases(draw: st.DrawFn, *, resumes: bool = True) -> Case:
     events = interleaved([mine, theirs, workers], order)
     connects_at = draw(st.integers(0, len(events)), label="connects at")
     began_at = draw(st.integers(0, connects_at), label="process began at")
-    # A process begins above what Redis had let go; Redis lets go of more, once it is stored.
+    # A process starts after the events that Redis has trimmed; Redis trims more once they are
+    # stored.
     trimmed = draw(st.integers(began_at, connects_at), label="trimmed")
     return Case(
         events=events,
@@ -228,7 +229,7 @@ class TestResuming:
         every = records(case.events, the_job(job))
         missed = [str(record.id) for record in every if record.id > cursor]
         ended_before = any(record.ends_run and record.id <= cursor for record in every)
-        # A client that has the end already is told it again, since its run has no other.
+        # A client that has the end already gets it again, since its run has no other event.
         assert ids_of(frames) == (missed or [str(e.id) for e in every if ended_before][-1:])
         if frames:
             run_of_client = check_run(events_of(frames))
@@ -274,7 +275,7 @@ class TestJoining:
 
 
 class TestThePosition:
-    """The id up to which a client holds everything, whether or not frames came of it."""
+    """The id up to which a client has everything, whether or not it received frames for it."""
 
     @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, the_job(JOB))))
     def test_it_is_told_before_the_first_event(self, case: Case, scope: Scope) -> None:
@@ -297,7 +298,7 @@ class TestThePosition:
     def test_whoever_is_cut_anywhere_ends_up_with_what_all_see(
         self, case: Case, scope: Scope, data: st.DataObject
     ) -> None:
-        """A client that keeps what it held at the last id, and begins with nothing without one."""
+        """A client keeps its state at the last id, and starts without state if it has none."""
         first = case.last_id
 
         async def held(cursor: StreamId | None) -> dict[str, AgUiClient]:
@@ -363,7 +364,7 @@ class TestThePosition:
 
     @pytest.mark.parametrize("begun", [0, 1])
     async def test_one_of_a_stream_without_entries_is_no_gap(self, begun: int) -> None:
-        """It is made of Redis's clock: no entry has it, at whichever instance."""
+        """It derives from Redis's clock: no entry has it, at any instance."""
         events = stream(*simple_run())
         border = events[0].id.previous()
         process = Process(MemoryHistory())
@@ -382,7 +383,7 @@ def simple_run(job: str = JOB, user: str | None = OWNER) -> list[ShieldEvent]:
 
 
 def moving_run() -> list[ShieldEvent]:
-    """A job that is in the workspace red, as turns out with the third of its four events."""
+    """A job whose third of four events moves it to the workspace red."""
     queued, started, complete = simple_run()
     progress = shield_event("job:progress", event_id="moves", workspace=RED)
     return stream(replace(queued, metadata=started.metadata), started, progress, complete)
@@ -459,7 +460,7 @@ class TestOwnership:
 
 
 class TestForgottenJobs:
-    """The process keeps the states of so many ended jobs; the rest is in the history."""
+    """The process keeps the states of a limited number of ended jobs; the history has the rest."""
 
     @pytest.fixture(autouse=True)
     def _few(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -667,7 +668,7 @@ class TestStrangeCursors:
 
 
 class SlowClient:
-    """A connection that takes a write only when it is told to."""
+    """A connection that accepts a write only when told to."""
 
     def __init__(self) -> None:
         self.body = bytearray()
@@ -735,7 +736,7 @@ async def test_a_client_that_takes_nothing_more_is_let_go_at_the_bound(
 async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
     monkeypatch: pytest.MonkeyPatch, published: int
 ) -> None:
-    """Far from the feed's bound: it holds a connection all the same."""
+    """It is far from the feed's limit but occupies a connection."""
     monkeypatch.setattr(client_stream, "_TICK", 0.01)
     monkeypatch.setattr(client_stream, "_STUCK", 0.05)
     process = Process(MemoryHistory())

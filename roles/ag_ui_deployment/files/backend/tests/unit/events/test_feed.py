@@ -1,4 +1,4 @@
-"""A feed: shared batches, a reader is a position, and bounds on what is held."""
+"""A feed: shared batches, reader positions, and limits on buffered data."""
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,7 @@ def record(number: int, size: int = 10) -> FeedRecord:
 
 
 def feed_of(max_bytes: int = MANY, max_events: int = MANY) -> Feed:
-    """A feed with a reader that has read nothing yet."""
+    """A feed with one reader at the start."""
     limits = FeedLimits(max_bytes, max_events)
     feed = Feed(limits, lambda record: record.frames.startswith(b"alone"))
     feed.join()
@@ -30,7 +30,7 @@ def feed_of(max_bytes: int = MANY, max_events: int = MANY) -> Feed:
 
 
 def rest(feed: Feed, position: int = 0) -> list[Batch]:
-    """All batches from a position on."""
+    """Return all batches from a position on."""
     found = []
     while (batch := feed.read(position)) is not None:
         found.append(batch)

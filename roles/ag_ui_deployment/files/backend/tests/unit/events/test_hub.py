@@ -1,4 +1,4 @@
-"""The hub: who gets which record, and where the live stream joins what was before."""
+"""The hub: record routing, and the transition from history to the live stream."""
 
 from uuid import UUID
 
@@ -63,7 +63,7 @@ def ids(hub: EventHub, scope: Scope, cursor: StreamId = ZERO) -> list[StreamId]:
 
 
 def live(place: Attachment) -> list[Batch]:
-    """What the feed brings since a client has joined it."""
+    """Return the batches of the feed since a client has joined it."""
     batches = (place.feed.read(n) for n in range(place.reader.position, place.feed.end))
     return [batch for batch in batches if batch is not None]
 

@@ -1,4 +1,4 @@
-"""Replays: those that miss the same share one pass, and each gets exactly its part."""
+"""Replays: clients that miss the same events share one pass, and each gets exactly its part."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class CountingHistory(MemoryHistory):
-    """Counts how often it is gone through."""
+    """Counts the passes over the history."""
 
     passes = 0
 

@@ -1,4 +1,4 @@
-"""The frames of a model's streamed answer."""
+"""Parsing the frames of a model's stream."""
 
 import pytest
 

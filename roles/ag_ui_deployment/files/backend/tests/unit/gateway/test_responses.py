@@ -1,4 +1,4 @@
-"""What the gateway's refusals mean: whose fault it is, and whether another attempt may help."""
+"""Mapping of the gateway's error responses: who is at fault, and whether a retry may help."""
 
 from collections.abc import Callable
 from typing import Any
@@ -84,7 +84,7 @@ def test_a_call_is_refused(
         (302, {"location": "/login"}, "LITELLM_URL, which redirects"),
         (307, {"location": "https://inside.example/"}, "LITELLM_URL, which redirects"),
         (308, {}, "LITELLM_URL, which redirects"),
-        # HTTP at the port of HTTPS, a page that is not there, one that takes no POST.
+        # Plain HTTP on an HTTPS port, a missing page, a page that refuses POST.
         (400, {}, "LITELLM_URL, where something else answers"),
         (401, {}, "LITELLM_URL, where something else answers"),
         (403, {}, "LITELLM_URL, where something else answers"),
@@ -125,7 +125,7 @@ def test_a_list_tells_that_the_tools_are_away() -> None:
     assert isinstance(list_refusal(reply(502)), GatewayUnavailableError)
 
 
-# As LiteLLM 1.106 says it.
+# The message of LiteLLM 1.106.
 OVERFLOW = (
     "litellm.ContextWindowExceededError: litellm.BadRequestError: ContextWindowExceededError: "
     "OpenAIException - This model's maximum context length is 8192 tokens."

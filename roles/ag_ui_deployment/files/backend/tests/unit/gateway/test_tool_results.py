@@ -1,4 +1,4 @@
-"""What the answers of tools mean, and what callers get to see of their texts."""
+"""Interpretation of tool responses, and which of their texts callers see."""
 
 import pytest
 from hypothesis import given
@@ -167,12 +167,12 @@ def test_what_the_caller_sent_is_not() -> None:
 
 
 def test_only_the_beginning_of_a_text_is_looked_at() -> None:
-    """However much a tool says: what is done with it takes the event loop's time."""
+    """Processing happens in the event loop, so its time must be bounded."""
     blank = " " * 10_000
     assert presentable(f"begins{blank}ends", {}) == "begins"
     megabytes = {"content": [{"text": "x" * 8_000_000}]}
     assert len(error_text(megabytes)) < 10_000
-    # From each of its letters on a scheme is looked for, and no further than schemes are long.
+    # The search for a scheme starts at each letter, and must stop at the length of a scheme.
     assert presentable("a" * 100 + "://host", {}).startswith("a" * 60)
 
 

@@ -1,4 +1,4 @@
-"""What of a client's input is taken."""
+"""Which parts of a client's input are accepted."""
 
 from typing import Any
 

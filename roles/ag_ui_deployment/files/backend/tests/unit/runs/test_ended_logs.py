@@ -1,4 +1,4 @@
-"""Logs that are read again: shared, and not more of them than fit into memory."""
+"""Cached logs of ended runs: shared, and bounded in memory."""
 
 import asyncio
 from uuid import uuid4
@@ -26,7 +26,7 @@ def loads() -> list[str]:
 
 @pytest.fixture
 def logs(loads: list[str]) -> EndedLogs:
-    """Each run's log takes as many bytes as one user may read."""
+    """Each run's log is as large as the limit per user."""
     data = b" " * HALF
 
     async def load(key: RunKey) -> list[LogRecord] | None:
@@ -57,7 +57,7 @@ async def test_one_user_leaves_room_for_others(logs: EndedLogs, loads: list[str]
     assert loads == ["a", "c"]
     with pytest.raises(TooManyStreamsError):
         await logs.get(key("d"), uuid4())
-    # What is there already can be read by more.
+    # Further users may read a log that is already in memory.
     assert await logs.get(key("c"), OWNER) is theirs
     del mine
     assert await logs.get(key("b"), OWNER)

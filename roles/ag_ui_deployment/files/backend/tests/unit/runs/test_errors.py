@@ -1,4 +1,4 @@
-"""Whom a failed run blames."""
+"""Error codes and messages of failed runs."""
 
 import pytest
 

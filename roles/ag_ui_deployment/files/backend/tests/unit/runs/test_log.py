@@ -1,4 +1,4 @@
-"""A run's log, and what a client that joins anywhere ends up with."""
+"""A run's log, and the state of a client that joins at any point."""
 
 import asyncio
 from weakref import ref
@@ -49,7 +49,7 @@ RUN: list[Event] = [
 
 
 class Collected:
-    """A connection that takes everything."""
+    """A connection that accepts all data."""
 
     def __init__(self) -> None:
         self.body = b""
@@ -94,7 +94,7 @@ async def test_who_comes_back_anywhere_holds_the_same_in_the_end(place: int) -> 
     before = [event for event in RUN[:place] if event["type"] != "RUN_FINISHED"]
     client = AgUiClient().apply(before)
     known = {(one["id"], one["kind"]) for one in client.messages}
-    # As the official client does: what is opened again is not begun again.
+    # Like the official client, which does not create an existing message again.
     client.apply(event for event in events if not _opens_again(event, known))
     assert client == whole
 

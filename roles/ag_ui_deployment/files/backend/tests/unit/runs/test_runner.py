@@ -1,4 +1,4 @@
-"""A run of this process, from its beginning to its stored end."""
+"""A run of this process, from its start until its end is stored."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
@@ -24,7 +24,7 @@ ANSWER = (ChatChunk(content="Hello"), ChatChunk(finish_reason="stop"))
 
 
 class Answers:
-    """A model that says the same whatever it is asked."""
+    """A model with a constant response."""
 
     async def chat(self, _body: Mapping[str, Any]) -> AsyncGenerator[ChatChunk]:
         for chunk in ANSWER:
@@ -53,7 +53,7 @@ class NoBudget:
 
 
 class Registry:
-    """What Redis was told."""
+    """Records the calls to Redis."""
 
     def __init__(self) -> None:
         self.records: list[LogRecord] = []
@@ -68,7 +68,7 @@ class Registry:
 
 
 class Storage:
-    """PostgreSQL, which takes a run once it is let, or fails."""
+    """A stub of PostgreSQL that stores a run when allowed to, or fails."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.asked: list[Sequence[LogRecord]] = []
@@ -88,7 +88,7 @@ async def _stays(user: User, _workspace: str) -> User:
 
 
 def started(registry: Registry, store: Store) -> tuple[LocalRun, asyncio.Event]:
-    """A run, and whether nothing is left to do for it."""
+    """Start a run; return it with an event that is set when all its work is done."""
     loop = AgentLoop(
         RunInput.model_validate(run_input("Hello")),
         cast("User", SimpleNamespace(id=KEY.owner)),
@@ -112,7 +112,7 @@ async def test_the_end_is_told_nobody_before_it_is_stored() -> None:
     registry, storage = Registry(), Storage()
     run, done = started(registry, storage.store)
     await until(lambda: storage.asked)
-    # All that is told without waiting for the store has its turns.
+    # Let the event loop run everything that does not wait for the store.
     for _ in range(100):
         await asyncio.sleep(0)
     assert [one.type for one in run.log.records][-1] == "STEP_FINISHED"

@@ -1,4 +1,4 @@
-"""Entries of the stream: what is read, what is derived, and what is refused with which reason."""
+"""Parsing of stream entries: values, derived fields, and reasons for refusal."""
 
 import orjson
 import pytest
@@ -19,7 +19,7 @@ LIMIT = 2 * 1024 * 1024
 
 
 def entry(**fields: str | bytes) -> dict[bytes, bytes]:
-    """A well-formed entry with these fields added or replaced."""
+    """Return a valid entry with these fields added or replaced."""
     whole = {"event_id": "e-1", "type": "job:progress", "job_id": "j-1", "data": "{}"} | fields
     return {
         name.encode(): value if isinstance(value, bytes) else value.encode()
@@ -247,7 +247,7 @@ ENDS = sorted(END_STATUS)
 
 
 class TestTheEndOfAJob:
-    """It is known though nobody can read what came with it."""
+    """The end of a job is recognised even if its data cannot be parsed."""
 
     @pytest.mark.parametrize("kind", ENDS)
     @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ class TestWhatIsKeptOfPoison:
 
 
 class TestDepth:
-    """What is read must be written again: in PostgreSQL, and in frames that put it deeper."""
+    """Data must be serialisable again: in PostgreSQL, and in frames that nest it deeper."""
 
     @pytest.mark.parametrize("inner", [b"[%s]", b'{"a":%s}'])
     def test_up_to_a_bound(self, inner: bytes) -> None:
@@ -335,7 +335,7 @@ class TestDepth:
 
 
 def nested(inner: bytes, levels: int) -> bytes:
-    """JSON of so many levels, of which the first is an object."""
+    """Return JSON with this nesting depth, whose outermost level is an object."""
     head, tail = inner.split(b"%s")
     return b'{"a":' + head * (levels - 1) + b"1" + tail * (levels - 1) + b"}"
 

@@ -1,4 +1,4 @@
-"""What Redis's counters prove, on a stream that counts as Redis does."""
+"""What Redis's counters prove about missing entries, on a simulated stream."""
 
 from dataclasses import dataclass, field
 
@@ -21,7 +21,7 @@ BEGIN = StreamPosition(ZERO, 0)
 
 @dataclass
 class Stream:
-    """A stream, and a reader that gets every entry that is still there when it reads."""
+    """A stream with Redis's counters, and a reader that gets every entry that still exists."""
 
     kept: list[StreamId] = field(default_factory=list)
     added: int = 0
@@ -53,7 +53,10 @@ class Stream:
         )
 
     def read(self, maximum: int) -> Missing | None:
-        """Read on; gives what the counters tell is missing between the place and these entries."""
+        """Read entries.
+
+        Return what the counters say is missing between the position and the stream.
+        """
         missing = missed(self.place, self.state())
         new = [one for one in self.kept if one > self.place.id][:maximum]
         skipped = missing.entries if missing else 0
@@ -128,11 +131,11 @@ def replace_state(**changes: object) -> StreamState:
         (StreamPosition(stream_id(7), 7), {}, False),
         (StreamPosition(stream_id(2), 2), {}, False),
         (StreamPosition(stream_id(7)), {}, False),
-        # Its newest entry is older than what was read.
+        # The stream's newest entry is older than the reader's position.
         (StreamPosition(stream_id(11), 11), {}, True),
-        # It has had fewer entries than were read.
+        # The stream has had fewer entries than were read.
         (StreamPosition(stream_id(7), 11), {}, True),
-        # It has all it ever had, and that begins after what was read.
+        # The stream has all entries it ever had, and begins after the reader's position.
         (StreamPosition(stream_id(2), 2), {"added": 6}, True),
         (StreamPosition(stream_id(2)), {"added": 6}, True),
         (StreamPosition(stream_id(5)), {"added": 6}, False),

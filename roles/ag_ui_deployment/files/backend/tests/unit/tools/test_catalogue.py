@@ -1,4 +1,4 @@
-"""What is checked of a tool's arguments before anything leaves."""
+"""Validation of a tool's arguments before a call."""
 
 import socket
 from typing import Any

@@ -1,4 +1,4 @@
-"""The circuit breaker: when it opens, whom it lets pass, when it closes."""
+"""The circuit breaker: when it opens, which calls it lets through, and when it closes."""
 
 import pytest
 
@@ -46,14 +46,14 @@ def test_after_the_pause_all_may_ask_and_a_success_closes_it(clock: Clock) -> No
     breaker = CircuitBreaker(2, 15)
     failing(breaker, 2)
     clock.now += 15
-    # Also while nobody asks: what would keep it open is not known.
+    # It closes after the pause even without calls, since the state of the service is unknown.
     assert not breaker.is_open
     assert (
         breaker.describe()
         == "2 in a row failed: it cannot be reached; asked again with the next call"
     )
     breaker.enter()
-    # One that hangs, or is given up, keeps nobody out.
+    # A call that hangs or is cancelled does not block others.
     breaker.enter()
     breaker.succeeded()
     failing(breaker, 1)

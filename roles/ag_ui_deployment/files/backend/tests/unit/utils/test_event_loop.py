@@ -1,4 +1,4 @@
-"""Long work leaves turns to others."""
+"""Long-running work yields to other tasks."""
 
 import asyncio
 import time

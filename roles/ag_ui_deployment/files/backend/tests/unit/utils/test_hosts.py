@@ -1,4 +1,4 @@
-"""Hosts in whatever notation: what is of the inside is found out."""
+"""Detection of internal hosts in any notation."""
 
 import ipaddress
 import socket
@@ -132,7 +132,7 @@ def test_a_path_hides_nothing(path: str) -> None:
     assert IngestDoc(file_path="my report.pdf").file_path == "my report.pdf"
 
 
-# Of each the answer has differed between versions of Python.
+# Python versions classify each of these addresses differently.
 @pytest.mark.parametrize(
     ("address", "public"),
     [("192.0.0.9", False), ("192.0.0.200", False), ("192.88.99.1", False), ("3fff::1", False),
@@ -188,7 +188,7 @@ async def test_a_name_is_looked_up_once(
 async def test_a_name_that_answers_too_late_is_refused(
     targets: SsrfGuard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its servers may answer the tool at once, and with something of the inside."""
+    """Its DNS servers could answer the tool at once, with an internal address."""
     released = threading.Event()
 
     def look_up(*_asked: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The scan finds what a parser would find, wherever the text is cut."""
+"""The scanner agrees with a parser, wherever the text is split."""
 
 import re
 from typing import Any
@@ -19,7 +19,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 
 def size(value: Any) -> int:
-    """The values in it, of which an empty list or object counts as two."""
+    """Count the values; an empty list or object counts as two."""
     if not isinstance(value, list | dict):
         return 1
     inner = value.values() if isinstance(value, dict) else value
@@ -48,7 +48,7 @@ def test_counts_as_a_parser_does(value: Any, data: st.DataObject) -> None:
     text = orjson.dumps(value)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    # Where empty lists and objects count as two, all bounds are at most that much too high.
+    # Counting empty lists and objects as two makes the limit at most that much too high.
     assert passes(pieces, max_values=size(value))
     counted = next(maximum for maximum in range(1, 10_000) if passes(pieces, max_values=maximum))
     assert size(value) // 2 < counted <= size(value)
@@ -79,7 +79,7 @@ def test_takes_the_largest_texts_that_are_within_bounds() -> None:
 
 
 class Counting:
-    """A pattern that counts the bytes that it is given."""
+    """A pattern that counts the bytes it receives."""
 
     def __init__(self, pattern: re.Pattern[bytes]) -> None:
         self._pattern = pattern

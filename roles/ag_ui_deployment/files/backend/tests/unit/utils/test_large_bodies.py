@@ -1,4 +1,4 @@
-"""Large bodies wait for each other, and are refused where they wait too long."""
+"""Large bodies queue for a slot, and are refused after a timeout."""
 
 import asyncio
 import threading
@@ -30,7 +30,7 @@ async def test_a_few_of_an_instance_at_a_time() -> None:
         with pytest.raises(TooManyBodiesError):
             async with bodies.turn(CAROL):
                 pass
-    # What was refused holds nothing.
+    # A refused body occupies no slot.
     async with bodies.turn(CAROL), bodies.turn(ALICE):
         pass
 

@@ -1,4 +1,4 @@
-"""One JSON object a line for everything, and no secret in any of them."""
+"""Every log line is one JSON object without secrets."""
 
 import logging
 import sys
@@ -23,7 +23,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
-    """Configures logging, at a level; gives what has been written since the last call."""
+    """Configure logging at a level; yield a function that returns the lines since its last call."""
     root = logging.getLogger()
     before = root.handlers, root.level
     configured = structlog.get_config()
@@ -64,7 +64,7 @@ def test_an_event_of_ours(lines: Lines) -> None:
 
 @pytest.mark.usefixtures("lines")
 def test_a_logger_that_was_used_follows_a_later_configuration() -> None:
-    """In one process with other tests, it would else write past whoever captures its events."""
+    """Otherwise it would bypass the capture of other tests in the same process."""
     logger = structlog.get_logger("src.test")
     logger.info("before")
     configure_logging("INFO", stream=StringIO())

@@ -1,4 +1,4 @@
-"""Errors in the words of whoever has to mend what is wrong."""
+"""Error messages for the operator who has to fix the problem."""
 
 import asyncpg
 import pytest
@@ -45,7 +45,7 @@ def test_the_cause_is_what_counts() -> None:
 
 
 def test_no_message_of_a_server_gets_through() -> None:
-    """Those of drivers may hold addresses with passwords."""
+    """Messages of drivers may contain URLs with passwords."""
     assert "hunter2" not in explain(redis.ConnectionError("redis://:hunter2@host:6379"))
     assert "hunter2" not in explain(Exception("postgresql://shield:hunter2@host"))
 

@@ -1,4 +1,4 @@
-"""What is a secret is blanked, the rest is left, and neither takes long."""
+"""Secrets are redacted, everything else is kept, and both are fast."""
 
 import re
 
@@ -28,7 +28,7 @@ def test_of_an_address_what_is_no_secret_is_left() -> None:
 
 
 class Steps:
-    """Counts the characters that are looked at."""
+    """Counts the characters that are read."""
 
     count = 0
 
@@ -36,19 +36,19 @@ class Steps:
 class CountedText(str):
     __slots__ = ()
 
-    def find(self, sub: str, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]  # what is called
+    def find(self, sub: str, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]  # the call under test
         found = super().find(sub, start, end)
         Steps.count += (found if found >= 0 else len(self) if end is None else end) - start
         return found
 
-    def rfind(self, sub: str, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]  # what is called
+    def rfind(self, sub: str, start: int = 0, end: int | None = None) -> int:  # type: ignore[override]  # the call under test
         found = super().rfind(sub, start, end)
         Steps.count += (len(self) if end is None else end) - max(start, found)
         return found
 
 
 class CountedPattern:
-    """Stands for a pattern that reads each character of a match once."""
+    """A stub for a pattern that reads each character of a match once."""
 
     def __init__(self, pattern: re.Pattern[str]) -> None:
         self._pattern = pattern

@@ -1,4 +1,4 @@
-"""What a route of the API does before its own work, with the rest of the application left out."""
+"""What an API route does before its handler runs, without the rest of the application."""
 
 import asyncio
 import threading
@@ -25,7 +25,7 @@ class Body(BaseModel):
     text: str
 
 
-# The event loop sets it while the text that waits for it is validated.
+# Set by the event loop while the text that waits for it is validated.
 LOOP_AT_WORK = threading.Event()
 
 
@@ -46,7 +46,7 @@ class Limits:
 
 @asynccontextmanager
 async def application(bodies: LargeBodies, started: asyncio.Event) -> AsyncIterator[FastAPI]:
-    """One with a route that takes a large body and never answers."""
+    """An application with a route that takes a large body and never responds."""
     services = SimpleNamespace(
         limits=Limits(),
         large_bodies=bodies,

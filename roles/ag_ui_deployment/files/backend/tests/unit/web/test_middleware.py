@@ -1,4 +1,4 @@
-"""Whose word counts on where a request comes from."""
+"""Which clients are trusted to name the original address of a request."""
 
 from typing import Any
 
@@ -44,13 +44,13 @@ async def _ask(key: str | None, headers: list[tuple[str, str]], came_from: str) 
         # A proxy.
         (KEY, [KEY], "127.0.0.1", "192.0.2.7"),
         (KEY, [KEY], "10.1.2.3", "192.0.2.7"),
-        # A user of its host.
+        # A user of the proxy's host.
         (KEY, [], "127.0.0.1", "127.0.0.1"),
         (KEY, ["x" * 32], "127.0.0.1", "127.0.0.1"),
         (KEY, [KEY[:-1]], "127.0.0.1", "127.0.0.1"),
         (KEY, [KEY, KEY], "127.0.0.1", "127.0.0.1"),
         (KEY, [""], "127.0.0.1", "127.0.0.1"),
-        # Somebody who has read the key, elsewhere.
+        # Another host with a stolen key.
         (KEY, [KEY], "198.51.100.1", "198.51.100.1"),
         # A site without a key.
         (None, [], "127.0.0.1", "192.0.2.7"),
@@ -64,7 +64,7 @@ async def test_only_a_proxy_with_the_key_is_believed(
     told = await _ask(key, headers, came_from)
     assert told["client"] == client
     assert told["scheme"] == ("https" if client == "192.0.2.7" else "http")
-    # Nothing behind it gets to see the key.
+    # The application behind the middleware does not see the key.
     assert "x-ag-ui-proxy-key" not in told["headers"]
 
 

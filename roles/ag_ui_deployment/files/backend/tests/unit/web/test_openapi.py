@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of the API."""
+"""The content of the OpenAPI document."""
 
 import json
 import re
@@ -18,12 +18,12 @@ from src.web.route_rules import rules_of
 from tests.support.builders import settings_of
 from tests.support.openapi import Operation, operations, resolved, sent_values, types_of
 
-# AG-UI's own types: the size of the body bounds their texts.
+# AG-UI's own types: the body limit bounds their texts.
 AGENT = ("POST /agent body", "POST /agent/connect body")
 
 
 STREAMS = {"connect_agent", "run_agent", "stream_run_events", "stream_events", "stream_job_events"}
-# Of an unhealthy instance: no problem, but the same as of a healthy one.
+# The response of an unhealthy instance is not a problem document but a health report.
 NO_PROBLEM = ("get_health", "503")
 
 
@@ -219,7 +219,7 @@ class TestBounds:
 
 
 def is_long(schema: dict[str, Any]) -> bool:
-    """Whether a text or a list of any length fits the schema."""
+    """Whether the schema allows a text or list of any length."""
     if "array" in types_of(schema):
         return "maxItems" not in schema
     bounds = {"maxLength", "enum", "const"}
@@ -230,7 +230,7 @@ def is_long(schema: dict[str, Any]) -> bool:
 def answers(
     document: dict[str, Any], by_id: dict[str, Operation]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The schema of what each operation answers in JSON when all is well."""
+    """Yield the schema of each operation's successful JSON response."""
     for name, operation in by_id.items():
         for status, response in operation.details["responses"].items():
             content = response.get("content", {}).get("application/json")

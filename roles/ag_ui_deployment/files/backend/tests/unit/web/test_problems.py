@@ -1,4 +1,4 @@
-"""Problem documents: every error has its own, and an answer of its own kind."""
+"""Problem documents: every error has its own type and content."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 import structlog
 from fastapi import FastAPI
 
-import src.main  # noqa: F401 - it knows all modules that have errors
+import src.main  # noqa: F401 - imports all modules with error classes
 from src.services.events.errors import DrainingError, TooManyStreamsError
 from src.services.gateway.errors import ModelFailedError, ToolRejectedError, UpstreamTimeoutError
 from src.utils.errors import DomainError, FieldFault, FieldFaultError, InvalidRequestError
@@ -18,7 +18,7 @@ from src.web.problems import respond
 
 
 def all_errors() -> list[type[DomainError]]:
-    """Those that declare a document, or a part of one."""
+    """Return the error classes that declare at least a part of a problem document."""
     found, queue = [], [DomainError]
     while queue:
         kind = queue.pop()
@@ -28,7 +28,7 @@ def all_errors() -> list[type[DomainError]]:
 
 
 def bare(kind: type[DomainError]) -> DomainError:
-    """As the class declares it: some take arguments."""
+    """Create an error without calling its constructor, which may require arguments."""
     return kind.__new__(kind)
 
 

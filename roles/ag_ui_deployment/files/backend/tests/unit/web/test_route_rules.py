@@ -1,4 +1,4 @@
-"""Every route has a rule, and one without is found."""
+"""Every route has a rule, and a route without one is detected."""
 
 from collections.abc import Iterator
 from inspect import iscoroutinefunction
@@ -78,7 +78,7 @@ def test_the_same_requirement_twice_is_one(app: FastAPI) -> None:
 
 
 def test_no_route_needs_a_thread(app: FastAPI) -> None:
-    """What is not asynchronous is run in one, and waits there for the interpreter."""
+    """A function that is not async runs in a thread, where it competes for the GIL."""
     routes = list(iter_route_contexts(app.routes))
     threaded = {
         f"{route.path}: {call}"
@@ -91,7 +91,7 @@ def test_no_route_needs_a_thread(app: FastAPI) -> None:
 
 
 def calls_of(dependant: Dependant | None) -> Iterator[Any]:
-    """A route's function, and all that it depends on."""
+    """Yield a route's function and all its dependencies."""
     if dependant is not None:
         yield dependant.call
         for one in dependant.dependencies:

@@ -1,4 +1,4 @@
-"""A connection: frames are handed over at once where the server takes them."""
+"""An SSE connection: frames are sent synchronously while the server accepts them."""
 
 import asyncio
 from typing import Any
@@ -9,7 +9,7 @@ from src.web.sse_response import HttpConnection
 
 
 class Server:
-    """A server's `send`, which makes its caller wait while it is paused."""
+    """A server's `send`, which blocks its caller while paused."""
 
     def __init__(self) -> None:
         self.taken: list[bytes] = []
