@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from src.models import (  # noqa: F401 - they register their tables
+from src.models import (  # noqa: F401 - registers the tables
     account,
     audit,
     conversation,

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     DEBUG: bool = False
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    HOST: str = "0.0.0.0"  # noqa: S104 - inside a container of its own; the role sets loopback
+    HOST: str = "0.0.0.0"  # noqa: S104 - for containers; the role sets loopback
     PORT: int = Field(default=8002, ge=1, le=65535)
     CORS_ORIGINS: Origins = ["http://localhost:3001", "http://localhost:80"]
     BODY_MAX_BYTES: int = Field(default=1024 * 1024, ge=1024)

@@ -18,10 +18,10 @@ def log_to_stderr() -> None:
 
 
 def say(text: str) -> None:
-    print(text)  # noqa: T201 - the answer of a command
+    print(text)  # noqa: T201 - output of a command
 
 
 def fail(code: int, text: str) -> int:
     """Print an error and return its exit code."""
-    print(text, file=sys.stderr)  # noqa: T201 - the answer of a command
+    print(text, file=sys.stderr)  # noqa: T201 - output of a command
     return code

@@ -45,7 +45,7 @@ class Agent:
     reader: Redis
 
     @classmethod
-    def build(  # noqa: PLR0913 - what it shares with the rest of the application, each once
+    def build(  # noqa: PLR0913 - dependencies
         cls,
         settings: Settings,
         *,

@@ -127,7 +127,7 @@ def _check_tools(tools: list[Tool]) -> list[Tool]:
                 f"{tool.name[:64]!r} is no name for a tool: use up to 64 of A-Z a-z 0-9 _ -"
             )
         if not isinstance(tool.parameters, dict | None):
-            raise ValueError(  # noqa: TRY004 - Pydantic reports only this one
+            raise ValueError(  # noqa: TRY004 - Pydantic requires ValueError
                 f"the parameters of {tool.name} are no JSON Schema of an object"
             )
         _encodable(tool.model_dump(by_alias=True))
@@ -152,7 +152,7 @@ def _check_props(props: Any) -> Any:
     if props is None:
         return None
     if not isinstance(props, dict):
-        raise ValueError("is no object")  # noqa: TRY004 - Pydantic reports only this one
+        raise ValueError("is no object")  # noqa: TRY004 - Pydantic requires ValueError
     workspace = props.get("workspace")
     if workspace is not None and not _is_plain(workspace):
         raise ValueError("workspace is no name of a workspace")

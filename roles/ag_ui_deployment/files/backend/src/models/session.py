@@ -16,8 +16,8 @@ class AccessChange(StrEnum):
     """The reason for a change of a user's access."""
 
     LOGOUT = "logout"
-    TOKEN_REUSE = "token_reuse"  # noqa: S105 - the name of a reason
-    PASSWORD_CHANGE = "password_change"  # noqa: S105 - the name of a reason
+    TOKEN_REUSE = "token_reuse"  # noqa: S105 - no password
+    PASSWORD_CHANGE = "password_change"  # noqa: S105 - no password
     SECOND_FACTOR_CHANGE = "second_factor_change"
     DEACTIVATION = "deactivation"
     ROLE_CHANGE = "role_change"

@@ -70,7 +70,7 @@ class Token(BaseModel):
     """
 
     access_token: str
-    token_type: str = "bearer"  # noqa: S105 - the OAuth2 name of the kind of token
+    token_type: str = "bearer"  # noqa: S105 - no password
     expires_in: int
     refresh_token: str
     refresh_expires_in: int
@@ -79,7 +79,7 @@ class Token(BaseModel):
 class CookieSession(BaseModel):
     """The answer to a login whose tokens are in cookies; times are in seconds."""
 
-    token_type: Literal["cookie"] = "cookie"  # noqa: S105 - the kind of token
+    token_type: Literal["cookie"] = "cookie"  # noqa: S105 - no password
     expires_in: int
     refresh_expires_in: int
 

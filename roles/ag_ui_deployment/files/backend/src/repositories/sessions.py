@@ -42,7 +42,7 @@ async def of_user(session: AsyncSession, user_id: UUID) -> list[SessionRow]:
     )
 
 
-async def end(  # noqa: PLR0913 - by name, and most of them optional
+async def end(  # noqa: PLR0913 - keywords, mostly optional
     session: AsyncSession,
     user_id: UUID,
     why: AccessChange,

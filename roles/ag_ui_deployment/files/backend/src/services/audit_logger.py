@@ -35,9 +35,9 @@ class Action(StrEnum):
     LOCKOUT = "lockout"
     UNLOCK = "unlock"
     LOGOUT = "logout"
-    TOKEN_REUSE = "token.reuse"  # noqa: S105 - the name of an action
-    PASSWORD_CHANGE = "password.change"  # noqa: S105 - the name of an action
-    PASSWORD_RESET = "password.reset"  # noqa: S105 - the name of an action
+    TOKEN_REUSE = "token.reuse"  # noqa: S105 - no password
+    PASSWORD_CHANGE = "password.change"  # noqa: S105 - no password
+    PASSWORD_RESET = "password.reset"  # noqa: S105 - no password
     REGISTER = "user.register"
     EMAIL_VERIFY = "user.verify_email"
     MFA_CHANGE = "mfa.change"

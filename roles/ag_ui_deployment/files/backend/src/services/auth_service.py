@@ -67,7 +67,7 @@ class Refusal(StrEnum):
     UNKNOWN = "unknown account"
     INACTIVE = "inactive account"
     LOCKED = "locked account"
-    PASSWORD = "wrong password"  # noqa: S105 - a reason
+    PASSWORD = "wrong password"  # noqa: S105 - no password
     SECOND_FACTOR_MISSING = "second factor missing"
     SECOND_FACTOR = "wrong second factor"
     SECOND_FACTOR_UNREADABLE = "second factor unreadable"

@@ -357,7 +357,7 @@ def _never_left(error: UpstreamError) -> bool:
 
 async def _pause(error: UpstreamError, attempt: int) -> None:
     longest = _FIRST_PAUSE * 2 ** (attempt - 1)
-    pause = random.uniform(longest / 2, longest)  # noqa: S311 - jitter, no secret
+    pause = random.uniform(longest / 2, longest)  # noqa: S311 - jitter
     if isinstance(error, GatewayBusyError) and error.retry_after:
         pause += error.retry_after
     await asyncio.sleep(pause)

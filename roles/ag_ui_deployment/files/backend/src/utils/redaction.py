@@ -37,13 +37,13 @@ def _redact_credentials(text: str) -> str:
     start = text.find("://") + 3
     while start >= len("://"):
         authority = _AUTHORITY.match(text, start)
-        assert authority is not None  # noqa: S101 - it matches the empty text too
+        assert authority is not None  # noqa: S101 - matches an empty text
         at = text.rfind("@", start, authority.end())
         colon = text.find(":", start, authority.end())
         if at < 0 <= colon:
             if colon >= end:
                 password = _PASSWORD.match(text, colon)
-                assert password is not None  # noqa: S101 - it matches the empty text too
+                assert password is not None  # noqa: S101 - matches an empty text
                 end = password.end()
                 last_at = text.rfind("@", colon, end)
             at = last_at if last_at > colon else -1

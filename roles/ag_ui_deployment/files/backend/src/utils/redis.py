@@ -44,15 +44,15 @@ class _PrimaryConnection(Connection):
     async def connect(self) -> None:
         if self.is_connected and self.should_reconnect():
             await self.disconnect()
-        await super().connect()  # type: ignore[no-untyped-call]  # redis-py has no types here
+        await super().connect()  # type: ignore[no-untyped-call]  # redis-py lacks types here
 
     async def _connect(self) -> None:
         self._connected_at = time.monotonic()
-        await super()._connect()  # type: ignore[no-untyped-call]  # nor here
+        await super()._connect()  # type: ignore[no-untyped-call]  # same
 
     def should_reconnect(self) -> bool:
         oldest = max(_PrimaryConnection._demoted_at, time.monotonic() - _CONNECTION_MAX_AGE)
-        return self._connected_at < oldest or bool(super().should_reconnect())  # type: ignore[no-untyped-call]  # nor here
+        return self._connected_at < oldest or bool(super().should_reconnect())  # type: ignore[no-untyped-call]  # same
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:
@@ -148,7 +148,7 @@ class Backoff:
 
     async def wait(self, stop: asyncio.Event) -> None:
         """Wait for the next delay, or until `stop` is set."""
-        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
         self._next = min(self._next * 2, self._maximum)
         try:
             async with asyncio.timeout(delay):

@@ -61,7 +61,7 @@ class EmailSender:
                     await self._try(message, recipient)
             except (SMTPException, OSError) as error:
                 if wait is None or _is_final(error):
-                    logger.error("mail_failed", error=_explain(error))  # noqa: TRY400 - no defect of ours
+                    logger.error("mail_failed", error=_explain(error))  # noqa: TRY400 - no bug
                     return False
                 logger.warning("mail_delayed", error=_explain(error), again_in_seconds=wait)
                 await asyncio.sleep(wait)

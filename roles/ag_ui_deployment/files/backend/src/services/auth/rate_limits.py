@@ -63,7 +63,7 @@ class RateLimits:
             f"async+{settings.REDIS_URL.get_secret_value()}",
             implementation="redispy",
             key_prefix=f"{settings.REDIS_STREAM_NAME}:limits",
-            connection_pool=self._connections,  # type: ignore[arg-type]  # it takes one
+            connection_pool=self._connections,  # type: ignore[arg-type]  # annotated too narrowly
         )
         self._shared = SlidingWindowCounterRateLimiter(redis)
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())

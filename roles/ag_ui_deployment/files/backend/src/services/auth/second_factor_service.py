@@ -196,7 +196,7 @@ class SecondFactorService:
         try:
             return self._seal.decrypt(row.user_id, row.sealed_secret)
         except DecryptionError:
-            logger.error("second_factor_unreadable", user_id=str(row.user_id))  # noqa: TRY400 - the key is missing
+            logger.error("second_factor_unreadable", user_id=str(row.user_id))  # noqa: TRY400 - no bug
             raise
 
     def _proof(self, given: SecondFactor, password: str | None = None) -> _Proof:

@@ -199,9 +199,9 @@ def _from_elsewhere(reply: Reply, *, has_words: bool) -> GatewayRefusedError | N
 
     The gateway never redirects, and its own 4xx responses have an error body (`has_words`).
     """
-    if 300 <= reply.status < 400:  # noqa: PLR2004 - the redirections
+    if 300 <= reply.status < 400:  # noqa: PLR2004 - 3xx
         return GatewayRefusedError(_CHECK_REDIRECT)
-    refused = 400 <= reply.status < 500 and reply.status not in _OF_ANYBODY  # noqa: PLR2004 - the refusals
+    refused = 400 <= reply.status < 500 and reply.status not in _OF_ANYBODY  # noqa: PLR2004 - 4xx
     if refused and (not has_words or reply.status == httpx.codes.METHOD_NOT_ALLOWED):
         return misdirected()
     return None

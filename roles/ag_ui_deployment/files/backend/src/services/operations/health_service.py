@@ -83,7 +83,7 @@ class HealthService:
     that wait for their dependencies, which have their own checks, so a loop is only "ok" or "failed".
     """
 
-    def __init__(  # noqa: PLR0913 - all that is checked
+    def __init__(  # noqa: PLR0913 - dependencies
         self,
         service: str,
         redis: Redis,

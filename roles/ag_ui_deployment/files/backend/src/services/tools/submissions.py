@@ -102,7 +102,7 @@ class _Answered:
     @property
     def announcement(self) -> Announcement:
         order = self.order
-        assert self.outcome.job_id is not None  # noqa: S101 - what is announced is a job
+        assert self.outcome.job_id is not None  # noqa: S101 - only jobs are announced
         assert order.tool.job_kind is not None  # noqa: S101
         return Announcement(
             self.submission_id,

@@ -29,7 +29,7 @@ _SETTLE_SECONDS = 2.0
 
 
 class ToolService:
-    def __init__(  # noqa: PLR0913 - all that a call passes through
+    def __init__(  # noqa: PLR0913 - dependencies
         self,
         database: Database,
         *,
