@@ -50,18 +50,18 @@ def main() -> int:
 async def _at_a_rate(services: Any, rate: float) -> None:
     began, recorded = time.monotonic(), 0
     async with asyncio.TaskGroup() as group:
-        while not services.hub.draining:
+        while not services.events.hub.draining:
             due = int((time.monotonic() - began) * rate)
             for _ in range(due - recorded):
-                group.create_task(services.audit.record(_EVENT))
+                group.create_task(services.audit.logger.record(_EVENT))
             recorded = due
             await asyncio.sleep(_TICK_SECONDS)
 
 
 async def _one_after_the_other(services: Any, callers: int) -> None:
     async def caller() -> None:
-        while not services.hub.draining:
-            await services.audit.record(_EVENT)
+        while not services.events.hub.draining:
+            await services.audit.logger.record(_EVENT)
 
     calls: list[Coroutine[Any, Any, None]] = [caller() for _ in range(callers)]
     await asyncio.gather(*calls)

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from src.commands.admin_context import AdminContext, run_in_office
+from src.commands.admin_command import run_admin_command
 from src.commands.output import say
+from src.composition.accounts import Accounts
 from src.config import Settings
 from src.models.account import AccountFilter, NewAccount
 from src.models.role import Role
@@ -41,7 +42,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     _of_one(users, "end-sessions", "log an account out everywhere", _end_sessions)
 
 
-Work = Callable[[AdminContext, UUID, argparse.Namespace], Awaitable[str]]
+Work = Callable[[Accounts, UUID, argparse.Namespace], Awaitable[str]]
 
 
 def _of_one(
@@ -57,11 +58,11 @@ def _of_one(
     """
 
     def run(settings: Settings, options: argparse.Namespace) -> int:
-        async def in_office(office: AdminContext) -> None:
-            user_id = await office.accounts.id_of(normalise_email(options.email))
-            say(await work(office, user_id, options))
+        async def of_user(accounts: Accounts) -> None:
+            user_id = await accounts.service.id_of(normalise_email(options.email))
+            say(await work(accounts, user_id, options))
 
-        return run_in_office(settings, in_office)
+        return run_admin_command(settings, of_user)
 
     parser = users.add_parser(name, help=what)
     parser.add_argument("email")
@@ -76,63 +77,63 @@ def _password() -> str:
 def _add(settings: Settings, options: argparse.Namespace) -> int:
     password = _password()
 
-    async def work(office: AdminContext) -> None:
+    async def work(accounts: Accounts) -> None:
         new = NewAccount(
             email=options.email, password=password, role=Role(options.role), name=options.name
         )
-        account = await office.accounts.create(OPERATOR, new)
+        account = await accounts.service.create(OPERATOR, new)
         say(f"created {account.email}")
 
-    return run_in_office(settings, work)
+    return run_admin_command(settings, work)
 
 
 def _list(settings: Settings, options: argparse.Namespace) -> int:
-    async def work(office: AdminContext) -> None:
+    async def work(accounts: Accounts) -> None:
         wanted, cursor = AccountFilter(search=options.search), None
         while True:
-            page = await office.accounts.page(wanted, cursor, _PAGE)
+            page = await accounts.service.page(wanted, cursor, _PAGE)
             for one in page.items:
                 say(f"{one.email}\t{one.role}\t{'active' if one.active else 'inactive'}")
             if (cursor := page.next_cursor) is None:
                 return
 
-    return run_in_office(settings, work)
+    return run_admin_command(settings, work)
 
 
-async def _set_role(office: AdminContext, user_id: UUID, options: argparse.Namespace) -> str:
-    account = await office.accounts.set_role(OPERATOR, user_id, Role(options.role))
+async def _set_role(accounts: Accounts, user_id: UUID, options: argparse.Namespace) -> str:
+    account = await accounts.service.set_role(OPERATOR, user_id, Role(options.role))
     return f"{account.email} is {account.role}"
 
 
-async def _deactivate(office: AdminContext, user_id: UUID, _options: argparse.Namespace) -> str:
-    account = await office.accounts.set_active(OPERATOR, user_id, active=False)
+async def _deactivate(accounts: Accounts, user_id: UUID, _options: argparse.Namespace) -> str:
+    account = await accounts.service.set_active(OPERATOR, user_id, active=False)
     return f"{account.email} is inactive"
 
 
-async def _activate(office: AdminContext, user_id: UUID, _options: argparse.Namespace) -> str:
-    account = await office.accounts.set_active(OPERATOR, user_id, active=True)
+async def _activate(accounts: Accounts, user_id: UUID, _options: argparse.Namespace) -> str:
+    account = await accounts.service.set_active(OPERATOR, user_id, active=True)
     return f"{account.email} is active"
 
 
-async def _unlock(office: AdminContext, user_id: UUID, _options: argparse.Namespace) -> str:
-    account = await office.accounts.unlock(OPERATOR, user_id)
+async def _unlock(accounts: Accounts, user_id: UUID, _options: argparse.Namespace) -> str:
+    account = await accounts.service.unlock(OPERATOR, user_id)
     return f"{account.email} is not locked"
 
 
-async def _set_password(office: AdminContext, user_id: UUID, options: argparse.Namespace) -> str:
-    await office.accounts.set_password(OPERATOR, user_id, _password())
+async def _set_password(accounts: Accounts, user_id: UUID, options: argparse.Namespace) -> str:
+    await accounts.service.set_password(OPERATOR, user_id, _password())
     return f"{options.email} has a new password"
 
 
-async def _reset_link(office: AdminContext, user_id: UUID, _options: argparse.Namespace) -> str:
-    return (await office.resets.make_link(OPERATOR, user_id)).link
+async def _reset_link(accounts: Accounts, user_id: UUID, _options: argparse.Namespace) -> str:
+    return (await accounts.password_resets.make_link(OPERATOR, user_id)).link
 
 
-async def _mfa_reset(office: AdminContext, user_id: UUID, options: argparse.Namespace) -> str:
-    await office.accounts.remove_second_factor(OPERATOR, user_id)
+async def _mfa_reset(accounts: Accounts, user_id: UUID, options: argparse.Namespace) -> str:
+    await accounts.service.remove_second_factor(OPERATOR, user_id)
     return f"{options.email} has no second factor"
 
 
-async def _end_sessions(office: AdminContext, user_id: UUID, options: argparse.Namespace) -> str:
-    await office.accounts.end_sessions(OPERATOR, user_id)
+async def _end_sessions(accounts: Accounts, user_id: UUID, options: argparse.Namespace) -> str:
+    await accounts.service.end_sessions(OPERATOR, user_id)
     return f"{options.email} is logged out"

@@ -3,15 +3,16 @@
 import argparse
 from collections.abc import Awaitable, Callable
 
-from src.commands.admin_context import AdminContext, run_in_office
+from src.commands.admin_command import run_admin_command
 from src.commands.output import say
+from src.composition.accounts import Accounts
 from src.config import Settings
 from src.models.role import Role
 from src.models.workspace import NewWorkspace
 from src.services.audit.actors import OPERATOR
 from src.services.auth.email_addresses import normalise_email
 
-Work = Callable[[AdminContext, argparse.Namespace], Awaitable[None]]
+Work = Callable[[Accounts, argparse.Namespace], Awaitable[None]]
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -21,7 +22,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
     def command(name: str, what: str, work: Work, *arguments: str) -> argparse.ArgumentParser:
         def run(settings: Settings, options: argparse.Namespace) -> int:
-            return run_in_office(settings, lambda office: work(office, options))
+            return run_admin_command(settings, lambda accounts: work(accounts, options))
 
         parser = workspaces.add_parser(name, help=what)
         for argument in arguments:
@@ -40,35 +41,35 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     command("remove-member", "remove a member", _remove, "workspace", "email")
 
 
-async def _list(office: AdminContext, _options: argparse.Namespace) -> None:
-    for one in await office.workspaces.all_workspaces():
+async def _list(accounts: Accounts, _options: argparse.Namespace) -> None:
+    for one in await accounts.workspaces.all_workspaces():
         say(f"{one.name}\t{one.members}")
 
 
-async def _add(office: AdminContext, options: argparse.Namespace) -> None:
+async def _add(accounts: Accounts, options: argparse.Namespace) -> None:
     name = NewWorkspace(name=options.workspace).name
-    await office.workspaces.create(OPERATOR, name)
+    await accounts.workspaces.create(OPERATOR, name)
     say(f"created {name}")
 
 
-async def _delete(office: AdminContext, options: argparse.Namespace) -> None:
-    await office.workspaces.delete(OPERATOR, options.workspace)
+async def _delete(accounts: Accounts, options: argparse.Namespace) -> None:
+    await accounts.workspaces.delete(OPERATOR, options.workspace)
     say(f"deleted {options.workspace}")
 
 
-async def _members(office: AdminContext, options: argparse.Namespace) -> None:
-    for member in await office.workspaces.members(options.workspace):
+async def _members(accounts: Accounts, options: argparse.Namespace) -> None:
+    for member in await accounts.workspaces.members(options.workspace):
         say(f"{member.email}\t{member.role}")
 
 
-async def _set(office: AdminContext, options: argparse.Namespace) -> None:
-    user_id = await office.accounts.id_of(normalise_email(options.email))
+async def _set(accounts: Accounts, options: argparse.Namespace) -> None:
+    user_id = await accounts.service.id_of(normalise_email(options.email))
     role = Role(options.role)
-    member = await office.workspaces.set_member(OPERATOR, options.workspace, user_id, role)
+    member = await accounts.workspaces.set_member(OPERATOR, options.workspace, user_id, role)
     say(f"{member.email} is {member.role} in {options.workspace}")
 
 
-async def _remove(office: AdminContext, options: argparse.Namespace) -> None:
-    user_id = await office.accounts.id_of(normalise_email(options.email))
-    await office.workspaces.remove_member(OPERATOR, options.workspace, user_id)
+async def _remove(accounts: Accounts, options: argparse.Namespace) -> None:
+    user_id = await accounts.service.id_of(normalise_email(options.email))
+    await accounts.workspaces.remove_member(OPERATOR, options.workspace, user_id)
     say(f"{options.email} does not belong to {options.workspace}")

@@ -5,6 +5,8 @@ from typing import Self
 
 from redis.asyncio import Redis
 
+from src.composition.auth import Auth
+from src.composition.events import Events
 from src.config import Settings
 from src.services.agent.agent_service import AgentService
 from src.services.agent.conversations import ConversationService
@@ -13,9 +15,6 @@ from src.services.agent.storage_limits import StorageLimits
 from src.services.agent.token_budget import TokenBudget
 from src.services.agent.toolbox import Toolbox
 from src.services.audit_logger import AuditLogger
-from src.services.auth.rate_limits import RateLimits
-from src.services.auth.stream_registry import StreamRegistry
-from src.services.events.streams import EventStreams
 from src.services.litellm_client import LiteLLMClient
 from src.services.runs.follower import RunFollower
 from src.services.runs.manager import RunManager
@@ -24,6 +23,7 @@ from src.services.runs.store import RunStore
 from src.services.runs.streams import RunStreams
 from src.services.runs.sweeper import RunSweeper
 from src.services.tools.tool_service import ToolService
+from src.utils.background_task import BackgroundTask
 from src.utils.database import Database
 from src.utils.metrics import Metrics
 from src.utils.redis import reader_client
@@ -31,13 +31,12 @@ from src.utils.redis import reader_client
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """The services of the agent."""
+    """`reader` is the Redis client of the follower."""
 
     service: AgentService
     conversations: ConversationService
-    store: RunStore
     runs: RunManager
-    tail: RunFollower
+    follower: RunFollower
     sweeper: RunSweeper
     retention: AgentRetention
     budget: TokenBudget
@@ -50,62 +49,62 @@ class Agent:
         settings: Settings,
         *,
         database: Database,
-        commands: Redis,
+        redis: Redis,
         gateway: LiteLLMClient,
         tools: ToolService,
-        limits: RateLimits,
-        streams: EventStreams,
-        open_streams: StreamRegistry,
+        auth: Auth,
+        events: Events,
         audit: AuditLogger,
         metrics: Metrics,
     ) -> Self:
         reader = reader_client(settings)
-        registry = RunRegistry(commands, settings.REDIS_STREAM_NAME)
+        registry = RunRegistry(redis, settings.REDIS_STREAM_NAME)
         conversations = ConversationService(database, audit, StorageLimits.of(settings))
         store = RunStore(database, audit)
         runs = RunManager(registry, store.persist, metrics, settings.SHUTDOWN_GRACE_SECONDS)
-        tail = RunFollower(reader, registry, store)
+        follower = RunFollower(reader, registry, store)
         budget = TokenBudget(database, settings.AGENT_TOKENS_PER_DAY)
         service = AgentService(
             settings,
             database,
             gateway,
-            Toolbox(tools, limits),
+            Toolbox(tools, auth.limits),
             budget=budget,
             registry=registry,
             conversations=conversations,
             store=store,
             runs=runs,
         )
-        run_streams = RunStreams(
+        streams = RunStreams(
             runs,
-            tail,
-            streams=streams,
-            open_streams=open_streams,
+            follower,
+            streams=events.streams,
+            open_streams=auth.open_streams,
             metrics=metrics,
             keep_alive_seconds=settings.SSE_KEEPALIVE_SECONDS,
         )
-        sweeper = RunSweeper(store, registry, tail)
-        retention = AgentRetention(database, audit, metrics, settings)
         return cls(
-            service,
-            conversations,
-            store,
-            runs,
-            tail,
-            sweeper,
-            retention,
-            budget,
-            run_streams,
-            reader,
+            service=service,
+            conversations=conversations,
+            runs=runs,
+            follower=follower,
+            sweeper=RunSweeper(store, registry, follower),
+            retention=AgentRetention(database, audit, metrics, settings),
+            budget=budget,
+            streams=streams,
+            reader=reader,
         )
 
-    def start(self) -> None:
-        self.runs.start()
-        self.tail.start()
-        self.sweeper.start()
-        self.retention.start()
-        self.budget.start()
+    @property
+    def tasks(self) -> dict[str, BackgroundTask]:
+        """The background tasks by their name in the health report."""
+        return {
+            "agent_runs": self.runs,
+            "run_tail": self.follower,
+            "run_sweeper": self.sweeper,
+            "agent_retention": self.retention,
+            "token_budget": self.budget,
+        }
 
     def drain(self) -> None:
         """Refuse new runs and disconnect clients that follow runs of other instances.
@@ -113,13 +112,10 @@ class Agent:
         The runs of this instance may continue for the grace period.
         """
         self.runs.drain()
-        self.tail.wake()
+        self.follower.wake()
 
     async def stop(self) -> None:
-        await self.retention.stop()
-        await self.sweeper.stop()
-        await self.runs.stop()
-        await self.tail.stop()
-        # After the runs: they record their token usage when they end.
-        await self.budget.stop()
+        # The budget after the runs: they record their token usage when they end.
+        for task in (self.retention, self.sweeper, self.runs, self.follower, self.budget):
+            await task.stop()
         await self.reader.aclose()

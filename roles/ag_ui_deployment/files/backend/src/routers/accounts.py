@@ -41,14 +41,14 @@ async def register(
     services: ServicesDep, client: ClientDep, given: Registration, response: Response
 ) -> User | MailSent:
     if given.invitation is not None:
-        await services.limits.check_address(client.address)
+        await services.auth.limits.check_address(client.address)
         response.status_code = 201
-        return await services.registration.accept(
+        return await services.accounts.registration.accept(
             given.invitation, given.password or "", given.name, client.address
         )
     email = given.email or ""
-    await services.limits.check_mail(client.address, email)
-    await services.registration.register(email, given.name)
+    await services.auth.limits.check_mail(client.address, email)
+    await services.accounts.registration.register(email, given.name)
     return MailSent(message="A link to confirm the address is on its way.")
 
 
@@ -59,8 +59,8 @@ async def register(
     responses=documented(RegistrationClosedError, LinkNotValidError, UserExistsError),
 )
 async def verify_email(services: ServicesDep, client: ClientDep, given: EmailVerification) -> User:
-    await services.limits.check_address(client.address)
-    return await services.registration.verify(given.token, given.password, client.address)
+    await services.auth.limits.check_address(client.address)
+    return await services.accounts.registration.verify(given.token, given.password, client.address)
 
 
 @router.post(
@@ -72,8 +72,8 @@ async def verify_email(services: ServicesDep, client: ClientDep, given: EmailVer
 async def forgot_password(
     services: ServicesDep, client: ClientDep, given: ForgottenPassword
 ) -> MailSent:
-    await services.limits.check_mail(client.address, given.email)
-    await services.resets.forgot(given.email)
+    await services.auth.limits.check_mail(client.address, given.email)
+    await services.accounts.password_resets.forgot(given.email)
     return MailSent(message="If there is an account with this address, a link is on its way.")
 
 
@@ -84,5 +84,5 @@ async def forgot_password(
     responses=documented(LinkNotValidError),
 )
 async def reset_password(services: ServicesDep, client: ClientDep, given: PasswordReset) -> None:
-    await services.limits.check_address(client.address)
-    await services.resets.reset(given.token, given.password, client.address)
+    await services.auth.limits.check_address(client.address)
+    await services.accounts.password_resets.reset(given.token, given.password, client.address)

@@ -65,7 +65,7 @@ async def list_audit_entries(
     cursor: RowCursor,
     limit: Annotated[PageLimit, Query()] = 50,
 ) -> AuditPage:
-    return await services.audit_trail.page(wanted, before=cursor, limit=limit)
+    return await services.audit.log.page(wanted, before=cursor, limit=limit)
 
 
 @router.get(
@@ -85,7 +85,7 @@ async def export_audit_log(
     wanted: Wanted,
     form: Annotated[ExportFormat, Query(alias="format")] = "jsonl",
 ) -> StreamingResponse:
-    pieces = await services.audit_trail.export(wanted, form, user)
+    pieces = await services.audit.log.export(wanted, form, user)
     return StreamingResponse(
         pieces,
         media_type=_MEDIA_TYPES[form],
@@ -98,4 +98,4 @@ async def export_audit_log(
 
 @router.get("/verify", summary="Whether the audit log is whole; names the first broken link")
 async def verify_audit_log(services: ServicesDep, user: CurrentUser) -> Verification:
-    return await services.audit_trail.verify(user)
+    return await services.audit.log.verify(user)

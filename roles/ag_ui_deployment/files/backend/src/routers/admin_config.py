@@ -20,4 +20,4 @@ router = APIRouter(route_class=ApiRoute)
     responses=documented(NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError),
 )
 async def list_settings(services: ServicesDep) -> SettingPage:
-    return SettingPage(items=services.config_overview.settings())
+    return SettingPage(items=services.operations.config.settings())

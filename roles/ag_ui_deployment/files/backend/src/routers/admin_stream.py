@@ -64,7 +64,7 @@ LetterId = Annotated[StreamId, Depends(_letter_id)]
 
 @router.get("", summary="The stream, the group that stores it, and its consumers")
 async def get_stream_report(services: ServicesDep) -> StreamReport:
-    return await services.stream_overview.report()
+    return await services.consumer.overview.report()
 
 
 @router.get(
@@ -78,7 +78,7 @@ async def list_dead_letters(
     state: LetterState = LetterState.OPEN,
     limit: Annotated[PageLimit, Query()] = 50,
 ) -> DeadLetterPage:
-    return await services.dead_letters.page(state, before, limit)
+    return await services.consumer.dead_letters.page(state, before, limit)
 
 
 @router.post(
@@ -89,7 +89,7 @@ async def list_dead_letters(
 async def replay_dead_letter(
     services: ServicesDep, user: CurrentUser, letter_id: LetterId
 ) -> DeadLetter:
-    return await services.dead_letters.replay(user, letter_id)
+    return await services.consumer.dead_letters.replay(user, letter_id)
 
 
 @router.post(
@@ -100,4 +100,4 @@ async def replay_dead_letter(
 async def discard_dead_letter(
     services: ServicesDep, user: CurrentUser, letter_id: LetterId
 ) -> DeadLetter:
-    return await services.dead_letters.discard(user, letter_id)
+    return await services.consumer.dead_letters.discard(user, letter_id)

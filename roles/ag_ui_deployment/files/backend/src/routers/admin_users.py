@@ -45,7 +45,7 @@ _CHANGE = documented(AccountNotFoundError, LastAdminError)
 async def list_users(
     services: ServicesDep, wanted: Annotated[AccountQuery, Query()]
 ) -> AccountPage:
-    return await services.accounts.page(wanted, wanted.cursor, wanted.limit)
+    return await services.accounts.service.page(wanted, wanted.cursor, wanted.limit)
 
 
 @router.post(
@@ -55,7 +55,7 @@ async def list_users(
     responses=documented(UserExistsError),
 )
 async def create_user(services: ServicesDep, actor: ActorDep, given: NewAccount) -> Account:
-    return await services.accounts.create(actor, given)
+    return await services.accounts.service.create(actor, given)
 
 
 @router.post(
@@ -66,12 +66,12 @@ async def create_user(services: ServicesDep, actor: ActorDep, given: NewAccount)
     responses=documented(NotPermittedError, RegistrationClosedError, UserExistsError),
 )
 async def invite_user(services: ServicesDep, actor: ActorDep, given: NewInvitation) -> Invitation:
-    return await services.registration.invite(actor, given)
+    return await services.accounts.registration.invite(actor, given)
 
 
 @router.get("/invitations", summary="Invitations that can be accepted, by address")
 async def list_invitations(services: ServicesDep) -> InvitationPage:
-    return InvitationPage(items=await services.registration.invitations())
+    return InvitationPage(items=await services.accounts.registration.invitations())
 
 
 @router.delete(
@@ -81,45 +81,45 @@ async def list_invitations(services: ServicesDep) -> InvitationPage:
     responses=documented(InvitationNotFoundError),
 )
 async def withdraw_invitation(services: ServicesDep, actor: ActorDep, invitation_id: UUID) -> None:
-    await services.registration.withdraw(actor, invitation_id)
+    await services.accounts.registration.withdraw(actor, invitation_id)
 
 
 @router.get("/{user_id}", summary="One account", responses=_ONE)
 async def get_user(services: ServicesDep, user_id: UUID) -> Account:
-    return await services.accounts.get(user_id)
+    return await services.accounts.service.get(user_id)
 
 
 @router.put("/{user_id}/role", summary="Give an account another role", responses=_CHANGE)
 async def set_user_role(
     services: ServicesDep, actor: ActorDep, user_id: UUID, given: RoleIn
 ) -> Account:
-    return await services.accounts.set_role(actor, user_id, given.role)
+    return await services.accounts.service.set_role(actor, user_id, given.role)
 
 
 @router.post(
     "/{user_id}/deactivate", summary="Let an account in no more, at once", responses=_CHANGE
 )
 async def deactivate_user(services: ServicesDep, actor: ActorDep, user_id: UUID) -> Account:
-    return await services.accounts.set_active(actor, user_id, active=False)
+    return await services.accounts.service.set_active(actor, user_id, active=False)
 
 
 @router.post("/{user_id}/activate", summary="Let an account in again", responses=_ONE)
 async def activate_user(services: ServicesDep, actor: ActorDep, user_id: UUID) -> Account:
-    return await services.accounts.set_active(actor, user_id, active=True)
+    return await services.accounts.service.set_active(actor, user_id, active=True)
 
 
 @router.post(
     "/{user_id}/unlock", summary="End the wait after too many failed logins", responses=_ONE
 )
 async def unlock_user(services: ServicesDep, actor: ActorDep, user_id: UUID) -> Account:
-    return await services.accounts.unlock(actor, user_id)
+    return await services.accounts.service.unlock(actor, user_id)
 
 
 @router.delete(
     "/{user_id}/sessions", status_code=204, summary="Log an account out everywhere", responses=_ONE
 )
 async def end_user_sessions(services: ServicesDep, actor: ActorDep, user_id: UUID) -> None:
-    await services.accounts.end_sessions(actor, user_id)
+    await services.accounts.service.end_sessions(actor, user_id)
 
 
 @router.delete(
@@ -129,7 +129,7 @@ async def end_user_sessions(services: ServicesDep, actor: ActorDep, user_id: UUI
     responses=_ONE,
 )
 async def remove_user_second_factor(services: ServicesDep, actor: ActorDep, user_id: UUID) -> None:
-    await services.accounts.remove_second_factor(actor, user_id)
+    await services.accounts.service.remove_second_factor(actor, user_id)
 
 
 @router.post(
@@ -140,4 +140,4 @@ async def remove_user_second_factor(services: ServicesDep, actor: ActorDep, user
     responses=_ONE,
 )
 async def create_reset_link(services: ServicesDep, actor: ActorDep, user_id: UUID) -> ResetLink:
-    return await services.resets.make_link(actor, user_id)
+    return await services.accounts.password_resets.make_link(actor, user_id)

@@ -39,7 +39,7 @@ NameInPath = Annotated[WorkspaceName, Path()]
 
 @router.get("", summary="All workspaces")
 async def list_workspaces(services: ServicesDep) -> WorkspacePage:
-    return WorkspacePage(items=await services.workspaces.all_workspaces())
+    return WorkspacePage(items=await services.accounts.workspaces.all_workspaces())
 
 
 @router.post(
@@ -48,7 +48,7 @@ async def list_workspaces(services: ServicesDep) -> WorkspacePage:
 async def create_workspace(
     services: ServicesDep, actor: ActorDep, given: NewWorkspace
 ) -> Workspace:
-    return await services.workspaces.create(actor, given.name)
+    return await services.accounts.workspaces.create(actor, given.name)
 
 
 @router.delete(
@@ -58,14 +58,14 @@ async def create_workspace(
     responses=documented(WorkspaceNotFoundError, WorkspaceInUseError),
 )
 async def delete_workspace(services: ServicesDep, actor: ActorDep, name: NameInPath) -> None:
-    await services.workspaces.delete(actor, name)
+    await services.accounts.workspaces.delete(actor, name)
 
 
 @router.get(
     "/{name}/members", summary="Who belongs to it", responses=documented(WorkspaceNotFoundError)
 )
 async def list_members(services: ServicesDep, name: NameInPath) -> MemberPage:
-    return MemberPage(items=await services.workspaces.members(name))
+    return MemberPage(items=await services.accounts.workspaces.members(name))
 
 
 @router.put(
@@ -76,7 +76,7 @@ async def list_members(services: ServicesDep, name: NameInPath) -> MemberPage:
 async def set_member(
     services: ServicesDep, actor: ActorDep, name: NameInPath, user_id: UUID, given: RoleIn
 ) -> Member:
-    return await services.workspaces.set_member(actor, name, user_id, given.role)
+    return await services.accounts.workspaces.set_member(actor, name, user_id, given.role)
 
 
 @router.delete(
@@ -88,4 +88,4 @@ async def set_member(
 async def remove_member(
     services: ServicesDep, actor: ActorDep, name: NameInPath, user_id: UUID
 ) -> None:
-    await services.workspaces.remove_member(actor, name, user_id)
+    await services.accounts.workspaces.remove_member(actor, name, user_id)

@@ -31,7 +31,7 @@ _READ_JOBS = [Depends(requires(Permission.READ_JOBS))]
 async def list_jobs(
     services: ServicesDep, user: CurrentUser, query: Annotated[JobQuery, Query()]
 ) -> JobPage:
-    return await services.jobs.page(user, query)
+    return await services.jobs.service.page(user, query)
 
 
 @router.get(
@@ -43,7 +43,7 @@ async def list_jobs(
     ),
 )
 async def get_job(services: ServicesDep, user: CurrentUser, job_id: JobId) -> Job:
-    return await services.jobs.get(user, job_id)
+    return await services.jobs.service.get(user, job_id)
 
 
 @router.get(

@@ -91,9 +91,9 @@ async def _log_in(
     credentials: Credentials,
 ) -> Token:
     email = credentials.email
-    device = services.devices.read(cookies.get_device(request, email), email)
-    await services.limits.check_login(client.address, email, device)
-    login = await services.auth.log_in(credentials, client, device)
+    device = services.auth.devices.read(cookies.get_device(request, email), email)
+    await services.auth.limits.check_login(client.address, email, device)
+    login = await services.auth.service.log_in(credentials, client, device)
     cookies.set_device(request, response, email, login.device)
     return login.token
 
@@ -114,9 +114,9 @@ async def refresh_tokens(
 ) -> Token | CookieSession:
     token = given.refresh_token if given is not None else refresh_cookie(request, services)
     # Counted before the token is used up: who is refused keeps it.
-    access = await services.sessions.of_refresh_token(token)
-    await services.limits.check_user(access.user.id)
-    tokens = await services.sessions.refresh(token)
+    access = await services.auth.sessions.of_refresh_token(token)
+    await services.auth.limits.check_user(access.user.id)
+    tokens = await services.auth.sessions.refresh(token)
     return tokens if given is not None else cookies.set_session(response, tokens)
 
 
@@ -133,7 +133,7 @@ async def log_out(
     access: Leaving,
     everywhere: Annotated[bool, Query(description="End all sessions of yours")] = False,  # noqa: FBT002 - FastAPI gives it by name
 ) -> None:
-    await services.sessions.log_out(access, everywhere=everywhere)
+    await services.auth.sessions.log_out(access, everywhere=everywhere)
     cookies.clear(response)
 
 
@@ -143,7 +143,7 @@ async def log_out(
     responses=documented(NotAuthenticatedError, WrongOriginError, DatabaseUnavailableError),
 )
 async def create_ticket(services: ServicesDep, access: Access) -> Ticket:
-    return services.tickets.issue(access)
+    return services.auth.tickets.issue(access)
 
 
 @router.get(
@@ -152,7 +152,7 @@ async def create_ticket(services: ServicesDep, access: Access) -> Ticket:
     responses=documented(NotAuthenticatedError, DatabaseUnavailableError),
 )
 async def list_sessions(services: ServicesDep, access: Access) -> SessionPage:
-    return SessionPage(items=await services.sessions.open_sessions(access))
+    return SessionPage(items=await services.auth.sessions.open_sessions(access))
 
 
 @router.delete(
@@ -164,7 +164,7 @@ async def list_sessions(services: ServicesDep, access: Access) -> SessionPage:
     ),
 )
 async def end_session(services: ServicesDep, access: Access, session_id: UUID) -> None:
-    await services.sessions.end_one(access, session_id)
+    await services.auth.sessions.end_one(access, session_id)
 
 
 @router.post(
@@ -182,7 +182,9 @@ async def change_password(
     access: Access,
     given: PasswordChange,
 ) -> None:
-    device = await services.passwords.change(access, given.current_password, given.new_password)
+    device = await services.auth.passwords.change(
+        access, given.current_password, given.new_password
+    )
     cookies.set_device(request, response, access.user.email, device)
 
 

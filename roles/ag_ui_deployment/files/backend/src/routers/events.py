@@ -146,11 +146,11 @@ async def stream_events(
 async def stream_job_events(
     services: ServicesDep, access: StreamAccess, cursor: Cursor, protocol: Protocol, job_id: JobId
 ) -> EventStreamResponse:
-    await services.jobs.check_visible(access.user, job_id)
+    await services.jobs.service.check_visible(access.user, job_id)
     scope = Scope(visibility(access.user, Permission.READ_JOBS), job_id)
     return _stream(services, Subscription(scope, cursor, access, protocol or CURRENT))
 
 
 def _stream(services: Services, subscription: Subscription) -> EventStreamResponse:
-    services.streams.check(subscription.access.user.id)
-    return EventStreamResponse(partial(services.streams.serve, subscription))
+    services.events.streams.check(subscription.access.user.id)
+    return EventStreamResponse(partial(services.events.streams.serve, subscription))

@@ -40,7 +40,7 @@ async def get_service_card(services: ServicesDep) -> Card:
 @router.get("/health", summary="What works and what does not", responses={503: {"model": Health}})
 async def get_health(services: ServicesDep, response: Response) -> Health:
     """200 while healthy or degraded; 503 only if a part of this process has failed."""
-    result = await services.health.health()
+    result = await services.operations.health.health()
     if result.status == "unhealthy":
         response.status_code = 503
     return result
@@ -57,7 +57,7 @@ async def get_liveness() -> Alive:
     responses=documented(NotReadyError),
 )
 async def get_readiness(services: ServicesDep) -> Alive:
-    reason = await services.readiness.not_ready_because()
+    reason = await services.operations.readiness.not_ready_because()
     if reason is not None:
         raise NotReadyError(detail=reason)
     return Alive(status="ready")

@@ -16,7 +16,7 @@ async def metrics(request: Request, services: ServicesDep) -> Response:
     token = services.settings.METRICS_TOKEN
     if token is not None:
         _check(request.headers.get("Authorization", ""), token.get_secret_value())
-    body = await services.exposition.exposition()
+    body = await services.operations.prometheus.exposition()
     return Response(body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

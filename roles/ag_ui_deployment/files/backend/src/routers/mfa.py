@@ -31,7 +31,7 @@ router = APIRouter(
 
 @router.get("", summary="Whether you have a second factor")
 async def get_second_factor(services: ServicesDep, user: CurrentUser) -> SecondFactorState:
-    return await services.second_factors.state(user.id)
+    return await services.auth.second_factors.state(user.id)
 
 
 @router.post(
@@ -42,7 +42,7 @@ async def get_second_factor(services: ServicesDep, user: CurrentUser) -> SecondF
 async def set_up_second_factor(
     services: ServicesDep, access: Access, given: PasswordProof
 ) -> SecondFactorSetup:
-    return await services.second_factors.set_up(access, given.password)
+    return await services.auth.second_factors.set_up(access, given.password)
 
 
 @router.post(
@@ -53,7 +53,7 @@ async def set_up_second_factor(
 async def confirm_second_factor(
     services: ServicesDep, access: Access, given: CodeProof
 ) -> IssuedRecoveryCodes:
-    return await services.second_factors.confirm(access, given.code)
+    return await services.auth.second_factors.confirm(access, given.code)
 
 
 @router.post(
@@ -64,7 +64,7 @@ async def confirm_second_factor(
 )
 async def disable_second_factor(services: ServicesDep, access: Access, given: FullProof) -> None:
     proof = SecondFactor(given.code, given.recovery_code)
-    await services.second_factors.disable(access, given.password, proof)
+    await services.auth.second_factors.disable(access, given.password, proof)
 
 
 @router.post(
@@ -75,4 +75,4 @@ async def disable_second_factor(services: ServicesDep, access: Access, given: Fu
 async def renew_recovery_codes(
     services: ServicesDep, access: Access, given: CodeProof
 ) -> IssuedRecoveryCodes:
-    return await services.second_factors.renew_codes(access, given.code)
+    return await services.auth.second_factors.renew_codes(access, given.code)

@@ -95,7 +95,7 @@ class _Caller:
         prefix: str = "body",
     ) -> SubmissionOutcome:
         try:
-            return await self.services.tools.call(
+            return await self.services.tools.service.call(
                 self.user, name, arguments, workspace, idempotency_key=self.idempotency_key
             )
         except ArgumentsRefusedError as error:
@@ -153,7 +153,7 @@ async def ingest(caller: Caller, request: IngestRequest) -> AcceptedJob:
 
 @router.post("/query", summary="Ask the knowledge graph", dependencies=_READ, responses=_QUERIES)
 async def query(services: ServicesDep, user: CurrentUser, request: QueryRequest) -> QueryAnswer:
-    outcome = await services.tools.call(
+    outcome = await services.tools.service.call(
         user, "lightrag_query", request.arguments(), request.workspace
     )
     return _answer(outcome.result)
@@ -165,7 +165,7 @@ async def list_tools(
     user: CurrentUser,
     workspace: Annotated[WorkspaceName | None, Query(description="Where; the default one")] = None,
 ) -> ToolList:
-    return ToolList(items=await services.tools.available(user, workspace))
+    return ToolList(items=await services.tools.service.available(user, workspace))
 
 
 @router.post(

@@ -61,7 +61,7 @@ class ApiRoute(APIRoute):
             services = cast("Services", request.state.services)
             # Before the limit of all together, which strangers could use up.
             access = await identify_early(request, services) if needs_login else None
-            await services.limits.check_global()
+            await services.auth.limits.check_global()
             if field is None:
                 return await handle(request)
             async with AsyncExitStack() as stack:

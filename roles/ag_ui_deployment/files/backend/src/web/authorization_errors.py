@@ -14,7 +14,7 @@ def install(app: FastAPI) -> None:
 
 async def _on_denial(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotPermittedError)  # noqa: S101 - how the handler is registered
-    await request.state.services.audit.record(_event(request, error))
+    await request.state.services.audit.logger.record(_event(request, error))
     return respond(error)
 
 

@@ -53,7 +53,7 @@ async def authenticated(request: Request, services: ServicesDep, bearer: Bearer)
         raise NotAuthenticatedError
     if bearer is None:
         cookies.check_origin(request, services.settings)
-    return await services.access.authenticate(token)
+    return await services.auth.access.authenticate(token)
 
 
 async def identify(request: Request, services: ServicesDep, bearer: Bearer) -> AccessToken:
@@ -61,7 +61,7 @@ async def identify(request: Request, services: ServicesDep, bearer: Bearer) -> A
     access: AccessToken | None = getattr(request.state, "access", None)
     if access is None:
         access = await authenticated(request, services, bearer)
-        await services.limits.check_user(access.user.id)
+        await services.auth.limits.check_user(access.user.id)
         request.state.access = access
     return access
 
@@ -88,12 +88,12 @@ async def _leaving(
 ) -> AccessToken:
     """Whose session is to end: also that of a refresh token, when the access token has expired."""
     if given is not None:
-        return await services.sessions.of_refresh_token(given.refresh_token)
+        return await services.auth.sessions.of_refresh_token(given.refresh_token)
     try:
         return await authenticated(request, services, bearer)
     except NotAuthenticatedError:
         token = refresh_cookie(request, services)
-    return await services.sessions.of_refresh_token(token)
+    return await services.auth.sessions.of_refresh_token(token)
 
 
 Leaving = Annotated[AccessToken, Depends(_leaving)]
@@ -108,14 +108,14 @@ async def _stream_access(
     ] = None,
 ) -> AccessToken:
     if bearer is None and ticket:
-        access, ticket_id = services.tickets.read(ticket)
+        access, ticket_id = services.auth.tickets.read(ticket)
         # Before it is used up: the proxy sends it to another instance if this one takes no stream.
-        services.streams.check(access.user.id)
-        await services.tickets.use(ticket_id)
-        access = await services.access.look(access)
+        services.events.streams.check(access.user.id)
+        await services.auth.tickets.use(ticket_id)
+        access = await services.auth.access.look(access)
     else:
         access = await authenticated(request, services, bearer)
-    await services.limits.check_stream(access.user.id)
+    await services.auth.limits.check_stream(access.user.id)
     return access
 
 

@@ -8,7 +8,7 @@ import pyotp
 import pytest
 
 from src.cli import main
-from src.commands import admin_context
+from src.commands import admin_command
 from tests.support.accounts import TOO_LONG, ask_login, bearer, is_in, log_in_from, login
 from tests.support.cli import cli_environment
 from tests.support.environment import Environment
@@ -29,7 +29,7 @@ def command(
     for name, value in cli_environment(environment, PUBLIC_URL="https://shield.test/app").items():
         monkeypatch.setenv(name, value)
     # Keeps the logging configuration of the tests.
-    monkeypatch.setattr(admin_context, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(admin_command, "log_to_stderr", lambda: None)
 
     async def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
         monkeypatch.setattr("sys.stdin", io.StringIO(stdin))

@@ -21,6 +21,7 @@ from src.models.session import SessionRow
 from src.models.user import User, UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow
 from src.services.auth.passwords import hash_password
+from src.services.auth.revocation_watcher import RevocationWatcher
 from src.services.auth.tokens import Tokens
 from tests.support.waiting import until
 
@@ -34,6 +35,12 @@ class Backend:
     settings: Settings
     services: Services
     http: httpx.AsyncClient
+
+    @property
+    def revocation_watcher(self) -> RevocationWatcher:
+        task = self.services.tasks["access"]
+        assert isinstance(task, RevocationWatcher)
+        return task
 
     async def add_user(self, email: str, role: Role = Role.VIEWER) -> User:
         """Add an account with a session for its tokens."""
@@ -108,8 +115,8 @@ async def running(settings: Settings, *, healthy: bool = True) -> AsyncIterator[
         backend = Backend(settings, services, http)
         try:
             if healthy:
-                await until(lambda: services.consumer.status == "consuming")
-                await until(lambda: services.tail.status == "following")
+                await until(lambda: services.consumer.task.status == "consuming")
+                await until(lambda: services.events.tailer.status == "following")
             yield backend
         finally:
             services.drain()

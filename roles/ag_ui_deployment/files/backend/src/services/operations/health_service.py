@@ -58,6 +58,8 @@ _WITHOUT_UPSTREAM = {
 }
 # Dependencies whose outage does not degrade the service. The orchestrator only complements the stream.
 _MORE_OR_LESS = frozenset({"orchestrator"})
+# Tasks that are down while they wait.
+_NEEDED = frozenset({"consumer", "tail", "announcer"})
 _DEFECT = "ended by a defect: see background_task_failed in the log, restart the instance"
 
 
@@ -79,8 +81,8 @@ class Health(BaseModel):
 class HealthService:
     """Makes health reports.
 
-    `upstreams` are the circuit breakers of servers that are called only on demand. `loops` are tasks
-    that wait for their dependencies, which have their own checks, so a loop is only "ok" or "failed".
+    `upstreams` are the circuit breakers of servers that are called only on demand. Of `tasks`, all but
+    `_NEEDED` are only "ok" or "failed": they wait for dependencies, which have their own checks.
     """
 
     def __init__(  # noqa: PLR0913 - dependencies
@@ -88,23 +90,19 @@ class HealthService:
         service: str,
         redis: Redis,
         database: Database,
-        consumer: RedisStreamConsumer,
-        tail: BackgroundTask,
         *,
-        announcer: BackgroundTask,
-        loops: Mapping[str, BackgroundTask],
-        upstreams: Mapping[str, CircuitBreaker],
+        consumer: RedisStreamConsumer,
         audit: AuditLogger,
+        tasks: Mapping[str, BackgroundTask],
+        upstreams: Mapping[str, CircuitBreaker],
     ) -> None:
         self._service = service
         self._redis = redis
         self._database = database
         self._consumer = consumer
-        self._tail = tail
-        self._announcer = announcer
-        self._loops = loops
-        self._upstreams = upstreams
         self._audit = audit
+        self._tasks = tasks
+        self._upstreams = upstreams
         self._lock = asyncio.Lock()
         self._cached: tuple[float, Health] | None = None
         self._away_since: dict[str, float] = {}
@@ -126,10 +124,12 @@ class HealthService:
             "redis": redis,
             "database": database,
             "consumer": self._check_consumer(),
-            "tail": _check_task(self._tail, "following", _NOTHING_NEW),
-            "announcer": _check_task(self._announcer, "announcing", _NOTHING_ANNOUNCED),
+            "tail": _check_task(self._tasks["tail"], "following", _NOTHING_NEW),
+            "announcer": _check_task(self._tasks["announcer"], "announcing", _NOTHING_ANNOUNCED),
             **{name: _check_upstream(name, one) for name, one in self._upstreams.items()},
-            **{name: _check_loop(one) for name, one in self._loops.items()},
+            **{
+                name: _check_loop(task) for name, task in self._tasks.items() if name not in _NEEDED
+            },
             "audit": self._check_audit(),
         }
         states = {check.status for name, check in checks.items() if name not in _MORE_OR_LESS}
@@ -185,7 +185,7 @@ class HealthService:
         noticed = [now - self._away_since.setdefault(name, now)]
         noticed += [
             task.seconds
-            for task in (self._consumer, self._tail)
+            for task in (self._consumer, self._tasks["tail"])
             if task.status == f"waiting for {server}"
         ]
         return Check(

@@ -253,7 +253,7 @@ class TestReads:
 
         monkeypatch.setattr(ended_logs, "USER_MAX_BYTES", 1)
         key = RunKey(UUID(profile["id"]), bodies[0]["runId"])
-        user = await backend.services.access.authenticate(token)
+        user = await backend.services.auth.access.authenticate(token)
         log = await backend.services.agent.service.find(user.user, key)
         assert log is not None
         assert await status(1, token) == (429, "5")
@@ -278,7 +278,7 @@ class TestJoining:
         monkeypatch.setattr(ended_logs, "USER_MAX_BYTES", 1)
         path, joining = "/agent/connect", body | {"messages": []}
         request: dict[str, Any] = {"json": joining, "headers": bearer(token)}
-        user = await backend.services.access.authenticate(token)
+        user = await backend.services.auth.access.authenticate(token)
         service = backend.services.agent.service
         unsent = await service.join(user.user, RunInput.model_validate(joining))
         response = await backend.http.post(path, **request)

@@ -546,13 +546,15 @@ class TestProcesses:
             body = run_input("Hello")
             begun = await _begin_and_die(backend, user, body)
             key = RunKey(user.id, body["runId"])
-            settle = backend.services.agent.store.persist
+            persist = run_store.RunStore(
+                backend.services.database, backend.services.audit.logger
+            ).persist
             lost = [*begun, LogRecord.of(LOST.event())]
-            assert await settle(key, lost)
+            assert await persist(key, lost)
             assert await status_of(backend, token, body) == "failed"
             ended = [*begun, *(LogRecord.of(event) for event in _end_of(body))]
-            assert await settle(key, ended)
-            assert await settle(key, lost)
+            assert await persist(key, ended)
+            assert await persist(key, lost)
             assert await status_of(backend, token, body) == "finished"
             async with sse(backend.http, events_path(body), token=token) as stream:
                 await stream.until_ended()

@@ -134,7 +134,7 @@ class TestChain:
                 "SELECT target FROM audit_log WHERE action = 'access.denied'"
             )
             assert target.startswith("POST /admin/stream/dead-letters/")
-            assert backend.services.audit.waiting == 0
+            assert backend.services.audit.logger.waiting == 0
         assert await log.broken() is None
 
 
@@ -497,8 +497,12 @@ class TestReading:
 
     async def test_pages_and_filters(self, backend: Backend, admin: User) -> None:
         for number in range(5):
-            await backend.services.audit.record(event(f"user:{number % 2}", actor_id=admin.id))
-        await backend.services.audit.record(AuditEvent(Action.LOGOUT, Outcome.FAILURE, actor="b"))
+            await backend.services.audit.logger.record(
+                event(f"user:{number % 2}", actor_id=admin.id)
+            )
+        await backend.services.audit.logger.record(
+            AuditEvent(Action.LOGOUT, Outcome.FAILURE, actor="b")
+        )
         first = (await read(backend, admin, limit=4)).json()
         assert [one["seq"] for one in first["items"]] == [6, 5, 4, 3]
         rest = (await read(backend, admin, limit=4, cursor=first["next_cursor"])).json()
@@ -549,7 +553,7 @@ class TestReading:
     ) -> None:
         monkeypatch.setattr("src.services.audit.log_service._PAGE", 2)
         for actor in ("=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", 'plain, "quoted"'):
-            await backend.services.audit.record(AuditEvent(Action.LOGIN, actor=actor))
+            await backend.services.audit.logger.record(AuditEvent(Action.LOGIN, actor=actor))
         lines = await read(backend, admin, "/export", format="jsonl")
         assert lines.headers["content-type"].startswith("application/jsonl")
         entries = [orjson.loads(line) for line in lines.text.splitlines()]
@@ -600,7 +604,7 @@ class TestReading:
         first = asyncio.create_task(read(backend, admin, "/verify"))
         await until(lambda: len(begun) == 1)
         others = [asyncio.create_task(read(backend, admin, "/verify")) for _ in range(3)]
-        lock = backend.services.audit_trail._verifying
+        lock = backend.services.audit.log._verifying
         await until(lambda: len(lock._waiters or ()) == len(others))
         begun[0].set()
         assert (await first).json()["intact"] is True
@@ -616,7 +620,7 @@ class TestReading:
     ) -> None:
         monkeypatch.setattr("src.services.audit.log_service._PAGE", 1)
         for number in range(3):
-            await backend.services.audit.record(event(f"user:{number}"))
+            await backend.services.audit.logger.record(event(f"user:{number}"))
         go_on = asyncio.Event()
         after = audit_rows.after
 
@@ -715,7 +719,7 @@ class TestOutages:
         self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
         async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
-            audit = backend.services.audit
+            audit = backend.services.audit.logger
             await audit.record(event("before"))
             await database_proxy.refuse()
             async with asyncio.timeout(10):
@@ -737,7 +741,7 @@ class TestOutages:
     async def test_a_full_queue_is_counted_and_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(audit_logger, "_MAX_WAITING", 3)
         async with running(settings_of(SHUTDOWN_GRACE_SECONDS=2), healthy=False) as backend:
-            audit = backend.services.audit
+            audit = backend.services.audit.logger
             async with asyncio.timeout(10):
                 for _ in range(5):
                     await audit.record(event())

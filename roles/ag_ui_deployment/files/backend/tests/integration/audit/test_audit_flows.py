@@ -196,7 +196,7 @@ async def let_runs_go(backend: Backend, environment: Environment) -> None:
 async def tell(environment: Environment, box: MailServer, settings: dict[str, Any]) -> list[str]:
     """Perform all actions; return the secrets."""
     async with running(environment.settings(**settings)) as backend:
-        await until(lambda: backend.services.settings_changes.status == "compared")
+        await until(lambda: backend.services.audit.settings_changes.status == "compared")
         story = Story(backend, environment, box)
         await story.sessions()
         await story.links()
@@ -207,6 +207,6 @@ async def tell(environment: Environment, box: MailServer, settings: dict[str, An
         await story.the_log_itself()
         await let_runs_go(backend, environment)
     async with running(environment.settings(**settings, AGENT_SYSTEM_PROMPT=CONTENT)) as backend:
-        await until(lambda: backend.services.settings_changes.status == "compared")
+        await until(lambda: backend.services.audit.settings_changes.status == "compared")
     await run(cli_environment(environment), "audit", "retain")
     return story.secrets

@@ -112,11 +112,11 @@ async def test_a_start_waits_for_nothing_and_it_is_recorded_when_it_can_be(
     settings = environment.settings(DATABASE_URL=database_proxy.url, STREAMS_MAX=7)
     async with running(settings, healthy=False) as backend:
         assert (await backend.http.get("/health/ready")).status_code == 200
-        changes = backend.services.settings_changes
+        changes = backend.services.audit.settings_changes
         await until(lambda: changes.status == "waiting for PostgreSQL")
         await database_proxy.accept()
         await until(lambda: changes.status == "compared", 30)
-        await until(lambda: backend.services.audit.waiting == 0)
+        await until(lambda: backend.services.audit.logger.waiting == 0)
         assert await recorded(environment) == [{"changed": ["DATABASE_URL", "STREAMS_MAX"]}]
         assert not changes.failed
 

@@ -394,6 +394,6 @@ class TestTickets:
             answer = await backend.http.get(f"/events?ticket={ticket}")
             check_problem(answer, 503, "tickets-unavailable")
             await redis_proxy.accept()
-            await until(lambda: backend.services.tail.status == "following")
+            await until(lambda: backend.services.events.tailer.status == "following")
             async with sse(backend.http, f"/events?ticket={ticket}") as client:
                 assert not client.ended

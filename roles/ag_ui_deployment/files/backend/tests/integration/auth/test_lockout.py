@@ -359,7 +359,7 @@ async def test_what_is_old_is_forgotten(
             alice.id,
             name,
         )
-    await backend.services.access_watcher._tidy()
+    await backend.revocation_watcher._tidy()
     left = await environment.query("SELECT source FROM login_sources ORDER BY source")
     assert [row["source"] for row in left] == ["network:192.0.2.0/24", "session:x"]
 

@@ -261,7 +261,7 @@ class TestOutage:
             answers = [await ask_login(backend, ALICE) for _ in range(5)]
             assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
             await redis_proxy.accept()
-            await until(lambda: backend.services.tail.status == "following")
+            await until(lambda: backend.services.events.tailer.status == "following")
 
     async def test_a_redis_that_says_nothing_costs_one_request_half_a_second(
         self, environment: Environment, redis_proxy: TcpProxy

@@ -361,7 +361,9 @@ class TestOpenStreams:
             ):
                 async with sse(backend.http, token=backend.token_of(alice)) as client:
                     async with backend.services.database.transaction() as session:
-                        await backend.services.access.changed(session, user_id=alice.id, why=why)
+                        await backend.services.auth.access.changed(
+                            session, user_id=alice.id, why=why
+                        )
                     await client.until_ended(3)
                     assert client.comments[0].startswith(closing_frame)
             assert not bystander.ended
@@ -379,7 +381,7 @@ class TestOpenStreams:
                 await environment.query(statement, alice.id)
                 async with backend.services.database.transaction() as session:
                     why = AccessChange.DEACTIVATION
-                    await backend.services.access.changed(session, user_id=bob.id, why=why)
+                    await backend.services.auth.access.changed(session, user_id=bob.id, why=why)
                 await quick.until_ended(10)
                 assert not slow.ended
             await slow.until_ended(10)
@@ -388,13 +390,13 @@ class TestOpenStreams:
         self, backend: Backend
     ) -> None:
         alice = await backend.add_user(ALICE)
-        access = await backend.services.access.authenticate(backend.token_of(alice))
+        access = await backend.services.auth.access.authenticate(backend.token_of(alice))
         async with backend.services.database.transaction() as session:
             why = AccessChange.DEACTIVATION
-            await backend.services.access.changed(session, user_id=alice.id, why=why)
-        await until(lambda: backend.services.open_streams._recent)
+            await backend.services.auth.access.changed(session, user_id=alice.id, why=why)
+        await until(lambda: backend.services.auth.open_streams._recent)
         ended: list[str] = []
-        with backend.services.open_streams.holding(access, ended.append):
+        with backend.services.auth.open_streams.holding(access, ended.append):
             assert ended == ["session_ended"]
 
 
@@ -454,7 +456,7 @@ async def stays_open(backend: Backend, client: SseClient) -> None:
 
 async def has_heard(backend: Backend) -> None:
     """Wait until the instance knows all changes so far."""
-    watcher, now = backend.services.access_watcher, datetime.now(UTC)
+    watcher, now = backend.revocation_watcher, datetime.now(UTC)
     await until(lambda: watcher._heard_at > now)
 
 
@@ -511,7 +513,7 @@ class TestOutage:
                 assert not client.ended
             check_problem(await refresh(backend, mine), 503, "database-unavailable")
             await database_proxy.accept()
-            await until(lambda: backend.services.access_watcher.status == "watching")
+            await until(lambda: backend.revocation_watcher.status == "watching")
             assert (await refresh(backend, mine)).status_code == 200
 
     @pytest.mark.parametrize("why", ["logout", "password change"])
@@ -538,7 +540,7 @@ class TestOutage:
             await database_proxy.refuse()
             assert not await is_in(other, ended)
             await database_proxy.accept()
-            await until(lambda: other.services.access_watcher.status == "watching")
+            await until(lambda: other.revocation_watcher.status == "watching")
 
     async def test_where_nobody_ever_looked_a_token_stands_for_the_least(
         self, backend: Backend, environment: Environment, database_proxy: TcpProxy
@@ -560,7 +562,7 @@ class TestOutage:
                 await stream.until(lambda it: it.ids)
                 assert stream.ids == [str(mine)]
             await database_proxy.accept()
-            await until(lambda: other.services.access_watcher.status == "watching")
+            await until(lambda: other.revocation_watcher.status == "watching")
             me = await other.http.get("/auth/me", headers=bearer(token))
             assert me.json()["role"] == "admin"
 
@@ -574,7 +576,7 @@ class TestOutage:
             DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003"
         )
         async with running(settings, healthy=False) as other:
-            await until(lambda: other.services.tail.status == "following")
+            await until(lambda: other.services.events.tailer.status == "following")
             async with sse(other.http, token=tokens["access_token"]) as stream:
                 headers = bearer(tokens["access_token"])
                 left = await backend.http.post("/auth/logout", headers=headers)

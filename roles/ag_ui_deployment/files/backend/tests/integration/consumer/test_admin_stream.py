@@ -74,7 +74,7 @@ async def test_what_each_consumer_holds_is_told(
     """Two entries are pending for a dead host, one for another host."""
     await until(environment.settled)
     await environment.redis.xgroup_create(environment.stream, "other", id="0", mkstream=True)
-    group = patch.object(backend.services.stream_overview, "_group", "other")
+    group = patch.object(backend.services.consumer.overview, "_group", "other")
     await environment.publish(*(shield_event() for _ in range(4)))
     for consumer, count in (("dead-host", 2), ("other-host", 1)):
         await environment.redis.xreadgroup(

@@ -136,7 +136,7 @@ async def browser(backend: Backend) -> AsyncIterator[Browser]:
         await page.open(f"{line.url}/health/live")
         assert await page.run(LOG_IN, user.email, PASSWORD) == 200
         with ExitStack() as patches:
-            for streams in (backend.services.streams, backend.services.agent.streams):
+            for streams in (backend.services.events.streams, backend.services.agent.streams):
                 spy = partial(serve, streams.serve)
                 patches.enter_context(patch.object(streams, "serve", spy))
             yield Browser(page, line, user, cursors)
@@ -170,13 +170,13 @@ async def test_what_began_and_ended_while_it_was_away_comes(
 ) -> None:
     """The stream was empty when the connection was cut: no event has ever arrived."""
     await browser.follow("/events")
-    await browser.has_read(f"id: {backend.services.hub.last_id}\n\n")
+    await browser.has_read(f"id: {backend.services.events.hub.last_id}\n\n")
     await browser.line.refuse()
     owner = str(browser.user.id)
     ids = await environment.publish(
         shield_event("job:queued", user=owner), shield_event("job:complete", user=owner)
     )
-    await until(lambda: backend.services.hub.last_id == ids[-1])
+    await until(lambda: backend.services.events.hub.last_id == ids[-1])
     await browser.line.accept()
     assert (await browser.ends()).outcome == "success"
     assert check_run(await browser.events(), complete=True).run_id == JOB
@@ -195,7 +195,7 @@ async def test_after_an_http_error_it_stays_closed_and_the_page_of_the_docs_come
     owner = str(browser.user.id)
     ids = await environment.publish(shield_event("job:queued", user=owner))
     await browser.has_read(f"id: {ids[-1]}\n")
-    with patch.object(backend.services.streams, "check", side_effect=DrainingError):
+    with patch.object(backend.services.events.streams, "check", side_effect=DrainingError):
         await browser.line.cut()
 
         async def is_closed() -> bool:

@@ -267,7 +267,7 @@ class TestLateOwnership:
                 sse(one.http, token=tokens[bob.id]) as stranger,
             ):
                 before = await environment.publish(*nobodys)
-                await until(lambda: one.services.hub.last_id == before[-1])
+                await until(lambda: one.services.events.hub.last_id == before[-1])
                 ids = await environment.publish(*known)
                 for client in (live, live_too):
                     await client.until(lambda it: it.ids == [str(one) for one in ids])
@@ -328,7 +328,7 @@ class TestLimits:
                 await environment.publish(*(shield_event() for _ in range(200)))
             await until(environment.settled)
             replaying = [asyncio.create_task(_replayed(backend, token, 800)) for _ in range(5)]
-            replay = backend.services.streams._replay
+            replay = backend.services.events.streams._replay
             await until(lambda: len(replay._passes) == 5)
             await until(lambda: begun)
             for _ in range(100):

@@ -255,7 +255,7 @@ class TestResuming:
         ids = await environment.publish(
             *(shield_event("worker.started", job=None) for _ in range(3))
         )
-        await until(lambda: backend.services.hub.last_id == ids[-1])
+        await until(lambda: backend.services.events.hub.last_id == ids[-1])
         path = f"/events?last_event_id={ids[0]}"
         async with sse(backend.http, path, token=admin) as by_query:
             await by_query.until(lambda it: it.ids == [str(ids[1]), str(ids[2])])
@@ -268,7 +268,7 @@ class TestResuming:
         ids = await environment.publish(
             *(shield_event("worker.started", job=None) for _ in range(3))
         )
-        await until(lambda: backend.services.hub.last_id == ids[-1])
+        await until(lambda: backend.services.events.hub.last_id == ids[-1])
         for query in (f"last_event_id={ids[0]}&lastEventId={ids[1]}", f"lastEventId={ids[1]}"):
             async with sse(backend.http, f"/events?{query}", token=admin) as client:
                 await client.until(lambda it: it.ids == [str(ids[2])])
@@ -387,7 +387,7 @@ class TestOneJob:
         events = run_of(user=alice)
         ids = await environment.publish(*events[:5], *run_of("another", alice))
         token = backend.token_of(alice)
-        await until(lambda: backend.services.hub.last_id == ids[-1])
+        await until(lambda: backend.services.events.hub.last_id == ids[-1])
         async with sse(backend.http, f"/api/jobs/{JOB}/events", token=token) as client:
             ids = await environment.publish(*events[5:])
             await client.until_ended()
@@ -466,16 +466,16 @@ class TestLimits:
                 response = await backend.http.get("/events", headers=bearer(token))
                 check_problem(response, 502, "too-many-streams")
                 assert int(response.headers["retry-after"]) > 0
-            await until(lambda: backend.services.streams.count == 0)
+            await until(lambda: backend.services.events.streams.count == 0)
             async with sse(backend.http, token=token) as client:
                 assert not client.ended
 
     async def test_a_client_that_leaves_is_forgotten(self, backend: Backend, admin: str) -> None:
         for _ in range(5):
             async with sse(backend.http, token=admin):
-                assert backend.services.streams.count == 1
-            await until(lambda: backend.services.streams.count == 0)
-        assert len(backend.services.hub.feeds) == 0
+                assert backend.services.events.streams.count == 1
+            await until(lambda: backend.services.events.streams.count == 0)
+        assert len(backend.services.events.hub.feeds) == 0
 
     async def test_a_client_that_does_not_read_is_cut_and_delays_nobody(
         self, environment: Environment
@@ -490,7 +490,7 @@ class TestLimits:
             slow.sendall(
                 f"GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
             )
-            await until(lambda: backend.services.streams.count == 1)
+            await until(lambda: backend.services.events.streams.count == 1)
             sent: list[str] = []
             async with sse(backend.http, token=token) as quick:
                 for n in range(60):
@@ -498,7 +498,7 @@ class TestLimits:
                     sent += map(str, await environment.publish(big))
                     await quick.until(lambda it, count=n + 1: len(it.ids) == count)  # type: ignore[misc]
                 # The quick client receives everything; the slow one holds at most one feed's limit.
-                feed = next(iter(backend.services.hub.feeds))
+                feed = next(iter(backend.services.events.hub.feeds))
                 assert feed._bytes < 2 * 256 * 1024
             slow.settimeout(0)
             body = bytearray()
@@ -532,8 +532,8 @@ class TestDraining:
     ) -> None:
         async with sse(backend.http, token=admin) as client:
             ids = await environment.publish(*run_of())
-            await until(lambda: backend.services.hub.last_id == ids[-1])
-            backend.services.hub.drain()
+            await until(lambda: backend.services.events.hub.last_id == ids[-1])
+            backend.services.events.hub.drain()
             await client.until_ended()
             assert client.ids == [str(one) for one in ids]
             assert client.frames[-1].retry
@@ -577,7 +577,7 @@ class TestOutages:
                 ids = await environment.publish(*run_of("a"))
                 await client.until(lambda it: len(it.ids) == len(ids))
                 await redis_proxy.refuse()
-                await until(lambda: backend.services.tail.status == "waiting for Redis")
+                await until(lambda: backend.services.events.tailer.status == "waiting for Redis")
                 ids += await environment.publish(*run_of("b"))
                 await until(lambda: environment.has_stored(ids))
                 await environment.trim(2)

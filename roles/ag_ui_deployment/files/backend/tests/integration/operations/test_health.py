@@ -163,7 +163,7 @@ async def test_a_loss_is_told_and_is_no_outage(
     async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
         await database_proxy.refuse()
         await environment.publish(shield_event())
-        await until(lambda: backend.services.consumer.status == "waiting for PostgreSQL")
+        await until(lambda: backend.services.consumer.task.status == "waiting for PostgreSQL")
         await environment.publish(*(shield_event() for _ in range(7)))
         await environment.trim(0)
         await database_proxy.accept()
@@ -204,27 +204,21 @@ async def test_what_it_says_tells_no_secret() -> None:
 
 
 async def test_a_defect_is_unhealthy(backend: Backend) -> None:
-    task = backend.services.tail._task
+    task = backend.services.events.tailer._task
     assert task is not None
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await until(lambda: shows(backend, "unhealthy", "tail"))
     assert (await backend.http.get("/health")).status_code == 503
-    backend.services.tail._task = None
+    backend.services.events.tailer._task = None
 
 
 @pytest.mark.parametrize(
-    ("check", "part"),
-    [
-        ("access", "access_watcher"),
-        ("audit_keeper", "audit_keeper"),
-        ("audit_retention", "audit_retention"),
-        ("garbage", "garbage"),
-        ("settings", "settings_changes"),
-    ],
+    "check", ["access", "audit_keeper", "audit_retention", "garbage", "settings"]
 )
-async def test_a_defect_of_a_loop_is_told(backend: Backend, check: str, part: str) -> None:
-    loop = getattr(backend.services, part)
+async def test_a_defect_of_a_loop_is_told(backend: Backend, check: str) -> None:
+    loop = backend.services.tasks[check]
+    assert loop._task is not None
     loop._task.cancel()
     await asyncio.gather(loop._task, return_exceptions=True)
     await until(lambda: shows(backend, "unhealthy", check))
@@ -248,7 +242,7 @@ async def test_nobody_queues_behind_a_slow_check(
 
     monkeypatch.setattr(health_service, "time", clock)
     monkeypatch.setattr(backend.services.database, "ping", hanging)
-    await asyncio.gather(*(backend.services.health.health() for _ in range(10)))
+    await asyncio.gather(*(backend.services.operations.health.health() for _ in range(10)))
     assert asked == 1
 
 

@@ -100,7 +100,7 @@ async def test_without_a_group_its_state_is_unknown(
         await until(lambda: shows(backend, "group_lag", 0))
         await database_proxy.refuse()
         await environment.publish(shield_event())
-        await until(lambda: backend.services.consumer.status == "waiting for PostgreSQL")
+        await until(lambda: backend.services.consumer.task.status == "waiting for PostgreSQL")
         await environment.destroy_group()
         text = await scraped(backend)
         assert sample_of(text, "ag_ui_stream_entries") == 1

@@ -452,7 +452,7 @@ class TestFailures:
             token_is_known = await admin.post("/api/query", {"query": "x"})
             assert token_is_known.status_code == 200
             await database_proxy.refuse()
-            service = backend.services.tools
+            service = backend.services.tools.service
             outcome = await service.call(admin.user, "lightrag_query", {"query": "x"})
             assert outcome.result["answer"]
             answer = await admin.crawl(environment, note=note)
@@ -569,7 +569,7 @@ class TestLimits:
             server.answers(path, answer(401, {"detail": "no"}), answer(200, {"tools": []}))
             async with running(environment.settings(LITELLM_URL=server.url)) as backend:
                 carol = await caller(backend, "carol")
-                service = backend.services.tools
+                service = backend.services.tools.service
                 asking = [asyncio.create_task(service.available(carol.user)) for _ in range(5)]
                 # Cancelling one request does not cancel the shared one.
                 await until(lambda: server.asked)

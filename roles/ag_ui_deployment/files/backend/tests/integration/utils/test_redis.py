@@ -33,7 +33,7 @@ class TestTls:
             assert await client.ping()
             await client.aclose()
         async with running(settings) as backend:
-            await backend.services.limits.check_global()
+            await backend.services.auth.limits.check_global()
             assert (await backend.health())["status"] == "healthy"
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])

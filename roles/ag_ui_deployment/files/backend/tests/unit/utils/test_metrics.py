@@ -21,7 +21,8 @@ class _Exposition:
 
 def _with_services(app: ASGIApp, token: str | None) -> ASGIApp:
     settings = SimpleNamespace(METRICS_TOKEN=SecretStr(token) if token else None)
-    services = SimpleNamespace(settings=settings, exposition=_Exposition())
+    operations = SimpleNamespace(prometheus=_Exposition())
+    services = SimpleNamespace(settings=settings, operations=operations)
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = {"services": services}

@@ -5,15 +5,12 @@ Commands use the services of the API, so the same rules apply. The audit log nam
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from src.commands.output import EXIT_BAD_INPUT, EXIT_EXISTS, EXIT_REFUSED, fail, log_to_stderr
+from src.composition.accounts import Accounts
 from src.config import Settings
-from src.services.accounts.account_service import AccountService
-from src.services.accounts.email_sender import EmailSender
-from src.services.accounts.email_templates import EmailTemplates
 from src.services.accounts.errors import (
     AccountNotFoundError,
     DefaultWorkspaceError,
@@ -24,8 +21,6 @@ from src.services.accounts.errors import (
     WorkspaceInUseError,
     WorkspaceNotFoundError,
 )
-from src.services.accounts.password_reset_service import PasswordResetService
-from src.services.accounts.workspace_service import WorkspaceService
 from src.services.audit_logger import AuditLogger
 from src.services.auth.access_service import AccessService
 from src.services.auth.errors import EmailRejectedError, PasswordRejectedError
@@ -48,17 +43,7 @@ _REFUSALS: dict[type[Exception], tuple[int, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class AdminContext:
-    """The services that administration commands use."""
-
-    database: Database
-    accounts: AccountService
-    workspaces: WorkspaceService
-    resets: PasswordResetService
-
-
-def run_in_office(settings: Settings, work: Callable[[AdminContext], Awaitable[None]]) -> int:
+def run_admin_command(settings: Settings, work: Callable[[Accounts], Awaitable[None]]) -> int:
     """Run a command, print its error if it fails, and return the exit code."""
     log_to_stderr()
     try:
@@ -73,19 +58,16 @@ def run_in_office(settings: Settings, work: Callable[[AdminContext], Awaitable[N
     return 0
 
 
-async def _run(settings: Settings, work: Callable[[AdminContext], Awaitable[None]]) -> None:
+async def _run(settings: Settings, work: Callable[[Accounts], Awaitable[None]]) -> None:
     database = Database(settings)
-    access = AccessService(database, Tokens(settings), settings)
-    audit = AuditLogger(database)
-    mails = EmailTemplates(EmailSender(settings), BackgroundJobs(), settings)
+    accounts = Accounts.build(
+        settings,
+        database=database,
+        access=AccessService(database, Tokens(settings), settings),
+        audit=AuditLogger(database),
+        background=BackgroundJobs(),
+    )
     try:
-        await work(
-            AdminContext(
-                database,
-                AccountService(database, access, audit),
-                WorkspaceService(database, access, audit),
-                PasswordResetService(database, access, audit, mails),
-            )
-        )
+        await work(accounts)
     finally:
         await database.close()

@@ -1,0 +1,47 @@
+"""Builds the consumer group and its administration."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from redis.asyncio import Redis
+
+from src.config import Settings
+from src.services.audit_logger import AuditLogger
+from src.services.consumer.dead_letters import DeadLetterService
+from src.services.consumer.event_store import EventStore
+from src.services.consumer.group_reader import ConsumerConfig
+from src.services.consumer.stream_status import StreamOverview
+from src.services.redis_consumer import RedisStreamConsumer
+from src.utils.database import Database
+from src.utils.metrics import Metrics
+from src.utils.redis import reader_client
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """`reader` is the Redis client of `task`, which stores the entries."""
+
+    task: RedisStreamConsumer
+    dead_letters: DeadLetterService
+    overview: StreamOverview
+    reader: Redis
+
+    @classmethod
+    def build(
+        cls,
+        settings: Settings,
+        *,
+        database: Database,
+        redis: Redis,
+        audit: AuditLogger,
+        metrics: Metrics,
+    ) -> Self:
+        stream, group = settings.REDIS_STREAM_NAME, settings.REDIS_CONSUMER_GROUP
+        reader = reader_client(settings)
+        config = ConsumerConfig.of(settings)
+        return cls(
+            task=RedisStreamConsumer(reader, EventStore(database), config, metrics),
+            dead_letters=DeadLetterService(database, redis, stream, audit),
+            overview=StreamOverview(database, redis, stream, group),
+            reader=reader,
+        )

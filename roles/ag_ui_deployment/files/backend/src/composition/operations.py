@@ -1,0 +1,59 @@
+"""Builds health checks, metrics and the overview of the settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from redis.asyncio import Redis
+
+from src.composition.audit import Audit
+from src.composition.consumer import Consumer
+from src.composition.events import Events
+from src.config import Settings
+from src.services.operations.config_overview import ConfigOverview
+from src.services.operations.health_service import HealthService
+from src.services.operations.prometheus import MetricsService
+from src.services.operations.readiness import ReadinessService
+from src.utils.background_task import BackgroundTask
+from src.utils.circuit_breaker import CircuitBreaker
+from src.utils.database import Database
+from src.utils.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    health: HealthService
+    readiness: ReadinessService
+    prometheus: MetricsService
+    config: ConfigOverview
+
+    @classmethod
+    def build(  # noqa: PLR0913 - dependencies
+        cls,
+        settings: Settings,
+        *,
+        database: Database,
+        redis: Redis,
+        events: Events,
+        consumer: Consumer,
+        audit: Audit,
+        tasks: Mapping[str, BackgroundTask],
+        upstreams: Mapping[str, CircuitBreaker],
+        metrics: Metrics,
+    ) -> Self:
+        stream, group = settings.REDIS_STREAM_NAME, settings.REDIS_CONSUMER_GROUP
+        health = HealthService(
+            settings.APP_NAME,
+            redis,
+            database,
+            consumer=consumer.task,
+            audit=audit.logger,
+            tasks=tasks,
+            upstreams=upstreams,
+        )
+        return cls(
+            health=health,
+            readiness=ReadinessService(database, events.hub),
+            prometheus=MetricsService(metrics, redis, stream, group),
+            config=ConfigOverview(settings),
+        )
