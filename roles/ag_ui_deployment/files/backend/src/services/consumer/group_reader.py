@@ -18,8 +18,10 @@ from redis.exceptions import ResponseError
 
 from src.config import Settings
 from src.models.event import ZERO, StreamId
+from src.services.consumer.group_info import group_info
 from src.services.consumer.losses import EntryLosses, Loss
 from src.services.shield.parser import read_id
+from src.services.shield.stream_info import stream_state
 from src.services.shield.stream_position import StreamPosition, StreamState, is_another
 from src.utils.page_size import PageSize
 from src.utils.redis import Row, stream_rows
@@ -145,7 +147,7 @@ class GroupReader:
         """
         config = self._config
         stream = await self._stream()
-        if stream and await self._has_group():
+        if stream and await group_info(self._redis, config.stream, config.group):
             return
         known = self._place or (StreamPosition(newest_stored) if newest_stored else None)
         if known and known.id > ZERO and is_another(known, stream):
@@ -305,17 +307,7 @@ class GroupReader:
         return stream.last.next() if stream else ZERO
 
     async def _stream(self) -> StreamState | None:
-        try:
-            return StreamState.of(await self._redis.xinfo_stream(self._config.stream))
-        except ResponseError as error:
-            if "no such key" not in str(error):
-                raise
-            return None
-
-    async def _has_group(self) -> bool:
-        name = self._config.group.encode()
-        groups = await self._redis.xinfo_groups(self._config.stream)
-        return any(group["name"] == name for group in groups)
+        return await stream_state(self._redis, self._config.stream)
 
 
 def _bytes_of(rows: Sequence[Row]) -> int:

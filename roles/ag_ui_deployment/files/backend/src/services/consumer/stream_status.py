@@ -1,14 +1,12 @@
 """Reports the state of the stream and of its consumer group."""
 
-from typing import Any
-
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from src.models.stream import ConsumerState, GroupState, StreamReport
 from src.repositories import dead_letters as letter_rows
 from src.services.consumer.errors import StreamUnavailableError
-from src.services.shield.stream_position import StreamState
+from src.services.consumer.group_info import group_info
+from src.services.shield.stream_info import stream_state
 from src.utils.database import Database
 from src.utils.redis import REDIS_ERRORS
 
@@ -31,7 +29,7 @@ class StreamOverview:
         async with self._database.transaction() as session:
             dead_letters = await letter_rows.count_open(session)
         try:
-            state = await self._state()
+            state = await stream_state(self._redis, self._stream)
             group = await self._group_state() if state else None
         except REDIS_ERRORS as error:
             raise StreamUnavailableError from error
@@ -44,34 +42,22 @@ class StreamOverview:
             open_dead_letters=dead_letters,
         )
 
-    async def _state(self) -> StreamState | None:
-        try:
-            return StreamState.of(await self._redis.xinfo_stream(self._stream))
-        except ResponseError as error:
-            if "no such key" not in str(error):
-                raise
-            return None
-
     async def _group_state(self) -> GroupState | None:
-        for group in await self._redis.xinfo_groups(self._stream):
-            if group["name"] == self._group.encode():
-                consumers = await self._redis.xinfo_consumers(self._stream, self._group)
-                return _group_state(group, consumers)
-        return None
-
-
-def _group_state(group: dict[str, Any], consumers: list[dict[str, Any]]) -> GroupState:
-    return GroupState(
-        name=group["name"].decode(),
-        lag=group["lag"],
-        pending=group["pending"],
-        last_delivered_id=group["last-delivered-id"].decode(),
-        consumers=[
-            ConsumerState(
-                name=one["name"].decode(errors="replace"),
-                pending=one["pending"],
-                idle_ms=one["idle"],
-            )
-            for one in consumers
-        ],
-    )
+        group = await group_info(self._redis, self._stream, self._group)
+        if group is None:
+            return None
+        consumers = await self._redis.xinfo_consumers(self._stream, self._group)
+        return GroupState(
+            name=self._group,
+            lag=group.lag,
+            pending=group.pending,
+            last_delivered_id=group.last_delivered_id,
+            consumers=[
+                ConsumerState(
+                    name=one["name"].decode(errors="replace"),
+                    pending=one["pending"],
+                    idle_ms=one["idle"],
+                )
+                for one in consumers
+            ],
+        )

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import orjson
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from src.models.event import ZERO, Poison, ShieldEvent, StreamId
 from src.repositories import events as event_rows
@@ -14,6 +13,7 @@ from src.repositories import gaps as gap_rows
 from src.repositories import jobs as job_rows
 from src.services.events.gaps import GapReason
 from src.services.shield.parser import parse_entry, read_id
+from src.services.shield.stream_info import stream_state
 from src.services.shield.stream_position import StreamState
 from src.utils.database import Database
 from src.utils.page_size import PageSize
@@ -49,12 +49,7 @@ class EventHistory:
         """Returns the stream, None if there is none, and the time of Redis as an id."""
         seconds, microseconds = await self._redis.time()
         now = StreamId(seconds * 1000 + microseconds // 1000, 0)
-        try:
-            return StreamState.of(await self._redis.xinfo_stream(self._stream)), now
-        except ResponseError as error:
-            if "no such key" not in str(error):
-                raise
-            return None, now
+        return await stream_state(self._redis, self._stream), now
 
     async def count_stored(self, after: StreamId, before: StreamId) -> int:
         """Counts the entries of a range that are stored, as events or as dead letters."""

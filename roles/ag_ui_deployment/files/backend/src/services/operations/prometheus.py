@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from redis.asyncio import Redis
 
+from src.services.consumer.group_info import group_info
 from src.utils.metrics import Metrics
 from src.utils.redis import REDIS_ERRORS
 
@@ -34,9 +35,7 @@ class MetricsService:
             REDIS_ERRORS: Redis does not answer, or the stream does not exist; its length is set first.
         """
         self._metrics.stream_entries.set(await self._redis.xlen(self._stream))
-        name = self._group.encode()
-        for group in await self._redis.xinfo_groups(self._stream):
-            if group["name"] == name:
-                lag = group["lag"]
-                self._metrics.group_lag.set(_UNKNOWN if lag is None else lag)
-                self._metrics.group_pending.set(group["pending"])
+        group = await group_info(self._redis, self._stream, self._group)
+        if group is not None:
+            self._metrics.group_lag.set(_UNKNOWN if group.lag is None else group.lag)
+            self._metrics.group_pending.set(group.pending)
