@@ -45,7 +45,6 @@ class LargeBodies:
         self._users: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
         self._wait_seconds = wait_seconds
         self._parsing = asyncio.Lock()
-        self.held = 0
 
     @asynccontextmanager
     async def turn(self, user_id: UUID) -> AsyncIterator[None]:
@@ -59,11 +58,9 @@ class LargeBodies:
         await self._wait(lock, TooManyBodiesOfUserError)
         try:
             await self._wait(self._turns, TooManyBodiesError)
-            self.held += 1
             try:
                 yield
             finally:
-                self.held -= 1
                 self._turns.release()
         finally:
             lock.release()

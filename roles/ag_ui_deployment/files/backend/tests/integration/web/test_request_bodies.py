@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -150,21 +151,36 @@ async def half_a_body(backend: Backend, token: str) -> AsyncIterator[RawRequest]
         yield raw
 
 
-async def held(backend: Backend, count: int) -> None:
-    await until(lambda: backend.services.large_bodies.held == count)
+class CountedBodies(LargeBodies):
+    """Counts the slots in use."""
+
+    used = 0
+
+    @asynccontextmanager
+    async def turn(self, user_id: UUID) -> AsyncIterator[None]:
+        async with super().turn(user_id):
+            self.used += 1
+            try:
+                yield
+            finally:
+                self.used -= 1
 
 
 class TestLargeBodies:
     @pytest.fixture(autouse=True)
-    def _short_wait(self, backend: Backend) -> None:
-        bodies = LargeBodies(at_once=2, wait_seconds=0.05)
+    def bodies(self, backend: Backend) -> CountedBodies:
+        """Slots for two bodies, with a short wait."""
+        bodies = CountedBodies(at_once=2, wait_seconds=0.05)
         object.__setattr__(backend.services, "large_bodies", bodies)
+        return bodies
 
-    async def test_of_one_user_come_one_after_the_other(self, backend: Backend, token: str) -> None:
+    async def test_of_one_user_come_one_after_the_other(
+        self, backend: Backend, bodies: CountedBodies, token: str
+    ) -> None:
         body = orjson.dumps({"query": "x", "padding": "x" * LARGE})
         headers = JSON | bearer(token)
         async with half_a_body(backend, token):
-            await held(backend, 1)
+            await until(lambda: bodies.used == 1)
             answer = await backend.http.post("/api/query", content=body, headers=headers)
             assert answer.status_code == 429
             assert answer.json()["type"].endswith(":too-many-large-bodies")
@@ -172,29 +188,35 @@ class TestLargeBodies:
             # Small ones do not wait.
             answer = await backend.http.post("/api/query", content=b"{}", headers=headers)
             assert answer.status_code == 422
-        await held(backend, 0)
+        await until(lambda: bodies.used == 0)
         answer = await backend.http.post("/api/query", content=body, headers=headers)
         assert answer.status_code == 422
 
-    async def test_of_all_come_a_few_at_a_time(self, backend: Backend, token: str) -> None:
+    async def test_of_all_come_a_few_at_a_time(
+        self, backend: Backend, bodies: CountedBodies, token: str
+    ) -> None:
         others = [
             backend.token_of(await backend.add_user(f"{name}@shield.test", Role.CONTRIBUTOR))
             for name in ("bob", "carol")
         ]
         async with half_a_body(backend, others[0]), half_a_body(backend, others[1]):
-            await held(backend, 2)
+            await until(lambda: bodies.used == 2)
             async with request(backend, "/agent", LARGE, bearer(token)) as raw:
                 status, problem = await raw.answer()
             assert (status, problem["type"].rpartition(":")[2]) == (503, "busy-with-large-bodies")
 
     async def test_that_stop_coming_give_their_turn_back(
-        self, backend: Backend, token: str, monkeypatch: pytest.MonkeyPatch
+        self,
+        backend: Backend,
+        bodies: CountedBodies,
+        token: str,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(api_route, "_LARGE_BODY_SECONDS", 0.1)
         async with half_a_body(backend, token) as raw:
             status, problem = await raw.answer()
         assert (status, problem["type"].rpartition(":")[2]) == (408, "body-too-slow")
-        await held(backend, 0)
+        await until(lambda: bodies.used == 0)
 
 
 async def test_a_form_has_few_fields(backend: Backend) -> None:
