@@ -23,7 +23,6 @@ from roles.ag_ui_deployment.files.backend.tests.run_checker import (
     Frame,
     FrameParser,
     check_frames,
-    stream_position,
 )
 from tests.scenarios.support.waiting import TooLate
 
@@ -386,15 +385,6 @@ class EventStream:
 
         self.wait(there, f"frame {stream_id}", within=within)
         return found[0]
-
-    def wait_until_past(self, stream_id: str, *, within: float = 10) -> None:
-        """Wait until the stream has delivered `stream_id` or a later entry."""
-        goal = stream_position(stream_id)
-        self.wait(
-            lambda it: it.cursor and stream_position(it.cursor) >= goal,
-            f"everything up to {stream_id}",
-            within=within,
-        )
 
     def wait_until_joined(self, *, within: float = 10) -> None:
         """Wait until the server has sent something, which means that the client is subscribed."""

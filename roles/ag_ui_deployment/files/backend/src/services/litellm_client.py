@@ -76,12 +76,11 @@ _LOGGED = 2000
 
 @dataclass(frozen=True, slots=True)
 class ToolDescription:
-    """A tool in the list of the gateway. `input_schema` is the JSON Schema of its arguments."""
+    """A tool in the list of the gateway."""
 
     name: str
     title: str
     description: str
-    input_schema: Mapping[str, Json]
 
 
 class LiteLLMClient:
@@ -394,5 +393,4 @@ def _description(tool: Mapping[str, Json]) -> ToolDescription:
         name=name,
         title=str(tool.get("title") or name),
         description=str(tool.get("description") or ""),
-        input_schema=dict(tool.get("inputSchema") or {}),
     )

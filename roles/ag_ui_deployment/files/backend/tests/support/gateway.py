@@ -51,10 +51,6 @@ class Gateway:
             answer = await http.post("/release", params={"contains": containing})
             answer.raise_for_status()
 
-    async def job_calls(self, job_id: str) -> list[dict[str, Any]]:
-        """Return the orchestrator's calls for a job."""
-        return await _calls(self.orchestrator_url, job_id)
-
 
 async def _calls(url: str, containing: str) -> list[dict[str, Any]]:
     async with httpx.AsyncClient(base_url=url) as http:
