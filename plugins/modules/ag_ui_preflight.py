@@ -8,28 +8,27 @@ import contextlib
 import hashlib
 import hmac
 import http.client
-import pwd
 import re
 import secrets
-import shutil
 import socket
 import ssl
 import struct
-import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
-from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_nginx_files import (
-    is_packaged,
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_host import (
+    account_problems,
+    engine_problems,
+    proxy_problems,
+    systemd_problems,
 )
-from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_nginx_files import (
-    listeners as nginx_listeners,
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_host_state import (
+    host_state,
 )
-from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_units import (
-    enabled_units,
-    instance_units,
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_ports import (
+    port_problems,
 )
 
 DOCUMENTATION = r"""
@@ -161,8 +160,6 @@ HEADER = 5
 POOL_LOOKS = 5
 # Authentication methods that the server requests.
 REQUEST_DONE, REQUEST_PLAIN, REQUEST_MD5, REQUEST_SASL = 0, 3, 5, 10
-# State of a listening socket in /proc/net/tcp.
-LISTENING = "0A"
 
 PASSWORD = {"type": "str", "no_log": True}
 REDIS = {
@@ -502,105 +499,7 @@ def login_problems(client: Postgres, variables: str, at: str) -> Problems:
     return []
 
 
-# --- ports and the account ----------------------------------------------------------------
-
-
-def listeners(port: int) -> set[str]:
-    """Return the inodes of the sockets that listen on a port, on any address."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
-                inodes.add(fields[9])
-    return inodes
-
-
-def processes(inodes: set[str]) -> dict[str, str]:
-    """Return the names of the processes that have one of the sockets open, by process id."""
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
-            if any(str(file.readlink()) in wanted for file in (process / "fd").iterdir()):
-                found[process.name] = (process / "comm").read_text(encoding="utf-8").strip()
-    return found
-
-
-def unit_is_ours(unit: str) -> bool:
-    """Whether systemd runs this unit; then the listener is the instance itself."""
-    asked = subprocess.run(
-        ["systemctl", "show", "--property=ActiveState", "--value", unit],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return asked.stdout.strip() in {"active", "activating", "deactivating", "reloading"}
-
-
-def port_problems(want: dict[str, Any]) -> Problems:
-    """Check that a port is free, or used by our own unit or process."""
-    port = int(want["port"])
-    inodes = listeners(port)
-    if not inodes or ("unit" in want and unit_is_ours(str(want["unit"]))):
-        return []
-    holders = processes(inodes)
-    if "process" in want and set(holders.values()) == {want["process"]}:
-        return []
-    names = ", ".join(f"{name} (process {pid})" for pid, name in sorted(holders.items()))
-    return [
-        (
-            f"{want['variable']}: port {port} of this host is in use by {names or 'another program'}. "
-            f"Stop that program, or choose another port."
-        )
-    ]
-
-
-def proxy_problems(proxy: dict[str, Any]) -> Problems:
-    """Check that no other site of this nginx is the default server of our ports."""
-    ours = {Path(path) for path in proxy["files"]}
-    ours |= {path for path in map(Path, proxy["packaged"]) if is_packaged(path)}
-    others = [one for one in nginx_listeners(Path(proxy["main"])) if one.file not in ours]
-    return [
-        (
-            f"{want['variable']}: {other.file} already has the default server of port {other.port} of nginx "
-            f"on this host. Take default_server out of its listen line, or set {want['variable']} to "
-            f"another port."
-        )
-        for want in proxy["ports"]
-        for other in dict.fromkeys(others)
-        if other.is_default and other.port == int(want["port"])
-    ]
-
-
-# --- the engine and the gateway -----------------------------------------------------------
-
-# Names in the SecurityOptions of `docker info` that mean that user ids in containers are remapped.
-REMAPPED = {
-    "userns": "maps the users of containers to others (userns-remap)",
-    "rootless": "is run by a user who is not root (rootless)",
-}
-
-
-def engine_problems() -> Problems:
-    """Check that user ids are not remapped: containers use the host's network and read files of the host."""
-    options = output_of(
-        "docker", "info", "--format", "{{range .SecurityOptions}}{{println .}}{{end}}"
-    )
-    names = re.findall(r"name=(\w+)", options)
-    return [
-        (
-            f"The docker of this host {REMAPPED[name]}: its containers get neither the network of the host nor the "
-            f"files of the account. Take that out of /etc/docker/daemon.json or of its unit, restart docker, and "
-            f"deploy again."
-        )
-        for name in names
-        if name in REMAPPED
-    ]
+# --- the gateway --------------------------------------------------------------------------
 
 
 def gateway_problems(url: str, timeout: float) -> Problems:
@@ -625,91 +524,28 @@ def gateway_problems(url: str, timeout: float) -> Problems:
     ]
 
 
-def account_problems(want: dict[str, Any]) -> Problems:
-    """Check that the user id is free or belongs to our account."""
-    name, uid = str(want["name"]), int(want["uid"])
-    try:
-        owner = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return []
-    if owner == name:
-        return []
-    return [f"ag_ui_uid: user id {uid} belongs to {owner!r} on this host. Choose one that is free."]
+def problems_of(wanted: dict[str, Any]) -> list[str]:
+    """Do all checks.
 
+    Args:
+        wanted: The arguments of the module.
 
-# --- what is there ------------------------------------------------------------------------
-
-
-def output_of(*command: str) -> str:
-    """Return the output of a read-only program; empty if it fails or is not installed."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    except OSError:
-        return ""
-    return done.stdout if done.returncode == 0 else ""
-
-
-def missing_packages(wanted: list[str]) -> list[str]:
-    """Return the packages that are not installed; uses dpkg, because python3-apt may be missing."""
-    listed = output_of("dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\n")
-    installed = set(listed.splitlines())
-    return [name for name in wanted if f"installed {name}" not in installed]
-
-
-def nginx_version() -> str:
-    """Return the version of nginx, which it writes to standard error; empty if it is not installed."""
-    try:
-        asked = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    version = re.search(r"nginx/([0-9.]+)", asked.stderr)
-    return version[1] if version else ""
-
-
-def certificate_names(path: str) -> list[str]:
-    """Return the names of a certificate; none if it is missing or expires within 30 days."""
-    look = ("openssl", "x509", "-in", path, "-noout")
-    if not output_of(*look, "-checkend", str(30 * 24 * 3600)):
-        return []
-    names = output_of(*look, "-ext", "subjectAltName")
-    found = re.findall(r"(?:DNS|IP Address):([^,\s]+)", names)
-    return [name.lower().replace("0:0:0:0:0:0:0:1", "::1") for name in found]
-
-
-def running_instances() -> dict[str, str]:
-    """Return the release of each running container with the label, by container name."""
-    form = '{{.Names}} {{.Label "ag-ui.release"}}'
-    listed = output_of("docker", "ps", "--filter", "label=ag-ui.release", "--format", form)
-    return dict(line.split(" ", 1) for line in listed.splitlines())
-
-
-def written_releases(directory: Path) -> list[str]:
-    """Return the names of the releases on the host."""
-    return sorted(path.name for path in directory.glob("*") if path.is_dir())
-
-
-def current_release(pointer: Path) -> str:
-    """Return the release that the link points at; empty on a new host."""
-    return pointer.readlink().name if pointer.is_symlink() else ""
-
-
-def state(packages: list[str], certificate: str, configuration: Path) -> dict[str, Any]:
-    """Read the state of everything that the role may change; RETURN describes the keys."""
-    engine = bool(shutil.which("docker") and output_of("systemctl", "cat", "docker.service"))
-    images = output_of("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
-    return {
-        "ipv6": Path("/proc/net/if_inet6").exists(),
-        "engine": engine,
-        "missing": missing_packages(packages),
-        "nginx": nginx_version(),
-        "certificate": certificate_names(certificate),
-        "enabled": enabled_units(),
-        "images": images.splitlines(),
-        "instances": running_instances(),
-        "units": instance_units(),
-        "releases": written_releases(configuration / "releases"),
-        "current": current_release(configuration / "current"),
-    }
+    Returns:
+        A message for each problem, with the variable that is wrong and the remedy.
+    """
+    problems = systemd_problems() + account_problems(wanted["account"])
+    for port in wanted["ports"]:
+        problems += port_problems(port)
+    problems += engine_problems()
+    if wanted["gateway"]:
+        problems += gateway_problems(wanted["gateway"], wanted["timeout"])
+    if wanted["proxy"]:
+        problems += proxy_problems(wanted["proxy"])
+    if wanted["redis"]:
+        problems += redis_problems(wanted["redis"], wanted["timeout"])
+    if wanted["database"]:
+        problems += database_problems(wanted["database"], wanted["timeout"])
+    return problems
 
 
 def main() -> None:
@@ -730,31 +566,14 @@ def main() -> None:
         supports_check_mode=True,
     )
     wanted = module.params
-    problems: Problems = []
-    if not Path("/run/systemd/system").is_dir():
-        problems.append(
-            "This host is not run by systemd. Deploy to Debian 12 or later, or Ubuntu 22.04 or "
-            "later, started by systemd."
-        )
-    problems += account_problems(wanted["account"])
-    for port in wanted["ports"]:
-        problems += port_problems(port)
-    problems += engine_problems()
-    if wanted["gateway"]:
-        problems += gateway_problems(wanted["gateway"], wanted["timeout"])
-    if wanted["proxy"]:
-        problems += proxy_problems(wanted["proxy"])
-    if wanted["redis"]:
-        problems += redis_problems(wanted["redis"], wanted["timeout"])
-    if wanted["database"]:
-        problems += database_problems(wanted["database"], wanted["timeout"])
+    problems = problems_of(wanted)
     if problems:
         module.fail_json(
             msg="Nothing was changed on this host. To be put right first:\n"
             + "\n".join(f"- {problem}" for problem in problems),
             problems=problems,
         )
-    found = state(wanted["packages"], wanted["certificate"], Path(wanted["configuration"]))
+    found = host_state(wanted["packages"], wanted["certificate"], Path(wanted["configuration"]))
     module.exit_json(changed=False, **found)
 
 
