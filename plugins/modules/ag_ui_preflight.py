@@ -3,33 +3,28 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import hashlib
-import hmac
-import http.client
-import pwd
-import re
-import secrets
-import shutil
-import socket
-import ssl
-import struct
-import subprocess
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
-from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_nginx_files import (
-    is_packaged,
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_datastores import (
+    database_problems,
+    redis_problems,
 )
-from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_nginx_files import (
-    listeners as nginx_listeners,
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_gateway import (
+    gateway_problems,
 )
-from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_units import (
-    enabled_units,
-    instance_units,
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_host import (
+    account_problems,
+    engine_problems,
+    proxy_problems,
+    systemd_problems,
+)
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_host_state import (
+    host_state,
+)
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_ports import (
+    port_problems,
 )
 
 DOCUMENTATION = r"""
@@ -85,7 +80,7 @@ options:
     type: path
     default: /etc/ag-ui
   timeout:
-    description: Seconds each connection may take.
+    description: Seconds that a server may take to accept a connection, and for each answer.
     type: float
     default: 5
 author: [Shield AG-UI]
@@ -149,22 +144,7 @@ current:
   type: str
 """
 
-# One message for each problem, with the variable that is wrong and the remedy.
-Problems = list[str]
-
-# Version 3.0, and the code of an SSLRequest.
-POSTGRES_PROTOCOL = 196608
-POSTGRES_SSL_REQUEST = 80877103
-# Bytes of a message header: type and length.
-HEADER = 5
-# Several queries, because a busy transaction pooler may first use different server processes.
-POOL_LOOKS = 5
-# Authentication methods that the server requests.
-REQUEST_DONE, REQUEST_PLAIN, REQUEST_MD5, REQUEST_SASL = 0, 3, 5, 10
-# State of a listening socket in /proc/net/tcp.
-LISTENING = "0A"
-
-PASSWORD = {"type": "str", "no_log": True}
+PASSWORD = {"type": "str", "default": "", "no_log": True}
 REDIS = {
     "host": {"type": "str", "required": True},
     "port": {"type": "int", "required": True},
@@ -189,527 +169,28 @@ DATABASE = {
 }
 
 
-class RefusedError(Exception):
-    """The server answered with an error."""
-
-
-def where(host: str, port: int) -> str:
-    """Format an endpoint as `host:port`, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def tls_context(ca: str, *, trusted: bool, named: bool) -> ssl.SSLContext:
-    """Make a TLS context.
+def problems_of(wanted: dict[str, Any]) -> list[str]:
+    """Do all checks.
 
     Args:
-        ca: Trusted authorities in PEM; empty for those of the system.
-        trusted: Whether to verify the certificate.
-        named: Whether to verify the host name too.
-    """
-    context = ssl.create_default_context(cadata=ca or None)
-    context.check_hostname = named
-    if not trusted:
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def certificate_problem(variable: str, server: str, error: ssl.SSLError) -> str:
-    """Format the message for a failed TLS handshake."""
-    return (
-        f"{variable}: TLS with {server} does not come about ({error}). Set ag_ui_datastores_ca to the "
-        f"certificates of the authorities that signed its own, and the host to a name in it; or turn TLS on there."
-    )
-
-
-def resolve_problems(variable: str, host: str) -> Problems:
-    """Resolve a name with the resolver of the target, which also reads /etc/hosts."""
-    try:
-        socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError) as error:
-        return [
-            (
-                f"{variable}: the name {host!r} cannot be resolved on this host ({error}). "
-                f"Correct the variable, or add the name to DNS or to /etc/hosts of this host."
-            )
-        ]
-    return []
-
-
-# --- Redis --------------------------------------------------------------------------------
-
-
-def redis_command(stream: Any, *words: str) -> str:
-    """Send one command.
-
-    Args:
-        stream: Connection as a binary file.
-        words: Command and arguments.
+        wanted: The arguments of the module.
 
     Returns:
-        The reply, a simple string with its `+`.
-
-    Raises:
-        RefusedError: Any other reply, or the end of the connection.
+        A message for each problem, with the variable that is wrong and the remedy.
     """
-    frame = b"*%d\r\n" % len(words)
-    for word in words:
-        encoded = word.encode()
-        frame += b"$%d\r\n%s\r\n" % (len(encoded), encoded)
-    stream.write(frame)
-    stream.flush()
-    reply: str = stream.readline().decode(errors="replace").strip()
-    if not reply.startswith("+"):
-        raise RefusedError(reply.lstrip("-") or "it closed the connection")
-    return reply
-
-
-def redis_connection(server: dict[str, Any], timeout: float) -> socket.socket:
-    """Connect, with TLS if the backend uses it; raise `ssl.SSLError` if the handshake fails."""
-    connection = socket.create_connection((server["host"], server["port"]), timeout)
-    if server["tls"]:
-        context = tls_context(server["ca"], trusted=True, named=True)
-        try:
-            return context.wrap_socket(connection, server_hostname=server["host"])
-        except TimeoutError:
-            # A Redis without TLS takes the handshake for an incomplete command and waits for the rest.
-            raise ssl.SSLError("the server does not answer it") from None
-    return connection
-
-
-def redis_mode(stream: Any) -> str:
-    """Return `sentinel` or `cluster`; empty for a standalone server, or if INFO is not allowed."""
-    stream.write(b"*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n")
-    stream.flush()
-    reply: str = stream.readline().decode(errors="replace").strip()
-    if not reply.startswith("$"):
-        return ""
-    text = stream.read(int(reply[1:]) + 2).decode(errors="replace")
-    mode = re.search(r"^redis_mode:(\w+)", text, re.MULTILINE)
-    return mode[1] if mode and mode[1] != "standalone" else ""
-
-
-def redis_problems(server: dict[str, Any], timeout: float) -> Problems:
-    """Log in to Redis and select the database, as the backend does; `timeout` is in seconds."""
-    host, port = str(server["host"]), int(server["port"])
-    unresolved = resolve_problems("ag_ui_redis_host", host)
-    if unresolved:
-        return unresolved
-    at = where(host, port)
-    try:
-        with redis_connection(server, timeout) as connection:
-            stream = connection.makefile("rwb")
-            if server["password"]:
-                names = [server["user"]] if server["user"] else []
-                redis_command(stream, "AUTH", *names, server["password"])
-            redis_command(stream, "PING")
-            if mode := redis_mode(stream):
-                return [
-                    (
-                        f"ag_ui_redis_host, ag_ui_redis_port: at {at} is a Redis {mode}, which is not supported. "
-                        f"Set them to the primary, or to a name that leads to it."
-                    )
-                ]
-            redis_command(stream, "SELECT", str(server["db"]))
-    except ssl.SSLError as error:
-        return [certificate_problem("ag_ui_redis_tls", f"Redis at {at}", error)]
-    except RefusedError as refusal:
-        return [
-            (
-                f"ag_ui_redis_password: Redis at {at} refuses the login or the database "
-                f"{server['db']} ({refusal}). Set ag_ui_redis_password to its password (empty if it "
-                f"has none), ag_ui_redis_user to its user (empty for the default one) and ag_ui_redis_db to "
-                f"one of its databases."
-            )
-        ]
-    except OSError as error:
-        return [
-            (
-                f"ag_ui_redis_host, ag_ui_redis_port: Redis at {at} cannot be reached from this host "
-                f"({error}). Start it, let this host through its firewall, or correct the variables."
-            )
-        ]
-    return []
-
-
-# --- PostgreSQL ---------------------------------------------------------------------------
-
-
-class Postgres:
-    """A client for the part of PostgreSQL's wire protocol that a login needs."""
-
-    def __init__(self, server: dict[str, Any], login: dict[str, Any], timeout: float) -> None:
-        """Connect, and negotiate TLS as libpq does for `sslmode`.
-
-        Args:
-            server: The parameter `database` of the module.
-            login: One of its logins.
-            timeout: Seconds for each operation of the socket.
-
-        Raises:
-            OSError: The server cannot be reached.
-            ssl.SSLError: TLS is required and fails.
-        """
-        self.user, self.password = str(login["user"]), str(login["password"])
-        self.database = str(server["name"])
-        host, mode = str(server["host"]), str(server["sslmode"])
-        self.socket = socket.create_connection((host, int(server["port"])), timeout)
-        if mode not in {"disable", "allow"}:
-            self.socket.sendall(struct.pack("!ii", 8, POSTGRES_SSL_REQUEST))
-            if self.socket.recv(1) == b"S":
-                trusted = mode.startswith("verify")
-                context = tls_context(server["ca"], trusted=trusted, named=mode == "verify-full")
-                self.socket = context.wrap_socket(self.socket, server_hostname=host)
-            elif mode != "prefer":
-                raise ssl.SSLError(f"the server has no TLS, and sslmode is {mode}")
-        self.stream = self.socket.makefile("rwb")
-
-    def send(self, kind: bytes, payload: bytes) -> None:
-        """Send one message; the type is empty for the startup message."""
-        self.stream.write(kind + struct.pack("!i", len(payload) + 4) + payload)
-        self.stream.flush()
-
-    def message(self, kind: bytes) -> bytes:
-        """Read until a message of this type and return its payload; raise `RefusedError` on an error message."""
-        while True:
-            header = self.stream.read(HEADER)
-            if len(header) < HEADER:
-                raise RefusedError("it closed the connection")
-            payload: bytes = self.stream.read(struct.unpack("!i", header[1:])[0] - 4)
-            if header[:1] == b"E":
-                fields = {part[:1]: part[1:] for part in payload.split(b"\0") if part}
-                raise RefusedError(fields.get(b"M", b"no reason given").decode(errors="replace"))
-            if header[:1] == kind:
-                return payload
-
-    def request(self) -> tuple[int, bytes]:
-        """Read the next authentication request; return its method and its data."""
-        payload = self.message(b"R")
-        return struct.unpack("!i", payload[:4])[0], payload[4:]
-
-    def login(self) -> None:
-        """Log in with the method that the server requests, and wait until it is ready for queries."""
-        words = ["user", self.user, "database", self.database, "application_name", "ag-ui", "", ""]
-        startup = "\0".join(words).encode()
-        self.send(b"", struct.pack("!i", POSTGRES_PROTOCOL) + startup)
-        request, payload = self.request()
-        if request == REQUEST_PLAIN:
-            self.send(b"p", self.password.encode() + b"\0")
-            request, _ = self.request()
-        elif request == REQUEST_MD5:
-            inner = hashlib.md5((self.password + self.user).encode()).hexdigest()  # noqa: S324 - required by the protocol
-            outer = hashlib.md5(inner.encode() + payload).hexdigest()  # noqa: S324 - required by the protocol
-            self.send(b"p", b"md5" + outer.encode() + b"\0")
-            request, _ = self.request()
-        elif request == REQUEST_SASL:
-            request = self.scram()
-        if request != REQUEST_DONE:
-            raise RefusedError(f"it asks for a way to log in that is not supported ({request})")
-        self.message(b"Z")
-
-    def process(self) -> bytes:
-        """Return the row with the id of the server process; a pooler may use another one for each query."""
-        self.send(b"Q", b"SELECT pg_backend_pid()\0")
-        row = self.message(b"D")
-        self.message(b"Z")
-        return row
-
-    def scram(self) -> int:
-        """Authenticate with SCRAM-SHA-256 (RFC 7677) without channel binding; return the next request's method."""
-        client_first = f"n=,r={secrets.token_urlsafe(18)}"
-        message = f"n,,{client_first}".encode()
-        length = struct.pack("!i", len(message))
-        self.send(b"p", b"SCRAM-SHA-256\0" + length + message)
-        _, payload = self.request()
-        server_first = payload.decode()
-        parts = dict(item.split("=", 1) for item in server_first.split(","))
-        salted = hashlib.pbkdf2_hmac(
-            "sha256", self.password.encode(), base64.b64decode(parts["s"]), int(parts["i"])
-        )
-        client_key = hmac.digest(salted, b"Client Key", "sha256")
-        stored_key = hashlib.sha256(client_key).digest()
-        bare = f"c=biws,r={parts['r']}"
-        signed = f"{client_first},{server_first},{bare}".encode()
-        signature = hmac.digest(stored_key, signed, "sha256")
-        proof = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
-        self.send(b"p", f"{bare},p={base64.b64encode(proof).decode()}".encode())
-        self.request()
-        return self.request()[0]
-
-
-def database_problems(server: dict[str, Any], timeout: float) -> Problems:
-    """Log in to the database with each login of the backend and the migrations."""
-    host, port = str(server["host"]), int(server["port"])
-    unresolved = resolve_problems("ag_ui_database_host", host)
-    if unresolved:
-        return unresolved
-    at = where(host, port)
-    problems = []
-    try:
-        for login in server["logins"]:
-            client = Postgres(server, login, timeout)
-            with client.socket:
-                problems += login_problems(client, login["variables"], at)
-        if not problems:
-            problems += pool_problems(server, at, timeout)
-    except ssl.SSLError as error:
-        return [certificate_problem("ag_ui_database_sslmode", f"PostgreSQL at {at}", error)]
-    except OSError as error:
-        return [
-            (
-                f"ag_ui_database_host, ag_ui_database_port: PostgreSQL at {at} cannot be reached from "
-                f"this host ({error}). Start it, let this host through its firewall, or correct the "
-                f"variables."
-            )
-        ]
+    problems = systemd_problems() + account_problems(wanted["account"])
+    for port in wanted["ports"]:
+        problems += port_problems(port)
+    problems += engine_problems()
+    if wanted["gateway"]:
+        problems += gateway_problems(wanted["gateway"], wanted["timeout"])
+    if wanted["proxy"]:
+        problems += proxy_problems(wanted["proxy"])
+    if wanted["redis"]:
+        problems += redis_problems(wanted["redis"], wanted["timeout"])
+    if wanted["database"]:
+        problems += database_problems(wanted["database"], wanted["timeout"])
     return problems
-
-
-def pool_problems(server: dict[str, Any], at: str, timeout: float) -> Problems:
-    """Detect transaction pooling: one server process serves two connections that are open at once."""
-    login = server["logins"][0]
-    one, other = (Postgres(server, login, timeout) for _ in range(2))
-    with one.socket, other.socket:
-        # A second connection may be refused by a limit, and the backend needs several too.
-        if problems := [
-            problem
-            for client in (one, other)
-            for problem in login_problems(client, login["variables"], at)
-        ]:
-            return problems
-        if all(one.process() != other.process() for _ in range(POOL_LOOKS)):
-            return []
-    return [
-        (
-            f"ag_ui_database_host, ag_ui_database_port: at {at} a pooler hands out connections of PostgreSQL per "
-            f"transaction (PgBouncer's pool_mode), so that locks and settings of a session are lost. Use a pool with "
-            f"pool_mode = session, or PostgreSQL's own address."
-        )
-    ]
-
-
-def login_problems(client: Postgres, variables: str, at: str) -> Problems:
-    """Log in on one connection, and format the message if it is refused."""
-    try:
-        client.login()
-    except RefusedError as refusal:
-        return [
-            (
-                f"{variables}, ag_ui_database_name: PostgreSQL at {at} refuses the login ({refusal}). "
-                f"Correct the variables, or create the role and the database there and let this host "
-                f"in (pg_hba.conf)."
-            )
-        ]
-    return []
-
-
-# --- ports and the account ----------------------------------------------------------------
-
-
-def listeners(port: int) -> set[str]:
-    """Return the inodes of the sockets that listen on a port, on any address."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
-                inodes.add(fields[9])
-    return inodes
-
-
-def processes(inodes: set[str]) -> dict[str, str]:
-    """Return the names of the processes that have one of the sockets open, by process id."""
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
-            if any(str(file.readlink()) in wanted for file in (process / "fd").iterdir()):
-                found[process.name] = (process / "comm").read_text(encoding="utf-8").strip()
-    return found
-
-
-def unit_is_ours(unit: str) -> bool:
-    """Whether systemd runs this unit; then the listener is the instance itself."""
-    asked = subprocess.run(
-        ["systemctl", "show", "--property=ActiveState", "--value", unit],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return asked.stdout.strip() in {"active", "activating", "deactivating", "reloading"}
-
-
-def port_problems(want: dict[str, Any]) -> Problems:
-    """Check that a port is free, or used by our own unit or process."""
-    port = int(want["port"])
-    inodes = listeners(port)
-    if not inodes or ("unit" in want and unit_is_ours(str(want["unit"]))):
-        return []
-    holders = processes(inodes)
-    if "process" in want and set(holders.values()) == {want["process"]}:
-        return []
-    names = ", ".join(f"{name} (process {pid})" for pid, name in sorted(holders.items()))
-    return [
-        (
-            f"{want['variable']}: port {port} of this host is in use by {names or 'another program'}. "
-            f"Stop that program, or choose another port."
-        )
-    ]
-
-
-def proxy_problems(proxy: dict[str, Any]) -> Problems:
-    """Check that no other site of this nginx is the default server of our ports."""
-    ours = {Path(path) for path in proxy["files"]}
-    ours |= {path for path in map(Path, proxy["packaged"]) if is_packaged(path)}
-    others = [one for one in nginx_listeners(Path(proxy["main"])) if one.file not in ours]
-    return [
-        (
-            f"{want['variable']}: {other.file} already has the default server of port {other.port} of nginx "
-            f"on this host. Take default_server out of its listen line, or set {want['variable']} to "
-            f"another port."
-        )
-        for want in proxy["ports"]
-        for other in dict.fromkeys(others)
-        if other.is_default and other.port == int(want["port"])
-    ]
-
-
-# --- the engine and the gateway -----------------------------------------------------------
-
-# Names in the SecurityOptions of `docker info` that mean that user ids in containers are remapped.
-REMAPPED = {
-    "userns": "maps the users of containers to others (userns-remap)",
-    "rootless": "is run by a user who is not root (rootless)",
-}
-
-
-def engine_problems() -> Problems:
-    """Check that user ids are not remapped: containers use the host's network and read files of the host."""
-    options = output_of(
-        "docker", "info", "--format", "{{range .SecurityOptions}}{{println .}}{{end}}"
-    )
-    names = re.findall(r"name=(\w+)", options)
-    return [
-        (
-            f"The docker of this host {REMAPPED[name]}: its containers get neither the network of the host nor the "
-            f"files of the account. Take that out of /etc/docker/daemon.json or of its unit, restart docker, and "
-            f"deploy again."
-        )
-        for name in names
-        if name in REMAPPED
-    ]
-
-
-def gateway_problems(url: str, timeout: float) -> Problems:
-    """Check that the gateway does not redirect, because calls do not follow redirects; it may be down."""
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    try:
-        connection = kind(parts.hostname or "", parts.port, timeout=timeout)
-        with contextlib.closing(connection):
-            connection.request("GET", f"{parts.path.rstrip('/')}/v1/chat/completions")
-            answer = connection.getresponse()
-            target = answer.headers.get("Location", "")
-    except (OSError, http.client.HTTPException, ValueError):
-        return []
-    if not 300 <= answer.status < 400:  # noqa: PLR2004 - redirects
-        return []
-    return [
-        (
-            f"ag_ui_litellm_url: {url} redirects ({answer.status}) to {target or 'nowhere'}. Set the variable to the "
-            f"address that it redirects to, without /v1/chat/completions: calls are not sent after a redirection."
-        )
-    ]
-
-
-def account_problems(want: dict[str, Any]) -> Problems:
-    """Check that the user id is free or belongs to our account."""
-    name, uid = str(want["name"]), int(want["uid"])
-    try:
-        owner = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return []
-    if owner == name:
-        return []
-    return [f"ag_ui_uid: user id {uid} belongs to {owner!r} on this host. Choose one that is free."]
-
-
-# --- what is there ------------------------------------------------------------------------
-
-
-def output_of(*command: str) -> str:
-    """Return the output of a read-only program; empty if it fails or is not installed."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    except OSError:
-        return ""
-    return done.stdout if done.returncode == 0 else ""
-
-
-def missing_packages(wanted: list[str]) -> list[str]:
-    """Return the packages that are not installed; uses dpkg, because python3-apt may be missing."""
-    listed = output_of("dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\n")
-    installed = set(listed.splitlines())
-    return [name for name in wanted if f"installed {name}" not in installed]
-
-
-def nginx_version() -> str:
-    """Return the version of nginx, which it writes to standard error; empty if it is not installed."""
-    try:
-        asked = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    version = re.search(r"nginx/([0-9.]+)", asked.stderr)
-    return version[1] if version else ""
-
-
-def certificate_names(path: str) -> list[str]:
-    """Return the names of a certificate; none if it is missing or expires within 30 days."""
-    look = ("openssl", "x509", "-in", path, "-noout")
-    if not output_of(*look, "-checkend", str(30 * 24 * 3600)):
-        return []
-    names = output_of(*look, "-ext", "subjectAltName")
-    found = re.findall(r"(?:DNS|IP Address):([^,\s]+)", names)
-    return [name.lower().replace("0:0:0:0:0:0:0:1", "::1") for name in found]
-
-
-def running_instances() -> dict[str, str]:
-    """Return the release of each running container with the label, by container name."""
-    form = '{{.Names}} {{.Label "ag-ui.release"}}'
-    listed = output_of("docker", "ps", "--filter", "label=ag-ui.release", "--format", form)
-    return dict(line.split(" ", 1) for line in listed.splitlines())
-
-
-def written_releases(directory: Path) -> list[str]:
-    """Return the names of the releases on the host."""
-    return sorted(path.name for path in directory.glob("*") if path.is_dir())
-
-
-def current_release(pointer: Path) -> str:
-    """Return the release that the link points at; empty on a new host."""
-    return pointer.readlink().name if pointer.is_symlink() else ""
-
-
-def state(packages: list[str], certificate: str, configuration: Path) -> dict[str, Any]:
-    """Read the state of everything that the role may change; RETURN describes the keys."""
-    engine = bool(shutil.which("docker") and output_of("systemctl", "cat", "docker.service"))
-    images = output_of("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
-    return {
-        "ipv6": Path("/proc/net/if_inet6").exists(),
-        "engine": engine,
-        "missing": missing_packages(packages),
-        "nginx": nginx_version(),
-        "certificate": certificate_names(certificate),
-        "enabled": enabled_units(),
-        "images": images.splitlines(),
-        "instances": running_instances(),
-        "units": instance_units(),
-        "releases": written_releases(configuration / "releases"),
-        "current": current_release(configuration / "current"),
-    }
 
 
 def main() -> None:
@@ -730,31 +211,14 @@ def main() -> None:
         supports_check_mode=True,
     )
     wanted = module.params
-    problems: Problems = []
-    if not Path("/run/systemd/system").is_dir():
-        problems.append(
-            "This host is not run by systemd. Deploy to Debian 12 or later, or Ubuntu 22.04 or "
-            "later, started by systemd."
-        )
-    problems += account_problems(wanted["account"])
-    for port in wanted["ports"]:
-        problems += port_problems(port)
-    problems += engine_problems()
-    if wanted["gateway"]:
-        problems += gateway_problems(wanted["gateway"], wanted["timeout"])
-    if wanted["proxy"]:
-        problems += proxy_problems(wanted["proxy"])
-    if wanted["redis"]:
-        problems += redis_problems(wanted["redis"], wanted["timeout"])
-    if wanted["database"]:
-        problems += database_problems(wanted["database"], wanted["timeout"])
+    problems = problems_of(wanted)
     if problems:
         module.fail_json(
             msg="Nothing was changed on this host. To be put right first:\n"
             + "\n".join(f"- {problem}" for problem in problems),
             problems=problems,
         )
-    found = state(wanted["packages"], wanted["certificate"], Path(wanted["configuration"]))
+    found = host_state(wanted["packages"], wanted["certificate"], Path(wanted["configuration"]))
     module.exit_json(changed=False, **found)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -139,11 +141,23 @@ class Gateway(BaseHTTPRequestHandler):
     """A server at the gateway's address."""
 
     def do_GET(self) -> None:
+        if self.path.startswith("/slow"):
+            self.drip()
+            return
         redirects = self.path.startswith("/moved")
         self.send_response(308 if redirects else 405)
         if redirects:
             self.send_header("Location", f"https://gateway.example{self.path}")
         self.end_headers()
+
+    def drip(self) -> None:
+        """Send headers one after the other, each before a client loses patience with the socket."""
+        with contextlib.suppress(OSError):
+            self.wfile.write(b"HTTP/1.1 308 Moved\r\n")
+            for number in range(60):
+                self.wfile.write(f"X-{number}: 1\r\n".encode())
+                time.sleep(0.5)
+            self.wfile.write(b"\r\n")
 
     def log_message(self, *_: object) -> None:
         pass
@@ -172,3 +186,11 @@ def test_a_gateway_that_answers_or_is_away_is_no_problem(tmp_path: Path, gateway
     assert problems(tmp_path, gateway=gateway) == []
     assert problems(tmp_path, gateway="http://127.0.0.1:1") == []
     assert problems(tmp_path, gateway="http://no-such-name.invalid") == []
+
+
+def test_a_gateway_that_sends_a_header_now_and_then_ends_the_check(
+    tmp_path: Path, gateway: str
+) -> None:
+    started = time.monotonic()
+    assert problems(tmp_path, gateway=f"{gateway}/slow", timeout=1) == []
+    assert time.monotonic() - started < 20

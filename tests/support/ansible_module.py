@@ -1,7 +1,8 @@
-"""Run a module of the collection as Ansible does on a host, without Ansible's start-up time."""
+"""Run a module of the collection as Ansible does on a host, without Ansible's start-up time, or import its parts."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
 
 TOP = Path(__file__).resolve().parents[2]
 PLUGINS = TOP / "plugins"
@@ -51,3 +53,16 @@ def run_module(
     assert done.stdout, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
+
+
+def import_util(name: str) -> ModuleType:
+    """Import a file of plugins/module_utils, by the name that the modules of the collection use.
+
+    Args:
+        name: The file, without its suffix.
+    """
+    if str(TOP / "collections") not in sys.path:
+        sys.path.append(str(TOP / "collections"))
+    return importlib.import_module(
+        f"ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.{name}"
+    )

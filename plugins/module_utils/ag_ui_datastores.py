@@ -1,0 +1,184 @@
+"""Checks that the backend can log in to Redis and PostgreSQL, each with its message for the operator."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_connection import (
+    RefusedError,
+)
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_postgresql import (
+    DatabaseOptions,
+    LoginOptions,
+    log_in,
+)
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_redis import (
+    Redis,
+    RedisOptions,
+)
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_scram import (
+    UnverifiedServerError,
+)
+
+# Several queries, because a busy transaction pooler may first use different server processes.
+POOL_LOOKS = 5
+
+
+def endpoint(host: str, port: int) -> str:
+    """Format an endpoint as `host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def redis_problems(server: RedisOptions, timeout: float) -> list[str]:
+    """Log in to Redis and select the database, as the backend does.
+
+    Args:
+        server: Where and as whom.
+        timeout: Seconds for the connection, and for each answer.
+
+    Returns:
+        A message for each problem.
+    """
+    unresolved = resolve_problems("ag_ui_redis_host", server["host"])
+    if unresolved:
+        return unresolved
+    at = endpoint(server["host"], server["port"])
+    try:
+        with Redis(server, timeout) as client:
+            if server["password"]:
+                names = [server["user"]] if server["user"] else []
+                client.command("AUTH", *names, server["password"])
+            client.command("PING")
+            mode = client.mode()
+            if mode not in {"", "standalone"}:
+                return [
+                    (
+                        f"ag_ui_redis_host, ag_ui_redis_port: at {at} is a Redis {mode}, which is not supported. "
+                        f"Set them to the primary, or to a name that leads to it."
+                    )
+                ]
+            client.command("SELECT", str(server["db"]))
+    except ssl.SSLError as error:
+        return [certificate_problem("ag_ui_redis_tls", f"Redis at {at}", error)]
+    except RefusedError as refusal:
+        return [
+            (
+                f"ag_ui_redis_password: Redis at {at} refuses the login or the database "
+                f"{server['db']} ({refusal}). Set ag_ui_redis_password to its password (empty if it "
+                f"has none), ag_ui_redis_user to its user (empty for the default one) and ag_ui_redis_db to "
+                f"one of its databases."
+            )
+        ]
+    except OSError as error:
+        return [
+            (
+                f"ag_ui_redis_host, ag_ui_redis_port: Redis at {at} cannot be reached from this host "
+                f"({error}). Start it, let this host through its firewall, or correct the variables."
+            )
+        ]
+    return []
+
+
+def database_problems(server: DatabaseOptions, timeout: float) -> list[str]:
+    """Log in to the database with each login of the backend and the migrations.
+
+    Args:
+        server: Where, and the logins.
+        timeout: Seconds for each connection, and for each answer.
+
+    Returns:
+        A message for each problem.
+    """
+    unresolved = resolve_problems("ag_ui_database_host", server["host"])
+    if unresolved:
+        return unresolved
+    at = endpoint(server["host"], server["port"])
+    problems = []
+    try:
+        for login in server["logins"]:
+            problems += login_problems(server, login, timeout)
+        if not problems:
+            problems += pool_problems(server, timeout)
+    except UnverifiedServerError as error:
+        return [
+            (
+                f"ag_ui_database_host, ag_ui_database_port: the server at {at} has not proved that it knows the "
+                f"password of the login ({error}), and may be another than PostgreSQL. Correct the variables, or "
+                f"find out what answers there."
+            )
+        ]
+    except ssl.SSLError as error:
+        return [certificate_problem("ag_ui_database_sslmode", f"PostgreSQL at {at}", error)]
+    except OSError as error:
+        return [
+            (
+                f"ag_ui_database_host, ag_ui_database_port: PostgreSQL at {at} cannot be reached from "
+                f"this host ({error}). Start it, let this host through its firewall, or correct the "
+                f"variables."
+            )
+        ]
+    return problems
+
+
+def login_problems(server: DatabaseOptions, login: LoginOptions, timeout: float) -> list[str]:
+    """Log in once; the errors of `log_in` but for a refusal are left to the caller."""
+    try:
+        log_in(server, login, timeout).close()
+    except RefusedError as refusal:
+        return [login_problem(server, login, refusal)]
+    return []
+
+
+def pool_problems(server: DatabaseOptions, timeout: float) -> list[str]:
+    """Detect transaction pooling: one server process serves two connections that are open at once."""
+    login = server["logins"][0]
+    try:
+        with contextlib.ExitStack() as stack:
+            # A second connection may be refused by a limit, and the backend needs several too.
+            one, other = (stack.enter_context(log_in(server, login, timeout)) for _ in range(2))
+            if all(one.server_process() != other.server_process() for _ in range(POOL_LOOKS)):
+                return []
+    except RefusedError as refusal:
+        return [login_problem(server, login, refusal)]
+    at = endpoint(server["host"], server["port"])
+    return [
+        (
+            f"ag_ui_database_host, ag_ui_database_port: at {at} a pooler hands out connections of PostgreSQL per "
+            f"transaction (PgBouncer's pool_mode), so that locks and settings of a session are lost. Use a pool with "
+            f"pool_mode = session, or PostgreSQL's own address."
+        )
+    ]
+
+
+def resolve_problems(variable: str, host: str) -> list[str]:
+    """Resolve a name with the resolver of the target, which also reads /etc/hosts."""
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError) as error:
+        return [
+            (
+                f"{variable}: the name {host!r} cannot be resolved on this host ({error}). "
+                f"Correct the variable, or add the name to DNS or to /etc/hosts of this host."
+            )
+        ]
+    return []
+
+
+def login_problem(server: DatabaseOptions, login: LoginOptions, refusal: RefusedError) -> str:
+    """Format the message for a login that PostgreSQL refuses."""
+    at = endpoint(server["host"], server["port"])
+    return (
+        f"{login['variables']}, ag_ui_database_name: PostgreSQL at {at} refuses the login ({refusal}). "
+        f"Correct the variables, or create the role and the database there and let this host "
+        f"in (pg_hba.conf)."
+    )
+
+
+def certificate_problem(variable: str, server: str, error: ssl.SSLError) -> str:
+    """Format the message for a failed TLS handshake."""
+    return (
+        f"{variable}: TLS with {server} does not come about ({error}). Set ag_ui_datastores_ca to the "
+        f"certificates of the authorities that signed its own, and the host to a name in it; or turn TLS on there."
+    )

@@ -1,0 +1,107 @@
+"""Checks of what the host has already: systemd, the account, the sites of nginx, and Docker."""
+
+from __future__ import annotations
+
+import pwd
+import re
+from pathlib import Path
+from typing import TypedDict
+
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_commands import (
+    output_of,
+)
+from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_nginx_files import (
+    is_packaged,
+    listeners,
+)
+
+# Names in the SecurityOptions of `docker info` that mean that user ids in containers are remapped.
+REMAPPED = {
+    "userns": "maps the users of containers to others (userns-remap)",
+    "rootless": "is run by a user who is not root (rootless)",
+}
+
+
+class AccountOptions(TypedDict):
+    """The option `account` of the module."""
+
+    name: str
+    uid: int
+
+
+class ProxyPortOptions(TypedDict):
+    """A port that the role's site is the default server of."""
+
+    # Name of the role's variable.
+    variable: str
+    port: int
+
+
+class ProxyOptions(TypedDict):
+    """The option `proxy` of the module."""
+
+    # Path of the main configuration file.
+    main: str
+    # Paths of the role's own files in it.
+    files: list[str]
+    # Paths of the packaged sites that the role removes unless they were changed.
+    packaged: list[str]
+    ports: list[ProxyPortOptions]
+
+
+def systemd_problems() -> list[str]:
+    """Check that systemd runs this host."""
+    if Path("/run/systemd/system").is_dir():
+        return []
+    return [
+        (
+            "This host is not run by systemd. Deploy to Debian 12 or later, or Ubuntu 22.04 or "
+            "later, started by systemd."
+        )
+    ]
+
+
+def account_problems(account: AccountOptions) -> list[str]:
+    """Check that the user id is free or belongs to our account."""
+    name, uid = str(account["name"]), int(account["uid"])
+    try:
+        owner = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return []
+    if owner == name:
+        return []
+    return [f"ag_ui_uid: user id {uid} belongs to {owner!r} on this host. Choose one that is free."]
+
+
+def proxy_problems(proxy: ProxyOptions) -> list[str]:
+    """Check that no other site of this nginx is the default server of our ports."""
+    ours = {Path(path) for path in proxy["files"]}
+    ours |= {path for path in map(Path, proxy["packaged"]) if is_packaged(path)}
+    others = [one for one in listeners(Path(proxy["main"])) if one.file not in ours]
+    return [
+        (
+            f"{want['variable']}: {other.file} already has the default server of port {other.port} of nginx "
+            f"on this host. Take default_server out of its listen line, or set {want['variable']} to "
+            f"another port."
+        )
+        for want in proxy["ports"]
+        for other in dict.fromkeys(others)
+        if other.is_default and other.port == int(want["port"])
+    ]
+
+
+def engine_problems() -> list[str]:
+    """Check that user ids are not remapped: containers use the host's network and read files of the host."""
+    options = output_of(
+        "docker", "info", "--format", "{{range .SecurityOptions}}{{println .}}{{end}}"
+    )
+    names = re.findall(r"name=(\w+)", options)
+    return [
+        (
+            f"The docker of this host {REMAPPED[name]}: its containers get neither the network of the host nor the "
+            f"files of the account. Take that out of /etc/docker/daemon.json or of its unit, restart docker, and "
+            f"deploy again."
+        )
+        for name in names
+        if name in REMAPPED
+    ]

@@ -1,0 +1,198 @@
+"""The preflight logs in to Redis as the backend does, and sends no password before TLS is verified."""
+
+from __future__ import annotations
+
+import os
+import socketserver
+import ssl
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.ansible_module import import_util, run_module
+from tests.support.authority import Signed, sign
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PASSWORD = "secret-word"
+INFO = b"# Server\r\nredis_version:7.4.0\r\nredis_mode:standalone\r\n"
+
+
+class FakeRedis:
+    """A server that accepts any login."""
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self.context = context
+        self.port = 0
+        self.answers = {
+            b"AUTH": b"+OK\r\n",
+            b"PING": b"+PONG\r\n",
+            b"INFO": b"$%d\r\n%s\r\n" % (len(INFO), INFO),
+            b"SELECT": b"+OK\r\n",
+        }
+        # Seconds between the bytes of an answer.
+        self.pause = 0.0
+        # What clients have sent after the handshake.
+        self.commands: list[list[bytes]] = []
+
+    def serve(self, connection: Any) -> None:
+        with suppress(OSError):
+            if self.context:
+                connection = self.context.wrap_socket(connection, server_side=True)
+            with connection, connection.makefile("rb") as reader:
+                while line := reader.readline():
+                    words = []
+                    for _ in range(int(line[1:])):
+                        size = int(reader.readline()[1:])
+                        words.append(reader.read(size + 2)[:-2])
+                    self.commands.append(words)
+                    self.send(connection, self.answers[words[0]])
+
+    def send(self, connection: Any, answer: bytes) -> None:
+        size = 1 if self.pause else len(answer)
+        stopped = threading.Event()
+        for start in range(0, len(answer), size):
+            connection.sendall(answer[start : start + size])
+            stopped.wait(self.pause)
+
+
+@contextmanager
+def serving(server: FakeRedis) -> Iterator[FakeRedis]:
+    """Serve on a free port of this host, which `port` has then."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            server.serve(self.request)
+
+    class Listener(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Listener(("127.0.0.1", 0), Handler) as listener:
+        server.port = listener.server_address[1]
+        thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server
+        finally:
+            listener.shutdown()
+            thread.join()
+
+
+def options(server: FakeRedis, **values: Any) -> dict[str, Any]:
+    """Return the option `redis` of the module for this server."""
+    login = {"user": "agui", "password": PASSWORD, "db": 3}
+    return login | {"host": "127.0.0.1", "port": server.port, "tls": False, "ca": ""} | values
+
+
+def problems(server: FakeRedis, timeout: float = 5, **values: Any) -> list[str]:
+    """Return the problems that the check finds with this server."""
+    found: list[str] = import_util("ag_ui_datastores").redis_problems(
+        options(server, **values), timeout
+    )
+    return found
+
+
+@pytest.fixture(scope="module")
+def authority() -> Signed:
+    return sign("authority")
+
+
+@pytest.fixture(scope="module")
+def context(authority: Signed, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """The TLS context of a server whose certificate is for localhost."""
+    own = sign("localhost", authority, hosts=["localhost"])
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    file.write_text(own.pem + own.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+LOGIN = [
+    [b"AUTH", b"agui", PASSWORD.encode()],
+    [b"PING"],
+    [b"INFO", b"server"],
+    [b"SELECT", b"3"],
+]
+
+
+def test_the_module_logs_in_by_tls(
+    tmp_path: Path, context: ssl.SSLContext, authority: Signed
+) -> None:
+    with serving(FakeRedis(context)) as server:
+        arguments = {
+            "account": {"name": "root", "uid": 0},
+            "certificate": "/nonexistent",
+            "redis": options(server, tls=True, ca=authority.pem, host="localhost"),
+        }
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        done = run_module("ag_ui_preflight", arguments, tmp_path, {"PATH": path})
+        assert not [one for one in done.get("problems", []) if "Redis" in one], done
+        assert server.commands == LOGIN
+
+
+def test_a_login_without_tls() -> None:
+    with serving(FakeRedis()) as server:
+        assert problems(server) == []
+        assert server.commands == LOGIN
+
+
+def test_no_password_goes_to_a_server_whose_certificate_is_not_accepted(
+    context: ssl.SSLContext, authority: Signed
+) -> None:
+    with serving(FakeRedis(context)) as server:
+        for host, ca in (
+            ("localhost", sign("another").pem),
+            ("localhost", ""),
+            ("127.0.0.1", authority.pem),
+        ):
+            [found] = problems(server, tls=True, host=host, ca=ca)
+            assert found.startswith("ag_ui_redis_tls: TLS with Redis at ")
+            assert "CERTIFICATE_VERIFY_FAILED" in found
+        assert server.commands == []
+
+
+def test_a_refusal_is_repeated_in_part_and_without_control_characters() -> None:
+    with serving(FakeRedis()) as server:
+        server.answers[b"AUTH"] = b"-WRONGPASS \x1b[31m" + b"o" * 2000 + b"\r\n"
+        [found] = problems(server)
+    assert "refuses the login or the database 3 (WRONGPASS [31mooo" in found
+    assert len(found) < 800
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        (b"AUTH", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        (b"SELECT", b"+" + b"o" * 100_000 + b"\r\n"),
+        (b"INFO", b"$999999999\r\n"),
+        (b"INFO", b"$-5\r\n"),
+        (b"INFO", b"$many\r\n"),
+    ],
+)
+def test_an_answer_that_is_not_one_of_redis_ends_the_check(command: bytes, answer: bytes) -> None:
+    with serving(FakeRedis()) as server:
+        server.answers[command] = answer
+        [found] = problems(server)
+    assert found.startswith("ag_ui_redis_host, ag_ui_redis_port: Redis at ")
+    assert "it does not answer as Redis does" in found
+
+
+def test_a_server_that_sends_a_byte_now_and_then_ends_the_check() -> None:
+    with serving(FakeRedis()) as server:
+        server.pause, server.answers[b"PING"] = 0.1, b"+" + b"o" * 400 + b"\r\n"
+        started = time.monotonic()
+        [found] = problems(server, timeout=1)
+        assert time.monotonic() - started < 20
+    assert "cannot be reached from this host (timed out)" in found
+
+
+def test_a_user_who_may_not_ask_for_the_mode_is_no_problem() -> None:
+    with serving(FakeRedis()) as server:
+        server.answers[b"INFO"] = b"-NOPERM this user has no permissions to run the command\r\n"
+        assert problems(server) == []
