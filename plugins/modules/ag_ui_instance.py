@@ -187,7 +187,9 @@ class Instance:
             text=True,
             check=False,
         )
-        return last_error_of(read.stdout.splitlines())
+        # `docker stop` prints the name of the container, which is the identifier too.
+        lines = [line for line in read.stdout.splitlines() if line.strip() != self.log_identifier]
+        return last_error_of(lines)
 
 
 def error_in(record: dict[str, Any]) -> str:

@@ -205,6 +205,8 @@ def test_a_release_that_is_ready_is_not_stopped_for_what_it_lacks(host: Host) ->
             "Traceback:\nImportError: no module",
         ),
         ([*JOURNAL, "plain", JOURNAL[0]], "plain"),
+        # What `docker stop` prints as it stops the release of before.
+        ([*JOURNAL, "ag-ui-backend-8002"], "pool_failed: OSError: no route"),
         (
             [
                 '{"event": "Traceback:\\n  x\\nRuntimeError: no key", "level": "error"}',

@@ -54,7 +54,7 @@ class Refusal:
 
 def broken(name: str) -> dict[str, object]:
     image = f"{BROKEN_IMAGE}:{name}"
-    return {"ag_ui_image_source": "registry", "ag_ui_image": image, "ag_ui_start_timeout": 8}
+    return {"ag_ui_image_source": "registry", "ag_ui_image": image, "ag_ui_start_timeout": 20}
 
 
 REFUSALS = [
