@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl
-    from types import TracebackType
-    from typing import Self
 
 # Bytes that a server may send over one connection. A login, or the headers of an answer, takes a few kilobytes.
 MAX_RECEIVED = 1 << 20
@@ -54,17 +52,6 @@ class Connection:
         self._left = MAX_RECEIVED
         self._socket = socket.create_connection((host, port), timeout)
         self._restart_clock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""

@@ -46,7 +46,7 @@ def redis_problems(server: RedisOptions, timeout: float) -> list[str]:
         return unresolved
     at = endpoint(server["host"], server["port"])
     try:
-        with Redis(server, timeout) as client:
+        with contextlib.closing(Redis(server, timeout)) as client:
             if server["password"]:
                 names = [server["user"]] if server["user"] else []
                 client.command("AUTH", *names, server["password"])
@@ -137,7 +137,10 @@ def pool_problems(server: DatabaseOptions, timeout: float) -> list[str]:
     try:
         with contextlib.ExitStack() as stack:
             # A second connection may be refused by a limit, and the backend needs several too.
-            one, other = (stack.enter_context(log_in(server, login, timeout)) for _ in range(2))
+            one, other = (
+                stack.enter_context(contextlib.closing(log_in(server, login, timeout)))
+                for _ in range(2)
+            )
             if all(one.server_process() != other.server_process() for _ in range(POOL_LOOKS)):
                 return []
     except RefusedError as refusal:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import ssl
 import struct
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_connection import (
     Connection,
@@ -22,10 +22,6 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_scra
     UnverifiedServerError,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_tls import tls_context
-
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
 
 # Version 3.0, and the code of an SSLRequest.
 PROTOCOL = 196608
@@ -134,17 +130,6 @@ class Postgres:
         self.is_offered_tls = False
         # Whether the server has accepted the login; it may end the connection after that too.
         self.is_authenticated = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""

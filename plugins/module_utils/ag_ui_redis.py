@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import re
 import ssl
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_connection import (
     Connection,
     RefusedError,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_tls import tls_context
-
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
 
 # Bytes of a line; an error of Redis is a line.
 MAX_LINE = 4096
@@ -65,15 +61,8 @@ class Redis:
                 raise
         self._reader = self._connection.makefile()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the connection."""
         self._connection.close()
 
     def command(self, *words: str) -> str:

@@ -7,7 +7,6 @@ import os
 import signal
 import ssl
 import sys
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +18,7 @@ from tests.support.authority import sign
 from tests.support.nginx import free_port, version
 from tests.support.playbook import TOP, run_playbook
 from tests.support.proxy_host import ProxyHost
+from tests.support.threaded_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,12 +92,8 @@ class Healthy(BaseHTTPRequestHandler):
 @pytest.fixture
 def instance() -> Iterator[int]:
     """Start a healthy instance; yield its port."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Healthy)) as port:
+        yield port
 
 
 @pytest.fixture

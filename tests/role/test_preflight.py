@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import pytest
 
 from tests.support.ansible_module import run_module
 from tests.support.packaged_site import add_packaged_site
+from tests.support.threaded_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,12 +165,8 @@ class Gateway(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def gateway() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Gateway) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(HTTPServer(("127.0.0.1", 0), Gateway)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_a_gateway_that_redirects_is_named(tmp_path: Path, gateway: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import ssl
 import struct
 import time
 from typing import TYPE_CHECKING, Any, get_args
@@ -14,10 +13,12 @@ import asyncpg
 import pytest
 
 from tests.support.ansible_module import import_util, run_module
-from tests.support.authority import Signed, sign
-from tests.support.fake_postgresql import FakePostgres, Fault, Method, serving
+from tests.support.authority import Signed, server_context, sign
+from tests.support.fake_postgresql import FakePostgres, Fault, Method
+from tests.support.threaded_server import serving_connections
 
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
 
 PASSWORD = "secret-word"
@@ -74,13 +75,8 @@ def authority() -> Signed:
 
 @pytest.fixture(scope="module")
 def context(authority: Signed, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """The TLS context of a server whose certificate is for localhost."""
     own = sign("localhost", authority, hosts=["localhost"])
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    file.write_text(own.pem + own.key_pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    return context
+    return server_context(own, tmp_path_factory.mktemp("tls"))
 
 
 # --- ways to log in -----------------------------------------------------------------------
@@ -89,7 +85,7 @@ def context(authority: Signed, tmp_path_factory: pytest.TempPathFactory) -> ssl.
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_of_the_driver_logs_in(tmp_path: Path, method: Method) -> None:
     """Also in clear and as MD5 without TLS: the backend would send the password in the same way."""
-    with serving(FakePostgres(method=method)) as server:
+    with serving_connections(FakePostgres(method=method)) as server:
         assert driver_logs_in(server)
         sent = len(server.secrets)
         assert problems_of_module(tmp_path, server) == []
@@ -98,7 +94,7 @@ def test_a_method_of_the_driver_logs_in(tmp_path: Path, method: Method) -> None:
 
 @pytest.mark.parametrize("method", ["scram", "cleartext", "md5"])
 def test_a_wrong_password_is_refused(method: Method) -> None:
-    with serving(FakePostgres(method=method)) as server:
+    with serving_connections(FakePostgres(method=method)) as server:
         assert not driver_logs_in(server, password="wrong")
         [found] = problems(server, password="wrong")
     assert found.startswith("ag_ui_database_password, ag_ui_database_name: PostgreSQL at ")
@@ -119,7 +115,7 @@ def test_a_wrong_password_is_refused(method: Method) -> None:
 def test_a_password_is_normalized_as_the_server_and_the_driver_do(
     written: str, stored: str
 ) -> None:
-    with serving(FakePostgres(password=stored)) as server:
+    with serving_connections(FakePostgres(password=stored)) as server:
         assert driver_logs_in(server, password=written)
         assert problems(server, password=written) == []
 
@@ -147,7 +143,7 @@ def test_a_password_is_normalized_as_the_server_and_the_driver_do(
 def test_a_server_that_does_not_prove_that_it_knows_the_password_is_named(
     tmp_path: Path, fault: Fault, words: str
 ) -> None:
-    with serving(FakePostgres(fault=fault)) as server:
+    with serving_connections(FakePostgres(fault=fault)) as server:
         started = time.monotonic()
         # Not in this process, where nothing could end a computation of so many iterations.
         check = problems_of_module if "iterations" in fault else lambda _, server: problems(server)
@@ -160,12 +156,12 @@ def test_a_server_that_does_not_prove_that_it_knows_the_password_is_named(
 
 
 def test_as_many_iterations_as_are_recommended_are_computed() -> None:
-    with serving(FakePostgres(iterations=600_000)) as server:
+    with serving_connections(FakePostgres(iterations=600_000)) as server:
         assert problems(server) == []
 
 
 def test_a_mechanism_that_the_driver_does_not_know_is_refused() -> None:
-    with serving(FakePostgres(fault="only another mechanism")) as server:
+    with serving_connections(FakePostgres(fault="only another mechanism")) as server:
         assert not driver_logs_in(server)
         [found] = problems(server)
     assert "refuses the login (it does not offer SCRAM-SHA-256)" in found
@@ -179,7 +175,7 @@ def test_no_password_goes_to_a_server_whose_certificate_is_not_accepted(
     context: ssl.SSLContext, authority: Signed, method: Method
 ) -> None:
     foreign = sign("another").pem
-    with serving(FakePostgres(method=method, context=context)) as server:
+    with serving_connections(FakePostgres(method=method, context=context)) as server:
         for mode, host, ca in (
             ("verify-ca", "127.0.0.1", foreign),
             ("verify-full", "localhost", foreign),
@@ -200,7 +196,7 @@ def test_no_password_goes_to_a_server_whose_certificate_is_not_accepted(
 def test_a_mode_tries_the_connections_that_the_driver_tries(
     context: ssl.SSLContext, mode: str, refuses: Any
 ) -> None:
-    with serving(FakePostgres(context=context, refuses=refuses)) as server:
+    with serving_connections(FakePostgres(context=context, refuses=refuses)) as server:
         is_accepted = driver_logs_in(server, mode)
         tried = list(server.startups)
         server.startups.clear()
@@ -212,7 +208,7 @@ def test_a_mode_tries_the_connections_that_the_driver_tries(
 
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
 def test_a_mode_that_requires_tls_never_goes_without(mode: str) -> None:
-    with serving(FakePostgres()) as server:
+    with serving_connections(FakePostgres()) as server:
         [found] = problems(server, sslmode=mode)
         assert server.startups == []
     assert f"the server has no TLS, and sslmode is {mode}" in found
@@ -221,7 +217,7 @@ def test_a_mode_that_requires_tls_never_goes_without(mode: str) -> None:
 def test_a_wrong_password_is_named_whatever_the_second_connection_says(
     context: ssl.SSLContext,
 ) -> None:
-    with serving(FakePostgres(context=context, refuses="plain")) as server:
+    with serving_connections(FakePostgres(context=context, refuses="plain")) as server:
         for mode in ("allow", "prefer"):
             [found] = problems(server, sslmode=mode, password="wrong")
             assert "refuses the login (password authentication failed)" in found
@@ -234,7 +230,7 @@ def test_a_refusal_is_tried_again_only_where_another_connection_could_help(
         FakePostgres(refuses="plain"),
         FakePostgres(context=context, ends="after the login"),
     ):
-        with serving(server):
+        with serving_connections(server):
             assert not driver_logs_in(server)
             tried = list(server.startups)
             server.startups.clear()
@@ -248,14 +244,14 @@ def test_a_refusal_is_tried_again_only_where_another_connection_could_help(
 
 
 def test_a_pool_that_changes_the_process_is_named() -> None:
-    with serving(FakePostgres(pids=itertools.repeat(1000))) as server:
+    with serving_connections(FakePostgres(pids=itertools.repeat(1000))) as server:
         [found] = problems(server)
     assert found.startswith("ag_ui_database_host, ag_ui_database_port: at 127.0.0.1:")
     assert "pool_mode = session" in found
 
 
 def test_a_server_that_ends_the_connection_at_a_query_is_named() -> None:
-    with serving(FakePostgres(ends="at a query")) as server:
+    with serving_connections(FakePostgres(ends="at a query")) as server:
         [found] = problems(server)
     assert "refuses the login (terminating connection due to administrator command)" in found
 
@@ -275,7 +271,7 @@ def test_a_server_that_ends_the_connection_at_a_query_is_named() -> None:
     ],
 )
 def test_an_answer_that_is_not_one_of_postgresql_ends_the_check(answer: bytes) -> None:
-    with serving(FakePostgres(answer=answer)) as server:
+    with serving_connections(FakePostgres(answer=answer)) as server:
         [found] = problems(server, sslmode="disable")
     assert found.startswith("ag_ui_database_host, ag_ui_database_port: PostgreSQL at ")
     assert "it does not answer as PostgreSQL does" in found or "it sends more than" in found
@@ -283,7 +279,7 @@ def test_an_answer_that_is_not_one_of_postgresql_ends_the_check(answer: bytes) -
 
 def test_a_server_that_sends_a_byte_now_and_then_ends_the_check() -> None:
     message = b"N" + struct.pack("!i", 400) + bytes(396)
-    with serving(FakePostgres(drips=message)) as server:
+    with serving_connections(FakePostgres(drips=message)) as server:
         started = time.monotonic()
         [found] = problems(server, timeout=1)
         assert time.monotonic() - started < 20
@@ -292,7 +288,9 @@ def test_a_server_that_sends_a_byte_now_and_then_ends_the_check() -> None:
 
 def test_the_words_of_a_server_are_repeated_in_part_and_without_control_characters() -> None:
     words = b"M\x1b[31mno" + b"o" * 5000 + b"\0\0"
-    with serving(FakePostgres(answer=b"E" + struct.pack("!i", len(words) + 4) + words)) as server:
+    with serving_connections(
+        FakePostgres(answer=b"E" + struct.pack("!i", len(words) + 4) + words)
+    ) as server:
         [found] = problems(server, sslmode="disable")
     assert "refuses the login ([31mnooo" in found
     assert len(found) < 700

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import socketserver
-import ssl
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.ansible_module import import_util, run_module
-from tests.support.authority import Signed, sign
+from tests.support.authority import Signed, server_context, sign
+from tests.support.threaded_server import serving_connections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import ssl
     from pathlib import Path
 
 PASSWORD = "secret-word"
@@ -61,28 +60,6 @@ class FakeRedis:
             stopped.wait(self.pause)
 
 
-@contextmanager
-def serving(server: FakeRedis) -> Iterator[FakeRedis]:
-    """Serve on a free port of this host, which `port` has then."""
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            server.serve(self.request)
-
-    class Listener(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-
-    with Listener(("127.0.0.1", 0), Handler) as listener:
-        server.port = listener.server_address[1]
-        thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            listener.shutdown()
-            thread.join()
-
-
 def options(server: FakeRedis, **values: Any) -> dict[str, Any]:
     """Return the option `redis` of the module for this server."""
     login = {"user": "agui", "password": PASSWORD, "db": 3}
@@ -104,13 +81,8 @@ def authority() -> Signed:
 
 @pytest.fixture(scope="module")
 def context(authority: Signed, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """The TLS context of a server whose certificate is for localhost."""
     own = sign("localhost", authority, hosts=["localhost"])
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    file.write_text(own.pem + own.key_pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    return context
+    return server_context(own, tmp_path_factory.mktemp("tls"))
 
 
 LOGIN = [
@@ -124,7 +96,7 @@ LOGIN = [
 def test_the_module_logs_in_by_tls(
     tmp_path: Path, context: ssl.SSLContext, authority: Signed
 ) -> None:
-    with serving(FakeRedis(context)) as server:
+    with serving_connections(FakeRedis(context)) as server:
         arguments = {
             "account": {"name": "root", "uid": 0},
             "certificate": "/nonexistent",
@@ -137,7 +109,7 @@ def test_the_module_logs_in_by_tls(
 
 
 def test_a_login_without_tls() -> None:
-    with serving(FakeRedis()) as server:
+    with serving_connections(FakeRedis()) as server:
         assert problems(server) == []
         assert server.commands == LOGIN
 
@@ -145,7 +117,7 @@ def test_a_login_without_tls() -> None:
 def test_no_password_goes_to_a_server_whose_certificate_is_not_accepted(
     context: ssl.SSLContext, authority: Signed
 ) -> None:
-    with serving(FakeRedis(context)) as server:
+    with serving_connections(FakeRedis(context)) as server:
         for host, ca in (
             ("localhost", sign("another").pem),
             ("localhost", ""),
@@ -158,7 +130,7 @@ def test_no_password_goes_to_a_server_whose_certificate_is_not_accepted(
 
 
 def test_a_refusal_is_repeated_in_part_and_without_control_characters() -> None:
-    with serving(FakeRedis()) as server:
+    with serving_connections(FakeRedis()) as server:
         server.answers[b"AUTH"] = b"-WRONGPASS \x1b[31m" + b"o" * 2000 + b"\r\n"
         [found] = problems(server)
     assert "refuses the login or the database 3 (WRONGPASS [31mooo" in found
@@ -176,7 +148,7 @@ def test_a_refusal_is_repeated_in_part_and_without_control_characters() -> None:
     ],
 )
 def test_an_answer_that_is_not_one_of_redis_ends_the_check(command: bytes, answer: bytes) -> None:
-    with serving(FakeRedis()) as server:
+    with serving_connections(FakeRedis()) as server:
         server.answers[command] = answer
         [found] = problems(server)
     assert found.startswith("ag_ui_redis_host, ag_ui_redis_port: Redis at ")
@@ -184,7 +156,7 @@ def test_an_answer_that_is_not_one_of_redis_ends_the_check(command: bytes, answe
 
 
 def test_a_server_that_sends_a_byte_now_and_then_ends_the_check() -> None:
-    with serving(FakeRedis()) as server:
+    with serving_connections(FakeRedis()) as server:
         server.pause, server.answers[b"PING"] = 0.1, b"+" + b"o" * 400 + b"\r\n"
         started = time.monotonic()
         [found] = problems(server, timeout=1)
@@ -193,6 +165,6 @@ def test_a_server_that_sends_a_byte_now_and_then_ends_the_check() -> None:
 
 
 def test_a_user_who_may_not_ask_for_the_mode_is_no_problem() -> None:
-    with serving(FakeRedis()) as server:
+    with serving_connections(FakeRedis()) as server:
         server.answers[b"INFO"] = b"-NOPERM this user has no permissions to run the command\r\n"
         assert problems(server) == []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.nginx import Nginx, free_port, make_certificate, make_folders, render_site
+from tests.support.threaded_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,18 +38,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Nginx, int]
     make_folders(folder)
     make_certificate(folder / "tls", NAME)
     https = free_port()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as backend:
-        threading.Thread(target=backend.serve_forever, daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Echo)) as backend:
         variables = {
             "ag_ui_server_name": NAME,
             "ag_ui_https_port": https,
             "ag_ui_http_port": 0,
-            "ag_ui_backend_ports": [backend.server_address[1]],
+            "ag_ui_backend_ports": [backend],
         }
         render_site(folder, variables)
         with Nginx(folder) as nginx:
             yield nginx, https
-        backend.shutdown()
 
 
 @pytest.mark.parametrize(

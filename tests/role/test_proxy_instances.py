@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.nginx import Nginx, free_port, make_certificate, make_folders, render_site
+from tests.support.threaded_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,13 +48,8 @@ class Instance:
             def log_message(self, *_: object) -> None:
                 pass
 
-        with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-            server.daemon_threads = True
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            yield server.server_port
-            server.shutdown()
-            thread.join()
+        with serving(ThreadingHTTPServer(("127.0.0.1", 0), Answering)) as port:
+            yield port
 
 
 class Site:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ import pytest
 
 from tests.role.playing import DECIDED
 from tests.support.role_templates import TOP, inventory, render
+from tests.support.threaded_server import serving
 
 GENERATED = "m" * 48
 GIVEN = "the site's own token \\ 0123456789abcdef"
@@ -55,13 +55,9 @@ def test_metrics_are_asked_for_with_a_token_that_no_list_of_processes_shows(
     [command] = re.findall(
         r"^\| show metrics \| `([^`]+)`", (TOP / "README.md").read_text(), re.MULTILINE
     )
-    with HTTPServer(("127.0.0.1", 0), Metrics) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with serving(HTTPServer(("127.0.0.1", 0), Metrics)) as port:
         command = command.replace("/etc/ag-ui/current/backend.env", str(environments / host))
-        command = command.replace(":8002/", f":{server.server_port}/")
+        command = command.replace(":8002/", f":{port}/")
         subprocess.run(["bash", "-c", command], check=False, capture_output=True)
-        server.shutdown()
-        thread.join()
     assert Metrics.shown[-1] == f"Bearer {token}"
     assert not [line for line in Metrics.running if token.encode() in line]

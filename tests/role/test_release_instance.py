@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.ansible_module import run_module
+from tests.support.threaded_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,13 +133,9 @@ def host(tmp_path: Path) -> Iterator[Host]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-        played = Host(tmp_path, server.server_port)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Answering)) as port:
+        played = Host(tmp_path, port)
         yield played
-        server.shutdown()
-        thread.join()
 
 
 def test_a_healthy_release_is_kept(host: Host) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -14,6 +15,7 @@ from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,12 @@ def _general_name(host: str) -> x509.GeneralName:
     if host.replace(".", "").isdigit():
         return x509.IPAddress(IPv4Address(host))
     return x509.DNSName(host)
+
+
+def server_context(own: Signed, folder: Path) -> ssl.SSLContext:
+    """Make the TLS context of a server with this certificate; the folder is for its file."""
+    file = folder / "server.pem"
+    file.write_text(own.pem + own.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context

@@ -6,10 +6,9 @@ import base64
 import hashlib
 import hmac
 import itertools
-import socketserver
 import struct
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -237,26 +236,3 @@ class _Session:
     def fail(self, code: str, reason: str) -> None:
         self.send(b"E", f"SFATAL\0C{code}\0M{reason}\0\0".encode())
         raise _EndError
-
-
-@contextmanager
-def serving(server: FakePostgres) -> Iterator[FakePostgres]:
-    """Serve on a free port of this host, which `port` has then."""
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            server.serve(self.request)
-
-    class Listener(socketserver.ThreadingTCPServer):
-        # A client that has gone must not hold the end of a test up.
-        daemon_threads = True
-
-    with Listener(("127.0.0.1", 0), Handler) as listener:
-        server.port = listener.server_address[1]
-        thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            listener.shutdown()
-            thread.join()
