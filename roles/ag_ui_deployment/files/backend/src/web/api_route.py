@@ -25,10 +25,10 @@ from src.web.route_rules import calls_of
 if TYPE_CHECKING:
     from src.composition.services import Services
 
-# Of a body: the model, or None and Pydantic's errors.
+# Returns the model of a value, and Pydantic's errors.
 _Validate = Callable[..., tuple[Any, list[dict[str, Any]]]]
 
-# Whoever has a turn for a large body must not keep the others waiting for it.
+# A slow client must not keep a slot for a large body occupied, in seconds.
 _LARGE_BODY_SECONDS = 30.0
 
 
@@ -55,6 +55,8 @@ class ApiRoute(APIRoute):
         handle = super().get_route_handler()
         field = self.body_field
         is_form = field is not None and isinstance(field.field_info, Form)
+        # FastAPI validates fields that share a body one by one.
+        validate = field.validate if field and not self._embed_body_fields else None
         needs_login = identify in calls_of(self.dependant)
 
         async def answer(request: Request) -> Response:
@@ -71,18 +73,16 @@ class ApiRoute(APIRoute):
                     turn = services.large_bodies.turn(access.user.id)
                     reader.allow_large(max_bytes * self.body_factor, turn)
                 body = await reader.read(None if is_form else JsonShape())
-                parse = partial(self._parse, services.large_bodies)
-                return await handle(_ReadRequest(request, body, parse, parsed=stack.aclose))
+
+                async def parse() -> Any:
+                    value = await _parse(services.large_bodies, body, validate)
+                    # The slot is free from here on: what the route does with the value may take long.
+                    await stack.aclose()
+                    return value
+
+                return await handle(_ReadRequest(request, body, parse))
 
         return answer
-
-    async def _parse(self, large_bodies: LargeBodies, body: bytes) -> Any:
-        """The value of a JSON body, or the model of a large one. Raises InvalidRequestError."""
-        if len(body) <= LARGE_BODY_BYTES:
-            return _parse_json(body)
-        if self.body_field is None or self._embed_body_fields:
-            return await large_bodies.parse(_parse_json, body)
-        return await large_bodies.parse(partial(_parse_model, self.body_field.validate), body)
 
 
 class ConversationRoute(ApiRoute):
@@ -92,7 +92,7 @@ class ConversationRoute(ApiRoute):
 
 
 class _BodyReader:
-    """Reads the body of a request, which has its turn among the large ones until `stack` ends."""
+    """Reads the body of a request. A large one occupies a slot until `stack` is closed."""
 
     def __init__(self, request: Request, stack: AsyncExitStack, max_bytes: int) -> None:
         self._request = request
@@ -139,23 +139,30 @@ class _BodyReader:
 class _ReadRequest(Request):
     """A request whose body was read and found to be within bounds."""
 
-    def __init__(
-        self,
-        request: Request,
-        body: bytes,
-        parse: Callable[[bytes], Awaitable[Any]],
-        parsed: Callable[[], Awaitable[None]],
-    ) -> None:
+    def __init__(self, request: Request, body: bytes, parse: Callable[[], Awaitable[Any]]) -> None:
         super().__init__(request.scope, request.receive)
         self._body = body
         self._parse = parse
-        self._parsed = parsed
 
     async def json(self) -> Any:
-        """The value of the body, whose turn is over: what the route does with it may take long."""
-        value = await self._parse(self._body)
-        await self._parsed()
-        return value
+        """Returns the value of the body, or its model."""
+        return await self._parse()
+
+
+async def _parse(large_bodies: LargeBodies, body: bytes, validate: _Validate | None) -> Any:
+    """Parses a JSON body, and validates a large one in the same thread.
+
+    Returns:
+        The value; the model if it was validated, which FastAPI accepts as it is.
+
+    Raises:
+        InvalidRequestError: The body is not JSON, or not valid.
+    """
+    if len(body) <= LARGE_BODY_BYTES:
+        return _parse_json(body)
+    if validate is None:
+        return await large_bodies.parse(_parse_json, body)
+    return await large_bodies.parse(partial(_parse_model, validate), body)
 
 
 def _parse_json(body: bytes) -> Any:
@@ -167,7 +174,6 @@ def _parse_json(body: bytes) -> Any:
 
 
 def _parse_model(validate: _Validate, body: bytes) -> Any:
-    """The model of the body, which FastAPI validates no more."""
     validated, errors = validate(_parse_json(body), loc=("body",))
     if errors:
         raise invalid_request(errors)
