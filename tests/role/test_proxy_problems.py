@@ -89,6 +89,39 @@ def test_a_refused_request_gets_a_problem(site: Site, name: str) -> None:
     assert ("retry-after" in answer.headers) is (status == 502)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "path", "status"),
+    [
+        (["--path-as-is"], "/../x", 400),
+        ([], "/%00", 400),
+        (["--request", "TRACE"], "/", 405),
+        (["--header", "Content-Length: 99999999", "--data", "x"], "/x", 413),
+        (["--header", "Content-Length: 99999999", "--data", "x"], "/auth/login", 413),
+        ([], "/metrics", 404),
+        (["--request", "POST"], "/auth/login", 502),
+    ],
+)
+def test_a_refused_request_of_a_browser_gets_a_problem(
+    site: Site, arguments: list[str], path: str, status: int
+) -> None:
+    """Browsers use HTTP/2, where nginx handles some refusals differently."""
+    done = subprocess.run(
+        [
+            *("curl", "--silent", "--http2", "--max-time", "20"),
+            *("--cacert", site.nginx.folder / "tls/server.crt"),
+            *("--resolve", f"{NAME}:{site.https}:127.0.0.1"),
+            *("--write-out", "\n%{http_version} %{http_code} %{content_type}"),
+            *(*arguments, f"https://{NAME}:{site.https}{path}"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    body, _, answer = done.stdout.rpartition("\n")
+    assert answer == f"2 {status} application/problem+json"
+    assert json.loads(body)["status"] == status
+
+
 @pytest.mark.parametrize("name", BEFORE_A_PATH)
 def test_the_port_that_redirects_answers_the_same(site: Site, name: str) -> None:
     request, status = REFUSED[name]
