@@ -1,1 +1,1 @@
-"""HTTP routes: they translate requests and responses, and hold no rules."""
+"""HTTP routes: convert requests and responses, without business logic."""

@@ -1,4 +1,4 @@
-"""Coming to an account, and back to one whose password is forgotten."""
+"""Registration, email verification and password reset."""
 
 from fastapi import APIRouter, Response
 

@@ -1,4 +1,4 @@
-"""Administration: everything under /admin."""
+"""The router of all paths under /admin."""
 
 from fastapi import APIRouter
 

@@ -1,4 +1,4 @@
-"""The audit log for administrators: read, export, verify."""
+"""The audit log for administrators: list, export, verify."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -41,7 +41,7 @@ Text = Annotated[str, Query(max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
-async def _filter(  # noqa: PLR0913 - one for each parameter of the query
+async def _filter(  # noqa: PLR0913 - one per query parameter
     *,
     actor: Annotated[Text | None, Query(description="Email address or id of who did it")] = None,
     action: Annotated[Action | None, Query(description="What was done")] = None,

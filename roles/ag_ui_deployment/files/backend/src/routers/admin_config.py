@@ -1,4 +1,4 @@
-"""The settings of this instance for administrators."""
+"""The settings of this instance, for administrators."""
 
 from fastapi import APIRouter, Depends
 

@@ -1,4 +1,4 @@
-"""The stream for administrators: how it stands, and its dead letters."""
+"""The status of the event stream and its dead letters, for administrators."""
 
 import re
 from typing import Annotated
@@ -54,7 +54,7 @@ async def _before(
     if cursor is not None and not re.fullmatch(_STREAM_ID, cursor, re.ASCII):
         raise CursorRejectedError
     ms, _, seq = (cursor or before or "").partition("-")
-    # A greater id than any that is stored asks for the first page.
+    # An id above all stored ones requests the first page, so it is clamped to 63 bits.
     return StreamId(min(int(ms), _MAX), min(int(seq), _MAX)) if ms else None
 
 

@@ -1,4 +1,4 @@
-"""Administration of accounts."""
+"""Administration of accounts and invitations."""
 
 from typing import Annotated
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""The agent: AG-UI runs, how to follow and to cancel them, and the conversations they belong to."""
+"""The agent: AG-UI runs, their event streams and cancellation, and conversations."""
 
 from functools import partial
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""Jobs, and who may do what."""
+"""Jobs and permissions."""
 
 from typing import Annotated
 

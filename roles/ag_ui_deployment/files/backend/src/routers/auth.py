@@ -1,4 +1,4 @@
-"""Login, sessions, and who is logged in."""
+"""Login, sessions, tickets, password change and the current user."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -35,7 +35,7 @@ from src.web.dependencies import (
 )
 from src.web.problems import DatabaseUnavailableError, documented
 
-# A form is parsed field by field on the event loop; that of a login has seven.
+# Forms are parsed field by field on the event loop. The login form has eight fields.
 router = APIRouter(
     route_class=ApiRoute, dependencies=[Depends(not_stored)], form_limits={"max_fields": 20}
 )
@@ -45,7 +45,7 @@ _LOGIN = documented(
     SecondFactorRejectedError,
     DatabaseUnavailableError,
 )
-# In a cookie or in the body.
+# The refresh token is in a cookie or in the body.
 _BY_REFRESH_TOKEN: dict[str, Any] = {"security": [{REFRESH_COOKIE_SCHEME: []}, {}]}
 
 
@@ -113,7 +113,7 @@ async def refresh_tokens(
     given: RefreshToken | None = None,
 ) -> Token | CookieSession:
     token = given.refresh_token if given is not None else refresh_cookie(request, services)
-    # Counted before the token is used up: who is refused keeps it.
+    # Counted before the token is used, so that a rate-limited client can use it again.
     access = await services.auth.sessions.of_refresh_token(token)
     await services.auth.limits.check_user(access.user.id)
     tokens = await services.auth.sessions.refresh(token)
@@ -131,7 +131,7 @@ async def log_out(
     response: Response,
     services: ServicesDep,
     access: Leaving,
-    everywhere: Annotated[bool, Query(description="End all sessions of yours")] = False,  # noqa: FBT002 - FastAPI gives it by name
+    everywhere: Annotated[bool, Query(description="End all sessions of yours")] = False,  # noqa: FBT002 - FastAPI passes it by keyword
 ) -> None:
     await services.auth.sessions.log_out(access, everywhere=everywhere)
     cookies.clear(response)

@@ -1,4 +1,4 @@
-"""A page with the operations of the API, without scripts, styles or anything from another host."""
+"""An HTML list of the operations of the API, without scripts, styles or external resources."""
 
 from collections.abc import Iterator, Mapping
 from html import escape

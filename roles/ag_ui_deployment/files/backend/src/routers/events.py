@@ -35,7 +35,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"model": AgUiEvent, "description": "AG-UI events"}
 }
 
-# Longer than any: what is said of a wrong one should say what an id looks like.
+# Longer than any valid id, so that StreamId.parse rejects an invalid one and explains the format.
 _ID_MAX = 200
 
 
@@ -63,7 +63,8 @@ async def _cursor(
         ),
     ] = None,
 ) -> StreamId | None:
-    # A polyfill adds its own to an address that may hold the first connection's already.
+    # On a reconnection a polyfill adds its parameter to the URL of the first connection, which may
+    # have `last_event_id` already.
     given = {
         "header.last-event-id": last_event_id,
         "query.lastEventId": by_polyfill,

@@ -63,7 +63,7 @@ async def get_readiness(services: ServicesDep) -> Alive:
     return Alive(status="ready")
 
 
-# Monitors and load balancers ask with HEAD, which FastAPI does not add to a GET by itself.
+# Monitors and load balancers send HEAD, which FastAPI does not add to GET routes.
 for _path, _answer in (
     ("/", get_service_card),
     ("/health", get_health),

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus. The proxy answers 404: they are for the host's monitoring."""
+"""Metrics for Prometheus. The proxy answers 404: only monitoring on the host reads them."""
 
 from secrets import compare_digest
 
@@ -21,7 +21,11 @@ async def metrics(request: Request, services: ServicesDep) -> Response:
 
 
 def _check(authorization: str, token: str) -> None:
-    """Every user of the host reaches this port; only monitoring has the token."""
+    """Verifies METRICS_TOKEN, since every user of the host can connect to this port.
+
+    Raises:
+        NotAuthenticatedError: The token is missing or wrong.
+    """
     scheme, _, shown = authorization.partition(" ")
     if scheme.lower() != "bearer" or not compare_digest(shown.strip().encode(), token.encode()):
         raise NotAuthenticatedError(detail="Show METRICS_TOKEN as a bearer token.")

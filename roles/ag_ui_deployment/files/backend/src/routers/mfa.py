@@ -1,4 +1,4 @@
-"""One's own second factor."""
+"""The second factor of the current user."""
 
 from fastapi import APIRouter, Depends
 

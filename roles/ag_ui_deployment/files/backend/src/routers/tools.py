@@ -1,4 +1,4 @@
-"""Tools: the friendly forms, the list, and all of them by name."""
+"""Tools: routes of single tools, the list, and calls by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,7 +80,14 @@ IdempotencyKey = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class _Caller:
-    """Calls that write: by whom, as which attempt, and where to say what was accepted."""
+    """Calls tools that write for the user of a request.
+
+    Attributes:
+        services: The services of the application.
+        user: The caller.
+        response: Gets the status and the header Location if a job is accepted.
+        idempotency_key: The same for all attempts of one request; None without retries.
+    """
 
     services: Services
     user: User
@@ -184,7 +191,11 @@ async def call_tool(
 
 
 def _answer(result: Any) -> QueryAnswer:
-    """Raises StrangeAnswerError."""
+    """Converts the result of the query tool.
+
+    Raises:
+        StrangeAnswerError: The result is neither a text nor an object with an answer or a context.
+    """
     if isinstance(result, str):
         return QueryAnswer(answer=result, context=[])
     if isinstance(result, dict) and result.keys() & {"answer", "context"}:

@@ -1,29 +1,29 @@
-"""The root of the errors that clients are told of. Each is declared once, where it is raised."""
+"""The base classes of the errors that are reported to clients."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class FieldFault(NamedTuple):
-    """What is wrong with one field, such as `body.email`, of what was given."""
+    """What is wrong with one field of a request, such as `body.email`."""
 
     field: str
     message: str
 
 
 class DomainError(Exception):
-    """An error that a client is answered with as a problem document.
+    """An error that is reported to clients as a problem document.
 
-    A subclass declares the document by class attributes, or has that of the class above it. The
-    document of this class is the answer to errors that nobody expected.
+    A subclass declares the document by class attributes, or inherits it. The document of this class
+    is the response to unexpected errors.
 
     Attributes:
         status: The HTTP status.
         slug: The type of the problem: urn:shield-ag-ui:problem:SLUG.
-        title: What happened, in the same words each time.
+        title: A summary of the problem, the same for each occurrence.
         detail: What the client can do.
-        retry_after: After how many seconds the same request may succeed, where that is known.
-        faults: The fields at fault.
+        retry_after: Seconds after which the same request may succeed; None if unknown.
+        faults: The invalid fields.
     """
 
     status = 500
@@ -40,7 +40,7 @@ class DomainError(Exception):
         retry_after: int | None = None,
         faults: Sequence[FieldFault] = (),
     ) -> None:
-        """What is given by name replaces what the class declares; `args` are not for clients."""
+        """Keyword arguments override class attributes. `args` are not reported to clients."""
         super().__init__(*args)
         if detail:
             self.detail = detail
@@ -50,7 +50,7 @@ class DomainError(Exception):
             self.faults = tuple(faults)
 
     def explain(self) -> str:
-        """The detail of the document."""
+        """Returns the detail of the document."""
         return self.detail
 
 
@@ -69,7 +69,7 @@ class InvalidRequestError(DomainError):
 
 
 class FieldFaultError(InvalidRequestError):
-    """One field of the body cannot be taken; the message says why."""
+    """One field of the body is invalid; the message says why."""
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message, faults=[FieldFault(f"body.{field}", message)])

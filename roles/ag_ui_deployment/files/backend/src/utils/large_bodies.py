@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from src.utils.errors import DomainError
 
-# Smaller bodies are not limited.
+# Bodies up to this size are not limited.
 LARGE_BODY_BYTES = 64 * 1024
 _AT_ONCE = 4
 _WAIT_SECONDS = 10.0
@@ -28,7 +28,7 @@ class TooManyBodiesOfUserError(DomainError):
 
 
 class TooManyBodiesError(DomainError):
-    """The instance reads as many large bodies as it may."""
+    """The instance reads the maximum number of large bodies already."""
 
     status = 503
     slug = "busy-with-large-bodies"
@@ -48,7 +48,7 @@ class LargeBodies:
 
     @asynccontextmanager
     async def turn(self, user_id: UUID) -> AsyncIterator[None]:
-        """Wait for a slot and hold it.
+        """Waits for a slot and holds it within the block.
 
         Raises:
             TooManyBodiesOfUserError: Another body of the user held its slot for too long.
@@ -66,7 +66,7 @@ class LargeBodies:
             lock.release()
 
     async def parse(self, parser: Callable[[bytes], _T], body: bytes) -> _T:
-        """Call `parser` in a thread, so that the event loop can run in between.
+        """Calls `parser` in a thread, so that the event loop stays responsive.
 
         Only one runs at a time: several threads would compete with the event loop for the GIL.
         """

@@ -1,6 +1,6 @@
-"""What every route of the API does before its own work: count, identify the caller, read the body.
+"""The route class of the API: authenticates, checks the global rate limit and reads the body.
 
-FastAPI reads and parses a body before it resolves dependencies, so this stands before FastAPI.
+FastAPI reads and parses the body before it resolves dependencies, so this runs before FastAPI.
 """
 
 import asyncio
@@ -25,10 +25,11 @@ from src.web.route_rules import calls_of
 if TYPE_CHECKING:
     from src.composition.services import Services
 
-# Returns the model of a value, and Pydantic's errors.
+# Returns the validated model of a value, and Pydantic's errors.
 _Validate = Callable[..., tuple[Any, list[dict[str, Any]]]]
 
-# A slow client must not keep a slot for a large body occupied, in seconds.
+# Maximum time to receive a large body after its slot is acquired, in seconds. Prevents slow clients
+# from holding slots.
 _LARGE_BODY_SECONDS = 30.0
 
 
@@ -46,22 +47,23 @@ class BodyTooLargeError(DomainError):
 
 
 class ApiRoute(APIRoute):
-    """A route of the API. Those that need no login take small bodies only."""
+    """A route of the API. Routes that require no login accept only small bodies."""
 
-    # How many times BODY_MAX_BYTES a body may have.
+    # Maximum body size as a multiple of BODY_MAX_BYTES.
     body_factor: ClassVar[int] = 1
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         field = self.body_field
         is_form = field is not None and isinstance(field.field_info, Form)
-        # FastAPI validates fields that share a body one by one.
+        # With several fields in one body, FastAPI validates each field separately.
         validate = field.validate if field and not self._embed_body_fields else None
         needs_login = identify in calls_of(self.dependant)
 
         async def answer(request: Request) -> Response:
             services = cast("Services", request.state.services)
-            # Before the limit of all together, which strangers could use up.
+            # Before the global limit is counted, so that requests without a valid login cannot use
+            # it up here.
             access = await identify_early(request, services) if needs_login else None
             await services.auth.limits.check_global()
             if field is None:
@@ -76,7 +78,7 @@ class ApiRoute(APIRoute):
 
                 async def parse() -> Any:
                     value = await _parse(services.large_bodies, body, validate)
-                    # The slot is free from here on: what the route does with the value may take long.
+                    # Releases the slot, since the route may take long to process the value.
                     await stack.aclose()
                     return value
 
@@ -86,13 +88,13 @@ class ApiRoute(APIRoute):
 
 
 class ConversationRoute(ApiRoute):
-    """With each message to the agent clients send the whole conversation."""
+    """A route for larger bodies: clients send the whole conversation with each message."""
 
     body_factor = 4
 
 
 class _BodyReader:
-    """Reads the body of a request. A large one occupies a slot until `stack` is closed."""
+    """Reads the body of a request. A large body holds a slot until `stack` is closed."""
 
     def __init__(self, request: Request, stack: AsyncExitStack, max_bytes: int) -> None:
         self._request = request
@@ -106,7 +108,19 @@ class _BodyReader:
         self._turn = turn
 
     async def read(self, shape: JsonShape | None) -> bytes:
-        """The whole body. Raises the DomainError that it is refused with."""
+        """Reads the whole body.
+
+        Args:
+            shape: Checks the nesting and size of JSON while it is read; None for a form.
+
+        Raises:
+            BodyTooLargeError: The body exceeds the limit of the route.
+            InvalidRequestError: The JSON is too complex.
+            SlowBodyError: A large body was not received in time.
+            TooManyBodiesError: No slot for a large body became free in time.
+            TooManyBodiesOfUserError: Another large body of the user is still being read.
+            UnreadableBodyError: The client disconnected.
+        """
         pieces: list[bytes] = []
         size = 0
         try:
@@ -137,7 +151,7 @@ class _BodyReader:
 
 
 class _ReadRequest(Request):
-    """A request whose body was read and found to be within bounds."""
+    """A request whose body has been read within the limits."""
 
     def __init__(self, request: Request, body: bytes, parse: Callable[[], Awaitable[Any]]) -> None:
         super().__init__(request.scope, request.receive)
@@ -145,7 +159,7 @@ class _ReadRequest(Request):
         self._parse = parse
 
     async def json(self) -> Any:
-        """Returns the value of the body, or its model."""
+        """Returns the parsed body, or its validated model."""
         return await self._parse()
 
 
@@ -153,10 +167,10 @@ async def _parse(large_bodies: LargeBodies, body: bytes, validate: _Validate | N
     """Parses a JSON body, and validates a large one in the same thread.
 
     Returns:
-        The value; the model if it was validated, which FastAPI accepts as it is.
+        The value; the model if it was validated here, which FastAPI accepts unchanged.
 
     Raises:
-        InvalidRequestError: The body is not JSON, or not valid.
+        InvalidRequestError: The body is not JSON, or fails validation.
     """
     if len(body) <= LARGE_BODY_BYTES:
         return _parse_json(body)

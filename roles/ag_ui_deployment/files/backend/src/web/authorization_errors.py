@@ -1,4 +1,4 @@
-"""Denied access: whoever finds it, it is noted in the audit log and answered in one way."""
+"""Records each denied request in the audit log, and answers it with a problem document."""
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
@@ -13,14 +13,14 @@ def install(app: FastAPI) -> None:
 
 
 async def _on_denial(request: Request, error: Exception) -> Response:
-    assert isinstance(error, NotPermittedError)  # noqa: S101 - how the handler is registered
+    assert isinstance(error, NotPermittedError)  # noqa: S101 - guaranteed by the registration
     await request.state.services.audit.logger.record(_event(request, error))
     return respond(error)
 
 
 def _event(request: Request, denial: NotPermittedError) -> AuditEvent:
     about = {"permission": denial.permission, "workspace": denial.workspace}
-    # The requirement of a route leaves it there; without one nothing is denied.
+    # Set by Requirement.check(). Routes without a Requirement raise no NotPermittedError.
     user = request.state.user
     return AuditEvent(
         Action.ACCESS_DENIED,

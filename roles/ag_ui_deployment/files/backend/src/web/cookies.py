@@ -1,4 +1,4 @@
-"""Cookies in which a browser keeps its tokens, out of reach of scripts, and when they count."""
+"""The HttpOnly cookies that hold the tokens of a browser, and the checks of their use."""
 
 import hashlib
 from urllib.parse import urlsplit
@@ -10,15 +10,15 @@ from src.models.user import CookieSession, Token
 from src.services.auth.devices import LIFETIME
 from src.utils.errors import DomainError
 
-# Browsers take cookies of this prefix only from this host itself, over TLS and for all paths: no
-# other host of the site can set one. That is worth more than a refresh token which only /auth gets.
+# With the prefix __Host- browsers accept a cookie only from this host, over TLS and with Path=/, so
+# that no other host of the site can set it. This rules out Path=/auth for the refresh token.
 ACCESS = "__Host-ag_ui_access"
 REFRESH = "__Host-ag_ui_refresh"
-# One for each account that has logged in with this browser.
+# Prefix of the device cookies: one per account that has logged in with this browser.
 _DEVICE = "__Host-ag_ui_device_"
 _MAX_DEVICES = 5
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# Which browsers trust like TLS.
+# Hosts that browsers treat as a secure context without TLS.
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -44,7 +44,11 @@ class CookiesNotKeptError(DomainError):
 
 
 def set_session(response: Response, token: Token) -> CookieSession:
-    """Give the tokens to the browser, and to the page only how long they last."""
+    """Sets the tokens as cookies.
+
+    Returns:
+        The lifetimes of the tokens, without the tokens, for the page.
+    """
     _set(response, ACCESS, token.access_token, token.expires_in)
     _set(response, REFRESH, token.refresh_token, token.refresh_expires_in)
     return CookieSession(expires_in=token.expires_in, refresh_expires_in=token.refresh_expires_in)
@@ -56,10 +60,11 @@ def clear(response: Response) -> None:
 
 
 def get(request: Request, name: str) -> str | None:
-    """The cookie of exactly this name.
+    """Returns the value of the cookie with exactly this name; None if there is none.
 
-    Starlette strips from names what is no whitespace to browsers, such as a byte 0xA0: with that
-    before the prefix any host of the site can set one.
+    Starlette's request.cookies strips characters from names that browsers do not treat as
+    whitespace, such as byte 0xA0. With such a character before the prefix, any host of the site can
+    set the cookie.
     """
     for header in request.headers.getlist("cookie"):
         for pair in header.split(";"):
@@ -70,12 +75,15 @@ def get(request: Request, name: str) -> str | None:
 
 
 def get_device(request: Request, email: str) -> str | None:
-    """By which this browser is known to an account."""
+    """Returns the device cookie of an account in this browser."""
     return get(request, _device_name(email))
 
 
 def set_device(request: Request, response: Response, email: str, value: str) -> None:
-    """The accounts of longest ago make way: all cookies come with every request."""
+    """Sets the device cookie of an account.
+
+    Deletes the oldest ones above the maximum, since browsers send all cookies with every request.
+    """
     name = _device_name(email)
     earlier = [one for one in request.cookies if one.startswith(_DEVICE) and one != name]
     for surplus in earlier[: 1 - _MAX_DEVICES]:
@@ -84,10 +92,12 @@ def set_device(request: Request, response: Response, email: str, value: str) -> 
 
 
 def check_origin(request: Request, settings: Settings) -> None:
-    """Whoever writes by a cookie has to be a page of ours.
+    """Rejects writes authenticated by cookie from other origins (CSRF).
 
-    A browser adds cookies to requests by itself, and says truly from which page they come.
-    Raises WrongOriginError.
+    Browsers add cookies to requests automatically, and set the header Origin reliably.
+
+    Raises:
+        WrongOriginError: The header Origin is neither this host nor one of CORS_ORIGINS.
     """
     if request.method in SAFE_METHODS:
         return
@@ -98,13 +108,16 @@ def check_origin(request: Request, settings: Settings) -> None:
 
 
 def check_kept(request: Request) -> None:
-    """Whoever asks for cookies has to be a page for which the browser keeps them.
+    """Rejects a login by cookie if the browser would drop the cookies.
 
-    They are Secure and SameSite=Strict. Raises CookiesNotKeptError.
+    The cookies are Secure and SameSite=Strict.
+
+    Raises:
+        CookiesNotKeptError: The connection is not secure, or the page is of another site.
     """
     host = request.url.hostname or ""
     secure = request.url.scheme == "https" or host in _LOOPBACK
-    # Every current browser says it. The list of public suffixes is theirs.
+    # All current browsers send it. They know the public suffix list, this module does not.
     site = request.headers.get("sec-fetch-site")
     same_site = site != "cross-site" if site else _may_be_same_site(request)
     if not (secure and same_site):
@@ -112,7 +125,7 @@ def check_kept(request: Request) -> None:
 
 
 def _may_be_same_site(request: Request) -> bool:
-    """Whether scheme and the end of the domain are those of the page."""
+    """Whether the page has the same scheme, and the same host or last two domain labels."""
     page, host = urlsplit(request.headers.get("origin", "")), request.url.hostname or ""
     if page.hostname == host:
         return page.scheme == request.url.scheme

@@ -1,7 +1,7 @@
-"""What routes are given: the services of the running application, and who is asking.
+"""Dependencies of routes: the services of the application, and the authenticated caller.
 
-All of it is asynchronous, whether it waits or not: FastAPI runs other functions in a thread, which
-costs each request a wait for the interpreter.
+All of them are async functions: FastAPI runs others in a thread, where each request would wait for
+the GIL.
 """
 
 import re
@@ -26,7 +26,7 @@ from src.web import cookies
 
 _MAX_ROW_NUMBER = 2**63 - 1
 _ROW_NUMBER = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
-# Names in the OpenAPI document.
+# Names of the security schemes in the OpenAPI document.
 BEARER_SCHEME, REFRESH_COOKIE_SCHEME = "AccessToken", "RefreshCookie"
 _bearer = OAuth2PasswordBearer(tokenUrl="/auth/token", scheme_name=BEARER_SCHEME, auto_error=False)
 
@@ -39,7 +39,10 @@ ServicesDep = Annotated[Services, Depends(_services)]
 
 
 async def _given_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str | None:
-    """None also for the word Bearer with nothing behind it: then the cookie counts, with its rules."""
+    """Returns the bearer token; None if it is missing or empty.
+
+    With None the cookie is used, and its Origin check applies.
+    """
     return token or None
 
 
@@ -47,7 +50,12 @@ Bearer = Annotated[str | None, Depends(_given_bearer)]
 
 
 async def authenticated(request: Request, services: ServicesDep, bearer: Bearer) -> AccessToken:
-    """By bearer token, else by cookie; not counted."""
+    """Authenticates by bearer token, or else by cookie. Does not count against the rate limit.
+
+    Raises:
+        NotAuthenticatedError: There is no token, or it is invalid.
+        WrongOriginError: A write by cookie comes from another origin.
+    """
     token = bearer or cookies.get(request, cookies.ACCESS)
     if token is None:
         raise NotAuthenticatedError
@@ -57,7 +65,13 @@ async def authenticated(request: Request, services: ServicesDep, bearer: Bearer)
 
 
 async def identify(request: Request, services: ServicesDep, bearer: Bearer) -> AccessToken:
-    """Who is asking; counted as a request of theirs, once."""
+    """Authenticates the caller and counts the request against their rate limit, once per request.
+
+    Raises:
+        LimitReachedError: The rate limit of the user is exceeded.
+        NotAuthenticatedError: There is no token, or it is invalid.
+        WrongOriginError: A write by cookie comes from another origin.
+    """
     access: AccessToken | None = getattr(request.state, "access", None)
     if access is None:
         access = await authenticated(request, services, bearer)
@@ -67,7 +81,7 @@ async def identify(request: Request, services: ServicesDep, bearer: Bearer) -> A
 
 
 async def identify_early(request: Request, services: Services) -> AccessToken:
-    """What identify() gives, before FastAPI has resolved anything."""
+    """Calls identify() before FastAPI resolves dependencies."""
     return await identify(request, services, await _given_bearer(await _bearer(request)))
 
 
@@ -75,7 +89,12 @@ Access = Annotated[AccessToken, Depends(identify)]
 
 
 def refresh_cookie(request: Request, services: Services) -> str:
-    """Raises NotAuthenticatedError if there is none."""
+    """Returns the refresh token from the cookie.
+
+    Raises:
+        NotAuthenticatedError: There is no cookie.
+        WrongOriginError: A write comes from another origin.
+    """
     cookie = cookies.get(request, cookies.REFRESH)
     if cookie is None:
         raise NotAuthenticatedError
@@ -86,7 +105,7 @@ def refresh_cookie(request: Request, services: Services) -> str:
 async def _leaving(
     request: Request, services: ServicesDep, bearer: Bearer, given: RefreshToken | None = None
 ) -> AccessToken:
-    """Whose session is to end: also that of a refresh token, when the access token has expired."""
+    """The session to end. Accepts a refresh token too, since the access token may have expired."""
     if given is not None:
         return await services.auth.sessions.of_refresh_token(given.refresh_token)
     try:
@@ -109,7 +128,8 @@ async def _stream_access(
 ) -> AccessToken:
     if bearer is None and ticket:
         access, ticket_id = services.auth.tickets.read(ticket)
-        # Before it is used up: the proxy sends it to another instance if this one takes no stream.
+        # Before the ticket is used: if this instance accepts no stream, the proxy sends the same
+        # ticket to another one.
         services.events.streams.check(access.user.id)
         await services.auth.tickets.use(ticket_id)
         access = await services.auth.access.look(access)
@@ -119,9 +139,9 @@ async def _stream_access(
     return access
 
 
-# For event streams, and nothing else: what a ticket opens.
+# For event streams only: accepts tickets too.
 StreamAccess = Annotated[AccessToken, Depends(_stream_access)]
-# Whatever depends on one of them, needs a login.
+# A route that depends on one of these requires a login.
 LOGINS = frozenset({identify, _leaving, _stream_access})
 
 
@@ -148,7 +168,7 @@ ActorDep = Annotated[Actor, Depends(_actor)]
 
 
 class Requirement:
-    """What a route asks of its caller. The walk over all routes finds it by its class."""
+    """The permission that a route requires. rules_of() finds it by its class."""
 
     def __init__(self, permission: Permission) -> None:
         self.permission = permission
@@ -157,35 +177,35 @@ class Requirement:
         self.check(request, user)
 
     def check(self, request: Request, user: User) -> None:
-        # Whoever denies something later, the audit log is told of whom.
+        # For the audit log, also if a service denies access later.
         request.state.user = user
         if not may_anywhere(user, self.permission):
             raise NotPermittedError(self.permission)
 
 
 class StreamRequirement(Requirement):
-    """The same for streams, which a ticket opens too."""
+    """A requirement of an event stream, which accepts tickets too."""
 
-    async def __call__(self, request: Request, access: StreamAccess) -> None:  # type: ignore[override]  # FastAPI gives what the signature asks for
+    async def __call__(self, request: Request, access: StreamAccess) -> None:  # type: ignore[override]  # FastAPI injects by the signature
         self.check(request, access.user)
 
 
 def requires(permission: Permission) -> Callable[..., Awaitable[None]]:
-    """For `dependencies=[Depends(requires(...))]` of a route.
+    """Builds the dependency for `dependencies=[Depends(requires(...))]` of a route.
 
-    Lets those pass who have the permission in some workspace; where it matters in which one, or on
-    whose thing, the service decides.
+    It admits users who have the permission in any workspace. Where the workspace or the owner
+    matters, the service decides.
     """
     return Requirement(permission)
 
 
 def requires_for_stream(permission: Permission) -> Callable[..., Awaitable[None]]:
-    """As requires(), for a route with StreamAccess."""
+    """Like requires(), for a route with StreamAccess."""
     return StreamRequirement(permission)
 
 
 async def not_stored(response: Response) -> None:
-    """For routes that answer tokens and secrets: those are no matter for caches."""
+    """Prevents caches from storing responses with tokens or secrets."""
     response.headers["Cache-Control"] = "no-store"
 
 
@@ -202,8 +222,8 @@ async def _row_number(
     return int(cursor)
 
 
-# The row of the last item on the page before, for lists that rows are only added to.
+# The row number of the last item of the previous page, for append-only lists.
 RowCursor = Annotated[int | None, Depends(_row_number)]
 
-# PostgreSQL and logs take no control characters; no job has one in its id.
+# Keeps control characters from PostgreSQL and the logs. No job id contains one.
 JobId = Annotated[str, Path(max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]

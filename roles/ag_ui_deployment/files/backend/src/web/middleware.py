@@ -1,4 +1,4 @@
-"""What every request passes through: a request id, the access log, CORS, what its body may be."""
+"""ASGI middleware of all requests: proxy headers, request id, access log, CORS, multipart."""
 
 import re
 import time
@@ -28,7 +28,7 @@ logger = structlog.get_logger("access")
 PROXY_KEY_HEADER = b"x-ag-ui-proxy-key"
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _HEADER = "X-Request-ID"
-# As in the role's nginx: what scripts of other origins may read.
+# Response headers that scripts of other origins may read. The nginx of the role has the same list.
 _EXPOSED_HEADERS = (_HEADER, "Location", "Retry-After", "RateLimit", "RateLimit-Policy")
 _ALLOW_ORIGINS = "Operators allow the pages of an origin with CORS_ORIGINS."
 
@@ -40,15 +40,15 @@ class PreflightRefusedError(DomainError):
 
 
 class ProxyHeaders:
-    """Believes X-Forwarded-For and X-Forwarded-Proto of the proxies alone.
+    """Accepts X-Forwarded-For and X-Forwarded-Proto only from trusted proxies.
 
-    Every user of a host can connect from its addresses: where the proxies have a key, a request also
-    has to show it.
+    Every user of a host can connect from its addresses. If the proxies have a key, a request must
+    therefore contain it too.
     """
 
     def __init__(self, app: ASGIApp, trusted_hosts: list[str], key: SecretStr | None) -> None:
         self._app = app
-        # uvicorn has types of its own for the same interface.
+        # uvicorn defines its own types of the ASGI interface.
         believing = ProxyHeadersMiddleware(cast("ASGI3Application", app), trusted_hosts)
         self._believing = cast("ASGIApp", believing)
         self._key = key.get_secret_value().encode() if key else None
@@ -64,9 +64,9 @@ class ProxyHeaders:
 
 
 class RequestContext:
-    """Gives each request an id (the caller's, if it sent a sane one) and logs its outcome.
+    """Assigns the request id (that of the client, if valid) and writes the access log.
 
-    The answer says what is left of the limits that have counted the request.
+    Adds the rate limit headers of the limits that counted the request to the response.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -107,7 +107,10 @@ class RequestContext:
 
 
 class UnexpectedErrors:
-    """Answers an error that nobody foresaw as a problem document, inside of CORS: pages read it."""
+    """Logs unhandled exceptions, and answers them with a problem document.
+
+    Runs inside the CORS middleware, so that pages of other origins can read the response.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -132,7 +135,7 @@ class UnexpectedErrors:
 
 
 class Cors(CORSMiddleware):
-    """CORS with credentials for the allowed origins; a refused preflight is a problem document."""
+    """CORS with credentials for the allowed origins. Refuses preflights with a problem document."""
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         super().__init__(
@@ -156,10 +159,10 @@ class Cors(CORSMiddleware):
 
 
 class NoMultipart:
-    """Refuses multipart bodies, which no route takes, before they are read.
+    """Rejects multipart bodies, which no route accepts, before they are read.
 
-    Their parser decodes fields by whatever codec their header names: some take seconds for a
-    megabyte, and some give text that cannot be encoded again.
+    The multipart parser decodes fields with any codec that their header names: some codecs take
+    seconds per megabyte, and some produce text that cannot be encoded again.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -171,7 +174,7 @@ class NoMultipart:
 
 
 def _rate_limit_headers(quotas: Sequence[Quota]) -> dict[str, str]:
-    """The fields of draft-ietf-httpapi-ratelimit-headers-10; none where nothing was counted."""
+    """The headers of draft-ietf-httpapi-ratelimit-headers-10; none if no limit was counted."""
     if not quotas:
         return {}
     return {
@@ -193,7 +196,7 @@ def _given_id(scope: Scope) -> str | None:
 
 
 def _is_multipart(scope: Scope) -> bool:
-    """Also where it is spelled so oddly that only some parser would take it for that."""
+    """Matches malformed content types too, which a lenient parser might read as multipart."""
     return any(
         name == b"content-type" and b"multipart/" in value.lower()
         for name, value in scope["headers"]

@@ -1,8 +1,8 @@
-"""The OpenAPI document: what FastAPI derives from the routes, and what it cannot know of them.
+"""Completes the OpenAPI document that FastAPI derives from the routes.
 
-FastAPI repeats each problem document in each operation, knows nothing of cookies and tickets, and has one
-problem for each status. Here each problem response is declared once and referenced, under a name made of
-the problems that may come with it.
+FastAPI repeats each problem document in each operation, does not know of cookies and tickets, and
+has one problem per status. Here each problem response is declared once and referenced, under a name
+composed of the problems that it may contain.
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,7 +46,8 @@ _SECURITY_SCHEMES: Json = {
         "description": "From POST /auth/ticket; opens one event stream, once",
     },
 }
-# Limited operations have the first two in every answer; here where they count most.
+# Rate-limited operations send the first two with every response. They are documented only for the
+# response that reports an exceeded limit.
 _RATE_LIMIT_HEADERS: Json = {
     "RateLimit-Policy": {
         "description": "The limits that counted the request: amount `q` in a window of `w` seconds",
@@ -58,26 +59,26 @@ _RATE_LIMIT_HEADERS: Json = {
     },
     "Retry-After": {"description": "In seconds", "schema": {"type": "integer"}},
 }
-# Where null would have to stand among the values.
+# With these keywords a nullable type would need null among their values too.
 _WITH_NULL_SPELLED_OUT = frozenset({"enum", "const"})
 
 
 def operation_id(route: APIRoute) -> str:
-    """The name of the function that answers."""
+    """Uses the name of the route function as the operation id."""
     return route.name
 
 
 def install(app: FastAPI) -> None:
-    """Complete the document when it is first asked for."""
+    """Completes the document when it is first requested."""
     derived = app.openapi
 
     def openapi() -> Json:
         if app.openapi_schema is None:
             _complete(derived(), {(rule.method, rule.path): rule for rule in rules_of(app)})
-        assert app.openapi_schema is not None  # noqa: S101 - FastAPI keeps what it has derived
+        assert app.openapi_schema is not None  # noqa: S101 - FastAPI caches the document
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's manual does it
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
 
 
 def _complete(document: Json, rules: Mapping[tuple[str, str], RouteRule]) -> None:
@@ -98,10 +99,10 @@ def _complete(document: Json, rules: Mapping[tuple[str, str], RouteRule]) -> Non
             _describe_stream(operation)
             for parameter in operation.get("parameters", []):
                 parameter["schema"] = _of_parameter(parameter["schema"])
-    # FastAPI's own form of a refused request.
+    # FastAPI's schemas of a validation error; the API answers with problem documents instead.
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    # AG-UI explains its own types, at length.
+    # The descriptions of AG-UI's types are long.
     for name in vars(ag_ui.core).keys() & schemas.keys():
         schemas[name].pop("description", None)
     for part in (document["paths"], schemas):
@@ -109,7 +110,7 @@ def _complete(document: Json, rules: Mapping[tuple[str, str], RouteRule]) -> Non
 
 
 def _describe(operation: Json, rule: RouteRule) -> None:
-    """Say who may use it."""
+    """Adds the required permission or login to the description."""
     if rule.permission is not None:
         who = f"Needs the permission `{rule.permission}`."
     else:
@@ -119,7 +120,7 @@ def _describe(operation: Json, rule: RouteRule) -> None:
 
 
 def _secure(operation: Json) -> None:
-    """Wherever a bearer token is taken, a cookie is, and for streams a ticket."""
+    """Adds the cookie to operations with a bearer token, and the ticket to streams."""
     schemes = operation.get("security", [])
     if {BEARER_SCHEME: []} in schemes:
         schemes.insert(1, {COOKIE: []})
@@ -139,7 +140,7 @@ def _reference_problems(operation: Json, rule: RouteRule, declared: Json) -> Non
 
 
 def _problems_of(operation: Json, rule: RouteRule) -> dict[str, dict[str, str]]:
-    """The problems of an operation by their status, as types with titles."""
+    """Returns the problems of an operation: their titles by type, by status."""
     found: dict[str, dict[str, str]] = {
         status: dict(response[PROBLEMS])
         for status, response in operation["responses"].items()
@@ -151,7 +152,7 @@ def _problems_of(operation: Json, rule: RouteRule) -> dict[str, dict[str, str]]:
 
 
 def _general_problems(operation: Json, rule: RouteRule) -> Iterator[type[DomainError]]:
-    """What FastAPI's way of joining the responses of routers and routes loses."""
+    """Yields the problems that FastAPI loses when it merges the responses of routers and routes."""
     if rule.needs_login:
         yield NotAuthenticatedError
         if rule.method not in SAFE_METHODS:
@@ -163,7 +164,7 @@ def _general_problems(operation: Json, rule: RouteRule) -> Iterator[type[DomainE
         if "requestBody" in operation:
             yield BodyTooLargeError
             if rule.needs_login:
-                # Others may not send large ones.
+                # Large bodies require a login.
                 yield from (SlowBodyError, TooManyBodiesError, TooManyBodiesOfUserError)
         if "requestBody" in operation or "parameters" in operation:
             yield InvalidRequestError
@@ -184,7 +185,7 @@ def _response_of(problems: Mapping[str, str]) -> Json:
 
 
 def _describe_stream(operation: Json) -> None:
-    """The body is a text; what stands in the `data` of its events, is JSON of this schema."""
+    """Declares the body of a stream as text, with the JSON schema of the `data` of its events."""
     content = operation["responses"].get("200", {}).get("content", {})
     if _EVENT_STREAM in content:
         event = {"$ref": content[_EVENT_STREAM]["schema"]["$ref"]}
@@ -197,14 +198,14 @@ def _describe_stream(operation: Json) -> None:
 
 
 def _of_parameter(schema: Json) -> Json:
-    """Without the null, which an address or a header cannot have, and a second description."""
+    """Removes null, which a URL or a header cannot contain, and the duplicate description."""
     kinds = [one for one in schema.get("anyOf", []) if one != {"type": "null"}]
     rest = {name: value for name, value in schema.items() if name not in {"anyOf", "description"}}
     return {**kinds[0], **rest} if len(kinds) == 1 else schema
 
 
 def _shorten(part: Any) -> None:
-    """Leave out titles, which repeat the names of fields, and what is so without being said."""
+    """Removes titles, which repeat field names, and defaults. Shortens nullable types."""
     if isinstance(part, list):
         for inner in part:
             _shorten(inner)

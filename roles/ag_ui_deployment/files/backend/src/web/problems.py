@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents, and the one place that turns exceptions into them."""
+"""Converts exceptions to RFC 9457 problem documents."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -17,19 +17,19 @@ from src.utils.errors import DomainError, FieldFault, InvalidRequestError, NotFo
 logger = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-# The key under which the responses of a route name their problems.
+# The key of the problems in the OpenAPI responses of a route.
 PROBLEMS = "x-problems"
 TYPE_PREFIX = "urn:shield-ag-ui:problem:"
 _UNAUTHORIZED = 401
-# What FastAPI says of a body that it cannot decode.
+# FastAPI's status for a body that it cannot decode.
 _UNREADABLE = 400
 _FIELD_MAX = 200
-# More help nobody; a body has room for many thousands.
+# A body can contain many thousands of errors.
 _ERRORS_SHOWN = 20
 
 
 def _shown(text: str) -> str:
-    """A field's name may be the caller's own, however long and odd."""
+    """Truncates text and replaces unencodable characters: clients can choose field names."""
     return text.encode(errors="replace").decode()[:_FIELD_MAX]
 
 
@@ -62,9 +62,9 @@ class DatabaseUnavailableError(DomainError):
 
 
 def documented(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses of a route that can answer with these errors, by their types and titles.
+    """Returns the OpenAPI responses of a route that can raise these errors, by status.
 
-    src/web/openapi.py makes references to declared responses of them.
+    src/web/openapi.py replaces them by references to shared responses.
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for error in errors:
@@ -98,7 +98,7 @@ def _headers_of(error: DomainError) -> Iterator[tuple[str, str]]:
 
 
 def invalid_request(errors: Iterable[Mapping[str, Any]]) -> InvalidRequestError:
-    """Of Pydantic's errors the first ones, without the input: it may be a password."""
+    """Reports the first of Pydantic's errors, without the input, which may be a password."""
     return InvalidRequestError(
         faults=[
             FieldFault(".".join(map(str, item["loc"])), item["msg"])
@@ -108,7 +108,7 @@ def invalid_request(errors: Iterable[Mapping[str, Any]]) -> InvalidRequestError:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of the application a problem document."""
+    """Registers the handlers that answer exceptions with problem documents."""
     app.add_exception_handler(DomainError, _on_domain_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
@@ -117,9 +117,9 @@ def install(app: FastAPI) -> None:
 
 
 async def _on_domain_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, DomainError)  # noqa: S101 - how the handler is registered
+    assert isinstance(error, DomainError)  # noqa: S101 - guaranteed by the registration
     if error.slug == DomainError.slug:
-        # It declares no document, since no client should meet it: it is logged as unexpected.
+        # It declares no document, since no client should see it. UnexpectedErrors logs it.
         raise error
     return respond(error)
 
@@ -132,9 +132,9 @@ async def _on_database_error(_request: Request, error: Exception) -> Response:
 
 
 async def _on_http_exception(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - how the handler is registered
+    assert isinstance(error, HTTPException)  # noqa: S101 - guaranteed by the registration
     if isinstance(error.__cause__, DomainError):
-        # FastAPI makes an HTTPException of any other error that is raised while it reads a body.
+        # FastAPI wraps other errors that are raised while it reads a body in an HTTPException.
         return respond(error.__cause__)
     if error.status_code == NotFoundError.status:
         return respond(NotFoundError())
@@ -148,5 +148,5 @@ async def _on_http_exception(_request: Request, error: Exception) -> Response:
 
 
 async def _on_invalid_request(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - how the handler is registered
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - guaranteed by the registration
     return respond(invalid_request(error.errors()))

@@ -1,4 +1,4 @@
-"""What each route of the application asks of its caller."""
+"""The permission and login that each route of the application requires."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from src.web.dependencies import LOGINS, Requirement
 
 
 class RouteRule(NamedTuple):
-    """`permission` is None for a route that needs none; it may need a login all the same."""
+    """`permission` is None for a route that requires none; it may still require a login."""
 
     method: str
     path: str
@@ -22,24 +22,28 @@ class RouteRule(NamedTuple):
 
 
 class NoRuleError(Exception):
-    """A route that nobody has said who may use it, or not in a way that the rules can tell."""
+    """A route declares no access rule, or none that can be determined unambiguously."""
 
 
 def rules_of(app: FastAPI) -> list[RouteRule]:
-    """The rule of every route, in order. Raises NoRuleError."""
+    """Returns the rules of all routes, in the order of the routes.
+
+    Raises:
+        NoRuleError: A route has no rule or an ambiguous one, or is a WebSocket or a mount.
+    """
     return [rule for route in iter_route_contexts(app.routes) for rule in _rules_of(route)]
 
 
 def _rules_of(route: RouteContext) -> Iterator[RouteRule]:
     if not route.methods:
-        # What stands behind it would be reached without a rule.
+        # Requests to it would bypass the rules.
         raise NoRuleError(
             f"{route.path}: is a WebSocket or a mount, of which the rules know nothing"
         )
     dependant: Dependant | None = getattr(route, "dependant", None)
     calls = list(calls_of(dependant)) if dependant else []
     asked = [call.permission for call in calls if isinstance(call, Requirement)]
-    # HEAD is answered as GET is, without the body.
+    # HEAD has the rule of GET.
     for method in sorted(route.methods - {"HEAD"}):
         yield _rule(method, route.path or "", asked, needs_login=not LOGINS.isdisjoint(calls))
 
@@ -57,7 +61,7 @@ def _rule(method: str, path: str, asked: list[Permission], *, needs_login: bool)
 
 
 def calls_of(dependant: Dependant) -> Iterator[object]:
-    """Every function that a route depends on, also through others."""
+    """Yields the direct and transitive dependencies of a route."""
     for one in dependant.dependencies:
         yield one.call
         yield from calls_of(one)

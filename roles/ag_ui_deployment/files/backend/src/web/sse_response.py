@@ -1,4 +1,4 @@
-"""The HTTP side of an event stream: a response whose body is written as it comes about."""
+"""The HTTP response of an event stream, whose body is written incrementally."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
@@ -7,21 +7,25 @@ from typing import Any, cast
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
-# Where the server's own `send` stands in the scope: middleware has no business with body chunks.
+# Scope key of the server's own `send`, with which body chunks bypass the middleware.
 SERVER_SEND = "ag_ui.server_send"
 
 
 class HttpConnection:
-    """Hands frames to the server: at once, where it takes them."""
+    """Passes frames to the server, without waiting if it accepts them at once."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
 
     def write_now(self, frames: bytes) -> Awaitable[None] | None:
-        """Hand frames over; gives what has to be awaited before the next, None if nothing.
+        """Writes frames without waiting.
 
-        A server has to wait only for a client that does not keep up. Waking a task just to find
-        that there is nothing to wait for would cost as much as the write.
+        A server waits only for a client that does not keep up. Waking a task that has nothing to
+        wait for would cost as much as the write.
+
+        Returns:
+            An awaitable that must be awaited before the next write; None if the server accepted
+                everything.
         """
         message = {"type": "http.response.body", "body": frames, "more_body": True}
         sending = cast("Coroutine[Any, Any, None]", self._send(message))
@@ -38,7 +42,7 @@ class HttpConnection:
 
 
 class _Begun:
-    """The rest of a coroutine that has run up to the first thing that it awaits."""
+    """The rest of a coroutine that has run until it first suspended."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, None], awaited: Any) -> None:
         self._coroutine = coroutine
@@ -54,14 +58,14 @@ class _Begun:
 
 
 class EventStreamResponse(EventSourceResponse):
-    """sse-starlette's response (its headers, its answer to HEAD) with a leaner way for the body.
+    """sse-starlette's response (its headers, its answer to HEAD) with fewer tasks for the body.
 
-    `serve` is given the connection to write to, and returns when the stream is over. It is
-    cancelled when the client leaves. A stream costs one task beside the request's own instead of
-    five, and keep-alives and time limits are the business of `serve`, which has one clock for them.
+    `serve` gets the connection to write to, and returns when the stream ends. It is cancelled when
+    the client disconnects. It is responsible for keep-alives and time limits, for which it needs
+    only one timer.
     """
 
-    # Of the class, for the OpenAPI document.
+    # On the class, where FastAPI reads it for the OpenAPI document.
     media_type = "text/event-stream"
 
     def __init__(self, serve: Callable[[HttpConnection], Awaitable[None]]) -> None:

@@ -1,4 +1,4 @@
-"""Why an account, a workspace or an invitation cannot be found, made or changed."""
+"""Errors of accounts, workspaces and invitations."""
 
 from src.utils.errors import DomainError, FieldFaultError, NotFoundError
 
@@ -12,7 +12,7 @@ class AccountNotFoundError(NotFoundError):
 
 
 class InvitationNotFoundError(NotFoundError):
-    """There is no such invitation: it was accepted or withdrawn, or another took its place."""
+    """There is no such invitation, or it was accepted, withdrawn or replaced."""
 
     slug = "invitation-not-found"
     title = "No such invitation"
@@ -20,7 +20,7 @@ class InvitationNotFoundError(NotFoundError):
 
 
 class WorkspaceNotFoundError(NotFoundError):
-    """There is no workspace of this name, which is the message."""
+    """There is no workspace with this name. The message is the name."""
 
     slug = "workspace-not-found"
     title = "No such workspace"
@@ -28,7 +28,7 @@ class WorkspaceNotFoundError(NotFoundError):
 
 
 class MemberNotFoundError(NotFoundError):
-    """This user does not belong to this workspace."""
+    """The user is not a member of the workspace."""
 
     slug = "member-not-found"
     title = "This user does not belong to this workspace"
@@ -36,7 +36,7 @@ class MemberNotFoundError(NotFoundError):
 
 
 class RegistrationClosedError(DomainError):
-    """The setting REGISTRATION does not allow this; the message says what it is."""
+    """The setting REGISTRATION does not allow this. The message is its value."""
 
     status = 403
     slug = "registration-closed"
@@ -67,14 +67,14 @@ class UserExistsError(FieldFaultError):
 
 
 class MembershipRejectedError(FieldFaultError):
-    """Of a workspace that is not there, takes no members, or is named twice."""
+    """The workspace of a membership does not exist, accepts no members, or is named twice."""
 
     def __init__(self, place: int, message: str) -> None:
         super().__init__(message, f"memberships.{place}.workspace")
 
 
 class LinkNotValidError(FieldFaultError):
-    """The link was used, has expired, or was never sent."""
+    """The link is unknown, used, expired or no longer valid."""
 
     slug = "link-not-valid"
     title = "This link cannot be used any more"
@@ -85,7 +85,7 @@ class LinkNotValidError(FieldFaultError):
 
 
 class LastAdminError(DomainError):
-    """Nobody would be left who may administer."""
+    """No active administrator would be left."""
 
     status = 409
     slug = "last-admin"
@@ -94,7 +94,7 @@ class LastAdminError(DomainError):
 
 
 class WorkspaceExistsError(DomainError):
-    """There is a workspace of this name."""
+    """There is a workspace with this name."""
 
     status = 409
     slug = "workspace-exists"
@@ -103,7 +103,7 @@ class WorkspaceExistsError(DomainError):
 
 
 class WorkspaceInUseError(DomainError):
-    """It still has members or jobs, or everybody belongs to it."""
+    """The workspace has members or jobs, or is the default workspace."""
 
     status = 409
     slug = "workspace-in-use"
@@ -112,7 +112,7 @@ class WorkspaceInUseError(DomainError):
 
 
 class DefaultWorkspaceError(DomainError):
-    """Everybody belongs to the default workspace, with the account's role: it cannot be changed."""
+    """Members of the default workspace cannot be changed: it has all users, with their account's role."""
 
     status = 409
     slug = "default-workspace"

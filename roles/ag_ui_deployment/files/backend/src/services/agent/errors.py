@@ -1,11 +1,11 @@
-"""Why a run of the agent or a conversation cannot be found, begun or kept."""
+"""Errors of agent runs and conversations."""
 
 from src.services.auth.errors import LimitReachedError
 from src.utils.errors import DomainError, FieldFaultError, NotFoundError
 
 
 class RunNotFoundError(NotFoundError):
-    """There is no such run, or none that the user may know of."""
+    """The run does not exist, or is not visible to the user."""
 
     slug = "run-not-found"
     title = "No such run"
@@ -13,7 +13,7 @@ class RunNotFoundError(NotFoundError):
 
 
 class ThreadNotFoundError(NotFoundError):
-    """There is no such conversation, or none that the user may know of."""
+    """The conversation does not exist, or is not visible to the user."""
 
     slug = "thread-not-found"
     title = "No such conversation"
@@ -21,7 +21,7 @@ class ThreadNotFoundError(NotFoundError):
 
 
 class RunExistsError(DomainError):
-    """The user has a run with this id already."""
+    """The user already has a run with this id."""
 
     status = 409
     slug = "run-exists"
@@ -39,7 +39,7 @@ class ThreadElsewhereError(DomainError):
 
 
 class ThreadBusyError(DomainError):
-    """A run of the conversation is on; the message names it."""
+    """The conversation has an active run; the message names it."""
 
     status = 409
     slug = "thread-busy"
@@ -50,11 +50,11 @@ class ThreadBusyError(DomainError):
 
 
 class InputTooLargeError(FieldFaultError):
-    """A message or the state has more bytes than it may have."""
+    """A message or the state exceeds its maximum size."""
 
 
 class ThreadFullError(DomainError):
-    """The conversation holds as many bytes as it may."""
+    """The conversation would exceed its maximum size."""
 
     status = 413
     slug = "conversation-too-large"
@@ -63,7 +63,7 @@ class ThreadFullError(DomainError):
 
 
 class UserFullError(DomainError):
-    """The user's conversations hold as many bytes as they may."""
+    """The conversations of the user would exceed their maximum total size."""
 
     status = 429
     slug = "too-much-kept"
@@ -72,7 +72,7 @@ class UserFullError(DomainError):
 
 
 class TooManyRunsError(DomainError):
-    """The user has as many runs on as they may."""
+    """The user has the maximum number of active runs."""
 
     status = 429
     slug = "too-many-runs"
@@ -82,7 +82,7 @@ class TooManyRunsError(DomainError):
 
 
 class TokensSpentError(LimitReachedError):
-    """The user has had the tokens of a day."""
+    """The user has reached the daily token limit."""
 
     slug = "tokens-spent"
     title = "You have used your tokens of this day"
@@ -90,7 +90,7 @@ class TokensSpentError(LimitReachedError):
 
 
 class RunLogUnavailableError(DomainError):
-    """Redis does not answer: a run could not be resumed, nor cancelled."""
+    """Redis does not answer, so a run could be neither resumed nor cancelled."""
 
     status = 503
     slug = "run-log-unavailable"

@@ -1,10 +1,10 @@
-"""Why a login, a token, a password or a second factor is refused."""
+"""Errors of logins, tokens, passwords and second factors."""
 
 from src.utils.errors import DomainError, FieldFaultError, NotFoundError
 
 
 class NotAuthenticatedError(DomainError):
-    """There is no token, or it is forged, expired, made for something else, or its session over."""
+    """The token is missing, forged, expired or of another type, or its session has ended."""
 
     status = 401
     slug = "not-authenticated"
@@ -13,7 +13,7 @@ class NotAuthenticatedError(DomainError):
 
 
 class WrongCredentialsError(DomainError):
-    """The address or the password is wrong, or the account is locked or not active."""
+    """The address or the password is wrong, or the account is locked or inactive."""
 
     status = 401
     slug = "wrong-credentials"
@@ -22,7 +22,7 @@ class WrongCredentialsError(DomainError):
 
 
 class SecondFactorRequiredError(DomainError):
-    """The password is right, and the account asks for a second factor."""
+    """The password is right, but the account requires a second factor."""
 
     status = 401
     slug = "second-factor-required"
@@ -48,7 +48,7 @@ class SessionNotFoundError(NotFoundError):
 
 
 class RefreshRacedError(DomainError):
-    """Another refresh with the same token has just succeeded; its answer counts."""
+    """Another refresh with the same token has just succeeded; its new tokens are valid."""
 
     status = 409
     slug = "refresh-raced"
@@ -57,7 +57,7 @@ class RefreshRacedError(DomainError):
 
 
 class SecondFactorOnError(DomainError):
-    """The account has a second factor."""
+    """The account already has a second factor."""
 
     status = 409
     slug = "second-factor-on"
@@ -66,7 +66,7 @@ class SecondFactorOnError(DomainError):
 
 
 class SecondFactorOffError(DomainError):
-    """The account has none, or none that waits to be confirmed."""
+    """The account has no second factor, or none that awaits confirmation."""
 
     status = 409
     slug = "second-factor-off"
@@ -75,18 +75,18 @@ class SecondFactorOffError(DomainError):
 
 
 class EmailRejectedError(FieldFaultError):
-    """The text is no email address; the message says why."""
+    """The text is not a valid email address; the message says why."""
 
 
 class PasswordRejectedError(FieldFaultError):
-    """The password may not be set; the message says why."""
+    """The new password is not allowed; the message says why."""
 
     slug = "password-rejected"
     title = "This password may not be set"
 
 
 class WrongPasswordError(FieldFaultError):
-    """The current password, asked for once more, is wrong, or the account is locked."""
+    """The current password, required for the change, is wrong, or the account is locked."""
 
     slug = "wrong-password"
     title = "The current password is not right"
@@ -108,7 +108,7 @@ class ProofRejectedError(FieldFaultError):
 
 
 class LimitReachedError(DomainError):
-    """Too much was asked for."""
+    """A rate limit or quota is exceeded."""
 
     status = 429
     slug = "too-many-requests"
@@ -120,7 +120,7 @@ class LimitReachedError(DomainError):
 
 
 class PasswordsBusyError(DomainError):
-    """So many passwords wait to be hashed or judged that one more would wait too long."""
+    """The queue of passwords to hash or to rate is full."""
 
     status = 503
     slug = "busy"
@@ -130,7 +130,7 @@ class PasswordsBusyError(DomainError):
 
 
 class DecryptionError(DomainError):
-    """No key opens the secret of a second factor, or it belongs to another user."""
+    """No key decrypts the secret of a second factor, or it belongs to another user."""
 
     status = 503
     slug = "second-factor-unreadable"
@@ -140,7 +140,7 @@ class DecryptionError(DomainError):
 
 
 class TicketsUnavailableError(DomainError):
-    """Redis is away: nobody knows whether the ticket was used before."""
+    """Redis is down, so it is unknown whether the ticket was used before."""
 
     status = 503
     slug = "tickets-unavailable"

@@ -1,4 +1,4 @@
-"""Why the stream or one of its dead letters cannot be shown or changed."""
+"""Errors of the event stream and its dead letters."""
 
 from src.utils.errors import DomainError, NotFoundError
 
@@ -24,7 +24,7 @@ class DeadLetterIncompleteError(DomainError):
 
 
 class StreamUnavailableError(DomainError):
-    """Redis does not answer, or refuses."""
+    """Redis does not answer, or rejects the command."""
 
     status = 503
     slug = "stream-unavailable"

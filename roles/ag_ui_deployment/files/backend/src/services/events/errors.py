@@ -1,10 +1,10 @@
-"""Why a client gets no stream."""
+"""Errors that reject an event stream."""
 
 from src.utils.errors import DomainError
 
-# The status of an instance that is full or being stopped: nginx passes the request on to the next one.
-# It decides by the status alone, and 503 also stands for what all instances share, where asking each of
-# them would add to an overload.
+# The status of an instance that is full or draining: nginx passes the request to the next instance.
+# nginx decides by the status alone. 503 also reports outages of shared services, where retries on
+# each instance would add to an overload.
 _ANOTHER_INSTANCE = 502
 
 
@@ -17,7 +17,7 @@ class DrainingError(DomainError):
 
 
 class TooManyStreamsError(DomainError):
-    """The instance has as many streams, or bytes that their clients read again, as it may."""
+    """The instance has reached its limit of streams, or of bytes in memory for ended runs."""
 
     status = _ANOTHER_INSTANCE
     slug = "too-many-streams"
@@ -27,7 +27,7 @@ class TooManyStreamsError(DomainError):
 
 
 class TooManyStreamsOfUserError(DomainError):
-    """The user has as many streams here, or bytes that they read again, as one user may."""
+    """The user has reached their limit of streams, or of bytes in memory, on this instance."""
 
     status = 429
     slug = "too-many-streams-of-user"

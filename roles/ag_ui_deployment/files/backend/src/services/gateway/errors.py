@@ -1,7 +1,6 @@
-"""What can go wrong with a call to the gateway or to what stands behind it.
+"""Errors of calls to the gateway and to the services behind it.
 
-`outcome_unknown` tells whether the call may have had its effect although it failed: then a call that
-writes must not be repeated blindly. Messages are for callers: they hold nothing of the inside.
+Messages are for clients, and reveal no internals.
 """
 
 from collections.abc import Sequence
@@ -15,11 +14,17 @@ _OUTCOME_UNKNOWN = (
 
 
 class UpstreamError(DomainError):
-    """Those that only runs of the agent meet declare no document: src/services/runs/errors.py.
+    """The base class of gateway errors.
 
-    `tells_message`: the message is the detail of the document.
-    `transient`: the same call may work in a moment; where it failed at once, it is worth another
-    attempt.
+    Errors that occur only in agent runs declare no document; src/services/runs/errors.py has their
+    messages.
+
+    Attributes:
+        tells_message: Whether the message is the detail of the document.
+        outcome_unknown: Whether the failed call may have taken effect. A call that writes must then
+            not be repeated without a check.
+        transient: Whether the same call may soon succeed. It is worth a retry if it failed
+            immediately.
     """
 
     tells_message = False
@@ -47,7 +52,7 @@ class UpstreamError(DomainError):
 
 
 class GatewayUnavailableError(UpstreamError):
-    """The gateway cannot be reached, or broke off, or is not asked now."""
+    """The gateway cannot be reached or closed the connection, or the circuit breaker is open."""
 
     status = 503
     slug = "gateway-unavailable"
@@ -58,7 +63,7 @@ class GatewayUnavailableError(UpstreamError):
 
 
 class GatewayBusyError(UpstreamError):
-    """The gateway or the model's provider limits how often it is asked."""
+    """The rate limit of the gateway or of the model's provider, or the connection pool, is exhausted."""
 
     status = 503
     slug = "gateway-busy"
@@ -68,7 +73,7 @@ class GatewayBusyError(UpstreamError):
 
 
 class GatewayRefusedError(UpstreamError):
-    """The gateway does not accept us: a matter of settings, which only an operator can mend."""
+    """The gateway rejects this backend, because of settings that only an operator can correct."""
 
     status = 502
     slug = "gateway-refused"
@@ -77,7 +82,7 @@ class GatewayRefusedError(UpstreamError):
 
 
 class UpstreamTimeoutError(UpstreamError):
-    """No answer in time, of the gateway or of what it asked."""
+    """The gateway, or a service that it called, did not answer in time."""
 
     status = 504
     slug = "upstream-timeout"
@@ -89,7 +94,7 @@ class UpstreamTimeoutError(UpstreamError):
 
 
 class StrangeAnswerError(UpstreamError):
-    """An answer that cannot be understood."""
+    """The response cannot be interpreted."""
 
     status = 502
     slug = "answer-not-understood"
@@ -99,7 +104,7 @@ class StrangeAnswerError(UpstreamError):
 
 
 class ToolServerUnavailableError(UpstreamError):
-    """The gateway works, the server with the tools does not."""
+    """The gateway works, but the tool server does not."""
 
     status = 502
     slug = "tools-unavailable"
@@ -110,7 +115,7 @@ class ToolServerUnavailableError(UpstreamError):
 
 
 class UnknownToolError(UpstreamError):
-    """The server with the tools has none of this name."""
+    """The tool server has no tool with this name."""
 
     status = 404
     slug = "tool-not-found"
@@ -119,7 +124,7 @@ class UnknownToolError(UpstreamError):
 
 
 class ToolRejectedError(UpstreamError):
-    """The tool refuses what it was asked: its message says why, `faults` name the arguments."""
+    """The tool rejects the call: its message says why, `faults` name the arguments."""
 
     status = 422
     slug = "tool-rejected"
@@ -139,11 +144,11 @@ class ToolFailedError(UpstreamError):
 
 
 class ModelRejectedError(UpstreamError):
-    """The model does not take this conversation."""
+    """The model rejects the conversation."""
 
 
 class ContextTooLongError(ModelRejectedError):
-    """The conversation does not fit into what the model can hold."""
+    """The conversation exceeds the context window of the model."""
 
 
 class ModelFailedError(UpstreamError):

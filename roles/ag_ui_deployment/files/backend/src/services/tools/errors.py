@@ -1,4 +1,4 @@
-"""Why a tool is not called, before the gateway is asked."""
+"""Errors that reject a tool call before the gateway is called."""
 
 from collections.abc import Collection
 
@@ -6,7 +6,7 @@ from src.utils.errors import DomainError, FieldFault, InvalidRequestError, NotFo
 
 
 class WorkspaceNotYoursError(NotFoundError):
-    """There is no such workspace, or none that the user may know of."""
+    """The workspace does not exist, or is not visible to the user."""
 
     slug = "no-workspace-of-yours"
     title = "No such workspace"
@@ -14,20 +14,20 @@ class WorkspaceNotYoursError(NotFoundError):
 
 
 class ArgumentsRefusedError(InvalidRequestError):
-    """Arguments that must not leave; `faults` names each with what is wrong."""
+    """Arguments must not be sent to the tool; `faults` names each with the reason."""
 
     def __init__(self, *faults: FieldFault) -> None:
         super().__init__(faults=faults)
 
     def under(self, prefix: str) -> InvalidRequestError:
-        """The same for clients; `prefix` is where the arguments stand in the request."""
+        """Returns the error for clients. `prefix` is the path of the arguments in the request."""
         return InvalidRequestError(
             faults=[FieldFault(f"{prefix}.{name}", text) for name, text in self.faults]
         )
 
 
 class TooManyCallsError(DomainError):
-    """The user has as many calls under way here as they may."""
+    """The user has the maximum number of concurrent calls on this instance."""
 
     status = 429
     slug = "too-many-calls"
@@ -37,9 +37,10 @@ class TooManyCallsError(DomainError):
 
 
 class TooManyJobsError(DomainError):
-    """The user has as many running jobs as they may.
+    """The user has the maximum number of running jobs.
 
-    `silent` are those of them that may have ended without that the stream told.
+    Attributes:
+        silent: The ids of those jobs that may have ended without an event in the stream.
     """
 
     status = 429
@@ -57,7 +58,7 @@ class TooManyJobsError(DomainError):
 
 
 class KeyReusedError(DomainError):
-    """The idempotency key was used for something else."""
+    """The idempotency key was used for a different request."""
 
     status = 422
     slug = "idempotency-key-reused"
@@ -76,7 +77,7 @@ class StillRunningError(DomainError):
 
 
 class OutcomeUnknownError(DomainError):
-    """Nobody knows what became of the first call with this idempotency key."""
+    """The outcome of the first call with this idempotency key is unknown."""
 
     status = 409
     slug = "outcome-unknown"
