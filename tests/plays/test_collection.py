@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 
 from tests.role.playing import DATASTORES, DECIDED, inventory
 from tests.support.ansible_module import run_module
 from tests.support.dry_run import ROLE, BareHost, dry_run
 from tests.support.playbook import TOP, run_playbook
+from tests.support.role_variables import role_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +82,7 @@ def test_what_is_made_for_development_stays_out(installed: Installed) -> None:
 
 
 def test_the_image_is_the_same_as_from_a_checkout(installed: Installed, tmp_path: Path) -> None:
-    exclude = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__ag_ui_context_exclude"]
+    exclude = role_variables(ROLE)["__ag_ui_context_exclude"]
     roles = (ROLE, installed.path / "roles/ag_ui_deployment")
     digests = [
         run_module(

@@ -77,11 +77,6 @@ REFUSALS = [
 
 
 @pytest.fixture(scope="module")
-def inventory(request: pytest.FixtureRequest) -> str:
-    return str(request.config.getoption("ansible_inventory"))
-
-
-@pytest.fixture(scope="module")
 def broken_images(site: Site) -> Iterator[set[str]]:
     """Build images that the role has neither built nor pulled; yield their names."""
     image = site.inspect(site.container(site.ports[0]))["Config"]["Image"]
