@@ -217,7 +217,7 @@ def test_the_same_owner_on_both_sides_is_not_refused(tmp_path: Path) -> None:
     owner = {"ag_ui_database_owner": "tables", "ag_ui_database_owner_password": "a-password"}
     made = {"shield_datastores_database_owner": "tables"}
     done = play(tmp_path, DECIDED | owner, DATASTORES | made)
-    assert "Packages | Look what is there" in "".join(done.tasks), done.output
+    assert "Packages | List the installed packages and clusters" in "".join(done.tasks), done.output
 
 
 def test_an_undefined_vault_variable_is_named(tmp_path: Path) -> None:

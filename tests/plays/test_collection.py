@@ -102,7 +102,7 @@ def test_the_role_deploys_by_its_full_name(installed: Installed, tmp_path: Path)
     role = f"{NAME}.ag_ui_deployment"
     run = dry_run(host, role, "validate", environment=installed.environment)
     assert run.code == 0, run.output
-    assert f"{role} : Release | Say what a deployment would change" in run.tasks
+    assert f"{role} : Release | Report what a deployment would change" in run.tasks
     assert host.files() == before
 
 

@@ -128,7 +128,7 @@ def test_what_nginx_refuses_is_not_placed(host: Host) -> None:
     before = host.files()
     host.new_pair()
     said = host.refused(BROKEN)
-    assert "nothing was placed" in said
+    assert "nothing was installed" in said
     assert f'unknown directive "broken" in {host.site}:6' in said
     assert host.files() == before
     assert host.version() == "one"
@@ -164,7 +164,7 @@ def test_what_cannot_be_loaded_is_taken_back_and_made_up_for(host: Host, verb: s
     host.new_pair()
     said = host.refused("two")
     assert f"{verb} is broken" in said
-    assert "taken back" in said
+    assert "the old files were restored" in said
     assert host.files() == before
     host.breaks()
     assert host.loaded("two")
@@ -217,7 +217,7 @@ def test_a_dry_run_tells_the_change_and_makes_none(host: Host) -> None:
     assert [(d["before_header"], "200 two" in d["after"]) for d in told["diff"]] == [
         (str(host.site), True)
     ]
-    assert "nginx refuses" in host.load(BROKEN, check=True)["msg"]
+    assert "nginx rejects" in host.load(BROKEN, check=True)["msg"]
     assert not host.load("one", check=True)["changed"]
     assert (host.files(), host.stamp.exists(), host.version()) == (before, True, "one")
 

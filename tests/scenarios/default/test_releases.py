@@ -65,7 +65,7 @@ REFUSALS = [
     Refusal("no-start", ("No module named 'src'",), broken("no-start")),
     Refusal(
         "crash",
-        ("did not become healthy: it ended", "RuntimeError: no such start"),
+        ("did not become healthy: it exited", "RuntimeError: no such start"),
         broken("crash"),
     ),
     Refusal(
