@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,9 @@ SITES: dict[str, dict[str, dict[str, Any]]] = {
         "several-3": {},
     },
     "chatty": {"chatty-1": {"ag_ui_agent_model": "provider/model-1.5:latest"}},
+    "mailing": {
+        "mailing-1": {"ag_ui_smtp_url": "smtps://me:it's@mail.example", "ag_ui_log_level": "DEBUG"}
+    },
     "balanced": {"balanced-1": {"ag_ui_trusted_proxies": ["192.0.2.0/24", "2001:db8::5"]}},
 }
 
@@ -61,6 +65,37 @@ def test_the_proxies_of_the_group_are_believed(environments: Path, host: str, pr
 )
 def test_the_agent_asks_the_model_of_the_site(environments: Path, host: str, model: str) -> None:
     assert f"AGENT_MODEL='{model}'" in (environments / host).read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("host", "level", "url"),
+    [
+        ("alone-1", "INFO", []),
+        ("mailing-1", "DEBUG", [r"SMTP_URL='smtps://me:it\'s@mail.example'"]),
+    ],
+)
+def test_a_variable_named_after_a_setting_sets_it_unless_it_is_empty(
+    environments: Path, host: str, level: str, url: list[str]
+) -> None:
+    lines = (environments / host).read_text().splitlines()
+    assert f"LOG_LEVEL='{level}'" in lines
+    assert [line for line in lines if line.startswith("SMTP_URL=")] == url
+
+
+def test_what_the_role_sets_is_reserved_in_all_its_forms(
+    environments: Path, tmp_path: Path
+) -> None:
+    template = tmp_path / "reserved.j2"
+    template.write_text("{{ __ag_ui_reserved_settings | to_json }}")
+    folder = tmp_path / "rendered"
+    folder.mkdir()
+    render(folder, str(template), inventory({"alone": {"alone-1": {}}}, DECIDED))
+    reserved = json.loads((folder / "alone-1").read_text())
+    lines = (environments / "mailing-1").read_text().splitlines()
+    written = {line.partition("=")[0] for line in lines if not line.startswith("#")}
+    of_the_unit = {"PORT", "REDIS_CONSUMER_NAME"}
+    only_if_given = {"DATABASE_CA", "JWT_PREVIOUS_SECRETS", "LITELLM_API_KEY", "REDIS_CA"}
+    assert sorted(reserved) == sorted(written | of_the_unit | only_if_given)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def deployed(site: Site, inventory: str) -> Iterator[Mapping[str, str]]:
     done = deploy(inventory, tags="release")
     assert done.code == 0, done.output
     assert RATE_LINE not in site.dev.run("cat", SITE_CONFIG)
-    assert "LOG_LEVEL=INFO" in environments(site)
+    assert "LOG_LEVEL='INFO'" in environments(site)
 
 
 RATE_LINE = f"rate={RATE}r/s;"
@@ -64,7 +64,7 @@ def test_config_keeps_the_image(site: Site, inventory: str, deployed: Mapping[st
     variables = {"ag_ui_request_rate": RATE, "ag_ui_log_level": "DEBUG", **OTHER_IMAGE}
     done = deploy(inventory, variables, tags="config")
     assert done.code == 0, done.output
-    assert "LOG_LEVEL=DEBUG" in environments(site)
+    assert "LOG_LEVEL='DEBUG'" in environments(site)
     assert site.containers().keys() == deployed.keys()
     assert not set(site.containers().values()) & set(deployed.values())
     assert images(site) == before

@@ -143,6 +143,7 @@ def test_what_is_no_origin_is_named(monkeypatch: pytest.MonkeyPatch, text: str) 
         ("REDIS_URL", "redis://a:26379,b:26379/0", "Sentinel or of Redis Cluster"),
         ("REDIS_URL", "rediss://h/0?ssl_cert_reqs=none", "REDIS_CA"),
         ("REDIS_CA", "/nowhere/ca.pem", "certificates in PEM form"),
+        ("REDIS_CA", "zertifikatsbehörde", "certificates in PEM form"),
         ("LITELLM_URL", "hx-litellm-server", "http://host:port"),
         ("ORCHESTRATOR_URL", "ftp://h", "http://host:port"),
         ("QDRANT_URL", "", "http://host:port"),
@@ -197,6 +198,11 @@ def test_every_wrong_value_is_named_at_once_and_no_secret_is_shown(
 def test_debug_is_not_for_production(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "DEBUG: is not for production" in complaint(monkeypatch, DEBUG="true")
     assert load(monkeypatch, DEBUG="true", ENV="development").DEBUG
+
+
+def test_each_setting_is_described_for_its_documentation() -> None:
+    fields = Settings.model_fields
+    assert [name for name, field in fields.items() if not field.description] == []
 
 
 def test_names_in_another_case_are_other_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ class Tokens:
     """Issues and verifies tokens. JWT_SECRET signs; JWT_PREVIOUS_SECRETS only verify."""
 
     def __init__(self, settings: Settings) -> None:
-        keys = [settings.JWT_SECRET.get_secret_value(), *settings.previous_jwt_secrets]
+        keys = settings.signing_keys
         self._keys = {key_id(key): key for key in reversed(keys)}
         self._key_id = key_id(keys[0])
         self._algorithm = settings.JWT_ALGORITHM
