@@ -61,3 +61,22 @@ def test_a_figure_that_was_not_taken_is_a_failure(checkout: Checkout) -> None:
     done = checkout.shell('print_figure .cache/f restart 5 "restart"')
     assert done.returncode == 1
     assert "none" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "index"),
+    [
+        ([], "from-file"),
+        (["PIP_INDEX_URL=from-pip"], "from-pip"),
+        (["PIP_INDEX_URL=from-pip", "AG_UI_BUILD_INDEX_URL=from-site"], "from-site"),
+    ],
+)
+def test_the_index_of_the_site_is_that_of_uv(
+    checkout: Checkout, environment: list[str], index: str
+) -> None:
+    folder = checkout.path / ".config" / "pip"
+    folder.mkdir(parents=True)
+    (folder / "pip.conf").write_text("[global]\nindex-url = from-file\n")
+    text = 'source script/lib.sh; echo "$AG_UI_BUILD_INDEX_URL $UV_DEFAULT_INDEX"'
+    done = checkout.run("env", *environment, "bash", "-c", text)
+    assert done.stdout.split() == [index, index], done.stderr
