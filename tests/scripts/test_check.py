@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.scripts.conftest import REPOSITORY
 
 if TYPE_CHECKING:
     from tests.scripts.conftest import Checkout
@@ -34,6 +38,23 @@ def test_one_part_fails(prepared: Checkout) -> None:
     assert "FAILED (3)" in done.stdout
     assert done.stdout.count("ok") == 2
     assert "failed: yamllint" in done.stderr
+
+
+def test_shellcheck_sees_every_shell_script(prepared: Checkout) -> None:
+    shutil.copytree(REPOSITORY / ".ci", prepared.path / ".ci")
+    prepared.stub("shellcheck", 'printf "checked %s\\n" "$@"; exit 1')
+    checked = re.findall(
+        "^checked (.+)$", prepared.run("script/check", "shellcheck").stdout, re.MULTILINE
+    )
+    scripts = [
+        path.relative_to(prepared.path).as_posix()
+        for folder in (".ci", "script")
+        for path in (prepared.path / folder).rglob("*")
+        if path.is_file()
+        if path.suffix == ".sh" or re.match("#!.*sh\n", path.read_text())
+    ]
+    assert sorted(checked) == sorted(scripts)
+    assert {"script/lib.sh", "script/files/engine.sh", ".ci/run"} <= set(checked)
 
 
 def test_a_part_that_fails_fails_the_run(prepared: Checkout) -> None:
@@ -156,3 +177,32 @@ def test_failures_are_told_once_more_at_the_end(scenarios: Checkout) -> None:
     assert told.index("assert 1 == 2") < told.index("test_streams.py::test_a_stream")
     assert told.index("test_streams.py") < told.index("Parts:")
     assert "much more 99" not in told
+
+
+def test_the_integration_tests_get_the_addresses_of_their_servers(prepared: Checkout) -> None:
+    """Removes the container and stops the gateway at the end."""
+    prepared.stub(
+        "docker",
+        'echo "$@" >>calls; case $1 in port) echo "127.0.0.1:1${3%/tcp}" ;; exec) echo PONG ;; esac',
+    )
+    gateway = prepared.path / ".cache" / "gateway" / "bin"
+    gateway.mkdir(parents=True)
+    prepared.stub(
+        "gateway",
+        'echo $$ >pid; echo "export GATEWAY_URL=of-$SHIELD_REDIS_URL" >"$5"; exec sleep 60',
+    )
+    (gateway / "python").symlink_to(prepared.programs / "gateway")
+    prepared.stub("pytest", "env; echo '===== 7 passed in 0.10s ====='")
+    done = prepared.run("script/test", "integration")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert "TEST_DATABASE_URL=postgresql://test:test@127.0.0.1:15432/test" in lines
+    assert "TEST_REDIS_PAIR=redis://127.0.0.1:16380 redis://127.0.0.1:16381" in lines
+    assert "TEST_REDIS_TLS_URL=rediss://localhost:16390/0" in lines
+    assert "GATEWAY_URL=of-redis://127.0.0.1:16379/0" in lines
+    calls = (prepared.path / "calls").read_text().splitlines()
+    [start] = [call for call in calls if call.startswith("run ")]
+    assert start.count("--publish=127.0.0.1::") == 8
+    assert calls[-1] == "rm --force --volumes ag-ui-test-services"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((prepared.path / "pid").read_text()), 0)
