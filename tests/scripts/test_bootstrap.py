@@ -40,7 +40,7 @@ def test_checks_need_no_engine(bare: Checkout) -> None:
     assert "mmdebstrap" not in done.stderr
 
 
-def test_the_clients_of_the_tests_are_a_browser_too(bare: Checkout) -> None:
+def test_the_clients_of_the_tests_include_a_browser(bare: Checkout) -> None:
     assert "chromium" not in bare.run("script/bootstrap", "tools", unprivileged=True).stderr
     done = bare.run("script/bootstrap", "client", unprivileged=True)
     assert done.returncode == 1
@@ -72,7 +72,7 @@ def test_says_that_python_is_too_old(bare: Checkout) -> None:
     assert "Python 3.11 or later is needed" in done.stderr
 
 
-def test_a_half_made_virtual_environment_is_made_anew(bare: Checkout) -> None:
+def test_an_incomplete_virtual_environment_is_recreated(bare: Checkout) -> None:
     complete_venv(bare)
     (bare.path / ".venv" / ".complete").unlink()
     bare.stub("python3", 'test "$1" = -c || { echo "$@" >>calls; exit 1; }')
@@ -109,7 +109,7 @@ case "$*" in pip*requirements/$(cat changed)*--offline) exit 2 ;; pip*requiremen
 
 
 @pytest.mark.parametrize(
-    ("part", "requirements", "folder", "made_anew"),
+    ("part", "requirements", "folder", "recreated"),
     [
         ("tools", "dev.txt", ".venv", "-m venv --clear"),
         ("gateway", "gateway.txt", ".cache/gateway", "venv --clear"),
@@ -117,7 +117,7 @@ case "$*" in pip*requirements/$(cat changed)*--offline) exit 2 ;; pip*requiremen
     ],
 )
 def test_changed_packages_are_downloaded(
-    bare: Checkout, part: str, requirements: str, folder: str, made_anew: str
+    bare: Checkout, part: str, requirements: str, folder: str, recreated: str
 ) -> None:
     """After a failed or interrupted installation, the next run starts with an empty folder."""
     complete_venv(bare)
@@ -138,9 +138,9 @@ def test_changed_packages_are_downloaded(
     done = bare.run("script/bootstrap", part)
     assert done.returncode == 0, done.stderr
     assert complete.exists()
-    assert any(call.startswith(made_anew) for call in calls(bare))
+    assert any(call.startswith(recreated) for call in calls(bare))
     # The stub of uv clears nothing.
-    assert left.exists() == bool(made_anew)
+    assert left.exists() == bool(recreated)
     [offline, online] = [call for call in calls(bare) if f"requirements/{requirements}" in call]
     assert offline == f"{online} --offline"
 

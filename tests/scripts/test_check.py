@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def prepared(checkout: Checkout) -> Checkout:
     """A checkout that is set up, with stub programs that always succeed."""
-    checkout.pretend("bootstrap", "exit 0")
+    checkout.replace_script("bootstrap", "exit 0")
     for program in ("ruff", "yamllint"):
         checkout.stub(program, "exit 0")
     return checkout
@@ -58,7 +58,7 @@ def test_shellcheck_sees_every_shell_script(prepared: Checkout) -> None:
 
 
 def test_a_part_that_fails_fails_the_run(prepared: Checkout) -> None:
-    prepared.pretend("check", "echo wrong; exit 1")
+    prepared.replace_script("check", "echo wrong; exit 1")
     done = prepared.run("script/test", "check")
     assert done.returncode == 1
     assert "wrong" in done.stdout
@@ -66,7 +66,7 @@ def test_a_part_that_fails_fails_the_run(prepared: Checkout) -> None:
 
 
 def test_the_run_passes_with_its_figures(prepared: Checkout) -> None:
-    prepared.pretend("check", "echo '===== 12 passed in 0.10s ====='")
+    prepared.replace_script("check", "echo '===== 12 passed in 0.10s ====='")
     done = prepared.run("script/test", "check")
     assert done.returncode == 0
     assert "12 passed" in done.stdout.split("Parts:")[1]
@@ -83,7 +83,7 @@ def test_the_run_passes_with_its_figures(prepared: Checkout) -> None:
     ],
 )
 def test_skipped_tests_fail_the_run(prepared: Checkout, summary: str) -> None:
-    prepared.pretend("check", f"echo '{summary}'")
+    prepared.replace_script("check", f"echo '{summary}'")
     done = prepared.run("script/test", "check")
     assert done.returncode == 1
     assert "Skipped tests fail the run" in done.stdout
@@ -119,7 +119,9 @@ def scenarios(prepared: Checkout) -> Checkout:
 
 
 @pytest.mark.parametrize("parts", [["resilience"], ["default", "resilience"]])
-def test_what_runs_beside_the_others_is_told_too(scenarios: Checkout, parts: list[str]) -> None:
+def test_the_output_of_a_parallel_part_is_printed_once(
+    scenarios: Checkout, parts: list[str]
+) -> None:
     done = scenarios.run("script/test", *parts)
     assert done.returncode == 0, done.stdout + done.stderr
     for part in parts:
@@ -154,7 +156,7 @@ def test_a_scenario_is_run_as_its_users_run_it(scenarios: Checkout) -> None:
     assert "skipped tests, which fails the run" in done.stdout
 
 
-def test_what_fails_beside_the_others_fails_the_run(scenarios: Checkout) -> None:
+def test_a_parallel_part_that_fails_fails_the_run(scenarios: Checkout) -> None:
     scenarios.stub("molecule", 'echo "this is $3"; [ "$3" = default ]')
     done = scenarios.run("script/test", "default", "resilience")
     assert done.returncode == 1
@@ -162,7 +164,7 @@ def test_what_fails_beside_the_others_fails_the_run(scenarios: Checkout) -> None
     assert re.search(r"resilience .* FAILED", done.stdout)
 
 
-def test_failures_are_told_once_more_at_the_end(scenarios: Checkout) -> None:
+def test_failures_are_repeated_at_the_end(scenarios: Checkout) -> None:
     scenarios.stub(
         "molecule",
         r"""
@@ -173,10 +175,10 @@ def test_failures_are_told_once_more_at_the_end(scenarios: Checkout) -> None:
         """,
     )
     done = scenarios.run("script/test", "resilience")
-    told = done.stdout[done.stdout.index("Failures of resilience:") :]
-    assert told.index("assert 1 == 2") < told.index("test_streams.py::test_a_stream")
-    assert told.index("test_streams.py") < told.index("Parts:")
-    assert "much more 99" not in told
+    repeated = done.stdout[done.stdout.index("Failures of resilience:") :]
+    assert repeated.index("assert 1 == 2") < repeated.index("test_streams.py::test_a_stream")
+    assert repeated.index("test_streams.py") < repeated.index("Parts:")
+    assert "much more 99" not in repeated
 
 
 def test_the_integration_tests_get_the_addresses_of_their_servers(prepared: Checkout) -> None:
