@@ -38,7 +38,7 @@ def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth_passwords, "_context", context)
 
 
-async def test_a_hash_costs_an_attacker_enough() -> None:
+async def test_hash_parameters_meet_the_owasp_minimum() -> None:
     """At least the OWASP recommendation: 19 MiB and two iterations."""
     _, kind, _, cost, *_ = (await hash_password(PASSWORD)).split("$")
     values = dict(part.split("=") for part in cost.split(","))
@@ -47,7 +47,7 @@ async def test_a_hash_costs_an_attacker_enough() -> None:
     assert int(values["t"]) >= 2
 
 
-async def test_hashing_leaves_the_loop_to_others() -> None:
+async def test_hashing_does_not_block_the_event_loop() -> None:
     ticks = 0
 
     async def tick() -> None:
@@ -73,27 +73,27 @@ SPELLINGS = (
 
 @pytest.mark.usefixtures("quick_hashes")
 class TestPasswords:
-    async def test_a_hash_is_argon2id_with_a_salt_of_its_own(self) -> None:
+    async def test_hash_is_argon2id_with_a_random_salt(self) -> None:
         first, second = await hash_password(PASSWORD), await hash_password(PASSWORD)
         assert first.startswith("$argon2id$")
         assert first != second
         assert await verify_password(PASSWORD, first) == (True, None)
 
     @pytest.mark.parametrize("wrong", ["", "x", PASSWORD + " ", PASSWORD.upper(), PASSWORD + "\0"])
-    async def test_another_password_does_not_fit(self, wrong: str) -> None:
+    async def test_wrong_password_is_refused(self, wrong: str) -> None:
         hashed = await hash_password(PASSWORD)
         assert await verify_password(wrong, hashed) == (False, None)
 
-    async def test_nothing_fits_an_unknown_user(self) -> None:
+    async def test_unknown_user_has_no_valid_password(self) -> None:
         assert await verify_password(PASSWORD, None) == (False, None)
 
-    async def test_an_unknown_user_costs_a_hash_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_unknown_user_costs_a_hash(self, monkeypatch: pytest.MonkeyPatch) -> None:
         hashed: list[bool] = []
         monkeypatch.setattr(auth_passwords._context, "dummy_verify", lambda: hashed.append(True))
         await verify_password(PASSWORD, None)
         assert hashed == [True]
 
-    async def test_an_outdated_hash_is_made_anew(self) -> None:
+    async def test_outdated_hash_is_replaced(self) -> None:
         weak = WEAK.hash(PASSWORD)
         fits, renewed = await verify_password(PASSWORD, weak)
         assert fits
@@ -101,11 +101,11 @@ class TestPasswords:
         assert await verify_password(PASSWORD, renewed) == (True, None)
 
     @pytest.mark.parametrize("spelling", SPELLINGS)
-    async def test_a_password_fits_however_a_keyboard_composes_it(self, spelling: str) -> None:
+    async def test_unicode_normal_forms_are_equivalent(self, spelling: str) -> None:
         for other in SPELLINGS:
             assert await verify_password(other, await hash_password(spelling)) == (True, None)
 
-    async def test_a_hash_of_what_was_not_normalised_is_taken_once(self) -> None:
+    async def test_hash_of_an_unnormalised_password_is_replaced(self) -> None:
         old = auth_passwords._context.hash(SPELLINGS[1])
         fits, renewed = await verify_password(SPELLINGS[1], old)
         assert fits
@@ -115,7 +115,7 @@ class TestPasswords:
         # An old hash only matches the spelling that it was made from.
         assert await verify_password(SPELLINGS[2], old) == (False, None)
 
-    async def test_what_is_not_normalised_costs_as_much_without_an_account(
+    async def test_unnormalised_password_costs_the_same_without_an_account(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hashed = await hash_password(PASSWORD)
@@ -133,7 +133,7 @@ class TestPasswords:
             await verify_password(wrong, None)
             assert work == ["known"] * cost + ["unknown"] * cost
 
-    async def test_what_is_judged_is_what_is_hashed(self) -> None:
+    async def test_policy_applies_to_the_normalised_password(self) -> None:
         with pytest.raises(PasswordRejectedError, match="at most"):
             # Each of the characters normalises to eighteen.
             await hash_new_password("\ufdfa" * 300)
@@ -141,7 +141,9 @@ class TestPasswords:
         with pytest.raises(PasswordRejectedError, match="too easy to guess"):
             await hash_new_password(full_width)
 
-    async def test_over_1024_bytes_nothing_is_hashed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_password_above_1024_bytes_is_refused_unhashed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         hashed = await hash_password("ü" * (MAX_BYTES // 2))
         assert await verify_password("ü" * (MAX_BYTES // 2), hashed) == (True, None)
         monkeypatch.setattr(auth_passwords, "_hashing", None)
@@ -159,11 +161,11 @@ class TestPasswords:
             (PASSWORD + "ü" * MAX_BYTES).encode()[:MAX_BYTES].decode(),
         ],
     )
-    def test_passwords_that_may_be_set(self, good: str) -> None:
+    def test_accepted_passwords(self, good: str) -> None:
         check_new_password(good)
 
     @pytest.mark.parametrize("bad", ["", "eleven char", "x" * (MAX_BYTES + 1), "ü" * MAX_BYTES])
-    def test_passwords_that_may_not(self, bad: str) -> None:
+    def test_refused_lengths(self, bad: str) -> None:
         with pytest.raises(PasswordRejectedError, match=r"needs at least|at most"):
             check_new_password(bad)
 
@@ -182,11 +184,11 @@ class TestPasswords:
             "x" * MAX_BYTES,
         ],
     )
-    def test_passwords_that_are_easy_to_guess_may_not(self, easy: str) -> None:
+    def test_refused_guessable_passwords(self, easy: str) -> None:
         with pytest.raises(PasswordRejectedError, match=r"too easy to guess.*four or more words"):
             check_new_password(easy, "alice@example.org", "Alice Liddell")
 
-    def test_only_the_user_s_own_name_is_held_against_a_password(self) -> None:
+    def test_only_the_users_own_name_makes_a_password_guessable(self) -> None:
         hers = "Liddell-alice-12"
         with pytest.raises(PasswordRejectedError):
             check_new_password(hers, "Alice Liddell")
@@ -203,26 +205,28 @@ class TestPasswords:
             "|<51[7!$" * 9,
         ],
     )
-    def test_no_password_costs_much_to_judge(self, costly: str) -> None:
+    def test_strength_check_has_bounded_cost(self, costly: str) -> None:
         started = time.thread_time()
         with contextlib.suppress(PasswordRejectedError):
             check_new_password(costly)
         assert time.thread_time() - started < 0.3
 
     @pytest.mark.parametrize("beginning", ["a1" * 12, "0123456789!@" * 2])
-    def test_a_weak_beginning_is_not_made_good_by_what_follows(self, beginning: str) -> None:
+    def test_weak_prefix_is_refused(self, beginning: str) -> None:
         """The check only looks at the beginning, which bounds its cost."""
         with pytest.raises(PasswordRejectedError):
             check_new_password(beginning + PASSWORD)
 
-    async def test_users_checked_at_once_do_not_share_their_names(self) -> None:
+    async def test_concurrent_checks_do_not_share_user_inputs(self) -> None:
         names = [f"surname{n}-lovelace{n}" for n in range(12)]
         verdicts = await asyncio.gather(
             *(hash_new_password(name, name) for name in names), return_exceptions=True
         )
         assert [type(verdict) for verdict in verdicts] == [PasswordRejectedError] * 12
 
-    async def test_while_one_is_judged_others_log_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_strength_check_does_not_block_logins(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         gate = threading.Event()
 
         def wait_and_judge(*given: Any, **options: Any) -> Any:
@@ -235,9 +239,7 @@ class TestPasswords:
         gate.set()
         assert all(await asyncio.gather(*judging))
 
-    async def test_who_would_wait_too_long_is_turned_away(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_full_queue_refuses_further_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
         gate = threading.Event()
         monkeypatch.setattr(auth_passwords._context, "hash", lambda _: str(gate.wait(10)))
         waiting = [
@@ -251,7 +253,7 @@ class TestPasswords:
         assert set(await asyncio.gather(*waiting)) == {"True"}
         assert await hash_password(PASSWORD) == "True"
 
-    def test_a_password_that_is_no_unicode_is_refused(self) -> None:
+    def test_invalid_unicode_is_refused(self) -> None:
         """A terminal with another encoding passes such text to a program."""
         with pytest.raises(PasswordRejectedError):
             check_new_password("pass\udcfcword-of-a-latin-1-terminal")
@@ -261,18 +263,18 @@ class TestAddresses:
     @pytest.mark.parametrize(
         "text", ["alice@example.org", " Alice@Example.ORG ", "ALICE@example.org"]
     )
-    def test_one_account_however_it_is_written(self, text: str) -> None:
+    def test_case_and_spaces_are_normalised(self, text: str) -> None:
         assert normalise_email(text) == "alice@example.org"
 
     @pytest.mark.parametrize(
         "text", ["admin@shield.test", "ops@hx.local", "a@b.internal", "root@localhost"]
     )
-    def test_names_of_private_networks_are_addresses(self, text: str) -> None:
+    def test_private_domains_are_accepted(self, text: str) -> None:
         assert normalise_email(text) == text
 
     @pytest.mark.parametrize(
         "text", ["", "alice", "@example.org", "alice@", "a b@example.org", "a\0@example.org"]
     )
-    def test_what_is_none_is_refused(self, text: str) -> None:
+    def test_malformed_address_is_refused(self, text: str) -> None:
         with pytest.raises(EmailRejectedError):
             normalise_email(text)

@@ -28,7 +28,7 @@ def call(call_id: str, arguments: str = "{}") -> dict[str, Any]:
 
 
 class TestInstructions:
-    def test_the_operators_the_applications_and_its_state(self) -> None:
+    def test_contain_system_prompt_context_and_state(self) -> None:
         given = request(
             context=[{"description": "Language", "value": "Spanish"}], state={"page": 3}
         )
@@ -37,12 +37,12 @@ class TestInstructions:
         )
 
     @pytest.mark.parametrize("state", [None, {}, []])
-    def test_none_without_anything_to_say(self, state: Any) -> None:
+    def test_are_empty_without_prompt_context_and_state(self, state: Any) -> None:
         assert instructions("", request(state=state)) == ""
 
 
 class TestMessages:
-    def test_roles_that_models_know(self) -> None:
+    def test_unsupported_roles_are_converted_or_omitted(self) -> None:
         told: list[dict[str, Any]] = [
             {"id": "1", "role": "developer", "content": "Obey"},
             {"id": "2", "role": "system", "content": "Listen"},
@@ -60,7 +60,7 @@ class TestMessages:
             {"role": "assistant", "content": "Yes"},
         ]
 
-    def test_every_call_is_followed_by_its_result_and_no_result_stands_alone(self) -> None:
+    def test_each_tool_call_is_followed_by_its_result(self) -> None:
         told: list[dict[str, Any]] = [
             {"id": "1", "role": "assistant", "toolCalls": [call("a"), call("b"), call("c")]},
             {"id": "2", "role": "user", "content": "Well?"},
@@ -78,7 +78,7 @@ class TestMessages:
         assert user["content"] == "Well?"
 
     @pytest.mark.parametrize("content", ["", [], [{"type": "text", "text": ""}]])
-    def test_an_empty_result_is_a_text_that_providers_take(self, content: Any) -> None:
+    def test_empty_result_is_replaced_by_a_text(self, content: Any) -> None:
         told = [
             {"id": "1", "role": "assistant", "toolCalls": [call("a")]},
             {"id": "2", "role": "tool", "toolCallId": "a", "content": content},
@@ -86,11 +86,11 @@ class TestMessages:
         assert chat_messages("", told)[1]["content"] == EMPTY_RESULT
 
     @pytest.mark.parametrize("arguments", ['{"half', "[1]", "", "3"])
-    def test_arguments_that_broke_off_are_none(self, arguments: str) -> None:
+    def test_invalid_arguments_become_an_empty_object(self, arguments: str) -> None:
         told = [{"id": "1", "role": "assistant", "toolCalls": [call("a", arguments)]}]
         assert chat_messages("", told)[0]["tool_calls"][0]["function"]["arguments"] == "{}"
 
-    def test_a_tool_without_parameters_takes_none(self) -> None:
+    def test_tool_without_parameters_has_an_empty_schema(self) -> None:
         assert chat_tool("ask", "Ask", None)["function"]["parameters"] == {
             "type": "object",
             "properties": {},
@@ -98,11 +98,11 @@ class TestMessages:
 
 
 class TestInput:
-    def test_workspace(self) -> None:
+    def test_workspace_is_read_from_forwarded_props(self) -> None:
         assert request().workspace == "default"
         assert request(forwardedProps={"workspace": "red"}).workspace == "red"
 
-    def test_of_messages_with_one_id_the_last_stands_in_the_place_of_the_first(self) -> None:
+    def test_duplicate_message_id_keeps_first_position_and_last_content(self) -> None:
         other, changed = USER | {"id": "v"}, USER | {"content": "Good morning"}
         given = request(messages=[USER, other, USER, changed])
         assert [(one.id, one.content) for one in given.messages] == [
@@ -134,7 +134,7 @@ class TestInput:
             ("resume", [{"interruptId": "i", "status": "resolved"}]),
         ],
     )
-    def test_what_is_wrong_is_named(self, field: str, value: Any) -> None:
+    def test_invalid_field_is_reported(self, field: str, value: Any) -> None:
         with pytest.raises(ValidationError) as refused:
             request(**{field: value})
         assert refused.value.errors()[0]["loc"][0] == field

@@ -19,15 +19,15 @@ RFC_CODES = {59: "287082", 1111111109: "081804", 1234567890: "005924", 200000000
 
 class TestCodes:
     @pytest.mark.parametrize(("at", "code"), RFC_CODES.items())
-    def test_those_of_the_standard(self, at: int, code: str) -> None:
+    def test_rfc_6238_test_vectors(self, at: int, code: str) -> None:
         assert matching_step(RFC_SECRET, code, at, None) == at // 30
 
-    def test_a_clock_may_be_wrong_by_one_step_and_no_more(self) -> None:
+    def test_clock_drift_of_one_step_is_accepted(self) -> None:
         code = pyotp.TOTP(RFC_SECRET).generate_otp(1000)
         steps = [matching_step(RFC_SECRET, code, step * 30 + 1, None) for step in range(997, 1004)]
         assert steps == [None, None, 1000, 1000, 1000, None, None]
 
-    def test_what_is_not_newer_than_the_last_one_is_refused(self) -> None:
+    def test_code_is_accepted_only_once(self) -> None:
         code = pyotp.TOTP(RFC_SECRET).generate_otp(1000)
         assert matching_step(RFC_SECRET, code, 30_000, 999) == 1000
         assert matching_step(RFC_SECRET, code, 30_000, 1000) is None
@@ -37,20 +37,20 @@ class TestCodes:
         "code",
         ["", "28708", "2870820", "28708\u0662", "\u0662\u0668\u0667\u0660\u0668\u0662", "x" * 6],
     )
-    def test_what_is_no_code(self, code: str) -> None:
+    def test_malformed_code_is_refused(self, code: str) -> None:
         assert matching_step(RFC_SECRET, code, 59, None) is None
 
-    def test_spaces_as_an_authenticator_shows_them(self) -> None:
+    def test_spaces_in_a_code_are_ignored(self) -> None:
         assert matching_step(RFC_SECRET, "287 082", 59, None) == 1
 
-    def test_the_address_for_an_authenticator(self) -> None:
+    def test_otpauth_uri(self) -> None:
         uri = otpauth_uri(RFC_SECRET, "a b&c@shield.test")
         parsed = pyotp.parse_uri(uri)
         assert isinstance(parsed, pyotp.TOTP)
         assert (parsed.secret, parsed.name) == (RFC_SECRET, "a b&c@shield.test")
 
 
-def test_recovery_codes_are_random_and_may_be_written_in_any_way() -> None:
+def test_recovery_codes_are_unique_and_accepted_in_any_notation() -> None:
     codes = new_recovery_codes()
     assert len(set(codes + new_recovery_codes())) == 20
     owner = uuid4()
@@ -61,8 +61,8 @@ def test_recovery_codes_are_random_and_may_be_written_in_any_way() -> None:
     assert recovery_hash(uuid4(), one) not in same
 
 
-class TestSeal:
-    def test_only_for_its_owner_and_with_its_key(self) -> None:
+class TestSecretBox:
+    def test_decryption_needs_the_owner_and_the_key(self) -> None:
         owner, other = uuid4(), uuid4()
         seal = SecretBox(["k" * 32])
         sealed = seal.encrypt(owner, RFC_SECRET)
@@ -79,7 +79,7 @@ class TestSeal:
             with pytest.raises(DecryptionError):
                 opener.decrypt(whose, text)
 
-    def test_keys_may_be_changed(self) -> None:
+    def test_keys_can_be_rotated(self) -> None:
         owner = uuid4()
         before = settings_of(JWT_SECRET="j" * 40)
         sealed = SecretBox(before.mfa_keys).encrypt(owner, RFC_SECRET)
@@ -91,7 +91,7 @@ class TestSeal:
         with pytest.raises(DecryptionError):
             SecretBox(settings_of(JWT_SECRET="i" * 40).mfa_keys).decrypt(owner, sealed)
 
-    def test_without_a_key_of_its_own_the_signing_key_seals(self) -> None:
+    def test_without_own_key_the_signing_key_encrypts(self) -> None:
         """The previous keys only decrypt."""
         owner = uuid4()
         unset = settings_of(JWT_SECRET="j" * 40, MFA_PREVIOUS_KEYS="m" * 40)

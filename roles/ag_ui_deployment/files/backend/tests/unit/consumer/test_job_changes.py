@@ -21,7 +21,7 @@ def change(*events: ShieldEvent) -> JobChange:
     return only
 
 
-def test_a_job_from_its_first_to_its_last_event() -> None:
+def test_changes_of_a_whole_job() -> None:
     found = change(
         *stream(
             shield_event("job:queued", {"job_type": "crawl"}, timestamp=1_000),
@@ -38,7 +38,7 @@ def test_a_job_from_its_first_to_its_last_event() -> None:
     assert found.end.result == {"pages": 3}
 
 
-def test_jobs_are_kept_apart_and_events_without_a_job_are_none() -> None:
+def test_changes_are_grouped_by_job() -> None:
     changes = summarise(
         [
             shield_event(job="a"),
@@ -65,20 +65,20 @@ def test_status_before_the_end(kind: str, status: JobStatus) -> None:
     assert change(shield_event(kind)).status is status
 
 
-def test_a_failure_has_a_message_and_no_result() -> None:
+def test_failed_job_has_an_error_and_no_result() -> None:
     end = change(shield_event("job:failed", {"error": "no route"})).end
     assert end is not None
     assert (end.status, end.error, end.result) == (JobStatus.FAILED, "no route", None)
 
 
-def test_a_cancelled_job_has_neither() -> None:
+def test_cancelled_job_has_no_error_and_no_result() -> None:
     end = change(shield_event("job:cancelled", {"reason": "r"})).end
     assert end is not None
     assert (end.status, end.error, end.result) == (JobStatus.CANCELLED, None, None)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_the_first_end_in_the_stream_counts(order: tuple[int, int]) -> None:
+def test_first_terminal_event_of_the_stream_counts(order: tuple[int, int]) -> None:
     events = stream(shield_event("job:failed", {"error": "x"}), shield_event("job:complete"))
     found = change(*(events[place] for place in order))
     assert found.end is not None
@@ -86,7 +86,7 @@ def test_the_first_end_in_the_stream_counts(order: tuple[int, int]) -> None:
     assert found.percent is None
 
 
-def test_no_text_holds_what_postgresql_cannot_store() -> None:
+def test_nul_characters_are_removed_from_texts() -> None:
     found = change(
         shield_event(
             "job:failed", {"error": "a\0b", "job_type": "c\0d"}, workspace="e\0f", user=OWNER
@@ -98,7 +98,7 @@ def test_no_text_holds_what_postgresql_cannot_store() -> None:
 
 
 @given(story() | noise(), st.data())
-def test_the_order_within_a_batch_does_not_matter(
+def test_order_within_a_batch_does_not_matter(
     events: list[ShieldEvent], data: st.DataObject
 ) -> None:
     """Except for names on which the events of a job disagree."""
@@ -111,9 +111,7 @@ def test_the_order_within_a_batch_does_not_matter(
 
 
 @given(HISTORIES, st.data())
-def test_the_list_and_the_stream_say_the_same_percent(
-    events: list[ShieldEvent], data: st.DataObject
-) -> None:
+def test_percent_equals_that_of_the_stream(events: list[ShieldEvent], data: st.DataObject) -> None:
     state: JobState | None = None
     for event in events:
         if event.job_id == JOB:
@@ -126,7 +124,7 @@ def test_the_list_and_the_stream_say_the_same_percent(
         assert percent_at(status, listed.percent) == state.percent
 
 
-def test_a_tool_reports_its_own_progress() -> None:
+def test_tool_progress_does_not_change_the_percent() -> None:
     told = stream(
         shield_event("job:progress", {"percent": 20}),
         shield_event("tool:progress", {"tool_call_id": "a", "percent": 80}),
@@ -136,14 +134,12 @@ def test_a_tool_reports_its_own_progress() -> None:
 
 
 @given(story(), st.data())
-def test_the_owner_is_found_wherever_the_events_name_one(
-    events: list[ShieldEvent], data: st.DataObject
-) -> None:
+def test_owner_is_found_in_any_event(events: list[ShieldEvent], data: st.DataObject) -> None:
     assert change(*data.draw(st.permutations(events))).owner == UUID(OWNER)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_a_submission_says_whose_a_job_is_before_all_others(order: tuple[int, ...]) -> None:
+def test_submission_determines_owner_and_workspace(order: tuple[int, ...]) -> None:
     events = stream(
         shield_event("job:started", user=STRANGER, workspace="theirs"),
         shield_event("job:accepted", user=OWNER, workspace="ours"),
@@ -154,7 +150,7 @@ def test_a_submission_says_whose_a_job_is_before_all_others(order: tuple[int, ..
     assert found.submitted
 
 
-def test_a_completed_job_is_all_done_whatever_was_reported() -> None:
+def test_completed_job_has_100_percent() -> None:
     moment = datetime.now(UTC)
     job = Job(
         id=JOB,

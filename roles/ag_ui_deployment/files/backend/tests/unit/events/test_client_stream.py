@@ -184,7 +184,7 @@ def cases(draw: st.DrawFn, *, resumes: bool = True) -> Case:
 
 class TestResuming:
     @given(cases(), st.sampled_from(SCOPES))
-    def test_exactly_what_came_after_the_cursor_in_the_same_bytes(
+    def test_client_receives_exactly_the_records_after_its_cursor(
         self, case: Case, scope: Scope
     ) -> None:
         async def run() -> list[Frame]:
@@ -200,7 +200,7 @@ class TestResuming:
         assert [frame for frame in frames if frame in wanted] == wanted
 
     @given(cases(), st.sampled_from(SCOPES))
-    def test_the_user_sees_what_an_uninterrupted_client_sees(
+    def test_resumed_client_has_the_state_of_an_uninterrupted_one(
         self, case: Case, scope: Scope
     ) -> None:
         async def run() -> tuple[list[Frame], list[Frame], list[Frame]]:
@@ -219,7 +219,7 @@ class TestResuming:
         assert seen(events_of(after), seen(events_of(before))) == seen(events_of(whole))
 
     @given(cases(), st.sampled_from((JOB, OTHER_JOB)))
-    def test_one_job(self, case: Case, job: str) -> None:
+    def test_stream_of_one_job(self, case: Case, job: str) -> None:
         async def run() -> list[Frame]:
             return await received(await case.process(), the_job(job), case.last_id, case.later)
 
@@ -238,7 +238,9 @@ class TestResuming:
 
 class TestJoining:
     @given(cases(resumes=False), st.sampled_from(SCOPES))
-    def test_the_current_state_and_then_what_comes(self, case: Case, scope: Scope) -> None:
+    def test_client_receives_current_state_and_then_live_records(
+        self, case: Case, scope: Scope
+    ) -> None:
         async def run() -> tuple[list[Frame], list[Frame]]:
             whole = Process(MemoryHistory())
             await whole.begin([])
@@ -261,7 +263,7 @@ class TestJoining:
         assert on <= set(seen(events_of(joined)))
 
     @given(cases(resumes=False), st.sampled_from((JOB, OTHER_JOB)))
-    def test_one_job_is_one_whole_run(self, case: Case, job: str) -> None:
+    def test_stream_of_one_job_is_a_complete_run(self, case: Case, job: str) -> None:
         async def run() -> list[Frame]:
             return await received(await case.process(), the_job(job), None, case.later)
 
@@ -274,11 +276,11 @@ class TestJoining:
         assert AgUiClient().apply(events) == AgUiClient().apply(whole)
 
 
-class TestThePosition:
+class TestPosition:
     """The id up to which a client has everything, whether or not it received frames for it."""
 
     @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, the_job(JOB))))
-    def test_it_is_told_before_the_first_event(self, case: Case, scope: Scope) -> None:
+    def test_position_is_sent_before_the_first_event(self, case: Case, scope: Scope) -> None:
         cursor = case.last_id
 
         async def run() -> tuple[list[Frame], StreamId]:
@@ -295,7 +297,7 @@ class TestThePosition:
             assert told or cursor
 
     @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, the_job(JOB))), st.data())
-    def test_whoever_is_cut_anywhere_ends_up_with_what_all_see(
+    def test_client_interrupted_anywhere_resumes_to_the_same_state(
         self, case: Case, scope: Scope, data: st.DataObject
     ) -> None:
         """A client keeps its state at the last id, and starts without state if it has none."""
@@ -325,7 +327,7 @@ class TestThePosition:
 
         asyncio.run(run())
 
-    async def test_keep_alives_tell_it_when_it_has_advanced(self) -> None:
+    async def test_keep_alive_has_the_position_if_it_has_advanced(self) -> None:
         process = Process(MemoryHistory())
         await process.begin([])
         reading = asyncio.create_task(
@@ -344,14 +346,14 @@ class TestThePosition:
             (("keep-alive",), None),
         ]
 
-    async def test_after_a_gap_it_is_told_though_it_lies_below_the_cursor(self) -> None:
+    async def test_position_after_a_gap_may_be_below_the_cursor(self) -> None:
         events = stream(*simple_run())
         process = Process(MemoryHistory())
         await process.begin(events)
         frames = await received(process, EVERYTHING, StreamId(2**60, 0))
         assert [frame.id for frame in frames if frame.id] == [str(events[-1].id)]
 
-    async def test_after_a_gap_the_one_that_the_client_has_is_not_told_again(self) -> None:
+    async def test_position_after_a_gap_is_not_repeated(self) -> None:
         """The stream is gone, and this process had read it as far as the client."""
         events = stream(*simple_run())
         process = Process(MemoryHistory())
@@ -363,7 +365,7 @@ class TestThePosition:
         assert [frame.id for frame in frames if frame.id] == []
 
     @pytest.mark.parametrize("begun", [0, 1])
-    async def test_one_of_a_stream_without_entries_is_no_gap(self, begun: int) -> None:
+    async def test_position_of_an_empty_stream_is_no_gap(self, begun: int) -> None:
         """It derives from Redis's clock: no entry has it, at any instance."""
         events = stream(*simple_run())
         border = events[0].id.previous()
@@ -390,7 +392,7 @@ def moving_run() -> list[ShieldEvent]:
 
 
 class TestOwnership:
-    async def test_a_job_that_turns_out_to_be_mine_comes_with_its_past(self) -> None:
+    async def test_job_that_becomes_mine_is_sent_with_its_history(self) -> None:
         process = Process(MemoryHistory())
         await process.begin([])
         frames = await received(process, MINE, later=stream(*simple_run()))
@@ -398,7 +400,7 @@ class TestOwnership:
         run = check_feed(events_of(frames))[JOB]
         assert run.terminal == "RUN_FINISHED"
 
-    async def test_a_job_that_turns_out_to_be_of_my_workspace_comes_with_its_past(self) -> None:
+    async def test_job_that_moves_to_my_workspace_is_sent_with_its_history(self) -> None:
         process = Process(MemoryHistory())
         await process.begin([])
         frames = await received(process, ALL_OF_RED, later=moving_run())
@@ -406,9 +408,7 @@ class TestOwnership:
         assert check_feed(events_of(frames))[JOB].terminal == "RUN_FINISHED"
 
     @pytest.mark.parametrize("cursor", [None, ZERO, stream_id(1), stream_id(3)])
-    async def test_of_a_job_that_moves_away_nothing_comes_any_more(
-        self, cursor: StreamId | None
-    ) -> None:
+    async def test_feed_stops_sending_a_job_that_moves_away(self, cursor: StreamId | None) -> None:
         events = moving_run()
         for begun in range(5):
             if cursor is not None and cursor > stream_id(begun):
@@ -422,7 +422,7 @@ class TestOwnership:
                 assert events_of(frames) == []
 
     @pytest.mark.parametrize("begun", range(5))
-    async def test_the_stream_of_a_job_that_moves_away_ends(self, begun: int) -> None:
+    async def test_stream_of_a_job_that_moves_away_ends(self, begun: int) -> None:
         events = moving_run()
         process = Process(MemoryHistory())
         await process.begin(events[:begun])
@@ -437,7 +437,7 @@ class TestOwnership:
         other = await received(process, MINE_IN_RED._replace(job_id=JOB))
         assert check_run(events_of(other), complete=True).outcome == "success"
 
-    async def test_one_jobs_feed_serves_those_who_stay_and_those_who_do_not(self) -> None:
+    async def test_shared_feed_ends_only_for_clients_that_lost_access(self) -> None:
         events = moving_run()
         process = Process(MemoryHistory())
         await process.begin(events[:1])
@@ -450,7 +450,7 @@ class TestOwnership:
         last = [ids_of(parse_frames(body))[-1] for body in bodies]
         assert last == [str(stream_id(n)) for n in (4, 2, 4)]
 
-    async def test_of_somebody_elses_job_comes_nothing(self) -> None:
+    async def test_jobs_of_other_users_are_not_sent(self) -> None:
         events = stream(*simple_run(user=STRANGER), shield_event("worker.started", job=None))
         for cursor in (None, ZERO):
             process = Process(MemoryHistory())
@@ -459,7 +459,7 @@ class TestOwnership:
             assert events_of(frames) == []
 
 
-class TestForgottenJobs:
+class TestEvictedJobs:
     """The process keeps the states of a limited number of ended jobs; the history has the rest."""
 
     @pytest.fixture(autouse=True)
@@ -467,9 +467,7 @@ class TestForgottenJobs:
         monkeypatch.setattr(job_projector, "_ENDED_MAX", 1)
 
     @pytest.mark.parametrize("cursor", [None, 0, 1, 2, 3])
-    async def test_an_ended_run_is_told_and_closed_though_it_was_forgotten(
-        self, cursor: int | None
-    ) -> None:
+    async def test_ended_run_is_replayed_and_closed(self, cursor: int | None) -> None:
         events = stream(*simple_run(), *simple_run(OTHER_JOB))
         process = Process(MemoryHistory())
         await process.begin(events)
@@ -481,7 +479,7 @@ class TestForgottenJobs:
         missed = [str(stream_id(n)) for n in (1, 2, 3) if cursor is None or n > cursor]
         assert ids_of(frames) == (missed[-1:] if cursor is None else missed or [str(events[2].id)])
 
-    async def test_a_long_one_is_told_to_its_last_event(self) -> None:
+    async def test_long_run_is_replayed_to_its_last_event(self) -> None:
         long = [
             shield_event("job:queued", event_id="first", user=OWNER),
             *(shield_event("rag:chunk_processed", event_id=f"chunk-{n}") for n in range(300)),
@@ -497,7 +495,7 @@ class TestForgottenJobs:
         client = AgUiClient().apply(events_of(frames))
         assert client.activity(f"rag:{JOB}")["chunks_processed"] == 300
 
-    async def test_a_late_event_does_not_begin_the_run_again(self) -> None:
+    async def test_late_event_does_not_restart_an_ended_run(self) -> None:
         late = shield_event("job:progress", job=JOB, event_id="late", user=OWNER)
         events = stream(*simple_run(), *simple_run(OTHER_JOB), late)
         process = Process(MemoryHistory())
@@ -506,7 +504,7 @@ class TestForgottenJobs:
         frames = await received(process, EVERYTHING, later=events[-1:])
         assert events_of(frames) == []
 
-    async def test_one_that_ends_with_its_next_event_is_introduced(
+    async def test_rehydrated_job_that_ends_is_sent_with_its_history(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(job_projector, "_ACTIVE_MAX", 1)
@@ -521,7 +519,7 @@ class TestForgottenJobs:
         told = events_of(parse_frames(await reading))
         assert check_feed(told)[JOB].terminal == "RUN_FINISHED"
 
-    async def test_one_that_has_ended_is_not_introduced_again(self) -> None:
+    async def test_rehydrated_ended_job_is_not_sent_again(self) -> None:
         process = Process(MemoryHistory())
         await process.begin(stream(*simple_run(), *simple_run(OTHER_JOB)))
         reading = asyncio.create_task(served(process, wants(EVERYTHING)))
@@ -536,7 +534,7 @@ class TestForgottenJobs:
     @pytest.mark.parametrize(
         ("joins_after", "cursor"), [*((n, None) for n in range(5)), (4, stream_id(4))]
     )
-    async def test_one_that_goes_on_is_introduced_to_those_who_were_not_told_of_it(
+    async def test_rehydrated_active_job_is_sent_to_clients_that_do_not_know_it(
         self, monkeypatch: pytest.MonkeyPatch, joins_after: int, cursor: StreamId | None
     ) -> None:
         monkeypatch.setattr(job_projector, "_ACTIVE_MAX", 1)
@@ -566,24 +564,24 @@ class TestForgottenJobs:
         assert len(calls) == (1 if cursor is None else 0)
 
 
-class TestTheEnd:
+class TestStreamEnd:
     async def open_stream(self, expires_in: float, scope: Scope = EVERYTHING) -> bytes:
         process = Process(MemoryHistory())
         await process.begin([])
         return await served(process, wants(scope, expires_in=expires_in))
 
-    async def test_it_begins_with_the_time_to_wait_before_a_reconnect(self) -> None:
+    async def test_first_frame_has_the_retry_time(self) -> None:
         (retry, *_) = parse_frames(await self.open_stream(0.05))
         assert retry.retry is not None
         assert 2000 <= retry.retry <= 3000
 
-    async def test_it_ends_when_the_token_does(self) -> None:
+    async def test_stream_ends_when_the_token_expires(self) -> None:
         began = time.monotonic()
         body = await self.open_stream(0.3)
         assert 0.2 < time.monotonic() - began < 3
         assert b": the token has expired\n\n" in body
 
-    async def test_it_says_goodbye_when_the_process_drains(self) -> None:
+    async def test_drained_stream_ends_with_a_retry_time(self) -> None:
         process = Process(MemoryHistory())
         await process.begin([])
         frames = await received(process, EVERYTHING, later=stream(shield_event("job:queued")))
@@ -592,7 +590,7 @@ class TestTheEnd:
         assert last is not None
         assert 2000 <= last < 5000
 
-    async def test_after_a_change_of_permissions_a_client_comes_back_without_an_id(self) -> None:
+    async def test_change_of_permissions_asks_for_reconnect_without_id(self) -> None:
         process = Process(MemoryHistory())
         call = {"tool_call_id": "c", "tool_name": "crawl_web"}
         await process.begin(stream(shield_event("tool:start", call, workspace=RED)))
@@ -610,7 +608,7 @@ class TestTheEnd:
         told = events_of(await received(process, ALL_OF_RED))
         assert {"TOOL_CALL_START", "ACTIVITY_SNAPSHOT"} <= {event["type"] for event in told}
 
-    async def test_the_count_of_streams_is_true(self) -> None:
+    async def test_stream_limits_and_count(self) -> None:
         process = Process(MemoryHistory())
         await process.begin([])
         made = streams(process, STREAMS_MAX=3, STREAMS_PER_USER=2)
@@ -636,8 +634,8 @@ class TestTheEnd:
             made.check(mine.access.user.id)
 
 
-class TestStrangeCursors:
-    async def test_one_of_a_stream_that_is_gone_gives_a_notice_and_the_current_state(self) -> None:
+class TestUnknownCursors:
+    async def test_cursor_of_a_deleted_stream_gives_a_gap_notice_and_the_state(self) -> None:
         events = stream(*simple_run())
         process = Process(MemoryHistory())
         await process.begin(events[:2])
@@ -650,7 +648,7 @@ class TestStrangeCursors:
         assert check_feed(rest)[JOB].terminal == "RUN_FINISHED"
         assert ids_of(frames) == [str(events[2].id)]
 
-    async def test_one_that_another_process_was_faster_to_give_is_waited_for(self) -> None:
+    async def test_cursor_ahead_of_this_process_is_waited_for(self) -> None:
         events = stream(*simple_run())
         process = Process(MemoryHistory())
         await process.begin(events[:1])
@@ -658,7 +656,7 @@ class TestStrangeCursors:
         frames = await received(process, EVERYTHING, events[1].id, events[1:])
         assert ids_of(frames) == [str(events[2].id)]
 
-    async def test_waiting_for_it_ends_when_the_process_drains(self) -> None:
+    async def test_wait_for_a_cursor_ends_when_the_process_drains(self) -> None:
         events = stream(*simple_run())
         process = Process(MemoryHistory())
         await process.begin(events[:1])
@@ -689,7 +687,9 @@ class SlowClient:
 @pytest.mark.parametrize(
     "bound", [{"CLIENT_BUFFER_BYTES": 65_536}, {"CLIENT_BUFFER_EVENTS": 20}], ids=str
 )
-async def test_a_client_that_falls_behind_is_let_go_and_can_resume(bound: dict[str, int]) -> None:
+async def test_client_beyond_a_feed_limit_is_disconnected_and_can_resume(
+    bound: dict[str, int],
+) -> None:
     process = Process(MemoryHistory(), **bound)
     await process.begin([])
     client = SlowClient()
@@ -714,7 +714,7 @@ async def test_a_client_that_falls_behind_is_let_go_and_can_resume(bound: dict[s
     assert got + ids_of(resumed) == [str(event.id) for event in events]
 
 
-async def test_a_client_that_takes_nothing_more_is_let_go_at_the_bound(
+async def test_blocked_client_is_disconnected_at_the_feed_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client_stream, "_TICK", 0.02)
@@ -733,7 +733,7 @@ async def test_a_client_that_takes_nothing_more_is_let_go_at_the_bound(
 
 
 @pytest.mark.parametrize("published", [0, 1])
-async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
+async def test_blocked_client_is_disconnected_after_a_timeout(
     monkeypatch: pytest.MonkeyPatch, published: int
 ) -> None:
     """It is far from the feed's limit but occupies a connection."""
@@ -752,7 +752,7 @@ async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
     assert len(process.hub.feeds) == 0
 
 
-async def test_one_jobs_history_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_job_history_waits_for_a_replay_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_projector, "_ENDED_MAX", 1)
     events = stream(*simple_run(), *simple_run(OTHER_JOB))
     process = Process(MemoryHistory())
@@ -770,7 +770,7 @@ async def test_one_jobs_history_waits_for_its_turn(monkeypatch: pytest.MonkeyPat
     check_run(events_of(parse_frames(bytes(client.body))), complete=True)
 
 
-async def test_keep_alives_come_while_there_is_nothing_to_say() -> None:
+async def test_idle_stream_sends_keep_alives() -> None:
     process = Process(MemoryHistory())
     await process.begin([])
     body = await served(process, wants(EVERYTHING, expires_in=2.5), SSE_KEEPALIVE_SECONDS=1)
@@ -781,7 +781,7 @@ async def test_keep_alives_come_while_there_is_nothing_to_say() -> None:
     ]
 
 
-async def test_a_farewell_spreads_the_return_of_many() -> None:
+async def test_retry_times_at_shutdown_are_spread() -> None:
     process = Process(MemoryHistory())
     await process.begin([])
     made = streams(process, STREAMS_PER_USER=5000)

@@ -69,7 +69,7 @@ def live(place: Attachment) -> list[Batch]:
 
 
 class TestScopes:
-    def test_an_admin_sees_everything_a_user_what_is_theirs_a_job_itself(self) -> None:
+    def test_scopes_of_administrator_user_and_job(self) -> None:
         hub = hub_of(
             shield_event("job:queued", job="mine", user=OWNER),
             shield_event("job:queued", job="theirs", user=STRANGER),
@@ -82,7 +82,7 @@ class TestScopes:
         assert ids(hub, the_job("theirs")) == [stream_id(2)]
         assert ids(hub, Scope(Visibility(UUID(int=1)))) == []
 
-    def test_a_workspace_is_shown_to_its_admins_and_to_members_what_is_theirs(self) -> None:
+    def test_scopes_of_workspace_administrator_and_member(self) -> None:
         hub = hub_of(
             shield_event("job:queued", job="mine", user=OWNER),
             shield_event("job:queued", job="mine in red", user=OWNER, workspace=RED),
@@ -95,7 +95,7 @@ class TestScopes:
         assert ids(hub, ALL_OF_RED) == [stream_id(2), stream_id(3), stream_id(4)]
 
     @given(st.lists(SIGHTS, max_size=6), st.lists(JOBS, min_size=1, max_size=12))
-    def test_every_feed_gets_what_its_scope_shows_once(
+    def test_feed_gets_every_visible_record_once(
         self, sights: list[Visibility], jobs: list[ShieldEvent]
     ) -> None:
         hub = hub_of()
@@ -110,7 +110,7 @@ class TestScopes:
         assert len(hub.feeds) == 0
         assert hub._feeds[CURRENT]._at == {}
 
-    def test_the_runs_that_are_on(self) -> None:
+    def test_active_runs_of_a_scope(self) -> None:
         hub = hub_of(
             shield_event("job:queued", job="mine", user=OWNER),
             shield_event("job:queued", job="theirs", user=STRANGER),
@@ -126,7 +126,7 @@ class TestScopes:
             the_job("ended"): {"ended"},
         }
 
-    def test_a_job_that_turns_out_to_be_theirs_is_shown_from_then_on(self) -> None:
+    def test_job_with_new_owner_is_marked_for_inspection(self) -> None:
         hub = hub_of(shield_event("job:queued"), shield_event("tool:start", {"id": "c"}))
         place, other = hub.attach(MINE, None), hub.attach(EVERYTHING, None)
         late = shield_event("job:progress", user=OWNER)
@@ -140,14 +140,14 @@ class TestScopes:
         assert [batch.alone for batch in live(other)] == [None, None]
 
     @pytest.mark.parametrize("version", ProtocolVersion)
-    def test_one_encoding_serves_all_of_a_version(self, version: ProtocolVersion) -> None:
+    def test_feeds_of_one_version_share_an_encoding(self, version: ProtocolVersion) -> None:
         hub = hub_of()
         places = [hub.attach(scope, None, version) for scope in (EVERYTHING, MINE, the_job(JOB))]
         publish(hub, shield_event("job:queued", user=OWNER))
         frames = [live(place)[0].frames for place in places]
         assert frames[0] is frames[1] is frames[2]
 
-    def test_versions_share_the_records_that_are_the_same_in_both(self) -> None:
+    def test_versions_share_unchanged_records(self) -> None:
         hub = hub_of()
         places = [hub.attach(MINE, None, version) for version in ProtocolVersion]
         assert len(hub.feeds) == len(ProtocolVersion)
@@ -161,7 +161,7 @@ class TestScopes:
             hub.detach(MINE, place.reader, version)
         assert len(hub.feeds) == 0
 
-    def test_a_notice_reaches_everybody(self) -> None:
+    def test_gap_notice_reaches_every_feed(self) -> None:
         hub = hub_of()
         places = [hub.attach(scope, None) for scope in (EVERYTHING, EVERYTHING, MINE)]
         gap = Gap("trimmed", stream_id(1), stream_id(9))
@@ -173,15 +173,15 @@ class TestScopes:
         assert hub.gap == gap
 
 
-class TestTheRing:
-    def test_it_holds_the_youngest_and_says_from_where(self) -> None:
+class TestRing:
+    def test_ring_keeps_the_newest_and_has_a_low_watermark(self) -> None:
         hub = hub_of(*(shield_event() for _ in range(10)), RING_MAX_EVENTS=3)
         assert ids(hub, EVERYTHING) == [stream_id(n) for n in (8, 9, 10)]
         assert hub.low_watermark == stream_id(7)
         assert ids(hub, EVERYTHING, stream_id(9)) == [stream_id(10)]
         assert ids(hub, EVERYTHING, stream_id(10)) == []
 
-    def test_it_is_bounded_in_bytes_too(self) -> None:
+    def test_ring_is_bounded_in_bytes(self) -> None:
         events = (shield_event(data={"x": "x" * 1_000}) for _ in range(50))
         hub = hub_of(*events, RING_MAX_BYTES=8_192)
         assert hub._ring_size <= 8_192
@@ -191,10 +191,10 @@ class TestTheRing:
             or hub.low_watermark < ids(hub, EVERYTHING)[0]
         )
 
-    def test_without_a_cursor_nothing_of_it_is_given(self) -> None:
+    def test_no_recent_records_without_a_cursor(self) -> None:
         assert hub_of(shield_event()).attach(EVERYTHING, None).recent == []
 
-    def test_what_has_no_frames_moves_it_on_all_the_same(self) -> None:
+    def test_event_without_frames_advances_the_position(self) -> None:
         event = shield_event(event_id="once")
         hub = hub_of(event, event, event)
         assert ids(hub, EVERYTHING) == [stream_id(1)]
@@ -202,7 +202,7 @@ class TestTheRing:
 
 
 class TestJoining:
-    def test_no_seam_and_no_overlap(self) -> None:
+    def test_recent_and_live_records_are_contiguous(self) -> None:
         events = stream(*(shield_event() for _ in range(10)))
         for place in range(11):
             hub = hub_of(*events[:place])
@@ -214,7 +214,7 @@ class TestJoining:
                 str(one.id) for one in events
             ]
 
-    def test_a_feed_lives_as_long_as_its_readers(self) -> None:
+    def test_feed_is_removed_with_its_last_reader(self) -> None:
         hub = hub_of()
         one, other = hub.attach(MINE, None), hub.attach(MINE, None)
         assert one.feed is other.feed
@@ -225,7 +225,7 @@ class TestJoining:
         assert len(hub.feeds) == 0
         assert hub.attach(MINE, None).feed is not one.feed
 
-    def test_draining_closes_the_feeds_that_are_and_those_that_come(self) -> None:
+    def test_drain_closes_existing_and_new_feeds(self) -> None:
         hub = hub_of()
         before = hub.attach(EVERYTHING, None)
         hub.drain()

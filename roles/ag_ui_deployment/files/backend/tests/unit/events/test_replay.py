@@ -59,7 +59,7 @@ def expected(events: list[ShieldEvent], cursor: StreamId, floor: StreamId) -> li
     st.integers(1, 3),
     st.sampled_from((1, 7, 100)),
 )
-def test_whoever_joins_whenever_gets_its_part_once_and_in_order(
+def test_concurrent_clients_get_their_range_once_and_in_order(
     clients: list[tuple[int, int, int]], maximum: int, page: int
 ) -> None:
     async def run() -> None:
@@ -84,7 +84,7 @@ def test_whoever_joins_whenever_gets_its_part_once_and_in_order(
     asyncio.run(run())
 
 
-async def test_many_that_miss_the_same_need_one_pass() -> None:
+async def test_clients_with_near_cursors_share_one_pass() -> None:
     history = history_of(500)
     replay = replay_of(history)
     reading = [
@@ -94,7 +94,7 @@ async def test_many_that_miss_the_same_need_one_pass() -> None:
     assert history.passes <= 2
 
 
-async def test_who_is_far_behind_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_distant_cursor_does_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_replay, "_NEAR_MS", 10)
     history = history_of(500)
     replay = replay_of(history)
@@ -106,9 +106,7 @@ async def test_who_is_far_behind_holds_up_nobody(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 5])
-async def test_one_that_is_slow_gets_everything_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, ahead: int
-) -> None:
+async def test_slow_client_gets_everything(monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
     monkeypatch.setattr(event_replay, "_AHEAD", ahead)
     history = history_of(700)
     ids: list[StreamId] = []
@@ -119,7 +117,7 @@ async def test_one_that_is_slow_gets_everything_all_the_same(
     assert ids == expected(history.events, ZERO, stream_id(700))
 
 
-async def test_one_that_takes_nothing_is_let_go_and_the_others_go_on(
+async def test_blocked_client_is_dropped_and_others_continue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(event_replay, "_AHEAD", 2)
@@ -136,7 +134,7 @@ async def test_one_that_takes_nothing_is_let_go_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("maximum", [1, 3])
-async def test_so_many_passes_go_on_at_once_and_no_more(
+async def test_number_of_concurrent_passes_is_limited(
     monkeypatch: pytest.MonkeyPatch, maximum: int
 ) -> None:
     monkeypatch.setattr(event_replay, "_NEAR_MS", 0)
@@ -167,7 +165,7 @@ async def test_so_many_passes_go_on_at_once_and_no_more(
     assert found == [expected(history.events, one, stream_id(200)) for one in cursors]
 
 
-async def test_after_each_piece_all_passes_rest_for_as_long_as_it_took(
+async def test_passes_pause_as_long_as_each_piece_took(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(event_replay, "_NEAR_MS", 0)
@@ -204,7 +202,7 @@ async def test_after_each_piece_all_passes_rest_for_as_long_as_it_took(
     assert rests == [1.0] * pieces
 
 
-async def test_an_error_reaches_all_and_the_next_try_starts_anew() -> None:
+async def test_error_reaches_all_clients_and_the_next_replay_works() -> None:
     history = history_of(50)
     replay = replay_of(history)
     good, history.of_jobs = history.of_jobs, None  # type: ignore[method-assign,assignment]

@@ -13,7 +13,7 @@ def conversation_of(*messages: dict[str, Any]) -> Any:
 
 
 class TestUnknownFields:
-    def test_are_dropped_wherever_they_stand(self) -> None:
+    def test_are_dropped_at_every_level(self) -> None:
         call = {"id": "c", "type": "function", "function": {"name": "ask", "arguments": "{}"}}
         known: list[dict[str, Any]] = [
             {"id": "1", "role": "user", "content": [{"type": "text", "text": "Hello"}]},

@@ -108,7 +108,7 @@ def started(registry: Registry, store: Store) -> tuple[LocalRun, asyncio.Event]:
     return run, done
 
 
-async def test_the_end_is_told_nobody_before_it_is_stored() -> None:
+async def test_end_is_published_after_it_is_stored() -> None:
     registry, storage = Registry(), Storage()
     run, done = started(registry, storage.store)
     await until(lambda: storage.asked)
@@ -125,7 +125,7 @@ async def test_the_end_is_told_nobody_before_it_is_stored() -> None:
     assert registry.finished == [True]
 
 
-async def test_the_log_of_a_run_that_could_not_be_stored_is_kept_as_one() -> None:
+async def test_unstored_run_is_finished_as_unstored() -> None:
     registry, storage = Registry(), Storage(ConnectionRefusedError())
     storage.lets.set()
     run, done = started(registry, storage.store)
@@ -135,7 +135,7 @@ async def test_the_log_of_a_run_that_could_not_be_stored_is_kept_as_one() -> Non
     assert registry.finished == [False]
 
 
-async def test_a_store_that_takes_too_long_delays_the_end_and_not_the_storing(
+async def test_slow_store_delays_the_end_up_to_a_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("src.services.runs.runner._STORE_SECONDS", 0.01)

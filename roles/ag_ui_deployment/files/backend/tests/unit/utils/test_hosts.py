@@ -61,7 +61,7 @@ def check(targets: SsrfGuard, host: str) -> None:
 
 
 @given(PRIVATE)
-def test_private_addresses_in_every_notation(
+def test_private_addresses_are_refused_in_every_notation(
     targets: SsrfGuard, address: ipaddress.IPv4Address
 ) -> None:
     for host in notations(address):
@@ -76,14 +76,14 @@ def test_private_addresses_in_every_notation(
      "metadata.google.internal", "printer.local", "router.lan", "256.1.1.1", "1.2.3.4.5", "a..b",
      "-a.org", "a b.org", ""],
 )  # fmt: skip
-def test_what_is_of_the_inside_or_nothing(targets: SsrfGuard, host: str) -> None:
+def test_internal_and_invalid_hosts_are_refused(targets: SsrfGuard, host: str) -> None:
     with pytest.raises(TargetRefusedError):
         check(targets, host)
 
 
 @pytest.mark.parametrize("host", ["example.org", "EXAMPLE.org.", "bücher.example", "8.8.8.8",
                                   "[2606:4700:4700::1111]", "a-b.c_d.org"])  # fmt: skip
-def test_what_is_public(targets: SsrfGuard, host: str) -> None:
+def test_public_hosts_are_accepted(targets: SsrfGuard, host: str) -> None:
     check(targets, host)
 
 
@@ -96,7 +96,7 @@ def test_what_is_public(targets: SsrfGuard, host: str) -> None:
      "http://ex\u034fample.org/", "http://example.org/\u3164", "http://example.org/\ufe0f",
      "http://example.org/" + "x" * 2048],
 )  # fmt: skip
-def test_what_is_no_address(url: str) -> None:
+def test_invalid_urls_are_refused(url: str) -> None:
     with pytest.raises(TargetRefusedError):
         parse_url(url)
 
@@ -109,7 +109,7 @@ def test_what_is_no_address(url: str) -> None:
      ("http://[2606:4700:4700:0::1111]:8080/", "http://[2606:4700:4700::1111]:8080/"),
      ("http://a.example。org", "http://a.example.org")],
 )  # fmt: skip
-def test_a_host_is_sent_as_it_was_read(url: str, sent: str) -> None:
+def test_host_is_sent_in_canonical_form(url: str, sent: str) -> None:
     assert canonical_url(url) == sent
     crawl = CrawlWeb(url=url, allowed_domains=["Bücher.Example."])
     assert (crawl.url, crawl.allowed_domains) == (sent, ["xn--bcher-kva.example"])
@@ -117,7 +117,7 @@ def test_a_host_is_sent_as_it_was_read(url: str, sent: str) -> None:
 
 @pytest.mark.parametrize("domain", [" example.org", "example.org ", "ex\u00adample.org",
                                     "ex\u034fample.org", "example.org\u200b"])  # fmt: skip
-def test_a_domain_is_read_like_the_host_of_an_address(domain: str) -> None:
+def test_invisible_characters_in_a_domain_are_refused(domain: str) -> None:
     with pytest.raises(ValidationError, match="invisible"):
         CrawlWeb(url="http://example.org", allowed_domains=[domain])
 
@@ -126,7 +126,7 @@ def test_a_domain_is_read_like_the_host_of_an_address(domain: str) -> None:
     "path",
     [" file:///etc/passwd", "\u2060http://10.0.0.1/", "a.pdf ", "\u00a0a.pdf", "a\u3164.pdf"],
 )
-def test_a_path_hides_nothing(path: str) -> None:
+def test_invisible_characters_in_a_path_are_refused(path: str) -> None:
     with pytest.raises(ValidationError, match="invisible"):
         IngestDoc(file_path=path)
     assert IngestDoc(file_path="my report.pdf").file_path == "my report.pdf"
@@ -139,12 +139,12 @@ def test_a_path_hides_nothing(path: str) -> None:
      ("2001:1::1", False), ("2001:20::1", False), ("64:ff9b:1::1", False), ("5f00::1", False),
      ("2002:808:808::1", True), ("2620:4f:8000::1", True), ("192.31.196.1", True)],
 )  # fmt: skip
-def test_what_is_special_is_so_with_any_python(address: str, public: bool) -> None:  # noqa: FBT001 - a case
+def test_special_addresses_do_not_depend_on_the_python_version(address: str, public: bool) -> None:  # noqa: FBT001 - a case
     assert is_public(ipaddress.ip_address(address)) is public
 
 
 @given(st.text(max_size=80))
-def test_an_address_stays_what_it_is_sent_as(text: str) -> None:
+def test_canonical_url_is_idempotent(text: str) -> None:
     with suppress(TargetRefusedError):
         sent = canonical_url(f"http://{text}")
         assert canonical_url(sent) == sent
@@ -154,15 +154,13 @@ def test_an_address_stays_what_it_is_sent_as(text: str) -> None:
 
 
 @given(st.text(max_size=80))
-def test_any_text_is_an_address_or_refused(targets: SsrfGuard, text: str) -> None:
+def test_any_text_is_a_url_or_refused(targets: SsrfGuard, text: str) -> None:
     for url in (text, f"http://{text}", f"http://{text}.org/"):
         with suppress(TargetRefusedError):
             targets.check_host(parse_url(url).hostname or "")
 
 
-async def test_a_name_is_looked_up_once(
-    targets: SsrfGuard, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_name_is_resolved_once(targets: SsrfGuard, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     answers: dict[str, list[str]] = {
         "public.example": ["93.184.215.14", "2606:4700:4700::1111"],
@@ -185,9 +183,7 @@ async def test_a_name_is_looked_up_once(
     assert asked == ["public.example", "unknown.example", "mixed.example", "inside.example"]
 
 
-async def test_a_name_that_answers_too_late_is_refused(
-    targets: SsrfGuard, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_slow_dns_is_refused(targets: SsrfGuard, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its DNS servers could answer the tool at once, with an internal address."""
     released = threading.Event()
 
@@ -204,7 +200,7 @@ async def test_a_name_that_answers_too_late_is_refused(
         released.set()
 
 
-async def test_private_ones_where_they_are_allowed() -> None:
+async def test_private_hosts_are_accepted_if_allowed() -> None:
     targets = SsrfGuard(allow_private=True)
     for host in ("127.0.0.1", "hx-web-server", "[::1]"):
         await targets.check_url(f"http://{host}:8080/")

@@ -57,7 +57,7 @@ async def _ask(key: str | None, headers: list[tuple[str, str]], came_from: str) 
         (None, [KEY], "198.51.100.1", "198.51.100.1"),
     ],
 )
-async def test_only_a_proxy_with_the_key_is_believed(
+async def test_forwarded_headers_need_a_trusted_proxy_with_the_key(
     key: str | None, shown: list[str], came_from: str, client: str
 ) -> None:
     headers = [("X-AG-UI-Proxy-Key", value) for value in shown]
@@ -68,7 +68,7 @@ async def test_only_a_proxy_with_the_key_is_believed(
     assert "x-ag-ui-proxy-key" not in told["headers"]
 
 
-async def test_an_error_that_nobody_foresaw_can_be_read_by_pages_of_allowed_origins() -> None:
+async def test_unexpected_error_has_cors_headers() -> None:
     async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise RuntimeError("boom")
 
