@@ -42,7 +42,9 @@ def command(
     return run
 
 
-async def test_accounts(backend: Backend, environment: Environment, command: Command) -> None:
+async def test_account_commands(
+    backend: Backend, environment: Environment, command: Command
+) -> None:
     for email, role in ((ADMIN, "admin"), (ALICE, "viewer")):
         add = ("users", "add", email, "--role", role, "--name", role.title())
         assert (await command(*add, stdin=f"{PASSWORD}\n"))[0] == 0
@@ -113,7 +115,7 @@ async def test_accounts(backend: Backend, environment: Environment, command: Com
 
 
 @pytest.mark.parametrize("way", ["unlock", "password"])
-async def test_who_is_let_in_again_is_not_kept_out_by_the_limit(
+async def test_unlocked_account_is_not_rate_limited(
     environment: Environment, command: Command, way: str
 ) -> None:
     async with running(environment.settings(RATE_LOGIN_PER_ACCOUNT="2/hour")) as backend:
@@ -126,7 +128,7 @@ async def test_who_is_let_in_again_is_not_kept_out_by_the_limit(
         await login(backend, ALICE, PASSWORD if way == "unlock" else NEW)
 
 
-async def test_workspaces(backend: Backend, command: Command) -> None:
+async def test_workspace_commands(backend: Backend, command: Command) -> None:
     await backend.add_user(ALICE)
 
     async def workspaces(*arguments: str) -> tuple[int, str, str]:

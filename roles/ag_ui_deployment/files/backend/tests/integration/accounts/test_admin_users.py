@@ -76,7 +76,7 @@ def emails(page: Any) -> list[str]:
 
 
 class TestAccounts:
-    async def test_made_with_a_password_it_can_be_used_and_is_recorded(
+    async def test_created_account_works_and_is_recorded(
         self, office: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         memberships = [{"workspace": f"secret-{n}", "role": "contributor"} for n in range(30)]
@@ -113,7 +113,7 @@ class TestAccounts:
         ]
         assert error["field"] == "body.email"
 
-    async def test_what_cannot_be_is_named_and_changes_nothing(
+    async def test_invalid_account_is_refused_without_effect(
         self, office: AdminContext, environment: Environment
     ) -> None:
         good = {"email": ALICE, "password": PASSWORD, "name": "Alice Liddell"}
@@ -125,7 +125,7 @@ class TestAccounts:
             assert error["field"].startswith(f"body.{field}")
         assert await environment.query("SELECT email FROM users") == [(ADMIN,)]
 
-    async def test_the_membership_at_fault_is_named(
+    async def test_invalid_membership_is_reported(
         self, office: AdminContext, environment: Environment
     ) -> None:
         await office.ask("POST", "/workspaces", {"name": "red"})
@@ -137,7 +137,7 @@ class TestAccounts:
             assert error["field"] == "body.memberships.1.workspace"
         assert await environment.query("SELECT email FROM users") == [(ADMIN,)]
 
-    async def test_addresses_that_only_look_different_are_one_account(
+    async def test_normalised_addresses_are_unique(
         self, office: AdminContext, environment: Environment
     ) -> None:
         same = ["alice@bücher.test", "ALICE@BÜCHER.test", "alice@xn--bcher-kva.test"]
@@ -155,7 +155,7 @@ class TestAccounts:
         rows = await environment.query("SELECT email FROM users")
         assert all(row["email"].isascii() for row in rows)
 
-    async def test_one_address_at_once_makes_one_account(
+    async def test_concurrent_creation_makes_one_account(
         self, office: AdminContext, environment: Environment
     ) -> None:
         body = {"email": ALICE, "password": PASSWORD}
@@ -163,7 +163,7 @@ class TestAccounts:
         assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
         assert len(await environment.query("SELECT * FROM users")) == 2
 
-    async def test_lists_are_searched_and_paged(
+    async def test_search_filters_and_pagination(
         self, office: AdminContext, environment: Environment
     ) -> None:
         for n in range(7):
@@ -205,7 +205,7 @@ class TestAccounts:
             (error,) = check_problem(answer, 400, "bad-cursor")["errors"]
             assert error["field"] == "query.cursor"
 
-    async def test_nobody_else_administers(self, office: AdminContext, backend: Backend) -> None:
+    async def test_other_roles_are_refused(self, office: AdminContext, backend: Backend) -> None:
         alice = await backend.add_user(ALICE, Role.CONTRIBUTOR)
         path = f"/users/{alice.id}"
         routes = [
@@ -224,7 +224,7 @@ class TestAccounts:
             anonymous = await backend.http.request(method, f"/admin{route}")
             check_problem(anonymous, 401, "not-authenticated")
 
-    async def test_an_id_that_nobody_has(self, office: AdminContext) -> None:
+    async def test_unknown_account_id(self, office: AdminContext) -> None:
         for method, end in (("GET", ""), ("POST", "/deactivate"), ("DELETE", "/second-factor")):
             answer = await office.ask(method, f"/users/{uuid4()}{end}")
             check_problem(answer, 404, "account-not-found")
@@ -233,7 +233,7 @@ class TestAccounts:
 
 
 class TestChanges:
-    async def test_each_counts_at_once_and_is_recorded(
+    async def test_changes_take_effect_immediately_and_are_recorded(
         self, office: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         alice = await backend.add_user(ALICE)
@@ -275,7 +275,7 @@ class TestChanges:
         assert {event.target for event in ours} == {f"user:{alice.id}"}
         assert (ours[0].details["from"], ours[0].details["to"]) == ("viewer", "contributor")
 
-    async def test_a_deactivation_ends_open_streams(
+    async def test_deactivation_ends_open_streams(
         self, office: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         alice = await backend.add_user(ALICE)
@@ -285,7 +285,7 @@ class TestChanges:
             await office.ask("POST", f"/users/{alice.id}/deactivate")
             await stream.until_ended()
 
-    async def test_the_last_admin_stays(self, office: AdminContext, backend: Backend) -> None:
+    async def test_last_administrator_is_kept(self, office: AdminContext, backend: Backend) -> None:
         mine = f"/users/{office.admin.id}"
         check_problem(await office.ask("POST", f"{mine}/deactivate"), 409, "last-admin")
         demoted = await office.ask("PUT", f"{mine}/role", {"role": "viewer"})
@@ -299,7 +299,7 @@ class TestChanges:
         demoted = await office.ask("PUT", f"{mine}/role", {"role": "viewer"})
         assert demoted.json()["role"] == "viewer"
 
-    async def test_two_admins_who_remove_each_other_at_once(
+    async def test_concurrent_mutual_removal_keeps_one_administrator(
         self, office: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         for attempt in range(4):
@@ -318,7 +318,7 @@ class TestChanges:
             await environment.query("UPDATE users SET role = 'viewer' WHERE id = $1", rival.id)
             await environment.query("UPDATE sessions SET ended_at = NULL, ended_why = NULL")
 
-    async def test_two_roles_at_once_leave_one_and_a_record_of_both(
+    async def test_concurrent_role_changes_are_recorded(
         self, office: AdminContext, backend: Backend
     ) -> None:
         alice = await backend.add_user(ALICE)
@@ -333,7 +333,7 @@ class TestChanges:
         assert now in {"contributor", "admin"}
         assert any(after == now for _, after in steps)
 
-    async def test_two_roles_at_once_stand_in_the_audit_log_as_one_chain(
+    async def test_concurrent_role_changes_on_two_instances_are_serialised(
         self, office: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         alice = await backend.add_user(ALICE)
@@ -356,7 +356,7 @@ class TestChanges:
 
 
 class TestWorkspaces:
-    async def test_members_come_and_go(self, office: AdminContext, backend: Backend) -> None:
+    async def test_membership_life_cycle(self, office: AdminContext, backend: Backend) -> None:
         alice = await backend.add_user(ALICE)
         made = await office.ask("POST", "/workspaces", {"name": "red"})
         assert (made.status_code, made.json()["members"]) == (201, 0)
@@ -399,7 +399,7 @@ class TestWorkspaces:
         assert events[-1].action is Action.WORKSPACE_DELETE
         assert events[-1].target == "workspace:red"
 
-    async def test_what_cannot_be(
+    async def test_invalid_workspace_operations_are_refused(
         self, office: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         alice = await backend.add_user(ALICE)

@@ -81,8 +81,8 @@ async def addresses(environment: Environment) -> list[str]:
     ]
 
 
-class TestForgottenPasswords:
-    async def test_from_the_mail_to_the_new_password(self, environment: Environment) -> None:
+class TestPasswordReset:
+    async def test_reset_by_mail(self, environment: Environment) -> None:
         async with (
             mail_server() as box,
             mailing(environment, box) as backend,
@@ -129,7 +129,7 @@ class TestForgottenPasswords:
         assert (done.actor, done.target) == (ALICE, f"user:{alice.id}")
         assert token not in str(events)
 
-    async def test_a_link_ends_by_time_and_with_the_password_that_it_replaces(
+    async def test_link_expires_and_is_revoked_by_a_new_password(
         self, environment: Environment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async with mail_server() as box, mailing(environment, box) as backend:
@@ -170,7 +170,7 @@ class TestForgottenPasswords:
 
 
 class TestRegistration:
-    async def test_open_an_address_becomes_an_account_when_it_is_confirmed(
+    async def test_registration_is_completed_by_confirmation(
         self, environment: Environment
     ) -> None:
         async with (
@@ -209,7 +209,7 @@ class TestRegistration:
         assert NEW not in str(events)
         assert token not in str(events)
 
-    async def test_who_registers_the_address_of_another_does_not_choose_the_password(
+    async def test_password_is_set_only_by_the_owner_of_the_address(
         self, environment: Environment
     ) -> None:
         async with mail_server() as box, mailing(environment, box) as backend:
@@ -238,7 +238,7 @@ class TestRegistration:
             assert len(await addresses(environment)) == 1
 
     @pytest.mark.parametrize("mode", ["closed", "invite"])
-    async def test_a_link_ends_when_registration_is_closed(
+    async def test_link_is_invalid_once_registration_is_closed(
         self, environment: Environment, mode: str
     ) -> None:
         async with mail_server() as box, mailing(environment, box) as backend:
@@ -249,9 +249,7 @@ class TestRegistration:
             check_problem(late, 403, "registration-closed")
             assert await addresses(environment) == []
 
-    async def test_an_address_that_has_got_an_account_meanwhile(
-        self, environment: Environment
-    ) -> None:
+    async def test_address_with_an_account_in_the_meantime(self, environment: Environment) -> None:
         async with mail_server() as box, mailing(environment, box) as backend:
             await post(backend, "/register", email=ALICE)
             token = await box.token()
@@ -262,7 +260,7 @@ class TestRegistration:
             assert "/admin" not in problem["detail"]
 
     @pytest.mark.parametrize("path", ["/register", "/password/forgot"])
-    async def test_of_many_requests_at_once_one_sends_a_mail(
+    async def test_concurrent_requests_send_one_mail(
         self, environment: Environment, path: str
     ) -> None:
         async with mail_server() as box, mailing(environment, box) as backend:
@@ -280,7 +278,7 @@ class TestRegistration:
             ["name+{}@gmail.com", "n.a.m.e+{}@gmail.com", "na.me@googlemail.com"],
         ],
     )
-    async def test_however_an_address_is_tagged_its_mailbox_gets_one_mail_a_minute_and_five_a_day(
+    async def test_mail_limits_apply_to_the_mailbox(
         self, environment: Environment, spellings: list[str]
     ) -> None:
         async with mail_server() as box, mailing(environment, box) as backend:
@@ -302,9 +300,7 @@ class TestRegistration:
             assert await register(spellings[0].replace("+{}", "")) == 6
             assert await register("other+1@shield.test") == 7
 
-    async def test_the_limit_of_requests_is_that_of_the_mailbox(
-        self, environment: Environment
-    ) -> None:
+    async def test_request_limit_applies_to_the_mailbox(self, environment: Environment) -> None:
         limits = {"RATE_MAIL_PER_MAILBOX": "2/hour"}
         async with mail_server() as box, mailing(environment, box, **limits) as backend:
             statuses = [
@@ -313,7 +309,7 @@ class TestRegistration:
             ]
             assert statuses == [202, 202, 429]
 
-    async def test_it_is_limited_exactly(self, environment: Environment) -> None:
+    async def test_request_limits_are_exact(self, environment: Environment) -> None:
         limits = {"RATE_MAIL_PER_MAILBOX": "2/hour", "RATE_LOGIN_PER_ADDRESS": "5/hour"}
         async with mail_server() as box, mailing(environment, box, **limits) as backend:
             statuses = [
@@ -325,7 +321,7 @@ class TestRegistration:
                 await post(backend, "/verify-email", token="x", password=NEW)
             ).status_code == 429
 
-    async def test_what_cannot_be_registered(self, environment: Environment) -> None:
+    async def test_invalid_registrations_are_refused(self, environment: Environment) -> None:
         async with mail_server() as box, mailing(environment, box) as backend:
             good = {"email": ALICE, "name": "Alice"}
             for field, value in (
@@ -354,7 +350,7 @@ class TestRegistration:
             assert box.mails == []
             assert await environment.query("SELECT * FROM account_tokens") == []
 
-    async def test_by_invitation(self, environment: Environment) -> None:
+    async def test_registration_by_invitation(self, environment: Environment) -> None:
         invited = {
             "email": ALICE,
             "role": "contributor",
@@ -390,9 +386,7 @@ class TestRegistration:
             again = await post(backend, "/register", invitation=token, password=NEW)
             check_problem(again, 422, "link-not-valid")
 
-    async def test_closed_and_without_mail_an_admin_does_it_by_hand(
-        self, environment: Environment
-    ) -> None:
+    async def test_links_without_mail_server(self, environment: Environment) -> None:
         async with running(environment.settings()) as backend:
             check_problem(
                 await post(backend, "/register", email=ALICE),
@@ -425,7 +419,7 @@ class TestRegistration:
             )
             check_problem(taken, 409, "account-exists")
 
-    async def test_who_asks_too_often_is_told_to_wait(self, environment: Environment) -> None:
+    async def test_rate_limit_of_anonymous_requests(self, environment: Environment) -> None:
         limits = {"RATE_LOGIN_PER_ADDRESS": "4/hour"}
         async with running(environment.settings(**limits), healthy=False) as backend:
             for path, body in (
@@ -447,7 +441,7 @@ class TestRegistration:
 
 
 class TestInvitations:
-    async def test_they_are_listed_and_withdrawn(self, environment: Environment) -> None:
+    async def test_invitations_are_listed_and_withdrawn(self, environment: Environment) -> None:
         async with (
             running(environment.settings(REGISTRATION="invite")) as backend,
             recording() as events,
@@ -504,7 +498,7 @@ class TestInvitations:
         )
 
     @pytest.mark.parametrize("end", ["role = 'viewer'", "active = false"])
-    async def test_links_end_with_the_rights_of_who_made_them(
+    async def test_links_are_revoked_with_the_rights_of_their_creator(
         self, environment: Environment, end: str
     ) -> None:
         async with running(environment.settings(REGISTRATION="invite")) as backend:
@@ -526,7 +520,7 @@ class TestInvitations:
             await login(backend, ALICE)
             assert "bob@shield.test" not in await addresses(environment)
 
-    async def test_rights_that_end_while_a_password_is_hashed(
+    async def test_rights_are_checked_again_after_hashing(
         self, environment: Environment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Applies to a new account and to an invitation that is being accepted."""
@@ -563,7 +557,7 @@ class TestMailServers:
         await backend.services.background.stop(10)
 
     @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
-    async def test_encrypted_with_a_login(
+    async def test_encrypted_connection_and_login(
         self, environment: Environment, tmp_path: Path, scheme: str
     ) -> None:
         context, pem = make_certificate(tmp_path)
@@ -584,9 +578,7 @@ class TestMailServers:
                 await self.forgot(backend)
                 assert len(box.mails) == 1
 
-    async def test_the_mail_goes_to_the_address_whatever_its_header_is_read_as(
-        self, environment: Environment
-    ) -> None:
+    async def test_recipient_is_the_stored_address(self, environment: Environment) -> None:
         """No account can have such an address any more; earlier releases accepted it."""
         email = "=?utf-8?q?victim?=@corp.test"
         link = EmailLink("token", datetime.now(UTC))
@@ -600,17 +592,13 @@ class TestMailServers:
             (error,) = check_problem(refused, 422, "invalid-request")["errors"]
             assert error["field"] == "body.email"
 
-    async def test_one_that_offers_no_encryption_gets_nothing(
-        self, environment: Environment
-    ) -> None:
+    async def test_server_without_encryption_gets_no_mail(self, environment: Environment) -> None:
         async with mail_server() as box, mailing(environment, box, "smtp+starttls") as backend:
             await backend.add_user(ALICE)
             await self.forgot(backend)
             assert (box.mails, box.attempts) == ([], 0)
 
-    async def test_one_that_refuses_for_good_is_asked_once_and_for_now_again(
-        self, environment: Environment
-    ) -> None:
+    async def test_permanent_errors_are_not_retried(self, environment: Environment) -> None:
         async with mail_server() as box, mailing(environment, box) as backend:
             await backend.add_user(ALICE)
             box.refuse_with = "550 no such mailbox"
@@ -621,7 +609,9 @@ class TestMailServers:
             await self.forgot(backend)
             assert (box.mails, box.attempts) == ([], 4)
 
-    async def test_one_that_is_down_changes_no_answer(self, environment: Environment) -> None:
+    async def test_unreachable_server_does_not_change_the_response(
+        self, environment: Environment
+    ) -> None:
         async with mail_server() as gone:
             pass
         async with mailing(environment, gone) as backend:

@@ -105,8 +105,8 @@ def of_the_run(held: Held, body: dict[str, Any]) -> Iterable[Any]:
     return shown | {"messages": [one for one in shown["messages"] if one["id"] not in mine]}
 
 
-class TestTheOfficialClient:
-    async def test_takes_runs_directly_and_cut_and_resumed_elsewhere(
+class TestOfficialClient:
+    async def test_runs_and_resumes_on_another_instance(
         self,
         instances: tuple[Backend, Backend],
         clients: OfficialClients,
@@ -161,7 +161,7 @@ class TestTheOfficialClient:
                 )
             await environment.forget_runs()
 
-    async def test_answers_its_own_tools(
+    async def test_sends_results_of_its_own_tools(
         self, instances: tuple[Backend, Backend], clients: OfficialClients
     ) -> None:
         one, _ = instances
@@ -177,7 +177,7 @@ class TestTheOfficialClient:
         held = await client.run(agent_of(one), token, further).held()
         assert held.messages[-1]["content"] == "Done: mauve"
 
-    async def test_is_told_of_failures(
+    async def test_receives_errors(
         self, instances: tuple[Backend, Backend], clients: OfficialClients
     ) -> None:
         one, _ = instances
@@ -194,7 +194,7 @@ class TestTheOfficialClient:
 
 
 class TestLimits:
-    async def test_a_user_has_only_so_many_runs_wherever_they_are(
+    async def test_run_limit_applies_across_instances(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         one = environment.settings(**gateway.settings(RUNS_PER_USER=2))
@@ -216,7 +216,7 @@ class TestLimits:
             for body in bodies:
                 await cancel(first, token, body)
 
-    async def test_a_run_counts_and_is_held_for_however_long_it_takes(
+    async def test_long_run_keeps_its_lease(
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         be_quick_to_notice(monkeypatch, lease=1.0)
@@ -248,8 +248,8 @@ class TestLimits:
                     assert each.events[-1]["type"] == "RUN_FINISHED"
 
 
-class TestWithoutItsClient:
-    async def test_a_run_goes_on_and_can_be_joined_anywhere(
+class TestDetachedRuns:
+    async def test_run_continues_and_can_be_joined_on_any_instance(
         self, instances: tuple[Backend, Backend], gateway: Gateway
     ) -> None:
         one, two = instances
@@ -279,7 +279,7 @@ class TestWithoutItsClient:
         assert await states(gateway, marker) == ["done"]
         assert await status_of(two, token, body) == "finished"
 
-    async def test_and_is_cancelled_from_elsewhere(
+    async def test_run_is_cancelled_from_another_instance(
         self, instances: tuple[Backend, Backend], gateway: Gateway
     ) -> None:
         one, two = instances
@@ -298,7 +298,7 @@ class TestWithoutItsClient:
         # There is nothing left to cancel.
         await cancel(one, token, body)
 
-    async def test_a_stream_ends_with_its_access_and_the_run_goes_on(
+    async def test_stream_ends_with_the_access_while_the_run_continues(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         async with running(environment.settings(**gateway.settings())) as backend:
@@ -319,7 +319,7 @@ class TestWithoutItsClient:
 
 
 class TestFaults:
-    async def test_of_the_model_are_told_safely(
+    async def test_model_errors_have_codes_without_details(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         faults = {
@@ -349,7 +349,7 @@ class TestFaults:
             assert [row[1] for row in rows] == sorted(faults.values())
             assert {row[0] for row in rows} == {"failed"}
 
-    async def test_of_the_gateway(self, environment: Environment, gateway: Gateway) -> None:
+    async def test_gateway_outage(self, environment: Environment, gateway: Gateway) -> None:
         async with TcpProxy(gateway.url, 80) as proxy:
             settings = gateway.settings(LITELLM_URL=proxy.url, BREAKER_FAILURES=100)
             async with running(environment.settings(**settings)) as backend:
@@ -365,7 +365,7 @@ class TestFaults:
                 events = await whole_run(backend.http, token, run_input("Hello"))
                 assert events[-1]["type"] == "RUN_FINISHED"
 
-    async def test_of_permission_between_two_rounds(
+    async def test_permission_lost_between_rounds(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         async with running(environment.settings(**gateway.settings())) as backend:
@@ -386,7 +386,7 @@ class TestFaults:
         [("PUT", "role", {"role": "viewer"}), ("POST", "deactivate", None)],
         ids=["role", "account"],
     )
-    async def test_of_access_ends_what_is_on_wherever_it_is(
+    async def test_lost_access_ends_active_runs_on_every_instance(
         self,
         instances: tuple[Backend, Backend],
         gateway: Gateway,
@@ -411,7 +411,7 @@ class TestFaults:
         ended = (await other.http.get(run, headers=admin)).json()
         assert (ended["status"], ended["error"]) == ("failed", "permission_lost")
 
-    async def test_of_access_while_it_begins(
+    async def test_access_lost_while_the_run_starts(
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A change is noticed before the run is registered and can be stopped."""
@@ -430,7 +430,7 @@ class TestFaults:
 
 
 class TestOutages:
-    async def test_of_redis_let_the_run_go_on(
+    async def test_run_continues_without_redis(
         self, environment: Environment, gateway: Gateway, redis_proxy: TcpProxy
     ) -> None:
         through = environment.settings(**gateway.settings(REDIS_URL=redis_proxy.url))
@@ -459,7 +459,7 @@ class TestOutages:
                     ]
             checked(stream.events, complete=True)
 
-    async def test_of_postgresql_delay_only_what_is_kept(
+    async def test_storing_is_retried_without_postgresql(
         self, environment: Environment, gateway: Gateway, database_proxy: TcpProxy
     ) -> None:
         through = environment.settings(**gateway.settings(DATABASE_URL=database_proxy.url))
@@ -492,8 +492,8 @@ class TestOutages:
             ]
 
 
-class TestProcesses:
-    async def test_that_die_are_noticed_by_those_who_read(
+class TestProcessFailures:
+    async def test_readers_detect_a_dead_process(
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         be_quick_to_notice(monkeypatch, lease=0.3)
@@ -517,7 +517,7 @@ class TestProcesses:
             # The ended runs do not count against the user's limit.
             await whole_run(backend.http, token, run_input("Hello"))
 
-    async def test_whose_runs_had_ended_are_stored_by_others(
+    async def test_ended_runs_of_a_dead_process_are_stored(
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(run_registry, "LEASE_SECONDS", 0.3)
@@ -538,7 +538,7 @@ class TestProcesses:
 
             await until(lambda: _is(kept, ["finished", "user", "assistant"]))
 
-    async def test_that_were_taken_for_dead_have_the_last_word(
+    async def test_late_end_overrides_a_presumed_loss(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         async with running(environment.settings(**gateway.settings())) as backend:
@@ -560,7 +560,7 @@ class TestProcesses:
                 await stream.until_ended()
                 checked(stream.events, complete=True)
 
-    async def test_that_lost_their_run_to_others_end_it(
+    async def test_run_closed_by_another_process_ends(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         async with running(environment.settings(**gateway.settings())) as backend:
@@ -575,7 +575,7 @@ class TestProcesses:
                 await stream.until_ended()
             assert stream.events[-1]["code"] == "run_lost"
 
-    async def test_that_could_not_tell_an_end_let_others_find_it(
+    async def test_unpublished_end_is_found_by_other_processes(
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(run_manager, "_LAST_SECONDS", 0.2)
@@ -598,7 +598,7 @@ class TestProcesses:
             assert seen == told
             assert await status_of(elsewhere, token, body) == "cancelled"
 
-    async def test_that_are_stopped_give_their_runs_grace(
+    async def test_shutdown_lets_runs_finish_within_the_grace_period(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         settings = environment.settings(**gateway.settings(SHUTDOWN_GRACE_SECONDS=3))

@@ -68,8 +68,8 @@ async def speaks(stream: SseClient) -> None:
     await stream.until(lambda it: any("delta" in event for event in it.events))
 
 
-class TestASecondMessage:
-    async def test_is_refused_while_a_run_is_on(self, token: str, instances: Instances) -> None:
+class TestSecondMessage:
+    async def test_refused_while_a_run_is_active(self, token: str, instances: Instances) -> None:
         here, elsewhere = instances
         body = run_input(STALLS)
         async with running_agent(here.http, token, body):
@@ -86,7 +86,7 @@ class TestASecondMessage:
         assert len(thread["messages"]) == 1
 
     @pytest.mark.parametrize("place", [0, 1], ids=["the same instance", "another instance"])
-    async def test_may_cancel_the_run_that_is_on(
+    async def test_cancels_the_active_run_on_request(
         self, token: str, instances: Instances, place: int
     ) -> None:
         marker = uuid4().hex
@@ -108,7 +108,7 @@ class TestASecondMessage:
         # The text of the cancelled run precedes the second message.
         assert [one["role"] for one in thread["messages"]] == ["user", "assistant"] * 2
 
-    async def test_that_is_the_same_request_again_does_not_cancel_it(
+    async def test_repeated_request_does_not_cancel_its_run(
         self, token: str, instances: Instances
     ) -> None:
         here, _ = instances
@@ -118,7 +118,7 @@ class TestASecondMessage:
             assert response.json()["type"].endswith("run-exists")
             assert not stream.ended
 
-    async def test_at_the_same_time_as_another_gives_way_or_is_given_way_to(
+    async def test_concurrent_messages_supersede_one_another(
         self, token: str, instances: Instances
     ) -> None:
         here, _ = instances
@@ -137,7 +137,7 @@ class TestASecondMessage:
         thread = await thread_of(here, token, body)
         assert [run["status"] for run in thread["runs"]] == ["cancelled"] * 3
 
-    async def test_that_is_refused_cancels_nothing(
+    async def test_refused_message_cancels_nothing(
         self, environment: Environment, gateway: Gateway, token: str, instances: Instances
     ) -> None:
         here, _ = instances
@@ -169,9 +169,7 @@ class TestASecondMessage:
             await environment.query(move, body["threadId"], "default")
             assert await is_on(here, token, body)
 
-    async def test_with_a_rule_that_there_is_not_is_refused(
-        self, token: str, instances: Instances
-    ) -> None:
+    async def test_unknown_rule_is_refused(self, token: str, instances: Instances) -> None:
         for props in ({"ifRunning": "wait"}, {"onDisconnect": True}):
             body = run_input("Hello", forwardedProps=props)
             response = await instances[0].http.post("/agent", json=body, headers=bearer(token))
@@ -179,9 +177,9 @@ class TestASecondMessage:
             assert next(iter(props)) in response.json()["errors"][0]["message"]
 
 
-class TestADisconnect:
+class TestDisconnect:
     @pytest.mark.parametrize("rule", [None, "cancel"])
-    async def test_stops_the_run_only_where_the_client_chose_it(
+    async def test_cancels_the_run_only_on_request(
         self, gateway: Gateway, token: str, instances: Instances, rule: str | None
     ) -> None:
         here, _ = instances
@@ -206,7 +204,7 @@ class TestADisconnect:
 
 class TestJoining:
     @pytest.mark.parametrize("place", [0, 1], ids=["the same instance", "another instance"])
-    async def test_gives_the_messages_and_then_the_run_that_is_on(
+    async def test_receives_the_messages_and_the_active_run(
         self, token: str, instances: Instances, place: int
     ) -> None:
         body = run_input("Hello")
@@ -229,7 +227,7 @@ class TestJoining:
         checked(joined.events, complete=True)
         assert [one.id for one in joined.frames if one.data][:3] == ["1-0", None, "2-0"]
 
-    async def test_by_the_official_client_holds_the_same_as_who_began_the_run(
+    async def test_official_client_reaches_the_state_of_the_first_client(
         self, token: str, instances: Instances
     ) -> None:
         here, elsewhere = instances
@@ -247,7 +245,7 @@ class TestJoining:
             assert held.shown == (await began.held()).shown
         assert [one["role"] for one in held.messages][:3] == ["user", "assistant", "user"]
 
-    async def test_without_a_run_gives_the_messages_and_stores_nothing(
+    async def test_without_active_run_receives_the_messages_only(
         self, token: str, instances: Instances
     ) -> None:
         here, _ = instances

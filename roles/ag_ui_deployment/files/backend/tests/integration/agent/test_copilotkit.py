@@ -51,7 +51,7 @@ async def goes_on(page: OfficialClient, backend: Backend, token: str, body: dict
     return held.outcome == "success" and held.messages[-1]["content"] == "Echo: And?"
 
 
-async def test_a_run_that_succeeds_with_tools_at_the_same_time(
+async def test_run_with_parallel_tools(
     backend: Backend, token: str, pages: OfficialClients
 ) -> None:
     body = undeclared(
@@ -67,7 +67,7 @@ async def test_a_run_that_succeeds_with_tools_at_the_same_time(
     assert await goes_on(page, backend, token, body)
 
 
-async def test_a_run_that_fails(backend: Backend, token: str, pages: OfficialClients) -> None:
+async def test_failed_run(backend: Backend, token: str, pages: OfficialClients) -> None:
     page, body = pages.new(), undeclared("words 9 fault=cut")
     held = await run(page, backend, token, body).held()
     assert held.error
@@ -75,9 +75,7 @@ async def test_a_run_that_fails(backend: Backend, token: str, pages: OfficialCli
     assert await goes_on(page, backend, token, body)
 
 
-async def test_a_run_that_is_cancelled(
-    backend: Backend, token: str, pages: OfficialClients
-) -> None:
+async def test_cancelled_run(backend: Backend, token: str, pages: OfficialClients) -> None:
     page, body = pages.new(), undeclared("words 50 fault=stall")
     following = run(page, backend, token, body)
     await following.joined()
@@ -87,9 +85,7 @@ async def test_a_run_that_is_cancelled(
     assert await goes_on(page, backend, token, body)
 
 
-async def test_tools_of_the_page_at_the_same_time(
-    backend: Backend, token: str, pages: OfficialClients
-) -> None:
+async def test_parallel_client_tools(backend: Backend, token: str, pages: OfficialClients) -> None:
     """The page executes the tools, and starts a new run with their results."""
     body = undeclared(
         'call health_check {} && call ask_colour {"among": ["mauve"]} && '
@@ -105,7 +101,7 @@ async def test_tools_of_the_page_at_the_same_time(
     assert await goes_on(page, backend, token, body)
 
 
-async def test_a_run_that_is_cancelled_leaves_the_page_no_tool_to_run(
+async def test_cancelled_run_leaves_no_pending_client_tool(
     backend: Backend, token: str, pages: OfficialClients, gateway: Gateway
 ) -> None:
     """Otherwise the page would start another run with the results."""
@@ -125,7 +121,7 @@ async def test_a_run_that_is_cancelled_leaves_the_page_no_tool_to_run(
     assert len(await gateway.model_calls(marker)) == 1
 
 
-async def test_a_run_that_the_page_stops(
+async def test_run_stopped_by_the_page(
     backend: Backend, token: str, pages: OfficialClients
 ) -> None:
     """The runtime disconnects, and ends the run for the page itself."""

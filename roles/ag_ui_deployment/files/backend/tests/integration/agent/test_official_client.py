@@ -154,12 +154,12 @@ def model_of(client: AgUiClient) -> dict[tuple[str, str], Any]:
     return {(one["id"], one["kind"]): one["content"] for one in client.messages}
 
 
-def test_the_stories_tell_every_type() -> None:
+def test_event_sequences_contain_every_type() -> None:
     assert {kind for told in STORIES.values() for kind, _ in told} >= set(KNOWN_TYPES)
 
 
-class TestEveryJob:
-    async def test_live_and_afterwards_and_out_of_the_feed(
+class TestAllJobs:
+    async def test_live_replayed_and_feed_states_are_equal(
         self, backend: Backend, owner: User, environment: Environment, clients: OfficialClients
     ) -> None:
         token = backend.token_of(owner)
@@ -228,8 +228,8 @@ class TestEveryJob:
                 check_same(held, {job: first[job] for job in held})
 
 
-class TestCuts:
-    async def test_after_every_frame_of_every_story(
+class TestInterruptions:
+    async def test_cut_after_every_frame(
         self, environment: Environment, clients: OfficialClients
     ) -> None:
         """Includes frames within a record, which is then sent again."""
@@ -252,7 +252,7 @@ class TestCuts:
                         group.create_task(check(job, whole, frames))
 
     @pytest.mark.parametrize(("ring", "trimmed_to"), [(1, 20), (10, 20), (10, 3), (1, 0)])
-    async def test_across_the_borders_of_ring_redis_and_postgresql(
+    async def test_cut_across_ring_redis_and_postgresql(
         self, environment: Environment, clients: OfficialClients, ring: int, trimmed_to: int
     ) -> None:
         """Resumes at the same instance, and at one that has just started."""
@@ -293,7 +293,7 @@ class TestCuts:
                     for client, instance in zip(pair, (one, other), strict=True):
                         group.create_task(check(client, instance, *cut))
 
-    async def test_again_and_again_while_events_are_published(
+    async def test_repeated_cuts_while_events_are_published(
         self, environment: Environment, clients: OfficialClients
     ) -> None:
         chance = Random(3)
@@ -328,7 +328,7 @@ class TestCuts:
             check_same({job: one.result() for job, one in resuming.items()}, await all_held(live))
             assert connections > 5 * len(jobs)
 
-    async def test_by_an_instance_that_is_stopped(
+    async def test_stopped_instance(
         self, environment: Environment, clients: OfficialClients
     ) -> None:
         job = "interleaved tools, as_told"
@@ -352,7 +352,7 @@ class TestCuts:
             whole = clients.new().follow(url_of(other, job), token)
             assert held.shown == (await whole.held()).shown
 
-    async def test_and_the_stream_is_another_one_afterwards(
+    async def test_replaced_stream(
         self, backend: Backend, owner: User, environment: Environment, clients: OfficialClients
     ) -> None:
         """The client's state may come from a deleted stream: it is notified and starts again."""
@@ -370,7 +370,7 @@ class TestCuts:
 
 class TestRefusals:
     @pytest.mark.parametrize(("cursor", "status"), [(None, 404), ("no cursor", 400)])
-    async def test_are_errors_to_the_client(
+    async def test_refusal_is_an_error_of_the_client(
         self,
         backend: Backend,
         owner: User,
@@ -381,7 +381,7 @@ class TestRefusals:
         url, token = url_of(backend, "unknown"), backend.token_of(owner)
         assert await refused(clients, url, token, last_event_id=cursor) == status
 
-    async def test_a_wrong_token(self, backend: Backend, clients: OfficialClients) -> None:
+    async def test_invalid_token(self, backend: Backend, clients: OfficialClients) -> None:
         assert await refused(clients, url_of(backend, "unknown"), "wrong") == 401
 
 

@@ -62,7 +62,7 @@ def roles(held: Held) -> list[str]:
 
 @every_client
 class TestRuns:
-    async def test_that_succeed_with_tools_at_the_same_time(
+    async def test_success_with_parallel_tools(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
         body = undeclared(
@@ -84,7 +84,7 @@ class TestRuns:
         assert set(held.calls.values()) == {"lightrag_query", "health_check", "qdrant_find"}
         assert held.result["rounds"] == 3
 
-    async def test_that_fail(
+    async def test_failure(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
         held = await run(clients.new(version), agent, token, undeclared("words 9 fault=cut")).held()
@@ -93,7 +93,7 @@ class TestRuns:
         assert held.error["code"] == "model_failed"
         assert held.messages[-1]["content"].startswith("Echo: words 9")
 
-    async def test_that_are_cancelled(
+    async def test_cancellation(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
         body = undeclared("words 50 fault=stall")
@@ -108,7 +108,7 @@ class TestRuns:
         told = run(client, agent, token, {**body, "runId": "next", "messages": [user_says("Hi")]})
         assert (await told.held()).messages[-1]["content"] == "Echo: Hi"
 
-    async def test_that_hand_back_tools_of_the_client(
+    async def test_client_tools_are_returned_to_the_client(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
         body = undeclared(
@@ -130,7 +130,7 @@ class TestRuns:
         told = run(client, agent, token, {**body, "runId": "next", "messages": answers})
         assert (await told.held()).messages[-1]["content"] == "Done: teal"
 
-    async def test_that_are_cancelled_leave_the_client_no_tool_to_run(
+    async def test_cancellation_leaves_no_pending_client_tool(
         self,
         agent: Backend,
         token: str,
@@ -154,7 +154,7 @@ class TestRuns:
 
 @pytest.mark.parametrize("version", [CURRENT, "0.0.59"])
 class TestResumedRuns:
-    async def test_after_a_cut_at_every_frame(
+    async def test_cut_after_every_frame(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
         """Not with 0.0.55, which duplicates a call when its start is repeated."""
@@ -171,7 +171,7 @@ class TestResumedRuns:
 
 
 @every_client
-async def test_every_type_of_event_that_the_backend_makes_is_taken(
+async def test_every_event_type_of_the_backend_is_accepted(
     clients: OfficialClients, version: str
 ) -> None:
     """Before 1.0 an unknown event type is fatal too."""
@@ -235,7 +235,7 @@ def every_event() -> list[Event]:
     ]
 
 
-class TestTheVersion:
+class TestVersion:
     @pytest.mark.parametrize(
         ("declared", "header", "query", "spoken"),
         [
@@ -247,7 +247,7 @@ class TestTheVersion:
             ("1.0", None, "0.0", None),
         ],
     )
-    async def test_of_a_run(  # noqa: PLR0913, PLR0917 - fixtures and cases
+    async def test_negotiation_for_a_run(  # noqa: PLR0913, PLR0917 - fixtures and cases
         self,
         agent: Backend,
         token: str,
@@ -267,7 +267,7 @@ class TestTheVersion:
             await stream.until_ended()
         assert stream.events[0].get("protocolVersion") == spoken
 
-    async def test_of_a_stream_that_nobody_declares_is_the_current_one(
+    async def test_default_of_a_stream_is_the_current_version(
         self, agent: Backend, token: str
     ) -> None:
         body = undeclared("Hi")
@@ -286,7 +286,7 @@ class TestTheVersion:
             ("/agent/runs/unknown/events?protocolVersion=0.0.59", {}, "query.protocolVersion"),
         ],
     )
-    async def test_that_nobody_speaks_is_refused(
+    async def test_unsupported_version_is_refused(
         self, agent: Backend, token: str, path: str, headers: dict[str, str], field: str
     ) -> None:
         response = await agent.http.get(path, headers=bearer(token) | headers)
@@ -295,7 +295,9 @@ class TestTheVersion:
         assert error["field"] == field
         assert "1.0" in error["message"]
 
-    async def test_of_an_input_that_is_none_is_refused(self, agent: Backend, token: str) -> None:
+    async def test_malformed_version_in_the_input_is_refused(
+        self, agent: Backend, token: str
+    ) -> None:
         body = undeclared("Hi", protocolVersion="latest")
         response = await agent.http.post("/agent", json=body, headers=bearer(token))
         assert response.status_code == 422
@@ -336,7 +338,7 @@ def _without_metadata(message: dict[str, Any]) -> dict[str, Any]:
 
 class TestJobs:
     @pytest.mark.parametrize("version", OLDER)
-    async def test_of_every_story_live_and_afterwards_and_out_of_the_feed(
+    async def test_live_replayed_and_feed_states_are_equal(
         self, backend: Backend, environment: Environment, clients: OfficialClients, version: str
     ) -> None:
         """An older client has the state of a current one, except for the outcome `cancelled`."""
@@ -400,7 +402,7 @@ class TestJobs:
             for place in range(1, len(whole.ids) + 1):
                 group.create_task(check(place))
 
-    async def test_are_told_in_both_versions_at_once(
+    async def test_both_versions_are_served_at_once(
         self, backend: Backend, environment: Environment
     ) -> None:
         """One instance serves both.

@@ -72,8 +72,8 @@ async def limited(
         yield backend, backend.token_of(user)
 
 
-class TestBytes:
-    async def test_of_a_conversation_are_bounded_whatever_is_sent_to_it(
+class TestStorageLimits:
+    async def test_size_of_a_conversation_is_limited(
         self, environment: Environment, gateway_url: str
     ) -> None:
         async with limited(environment, gateway_url, AGENT_THREAD_MAX_BYTES=LIMIT) as (
@@ -90,7 +90,7 @@ class TestBytes:
             await whole_run(backend.http, token, body | {"runId": "again"})
             await whole_run(backend.http, token, run_input("x" * 40_000))
 
-    async def test_of_a_user_are_bounded_until_conversations_are_deleted(
+    async def test_size_of_a_users_data_is_limited(
         self, environment: Environment, gateway_url: str
     ) -> None:
         async with limited(environment, gateway_url, AGENT_USER_MAX_BYTES=LIMIT) as (
@@ -107,7 +107,7 @@ class TestBytes:
             assert (await backend.http.delete(path, headers=bearer(token))).status_code == 204
             await whole_run(backend.http, token, second)
 
-    async def test_of_many_small_conversations_count_as_well(
+    async def test_small_conversations_count_with_their_overhead(
         self, environment: Environment, gateway_url: str
     ) -> None:
         async with limited(environment, gateway_url, AGENT_USER_MAX_BYTES=LIMIT) as (
@@ -121,7 +121,7 @@ class TestBytes:
             await backend.services.agent.retention.retain()
             assert await refused(backend, token, run_input(""), 429) == "too-much-kept"
 
-    async def test_are_those_of_messages_and_logs_as_they_change(
+    async def test_stored_size_follows_changes(
         self, backend: Backend, token: str, environment: Environment
     ) -> None:
         body = run_input("x" * 1000)
@@ -138,7 +138,7 @@ class TestBytes:
         )
         assert held == messages + logs + 512 * (rows + runs + 1)
 
-    async def test_of_former_releases_are_counted_later_and_then_shown(
+    async def test_size_of_older_data_is_computed_later(
         self, backend: Backend, token: str, environment: Environment
     ) -> None:
         await whole_run(backend.http, token, run_input("x" * 1000))
@@ -156,7 +156,7 @@ class TestBytes:
 
 
 class TestRetention:
-    async def test_lets_go_of_old_conversations_and_of_old_runs_in_the_others(
+    async def test_old_conversations_and_runs_are_deleted(
         self,
         backend: Backend,
         token: str,
@@ -192,7 +192,7 @@ class TestRetention:
         ((details,),) = await environment.query(query)
         assert orjson.loads(details) == {"threads": 3, "runs": 2, "days": 90}
 
-    async def test_keeps_what_a_run_is_at_work_on(
+    async def test_conversation_with_active_run_is_kept(
         self, backend: Backend, token: str, environment: Environment
     ) -> None:
         await whole_run(backend.http, token, run_input("Hello", threadId="old"))
@@ -202,7 +202,7 @@ class TestRetention:
         await backend.services.agent.retention.retain()
         assert await ids(environment, "agent_threads") == ["old"]
 
-    async def test_is_the_work_of_one_instance_at_a_time_and_of_itself(
+    async def test_only_one_instance_deletes(
         self,
         backend: Backend,
         token: str,
@@ -224,7 +224,7 @@ class TestRetention:
             await until(lambda: _is_empty(environment))
             await until(lambda: sample(other.services.metrics, "ag_ui_agent_kept_threads") == 0)
 
-    async def test_waits_for_nobody(
+    async def test_locked_rows_are_skipped(
         self, backend: Backend, token: str, environment: Environment
     ) -> None:
         """A user starts a run in a conversation that is past its retention period."""

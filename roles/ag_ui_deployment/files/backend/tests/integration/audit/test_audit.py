@@ -42,7 +42,7 @@ from tests.support.waiting import until
 
 
 class TestChain:
-    async def test_an_empty_log_is_whole(self, log: Log) -> None:
+    async def test_empty_log_is_intact(self, log: Log) -> None:
         assert await log.broken() is None
 
     async def test_several_instances_write_one_chain(
@@ -62,12 +62,12 @@ class TestChain:
             await writer.stop()
             await database.close()
 
-    async def test_commands_record_at_once_too(self, log: Log) -> None:
+    async def test_records_of_commands_are_serialised(self, log: Log) -> None:
         await asyncio.gather(*(log.logger.record(event()) for _ in range(5)))
         assert await log.seqs() == [1, 2, 3, 4, 5]
         assert await log.broken() is None
 
-    async def test_a_lost_answer_to_a_commit_repeats_nothing(
+    async def test_lost_commit_response_causes_no_duplicate(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The connection breaks after the commit: the writer has to look up the outcome."""
@@ -92,7 +92,7 @@ class TestChain:
         assert await log.broken() is None
 
     @pytest.mark.parametrize("days", [365, -365])
-    async def test_entries_are_dated_by_the_database_whatever_the_host_says(
+    async def test_timestamps_come_from_the_database(
         self, log: Log, monkeypatch: pytest.MonkeyPatch, days: int
     ) -> None:
         class WrongClock(datetime):
@@ -109,7 +109,7 @@ class TestChain:
         assert count == 2
         assert await log.broken() is None
 
-    async def test_what_cannot_be_stored_costs_one_entry(
+    async def test_unstorable_entry_is_dropped_alone(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(audit_logger, "_text", lambda value: value)
@@ -122,7 +122,9 @@ class TestChain:
         stored = [row[0] for row in await log.environment.query("SELECT target FROM audit_log")]
         assert sorted(stored) == ["a1", "a3"]
 
-    async def test_whatever_somebody_asked_for(self, environment: Environment, log: Log) -> None:
+    async def test_long_request_paths_are_recorded(
+        self, environment: Environment, log: Log
+    ) -> None:
         """Escaping makes the text longer."""
         async with running(environment.settings()) as backend:
             token = backend.token_of(await backend.add_user("viewer@shield.test"))
@@ -182,13 +184,13 @@ class TestTampering:
         return log
 
     @pytest.mark.parametrize("column", COLUMNS)
-    async def test_a_changed_column(self, log: Log, column: str) -> None:
+    async def test_changed_column_is_detected(self, log: Log, column: str) -> None:
         await log.tamper(f"UPDATE audit_log SET {column} = {COLUMNS[column]} WHERE seq = 3")  # noqa: S608
         found = await log.broken()
         assert found is not None
         assert found[0] == 3
 
-    async def test_every_column_is_tried(self, log: Log) -> None:
+    async def test_all_columns_are_covered(self, log: Log) -> None:
         names = await log.environment.query(
             "SELECT column_name FROM information_schema.columns WHERE table_name = 'audit_log'"
         )
@@ -234,7 +236,7 @@ class TestTampering:
             ),
         ],
     )
-    async def test_rows_that_are_gone_added_swapped_or_forged(
+    async def test_missing_added_swapped_or_forged_rows_are_detected(
         self, log: Log, statements: Sequence[str], seq: int, reason: str
     ) -> None:
         await log.tamper(*statements)
@@ -243,14 +245,14 @@ class TestTampering:
         assert found[0] == seq
         assert reason in found[1]
 
-    async def test_a_deleted_checkpoint_in_the_middle(self, log: Log) -> None:
+    async def test_deleted_checkpoint_is_detected(self, log: Log) -> None:
         await log.add(1)
         await log.keeper.checkpoint_if_due()
         await log.tamper("DELETE FROM audit_checkpoints WHERE number = 2")
         found = await log.broken()
         assert found == (7, "checkpoints are missing: number 1 is followed by 3")
 
-    async def test_a_chain_that_was_made_to_fit(self, log: Log) -> None:
+    async def test_rewritten_chain_is_detected_by_checkpoints(self, log: Log) -> None:
         """All entries from 3 on are replaced by a valid chain."""
         await log.tamper("DELETE FROM audit_log WHERE seq > 2")
         other = Log(log.environment, log.settings)
@@ -261,9 +263,7 @@ class TestTampering:
         assert found[0] == 4
         assert "is not the one that was signed" in found[1]
 
-    async def test_the_tail_and_its_checkpoints_are_gone_but_the_journal_knows(
-        self, log: Log
-    ) -> None:
+    async def test_truncation_with_checkpoints_is_detected_by_the_journal(self, log: Log) -> None:
         ((hashed,),) = await log.environment.query("SELECT hash FROM audit_log WHERE seq = 6")
         await log.tamper(
             "DELETE FROM audit_log WHERE seq > 4", "DELETE FROM audit_checkpoints WHERE seq > 4"
@@ -277,16 +277,14 @@ class TestTampering:
         assert (code, out) == (5, "")
         assert "audit: broken at entry 5: the entries 5 to 6 are missing" in error
 
-    async def test_a_running_instance_notices_a_cut_tail_without_a_checkpoint(
-        self, log: Log
-    ) -> None:
+    async def test_running_instance_detects_truncation_without_checkpoint(self, log: Log) -> None:
         await log.tamper("DELETE FROM audit_checkpoints", "DELETE FROM audit_log WHERE seq > 3")
         await log.add(1)
         assert await log.seqs() == [1, 2, 3, 7]
         assert await log.broken() == (4, "the entries 4 to 6 are missing")
 
     @pytest.mark.parametrize("entries", [6, 8])
-    async def test_a_running_instance_does_not_go_on_with_another_history(
+    async def test_running_instance_does_not_continue_a_replaced_chain(
         self, log: Log, entries: int
     ) -> None:
         """A valid replacement chain that is as long as the known one, or longer."""
@@ -300,7 +298,7 @@ class TestTampering:
         assert await log.seqs() == list(range(1, entries + 3))
         assert await log.broken() == (entries + 1, f"it does not follow on entry {entries}")
 
-    async def test_what_others_append_is_gone_on_with(self, log: Log) -> None:
+    async def test_entries_of_other_instances_are_continued(self, log: Log) -> None:
         async with log.other() as other:
             await other.add(2)
             await log.add(1)
@@ -308,14 +306,14 @@ class TestTampering:
         assert await log.seqs() == list(range(1, 11))
         assert await log.broken() is None
 
-    async def test_how_far_it_is_signed_is_told(self, log: Log) -> None:
+    async def test_verification_reports_the_last_signed_entry(self, log: Log) -> None:
         await log.add(3)
         assert (await log.verify()).signed_through == 6
         await log.tamper("DELETE FROM audit_checkpoints")
         found = await log.verify()
         assert (found.intact, found.last_seq, found.signed_through) == (True, 9, None)
 
-    async def test_keys_of_before_verify_and_others_do_not(self, log: Log) -> None:
+    async def test_previous_keys_verify(self, log: Log) -> None:
         def keys(**values: str) -> AuditKeys:
             return AuditKeys(log.environment.settings(**values).audit_keys)
 
@@ -345,7 +343,7 @@ def bad(statement: str, **values: str) -> str:
     return statement.format(**(GOOD | values))
 
 
-class TestBadRows:
+class TestInvalidRows:
     """Rows that the tables accept and the backend never writes.
 
     They follow entries 1 to 6 with checkpoints 1 and 2.
@@ -373,7 +371,9 @@ class TestBadRows:
             (bad(CHECKPOINT, seq="4", number=str(-(2**63))), 4),
         ],
     )
-    async def test_they_are_named_and_end_nothing(self, log: Log, statement: str, seq: int) -> None:
+    async def test_invalid_row_is_reported_and_does_not_block(
+        self, log: Log, statement: str, seq: int
+    ) -> None:
         for count in (4, 2):
             await log.add(count)
             await log.keeper.checkpoint_if_due()
@@ -394,7 +394,7 @@ class TestBadRows:
         await log.keeper.checkpoint_if_due()
         assert len(await log.checkpoints()) == signed + 1
 
-    async def test_details_that_are_no_object_are_shown_as_text(self, log: Log) -> None:
+    async def test_non_object_details_are_shown_as_text(self, log: Log) -> None:
         await log.environment.query(bad(ENTRY, details="'[1, 2]'"))
         service = AuditLogService(log.database, AuditVerifier(log.database, log.keys), log.logger)
         (entry,) = (await service.page(Filter(), before=None, limit=1)).items
@@ -417,9 +417,7 @@ REPLACED_TRIGGER = (
 
 class TestAppendOnly:
     @pytest.mark.parametrize("statement", CHANGES)
-    async def test_even_a_superuser_is_refused_by_the_triggers(
-        self, log: Log, statement: str
-    ) -> None:
+    async def test_superuser_is_refused_by_triggers(self, log: Log, statement: str) -> None:
         await log.add(1)
         await log.keeper.checkpoint_if_due()
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
@@ -444,9 +442,7 @@ class TestAppendOnly:
             "ALTER TABLE users ADD COLUMN other int",
         ],
     )
-    async def test_the_applications_role_has_no_right_to_any_of_it(
-        self, log: Log, statement: str
-    ) -> None:
+    async def test_application_role_has_no_rights_to_change(self, log: Log, statement: str) -> None:
         await log.add(1)
         application = await asyncpg.connect(log.environment.database_url)
         try:
@@ -458,7 +454,7 @@ class TestAppendOnly:
             await application.close()
         assert await log.seqs() == [1]
 
-    async def test_the_owner_itself_has_no_right_to_them(self, log: Log) -> None:
+    async def test_owner_has_no_rights_to_change(self, log: Log) -> None:
         for table in ("audit_log", "audit_checkpoints"):
             ((rights,),) = await log.environment.query(
                 "SELECT array_agg(privilege_type::text) FROM pg_class, aclexplode(relacl) "
@@ -479,7 +475,7 @@ class TestReading:
     async def admin(self, backend: Backend) -> User:
         return await backend.add_user("admin@shield.test", Role.ADMIN)
 
-    async def test_a_denied_access_is_found_with_address_and_request_id(
+    async def test_denied_access_is_recorded_with_address_and_request_id(
         self, backend: Backend, admin: User
     ) -> None:
         viewer = await backend.add_user("viewer@shield.test")
@@ -495,7 +491,7 @@ class TestReading:
         assert entry["request_id"] == denied.headers["x-request-id"]
         assert page["next_cursor"] is None
 
-    async def test_pages_and_filters(self, backend: Backend, admin: User) -> None:
+    async def test_pagination_and_filters(self, backend: Backend, admin: User) -> None:
         for number in range(5):
             await backend.services.audit.logger.record(
                 event(f"user:{number % 2}", actor_id=admin.id)
@@ -529,7 +525,7 @@ class TestReading:
             page = (await read(backend, admin, **query)).json()
             assert [one["seq"] for one in page["items"]] == seqs, query
 
-    async def test_bad_input_is_named(self, backend: Backend, admin: User) -> None:
+    async def test_invalid_parameters_are_reported(self, backend: Backend, admin: User) -> None:
         wrong: tuple[tuple[str, Any], ...] = (
             ("limit", 0),
             ("limit", 201),
@@ -548,7 +544,7 @@ class TestReading:
             body = check_problem(answer, 422, "invalid-request")
             assert [one["field"] for one in body["errors"]] == [f"query.{name}"]
 
-    async def test_exports_hold_every_entry_and_no_formula(
+    async def test_exports_are_complete_and_without_formulas(
         self, backend: Backend, admin: User, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("src.services.audit.log_service._PAGE", 2)
@@ -589,7 +585,7 @@ class TestReading:
         page = (await read(backend, admin, action="audit.verify")).json()
         assert [one["outcome"] for one in page["items"]] == ["failure", "success"]
 
-    async def test_verifications_at_once_are_one_and_none_is_older_than_the_question(
+    async def test_concurrent_verifications_are_shared(
         self, backend: Backend, admin: User, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         verify = AuditVerifier.verify
@@ -615,7 +611,7 @@ class TestReading:
         # The entry of the first verification was recorded before the second one began.
         assert [answer["last_seq"] for answer in answers] == [1, 1, 1]
 
-    async def test_an_export_begins_before_it_has_read_everything(
+    async def test_export_is_streamed(
         self, backend: Backend, admin: User, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("src.services.audit.log_service._PAGE", 1)
@@ -637,7 +633,7 @@ class TestReading:
             go_on.set()
             assert [orjson.loads(line)["seq"] async for line in lines] == [2, 3, 4]
 
-    async def test_only_for_administrators(self, backend: Backend) -> None:
+    async def test_other_roles_are_refused(self, backend: Backend) -> None:
         for role in (Role.CONTRIBUTOR, Role.VIEWER):
             user = await backend.add_user(f"{role}@shield.test", role)
             for path in ("", "/export", "/verify"):
@@ -663,7 +659,7 @@ class TestCommands:
         assert actions == ["login", "login", "audit.verify", "audit.export"]
         assert await run(env, "audit", "retain") == (0, "audit: 0 entries deleted\n", "")
 
-    async def test_verdicts_are_told_also_where_nothing_can_be_recorded(
+    async def test_verification_of_a_read_only_database(
         self, environment: Environment, log: Log
     ) -> None:
         await log.add(2)
@@ -680,7 +676,7 @@ class TestCommands:
         assert "audit: broken at entry 2: " in error
 
     @pytest.mark.parametrize("noted", ["x", "1", "1:", ":00", "0:" + "00" * 32, "1:" + "0g" * 32])
-    async def test_what_is_no_place_of_the_log_is_named(
+    async def test_invalid_noted_head_is_reported(
         self, environment: Environment, noted: str
     ) -> None:
         code, out, error = await run(
@@ -689,7 +685,7 @@ class TestCommands:
         assert (code, out) == (2, "")
         assert f"--noted: '{noted}' is no SEQ:HASH; write an entry's number" in error
 
-    async def test_who_reads_an_export_may_stop_and_a_full_disk_is_named(
+    async def test_export_to_a_closed_pipe_and_a_full_disk(
         self, environment: Environment, log: Log
     ) -> None:
         await log.add(1)
@@ -715,7 +711,7 @@ class TestCommands:
 
 
 class TestOutages:
-    async def test_entries_wait_and_nobody_else_does(
+    async def test_entries_are_queued_without_blocking(
         self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
         async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
@@ -738,7 +734,9 @@ class TestOutages:
             assert [row[0] for row in rows] == ["before", *(f"during:{n}" for n in range(20))]
             await until(lambda: audit.status == "ready")
 
-    async def test_a_full_queue_is_counted_and_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_dropped_entries_are_counted_and_reported(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(audit_logger, "_MAX_WAITING", 3)
         async with running(settings_of(SHUTDOWN_GRACE_SECONDS=2), healthy=False) as backend:
             audit = backend.services.audit.logger

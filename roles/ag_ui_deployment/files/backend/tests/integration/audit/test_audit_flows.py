@@ -28,7 +28,7 @@ ALICE, BOB, ADMIN = "alice@shield.test", "bob@shield.test", "admin@shield.test"
 
 
 @dataclass
-class Story:
+class AuditedSession:
     """Performs actions at a backend and collects the secrets that it sends and receives."""
 
     backend: Backend
@@ -162,9 +162,7 @@ def _read(answer: httpx.Response) -> Any:
     return answer.json() if is_json and answer.content else answer.text
 
 
-async def test_every_action_is_recorded_and_no_secret_with_it(
-    environment: Environment, log: Log
-) -> None:
+async def test_every_action_is_recorded_without_secrets(environment: Environment, log: Log) -> None:
     await log.age(3, days=100)
     with capture_logs() as lines:
         async with mail_server() as box, scripted_gateway(CONTENT) as gateway:
@@ -197,7 +195,7 @@ async def tell(environment: Environment, box: MailServer, settings: dict[str, An
     """Perform all actions; return the secrets."""
     async with running(environment.settings(**settings)) as backend:
         await until(lambda: backend.services.audit.settings_changes.status == "compared")
-        story = Story(backend, environment, box)
+        story = AuditedSession(backend, environment, box)
         await story.sessions()
         await story.links()
         await story.second_factor()

@@ -78,7 +78,7 @@ def judged(recorded: list[AuditEvent]) -> int:
     return [event.details.get("reason") for event in recorded].count("wrong password")
 
 
-def test_the_wait_doubles_up_to_an_hour() -> None:
+def test_lockout_doubles_up_to_an_hour() -> None:
     waits = [wait_after(failures) for failures in range(14)]
     assert waits[:5] == [None] * 5
     minutes = [wait.total_seconds() / 60 for wait in waits[5:] if wait is not None]
@@ -87,7 +87,7 @@ def test_the_wait_doubles_up_to_an_hour() -> None:
 
 
 @pytest.mark.usefixtures("alice")
-async def test_five_failures_lock_and_the_right_password_then_looks_like_a_wrong_one(
+async def test_five_failures_lock_and_the_lockout_is_not_revealed(
     backend: Backend, environment: Environment, recorded: list[AuditEvent]
 ) -> None:
     before = await fail(backend, 4)
@@ -120,7 +120,7 @@ OWNERS, ELSEWHERE, ATTACKER = "192.0.2.10", "198.51.100.10", "203.0.113.66"
 
 
 @pytest.mark.parametrize("role", Role)
-async def test_the_owner_gets_in_while_somebody_guesses_from_everywhere(
+async def test_owner_can_log_in_during_a_distributed_attack(
     environment: Environment, role: Role
 ) -> None:
     """Uses the default limits and requests through the proxy."""
@@ -143,7 +143,7 @@ async def test_the_owner_gets_in_while_somebody_guesses_from_everywhere(
         check_problem(stranger, 401, "wrong-credentials")
 
 
-async def test_one_network_keeps_nobody_else_out(
+async def test_attack_from_one_network_does_not_lock_others(
     environment: Environment, recorded: list[AuditEvent]
 ) -> None:
     """A day of guesses from one network leaves part of the shared quota to other networks."""
@@ -168,7 +168,7 @@ async def test_one_network_keeps_nobody_else_out(
         (["2001:db8::1", "2001:db8::ffff:0:0:1", "2001:db8::2"], "2001:db8:0:1::1"),
     ],
 )
-async def test_a_network_has_five_guesses_whatever_its_addresses(
+async def test_five_attempts_per_network(
     backend: Backend, recorded: list[AuditEvent], network: list[str], other: str
 ) -> None:
     await backend.add_user(ALICE)
@@ -179,7 +179,7 @@ async def test_a_network_has_five_guesses_whatever_its_addresses(
     assert judged(recorded) == 6
 
 
-async def test_networks_that_are_unknown_have_a_number_of_guesses_together(
+async def test_shared_quota_of_unknown_networks(
     environment: Environment, recorded: list[AuditEvent]
 ) -> None:
     settings = [
@@ -205,7 +205,7 @@ async def test_networks_that_are_unknown_have_a_number_of_guesses_together(
 
 @pytest.mark.usefixtures("alice")
 class TestDevices:
-    async def test_its_cookie_is_kept_from_scripts_and_other_sites(self, backend: Backend) -> None:
+    async def test_attributes_of_the_cookie(self, backend: Backend) -> None:
         answer = await log_in_from(backend, OWNERS, ALICE)
         ((name, cookie),) = cookies_of(answer).items()
         assert name.startswith("__Host-ag_ui_device_")
@@ -218,7 +218,7 @@ class TestDevices:
         assert device_of(await backend.http.post("/auth/token", data=form))
         assert not device_of(await ask_login(backend, ALICE, "not my password"))
 
-    async def test_a_stolen_one_has_five_guesses_of_its_own(
+    async def test_stolen_device_cookie_has_five_attempts(
         self, backend: Backend, environment: Environment, recorded: list[AuditEvent]
     ) -> None:
         stolen = device_of(await log_in_from(backend, OWNERS, ALICE))
@@ -232,7 +232,7 @@ class TestDevices:
         assert (await log_in_from(backend, OWNERS, ALICE)).status_code == 200
 
     @pytest.mark.parametrize("case", ["forged", "another account", "another key", "old"])
-    async def test_what_is_not_genuine_exempts_from_nothing(
+    async def test_invalid_device_cookie_has_no_effect(
         self, backend: Backend, environment: Environment, monkeypatch: pytest.MonkeyPatch, case: str
     ) -> None:
         ((name, value),) = device_of(await log_in_from(backend, OWNERS, ALICE)).items()
@@ -257,7 +257,7 @@ class TestDevices:
         check_problem(answer, 401, "wrong-credentials")
 
     @pytest.mark.parametrize("way", ["change", "reset", "admin"])
-    async def test_a_new_password_revokes_it(
+    async def test_new_password_revokes_device_cookies(
         self, backend: Backend, environment: Environment, way: str
     ) -> None:
         first = await log_in_from(backend, OWNERS, ALICE)
@@ -288,9 +288,7 @@ class TestDevices:
             answer = await log_in_from(backend, ELSEWHERE, ALICE, new, cookies=renewed)
             assert answer.status_code == 200
 
-    async def test_who_shares_the_owner_s_address_does_not_use_up_its_limit(
-        self, environment: Environment
-    ) -> None:
+    async def test_device_has_its_own_rate_limit(self, environment: Environment) -> None:
         async with running(environment.settings(RATE_LOGIN_PER_ADDRESS="3/hour")) as backend:
             browser = device_of(await log_in_from(backend, OWNERS, ALICE))
             for n in range(5):
@@ -304,7 +302,7 @@ class TestDevices:
             ]
             assert answers == [200, 200, 200, 429]
 
-    async def test_a_browser_remembers_five_accounts(self, backend: Backend) -> None:
+    async def test_browser_keeps_five_device_cookies(self, backend: Backend) -> None:
         jar: dict[str, str] = {}
         for n in range(7):
             await backend.add_user(f"{n}@shield.test")
@@ -314,7 +312,7 @@ class TestDevices:
 
 
 @pytest.mark.parametrize("way", ["reset", "unlock"])
-async def test_who_is_let_in_again_gets_in_from_a_new_place_during_an_attack(
+async def test_unlocked_owner_can_log_in_from_a_new_network(
     environment: Environment, way: str
 ) -> None:
     async with running(environment.settings(RATE_LOGIN_PER_ACCOUNT="2/day")) as backend:
@@ -342,7 +340,7 @@ async def test_who_is_let_in_again_gets_in_from_a_new_place_during_an_attack(
         await login(backend, ALICE)
 
 
-async def test_what_is_old_is_forgotten(
+async def test_old_sources_are_deleted(
     backend: Backend, environment: Environment, alice: User
 ) -> None:
     for name, age in (
@@ -364,9 +362,7 @@ async def test_what_is_old_is_forgotten(
     assert [row["source"] for row in left] == ["network:192.0.2.0/24", "session:x"]
 
 
-async def test_the_networks_of_fifty_logins_are_known(
-    backend: Backend, environment: Environment
-) -> None:
+async def test_last_fifty_networks_are_kept(backend: Backend, environment: Environment) -> None:
     await backend.add_user(ALICE)
     await environment.query(
         "INSERT INTO login_sources (user_id, source, logged_in_at)"
@@ -381,15 +377,13 @@ async def test_the_networks_of_fifty_logins_are_known(
     assert names[-1] == "network:10.0.49.0/24"
 
 
-async def test_open_sessions_go_on_while_an_account_is_locked(
-    backend: Backend, alice: User
-) -> None:
+async def test_sessions_continue_while_the_account_is_locked(backend: Backend, alice: User) -> None:
     await fail(backend, 5)
     headers = bearer(backend.token_of(alice))
     assert (await backend.http.get("/auth/me", headers=headers)).status_code == 200
 
 
-async def test_of_many_guesses_at_once_on_two_instances_five_are_judged(
+async def test_concurrent_attempts_on_two_instances_are_limited(
     environment: Environment, recorded: list[AuditEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Hashing would serialise the guesses.
@@ -409,7 +403,7 @@ async def test_of_many_guesses_at_once_on_two_instances_five_are_judged(
 
 
 @pytest.mark.usefixtures("alice")
-async def test_all_failures_cost_the_same_work_and_say_the_same(
+async def test_all_failures_have_equal_cost_and_response(
     backend: Backend, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[str] = []
@@ -438,7 +432,7 @@ async def test_all_failures_cost_the_same_work_and_say_the_same(
 
 
 @pytest.mark.usefixtures("alice")
-async def test_more_at_once_than_can_be_checked_are_told_to_come_again(
+async def test_excess_logins_are_told_to_retry(
     backend: Backend, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
@@ -461,7 +455,7 @@ async def test_more_at_once_than_can_be_checked_are_told_to_come_again(
 
 
 @pytest.mark.usefixtures("alice")
-async def test_the_audit_tells_accounts_and_never_what_else_was_typed(
+async def test_audit_has_accounts_and_no_other_input(
     backend: Backend, recorded: list[AuditEvent]
 ) -> None:
     await fail(backend, 1)

@@ -143,7 +143,7 @@ async def browser(backend: Backend) -> AsyncIterator[Browser]:
 
 
 @pytest.mark.parametrize("path", ["/events", f"/api/jobs/{JOB}/events"])
-async def test_a_prelude_comes_once_and_what_follows_it_comes(
+async def test_snapshot_is_sent_once_and_the_stream_resumes(
     environment: Environment, browser: Browser, path: str
 ) -> None:
     call = {"tool_call_id": "call", "tool_name": "crawl_web", "arguments": {"depth": 1}}
@@ -165,7 +165,7 @@ async def test_a_prelude_comes_once_and_what_follows_it_comes(
     assert list(client.results()) == ["res:call"]
 
 
-async def test_what_began_and_ended_while_it_was_away_comes(
+async def test_events_during_a_disconnect_are_delivered(
     environment: Environment, backend: Backend, browser: Browser
 ) -> None:
     """The stream was empty when the connection was cut: no event has ever arrived."""
@@ -182,7 +182,7 @@ async def test_what_began_and_ended_while_it_was_away_comes(
     assert check_run(await browser.events(), complete=True).run_id == JOB
 
 
-async def test_after_an_http_error_it_stays_closed_and_the_page_of_the_docs_comes_back(
+async def test_documented_code_reconnects_after_an_http_error(
     environment: Environment, backend: Backend, browser: Browser
 ) -> None:
     await browser.page.run(
@@ -214,9 +214,7 @@ async def test_after_an_http_error_it_stays_closed_and_the_page_of_the_docs_come
     assert len(browser.cursors) == 3
 
 
-async def test_keep_alives_carry_it_past_what_it_may_not_see(
-    environment: Environment, browser: Browser
-) -> None:
+async def test_keep_alives_advance_the_cursor(environment: Environment, browser: Browser) -> None:
     await browser.follow("/events")
     ids = await environment.publish(shield_event("worker.started", job=None))
     await browser.has_read(f": keep-alive\nid: {ids[-1]}\n\n")
@@ -224,9 +222,7 @@ async def test_keep_alives_carry_it_past_what_it_may_not_see(
     assert await browser.events() == []
 
 
-async def test_a_run_of_the_agent_goes_on_where_it_was(
-    backend: Backend, browser: Browser, model: ScriptedServer
-) -> None:
+async def test_agent_run_resumes(backend: Backend, browser: Browser, model: ScriptedServer) -> None:
     model.gate.clear()
     body = run_input("Are you fine?")
     token = backend.token_of(browser.user)

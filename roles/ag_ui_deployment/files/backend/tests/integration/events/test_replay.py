@@ -36,7 +36,7 @@ def gaps_of(frames: list[Frame]) -> list[dict[str, Any]]:
     return [event["value"] for event in events if event.get("name") == "hx.shield.gap"]
 
 
-class Publishing:
+class Publisher:
     """Publishes events of many jobs at a constant rate.
 
     Redis keeps few, but all that are not stored.
@@ -72,7 +72,7 @@ class Publishing:
             await redis.xtrim(stream, minid=str(min(kept, StreamId.parse(stored.decode()))))
 
 
-class Wanderer:
+class ReconnectingClient:
     """A client that disconnects repeatedly and reconnects to another instance."""
 
     def __init__(self, seed: int, instances: list[Backend], token: str) -> None:
@@ -82,7 +82,7 @@ class Wanderer:
         self.ids: list[str] = []
         self.gaps: list[dict[str, Any]] = []
 
-    async def run(self, publishing: Publishing, done: asyncio.Event) -> None:
+    async def run(self, publishing: Publisher, done: asyncio.Event) -> None:
         while not done.is_set() or self.ids[-1:] != publishing.ids[-1:]:
             # Some resume at once, some after the ring buffer has dropped what they missed, and some
             # need PostgreSQL.
@@ -101,7 +101,7 @@ class Wanderer:
             self.gaps += gaps_of(frames)
 
 
-async def test_clients_come_and_go_while_a_thousand_events_a_second_arrive(
+async def test_reconnecting_clients_at_a_thousand_events_per_second(
     environment: Environment,
 ) -> None:
     settings = [
@@ -110,9 +110,9 @@ async def test_clients_come_and_go_while_a_thousand_events_a_second_arrive(
     ]
     async with running(settings[0]) as one, running(settings[1]) as other:
         token = await admin_token(one)
-        publishing = Publishing(environment, keep=1200)
+        publishing = Publisher(environment, keep=1200)
         done = asyncio.Event()
-        wanderers = [Wanderer(seed, [one, other], token) for seed in range(6)]
+        wanderers = [ReconnectingClient(seed, [one, other], token) for seed in range(6)]
         wandering = [asyncio.create_task(w.run(publishing, done)) for w in wanderers]
         await publishing.run()
         done.set()
@@ -127,7 +127,7 @@ async def test_clients_come_and_go_while_a_thousand_events_a_second_arrive(
             assert f'ag_ui_replays_total{{source="{source}"}}' in exposed
 
 
-async def test_live_clients_do_not_feel_a_long_replay(environment: Environment) -> None:
+async def test_long_replays_do_not_delay_live_clients(environment: Environment) -> None:
     async with running(environment.settings(RING_MAX_EVENTS=1)) as backend:
         token = await admin_token(backend)
         for _ in range(20):
@@ -153,7 +153,7 @@ async def _replayed(backend: Backend, token: str, count: int) -> None:
 
 
 class TestGaps:
-    async def test_a_cursor_older_than_all_that_is_kept(self, environment: Environment) -> None:
+    async def test_cursor_older_than_the_history(self, environment: Environment) -> None:
         async with running(environment.settings(RING_MAX_EVENTS=1)) as backend:
             token = await admin_token(backend)
             kinds = ("job:queued", "job:started", "job:progress", "job:progress")
@@ -174,7 +174,7 @@ class TestGaps:
             exposed = (await backend.http.get("/metrics")).text
             assert 'ag_ui_gaps_total{reason="expired"} 1.0' in exposed
 
-    async def test_what_was_trimmed_while_redis_could_not_be_reached(
+    async def test_entries_trimmed_during_a_redis_outage(
         self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
         async with running(environment.settings(REDIS_URL=redis_proxy.url)) as backend:
@@ -209,7 +209,7 @@ class TestGaps:
                         await late.until(lambda it: len(it.ids) == 2)
                         assert gaps_of(late.frames) == []
 
-    async def test_what_another_instance_has_stored_is_no_gap(
+    async def test_entries_stored_by_another_instance_are_no_gap(
         self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
         cut_off = environment.settings(REDIS_URL=redis_proxy.url, REDIS_CONSUMER_NAME="host-8003")
@@ -228,7 +228,7 @@ class TestGaps:
                 assert client.ids == [str(one) for one in (first, *ids)]
                 assert gaps_of(client.frames) == []
 
-    async def test_a_flushed_redis(self, environment: Environment) -> None:
+    async def test_deleted_stream(self, environment: Environment) -> None:
         async with running(environment.settings()) as backend:
             token = await admin_token(backend)
             (first,) = await environment.publish(shield_event("job:queued"))
@@ -244,9 +244,7 @@ class TestGaps:
 
 
 class TestLateOwnership:
-    async def test_the_owner_gets_every_event_and_nobody_else_one(
-        self, environment: Environment
-    ) -> None:
+    async def test_owner_gets_every_event_and_others_none(self, environment: Environment) -> None:
         settings = [
             environment.settings(RING_MAX_EVENTS=ring, REDIS_CONSUMER_NAME=f"host-{ring}")
             for ring in (1, 1000)
@@ -293,7 +291,7 @@ def sources(frames: list[Frame]) -> list[str]:
 
 
 class TestLimits:
-    async def test_a_user_has_only_so_many_streams(self, environment: Environment) -> None:
+    async def test_streams_per_user_are_limited(self, environment: Environment) -> None:
         async with running(environment.settings(STREAMS_PER_USER=2)) as backend:
             token = await admin_token(backend)
             other = backend.token_of(await backend.add_user("other@shield.test"))
@@ -308,7 +306,7 @@ class TestLimits:
             assert 'ag_ui_streams_refused_total{reason="user_full"} 1.0' in exposed
 
     @pytest.mark.parametrize("maximum", [1, 8])
-    async def test_replays_wait_in_line(
+    async def test_replays_are_queued(
         self, environment: Environment, monkeypatch: pytest.MonkeyPatch, maximum: int
     ) -> None:
         # Replays never share a pass.

@@ -141,7 +141,7 @@ async def test_streams_tickets_and_limits_work(
     assert await account.refused() == []
 
 
-async def test_the_agent_works(backend: Backend, alice: User, account: Account) -> None:
+async def test_agent_works(backend: Backend, alice: User, account: Account) -> None:
     token = backend.token_of(alice)
     _, client = checked(await whole_run(backend.http, token, run_input("Hello")), complete=True)
     assert (client.outcome, text_of(client)) == ("success", "Echo: Hello")
@@ -157,9 +157,7 @@ async def test_the_agent_works(backend: Backend, alice: User, account: Account) 
     assert await account.refused() == []
 
 
-async def test_runs_whose_process_has_died_are_ended(
-    environment: Environment, account: Account
-) -> None:
+async def test_runs_of_dead_processes_are_ended(environment: Environment, account: Account) -> None:
     redis = Redis.from_url(account.url, protocol=2)
     registry = RunRegistry(redis, environment.stream)
     keys = [RunKey(uuid4(), name) for name in ("died", "stored", "forgotten")]
@@ -182,7 +180,7 @@ async def test_runs_whose_process_has_died_are_ended(
     await redis.aclose()
 
 
-async def test_whatever_else_there_is_is_refused(account: Account) -> None:
+async def test_other_commands_are_refused(account: Account) -> None:
     redis: Any = Redis.from_url(account.url, protocol=2)
     for command in (("GET", "another:key"), ("KEYS", "*"), ("FLUSHDB",), ("CONFIG", "GET", "*")):
         with pytest.raises(NoPermissionError):

@@ -52,7 +52,7 @@ WORKSPACES = ("default", "red", "blue")
 
 
 @dataclass(frozen=True)
-class Thing:
+class Resource:
     """A resource in a path: its owner, its workspace, and the permissions to access it.
 
     `read` is None if only the owner can see it. `needed`, if set, is the permission that its use
@@ -84,13 +84,13 @@ class Caller:
             return Reach.NONE
         return MATRIX[role].get(permission, Reach.NONE)
 
-    def may(self, permission: Permission, thing: Thing) -> bool:
+    def may(self, permission: Permission, thing: Resource) -> bool:
         reach = self.reach(permission, thing.workspace)
         return reach in (Reach.WORKSPACE, Reach.EVERYTHING) or (
             reach is Reach.OWN and thing.owner in (None, self.name)
         )
 
-    def knows(self, thing: Thing) -> bool:
+    def knows(self, thing: Resource) -> bool:
         if not thing.exists:
             return False
         if thing.read is None:
@@ -105,44 +105,44 @@ def _slug(name: str) -> str:
     return re.sub("[^a-z]+", "-", name)
 
 
-def of_everybody(read: Permission) -> list[Thing]:
+def of_everybody(read: Permission) -> list[Resource]:
     owners = (*CALLERS, OTHER)
     return [
         *(
-            Thing(f"{_slug(owner)}-in-{place}", owner, place, read)
+            Resource(f"{_slug(owner)}-in-{place}", owner, place, read)
             for owner in owners
             for place in WORKSPACES
         ),
-        Thing("none", read=read, exists=False),
+        Resource("none", read=read, exists=False),
     ]
 
 
 JOBS = of_everybody(Permission.READ_JOBS)
 CONVERSATIONS = of_everybody(Permission.READ_AGENT_RUNS)
-SESSIONS = [Thing(owner, owner) for owner in (*CALLERS, OTHER)]
+SESSIONS = [Resource(owner, owner) for owner in (*CALLERS, OTHER)]
 
 # Resources by the path up to and including the parameter. The name of a resource is its value in
 # the path, except for accounts and sessions, which have ids.
-SAMPLES: Mapping[str, Sequence[Thing]] = {
+SAMPLES: Mapping[str, Sequence[Resource]] = {
     "/api/jobs/{job_id}": JOBS,
     "/agent/runs/{run_id}": CONVERSATIONS,
     "/agent/threads/{thread_id}": CONVERSATIONS,
     "/auth/sessions/{session_id}": SESSIONS,
     "/api/tools/{name}": [
-        Thing("crawl_web", needed=Permission.USE_WRITING_TOOLS),
-        Thing("lightrag_query", needed=Permission.USE_QUERY_TOOLS),
-        Thing("no_such_tool", exists=False),
+        Resource("crawl_web", needed=Permission.USE_WRITING_TOOLS),
+        Resource("lightrag_query", needed=Permission.USE_QUERY_TOOLS),
+        Resource("no_such_tool", exists=False),
     ],
-    "/admin/users/{user_id}": [Thing(OTHER), Thing("nobody", exists=False)],
+    "/admin/users/{user_id}": [Resource(OTHER), Resource("nobody", exists=False)],
     "/admin/users/invitations/{invitation_id}": [
-        Thing("invitation"),
-        Thing("withdrawn", exists=False),
+        Resource("invitation"),
+        Resource("withdrawn", exists=False),
     ],
     "/admin/stream/dead-letters/{letter_id}": [
-        Thing("1700000000000-1"),
-        Thing("1700000000000-2", exists=False),
+        Resource("1700000000000-1"),
+        Resource("1700000000000-2", exists=False),
     ],
-    "/admin/workspaces/{name}": [Thing("green"), Thing("nowhere", exists=False)],
+    "/admin/workspaces/{name}": [Resource("green"), Resource("nowhere", exists=False)],
 }
 # Bodies that are necessary for a route to check the resource or the caller.
 BODIES: Mapping[tuple[str, str], Any] = {
@@ -153,7 +153,7 @@ BODIES: Mapping[tuple[str, str], Any] = {
 
 
 @dataclass(frozen=True)
-class Use:
+class WorkspaceCall:
     """A call that names its workspace in the body, or in the query if there is no body.
 
     `asked` is the permission that the route requires in any workspace, `needed` the one that the
@@ -175,22 +175,26 @@ def with_workspace(**arguments: Any) -> Callable[[str], Any]:
 _QUERY, _WRITE = Permission.USE_QUERY_TOOLS, Permission.USE_WRITING_TOOLS
 _RUN = Permission.RUN_AGENT
 USES = [
-    Use("GET", "/api/tools", _QUERY, _QUERY),
-    Use("POST", "/api/query", _QUERY, _QUERY, with_workspace(query="?")),
-    Use("POST", "/api/crawl", _WRITE, _WRITE, with_workspace(url="http://8.8.8.8/")),
-    Use("POST", "/api/ingest", _WRITE, _WRITE, with_workspace(file_path="/a")),
+    WorkspaceCall("GET", "/api/tools", _QUERY, _QUERY),
+    WorkspaceCall("POST", "/api/query", _QUERY, _QUERY, with_workspace(query="?")),
+    WorkspaceCall("POST", "/api/crawl", _WRITE, _WRITE, with_workspace(url="http://8.8.8.8/")),
+    WorkspaceCall("POST", "/api/ingest", _WRITE, _WRITE, with_workspace(file_path="/a")),
     *(
-        Use("POST", f"/api/tools/{name}", _QUERY, needed, with_workspace(arguments=arguments))
+        WorkspaceCall(
+            "POST", f"/api/tools/{name}", _QUERY, needed, with_workspace(arguments=arguments)
+        )
         for name, needed, arguments in (
             ("qdrant_find", _QUERY, {"query": "?"}),
             ("qdrant_store", _WRITE, {"text": "?"}),
         )
     ),
-    Use("POST", "/agent", _RUN, _RUN, lambda it: run_input("?", forwardedProps={"workspace": it})),
+    WorkspaceCall(
+        "POST", "/agent", _RUN, _RUN, lambda it: run_input("?", forwardedProps={"workspace": it})
+    ),
 ]
 
 
-def samples_of(path: str) -> Sequence[Thing | None]:
+def samples_of(path: str) -> Sequence[Resource | None]:
     """Return the resources that a path may name."""
     first, *_ = re.findall(r"\{[^}]*\}", path) or [None]
     if first is None:
@@ -201,7 +205,7 @@ def samples_of(path: str) -> Sequence[Thing | None]:
     return SAMPLES[prefix]
 
 
-def samples_for(rule: RouteRule, caller: Caller | None) -> Sequence[Thing | None]:
+def samples_for(rule: RouteRule, caller: Caller | None) -> Sequence[Resource | None]:
     """Return one sample if the choice does not matter, else own and another user's ones."""
     samples = samples_of(rule.path)
     if caller is None or (rule.permission and not caller.may_anywhere(rule.permission)):
@@ -209,7 +213,7 @@ def samples_for(rule: RouteRule, caller: Caller | None) -> Sequence[Thing | None
     return [one for one in samples if one is None or one.owner in (None, caller.name, OTHER)]
 
 
-def expected(rule: RouteRule, caller: Caller | None, thing: Thing | None) -> int | None:
+def expected(rule: RouteRule, caller: Caller | None, thing: Resource | None) -> int | None:
     """Return the expected status; None for any status of the route itself."""
     if caller is None:
         return 401 if rule.needs_login else None
@@ -225,7 +229,7 @@ def expected(rule: RouteRule, caller: Caller | None, thing: Thing | None) -> int
     return None
 
 
-class Walk:
+class PermissionTest:
     """The backend with all resources, which are restored after each call that could change them."""
 
     def __init__(self, backend: Backend, environment: Environment) -> None:
@@ -260,7 +264,7 @@ class Walk:
     def named_callers(self) -> list[Caller]:
         return [caller for caller in self.callers() if caller is not None]
 
-    async def status(self, rule: RouteRule, caller: Caller | None, thing: Thing | None) -> int:
+    async def status(self, rule: RouteRule, caller: Caller | None, thing: Resource | None) -> int:
         headers = bearer(await self.token(caller)) if caller else {}
         body = BODIES.get((rule.method, rule.path), None if rule.method == "GET" else {})
         path = re.sub(r"\{([^}]*)\}", lambda it: self._in_path(it[1], thing), rule.path)
@@ -283,7 +287,7 @@ class Walk:
         headers = bearer(await self.token(caller))
         return (await self._backend.http.get(path, params=query, headers=headers)).json()
 
-    async def call_in(self, caller: Caller, use: Use, workspace: str) -> int:
+    async def call_in(self, caller: Caller, use: WorkspaceCall, workspace: str) -> int:
         """Return the status of a call that names its workspace."""
         headers = bearer(await self.token(caller))
         query = {"workspace": workspace} if use.body is None else None
@@ -302,11 +306,11 @@ class Walk:
             await stream.until(lambda it: str(ids[-1]) in it.ids)
             return set(check_feed(stream.events))
 
-    def _event(self, job: Thing) -> ShieldEvent:
+    def _event(self, job: Resource) -> ShieldEvent:
         owner = str(self._users[job.owner or OTHER])
         return shield_event("job:progress", job=job.name, user=owner, workspace=job.workspace)
 
-    def _in_path(self, parameter: str, thing: Thing | None) -> str:
+    def _in_path(self, parameter: str, thing: Resource | None) -> str:
         assert thing is not None
         if parameter == "invitation_id":
             return str(_invitation_id(thing.name))
@@ -384,7 +388,7 @@ def _session(id_: UUID, user_id: UUID) -> SessionRow:
     )
 
 
-def _job(thing: Thing, owner: UUID) -> JobRow:
+def _job(thing: Resource, owner: UUID) -> JobRow:
     now = datetime.now(UTC)
     return JobRow(
         id=thing.name,
@@ -396,11 +400,11 @@ def _job(thing: Thing, owner: UUID) -> JobRow:
     )
 
 
-def _thread(thing: Thing, owner: UUID) -> ThreadRow:
+def _thread(thing: Resource, owner: UUID) -> ThreadRow:
     return ThreadRow(owner_id=owner, id=thing.name, workspace=thing.workspace, title="")
 
 
-def _run(thing: Thing, owner: UUID) -> RunRow:
+def _run(thing: Resource, owner: UUID) -> RunRow:
     return RunRow(
         owner_id=owner,
         id=thing.name,
@@ -413,11 +417,11 @@ def _run(thing: Thing, owner: UUID) -> RunRow:
 
 
 @pytest.fixture
-async def walk(environment: Environment) -> AsyncIterator[Walk]:
+async def walk(environment: Environment) -> AsyncIterator[PermissionTest]:
     # Nothing listens there: a caller with the permission for a tool gets an error of the gateway.
     settings = environment.settings(STREAMS_PER_USER=1000, LITELLM_URL="http://127.0.0.1:1")
     async with running(settings) as backend:
-        walk = Walk(backend, environment)
+        walk = PermissionTest(backend, environment)
         await walk.prepare()
         yield walk
 
@@ -426,7 +430,9 @@ def is_right(status: int, wanted: int | None) -> bool:
     return status == wanted if wanted is not None else status not in {401, 403, 404, 405, 500}
 
 
-async def test_every_route_does_what_the_matrix_says(walk: Walk, environment: Environment) -> None:
+async def test_every_route_follows_the_matrix(
+    walk: PermissionTest, environment: Environment
+) -> None:
     wrong = []
     denials = 0
     for rule in rules_of(create_app(settings_of())):
@@ -446,7 +452,7 @@ async def test_every_route_does_what_the_matrix_says(walk: Walk, environment: En
     assert noted == denials > 0
 
 
-async def test_the_overview_is_the_matrix(walk: Walk) -> None:
+async def test_overview_equals_the_matrix(walk: PermissionTest) -> None:
     ranks = {
         Role.VIEWER: "viewer",
         Role.CONTRIBUTOR: "contributor",
@@ -469,7 +475,7 @@ async def test_the_overview_is_the_matrix(walk: Walk) -> None:
                 assert reaches[rank] == MATRIX[role].get(Permission(permission), Reach.NONE)
 
 
-async def test_lists_hold_what_a_caller_may_know_of_and_nothing_else(walk: Walk) -> None:
+async def test_lists_contain_only_visible_resources(walk: PermissionTest) -> None:
     for caller in walk.named_callers():
         known = {one.name for one in JOBS if caller.knows(one)}
         jobs = await walk.get(caller, "/api/jobs", limit=200)
@@ -483,14 +489,14 @@ async def test_lists_hold_what_a_caller_may_know_of_and_nothing_else(walk: Walk)
         assert {one["id"] for one in threads["items"]} == known, caller.name
 
 
-async def test_feeds_hold_what_a_caller_may_know_of_and_nothing_else(walk: Walk) -> None:
+async def test_feeds_contain_only_visible_jobs(walk: PermissionTest) -> None:
     for caller in walk.named_callers():
         known = {one.name for one in JOBS if caller.knows(one)}
         assert await walk.feed(caller) == known, caller.name
 
 
-async def test_tools_and_the_agent_ask_for_the_role_in_the_workspace_of_the_call(
-    walk: Walk,
+async def test_calls_need_the_role_in_their_workspace(
+    walk: PermissionTest,
 ) -> None:
     for caller in walk.named_callers():
         for use in USES:
@@ -500,7 +506,7 @@ async def test_tools_and_the_agent_ask_for_the_role_in_the_workspace_of_the_call
                 assert is_right(status, wanted), (caller.name, use.path, place, status, wanted)
 
 
-def expected_in(caller: Caller, use: Use, workspace: str) -> int | None:
+def expected_in(caller: Caller, use: WorkspaceCall, workspace: str) -> int | None:
     if not caller.may_anywhere(use.asked):
         return 403
     if caller.user.role is not Role.ADMIN and workspace not in caller.roles:
@@ -508,7 +514,7 @@ def expected_in(caller: Caller, use: Use, workspace: str) -> int | None:
     return 403 if caller.reach(use.needed, workspace) is Reach.NONE else None
 
 
-def test_what_is_expected_of_the_workspaces_is_what_we_mean() -> None:
+def test_matrix_matches_the_intended_permissions() -> None:
     """The matrix itself could be wrong."""
     crawl = next(use for use in USES if use.path == "/api/crawl")
     agent = next(use for use in USES if use.path == "/agent")
@@ -527,12 +533,12 @@ def test_what_is_expected_of_the_workspaces_is_what_we_mean() -> None:
             assert found == [red, default, blue]
 
 
-def test_a_parameter_without_samples_is_named() -> None:
+def test_parameter_without_samples_is_reported() -> None:
     with pytest.raises(pytest.fail.Exception, match=r"/new/\{thing_id\} may name to SAMPLES"):
         samples_of("/new/{thing_id}/parts/{part}")
 
 
-async def test_who_leaves_a_workspace_sees_no_more_of_it_at_once(
+async def test_former_member_loses_access_immediately(
     backend: Backend, environment: Environment
 ) -> None:
     admin = await backend.add_user("admin@shield.test", Role.ADMIN)
@@ -560,7 +566,7 @@ async def test_who_leaves_a_workspace_sees_no_more_of_it_at_once(
     assert run.status_code == 404
 
 
-async def test_who_administers_a_workspace_no_more_sees_only_their_own_of_it_at_once(
+async def test_former_workspace_administrator_keeps_only_own_jobs(
     backend: Backend, environment: Environment
 ) -> None:
     admin = await backend.add_user("admin@shield.test", Role.ADMIN)

@@ -58,7 +58,7 @@ async def announced(environment: Environment) -> list[dict[bytes, bytes]]:
 
 
 class TestOutages:
-    async def test_what_was_accepted_is_answered_and_noted_when_that_works_again(
+    async def test_accepted_job_is_stored_after_an_outage(
         self,
         environment: Environment,
         gateway: Gateway,
@@ -87,7 +87,7 @@ class TestOutages:
             assert len(await announced(environment)) == 1
         assert len(await gateway.tool_calls(note)) == 1
 
-    async def test_the_stream_is_told_though_postgresql_is_away(
+    async def test_job_is_announced_without_postgresql(
         self, environment: Environment, gateway: Gateway, database_proxy: TcpProxy
     ) -> None:
         settings = environment.settings(**gateway.settings(), DATABASE_URL=database_proxy.url)
@@ -101,7 +101,7 @@ class TestOutages:
             (told,) = await announced(environment)
             assert told[b"job_id"].decode() == accepted.json()["job_id"]
 
-    async def test_an_instance_that_stops_meanwhile_is_not_held_up(
+    async def test_shutdown_does_not_wait_for_postgresql(
         self,
         environment: Environment,
         gateway: Gateway,
@@ -120,7 +120,7 @@ class TestOutages:
         assert "submission_not_kept" in told
         assert "background_jobs_cut" not in told
 
-    async def test_of_an_instance_that_was_killed_nobody_knows_the_outcome(
+    async def test_call_of_a_killed_instance_has_an_unknown_outcome(
         self, environment: Environment, gateway: Gateway, carol: Caller
     ) -> None:
         key, note = uuid4().hex, uuid4().hex
@@ -142,8 +142,8 @@ class TestOutages:
         assert len(await gateway.tool_calls(note)) == 1
 
 
-class TestKeys:
-    async def test_a_first_call_that_lasts_is_not_waited_for_for_ever(
+class TestIdempotencyKeys:
+    async def test_wait_for_a_running_call_is_limited(
         self,
         environment: Environment,
         gateway: Gateway,
@@ -162,7 +162,7 @@ class TestKeys:
         assert (await carol.crawl(environment, key, **marks)).json() == answered
         assert len(await gateway.tool_calls(note)) == 1
 
-    async def test_give_the_first_answer_though_the_address_would_not_pass_now(
+    async def test_first_response_is_repeated_without_new_checks(
         self, environment: Environment, carol: Caller, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async def too_slow(*_: Any) -> None:
@@ -176,7 +176,7 @@ class TestKeys:
             assert refused["errors"][0]["field"] == "body.url"
         assert await states(environment) == [SubmissionState.DONE]
 
-    async def test_count_for_a_day(
+    async def test_key_is_valid_for_a_day(
         self, environment: Environment, gateway: Gateway, carol: Caller
     ) -> None:
         key, note = uuid4().hex, uuid4().hex
@@ -187,7 +187,7 @@ class TestKeys:
         assert (await carol.crawl(environment, key, note=note)).json()["job_id"] != first
         assert len(await gateway.tool_calls(note)) == 2
 
-    async def test_are_then_deleted(
+    async def test_expired_keys_are_deleted(
         self, environment: Environment, gateway: Gateway, carol: Caller
     ) -> None:
         await carol.crawl(environment, "old")
@@ -200,7 +200,9 @@ class TestKeys:
 
 
 class TestLimits:
-    async def test_only_jobs_count(self, environment: Environment, gateway: Gateway) -> None:
+    async def test_only_jobs_count_towards_the_job_limit(
+        self, environment: Environment, gateway: Gateway
+    ) -> None:
         settings = environment.settings(**gateway.settings(), JOBS_PER_USER=1)
         async with running(settings) as backend:
             carol, text = await caller(backend, "carol"), f"fault=slow-1 {uuid4()}"
@@ -211,7 +213,7 @@ class TestLimits:
             assert "status=queued" in problem["detail"]
             assert (await storing).status_code == 200
 
-    async def test_what_was_never_answered_counts_for_a_while(
+    async def test_unanswered_call_counts_for_a_limited_time(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         hasty = gateway.settings(LITELLM_MCP_SERVER_ID="hasty")
@@ -222,7 +224,7 @@ class TestLimits:
             await age(environment, minutes=11)
             assert (await carol.crawl(environment)).status_code == 202
 
-    async def test_the_orchestrator_is_asked_without_holding_up_the_user(
+    async def test_orchestrator_is_asked_without_a_lock(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         """A user at the job limit can still do everything else meanwhile."""
@@ -247,9 +249,7 @@ class TestLimits:
 
 
 class TestOwners:
-    async def test_a_job_stays_with_whom_it_was_accepted_for_first(
-        self, environment: Environment
-    ) -> None:
+    async def test_job_keeps_its_first_owner(self, environment: Environment) -> None:
         """A tool may return an existing job when the same request is repeated."""
         job_id = str(uuid4())
         async with ScriptedServer() as server:
@@ -268,7 +268,7 @@ class TestOwners:
                 for path in (f"/api/jobs/{job_id}", f"/api/jobs/{job_id}/events"):
                     check_problem(await victor.get(path), 404, "job-not-found")
 
-    async def test_a_submission_that_names_nobody_takes_nothing_away(
+    async def test_submission_without_owner_changes_nothing(
         self, environment: Environment, carol: Caller
     ) -> None:
         job_id = (await carol.crawl(environment, outcome="stuck")).json()["job_id"]

@@ -25,7 +25,7 @@ class TestTls:
     def url(self) -> str:
         return os.environ["TEST_REDIS_TLS_URL"]
 
-    async def test_with_the_authority_of_the_site(
+    async def test_certificate_of_the_configured_authority(
         self, environment: Environment, url: str, authority: str
     ) -> None:
         settings = environment.settings(REDIS_URL=url, REDIS_CA=authority)
@@ -37,7 +37,7 @@ class TestTls:
             assert (await backend.health())["status"] == "healthy"
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-    async def test_a_certificate_that_is_not_trusted(
+    async def test_untrusted_certificate(
         self, environment: Environment, url: str, authority: str, host: str
     ) -> None:
         of_another_name = host != "localhost"
@@ -89,7 +89,7 @@ class TestFailover:
         for url in (first, second):
             await promote(url)
 
-    async def test_all_parts_go_to_the_new_primary(
+    async def test_all_clients_use_the_new_primary(
         self, environment: Environment, pair: tuple[str, str]
     ) -> None:
         old, new = pair
