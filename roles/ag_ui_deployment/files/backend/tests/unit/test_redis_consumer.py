@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
-import pytest
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -14,7 +13,6 @@ from src.services.consumer.event_store import EventStore, Stored
 from src.services.consumer.group_reader import ConsumerConfig
 from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.metrics import Metrics
-from src.utils.redis import Backoff, stream_rows
 from tests.support.builders import fields_of, settings_of, shield_event, stream_id
 from tests.support.samples import sample
 from tests.support.waiting import until
@@ -114,27 +112,6 @@ async def run(journal: Journal, last: str) -> Consumer:
     return consumer
 
 
-def test_configuration_comes_from_the_settings() -> None:
-    values = {
-        "REDIS_STREAM_NAME": "s",
-        "REDIS_CONSUMER_GROUP": "g",
-        "REDIS_CONSUMER_NAME": "c-1",
-        "CONSUMER_BATCH_SIZE": 7,
-        "CONSUMER_CLAIM_IDLE_SECONDS": 11,
-        "CONSUMER_MAX_DELIVERIES": 13,
-        "EVENT_MAX_BYTES": 4096,
-    }
-    assert ConsumerConfig.of(settings_of(**values)) == ConsumerConfig(
-        stream="s",
-        group="g",
-        name="c-1",
-        batch_size=7,
-        claim_idle_ms=11_000,
-        max_deliveries=13,
-        max_bytes=4096,
-    )
-
-
 async def test_acknowledges_after_the_commit() -> None:
     journal = Journal([row(1), row(2)])
     await run(journal, "ack")
@@ -225,23 +202,3 @@ async def test_defect_is_logged_and_does_not_block_the_stop() -> None:
     assert [log["log_level"] for log in logs if log["event"] == "background_task_failed"] == [
         "error"
     ]
-
-
-async def test_backoff_grows_to_its_maximum_and_ends_on_stop() -> None:
-    backoff = Backoff(first=0.001, maximum=0.004)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for expected in (0.001, 0.002, 0.004, 0.004):
-        assert backoff._next == expected
-        await backoff.wait(stop)
-    backoff.reset()
-    assert backoff._next == 0.001
-    stop.set()
-    began = loop.time()
-    await Backoff(first=60, maximum=60).wait(stop)
-    assert loop.time() - began < 5
-
-
-@pytest.mark.parametrize("answer", [None, [], {}])
-def test_empty_reply_has_no_rows(answer: Any) -> None:
-    assert stream_rows(answer) == []

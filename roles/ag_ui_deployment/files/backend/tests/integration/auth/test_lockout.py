@@ -14,7 +14,6 @@ from src.services.audit_logger import Action, AuditEvent, AuditLogger
 from src.services.auth import devices as auth_devices
 from src.services.auth import passwords as auth_passwords
 from src.services.auth.devices import Devices
-from src.services.auth.lockout import wait_after
 from tests.support.accounts import (
     TOO_LONG,
     ask_login,
@@ -76,14 +75,6 @@ async def counted(environment: Environment, kind: str) -> tuple[int, datetime | 
 def judged(recorded: list[AuditEvent]) -> int:
     """Return how many wrong passwords were checked."""
     return [event.details.get("reason") for event in recorded].count("wrong password")
-
-
-def test_lockout_doubles_up_to_an_hour() -> None:
-    waits = [wait_after(failures) for failures in range(14)]
-    assert waits[:5] == [None] * 5
-    minutes = [wait.total_seconds() / 60 for wait in waits[5:] if wait is not None]
-    assert minutes == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert wait_after(10**6) == timedelta(hours=1)
 
 
 @pytest.mark.usefixtures("alice")

@@ -2,8 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import httpx
@@ -22,9 +21,12 @@ from tests.support.agent import run_input
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
-from tests.support.server import PASSWORD, Backend, running
+from tests.support.server import PASSWORD, running
 from tests.support.sse import sse
 from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 ALICE = "alice@shield.test"
 DEVICE = Device("a-browser", "digest-of-the-current-password")
@@ -276,16 +278,3 @@ class TestOutage:
                 answer = await backend.http.get("/auth/me", headers=headers)
                 assert answer.status_code == 200
             assert loop.time() - began < 3
-
-
-@pytest.mark.parametrize("announced", [True, False])
-async def test_body_above_the_limit_is_refused_early(backend: Backend, *, announced: bool) -> None:
-    async def body() -> AsyncIterator[bytes]:
-        for _ in range(1600):
-            yield b"x" * 65_536
-
-    headers = {"Content-Type": "application/json"}
-    if announced:
-        headers["Content-Length"] = str(1600 * 65_536)
-    answer = await backend.http.post("/auth/login", content=body(), headers=headers)
-    check_problem(answer, 413, "body-too-large")

@@ -13,7 +13,6 @@ import pytest
 
 from src import __version__
 from src.services.operations import health_service
-from src.services.operations.health_service import _span
 from tests.support.builders import settings_of, shield_event
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
@@ -172,14 +171,6 @@ async def test_lost_entries_are_reported_without_degrading(
 
 async def tells(backend: Backend, pattern: str) -> bool:
     return re.match(pattern, await detail_of(backend, "consumer")) is not None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.4, "0 s"), (119.0, "119 s"), (120.0, "2 min"), (7199.0, "120 min"), (9000.0, "2 h")],
-)
-def test_durations_are_rounded_to_a_unit(seconds: float, words: str) -> None:
-    assert _span(seconds) == words
 
 
 async def test_start_without_redis_and_postgresql() -> None:

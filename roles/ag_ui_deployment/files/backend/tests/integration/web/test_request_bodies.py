@@ -17,6 +17,7 @@ from src.web import api_route
 from src.web.api_route import ApiRoute
 from src.web.route_rules import rules_of
 from tests.support.accounts import bearer
+from tests.support.problems import check_problem
 from tests.support.server import Backend
 from tests.support.waiting import until
 
@@ -225,3 +226,16 @@ async def test_number_of_form_fields_is_limited(backend: Backend) -> None:
     answer = await backend.http.post("/auth/token", content=form, headers=headers)
     assert answer.status_code == 422
     assert answer.json()["type"].endswith(":invalid-request")
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_body_above_the_limit_is_refused_early(backend: Backend, *, announced: bool) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(1600):
+            yield b"x" * 65_536
+
+    headers = {"Content-Type": "application/json"}
+    if announced:
+        headers["Content-Length"] = str(1600 * 65_536)
+    answer = await backend.http.post("/auth/login", content=body(), headers=headers)
+    check_problem(answer, 413, "body-too-large")

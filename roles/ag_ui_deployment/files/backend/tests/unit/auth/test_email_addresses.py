@@ -30,3 +30,23 @@ def test_overlong_address_is_refused_before_validation(monkeypatch: pytest.Monke
     for text in ("\x01" * 1_000_000 + "@shield.test", "a" * 309 + "@shield.test"):
         with pytest.raises(EmailRejectedError, match="may have at most 320 characters"):
             normalise_email(text)
+
+
+@pytest.mark.parametrize("text", ["alice@example.org", " Alice@Example.ORG ", "ALICE@example.org"])
+def test_case_and_spaces_are_normalised(text: str) -> None:
+    assert normalise_email(text) == "alice@example.org"
+
+
+@pytest.mark.parametrize(
+    "text", ["admin@shield.test", "ops@hx.local", "a@b.internal", "root@localhost"]
+)
+def test_private_domains_are_accepted(text: str) -> None:
+    assert normalise_email(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "alice", "@example.org", "alice@", "a b@example.org", "a\0@example.org"]
+)
+def test_malformed_address_is_refused(text: str) -> None:
+    with pytest.raises(EmailRejectedError):
+        normalise_email(text)

@@ -1,16 +1,12 @@
-"""One-time passwords, recovery codes and encryption of secrets, without a database."""
+"""One-time passwords and recovery codes."""
 
 import base64
 from uuid import uuid4
 
 import pyotp
 import pytest
-from cryptography.fernet import Fernet
 
-from src.services.auth.errors import DecryptionError
-from src.services.auth.secret_box import SecretBox
 from src.services.auth.totp import matching_step, new_recovery_codes, otpauth_uri, recovery_hash
-from tests.support.builders import settings_of
 
 # From RFC 6238, appendix B, with the last six of the eight digits.
 RFC_SECRET = base64.b32encode(b"12345678901234567890").decode()
@@ -59,41 +55,3 @@ def test_recovery_codes_are_unique_and_accepted_in_any_notation() -> None:
     same = {recovery_hash(owner, text) for text in (one, one.lower(), one.replace("-", " "))}
     assert len(same) == 1
     assert recovery_hash(uuid4(), one) not in same
-
-
-class TestSecretBox:
-    def test_decryption_needs_the_owner_and_the_key(self) -> None:
-        owner, other = uuid4(), uuid4()
-        seal = SecretBox(["k" * 32])
-        sealed = seal.encrypt(owner, RFC_SECRET)
-        assert RFC_SECRET not in sealed
-        assert seal.decrypt(owner, sealed) == RFC_SECRET
-        foreign = Fernet(Fernet.generate_key()).encrypt(b"x").decode()
-        for opener, whose, text in (
-            (seal, other, sealed),
-            (SecretBox(["l" * 32]), owner, sealed),
-            (seal, owner, sealed[:-2]),
-            (seal, owner, foreign),
-            (seal, owner, ""),
-        ):
-            with pytest.raises(DecryptionError):
-                opener.decrypt(whose, text)
-
-    def test_keys_can_be_rotated(self) -> None:
-        owner = uuid4()
-        before = settings_of(JWT_SECRET="j" * 40)
-        sealed = SecretBox(before.mfa_keys).encrypt(owner, RFC_SECRET)
-        own = {"JWT_SECRET": "j" * 40, "MFA_KEY": "m" * 40}
-        assert SecretBox(settings_of(**own).mfa_keys).decrypt(owner, sealed) == RFC_SECRET
-        sealed = SecretBox(settings_of(**own).mfa_keys).encrypt(owner, RFC_SECRET)
-        newer = {"JWT_SECRET": "i" * 40, "MFA_KEY": "n" * 40, "MFA_PREVIOUS_KEYS": "m" * 40}
-        assert SecretBox(settings_of(**newer).mfa_keys).decrypt(owner, sealed) == RFC_SECRET
-        with pytest.raises(DecryptionError):
-            SecretBox(settings_of(JWT_SECRET="i" * 40).mfa_keys).decrypt(owner, sealed)
-
-    def test_without_own_key_the_signing_key_encrypts(self) -> None:
-        """The previous keys only decrypt."""
-        owner = uuid4()
-        unset = settings_of(JWT_SECRET="j" * 40, MFA_PREVIOUS_KEYS="m" * 40)
-        sealed = SecretBox(unset.mfa_keys).encrypt(owner, RFC_SECRET)
-        assert SecretBox(["j" * 40]).decrypt(owner, sealed) == RFC_SECRET

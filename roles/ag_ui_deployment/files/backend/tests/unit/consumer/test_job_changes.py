@@ -1,7 +1,6 @@
 """Job changes of a batch, independent of the order of its events."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.models.event import ShieldEvent
-from src.models.job import Job, JobChange, JobStatus, percent_at
+from src.models.job import JobChange, JobStatus, percent_at
 from src.services.consumer.job_changes import summarise
 from src.services.event_service import JobState, fold
 from tests.support.builders import JOB, OWNER, STRANGER, shield_event, stream
@@ -148,21 +147,3 @@ def test_submission_determines_owner_and_workspace(order: tuple[int, ...]) -> No
     found = change(*(events[place] for place in order))
     assert (found.owner, found.workspace) == (UUID(OWNER), "ours")
     assert found.submitted
-
-
-def test_completed_job_has_100_percent() -> None:
-    moment = datetime.now(UTC)
-    job = Job(
-        id=JOB,
-        owner_id=None,
-        workspace=None,
-        kind=None,
-        status=JobStatus.COMPLETED,
-        percent=40.0,
-        error=None,
-        result={},
-        created_at=moment,
-        updated_at=moment,
-        completed_at=moment,
-    )
-    assert job.percent == 100.0

@@ -192,12 +192,6 @@ async def test_too_many_parameters_are_no_outage(environment: Environment) -> No
     assert is_bad_data(caught.value)
 
 
-def test_closed_connection_is_an_outage() -> None:
-    error = asyncpg.InterfaceError("cannot perform operation: connection is closed")
-    assert is_outage(error)
-    assert not is_bad_data(error)
-
-
 async def test_missing_rights_are_an_outage_reported_by_health(
     environment: Environment,
 ) -> None:
