@@ -259,7 +259,7 @@ class RunChecker:
         """Check the next event of the run. Raises RunViolation."""
         try:
             check_event(event)
-            self._check_place(event["type"])
+            self._check_order(event["type"])
             rule = self._rules.get(event["type"])
             if rule is not None:
                 rule(event)
@@ -276,7 +276,7 @@ class RunChecker:
             raise RunViolation(f"run {self.run.run_id} has no terminal event")
         return self.run
 
-    def _check_place(self, kind: str) -> None:
+    def _check_order(self, kind: str) -> None:
         run = self.run
         if run.terminal is not None:
             raise RunViolation(f"{kind} after the terminal {run.terminal}")

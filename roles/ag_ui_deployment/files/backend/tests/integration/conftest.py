@@ -88,23 +88,23 @@ async def _administer(url: str, *statements: str) -> None:
 def template() -> Iterator[Template]:
     url = _required("TEST_DATABASE_URL", "a PostgreSQL whose user may create databases")
     suffix = uuid4().hex
-    made = Template(url, f"template_{suffix}", f"application_{suffix}")
+    created = Template(url, f"template_{suffix}", f"application_{suffix}")
 
     async def prepare() -> None:
         await _administer(
             url,
-            f"CREATE ROLE {made.role} LOGIN PASSWORD 'application'",
-            f"CREATE DATABASE {made.name}",
+            f"CREATE ROLE {created.role} LOGIN PASSWORD 'application'",
+            f"CREATE DATABASE {created.name}",
         )
-        settings = settings_of(DATABASE_URL=made.owners(made.name))
+        settings = settings_of(DATABASE_URL=created.owners(created.name))
         database = Database(settings, statement_timeout=None)
-        await migrate(database, made.role)
+        await migrate(database, created.role)
         await database.close()
 
     asyncio.run(prepare())
-    yield made
+    yield created
     asyncio.run(
-        _administer(url, f"DROP DATABASE {made.name} WITH (FORCE)", f"DROP ROLE {made.role}")
+        _administer(url, f"DROP DATABASE {created.name} WITH (FORCE)", f"DROP ROLE {created.role}")
     )
 
 

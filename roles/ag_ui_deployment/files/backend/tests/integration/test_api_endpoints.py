@@ -135,7 +135,7 @@ class TestAccounts:
         assert "hunter2" not in response.text
 
 
-def told(job: str, owner: User | None, *kinds: str, at: int = 1_700_000_000_000) -> list[Any]:
+def job_events(job: str, owner: User | None, *kinds: str, at: int = 1_700_000_000_000) -> list[Any]:
     user = str(owner.id) if owner else None
     return [
         shield_event(kind, {"job_type": "crawl"}, job=job, user=user, timestamp=at + step * 1000)
@@ -148,7 +148,7 @@ class TestJobs:
         self, backend: Backend, alice: User, environment: Environment
     ) -> None:
         await environment.publish(
-            *told(JOB, alice, "job:queued", "job:started"),
+            *job_events(JOB, alice, "job:queued", "job:started"),
             shield_event("job:complete", {"pages": 3, "none": None}, timestamp=1_700_000_009_000),
         )
         await until(environment.settled)
@@ -176,9 +176,9 @@ class TestJobs:
     ) -> None:
         bob = await backend.add_user("bob@shield.test", Role.CONTRIBUTOR)
         await environment.publish(
-            *told("of-alice", alice, "job:queued"),
-            *told("of-bob", bob, "job:queued"),
-            *told("of-nobody", None, "job:queued"),
+            *job_events("of-alice", alice, "job:queued"),
+            *job_events("of-bob", bob, "job:queued"),
+            *job_events("of-nobody", None, "job:queued"),
         )
         await until(environment.settled)
         visible = {
@@ -217,9 +217,12 @@ class TestJobs:
         await environment.publish(
             *(
                 shield_event(
-                    "job:queued", job=job, user=str(owner.id) if owner else None, workspace=place
+                    "job:queued",
+                    job=job,
+                    user=str(owner.id) if owner else None,
+                    workspace=workspace,
                 )
-                for job, (owner, place) in jobs.items()
+                for job, (owner, workspace) in jobs.items()
             )
         )
         await until(environment.settled)
@@ -230,11 +233,11 @@ class TestJobs:
         }
         for user, shown in visible.items():
             headers = bearer(backend.token_of(user))
-            for place in (None, "red", "default", "blue", "nowhere"):
-                query = {"workspace": place} if place else {}
+            for workspace in (None, "red", "default", "blue", "nowhere"):
+                query = {"workspace": workspace} if workspace else {}
                 page = await backend.http.get("/api/jobs", headers=headers, params=query)
                 assert {job["id"] for job in page.json()["items"]} == {
-                    job for job in shown if place in (None, jobs[job][1] or "default")
+                    job for job in shown if workspace in (None, jobs[job][1] or "default")
                 }
             for job in jobs:
                 answer = await backend.http.get(f"/api/jobs/{job}", headers=headers)
@@ -250,7 +253,7 @@ class TestJobs:
         # Several jobs have the same timestamp, so that only the id orders them.
         for n in range(23):
             await environment.publish(
-                *told(f"job-{n:02}", alice, "job:queued", at=1_700_000_000_000 + n // 4)
+                *job_events(f"job-{n:02}", alice, "job:queued", at=1_700_000_000_000 + n // 4)
             )
         await until(environment.settled)
         headers = bearer(backend.token_of(alice))
@@ -267,11 +270,11 @@ class TestJobs:
         self, backend: Backend, alice: User, environment: Environment
     ) -> None:
         await environment.publish(
-            *told("a", alice, "job:queued"),
-            *told("b", alice, "job:queued", "job:started"),
-            *told("c", alice, "job:queued", "job:complete"),
-            *told("d", alice, "job:failed"),
-            *told("e", alice, "job:cancelled"),
+            *job_events("a", alice, "job:queued"),
+            *job_events("b", alice, "job:queued", "job:started"),
+            *job_events("c", alice, "job:queued", "job:complete"),
+            *job_events("d", alice, "job:failed"),
+            *job_events("e", alice, "job:cancelled"),
         )
         await until(environment.settled)
         headers = bearer(backend.token_of(alice))

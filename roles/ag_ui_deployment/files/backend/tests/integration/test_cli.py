@@ -35,8 +35,8 @@ class TestMigrate:
     async def test_schema_of_a_later_release_is_kept(self, environment: Environment) -> None:
         await environment.query("UPDATE alembic_version SET version_num = 'later'")
         env = cli_environment(environment, DATABASE_URL=environment.owner_url)
-        told = "schema: left at later, which a later release has made\n"
-        assert await run(env, "migrate") == (0, told, "")
+        output = "schema: left at later, which a later release has made\n"
+        assert await run(env, "migrate") == (0, output, "")
         assert [row[0] for row in await environment.query("SELECT * FROM alembic_version")] == [
             "later"
         ]

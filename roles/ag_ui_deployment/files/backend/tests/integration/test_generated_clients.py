@@ -59,9 +59,9 @@ async def document(backend: Backend, tmp_path: Path) -> Path:
 
 
 def check(output: str) -> None:
-    told: dict[str, Any] = json.loads(output)
+    result: dict[str, Any] = json.loads(output)
     refused = "urn:shield-ag-ui:problem:wrong-credentials"
-    assert told == {"refused": refused, "job": JOB, "percent": 40}
+    assert result == {"refused": refused, "job": JOB, "percent": 40}
 
 
 async def test_typescript_client(account: dict[str, str], document: Path, tmp_path: Path) -> None:

@@ -302,8 +302,8 @@ class TestPoison:
         await environment.query("ALTER TABLE events ADD CHECK (type <> 'refused:by.postgresql')")
         entries = progress(40)
         refused = [3, 17, 18, 39]
-        for place in refused:
-            entries[place] = replace(entries[place], type="refused:by.postgresql")
+        for index in refused:
+            entries[index] = replace(entries[index], type="refused:by.postgresql")
         ids = await environment.publish(*entries)
         async with consuming(environment.settings()):
             await until(environment.settled)
@@ -481,7 +481,7 @@ class TestIdempotence:
 class TestTwoConsumers:
     async def test_interleaved_jobs_are_complete(self, environment: Environment) -> None:
         jobs = [f"job-{n}" for n in range(40)]
-        stories = [
+        sequences = [
             [
                 shield_event("job:queued", {"job_type": "crawl"}, job=job, timestamp=1_000),
                 *(shield_event(data={"percent": p}, job=job, timestamp=2_000) for p in (10, 60)),
@@ -490,7 +490,7 @@ class TestTwoConsumers:
             ]
             for job in jobs
         ]
-        entries = [story[step] for step in range(5) for story in stories]
+        entries = [sequence[step] for step in range(5) for sequence in sequences]
         first = environment.settings(REDIS_CONSUMER_NAME="host-8002", CONSUMER_BATCH_SIZE=7)
         second = environment.settings(REDIS_CONSUMER_NAME="host-8003", CONSUMER_BATCH_SIZE=7)
         async with consuming(first) as one, consuming(second) as other:

@@ -42,7 +42,7 @@ def run_of(job: str = JOB, user: User | None = None) -> list[Any]:
     """Return a job with a tool, retrieval and an answer: fourteen events."""
     owner = str(user.id) if user else None
     call = {"tool_call_id": f"call-{job}", "tool_name": "lightrag_query"}
-    told: list[tuple[str, dict[str, Any]]] = [
+    events: list[tuple[str, dict[str, Any]]] = [
         ("job:queued", {"job_type": "query"}),
         ("job:started", {"status": "processing"}),
         ("tool:start", {**call, "arguments": {"query": "Wie lange?"}}),
@@ -53,7 +53,7 @@ def run_of(job: str = JOB, user: User | None = None) -> list[Any]:
         ("tool:complete", {**call, "result": {"chunks": 3}}),
         ("query.completed", {"answer": "Dreißig Tage."}),
     ]
-    return [shield_event(kind, data, job=job, user=owner) for kind, data in told]
+    return [shield_event(kind, data, job=job, user=owner) for kind, data in events]
 
 
 class TestFrames:
@@ -117,7 +117,7 @@ class TestFrames:
             for n in range(20):
                 began = time.monotonic()
                 (one,) = await environment.publish(shield_event("job:progress", {"n": n}))
-                await client.until(lambda it, wanted=str(one): wanted in it.ids)  # type: ignore[misc]
+                await client.until(lambda it, entry_id=str(one): entry_id in it.ids)  # type: ignore[misc]
                 delays.append(time.monotonic() - began)
         # A loaded machine has outliers; the median is what users notice.
         assert sorted(delays)[10] < 0.25
@@ -193,7 +193,7 @@ class TestResuming:
                     for instance in (backend, other):
                         frames = await resumed(instance, admin, cursor, ids[number:])
                         check_feed([frame.json() for frame in frames if frame.data])
-                        missed = whole[_place(whole, cursor) :]
+                        missed = whole[_index_after(whole, cursor) :]
                         assert [one for one in frames if one in missed] == missed
 
     async def test_resume_at_random_points_while_events_are_published(
@@ -226,9 +226,9 @@ class TestResuming:
             while not producing.done() or _last_id(seen) != published[-1]:
                 connections += 1
                 async with sse(chance.choice((one, other)).http, after=cursor, token=admin) as it:
-                    wanted = chance.randint(1, 30)
+                    count = chance.randint(1, 30)
                     with suppress(AssertionError):
-                        await it.until(lambda c, n=wanted: len(c.ids) >= n, 0.3)  # type: ignore[misc]
+                        await it.until(lambda c, n=count: len(c.ids) >= n, 0.3)  # type: ignore[misc]
                     frames = list(it.frames)
                 check_frames(frames, after=cursor)
                 check_feed([frame.json() for frame in frames if frame.data])
@@ -295,7 +295,7 @@ class TestResuming:
             assert (notice["type"], notice["name"]) == ("CUSTOM", "hx.shield.gap")
 
 
-def _place(frames: list[Frame], cursor: str) -> int:
+def _index_after(frames: list[Frame], cursor: str) -> int:
     """Return the index of the first frame after a cursor."""
     return next((n + 1 for n, frame in enumerate(frames) if frame.id == cursor), 0)
 
@@ -306,8 +306,8 @@ def _last_id(frames: list[Frame]) -> str | None:
 
 def _up_to_last_id(frames: list[Frame]) -> list[Frame]:
     """Return what a client keeps of a broken connection: complete records."""
-    places = [n for n, frame in enumerate(frames) if frame.id]
-    kept = frames[: places[-1] + 1] if places else []
+    indexes = [n for n, frame in enumerate(frames) if frame.id]
+    kept = frames[: indexes[-1] + 1] if indexes else []
     # Frames that introduce a known run are not part of the history.
     return [frame for frame in kept if frame.data and not _is_repeated(frame)]
 

@@ -32,9 +32,9 @@ class Log:
         self.database = Database(settings)
         self.logger = AuditLogger(self.database)
         self.keys = AuditKeys(settings.audit_keys)
-        self.keeper = CheckpointSigner(self.database, self.keys, settings)
+        self.signer = CheckpointSigner(self.database, self.keys, settings)
         verifier = AuditVerifier(self.database, self.keys)
-        self.retention = AuditRetention(self.database, self.keeper, verifier, self.logger, settings)
+        self.retention = AuditRetention(self.database, self.signer, verifier, self.logger, settings)
 
     @asynccontextmanager
     async def other(self) -> AsyncIterator["Log"]:

@@ -82,17 +82,17 @@ def shield_event(  # noqa: PLR0913 - optional keyword arguments
         metadata: Further metadata.
         timestamp: Milliseconds since 1970; the time of the stream id by default.
     """
-    place = stream_id(next(_ids) if number is None else number)
+    entry_id = stream_id(next(_ids) if number is None else number)
     about: dict[str, Any] = dict(metadata or {})
     if user is not None:
         about["user_id"] = user
     if workspace is not None:
         about["workspace"] = workspace
     return ShieldEvent(
-        id=place,
-        event_id=event_id or f"event-{place}",
+        id=entry_id,
+        event_id=event_id or f"event-{entry_id}",
         type=kind,
-        timestamp=place.ms if timestamp is None else timestamp,
+        timestamp=entry_id.ms if timestamp is None else timestamp,
         job_id=job,
         data=data or {},
         metadata=about,
@@ -146,7 +146,7 @@ def folded(
 
 def wire(events: Iterable[ShieldEvent]) -> list[dict[str, Any]]:
     """Return all serialised AG-UI events of a job's events."""
-    return [one for _, _, made in folded(events) for one in made]
+    return [one for _, _, output in folded(events) for one in output]
 
 
 def wire_of(body: bytes) -> list[dict[str, Any]]:

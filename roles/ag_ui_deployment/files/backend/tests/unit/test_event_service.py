@@ -26,7 +26,7 @@ from tests.support.builders import (
     wire,
     wire_of,
 )
-from tests.support.strategies import DATA, HISTORIES, noise, spoiled, story
+from tests.support.strategies import DATA, HISTORIES, faulty_history, random_events, valid_history
 
 Wire = dict[str, Any]
 
@@ -83,15 +83,15 @@ class TestMetadata:
             "shield_type": "job:complete",
             "event_id": "e-1",
         }
-        assert [made["metadata"] for made in wire([event])] == [expected] * 6
+        assert [output["metadata"] for output in wire([event])] == [expected] * 6
 
     def test_workspace_is_inherited_from_the_job(self) -> None:
         events = stream(shield_event("job:queued", workspace="library"), shield_event())
         assert wire(events)[-1]["metadata"]["workspace"] == "library"
 
     def test_timestamp_is_that_of_the_shield_event(self) -> None:
-        made = wire([shield_event("job:complete", timestamp=1_700_000_000_123)])
-        assert {one["timestamp"] for one in made} == {1_700_000_000_123}
+        output = wire([shield_event("job:complete", timestamp=1_700_000_000_123)])
+        assert {one["timestamp"] for one in output} == {1_700_000_000_123}
 
 
 class TestLifecycle:
@@ -264,10 +264,10 @@ class TestTools:
     def test_progress_is_an_activity_delta(self) -> None:
         start = shield_event("tool:start", self.CALL)
         progress = shield_event("tool:progress", {**self.CALL, "percent": 50})
-        (made,) = list(folded([start, progress]))[1][2]
-        assert made["type"] == "ACTIVITY_DELTA"
-        assert made["messageId"] == "tool:c1"
-        assert made["patch"] == [{"op": "add", "path": "/latest", "value": progress.data}]
+        (output,) = list(folded([start, progress]))[1][2]
+        assert output["type"] == "ACTIVITY_DELTA"
+        assert output["messageId"] == "tool:c1"
+        assert output["patch"] == [{"op": "add", "path": "/latest", "value": progress.data}]
 
     def test_completion_is_a_result(self) -> None:
         data = {**self.CALL, "result": {"matches": [1, None]}}
@@ -345,8 +345,8 @@ class TestTools:
         ],
     )
     def test_legacy_type_has_its_phase_in_the_status(self, *, status: str, result: bool) -> None:
-        made = wire([shield_event("tool.execution", {**self.CALL, "status": status})])
-        assert ("TOOL_CALL_RESULT" in types(made)) is result
+        output = wire([shield_event("tool.execution", {**self.CALL, "status": status})])
+        assert ("TOOL_CALL_RESULT" in types(output)) is result
 
 
 class TestRetrieval:
@@ -387,28 +387,28 @@ class TestEventsOutsideRuns:
     @pytest.mark.parametrize("job", [None, JOB])
     def test_worker_events_are_custom_events(self, kind: str, job: str | None) -> None:
         event = shield_event(kind, {"worker_id": 3}, job=job)
-        (made,) = wire([event])
-        assert made["type"] == "CUSTOM"
-        assert made["name"] == f"hx.shield.{kind}"
-        assert made["value"]["data"] == {"worker_id": 3}
-        assert "job_id" not in made["metadata"]
+        (output,) = wire([event])
+        assert output["type"] == "CUSTOM"
+        assert output["name"] == f"hx.shield.{kind}"
+        assert output["value"]["data"] == {"worker_id": 3}
+        assert "job_id" not in output["metadata"]
         assert fold(None, event).state is None
 
     def test_event_without_job_is_raw(self) -> None:
-        (made,) = wire([shield_event("job:progress", {"percent": 3}, job=None)])
-        assert made["type"] == "RAW"
-        assert made["event"]["data"] == {"percent": 3}
-        assert made["source"] == "shield"
+        (output,) = wire([shield_event("job:progress", {"percent": 3}, job=None)])
+        assert output["type"] == "RAW"
+        assert output["event"]["data"] == {"percent": 3}
+        assert output["source"] == "shield"
 
     def test_unknown_type_of_a_job_is_raw_in_its_run(self) -> None:
         event = shield_event("cache:warmed", {"n": None}, metadata={"source": "cache"})
-        start, made = wire([event])
+        start, output = wire([event])
         assert start["type"] == "RUN_STARTED"
-        assert made["type"] == "RAW"
-        assert made["event"]["type"] == "cache:warmed"
-        assert made["event"]["data"] == {"n": None}
-        assert made["event"]["metadata"] == {"source": "cache"}
-        assert made["metadata"]["job_id"] == JOB
+        assert output["type"] == "RAW"
+        assert output["event"]["type"] == "cache:warmed"
+        assert output["event"]["data"] == {"n": None}
+        assert output["event"]["metadata"] == {"source": "cache"}
+        assert output["metadata"]["job_id"] == JOB
 
 
 class TestOwner:
@@ -492,7 +492,7 @@ def test_only_recent_event_ids_are_remembered() -> None:
 @given(HISTORIES)
 def test_events_of_a_job_form_a_valid_run(events: list[ShieldEvent]) -> None:
     run = check_run(wire(events))
-    ended = any(made["type"] in {"RUN_FINISHED", "RUN_ERROR"} for made in wire(events))
+    ended = any(output["type"] in {"RUN_FINISHED", "RUN_ERROR"} for output in wire(events))
     assert (run.terminal is not None) is ended
 
 
@@ -509,13 +509,13 @@ def test_only_the_last_frame_of_a_record_has_the_id(events: list[ShieldEvent]) -
     check_frames(frames)
 
 
-def contains(value: Any, wanted: Any) -> bool:
+def contains(value: Any, part: Any) -> bool:
     """Whether a JSON value contains another one, including JSON inside texts."""
-    if value == wanted:
+    if value == part:
         return True
     if isinstance(value, dict):
-        return any(contains(inner, wanted) for inner in value.values())
-    return isinstance(value, list) and any(contains(inner, wanted) for inner in value)
+        return any(contains(inner, part) for inner in value.values())
+    return isinstance(value, list) and any(contains(inner, part) for inner in value)
 
 
 @given(HISTORIES)
@@ -525,18 +525,18 @@ def test_frames_contain_the_data_unless_dropped(
     state = None
     for event in events:
         result = fold(state, event)
-        made = wire_of(encode(result.events, event.id))
-        assert (result.dropped is not None) is (not made)
-        assert result.dropped or any(contains(one, dict(event.data)) for one in made)
+        output = wire_of(encode(result.events, event.id))
+        assert (result.dropped is not None) is (not output)
+        assert result.dropped or any(contains(one, dict(event.data)) for one in output)
         state = result.state
 
 
 @given(DATA, st.none() | st.text(min_size=1, max_size=5))
 def test_frames_outside_runs_contain_the_data(data: dict[str, Any], job: str | None) -> None:
     for kind in ("worker.started", "cache:warmed"):
-        (*_, made) = wire([shield_event(kind, data, job=job)])
-        check_event(made)
-        assert contains(made, data)
+        (*_, output) = wire([shield_event(kind, data, job=job)])
+        check_event(output)
+        assert contains(output, data)
 
 
 @given(HISTORIES)
@@ -544,17 +544,17 @@ def test_progress_totals_and_status_never_decrease(events: list[ShieldEvent]) ->
     order = ["queued", "running", "completed", "failed", "cancelled"]
     newest: dict[tuple[str, str], float] = {}
     client = AgUiClient()
-    for made in wire(events):
-        client.apply([made])
-        if not made["type"].startswith("ACTIVITY") or made["messageId"].startswith("tool:"):
+    for output in wire(events):
+        client.apply([output])
+        if not output["type"].startswith("ACTIVITY") or output["messageId"].startswith("tool:"):
             continue
-        shown = client.activity(made["messageId"])
+        shown = client.activity(output["messageId"])
         content = {name: value for name, value in shown.items() if name != "latest"}
         numbers = {name: value for name, value in content.items() if isinstance(value, int | float)}
         if "status" in content:
             numbers["status"] = order.index(content["status"])
         for name, value in numbers.items():
-            key = made["messageId"], name
+            key = output["messageId"], name
             assert value >= newest.get(key, value), f"{name} of {key[0]} goes back"
             newest[key] = value
 
@@ -564,21 +564,21 @@ def test_deltas_lead_to_the_current_snapshot(
     events: list[ShieldEvent],
 ) -> None:
     client = AgUiClient()
-    for _, state, made in folded([event for event in events if event.job_id == JOB]):
-        client.apply(made)
+    for _, state, output in folded([event for event in events if event.job_id == JOB]):
+        client.apply(output)
         for key, item in state.items.items() if state else ():
             (*_, last) = item.events
             if last["type"] == "ACTIVITY_SNAPSHOT":
                 assert client.activity(key) == orjson.loads(orjson.dumps(last["content"]))
-                deltas = [one for one in made if one.get("patch") and one["messageId"] == key]
+                deltas = [one for one in output if one.get("patch") and one["messageId"] == key]
                 assert all(len(encode([one])) < len(encode([last])) for one in deltas)
 
 
 def test_delta_is_idempotent() -> None:
     call = {"tool_call_id": "c", "tool_name": "crawl_web"}
-    told = [shield_event("tool:progress", {**call, "n": n}) for n in range(3)]
-    events = wire(told)
-    deltas = [made for made in events if made["type"] == "ACTIVITY_DELTA"]
+    progress = [shield_event("tool:progress", {**call, "n": n}) for n in range(3)]
+    events = wire(progress)
+    deltas = [output for output in events if output["type"] == "ACTIVITY_DELTA"]
     assert len(deltas) == 2
     once = AgUiClient().apply(events)
     assert AgUiClient().apply([*events, deltas[-1]]) == once
@@ -586,9 +586,9 @@ def test_delta_is_idempotent() -> None:
 
 @given(HISTORIES, st.data())
 def test_duplicate_event_changes_nothing(events: list[ShieldEvent], data: st.DataObject) -> None:
-    place = data.draw(st.integers(1, len(events)))
-    again = data.draw(st.sampled_from(events[:place]))
-    state = state_after(events[:place])
+    index = data.draw(st.integers(1, len(events)))
+    again = data.draw(st.sampled_from(events[:index]))
+    state = state_after(events[:index])
     result = fold(state, again)
     assert result.events == ()
     assert result.state == state
@@ -604,11 +604,11 @@ def test_projection_is_deterministic(events: list[ShieldEvent]) -> None:
 
 @given(HISTORIES, st.data())
 def test_client_may_join_after_any_event(events: list[ShieldEvent], data: st.DataObject) -> None:
-    place = data.draw(st.integers(1, len(events)), label="joins after")
-    joined = on_the_wire(prelude(state_after(events[:place])))
-    state = state_after(events[:place])
-    for _, _, made in folded(events[place:], state):
-        joined += made
+    index = data.draw(st.integers(1, len(events)), label="joins after")
+    joined = on_the_wire(prelude(state_after(events[:index])))
+    state = state_after(events[:index])
+    for _, _, output in folded(events[index:], state):
+        joined += output
     if state.terminal is not None:
         joined += on_the_wire(iter([state.terminal]))
     check_run(joined)
@@ -619,32 +619,32 @@ def test_client_may_join_after_any_event(events: list[ShieldEvent], data: st.Dat
 
 @given(HISTORIES, st.data())
 def test_client_may_resume_after_any_event(events: list[ShieldEvent], data: st.DataObject) -> None:
-    place = data.draw(st.integers(1, len(events)), label="resumes after")
-    state = state_after(events[:place])
+    index = data.draw(st.integers(1, len(events)), label="resumes after")
+    state = state_after(events[:index])
     connection = on_the_wire(resumed_prelude(state))
-    for _, _, made in folded(events[place:], state):
-        connection += made
+    for _, _, output in folded(events[index:], state):
+        connection += output
     if state.terminal is None:
         check_run(connection)
 
-    resumed = AgUiClient().apply(wire(events[:place])).apply(connection)
+    resumed = AgUiClient().apply(wire(events[:index])).apply(connection)
     assert resumed == AgUiClient().apply(wire(events))
 
 
-@given(story() | spoiled(), st.data())
+@given(valid_history() | faulty_history(), st.data())
 def test_client_may_resume_within_a_record(events: list[ShieldEvent], data: st.DataObject) -> None:
     """The connection broke within a record, which is repeated; the order rules hold."""
     steps = list(folded(events))
-    place = data.draw(st.integers(0, len(steps) - 1))
-    state = steps[place - 1][1] if place else None
+    index = data.draw(st.integers(0, len(steps) - 1))
+    state = steps[index - 1][1] if index else None
     connection = on_the_wire(resumed_prelude(state)) if state else []
-    for _, _, made in steps[place:]:
-        connection += made
+    for _, _, output in steps[index:]:
+        connection += output
     check_run(connection)
 
 
-@given(noise())
+@given(random_events())
 def test_preludes_have_no_ids(events: list[ShieldEvent]) -> None:
     state = state_after(events)
-    for made in (prelude(state), resumed_prelude(state)):
-        assert b"\nid:" not in b"\n" + encode(made)
+    for output in (prelude(state), resumed_prelude(state)):
+        assert b"\nid:" not in b"\n" + encode(output)

@@ -51,7 +51,7 @@ def snapshot(name: str = "job:r", **content: Any) -> Event:
 
 
 def call(*parts: str, name: str = "c") -> list[Event]:
-    made: dict[str, Event] = {
+    events: dict[str, Event] = {
         "start": {"type": "TOOL_CALL_START", "toolCallId": name, "toolCallName": "crawl_web"},
         "args": {"type": "TOOL_CALL_ARGS", "toolCallId": name, "delta": "{}"},
         "end": {"type": "TOOL_CALL_END", "toolCallId": name},
@@ -62,16 +62,16 @@ def call(*parts: str, name: str = "c") -> list[Event]:
             "content": "{}",
         },
     }
-    return [made[part] for part in parts]
+    return [events[part] for part in parts]
 
 
 def text(*parts: str, name: str = "m") -> list[Event]:
-    made: dict[str, Event] = {
+    events: dict[str, Event] = {
         "start": {"type": "TEXT_MESSAGE_START", "messageId": name, "role": "assistant"},
         "content": {"type": "TEXT_MESSAGE_CONTENT", "messageId": name, "delta": "an answer"},
         "end": {"type": "TEXT_MESSAGE_END", "messageId": name},
     }
-    return [made[part] for part in parts]
+    return [events[part] for part in parts]
 
 
 def step(*parts: str, name: str = "crawl") -> list[Event]:

@@ -191,8 +191,12 @@ class TestRegistration:
                 *(post(backend, "/verify-email", token=token, password=NEW) for _ in range(3))
             )
             assert sorted(answer.status_code for answer in answers) == [201, 422, 422]
-            (made,) = [answer.json() for answer in answers if answer.status_code == 201]
-            assert (made["email"], made["role"], made["memberships"]) == (ALICE, "viewer", [])
+            (created,) = [answer.json() for answer in answers if answer.status_code == 201]
+            assert (created["email"], created["role"], created["memberships"]) == (
+                ALICE,
+                "viewer",
+                [],
+            )
             await login(backend, ALICE, NEW)
             # The response is the same for an existing account; its owner is notified by mail.
             again = await post(backend, "/register", **body)
@@ -231,8 +235,8 @@ class TestRegistration:
             missing = await post(backend, "/verify-email", token=(token := await box.token()))
             (error,) = check_problem(missing, 422, "invalid-request")["errors"]
             assert error["field"] == "body.password"
-            made = await post(backend, "/verify-email", token=token, password=NEW)
-            assert made.status_code == 201
+            created = await post(backend, "/verify-email", token=token, password=NEW)
+            assert created.status_code == 201
             check_problem(await ask_login(backend, ALICE, theirs), 401, "wrong-credentials")
             await login(backend, ALICE, NEW)
             assert len(await addresses(environment)) == 1
@@ -375,8 +379,8 @@ class TestRegistration:
             check_problem(confirmed, 403, "registration-closed")
             reset = await post(backend, "/password/reset", token=token, password=NEW)
             check_problem(reset, 422, "link-not-valid")
-            made = await post(backend, "/register", invitation=token, password=NEW, name="Alice")
-            assert made.status_code == 201, made.text
+            created = await post(backend, "/register", invitation=token, password=NEW, name="Alice")
+            assert created.status_code == 201, created.text
             tokens = await login(backend, ALICE, NEW)
             me = await backend.http.get("/auth/me", headers=bearer(tokens["access_token"]))
             assert (me.json()["role"], me.json()["memberships"]) == (
@@ -412,8 +416,8 @@ class TestRegistration:
             )
             assert answer.json()["mailed"] is False
             token = answer.json()["link"].partition("#token=")[2]
-            made = await post(backend, "/register", invitation=token, password=NEW)
-            assert made.json()["email"] == "bob@shield.test"
+            created = await post(backend, "/register", invitation=token, password=NEW)
+            assert created.json()["email"] == "bob@shield.test"
             taken = await backend.http.post(
                 "/admin/users/invite", json={"email": ALICE}, headers=headers
             )
@@ -454,8 +458,8 @@ class TestInvitations:
             (error,) = check_problem(refused, 422, "invalid-request")["errors"]
             assert error["field"] == "body.memberships.1.workspace"
             headers = bearer((await login(backend, "admin@shield.test"))["access_token"])
-            made = await backend.http.post("/admin/users/invite", json=body, headers=headers)
-            assert made.headers["cache-control"] == "no-store"
+            created = await backend.http.post("/admin/users/invite", json=body, headers=headers)
+            assert created.headers["cache-control"] == "no-store"
 
             async def listed() -> Any:
                 answer = await backend.http.get("/admin/users/invitations", headers=headers)
@@ -464,13 +468,13 @@ class TestInvitations:
 
             (one,) = await listed()
             assert {key: one[key] for key in one if key != "created_at"} == {
-                "id": made.json()["id"],
+                "id": created.json()["id"],
                 "email": ALICE,
                 "name": "Alice",
                 "role": "viewer",
                 "memberships": [membership],
                 "invited_by": "admin@shield.test",
-                "expires_at": made.json()["expires_at"],
+                "expires_at": created.json()["expires_at"],
             }
             # A new invitation replaces it.
             path = "/admin/users/invite"
@@ -513,8 +517,8 @@ class TestInvitations:
             assert link.headers["cache-control"] == "no-store"
             await environment.query(f"UPDATE users SET {end} WHERE id = $1", rival.id)  # noqa: S608 - as above
             assert (await by_admin(backend, admin, "GET", "/invitations")).json()["items"] == []
-            made = await post(backend, "/register", invitation=token, password=NEW)
-            check_problem(made, 422, "link-not-valid")
+            created = await post(backend, "/register", invitation=token, password=NEW)
+            check_problem(created, 422, "link-not-valid")
             reset = await post(backend, "/password/reset", token=link.json()["token"], password=NEW)
             check_problem(reset, 422, "link-not-valid")
             await login(backend, ALICE)
@@ -544,8 +548,8 @@ class TestInvitations:
             await until(lambda: len(hashing) == 2)
             await environment.query("UPDATE users SET role = 'viewer'")
             gate.set()
-            made, accepted = await both
-            check_problem(made, 403, "not-permitted")
+            created, accepted = await both
+            check_problem(created, 403, "not-permitted")
             check_problem(accepted, 422, "link-not-valid")
             assert await addresses(environment) == ["admin@shield.test"]
 

@@ -351,8 +351,8 @@ class TestRuns:
             assert stream.events[-1]["outcome"] == {"type": "cancelled"}
         query = "SELECT outcome, details::text FROM audit_log WHERE action = 'tool.call'"
         await until(lambda: environment.query(query))
-        ((told, details),) = await environment.query(query)
-        assert (told, sorted(json.loads(details))) == (outcome, sorted([detail, "workspace"]))
+        ((recorded, details),) = await environment.query(query)
+        assert (recorded, sorted(json.loads(details))) == (outcome, sorted([detail, "workspace"]))
         if detail == "job_id":
             path = f"/api/jobs/{json.loads(details)['job_id']}"
             assert (await get(backend, path, token))["kind"] == "crawl"
@@ -551,15 +551,15 @@ class TestThreads:
         thread = f"/agent/threads/{body['threadId']}"
         assert (await get(backend, thread, token))["next_cursor"] is None
 
-        async def walked(limit: int) -> list[int]:
+        async def page_sizes(limit: int) -> list[int]:
             """Return the number of messages per page, from the last page to the first."""
             sizes: list[int] = []
-            told: list[Any] = []
+            messages: list[Any] = []
             cursor = ""
             while True:
                 page = await get(backend, f"{thread}?limit={limit}{cursor}", token)
                 sizes.append(len(page["messages"]))
-                told = page["messages"] + told
+                messages = page["messages"] + messages
                 if page["next_cursor"] is None:
                     break
                 cursor = f"&cursor={page['next_cursor']}"
@@ -568,15 +568,15 @@ class TestThreads:
                 assert await get(backend, by_old_names, token) == await get(
                     backend, f"{thread}?limit={limit}{cursor}", token
                 )
-            assert told[:9] == body["messages"]
-            assert len(told) == 10
+            assert messages[:9] == body["messages"]
+            assert len(messages) == 10
             return sizes
 
-        assert await walked(4) == [4, 4, 2]
-        assert await walked(10) == [10]
+        assert await page_sizes(4) == [4, 4, 2]
+        assert await page_sizes(10) == [10]
         # A page has at least one message, however large it is.
         monkeypatch.setattr(agent_conversations, "_MESSAGES_MAX_BYTES", 1)
-        assert await walked(10) == [1] * 10
+        assert await page_sizes(10) == [1] * 10
 
     async def test_thread_ids_are_scoped_to_the_owner(self, backend: Backend, token: str) -> None:
         admin = await backend.add_user("root@shield.test", Role.ADMIN)
@@ -682,12 +682,12 @@ class TestThreads:
         monkeypatch.setattr(conversations, "keep_messages", keep_late)
         body = run_input("words 50 fault=stall", threadId=begun["threadId"])
         async with asyncio.TaskGroup() as group:
-            told = group.create_task(whole_run(backend.http, token, body))
+            run = group.create_task(whole_run(backend.http, token, body))
             await beginning.wait()
             path = f"/agent/threads/{body['threadId']}"
             deleted = await backend.http.delete(path, headers=bearer(token))
             assert deleted.status_code == 204, deleted.text
-        assert told.result()[-1]["outcome"] == {"type": "cancelled"}
+        assert run.result()[-1]["outcome"] == {"type": "cancelled"}
         await until(lambda: not backend.services.agent.runs)
         assert await environment.query("SELECT 1 FROM agent_runs") == []
         await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
@@ -697,19 +697,19 @@ class TestCapabilities:
     async def test_capabilities_list_the_permitted_tools(
         self, backend: Backend, token: str
     ) -> None:
-        told = await get(backend, "/agent/capabilities", token)
-        assert told["transport"] == {
+        capabilities = await get(backend, "/agent/capabilities", token)
+        assert capabilities["transport"] == {
             "streaming": True,
             "websocket": False,
             "httpBinary": False,
             "pushNotifications": False,
             "resumable": True,
         }
-        items = {tool["name"]: tool for tool in told["tools"]["items"]}
+        items = {tool["name"]: tool for tool in capabilities["tools"]["items"]}
         assert "url" in items["crawl_web"]["parameters"]["properties"]
         viewer = backend.token_of(await backend.add_user("viewer@shield.test"))
-        told = await get(backend, "/agent/capabilities", viewer)
-        assert "crawl_web" not in {tool["name"] for tool in told["tools"]["items"]}
+        capabilities = await get(backend, "/agent/capabilities", viewer)
+        assert "crawl_web" not in {tool["name"] for tool in capabilities["tools"]["items"]}
 
 
 async def test_frame_ids_are_sequential(backend: Backend, token: str) -> None:

@@ -77,8 +77,8 @@ class TestToolCalls:
         _, client = checked(events, complete=True)
         assert client.outcome == "success"
         assert gateway.asked.count(CALL) == 3
-        told = ["as many tools as it may" in text for text in client.results().values()]
-        assert told == [False] * 3 + [True] * 2
+        refusals = ["as many tools as it may" in text for text in client.results().values()]
+        assert refusals == [False] * 3 + [True] * 2
 
     async def test_calls_count_towards_the_rate_limit(
         self, environment: Environment, gateway: ScriptedServer
@@ -94,8 +94,8 @@ class TestToolCalls:
             assert client.outcome == "success"
             # The first call is that of the run itself.
             assert gateway.asked.count(CALL) == 4
-            told = ["too many requests" in text for text in client.results().values()]
-            assert told == [False] * 4 + [True] * 2
+            refusals = ["too many requests" in text for text in client.results().values()]
+            assert refusals == [False] * 4 + [True] * 2
             response = await backend.http.get("/agent/threads", headers=bearer(token))
             assert response.status_code == 429
 
@@ -113,10 +113,10 @@ class TestToolResults:
         assert client.outcome == "success"
         (content,) = client.results().values()
         assert len(content.encode()) <= RESULT_MAX_BYTES
-        told = json.loads(content)
-        assert told["bytes"] == len(orjson.dumps(whole))
-        assert told["beginning"].startswith('{"text":"quoted: ')
-        assert "too long" in told["truncated"]
+        truncated = json.loads(content)
+        assert truncated["bytes"] == len(orjson.dumps(whole))
+        assert truncated["beginning"].startswith('{"text":"quoted: ')
+        assert "too long" in truncated["truncated"]
 
         gateway.answers(CALL, tool_result({"text": "x" * 60_000}))
         gateway.answers(CHAT, frames(calls(1), STOP), frames(STOP))
@@ -319,12 +319,12 @@ class TestRunEnd:
         *,
         how: str,
     ) -> None:
-        def untellable(*_: Any) -> Any:
+        def unserialisable(*_: Any) -> Any:
             if how == "failed":
                 raise ValueError
             return {"type": "RUN_FINISHED", "result": 10**30}
 
-        monkeypatch.setattr(AgentLoop, how, untellable)
+        monkeypatch.setattr(AgentLoop, how, unserialisable)
         gateway.answers(CHAT, frames(STOP if how == "finished" else '{"error": "x"}'))
         body = run_input("Hello")
         events = await whole_run(backend.http, token, body)

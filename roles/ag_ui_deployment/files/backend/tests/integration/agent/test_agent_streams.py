@@ -128,9 +128,9 @@ class TestOfficialClient:
             body["runId"]: (
                 clients.new(),
                 body,
-                {"frames": 4 * place + 2, "abrupt": place == 2} if place else None,
+                {"frames": 4 * index + 2, "abrupt": index == 2} if index else None,
             )
-            for place, body in enumerate(bodies)
+            for index, body in enumerate(bodies)
         }
         held: dict[str, Held] = {}
         for run_id, (client, body, where) in following.items():
@@ -152,8 +152,8 @@ class TestOfficialClient:
         frames = len(held[whole["runId"]].ids)
         for _ in range(2):
             joining = [clients.new() for _ in range(1, frames)]
-            for place, client in enumerate(joining, start=1):
-                await client.follow(path, token, cut={"frames": place}).held()
+            for index, client in enumerate(joining, start=1):
+                await client.follow(path, token, cut={"frames": index}).held()
             again = [client.follow(path, token) for client in joining]
             for following_again in again:
                 assert of_the_run(await following_again.held(), whole) == of_the_run(
@@ -594,8 +594,10 @@ class TestProcessFailures:
                 await stream.until_ended()
                 await lives.aclose()
                 await following.until_ended()
-            told, seen = ([one for one in it.frames if one.data] for it in (stream, following))
-            assert seen == told
+            published, received = (
+                [one for one in it.frames if one.data] for it in (stream, following)
+            )
+            assert received == published
             assert await status_of(elsewhere, token, body) == "cancelled"
 
     async def test_shutdown_lets_runs_finish_within_the_grace_period(
@@ -666,8 +668,8 @@ async def _begin_and_die(
     return records
 
 
-async def _is(asked: Callable[[], Awaitable[Any]], wanted: Any) -> bool:
-    return bool(await asked() == wanted)
+async def _is(asked: Callable[[], Awaitable[Any]], expected: Any) -> bool:
+    return bool(await asked() == expected)
 
 
 async def _has_failed(backend: Backend, token: str, body: dict[str, Any]) -> bool:

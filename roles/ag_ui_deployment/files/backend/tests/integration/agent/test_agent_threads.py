@@ -85,9 +85,9 @@ class TestSecondMessage:
         assert thread["active_run_id"] == body["runId"]
         assert len(thread["messages"]) == 1
 
-    @pytest.mark.parametrize("place", [0, 1], ids=["the same instance", "another instance"])
+    @pytest.mark.parametrize("index", [0, 1], ids=["the same instance", "another instance"])
     async def test_cancels_the_active_run_on_request(
-        self, token: str, instances: Instances, place: int
+        self, token: str, instances: Instances, index: int
     ) -> None:
         marker = uuid4().hex
         body = run_input(f"{marker}\n{STALLS}")
@@ -98,7 +98,7 @@ class TestSecondMessage:
             running_agent(instances[0].http, token, run_input(STALLS)),
         ):
             await speaks(stream)
-            events = await whole_run(instances[place].http, token, second)
+            events = await whole_run(instances[index].http, token, second)
             assert text_of(checked(events, complete=True)[1]) == f"Echo: Hello {marker}"
             await stream.until_ended()
             assert checked(stream.events, complete=True)[0].outcome == "cancelled"
@@ -203,9 +203,9 @@ class TestDisconnect:
 
 
 class TestJoining:
-    @pytest.mark.parametrize("place", [0, 1], ids=["the same instance", "another instance"])
+    @pytest.mark.parametrize("index", [0, 1], ids=["the same instance", "another instance"])
     async def test_receives_the_messages_and_the_active_run(
-        self, token: str, instances: Instances, place: int
+        self, token: str, instances: Instances, index: int
     ) -> None:
         body = run_input("Hello")
         await whole_run(instances[0].http, token, body)
@@ -214,7 +214,7 @@ class TestJoining:
             await speaks(stream)
             joining = further(body, "") | {"messages": []}
             path = "/agent/connect"
-            async with sse(instances[place].http, path, token=token, body=joining) as joined:
+            async with sse(instances[index].http, path, token=token, body=joining) as joined:
                 await speaks(joined)
                 await cancel(instances[0], token, second)
                 await joined.until_ended()

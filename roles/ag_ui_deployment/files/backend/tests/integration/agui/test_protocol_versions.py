@@ -23,7 +23,7 @@ from tests.support.accounts import bearer
 from tests.support.agent import ASK_COLOUR, cancel, events_path, undeclared, user_says
 from tests.support.builders import shield_event
 from tests.support.environment import Environment
-from tests.support.event_sequences import STORIES, as_told, every_job
+from tests.support.event_sequences import EVENT_SEQUENCES, every_job, unchanged
 from tests.support.gateway import Gateway
 from tests.support.official_client import (
     Following,
@@ -105,8 +105,10 @@ class TestRuns:
         # Before 1.0 no outcome reports it: the run just ends, as with CopilotKit's own stop.
         assert held.outcome == ("cancelled" if version == CURRENT else "success")
         assert held.result is None
-        told = run(client, agent, token, {**body, "runId": "next", "messages": [user_says("Hi")]})
-        assert (await told.held()).messages[-1]["content"] == "Echo: Hi"
+        next_run = run(
+            client, agent, token, {**body, "runId": "next", "messages": [user_says("Hi")]}
+        )
+        assert (await next_run.held()).messages[-1]["content"] == "Echo: Hi"
 
     async def test_client_tools_are_returned_to_the_client(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
@@ -127,8 +129,8 @@ class TestRuns:
             {"id": f"answer-{call}", "role": "tool", "toolCallId": call, "content": colour}
             for call, colour in zip(mine, ("mauve", "teal"), strict=True)
         ]
-        told = run(client, agent, token, {**body, "runId": "next", "messages": answers})
-        assert (await told.held()).messages[-1]["content"] == "Done: teal"
+        next_run = run(client, agent, token, {**body, "runId": "next", "messages": answers})
+        assert (await next_run.held()).messages[-1]["content"] == "Done: teal"
 
     async def test_cancellation_leaves_no_pending_client_tool(
         self,
@@ -162,9 +164,9 @@ class TestResumedRuns:
         whole = await run(clients.new(version), agent, token, body).held_with_faults()
         url = f"{agent.http.base_url}{events_path(body)}"
         url += "" if version == CURRENT else f"?{OLDER_PROTOCOL}"
-        for place in range(1, len(whole.ids)):
+        for frames in range(1, len(whole.ids)):
             client = clients.new(version)
-            await client.follow(url, token, cut={"frames": place}).held()
+            await client.follow(url, token, cut={"frames": frames}).held()
             held = await client.follow(url, token).held_with_faults()
             assert (held.failure, held.printed, held.outcome) == (None, [], "success")
             assert held.messages == whole.messages[1:]
@@ -176,8 +178,8 @@ async def test_every_event_type_of_the_backend_is_accepted(
 ) -> None:
     """Before 1.0 an unknown event type is fatal too."""
     events = every_event()
-    made = {value for value in vars(agui).values() if value in EventType.__members__.values()}
-    assert {event["type"] for event in events} == made
+    types = {value for value in vars(agui).values() if value in EventType.__members__.values()}
+    assert {event["type"] for event in events} == types
     frames = encode(events)
     if version != CURRENT:
         frames = translated(frames, ProtocolVersion.V0_0)
@@ -344,63 +346,63 @@ class TestJobs:
         """An older client has the state of a current one, except for the outcome `cancelled`."""
         owner = await backend.add_user("alice@shield.test")
         token = backend.token_of(owner)
-        told = every_job(str(owner.id))
-        jobs = {story: told[f"{story}, {as_told.__name__}"] for story in STORIES}
+        all_jobs = every_job(str(owner.id))
+        jobs = {name: all_jobs[f"{name}, {unchanged.__name__}"] for name in EVENT_SEQUENCES}
         urls = {
-            story: f"{backend.http.base_url}/api/jobs/{story}, {as_told.__name__}/events"
-            for story in STORIES
+            name: f"{backend.http.base_url}/api/jobs/{name}, {unchanged.__name__}/events"
+            for name in EVENT_SEQUENCES
         }
-        older = {story: f"{url}?{OLDER_PROTOCOL}" for story, url in urls.items()}
+        older = {name: f"{url}?{OLDER_PROTOCOL}" for name, url in urls.items()}
         async with sse(backend.http, f"/events?{OLDER_PROTOCOL}", token=token) as feed:
             await environment.publish(*(events[0] for events in jobs.values()))
             await arrived(environment, feed, owner)
-            live = {story: clients.new(version).follow(url, token) for story, url in older.items()}
+            live = {name: clients.new(version).follow(url, token) for name, url in older.items()}
             for following in live.values():
                 await following.joined()
             await environment.publish(*(event for events in jobs.values() for event in events[1:]))
-            held = {story: await following.held() for story, following in live.items()}
+            held = {name: await following.held() for name, following in live.items()}
             await arrived(environment, feed, owner)
         played = apart(feed)
-        for story, url in urls.items():
+        for name, url in urls.items():
             current = await clients.new().follow(url, token).held()
             expected = shown(current)
             if current.outcome == "cancelled":
                 expected["outcome"] = "success"
-            after = await clients.new(version).follow(older[story], token).held()
-            body = played[f"{story}, {as_told.__name__}"]
+            after = await clients.new(version).follow(older[name], token).held()
+            body = played[f"{name}, {unchanged.__name__}"]
             out = await clients.new(version).play(body).held()
-            for how, one in (("live", held[story]), ("after", after), ("feed", out)):
-                assert (story, how, shown(one)) == (story, how, expected)
+            for how, one in (("live", held[name]), ("after", after), ("feed", out)):
+                assert (name, how, shown(one)) == (name, how, expected)
 
     @pytest.mark.parametrize("version", OLDER)
-    @pytest.mark.parametrize("story", ["query", "ingestion that is cancelled"])
+    @pytest.mark.parametrize("name", ["query", "ingestion that is cancelled"])
     async def test_resumed_after_every_frame(
         self,
         backend: Backend,
         environment: Environment,
         clients: OfficialClients,
         version: str,
-        story: str,
+        name: str,
     ) -> None:
         owner = await backend.add_user("alice@shield.test")
         token = backend.token_of(owner)
-        job = f"{story}, {as_told.__name__}"
+        job = f"{name}, {unchanged.__name__}"
         async with sse(backend.http, token=token) as feed:
             await environment.publish(*every_job(str(owner.id))[job])
             await arrived(environment, feed, owner)
         url = f"{backend.http.base_url}/api/jobs/{job}/events?{OLDER_PROTOCOL}"
         whole = await clients.new(version).follow(url, token, last_event_id="0-0").held()
 
-        async def check(place: int) -> None:
+        async def check(frames: int) -> None:
             client = clients.new(version)
-            cut = {"frames": place}
+            cut = {"frames": frames}
             await client.follow(url, token, last_event_id="0-0", cut=cut).held()
             held = await client.follow(url, token).held()
-            assert (place, held.shown) == (place, whole.shown)
+            assert (frames, held.shown) == (frames, whole.shown)
 
         async with asyncio.TaskGroup() as group:
-            for place in range(1, len(whole.ids) + 1):
-                group.create_task(check(place))
+            for frames in range(1, len(whole.ids) + 1):
+                group.create_task(check(frames))
 
     async def test_both_versions_are_served_at_once(
         self, backend: Backend, environment: Environment
@@ -416,7 +418,7 @@ class TestJobs:
             sse(backend.http, token=token) as current,
             sse(backend.http, token=token, headers=headers) as older,
         ):
-            job = f"ingestion that is cancelled, {as_told.__name__}"
+            job = f"ingestion that is cancelled, {unchanged.__name__}"
             await environment.publish(*every_job(str(owner.id))[job])
             for stream in (current, older):
                 await stream.until(lambda it: it.events and it.events[-1]["type"] in ENDS)

@@ -177,9 +177,9 @@ class TestTampering:
     @pytest.fixture
     async def log(self, log: Log) -> Log:
         await log.add(4)
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         await log.add(2)
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         assert await log.broken() is None
         return log
 
@@ -247,7 +247,7 @@ class TestTampering:
 
     async def test_deleted_checkpoint_is_detected(self, log: Log) -> None:
         await log.add(1)
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         await log.tamper("DELETE FROM audit_checkpoints WHERE number = 2")
         found = await log.broken()
         assert found == (7, "checkpoints are missing: number 1 is followed by 3")
@@ -376,7 +376,7 @@ class TestInvalidRows:
     ) -> None:
         for count in (4, 2):
             await log.add(count)
-            await log.keeper.checkpoint_if_due()
+            await log.signer.checkpoint_if_due()
         await log.environment.query(statement)
         found = await log.broken()
         assert found is not None
@@ -391,7 +391,7 @@ class TestInvalidRows:
             pieces = [piece async for piece in await service.export(Filter(), form, None)]
             assert len(b"".join(pieces).splitlines()) >= count
         signed = len(await log.checkpoints())
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         assert len(await log.checkpoints()) == signed + 1
 
     async def test_non_object_details_are_shown_as_text(self, log: Log) -> None:
@@ -419,7 +419,7 @@ class TestAppendOnly:
     @pytest.mark.parametrize("statement", CHANGES)
     async def test_superuser_is_refused_by_triggers(self, log: Log, statement: str) -> None:
         await log.add(1)
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
             await log.environment.query(statement)
         await log.environment.query("SELECT audit_delete_through(0, 10)")
@@ -573,7 +573,7 @@ class TestReading:
     ) -> None:
         log = Log(environment, backend.settings)
         await log.add(3)
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         whole = (await read(backend, admin, "/verify")).json()
         assert whole["intact"] is True
         assert (whole["first_seq"], whole["last_seq"], whole["broken"]) == (1, 3, None)
@@ -722,11 +722,11 @@ class TestOutages:
                 for number in range(20):
                     await audit.record(event(f"during:{number}"))
 
-            async def told() -> bool:
+            async def is_reported() -> bool:
                 check = (await backend.health())["checks"]["audit"]
                 return bool(check["status"] == "down") and "20 entries of the audit" in str(check)
 
-            await until(told)
+            await until(is_reported)
             assert (await backend.health())["status"] == "degraded"
             await database_proxy.accept()
             await until(lambda: audit.waiting == 0, 15)

@@ -102,10 +102,10 @@ class AuditedSession:
 
     async def second_factor(self) -> None:
         bob = await self.login(BOB, NEW_PASSWORD)
-        made = await self.post("/auth/mfa/setup", bob, password=NEW_PASSWORD)
-        code = pyotp.TOTP(made["secret"]).now()
+        setup = await self.post("/auth/mfa/setup", bob, password=NEW_PASSWORD)
+        code = pyotp.TOTP(setup["secret"]).now()
         codes = await self.post("/auth/mfa/confirm", bob, code=code)
-        self.secrets += [made["secret"], *codes["recovery_codes"]]
+        self.secrets += [setup["secret"], *codes["recovery_codes"]]
         proof = {"password": NEW_PASSWORD, "recovery_code": codes["recovery_codes"][0]}
         await self.post("/auth/mfa/disable", bob, 204, **proof)
 
@@ -171,7 +171,7 @@ async def test_every_action_is_recorded_without_secrets(environment: Environment
                 "SMTP_URL": f"smtp://127.0.0.1:{box.port}",
                 "REGISTRATION": "open",
             }
-            secrets = await tell(environment, box, settings)
+            secrets = await perform_all(environment, box, settings)
     rows = await environment.query("SELECT action, audit_log::text FROM audit_log")
     assert {row[0] for row in rows} == {action.value for action in Action}
     written = [row[1] for row in rows]
@@ -191,20 +191,22 @@ async def let_runs_go(backend: Backend, environment: Environment) -> None:
     await backend.services.agent.retention.retain()
 
 
-async def tell(environment: Environment, box: MailServer, settings: dict[str, Any]) -> list[str]:
+async def perform_all(
+    environment: Environment, box: MailServer, settings: dict[str, Any]
+) -> list[str]:
     """Perform all actions; return the secrets."""
     async with running(environment.settings(**settings)) as backend:
         await until(lambda: backend.services.audit.settings_changes.status == "compared")
-        story = AuditedSession(backend, environment, box)
-        await story.sessions()
-        await story.links()
-        await story.second_factor()
-        await story.administration()
-        await story.work()
-        await story.dead_letters()
-        await story.the_log_itself()
+        session = AuditedSession(backend, environment, box)
+        await session.sessions()
+        await session.links()
+        await session.second_factor()
+        await session.administration()
+        await session.work()
+        await session.dead_letters()
+        await session.the_log_itself()
         await let_runs_go(backend, environment)
     async with running(environment.settings(**settings, AGENT_SYSTEM_PROMPT=CONTENT)) as backend:
         await until(lambda: backend.services.audit.settings_changes.status == "compared")
     await run(cli_environment(environment), "audit", "retain")
-    return story.secrets
+    return session.secrets

@@ -31,7 +31,7 @@ class TestCheckpoints:
     async def log(self, log: Log) -> Log:
         for _ in range(2):
             await log.add(2)
-            await log.keeper.checkpoint_if_due()
+            await log.signer.checkpoint_if_due()
         assert await log.checkpoints() == [(1, 2), (2, 4)]
         return log
 
@@ -47,28 +47,28 @@ class TestCheckpoints:
     ) -> None:
         await log.tamper(statement)
         with capture_logs() as logged:
-            await log.keeper.checkpoint_if_due()
+            await log.signer.checkpoint_if_due()
         (error,) = [one for one in logged if one["log_level"] == "error"]
         assert (error["event"], error["known_to"]) == ("audit_checkpoints_cut", 2)
         assert (await log.checkpoints())[-1] == (4, 4)
         assert await log.broken() == (4, f"checkpoints are missing: {reason}")
         with capture_logs() as logged:
-            await log.keeper.checkpoint_if_due()
+            await log.signer.checkpoint_if_due()
         assert logged == []
 
     async def test_rewritten_log_without_checkpoints_is_detected(self, log: Log) -> None:
         await log.tamper("DELETE FROM audit_checkpoints", "DELETE FROM audit_log")
         async with log.other() as intruder:
             await intruder.add(6)
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         assert await log.broken() == (6, "checkpoints are missing: the first is number 4")
 
     async def test_numbers_continue_after_the_log_was_emptied(self, log: Log) -> None:
         await log.tamper("DELETE FROM audit_checkpoints WHERE number = 2", "DELETE FROM audit_log")
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         async with log.other() as intruder:
             await intruder.add(5)
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         assert (await log.checkpoints())[-1] == (4, 5)
 
     async def test_replaced_checkpoint_is_detected(self, log: Log) -> None:
@@ -76,10 +76,10 @@ class TestCheckpoints:
         await log.tamper("DELETE FROM audit_checkpoints WHERE number = 2")
         async with log.other() as other:
             await other.add(1)
-            await other.keeper.checkpoint_if_due()
+            await other.signer.checkpoint_if_due()
         assert await log.checkpoints() == [(1, 2), (2, 5)]
         assert await log.broken() is None
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         assert await log.broken() == (5, "checkpoints are missing: number 2 is followed by 4")
 
     async def test_checkpoints_deleted_by_retention_are_not_missed(self, log: Log) -> None:
@@ -92,7 +92,7 @@ class TestCheckpoints:
                 session.add(other.keys.sign(statement))
         await log.tamper("DELETE FROM audit_checkpoints WHERE number < 3")
         with capture_logs() as logged:
-            await log.keeper.checkpoint_if_due()
+            await log.signer.checkpoint_if_due()
         assert logged == []
 
     async def test_forged_checkpoint_is_skipped(self, log: Log) -> None:
@@ -104,7 +104,7 @@ class TestCheckpoints:
         await log.environment.query(forged.format(3, 2**40, "'9000-01-01'"))
         await log.environment.query(forged.format(2**63 - 1, 4, "'infinity'"))
         await log.add(1)
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         assert (4, 5) in await log.checkpoints()
         assert await log.broken() == (4, "its checkpoint has a forged signature")
 
@@ -113,7 +113,7 @@ class TestCheckpoints:
         await log.tamper("DELETE FROM audit_checkpoints WHERE number = 1")
         settings = log.environment.settings(AUDIT_KEY="n" * 32, JWT_SECRET="j" * 32)
         new = Log(log.environment, settings)
-        await new.keeper.checkpoint_if_due()
+        await new.signer.checkpoint_if_due()
         assert await log.checkpoints() == [(2, 4), (3, 4)]
         await new.database.close()
 
@@ -121,16 +121,16 @@ class TestCheckpoints:
         await log.add(1)
         async with log.other() as other, other.database.transaction() as session:
             assert await audit_rows.may_keep(session)
-            await log.keeper.checkpoint_if_due()
+            await log.signer.checkpoint_if_due()
             assert len(await log.checkpoints()) == 2
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         assert len(await log.checkpoints()) == 3
 
     async def test_concurrent_signers_create_one_checkpoint(self, log: Log) -> None:
         await log.add(1)
         async with log.other() as one, log.other() as two, log.other() as three:
-            keepers = [each.keeper for each in (log, one, two, three)]
-            await asyncio.gather(*(keeper.checkpoint_if_due() for keeper in keepers))
+            signers = [each.signer for each in (log, one, two, three)]
+            await asyncio.gather(*(signer.checkpoint_if_due() for signer in signers))
         assert await log.checkpoints() == [(1, 2), (2, 4), (3, 5)]
 
     async def test_concurrent_signers_leave_no_gaps(
@@ -138,17 +138,17 @@ class TestCheckpoints:
     ) -> None:
         monkeypatch.setattr(checkpoint_signer, "_LOOK_SECONDS", 0.001)
         async with log.other() as one, log.other() as two:
-            keepers = [each.keeper for each in (log, one, two)]
-            for keeper in keepers:
-                keeper.start()
+            signers = [each.signer for each in (log, one, two)]
+            for signer in signers:
+                signer.start()
             await log.add(30)
 
             async def all_is_signed() -> bool:
                 return (await log.checkpoints())[-1][1] == 34
 
             await until(all_is_signed)
-            for keeper in keepers:
-                await keeper.stop()
+            for signer in signers:
+                await signer.stop()
         numbers = [number for number, _ in await log.checkpoints()]
         assert numbers == list(range(1, len(numbers) + 1))
         assert await log.broken() is None
@@ -164,13 +164,13 @@ class TestCheckpoints:
             calls += 1
             raise OverflowError
 
-        monkeypatch.setattr(log.keeper, "checkpoint_if_due", overflowing)
+        monkeypatch.setattr(log.signer, "checkpoint_if_due", overflowing)
         with capture_logs() as logged:
-            log.keeper.start()
+            log.signer.start()
             await until(lambda: calls >= 3)
-            assert not log.keeper.failed
-            assert "audit_keeper_failed" in log.keeper.status
-            await log.keeper.stop()
+            assert not log.signer.failed
+            assert "audit_keeper_failed" in log.signer.status
+            await log.signer.stop()
         assert {one["event"] for one in logged} == {"audit_keeper_failed"}
 
 
@@ -191,7 +191,7 @@ class TestRetention:
     async def test_remaining_entries_follow_a_signed_checkpoint(self, log: Log) -> None:
         await log.age(5, days=100)
         await log.add(3)
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         assert await log.retain() == 5
         assert await log.seqs() == [6, 7, 8, 9]
         assert await log.broken() is None
@@ -272,7 +272,7 @@ class TestRetention:
         monkeypatch.setattr(audit_verifier, "_PAGE", 1)
         await log.age(5, days=100)
         await log.add(3)
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         await log.tamper(
             "UPDATE audit_log SET actor = 'x' WHERE seq = 7",
             "UPDATE audit_checkpoints SET signature = hash WHERE seq = 8",
@@ -364,7 +364,7 @@ class TestRetentionTask:
         monkeypatch.setattr(audit_rows, "after", slowly)
         log.retention.start()
         await gate.reached.wait()
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         assert await log.checkpoints() == [(1, 6)]
         stopping = asyncio.create_task(log.retention.stop())
         await until(log.retention._stop.is_set)
@@ -413,10 +413,10 @@ class TestRetentionTask:
             return await verify(*values, **named)
 
         monkeypatch.setattr(audit_verifier.AuditVerifier, "verify", failing)
-        told = ["audit_retention_put_off", "audit_retention_failed", "audit_retention_refused"]
+        expected = ["audit_retention_put_off", "audit_retention_failed", "audit_retention_refused"]
         with capture_logs() as logged:
             log.retention.start()
-            await until(lambda: len(logged) >= len(told))
+            await until(lambda: len(logged) >= len(expected))
             await log.retention.stop()
-        assert [one["event"] for one in logged][: len(told)] == told
+        assert [one["event"] for one in logged][: len(expected)] == expected
         assert len(await log.seqs()) == 6

@@ -40,9 +40,9 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(second_factor_service, "time", made)
-    return made
+    fake = Clock()
+    monkeypatch.setattr(second_factor_service, "time", fake)
+    return fake
 
 
 @pytest.fixture

@@ -396,7 +396,9 @@ class TestOpenStreams:
             assert ended == ["session_ended"]
 
 
-async def change_role(one: Backend, _world: Environment, mine: Tokens, _other: Tokens) -> None:
+async def change_role(
+    one: Backend, _environment: Environment, mine: Tokens, _other: Tokens
+) -> None:
     admin = bearer(one.token_of(await one.add_user("admin@shield.test", Role.ADMIN)))
     alice = (await one.http.get("/auth/me", headers=bearer(mine["access_token"]))).json()["id"]
     path = f"/admin/users/{alice}/role"
@@ -404,14 +406,18 @@ async def change_role(one: Backend, _world: Environment, mine: Tokens, _other: T
     assert done.status_code == 200, done.text
 
 
-async def change_password(one: Backend, _world: Environment, mine: Tokens, _other: Tokens) -> None:
+async def change_password(
+    one: Backend, _environment: Environment, mine: Tokens, _other: Tokens
+) -> None:
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     headers = bearer(mine["access_token"])
     done = await one.http.post("/auth/password/change", json=body, headers=headers)
     assert done.status_code == 204, done.text
 
 
-async def reset_password(one: Backend, _world: Environment, mine: Tokens, _other: Tokens) -> None:
+async def reset_password(
+    one: Backend, _environment: Environment, mine: Tokens, _other: Tokens
+) -> None:
     admin = bearer(one.token_of(await one.add_user("admin@shield.test", Role.ADMIN)))
     alice = (await one.http.get("/auth/me", headers=bearer(mine["access_token"]))).json()["id"]
     link = await one.http.post(f"/admin/users/{alice}/reset-link", headers=admin)
@@ -421,7 +427,7 @@ async def reset_password(one: Backend, _world: Environment, mine: Tokens, _other
 
 
 async def turn_on_second_factor(
-    one: Backend, _world: Environment, mine: Tokens, _other: Tokens
+    one: Backend, _environment: Environment, mine: Tokens, _other: Tokens
 ) -> None:
     headers = bearer(mine["access_token"])
     begun = await one.http.post("/auth/mfa/setup", json={"password": PASSWORD}, headers=headers)

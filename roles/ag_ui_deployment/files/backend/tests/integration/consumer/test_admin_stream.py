@@ -81,9 +81,9 @@ async def test_pending_entries_per_consumer(
             "other", consumer, {environment.stream: ">"}, count=count
         )
     with group:
-        told = (await ask(backend, admin, "/admin/stream")).json()["group"]
-    assert (told["lag"], told["pending"]) == (1, 3)
-    holding = {one["name"]: one["pending"] for one in told["consumers"]}
+        shown = (await ask(backend, admin, "/admin/stream")).json()["group"]
+    assert (shown["lag"], shown["pending"]) == (1, 3)
+    holding = {one["name"]: one["pending"] for one in shown["consumers"]}
     assert holding == {"dead-host": 2, "other-host": 1}
 
 

@@ -17,7 +17,13 @@ from src.services.consumer.event_store import EventStore
 from src.utils.database import Database
 from tests.support.builders import JOB, OWNER, beyond_an_index, shield_event, stream
 from tests.support.environment import Environment
-from tests.support.strategies import KNOWN_TYPES, METADATA, noise, spoiled, story
+from tests.support.strategies import (
+    KNOWN_TYPES,
+    METADATA,
+    faulty_history,
+    random_events,
+    valid_history,
+)
 
 JOB_COLUMNS = "status, percent, error, result::text, created_at, updated_at, completed_at"
 
@@ -47,7 +53,9 @@ async def test_jobs_do_not_depend_on_the_order_of_batches(
 ) -> None:
     store = EventStore(database)
     chance = random.Random(7)
-    histories: list[list[ShieldEvent]] = examples(story() | spoiled() | noise(), 40)
+    histories: list[list[ShieldEvent]] = examples(
+        valid_history() | faulty_history() | random_events(), 40
+    )
     for number, history in enumerate(histories):
         ways = []
         for way in range(3):
@@ -78,7 +86,7 @@ async def test_stored_events_are_unchanged(database: Database) -> None:
     events = stream(
         *(
             replace(event, event_id=f"e-{n}")
-            for n, history in enumerate(examples(noise(), 40))
+            for n, history in enumerate(examples(random_events(), 40))
             for event in history
         )
     )

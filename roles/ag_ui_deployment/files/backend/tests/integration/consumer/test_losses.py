@@ -22,7 +22,7 @@ class Member:
     """A group member that performs single reads; a new object is a restarted instance."""
 
     def __init__(self, environment: Environment, name: str, batch_size: int = 1000) -> None:
-        self._world = environment
+        self._environment = environment
         self._metrics = Metrics()
         settings = environment.settings(REDIS_CONSUMER_NAME=name, CONSUMER_BATCH_SIZE=batch_size)
         self._reader = GroupReader(
@@ -236,9 +236,9 @@ class TestNoFalseAlarm:
         await environment.trim(5)
         assert len(await member.read()) == 5
 
-    @pytest.mark.parametrize("place", ["read", "next", "middle", "last", "all"])
+    @pytest.mark.parametrize("position", ["read", "next", "middle", "last", "all"])
     async def test_deleted_entries(
-        self, environment: Environment, member: Member, place: str
+        self, environment: Environment, member: Member, position: str
     ) -> None:
         read = await publish(environment, 10)
         await member.read()
@@ -249,7 +249,7 @@ class TestNoFalseAlarm:
             "middle": unread[4:6],
             "last": unread[-1:],
             "all": unread,
-        }[place]
+        }[position]
         await environment.redis.xdel(environment.stream, *map(str, deleted))
         await member.read()
         await publish(environment, 5)
@@ -283,7 +283,7 @@ class RandomHistory:
     """Members that read, restart and die while the stream is trimmed at random times."""
 
     def __init__(self, environment: Environment, seed: int) -> None:
-        self._world = environment
+        self._environment = environment
         self._chance = random.Random(seed)
         self._members = [self._restarted(n) for n in range(3)]
         self._retired: list[Member] = []
@@ -305,13 +305,13 @@ class RandomHistory:
         return sum(member.lost() for member in self._members + self._retired)
 
     async def _publish(self) -> None:
-        self.published += await publish(self._world, self._chance.choice((1, 5, 100)))
+        self.published += await publish(self._environment, self._chance.choice((1, 5, 100)))
 
     async def _read(self) -> None:
         self.read += await self._chance.choice(self._members).read()
 
     async def _trim(self) -> None:
-        await self._world.trim(self._chance.choice((0, 1, 10, 60)))
+        await self._environment.trim(self._chance.choice((0, 1, 10, 60)))
 
     async def _restart(self) -> None:
         number = self._chance.randrange(len(self._members))
@@ -321,11 +321,11 @@ class RandomHistory:
     async def _delete(self) -> None:
         if self.published:
             one = self._chance.choice(self.published[-50:])
-            if await self._world.redis.xdel(self._world.stream, str(one)):
+            if await self._environment.redis.xdel(self._environment.stream, str(one)):
                 self.deleted.add(one)
 
     def _restarted(self, number: int) -> Member:
-        return Member(self._world, f"host-{number}", self._chance.choice((3, 70, 1000)))
+        return Member(self._environment, f"host-{number}", self._chance.choice((3, 70, 1000)))
 
 
 class TestRandomHistory:

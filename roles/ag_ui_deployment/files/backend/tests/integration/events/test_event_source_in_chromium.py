@@ -99,9 +99,9 @@ class Browser:
         found: list[str] = await self.page.run("return events")
         return [json.loads(data) for data in found]
 
-    async def has_read(self, wanted: str) -> None:
+    async def has_read(self, text: str) -> None:
         """Wait until the browser has been sent this text, and was idle afterwards."""
-        await until(lambda: wanted.encode() in self.line.passed, 30)
+        await until(lambda: text.encode() in self.line.passed, 30)
         heard = self.line.passed.count(_KEEP_ALIVE)
         await until(lambda: self.line.passed.count(_KEEP_ALIVE) > heard, 30)
 

@@ -21,7 +21,14 @@ from tests.run_checker import Frame, job_of
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import shield_event
 from tests.support.environment import Environment
-from tests.support.event_sequences import AWKWARD, STORIES, as_told, every_job, late, long_job
+from tests.support.event_sequences import (
+    AWKWARD,
+    EVENT_SEQUENCES,
+    every_job,
+    late,
+    long_job,
+    unchanged,
+)
 from tests.support.official_client import (
     Following,
     Held,
@@ -60,9 +67,9 @@ def url_of(backend: Backend, job: str) -> str:
     return f"{backend.http.base_url}/api/jobs/{quote(job, safe='')}/events"
 
 
-def outcome_of(told: Iterable[ShieldEvent]) -> str:
+def outcome_of(events: Iterable[ShieldEvent]) -> str:
     """Return the outcome of the first terminal event; later ones are ignored as late."""
-    return next(OUTCOMES[event.type] for event in told if event.type in OUTCOMES)
+    return next(OUTCOMES[event.type] for event in events if event.type in OUTCOMES)
 
 
 def in_turn(jobs: Iterable[Sequence[ShieldEvent]]) -> Iterator[list[ShieldEvent]]:
@@ -105,8 +112,8 @@ async def two_instances(environment: Environment) -> AsyncIterator[tuple[Backend
         yield one, two
 
 
-def chosen(jobs: Jobs, *spoilers: Any) -> Jobs:
-    names = tuple(f", {spoil.__name__}" for spoil in spoilers)
+def chosen(jobs: Jobs, *faults: Any) -> Jobs:
+    names = tuple(f", {fault.__name__}" for fault in faults)
     return {job: events for job, events in jobs.items() if job.endswith(names)}
 
 
@@ -130,7 +137,7 @@ def encoded(frames: Iterable[Frame]) -> bytes:
 
 def renamed(repeated: Held) -> Any:
     """Return the state of a job with repeated events, renamed to the job without them."""
-    return json.loads(json.dumps(repeated.shown).replace(", repeated", ", as_told"))
+    return json.loads(json.dumps(repeated.shown).replace(", repeated", ", unchanged"))
 
 
 def as_of_the_model(held: Held) -> dict[tuple[str, str], Any]:
@@ -155,7 +162,9 @@ def model_of(client: AgUiClient) -> dict[tuple[str, str], Any]:
 
 
 def test_event_sequences_contain_every_type() -> None:
-    assert {kind for told in STORIES.values() for kind, _ in told} >= set(KNOWN_TYPES)
+    assert {kind for sequence in EVENT_SEQUENCES.values() for kind, _ in sequence} >= set(
+        KNOWN_TYPES
+    )
 
 
 class TestAllJobs:
@@ -182,17 +191,17 @@ class TestAllJobs:
         parts = apart(frames)
         played = {job: clients.new().play(encoded(parts[job])) for job in jobs}
         check_same(await all_held(played), held)
-        for job, told in jobs.items():
-            assert (job, held[job].outcome) == (job, outcome_of(told))
+        for job, job_events in jobs.items():
+            assert (job, held[job].outcome) == (job, outcome_of(job_events))
             model = AgUiClient().apply(frame.json() for frame in parts[job])
             assert (job, as_of_the_model(held[job])) == (job, model_of(model))
-        for story in STORIES:
-            told_once, repeated = held[f"{story}, as_told"], held[f"{story}, repeated"]
-            assert (story, renamed(repeated)) == (story, told_once.shown)
-        answer = held["query, as_told"].messages[-1]
+        for name in EVENT_SEQUENCES:
+            unmodified, repeated = held[f"{name}, unchanged"], held[f"{name}, repeated"]
+            assert (name, renamed(repeated)) == (name, unmodified.shown)
+        answer = held["query, unchanged"].messages[-1]
         assert (answer["role"], answer["content"]) == ("assistant", AWKWARD)
-        assert [message["id"] for message in held["interleaved tools, as_told"].messages] == [
-            "job:interleaved tools, as_told",
+        assert [message["id"] for message in held["interleaved tools, unchanged"].messages] == [
+            "job:interleaved tools, unchanged",
             *(
                 f"{kind}{call}"
                 for call in ("a", "nameless-1", "b", "c")
@@ -207,7 +216,7 @@ class TestAllJobs:
         async with running(settings) as backend:
             owner = await backend.add_user("alice@shield.test")
             token = backend.token_of(owner)
-            jobs = chosen(every_job(str(owner.id)), as_told, late)
+            jobs = chosen(every_job(str(owner.id)), unchanged, late)
             joined: list[dict[str, Following]] = []
             async with sse(backend.http, token=token) as feed:
                 for events in in_turn(jobs.values()):
@@ -236,7 +245,7 @@ class TestInterruptions:
         async with two_instances(environment) as (one, other):
             owner = await one.add_user("alice@shield.test")
             token = one.token_of(owner)
-            jobs = chosen(every_job(str(owner.id)), as_told)
+            jobs = chosen(every_job(str(owner.id)), unchanged)
             await published(environment, jobs, owner, one, other)
 
             async def check(job: str, whole: Held, frames: int) -> None:
@@ -260,7 +269,7 @@ class TestInterruptions:
         async with running(environment.settings(RING_MAX_EVENTS=ring)) as one:
             owner = await one.add_user("alice@shield.test")
             token = one.token_of(owner)
-            names = ("query, as_told", "interleaved tools, as_told", "crawl, repeated")
+            names = ("query, unchanged", "interleaved tools, unchanged", "crawl, repeated")
             jobs = {job: every_job(str(owner.id))[job] for job in names}
             await published(environment, jobs, owner, one)
             await until(environment.settled)
@@ -301,7 +310,7 @@ class TestInterruptions:
             owner = await instances[0].add_user("alice@shield.test")
             token = instances[0].token_of(owner)
             jobs = {f"long {n}": long_job(f"long {n}", str(owner.id)) for n in range(6)}
-            begun = {job: told[:1] for job, told in jobs.items()}
+            begun = {job: job_events[:1] for job, job_events in jobs.items()}
             await published(environment, begun, owner, *instances)
             live = {job: clients.new().follow(url_of(instances[0], job), token) for job in jobs}
             connections = 0
@@ -318,7 +327,7 @@ class TestInterruptions:
                         return held
 
             async def publish() -> None:
-                for events in in_turn(told[1:] for told in jobs.values()):
+                for events in in_turn(job_events[1:] for job_events in jobs.values()):
                     for event in events:
                         await environment.publish(event)
 
@@ -331,15 +340,15 @@ class TestInterruptions:
     async def test_stopped_instance(
         self, environment: Environment, clients: OfficialClients
     ) -> None:
-        job = "interleaved tools, as_told"
+        job = "interleaved tools, unchanged"
         fresh = environment.settings(REDIS_CONSUMER_NAME="host-8003")
         async with running(environment.settings()) as other:
             owner = await other.add_user("alice@shield.test")
             token = other.token_of(owner)
-            told = every_job(str(owner.id))[job]
+            job_events = every_job(str(owner.id))[job]
             client = clients.new()
             async with sse(other.http, token=token) as feed:
-                await environment.publish(*told[:8])
+                await environment.publish(*job_events[:8])
                 await arrived(environment, feed, owner)
                 async with running(fresh) as stopped:
                     leaving = client.follow(url_of(stopped, job), token)
@@ -347,7 +356,7 @@ class TestInterruptions:
                 held = await leaving.held()
                 assert held.outcome is None
                 following = client.follow(url_of(other, job), token)
-                await environment.publish(*told[8:])
+                await environment.publish(*job_events[8:])
                 held = await following.held()
             whole = clients.new().follow(url_of(other, job), token)
             assert held.shown == (await whole.held()).shown
@@ -356,7 +365,7 @@ class TestInterruptions:
         self, backend: Backend, owner: User, environment: Environment, clients: OfficialClients
     ) -> None:
         """The client's state may come from a deleted stream: it is notified and starts again."""
-        job = "interleaved tools, as_told"
+        job = "interleaved tools, unchanged"
         token = backend.token_of(owner)
         async with sse(backend.http, token=token) as feed:
             await environment.publish(*every_job(str(owner.id))[job])

@@ -43,7 +43,7 @@ class Publisher:
     """
 
     def __init__(self, environment: Environment, keep: int) -> None:
-        self._world = environment
+        self._environment = environment
         self._keep = keep
         self.ids: list[str] = []
 
@@ -53,17 +53,20 @@ class Publisher:
         for number in range(0, PER_SECOND * SECONDS, JOBS):
             kind = "job:queued" if not number else "rag:chunk_processed"
             batch = [shield_event(kind, {"chunk": number}, job=job) for job in jobs]
-            self.ids += map(str, await self._world.publish(*batch))
+            self.ids += map(str, await self._environment.publish(*batch))
             if number % 200 == 0:
                 await self._trim_what_is_stored()
             due += JOBS / PER_SECOND
             await asyncio.sleep(max(0.0, due - time.monotonic()))
         self.ids += map(
-            str, await self._world.publish(*(shield_event("job:complete", job=job) for job in jobs))
+            str,
+            await self._environment.publish(
+                *(shield_event("job:complete", job=job) for job in jobs)
+            ),
         )
 
     async def _trim_what_is_stored(self) -> None:
-        redis, stream = self._world.redis, self._world.stream
+        redis, stream = self._environment.redis, self._environment.stream
         (group,) = await redis.xinfo_groups(stream)
         pending = await redis.xpending(stream, GROUP)
         stored = pending["min"] or group["last-delivered-id"]
@@ -92,9 +95,9 @@ class ReconnectingClient:
             cursor = self.ids[-1] if self.ids else "0-0"
             instance = self._chance.choice(self._instances)
             async with sse(instance.http, after=cursor, token=self._token) as client:
-                wanted = self._chance.randint(1, 1500)
+                count = self._chance.randint(1, 1500)
                 with suppress(AssertionError):
-                    await client.until(lambda it, n=wanted: len(it.ids) >= n, 1.5)  # type: ignore[misc]
+                    await client.until(lambda it, n=count: len(it.ids) >= n, 1.5)  # type: ignore[misc]
                 frames = list(client.frames)
             check_frames(frames, after=cursor)
             self.ids += [frame.id for frame in frames if frame.id]
@@ -112,16 +115,16 @@ async def test_reconnecting_clients_at_a_thousand_events_per_second(
         token = await admin_token(one)
         publishing = Publisher(environment, keep=1200)
         done = asyncio.Event()
-        wanderers = [ReconnectingClient(seed, [one, other], token) for seed in range(6)]
-        wandering = [asyncio.create_task(w.run(publishing, done)) for w in wanderers]
+        clients = [ReconnectingClient(seed, [one, other], token) for seed in range(6)]
+        running_clients = [asyncio.create_task(w.run(publishing, done)) for w in clients]
         await publishing.run()
         done.set()
         async with asyncio.timeout(60):
-            await asyncio.gather(*wandering)
+            await asyncio.gather(*running_clients)
         assert await environment.redis.xlen(environment.stream) < len(publishing.ids) / 2
-        for wanderer in wanderers:
-            assert wanderer.ids == publishing.ids
-            assert wanderer.gaps == []
+        for client in clients:
+            assert client.ids == publishing.ids
+            assert client.gaps == []
         exposed = (await one.http.get("/metrics")).text + (await other.http.get("/metrics")).text
         for source in ("ring", "redis", "postgresql"):
             assert f'ag_ui_replays_total{{source="{source}"}}' in exposed
@@ -194,10 +197,10 @@ class TestGaps:
                 assert gap["reason"] == "trimmed"
                 assert gap["after"] == str(first)
                 assert gap["before"] == str(ids[-10])
-                (place,) = [
+                (index,) = [
                     n for n, frame in enumerate(client.frames) if frame.data and "gap" in frame.data
                 ]
-                assert client.frames[place].id is None
+                assert client.frames[index].id is None
             # Clients that were disconnected are notified too, at this instance and at any other.
             other = environment.settings(REDIS_CONSUMER_NAME="host-8003")
             async with running(other) as fresh:

@@ -76,10 +76,10 @@ async def test_accepted_job_is_published_and_known_to_the_orchestrator(
     assert listed["count"] == len(listed["jobs"])
 
     entries: Any = await environment.redis.xrange(environment.stream)
-    told = [fields for _, fields in entries]
-    assert {fields[b"job_id"] for fields in told} == {job_id.encode()}
-    assert told[0][b"type"] == b"tool:start"
-    assert url.encode() in told[0][b"data"]
+    published = [fields for _, fields in entries]
+    assert {fields[b"job_id"] for fields in published} == {job_id.encode()}
+    assert published[0][b"type"] == b"tool:start"
+    assert url.encode() in published[0][b"data"]
 
 
 async def test_stored_text_is_found(gateway: Gateway) -> None:

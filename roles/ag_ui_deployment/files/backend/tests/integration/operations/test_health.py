@@ -165,11 +165,13 @@ async def test_lost_entries_are_reported_without_degrading(
         await environment.trim(0)
         await database_proxy.accept()
         await until(lambda: shows(backend, "healthy"), 15)
-        told = r"consuming; \d+ s ago 7 entries were lost: Redis trimmed them before they were read"
-        await until(lambda: tells(backend, told))
+        pattern = (
+            r"consuming; \d+ s ago 7 entries were lost: Redis trimmed them before they were read"
+        )
+        await until(lambda: consumer_detail_matches(backend, pattern))
 
 
-async def tells(backend: Backend, pattern: str) -> bool:
+async def consumer_detail_matches(backend: Backend, pattern: str) -> bool:
     return re.match(pattern, await detail_of(backend, "consumer")) is not None
 
 

@@ -50,12 +50,12 @@ def documented() -> list[str]:
 class Account:
     def __init__(self, environment: Environment) -> None:
         self.name = f"rights-{uuid4().hex}"
-        self._world = environment
+        self._environment = environment
         self._password = uuid4().hex
 
     @property
     def url(self) -> str:
-        parts = urlsplit(self._world.redis_url)
+        parts = urlsplit(self._environment.redis_url)
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{self.name}:{self._password}@{host}"))
 
@@ -65,7 +65,9 @@ class Account:
         assert (acl, setuser, default) == ("ACL", "SETUSER", "default")
         assert ">PASSWORD" in rules
         rules = [
-            rule.replace("PASSWORD", self._password).replace("shield:events", self._world.stream)
+            rule.replace("PASSWORD", self._password).replace(
+                "shield:events", self._environment.stream
+            )
             for rule in rules
         ]
         await self._execute(acl, setuser, self.name, *rules)
@@ -74,12 +76,12 @@ class Account:
         await self._execute("ACL", "DELUSER", self.name)
 
     async def _execute(self, *words: str) -> None:
-        redis: Any = self._world.redis
+        redis: Any = self._environment.redis
         await redis.execute_command(*words)
 
     async def refused(self) -> list[bytes]:
         """Return the commands and keys that Redis has refused to the account."""
-        entries = await self._world.redis.acl_log(count=128)
+        entries = await self._environment.redis.acl_log(count=128)
         named = [{_bytes(key): _bytes(value) for key, value in entry.items()} for entry in entries]
         return [
             one[b"object"]

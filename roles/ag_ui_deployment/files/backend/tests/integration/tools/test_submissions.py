@@ -98,8 +98,8 @@ class TestOutages:
             await database_proxy.refuse()
             accepted = await crawling
             assert accepted.status_code == 202
-            (told,) = await announced(environment)
-            assert told[b"job_id"].decode() == accepted.json()["job_id"]
+            (event,) = await announced(environment)
+            assert event[b"job_id"].decode() == accepted.json()["job_id"]
 
     async def test_shutdown_does_not_wait_for_postgresql(
         self,
@@ -116,9 +116,9 @@ class TestOutages:
             await database_proxy.refuse()
             assert (await storing).status_code == 200
         assert await states(environment) == [SubmissionState.SENT]
-        told = capsys.readouterr().out
-        assert "submission_not_kept" in told
-        assert "background_jobs_cut" not in told
+        output = capsys.readouterr().out
+        assert "submission_not_kept" in output
+        assert "background_jobs_cut" not in output
 
     async def test_call_of_a_killed_instance_has_an_unknown_outcome(
         self, environment: Environment, gateway: Gateway, carol: Caller

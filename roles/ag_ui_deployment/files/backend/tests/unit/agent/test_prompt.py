@@ -42,7 +42,7 @@ class TestInstructions:
 
 class TestMessages:
     def test_unsupported_roles_are_converted_or_omitted(self) -> None:
-        told: list[dict[str, Any]] = [
+        messages: list[dict[str, Any]] = [
             {"id": "1", "role": "developer", "content": "Obey"},
             {"id": "2", "role": "system", "content": "Listen"},
             {"id": "3", "role": "user", "content": [{"type": "text", "text": t} for t in "ab"]},
@@ -51,7 +51,7 @@ class TestMessages:
             {"id": "6", "role": "reasoning", "content": "Hm"},
             {"id": "7", "role": "assistant"},
         ]
-        assert chat_messages("First", told) == [
+        assert chat_messages("First", messages) == [
             {"role": "system", "content": "First"},
             {"role": "system", "content": "Obey"},
             {"role": "system", "content": "Listen"},
@@ -60,14 +60,14 @@ class TestMessages:
         ]
 
     def test_each_tool_call_is_followed_by_its_result(self) -> None:
-        told: list[dict[str, Any]] = [
+        messages: list[dict[str, Any]] = [
             {"id": "1", "role": "assistant", "toolCalls": [call("a"), call("b"), call("c")]},
             {"id": "2", "role": "user", "content": "Well?"},
             {"id": "3", "role": "tool", "toolCallId": "b", "content": "", "error": "broken"},
             {"id": "4", "role": "tool", "toolCallId": "a", "content": "fine"},
             {"id": "5", "role": "tool", "toolCallId": "of nobody", "content": "?"},
         ]
-        assistant, *results, user = chat_messages("", told)
+        assistant, *results, user = chat_messages("", messages)
         assert [one["id"] for one in assistant["tool_calls"]] == ["a", "b", "c"]
         assert [(one["tool_call_id"], one["content"]) for one in results] == [
             ("a", "fine"),
@@ -78,16 +78,16 @@ class TestMessages:
 
     @pytest.mark.parametrize("content", ["", [], [{"type": "text", "text": ""}]])
     def test_empty_result_is_replaced_by_a_text(self, content: Any) -> None:
-        told = [
+        messages = [
             {"id": "1", "role": "assistant", "toolCalls": [call("a")]},
             {"id": "2", "role": "tool", "toolCallId": "a", "content": content},
         ]
-        assert chat_messages("", told)[1]["content"] == EMPTY_RESULT
+        assert chat_messages("", messages)[1]["content"] == EMPTY_RESULT
 
     @pytest.mark.parametrize("arguments", ['{"half', "[1]", "", "3"])
     def test_invalid_arguments_become_an_empty_object(self, arguments: str) -> None:
-        told = [{"id": "1", "role": "assistant", "toolCalls": [call("a", arguments)]}]
-        assert chat_messages("", told)[0]["tool_calls"][0]["function"]["arguments"] == "{}"
+        messages = [{"id": "1", "role": "assistant", "toolCalls": [call("a", arguments)]}]
+        assert chat_messages("", messages)[0]["tool_calls"][0]["function"]["arguments"] == "{}"
 
     def test_tool_without_parameters_has_an_empty_schema(self) -> None:
         assert chat_tool("ask", "Ask", None)["function"]["parameters"] == {

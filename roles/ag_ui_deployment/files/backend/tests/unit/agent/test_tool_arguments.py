@@ -21,12 +21,12 @@ def test_arguments_are_assembled_from_any_chunks_without_surplus(
 ) -> None:
     text = json.dumps(value)
     arguments = ToolArguments()
-    told = ""
+    assembled = ""
     rest = text + surplus
     for length in [*lengths, len(rest)]:
-        told += arguments.add(rest[:length])
+        assembled += arguments.add(rest[:length])
         rest = rest[length:]
-    assert told + arguments.finish() == str(arguments) == text
+    assert assembled + arguments.finish() == str(arguments) == text
     assert arguments.is_whole
 
 

@@ -30,8 +30,8 @@ def called(*pieces: ToolCallPiece) -> list[ChatChunk]:
 
 def calls_of(*pieces: ToolCallPiece) -> list[tuple[str, str]]:
     """Return names and arguments of the calls in the client's messages."""
-    made = RunMessages.of(events_of(called(*pieces))[1]).all()
-    functions = [call["function"] for message in made for call in message["toolCalls"]]
+    messages = RunMessages.of(events_of(called(*pieces))[1]).all()
+    functions = [call["function"] for message in messages for call in message["toolCalls"]]
     return [(function["name"], function["arguments"]) for function in functions]
 
 
@@ -99,8 +99,8 @@ class TestReasoning:
 
     def test_reasoning_after_text_starts_a_new_message(self) -> None:
         _, events = events_of([ChatChunk(reasoning="a"), *said("b"), ChatChunk(reasoning="c")])
-        made = RunMessages.of(events).all()
-        assert [one["content"] for one in made if one["role"] == "reasoning"] == ["a", "c"]
+        messages = RunMessages.of(events).all()
+        assert [one["content"] for one in messages if one["role"] == "reasoning"] == ["a", "c"]
 
 
 class TestToolCalls:
@@ -155,9 +155,9 @@ class TestToolCalls:
             ToolCallPiece(0, "b", arguments='{"b":2}'),
         ) == [("one", '{"a":1}'), ("one", '{"b":2}')]
 
-    @pytest.mark.parametrize("places", [(0, 0, 0), (0, 1, 2)], ids=["one place", "three places"])
-    def test_without_ids_a_name_starts_a_call(self, places: tuple[int, int, int]) -> None:
-        first, second, third = places
+    @pytest.mark.parametrize("indexes", [(0, 0, 0), (0, 1, 2)], ids=["one index", "three indexes"])
+    def test_without_ids_a_name_starts_a_call(self, indexes: tuple[int, int, int]) -> None:
+        first, second, third = indexes
         assert calls_of(
             ToolCallPiece(first, name="one", arguments='{"a":'),
             ToolCallPiece(first, arguments="1}"),
@@ -197,8 +197,8 @@ class TestToolCalls:
                 ToolCallPiece(0, arguments='{"a"'), ToolCallPiece(0, name="one", arguments=":1}")
             )
         )
-        told = "".join(event["delta"] for event in events if event["type"] == "TOOL_CALL_ARGS")
-        assert told == turn.calls[0].arguments == '{"a":1}'
+        deltas = "".join(event["delta"] for event in events if event["type"] == "TOOL_CALL_ARGS")
+        assert deltas == turn.calls[0].arguments == '{"a":1}'
 
     def test_call_without_arguments_has_an_empty_object(self) -> None:
         turn, events = events_of(called(ToolCallPiece(0, name="one")))
@@ -242,7 +242,7 @@ class TestAnyResponse:
             ]
         reasoning = "".join(chunk.reasoning for chunk in chunks)
         messages = RunMessages.of(events).all()
-        made = [one for one in messages if one["role"] == "assistant"]
+        responses = [one for one in messages if one["role"] == "assistant"]
         thought = [one["content"] for one in messages if one["role"] == "reasoning"]
         assert "".join(thought) == reasoning
-        assert made == ([expected] if len(expected) > 2 else [])
+        assert responses == ([expected] if len(expected) > 2 else [])

@@ -12,7 +12,7 @@ from src.models.job import JobChange, JobStatus, percent_at
 from src.services.consumer.job_changes import summarise
 from src.services.event_service import JobState, fold
 from tests.support.builders import JOB, OWNER, STRANGER, shield_event, stream
-from tests.support.strategies import HISTORIES, noise, story
+from tests.support.strategies import HISTORIES, random_events, valid_history
 
 
 def change(*events: ShieldEvent) -> JobChange:
@@ -79,7 +79,7 @@ def test_cancelled_job_has_no_error_and_no_result() -> None:
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_first_terminal_event_of_the_stream_counts(order: tuple[int, int]) -> None:
     events = stream(shield_event("job:failed", {"error": "x"}), shield_event("job:complete"))
-    found = change(*(events[place] for place in order))
+    found = change(*(events[index] for index in order))
     assert found.end is not None
     assert found.end.status is JobStatus.FAILED
     assert found.percent is None
@@ -96,7 +96,7 @@ def test_nul_characters_are_removed_from_texts() -> None:
     assert all(text and "\0" not in text for text in texts)
 
 
-@given(story() | noise(), st.data())
+@given(valid_history() | random_events(), st.data())
 def test_order_within_a_batch_does_not_matter(
     events: list[ShieldEvent], data: st.DataObject
 ) -> None:
@@ -124,15 +124,15 @@ def test_percent_equals_that_of_the_stream(events: list[ShieldEvent], data: st.D
 
 
 def test_tool_progress_does_not_change_the_percent() -> None:
-    told = stream(
+    events = stream(
         shield_event("job:progress", {"percent": 20}),
         shield_event("tool:progress", {"tool_call_id": "a", "percent": 80}),
         shield_event("cache:warmed", {"percent": 90}),
     )
-    assert change(*told).percent == 20.0
+    assert change(*events).percent == 20.0
 
 
-@given(story(), st.data())
+@given(valid_history(), st.data())
 def test_owner_is_found_in_any_event(events: list[ShieldEvent], data: st.DataObject) -> None:
     assert change(*data.draw(st.permutations(events))).owner == UUID(OWNER)
 
@@ -144,6 +144,6 @@ def test_submission_determines_owner_and_workspace(order: tuple[int, ...]) -> No
         shield_event("job:accepted", user=OWNER, workspace="ours"),
         shield_event("job:progress", user=STRANGER, workspace="theirs"),
     )
-    found = change(*(events[place] for place in order))
+    found = change(*(events[index] for index in order))
     assert (found.owner, found.workspace) == (UUID(OWNER), "ours")
     assert found.submitted

@@ -45,7 +45,7 @@ from tests.support.builders import (
     the_job,
 )
 from tests.support.memory_history import MemoryHistory, Process
-from tests.support.strategies import interleaved, noise, spoiled, story
+from tests.support.strategies import faulty_history, interleaved, random_events, valid_history
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def streams(process: Process, **values: int) -> EventStreams:
     return EventStreams(process.hub, replay, StreamRegistry(), Metrics(), settings_of(**values))
 
 
-def wants(
+def subscription_to(
     scope: Scope, cursor: StreamId | None = None, *, expires_in: float = AN_HOUR, by: str = OWNER
 ) -> Subscription:
     user = User(id=UUID(by), email="alice@example.org", role=Role.VIEWER)
@@ -95,7 +95,7 @@ async def received(
     later: Iterable[ShieldEvent] = (),
 ) -> list[Frame]:
     """Return the frames of a connection while `later` is published; then the process drains."""
-    reading = asyncio.create_task(served(process, wants(scope, cursor)))
+    reading = asyncio.create_task(served(process, subscription_to(scope, cursor)))
     for event in later:
         await asyncio.sleep(0)
         process.publish(event)
@@ -160,8 +160,12 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn, *, resumes: bool = True) -> Case:
-    mine = draw(story() | spoiled() | noise())
-    theirs = draw(story(OTHER_JOB, STRANGER) | story(OTHER_JOB, None) | story(OTHER_JOB, OWNER))
+    mine = draw(valid_history() | faulty_history() | random_events())
+    theirs = draw(
+        valid_history(OTHER_JOB, STRANGER)
+        | valid_history(OTHER_JOB, None)
+        | valid_history(OTHER_JOB, OWNER)
+    )
     workers = [shield_event("worker.started", job=None), shield_event("worker.stopped", job=None)]
     order = draw(st.lists(st.integers(0, 2), max_size=30))
     events = interleaved([mine, theirs, workers], order)
@@ -196,8 +200,8 @@ class TestResuming:
         cursor = case.last_id or ZERO
         expected = [record for record in records(case.events, scope) if record.id > cursor]
         assert ids_of(frames) == [str(record.id) for record in expected]
-        wanted = [frame for record in expected for frame in parse_frames(record.frames)]
-        assert [frame for frame in frames if frame in wanted] == wanted
+        expected_frames = [frame for record in expected for frame in parse_frames(record.frames)]
+        assert [frame for frame in frames if frame in expected_frames] == expected_frames
 
     @given(cases(), st.sampled_from(SCOPES))
     def test_resumed_client_has_the_state_of_an_uninterrupted_one(
@@ -290,11 +294,11 @@ class TestPosition:
 
         frames, reached = asyncio.run(run())
         check_frames(frames, after=str(cursor) if scope.job_id is None and cursor else None)
-        told = [StreamId.parse(frame.id) for frame in frames if frame.id]
+        positions = [StreamId.parse(frame.id) for frame in frames if frame.id]
         ended = any(record.ends_run for record in records(case.events[: case.connects_at], scope))
         if not (scope.job_id and ended):
-            assert max([cursor or ZERO, *(one for one in told if one <= reached)]) == reached
-            assert told or cursor
+            assert max([cursor or ZERO, *(one for one in positions if one <= reached)]) == reached
+            assert positions or cursor
 
     @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, the_job(JOB))), st.data())
     def test_client_interrupted_anywhere_resumes_to_the_same_state(
@@ -331,15 +335,15 @@ class TestPosition:
         process = Process(MemoryHistory())
         await process.begin([])
         reading = asyncio.create_task(
-            served(process, wants(MINE, expires_in=3.5), SSE_KEEPALIVE_SECONDS=1)
+            served(process, subscription_to(MINE, expires_in=3.5), SSE_KEEPALIVE_SECONDS=1)
         )
         await asyncio.sleep(0)
         events = stream(*simple_run(user=STRANGER))
         process.publish(*events)
         frames = parse_frames(await reading)
         assert events_of(frames) == []
-        told = [(frame.comments, frame.id) for frame in frames[1:-1]]
-        assert told == [
+        keep_alives = [(frame.comments, frame.id) for frame in frames[1:-1]]
+        assert keep_alives == [
             ((), str(ZERO)),
             (("keep-alive",), str(events[-1].id)),
             (("keep-alive",), None),
@@ -427,7 +431,7 @@ class TestOwnership:
         process = Process(MemoryHistory())
         await process.begin(events[:begun])
         scope = MINE._replace(job_id=JOB)
-        reading = asyncio.create_task(served(process, wants(scope)))
+        reading = asyncio.create_task(served(process, subscription_to(scope)))
         for event in events[begun:]:
             await asyncio.sleep(0)
             process.publish(event)
@@ -442,7 +446,7 @@ class TestOwnership:
         process = Process(MemoryHistory())
         await process.begin(events[:1])
         scopes = [one._replace(job_id=JOB) for one in (EVERYTHING, MINE, MINE_IN_RED)]
-        reading = [asyncio.create_task(served(process, wants(scope))) for scope in scopes]
+        reading = [asyncio.create_task(served(process, subscription_to(scope))) for scope in scopes]
         await asyncio.sleep(0)
         assert len(process.hub.feeds) == 1
         process.publish(*events[1:])
@@ -474,7 +478,7 @@ class TestEvictedJobs:
         assert process.hub.jobs.state(JOB) is None
         after = None if cursor is None else stream_id(cursor) if cursor else ZERO
         scope = the_job(JOB)
-        frames = parse_frames(await served(process, wants(scope, after)))
+        frames = parse_frames(await served(process, subscription_to(scope, after)))
         assert check_run(events_of(frames), complete=True).outcome == "success"
         missed = [str(stream_id(n)) for n in (1, 2, 3) if cursor is None or n > cursor]
         assert ids_of(frames) == (missed[-1:] if cursor is None else missed or [str(events[2].id)])
@@ -489,7 +493,7 @@ class TestEvictedJobs:
         process = Process(MemoryHistory(page=100))
         await process.begin(events)
         assert process.hub.jobs.state(JOB) is None
-        frames = parse_frames(await served(process, wants(the_job(JOB))))
+        frames = parse_frames(await served(process, subscription_to(the_job(JOB))))
         run = check_run(events_of(frames), complete=True)
         assert run.outcome == "success"
         client = AgUiClient().apply(events_of(frames))
@@ -512,17 +516,17 @@ class TestEvictedJobs:
         process = Process(MemoryHistory())
         *before, end = stream(queued, started, shield_event(job=OTHER_JOB, user=OWNER), complete)
         await process.begin(before)
-        reading = asyncio.create_task(served(process, wants(MINE)))
+        reading = asyncio.create_task(served(process, subscription_to(MINE)))
         await asyncio.sleep(0)
         await process.publish_as_the_tail(end)
         process.hub.drain()
-        told = events_of(parse_frames(await reading))
-        assert check_feed(told)[JOB].terminal == "RUN_FINISHED"
+        events = events_of(parse_frames(await reading))
+        assert check_feed(events)[JOB].terminal == "RUN_FINISHED"
 
     async def test_rehydrated_ended_job_is_not_sent_again(self) -> None:
         process = Process(MemoryHistory())
         await process.begin(stream(*simple_run(), *simple_run(OTHER_JOB)))
-        reading = asyncio.create_task(served(process, wants(EVERYTHING)))
+        reading = asyncio.create_task(served(process, subscription_to(EVERYTHING)))
         await asyncio.sleep(0)
         await process.publish_as_the_tail(
             replace(shield_event("job:accepted", user=STRANGER), id=stream_id(7))
@@ -550,17 +554,17 @@ class TestEvictedJobs:
         process = Process(MemoryHistory())
         await process.begin([])
         await process.publish_as_the_tail(*events[:joins_after])
-        reading = asyncio.create_task(served(process, wants(MINE, cursor)))
+        reading = asyncio.create_task(served(process, subscription_to(MINE, cursor)))
         for event in events[joins_after:]:
             await asyncio.sleep(0)
             await process.publish_as_the_tail(event)
         await asyncio.sleep(0)
         process.hub.drain()
-        told = events_of(parse_frames(await reading))
-        check_feed(told)
-        client = seen(told)[JOB]
+        output = events_of(parse_frames(await reading))
+        check_feed(output)
+        client = seen(output)[JOB]
         assert client.activity(f"job:{JOB}")["percent"] == 30
-        calls = [event for event in told if event["type"] == "TOOL_CALL_START"]
+        calls = [event for event in output if event["type"] == "TOOL_CALL_START"]
         assert len(calls) == (1 if cursor is None else 0)
 
 
@@ -568,7 +572,7 @@ class TestStreamEnd:
     async def open_stream(self, expires_in: float, scope: Scope = EVERYTHING) -> bytes:
         process = Process(MemoryHistory())
         await process.begin([])
-        return await served(process, wants(scope, expires_in=expires_in))
+        return await served(process, subscription_to(scope, expires_in=expires_in))
 
     async def test_first_frame_has_the_retry_time(self) -> None:
         (retry, *_) = parse_frames(await self.open_stream(0.05))
@@ -596,42 +600,42 @@ class TestStreamEnd:
         await process.begin(stream(shield_event("tool:start", call, workspace=RED)))
         opened, client = StreamRegistry(), Client()
         replay = EventReplay(cast("EventHistory", process.history), 8)
-        made = EventStreams(process.hub, replay, opened, Metrics(), settings_of())
-        subscription = wants(MINE)
-        serving = asyncio.create_task(made.serve(subscription, client))
+        event_streams = EventStreams(process.hub, replay, opened, Metrics(), settings_of())
+        subscription = subscription_to(MINE)
+        serving = asyncio.create_task(event_streams.serve(subscription, client))
         await until(lambda: parse_frames(bytes(client.body))[1:])
         opened.end(Change(subscription.access.user.id, None, None, "access_changed"))
         await serving
         frames = parse_frames(bytes(client.body))
         assert events_of(frames) == []
         assert frames[-1].comments == ("your permissions have changed: reconnect without an id",)
-        told = events_of(await received(process, ALL_OF_RED))
-        assert {"TOOL_CALL_START", "ACTIVITY_SNAPSHOT"} <= {event["type"] for event in told}
+        output = events_of(await received(process, ALL_OF_RED))
+        assert {"TOOL_CALL_START", "ACTIVITY_SNAPSHOT"} <= {event["type"] for event in output}
 
     async def test_stream_limits_and_count(self) -> None:
         process = Process(MemoryHistory())
         await process.begin([])
-        made = streams(process, STREAMS_MAX=3, STREAMS_PER_USER=2)
+        event_streams = streams(process, STREAMS_MAX=3, STREAMS_PER_USER=2)
 
-        mine, theirs = wants(MINE), wants(EVERYTHING, by=STRANGER)
-        opened = [asyncio.create_task(made.serve(mine, Client())) for _ in range(2)]
-        await until(lambda: made.count == 2)
+        mine, theirs = subscription_to(MINE), subscription_to(EVERYTHING, by=STRANGER)
+        opened = [asyncio.create_task(event_streams.serve(mine, Client())) for _ in range(2)]
+        await until(lambda: event_streams.count == 2)
         with pytest.raises(TooManyStreamsOfUserError):
-            made.check(mine.access.user.id)
-        made.check(theirs.access.user.id)
-        opened.append(asyncio.create_task(made.serve(theirs, Client())))
-        await until(lambda: made.count == 3)
+            event_streams.check(mine.access.user.id)
+        event_streams.check(theirs.access.user.id)
+        opened.append(asyncio.create_task(event_streams.serve(theirs, Client())))
+        await until(lambda: event_streams.count == 3)
         with pytest.raises(TooManyStreamsError):
-            made.check(theirs.access.user.id)
+            event_streams.check(theirs.access.user.id)
         for one in opened:
             one.cancel()
         await asyncio.gather(*opened, return_exceptions=True)
-        assert made.count == 0
-        made.check(mine.access.user.id)
+        assert event_streams.count == 0
+        event_streams.check(mine.access.user.id)
         assert len(process.hub.feeds) == 0
         process.hub.drain()
         with pytest.raises(DrainingError):
-            made.check(mine.access.user.id)
+            event_streams.check(mine.access.user.id)
 
 
 class TestUnknownCursors:
@@ -693,7 +697,7 @@ async def test_client_beyond_a_feed_limit_is_disconnected_and_can_resume(
     process = Process(MemoryHistory(), **bound)
     await process.begin([])
     client = SlowClient()
-    serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
+    serving = asyncio.create_task(streams(process).serve(subscription_to(EVERYTHING), client))
     events = stream(*(shield_event("job:progress", {"n": n, "x": "x" * 999}) for n in range(120)))
     for _ in range(2):
         client.takes.release()
@@ -721,7 +725,7 @@ async def test_blocked_client_is_disconnected_at_the_feed_limit(
     process = Process(MemoryHistory(), CLIENT_BUFFER_EVENTS=20)
     await process.begin([])
     client = SlowClient()
-    serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
+    serving = asyncio.create_task(streams(process).serve(subscription_to(EVERYTHING), client))
     client.takes.release()
     await until(lambda: process.hub.feeds)
     for event in stream(*(shield_event("job:progress") for _ in range(50))):
@@ -742,7 +746,7 @@ async def test_blocked_client_is_disconnected_after_a_timeout(
     process = Process(MemoryHistory())
     await process.begin([])
     client = SlowClient()
-    serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
+    serving = asyncio.create_task(streams(process).serve(subscription_to(EVERYTHING), client))
     for _ in range(1 + published):
         client.takes.release()
     await until(lambda: len(client.frames) == 1 + published)
@@ -758,10 +762,10 @@ async def test_job_history_waits_for_a_replay_slot(monkeypatch: pytest.MonkeyPat
     process = Process(MemoryHistory())
     await process.begin(events)
     replay = EventReplay(cast("EventHistory", process.history), 1)
-    made = EventStreams(process.hub, replay, StreamRegistry(), Metrics(), settings_of())
+    event_streams = EventStreams(process.hub, replay, StreamRegistry(), Metrics(), settings_of())
     client = Client()
     async with replay.slot():
-        serving = asyncio.create_task(made.serve(wants(the_job(JOB)), client))
+        serving = asyncio.create_task(event_streams.serve(subscription_to(the_job(JOB)), client))
         for _ in range(100):
             await asyncio.sleep(0)
         assert events_of(parse_frames(bytes(client.body))) == []
@@ -773,7 +777,9 @@ async def test_job_history_waits_for_a_replay_slot(monkeypatch: pytest.MonkeyPat
 async def test_idle_stream_sends_keep_alives() -> None:
     process = Process(MemoryHistory())
     await process.begin([])
-    body = await served(process, wants(EVERYTHING, expires_in=2.5), SSE_KEEPALIVE_SECONDS=1)
+    body = await served(
+        process, subscription_to(EVERYTHING, expires_in=2.5), SSE_KEEPALIVE_SECONDS=1
+    )
     assert [frame.comments for frame in parse_frames(body)][2:] == [
         ("keep-alive",),
         ("keep-alive",),
@@ -784,10 +790,13 @@ async def test_idle_stream_sends_keep_alives() -> None:
 async def test_retry_times_at_shutdown_are_spread() -> None:
     process = Process(MemoryHistory())
     await process.begin([])
-    made = streams(process, STREAMS_PER_USER=5000)
+    event_streams = streams(process, STREAMS_PER_USER=5000)
     clients = [Client() for _ in range(2000)]
-    serving = [asyncio.create_task(made.serve(wants(MINE), client)) for client in clients]
-    await until(lambda: made.count == len(clients))
+    serving = [
+        asyncio.create_task(event_streams.serve(subscription_to(MINE), client))
+        for client in clients
+    ]
+    await until(lambda: event_streams.count == len(clients))
     process.hub.drain()
     await asyncio.gather(*serving)
     waits = [parse_frames(bytes(client.body))[-1].retry or 0 for client in clients]

@@ -132,46 +132,46 @@ def test_reader_gets_every_record_once_or_an_error(
 
 def test_listener_is_called_until_it_is_removed() -> None:
     feed = feed_of()
-    told: list[int] = []
+    calls: list[int] = []
 
     def listener() -> None:
-        told.append(feed.end)
+        calls.append(feed.end)
 
     feed.listen(listener)
     feed.append([record(1)])
     feed.notify(b"notice")
-    assert told == [1, 2]
+    assert calls == [1, 2]
     feed.forget(listener)
     feed.append([record(2)])
-    assert told == [1, 2]
+    assert calls == [1, 2]
     feed.forget(listener)
 
 
 def test_listener_may_remove_itself_during_a_call() -> None:
     feed = feed_of()
-    told: list[str] = []
+    calls: list[str] = []
 
     def once() -> None:
-        told.append("once")
+        calls.append("once")
         feed.forget(once)
 
     def always() -> None:
-        told.append("always")
+        calls.append("always")
 
     feed.listen(once)
     feed.listen(always)
     feed.append([record(1)])
     feed.append([record(2)])
-    assert told == ["once", "always", "always"]
+    assert calls == ["once", "always", "always"]
 
 
 def test_closed_feed_notifies_and_remains_readable() -> None:
     feed = feed_of()
     feed.append([record(1)])
-    told: list[bool] = []
-    feed.listen(lambda: told.append(feed.closed))
+    calls: list[bool] = []
+    feed.listen(lambda: calls.append(feed.closed))
     feed.close()
-    assert told == [True]
+    assert calls == [True]
     assert rest(feed)[0].frames == record(1).frames
 
 

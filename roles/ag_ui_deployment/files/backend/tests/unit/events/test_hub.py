@@ -34,7 +34,9 @@ from tests.support.builders import (
 
 _WORKSPACES = st.frozensets(st.sampled_from((DEFAULT_WORKSPACE, RED, "blue")))
 _OWNERS = st.sampled_from((UUID(OWNER), UUID(STRANGER)))
-SIGHTS = st.builds(Visibility, _OWNERS, _WORKSPACES, _WORKSPACES) | st.just(EVERYTHING.visibility)
+VISIBILITIES = st.builds(Visibility, _OWNERS, _WORKSPACES, _WORKSPACES) | st.just(
+    EVERYTHING.visibility
+)
 JOBS = st.builds(
     lambda job, user, workspace: shield_event(job=job, user=user, workspace=workspace),
     st.sampled_from(("one", "two", "three", None)),
@@ -57,14 +59,16 @@ def publish(hub: EventHub, *events: ShieldEvent) -> None:
 
 
 def ids(hub: EventHub, scope: Scope, cursor: StreamId = ZERO) -> list[StreamId]:
-    place = hub.attach(scope, cursor)
-    hub.detach(scope, place.reader)
-    return [record.id for record in place.recent]
+    attachment = hub.attach(scope, cursor)
+    hub.detach(scope, attachment.reader)
+    return [record.id for record in attachment.recent]
 
 
-def live(place: Attachment) -> list[Batch]:
+def live(attachment: Attachment) -> list[Batch]:
     """Return the batches of the feed since a client has joined it."""
-    batches = (place.feed.read(n) for n in range(place.reader.position, place.feed.end))
+    batches = (
+        attachment.feed.read(n) for n in range(attachment.reader.position, attachment.feed.end)
+    )
     return [batch for batch in batches if batch is not None]
 
 
@@ -94,19 +98,19 @@ class TestScopes:
         assert ids(hub, MINE_IN_RED) == [stream_id(1), stream_id(2)]
         assert ids(hub, ALL_OF_RED) == [stream_id(2), stream_id(3), stream_id(4)]
 
-    @given(st.lists(SIGHTS, max_size=6), st.lists(JOBS, min_size=1, max_size=12))
+    @given(st.lists(VISIBILITIES, max_size=6), st.lists(JOBS, min_size=1, max_size=12))
     def test_feed_gets_every_visible_record_once(
-        self, sights: list[Visibility], jobs: list[ShieldEvent]
+        self, visibilities: list[Visibility], jobs: list[ShieldEvent]
     ) -> None:
         hub = hub_of()
         records = [one for event in stream(*jobs) for one in hub.jobs.apply([event])]
-        places = [hub.attach(Scope(one), None) for one in sights]
+        attachments = [hub.attach(Scope(one), None) for one in visibilities]
         hub.publish(records, records[-1].id)
-        for place, one in zip(places, sights, strict=True):
+        for attachment, one in zip(attachments, visibilities, strict=True):
             shown = [record for record in records if Scope(one).shows(record)]
-            frames = b"".join(batch.frames for batch in live(place))
+            frames = b"".join(batch.frames for batch in live(attachment))
             assert frames == b"".join(record.frames for record in shown)
-            hub.detach(Scope(one), place.reader)
+            hub.detach(Scope(one), attachment.reader)
         assert len(hub.feeds) == 0
         assert hub._feeds[CURRENT]._at == {}
 
@@ -128,10 +132,10 @@ class TestScopes:
 
     def test_job_with_new_owner_is_marked_for_inspection(self) -> None:
         hub = hub_of(shield_event("job:queued"), shield_event("tool:start", {"id": "c"}))
-        place, other = hub.attach(MINE, None), hub.attach(EVERYTHING, None)
+        attachment, other = hub.attach(MINE, None), hub.attach(EVERYTHING, None)
         late = shield_event("job:progress", user=OWNER)
         publish(hub, late, shield_event("job:progress"))
-        batches = live(place)
+        batches = live(attachment)
         assert [batch.events for batch in batches] == [1, 1]
         alone = batches[0].alone
         assert alone is not None
@@ -142,32 +146,36 @@ class TestScopes:
     @pytest.mark.parametrize("version", ProtocolVersion)
     def test_feeds_of_one_version_share_an_encoding(self, version: ProtocolVersion) -> None:
         hub = hub_of()
-        places = [hub.attach(scope, None, version) for scope in (EVERYTHING, MINE, the_job(JOB))]
+        attachments = [
+            hub.attach(scope, None, version) for scope in (EVERYTHING, MINE, the_job(JOB))
+        ]
         publish(hub, shield_event("job:queued", user=OWNER))
-        frames = [live(place)[0].frames for place in places]
+        frames = [live(attachment)[0].frames for attachment in attachments]
         assert frames[0] is frames[1] is frames[2]
 
     def test_versions_share_unchanged_records(self) -> None:
         hub = hub_of()
-        places = [hub.attach(MINE, None, version) for version in ProtocolVersion]
+        attachments = [hub.attach(MINE, None, version) for version in ProtocolVersion]
         assert len(hub.feeds) == len(ProtocolVersion)
-        for told in ("job:queued", "job:progress", "job:cancelled"):
-            publish(hub, shield_event(told, user=OWNER))
-        current, older = ([batch.frames for batch in live(place)] for place in places)
+        for kind in ("job:queued", "job:progress", "job:cancelled"):
+            publish(hub, shield_event(kind, user=OWNER))
+        current, older = (
+            [batch.frames for batch in live(attachment)] for attachment in attachments
+        )
         assert current[0] != older[0]
         assert current[1] is older[1]
         assert current[2] != older[2]
-        for place, version in zip(places, ProtocolVersion, strict=True):
-            hub.detach(MINE, place.reader, version)
+        for attachment, version in zip(attachments, ProtocolVersion, strict=True):
+            hub.detach(MINE, attachment.reader, version)
         assert len(hub.feeds) == 0
 
     def test_gap_notice_reaches_every_feed(self) -> None:
         hub = hub_of()
-        places = [hub.attach(scope, None) for scope in (EVERYTHING, EVERYTHING, MINE)]
+        attachments = [hub.attach(scope, None) for scope in (EVERYTHING, EVERYTHING, MINE)]
         gap = Gap("trimmed", stream_id(1), stream_id(9))
         assert hub.publish_gap(gap) == 3
-        for place in places:
-            (notice,) = parse_frames(live(place)[0].frames)
+        for attachment in attachments:
+            (notice,) = parse_frames(live(attachment)[0].frames)
             assert notice.id is None
             assert notice.json()["value"]["reason"] == "trimmed"
         assert hub.gap == gap
@@ -204,10 +212,10 @@ class TestRing:
 class TestJoining:
     def test_recent_and_live_records_are_contiguous(self) -> None:
         events = stream(*(shield_event() for _ in range(10)))
-        for place in range(11):
-            hub = hub_of(*events[:place])
+        for index in range(11):
+            hub = hub_of(*events[:index])
             joined = hub.attach(EVERYTHING, ZERO)
-            publish(hub, *events[place:])
+            publish(hub, *events[index:])
             frames = b"".join(batch.frames for batch in live(joined))
             ids_live = [frame.id for frame in parse_frames(frames) if frame.id]
             assert [*(str(one.id) for one in joined.recent), *ids_live] == [

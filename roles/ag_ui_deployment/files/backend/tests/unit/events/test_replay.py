@@ -42,12 +42,14 @@ def replay_of(history: MemoryHistory, maximum: int = 8) -> EventReplay:
     return EventReplay(cast("EventHistory", history), maximum)
 
 
-async def read(replay: EventReplay, cursor: StreamId, floor: StreamId) -> list[StreamId]:
-    return [one.id async for records in replay.records(cursor, floor) for one in records]
+async def read(replay: EventReplay, cursor: StreamId, low_watermark: StreamId) -> list[StreamId]:
+    return [one.id async for records in replay.records(cursor, low_watermark) for one in records]
 
 
-def expected(events: list[ShieldEvent], cursor: StreamId, floor: StreamId) -> list[StreamId]:
-    return [one.id for one in stream_fold().apply(events) if cursor < one.id <= floor]
+def expected(
+    events: list[ShieldEvent], cursor: StreamId, low_watermark: StreamId
+) -> list[StreamId]:
+    return [one.id for one in stream_fold().apply(events) if cursor < one.id <= low_watermark]
 
 
 @given(
@@ -66,19 +68,19 @@ def test_concurrent_clients_get_their_range_once_and_in_order(
         history = history_of(300, page)
         replay = replay_of(history, maximum)
 
-        async def client(cursor: StreamId, floor: StreamId, later: int) -> list[StreamId]:
+        async def client(cursor: StreamId, low_watermark: StreamId, later: int) -> list[StreamId]:
             for _ in range(later):
                 await asyncio.sleep(0)
-            return await read(replay, cursor, floor)
+            return await read(replay, cursor, low_watermark)
 
-        places = [
+        ranges = [
             (stream_id(min(a, b)) if min(a, b) else ZERO, stream_id(max(a, b)), later)
             for a, b, later in clients
         ]
         async with asyncio.timeout(20):
-            found = await asyncio.gather(*(client(*place) for place in places))
-        for (cursor, floor, _), ids in zip(places, found, strict=True):
-            assert ids == expected(history.events, cursor, floor)
+            found = await asyncio.gather(*(client(*client_range) for client_range in ranges))
+        for (cursor, low_watermark, _), ids in zip(ranges, found, strict=True):
+            assert ids == expected(history.events, cursor, low_watermark)
         assert not replay._passes
 
     asyncio.run(run())
@@ -182,10 +184,10 @@ async def test_passes_pause_as_long_as_each_piece_took(
 
     async def rest(seconds: float) -> None:
         rests.append(seconds)
-        made = pieces
+        before = pieces
         for _ in range(20):
             await sleep(0)
-        assert pieces == made, "another pass works while one rests"
+        assert pieces == before, "another pass works while one rests"
 
     replay = replay_of(history_of(500, page=500))
     reading = [

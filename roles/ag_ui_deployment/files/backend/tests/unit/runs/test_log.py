@@ -85,13 +85,13 @@ async def read(log: RunLog, cursor: StreamId | None = None) -> bytes:
     return connection.body
 
 
-@pytest.mark.parametrize("place", range(len(RUN) + 1))
-async def test_client_resuming_anywhere_reaches_the_same_state(place: int) -> None:
+@pytest.mark.parametrize("index", range(len(RUN) + 1))
+async def test_client_resuming_anywhere_reaches_the_same_state(index: int) -> None:
     whole = AgUiClient().apply(RUN)
-    body = await read(log_of(RUN), StreamId(place, 0))
-    events = check_frames(parse_frames(body), after=f"{place}-0" if place < len(RUN) else None)
+    body = await read(log_of(RUN), StreamId(index, 0))
+    events = check_frames(parse_frames(body), after=f"{index}-0" if index < len(RUN) else None)
     check_run(events)
-    before = [event for event in RUN[:place] if event["type"] != "RUN_FINISHED"]
+    before = [event for event in RUN[:index] if event["type"] != "RUN_FINISHED"]
     client = AgUiClient().apply(before)
     known = {(one["id"], one["kind"]) for one in client.messages}
     # Like the official client, which does not create an existing message again.
@@ -198,14 +198,14 @@ async def test_version_0_0_gets_a_result_for_every_call_of_a_failed_run() -> Non
     begun = [event for call in calls for event in agui.tool_call(call, "ask", "{}", NOW)]
     result = agui.tool_call_result("c2:result", "c2", "fine", NOW)
     log = log_of([RUN[0], *begun, result, agui.run_error("failed", "code", NOW)])
-    place = len(log.records)
-    frames = parse_frames(log.frames(0, place, ProtocolVersion.V0_0))
+    index = len(log.records)
+    frames = parse_frames(log.frames(0, index, ProtocolVersion.V0_0))
     events = [frame.json() for frame in frames]
     answered = [event["toolCallId"] for event in events if event["type"] == "TOOL_CALL_RESULT"]
     assert answered == ["c2", "c1", "c3"]
-    assert [frame.id for frame in frames[-3:]] == [None, None, f"{place}-0"]
+    assert [frame.id for frame in frames[-3:]] == [None, None, f"{index}-0"]
     assert "protocolVersion" not in events[0]
-    (started,) = parse_frames(log.prelude(place - 1, ProtocolVersion.V0_0))
+    (started,) = parse_frames(log.prelude(index - 1, ProtocolVersion.V0_0))
     assert "protocolVersion" not in started.json()
 
 

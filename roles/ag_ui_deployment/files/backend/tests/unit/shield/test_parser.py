@@ -90,8 +90,8 @@ class TestReading:
 
     def test_overlong_workspace_is_refused(self) -> None:
         assert read(entry(metadata='{"workspace": "%s"}' % ("x" * 200))).workspace == "x" * 200
-        told = refusal(entry(metadata='{"workspace": "%s"}' % ("x" * 201)))
-        assert told == "metadata.workspace: is longer than 200 characters"
+        reason = refusal(entry(metadata='{"workspace": "%s"}' % ("x" * 201)))
+        assert reason == "metadata.workspace: is longer than 200 characters"
 
     @given(DATA)
     def test_any_json_object_is_unchanged(self, data: dict[str, object]) -> None:

@@ -90,8 +90,8 @@ class TestOperations:
     def test_security_schemes_are_declared(self, document: dict[str, Any]) -> None:
         schemes = document["components"]["securitySchemes"]
         assert schemes["AccessToken"]["flows"]["password"]["tokenUrl"] == "/auth/token"
-        places = {name: (one.get("in"), one.get("name")) for name, one in schemes.items()}
-        assert places == {
+        locations = {name: (one.get("in"), one.get("name")) for name, one in schemes.items()}
+        assert locations == {
             "AccessToken": (None, None),
             "AccessCookie": ("cookie", "__Host-ag_ui_access"),
             "RefreshCookie": ("cookie", "__Host-ag_ui_refresh"),
@@ -188,11 +188,11 @@ class TestStreams:
         self, document: dict[str, Any]
     ) -> None:
         kinds = document["components"]["schemas"]["AgUiEvent"]["discriminator"]["mapping"].keys()
-        made = {one.value for one in EventType} & {
+        used = {one.value for one in EventType} & {
             value for value in vars(agui_events).values() if isinstance(value, str)
         }
-        assert len(made) > 10
-        assert made <= kinds
+        assert len(used) > 10
+        assert used <= kinds
 
 
 class TestBounds:
