@@ -104,6 +104,11 @@ def parse_frames(body: bytes) -> list[Frame]:
     return FrameParser().feed(body)
 
 
+def events_of(frames: Iterable[Frame]) -> list[dict[str, Any]]:
+    """Return the AG-UI events of the frames that have data."""
+    return [frame.json() for frame in frames if frame.data is not None]
+
+
 def _frame(block: bytes) -> Frame:
     try:
         lines = block.decode("utf-8").split("\n")

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
+from src.models.role import Role
 from src.services import redis_consumer
 from src.services.events import stream_tailer
 from src.services.operations.schema import migrate
@@ -153,6 +154,12 @@ async def backend(environment: Environment) -> AsyncIterator[Backend]:
     """A healthy instance of the application."""
     async with running(environment.settings()) as instance:
         yield instance
+
+
+@pytest.fixture
+async def token(backend: Backend) -> str:
+    """The access token of a contributor."""
+    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from src.models.event import StreamId
 from src.models.role import Role
 from src.models.user import User
-from tests.run_checker import Frame, check_feed, check_frames, check_run
+from tests.run_checker import Frame, check_feed, check_frames, check_run, events_of
 from tests.support.accounts import bearer
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import JOB, shield_event
@@ -192,7 +192,7 @@ class TestResuming:
                     cursor = ids[number - 1] if number else "0-0"
                     for instance in (backend, other):
                         frames = await resumed(instance, admin, cursor, ids[number:])
-                        check_feed([frame.json() for frame in frames if frame.data])
+                        check_feed(events_of(frames))
                         missed = whole[_index_after(whole, cursor) :]
                         assert [one for one in frames if one in missed] == missed
 
@@ -231,7 +231,7 @@ class TestResuming:
                         await it.until(lambda c, n=count: len(c.ids) >= n, 0.3)  # type: ignore[misc]
                     frames = list(it.frames)
                 check_frames(frames, after=cursor)
-                check_feed([frame.json() for frame in frames if frame.data])
+                check_feed(events_of(frames))
                 seen += _up_to_last_id(frames)
                 cursor = _last_id(seen) or cursor
             await producing

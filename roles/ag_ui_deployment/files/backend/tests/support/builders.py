@@ -18,7 +18,7 @@ from src.services.agui.sse import encode
 from src.services.event_service import JobState, fold
 from src.services.events.job_projector import JobProjector
 from src.services.events.subscription import Scope
-from tests.run_checker import parse_frames
+from tests.run_checker import events_of, parse_frames
 
 JOB = "7d0d6a44-2f39-4a4b-9c43-6a0f6a3a2b11"
 OWNER = "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
@@ -141,7 +141,7 @@ def folded(
         result = fold(state, event)
         state = result.state
         frames = parse_frames(encode(result.events, event.id))
-        yield event, state, [frame.json() for frame in frames]
+        yield event, state, events_of(frames)
 
 
 def wire(events: Iterable[ShieldEvent]) -> list[dict[str, Any]]:
@@ -151,7 +151,7 @@ def wire(events: Iterable[ShieldEvent]) -> list[dict[str, Any]]:
 
 def wire_of(body: bytes) -> list[dict[str, Any]]:
     """Parse the AG-UI events of a part of a stream."""
-    return [frame.json() for frame in parse_frames(body) if frame.data is not None]
+    return events_of(parse_frames(body))
 
 
 async def _no_past(_jobs: object, _before: object) -> AsyncIterator[list[ShieldEvent]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.run_checker import Frame, FrameParser
+from tests.run_checker import Frame, FrameParser, events_of
 from tests.support.waiting import until
 
 
@@ -36,7 +36,7 @@ class SseClient:
     @property
     def events(self) -> list[dict[str, Any]]:
         """The data of all frames so far, parsed as JSON."""
-        return [frame.json() for frame in self.frames if frame.data is not None]
+        return events_of(self.frames)
 
     @property
     def ids(self) -> list[str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +11,7 @@ from src.models.role import Role
 from src.repositories import conversations
 from src.services.agent import conversations as agent_conversations
 from src.services.agent import loop as agent_loop
-from tests.run_checker import parse_frames
+from tests.run_checker import events_of, parse_frames
 from tests.support.accounts import bearer
 from tests.support.agent import (
     ASK_COLOUR,
@@ -62,17 +61,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tools": [0] * 19_000}, "body.tools"),
     ({"resume": [0] * 19_000}, "body.resume"),
 ]
-
-
-@pytest.fixture
-async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
-    async with running(environment.settings(**gateway.settings())) as instance:
-        yield instance
-
-
-@pytest.fixture
-async def token(backend: Backend) -> str:
-    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
 
 
 async def get(backend: Backend, path: str, token: str, status: int = 200) -> Any:
@@ -316,7 +304,7 @@ class TestRuns:
         response = await backend.http.post(
             "/agent", content=content, headers=bearer(token) | {"Content-Type": "application/json"}
         )
-        events = [frame.json() for frame in parse_frames(response.content) if frame.data]
+        events = events_of(parse_frames(response.content))
         _, client = checked(events, complete=True)
         assert client.outcome == "success"
         thread = await get(backend, f"/agent/threads/{body['threadId']}", token)

@@ -48,11 +48,6 @@ async def backend(environment: Environment, gateway: ScriptedServer) -> AsyncIte
         yield instance
 
 
-@pytest.fixture
-async def token(backend: Backend) -> str:
-    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
-
-
 class TestToolCalls:
     async def test_calls_of_one_response_are_limited(
         self, backend: Backend, token: str, gateway: ScriptedServer, environment: Environment

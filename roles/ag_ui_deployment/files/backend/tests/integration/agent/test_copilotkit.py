@@ -6,9 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from src.models.role import Role
 from tests.support.agent import ASK_COLOUR, cancel, undeclared, user_says
-from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.official_client import (
     COPILOTKIT,
@@ -17,7 +15,7 @@ from tests.support.official_client import (
     OfficialClients,
     official_clients,
 )
-from tests.support.server import Backend, running
+from tests.support.server import Backend
 from tests.support.waiting import until
 
 MAUVE = ASK_COLOUR | {"answer": "mauve"}
@@ -27,17 +25,6 @@ MAUVE = ASK_COLOUR | {"answer": "mauve"}
 async def pages() -> AsyncIterator[OfficialClients]:
     async with official_clients(program=COPILOTKIT) as started:
         yield started
-
-
-@pytest.fixture
-async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
-    async with running(environment.settings(**gateway.settings())) as started:
-        yield started
-
-
-@pytest.fixture
-async def token(backend: Backend) -> str:
-    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
 
 
 def run(page: OfficialClient, backend: Backend, token: str, body: dict[str, Any]) -> Following:

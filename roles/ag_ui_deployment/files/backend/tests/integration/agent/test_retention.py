@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -29,14 +28,21 @@ async def gateway_url() -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def backend(environment: Environment, gateway_url: str) -> AsyncIterator[Backend]:
-    async with running(environment.settings(LITELLM_URL=gateway_url)) as instance:
+async def backend(
+    environment: Environment, gateway_url: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Backend]:
+    """An instance; a test may parametrise it with limits."""
+    limits = getattr(request, "param", {})
+    async with running(environment.settings(LITELLM_URL=gateway_url, **limits)) as instance:
         yield instance
 
 
-@pytest.fixture
-async def token(backend: Backend) -> str:
-    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
+limited_conversations = pytest.mark.parametrize(
+    "backend", [{"AGENT_THREAD_MAX_BYTES": LIMIT}], ids=["limit per conversation"], indirect=True
+)
+limited_users = pytest.mark.parametrize(
+    "backend", [{"AGENT_USER_MAX_BYTES": LIMIT}], ids=["limit per user"], indirect=True
+)
 
 
 async def refused(backend: Backend, token: str, body: dict[str, Any], status: int) -> str:
@@ -62,64 +68,43 @@ async def grow_old(environment: Environment, thread_id: str) -> None:
     )
 
 
-@asynccontextmanager
-async def limited(
-    environment: Environment, gateway_url: str, **settings: int
-) -> AsyncIterator[tuple[Backend, str]]:
-    """Start an instance with these limits; yield it with a user's token."""
-    async with running(environment.settings(LITELLM_URL=gateway_url, **settings)) as backend:
-        user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
-        yield backend, backend.token_of(user)
-
-
 class TestStorageLimits:
+    @limited_conversations
     async def test_size_of_a_conversation_is_limited(
-        self, environment: Environment, gateway_url: str
+        self, backend: Backend, token: str, environment: Environment
     ) -> None:
-        async with limited(environment, gateway_url, AGENT_THREAD_MAX_BYTES=LIMIT) as (
-            backend,
-            token,
-        ):
-            body = run_input("x" * 30_000)
-            await whole_run(backend.http, token, body)
-            further = body | {"runId": "further", "messages": [user_says("x" * 40_000)]}
-            before = await environment.rows()
-            assert await refused(backend, token, further, 413) == "conversation-too-large"
-            assert await environment.rows() == before
-            # A repeated message is not stored twice.
-            await whole_run(backend.http, token, body | {"runId": "again"})
-            await whole_run(backend.http, token, run_input("x" * 40_000))
+        body = run_input("x" * 30_000)
+        await whole_run(backend.http, token, body)
+        further = body | {"runId": "further", "messages": [user_says("x" * 40_000)]}
+        before = await environment.rows()
+        assert await refused(backend, token, further, 413) == "conversation-too-large"
+        assert await environment.rows() == before
+        # A repeated message is not stored twice.
+        await whole_run(backend.http, token, body | {"runId": "again"})
+        await whole_run(backend.http, token, run_input("x" * 40_000))
 
-    async def test_size_of_a_users_data_is_limited(
-        self, environment: Environment, gateway_url: str
-    ) -> None:
-        async with limited(environment, gateway_url, AGENT_USER_MAX_BYTES=LIMIT) as (
-            backend,
-            token,
-        ):
-            other = backend.token_of(await backend.add_user("bob@shield.test", Role.CONTRIBUTOR))
-            first = run_input("x" * 40_000)
-            await whole_run(backend.http, token, first)
-            second = run_input("x" * 30_000)
-            assert await refused(backend, token, second, 429) == "too-much-kept"
-            await whole_run(backend.http, other, second)
-            path = f"/agent/threads/{first['threadId']}"
-            assert (await backend.http.delete(path, headers=bearer(token))).status_code == 204
-            await whole_run(backend.http, token, second)
+    @limited_users
+    async def test_size_of_a_users_data_is_limited(self, backend: Backend, token: str) -> None:
+        other = backend.token_of(await backend.add_user("bob@shield.test", Role.CONTRIBUTOR))
+        first = run_input("x" * 40_000)
+        await whole_run(backend.http, token, first)
+        second = run_input("x" * 30_000)
+        assert await refused(backend, token, second, 429) == "too-much-kept"
+        await whole_run(backend.http, other, second)
+        path = f"/agent/threads/{first['threadId']}"
+        assert (await backend.http.delete(path, headers=bearer(token))).status_code == 204
+        await whole_run(backend.http, token, second)
 
+    @limited_users
     async def test_small_conversations_count_with_their_overhead(
-        self, environment: Environment, gateway_url: str
+        self, backend: Backend, token: str, environment: Environment
     ) -> None:
-        async with limited(environment, gateway_url, AGENT_USER_MAX_BYTES=LIMIT) as (
-            backend,
-            token,
-        ):
-            await environment.query(
-                "INSERT INTO agent_threads (owner_id, id, workspace, title) "
-                "SELECT users.id, n::text, 'default', '' FROM users, generate_series(1, 200) AS n"
-            )
-            await backend.services.agent.retention.retain()
-            assert await refused(backend, token, run_input(""), 429) == "too-much-kept"
+        await environment.query(
+            "INSERT INTO agent_threads (owner_id, id, workspace, title) "
+            "SELECT users.id, n::text, 'default', '' FROM users, generate_series(1, 200) AS n"
+        )
+        await backend.services.agent.retention.retain()
+        assert await refused(backend, token, run_input(""), 429) == "too-much-kept"
 
     async def test_stored_size_follows_changes(
         self, backend: Backend, token: str, environment: Environment

@@ -13,7 +13,7 @@ from src.models.event import StreamId
 from src.models.role import Role
 from src.services.events import replay as event_replay
 from src.services.events.replay import EventReplay
-from tests.run_checker import Frame, check_feed, check_frames
+from tests.run_checker import Frame, check_feed, check_frames, events_of
 from tests.support.builders import JOB, shield_event
 from tests.support.environment import GROUP, Environment
 from tests.support.problems import check_problem
@@ -32,8 +32,7 @@ async def admin_token(backend: Backend) -> str:
 
 
 def gaps_of(frames: list[Frame]) -> list[dict[str, Any]]:
-    events = [frame.json() for frame in frames if frame.data is not None]
-    return [event["value"] for event in events if event.get("name") == "hx.shield.gap"]
+    return [event["value"] for event in events_of(frames) if event.get("name") == "hx.shield.gap"]
 
 
 class Publisher:
@@ -289,8 +288,7 @@ class TestLateOwnership:
 
 def sources(frames: list[Frame]) -> list[str]:
     """Return the event ids of the Shield events behind the frames, each once, in order."""
-    events = [frame.json() for frame in frames if frame.data is not None]
-    return list(dict.fromkeys(event["metadata"]["event_id"] for event in events))
+    return list(dict.fromkeys(event["metadata"]["event_id"] for event in events_of(frames)))
 
 
 class TestLimits:

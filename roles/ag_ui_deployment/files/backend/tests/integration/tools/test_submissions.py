@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -23,23 +22,12 @@ from tests.support.gateway import Gateway
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.scripted import ScriptedServer, tool_result
-from tests.support.server import Backend, running
+from tests.support.server import running
 from tests.support.tools import SITE, Caller, all_announced, caller, has_job, site
 from tests.support.waiting import until
 
 STORE = "/api/tools/qdrant_store"
 CALL = "/mcp-rest/tools/call"
-
-
-@pytest.fixture
-async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
-    async with running(environment.settings(**gateway.settings())) as instance:
-        yield instance
-
-
-@pytest.fixture
-async def carol(backend: Backend) -> Caller:
-    return await caller(backend, "carol")
 
 
 async def states(environment: Environment) -> list[str]:

@@ -25,17 +25,6 @@ from tests.support.tools import SITE, Caller, all_announced, caller, has_ended, 
 from tests.support.waiting import until
 
 
-@pytest.fixture
-async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
-    async with running(environment.settings(**gateway.settings())) as instance:
-        yield instance
-
-
-@pytest.fixture
-async def carol(backend: Backend) -> Caller:
-    return await caller(backend, "carol")
-
-
 def jobs_on(client: SseClient) -> set[str]:
     found = (event.get("metadata", {}).get("job_id") for event in client.events)
     return {job_id for job_id in found if job_id}

@@ -65,11 +65,6 @@ async def request(
         writer.close()
 
 
-@pytest.fixture
-async def token(backend: Backend) -> str:
-    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
-
-
 async def test_unauthenticated_request_is_refused_before_its_body(backend: Backend) -> None:
     app = create_app(backend.settings)
     with_body = {

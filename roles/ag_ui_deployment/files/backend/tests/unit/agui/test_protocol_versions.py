@@ -7,7 +7,7 @@ from src.services.agui import events as agui
 from src.services.agui.events import Event, Stamp
 from src.services.agui.protocol_versions import rendered
 from src.services.agui.sse import encode, marker, translated
-from tests.run_checker import parse_frames
+from tests.run_checker import events_of, parse_frames
 from tests.support.builders import stream_id
 
 OLDER = ProtocolVersion.V0_0
@@ -82,9 +82,9 @@ class TestFrames:
         )
         before, after = parse_frames(frames), parse_frames(translated(frames, OLDER))
         assert [frame.id for frame in after] == [frame.id for frame in before]
-        events = [frame.json() for frame in before if frame.data]
+        events = events_of(before)
         expected = [one for event in events for one in rendered(event, OLDER)]
-        assert [frame.json() for frame in after if frame.data] == expected
+        assert events_of(after) == expected
 
     def test_unchanged_frames_are_not_copied(self) -> None:
         frames = encode([agui.custom("event: RUN_FINISHED", 1, NOW)], stream_id(1))

@@ -25,7 +25,15 @@ from src.services.events.replay import EventReplay
 from src.services.events.streams import EventStreams
 from src.services.events.subscription import Scope
 from src.utils.metrics import Metrics
-from tests.run_checker import Frame, check_feed, check_frames, check_run, job_of, parse_frames
+from tests.run_checker import (
+    Frame,
+    check_feed,
+    check_frames,
+    check_run,
+    events_of,
+    job_of,
+    parse_frames,
+)
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import (
     ALL_OF_RED,
@@ -102,10 +110,6 @@ async def received(
     await asyncio.sleep(0)
     process.hub.drain()
     return parse_frames(await reading)
-
-
-def events_of(frames: Iterable[Frame]) -> list[dict[str, Any]]:
-    return [frame.json() for frame in frames if frame.data is not None]
 
 
 def ids_of(frames: Iterable[Frame]) -> list[str]:

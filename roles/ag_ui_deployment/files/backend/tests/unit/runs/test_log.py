@@ -16,7 +16,7 @@ from src.services.runs import reader as run_reader
 from src.services.runs.ended_logs import Snapshot
 from src.services.runs.log import LogRecord, RunLog
 from src.services.runs.reader import RunReader, StuckError
-from tests.run_checker import check_frames, check_run, parse_frames
+from tests.run_checker import check_frames, check_run, events_of, parse_frames
 from tests.support.agui_client import AgUiClient
 from tests.support.waiting import until
 
@@ -124,7 +124,7 @@ async def test_live_log_is_streamed_as_it_grows() -> None:
         await asyncio.sleep(0)
         log.append([LogRecord.of(event)])
     assert await reading
-    assert [frame.json() for frame in parse_frames(connection.body)] == RUN
+    assert events_of(parse_frames(connection.body)) == RUN
 
 
 @pytest.mark.parametrize("known", [0, 3])
@@ -157,12 +157,12 @@ async def test_impossible_cursor_gives_a_gap_notice(
     await until(lambda: b"hx.shield.gap" in connection.body)
     log.append(LogRecord.of(event) for event in RUN[known:])
     assert await reading
-    check_run([frame.json() for frame in parse_frames(connection.body)])
+    check_run(events_of(parse_frames(connection.body)))
 
 
 @pytest.mark.parametrize("cursor", [StreamId(99, 0), StreamId(3, 1)])
 async def test_cursor_of_another_log_restarts_with_a_gap_notice(cursor: StreamId) -> None:
-    events = [frame.json() for frame in parse_frames(await read(log_of(RUN), cursor))]
+    events = events_of(parse_frames(await read(log_of(RUN), cursor)))
     assert [event["type"] for event in events[:3]] == ["RUN_STARTED", "CUSTOM", "STATE_SNAPSHOT"]
     assert events[1]["name"] == "hx.shield.gap"
     check_run(events)
@@ -170,7 +170,7 @@ async def test_cursor_of_another_log_restarts_with_a_gap_notice(cursor: StreamId
 
 async def test_lost_run_consists_of_its_error() -> None:
     log = log_of([agui.run_error("lost", "run_lost", NOW)])
-    events = [frame.json() for frame in parse_frames(await read(log, StreamId(5, 0)))]
+    events = events_of(parse_frames(await read(log, StreamId(5, 0))))
     assert [event["type"] for event in events] == ["RUN_ERROR"]
 
 
@@ -200,7 +200,7 @@ async def test_version_0_0_gets_a_result_for_every_call_of_a_failed_run() -> Non
     log = log_of([RUN[0], *begun, result, agui.run_error("failed", "code", NOW)])
     index = len(log.records)
     frames = parse_frames(log.frames(0, index, ProtocolVersion.V0_0))
-    events = [frame.json() for frame in frames]
+    events = events_of(frames)
     answered = [event["toolCallId"] for event in events if event["type"] == "TOOL_CALL_RESULT"]
     assert answered == ["c2", "c1", "c3"]
     assert [frame.id for frame in frames[-3:]] == [None, None, f"{index}-0"]
