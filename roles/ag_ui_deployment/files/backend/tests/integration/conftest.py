@@ -34,7 +34,7 @@ def _required(name: str, what: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _quick_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_blocking_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the blocking reads, which a reader finishes before it stops."""
     for module in (stream_tailer, redis_consumer):
         monkeypatch.setattr(module, "BLOCK_MS", 50)
@@ -65,14 +65,14 @@ class Template(NamedTuple):
     name: str
     role: str
 
-    def owners(self, name: str) -> str:
+    def owner_url_of(self, name: str) -> str:
         """Return the URL of a database for the role that owns it."""
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
 
-    def applications(self, name: str) -> str:
+    def application_url_of(self, name: str) -> str:
         """Return the URL for the application's role, which has only the rights it needs."""
         host = urlsplit(self.url).netloc.rpartition("@")[2]
-        parts = urlsplit(self.owners(name))
+        parts = urlsplit(self.owner_url_of(name))
         return urlunsplit(parts._replace(netloc=f"{self.role}:application@{host}"))
 
 
@@ -97,7 +97,7 @@ def template() -> Iterator[Template]:
             f"CREATE ROLE {created.role} LOGIN PASSWORD 'application'",
             f"CREATE DATABASE {created.name}",
         )
-        settings = settings_of(DATABASE_URL=created.owners(created.name))
+        settings = settings_of(DATABASE_URL=created.owner_url_of(created.name))
         database = Database(settings, statement_timeout=None)
         await migrate(database, created.role)
         await database.close()
@@ -125,7 +125,7 @@ async def environment(
     """A stream and a database of its own for the test."""
     redis = Redis.from_url(redis_url, protocol=2)
     database_url, owner_url = (
-        address(database_name) for address in (template.applications, template.owners)
+        address(database_name) for address in (template.application_url_of, template.owner_url_of)
     )
     database = await asyncpg.connect(owner_url)
     name = f"test:{uuid4().hex}"

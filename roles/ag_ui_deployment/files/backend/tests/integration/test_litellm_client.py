@@ -71,7 +71,7 @@ async def find(client: LiteLLMClient, query: str = "shield", **more: Any) -> Any
     return await client.call_tool("qdrant_find", {"query": query, **more}, reads_only=True)
 
 
-def asking(text: str, model: str = MODEL) -> dict[str, Any]:
+def chat_request(text: str, model: str = MODEL) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": text}]}
 
 
@@ -316,7 +316,7 @@ class TestScriptedResponses:
 
 class TestChat:
     async def test_text_and_usage_are_streamed(self, client: LiteLLMClient) -> None:
-        chunks = [chunk async for chunk in client.chat(asking("hello there"))]
+        chunks = [chunk async for chunk in client.chat(chat_request("hello there"))]
         assert "".join(chunk.content for chunk in chunks) == "Echo: hello there"
         assert len([chunk for chunk in chunks if chunk.content]) > 1
         assert [chunk.finish_reason for chunk in chunks if chunk.finish_reason] == ["stop"]
@@ -325,7 +325,7 @@ class TestChat:
 
     async def test_tool_calls_are_streamed(self, client: LiteLLMClient) -> None:
         function = {"name": "qdrant_find", "description": "d", "parameters": {"type": "object"}}
-        body = asking('call qdrant_find {"query": "shield"}')
+        body = chat_request('call qdrant_find {"query": "shield"}')
         body["tools"] = [{"type": "function", "function": function}]
         pieces = [piece async for chunk in client.chat(body) for piece in chunk.tool_calls]
         assert pieces[0].name == "qdrant_find"
@@ -338,7 +338,7 @@ class TestChat:
     ) -> None:
         text = f"words 10 fault={fault} {uuid4()}"
         model = MODEL if fault == "cut" else "shield-hasty"
-        async with aclosing(client.chat(asking(text, model))) as chunks:
+        async with aclosing(client.chat(chat_request(text, model))) as chunks:
             assert (await anext(chunks)).content
             with pytest.raises((ModelFailedError, UpstreamTimeoutError)):
                 await _rest_of(chunks)
@@ -348,7 +348,7 @@ class TestChat:
         self, gateway: Gateway, client: LiteLLMClient
     ) -> None:
         text = f"fault=503 times=1 {uuid4()}"
-        chunks = [chunk async for chunk in client.chat(asking(text))]
+        chunks = [chunk async for chunk in client.chat(chat_request(text))]
         assert "".join(chunk.content for chunk in chunks) == f"Echo: {text}"
         assert len(await gateway.model_calls(text)) == 2
 
@@ -358,26 +358,26 @@ class TestChat:
         monkeypatch.setattr(litellm_client, "_AGAIN_WITHIN", 0)
         text = f"fault=503 times=1 {uuid4()}"
         with pytest.raises(UpstreamError):
-            await anext(client.chat(asking(text)))
+            await anext(client.chat(chat_request(text)))
         assert len(await gateway.model_calls(text)) == 1
 
     async def test_permanent_error_is_not_retried(
         self, gateway: Gateway, client: LiteLLMClient
     ) -> None:
         with pytest.raises(GatewayRefusedError, match="AGENT_MODEL"):
-            await anext(client.chat(asking("x", "unheard-of")))
+            await anext(client.chat(chat_request("x", "unheard-of")))
         text = f"fault=400 {uuid4()}"
         with pytest.raises(UpstreamError):
-            await anext(client.chat(asking(text)))
+            await anext(client.chat(chat_request(text)))
         assert len(await gateway.model_calls(text)) == 1
         async with client_of(gateway, LITELLM_API_KEY="sk-wrong") as stranger:
             with pytest.raises(GatewayRefusedError, match="LITELLM_API_KEY"):
-                await anext(stranger.chat(asking("x")))
+                await anext(stranger.chat(chat_request("x")))
 
     async def test_context_overflow(self, gateway: Gateway, client: LiteLLMClient) -> None:
         text = f"fault=overflow {uuid4()}"
         with pytest.raises(ContextTooLongError):
-            await anext(client.chat(asking(text)))
+            await anext(client.chat(chat_request(text)))
         assert len(await gateway.model_calls(text)) == 1
 
     @pytest.mark.parametrize(
@@ -398,24 +398,24 @@ class TestChat:
         async with scripted() as (server, client):
             server.answers(CHAT, said)
             with pytest.raises(error):
-                await _rest_of(client.chat(asking("x")))
+                await _rest_of(client.chat(chat_request("x")))
 
     async def test_chat_has_a_separate_connection_pool(self, gateway: Gateway) -> None:
         text = f"words 200 fault=drip-0.1 {uuid4()}"
         async with (
             client_of(gateway, LITELLM_CONNECTIONS_MAX=1) as client,
-            aclosing(client.chat(asking(text))) as chunks,
+            aclosing(client.chat(chat_request(text))) as chunks,
         ):
             assert await anext(chunks)
             assert (await find(client)).keys() == {"matches"}
             with pytest.raises(GatewayBusyError):
-                await anext(client.chat(asking("x")))
+                await anext(client.chat(chat_request("x")))
 
     async def test_closing_the_stream_cancels_the_model(
         self, gateway: Gateway, client: LiteLLMClient
     ) -> None:
         text = f"words 200 fault=drip-0.1 {uuid4()}"
-        async with aclosing(client.chat(asking(text))) as chunks:
+        async with aclosing(client.chat(chat_request(text))) as chunks:
             assert await anext(chunks)
         await until(lambda: _is_cancelled(gateway, text))
 

@@ -75,7 +75,7 @@ class TestAcknowledgements:
     async def test_own_pending_entries_are_read_first(self, environment: Environment) -> None:
         ids = await environment.publish(*progress(30))
         await environment.make_group()
-        await environment.take("host-8002", 20)
+        await environment.read_as("host-8002", 20)
         settings = environment.settings(CONSUMER_BATCH_SIZE=7, CONSUMER_CLAIM_IDLE_SECONDS=600)
         async with consuming(settings):
             await until(environment.settled)
@@ -209,7 +209,7 @@ class TestDeadConsumers:
     ) -> None:
         ids = await environment.publish(*progress(25))
         await environment.make_group()
-        await environment.take("dead-8003", 25)
+        await environment.read_as("dead-8003", 25)
         async with consuming(environment.settings(CONSUMER_BATCH_SIZE=10)) as consumer:
             await until(environment.settled)
             assert consumer.counted("events_stored_total") == 25
@@ -220,7 +220,7 @@ class TestDeadConsumers:
     ) -> None:
         held = await environment.publish(*progress(2))
         await environment.make_group()
-        await environment.take("busy-8003", 2)
+        await environment.read_as("busy-8003", 2)
         async with consuming(environment.settings(CONSUMER_CLAIM_IDLE_SECONDS=60)):
             ids = await environment.publish(*progress(2))
             await until(lambda: environment.has_stored(ids))
@@ -233,9 +233,9 @@ class TestDeadConsumers:
         """The third delivery is the last one in which an entry may be stored."""
         (killer,) = await environment.publish(*progress(1))
         await environment.make_group()
-        await environment.take("host-8002", 1)
+        await environment.read_as("host-8002", 1)
         for _ in range(handed_out - 1):
-            await environment.take("host-8002", 1, "0")
+            await environment.read_as("host-8002", 1, "0")
         (good,) = await environment.publish(*progress(1))
         async with consuming(environment.settings(CONSUMER_MAX_DELIVERIES=3)) as consumer:
             await until(environment.settled)
@@ -347,8 +347,8 @@ class TestLosses:
     ) -> None:
         await environment.publish(*progress(5))
         await environment.make_group()
-        await environment.take("host-8002", 3)
-        await environment.take("dead-8003", 2)
+        await environment.read_as("host-8002", 3)
+        await environment.read_as("dead-8003", 2)
         await environment.trim(0)
         ids = await environment.publish(*progress(2))
         async with consuming(environment.settings()) as consumer:
@@ -363,8 +363,8 @@ class TestLosses:
             await until(environment.settled)
         await environment.destroy_group()
         await environment.make_group()
-        await environment.take("host-8002", 3)
-        await environment.take("dead-8003", 2)
+        await environment.read_as("host-8002", 3)
+        await environment.read_as("dead-8003", 2)
         await environment.trim(0)
         async with consuming(environment.settings()) as consumer:
             await until(environment.settled)
@@ -374,7 +374,7 @@ class TestLosses:
     async def test_deleted_pending_entries_are_not_lost(self, environment: Environment) -> None:
         ids = await environment.publish(*progress(5))
         await environment.make_group()
-        await environment.take("host-8002", 5)
+        await environment.read_as("host-8002", 5)
         await environment.redis.xdel(environment.stream, str(ids[2]))
         async with consuming(environment.settings()) as consumer:
             await until(environment.settled)

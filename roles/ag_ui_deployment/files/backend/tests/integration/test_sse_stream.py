@@ -33,7 +33,7 @@ async def admin(backend: Backend) -> str:
     return backend.token_of(await backend.add_user("admin@shield.test", Role.ADMIN))
 
 
-async def token_on(backend: Backend, email: str = "admin@shield.test") -> str:
+async def token_of_new_user(backend: Backend, email: str = "admin@shield.test") -> str:
     role = Role.ADMIN if email.startswith("admin") else Role.VIEWER
     return backend.token_of(await backend.add_user(email, role))
 
@@ -151,7 +151,7 @@ class TestFrames:
         async with running(environment.settings()) as backend:
             await environment.publish(*run_of()[:5])
             await until(environment.settled)
-            admin = await token_on(backend)
+            admin = await token_of_new_user(backend)
         await environment.trim(0)
         await environment.query("UPDATE jobs SET updated_at = now() - interval '2 days'")
         async with (
@@ -177,7 +177,7 @@ class TestResuming:
     ) -> None:
         """The limits of the ring buffer, Redis, PostgreSQL, and of a process that started later."""
         async with running(environment.settings(RING_MAX_EVENTS=ring)) as backend:
-            admin = await token_on(backend)
+            admin = await token_of_new_user(backend)
             mixed = [one for pair in zip(run_of("a"), run_of("b"), strict=True) for one in pair]
             ids = [str(one) for one in await environment.publish(*mixed)]
             await until(environment.settled)
@@ -205,7 +205,7 @@ class TestResuming:
         ]
         chance = random.Random(2)
         async with running(settings[0]) as one, running(settings[1]) as other:
-            admin = await token_on(one)
+            admin = await token_of_new_user(one)
             jobs = [run_of(f"job-{n}") for n in range(40)]
             published: list[str] = []
 
@@ -403,7 +403,7 @@ class TestOneJob:
         async with running(environment.settings()) as backend:
             ids = await environment.publish(*run_of(), shield_event("worker.started", job=None))
             await until(environment.settled)
-            admin = await token_on(backend)
+            admin = await token_of_new_user(backend)
             if trimmed:
                 await environment.trim(0)
             # A process that starts now only has the history.
@@ -445,7 +445,7 @@ class TestOneJob:
 class TestLimits:
     async def test_idle_stream_sends_keep_alives(self, environment: Environment) -> None:
         async with running(environment.settings(SSE_KEEPALIVE_SECONDS=1)) as backend:
-            token = await token_on(backend)
+            token = await token_of_new_user(backend)
             async with sse(backend.http, token=token) as client:
                 await client.until(lambda it: len(it.comments) >= 2)
                 assert set(client.comments) == {"keep-alive"}
@@ -463,7 +463,7 @@ class TestLimits:
 
     async def test_total_number_of_streams_is_limited(self, environment: Environment) -> None:
         async with running(environment.settings(STREAMS_MAX=2)) as backend:
-            token = await token_on(backend)
+            token = await token_of_new_user(backend)
             async with sse(backend.http, token=token), sse(backend.http, token=token):
                 response = await backend.http.get("/events", headers=bearer(token))
                 check_problem(response, 502, "too-many-streams")
@@ -484,7 +484,7 @@ class TestLimits:
     ) -> None:
         settings = environment.settings(CLIENT_BUFFER_BYTES=256 * 1024)
         async with running(settings) as backend:
-            token = await token_on(backend)
+            token = await token_of_new_user(backend)
             where = urlsplit(str(backend.http.base_url))
             slow = socket.socket()
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -553,7 +553,7 @@ class TestOutages:
     ) -> None:
         settings = environment.settings(REDIS_URL=redis_proxy.url, SSE_KEEPALIVE_SECONDS=1)
         async with running(settings) as backend:
-            admin = await token_on(backend)
+            admin = await token_of_new_user(backend)
             async with sse(backend.http, token=admin) as client:
                 ids = await environment.publish(*run_of("a"))
                 await client.until(lambda it: len(it.ids) == len(ids))
@@ -574,7 +574,7 @@ class TestOutages:
         cut_off = environment.settings(REDIS_URL=redis_proxy.url)
         other = environment.settings(REDIS_CONSUMER_NAME="host-8003")
         async with running(cut_off) as backend, running(other):
-            admin = await token_on(backend)
+            admin = await token_of_new_user(backend)
             async with sse(backend.http, token=admin) as client:
                 ids = await environment.publish(*run_of("a"))
                 await client.until(lambda it: len(it.ids) == len(ids))
@@ -592,7 +592,7 @@ class TestOutages:
     ) -> None:
         settings = environment.settings(DATABASE_URL=database_proxy.url)
         async with running(settings) as backend:
-            admin = await token_on(backend)
+            admin = await token_of_new_user(backend)
             async with sse(backend.http, token=admin) as client:
                 await database_proxy.refuse()
                 ids = await environment.publish(*run_of())
@@ -609,7 +609,7 @@ class TestOutages:
     ) -> None:
         settings = environment.settings(DATABASE_URL=database_proxy.url, RING_MAX_EVENTS=1)
         async with running(settings) as backend:
-            admin = await token_on(backend)
+            admin = await token_of_new_user(backend)
             ids = await environment.publish(*run_of())
             await until(environment.settled)
             await environment.trim(1)

@@ -41,7 +41,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ids = count(1)
 
 
-def the_job(job: str = JOB) -> Scope:
+def job_scope(job: str = JOB) -> Scope:
     """The scope of one job, for an administrator."""
     return Scope(visibility.EVERYTHING, job)
 
@@ -51,7 +51,7 @@ def stream_id(number: int) -> StreamId:
     return StreamId(FIRST_MS + number // 2, number % 2)
 
 
-def beyond_an_index() -> str:
+def text_too_large_for_an_index() -> str:
     """Return a text that PostgreSQL can store but not index: long and incompressible."""
     return "".join(chr(0x4E00 + byte) for byte in Random(7).randbytes(5000))
 
@@ -158,7 +158,7 @@ async def _no_past(_jobs: object, _before: object) -> AsyncIterator[list[ShieldE
     yield []
 
 
-def stream_fold() -> JobProjector:
+def new_projector() -> JobProjector:
     """A projector for a stream without history."""
     return JobProjector(_no_past)
 

@@ -25,7 +25,7 @@ def load(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
     return load_settings()
 
 
-def complaint(monkeypatch: pytest.MonkeyPatch, **values: str) -> str:
+def error_of(monkeypatch: pytest.MonkeyPatch, **values: str) -> str:
     with pytest.raises(SettingsError) as caught:
         load(monkeypatch, **values)
     return str(caught.value)
@@ -94,7 +94,7 @@ def test_origins_are_a_json_or_comma_separated_list(
 
 @pytest.mark.parametrize("text", ["*", "a.example", "https://a.example/app", '["https://a"', "[1]"])
 def test_invalid_origin_is_reported(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    assert "CORS_ORIGINS" in complaint(monkeypatch, CORS_ORIGINS=text)
+    assert "CORS_ORIGINS" in error_of(monkeypatch, CORS_ORIGINS=text)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_invalid_origin_is_reported(monkeypatch: pytest.MonkeyPatch, text: str) 
 def test_invalid_value_is_reported_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, remedy: str
 ) -> None:
-    message = complaint(monkeypatch, **{name: value})
+    message = error_of(monkeypatch, **{name: value})
     (line,) = [line for line in message.splitlines() if line.startswith("  ")]
     assert line.startswith(f"  {name}: ")
     assert remedy in line
@@ -185,13 +185,13 @@ def test_all_errors_are_reported_without_secrets(
         "REDIS_URL": "rediss//:hunter2-redis@h",
         "ENV": "staging",
     }
-    message = complaint(monkeypatch, **wrong)
+    message = error_of(monkeypatch, **wrong)
     assert all(f"  {name}: " in message for name in wrong)
     assert "hunter2" not in message
 
 
 def test_debug_is_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "DEBUG: is not for production" in complaint(monkeypatch, DEBUG="true")
+    assert "DEBUG: is not for production" in error_of(monkeypatch, DEBUG="true")
     assert load(monkeypatch, DEBUG="true", ENV="development").DEBUG
 
 

@@ -20,9 +20,9 @@ from tests.support.builders import (
     OWNER,
     STRANGER,
     folded,
+    new_projector,
     shield_event,
     stream,
-    stream_fold,
     wire,
     wire_of,
 )
@@ -498,7 +498,7 @@ def test_events_of_a_job_form_a_valid_run(events: list[ShieldEvent]) -> None:
 
 @given(HISTORIES)
 def test_only_the_last_frame_of_a_record_has_the_id(events: list[ShieldEvent]) -> None:
-    jobs = stream_fold()
+    jobs = new_projector()
     frames = []
     for event in events:
         for record in jobs.apply([event]):
@@ -597,7 +597,7 @@ def test_duplicate_event_changes_nothing(events: list[ShieldEvent], data: st.Dat
 @given(HISTORIES)
 def test_projection_is_deterministic(events: list[ShieldEvent]) -> None:
     def run() -> bytes:
-        return b"".join(record.frames for record in stream_fold().apply(events))
+        return b"".join(record.frames for record in new_projector().apply(events))
 
     assert run() == run()
 

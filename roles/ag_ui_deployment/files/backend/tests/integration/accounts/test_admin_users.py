@@ -12,7 +12,7 @@ import pytest
 from src.models.role import Role
 from src.models.user import User
 from src.services.audit_logger import Action
-from tests.support.accounts import ask_login, bearer, is_in, login, recording
+from tests.support.accounts import ask_login, bearer, is_logged_in, login, recording
 from tests.support.builders import shield_event
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
@@ -247,14 +247,14 @@ class TestChanges:
             me = await backend.http.get("/auth/me", headers=bearer(tokens["access_token"]))
             assert me.json()["role"] == "contributor"
             assert (await context.ask("POST", f"{path}/deactivate")).json()["active"] is False
-            assert not await is_in(backend, tokens)
+            assert not await is_logged_in(backend, tokens)
             check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
             await context.ask("POST", f"{path}/activate")
             # The terminated session stays invalid.
-            assert not await is_in(backend, tokens)
+            assert not await is_logged_in(backend, tokens)
             tokens = await login(backend, ALICE)
             assert (await context.ask("DELETE", f"{path}/sessions")).status_code == 204
-            assert not await is_in(backend, tokens)
+            assert not await is_logged_in(backend, tokens)
             await environment.query(
                 "UPDATE login_sources SET failures = 7, locked_until = now() + interval '1 hour'"
                 " WHERE user_id = $1",

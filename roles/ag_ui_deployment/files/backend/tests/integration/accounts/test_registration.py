@@ -23,7 +23,7 @@ from src.services.accounts.link_tokens import EmailLink
 from src.services.audit_logger import Action, Outcome
 from src.services.auth import passwords as auth_passwords
 from src.utils.background_jobs import BackgroundJobs
-from tests.support.accounts import ask_login, bearer, is_in, login, recording
+from tests.support.accounts import ask_login, bearer, is_logged_in, login, recording
 from tests.support.environment import Environment
 from tests.support.mail_server import (
     PASSWORD as MAIL_PASSWORD,
@@ -50,7 +50,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def mailing(
+async def running_with_mail(
     environment: Environment, box: MailServer, scheme: str = "smtp", **settings: Any
 ) -> AsyncIterator[Backend]:
     url = f"{scheme}://127.0.0.1:{box.port}"
@@ -65,10 +65,10 @@ async def post(backend: Backend, path: str, **body: Any) -> httpx.Response:
 
 async def invite(backend: Backend, **body: Any) -> httpx.Response:
     admin = await backend.add_user("admin@shield.test", Role.ADMIN)
-    return await by_admin(backend, admin, "POST", "/invite", body)
+    return await admin_request(backend, admin, "POST", "/invite", body)
 
 
-async def by_admin(
+async def admin_request(
     backend: Backend, admin: User, method: str, path: str, body: Any = None
 ) -> httpx.Response:
     headers = bearer(backend.token_of(admin))
@@ -85,7 +85,7 @@ class TestPasswordReset:
     async def test_reset_by_mail(self, environment: Environment) -> None:
         async with (
             mail_server() as box,
-            mailing(environment, box) as backend,
+            running_with_mail(environment, box) as backend,
             recording() as events,
         ):
             alice = await backend.add_user(ALICE)
@@ -116,7 +116,7 @@ class TestPasswordReset:
             again = await post(backend, "/password/reset", token=token, password=NEW)
             (error,) = check_problem(again, 422, "link-not-valid")["errors"]
             assert error["field"] == "body.token"
-            assert not await is_in(backend, tokens)
+            assert not await is_logged_in(backend, tokens)
             check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
             await login(backend, ALICE, NEW)
             assert box.mails == []
@@ -132,7 +132,7 @@ class TestPasswordReset:
     async def test_link_expires_and_is_revoked_by_a_new_password(
         self, environment: Environment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             alice = await backend.add_user(ALICE)
             await post(backend, "/password/forgot", email=ALICE)
             expired = await box.token()
@@ -175,7 +175,7 @@ class TestRegistration:
     ) -> None:
         async with (
             mail_server() as box,
-            mailing(environment, box) as backend,
+            running_with_mail(environment, box) as backend,
             recording() as events,
         ):
             body = {"email": "Alice@Shield.test", "name": "Alice Pleasance Liddell"}
@@ -216,7 +216,7 @@ class TestRegistration:
     async def test_password_is_set_only_by_the_owner_of_the_address(
         self, environment: Environment
     ) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             theirs = "chosen by somebody else at all"
             refused = await post(backend, "/register", email=ALICE, password=theirs)
             (error,) = check_problem(refused, 422, "invalid-request")["errors"]
@@ -245,7 +245,7 @@ class TestRegistration:
     async def test_link_is_invalid_once_registration_is_closed(
         self, environment: Environment, mode: str
     ) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             await post(backend, "/register", email=ALICE)
             token = await box.token()
         async with running(environment.settings(REGISTRATION=mode), healthy=False) as backend:
@@ -254,7 +254,7 @@ class TestRegistration:
             assert await addresses(environment) == []
 
     async def test_address_with_an_account_in_the_meantime(self, environment: Environment) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             await post(backend, "/register", email=ALICE)
             token = await box.token()
             await backend.add_user(ALICE)
@@ -267,7 +267,7 @@ class TestRegistration:
     async def test_concurrent_requests_send_one_mail(
         self, environment: Environment, path: str
     ) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             await backend.add_user("bob@shield.test")
             email = ALICE if path == "/register" else "bob@shield.test"
             answers = await asyncio.gather(*(post(backend, path, email=email) for _ in range(8)))
@@ -285,7 +285,7 @@ class TestRegistration:
     async def test_mail_limits_apply_to_the_mailbox(
         self, environment: Environment, spellings: list[str]
     ) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
 
             async def register(email: str) -> int:
                 assert (await post(backend, "/register", email=email)).status_code == 202
@@ -306,7 +306,7 @@ class TestRegistration:
 
     async def test_request_limit_applies_to_the_mailbox(self, environment: Environment) -> None:
         limits = {"RATE_MAIL_PER_MAILBOX": "2/hour"}
-        async with mail_server() as box, mailing(environment, box, **limits) as backend:
+        async with mail_server() as box, running_with_mail(environment, box, **limits) as backend:
             statuses = [
                 (await post(backend, path, email=f"name+{n}@shield.test")).status_code
                 for n, path in enumerate(["/register", "/password/forgot", "/register"])
@@ -315,7 +315,7 @@ class TestRegistration:
 
     async def test_request_limits_are_exact(self, environment: Environment) -> None:
         limits = {"RATE_MAIL_PER_MAILBOX": "2/hour", "RATE_LOGIN_PER_ADDRESS": "5/hour"}
-        async with mail_server() as box, mailing(environment, box, **limits) as backend:
+        async with mail_server() as box, running_with_mail(environment, box, **limits) as backend:
             statuses = [
                 (await post(backend, "/register", email=email)).status_code
                 for email in [ALICE] * 3 + ["bob@shield.test"] * 3
@@ -326,7 +326,7 @@ class TestRegistration:
             ).status_code == 429
 
     async def test_invalid_registrations_are_refused(self, environment: Environment) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             good = {"email": ALICE, "name": "Alice"}
             for field, value in (
                 ("email", "no address"),
@@ -363,7 +363,7 @@ class TestRegistration:
         await environment.query("INSERT INTO workspaces (name) VALUES ('red')")
         async with (
             mail_server() as box,
-            mailing(environment, box, REGISTRATION="invite") as backend,
+            running_with_mail(environment, box, REGISTRATION="invite") as backend,
         ):
             answer = await invite(backend, **invited)
             assert answer.status_code == 201, answer.text
@@ -511,12 +511,14 @@ class TestInvitations:
                 await backend.add_user(f"{name}@shield.test", Role.ADMIN) for name in ("r", "admin")
             ]
             body = {"email": "bob@shield.test"}
-            invited = await by_admin(backend, rival, "POST", "/invite", body)
+            invited = await admin_request(backend, rival, "POST", "/invite", body)
             token = invited.json()["link"].partition("#token=")[2]
-            link = await by_admin(backend, rival, "POST", f"/{alice.id}/reset-link")
+            link = await admin_request(backend, rival, "POST", f"/{alice.id}/reset-link")
             assert link.headers["cache-control"] == "no-store"
             await environment.query(f"UPDATE users SET {end} WHERE id = $1", rival.id)  # noqa: S608 - as above
-            assert (await by_admin(backend, admin, "GET", "/invitations")).json()["items"] == []
+            assert (await admin_request(backend, admin, "GET", "/invitations")).json()[
+                "items"
+            ] == []
             created = await post(backend, "/register", invitation=token, password=NEW)
             check_problem(created, 422, "link-not-valid")
             reset = await post(backend, "/password/reset", token=link.json()["token"], password=NEW)
@@ -530,7 +532,7 @@ class TestInvitations:
         """Applies to a new account and to an invitation that is being accepted."""
         async with running(environment.settings(REGISTRATION="invite")) as backend:
             admin = await backend.add_user("admin@shield.test", Role.ADMIN)
-            invited = await by_admin(backend, admin, "POST", "/invite", {"email": ALICE})
+            invited = await admin_request(backend, admin, "POST", "/invite", {"email": ALICE})
             token = invited.json()["link"].partition("#token=")[2]
             gate = threading.Event()
             hashing: list[str] = []
@@ -542,7 +544,7 @@ class TestInvitations:
             monkeypatch.setattr(auth_passwords._context, "hash", wait)
             body = {"email": "bob@shield.test", "password": NEW}
             both = asyncio.gather(
-                by_admin(backend, admin, "POST", "", body),
+                admin_request(backend, admin, "POST", "", body),
                 post(backend, "/register", invitation=token, password=NEW),
             )
             await until(lambda: len(hashing) == 2)
@@ -586,7 +588,7 @@ class TestMailServers:
         """No account can have such an address any more; earlier releases accepted it."""
         email = "=?utf-8?q?victim?=@corp.test"
         link = EmailLink("token", datetime.now(UTC))
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             mails = EmailTemplates(
                 EmailSender(backend.settings), BackgroundJobs(), backend.settings
             )
@@ -597,13 +599,16 @@ class TestMailServers:
             assert error["field"] == "body.email"
 
     async def test_server_without_encryption_gets_no_mail(self, environment: Environment) -> None:
-        async with mail_server() as box, mailing(environment, box, "smtp+starttls") as backend:
+        async with (
+            mail_server() as box,
+            running_with_mail(environment, box, "smtp+starttls") as backend,
+        ):
             await backend.add_user(ALICE)
             await self.forgot(backend)
             assert (box.mails, box.attempts) == ([], 0)
 
     async def test_permanent_errors_are_not_retried(self, environment: Environment) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             await backend.add_user(ALICE)
             box.refuse_with = "550 no such mailbox"
             await self.forgot(backend)
@@ -618,6 +623,6 @@ class TestMailServers:
     ) -> None:
         async with mail_server() as gone:
             pass
-        async with mailing(environment, gone) as backend:
+        async with running_with_mail(environment, gone) as backend:
             await backend.add_user(ALICE)
             await self.forgot(backend)

@@ -17,11 +17,11 @@ from tests.support.agent import (
     ASK_COLOUR,
     cancel,
     checked,
+    model_call_is,
     run_input,
     running_agent,
     text_of,
     user_says,
-    were,
     whole_run,
 )
 from tests.support.environment import Environment
@@ -488,12 +488,12 @@ class TestWorkspaces:
         marker = uuid4().hex
         body = run_input(f"{marker}\nwords 50 fault=stall")
         async with running_agent(backend.http, token, body):
-            await until(lambda: were(gateway, marker, "streaming"))
+            await until(lambda: model_call_is(gateway, marker, "streaming"))
         owner = (await get(backend, "/auth/me", token))["id"]
         path = f"/agent/runs/{body['runId']}/cancel?owner={owner}"
         admin = backend.token_of(await backend.add_user("root@shield.test", Role.ADMIN))
         assert (await backend.http.post(path, headers=bearer(admin))).status_code == 202
-        await until(lambda: were(gateway, marker, "cancelled"))
+        await until(lambda: model_call_is(gateway, marker, "cancelled"))
         noted = await environment.query(
             "SELECT actor, details FROM audit_log WHERE action = 'agent.cancel'"
         )
@@ -620,7 +620,7 @@ class TestThreads:
         await until(lambda: not backend.services.agent.runs)
         await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
         assert await environment.query("SELECT 1 FROM agent_messages") == []
-        await until(lambda: were(gateway, marker, "cancelled"))
+        await until(lambda: model_call_is(gateway, marker, "cancelled"))
 
     async def test_deletion_while_a_run_is_being_stored(
         self,
@@ -635,7 +635,7 @@ class TestThreads:
         async def keep_late(*what: Any) -> None:
             if what[-1][0]["role"] == "assistant":
                 storing.set()
-                await until(environment.somebody_waits)
+                await until(environment.lock_is_awaited)
             await keep(*what)
 
         monkeypatch.setattr(conversations, "keep_messages", keep_late)
@@ -664,7 +664,7 @@ class TestThreads:
 
         async def keep_late(*what: Any) -> None:
             beginning.set()
-            await until(environment.somebody_waits)
+            await until(environment.lock_is_awaited)
             await keep(*what)
 
         monkeypatch.setattr(conversations, "keep_messages", keep_late)

@@ -30,11 +30,11 @@ from tests.support.agent import (
     cancel,
     checked,
     events_path,
+    model_call_is,
+    model_call_states,
     run_input,
     running_agent,
-    states,
     text_of,
-    were,
     whole_run,
 )
 from tests.support.environment import Environment
@@ -87,18 +87,18 @@ async def status_of(backend: Backend, token: str, body: dict[str, Any]) -> str:
     return status
 
 
-def be_quick_to_notice(monkeypatch: pytest.MonkeyPatch, *, lease: float) -> None:
+def shorten_failure_detection(monkeypatch: pytest.MonkeyPatch, *, lease: float) -> None:
     """Let followers of a run detect quickly that its process is gone."""
     monkeypatch.setattr(run_registry, "LEASE_SECONDS", lease)
     monkeypatch.setattr(run_follower, "_PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(run_follower, "_LOOK_SECONDS", 0.1)
 
 
-def said(stream: SseClient) -> int:
+def text_deltas(stream: SseClient) -> int:
     return sum(event["type"] == "TEXT_MESSAGE_CONTENT" for event in stream.events)
 
 
-def of_the_run(held: Held, body: dict[str, Any]) -> Iterable[Any]:
+def without_user_messages(held: Held, body: dict[str, Any]) -> Iterable[Any]:
     """Return what a client shows, without the user's messages."""
     mine = {message["id"] for message in body["messages"]}
     shown = held.shown
@@ -144,7 +144,9 @@ class TestOfficialClient:
             client = following[body["runId"]][0]
             resumed = await client.follow(url_of(two, body), token).held()
             fresh = clients.new().follow(url_of(one, body), token)
-            assert of_the_run(resumed, body) == of_the_run(await fresh.held(), body)
+            assert without_user_messages(resumed, body) == without_user_messages(
+                await fresh.held(), body
+            )
             assert resumed.messages[0]["content"] == body["messages"][0]["content"]
 
         # After each frame of an ended run: from Redis, and from PostgreSQL alone.
@@ -156,9 +158,9 @@ class TestOfficialClient:
                 await client.follow(path, token, cut={"frames": index}).held()
             again = [client.follow(path, token) for client in joining]
             for following_again in again:
-                assert of_the_run(await following_again.held(), whole) == of_the_run(
-                    held[whole["runId"]], whole
-                )
+                assert without_user_messages(
+                    await following_again.held(), whole
+                ) == without_user_messages(held[whole["runId"]], whole)
             await environment.forget_runs()
 
     async def test_sends_results_of_its_own_tools(
@@ -219,7 +221,7 @@ class TestLimits:
     async def test_long_run_keeps_its_lease(
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        be_quick_to_notice(monkeypatch, lease=1.0)
+        shorten_failure_detection(monkeypatch, lease=1.0)
         monkeypatch.setattr(run_manager, "_BEAT_SECONDS", 0.1)
         one = environment.settings(**gateway.settings(RUNS_PER_USER=1))
         two = environment.settings(
@@ -234,7 +236,7 @@ class TestLimits:
                 running_agent(here.http, token, body) as stream,
                 sse(elsewhere.http, events_path(body), token=token) as following,
             ):
-                await following.until(said)
+                await following.until(text_deltas)
                 await asyncio.sleep(4)
                 for backend in (here, elsewhere):
                     response = await backend.http.post(
@@ -257,7 +259,7 @@ class TestDetachedRuns:
         marker = uuid4().hex
         body = run_input(f"{marker} fault=hold\nwords 12")
         async with running_agent(one.http, token, body) as stream:
-            await stream.until(lambda it: said(it) >= 1)
+            await stream.until(lambda it: text_deltas(it) >= 1)
             last = stream.ids[-1]
         async with (
             sse(two.http, events_path(body), token=token, after=last) as resumed,
@@ -265,7 +267,7 @@ class TestDetachedRuns:
             sse(one.http, events_path(body), token=token, after=last) as here,
         ):
             # Live: not only after the end of the run.
-            await joined.until(said)
+            await joined.until(text_deltas)
             await gateway.release(marker)
             for stream in (resumed, joined, here):
                 await stream.until_ended()
@@ -276,7 +278,7 @@ class TestDetachedRuns:
                 assert stream.events[-1]["type"] == "RUN_FINISHED"
                 tail = [one for one in joined.frames if one.id in stream.ids]
                 assert [one for one in stream.frames if one.id] == tail
-        assert await states(gateway, marker) == ["done"]
+        assert await model_call_states(gateway, marker) == ["done"]
         assert await status_of(two, token, body) == "finished"
 
     async def test_run_is_cancelled_from_another_instance(
@@ -287,13 +289,13 @@ class TestDetachedRuns:
         marker = uuid4().hex
         body = run_input(f"{marker}\n{STALLS}")
         async with running_agent(one.http, token, body) as stream:
-            await stream.until(said)
-            assert await states(gateway, marker) == ["streaming"]
+            await stream.until(text_deltas)
+            assert await model_call_states(gateway, marker) == ["streaming"]
             await cancel(two, token, body)
             await stream.until_ended()
             run, _ = checked(stream.events, complete=True)
             assert run.outcome == "cancelled"
-        await until(lambda: were(gateway, marker, "cancelled"))
+        await until(lambda: model_call_is(gateway, marker, "cancelled"))
         assert await status_of(two, token, body) == "cancelled"
         # There is nothing left to cancel.
         await cancel(one, token, body)
@@ -309,7 +311,7 @@ class TestDetachedRuns:
                 await stream.until_ended()
                 assert "the token has expired" in stream.comments
             async with sse(backend.http, events_path(body), token=token) as stream:
-                await stream.until(said)
+                await stream.until(text_deltas)
                 await environment.query("UPDATE sessions SET ended_at = now()")
                 await environment.query(
                     "INSERT INTO access_changes (user_id, why) VALUES ($1, 'logout')", user.id
@@ -355,7 +357,7 @@ class TestFaults:
             async with running(environment.settings(**settings)) as backend:
                 _, token = await contributor(backend)
                 async with running_agent(backend.http, token, run_input(STALLS)) as stream:
-                    await stream.until(said)
+                    await stream.until(text_deltas)
                     await proxy.refuse()
                     await stream.until_ended()
                 assert stream.events[-1]["code"] == "model_failed"
@@ -400,12 +402,12 @@ class TestFaults:
         marker = uuid4().hex
         body = run_input(f"{STALLS} {marker}")
         async with running_agent(one.http, token, body) as stream:
-            await stream.until(said)
+            await stream.until(text_deltas)
             changed = await other.http.request(
                 method, f"/admin/users/{user.id}/{path}", json=change, headers=admin
             )
             assert changed.status_code == 200, changed.text
-            await until(lambda: were(gateway, marker, "cancelled"))
+            await until(lambda: model_call_is(gateway, marker, "cancelled"))
         await until(lambda: not one.services.agent.runs)
         run = f"/agent/runs/{body['runId']}?owner={user.id}"
         ended = (await other.http.get(run, headers=admin)).json()
@@ -440,16 +442,16 @@ class TestOutages:
             marker = uuid4().hex
             body = run_input(f"{marker} fault=hold\nwords 15")
             async with running_agent(here.http, token, body) as stream:
-                await stream.until(said)
+                await stream.until(text_deltas)
                 await redis_proxy.refuse()
                 response = await here.http.post(
                     "/agent", json=run_input("Hello"), headers=bearer(token)
                 )
                 assert response.status_code == 503
                 assert response.json()["type"].endswith("run-log-unavailable")
-                begun = said(stream)
+                begun = text_deltas(stream)
                 await gateway.release(marker)
-                await stream.until(lambda it: said(it) > begun + 3)
+                await stream.until(lambda it: text_deltas(it) > begun + 3)
                 async with sse(elsewhere.http, events_path(body), token=token) as follower:
                     await redis_proxy.accept()
                     await stream.until_ended()
@@ -496,14 +498,14 @@ class TestProcessFailures:
     async def test_readers_detect_a_dead_process(
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        be_quick_to_notice(monkeypatch, lease=0.3)
+        shorten_failure_detection(monkeypatch, lease=0.3)
         monkeypatch.setattr(run_sweeper, "_EVERY_SECONDS", 0.1)
         monkeypatch.setattr(run_store, "_BEGUN", timedelta(seconds=1))
         async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             read, unread = run_input("Hello"), run_input("Hello")
             for body in (read, unread):
-                await _begin_and_die(backend, user, body)
+                await _create_dead_run(backend, user, body)
             async with sse(backend.http, events_path(read), token=token) as stream:
                 await stream.until_ended()
                 checked(stream.events, complete=True)
@@ -526,7 +528,7 @@ class TestProcessFailures:
         async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             body = run_input("Hello")
-            await _begin_and_die(backend, user, body, *_end_of(body))
+            await _create_dead_run(backend, user, body, *_remaining_events_of(body))
             path = f"/agent/threads/{body['threadId']}"
 
             async def kept() -> list[Any]:
@@ -544,7 +546,7 @@ class TestProcessFailures:
         async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             body = run_input("Hello")
-            begun = await _begin_and_die(backend, user, body)
+            begun = await _create_dead_run(backend, user, body)
             key = RunKey(user.id, body["runId"])
             persist = run_store.RunStore(
                 backend.services.database, backend.services.audit.logger
@@ -552,7 +554,7 @@ class TestProcessFailures:
             lost = [*begun, LogRecord.of(LOST.event())]
             assert await persist(key, lost)
             assert await status_of(backend, token, body) == "failed"
-            ended = [*begun, *(LogRecord.of(event) for event in _end_of(body))]
+            ended = [*begun, *(LogRecord.of(event) for event in _remaining_events_of(body))]
             assert await persist(key, ended)
             assert await persist(key, lost)
             assert await status_of(backend, token, body) == "finished"
@@ -567,7 +569,7 @@ class TestProcessFailures:
             user, token = await contributor(backend)
             body = run_input(STALLS)
             async with running_agent(backend.http, token, body) as stream:
-                await stream.until(said)
+                await stream.until(text_deltas)
                 key = RunKey(user.id, body["runId"])
                 await environment.redis.set(
                     f"{backend.services.agent.service._registry.log_of(key)}:lease", "closed"
@@ -579,7 +581,7 @@ class TestProcessFailures:
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(run_manager, "_LAST_SECONDS", 0.2)
-        be_quick_to_notice(monkeypatch, lease=3.0)
+        shorten_failure_detection(monkeypatch, lease=3.0)
         here = environment.settings(**gateway.settings(SHUTDOWN_GRACE_SECONDS=1))
         other = environment.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
         async with running(other) as elsewhere, AsyncExitStack() as lives:
@@ -588,7 +590,7 @@ class TestProcessFailures:
             body = run_input(STALLS)
             stream = await lives.enter_async_context(running_agent(one.http, token, body))
             async with sse(elsewhere.http, events_path(body), token=token) as following:
-                await following.until(said)
+                await following.until(text_deltas)
                 monkeypatch.setattr(one.services.agent.service._registry, "append", _refused)
                 await cancel(one, token, body)
                 await stream.until_ended()
@@ -620,7 +622,7 @@ class TestProcessFailures:
                     running_agent(elsewhere.http, token, theirs),
                     sse(stopped.http, events_path(theirs), token=token) as leaves,
                 ):
-                    await ends.until(said)
+                    await ends.until(text_deltas)
                     stopped.services.drain()
                     await leaves.until_ended()
                     response = await stopped.http.post(
@@ -645,8 +647,8 @@ async def _refused(*_: Any) -> None:
     raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'")
 
 
-def _end_of(body: dict[str, Any]) -> list[Event]:
-    """Return the remaining events of the run of _begin_and_die()."""
+def _remaining_events_of(body: dict[str, Any]) -> list[Event]:
+    """Return the remaining events of the run of _create_dead_run()."""
     return [
         agui.text_content("m", "Hello", now()),
         agui.text_end("m", now()),
@@ -654,7 +656,7 @@ def _end_of(body: dict[str, Any]) -> list[Event]:
     ]
 
 
-async def _begin_and_die(
+async def _create_dead_run(
     backend: Backend, user: User, body: dict[str, Any], *further: Event
 ) -> list[LogRecord]:
     """Create the data of a process that was killed in the middle of a run, or after its end."""

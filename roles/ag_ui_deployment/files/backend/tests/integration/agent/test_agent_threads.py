@@ -12,11 +12,11 @@ from tests.support.accounts import bearer
 from tests.support.agent import (
     cancel,
     checked,
+    model_call_is,
     run_input,
     running_agent,
     text_of,
     user_says,
-    were,
     whole_run,
 )
 from tests.support.environment import Environment
@@ -47,7 +47,7 @@ async def token(instances: Instances) -> str:
     return instances[0].token_of(await instances[0].add_user("alice@shield.test", Role.CONTRIBUTOR))
 
 
-def further(body: dict[str, Any], text: str, **props: Any) -> dict[str, Any]:
+def next_message(body: dict[str, Any], text: str, **props: Any) -> dict[str, Any]:
     """Return the request with the next message of a conversation."""
     said = {"runId": f"run-{uuid4().hex}", "messages": [user_says(text)]}
     return body | said | {"forwardedProps": props}
@@ -59,12 +59,12 @@ async def thread_of(backend: Backend, token: str, body: dict[str, Any]) -> dict[
     return thread
 
 
-async def is_on(backend: Backend, token: str, body: dict[str, Any]) -> bool:
+async def is_active_run(backend: Backend, token: str, body: dict[str, Any]) -> bool:
     active: str | None = (await thread_of(backend, token, body))["active_run_id"]
     return active == str(body["runId"])
 
 
-async def speaks(stream: SseClient) -> None:
+async def wait_for_text(stream: SseClient) -> None:
     await stream.until(lambda it: any("delta" in event for event in it.events))
 
 
@@ -73,12 +73,15 @@ class TestSecondMessage:
         here, elsewhere = instances
         body = run_input(STALLS)
         async with running_agent(here.http, token, body):
-            for refused in (further(body, "Hello"), further(body, "Hello", ifRunning="reject")):
+            for refused in (
+                next_message(body, "Hello"),
+                next_message(body, "Hello", ifRunning="reject"),
+            ):
                 response = await elsewhere.http.post("/agent", json=refused, headers=bearer(token))
                 assert response.status_code == 409
                 assert response.json()["type"].endswith("thread-busy")
             for rule in ("reject", "cancel"):
-                mounted = further(body, "", ifRunning=rule) | {"messages": []}
+                mounted = next_message(body, "", ifRunning=rule) | {"messages": []}
                 events = await whole_run(elsewhere.http, token, mounted)
                 assert [event["type"] for event in events] == ["RUN_STARTED", "RUN_FINISHED"]
         thread = await thread_of(here, token, body)
@@ -91,13 +94,13 @@ class TestSecondMessage:
     ) -> None:
         marker = uuid4().hex
         body = run_input(f"{marker}\n{STALLS}")
-        second = further(body, f"Hello {marker}", ifRunning="cancel")
+        second = next_message(body, f"Hello {marker}", ifRunning="cancel")
         async with (
             running_agent(instances[0].http, token, body) as stream,
             # Another run that counts against the limit, in another conversation.
             running_agent(instances[0].http, token, run_input(STALLS)),
         ):
-            await speaks(stream)
+            await wait_for_text(stream)
             events = await whole_run(instances[index].http, token, second)
             assert text_of(checked(events, complete=True)[1]) == f"Echo: Hello {marker}"
             await stream.until_ended()
@@ -123,7 +126,7 @@ class TestSecondMessage:
     ) -> None:
         here, _ = instances
         body = run_input(STALLS)
-        seconds = [further(body, STALLS, ifRunning="cancel") for _ in instances]
+        seconds = [next_message(body, STALLS, ifRunning="cancel") for _ in instances]
         async with running_agent(here.http, token, body), asyncio.TaskGroup() as both:
             runs = {
                 both.create_task(whole_run(backend.http, token, second)): second
@@ -132,7 +135,7 @@ class TestSecondMessage:
             ended, on = await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)
             assert checked(ended.pop().result(), complete=True)[0].outcome == "cancelled"
             last = runs[on.pop()]
-            await until(lambda: is_on(here, token, last))
+            await until(lambda: is_active_run(here, token, last))
             await cancel(here, token, last)
         thread = await thread_of(here, token, body)
         assert [run["status"] for run in thread["runs"]] == ["cancelled"] * 3
@@ -143,8 +146,8 @@ class TestSecondMessage:
         here, _ = instances
         ended, body = run_input("Hello"), run_input(STALLS)
         await whole_run(here.http, token, ended)
-        again = further(body, "Hello", ifRunning="cancel")
-        large = further(body, "x" * 128 * 1024, ifRunning="cancel")
+        again = next_message(body, "Hello", ifRunning="cancel")
+        large = next_message(body, "x" * 128 * 1024, ifRunning="cancel")
         limits = {"RUNS_PER_USER": 1, "AGENT_THREAD_MAX_BYTES": 64 * 1024}
         settings = environment.settings(
             **gateway.settings(REDIS_CONSUMER_NAME="host-8004", **limits)
@@ -155,9 +158,9 @@ class TestSecondMessage:
                 response = await strict.http.post("/agent", json=refused, headers=bearer(token))
                 assert response.json()["type"].endswith(problem)
                 # A cancellation waits until the end of the run is stored.
-                assert await is_on(here, token, body)
+                assert await is_active_run(here, token, body)
 
-            await speaks(stream)
+            await wait_for_text(stream)
             await is_refused(again | {"runId": ended["runId"]}, "run-exists")
             await is_refused(large, "conversation-too-large")
             async with running_agent(here.http, token, run_input(STALLS)):
@@ -167,7 +170,7 @@ class TestSecondMessage:
             response = await here.http.post("/agent", json=again, headers=bearer(token))
             assert response.json()["type"].endswith("thread-in-another-workspace")
             await environment.query(move, body["threadId"], "default")
-            assert await is_on(here, token, body)
+            assert await is_active_run(here, token, body)
 
     async def test_unknown_rule_is_refused(self, token: str, instances: Instances) -> None:
         for props in ({"ifRunning": "wait"}, {"onDisconnect": True}):
@@ -186,19 +189,19 @@ class TestDisconnect:
         marker = uuid4().hex
         body = run_input(f"{marker}\n{STALLS}", forwardedProps={"onDisconnect": rule})
         async with running_agent(here.http, token, body) as stream:
-            await speaks(stream)
+            await wait_for_text(stream)
             # Other clients of the run may disconnect.
             async with sse(here.http, f"/agent/runs/{body['runId']}/events", token=token) as other:
-                await speaks(other)
+                await wait_for_text(other)
         if rule == "cancel":
-            await until(lambda: were(gateway, marker, "cancelled"))
+            await until(lambda: model_call_is(gateway, marker, "cancelled"))
             await until(lambda: not here.services.agent.runs)
             (run,) = (await thread_of(here, token, body))["runs"]
             assert run["status"] == "cancelled"
         else:
             # The stream has long been closed when another run has ended.
-            await whole_run(here.http, token, further(run_input(""), "") | {"messages": []})
-            assert await were(gateway, marker, "streaming")
+            await whole_run(here.http, token, next_message(run_input(""), "") | {"messages": []})
+            assert await model_call_is(gateway, marker, "streaming")
             await until(lambda: len(here.services.agent.runs) == 1)
 
 
@@ -209,13 +212,13 @@ class TestJoining:
     ) -> None:
         body = run_input("Hello")
         await whole_run(instances[0].http, token, body)
-        second = further(body, STALLS)
+        second = next_message(body, STALLS)
         async with running_agent(instances[0].http, token, second) as stream:
-            await speaks(stream)
-            joining = further(body, "") | {"messages": []}
+            await wait_for_text(stream)
+            joining = next_message(body, "") | {"messages": []}
             path = "/agent/connect"
             async with sse(instances[index].http, path, token=token, body=joining) as joined:
-                await speaks(joined)
+                await wait_for_text(joined)
                 await cancel(instances[0], token, second)
                 await joined.until_ended()
             await stream.until_ended()
@@ -232,7 +235,7 @@ class TestJoining:
     ) -> None:
         here, elsewhere = instances
         body = run_input("Hello")
-        second = further(body, STALLS)
+        second = next_message(body, STALLS)
         async with official_clients() as clients:
             client, joiner = clients.new(), clients.new()
             await client.run(f"{here.http.base_url}/agent", token, body).held()

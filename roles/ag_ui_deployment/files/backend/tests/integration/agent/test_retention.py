@@ -56,7 +56,7 @@ async def ids(environment: Environment, table: str) -> list[str]:
     return [row[0] for row in await environment.query(f"SELECT id FROM {table} ORDER BY id")]  # noqa: S608 - a table's name
 
 
-async def grow_old(environment: Environment, thread_id: str) -> None:
+async def expire(environment: Environment, thread_id: str) -> None:
     past = "now() - interval '100 days'"
     await environment.query(
         f"UPDATE agent_threads SET updated_at = {past} WHERE id = $1",  # noqa: S608 - ours
@@ -158,7 +158,7 @@ class TestRetention:
             await whole_run(backend.http, token, body)
         await until(lambda: not backend.services.agent.runs)
         for thread in ("old-0", "old-1", "old-2", "goes-on"):
-            await grow_old(environment, thread)
+            await expire(environment, thread)
         await whole_run(backend.http, token, run_input("Hello", threadId="goes-on", runId="after"))
         await until(lambda: not backend.services.agent.runs)
         ((before,),) = await environment.query(
@@ -182,7 +182,7 @@ class TestRetention:
     ) -> None:
         await whole_run(backend.http, token, run_input("Hello", threadId="old"))
         await until(lambda: not backend.services.agent.runs)
-        await grow_old(environment, "old")
+        await expire(environment, "old")
         await environment.query("UPDATE agent_runs SET status = 'running', ended_at = NULL")
         await backend.services.agent.retention.retain()
         assert await ids(environment, "agent_threads") == ["old"]
@@ -196,7 +196,7 @@ class TestRetention:
     ) -> None:
         await whole_run(backend.http, token, run_input("Hello", threadId="old"))
         await until(lambda: not backend.services.agent.runs)
-        await grow_old(environment, "old")
+        await expire(environment, "old")
         retention = backend.services.agent.retention
         database = backend.services.database
         async with database.alone(RETAIN_LOCK):
@@ -215,7 +215,7 @@ class TestRetention:
         """A user starts a run in a conversation that is past its retention period."""
         await whole_run(backend.http, token, run_input("Hello", threadId="old"))
         await until(lambda: not backend.services.agent.runs)
-        await grow_old(environment, "old")
+        await expire(environment, "old")
         async with environment.database.transaction():
             await environment.query("SELECT 1 FROM agent_threads FOR UPDATE")
             async with asyncio.timeout(10):

@@ -59,7 +59,7 @@ async def test_usage_is_summed_over_runs(environment: Environment, gateway: Scri
         for _ in range(3):
             events = await whole_run(backend.http, token, run_input("Hello"))
             assert events[-1]["type"] == "RUN_FINISHED"
-        await until(lambda: _are(environment, [(user.id, "shield-agent", 210, 120)]))
+        await until(lambda: _usage_is(environment, [(user.id, "shield-agent", 210, 120)]))
 
 
 async def test_daily_limit_of_a_user(environment: Environment, gateway: ScriptedServer) -> None:
@@ -155,7 +155,7 @@ async def test_usage_is_stored_once_after_an_outage(
         assert not await budget.is_spent(user.id)
         await database_proxy.accept()
         expected = [(user.id, "one", 60, 30), (user.id, "two", 10, 1)]
-        await until(lambda: _are(environment, expected), 20)
+        await until(lambda: _usage_is(environment, expected), 20)
         assert await budget.is_spent(user.id)
         budget.note(user.id, "two", Usage(0, 1))
         await budget.stop()
@@ -179,5 +179,5 @@ async def test_usage_beyond_the_retention_period_is_deleted(
         assert [row[0] for row in rows] == [90, 0]
 
 
-async def _are(environment: Environment, expected: list[tuple[Any, ...]]) -> bool:
+async def _usage_is(environment: Environment, expected: list[tuple[Any, ...]]) -> bool:
     return await kept(environment) == expected

@@ -20,7 +20,13 @@ from src.services.agui.events import Event, Stamp
 from src.services.agui.sse import encode, translated
 from tests.run_checker import Frame, job_of
 from tests.support.accounts import bearer
-from tests.support.agent import ASK_COLOUR, cancel, events_path, undeclared, user_says
+from tests.support.agent import (
+    ASK_COLOUR,
+    cancel,
+    events_path,
+    run_input_without_version,
+    user_says,
+)
 from tests.support.builders import shield_event
 from tests.support.environment import Environment
 from tests.support.event_sequences import EVENT_SEQUENCES, every_job, unchanged
@@ -65,7 +71,7 @@ class TestRuns:
     async def test_success_with_parallel_tools(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
-        body = undeclared(
+        body = run_input_without_version(
             'call lightrag_query {"query": "one"} && call health_check {} && say Let me see\n'
             'call qdrant_find {"query": "two"}',
             state={"page": 3},
@@ -87,7 +93,9 @@ class TestRuns:
     async def test_failure(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
-        held = await run(clients.new(version), agent, token, undeclared("words 9 fault=cut")).held()
+        held = await run(
+            clients.new(version), agent, token, run_input_without_version("words 9 fault=cut")
+        ).held()
         assert held.outcome == "error"
         assert held.error
         assert held.error["code"] == "model_failed"
@@ -96,7 +104,7 @@ class TestRuns:
     async def test_cancellation(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
-        body = undeclared("words 50 fault=stall")
+        body = run_input_without_version("words 50 fault=stall")
         client = clients.new(version)
         following = run(client, agent, token, body)
         await following.joined()
@@ -113,7 +121,7 @@ class TestRuns:
     async def test_client_tools_are_returned_to_the_client(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
-        body = undeclared(
+        body = run_input_without_version(
             'call health_check {} && call ask_colour {"among": ["mauve"]} && '
             'call ask_colour {"among": ["teal"]}',
             tools=[ASK_COLOUR],
@@ -142,7 +150,7 @@ class TestRuns:
     ) -> None:
         """Before 1.0 a client runs its own tool for each call without a result."""
         marker = uuid4().hex
-        body = undeclared(
+        body = run_input_without_version(
             f'call ask_colour {{}} && call lightrag_query {{"query": "{marker} fault=slow-5"}}',
             tools=[ASK_COLOUR],
         )
@@ -160,7 +168,7 @@ class TestResumedRuns:
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
         """Not with 0.0.55, which duplicates a call when its start is repeated."""
-        body = undeclared("call ask_colour {} && say Well", tools=[ASK_COLOUR])
+        body = run_input_without_version("call ask_colour {} && say Well", tools=[ASK_COLOUR])
         whole = await run(clients.new(version), agent, token, body).held_with_faults()
         url = f"{agent.http.base_url}{events_path(body)}"
         url += "" if version == CURRENT else f"?{OLDER_PROTOCOL}"
@@ -262,7 +270,9 @@ class TestVersion:
 
         The header overrides the query, and both override the input.
         """
-        body = undeclared("Hi", **({"protocolVersion": declared} if declared else {}))
+        body = run_input_without_version(
+            "Hi", **({"protocolVersion": declared} if declared else {})
+        )
         path = f"/agent?protocolVersion={query}" if query else "/agent"
         headers = {"AG-UI-Protocol-Version": header} if header else {}
         async with sse(agent.http, path, token=token, body=body, headers=headers) as stream:
@@ -272,7 +282,7 @@ class TestVersion:
     async def test_default_of_a_stream_is_the_current_version(
         self, agent: Backend, token: str
     ) -> None:
-        body = undeclared("Hi")
+        body = run_input_without_version("Hi")
         async with sse(agent.http, "/agent", token=token, body=body) as stream:
             await stream.until_ended()
         async with sse(agent.http, events_path(body), token=token) as stream:
@@ -300,7 +310,7 @@ class TestVersion:
     async def test_malformed_version_in_the_input_is_refused(
         self, agent: Backend, token: str
     ) -> None:
-        body = undeclared("Hi", protocolVersion="latest")
+        body = run_input_without_version("Hi", protocolVersion="latest")
         response = await agent.http.post("/agent", json=body, headers=bearer(token))
         assert response.status_code == 422
         (error,) = response.json()["errors"]

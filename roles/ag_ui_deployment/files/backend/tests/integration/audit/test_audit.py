@@ -32,7 +32,7 @@ from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.utils.database import Database
 from tests.support.accounts import bearer
 from tests.support.audit_log import Log, event
-from tests.support.builders import OWNER, beyond_an_index, settings_of
+from tests.support.builders import OWNER, settings_of, text_too_large_for_an_index
 from tests.support.cli import BACKEND, cli_environment, run
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
@@ -43,7 +43,7 @@ from tests.support.waiting import until
 
 class TestChain:
     async def test_empty_log_is_intact(self, log: Log) -> None:
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
     async def test_several_instances_write_one_chain(
         self, environment: Environment, log: Log
@@ -56,7 +56,7 @@ class TestChain:
             *(writer.record(event(f"user:{number}")) for number in range(200) for writer in writers)
         )
         assert await log.seqs() == list(range(1, 601))
-        assert await log.broken() is None
+        assert await log.first_fault() is None
         assert {writer.waiting for writer in writers} == {0}
         for writer, database in zip(writers, databases, strict=True):
             await writer.stop()
@@ -65,7 +65,7 @@ class TestChain:
     async def test_records_of_commands_are_serialised(self, log: Log) -> None:
         await asyncio.gather(*(log.logger.record(event()) for _ in range(5)))
         assert await log.seqs() == [1, 2, 3, 4, 5]
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
     async def test_lost_commit_response_causes_no_duplicate(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
@@ -89,7 +89,7 @@ class TestChain:
         await log.logger.record(event("user:2"))
         await log.logger.stop()
         assert await log.seqs() == [1, 2]
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
     @pytest.mark.parametrize("days", [365, -365])
     async def test_timestamps_come_from_the_database(
@@ -107,18 +107,18 @@ class TestChain:
             "SELECT count(*) FROM audit_log WHERE at BETWEEN now() - interval '1 minute' AND now()"
         )
         assert count == 2
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
     async def test_unstorable_entry_is_dropped_alone(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(audit_logger, "_text", lambda value: value)
         log.logger.start()
-        targets = ("1", "\0", beyond_an_index(), "3")
+        targets = ("1", "\0", text_too_large_for_an_index(), "3")
         await asyncio.gather(*(log.logger.record(event(f"a{one}")) for one in targets))
         await log.logger.stop()
         assert log.logger.dropped == 2
-        assert await log.broken() is None
+        assert await log.first_fault() is None
         stored = [row[0] for row in await log.environment.query("SELECT target FROM audit_log")]
         assert sorted(stored) == ["a1", "a3"]
 
@@ -137,10 +137,10 @@ class TestChain:
             )
             assert target.startswith("POST /admin/stream/dead-letters/")
             assert backend.services.audit.logger.waiting == 0
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
 
-def copy(seq: int, original: int) -> str:
+def copy_statement(seq: int, original: int) -> str:
     """Return a statement that inserts a copy of an entry under another number."""
     others = ", ".join(name for name in COLUMNS if name != "seq")
     return (
@@ -180,13 +180,13 @@ class TestTampering:
         await log.signer.checkpoint_if_due()
         await log.add(2)
         await log.signer.checkpoint_if_due()
-        assert await log.broken() is None
+        assert await log.first_fault() is None
         return log
 
     @pytest.mark.parametrize("column", COLUMNS)
     async def test_changed_column_is_detected(self, log: Log, column: str) -> None:
         await log.tamper(f"UPDATE audit_log SET {column} = {COLUMNS[column]} WHERE seq = 3")  # noqa: S608
-        found = await log.broken()
+        found = await log.first_fault()
         assert found is not None
         assert found[0] == 3
 
@@ -216,12 +216,12 @@ class TestTampering:
                 [
                     "UPDATE audit_log SET seq = -seq WHERE seq > 2",
                     "UPDATE audit_log SET seq = 1 - seq WHERE seq < 0",
-                    copy(3, 2),
+                    copy_statement(3, 2),
                 ],
                 3,
                 "does not follow on entry 2",
             ),
-            ([copy(0, 1)], 0, "counted from 1"),
+            ([copy_statement(0, 1)], 0, "counted from 1"),
             (
                 ["UPDATE audit_checkpoints SET signature = hash WHERE seq = 4"],
                 4,
@@ -240,7 +240,7 @@ class TestTampering:
         self, log: Log, statements: Sequence[str], seq: int, reason: str
     ) -> None:
         await log.tamper(*statements)
-        found = await log.broken()
+        found = await log.first_fault()
         assert found is not None
         assert found[0] == seq
         assert reason in found[1]
@@ -249,7 +249,7 @@ class TestTampering:
         await log.add(1)
         await log.signer.checkpoint_if_due()
         await log.tamper("DELETE FROM audit_checkpoints WHERE number = 2")
-        found = await log.broken()
+        found = await log.first_fault()
         assert found == (7, "checkpoints are missing: number 1 is followed by 3")
 
     async def test_rewritten_chain_is_detected_by_checkpoints(self, log: Log) -> None:
@@ -258,7 +258,7 @@ class TestTampering:
         other = Log(log.environment, log.settings)
         await other.add(6)
         await other.database.close()
-        found = await log.broken()
+        found = await log.first_fault()
         assert found is not None
         assert found[0] == 4
         assert "is not the one that was signed" in found[1]
@@ -268,8 +268,8 @@ class TestTampering:
         await log.tamper(
             "DELETE FROM audit_log WHERE seq > 4", "DELETE FROM audit_checkpoints WHERE seq > 4"
         )
-        assert await log.broken() is None
-        found = await log.broken(Head(6, hashed))
+        assert await log.first_fault() is None
+        found = await log.first_fault(Head(6, hashed))
         assert found is not None
         assert found[0] == 5
         env = cli_environment(log.environment)
@@ -281,7 +281,7 @@ class TestTampering:
         await log.tamper("DELETE FROM audit_checkpoints", "DELETE FROM audit_log WHERE seq > 3")
         await log.add(1)
         assert await log.seqs() == [1, 2, 3, 7]
-        assert await log.broken() == (4, "the entries 4 to 6 are missing")
+        assert await log.first_fault() == (4, "the entries 4 to 6 are missing")
 
     @pytest.mark.parametrize("entries", [6, 8])
     async def test_running_instance_does_not_continue_a_replaced_chain(
@@ -291,12 +291,12 @@ class TestTampering:
         await log.tamper("DELETE FROM audit_checkpoints", "DELETE FROM audit_log")
         async with log.other() as intruder:
             await intruder.add(entries)
-        assert await log.broken() is None
+        assert await log.first_fault() is None
         with capture_logs() as logged:
             await log.add(2)
         assert [one["event"] for one in logged if one["log_level"] == "error"] == ["audit_log_cut"]
         assert await log.seqs() == list(range(1, entries + 3))
-        assert await log.broken() == (entries + 1, f"it does not follow on entry {entries}")
+        assert await log.first_fault() == (entries + 1, f"it does not follow on entry {entries}")
 
     async def test_entries_of_other_instances_are_continued(self, log: Log) -> None:
         async with log.other() as other:
@@ -304,7 +304,7 @@ class TestTampering:
             await log.add(1)
             await other.add(1)
         assert await log.seqs() == list(range(1, 11))
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
     async def test_verification_reports_the_last_signed_entry(self, log: Log) -> None:
         await log.add(3)
@@ -318,12 +318,12 @@ class TestTampering:
             return AuditKeys(log.environment.settings(**values).audit_keys)
 
         secret, new = log.settings.JWT_SECRET.get_secret_value(), "n" * 32
-        assert await log.broken(keys=keys(AUDIT_KEY=new)) is None
+        assert await log.first_fault(keys=keys(AUDIT_KEY=new)) is None
         assert (
-            await log.broken(keys=keys(JWT_SECRET=new, JWT_PREVIOUS_SECRETS=f"{secret},{new}"))
+            await log.first_fault(keys=keys(JWT_SECRET=new, JWT_PREVIOUS_SECRETS=f"{secret},{new}"))
             is None
         )
-        found = await log.broken(keys=keys(JWT_SECRET=new))
+        found = await log.first_fault(keys=keys(JWT_SECRET=new))
         assert found is not None
         assert "AUDIT_PREVIOUS_KEYS" in found[1]
 
@@ -339,7 +339,7 @@ CHECKPOINT = (
 GOOD = {"seq": "7", "number": "3", "at": "now()", "details": "'{}'"}
 
 
-def bad(statement: str, **values: str) -> str:
+def invalid_row(statement: str, **values: str) -> str:
     return statement.format(**(GOOD | values))
 
 
@@ -352,23 +352,28 @@ class TestInvalidRows:
     @pytest.mark.parametrize(
         ("statement", "seq"),
         [
-            (bad(ENTRY, at="'infinity'"), 7),
-            (bad(ENTRY, at="'-infinity'"), 7),
-            (bad(ENTRY, at="'20000-01-01'"), 7),
-            (bad(ENTRY, at="'4000-01-01 BC'"), 7),
-            (bad(ENTRY, seq=str(2**62)), 7),
-            (bad(ENTRY, seq=str(2**63 - 1)), 7),
-            (bad(ENTRY, seq=str(-(2**63))), -(2**63)),
-            (bad(ENTRY, details="'[1]'"), 7),
-            (bad(ENTRY, details="'null'"), 7),
-            (bad(ENTRY, details="'\"\\ud800\"'"), 7),
-            (bad(ENTRY, details="('[' || repeat('[', 2000) || repeat(']', 2000) || ']')::json"), 7),
-            (bad(CHECKPOINT), 7),
-            (bad(CHECKPOINT, at="'infinity'"), 7),
-            (bad(CHECKPOINT, at="'20000-01-01'"), 7),
-            (bad(CHECKPOINT, seq=str(2**62)), 2**62),
-            (bad(CHECKPOINT, seq="4", number=str(2**63 - 1)), 4),
-            (bad(CHECKPOINT, seq="4", number=str(-(2**63))), 4),
+            (invalid_row(ENTRY, at="'infinity'"), 7),
+            (invalid_row(ENTRY, at="'-infinity'"), 7),
+            (invalid_row(ENTRY, at="'20000-01-01'"), 7),
+            (invalid_row(ENTRY, at="'4000-01-01 BC'"), 7),
+            (invalid_row(ENTRY, seq=str(2**62)), 7),
+            (invalid_row(ENTRY, seq=str(2**63 - 1)), 7),
+            (invalid_row(ENTRY, seq=str(-(2**63))), -(2**63)),
+            (invalid_row(ENTRY, details="'[1]'"), 7),
+            (invalid_row(ENTRY, details="'null'"), 7),
+            (invalid_row(ENTRY, details="'\"\\ud800\"'"), 7),
+            (
+                invalid_row(
+                    ENTRY, details="('[' || repeat('[', 2000) || repeat(']', 2000) || ']')::json"
+                ),
+                7,
+            ),
+            (invalid_row(CHECKPOINT), 7),
+            (invalid_row(CHECKPOINT, at="'infinity'"), 7),
+            (invalid_row(CHECKPOINT, at="'20000-01-01'"), 7),
+            (invalid_row(CHECKPOINT, seq=str(2**62)), 2**62),
+            (invalid_row(CHECKPOINT, seq="4", number=str(2**63 - 1)), 4),
+            (invalid_row(CHECKPOINT, seq="4", number=str(-(2**63))), 4),
         ],
     )
     async def test_invalid_row_is_reported_and_does_not_block(
@@ -378,7 +383,7 @@ class TestInvalidRows:
             await log.add(count)
             await log.signer.checkpoint_if_due()
         await log.environment.query(statement)
-        found = await log.broken()
+        found = await log.first_fault()
         assert found is not None
         assert found[0] == seq
         verifier = AuditVerifier(log.database, log.keys)
@@ -395,7 +400,7 @@ class TestInvalidRows:
         assert len(await log.checkpoints()) == signed + 1
 
     async def test_non_object_details_are_shown_as_text(self, log: Log) -> None:
-        await log.environment.query(bad(ENTRY, details="'[1, 2]'"))
+        await log.environment.query(invalid_row(ENTRY, details="'[1, 2]'"))
         service = AuditLogService(log.database, AuditVerifier(log.database, log.keys), log.logger)
         (entry,) = (await service.page(Filter(), before=None, limit=1)).items
         assert entry.details == {"unreadable": "[1, 2]"}

@@ -148,7 +148,7 @@ class AuditedSession:
             await until(is_there)
             await self.post(f"/admin/stream/dead-letters/{bad}/{how}", self.admin)
 
-    async def the_log_itself(self) -> None:
+    async def audit_log(self) -> None:
         for path in ("export", "verify"):
             await self.ask("GET", f"/admin/audit/{path}", self.admin)
 
@@ -163,7 +163,7 @@ def _read(answer: httpx.Response) -> Any:
 
 
 async def test_every_action_is_recorded_without_secrets(environment: Environment, log: Log) -> None:
-    await log.age(3, days=100)
+    await log.add_expired(3, days=100)
     with capture_logs() as lines:
         async with mail_server() as box, scripted_gateway(CONTENT) as gateway:
             settings = {
@@ -179,10 +179,10 @@ async def test_every_action_is_recorded_without_secrets(environment: Environment
     assert len(secrets) > 20
     for secret in secrets:
         assert not [text for text in written if secret in text], secret
-    assert await log.broken() is None
+    assert await log.first_fault() is None
 
 
-async def let_runs_go(backend: Backend, environment: Environment) -> None:
+async def expire_runs(backend: Backend, environment: Environment) -> None:
     """Delete runs as if their retention period had passed."""
     await until(lambda: not backend.services.agent.runs)
     past = "now() - interval '100 days'"
@@ -204,8 +204,8 @@ async def perform_all(
         await session.administration()
         await session.work()
         await session.dead_letters()
-        await session.the_log_itself()
-        await let_runs_go(backend, environment)
+        await session.audit_log()
+        await expire_runs(backend, environment)
     async with running(environment.settings(**settings, AGENT_SYSTEM_PROMPT=CONTENT)) as backend:
         await until(lambda: backend.services.audit.settings_changes.status == "compared")
     await run(cli_environment(environment), "audit", "retain")

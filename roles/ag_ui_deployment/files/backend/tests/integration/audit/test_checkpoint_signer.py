@@ -51,7 +51,7 @@ class TestCheckpoints:
         (error,) = [one for one in logged if one["log_level"] == "error"]
         assert (error["event"], error["known_to"]) == ("audit_checkpoints_cut", 2)
         assert (await log.checkpoints())[-1] == (4, 4)
-        assert await log.broken() == (4, f"checkpoints are missing: {reason}")
+        assert await log.first_fault() == (4, f"checkpoints are missing: {reason}")
         with capture_logs() as logged:
             await log.signer.checkpoint_if_due()
         assert logged == []
@@ -61,7 +61,7 @@ class TestCheckpoints:
         async with log.other() as intruder:
             await intruder.add(6)
         await log.signer.checkpoint_if_due()
-        assert await log.broken() == (6, "checkpoints are missing: the first is number 4")
+        assert await log.first_fault() == (6, "checkpoints are missing: the first is number 4")
 
     async def test_numbers_continue_after_the_log_was_emptied(self, log: Log) -> None:
         await log.tamper("DELETE FROM audit_checkpoints WHERE number = 2", "DELETE FROM audit_log")
@@ -78,9 +78,9 @@ class TestCheckpoints:
             await other.add(1)
             await other.signer.checkpoint_if_due()
         assert await log.checkpoints() == [(1, 2), (2, 5)]
-        assert await log.broken() is None
+        assert await log.first_fault() is None
         await log.signer.checkpoint_if_due()
-        assert await log.broken() == (5, "checkpoints are missing: number 2 is followed by 4")
+        assert await log.first_fault() == (5, "checkpoints are missing: number 2 is followed by 4")
 
     async def test_checkpoints_deleted_by_retention_are_not_missed(self, log: Log) -> None:
         await log.tamper("DELETE FROM audit_checkpoints WHERE number = 2")
@@ -106,7 +106,7 @@ class TestCheckpoints:
         await log.add(1)
         await log.signer.checkpoint_if_due()
         assert (4, 5) in await log.checkpoints()
-        assert await log.broken() == (4, "its checkpoint has a forged signature")
+        assert await log.first_fault() == (4, "its checkpoint has a forged signature")
 
     async def test_numbers_continue_after_key_rotation(self, log: Log) -> None:
         """Also if retention has deleted the first ones."""
@@ -151,7 +151,7 @@ class TestCheckpoints:
                 await signer.stop()
         numbers = [number for number, _ in await log.checkpoints()]
         assert numbers == list(range(1, len(numbers) + 1))
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
     async def test_errors_are_logged_and_retried(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
@@ -189,22 +189,22 @@ async def held(log: Log, number: int) -> AsyncIterator[None]:
 
 class TestRetention:
     async def test_remaining_entries_follow_a_signed_checkpoint(self, log: Log) -> None:
-        await log.age(5, days=100)
+        await log.add_expired(5, days=100)
         await log.add(3)
         await log.signer.checkpoint_if_due()
         assert await log.retain() == 5
         assert await log.seqs() == [6, 7, 8, 9]
-        assert await log.broken() is None
+        assert await log.first_fault() is None
         ((details,),) = await log.environment.query("SELECT details FROM audit_log WHERE seq = 9")
         assert orjson.loads(details) == {"entries": 5, "through": 5, "even_if_broken": False}
         assert await log.retain() == 0
         await log.tamper("DELETE FROM audit_log WHERE seq = 6")
-        assert await log.broken() == (6, "it is missing")
+        assert await log.first_fault() == (6, "it is missing")
 
     async def test_interrupted_deletion_is_resumed(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        await log.age(5, days=100)
+        await log.add_expired(5, days=100)
         await log.add(1)
         monkeypatch.setattr(audit_retention, "_DELETE_ENTRIES", 2)
         delete = log.retention._delete_some
@@ -221,22 +221,22 @@ class TestRetention:
         with pytest.raises(ConnectionResetError):
             await log.retain()
         assert await log.seqs() == [3, 4, 5, 6]
-        assert await log.broken() is None
+        assert await log.first_fault() is None
         assert await log.retain() == 3
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
     async def test_newest_entry_is_kept(self, log: Log) -> None:
-        await log.age(3, days=100)
+        await log.add_expired(3, days=100)
         assert await log.retain() == 2
         assert (await log.seqs())[0] == 3
-        assert await log.broken() is None
+        assert await log.first_fault() is None
         await log.tamper("DELETE FROM audit_log")
-        found = await log.broken()
+        found = await log.first_fault()
         assert found is not None
         assert found[0] == 3
 
     async def test_broken_chain_is_not_deleted(self, log: Log) -> None:
-        await log.age(5, days=100)
+        await log.add_expired(5, days=100)
         await log.add(1)
         await log.tamper("UPDATE audit_log SET actor = 'x' WHERE seq = 2")
         with pytest.raises(ChainBrokenError, match="entry 2"):
@@ -246,10 +246,10 @@ class TestRetention:
         assert (code, out) == (5, "")
         assert "entry 2" in error
         assert await log.retain(even_if_broken=True) == 5
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
     async def test_old_checkpoints_are_deleted_with_their_entries(self, log: Log) -> None:
-        await log.age(3, days=100)
+        await log.add_expired(3, days=100)
         async with log.database.transaction() as session:
             head = await audit_rows.head(session)
             assert head is not None
@@ -263,14 +263,14 @@ class TestRetention:
             "SELECT purpose, seq FROM audit_checkpoints ORDER BY number"
         )
         assert [tuple(row) for row in rows] == [("interval", 3), ("retention", 3)]
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
     async def test_damage_after_the_expired_entries_does_not_matter(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Retention does not even read the later entries."""
         monkeypatch.setattr(audit_verifier, "_PAGE", 1)
-        await log.age(5, days=100)
+        await log.add_expired(5, days=100)
         await log.add(3)
         await log.signer.checkpoint_if_due()
         await log.tamper(
@@ -281,43 +281,43 @@ class TestRetention:
             assert await log.retain() == 5
         assert reading.call_count == 5
         assert await log.seqs() == [6, 7, 8, 9]
-        assert (await log.broken() or [None])[0] == 7
+        assert (await log.first_fault() or [None])[0] == 7
 
     async def test_deleted_own_entries_cause_no_alarm(self, log: Log) -> None:
         async with log.other() as quiet:
-            await quiet.age(4, days=100)
+            await quiet.add_expired(4, days=100)
             await log.add(2)
             assert await log.retain() == 4
             with capture_logs() as logged:
                 await quiet.add(1)
         assert [one["event"] for one in logged] == ["audit"]
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
     async def test_one_run_at_a_time(self, log: Log) -> None:
-        await log.age(5, days=100)
+        await log.add_expired(5, days=100)
         await log.add(1)
         async with held(log, audit_rows.RETAIN_LOCK):
             await log.retention._retain_if_alone()
             assert len(await log.seqs()) == 6
             by_hand = asyncio.create_task(run(cli_environment(log.environment), "audit", "retain"))
-            await until(log.environment.somebody_waits, 30)
+            await until(log.environment.lock_is_awaited, 30)
             assert len(await log.seqs()) == 6
         code, out, _ = await by_hand
         assert (code, out) == (0, "audit: 5 entries deleted\n")
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
     async def test_command_waits_for_the_lock_of_the_signer(self, log: Log) -> None:
-        await log.age(5, days=100)
+        await log.add_expired(5, days=100)
         await log.add(1)
         async with log.other() as other, other.database.transaction() as session:
             await session.execute(select(func.pg_advisory_xact_lock(audit_rows.KEEP_LOCK)))
             by_hand = asyncio.create_task(log.retain())
-            await until(log.environment.somebody_waits)
+            await until(log.environment.lock_is_awaited)
         assert await by_hand == 5
 
     @pytest.mark.parametrize("forced", [False, True])
     async def test_actor_and_force_are_recorded(self, log: Log, *, forced: bool) -> None:
-        await log.age(2, days=100)
+        await log.add_expired(2, days=100)
         await log.add(1)
         options = ["--even-if-broken"] if forced else []
         await run(cli_environment(log.environment), "audit", "retain", *options)
@@ -347,7 +347,7 @@ class TestRetentionTask:
         monkeypatch.setattr(audit_retention, "_FIRST_SECONDS", 0)
         monkeypatch.setattr(audit_verifier, "_PAGE", 1)
         monkeypatch.setattr(audit_retention, "_DELETE_ENTRIES", 1)
-        await log.age(5, days=100)
+        await log.add_expired(5, days=100)
         await log.add(1)
         return log
 
@@ -392,12 +392,12 @@ class TestRetentionTask:
         gate.opened.set()
         await stopping
         assert await log.seqs() == [2, 3, 4, 5, 6, 7]
-        assert await log.broken() is None
+        assert await log.first_fault() is None
         ((details,),) = await log.environment.query("SELECT details FROM audit_log WHERE seq = 7")
         assert orjson.loads(details)["entries"] == 1
         async with log.other() as other:
             assert await other.retain() == 4
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
     async def test_refusals_and_errors_are_logged_and_retried(
         self, log: Log, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,7 @@ from src.models.user import User
 from src.services.audit_logger import Action
 from src.services.auth.tokens import Tokens
 from src.web.route_rules import rules_of
-from tests.support.accounts import bearer, cookies_of, is_in, login, recording, refresh
+from tests.support.accounts import bearer, cookies_of, is_logged_in, login, recording, refresh
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
@@ -245,14 +245,14 @@ class TestCookies:
 
     async def test_logout_by_refresh_token(self, backend: Backend) -> None:
         tokens = await login(backend, ALICE)
-        assert (await leave(backend, tokens)).status_code == 204
-        assert not await is_in(backend, tokens)
-        check_problem(await leave(backend, tokens), 401, "not-authenticated")
+        assert (await log_out(backend, tokens)).status_code == 204
+        assert not await is_logged_in(backend, tokens)
+        check_problem(await log_out(backend, tokens), 401, "not-authenticated")
         # Two tabs, one of which refreshes the tokens while the other logs out.
         tokens = await login(backend, ALICE)
         renewed = (await refresh(backend, tokens)).json()
-        assert (await leave(backend, tokens)).status_code == 204
-        assert not await is_in(backend, renewed)
+        assert (await log_out(backend, tokens)).status_code == 204
+        assert not await is_logged_in(backend, renewed)
 
     async def test_reused_refresh_token_ends_only_its_session(
         self, backend: Backend, environment: Environment
@@ -263,11 +263,11 @@ class TestCookies:
             "UPDATE sessions SET rotated_at = rotated_at - interval '6 seconds'"
         )
         async with recording() as events:
-            used = await leave(backend, tokens, everywhere=True)
+            used = await log_out(backend, tokens, everywhere=True)
         check_problem(used, 401, "not-authenticated")
         assert [event.action for event in events] == [Action.TOKEN_REUSE]
-        assert not await is_in(backend, renewed)
-        assert await is_in(backend, bystander)
+        assert not await is_logged_in(backend, renewed)
+        assert await is_logged_in(backend, bystander)
 
     @pytest.mark.parametrize("column", ["last_used_at", "expires_at"])
     async def test_expired_refresh_token_cannot_log_out(
@@ -278,12 +278,12 @@ class TestCookies:
             f"UPDATE sessions SET {column} = {column} - interval '8 hours'"  # noqa: S608 - a column
             " WHERE created_at = (SELECT max(created_at) FROM sessions)"
         )
-        late = await leave(backend, tokens, everywhere=True)
+        late = await log_out(backend, tokens, everywhere=True)
         check_problem(late, 401, "not-authenticated")
-        assert await is_in(backend, bystander)
+        assert await is_logged_in(backend, bystander)
 
 
-async def leave(
+async def log_out(
     backend: Backend, tokens: dict[str, Any], *, everywhere: bool = False
 ) -> httpx.Response:
     """Log out with only the refresh token."""

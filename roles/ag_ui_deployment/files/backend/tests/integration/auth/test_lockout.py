@@ -19,7 +19,7 @@ from tests.support.accounts import (
     ask_login,
     bearer,
     cookies_of,
-    device_of,
+    device_cookie_of,
     log_in_from,
     login,
 )
@@ -50,7 +50,7 @@ async def alice(backend: Backend) -> User:
     return await backend.add_user(ALICE)
 
 
-async def fail(backend: Backend, times: int, email: str = ALICE) -> list[dict[str, Any]]:
+async def fail_logins(backend: Backend, times: int, email: str = ALICE) -> list[dict[str, Any]]:
     """Fail to log in; return the problem documents without their request ids."""
     bodies = []
     for _ in range(times):
@@ -72,7 +72,7 @@ async def counted(environment: Environment, kind: str) -> tuple[int, datetime | 
     return failures, until
 
 
-def judged(recorded: list[AuditEvent]) -> int:
+def checked_passwords(recorded: list[AuditEvent]) -> int:
     """Return how many wrong passwords were checked."""
     return [event.details.get("reason") for event in recorded].count("wrong password")
 
@@ -81,10 +81,10 @@ def judged(recorded: list[AuditEvent]) -> int:
 async def test_five_failures_lock_and_the_lockout_is_not_revealed(
     backend: Backend, environment: Environment, recorded: list[AuditEvent]
 ) -> None:
-    before = await fail(backend, 4)
+    before = await fail_logins(backend, 4)
     await login(backend, ALICE)
     # The success has reset the counter.
-    assert await fail(backend, 5) == [before[0]] * 5
+    assert await fail_logins(backend, 5) == [before[0]] * 5
     locked = check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
     del locked["request_id"]
     assert locked == before[0]
@@ -92,13 +92,13 @@ async def test_five_failures_lock_and_the_lockout_is_not_revealed(
     assert lockout.details["source"] == "network:127.0.0.0/24"
     assert recorded[-1].details == {"reason": "locked account"}
     # Failures during a lockout do not extend it.
-    await fail(backend, 2)
+    await fail_logins(backend, 2)
     failures, until = await counted(environment, "network")
     assert failures == 5
     assert until is not None
     assert timedelta(0) < until - datetime.now(UTC) <= timedelta(minutes=1)
     await unlock_by_time(environment)
-    await fail(backend, 1)
+    await fail_logins(backend, 1)
     _, until = await counted(environment, "network")
     assert until is not None
     assert timedelta(minutes=1) < until - datetime.now(UTC) <= timedelta(minutes=2)
@@ -121,7 +121,7 @@ async def test_owner_can_log_in_during_a_distributed_attack(
     }
     async with running(environment.settings(**defaults)) as backend:
         await backend.add_user(ALICE, role)
-        browser = device_of(await log_in_from(backend, OWNERS, ALICE))
+        browser = device_cookie_of(await log_in_from(backend, OWNERS, ALICE))
         for n in range(60):
             await log_in_from(backend, f"203.0.{n}.66", ALICE, TOO_LONG)
         # Includes a network from which the owner logs in with other devices.
@@ -144,7 +144,7 @@ async def test_attack_from_one_network_does_not_lock_others(
         for hour in range(24):
             for _ in range(5):
                 await log_in_from(backend, ATTACKER, ALICE, TOO_LONG)
-            assert judged(recorded) == 5 + hour
+            assert checked_passwords(recorded) == 5 + hour
             await environment.query(
                 "UPDATE login_sources SET failed_at = failed_at - interval '1 hour',"
                 " locked_until = locked_until - interval '1 hour'"
@@ -165,9 +165,9 @@ async def test_five_attempts_per_network(
     await backend.add_user(ALICE)
     for n in range(9):
         await log_in_from(backend, network[n % 3], ALICE, TOO_LONG)
-    assert judged(recorded) == 5
+    assert checked_passwords(recorded) == 5
     await log_in_from(backend, other, ALICE, TOO_LONG)
-    assert judged(recorded) == 6
+    assert checked_passwords(recorded) == 6
 
 
 async def test_shared_quota_of_unknown_networks(
@@ -182,7 +182,7 @@ async def test_shared_quota_of_unknown_networks(
         await asyncio.gather(
             *(log_in_from((one, other)[n % 2], f"203.0.{n}.1", ALICE, TOO_LONG) for n in range(30))
         )
-        assert judged(recorded) == 6
+        assert checked_passwords(recorded) == 6
         # One attempt is available again after a sixth of an hour.
         failures, until = await counted(environment, "unknown")
         assert failures == 6
@@ -191,7 +191,7 @@ async def test_shared_quota_of_unknown_networks(
         await unlock_by_time(environment)
         for n in range(30, 33):
             await log_in_from(one, f"203.0.{n}.1", ALICE, TOO_LONG)
-        assert judged(recorded) == 7
+        assert checked_passwords(recorded) == 7
 
 
 @pytest.mark.usefixtures("alice")
@@ -206,16 +206,16 @@ class TestDevices:
         assert int(cookie["max-age"]) == 180 * 24 * 3600
         assert ALICE not in cookie.value
         form = {"username": ALICE, "password": PASSWORD}
-        assert device_of(await backend.http.post("/auth/token", data=form))
-        assert not device_of(await ask_login(backend, ALICE, "not my password"))
+        assert device_cookie_of(await backend.http.post("/auth/token", data=form))
+        assert not device_cookie_of(await ask_login(backend, ALICE, "not my password"))
 
     async def test_stolen_device_cookie_has_five_attempts(
         self, backend: Backend, environment: Environment, recorded: list[AuditEvent]
     ) -> None:
-        stolen = device_of(await log_in_from(backend, OWNERS, ALICE))
+        stolen = device_cookie_of(await log_in_from(backend, OWNERS, ALICE))
         for n in range(8):
             await log_in_from(backend, f"203.0.{n}.1", ALICE, TOO_LONG, cookies=stolen)
-        assert judged(recorded) == 5
+        assert checked_passwords(recorded) == 5
         failures, until = await counted(environment, "device")
         assert failures == 5
         assert until is not None
@@ -226,12 +226,14 @@ class TestDevices:
     async def test_invalid_device_cookie_has_no_effect(
         self, backend: Backend, environment: Environment, monkeypatch: pytest.MonkeyPatch, case: str
     ) -> None:
-        ((name, value),) = device_of(await log_in_from(backend, OWNERS, ALICE)).items()
+        ((name, value),) = device_cookie_of(await log_in_from(backend, OWNERS, ALICE)).items()
         if case == "forged":
             value = value[:-8] + "AAAAAAA="
         elif case == "another account":
             await backend.add_user("mallory@shield.test")
-            (value,) = device_of(await log_in_from(backend, OWNERS, "mallory@shield.test")).values()
+            (value,) = device_cookie_of(
+                await log_in_from(backend, OWNERS, "mallory@shield.test")
+            ).values()
         elif case == "another key":
             other = Devices(
                 environment.settings(JWT_SECRET="another-secret-that-is-long-enough-too")
@@ -252,7 +254,7 @@ class TestDevices:
         self, backend: Backend, environment: Environment, way: str
     ) -> None:
         first = await log_in_from(backend, OWNERS, ALICE)
-        stolen, new = device_of(first), "quite other words in a row"
+        stolen, new = device_cookie_of(first), "quite other words in a row"
         admin = await backend.add_user("admin@shield.test", Role.ADMIN)
         ((alice,),) = await environment.query("SELECT id FROM users WHERE email = $1", ALICE)
         path, headers = f"/admin/users/{alice}", bearer(backend.token_of(admin))
@@ -262,7 +264,7 @@ class TestDevices:
                 json={"current_password": PASSWORD, "new_password": new},
                 headers=bearer(first.json()["access_token"]),
             )
-            renewed = device_of(changed)
+            renewed = device_cookie_of(changed)
         else:
             link = await backend.http.post(f"{path}/reset-link", headers=headers)
             body = {"token": link.json()["token"], "password": new}
@@ -281,7 +283,7 @@ class TestDevices:
 
     async def test_device_has_its_own_rate_limit(self, environment: Environment) -> None:
         async with running(environment.settings(RATE_LOGIN_PER_ADDRESS="3/hour")) as backend:
-            browser = device_of(await log_in_from(backend, OWNERS, ALICE))
+            browser = device_cookie_of(await log_in_from(backend, OWNERS, ALICE))
             for n in range(5):
                 await log_in_from(backend, OWNERS, f"{n}@shield.test", TOO_LONG)
             limited = await log_in_from(backend, OWNERS, ALICE)
@@ -298,7 +300,7 @@ class TestDevices:
         for n in range(7):
             await backend.add_user(f"{n}@shield.test")
             answer = await log_in_from(backend, OWNERS, f"{n}@shield.test", cookies=jar)
-            jar = {name: value for name, value in (jar | device_of(answer)).items() if value}
+            jar = {name: value for name, value in (jar | device_cookie_of(answer)).items() if value}
         assert len(jar) == 5
 
 
@@ -369,7 +371,7 @@ async def test_last_fifty_networks_are_kept(backend: Backend, environment: Envir
 
 
 async def test_sessions_continue_while_the_account_is_locked(backend: Backend, alice: User) -> None:
-    await fail(backend, 5)
+    await fail_logins(backend, 5)
     headers = bearer(backend.token_of(alice))
     assert (await backend.http.get("/auth/me", headers=headers)).status_code == 200
 
@@ -413,11 +415,11 @@ async def test_all_failures_have_equal_cost_and_response(
     # The last one looks like Alice's address: its first letter is Cyrillic.
     bodies = []
     for email in (ALICE, "nobody@shield.test", "no address", "\u0430lice@shield.test"):
-        bodies += await fail(backend, 1, email)
+        bodies += await fail_logins(backend, 1, email)
     await environment.query("UPDATE login_sources SET locked_until = now() + interval '1 minute'")
-    bodies += await fail(backend, 1)
+    bodies += await fail_logins(backend, 1)
     await environment.query("UPDATE users SET active = false")
-    bodies += await fail(backend, 1)
+    bodies += await fail_logins(backend, 1)
     assert len(hashed) == 6
     assert all(body == bodies[0] for body in bodies)
 
@@ -449,8 +451,8 @@ async def test_excess_logins_are_told_to_retry(
 async def test_audit_has_accounts_and_no_other_input(
     backend: Backend, recorded: list[AuditEvent]
 ) -> None:
-    await fail(backend, 1)
-    await fail(backend, 1, "hunter2-in-the-wrong-field")
+    await fail_logins(backend, 1)
+    await fail_logins(backend, 1, "hunter2-in-the-wrong-field")
     await login(backend, ALICE)
     known, unknown, success = recorded
     assert (known.actor, known.details) == (ALICE, {"reason": "wrong password"})

@@ -15,7 +15,7 @@ from src.models.user import User
 from src.services.audit_logger import Action, Outcome
 from src.services.auth import passwords as auth_passwords
 from src.services.auth import second_factor_service
-from tests.support.accounts import ask_login, bearer, is_in, login, recording
+from tests.support.accounts import ask_login, bearer, is_logged_in, login, recording
 from tests.support.builders import JWT_SECRET
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
@@ -113,7 +113,7 @@ async def test_setup_and_login(
         done = await mfa(backend, alice, "confirm", code=clock.next_code(secret))
         codes = done.json()["recovery_codes"]
         assert len(set(codes)) == 10
-        assert not await is_in(backend, other)
+        assert not await is_logged_in(backend, other)
         again = await mfa(backend, alice, "setup", password=PASSWORD)
         check_problem(again, 409, "second-factor-on")
         check_problem(await ask(backend), 401, "second-factor-required")
@@ -160,7 +160,7 @@ async def test_recovery_codes_are_single_use_and_renewable(
     other = await login(backend, ALICE, otp=clock.next_code(secret))
     renewed = await mfa(backend, alice, "recovery-codes", code=clock.next_code(secret))
     assert await left() == 10
-    assert not await is_in(backend, other)
+    assert not await is_logged_in(backend, other)
     old = await ask(backend, recovery_code=codes[2])
     check_problem(old, 401, "second-factor-rejected")
     new = renewed.json()["recovery_codes"]
@@ -284,7 +284,7 @@ async def test_removal_by_owner_or_administrator(
     assert error["field"] == "body.password"
     done = await mfa(backend, alice, "disable", password=PASSWORD, code=code)
     assert done.status_code == 204
-    assert not await is_in(backend, other)
+    assert not await is_logged_in(backend, other)
     assert (await ask(backend)).status_code == 200
     again = await mfa(backend, alice, "disable", password=PASSWORD, code=code)
     check_problem(again, 409, "second-factor-off")
@@ -301,7 +301,7 @@ async def test_removal_by_owner_or_administrator(
         removed = await backend.http.delete(f"{path}/second-factor", headers=headers)
     assert removed.status_code == 204
     assert [event.action for event in events] == [Action.MFA_CHANGE]
-    assert not await is_in(backend, tokens)
+    assert not await is_logged_in(backend, tokens)
     assert (await ask(backend)).status_code == 200
     assert await environment.query("SELECT * FROM recovery_codes") == []
 

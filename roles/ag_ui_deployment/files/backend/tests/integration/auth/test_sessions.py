@@ -15,7 +15,7 @@ from src.models.session import AccessChange
 from src.models.user import User
 from src.services.auth import revocation_watcher
 from src.services.auth.passwords import verify_password
-from tests.support.accounts import ask_login, bearer, is_in, login, refresh
+from tests.support.accounts import ask_login, bearer, is_logged_in, login, refresh
 from tests.support.builders import shield_event
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
@@ -60,7 +60,7 @@ class TestLogin:
             body = response.json()
             assert (body["token_type"], body["expires_in"]) == ("bearer", 1800)
             assert 8 * 3600 - 5 <= body["refresh_expires_in"] <= 8 * 3600
-            assert await is_in(backend, body)
+            assert await is_logged_in(backend, body)
             me = await backend.http.get("/auth/me", headers=bearer(body["access_token"]))
             assert me.json()["id"] == str(alice.id)
 
@@ -112,7 +112,7 @@ class TestRefresh:
         second = (await refresh(backend, first)).json()
         third = (await refresh(backend, second)).json()
         assert len({one["refresh_token"] for one in (first, second, third)}) == 3
-        assert await is_in(backend, third)
+        assert await is_logged_in(backend, third)
 
     @pytest.mark.usefixtures("alice")
     async def test_reused_token_ends_the_session(
@@ -124,8 +124,8 @@ class TestRefresh:
         await shift(environment, "rotated_at", seconds=6)
         check_problem(await refresh(backend, first), 401, "not-authenticated")
         check_problem(await refresh(backend, second), 401, "not-authenticated")
-        assert not await is_in(backend, second)
-        assert await is_in(backend, bystander)
+        assert not await is_logged_in(backend, second)
+        assert await is_logged_in(backend, bystander)
         rows = await environment.query("SELECT ended_why FROM sessions WHERE ended_at IS NOT NULL")
         assert [row[0] for row in rows] == ["token_reuse"]
 
@@ -155,8 +155,8 @@ class TestRefresh:
             "refresh_token": tokens["access_token"],
         }
         check_problem(await refresh(backend, swapped), 401, "not-authenticated")
-        assert not await is_in(backend, swapped)
-        assert await is_in(backend, tokens)
+        assert not await is_logged_in(backend, swapped)
+        assert await is_logged_in(backend, tokens)
         assert (await refresh(backend, tokens)).status_code == 200
 
 
@@ -165,12 +165,12 @@ class TestExpiry:
     async def test_idle_session_expires(self, backend: Backend, environment: Environment) -> None:
         tokens = await login(backend, ALICE)
         await shift(environment, "last_used_at", minutes=29)
-        assert await is_in(backend, tokens)
+        assert await is_logged_in(backend, tokens)
         # That was a use: the idle timeout starts again.
         await shift(environment, "last_used_at", minutes=29)
-        assert await is_in(backend, tokens)
+        assert await is_logged_in(backend, tokens)
         await shift(environment, "last_used_at", minutes=30)
-        assert not await is_in(backend, tokens)
+        assert not await is_logged_in(backend, tokens)
         check_problem(await refresh(backend, tokens), 401, "not-authenticated")
 
     @pytest.mark.usefixtures("alice")
@@ -182,7 +182,7 @@ class TestExpiry:
         renewed = (await refresh(backend, tokens)).json()
         assert 590 <= renewed["expires_in"] <= renewed["refresh_expires_in"] <= 600
         await shift(environment, "expires_at", minutes=10)
-        assert not await is_in(backend, renewed)
+        assert not await is_logged_in(backend, renewed)
         check_problem(await refresh(backend, renewed), 401, "not-authenticated")
 
     async def test_open_stream_keeps_the_session_alive(
@@ -230,11 +230,11 @@ class TestSessionList:
         one, two, three = [await login(backend, ALICE) for _ in range(3)]
         headers = bearer(one["access_token"])
         assert (await backend.http.post("/auth/logout", headers=headers)).status_code == 204
-        assert [await is_in(backend, it) for it in (one, two, three)] == [False, True, True]
+        assert [await is_logged_in(backend, it) for it in (one, two, three)] == [False, True, True]
         check_problem(await refresh(backend, one), 401, "not-authenticated")
         headers = bearer(two["access_token"])
         await backend.http.post("/auth/logout?everywhere=true", headers=headers)
-        assert [await is_in(backend, it) for it in (one, two, three)] == [False] * 3
+        assert [await is_logged_in(backend, it) for it in (one, two, three)] == [False] * 3
 
 
 class TestPasswordChange:
@@ -250,8 +250,8 @@ class TestPasswordChange:
         mine, other = await login(backend, ALICE), await login(backend, ALICE)
         answer = await self.change(backend, mine, PASSWORD, NEW_PASSWORD)
         assert answer.status_code == 204, answer.text
-        assert await is_in(backend, mine)
-        assert not await is_in(backend, other)
+        assert await is_logged_in(backend, mine)
+        assert not await is_logged_in(backend, other)
         check_problem(await refresh(backend, other), 401, "not-authenticated")
         check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
         await login(backend, ALICE, NEW_PASSWORD)
@@ -273,7 +273,7 @@ class TestPasswordChange:
             # for others it is not even checked.
             wrong = await self.change(backend, mine, "not my password", easy)
             check_problem(wrong, 422, "wrong-password")
-        assert await is_in(backend, other)
+        assert await is_logged_in(backend, other)
 
     @pytest.mark.usefixtures("alice")
     async def test_concurrent_changes_succeed_once(self, backend: Backend) -> None:
@@ -321,7 +321,7 @@ class TestOpenStreams:
             body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
             changed = await two.http.post("/auth/password/change", headers=headers, json=body)
             assert changed.status_code == 204
-            await stays_open(two, bystander)
+            await check_still_open(two, bystander)
         exposed = (await two.http.get("/metrics")).text
         assert 'reason="session_ended",scope="feed"} 1.0' in exposed
 
@@ -347,8 +347,8 @@ class TestOpenStreams:
             if change in {"role", "password reset"}:
                 await own.until_ended(5)
             else:
-                await stays_open(one, own)
-            await stays_open(two, bystander)
+                await check_still_open(one, own)
+            await check_still_open(two, bystander)
 
     async def test_account_changes_end_all_streams_of_the_user(self, backend: Backend) -> None:
         alice, bob = await backend.add_user(ALICE), await backend.add_user("bob@shield.test")
@@ -451,12 +451,12 @@ CHANGES: Mapping[str, Callable[[Backend, Environment, Tokens, Tokens], Awaitable
 }
 
 
-async def stays_open(backend: Backend, client: SseClient) -> None:
-    await has_heard(backend)
+async def check_still_open(backend: Backend, client: SseClient) -> None:
+    await wait_until_changes_are_known(backend)
     assert not client.ended
 
 
-async def has_heard(backend: Backend) -> None:
+async def wait_until_changes_are_known(backend: Backend) -> None:
     """Wait until the instance knows all changes so far."""
     watcher, now = backend.revocation_watcher, datetime.now(UTC)
     await until(lambda: watcher._heard_at > now)
@@ -477,13 +477,13 @@ class TestSigningKeyRotation:
             await old.add_user(ALICE)
             for giver, taker in ((old, new), (new, old)):
                 tokens = await login(giver, ALICE)
-                assert await is_in(taker, tokens)
+                assert await is_logged_in(taker, tokens)
                 headers = bearer(tokens["access_token"])
                 ticket = (await giver.http.post("/auth/ticket", headers=headers)).json()["ticket"]
                 async with sse(taker.http, f"/events?ticket={ticket}") as stream:
                     assert not stream.ended
                 renewed = (await refresh(taker, tokens)).json()
-                assert await is_in(giver, renewed)
+                assert await is_logged_in(giver, renewed)
 
     async def test_revoked_key_invalidates_access_tokens_only(
         self, environment: Environment
@@ -492,8 +492,8 @@ class TestSigningKeyRotation:
             await old.add_user(ALICE)
             tokens = await login(old, ALICE)
         async with running(environment.settings(JWT_SECRET="a-new-key-" * 4)) as new:
-            assert not await is_in(new, tokens)
-            assert await is_in(new, (await refresh(new, tokens)).json())
+            assert not await is_logged_in(new, tokens)
+            assert await is_logged_in(new, (await refresh(new, tokens)).json())
 
 
 class TestOutage:
@@ -504,13 +504,13 @@ class TestOutage:
             await backend.add_user(ALICE)
             mine, gone = await login(backend, ALICE), await login(backend, ALICE)
             await environment.query("UPDATE users SET role = 'admin'")
-            assert await is_in(backend, mine)
+            assert await is_logged_in(backend, mine)
             await backend.http.post("/auth/logout", headers=bearer(gone["access_token"]))
-            assert not await is_in(backend, gone)
+            assert not await is_logged_in(backend, gone)
             await database_proxy.refuse()
             me = await backend.http.get("/auth/me", headers=bearer(mine["access_token"]))
             assert me.json()["role"] == "admin"
-            assert not await is_in(backend, gone)
+            assert not await is_logged_in(backend, gone)
             async with sse(backend.http, token=mine["access_token"]) as client:
                 assert not client.ended
             check_problem(await refresh(backend, mine), 503, "database-unavailable")
@@ -538,9 +538,9 @@ class TestOutage:
                     "/auth/password/change", headers=headers, json=body
                 )
             assert answer.status_code == 204
-            await has_heard(other)
+            await wait_until_changes_are_known(other)
             await database_proxy.refuse()
-            assert not await is_in(other, ended)
+            assert not await is_logged_in(other, ended)
             await database_proxy.accept()
             await until(lambda: other.revocation_watcher.status == "watching")
 

@@ -9,7 +9,7 @@ import pytest
 
 from src.cli import main
 from src.commands import admin_command
-from tests.support.accounts import TOO_LONG, ask_login, bearer, is_in, log_in_from, login
+from tests.support.accounts import TOO_LONG, ask_login, bearer, is_logged_in, log_in_from, login
 from tests.support.cli import cli_environment
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
@@ -64,9 +64,9 @@ async def test_account_commands(
         (0, f"{ALICE} is contributor\n", ""),
         (0, f"{ALICE}\tcontributor\tactive\n", ""),
     ]
-    assert await is_in(backend, tokens)
+    assert await is_logged_in(backend, tokens)
     assert (await users("end-sessions", ALICE))[0] == 0
-    assert not await is_in(backend, tokens)
+    assert not await is_logged_in(backend, tokens)
     assert (await users("password", ALICE, stdin=f"{NEW}\n"))[0] == 0
     await login(backend, ALICE, NEW)
     _, link, _ = await users("reset-link", ALICE)
@@ -75,7 +75,7 @@ async def test_account_commands(
     assert (await backend.http.post("/auth/password/reset", json=body)).status_code == 204
     tokens = await login(backend, ALICE)
     assert (await users("deactivate", ALICE))[0] == 0
-    assert not await is_in(backend, tokens)
+    assert not await is_logged_in(backend, tokens)
     assert (await ask_login(backend, ALICE)).status_code == 401
     assert await users("activate", ALICE) == (0, f"{ALICE} is active\n", "")
     tokens = await login(backend, ALICE)
@@ -86,7 +86,7 @@ async def test_account_commands(
     assert confirmed.status_code == 200
     assert (await ask_login(backend, ALICE)).json()["type"].endswith(":second-factor-required")
     assert await users("mfa-reset", ALICE) == (0, f"{ALICE} has no second factor\n", "")
-    assert not await is_in(backend, tokens)
+    assert not await is_logged_in(backend, tokens)
     await login(backend, ALICE)
     refused = [
         await users("deactivate", ADMIN),

@@ -50,7 +50,7 @@ async def test_stream_status_matches_redis(
 ) -> None:
     ids = await environment.publish(shield_event(), shield_event(), {b"type": b""})
     await until(environment.settled)
-    await environment.take("dead-host", 1)
+    await environment.read_as("dead-host", 1)
     (last,) = await environment.publish(shield_event())
     await until(lambda: environment.has_stored([*ids[:2], last]))
     await until(environment.settled)

@@ -15,7 +15,7 @@ from src.models.event import Poison, ShieldEvent, StreamId
 from src.repositories import events as event_rows
 from src.services.consumer.event_store import EventStore
 from src.utils.database import Database
-from tests.support.builders import JOB, OWNER, beyond_an_index, shield_event, stream
+from tests.support.builders import JOB, OWNER, shield_event, stream, text_too_large_for_an_index
 from tests.support.environment import Environment
 from tests.support.strategies import (
     KNOWN_TYPES,
@@ -165,7 +165,7 @@ async def test_value_too_large_for_an_index_is_one_dead_letter(
     environment: Environment, database: Database
 ) -> None:
     events = [
-        shield_event(workspace=beyond_an_index() if n == 2 else "red", job=f"j{n}")
+        shield_event(workspace=text_too_large_for_an_index() if n == 2 else "red", job=f"j{n}")
         for n in range(5)
     ]
     stored = await EventStore(database).store(events)

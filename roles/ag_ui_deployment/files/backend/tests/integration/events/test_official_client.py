@@ -112,12 +112,12 @@ async def two_instances(environment: Environment) -> AsyncIterator[tuple[Backend
         yield one, two
 
 
-def chosen(jobs: Jobs, *faults: Any) -> Jobs:
+def jobs_with_faults(jobs: Jobs, *faults: Any) -> Jobs:
     names = tuple(f", {fault.__name__}" for fault in faults)
     return {job: events for job, events in jobs.items() if job.endswith(names)}
 
 
-def apart(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
+def frames_by_job(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
     """Group the frames of a feed by job."""
     parts: dict[str, list[Frame]] = {}
     for frame in frames:
@@ -140,7 +140,7 @@ def renamed(repeated: Held) -> Any:
     return json.loads(json.dumps(repeated.shown).replace(", repeated", ", unchanged"))
 
 
-def as_of_the_model(held: Held) -> dict[tuple[str, str], Any]:
+def messages_by_id(held: Held) -> dict[tuple[str, str], Any]:
     """Convert the client's messages to the format of the unit tests' client."""
     shown: dict[tuple[str, str], Any] = {}
     for message in held.messages:
@@ -157,7 +157,7 @@ def as_of_the_model(held: Held) -> dict[tuple[str, str], Any]:
     return shown
 
 
-def model_of(client: AgUiClient) -> dict[tuple[str, str], Any]:
+def client_messages_by_id(client: AgUiClient) -> dict[tuple[str, str], Any]:
     return {(one["id"], one["kind"]): one["content"] for one in client.messages}
 
 
@@ -188,13 +188,13 @@ class TestAllJobs:
             afterwards = {job: clients.new().follow(url_of(backend, job), token) for job in jobs}
             check_same(await all_held(afterwards), held)
             frames = list(feed.frames)
-        parts = apart(frames)
+        parts = frames_by_job(frames)
         played = {job: clients.new().play(encoded(parts[job])) for job in jobs}
         check_same(await all_held(played), held)
         for job, job_events in jobs.items():
             assert (job, held[job].outcome) == (job, outcome_of(job_events))
             model = AgUiClient().apply(frame.json() for frame in parts[job])
-            assert (job, as_of_the_model(held[job])) == (job, model_of(model))
+            assert (job, messages_by_id(held[job])) == (job, client_messages_by_id(model))
         for name in EVENT_SEQUENCES:
             unmodified, repeated = held[f"{name}, unchanged"], held[f"{name}, repeated"]
             assert (name, renamed(repeated)) == (name, unmodified.shown)
@@ -216,7 +216,7 @@ class TestAllJobs:
         async with running(settings) as backend:
             owner = await backend.add_user("alice@shield.test")
             token = backend.token_of(owner)
-            jobs = chosen(every_job(str(owner.id)), unchanged, late)
+            jobs = jobs_with_faults(every_job(str(owner.id)), unchanged, late)
             joined: list[dict[str, Following]] = []
             async with sse(backend.http, token=token) as feed:
                 for events in in_turn(jobs.values()):
@@ -245,7 +245,7 @@ class TestInterruptions:
         async with two_instances(environment) as (one, other):
             owner = await one.add_user("alice@shield.test")
             token = one.token_of(owner)
-            jobs = chosen(every_job(str(owner.id)), unchanged)
+            jobs = jobs_with_faults(every_job(str(owner.id)), unchanged)
             await published(environment, jobs, owner, one, other)
 
             async def check(job: str, whole: Held, frames: int) -> None:

@@ -67,7 +67,7 @@ class TestOutages:
             assert accepted.status_code == 202
             await redis_proxy.accept()
             await database_proxy.accept()
-            await until(lambda: _are(environment, SubmissionState.DONE), 20)
+            await until(lambda: _states_are(environment, SubmissionState.DONE), 20)
             again = await carol.crawl(environment, key, **marks)
             assert (again.status_code, again.json()) == (202, accepted.json())
             assert await has_job(carol, accepted.json()["job_id"])
@@ -267,7 +267,7 @@ class TestOwners:
         assert (await carol.jobs())[job_id]["workspace"] == "default"
 
 
-async def _are(environment: Environment, state: SubmissionState) -> bool:
+async def _states_are(environment: Environment, state: SubmissionState) -> bool:
     return await states(environment) == [state]
 
 

@@ -18,11 +18,11 @@ async def test_agent_tasks_stop_first_and_the_audit_logger_last(
     stopped: list[BackgroundTask] = []
     stop = BackgroundTask.stop
 
-    async def noted(task: BackgroundTask) -> None:
+    async def recorded_stop(task: BackgroundTask) -> None:
         await stop(task)
         stopped.append(task)
 
-    monkeypatch.setattr(BackgroundTask, "stop", noted)
+    monkeypatch.setattr(BackgroundTask, "stop", recorded_stop)
     services.start()
     assert not any(task.failed for task in services.tasks.values())
     await services.stop()

@@ -45,12 +45,12 @@ from tests.support.builders import (
     RED,
     SCOPES,
     STRANGER,
+    job_scope,
+    new_projector,
     settings_of,
     shield_event,
     stream,
-    stream_fold,
     stream_id,
-    the_job,
 )
 from tests.support.memory_history import MemoryHistory, Process
 from tests.support.strategies import faulty_history, interleaved, random_events, valid_history
@@ -119,7 +119,7 @@ def ids_of(frames: Iterable[Frame]) -> list[str]:
 
 def records(events: Sequence[ShieldEvent], scope: Scope) -> list[FeedRecord]:
     """Return the records that a client of the scope must get, computed by the projector alone."""
-    return [record for record in stream_fold().apply(events) if scope.shows(record)]
+    return [record for record in new_projector().apply(events) if scope.shows(record)]
 
 
 def seen(events: Iterable[dict[str, Any]], clients: dict[str, AgUiClient] | None = None) -> Any:
@@ -229,12 +229,12 @@ class TestResuming:
     @given(cases(), st.sampled_from((JOB, OTHER_JOB)))
     def test_stream_of_one_job(self, case: Case, job: str) -> None:
         async def run() -> list[Frame]:
-            return await received(await case.process(), the_job(job), case.last_id, case.later)
+            return await received(await case.process(), job_scope(job), case.last_id, case.later)
 
         frames = asyncio.run(run())
         check_frames(frames)
         cursor = case.last_id or ZERO
-        every = records(case.events, the_job(job))
+        every = records(case.events, job_scope(job))
         missed = [str(record.id) for record in every if record.id > cursor]
         ended_before = any(record.ends_run and record.id <= cursor for record in every)
         # A client that has the end already gets it again, since its run has no other event.
@@ -273,10 +273,10 @@ class TestJoining:
     @given(cases(resumes=False), st.sampled_from((JOB, OTHER_JOB)))
     def test_stream_of_one_job_is_a_complete_run(self, case: Case, job: str) -> None:
         async def run() -> list[Frame]:
-            return await received(await case.process(), the_job(job), None, case.later)
+            return await received(await case.process(), job_scope(job), None, case.later)
 
         events = events_of(asyncio.run(run()))
-        every = records(case.events, the_job(job))
+        every = records(case.events, job_scope(job))
         ended = any(record.ends_run for record in every)
         if every:
             assert (check_run(events).terminal is not None) is ended
@@ -287,7 +287,7 @@ class TestJoining:
 class TestPosition:
     """The id up to which a client has everything, whether or not it received frames for it."""
 
-    @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, the_job(JOB))))
+    @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, job_scope(JOB))))
     def test_position_is_sent_before_the_first_event(self, case: Case, scope: Scope) -> None:
         cursor = case.last_id
 
@@ -304,7 +304,7 @@ class TestPosition:
             assert max([cursor or ZERO, *(one for one in positions if one <= reached)]) == reached
             assert positions or cursor
 
-    @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, the_job(JOB))), st.data())
+    @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, job_scope(JOB))), st.data())
     def test_client_interrupted_anywhere_resumes_to_the_same_state(
         self, case: Case, scope: Scope, data: st.DataObject
     ) -> None:
@@ -481,7 +481,7 @@ class TestEvictedJobs:
         await process.begin(events)
         assert process.hub.jobs.state(JOB) is None
         after = None if cursor is None else stream_id(cursor) if cursor else ZERO
-        scope = the_job(JOB)
+        scope = job_scope(JOB)
         frames = parse_frames(await served(process, subscription_to(scope, after)))
         assert check_run(events_of(frames), complete=True).outcome == "success"
         missed = [str(stream_id(n)) for n in (1, 2, 3) if cursor is None or n > cursor]
@@ -497,7 +497,7 @@ class TestEvictedJobs:
         process = Process(MemoryHistory(page=100))
         await process.begin(events)
         assert process.hub.jobs.state(JOB) is None
-        frames = parse_frames(await served(process, subscription_to(the_job(JOB))))
+        frames = parse_frames(await served(process, subscription_to(job_scope(JOB))))
         run = check_run(events_of(frames), complete=True)
         assert run.outcome == "success"
         client = AgUiClient().apply(events_of(frames))
@@ -522,7 +522,7 @@ class TestEvictedJobs:
         await process.begin(before)
         reading = asyncio.create_task(served(process, subscription_to(MINE)))
         await asyncio.sleep(0)
-        await process.publish_as_the_tail(end)
+        await process.publish_like_the_tailer(end)
         process.hub.drain()
         events = events_of(parse_frames(await reading))
         assert check_feed(events)[JOB].terminal == "RUN_FINISHED"
@@ -532,7 +532,7 @@ class TestEvictedJobs:
         await process.begin(stream(*simple_run(), *simple_run(OTHER_JOB)))
         reading = asyncio.create_task(served(process, subscription_to(EVERYTHING)))
         await asyncio.sleep(0)
-        await process.publish_as_the_tail(
+        await process.publish_like_the_tailer(
             replace(shield_event("job:accepted", user=STRANGER), id=stream_id(7))
         )
         await asyncio.sleep(0)
@@ -557,11 +557,11 @@ class TestEvictedJobs:
         )
         process = Process(MemoryHistory())
         await process.begin([])
-        await process.publish_as_the_tail(*events[:joins_after])
+        await process.publish_like_the_tailer(*events[:joins_after])
         reading = asyncio.create_task(served(process, subscription_to(MINE, cursor)))
         for event in events[joins_after:]:
             await asyncio.sleep(0)
-            await process.publish_as_the_tail(event)
+            await process.publish_like_the_tailer(event)
         await asyncio.sleep(0)
         process.hub.drain()
         output = events_of(parse_frames(await reading))
@@ -769,7 +769,7 @@ async def test_job_history_waits_for_a_replay_slot(monkeypatch: pytest.MonkeyPat
     event_streams = EventStreams(process.hub, replay, StreamRegistry(), Metrics(), settings_of())
     client = Client()
     async with replay.slot():
-        serving = asyncio.create_task(event_streams.serve(subscription_to(the_job(JOB)), client))
+        serving = asyncio.create_task(event_streams.serve(subscription_to(job_scope(JOB)), client))
         for _ in range(100):
             await asyncio.sleep(0)
         assert events_of(parse_frames(bytes(client.body))) == []

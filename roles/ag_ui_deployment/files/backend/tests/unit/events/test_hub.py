@@ -24,12 +24,12 @@ from tests.support.builders import (
     OWNER,
     RED,
     STRANGER,
+    job_scope,
+    new_projector,
     settings_of,
     shield_event,
     stream,
-    stream_fold,
     stream_id,
-    the_job,
 )
 
 _WORKSPACES = st.frozensets(st.sampled_from((DEFAULT_WORKSPACE, RED, "blue")))
@@ -47,7 +47,7 @@ JOBS = st.builds(
 
 def hub_of(*events: ShieldEvent, **values: int) -> EventHub:
     """A hub to which these events have been published."""
-    hub = EventHub(settings_of(**values), stream_fold())
+    hub = EventHub(settings_of(**values), new_projector())
     hub.start(ZERO)
     publish(hub, *stream(*events))
     return hub
@@ -83,7 +83,7 @@ class TestScopes:
         )
         assert ids(hub, EVERYTHING) == [stream_id(n) for n in (1, 2, 3, 4, 5)]
         assert ids(hub, MINE) == [stream_id(1)]
-        assert ids(hub, the_job("theirs")) == [stream_id(2)]
+        assert ids(hub, job_scope("theirs")) == [stream_id(2)]
         assert ids(hub, Scope(Visibility(UUID(int=1)))) == []
 
     def test_scopes_of_workspace_administrator_and_member(self) -> None:
@@ -122,12 +122,12 @@ class TestScopes:
         )
         on = {
             scope: {state.job_id for state in hub.attach(scope, None).jobs}
-            for scope in (EVERYTHING, MINE, the_job("ended"))
+            for scope in (EVERYTHING, MINE, job_scope("ended"))
         }
         assert on == {
             EVERYTHING: {"mine", "theirs"},
             MINE: {"mine"},
-            the_job("ended"): {"ended"},
+            job_scope("ended"): {"ended"},
         }
 
     def test_job_with_new_owner_is_marked_for_inspection(self) -> None:
@@ -147,7 +147,7 @@ class TestScopes:
     def test_feeds_of_one_version_share_an_encoding(self, version: ProtocolVersion) -> None:
         hub = hub_of()
         attachments = [
-            hub.attach(scope, None, version) for scope in (EVERYTHING, MINE, the_job(JOB))
+            hub.attach(scope, None, version) for scope in (EVERYTHING, MINE, job_scope(JOB))
         ]
         publish(hub, shield_event("job:queued", user=OWNER))
         frames = [live(attachment)[0].frames for attachment in attachments]

@@ -15,7 +15,7 @@ from src.services.events import replay as event_replay
 from src.services.events.feed import FeedRecord, FellBehindError
 from src.services.events.job_projector import JobProjector
 from src.services.events.replay import EventReplay
-from tests.support.builders import shield_event, stream, stream_fold, stream_id
+from tests.support.builders import new_projector, shield_event, stream, stream_id
 from tests.support.memory_history import MemoryHistory
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ async def read(replay: EventReplay, cursor: StreamId, low_watermark: StreamId) -
 def expected(
     events: list[ShieldEvent], cursor: StreamId, low_watermark: StreamId
 ) -> list[StreamId]:
-    return [one.id for one in stream_fold().apply(events) if cursor < one.id <= low_watermark]
+    return [one.id for one in new_projector().apply(events) if cursor < one.id <= low_watermark]
 
 
 @given(

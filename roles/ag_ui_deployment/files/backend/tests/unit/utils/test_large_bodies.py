@@ -39,12 +39,14 @@ async def test_slots_are_given_in_order_of_arrival() -> None:
     bodies = LargeBodies(at_once=1, wait_seconds=60)
     order: list[str] = []
 
-    async def come(name: str) -> None:
+    async def wait_for_slot(name: str) -> None:
         async with bodies.turn(uuid4()):
             order.append(name)
 
     async with bodies.turn(ALICE):
-        waiting = [asyncio.create_task(come(name)) for name in ("first", "second", "third")]
+        waiting = [
+            asyncio.create_task(wait_for_slot(name)) for name in ("first", "second", "third")
+        ]
         await asyncio.sleep(0)
         assert order == []
     await asyncio.gather(*waiting)
