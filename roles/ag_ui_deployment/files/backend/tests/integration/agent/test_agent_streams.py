@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -41,29 +41,18 @@ from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.official_client import Held, OfficialClients
 from tests.support.proxy import TcpProxy
-from tests.support.server import Backend, running
+from tests.support.server import Backend, running, two_instances
 from tests.support.sse import SseClient, sse
 from tests.support.waiting import until
 
 STALLS = "words 50 fault=stall"
 
 
-@asynccontextmanager
-async def two_instances(
-    environment: Environment, gateway: Gateway
-) -> AsyncIterator[tuple[Backend, Backend]]:
-    """Two instances that share Redis, PostgreSQL and the gateway."""
-    one = environment.settings(**gateway.settings())
-    two = environment.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
-    async with running(one) as first, running(two) as second:
-        yield first, second
-
-
 @pytest.fixture
 async def instances(
     environment: Environment, gateway: Gateway
 ) -> AsyncIterator[tuple[Backend, Backend]]:
-    async with two_instances(environment, gateway) as both:
+    async with two_instances(environment, **gateway.settings()) as both:
         yield both
 
 
@@ -199,11 +188,8 @@ class TestLimits:
     async def test_run_limit_applies_across_instances(
         self, environment: Environment, gateway: Gateway
     ) -> None:
-        one = environment.settings(**gateway.settings(RUNS_PER_USER=2))
-        two = environment.settings(
-            **gateway.settings(RUNS_PER_USER=2, REDIS_CONSUMER_NAME="host-8003")
-        )
-        async with running(one) as first, running(two) as second:
+        settings = gateway.settings(RUNS_PER_USER=2)
+        async with two_instances(environment, **settings) as (first, second):
             _, token = await contributor(first)
             bodies = [run_input(STALLS) for _ in range(2)]
             async with (
@@ -223,11 +209,8 @@ class TestLimits:
     ) -> None:
         shorten_failure_detection(monkeypatch, lease=1.0)
         monkeypatch.setattr(run_manager, "_BEAT_SECONDS", 0.1)
-        one = environment.settings(**gateway.settings(RUNS_PER_USER=1))
-        two = environment.settings(
-            **gateway.settings(RUNS_PER_USER=1, REDIS_CONSUMER_NAME="host-8003")
-        )
-        async with running(one) as here, running(two) as elsewhere:
+        settings = gateway.settings(RUNS_PER_USER=1)
+        async with two_instances(environment, **settings) as (here, elsewhere):
             _, token = await contributor(here)
             # Takes longer than several leases.
             marker = uuid4().hex

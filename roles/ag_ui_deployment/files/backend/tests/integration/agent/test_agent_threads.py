@@ -22,7 +22,7 @@ from tests.support.agent import (
 from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.official_client import official_clients
-from tests.support.server import Backend, running
+from tests.support.server import Backend, running, two_instances
 from tests.support.sse import SseClient, sse
 from tests.support.waiting import until
 
@@ -36,10 +36,8 @@ async def instances(environment: Environment, gateway: Gateway) -> AsyncIterator
 
     A user may have two runs at a time.
     """
-    one = environment.settings(**gateway.settings(RUNS_PER_USER=2))
-    two = environment.settings(**gateway.settings(RUNS_PER_USER=2, REDIS_CONSUMER_NAME="host-8003"))
-    async with running(one) as first, running(two) as second:
-        yield first, second
+    async with two_instances(environment, **gateway.settings(RUNS_PER_USER=2)) as both:
+        yield both
 
 
 @pytest.fixture

@@ -14,11 +14,9 @@ from ag_ui.core import EventType
 
 from src.models.protocol import ProtocolVersion
 from src.models.role import Role
-from src.models.user import User
 from src.services.agui import events as agui
 from src.services.agui.events import Event, Stamp
 from src.services.agui.sse import encode, translated
-from tests.run_checker import Frame, job_of
 from tests.support.accounts import bearer
 from tests.support.agent import (
     ASK_COLOUR,
@@ -27,7 +25,6 @@ from tests.support.agent import (
     run_input_without_version,
     user_says,
 )
-from tests.support.builders import shield_event
 from tests.support.environment import Environment
 from tests.support.event_sequences import EVENT_SEQUENCES, every_job, unchanged
 from tests.support.gateway import Gateway
@@ -38,7 +35,7 @@ from tests.support.official_client import (
     OfficialClients,
 )
 from tests.support.server import Backend, running
-from tests.support.sse import SseClient, sse
+from tests.support.sse import frames_by_job, sse, wait_until_received
 from tests.support.waiting import until
 
 CURRENT = "1.0.0"
@@ -318,24 +315,6 @@ class TestVersion:
         assert "MAJOR.MINOR" in error["message"]
 
 
-async def arrived(environment: Environment, feed: SseClient, owner: User) -> None:
-    """Wait until the feed has received all published events."""
-    (marker,) = await environment.publish(shield_event(job="marker", user=str(owner.id)))
-    await feed.until(lambda it: str(marker) in it.ids)
-
-
-def apart(feed: SseClient) -> dict[str, bytes]:
-    """Serialise the frames of a feed as one stream per job."""
-    parts: dict[str, list[Frame]] = {}
-    for frame in feed.frames:
-        if frame.data is not None and (job := job_of(frame.json())):
-            parts.setdefault(job, []).append(frame)
-    return {
-        job: "".join(f"data: {frame.data}\n\n" for frame in frames).encode()
-        for job, frames in parts.items()
-    }
-
-
 def shown(held: Held) -> dict[str, Any]:
     """Return a client's state; 0.0.55 drops the metadata of messages and calls."""
     return held.shown | {"messages": [_without_metadata(message) for message in held.messages]}
@@ -365,22 +344,24 @@ class TestJobs:
         older = {name: f"{url}?{OLDER_PROTOCOL}" for name, url in urls.items()}
         async with sse(backend.http, f"/events?{OLDER_PROTOCOL}", token=token) as feed:
             await environment.publish(*(events[0] for events in jobs.values()))
-            await arrived(environment, feed, owner)
+            await wait_until_received(environment, feed, owner)
             live = {name: clients.new(version).follow(url, token) for name, url in older.items()}
             for following in live.values():
                 await following.joined()
             await environment.publish(*(event for events in jobs.values() for event in events[1:]))
             held = {name: await following.held() for name, following in live.items()}
-            await arrived(environment, feed, owner)
-        played = apart(feed)
+            await wait_until_received(environment, feed, owner)
+        frames = frames_by_job(feed.frames)
         for name, url in urls.items():
             current = await clients.new().follow(url, token).held()
             expected = shown(current)
             if current.outcome == "cancelled":
                 expected["outcome"] = "success"
             after = await clients.new(version).follow(older[name], token).held()
-            body = played[f"{name}, {unchanged.__name__}"]
-            out = await clients.new(version).play(body).held()
+            body = "".join(
+                f"data: {frame.data}\n\n" for frame in frames[f"{name}, {unchanged.__name__}"]
+            )
+            out = await clients.new(version).play(body.encode()).held()
             for how, one in (("live", held[name]), ("after", after), ("feed", out)):
                 assert (name, how, shown(one)) == (name, how, expected)
 
@@ -399,7 +380,7 @@ class TestJobs:
         job = f"{name}, {unchanged.__name__}"
         async with sse(backend.http, token=token) as feed:
             await environment.publish(*every_job(str(owner.id))[job])
-            await arrived(environment, feed, owner)
+            await wait_until_received(environment, feed, owner)
         url = f"{backend.http.base_url}/api/jobs/{job}/events?{OLDER_PROTOCOL}"
         whole = await clients.new(version).follow(url, token, last_event_id="0-0").held()
 

@@ -20,7 +20,7 @@ from tests.support.builders import shield_event
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
-from tests.support.server import PASSWORD, Backend, running
+from tests.support.server import PASSWORD, Backend, running, two_instances
 from tests.support.sse import SseClient, sse
 from tests.support.waiting import until
 
@@ -38,10 +38,8 @@ async def alice(backend: Backend) -> User:
 @pytest.fixture
 async def pair(environment: Environment) -> AsyncIterator[tuple[Backend, Backend]]:
     """Two instances on one database."""
-    async with running(environment.settings()) as one:
-        settings = environment.settings(REDIS_CONSUMER_NAME="host-8003")
-        async with running(settings) as other:
-            yield one, other
+    async with two_instances(environment) as both:
+        yield both
 
 
 async def shift(environment: Environment, column: str, **delta: float) -> None:

@@ -6,8 +6,7 @@ warning.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from random import Random
 from typing import Any
@@ -17,9 +16,8 @@ import pytest
 
 from src.models.event import ShieldEvent, StreamId
 from src.models.user import User
-from tests.run_checker import Frame, job_of
+from tests.run_checker import Frame
 from tests.support.agui_client import AgUiClient
-from tests.support.builders import shield_event
 from tests.support.environment import Environment
 from tests.support.event_sequences import (
     AWKWARD,
@@ -35,8 +33,8 @@ from tests.support.official_client import (
     OfficialClient,
     OfficialClients,
 )
-from tests.support.server import Backend, running
-from tests.support.sse import SseClient, sse
+from tests.support.server import Backend, running, two_instances
+from tests.support.sse import frames_by_job, sse, wait_until_received
 from tests.support.strategies import KNOWN_TYPES
 from tests.support.waiting import until
 
@@ -78,19 +76,13 @@ def in_turn(jobs: Iterable[Sequence[ShieldEvent]]) -> Iterator[list[ShieldEvent]
         yield [event for event in events if event is not None]
 
 
-async def arrived(environment: Environment, feed: SseClient, owner: User) -> None:
-    """Wait until the instance behind the owner's feed has received all published events."""
-    (marker,) = await environment.publish(shield_event(job="marker", user=str(owner.id)))
-    await feed.until(lambda it: str(marker) in it.ids)
-
-
 async def published(environment: Environment, jobs: Jobs, owner: User, *instances: Backend) -> None:
     """Publish all events, and wait until the instances have received them."""
     for events in in_turn(jobs.values()):
         await environment.publish(*events)
     for instance in instances:
         async with sse(instance.http, token=instance.token_of(owner)) as feed:
-            await arrived(environment, feed, owner)
+            await wait_until_received(environment, feed, owner)
 
 
 async def all_held(following: dict[str, Following]) -> dict[str, Held]:
@@ -104,26 +96,9 @@ def check_same(held: dict[str, Held], expected: dict[str, Held]) -> None:
         assert (job, one.shown) == (job, expected[job].shown)
 
 
-@asynccontextmanager
-async def two_instances(environment: Environment) -> AsyncIterator[tuple[Backend, Backend]]:
-    """Two instances that share the stream and the database."""
-    other = environment.settings(REDIS_CONSUMER_NAME="host-8003")
-    async with running(environment.settings()) as one, running(other) as two:
-        yield one, two
-
-
 def jobs_with_faults(jobs: Jobs, *faults: Any) -> Jobs:
     names = tuple(f", {fault.__name__}" for fault in faults)
     return {job: events for job, events in jobs.items() if job.endswith(names)}
-
-
-def frames_by_job(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
-    """Group the frames of a feed by job."""
-    parts: dict[str, list[Frame]] = {}
-    for frame in frames:
-        if frame.data is not None and (job := job_of(frame.json())):
-            parts.setdefault(job, []).append(frame)
-    return parts
 
 
 def encoded(frames: Iterable[Frame]) -> bytes:
@@ -179,7 +154,7 @@ class TestAllJobs:
                 await environment.publish(*events)
                 if number:
                     continue
-                await arrived(environment, feed, owner)
+                await wait_until_received(environment, feed, owner)
                 for job in jobs:
                     live[job] = clients.new().follow(url_of(backend, job), token)
                 for following in live.values():
@@ -221,7 +196,7 @@ class TestAllJobs:
             async with sse(backend.http, token=token) as feed:
                 for events in in_turn(jobs.values()):
                     await environment.publish(*events)
-                    await arrived(environment, feed, owner)
+                    await wait_until_received(environment, feed, owner)
                     joined.append(
                         {
                             event.job_id: clients.new().follow(url_of(backend, event.job_id), token)
@@ -349,7 +324,7 @@ class TestInterruptions:
             client = clients.new()
             async with sse(other.http, token=token) as feed:
                 await environment.publish(*job_events[:8])
-                await arrived(environment, feed, owner)
+                await wait_until_received(environment, feed, owner)
                 async with running(fresh) as stopped:
                     leaving = client.follow(url_of(stopped, job), token)
                     await leaving.joined()
@@ -369,7 +344,7 @@ class TestInterruptions:
         token = backend.token_of(owner)
         async with sse(backend.http, token=token) as feed:
             await environment.publish(*every_job(str(owner.id))[job])
-            await arrived(environment, feed, owner)
+            await wait_until_received(environment, feed, owner)
         client = clients.new()
         before = await client.follow(url_of(backend, job), token).held()
         unknown = str(StreamId(2**50, 0))
