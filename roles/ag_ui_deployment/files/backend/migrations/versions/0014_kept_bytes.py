@@ -1,4 +1,4 @@
-"""Sizes of conversations, and an index for retention.
+"""Sizes of conversations, and indexes for retention.
 
 Revision: 0014
 Previous: 0013
