@@ -76,8 +76,8 @@ async def _port_of(driver: asyncio.subprocess.Process) -> int:
 @asynccontextmanager
 async def _session(http: httpx.AsyncClient, profile: str) -> AsyncIterator[Page]:
     options = {"args": [*_OPTIONS, f"--user-data-dir={profile}"]}
-    wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
-    response = await http.post("session", json=wanted)
+    request = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+    response = await http.post("session", json=request)
     value = response.json()["value"]
     assert response.is_success, value
     http.base_url = http.base_url.join(f"/session/{value['sessionId']}/")

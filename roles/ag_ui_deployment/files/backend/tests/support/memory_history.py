@@ -84,7 +84,7 @@ class Process:
         self.history.events += events
         self._publish(events)
 
-    async def publish_as_the_tail(self, *events: ShieldEvent) -> None:
+    async def publish_like_the_tailer(self, *events: ShieldEvent) -> None:
         """Add new events to the stream and rehydrate unknown jobs, like the stream tailer."""
         self.history.events += events
         for event in events:

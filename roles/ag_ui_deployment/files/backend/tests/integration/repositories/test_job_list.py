@@ -16,7 +16,7 @@ from tests.support.builders import OWNER, RED, STRANGER, settings_of
 from tests.support.environment import Environment
 
 _EVERYWHERE = frozenset({"default", RED, "blue"})
-_SIGHTS = {
+_VISIBILITIES = {
     "a user": Visibility(UUID(OWNER), frozenset({"default"})),
     "a member": Visibility(UUID(OWNER), _EVERYWHERE),
     "who has no jobs": Visibility(UUID(int=1), _EVERYWHERE),
@@ -66,11 +66,11 @@ def matches(row: JobRow, visibility: Visibility, section: Section) -> bool:
     )
 
 
-@pytest.mark.parametrize("who", _SIGHTS)
-async def test_the_pages_hold_all_that_the_user_sees_newest_first(
+@pytest.mark.parametrize("who", _VISIBILITIES)
+async def test_pages_contain_all_visible_jobs_newest_first(
     environment: Environment, database: Database, who: str
 ) -> None:
-    visibility = _SIGHTS[who]
+    visibility = _VISIBILITIES[who]
     await fill(environment, 300)
     async with database.transaction() as session:
         every = await job_list.page(session, EVERYTHING, Section(1000))
@@ -83,11 +83,11 @@ async def test_the_pages_hold_all_that_the_user_sees_newest_first(
             assert found == [row for row in every if matches(row, visibility, asked)]
 
 
-async def test_a_page_reads_no_more_than_its_own_length_of_each_place(
+async def test_page_reads_a_bounded_number_of_rows(
     environment: Environment, database: Database
 ) -> None:
     await fill(environment, 20_000)
-    for who, visibility in _SIGHTS.items():
+    for who, visibility in _VISIBILITIES.items():
         for section in _SECTIONS:
             query = job_list.query_of(visibility, section)
             if query is None:
@@ -100,9 +100,7 @@ async def test_a_page_reads_no_more_than_its_own_length_of_each_place(
                 assert scan["Actual Rows"] * scan["Actual Loops"] <= parts * section.limit
 
 
-async def test_whether_a_workspace_has_jobs_is_read_from_an_index(
-    environment: Environment, database: Database
-) -> None:
+async def test_existence_check_uses_an_index(environment: Environment, database: Database) -> None:
     await fill(environment, 20_000)
     async with database.transaction() as session:
         for workspace, has_jobs in ((RED, True), ("default", True), ("green", False)):

@@ -44,7 +44,7 @@ async def kept_for(environment: Environment, registry: RunRegistry, key: RunKey)
 
 
 @pytest.mark.parametrize("stored", [True, False])
-async def test_a_log_that_was_finished_grows_no_more(
+async def test_finished_log_does_not_grow(
     environment: Environment,
     registry: RunRegistry,
     key: RunKey,
@@ -56,7 +56,7 @@ async def test_a_log_that_was_finished_grows_no_more(
     assert await length(environment, registry, key) == 2
 
 
-async def test_a_log_that_others_closed_grows_no_more_and_is_not_taken_back(
+async def test_closed_log_does_not_grow_and_cannot_be_reopened(
     environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
     await environment.redis.delete(registry._lease(key))
@@ -69,7 +69,7 @@ async def test_a_log_that_others_closed_grows_no_more_and_is_not_taken_back(
     assert await length(environment, registry, key) == 3
 
 
-async def test_a_run_that_shows_itself_or_goes_on_is_not_closed(
+async def test_active_run_cannot_be_closed(
     environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
     assert not await registry.close(key, 2, [END])
@@ -79,7 +79,7 @@ async def test_a_run_that_shows_itself_or_goes_on_is_not_closed(
     assert await length(environment, registry, key) == 3
 
 
-async def test_a_log_is_kept_for_a_day_unless_it_is_stored_elsewhere(
+async def test_log_expires_after_a_day_unless_stored(
     environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
     assert 23 * HOUR < await kept_for(environment, registry, key) <= 24 * HOUR
@@ -90,7 +90,7 @@ async def test_a_log_is_kept_for_a_day_unless_it_is_stored_elsewhere(
     assert 0 < await kept_for(environment, registry, key) <= 60
 
 
-async def test_a_log_that_others_closed_is_kept_for_a_day(
+async def test_closed_log_expires_after_a_day(
     environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
     await environment.redis.delete(registry._lease(key))
@@ -98,7 +98,7 @@ async def test_a_log_that_others_closed_is_kept_for_a_day(
     assert 23 * HOUR < await kept_for(environment, registry, key) <= 24 * HOUR
 
 
-async def test_a_run_counts_from_its_beginning_to_its_end(
+async def test_run_counts_towards_the_limit_until_its_end(
     registry: RunRegistry, key: RunKey
 ) -> None:
     another = key._replace(run_id="another")
@@ -113,7 +113,7 @@ async def test_a_run_counts_from_its_beginning_to_its_end(
     assert await registry.begin(key._replace(owner=uuid4()), 1) == "begun"
 
 
-async def test_what_a_process_holds_that_dies_goes_by_itself(
+async def test_keys_of_a_dead_process_expire(
     environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
     await environment.redis.delete(registry._runs(key))

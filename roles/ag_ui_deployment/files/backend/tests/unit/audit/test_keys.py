@@ -14,14 +14,14 @@ OLD, NEW = "o" * 32, "n" * 32
 STATEMENT = Checkpoint(1, Purpose.INTERVAL, START, datetime(2026, 5, 1, tzinfo=UTC))
 
 
-def test_the_first_key_signs_and_every_other_verifies() -> None:
+def test_first_key_signs_and_previous_keys_verify() -> None:
     row = AuditKeys([OLD]).sign(STATEMENT)
     assert AuditKeys([NEW, OLD]).fault_of(row) is None
     assert AuditKeys([NEW, OLD]).sign(STATEMENT).key_id == AuditKeys([NEW]).sign(STATEMENT).key_id
     assert "AUDIT_PREVIOUS_KEYS" in str(AuditKeys([NEW]).fault_of(row))
 
 
-def test_what_was_signed_with_the_key_as_it_is_set_still_verifies() -> None:
+def test_signature_with_the_underived_key_verifies() -> None:
     key = OLD.encode()
     row = AuditKeys([OLD]).sign(STATEMENT)
     row.key_id = hmac.digest(key, b"key id", "sha256").hex()[:16]

@@ -11,7 +11,7 @@ from src.utils.metrics import Metrics
 from tests.support.samples import sample
 
 
-def test_a_loss_is_counted_logged_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loss_is_counted_logged_and_reported_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = Metrics()
     losses = EntryLosses(metrics)
     assert losses.lately() is None
@@ -35,7 +35,7 @@ def test_a_loss_is_counted_logged_and_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert losses.lately() is None
 
 
-def test_nothing_lost_is_shown_as_zero() -> None:
+def test_counters_start_at_zero() -> None:
     metrics = Metrics()
     EntryLosses(metrics)
     shown = metrics.exposition().decode()

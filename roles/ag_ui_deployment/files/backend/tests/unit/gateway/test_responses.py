@@ -41,7 +41,7 @@ def said(kind: str | None, message: str = "m", code: str = "c") -> dict[str, Any
         (400, "no_db_connection"),
     ],
 )
-def test_our_key_is_not_accepted(status: int, kind: str) -> None:
+def test_rejected_api_key_is_not_transient(status: int, kind: str) -> None:
     for refusal in (call_refusal, list_refusal, chat_refusal):
         error = refusal(reply(status, said(kind)))
         assert isinstance(error, GatewayRefusedError)
@@ -68,7 +68,7 @@ def test_our_key_is_not_accepted(status: int, kind: str) -> None:
         (418, {"error": "odd"}, StrangeAnswerError, ""),
     ],
 )
-def test_a_call_is_refused(
+def test_refused_tool_call(
     status: int, document: dict[str, Any], kind: type[UpstreamError], words: str
 ) -> None:
     error = call_refusal(reply(status, document))
@@ -92,7 +92,7 @@ def test_a_call_is_refused(
         (405, {}, "LITELLM_URL, where something else answers"),
     ],
 )
-def test_something_else_than_the_gateway_answers(
+def test_response_of_another_service_names_litellm_url(
     refusal: Refusal, status: int, headers: dict[str, str], words: str
 ) -> None:
     error = refusal(reply(status, None, headers))
@@ -111,14 +111,16 @@ def test_something_else_than_the_gateway_answers(
         (404, {"message": "no Route matched with those values"}),
     ],
 )
-def test_another_service_is_not_taken_for_a_model(status: int, document: dict[str, Any]) -> None:
+def test_chat_response_of_another_service_is_no_model_error(
+    status: int, document: dict[str, Any]
+) -> None:
     error = chat_refusal(reply(status, document))
     assert type(error) is GatewayRefusedError
     assert "LITELLM_URL" in str(error)
     assert "LITELLM_URL" in str(call_refusal(reply(status, document)))
 
 
-def test_a_list_tells_that_the_tools_are_away() -> None:
+def test_list_reports_unavailable_tool_server() -> None:
     error = list_refusal(reply(502, {"detail": {"error": "unreachable"}}))
     assert isinstance(error, ToolServerUnavailableError)
     assert not error.outcome_unknown
@@ -149,7 +151,7 @@ OVERFLOW = (
         (413, None, ModelRejectedError),
     ],
 )
-def test_a_chat_is_refused(
+def test_refused_chat(
     status: int, document: dict[str, Any] | None, kind: type[UpstreamError]
 ) -> None:
     assert type(chat_refusal(reply(status, document))) is kind
@@ -166,7 +168,7 @@ def test_a_chat_is_refused(
         ({}, 10, False),
     ],
 )
-def test_a_limit_is_worth_another_attempt_if_it_ends_soon(
+def test_rate_limit_is_transient_if_it_ends_soon(
     headers: dict[str, str], seconds: int, *, soon: bool
 ) -> None:
     error = call_refusal(reply(429, {}, headers))

@@ -35,7 +35,7 @@ from src.utils.errors import FieldFault
         ({"content": "odd"}, ""),
     ],
 )
-def test_the_result_of_a_tool(answer: dict[str, object], result: object) -> None:
+def test_result_of_a_tool_response(answer: dict[str, object], result: object) -> None:
     assert result_of(answer) == result
 
 
@@ -56,7 +56,7 @@ def test_the_result_of_a_tool(answer: dict[str, object], result: object) -> None
         ("", True),
     ],
 )
-def test_a_tools_word_for_its_caller_is_told_from_a_defect(text: str, *, defect: bool) -> None:
+def test_messages_of_tools_are_distinguished_from_defects(text: str, *, defect: bool) -> None:
     assert is_defect(text) is defect
 
 
@@ -73,7 +73,7 @@ def test_a_tools_word_for_its_caller_is_told_from_a_defect(text: str, *, defect:
         ("Error calling tool 'x': ConnectError: no", None),
     ],
 )
-def test_what_the_gateway_says_in_the_tools_place(text: str, exception: str | None) -> None:
+def test_exceptions_of_the_gateway_are_recognised(text: str, exception: str | None) -> None:
     assert lost_by(text) == exception
 
 
@@ -87,7 +87,7 @@ def test_what_the_gateway_says_in_the_tools_place(text: str, exception: str | No
         ("the collection does not exist", ToolRejectedError, False),
     ],
 )
-def test_what_the_framework_says_is_not_the_tools_word(
+def test_messages_of_the_framework_map_to_errors(
     text: str, kind: type[UpstreamError], *, outcome_unknown: bool
 ) -> None:
     error = error_of(text, {})
@@ -95,13 +95,13 @@ def test_what_the_framework_says_is_not_the_tools_word(
 
 
 @pytest.mark.parametrize("prefix", ["", "Error executing tool crawl_web: "])
-def test_refused_arguments_are_told_from_defects(prefix: str) -> None:
+def test_validation_errors_are_rejections(prefix: str) -> None:
     error = error_of(f"{prefix}1 validation error for x\nurl\n  Missing [type=missing]", {})
     assert isinstance(error, ToolRejectedError)
     assert error.faults == (FieldFault("url", "Missing"),)
 
 
-def test_refused_arguments_are_named() -> None:
+def test_refused_arguments_are_listed() -> None:
     text = (
         "2 validation errors for call[crawl_web]\n"
         "max_pages\n"
@@ -121,7 +121,7 @@ def test_refused_arguments_are_named() -> None:
     assert refused_arguments("the collection does not exist") == []
 
 
-def test_what_tells_of_the_inside_is_cut() -> None:
+def test_internal_details_are_removed() -> None:
     text = (
         "cannot open /opt/shield/graph.py at postgresql://u:hunter2@db/x on 10.0.0.5:5432\r\n\x1b"
     )
@@ -148,7 +148,7 @@ def test_what_tells_of_the_inside_is_cut() -> None:
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
     ],
 )
-def test_in_whatever_form(inside: str) -> None:
+def test_each_form_of_internal_detail_is_removed(inside: str) -> None:
     assert presentable(f"stopped at {inside} again", {}) == "stopped at […] again"
 
 
@@ -156,17 +156,17 @@ def test_in_whatever_form(inside: str) -> None:
     "text",
     ["3/4 of the pages and/or links", "the token has expired", "a list [1:2] is not taken", "n/a"],
 )
-def test_but_not_more(text: str) -> None:
+def test_other_texts_are_unchanged(text: str) -> None:
     assert presentable(text, {}) == text
 
 
-def test_what_the_caller_sent_is_not() -> None:
+def test_values_sent_by_the_caller_are_kept() -> None:
     arguments = {"file_path": "/srv/inbox/report.pdf"}
     text = "/srv/inbox/report.pdf: no such file in /srv/hidden/inbox"
     assert presentable(text, arguments) == "/srv/inbox/report.pdf: no such file in […]"
 
 
-def test_only_the_beginning_of_a_text_is_looked_at() -> None:
+def test_only_the_start_of_a_text_is_processed() -> None:
     """Processing happens in the event loop, so its time must be bounded."""
     blank = " " * 10_000
     assert presentable(f"begins{blank}ends", {}) == "begins"

@@ -72,18 +72,18 @@ class Storage:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.asked: list[Sequence[LogRecord]] = []
-        self.lets = asyncio.Event()
+        self.allowed = asyncio.Event()
         self._error = error
 
     async def store(self, _key: RunKey, records: Sequence[LogRecord]) -> bool:
         self.asked.append(records)
-        await self.lets.wait()
+        await self.allowed.wait()
         if self._error:
             raise self._error
         return True
 
 
-async def _stays(user: User, _workspace: str) -> User:
+async def _keep_permissions(user: User, _workspace: str) -> User:
     return user
 
 
@@ -100,7 +100,7 @@ def started(registry: Registry, store: Store) -> tuple[LocalRun, asyncio.Event]:
         max_answer_bytes=1_000_000,
         tools=NoTools(),
         budget=NoBudget(),
-        permitted=_stays,
+        permitted=_keep_permissions,
     )
     run = LocalRun(KEY, loop, cast("RunRegistry", registry), store)
     done = asyncio.Event()
@@ -108,7 +108,7 @@ def started(registry: Registry, store: Store) -> tuple[LocalRun, asyncio.Event]:
     return run, done
 
 
-async def test_the_end_is_told_nobody_before_it_is_stored() -> None:
+async def test_end_is_published_after_it_is_stored() -> None:
     registry, storage = Registry(), Storage()
     run, done = started(registry, storage.store)
     await until(lambda: storage.asked)
@@ -118,16 +118,16 @@ async def test_the_end_is_told_nobody_before_it_is_stored() -> None:
     assert [one.type for one in run.log.records][-1] == "STEP_FINISHED"
     assert registry.records == run.log.records
     assert not registry.finished
-    storage.lets.set()
+    storage.allowed.set()
     await done.wait()
     assert run.log.ended
     assert registry.records == run.log.records == storage.asked[0]
     assert registry.finished == [True]
 
 
-async def test_the_log_of_a_run_that_could_not_be_stored_is_kept_as_one() -> None:
+async def test_unstored_run_is_finished_as_unstored() -> None:
     registry, storage = Registry(), Storage(ConnectionRefusedError())
-    storage.lets.set()
+    storage.allowed.set()
     run, done = started(registry, storage.store)
     await until(lambda: run.log.ended)
     await run.wait_closed(0)
@@ -135,7 +135,7 @@ async def test_the_log_of_a_run_that_could_not_be_stored_is_kept_as_one() -> Non
     assert registry.finished == [False]
 
 
-async def test_a_store_that_takes_too_long_delays_the_end_and_not_the_storing(
+async def test_slow_store_delays_the_end_up_to_a_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("src.services.runs.runner._STORE_SECONDS", 0.01)
@@ -143,6 +143,6 @@ async def test_a_store_that_takes_too_long_delays_the_end_and_not_the_storing(
     run, done = started(registry, storage.store)
     await until(lambda: run.log.ended)
     assert not registry.finished
-    storage.lets.set()
+    storage.allowed.set()
     await done.wait()
     assert registry.finished == [True]

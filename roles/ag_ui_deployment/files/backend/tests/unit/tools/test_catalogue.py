@@ -12,7 +12,7 @@ from src.services.tools.ssrf_guard import SsrfGuard
 from tests.support.builders import settings_of
 
 
-async def test_allowed_domains_are_looked_up_like_the_address(
+async def test_allowed_domains_are_resolved_like_the_url(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def look_up(name: str, *_more: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from src.utils.large_bodies import LargeBodies, TooManyBodiesError, TooManyBodie
 ALICE, BOB, CAROL = uuid4(), uuid4(), uuid4()
 
 
-async def test_one_of_a_user_at_a_time() -> None:
+async def test_one_body_per_user_at_a_time() -> None:
     bodies = LargeBodies(at_once=2, wait_seconds=0.01)
     async with bodies.turn(ALICE):
         with pytest.raises(TooManyBodiesOfUserError):
@@ -24,7 +24,7 @@ async def test_one_of_a_user_at_a_time() -> None:
         pass
 
 
-async def test_a_few_of_an_instance_at_a_time() -> None:
+async def test_limited_number_of_bodies_per_instance() -> None:
     bodies = LargeBodies(at_once=2, wait_seconds=0.01)
     async with bodies.turn(ALICE), bodies.turn(BOB):
         with pytest.raises(TooManyBodiesError):
@@ -35,23 +35,25 @@ async def test_a_few_of_an_instance_at_a_time() -> None:
         pass
 
 
-async def test_who_waits_gets_the_turn_of_who_leaves() -> None:
+async def test_slots_are_given_in_order_of_arrival() -> None:
     bodies = LargeBodies(at_once=1, wait_seconds=60)
     order: list[str] = []
 
-    async def come(name: str) -> None:
+    async def wait_for_slot(name: str) -> None:
         async with bodies.turn(uuid4()):
             order.append(name)
 
     async with bodies.turn(ALICE):
-        waiting = [asyncio.create_task(come(name)) for name in ("first", "second", "third")]
+        waiting = [
+            asyncio.create_task(wait_for_slot(name)) for name in ("first", "second", "third")
+        ]
         await asyncio.sleep(0)
         assert order == []
     await asyncio.gather(*waiting)
     assert order == ["first", "second", "third"]
 
 
-async def test_a_failure_and_a_cancellation_give_the_turn_back() -> None:
+async def test_failure_and_cancellation_release_the_slot() -> None:
     bodies = LargeBodies(at_once=1, wait_seconds=60)
     with pytest.raises(ValueError, match="broken"):
         async with bodies.turn(ALICE):

@@ -14,16 +14,19 @@ from ag_ui.core import EventType
 
 from src.models.protocol import ProtocolVersion
 from src.models.role import Role
-from src.models.user import User
 from src.services.agui import events as agui
 from src.services.agui.events import Event, Stamp
 from src.services.agui.sse import encode, translated
-from tests.run_checker import Frame, job_of
 from tests.support.accounts import bearer
-from tests.support.agent import ASK_COLOUR, cancel, events_path, undeclared, user_says
-from tests.support.builders import shield_event
+from tests.support.agent import (
+    ASK_COLOUR,
+    cancel,
+    events_path,
+    run_input_without_version,
+    user_says,
+)
 from tests.support.environment import Environment
-from tests.support.event_sequences import STORIES, as_told, every_job
+from tests.support.event_sequences import EVENT_SEQUENCES, every_job, unchanged
 from tests.support.gateway import Gateway
 from tests.support.official_client import (
     Following,
@@ -32,7 +35,7 @@ from tests.support.official_client import (
     OfficialClients,
 )
 from tests.support.server import Backend, running
-from tests.support.sse import SseClient, sse
+from tests.support.sse import frames_by_job, sse, wait_until_received
 from tests.support.waiting import until
 
 CURRENT = "1.0.0"
@@ -62,10 +65,10 @@ def roles(held: Held) -> list[str]:
 
 @every_client
 class TestRuns:
-    async def test_that_succeed_with_tools_at_the_same_time(
+    async def test_success_with_parallel_tools(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
-        body = undeclared(
+        body = run_input_without_version(
             'call lightrag_query {"query": "one"} && call health_check {} && say Let me see\n'
             'call qdrant_find {"query": "two"}',
             state={"page": 3},
@@ -84,19 +87,21 @@ class TestRuns:
         assert set(held.calls.values()) == {"lightrag_query", "health_check", "qdrant_find"}
         assert held.result["rounds"] == 3
 
-    async def test_that_fail(
+    async def test_failure(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
-        held = await run(clients.new(version), agent, token, undeclared("words 9 fault=cut")).held()
+        held = await run(
+            clients.new(version), agent, token, run_input_without_version("words 9 fault=cut")
+        ).held()
         assert held.outcome == "error"
         assert held.error
         assert held.error["code"] == "model_failed"
         assert held.messages[-1]["content"].startswith("Echo: words 9")
 
-    async def test_that_are_cancelled(
+    async def test_cancellation(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
-        body = undeclared("words 50 fault=stall")
+        body = run_input_without_version("words 50 fault=stall")
         client = clients.new(version)
         following = run(client, agent, token, body)
         await following.joined()
@@ -105,13 +110,15 @@ class TestRuns:
         # Before 1.0 no outcome reports it: the run just ends, as with CopilotKit's own stop.
         assert held.outcome == ("cancelled" if version == CURRENT else "success")
         assert held.result is None
-        told = run(client, agent, token, {**body, "runId": "next", "messages": [user_says("Hi")]})
-        assert (await told.held()).messages[-1]["content"] == "Echo: Hi"
+        next_run = run(
+            client, agent, token, {**body, "runId": "next", "messages": [user_says("Hi")]}
+        )
+        assert (await next_run.held()).messages[-1]["content"] == "Echo: Hi"
 
-    async def test_that_hand_back_tools_of_the_client(
+    async def test_client_tools_are_returned_to_the_client(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
-        body = undeclared(
+        body = run_input_without_version(
             'call health_check {} && call ask_colour {"among": ["mauve"]} && '
             'call ask_colour {"among": ["teal"]}',
             tools=[ASK_COLOUR],
@@ -127,10 +134,10 @@ class TestRuns:
             {"id": f"answer-{call}", "role": "tool", "toolCallId": call, "content": colour}
             for call, colour in zip(mine, ("mauve", "teal"), strict=True)
         ]
-        told = run(client, agent, token, {**body, "runId": "next", "messages": answers})
-        assert (await told.held()).messages[-1]["content"] == "Done: teal"
+        next_run = run(client, agent, token, {**body, "runId": "next", "messages": answers})
+        assert (await next_run.held()).messages[-1]["content"] == "Done: teal"
 
-    async def test_that_are_cancelled_leave_the_client_no_tool_to_run(
+    async def test_cancellation_leaves_no_pending_client_tool(
         self,
         agent: Backend,
         token: str,
@@ -140,7 +147,7 @@ class TestRuns:
     ) -> None:
         """Before 1.0 a client runs its own tool for each call without a result."""
         marker = uuid4().hex
-        body = undeclared(
+        body = run_input_without_version(
             f'call ask_colour {{}} && call lightrag_query {{"query": "{marker} fault=slow-5"}}',
             tools=[ASK_COLOUR],
         )
@@ -154,30 +161,30 @@ class TestRuns:
 
 @pytest.mark.parametrize("version", [CURRENT, "0.0.59"])
 class TestResumedRuns:
-    async def test_after_a_cut_at_every_frame(
+    async def test_cut_after_every_frame(
         self, agent: Backend, token: str, clients: OfficialClients, version: str
     ) -> None:
         """Not with 0.0.55, which duplicates a call when its start is repeated."""
-        body = undeclared("call ask_colour {} && say Well", tools=[ASK_COLOUR])
+        body = run_input_without_version("call ask_colour {} && say Well", tools=[ASK_COLOUR])
         whole = await run(clients.new(version), agent, token, body).held_with_faults()
         url = f"{agent.http.base_url}{events_path(body)}"
         url += "" if version == CURRENT else f"?{OLDER_PROTOCOL}"
-        for place in range(1, len(whole.ids)):
+        for frames in range(1, len(whole.ids)):
             client = clients.new(version)
-            await client.follow(url, token, cut={"frames": place}).held()
+            await client.follow(url, token, cut={"frames": frames}).held()
             held = await client.follow(url, token).held_with_faults()
             assert (held.failure, held.printed, held.outcome) == (None, [], "success")
             assert held.messages == whole.messages[1:]
 
 
 @every_client
-async def test_every_type_of_event_that_the_backend_makes_is_taken(
+async def test_every_event_type_of_the_backend_is_accepted(
     clients: OfficialClients, version: str
 ) -> None:
     """Before 1.0 an unknown event type is fatal too."""
     events = every_event()
-    made = {value for value in vars(agui).values() if value in EventType.__members__.values()}
-    assert {event["type"] for event in events} == made
+    types = {value for value in vars(agui).values() if value in EventType.__members__.values()}
+    assert {event["type"] for event in events} == types
     frames = encode(events)
     if version != CURRENT:
         frames = translated(frames, ProtocolVersion.V0_0)
@@ -235,7 +242,7 @@ def every_event() -> list[Event]:
     ]
 
 
-class TestTheVersion:
+class TestVersion:
     @pytest.mark.parametrize(
         ("declared", "header", "query", "spoken"),
         [
@@ -247,7 +254,7 @@ class TestTheVersion:
             ("1.0", None, "0.0", None),
         ],
     )
-    async def test_of_a_run(  # noqa: PLR0913, PLR0917 - fixtures and cases
+    async def test_negotiation_for_a_run(  # noqa: PLR0913, PLR0917 - fixtures and cases
         self,
         agent: Backend,
         token: str,
@@ -260,17 +267,19 @@ class TestTheVersion:
 
         The header overrides the query, and both override the input.
         """
-        body = undeclared("Hi", **({"protocolVersion": declared} if declared else {}))
+        body = run_input_without_version(
+            "Hi", **({"protocolVersion": declared} if declared else {})
+        )
         path = f"/agent?protocolVersion={query}" if query else "/agent"
         headers = {"AG-UI-Protocol-Version": header} if header else {}
         async with sse(agent.http, path, token=token, body=body, headers=headers) as stream:
             await stream.until_ended()
         assert stream.events[0].get("protocolVersion") == spoken
 
-    async def test_of_a_stream_that_nobody_declares_is_the_current_one(
+    async def test_default_of_a_stream_is_the_current_version(
         self, agent: Backend, token: str
     ) -> None:
-        body = undeclared("Hi")
+        body = run_input_without_version("Hi")
         async with sse(agent.http, "/agent", token=token, body=body) as stream:
             await stream.until_ended()
         async with sse(agent.http, events_path(body), token=token) as stream:
@@ -286,7 +295,7 @@ class TestTheVersion:
             ("/agent/runs/unknown/events?protocolVersion=0.0.59", {}, "query.protocolVersion"),
         ],
     )
-    async def test_that_nobody_speaks_is_refused(
+    async def test_unsupported_version_is_refused(
         self, agent: Backend, token: str, path: str, headers: dict[str, str], field: str
     ) -> None:
         response = await agent.http.get(path, headers=bearer(token) | headers)
@@ -295,31 +304,15 @@ class TestTheVersion:
         assert error["field"] == field
         assert "1.0" in error["message"]
 
-    async def test_of_an_input_that_is_none_is_refused(self, agent: Backend, token: str) -> None:
-        body = undeclared("Hi", protocolVersion="latest")
+    async def test_malformed_version_in_the_input_is_refused(
+        self, agent: Backend, token: str
+    ) -> None:
+        body = run_input_without_version("Hi", protocolVersion="latest")
         response = await agent.http.post("/agent", json=body, headers=bearer(token))
         assert response.status_code == 422
         (error,) = response.json()["errors"]
         assert error["field"] == "body.protocolVersion"
         assert "MAJOR.MINOR" in error["message"]
-
-
-async def arrived(environment: Environment, feed: SseClient, owner: User) -> None:
-    """Wait until the feed has received all published events."""
-    (marker,) = await environment.publish(shield_event(job="marker", user=str(owner.id)))
-    await feed.until(lambda it: str(marker) in it.ids)
-
-
-def apart(feed: SseClient) -> dict[str, bytes]:
-    """Serialise the frames of a feed as one stream per job."""
-    parts: dict[str, list[Frame]] = {}
-    for frame in feed.frames:
-        if frame.data is not None and (job := job_of(frame.json())):
-            parts.setdefault(job, []).append(frame)
-    return {
-        job: "".join(f"data: {frame.data}\n\n" for frame in frames).encode()
-        for job, frames in parts.items()
-    }
 
 
 def shown(held: Held) -> dict[str, Any]:
@@ -336,71 +329,73 @@ def _without_metadata(message: dict[str, Any]) -> dict[str, Any]:
 
 class TestJobs:
     @pytest.mark.parametrize("version", OLDER)
-    async def test_of_every_story_live_and_afterwards_and_out_of_the_feed(
+    async def test_live_replayed_and_feed_states_are_equal(
         self, backend: Backend, environment: Environment, clients: OfficialClients, version: str
     ) -> None:
         """An older client has the state of a current one, except for the outcome `cancelled`."""
         owner = await backend.add_user("alice@shield.test")
         token = backend.token_of(owner)
-        told = every_job(str(owner.id))
-        jobs = {story: told[f"{story}, {as_told.__name__}"] for story in STORIES}
+        all_jobs = every_job(str(owner.id))
+        jobs = {name: all_jobs[f"{name}, {unchanged.__name__}"] for name in EVENT_SEQUENCES}
         urls = {
-            story: f"{backend.http.base_url}/api/jobs/{story}, {as_told.__name__}/events"
-            for story in STORIES
+            name: f"{backend.http.base_url}/api/jobs/{name}, {unchanged.__name__}/events"
+            for name in EVENT_SEQUENCES
         }
-        older = {story: f"{url}?{OLDER_PROTOCOL}" for story, url in urls.items()}
+        older = {name: f"{url}?{OLDER_PROTOCOL}" for name, url in urls.items()}
         async with sse(backend.http, f"/events?{OLDER_PROTOCOL}", token=token) as feed:
             await environment.publish(*(events[0] for events in jobs.values()))
-            await arrived(environment, feed, owner)
-            live = {story: clients.new(version).follow(url, token) for story, url in older.items()}
+            await wait_until_received(environment, feed, owner)
+            live = {name: clients.new(version).follow(url, token) for name, url in older.items()}
             for following in live.values():
                 await following.joined()
             await environment.publish(*(event for events in jobs.values() for event in events[1:]))
-            held = {story: await following.held() for story, following in live.items()}
-            await arrived(environment, feed, owner)
-        played = apart(feed)
-        for story, url in urls.items():
+            held = {name: await following.held() for name, following in live.items()}
+            await wait_until_received(environment, feed, owner)
+        frames = frames_by_job(feed.frames)
+        for name, url in urls.items():
             current = await clients.new().follow(url, token).held()
             expected = shown(current)
             if current.outcome == "cancelled":
                 expected["outcome"] = "success"
-            after = await clients.new(version).follow(older[story], token).held()
-            body = played[f"{story}, {as_told.__name__}"]
-            out = await clients.new(version).play(body).held()
-            for how, one in (("live", held[story]), ("after", after), ("feed", out)):
-                assert (story, how, shown(one)) == (story, how, expected)
+            after = await clients.new(version).follow(older[name], token).held()
+            body = "".join(
+                f"data: {frame.data}\n\n" for frame in frames[f"{name}, {unchanged.__name__}"]
+            )
+            out = await clients.new(version).play(body.encode()).held()
+            for how, one in (("live", held[name]), ("after", after), ("feed", out)):
+                assert (name, how, shown(one)) == (name, how, expected)
 
     @pytest.mark.parametrize("version", OLDER)
-    @pytest.mark.parametrize("story", ["query", "ingestion that is cancelled"])
+    @pytest.mark.parametrize("name", ["query", "ingestion that is cancelled"])
     async def test_resumed_after_every_frame(
         self,
         backend: Backend,
         environment: Environment,
         clients: OfficialClients,
         version: str,
-        story: str,
+        name: str,
     ) -> None:
         owner = await backend.add_user("alice@shield.test")
         token = backend.token_of(owner)
-        job = f"{story}, {as_told.__name__}"
+        job = f"{name}, {unchanged.__name__}"
         async with sse(backend.http, token=token) as feed:
             await environment.publish(*every_job(str(owner.id))[job])
-            await arrived(environment, feed, owner)
+            await wait_until_received(environment, feed, owner)
         url = f"{backend.http.base_url}/api/jobs/{job}/events?{OLDER_PROTOCOL}"
         whole = await clients.new(version).follow(url, token, last_event_id="0-0").held()
 
-        async def check(place: int) -> None:
+        async def check(frames: int) -> None:
             client = clients.new(version)
-            cut = {"frames": place}
+            cut = {"frames": frames}
             await client.follow(url, token, last_event_id="0-0", cut=cut).held()
             held = await client.follow(url, token).held()
-            assert (place, held.shown) == (place, whole.shown)
+            assert (frames, held.shown) == (frames, whole.shown)
 
         async with asyncio.TaskGroup() as group:
-            for place in range(1, len(whole.ids) + 1):
-                group.create_task(check(place))
+            for frames in range(1, len(whole.ids) + 1):
+                group.create_task(check(frames))
 
-    async def test_are_told_in_both_versions_at_once(
+    async def test_both_versions_are_served_at_once(
         self, backend: Backend, environment: Environment
     ) -> None:
         """One instance serves both.
@@ -414,7 +409,7 @@ class TestJobs:
             sse(backend.http, token=token) as current,
             sse(backend.http, token=token, headers=headers) as older,
         ):
-            job = f"ingestion that is cancelled, {as_told.__name__}"
+            job = f"ingestion that is cancelled, {unchanged.__name__}"
             await environment.publish(*every_job(str(owner.id))[job])
             for stream in (current, older):
                 await stream.until(lambda it: it.events and it.events[-1]["type"] in ENDS)

@@ -24,14 +24,14 @@ async def empty(environment: Environment) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def test_from_nothing_to_the_newest_and_then_no_further(empty: Database) -> None:
+async def test_migration_from_an_empty_database(empty: Database) -> None:
     assert not await schema_fits(empty)
     assert await migrate(empty) == (None, newest_revision())
     assert await schema_fits(empty)
     assert await migrate(empty) == (newest_revision(), newest_revision())
 
 
-async def test_the_schema_is_that_of_the_models(empty: Database) -> None:
+async def test_schema_equals_the_models(empty: Database) -> None:
     await migrate(empty)
 
     def differences(connection: Connection) -> list[object]:
@@ -43,9 +43,7 @@ async def test_the_schema_is_that_of_the_models(empty: Database) -> None:
         assert await connection.run_sync(differences) == []
 
 
-async def test_two_at_once_do_not_disturb_each_other(
-    empty: Database, environment: Environment
-) -> None:
+async def test_concurrent_migrations(empty: Database, environment: Environment) -> None:
     settings = settings_of(DATABASE_URL=environment.owner_url)
     others = [Database(settings, statement_timeout=None) for _ in range(3)]
     outcomes = await asyncio.gather(*(migrate(one) for one in (empty, *others)))

@@ -9,7 +9,7 @@ import pytest
 
 from src.cli import main
 from src.commands import admin_command
-from tests.support.accounts import TOO_LONG, ask_login, bearer, is_in, log_in_from, login
+from tests.support.accounts import TOO_LONG, ask_login, bearer, is_logged_in, log_in_from, login
 from tests.support.cli import cli_environment
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
@@ -42,7 +42,9 @@ def command(
     return run
 
 
-async def test_accounts(backend: Backend, environment: Environment, command: Command) -> None:
+async def test_account_commands(
+    backend: Backend, environment: Environment, command: Command
+) -> None:
     for email, role in ((ADMIN, "admin"), (ALICE, "viewer")):
         add = ("users", "add", email, "--role", role, "--name", role.title())
         assert (await command(*add, stdin=f"{PASSWORD}\n"))[0] == 0
@@ -62,9 +64,9 @@ async def test_accounts(backend: Backend, environment: Environment, command: Com
         (0, f"{ALICE} is contributor\n", ""),
         (0, f"{ALICE}\tcontributor\tactive\n", ""),
     ]
-    assert await is_in(backend, tokens)
+    assert await is_logged_in(backend, tokens)
     assert (await users("end-sessions", ALICE))[0] == 0
-    assert not await is_in(backend, tokens)
+    assert not await is_logged_in(backend, tokens)
     assert (await users("password", ALICE, stdin=f"{NEW}\n"))[0] == 0
     await login(backend, ALICE, NEW)
     _, link, _ = await users("reset-link", ALICE)
@@ -73,7 +75,7 @@ async def test_accounts(backend: Backend, environment: Environment, command: Com
     assert (await backend.http.post("/auth/password/reset", json=body)).status_code == 204
     tokens = await login(backend, ALICE)
     assert (await users("deactivate", ALICE))[0] == 0
-    assert not await is_in(backend, tokens)
+    assert not await is_logged_in(backend, tokens)
     assert (await ask_login(backend, ALICE)).status_code == 401
     assert await users("activate", ALICE) == (0, f"{ALICE} is active\n", "")
     tokens = await login(backend, ALICE)
@@ -84,7 +86,7 @@ async def test_accounts(backend: Backend, environment: Environment, command: Com
     assert confirmed.status_code == 200
     assert (await ask_login(backend, ALICE)).json()["type"].endswith(":second-factor-required")
     assert await users("mfa-reset", ALICE) == (0, f"{ALICE} has no second factor\n", "")
-    assert not await is_in(backend, tokens)
+    assert not await is_logged_in(backend, tokens)
     await login(backend, ALICE)
     refused = [
         await users("deactivate", ADMIN),
@@ -113,7 +115,7 @@ async def test_accounts(backend: Backend, environment: Environment, command: Com
 
 
 @pytest.mark.parametrize("way", ["unlock", "password"])
-async def test_who_is_let_in_again_is_not_kept_out_by_the_limit(
+async def test_unlocked_account_is_not_rate_limited(
     environment: Environment, command: Command, way: str
 ) -> None:
     async with running(environment.settings(RATE_LOGIN_PER_ACCOUNT="2/hour")) as backend:
@@ -126,7 +128,7 @@ async def test_who_is_let_in_again_is_not_kept_out_by_the_limit(
         await login(backend, ALICE, PASSWORD if way == "unlock" else NEW)
 
 
-async def test_workspaces(backend: Backend, command: Command) -> None:
+async def test_workspace_commands(backend: Backend, command: Command) -> None:
     await backend.add_user(ALICE)
 
     async def workspaces(*arguments: str) -> tuple[int, str, str]:

@@ -15,7 +15,7 @@ import pytest
 from src.models.event import StreamId
 from src.models.role import Role
 from src.models.user import User
-from tests.run_checker import Frame, check_feed, check_frames, check_run
+from tests.run_checker import Frame, check_feed, check_frames, check_run, events_of
 from tests.support.accounts import bearer
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import JOB, shield_event
@@ -33,7 +33,7 @@ async def admin(backend: Backend) -> str:
     return backend.token_of(await backend.add_user("admin@shield.test", Role.ADMIN))
 
 
-async def token_on(backend: Backend, email: str = "admin@shield.test") -> str:
+async def token_of_new_user(backend: Backend, email: str = "admin@shield.test") -> str:
     role = Role.ADMIN if email.startswith("admin") else Role.VIEWER
     return backend.token_of(await backend.add_user(email, role))
 
@@ -42,7 +42,7 @@ def run_of(job: str = JOB, user: User | None = None) -> list[Any]:
     """Return a job with a tool, retrieval and an answer: fourteen events."""
     owner = str(user.id) if user else None
     call = {"tool_call_id": f"call-{job}", "tool_name": "lightrag_query"}
-    told: list[tuple[str, dict[str, Any]]] = [
+    events: list[tuple[str, dict[str, Any]]] = [
         ("job:queued", {"job_type": "query"}),
         ("job:started", {"status": "processing"}),
         ("tool:start", {**call, "arguments": {"query": "Wie lange?"}}),
@@ -53,11 +53,11 @@ def run_of(job: str = JOB, user: User | None = None) -> list[Any]:
         ("tool:complete", {**call, "result": {"chunks": 3}}),
         ("query.completed", {"answer": "Dreißig Tage."}),
     ]
-    return [shield_event(kind, data, job=job, user=owner) for kind, data in told]
+    return [shield_event(kind, data, job=job, user=owner) for kind, data in events]
 
 
 class TestFrames:
-    async def test_the_headers_of_a_stream(self, backend: Backend, admin: str) -> None:
+    async def test_response_headers(self, backend: Backend, admin: str) -> None:
         async with sse(backend.http, token=admin) as client:
             headers = client.response.headers
             assert headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -66,7 +66,7 @@ class TestFrames:
             assert headers["x-request-id"]
             assert "content-encoding" not in headers
 
-    async def test_one_run_to_the_byte(
+    async def test_bytes_of_a_run(
         self, backend: Backend, admin: str, environment: Environment
     ) -> None:
         moment = 1_763_856_000_000
@@ -109,7 +109,7 @@ class TestFrames:
         assert re.fullmatch("id: [0-9]+-[0-9]+", position)
         assert body == expected
 
-    async def test_they_arrive_one_by_one_and_soon(
+    async def test_latency_of_single_events(
         self, backend: Backend, admin: str, environment: Environment
     ) -> None:
         delays = []
@@ -117,7 +117,7 @@ class TestFrames:
             for n in range(20):
                 began = time.monotonic()
                 (one,) = await environment.publish(shield_event("job:progress", {"n": n}))
-                await client.until(lambda it, wanted=str(one): wanted in it.ids)  # type: ignore[misc]
+                await client.until(lambda it, entry_id=str(one): entry_id in it.ids)  # type: ignore[misc]
                 delays.append(time.monotonic() - began)
         # A loaded machine has outliers; the median is what users notice.
         assert sorted(delays)[10] < 0.25
@@ -147,13 +147,11 @@ class TestFrames:
         # Except for the first frame: the reconnect time differs for each client.
         assert len({bytes(client.body).partition(b"\n\n")[2] for client in clients}) == 1
 
-    async def test_a_job_that_was_silent_for_long_is_introduced(
-        self, environment: Environment
-    ) -> None:
+    async def test_inactive_job_is_sent_with_its_history(self, environment: Environment) -> None:
         async with running(environment.settings()) as backend:
             await environment.publish(*run_of()[:5])
             await until(environment.settled)
-            admin = await token_on(backend)
+            admin = await token_of_new_user(backend)
         await environment.trim(0)
         await environment.query("UPDATE jobs SET updated_at = now() - interval '2 days'")
         async with (
@@ -174,12 +172,12 @@ class TestFrames:
 class TestResuming:
     @pytest.mark.parametrize("ring", [1, 5, 20_000])
     @pytest.mark.parametrize("trimmed_to", [None, 20, 3, 0])
-    async def test_at_any_point_across_all_borders(
+    async def test_resume_anywhere_across_ring_redis_and_postgresql(
         self, environment: Environment, ring: int, trimmed_to: int | None
     ) -> None:
         """The limits of the ring buffer, Redis, PostgreSQL, and of a process that started later."""
         async with running(environment.settings(RING_MAX_EVENTS=ring)) as backend:
-            admin = await token_on(backend)
+            admin = await token_of_new_user(backend)
             mixed = [one for pair in zip(run_of("a"), run_of("b"), strict=True) for one in pair]
             ids = [str(one) for one in await environment.publish(*mixed)]
             await until(environment.settled)
@@ -194,11 +192,11 @@ class TestResuming:
                     cursor = ids[number - 1] if number else "0-0"
                     for instance in (backend, other):
                         frames = await resumed(instance, admin, cursor, ids[number:])
-                        check_feed([frame.json() for frame in frames if frame.data])
-                        missed = whole[_place(whole, cursor) :]
+                        check_feed(events_of(frames))
+                        missed = whole[_index_after(whole, cursor) :]
                         assert [one for one in frames if one in missed] == missed
 
-    async def test_while_events_are_being_published_at_random_points_and_instances(
+    async def test_resume_at_random_points_while_events_are_published(
         self, environment: Environment
     ) -> None:
         settings = [
@@ -207,7 +205,7 @@ class TestResuming:
         ]
         chance = random.Random(2)
         async with running(settings[0]) as one, running(settings[1]) as other:
-            admin = await token_on(one)
+            admin = await token_of_new_user(one)
             jobs = [run_of(f"job-{n}") for n in range(40)]
             published: list[str] = []
 
@@ -228,12 +226,12 @@ class TestResuming:
             while not producing.done() or _last_id(seen) != published[-1]:
                 connections += 1
                 async with sse(chance.choice((one, other)).http, after=cursor, token=admin) as it:
-                    wanted = chance.randint(1, 30)
+                    count = chance.randint(1, 30)
                     with suppress(AssertionError):
-                        await it.until(lambda c, n=wanted: len(c.ids) >= n, 0.3)  # type: ignore[misc]
+                        await it.until(lambda c, n=count: len(c.ids) >= n, 0.3)  # type: ignore[misc]
                     frames = list(it.frames)
                 check_frames(frames, after=cursor)
-                check_feed([frame.json() for frame in frames if frame.data])
+                check_feed(events_of(frames))
                 seen += _up_to_last_id(frames)
                 cursor = _last_id(seen) or cursor
             await producing
@@ -249,7 +247,7 @@ class TestResuming:
         for client in clients.values():
             assert list(client.results()) == [f"res:{next(iter(client.calls()))}"]
 
-    async def test_the_header_wins_over_the_query(
+    async def test_header_overrides_the_query(
         self, backend: Backend, admin: str, environment: Environment
     ) -> None:
         ids = await environment.publish(
@@ -262,7 +260,7 @@ class TestResuming:
         async with sse(backend.http, path, after=ids[1], token=admin) as by_header:
             await by_header.until(lambda it: it.ids == [str(ids[2])])
 
-    async def test_the_query_of_polyfills_wins_over_that_of_the_first_connection(
+    async def test_polyfill_parameter_overrides_the_initial_one(
         self, backend: Backend, admin: str, environment: Environment
     ) -> None:
         ids = await environment.publish(
@@ -274,7 +272,9 @@ class TestResuming:
                 await client.until(lambda it: it.ids == [str(ids[2])])
 
     @pytest.mark.parametrize("cursor", ["x", "1", "1-", "-1-1", "1-2-3", "$", "9" * 30 + "-1"])
-    async def test_a_cursor_that_is_none(self, backend: Backend, admin: str, cursor: str) -> None:
+    async def test_malformed_cursor_is_refused(
+        self, backend: Backend, admin: str, cursor: str
+    ) -> None:
         given: dict[str, dict[str, Any]] = {
             "header.last-event-id": {"headers": bearer(admin) | {"Last-Event-ID": cursor}},
             "query.last_event_id": {"params": {"last_event_id": cursor}},
@@ -285,7 +285,7 @@ class TestResuming:
             (error,) = check_problem(response, 400, "bad-cursor")["errors"]
             assert error["field"] == field
 
-    async def test_one_of_the_future_gets_a_notice(
+    async def test_future_cursor_gets_a_gap_notice(
         self, backend: Backend, admin: str, environment: Environment
     ) -> None:
         await environment.publish(shield_event("job:queued"))
@@ -295,7 +295,7 @@ class TestResuming:
             assert (notice["type"], notice["name"]) == ("CUSTOM", "hx.shield.gap")
 
 
-def _place(frames: list[Frame], cursor: str) -> int:
+def _index_after(frames: list[Frame], cursor: str) -> int:
     """Return the index of the first frame after a cursor."""
     return next((n + 1 for n, frame in enumerate(frames) if frame.id == cursor), 0)
 
@@ -306,8 +306,8 @@ def _last_id(frames: list[Frame]) -> str | None:
 
 def _up_to_last_id(frames: list[Frame]) -> list[Frame]:
     """Return what a client keeps of a broken connection: complete records."""
-    places = [n for n, frame in enumerate(frames) if frame.id]
-    kept = frames[: places[-1] + 1] if places else []
+    indexes = [n for n, frame in enumerate(frames) if frame.id]
+    kept = frames[: indexes[-1] + 1] if indexes else []
     # Frames that introduce a known run are not part of the history.
     return [frame for frame in kept if frame.data and not _is_repeated(frame)]
 
@@ -327,7 +327,7 @@ async def resumed(backend: Backend, token: str, cursor: str, expected: list[str]
 
 
 class TestOwnership:
-    async def test_everybody_gets_their_own_and_nothing_else(
+    async def test_users_receive_only_their_own_jobs(
         self, backend: Backend, admin: str, environment: Environment
     ) -> None:
         alice = await backend.add_user("alice@shield.test")
@@ -357,7 +357,7 @@ class TestOwnership:
             await again.until(lambda it: it.ids == for_bob.ids)
             assert again.events == for_bob.events
 
-    async def test_whose_job_it_is_may_turn_out_late(self, environment: Environment) -> None:
+    async def test_owner_that_becomes_known_late(self, environment: Environment) -> None:
         async with running(environment.settings(RING_MAX_EVENTS=1)) as backend:
             alice = await backend.add_user("alice@shield.test")
             token = backend.token_of(alice)
@@ -382,7 +382,9 @@ class TestOwnership:
 
 
 class TestOneJob:
-    async def test_live_to_its_end(self, backend: Backend, environment: Environment) -> None:
+    async def test_live_job_streams_to_its_end(
+        self, backend: Backend, environment: Environment
+    ) -> None:
         alice = await backend.add_user("alice@shield.test")
         events = run_of(user=alice)
         ids = await environment.publish(*events[:5], *run_of("another", alice))
@@ -395,13 +397,13 @@ class TestOneJob:
             assert check_run(client.events, complete=True).outcome == "success"
 
     @pytest.mark.parametrize("trimmed", [False, True])
-    async def test_an_ended_one_comes_whole_and_closes(
+    async def test_ended_job_is_replayed_and_closed(
         self, environment: Environment, *, trimmed: bool
     ) -> None:
         async with running(environment.settings()) as backend:
             ids = await environment.publish(*run_of(), shield_event("worker.started", job=None))
             await until(environment.settled)
-            admin = await token_on(backend)
+            admin = await token_of_new_user(backend)
             if trimmed:
                 await environment.trim(0)
             # A process that starts now only has the history.
@@ -424,7 +426,7 @@ class TestOneJob:
                             check_run(client.events, complete=True)
 
     @pytest.mark.parametrize("data", [b'{"n": NaN}', b'{"n": "\\ud83d"}', b"{'n': 1}", b"[" * 300])
-    async def test_one_whose_end_cannot_be_read_ends(
+    async def test_unreadable_end_closes_the_stream(
         self, backend: Backend, admin: str, environment: Environment, data: bytes
     ) -> None:
         end = {b"type": b"job:complete", b"job_id": JOB.encode(), b"data": data}
@@ -441,15 +443,15 @@ class TestOneJob:
 
 
 class TestLimits:
-    async def test_silence_is_broken_by_comments(self, environment: Environment) -> None:
+    async def test_idle_stream_sends_keep_alives(self, environment: Environment) -> None:
         async with running(environment.settings(SSE_KEEPALIVE_SECONDS=1)) as backend:
-            token = await token_on(backend)
+            token = await token_of_new_user(backend)
             async with sse(backend.http, token=token) as client:
                 await client.until(lambda it: len(it.comments) >= 2)
                 assert set(client.comments) == {"keep-alive"}
                 assert b": keep-alive\n\n" in client.body
 
-    async def test_the_stream_ends_when_its_token_does(self, backend: Backend) -> None:
+    async def test_stream_ends_when_the_token_expires(self, backend: Backend) -> None:
         user = await backend.add_user("alice@shield.test")
         lifetime = 1 / 60 * 2
         token = backend.token_of(user, ACCESS_TOKEN_EXPIRE_MINUTES=lifetime)
@@ -459,9 +461,9 @@ class TestLimits:
         assert time.monotonic() - began < 6
         assert client.comments == ["the token has expired"]
 
-    async def test_there_are_only_so_many_streams(self, environment: Environment) -> None:
+    async def test_total_number_of_streams_is_limited(self, environment: Environment) -> None:
         async with running(environment.settings(STREAMS_MAX=2)) as backend:
-            token = await token_on(backend)
+            token = await token_of_new_user(backend)
             async with sse(backend.http, token=token), sse(backend.http, token=token):
                 response = await backend.http.get("/events", headers=bearer(token))
                 check_problem(response, 502, "too-many-streams")
@@ -470,19 +472,19 @@ class TestLimits:
             async with sse(backend.http, token=token) as client:
                 assert not client.ended
 
-    async def test_a_client_that_leaves_is_forgotten(self, backend: Backend, admin: str) -> None:
+    async def test_disconnected_clients_are_removed(self, backend: Backend, admin: str) -> None:
         for _ in range(5):
             async with sse(backend.http, token=admin):
                 assert backend.services.events.streams.count == 1
             await until(lambda: backend.services.events.streams.count == 0)
         assert len(backend.services.events.hub.feeds) == 0
 
-    async def test_a_client_that_does_not_read_is_cut_and_delays_nobody(
+    async def test_blocked_client_is_disconnected_without_delaying_others(
         self, environment: Environment
     ) -> None:
         settings = environment.settings(CLIENT_BUFFER_BYTES=256 * 1024)
         async with running(settings) as backend:
-            token = await token_on(backend)
+            token = await token_of_new_user(backend)
             where = urlsplit(str(backend.http.base_url))
             slow = socket.socket()
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -527,7 +529,7 @@ class TestDraining:
         async with running(environment.settings()) as instance:
             yield instance
 
-    async def test_streams_are_closed_with_a_hint_and_new_ones_refused(
+    async def test_streams_end_with_a_retry_time_and_new_ones_are_refused(
         self, backend: Backend, admin: str, environment: Environment
     ) -> None:
         async with sse(backend.http, token=admin) as client:
@@ -546,12 +548,12 @@ class TestDraining:
 
 
 class TestOutages:
-    async def test_redis_goes_and_comes_back_under_open_streams(
+    async def test_streams_survive_a_redis_outage(
         self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
         settings = environment.settings(REDIS_URL=redis_proxy.url, SSE_KEEPALIVE_SECONDS=1)
         async with running(settings) as backend:
-            admin = await token_on(backend)
+            admin = await token_of_new_user(backend)
             async with sse(backend.http, token=admin) as client:
                 ids = await environment.publish(*run_of("a"))
                 await client.until(lambda it: len(it.ids) == len(ids))
@@ -566,13 +568,13 @@ class TestOutages:
                 assert client.ids == [str(one) for one in ids]
                 assert not client.ended
 
-    async def test_what_redis_trimmed_during_the_outage_comes_from_postgresql(
+    async def test_entries_trimmed_during_an_outage_come_from_postgresql(
         self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
         cut_off = environment.settings(REDIS_URL=redis_proxy.url)
         other = environment.settings(REDIS_CONSUMER_NAME="host-8003")
         async with running(cut_off) as backend, running(other):
-            admin = await token_on(backend)
+            admin = await token_of_new_user(backend)
             async with sse(backend.http, token=admin) as client:
                 ids = await environment.publish(*run_of("a"))
                 await client.until(lambda it: len(it.ids) == len(ids))
@@ -585,12 +587,12 @@ class TestOutages:
                 await client.until(lambda it: len(it.ids) == len(ids), 15)
                 assert client.ids == [str(one) for one in ids]
 
-    async def test_postgresql_goes_and_live_streams_do_not_notice(
+    async def test_live_streams_survive_a_postgresql_outage(
         self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
         settings = environment.settings(DATABASE_URL=database_proxy.url)
         async with running(settings) as backend:
-            admin = await token_on(backend)
+            admin = await token_of_new_user(backend)
             async with sse(backend.http, token=admin) as client:
                 await database_proxy.refuse()
                 ids = await environment.publish(*run_of())
@@ -602,12 +604,12 @@ class TestOutages:
                 assert await environment.stored() == ids
                 assert not client.ended
 
-    async def test_a_history_that_is_away_ends_the_stream_and_loses_nothing(
+    async def test_unavailable_history_ends_the_stream_without_loss(
         self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
         settings = environment.settings(DATABASE_URL=database_proxy.url, RING_MAX_EVENTS=1)
         async with running(settings) as backend:
-            admin = await token_on(backend)
+            admin = await token_of_new_user(backend)
             ids = await environment.publish(*run_of())
             await until(environment.settled)
             await environment.trim(1)

@@ -6,8 +6,7 @@ warning.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from random import Random
 from typing import Any
@@ -17,19 +16,25 @@ import pytest
 
 from src.models.event import ShieldEvent, StreamId
 from src.models.user import User
-from tests.run_checker import Frame, job_of
+from tests.run_checker import Frame
 from tests.support.agui_client import AgUiClient
-from tests.support.builders import shield_event
 from tests.support.environment import Environment
-from tests.support.event_sequences import AWKWARD, STORIES, as_told, every_job, late, long_job
+from tests.support.event_sequences import (
+    AWKWARD,
+    EVENT_SEQUENCES,
+    every_job,
+    late,
+    long_job,
+    unchanged,
+)
 from tests.support.official_client import (
     Following,
     Held,
     OfficialClient,
     OfficialClients,
 )
-from tests.support.server import Backend, running
-from tests.support.sse import SseClient, sse
+from tests.support.server import Backend, running, two_instances
+from tests.support.sse import frames_by_job, sse, wait_until_received
 from tests.support.strategies import KNOWN_TYPES
 from tests.support.waiting import until
 
@@ -60,9 +65,9 @@ def url_of(backend: Backend, job: str) -> str:
     return f"{backend.http.base_url}/api/jobs/{quote(job, safe='')}/events"
 
 
-def outcome_of(told: Iterable[ShieldEvent]) -> str:
+def outcome_of(events: Iterable[ShieldEvent]) -> str:
     """Return the outcome of the first terminal event; later ones are ignored as late."""
-    return next(OUTCOMES[event.type] for event in told if event.type in OUTCOMES)
+    return next(OUTCOMES[event.type] for event in events if event.type in OUTCOMES)
 
 
 def in_turn(jobs: Iterable[Sequence[ShieldEvent]]) -> Iterator[list[ShieldEvent]]:
@@ -71,19 +76,13 @@ def in_turn(jobs: Iterable[Sequence[ShieldEvent]]) -> Iterator[list[ShieldEvent]
         yield [event for event in events if event is not None]
 
 
-async def arrived(environment: Environment, feed: SseClient, owner: User) -> None:
-    """Wait until the instance behind the owner's feed has received all published events."""
-    (marker,) = await environment.publish(shield_event(job="marker", user=str(owner.id)))
-    await feed.until(lambda it: str(marker) in it.ids)
-
-
 async def published(environment: Environment, jobs: Jobs, owner: User, *instances: Backend) -> None:
     """Publish all events, and wait until the instances have received them."""
     for events in in_turn(jobs.values()):
         await environment.publish(*events)
     for instance in instances:
         async with sse(instance.http, token=instance.token_of(owner)) as feed:
-            await arrived(environment, feed, owner)
+            await wait_until_received(environment, feed, owner)
 
 
 async def all_held(following: dict[str, Following]) -> dict[str, Held]:
@@ -97,26 +96,9 @@ def check_same(held: dict[str, Held], expected: dict[str, Held]) -> None:
         assert (job, one.shown) == (job, expected[job].shown)
 
 
-@asynccontextmanager
-async def two_instances(environment: Environment) -> AsyncIterator[tuple[Backend, Backend]]:
-    """Two instances that share the stream and the database."""
-    other = environment.settings(REDIS_CONSUMER_NAME="host-8003")
-    async with running(environment.settings()) as one, running(other) as two:
-        yield one, two
-
-
-def chosen(jobs: Jobs, *spoilers: Any) -> Jobs:
-    names = tuple(f", {spoil.__name__}" for spoil in spoilers)
+def jobs_with_faults(jobs: Jobs, *faults: Any) -> Jobs:
+    names = tuple(f", {fault.__name__}" for fault in faults)
     return {job: events for job, events in jobs.items() if job.endswith(names)}
-
-
-def apart(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
-    """Group the frames of a feed by job."""
-    parts: dict[str, list[Frame]] = {}
-    for frame in frames:
-        if frame.data is not None and (job := job_of(frame.json())):
-            parts.setdefault(job, []).append(frame)
-    return parts
 
 
 def encoded(frames: Iterable[Frame]) -> bytes:
@@ -130,10 +112,10 @@ def encoded(frames: Iterable[Frame]) -> bytes:
 
 def renamed(repeated: Held) -> Any:
     """Return the state of a job with repeated events, renamed to the job without them."""
-    return json.loads(json.dumps(repeated.shown).replace(", repeated", ", as_told"))
+    return json.loads(json.dumps(repeated.shown).replace(", repeated", ", unchanged"))
 
 
-def as_of_the_model(held: Held) -> dict[tuple[str, str], Any]:
+def messages_by_id(held: Held) -> dict[tuple[str, str], Any]:
     """Convert the client's messages to the format of the unit tests' client."""
     shown: dict[tuple[str, str], Any] = {}
     for message in held.messages:
@@ -150,16 +132,18 @@ def as_of_the_model(held: Held) -> dict[tuple[str, str], Any]:
     return shown
 
 
-def model_of(client: AgUiClient) -> dict[tuple[str, str], Any]:
+def client_messages_by_id(client: AgUiClient) -> dict[tuple[str, str], Any]:
     return {(one["id"], one["kind"]): one["content"] for one in client.messages}
 
 
-def test_the_stories_tell_every_type() -> None:
-    assert {kind for told in STORIES.values() for kind, _ in told} >= set(KNOWN_TYPES)
+def test_event_sequences_contain_every_type() -> None:
+    assert {kind for sequence in EVENT_SEQUENCES.values() for kind, _ in sequence} >= set(
+        KNOWN_TYPES
+    )
 
 
-class TestEveryJob:
-    async def test_live_and_afterwards_and_out_of_the_feed(
+class TestAllJobs:
+    async def test_live_replayed_and_feed_states_are_equal(
         self, backend: Backend, owner: User, environment: Environment, clients: OfficialClients
     ) -> None:
         token = backend.token_of(owner)
@@ -170,7 +154,7 @@ class TestEveryJob:
                 await environment.publish(*events)
                 if number:
                     continue
-                await arrived(environment, feed, owner)
+                await wait_until_received(environment, feed, owner)
                 for job in jobs:
                     live[job] = clients.new().follow(url_of(backend, job), token)
                 for following in live.values():
@@ -179,20 +163,20 @@ class TestEveryJob:
             afterwards = {job: clients.new().follow(url_of(backend, job), token) for job in jobs}
             check_same(await all_held(afterwards), held)
             frames = list(feed.frames)
-        parts = apart(frames)
+        parts = frames_by_job(frames)
         played = {job: clients.new().play(encoded(parts[job])) for job in jobs}
         check_same(await all_held(played), held)
-        for job, told in jobs.items():
-            assert (job, held[job].outcome) == (job, outcome_of(told))
+        for job, job_events in jobs.items():
+            assert (job, held[job].outcome) == (job, outcome_of(job_events))
             model = AgUiClient().apply(frame.json() for frame in parts[job])
-            assert (job, as_of_the_model(held[job])) == (job, model_of(model))
-        for story in STORIES:
-            told_once, repeated = held[f"{story}, as_told"], held[f"{story}, repeated"]
-            assert (story, renamed(repeated)) == (story, told_once.shown)
-        answer = held["query, as_told"].messages[-1]
+            assert (job, messages_by_id(held[job])) == (job, client_messages_by_id(model))
+        for name in EVENT_SEQUENCES:
+            unmodified, repeated = held[f"{name}, unchanged"], held[f"{name}, repeated"]
+            assert (name, renamed(repeated)) == (name, unmodified.shown)
+        answer = held["query, unchanged"].messages[-1]
         assert (answer["role"], answer["content"]) == ("assistant", AWKWARD)
-        assert [message["id"] for message in held["interleaved tools, as_told"].messages] == [
-            "job:interleaved tools, as_told",
+        assert [message["id"] for message in held["interleaved tools, unchanged"].messages] == [
+            "job:interleaved tools, unchanged",
             *(
                 f"{kind}{call}"
                 for call in ("a", "nameless-1", "b", "c")
@@ -207,12 +191,12 @@ class TestEveryJob:
         async with running(settings) as backend:
             owner = await backend.add_user("alice@shield.test")
             token = backend.token_of(owner)
-            jobs = chosen(every_job(str(owner.id)), as_told, late)
+            jobs = jobs_with_faults(every_job(str(owner.id)), unchanged, late)
             joined: list[dict[str, Following]] = []
             async with sse(backend.http, token=token) as feed:
                 for events in in_turn(jobs.values()):
                     await environment.publish(*events)
-                    await arrived(environment, feed, owner)
+                    await wait_until_received(environment, feed, owner)
                     joined.append(
                         {
                             event.job_id: clients.new().follow(url_of(backend, event.job_id), token)
@@ -228,15 +212,15 @@ class TestEveryJob:
                 check_same(held, {job: first[job] for job in held})
 
 
-class TestCuts:
-    async def test_after_every_frame_of_every_story(
+class TestInterruptions:
+    async def test_cut_after_every_frame(
         self, environment: Environment, clients: OfficialClients
     ) -> None:
         """Includes frames within a record, which is then sent again."""
         async with two_instances(environment) as (one, other):
             owner = await one.add_user("alice@shield.test")
             token = one.token_of(owner)
-            jobs = chosen(every_job(str(owner.id)), as_told)
+            jobs = jobs_with_faults(every_job(str(owner.id)), unchanged)
             await published(environment, jobs, owner, one, other)
 
             async def check(job: str, whole: Held, frames: int) -> None:
@@ -252,7 +236,7 @@ class TestCuts:
                         group.create_task(check(job, whole, frames))
 
     @pytest.mark.parametrize(("ring", "trimmed_to"), [(1, 20), (10, 20), (10, 3), (1, 0)])
-    async def test_across_the_borders_of_ring_redis_and_postgresql(
+    async def test_cut_across_ring_redis_and_postgresql(
         self, environment: Environment, clients: OfficialClients, ring: int, trimmed_to: int
     ) -> None:
         """Resumes at the same instance, and at one that has just started."""
@@ -260,7 +244,7 @@ class TestCuts:
         async with running(environment.settings(RING_MAX_EVENTS=ring)) as one:
             owner = await one.add_user("alice@shield.test")
             token = one.token_of(owner)
-            names = ("query, as_told", "interleaved tools, as_told", "crawl, repeated")
+            names = ("query, unchanged", "interleaved tools, unchanged", "crawl, repeated")
             jobs = {job: every_job(str(owner.id))[job] for job in names}
             await published(environment, jobs, owner, one)
             await until(environment.settled)
@@ -293,7 +277,7 @@ class TestCuts:
                     for client, instance in zip(pair, (one, other), strict=True):
                         group.create_task(check(client, instance, *cut))
 
-    async def test_again_and_again_while_events_are_published(
+    async def test_repeated_cuts_while_events_are_published(
         self, environment: Environment, clients: OfficialClients
     ) -> None:
         chance = Random(3)
@@ -301,7 +285,7 @@ class TestCuts:
             owner = await instances[0].add_user("alice@shield.test")
             token = instances[0].token_of(owner)
             jobs = {f"long {n}": long_job(f"long {n}", str(owner.id)) for n in range(6)}
-            begun = {job: told[:1] for job, told in jobs.items()}
+            begun = {job: job_events[:1] for job, job_events in jobs.items()}
             await published(environment, begun, owner, *instances)
             live = {job: clients.new().follow(url_of(instances[0], job), token) for job in jobs}
             connections = 0
@@ -318,7 +302,7 @@ class TestCuts:
                         return held
 
             async def publish() -> None:
-                for events in in_turn(told[1:] for told in jobs.values()):
+                for events in in_turn(job_events[1:] for job_events in jobs.values()):
                     for event in events:
                         await environment.publish(event)
 
@@ -328,39 +312,39 @@ class TestCuts:
             check_same({job: one.result() for job, one in resuming.items()}, await all_held(live))
             assert connections > 5 * len(jobs)
 
-    async def test_by_an_instance_that_is_stopped(
+    async def test_stopped_instance(
         self, environment: Environment, clients: OfficialClients
     ) -> None:
-        job = "interleaved tools, as_told"
+        job = "interleaved tools, unchanged"
         fresh = environment.settings(REDIS_CONSUMER_NAME="host-8003")
         async with running(environment.settings()) as other:
             owner = await other.add_user("alice@shield.test")
             token = other.token_of(owner)
-            told = every_job(str(owner.id))[job]
+            job_events = every_job(str(owner.id))[job]
             client = clients.new()
             async with sse(other.http, token=token) as feed:
-                await environment.publish(*told[:8])
-                await arrived(environment, feed, owner)
+                await environment.publish(*job_events[:8])
+                await wait_until_received(environment, feed, owner)
                 async with running(fresh) as stopped:
                     leaving = client.follow(url_of(stopped, job), token)
                     await leaving.joined()
                 held = await leaving.held()
                 assert held.outcome is None
                 following = client.follow(url_of(other, job), token)
-                await environment.publish(*told[8:])
+                await environment.publish(*job_events[8:])
                 held = await following.held()
             whole = clients.new().follow(url_of(other, job), token)
             assert held.shown == (await whole.held()).shown
 
-    async def test_and_the_stream_is_another_one_afterwards(
+    async def test_replaced_stream(
         self, backend: Backend, owner: User, environment: Environment, clients: OfficialClients
     ) -> None:
         """The client's state may come from a deleted stream: it is notified and starts again."""
-        job = "interleaved tools, as_told"
+        job = "interleaved tools, unchanged"
         token = backend.token_of(owner)
         async with sse(backend.http, token=token) as feed:
             await environment.publish(*every_job(str(owner.id))[job])
-            await arrived(environment, feed, owner)
+            await wait_until_received(environment, feed, owner)
         client = clients.new()
         before = await client.follow(url_of(backend, job), token).held()
         unknown = str(StreamId(2**50, 0))
@@ -370,7 +354,7 @@ class TestCuts:
 
 class TestRefusals:
     @pytest.mark.parametrize(("cursor", "status"), [(None, 404), ("no cursor", 400)])
-    async def test_are_errors_to_the_client(
+    async def test_refusal_is_an_error_of_the_client(
         self,
         backend: Backend,
         owner: User,
@@ -381,7 +365,7 @@ class TestRefusals:
         url, token = url_of(backend, "unknown"), backend.token_of(owner)
         assert await refused(clients, url, token, last_event_id=cursor) == status
 
-    async def test_a_wrong_token(self, backend: Backend, clients: OfficialClients) -> None:
+    async def test_invalid_token(self, backend: Backend, clients: OfficialClients) -> None:
         assert await refused(clients, url_of(backend, "unknown"), "wrong") == 401
 
 

@@ -68,7 +68,7 @@ async def refusing(environment: Environment, sqlstate: str) -> AsyncIterator[Non
         ("XX000", "error (InternalServerError)"),
     ],
 )
-async def test_a_state_of_the_server_is_waited_out(
+async def test_server_errors_are_retried(
     environment: Environment, sqlstate: str, words: str
 ) -> None:
     async with consuming(environment.settings()) as consumer:
@@ -81,9 +81,7 @@ async def test_a_state_of_the_server_is_waited_out(
 
 
 @pytest.mark.parametrize("sqlstate", ["22P05", "22021", "23514"])
-async def test_a_fault_of_the_values_is_a_dead_letter(
-    environment: Environment, sqlstate: str
-) -> None:
+async def test_invalid_values_become_dead_letters(environment: Environment, sqlstate: str) -> None:
     async with consuming(environment.settings()) as consumer, refusing(environment, sqlstate):
         ids = await environment.publish(*(shield_event() for _ in range(3)))
         await until(environment.settled)
@@ -91,7 +89,7 @@ async def test_a_fault_of_the_values_is_a_dead_letter(
         assert consumer.status == "consuming"
 
 
-async def test_a_deadlock_is_waited_out(environment: Environment) -> None:
+async def test_deadlock_is_retried(environment: Environment) -> None:
     """Another transaction locks two jobs in the opposite order to the consumer."""
     await environment.query(
         "INSERT INTO jobs (id, status, created_at, updated_at) "
@@ -138,7 +136,7 @@ async def limited(environment: Environment) -> AsyncIterator[tuple[str, str]]:
     await environment.query(f"DROP ROLE {role}")
 
 
-async def test_a_connection_limit_is_waited_out(
+async def test_connection_limit_is_retried(
     environment: Environment, limited: tuple[str, str]
 ) -> None:
     role, url = limited
@@ -156,7 +154,7 @@ async def test_a_connection_limit_is_waited_out(
         await nothing_is_lost(environment, consumer, ids)
 
 
-async def test_a_connection_limit_at_the_start_is_waited_out(
+async def test_connection_limit_at_the_start_is_retried(
     environment: Environment, limited: tuple[str, str]
 ) -> None:
     role, url = limited
@@ -170,7 +168,7 @@ async def test_a_connection_limit_at_the_start_is_waited_out(
         await nothing_is_lost(environment, consumer, ids)
 
 
-async def test_what_the_driver_cannot_send_is_the_fault_of_the_values(
+async def test_unencodable_value_is_bad_data(
     environment: Environment,
 ) -> None:
     """The driver then raises its own error, similar to that of a lost connection."""
@@ -182,7 +180,7 @@ async def test_what_the_driver_cannot_send_is_the_fault_of_the_values(
     assert [poison.id for poison in stored.poison] == [event.id]
 
 
-async def test_more_values_than_a_statement_takes_are_no_outage(environment: Environment) -> None:
+async def test_too_many_parameters_are_no_outage(environment: Environment) -> None:
     database = Database(environment.settings())
     try:
         with pytest.raises(DBAPIError) as caught:
@@ -194,13 +192,7 @@ async def test_more_values_than_a_statement_takes_are_no_outage(environment: Env
     assert is_bad_data(caught.value)
 
 
-def test_a_connection_that_is_closed_is_one() -> None:
-    error = asyncpg.InterfaceError("cannot perform operation: connection is closed")
-    assert is_outage(error)
-    assert not is_bad_data(error)
-
-
-async def test_rights_that_are_missing_are_an_outage_that_health_names(
+async def test_missing_rights_are_an_outage_reported_by_health(
     environment: Environment,
 ) -> None:
     """As during a change of the tables' owner: requests and the consumer wait for its end."""

@@ -51,7 +51,7 @@ def snapshot(name: str = "job:r", **content: Any) -> Event:
 
 
 def call(*parts: str, name: str = "c") -> list[Event]:
-    made: dict[str, Event] = {
+    events: dict[str, Event] = {
         "start": {"type": "TOOL_CALL_START", "toolCallId": name, "toolCallName": "crawl_web"},
         "args": {"type": "TOOL_CALL_ARGS", "toolCallId": name, "delta": "{}"},
         "end": {"type": "TOOL_CALL_END", "toolCallId": name},
@@ -62,16 +62,16 @@ def call(*parts: str, name: str = "c") -> list[Event]:
             "content": "{}",
         },
     }
-    return [made[part] for part in parts]
+    return [events[part] for part in parts]
 
 
 def text(*parts: str, name: str = "m") -> list[Event]:
-    made: dict[str, Event] = {
+    events: dict[str, Event] = {
         "start": {"type": "TEXT_MESSAGE_START", "messageId": name, "role": "assistant"},
         "content": {"type": "TEXT_MESSAGE_CONTENT", "messageId": name, "delta": "an answer"},
         "end": {"type": "TEXT_MESSAGE_END", "messageId": name},
     }
-    return [made[part] for part in parts]
+    return [events[part] for part in parts]
 
 
 def step(*parts: str, name: str = "crawl") -> list[Event]:
@@ -225,12 +225,12 @@ REJECTED: dict[str, tuple[list[Event], str]] = {
 
 
 @pytest.mark.parametrize("events", ACCEPTED.values(), ids=ACCEPTED)
-def test_accepts(events: list[Event]) -> None:
+def test_accepts_valid_runs(events: list[Event]) -> None:
     assert check_run(events).count == len(events)
 
 
 @pytest.mark.parametrize(("events", "message"), REJECTED.values(), ids=REJECTED)
-def test_rejects(events: list[Event], message: str) -> None:
+def test_rejects_invalid_runs(events: list[Event], message: str) -> None:
     with pytest.raises(RunViolation, match=message):
         check_run(events)
 
@@ -241,7 +241,7 @@ def test_summary_of_a_run() -> None:
     assert check_run([started(), ERROR]).outcome == "RUN_ERROR"
 
 
-def test_complete_wants_a_terminal_event() -> None:
+def test_complete_requires_a_terminal_event() -> None:
     with pytest.raises(RunViolation, match="no terminal event"):
         check_run([started()], complete=True)
 
@@ -249,34 +249,34 @@ def test_complete_wants_a_terminal_event() -> None:
 @pytest.mark.parametrize(
     "name", ["timestamp", "metadata", "code", "source", "replace", "input", "parentRunId"]
 )
-def test_null_that_kills_the_client(name: str) -> None:
+def test_null_that_crashes_the_client_is_rejected(name: str) -> None:
     with pytest.raises(RunViolation, match=f"{name} is null"):
         check_event({**started(), name: None})
 
 
 @pytest.mark.parametrize("timestamp", [1.5, 1.0, "2026-11-23T00:00:00", True])
-def test_timestamp_is_an_integer(timestamp: object) -> None:
+def test_timestamp_must_be_an_integer(timestamp: object) -> None:
     with pytest.raises(RunViolation, match="is not an integer"):
         check_event({**CUSTOM, "timestamp": timestamp})
 
 
-def test_names_are_camel_case() -> None:
+def test_names_must_be_camel_case() -> None:
     with pytest.raises(RunViolation, match="camelCase"):
         check_event({**started(), "run_id": "r"})
 
 
-def test_snake_case_does_not_stand_in_for_a_required_name() -> None:
+def test_snake_case_does_not_satisfy_a_required_name() -> None:
     with pytest.raises(RunViolation):
         check_event({"type": "STEP_STARTED", "step_name": "crawl"})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_not_a_number_is_not_json(value: float) -> None:
+def test_nan_and_infinity_are_rejected(value: float) -> None:
     with pytest.raises(RunViolation, match="is not JSON"):
         check_event({**CUSTOM, "value": value})
 
 
-def test_null_where_it_means_something() -> None:
+def test_meaningful_null_is_accepted() -> None:
     check_event(CUSTOM)
     check_event(finished(result=None))
 
@@ -286,7 +286,7 @@ def encode(event: Event, frame_id: str | None = None) -> bytes:
     return f"{head}event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
 
 
-def test_frames_are_found_wherever_the_bytes_are_cut() -> None:
+def test_frames_are_found_for_any_chunk_boundaries() -> None:
     body = b": hello\nretry: 2000\n\n" + encode(started()) + encode(finished(), "5-0")
     whole = parse_frames(body)
     for cut in range(len(body)):
@@ -297,7 +297,7 @@ def test_frames_are_found_wherever_the_bytes_are_cut() -> None:
     assert check_frames(whole) == [started(), finished()]
 
 
-def test_an_unfinished_frame_is_left_out() -> None:
+def test_incomplete_frame_is_omitted() -> None:
     body = encode(started()) + encode(finished())[:-1]
     assert [frame.json()["type"] for frame in parse_frames(body)] == ["RUN_STARTED"]
 
@@ -313,7 +313,7 @@ def test_an_unfinished_frame_is_left_out() -> None:
         (b"retry: soon\n\n", "retry is not a number"),
     ],
 )
-def test_broken_bytes(body: bytes, message: str) -> None:
+def test_malformed_frames_are_rejected(body: bytes, message: str) -> None:
     with pytest.raises(RunViolation, match=message):
         parse_frames(body)
 
@@ -330,7 +330,7 @@ def test_broken_bytes(body: bytes, message: str) -> None:
         (b'event: CUSTOM\ndata: {"type": "RAW"}\n\n', "event: 'CUSTOM' but the type is 'RAW'"),
     ],
 )
-def test_broken_data(body: bytes, message: str) -> None:
+def test_malformed_data_is_rejected(body: bytes, message: str) -> None:
     with pytest.raises(RunViolation, match=message):
         check_frames(parse_frames(body))
 
@@ -345,17 +345,17 @@ def test_broken_data(body: bytes, message: str) -> None:
         (["b7e2"], None, "is not a Redis stream id"),
     ],
 )
-def test_ids_only_rise(ids: list[str], after: str | None, message: str) -> None:
+def test_ids_must_increase(ids: list[str], after: str | None, message: str) -> None:
     with pytest.raises(RunViolation, match=message):
         check_frames((Frame(id=name, data='{"type": "RAW"}') for name in ids), after=after)
 
 
-def test_frames_without_an_id_do_not_move_the_cursor() -> None:
+def test_frames_without_id_keep_the_cursor() -> None:
     frames = [Frame(data='{"type": "RAW"}'), Frame(id="1-1"), Frame(), Frame(id="1-2")]
     assert len(check_frames(frames, after="1-0")) == 1
 
 
-def test_a_feed_is_taken_apart_by_job() -> None:
+def test_feed_is_checked_by_job() -> None:
     def of(job: str, event: Event) -> Event:
         return {**event, "metadata": {"job_id": job}}
 
