@@ -3,22 +3,24 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
 from src.models.event import ZERO, StreamId
-from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.agui.sse import comment, encode, position, translated
-from src.services.auth.tokens import AccessToken
 from src.services.event_service import JobState, prelude, resumed_prelude
 from src.services.events.feed import BATCH_BYTES, Batch, FeedRecord, FellBehindError
 from src.services.events.gaps import Gap, GapReason
 from src.services.events.hub import Attachment, EventHub
 from src.services.events.replay import EventReplay
-from src.services.events.subscription import Scope
+from src.services.events.stream_server import (
+    WRITE_TIMEOUT_SECONDS,
+    ClientConnection,
+    Close,
+    CloseReason,
+)
+from src.services.events.subscription import Subscription
 from src.utils.database import DATABASE_ERRORS
 from src.utils.metrics import Metrics
 from src.utils.redis import REDIS_ERRORS
@@ -28,61 +30,15 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 
-
-class ClientConnection(Protocol):
-    """The connection that frames are written to."""
-
-    def write_now(self, frames: bytes) -> Awaitable[None] | None:
-        """Writes frames without waiting.
-
-        Returns:
-            An awaitable that must be awaited before the next write; None if the connection accepted
-                everything.
-        """
-
-    async def write(self, frames: bytes) -> None: ...
-
-
-Reason = Literal[
-    "client_left",
-    "run_ended",
-    "job_moved_away",
-    "token_expired",
-    "session_ended",
-    "access_changed",
-    "too_slow",
-    "draining",
-    "history_unavailable",
-]
-
 _KEEP_ALIVE = "keep-alive"
 # Maximum interval of the timer of a stream, in seconds.
-_TICK = 5.0
-# A client whose connection accepts no data for this many seconds is disconnected.
-_STUCK = 30.0
-# One write in this many is measured: enough for a histogram, at almost no cost.
-_TIMED = 16
+_TICK_SECONDS = 5.0
+# The latency of one write in this many is measured: enough for a histogram, at almost no cost.
+_LATENCY_SAMPLING = 16
 
 
 class _JobMovedAwayError(Exception):
     """The one job of this stream is in a workspace in which the client may not know of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """What a client requested, and with which access token.
-
-    Attributes:
-        scope: The jobs that the client may see.
-        cursor: The last id that the client has; None to start from the current state.
-        access: The access token. The stream ends when it expires.
-        version: The protocol version of the client.
-    """
-
-    scope: Scope
-    cursor: StreamId | None
-    access: AccessToken
-    version: ProtocolVersion = CURRENT
 
 
 class ClientStream:
@@ -106,7 +62,6 @@ class ClientStream:
         self._version = subscription.version
         # The last id that was sent to the client.
         self._told = subscription.cursor
-        self._expires_at = subscription.access.expires_at
         self._connection = connection
         self._hub = hub
         self._replay = replay
@@ -129,24 +84,19 @@ class ClientStream:
         # The pending rest of the last write.
         self._rest: Awaitable[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[object] | None = None
-        self._cut: Reason | None = None
 
-    async def run(self) -> Reason:
+    async def run(self, close: Close) -> CloseReason:
         """Writes the stream until it ends.
+
+        Args:
+            close: Cancels this call; called if the client takes no more data.
 
         Returns:
             Why it ended.
         """
-        self._task = asyncio.current_task()
-        self._tick()
+        self._tick(close)
         try:
-            await self._past_and_live()
-        except asyncio.CancelledError:
-            if self._cut is None or self._task is None:
-                raise
-            self._task.uncancel()
-            return self._cut
+            await self._catch_up_and_follow()
         except FellBehindError:
             return "too_slow"
         except _JobMovedAwayError:
@@ -157,42 +107,30 @@ class ClientStream:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            # The error of the task references this stream, which would then live until a garbage
-            # collection.
-            self._task = None
             self._report()
         return "draining" if self._hub.draining else "run_ended"
 
     # Timer
 
-    def _tick(self) -> None:
-        now, left = self._loop.time(), self._expires_at - time.time()
+    def _tick(self, close: Close) -> None:
+        now = self._loop.time()
         self._report()
-        if left <= 0:
-            self.end("token_expired")
-            return
         if self._is_stuck(now):
-            self.end("too_slow")
+            close("too_slow")
             return
-        quiet = now - self._written_at
-        if quiet >= self._keep_alive and self._waiter is not None and not self._waiter.done():
+        idle = now - self._written_at
+        if idle >= self._keep_alive and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-        pause = self._keep_alive - quiet if quiet < self._keep_alive else self._keep_alive
-        self._timer = self._loop.call_later(min(pause, left, _TICK), self._tick)
+        pause = self._keep_alive - idle if idle < self._keep_alive else self._keep_alive
+        self._timer = self._loop.call_later(min(pause, _TICK_SECONDS), self._tick, close)
 
     def _is_stuck(self, now: float) -> bool:
         if not self._writing:
             return False
-        place = self._attachment
-        return now - self._written_at > _STUCK or (
-            place is not None and not place.feed.holds(place.reader.position)
+        attachment = self._attachment
+        return now - self._written_at > WRITE_TIMEOUT_SECONDS or (
+            attachment is not None and not attachment.feed.holds(attachment.reader.position)
         )
-
-    def end(self, reason: Reason) -> None:
-        """Cancels run(), which then returns this reason. The first reason is kept."""
-        self._cut = self._cut or reason
-        if self._task is not None:
-            self._task.cancel()
 
     def _report(self) -> None:
         """Updates the counters. An update per write would cost more than the write."""
@@ -202,7 +140,7 @@ class ClientStream:
 
     # Writing
 
-    async def _past_and_live(self) -> None:
+    async def _catch_up_and_follow(self) -> None:
         await self._hub.started.wait()
         cursor = self._cursor
         if cursor is not None and (reason := await self._gap(cursor)):
@@ -396,7 +334,7 @@ class ClientStream:
         if batch.newest is None:
             return
         self._told = batch.newest
-        if self._writes % _TIMED == 1:
+        if self._writes % _LATENCY_SAMPLING == 1:
             self._metrics.delivery_latency.observe(max(0.0, time.time() - batch.newest.ms / 1000))
 
     async def _write_past_of(self, record: FeedRecord) -> None:
@@ -454,9 +392,3 @@ class ClientStream:
         self._written_at = self._loop.time()
         await self._connection.write(frames)
         self._writing = False
-
-    async def send_closing_frame(self, frames: bytes) -> None:
-        """Writes a last frame, unless the connection blocks for a second."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(1):
-                await self._connection.write(frames)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from src.models.visibility import EVERYTHING, OwnerScope, Visibility
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.events.feed import Feed, FeedLimits, FeedRecord
-from src.services.events.subscription import Scope
+from src.services.events.subscription import JobScope
 
 # All clients of one job share a feed. Each inspects the records that change the ownership of the
 # job.
@@ -30,7 +30,7 @@ class FeedIndex:
     def __len__(self) -> int:
         return len(self._feeds)
 
-    def open(self, scope: Scope) -> Feed:
+    def open(self, scope: JobScope) -> Feed:
         """Returns the feed of a scope; clients of equal scopes share one."""
         key = _key(scope)
         feed = self._feeds.get(key)
@@ -40,10 +40,10 @@ class FeedIndex:
                 self._at.setdefault(place, []).append(feed)
         return feed
 
-    def get(self, scope: Scope) -> Feed:
+    def get(self, scope: JobScope) -> Feed:
         return self._feeds[_key(scope)]
 
-    def remove(self, scope: Scope) -> None:
+    def remove(self, scope: JobScope) -> None:
         key = _key(scope)
         feed = self._feeds.pop(key)
         for place in _places(key):
@@ -77,7 +77,7 @@ class FeedIndex:
         return found
 
 
-def _key(scope: Scope) -> Key:
+def _key(scope: JobScope) -> Key:
     return scope.visibility if scope.job_id is None else scope.job_id
 
 

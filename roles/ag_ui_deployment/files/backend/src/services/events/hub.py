@@ -27,7 +27,7 @@ from src.services.events.feed import Feed, FeedLimits, FeedRecord, Reader
 from src.services.events.feed_index import FeedIndex
 from src.services.events.gaps import Gap
 from src.services.events.job_projector import JobProjector
-from src.services.events.subscription import Scope
+from src.services.events.subscription import JobScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class EventHub:
         return sum(feed.readers for feed in self.feeds)
 
     def attach(
-        self, scope: Scope, cursor: StreamId | None, version: ProtocolVersion = CURRENT
+        self, scope: JobScope, cursor: StreamId | None, version: ProtocolVersion = CURRENT
     ) -> Attachment:
         """Joins the live stream; must be paired with detach().
 
@@ -129,7 +129,7 @@ class EventHub:
             jobs=list(self._jobs_of(scope)),
         )
 
-    def detach(self, scope: Scope, reader: Reader, version: ProtocolVersion = CURRENT) -> None:
+    def detach(self, scope: JobScope, reader: Reader, version: ProtocolVersion = CURRENT) -> None:
         """Leaves the live stream; removes the feed if it has no other readers."""
         feeds = self._feeds[version]
         feed = feeds.get(scope)
@@ -145,7 +145,7 @@ class EventHub:
         for feed in self.feeds:
             feed.close()
 
-    def _recent(self, scope: Scope, cursor: StreamId) -> list[FeedRecord]:
+    def _recent(self, scope: JobScope, cursor: StreamId) -> list[FeedRecord]:
         found: list[FeedRecord] = []
         for record in reversed(self._ring):
             if record.id <= cursor:
@@ -155,7 +155,7 @@ class EventHub:
         found.reverse()
         return found
 
-    def _jobs_of(self, scope: Scope) -> Collection[JobState]:
+    def _jobs_of(self, scope: JobScope) -> Collection[JobState]:
         if scope.job_id is not None:
             state = self.jobs.state(scope.job_id)
             return [state] if state else []

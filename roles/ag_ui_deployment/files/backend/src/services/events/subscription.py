@@ -1,13 +1,17 @@
 """Defines which records a client of the stream gets."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
+from src.models.event import StreamId
+from src.models.protocol import CURRENT, ProtocolVersion
 from src.models.visibility import Visibility
+from src.services.auth.tokens import AccessToken
 from src.services.event_service import JobState
 from src.services.events.feed import FeedRecord
 
 
-class Scope(NamedTuple):
+class JobScope(NamedTuple):
     """All jobs that a user may see, or one job, which the user sees completely or not at all."""
 
     visibility: Visibility
@@ -48,3 +52,20 @@ class Scope(NamedTuple):
         if self.job_id is None or job is None or job.workspace is None:
             return False
         return not self.visibility.shows(job.owner or self.visibility.owner, job.workspace)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What a client requested, and with which access token.
+
+    Attributes:
+        scope: The jobs that the client may see.
+        cursor: The last id that the client has; None to start from the current state.
+        access: The access token. The stream ends when it expires.
+        version: The protocol version of the client.
+    """
+
+    scope: JobScope
+    cursor: StreamId | None
+    access: AccessToken
+    version: ProtocolVersion = CURRENT

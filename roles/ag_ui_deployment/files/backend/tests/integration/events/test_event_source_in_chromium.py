@@ -195,7 +195,7 @@ async def test_after_an_http_error_it_stays_closed_and_the_page_of_the_docs_come
     owner = str(browser.user.id)
     ids = await environment.publish(shield_event("job:queued", user=owner))
     await browser.has_read(f"id: {ids[-1]}\n")
-    with patch.object(backend.services.events.streams, "check", side_effect=DrainingError):
+    with patch.object(backend.services.events.stream_server, "check", side_effect=DrainingError):
         await browser.line.cut()
 
         async def is_closed() -> bool:

@@ -466,15 +466,15 @@ class TestLimits:
                 response = await backend.http.get("/events", headers=bearer(token))
                 check_problem(response, 502, "too-many-streams")
                 assert int(response.headers["retry-after"]) > 0
-            await until(lambda: backend.services.events.streams.count == 0)
+            await until(lambda: backend.services.events.stream_server.count == 0)
             async with sse(backend.http, token=token) as client:
                 assert not client.ended
 
     async def test_a_client_that_leaves_is_forgotten(self, backend: Backend, admin: str) -> None:
         for _ in range(5):
             async with sse(backend.http, token=admin):
-                assert backend.services.events.streams.count == 1
-            await until(lambda: backend.services.events.streams.count == 0)
+                assert backend.services.events.stream_server.count == 1
+            await until(lambda: backend.services.events.stream_server.count == 0)
         assert len(backend.services.events.hub.feeds) == 0
 
     async def test_a_client_that_does_not_read_is_cut_and_delays_nobody(
@@ -490,7 +490,7 @@ class TestLimits:
             slow.sendall(
                 f"GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
             )
-            await until(lambda: backend.services.events.streams.count == 1)
+            await until(lambda: backend.services.events.stream_server.count == 1)
             sent: list[str] = []
             async with sse(backend.http, token=token) as quick:
                 for n in range(60):

@@ -17,13 +17,13 @@ from src.models.user import User
 from src.services.auth.stream_registry import Change, StreamRegistry
 from src.services.auth.tokens import AccessToken
 from src.services.events import client_stream, job_projector
-from src.services.events.client_stream import Subscription
 from src.services.events.errors import DrainingError, TooManyStreamsError, TooManyStreamsOfUserError
 from src.services.events.feed import FeedRecord
 from src.services.events.gaps import Gap
 from src.services.events.replay import EventReplay
+from src.services.events.stream_server import StreamServer
 from src.services.events.streams import EventStreams
-from src.services.events.subscription import Scope
+from src.services.events.subscription import JobScope, Subscription
 from src.utils.metrics import Metrics
 from tests.run_checker import Frame, check_feed, check_frames, check_run, job_of, parse_frames
 from tests.support.agui_client import AgUiClient
@@ -55,13 +55,31 @@ OTHER_JOB = "0c2c0d3e-7d6b-4d5f-9a38-0e6d3f8b1b22"
 AN_HOUR = 3600.0
 
 
-def streams(process: Process, **values: int) -> EventStreams:
-    replay = EventReplay(cast("EventHistory", process.history), 8)
-    return EventStreams(process.hub, replay, StreamRegistry(), Metrics(), settings_of(**values))
+def server_of(
+    process: Process, registry: StreamRegistry | None = None, **values: int
+) -> StreamServer:
+    registry = registry or StreamRegistry()
+    return StreamServer(process.hub, registry, Metrics(), settings_of(**values))
+
+
+def streams(
+    process: Process,
+    *,
+    server: StreamServer | None = None,
+    replay: EventReplay | None = None,
+    **values: int,
+) -> EventStreams:
+    return EventStreams(
+        server or server_of(process, **values),
+        process.hub,
+        replay or EventReplay(cast("EventHistory", process.history), 8),
+        Metrics(),
+        settings_of(**values).SSE_KEEPALIVE_SECONDS,
+    )
 
 
 def wants(
-    scope: Scope, cursor: StreamId | None = None, *, expires_in: float = AN_HOUR, by: str = OWNER
+    scope: JobScope, cursor: StreamId | None = None, *, expires_in: float = AN_HOUR, by: str = OWNER
 ) -> Subscription:
     user = User(id=UUID(by), email="alice@example.org", role=Role.VIEWER)
     return Subscription(scope, cursor, AccessToken(user, UUID(int=1), time.time() + expires_in))
@@ -90,7 +108,7 @@ async def served(process: Process, subscription: Subscription, **values: int) ->
 
 async def received(
     process: Process,
-    scope: Scope,
+    scope: JobScope,
     cursor: StreamId | None = None,
     later: Iterable[ShieldEvent] = (),
 ) -> list[Frame]:
@@ -113,7 +131,7 @@ def ids_of(frames: Iterable[Frame]) -> list[str]:
     return [frame.record_id for frame in frames if frame.record_id is not None]
 
 
-def records(events: Sequence[ShieldEvent], scope: Scope) -> list[FeedRecord]:
+def records(events: Sequence[ShieldEvent], scope: JobScope) -> list[FeedRecord]:
     """Return the records that a client of the scope must get, computed by the projector alone."""
     return [record for record in stream_fold().apply(events) if scope.shows(record)]
 
@@ -185,7 +203,7 @@ def cases(draw: st.DrawFn, *, resumes: bool = True) -> Case:
 class TestResuming:
     @given(cases(), st.sampled_from(SCOPES))
     def test_exactly_what_came_after_the_cursor_in_the_same_bytes(
-        self, case: Case, scope: Scope
+        self, case: Case, scope: JobScope
     ) -> None:
         async def run() -> list[Frame]:
             return await received(await case.process(), scope, case.last_id, case.later)
@@ -201,7 +219,7 @@ class TestResuming:
 
     @given(cases(), st.sampled_from(SCOPES))
     def test_the_user_sees_what_an_uninterrupted_client_sees(
-        self, case: Case, scope: Scope
+        self, case: Case, scope: JobScope
     ) -> None:
         async def run() -> tuple[list[Frame], list[Frame], list[Frame]]:
             whole = Process(MemoryHistory())
@@ -238,7 +256,7 @@ class TestResuming:
 
 class TestJoining:
     @given(cases(resumes=False), st.sampled_from(SCOPES))
-    def test_the_current_state_and_then_what_comes(self, case: Case, scope: Scope) -> None:
+    def test_the_current_state_and_then_what_comes(self, case: Case, scope: JobScope) -> None:
         async def run() -> tuple[list[Frame], list[Frame]]:
             whole = Process(MemoryHistory())
             await whole.begin([])
@@ -278,7 +296,7 @@ class TestThePosition:
     """The id up to which a client has everything, whether or not it received frames for it."""
 
     @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, the_job(JOB))))
-    def test_it_is_told_before_the_first_event(self, case: Case, scope: Scope) -> None:
+    def test_it_is_told_before_the_first_event(self, case: Case, scope: JobScope) -> None:
         cursor = case.last_id
 
         async def run() -> tuple[list[Frame], StreamId]:
@@ -296,7 +314,7 @@ class TestThePosition:
 
     @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, the_job(JOB))), st.data())
     def test_whoever_is_cut_anywhere_ends_up_with_what_all_see(
-        self, case: Case, scope: Scope, data: st.DataObject
+        self, case: Case, scope: JobScope, data: st.DataObject
     ) -> None:
         """A client keeps its state at the last id, and starts without state if it has none."""
         first = case.last_id
@@ -567,7 +585,7 @@ class TestForgottenJobs:
 
 
 class TestTheEnd:
-    async def open_stream(self, expires_in: float, scope: Scope = EVERYTHING) -> bytes:
+    async def open_stream(self, expires_in: float, scope: JobScope = EVERYTHING) -> bytes:
         process = Process(MemoryHistory())
         await process.begin([])
         return await served(process, wants(scope, expires_in=expires_in))
@@ -597,8 +615,7 @@ class TestTheEnd:
         call = {"tool_call_id": "c", "tool_name": "crawl_web"}
         await process.begin(stream(shield_event("tool:start", call, workspace=RED)))
         opened, client = StreamRegistry(), Client()
-        replay = EventReplay(cast("EventHistory", process.history), 8)
-        made = EventStreams(process.hub, replay, opened, Metrics(), settings_of())
+        made = streams(process, server=server_of(process, opened))
         subscription = wants(MINE)
         serving = asyncio.create_task(made.serve(subscription, client))
         await until(lambda: parse_frames(bytes(client.body))[1:])
@@ -610,30 +627,44 @@ class TestTheEnd:
         told = events_of(await received(process, ALL_OF_RED))
         assert {"TOOL_CALL_START", "ACTIVITY_SNAPSHOT"} <= {event["type"] for event in told}
 
+    async def test_access_that_is_revoked_before_the_stream_begins_ends_it(self) -> None:
+        process = Process(MemoryHistory())
+        await process.begin(stream(shield_event("job:started")))
+        opened, client = StreamRegistry(), Client()
+        subscription = wants(EVERYTHING)
+        opened.end(Change(subscription.access.user.id, None, None, "session_ended"))
+        await streams(process, server=server_of(process, opened)).serve(subscription, client)
+        frames = parse_frames(bytes(client.body))
+        assert [frame.comments for frame in frames] == [
+            (),
+            ("the session has ended: log in again",),
+        ]
+
     async def test_the_count_of_streams_is_true(self) -> None:
         process = Process(MemoryHistory())
         await process.begin([])
-        made = streams(process, STREAMS_MAX=3, STREAMS_PER_USER=2)
+        server = server_of(process, STREAMS_MAX=3, STREAMS_PER_USER=2)
+        made = streams(process, server=server)
 
         mine, theirs = wants(MINE), wants(EVERYTHING, by=STRANGER)
         opened = [asyncio.create_task(made.serve(mine, Client())) for _ in range(2)]
-        await until(lambda: made.count == 2)
+        await until(lambda: server.count == 2)
         with pytest.raises(TooManyStreamsOfUserError):
-            made.check(mine.access.user.id)
-        made.check(theirs.access.user.id)
+            server.check(mine.access.user.id)
+        server.check(theirs.access.user.id)
         opened.append(asyncio.create_task(made.serve(theirs, Client())))
-        await until(lambda: made.count == 3)
+        await until(lambda: server.count == 3)
         with pytest.raises(TooManyStreamsError):
-            made.check(theirs.access.user.id)
+            server.check(theirs.access.user.id)
         for one in opened:
             one.cancel()
         await asyncio.gather(*opened, return_exceptions=True)
-        assert made.count == 0
-        made.check(mine.access.user.id)
+        assert server.count == 0
+        server.check(mine.access.user.id)
         assert len(process.hub.feeds) == 0
         process.hub.drain()
         with pytest.raises(DrainingError):
-            made.check(mine.access.user.id)
+            server.check(mine.access.user.id)
 
 
 class TestStrangeCursors:
@@ -717,7 +748,7 @@ async def test_a_client_that_falls_behind_is_let_go_and_can_resume(bound: dict[s
 async def test_a_client_that_takes_nothing_more_is_let_go_at_the_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_stream, "_TICK", 0.02)
+    monkeypatch.setattr(client_stream, "_TICK_SECONDS", 0.02)
     process = Process(MemoryHistory(), CLIENT_BUFFER_EVENTS=20)
     await process.begin([])
     client = SlowClient()
@@ -737,8 +768,8 @@ async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
     monkeypatch: pytest.MonkeyPatch, published: int
 ) -> None:
     """It is far from the feed's limit but occupies a connection."""
-    monkeypatch.setattr(client_stream, "_TICK", 0.01)
-    monkeypatch.setattr(client_stream, "_STUCK", 0.05)
+    monkeypatch.setattr(client_stream, "_TICK_SECONDS", 0.01)
+    monkeypatch.setattr(client_stream, "WRITE_TIMEOUT_SECONDS", 0.05)
     process = Process(MemoryHistory())
     await process.begin([])
     client = SlowClient()
@@ -758,7 +789,7 @@ async def test_one_jobs_history_waits_for_its_turn(monkeypatch: pytest.MonkeyPat
     process = Process(MemoryHistory())
     await process.begin(events)
     replay = EventReplay(cast("EventHistory", process.history), 1)
-    made = EventStreams(process.hub, replay, StreamRegistry(), Metrics(), settings_of())
+    made = streams(process, replay=replay)
     client = Client()
     async with replay.slot():
         serving = asyncio.create_task(made.serve(wants(the_job(JOB)), client))
@@ -784,10 +815,11 @@ async def test_keep_alives_come_while_there_is_nothing_to_say() -> None:
 async def test_a_farewell_spreads_the_return_of_many() -> None:
     process = Process(MemoryHistory())
     await process.begin([])
-    made = streams(process, STREAMS_PER_USER=5000)
+    server = server_of(process, STREAMS_PER_USER=5000)
+    made = streams(process, server=server)
     clients = [Client() for _ in range(2000)]
     serving = [asyncio.create_task(made.serve(wants(MINE), client)) for client in clients]
-    await until(lambda: made.count == len(clients))
+    await until(lambda: server.count == len(clients))
     process.hub.drain()
     await asyncio.gather(*serving)
     waits = [parse_frames(bytes(client.body))[-1].retry or 0 for client in clients]

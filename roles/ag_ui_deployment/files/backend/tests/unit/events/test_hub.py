@@ -13,7 +13,7 @@ from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.events.feed import Batch
 from src.services.events.gaps import Gap
 from src.services.events.hub import Attachment, EventHub
-from src.services.events.subscription import Scope
+from src.services.events.subscription import JobScope
 from tests.run_checker import parse_frames
 from tests.support.builders import (
     ALL_OF_RED,
@@ -56,7 +56,7 @@ def publish(hub: EventHub, *events: ShieldEvent) -> None:
         hub.publish(hub.jobs.apply([event]), event.id)
 
 
-def ids(hub: EventHub, scope: Scope, cursor: StreamId = ZERO) -> list[StreamId]:
+def ids(hub: EventHub, scope: JobScope, cursor: StreamId = ZERO) -> list[StreamId]:
     place = hub.attach(scope, cursor)
     hub.detach(scope, place.reader)
     return [record.id for record in place.recent]
@@ -80,7 +80,7 @@ class TestScopes:
         assert ids(hub, EVERYTHING) == [stream_id(n) for n in (1, 2, 3, 4, 5)]
         assert ids(hub, MINE) == [stream_id(1)]
         assert ids(hub, the_job("theirs")) == [stream_id(2)]
-        assert ids(hub, Scope(Visibility(UUID(int=1)))) == []
+        assert ids(hub, JobScope(Visibility(UUID(int=1)))) == []
 
     def test_a_workspace_is_shown_to_its_admins_and_to_members_what_is_theirs(self) -> None:
         hub = hub_of(
@@ -100,13 +100,13 @@ class TestScopes:
     ) -> None:
         hub = hub_of()
         records = [one for event in stream(*jobs) for one in hub.jobs.apply([event])]
-        places = [hub.attach(Scope(one), None) for one in sights]
+        places = [hub.attach(JobScope(one), None) for one in sights]
         hub.publish(records, records[-1].id)
         for place, one in zip(places, sights, strict=True):
-            shown = [record for record in records if Scope(one).shows(record)]
+            shown = [record for record in records if JobScope(one).shows(record)]
             frames = b"".join(batch.frames for batch in live(place))
             assert frames == b"".join(record.frames for record in shown)
-            hub.detach(Scope(one), place.reader)
+            hub.detach(JobScope(one), place.reader)
         assert len(hub.feeds) == 0
         assert hub._feeds[CURRENT]._at == {}
 

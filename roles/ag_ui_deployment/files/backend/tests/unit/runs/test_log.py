@@ -15,7 +15,7 @@ from src.services.events.feed import BATCH_BYTES
 from src.services.runs import reader as run_reader
 from src.services.runs.ended_logs import Snapshot
 from src.services.runs.log import LogRecord, RunLog
-from src.services.runs.reader import RunReader, StuckError
+from src.services.runs.reader import RunReader, WriteTimeoutError
 from tests.run_checker import check_frames, check_run, parse_frames
 from tests.support.agui_client import AgUiClient
 from tests.support.waiting import until
@@ -66,15 +66,15 @@ def log_of(events: list[Event]) -> RunLog:
 
 
 def reader_of(
-    log: RunLog, cursor: StreamId | None, connection: Collected, *, is_elsewhere: bool = False
+    log: RunLog, cursor: StreamId | None, connection: Collected, *, is_remote: bool = False
 ) -> RunReader:
     return RunReader(
         log,
         cursor,
         connection,
         keep_alive_seconds=60,
-        is_elsewhere=is_elsewhere,
-        leaves=lambda: False,
+        is_remote=is_remote,
+        must_reconnect=lambda: False,
     )
 
 
@@ -131,7 +131,7 @@ async def test_a_live_log_is_written_as_it_grows() -> None:
 async def test_a_cursor_ahead_of_what_another_process_has_told_waits_for_it(known: int) -> None:
     log = log_of(RUN[:known])
     connection = Collected()
-    reader = reader_of(log, StreamId(5, 0), connection, is_elsewhere=True)
+    reader = reader_of(log, StreamId(5, 0), connection, is_remote=True)
     reading = asyncio.create_task(reader.write())
     await asyncio.sleep(0)
     assert not connection.body
@@ -142,17 +142,17 @@ async def test_a_cursor_ahead_of_what_another_process_has_told_waits_for_it(know
 
 
 @pytest.mark.parametrize(
-    ("known", "cursor", "is_elsewhere"),
+    ("known", "cursor", "is_remote"),
     [(1, StreamId(99, 0), False), (3, StreamId(3, 1), False), (3, StreamId(3, 1), True)],
 )
 async def test_a_cursor_that_no_run_can_have_is_told_at_once(
     known: int,
     cursor: StreamId,
-    is_elsewhere: bool,  # noqa: FBT001 - a case of the test
+    is_remote: bool,  # noqa: FBT001 - a case of the test
 ) -> None:
     log = log_of(RUN[:known])
     connection = Collected()
-    reader = reader_of(log, cursor, connection, is_elsewhere=is_elsewhere)
+    reader = reader_of(log, cursor, connection, is_remote=is_remote)
     reading = asyncio.create_task(reader.write())
     await until(lambda: b"hx.shield.gap" in connection.body)
     log.append(LogRecord.of(event) for event in RUN[known:])
@@ -183,8 +183,8 @@ async def test_quiet_runs_are_kept_alive_and_left_when_it_is_time() -> None:
         None,
         connection,
         keep_alive_seconds=0.01,
-        is_elsewhere=True,
-        leaves=lambda: leaving,
+        is_remote=True,
+        must_reconnect=lambda: leaving,
     )
     reading = asyncio.create_task(reader.write())
     await until(lambda: b": keep-alive\n\n" in connection.body)
@@ -212,14 +212,14 @@ async def test_an_older_client_is_told_the_result_of_every_call_of_a_run_that_fa
 async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run_reader, "_STUCK", 0.05)
+    monkeypatch.setattr(run_reader, "WRITE_TIMEOUT_SECONDS", 0.05)
 
     class Stuck(Collected):
         def write_now(self, _frames: bytes) -> asyncio.Future[None]:  # type: ignore[override]
             return asyncio.get_running_loop().create_future()
 
     async with asyncio.timeout(5):
-        with pytest.raises(StuckError):
+        with pytest.raises(WriteTimeoutError):
             await reader_of(log_of(RUN), None, Stuck()).write()
 
 
@@ -244,8 +244,8 @@ async def test_a_snapshot_is_handed_over_in_pieces_and_then_let_go() -> None:
         Slow(),
         snapshot=snapshot,
         keep_alive_seconds=60,
-        is_elsewhere=False,
-        leaves=lambda: False,
+        is_remote=False,
+        must_reconnect=lambda: False,
     )
     assert await reader.write()
     started, *sent, rest = pieces
