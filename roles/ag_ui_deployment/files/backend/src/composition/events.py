@@ -42,7 +42,7 @@ class Events:
         stream, max_bytes = settings.REDIS_STREAM_NAME, settings.EVENT_MAX_BYTES
         reader = reader_client(settings)
         history = EventHistory(redis, database, stream, max_bytes)
-        hub = EventHub(settings, JobProjector(history.of_jobs))
+        hub = EventHub(settings, JobProjector(history.job_events))
         replay = EventReplay(history, settings.REPLAYS_MAX)
         server = StreamServer(hub, open_streams, metrics, settings)
         return cls(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from src.models.event import ShieldEvent
 from src.services.agui.sse import encode
-from src.services.event_service import JobState, fold, prelude, resumed_prelude
+from src.services.event_service import JobState, fold, resume_snapshot, run_snapshot
 from tests.run_checker import check_event, check_frames, check_run, parse_frames
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import (
@@ -609,7 +609,7 @@ def test_the_same_history_gives_the_same_bytes(events: list[ShieldEvent]) -> Non
 @given(HISTORIES, st.data())
 def test_a_client_may_join_after_any_event(events: list[ShieldEvent], data: st.DataObject) -> None:
     place = data.draw(st.integers(1, len(events)), label="joins after")
-    joined = on_the_wire(prelude(state_after(events[:place])))
+    joined = on_the_wire(run_snapshot(state_after(events[:place])))
     state = state_after(events[:place])
     for _, _, made in folded(events[place:], state):
         joined += made
@@ -627,7 +627,7 @@ def test_a_client_may_resume_after_any_event(
 ) -> None:
     place = data.draw(st.integers(1, len(events)), label="resumes after")
     state = state_after(events[:place])
-    connection = on_the_wire(resumed_prelude(state))
+    connection = on_the_wire(resume_snapshot(state))
     for _, _, made in folded(events[place:], state):
         connection += made
     if state.terminal is None:
@@ -645,7 +645,7 @@ def test_a_resumed_client_may_have_seen_a_part_of_the_next_event(
     steps = list(folded(events))
     place = data.draw(st.integers(0, len(steps) - 1))
     state = steps[place - 1][1] if place else None
-    connection = on_the_wire(resumed_prelude(state)) if state else []
+    connection = on_the_wire(resume_snapshot(state)) if state else []
     for _, _, made in steps[place:]:
         connection += made
     check_run(connection)
@@ -654,5 +654,5 @@ def test_a_resumed_client_may_have_seen_a_part_of_the_next_event(
 @given(noise())
 def test_preludes_hold_no_ids(events: list[ShieldEvent]) -> None:
     state = state_after(events)
-    for made in (prelude(state), resumed_prelude(state)):
+    for made in (run_snapshot(state), resume_snapshot(state)):
         assert b"\nid:" not in b"\n" + encode(made)

@@ -33,17 +33,17 @@ class JobScope(NamedTuple):
             return False
         return self.sees(record.after) and not self.sees(record.before)
 
-    def lacks_run_of(self, record: FeedRecord) -> bool:
+    def may_lack_run(self, record: FeedRecord) -> bool:
         """Whether clients of a feed may be missing the past of the job of this record."""
-        return self.job_id is None and record.recalled
+        return self.job_id is None and record.rehydrated
 
-    def looks_at(self, record: FeedRecord) -> bool:
+    def needs_inspection(self, record: FeedRecord) -> bool:
         """Whether a client may need other frames before this record."""
         if self.job_id is not None:
             return record.before is None or record.changes_ownership
-        return self.needs_backfill(record) or self.lacks_run_of(record)
+        return self.needs_backfill(record) or self.may_lack_run(record)
 
-    def loses(self, job: JobState | None) -> bool:
+    def loses_access_to(self, job: JobState | None) -> bool:
         """Whether the client of one job may no longer see it, according to the stream.
 
         Fields that the stream does not contain were checked in PostgreSQL when the client

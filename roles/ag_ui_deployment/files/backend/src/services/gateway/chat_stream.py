@@ -6,14 +6,14 @@ from typing import Any
 
 import orjson
 
-_UNREADABLE = 502
-_FAILED = 500
+_UNREADABLE_STATUS = 502
+_DEFAULT_STATUS = 500
 # Greater integers are not exact in all JSON parsers.
-_COUNTS_END = 2**53
+_COUNT_LIMIT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCallPiece:
+class ToolCallFragment:
     """A fragment of the tool call `index`. Usually only its first fragment has an id and a name."""
 
     index: int
@@ -35,7 +35,7 @@ class ChatChunk:
     """One chunk of a completion. The usage comes after the finish reason, if at all."""
 
     content: str = ""
-    tool_calls: tuple[ToolCallPiece, ...] = ()
+    tool_calls: tuple[ToolCallFragment, ...] = ()
     finish_reason: str | None = None
     usage: Usage | None = None
     reasoning: str = ""
@@ -60,8 +60,8 @@ def is_overflow(error: Any) -> bool:
     """Whether an error object of the gateway means that the context window is exceeded."""
     if not isinstance(error, dict):
         return False
-    named = (error.get("code"), error.get("type"))
-    return "context_length_exceeded" in named or "ContextWindowExceededError" in str(
+    identifiers = (error.get("code"), error.get("type"))
+    return "context_length_exceeded" in identifiers or "ContextWindowExceededError" in str(
         error.get("message")
     )
 
@@ -85,7 +85,7 @@ def read_frame(line: str) -> ChatChunk | None:
         if (error := frame.get("error")) is None:
             return _chunk(frame)
     except (ValueError, TypeError, AttributeError):
-        raise ErrorFrameError(_UNREADABLE) from None
+        raise ErrorFrameError(_UNREADABLE_STATUS) from None
     raise ErrorFrameError(_status(error), overflow=is_overflow(error))
 
 
@@ -96,18 +96,18 @@ def _chunk(frame: Mapping[str, Any]) -> ChatChunk:
     delta = choice.get("delta") or {}
     return ChatChunk(
         content=_text(delta.get("content")),
-        tool_calls=tuple(_piece(piece) for piece in delta.get("tool_calls") or ()),
+        tool_calls=tuple(_fragment(fragment) for fragment in delta.get("tool_calls") or ()),
         finish_reason=choice.get("finish_reason"),
         usage=_usage(frame.get("usage")),
         reasoning=_text(delta.get("reasoning_content")),
     )
 
 
-def _piece(piece: Mapping[str, Any]) -> ToolCallPiece:
-    function = piece.get("function") or {}
-    return ToolCallPiece(
-        index=int(piece.get("index") or 0),
-        id=_text(piece.get("id")) or None,
+def _fragment(fragment: Mapping[str, Any]) -> ToolCallFragment:
+    function = fragment.get("function") or {}
+    return ToolCallFragment(
+        index=int(fragment.get("index") or 0),
+        id=_text(fragment.get("id")) or None,
         name=_text(function.get("name")) or None,
         arguments=_text(function.get("arguments")),
     )
@@ -128,9 +128,9 @@ def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _COUNTS_END
+    return type(value) is int and 0 <= value < _COUNT_LIMIT
 
 
 def _status(error: Any) -> int:
     code = error.get("code") if isinstance(error, dict) else None
-    return int(str(code)) if str(code).isdecimal() else _FAILED
+    return int(str(code)) if str(code).isdecimal() else _DEFAULT_STATUS

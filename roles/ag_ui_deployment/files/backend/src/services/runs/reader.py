@@ -88,7 +88,7 @@ class RunReader:
             return True
         # A client that has the whole run gets its last event again.
         self._position = min(cursor.ms, len(self._log.records) - self._log.ended)
-        await self._send(self._log.prelude(self._position, self._version))
+        await self._send(self._log.resume_frames(self._position, self._version))
         return True
 
     async def _send_snapshot(self) -> bool:

@@ -27,7 +27,7 @@ def test_are_the_object_however_it_is_cut_and_nothing_after_it(
         told += arguments.add(rest[:length])
         rest = rest[length:]
     assert told + arguments.finish() == str(arguments) == text
-    assert arguments.is_whole
+    assert arguments.is_complete
 
 
 @given(OBJECTS)
@@ -36,4 +36,4 @@ def test_are_cut_until_the_object_ends(value: dict[str, object]) -> None:
     for end in range(1, len(text)):
         arguments = ToolArguments()
         arguments.add(text[:end])
-        assert arguments.is_cut
+        assert arguments.is_partial

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from src.models.event import ShieldEvent
 from src.models.job import Job, JobChange, JobStatus, percent_at
-from src.services.consumer.job_changes import summarise
+from src.services.consumer.job_changes import summarize
 from src.services.event_service import JobState, fold
 from tests.support.builders import JOB, OWNER, STRANGER, shield_event, stream
 from tests.support.strategies import HISTORIES, noise, story
 
 
 def change(*events: ShieldEvent) -> JobChange:
-    (only,) = summarise(events)
+    (only,) = summarize(events)
     return only
 
 
@@ -39,7 +39,7 @@ def test_a_job_from_its_first_to_its_last_event() -> None:
 
 
 def test_jobs_are_kept_apart_and_events_without_a_job_are_none() -> None:
-    changes = summarise(
+    changes = summarize(
         [
             shield_event(job="a"),
             shield_event(job="b"),
@@ -104,7 +104,7 @@ def test_the_order_within_a_batch_does_not_matter(
     """Except for names on which the events of a job disagree."""
     shuffled = data.draw(st.permutations(events))
     nameless = [
-        [replace(one, owner=None, workspace=None, kind=None) for one in summarise(order)]
+        [replace(one, owner=None, workspace=None, kind=None) for one in summarize(order)]
         for order in (events, shuffled)
     ]
     assert nameless[0] == nameless[1]
@@ -118,7 +118,7 @@ def test_the_list_and_the_stream_say_the_same_percent(
     for event in events:
         if event.job_id == JOB:
             state = fold(state, event).state
-    changes = summarise(data.draw(st.permutations(events)))
+    changes = summarize(data.draw(st.permutations(events)))
     listed = {one.job_id: one for one in changes}.get(JOB)
     assert (listed is None) == (state is None)
     if listed is not None and state is not None:

@@ -748,7 +748,7 @@ async def test_a_client_that_falls_behind_is_let_go_and_can_resume(bound: dict[s
 async def test_a_client_that_takes_nothing_more_is_let_go_at_the_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_stream, "_TICK_SECONDS", 0.02)
+    monkeypatch.setattr(client_stream, "_TIMER_SECONDS", 0.02)
     process = Process(MemoryHistory(), CLIENT_BUFFER_EVENTS=20)
     await process.begin([])
     client = SlowClient()
@@ -768,7 +768,7 @@ async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
     monkeypatch: pytest.MonkeyPatch, published: int
 ) -> None:
     """It is far from the feed's limit but occupies a connection."""
-    monkeypatch.setattr(client_stream, "_TICK_SECONDS", 0.01)
+    monkeypatch.setattr(client_stream, "_TIMER_SECONDS", 0.01)
     monkeypatch.setattr(client_stream, "WRITE_TIMEOUT_SECONDS", 0.05)
     process = Process(MemoryHistory())
     await process.begin([])

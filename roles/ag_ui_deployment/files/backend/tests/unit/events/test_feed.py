@@ -47,7 +47,7 @@ def test_readers_get_everything_in_order_at_their_own_pace() -> None:
         record(3).frames,
     ]
     assert [batch.events for batch in rest(feed)] == [2, 1]
-    assert [batch.newest for batch in rest(feed)] == [stream_id(2), stream_id(3)]
+    assert [batch.newest_id for batch in rest(feed)] == [stream_id(2), stream_id(3)]
     assert rest(feed, 1) == rest(feed)[1:]
     assert feed.read(feed.end) is None
 
@@ -71,10 +71,10 @@ def test_what_has_to_be_looked_at_stands_alone() -> None:
     feed = feed_of()
     alone = FeedRecord(stream_id(3), b"alone")
     feed.append([record(1), record(2), alone, record(4)])
-    assert [batch.alone for batch in rest(feed)] == [None, alone, None]
+    assert [batch.record_to_inspect for batch in rest(feed)] == [None, alone, None]
     assert [batch.events for batch in rest(feed)] == [2, 1, 1]
     feed.append([alone])
-    assert rest(feed)[-1].alone == alone
+    assert rest(feed)[-1].record_to_inspect == alone
 
 
 def test_a_notice_comes_in_its_place_and_stems_from_no_record() -> None:
@@ -83,7 +83,7 @@ def test_a_notice_comes_in_its_place_and_stems_from_no_record() -> None:
     feed.notify(b"notice")
     feed.append([record(2)])
     assert rest(feed)[1] == Batch(b"notice", 0)
-    assert rest(feed)[1].newest is None
+    assert rest(feed)[1].newest_id is None
 
 
 @pytest.mark.parametrize("limits", [(100, MANY), (MANY, 10)])
@@ -137,14 +137,14 @@ def test_who_listens_is_told_of_everything_until_it_is_forgotten() -> None:
     def listener() -> None:
         told.append(feed.end)
 
-    feed.listen(listener)
+    feed.add_listener(listener)
     feed.append([record(1)])
     feed.notify(b"notice")
     assert told == [1, 2]
-    feed.forget(listener)
+    feed.remove_listener(listener)
     feed.append([record(2)])
     assert told == [1, 2]
-    feed.forget(listener)
+    feed.remove_listener(listener)
 
 
 def test_a_listener_may_forget_itself_while_it_is_told() -> None:
@@ -153,13 +153,13 @@ def test_a_listener_may_forget_itself_while_it_is_told() -> None:
 
     def once() -> None:
         told.append("once")
-        feed.forget(once)
+        feed.remove_listener(once)
 
     def always() -> None:
         told.append("always")
 
-    feed.listen(once)
-    feed.listen(always)
+    feed.add_listener(once)
+    feed.add_listener(always)
     feed.append([record(1)])
     feed.append([record(2)])
     assert told == ["once", "always", "always"]
@@ -169,7 +169,7 @@ def test_a_closed_feed_tells_its_readers_and_lets_them_read_the_rest() -> None:
     feed = feed_of()
     feed.append([record(1)])
     told: list[bool] = []
-    feed.listen(lambda: told.append(feed.closed))
+    feed.add_listener(lambda: told.append(feed.closed))
     feed.close()
     assert told == [True]
     assert rest(feed)[0].frames == record(1).frames
@@ -184,7 +184,7 @@ def test_what_all_readers_have_is_let_go() -> None:
         slow.position = max(0, feed.end - 30)
         assert feed.holds(slow.position)
     held = rest(feed, slow.position)
-    assert [batch.newest for batch in held] == [stream_id(number) for number in range(70, 100)]
+    assert [batch.newest_id for batch in held] == [stream_id(number) for number in range(70, 100)]
     assert not feed.holds(slow.position - 5)
     feed.leave(slow)
     for number in range(100, 105):

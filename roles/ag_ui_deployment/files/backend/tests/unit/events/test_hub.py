@@ -108,7 +108,7 @@ class TestScopes:
             assert frames == b"".join(record.frames for record in shown)
             hub.detach(JobScope(one), place.reader)
         assert len(hub.feeds) == 0
-        assert hub._feeds[CURRENT]._at == {}
+        assert hub._feeds[CURRENT]._feeds_by_owner_scope == {}
 
     def test_the_runs_that_are_on(self) -> None:
         hub = hub_of(
@@ -133,11 +133,11 @@ class TestScopes:
         publish(hub, late, shield_event("job:progress"))
         batches = live(place)
         assert [batch.events for batch in batches] == [1, 1]
-        alone = batches[0].alone
+        alone = batches[0].record_to_inspect
         assert alone is not None
         assert alone.id == late.id
-        assert batches[1].alone is None
-        assert [batch.alone for batch in live(other)] == [None, None]
+        assert batches[1].record_to_inspect is None
+        assert [batch.record_to_inspect for batch in live(other)] == [None, None]
 
     @pytest.mark.parametrize("version", ProtocolVersion)
     def test_one_encoding_serves_all_of_a_version(self, version: ProtocolVersion) -> None:
@@ -184,7 +184,7 @@ class TestTheRing:
     def test_it_is_bounded_in_bytes_too(self) -> None:
         events = (shield_event(data={"x": "x" * 1_000}) for _ in range(50))
         hub = hub_of(*events, RING_MAX_BYTES=8_192)
-        assert hub._ring_size <= 8_192
+        assert hub._ring_bytes <= 8_192
         assert 1 <= len(ids(hub, EVERYTHING)) < 10
         assert (
             hub.low_watermark.next() == ids(hub, EVERYTHING)[0]

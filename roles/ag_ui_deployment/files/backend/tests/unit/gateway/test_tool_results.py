@@ -14,11 +14,11 @@ from src.services.gateway.errors import (
 from src.services.gateway.tool_results import (
     error_of,
     error_text,
+    gateway_exception,
     is_defect,
-    lost_by,
     presentable,
-    refused_arguments,
     result_of,
+    validation_faults,
 )
 from src.utils.errors import FieldFault
 
@@ -74,7 +74,7 @@ def test_a_tools_word_for_its_caller_is_told_from_a_defect(text: str, *, defect:
     ],
 )
 def test_what_the_gateway_says_in_the_tools_place(text: str, exception: str | None) -> None:
-    assert lost_by(text) == exception
+    assert gateway_exception(text) == exception
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_refused_arguments_are_named() -> None:
         "  Missing required argument [type=missing_argument, input_value={}, input_type=dict]\n"
     )
     assert FieldFault("max_pages", "Input should be less than or equal to 5") in (
-        refused_arguments(text)
+        validation_faults(text)
     )
-    assert FieldFault("url", "Missing required argument") in refused_arguments(text)
-    assert refused_arguments("1 validation error for call[x]\nodd") == [
+    assert FieldFault("url", "Missing required argument") in validation_faults(text)
+    assert validation_faults("1 validation error for call[x]\nodd") == [
         FieldFault("arguments", "are not valid")
     ]
-    assert refused_arguments("the collection does not exist") == []
+    assert validation_faults("the collection does not exist") == []
 
 
 def test_what_tells_of_the_inside_is_cut() -> None:

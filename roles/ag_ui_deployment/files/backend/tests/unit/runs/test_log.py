@@ -205,7 +205,7 @@ async def test_an_older_client_is_told_the_result_of_every_call_of_a_run_that_fa
     assert answered == ["c2", "c1", "c3"]
     assert [frame.id for frame in frames[-3:]] == [None, None, f"{place}-0"]
     assert "protocolVersion" not in events[0]
-    (started,) = parse_frames(log.prelude(place - 1, ProtocolVersion.V0_0))
+    (started,) = parse_frames(log.resume_frames(place - 1, ProtocolVersion.V0_0))
     assert "protocolVersion" not in started.json()
 
 

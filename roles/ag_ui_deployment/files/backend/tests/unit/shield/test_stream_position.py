@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from src.models.event import ZERO, StreamId
 from src.services.shield.stream_position import (
-    Missing,
+    MissedEntries,
     StreamPosition,
     StreamState,
-    is_another,
-    missed,
+    count_missed,
+    was_replaced,
 )
 from tests.support.builders import stream_id
 
@@ -52,16 +52,18 @@ class Stream:
             deleted=self.deleted,
         )
 
-    def read(self, maximum: int) -> Missing | None:
+    def read(self, maximum: int) -> MissedEntries | None:
         """Read entries.
 
         Return what the counters say is missing between the position and the stream.
         """
-        missing = missed(self.place, self.state())
+        missing = count_missed(self.place, self.state())
         new = [one for one in self.kept if one > self.place.id][:maximum]
         skipped = missing.entries if missing else 0
         if new or skipped:
-            self.place = self.place.moved(new[-1] if new else self.state().last, skipped + len(new))
+            self.place = self.place.advanced(
+                new[-1] if new else self.state().last, skipped + len(new)
+            )
         return missing
 
 
@@ -106,19 +108,25 @@ STATE = StreamState(stream_id(5), stream_id(10), added=10, length=6, deleted=ZER
 
 def test_what_was_read_and_trimmed_before_the_stream_was_looked_at_is_not_missing() -> None:
     place = StreamPosition(stream_id(2), 2)
-    assert missed(place, STATE) == Missing(2, certain=True)
-    assert missed(place, STATE, [stream_id(4), stream_id(5)]) == Missing(1, certain=True)
-    assert missed(place, STATE, [stream_id(3), stream_id(4)]) is None
+    assert count_missed(place, STATE) == MissedEntries(2, certain=True)
+    assert count_missed(place, STATE, [stream_id(4), stream_id(5)]) == MissedEntries(
+        1, certain=True
+    )
+    assert count_missed(place, STATE, [stream_id(3), stream_id(4)]) is None
 
 
 def test_who_does_not_know_its_number_can_tell_nothing() -> None:
-    assert missed(StreamPosition(stream_id(2)), STATE) is None
+    assert count_missed(StreamPosition(stream_id(2)), STATE) is None
 
 
 def test_deleted_entries_are_accounted_for_up_to_where_it_is_sure() -> None:
     state = replace_state(deleted=stream_id(2))
-    assert missed(StreamPosition(stream_id(2), 2, stream_id(2)), state) == Missing(2, certain=True)
-    assert missed(StreamPosition(stream_id(2), 2, stream_id(1)), state) == Missing(2, certain=False)
+    assert count_missed(StreamPosition(stream_id(2), 2, stream_id(2)), state) == MissedEntries(
+        2, certain=True
+    )
+    assert count_missed(StreamPosition(stream_id(2), 2, stream_id(1)), state) == MissedEntries(
+        2, certain=False
+    )
 
 
 def replace_state(**changes: object) -> StreamState:
@@ -144,11 +152,11 @@ def replace_state(**changes: object) -> StreamState:
 def test_a_stream_that_was_begun_anew_is_recognised(
     place: StreamPosition, changes: dict[str, int], *, another: bool
 ) -> None:
-    assert is_another(place, replace_state(**changes)) is another
+    assert was_replaced(place, replace_state(**changes)) is another
 
 
 def test_no_stream_is_another() -> None:
-    assert is_another(StreamPosition(stream_id(1)), None)
+    assert was_replaced(StreamPosition(stream_id(1)), None)
 
 
 def test_it_is_read_from_what_redis_says() -> None:
