@@ -229,7 +229,7 @@ class TestEnd:
     def test_an_ended_job_holds_no_ids_of_its_events(self, end: str) -> None:
         events = [shield_event("job:progress") for _ in range(50)]
         assert events[7].event_id in state_after(events).seen
-        assert len(state_after([*events, shield_event(end)]).seen.young) == 0
+        assert len(state_after([*events, shield_event(end)]).seen.current) == 0
 
     @pytest.mark.parametrize(
         ("end", "last"),
@@ -485,7 +485,7 @@ def test_ids_of_long_ago_are_forgotten_and_those_of_late_are_not() -> None:
     assert state is not None
     assert fold(state, shield_event(event_id="e-9999")).dropped == "duplicate"
     assert fold(state, shield_event(event_id="e-6000")).dropped == "duplicate"
-    assert len(state.seen.young) + len(state.seen.old) <= 2 * 4096
+    assert len(state.seen.current) + len(state.seen.previous) <= 2 * 4096
 
 
 # Invariants of every history
