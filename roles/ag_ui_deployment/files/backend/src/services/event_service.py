@@ -59,7 +59,7 @@ from src.services.shield.event_types import (
 
 VENDOR = "hx.shield"
 SOURCE = "shield"
-# A producer that retries XADD does so within moments. Two generations of this many ids are kept.
+# A producer retries XADD within seconds. Two generations of this many ids are kept.
 _GENERATION_SIZE = 4096
 # Bytes by which a JSON Patch operation is longer than the member in a snapshot, and the minimum
 # bytes of a member besides its name and text.

@@ -102,7 +102,7 @@ class LiteLLMClient:
     async def call_tool(
         self, name: str, arguments: Mapping[str, Json], *, reads_only: bool
     ) -> Json:
-        """Call a tool and return its result as JSON.
+        """Calls a tool and returns its result as JSON.
 
         Args:
             name: The tool.
@@ -124,7 +124,7 @@ class LiteLLMClient:
             raise
 
     async def list_tools(self) -> list[ToolDescription]:
-        """List the tools of the MCP server.
+        """Lists the tools of the MCP server.
 
         Raises:
             UpstreamError: The list is not available.
@@ -148,7 +148,7 @@ class LiteLLMClient:
     async def _tool_error(
         self, name: str, arguments: Mapping[str, Json], result: Mapping[str, Json]
     ) -> UpstreamError:
-        """Convert an error result to an exception. Its full text goes to the log only."""
+        """Converts an error result to an exception. Its full text goes to the log only."""
         text = error_text(result)
         logger.warning("tool_error", tool=name, text=text[:_LOG_MAX_CHARACTERS])
         exception = gateway_exception(text)
@@ -158,7 +158,7 @@ class LiteLLMClient:
         return _with_outcome(cause, outcome_unknown=exception not in UNDELIVERED_EXCEPTIONS)
 
     async def _not_found(self, name: str) -> UpstreamError:
-        """Find out whether the tool does not exist or the gateway cannot reach the MCP server."""
+        """Finds out whether the tool does not exist or the gateway cannot reach the MCP server."""
         try:
             known = {tool.name for tool in await self._list_tools()}
         except UpstreamError as cause:
@@ -168,7 +168,7 @@ class LiteLLMClient:
         return UnknownToolError(f"The server with the tools has no {name}.")
 
     async def _list_error(self) -> UpstreamError | None:
-        """Why the tools cannot be listed, None if they can."""
+        """Returns why the tools cannot be listed; None if they can."""
         try:
             await self._list_tools()
         except UpstreamError as error:
@@ -191,7 +191,7 @@ class LiteLLMClient:
             raise InvalidResponseError("The list of tools cannot be read.") from None
 
     async def _request(self, request: httpx.Request) -> Reply:
-        """Send a request and read the whole response, within 3 s more than the request's timeout."""
+        """Sends a request and reads the whole response, within 3 s more than the request's timeout."""
         try:
             async with asyncio.timeout(request.extensions["timeout"]["read"] + _CONNECT_TIMEOUT):
                 async with self._exchange(self._tools, request) as response:
@@ -208,7 +208,7 @@ class LiteLLMClient:
     # Models
 
     async def chat(self, body: Mapping[str, Json]) -> AsyncGenerator[ChatChunk]:
-        """Stream a chat completion.
+        """Streams a chat completion.
 
         The completion is complete if the generator ends without an error. Closing the generator
         (contextlib.aclosing) or cancelling its task stops the model.
@@ -264,7 +264,7 @@ class LiteLLMClient:
     async def _exchange(
         self, http: httpx.AsyncClient, request: httpx.Request
     ) -> AsyncIterator[httpx.Response]:
-        """Send a request and yield the response with an unread body. Updates the circuit breaker."""
+        """Sends a request and yields the response with an unread body. Updates the circuit breaker."""
         try:
             self.breaker.enter()
         except CircuitOpenError as error:
@@ -280,7 +280,7 @@ class LiteLLMClient:
             await response.aclose()
 
     async def _send(self, http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-        """Send a request. A timeout does not count for the breaker: a tool or model may be slow."""
+        """Sends a request. A timeout does not count for the breaker: a tool or model may be slow."""
         breaker = self.breaker
         try:
             response = await http.send(request, stream=True)
@@ -368,7 +368,7 @@ async def _pause(error: UpstreamError, attempt: int) -> None:
 
 
 def _with_outcome(cause: UpstreamError, *, outcome_unknown: bool) -> UpstreamError:
-    """Copy an error of the tool list with the outcome of the tool call that it explains."""
+    """Copies an error of the tool list with the outcome of the tool call that it explains."""
     return type(cause)(
         str(cause),
         retry_after=cause.retry_after,
@@ -378,7 +378,7 @@ def _with_outcome(cause: UpstreamError, *, outcome_unknown: bool) -> UpstreamErr
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[str]:
-    """Split at line feeds only. Other line separators of Python may occur inside the JSON."""
+    """Splits at line feeds only. Other line separators of Python may occur inside the JSON."""
     rest = b""
     async for chunk in response.aiter_bytes():
         *lines, rest = (rest + chunk).split(b"\n")

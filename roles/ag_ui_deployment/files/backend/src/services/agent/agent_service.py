@@ -109,7 +109,7 @@ class AgentService:
             TooManyRunsError: The user has too many active runs.
             RunLogUnavailableError: Redis is unavailable.
             RunExistsError: The user has a run with this id.
-            ThreadElsewhereError: The conversation belongs to another workspace.
+            ThreadWorkspaceMismatchError: The conversation belongs to another workspace.
             ThreadFullError: The conversation is too large.
             UserFullError: The conversations of the user are too large.
             ThreadBusyError: Another run of the conversation is running.

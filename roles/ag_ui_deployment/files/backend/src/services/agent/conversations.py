@@ -26,8 +26,8 @@ from src.services.agent.errors import (
     RunExistsError,
     RunNotFoundError,
     ThreadBusyError,
-    ThreadElsewhereError,
     ThreadNotFoundError,
+    ThreadWorkspaceMismatchError,
 )
 from src.services.agent.prompt import text_of
 from src.services.agent.storage_limits import StorageLimits
@@ -95,7 +95,7 @@ class ConversationService:
 
         Raises:
             RunExistsError: The user has a run with this id.
-            ThreadElsewhereError: The conversation belongs to another workspace.
+            ThreadWorkspaceMismatchError: The conversation belongs to another workspace.
             ThreadFullError: The conversation is too large.
             UserFullError: The conversations of the user are too large.
             ThreadBusyError: Another run is running, and nothing else prevents this one.
@@ -112,7 +112,7 @@ class ConversationService:
                 session, user.id, request.thread_id, request.workspace, _title(messages)
             )
             if workspace != request.workspace:
-                raise ThreadElsewhereError(workspace)
+                raise ThreadWorkspaceMismatchError(workspace)
             # The conversation is locked until the commit.
             active = await rows.runs_on_of(session, user.id, request.thread_id)
             if not await rows.add_run(session, run):

@@ -66,13 +66,13 @@ class AgentRetention(BackgroundTask):
                 logger.exception("agent_retention_failed")
 
     async def _retain(self) -> None:
-        threads = await self._repeated(
+        threads = await self._repeat(
             lambda session: kept.delete_threads(session, self._max_age, _THREADS_PER_BATCH)
         )
-        runs = await self._repeated(
+        runs = await self._repeat(
             lambda session: kept.delete_runs(session, self._max_age, _RUNS_PER_BATCH)
         )
-        await self._repeated(lambda session: kept.count_some(session, _THREADS_PER_BATCH))
+        await self._repeat(lambda session: kept.count_some(session, _THREADS_PER_BATCH))
         async with self._database.transaction() as session:
             await token_usage.delete_before(session, (datetime.now(UTC) - self._max_age).date())
         if threads or runs:
@@ -82,7 +82,7 @@ class AgentRetention(BackgroundTask):
             )
             await self._audit.record(event)
 
-    async def _repeated(self, step: Step) -> int:
+    async def _repeat(self, step: Step) -> int:
         """Repeats a step in small transactions until it finds nothing; returns the total."""
         total = 0
         while not self._stop.is_set():

@@ -10,7 +10,7 @@ class ToolArguments:
     """Joins fragments, and ignores further ones once the object is complete.
 
     Some gateways repeat the whole object in a last fragment. Others send an empty object before the
-    fragments of the real one. `{}` alone is therefore held back; finish() returns it if nothing
+    fragments of the real one. `{}` alone is therefore not sent yet; finish() returns it if nothing
     followed.
     """
 

@@ -36,7 +36,7 @@ logger = structlog.get_logger(__name__)
 RESULT_MAX_BYTES = 64 * 1024
 # As a string inside JSON it may be twice as long.
 _EXCERPT_BYTES = 31 * 1024
-# What the model is told about a failed call. It tells the user in its own words.
+# The error messages for the model by exception. The model rephrases them for the user.
 _MESSAGES: tuple[tuple[type[Exception], str], ...] = (
     (UnknownToolError, "There is no such tool."),
     (UpstreamTimeoutError, "The tool did not answer in time."),

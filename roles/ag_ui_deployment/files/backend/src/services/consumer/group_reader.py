@@ -1,4 +1,4 @@
-"""Reads as one member of a consumer group, and detects entries that nobody will get.
+"""Reads as one member of a consumer group, and detects entries that no member will receive.
 
 Besides the position of a group, Redis keeps the number of entries added up to it. Before each read,
 atomically with it (read_group.lua), this number is compared with the number of entries removed from

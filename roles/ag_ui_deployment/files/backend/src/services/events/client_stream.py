@@ -129,7 +129,7 @@ class ClientStream:
             return False
         attachment = self._attachment
         return now - self._last_write_at > WRITE_TIMEOUT_SECONDS or (
-            attachment is not None and not attachment.feed.holds(attachment.reader.position)
+            attachment is not None and not attachment.feed.has(attachment.reader.position)
         )
 
     def _update_metrics(self) -> None:

@@ -146,7 +146,7 @@ class Feed:
         self.closed = True
         self._notify_listeners()
 
-    def holds(self, position: int) -> bool:
+    def has(self, position: int) -> bool:
         """Whether no batch from this position on was dropped."""
         return position >= self._start
 

@@ -127,9 +127,9 @@ class EventHistory:
             trimmed = await gap_rows.is_any_above(session, cursor)
         stream, _ = await self.current_state()
         oldest_ids = [oldest for oldest in (stored, stream and stream.first) if oldest is not None]
-        # A cursor is the id of an event. If that event is gone, those after it may be gone too. A
-        # border is not the id of an event: it is no sign of loss while Redis retains all entries
-        # that were ever added.
+        # A cursor is usually the id of an event. If that event is missing, later ones may be missing
+        # too. A border is not the id of an event, so its absence is no sign of a loss while Redis
+        # retains all entries that were ever added.
         is_complete = cursor.is_border and (stream is None or not stream.removed)
         if not is_complete and (not oldest_ids or cursor < min(oldest_ids)):
             return "expired"

@@ -1,4 +1,4 @@
-"""Transforms events into records and keeps the states of recent jobs."""
+"""Transforms events into records and caches the states of recent jobs."""
 
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ LoadHistory = Callable[[Collection[str], StreamId], AsyncIterator[Sequence[Shiel
 class JobProjector:
     """Transforms events, given in stream order, into records.
 
-    A job without a kept state (new, or evicted) must be loaded with rehydrate() first.
+    A job without a cached state (new, or evicted) must be loaded with rehydrate() first.
     """
 
     def __init__(self, load_history: LoadHistory) -> None:

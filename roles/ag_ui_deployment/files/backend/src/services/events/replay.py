@@ -18,11 +18,12 @@ from src.services.events.job_projector import JobProjector
 
 Result = TypeVar("Result")
 
-# Events transformed without yielding to live clients: about a millisecond of work.
+# Events that are transformed without yielding to live clients: about a millisecond of work.
 _CHUNK_EVENTS = 64
 # The distance of cursors that share a pass, in milliseconds of the stream.
 _SHARED_PASS_MS = 60_000
-# How many pieces a client may lag behind its pass, and how long the pass then waits for it.
+# The maximum of chunks in the queue of a client, and how long its pass waits while it is full, in
+# seconds.
 _QUEUE_MAX = 32
 _SLOW_READER_SECONDS = 5.0
 

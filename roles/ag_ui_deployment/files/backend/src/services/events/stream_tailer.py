@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 _PAGE_ENTRIES = 256
-# Bytes published without yielding. Clients are served between two pieces.
+# Bytes published without yielding. Clients are served between two chunks.
 _CHUNK_BYTES = 1024 * 1024
-# Timeout of loading the past of jobs, and the pause after a failure, in seconds.
+# Timeout of loading the history of jobs, and the pause after a failure, in seconds.
 _REHYDRATE_TIMEOUT = 2.0
 _REHYDRATE_PAUSE = 5.0
 
@@ -83,13 +83,13 @@ class StreamTailer(BackgroundTask):
         stream, now = await self._history.current_state()
         low_watermark_id = low_watermark(stream, now)
         if stream is not None:
-            # The position must be the id of an entry. If the stream is empty, the floor is made
-            # from the clock; use the last id.
+            # The position must be the id of an entry. If the stream is empty, the low
+            # watermark comes from the clock; use the last id.
             position = min(low_watermark_id, stream.last)
             self._position = StreamPosition(position, stream.added - stream.length, stream.last)
         self._hub.start(low_watermark_id)
         try:
-            # The floor may be the id of an entry that Redis has trimmed.
+            # The low watermark may be the id of an entry that Redis has trimmed.
             await self._rehydrate(await self._history.active_jobs(), low_watermark_id.next())
         except DATABASE_ERRORS as error:
             # Without PostgreSQL the live stream starts with what Redis retains.
@@ -184,7 +184,7 @@ class StreamTailer(BackgroundTask):
         self._hub.publish(records, last_id)
 
     async def _rehydrate(self, job_ids: Collection[str], before: StreamId) -> None:
-        """Loads the past of unknown jobs, with a timeout so that live events are not delayed."""
+        """Loads the history of unknown jobs, with a timeout so that live events are not delayed."""
         clock = asyncio.get_running_loop().time
         if clock() < self._rehydrate_again_at:
             return
@@ -205,7 +205,7 @@ def _size_of(row: "Row") -> int:
 
 
 def _chunks(rows: "Sequence[Row]") -> "Iterator[list[Row]]":
-    """Yields the entries in order, in pieces of at least the byte limit, except for the last."""
+    """Yields the entries in order, in chunks of at least the byte limit, except for the last."""
     chunk: list[Row] = []
     size = 0
     for row in rows:

@@ -34,7 +34,7 @@ class JobScope(NamedTuple):
         return self.sees(record.after) and not self.sees(record.before)
 
     def may_lack_run(self, record: FeedRecord) -> bool:
-        """Whether clients of a feed may be missing the past of the job of this record."""
+        """Whether clients of a feed may lack earlier events of the job of this record."""
         return self.job_id is None and record.rehydrated
 
     def needs_inspection(self, record: FeedRecord) -> bool:

@@ -45,9 +45,11 @@ class ChatChunk:
 
 
 class ErrorFrameError(Exception):
-    """The gateway reports in mid-stream that the model has failed; `status` as in an answer.
+    """The gateway reports in mid-stream that the model has failed.
 
-    `overflow`: the conversation does not fit into the model's context.
+    Attributes:
+        status: The HTTP status of the error.
+        overflow: Whether the conversation exceeds the context window of the model.
     """
 
     def __init__(self, status: int, *, overflow: bool = False) -> None:
@@ -67,7 +69,7 @@ def is_overflow(error: Any) -> bool:
 
 
 def read_frame(line: str) -> ChatChunk | None:
-    """Parse a line of the stream.
+    """Parses a line of the stream.
 
     Returns:
         The chunk; None for lines without data and for the end marker.
@@ -120,7 +122,7 @@ def _text(value: Any) -> str:
 
 
 def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
-    """The usage, None if it is missing or its counts are implausible."""
+    """Returns the usage; None if it is missing or its counts are implausible."""
     if not usage:
         return None
     prompt, completion = (usage.get(f"{name}_tokens") or 0 for name in ("prompt", "completion"))

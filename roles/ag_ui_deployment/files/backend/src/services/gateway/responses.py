@@ -89,7 +89,7 @@ class Reply:
 
 
 async def read_reply(response: httpx.Response) -> Reply:
-    """Read the body of a response.
+    """Reads the body of a response.
 
     Raises:
         InvalidResponseError: The body exceeds 8 MiB, or the status is 200 and it is no JSON object.
@@ -122,12 +122,12 @@ def is_html(response: httpx.Response) -> bool:
 
 
 def misdirected_error() -> GatewayRefusedError:
-    """The error if LITELLM_URL does not lead to the gateway. The call had no effect then."""
+    """Returns the error if LITELLM_URL is not the gateway. The call then had no effect."""
     return GatewayRefusedError(_CHECK_ADDRESS)
 
 
 def tool_call_error(reply: Reply) -> UpstreamError:
-    """Convert a response other than 200 to a tool call."""
+    """Converts a response other than 200 to a tool call."""
     _log(reply)
     if _is_key_error(reply):
         return GatewayRefusedError(_CHECK_KEY)
@@ -143,14 +143,14 @@ def tool_call_error(reply: Reply) -> UpstreamError:
 
 
 def tool_list_error(reply: Reply) -> UpstreamError:
-    """Convert a response other than 200 to a request for the tool list."""
+    """Converts a response other than 200 to a request for the tool list."""
     if reply.status == httpx.codes.BAD_GATEWAY and "detail" in reply.document:
         return ToolServerUnavailableError("The gateway cannot reach it.")
     return tool_call_error(reply)
 
 
 def chat_error(reply: Reply) -> UpstreamError:
-    """Convert a response other than 200 to a chat completion."""
+    """Converts a response other than 200 to a chat completion."""
     _log(reply)
     if _is_key_error(reply):
         return GatewayRefusedError(_CHECK_KEY)
@@ -164,7 +164,7 @@ def chat_error(reply: Reply) -> UpstreamError:
 
 
 def model_error(status: int, *, overflow: bool) -> UpstreamError:
-    """Convert an error of the model provider.
+    """Converts an error of the model provider.
 
     Args:
         status: Its HTTP status.
@@ -197,7 +197,7 @@ def _common_error(reply: Reply) -> UpstreamError | None:
 
 
 def _misdirection(reply: Reply, *, has_error_body: bool) -> GatewayRefusedError | None:
-    """Detect a response of something other than the gateway.
+    """Detects a response of something other than the gateway.
 
     The gateway never redirects, and its own 4xx responses have an error body (`has_error_body`).
     """

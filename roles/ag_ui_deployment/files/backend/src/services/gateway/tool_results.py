@@ -1,7 +1,7 @@
 """Parses results and errors of tool calls. Performs no I/O.
 
 The gateway responds with 200 also to failed calls, and passes on the texts of exceptions. The kind of
-error is therefore derived from the text, and the text is sanitised before it is shown to callers.
+error is therefore derived from the text, and the text is sanitized before it is shown to callers.
 """
 
 import re
@@ -59,7 +59,7 @@ _UNPRINTABLE = re.compile(r"[^\S ]+|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202
 
 
 def result_of(result: Mapping[str, Json]) -> Json:
-    """Extract the result of a tool: the structured content, else the text as JSON, else the text."""
+    """Extracts the result of a tool: the structured content, else the text as JSON, else the text."""
     structured = result.get("structuredContent")
     if isinstance(structured, dict):
         return structured["result"] if structured.keys() == {"result"} else structured
@@ -71,7 +71,7 @@ def result_of(result: Mapping[str, Json]) -> Json:
 
 
 def text_of(result: Mapping[str, Json]) -> str:
-    """The first text part of a result, "" if there is none."""
+    """Returns the first text part of a result; empty if there is none."""
     content = result.get("content")
     for part in content if isinstance(content, list) else ():
         if isinstance(part, dict) and isinstance(part.get("text"), str):
@@ -80,18 +80,18 @@ def text_of(result: Mapping[str, Json]) -> str:
 
 
 def error_text(result: Mapping[str, Json]) -> str:
-    """The text of an error result, truncated to 4000 characters."""
+    """Returns the text of an error result, truncated to 4000 characters."""
     return text_of(result)[:_INSPECTED_MAX]
 
 
 def gateway_exception(text: str) -> str | None:
-    """The exception of the gateway if it could not reach the MCP server, else None."""
+    """Returns the exception of the gateway if it could not reach the MCP server, else None."""
     match = _GATEWAY_EXCEPTION.match(text)
     return match[1] if match else None
 
 
 def error_of(text: str, arguments: Mapping[str, Json]) -> UpstreamError:
-    """Convert the error text of a tool to an exception.
+    """Converts the error text of a tool to an exception.
 
     Args:
         text: The text.
@@ -105,7 +105,7 @@ def error_of(text: str, arguments: Mapping[str, Json]) -> UpstreamError:
         return ToolRejectedError("The tool does not take these arguments.", faults=faults)
     if is_defect(text):
         return ToolFailedError("It reported an error that is not meant for you.")
-    return ToolRejectedError(presentable(text, arguments))
+    return ToolRejectedError(sanitize(text, arguments))
 
 
 def is_defect(text: str) -> bool:
@@ -114,7 +114,7 @@ def is_defect(text: str) -> bool:
 
 
 def validation_faults(text: str) -> list[FieldFault]:
-    """Parse a Pydantic validation error of the framework. Returns [] for other texts."""
+    """Parses a Pydantic validation error of the framework. Returns [] for other texts."""
     message_text = _FRAMEWORK_PREFIX.sub("", text)
     if not _VALIDATION_ERROR.match(message_text):
         return []
@@ -122,15 +122,15 @@ def validation_faults(text: str) -> list[FieldFault]:
     name = ""
     for line in message_text.splitlines()[1:]:
         if not line.startswith(" "):
-            name = presentable(line, {})
+            name = sanitize(line, {})
         elif name and "[type=" in line:
-            message = presentable(_VALIDATION_CONTEXT.sub("", line), {})
+            message = sanitize(_VALIDATION_CONTEXT.sub("", line), {})
             faults.append(FieldFault(name, message or "is not valid"))
     return faults or [FieldFault("arguments", "are not valid")]
 
 
-def presentable(text: str, arguments: Mapping[str, Json]) -> str:
-    """Sanitise a text for callers: one line of at most 300 characters, without internal details.
+def sanitize(text: str, arguments: Mapping[str, Json]) -> str:
+    """Sanitizes a text for callers: one line of at most 300 characters, without internal details.
 
     Args:
         text: The text.

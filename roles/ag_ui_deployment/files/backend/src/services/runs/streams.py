@@ -13,8 +13,8 @@ from src.services.runs.ended_logs import Snapshot
 from src.services.runs.follower import RunFollower
 from src.services.runs.log import RunLog
 from src.services.runs.manager import RunManager
-from src.services.runs.reader import RunReader, WriteTimeoutError
 from src.services.runs.registry import RunKey
+from src.services.runs.stream_writer import RunStreamWriter, WriteTimeoutError
 from src.utils.metrics import Metrics
 
 logger = structlog.get_logger(__name__)
@@ -85,7 +85,7 @@ class RunStreams:
         is_remote = local_log is None
         logs = nullcontext(local_log) if local_log else self._follower.follow(subscription.key)
         async with logs as run_log:
-            reader = RunReader(
+            writer = RunStreamWriter(
                 run_log,
                 subscription.cursor,
                 connection,
@@ -96,8 +96,8 @@ class RunStreams:
                 must_reconnect=lambda: self._runs.draining and is_remote,
             )
             try:
-                return "run_ended" if await reader.write() else "draining"
+                return "run_ended" if await writer.write() else "draining"
             except WriteTimeoutError:
                 return "too_slow"
             finally:
-                self._metrics.events_sent.inc(reader.events_written)
+                self._metrics.events_sent.inc(writer.events_written)

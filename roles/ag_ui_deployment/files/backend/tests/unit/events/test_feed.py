@@ -92,8 +92,8 @@ def test_who_is_slower_than_a_bound_allows_is_told(limits: tuple[int, int]) -> N
     for number in range(30):
         feed.append([record(number)])
     assert feed.end == 30
-    assert feed.holds(20)
-    assert not feed.holds(19)
+    assert feed.has(20)
+    assert not feed.has(19)
     assert len(rest(feed, 20)) == 10
     with pytest.raises(FellBehindError):
         feed.read(19)
@@ -122,7 +122,7 @@ def test_a_reader_sees_every_record_once_or_is_told(
             try:
                 read = feed.read(position)
             except FellBehindError:
-                assert not feed.holds(position)
+                assert not feed.has(position)
                 return
             if read is not None:
                 got += read.frames
@@ -182,12 +182,12 @@ def test_what_all_readers_have_is_let_go() -> None:
         feed.append([record(number, BATCH_BYTES)])
         quick.position = feed.end
         slow.position = max(0, feed.end - 30)
-        assert feed.holds(slow.position)
+        assert feed.has(slow.position)
     held = rest(feed, slow.position)
     assert [batch.newest_id for batch in held] == [stream_id(number) for number in range(70, 100)]
-    assert not feed.holds(slow.position - 5)
+    assert not feed.has(slow.position - 5)
     feed.leave(slow)
     for number in range(100, 105):
         feed.append([record(number, BATCH_BYTES)])
         quick.position = feed.end
-    assert not feed.holds(feed.end - 5)
+    assert not feed.has(feed.end - 5)

@@ -16,8 +16,8 @@ from src.services.gateway.tool_results import (
     error_text,
     gateway_exception,
     is_defect,
-    presentable,
     result_of,
+    sanitize,
     validation_faults,
 )
 from src.utils.errors import FieldFault
@@ -125,11 +125,11 @@ def test_what_tells_of_the_inside_is_cut() -> None:
     text = (
         "cannot open /opt/shield/graph.py at postgresql://u:hunter2@db/x on 10.0.0.5:5432\r\n\x1b"
     )
-    shown = presentable(text, {})
+    shown = sanitize(text, {})
     assert shown == "cannot open […] at […] on […]"
-    assert presentable("Bearer abc.def and sk-12345 and password=x", {}) == "[…] and […] and […]"
-    assert presentable("Authorization: Bearer abc", {}) == "[…]"
-    assert presentable("no answer of hx-sqldb-server:5432, nor redis:6379", {}) == (
+    assert sanitize("Bearer abc.def and sk-12345 and password=x", {}) == "[…] and […] and […]"
+    assert sanitize("Authorization: Bearer abc", {}) == "[…]"
+    assert sanitize("no answer of hx-sqldb-server:5432, nor redis:6379", {}) == (
         "no answer of […], nor […]"
     )
 
@@ -149,7 +149,7 @@ def test_what_tells_of_the_inside_is_cut() -> None:
     ],
 )
 def test_in_whatever_form(inside: str) -> None:
-    assert presentable(f"stopped at {inside} again", {}) == "stopped at […] again"
+    assert sanitize(f"stopped at {inside} again", {}) == "stopped at […] again"
 
 
 @pytest.mark.parametrize(
@@ -157,27 +157,27 @@ def test_in_whatever_form(inside: str) -> None:
     ["3/4 of the pages and/or links", "the token has expired", "a list [1:2] is not taken", "n/a"],
 )
 def test_but_not_more(text: str) -> None:
-    assert presentable(text, {}) == text
+    assert sanitize(text, {}) == text
 
 
 def test_what_the_caller_sent_is_not() -> None:
     arguments = {"file_path": "/srv/inbox/report.pdf"}
     text = "/srv/inbox/report.pdf: no such file in /srv/hidden/inbox"
-    assert presentable(text, arguments) == "/srv/inbox/report.pdf: no such file in […]"
+    assert sanitize(text, arguments) == "/srv/inbox/report.pdf: no such file in […]"
 
 
 def test_only_the_beginning_of_a_text_is_looked_at() -> None:
     """Processing happens in the event loop, so its time must be bounded."""
     blank = " " * 10_000
-    assert presentable(f"begins{blank}ends", {}) == "begins"
+    assert sanitize(f"begins{blank}ends", {}) == "begins"
     megabytes = {"content": [{"text": "x" * 8_000_000}]}
     assert len(error_text(megabytes)) < 10_000
     # The search for a scheme starts at each letter, and must stop at the length of a scheme.
-    assert presentable("a" * 100 + "://host", {}).startswith("a" * 60)
+    assert sanitize("a" * 100 + "://host", {}).startswith("a" * 60)
 
 
 @given(st.text(max_size=2000))
 def test_any_text_becomes_one_bounded_printable_line(text: str) -> None:
-    shown = presentable(text, {})
+    shown = sanitize(text, {})
     assert len(shown) <= 300
     assert not any(ord(one) < 32 or 127 <= ord(one) < 160 for one in shown)

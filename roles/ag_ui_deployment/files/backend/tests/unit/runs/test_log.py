@@ -12,10 +12,10 @@ from src.services.agui import events as agui
 from src.services.agui.events import Event, Stamp
 from src.services.agui.sse import encode
 from src.services.events.feed import BATCH_BYTES
-from src.services.runs import reader as run_reader
+from src.services.runs import stream_writer as run_stream_writer
 from src.services.runs.ended_logs import Snapshot
 from src.services.runs.log import LogRecord, RunLog
-from src.services.runs.reader import RunReader, WriteTimeoutError
+from src.services.runs.stream_writer import RunStreamWriter, WriteTimeoutError
 from tests.run_checker import check_frames, check_run, parse_frames
 from tests.support.agui_client import AgUiClient
 from tests.support.waiting import until
@@ -67,8 +67,8 @@ def log_of(events: list[Event]) -> RunLog:
 
 def reader_of(
     log: RunLog, cursor: StreamId | None, connection: Collected, *, is_remote: bool = False
-) -> RunReader:
-    return RunReader(
+) -> RunStreamWriter:
+    return RunStreamWriter(
         log,
         cursor,
         connection,
@@ -178,7 +178,7 @@ async def test_quiet_runs_are_kept_alive_and_left_when_it_is_time() -> None:
     log = log_of(RUN[:1])
     connection = Collected()
     leaving = False
-    reader = RunReader(
+    reader = RunStreamWriter(
         log,
         None,
         connection,
@@ -212,7 +212,7 @@ async def test_an_older_client_is_told_the_result_of_every_call_of_a_run_that_fa
 async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run_reader, "WRITE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(run_stream_writer, "WRITE_TIMEOUT_SECONDS", 0.05)
 
     class Stuck(Collected):
         def write_now(self, _frames: bytes) -> asyncio.Future[None]:  # type: ignore[override]
@@ -238,7 +238,7 @@ async def test_a_snapshot_is_handed_over_in_pieces_and_then_let_go() -> None:
             taken.set_result(None)
             return taken
 
-    reader = RunReader(
+    reader = RunStreamWriter(
         log_of(RUN),
         None,
         Slow(),

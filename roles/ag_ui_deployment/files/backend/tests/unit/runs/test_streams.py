@@ -14,7 +14,7 @@ from src.services.agui import events as agui
 from src.services.auth.stream_registry import Change, StreamRegistry
 from src.services.auth.tokens import AccessToken
 from src.services.events.stream_server import StreamServer
-from src.services.runs import reader as run_reader
+from src.services.runs import stream_writer as run_stream_writer
 from src.services.runs.log import LogRecord, RunLog
 from src.services.runs.registry import RunKey
 from src.services.runs.streams import RunStreams, RunSubscription
@@ -116,7 +116,7 @@ async def test_a_disconnect_cancels_the_run_if_the_client_asked_for_that(*, ends
 async def test_a_client_that_accepts_no_data_counts_as_disconnected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run_reader, "WRITE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(run_stream_writer, "WRITE_TIMEOUT_SECONDS", 0.05)
     environment = Environment()
     environment.accepts_data = False
     await environment.serve()

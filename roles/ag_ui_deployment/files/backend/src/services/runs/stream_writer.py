@@ -19,7 +19,7 @@ class WriteTimeoutError(Exception):
     """The connection accepts no more data."""
 
 
-class RunReader:
+class RunStreamWriter:
     def __init__(  # noqa: PLR0913 - injected dependencies
         self,
         log: RunLog,
@@ -86,7 +86,7 @@ class RunReader:
         if not self._log.has(cursor):
             await self._send_gap_notice(cursor)
             return True
-        # A client that has the whole run gets its last event again.
+        # A client that has all events of the run gets the last one again.
         self._position = min(cursor.ms, len(self._log.records) - self._log.ended)
         await self._send(self._log.resume_frames(self._position, self._version))
         return True
