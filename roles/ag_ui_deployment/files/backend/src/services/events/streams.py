@@ -29,11 +29,8 @@ class EventStreams:
 
     async def serve(self, subscription: Subscription, connection: ClientConnection) -> None:
         """Serves a stream until it ends."""
-        job_id, cursor, access = (
-            subscription.scope.job_id,
-            subscription.cursor,
-            subscription.access,
-        )
+        job_id, cursor = subscription.scope.job_id, subscription.cursor
+        access = subscription.access
         stream = ClientStream(
             subscription,
             connection,

@@ -62,7 +62,7 @@ class RunStreams:
         self._keep_alive_seconds = keep_alive_seconds
 
     async def serve(self, subscription: RunSubscription, connection: ClientConnection) -> None:
-        """Serves a stream until it ends. Cancels the run if the client disconnects and wants that."""
+        """Serves a stream until it ends; cancels the run on a disconnect if the client requested it."""
 
         def on_close(reason: CloseReason) -> None:
             if subscription.ends_run and reason in _DISCONNECTED:
