@@ -20,8 +20,8 @@ from src.services.agent.errors import (
     RunLogUnavailableError,
     RunNotFoundError,
     ThreadBusyError,
-    ThreadElsewhereError,
     ThreadNotFoundError,
+    ThreadWorkspaceMismatchError,
     TokensSpentError,
     TooManyRunsError,
     UserFullError,
@@ -82,7 +82,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         WorkspaceNotYoursError,
         RunExistsError,
         ThreadBusyError,
-        ThreadElsewhereError,
+        ThreadWorkspaceMismatchError,
         TooManyRunsError,
         UserFullError,
         TokensSpentError,
@@ -97,7 +97,7 @@ async def run_agent(
     services: ServicesDep, access: Access, request: RunInput, protocol: Protocol
 ) -> EventStreamResponse:
     await services.auth.limits.check_stream(access.user.id)
-    services.events.streams.check(access.user.id)
+    services.events.stream_server.check(access.user.id)
     _check_tools(services, request)
     key, log = await services.agent.service.begin(access.user, request)
     subscription = RunSubscription(
@@ -135,7 +135,7 @@ async def connect_agent(
     Nothing is stored.
     """
     await services.auth.limits.check_stream(access.user.id)
-    services.events.streams.check(access.user.id)
+    services.events.stream_server.check(access.user.id)
     joined = await services.agent.service.join(access.user, request)
     subscription = RunSubscription(
         joined.key, None, access, joined.log, protocol or request.version, joined.snapshot
@@ -170,7 +170,7 @@ async def stream_run_events(  # noqa: PLR0913 - one for each parameter of the re
     run_id: RunId,
     owner: Owner = None,
 ) -> EventStreamResponse:
-    services.events.streams.check(access.user.id)
+    services.events.stream_server.check(access.user.id)
     key = RunKey(owner or access.user.id, run_id)
     log = await services.agent.service.find(access.user, key)
     subscription = RunSubscription(key, cursor, access, log, protocol or CURRENT)

@@ -11,9 +11,8 @@ from src.models.event import StreamId
 from src.models.permissions import Permission
 from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.auth.errors import NotAuthenticatedError, TicketsUnavailableError
-from src.services.events.client_stream import Subscription
 from src.services.events.errors import TooManyStreamsError, TooManyStreamsOfUserError
-from src.services.events.subscription import Scope
+from src.services.events.subscription import JobScope, Subscription
 from src.services.jobs.job_service import JobNotFoundError
 from src.services.rbac_service import NotPermittedError, visibility
 from src.utils.errors import FieldFault
@@ -122,7 +121,7 @@ Protocol = Annotated[ProtocolVersion | None, Depends(_protocol)]
 async def stream_events(
     services: ServicesDep, access: StreamAccess, cursor: Cursor, protocol: Protocol
 ) -> EventStreamResponse:
-    scope = Scope(visibility(access.user, Permission.READ_JOBS))
+    scope = JobScope(visibility(access.user, Permission.READ_JOBS))
     return _stream(services, Subscription(scope, cursor, access, protocol or CURRENT))
 
 
@@ -148,10 +147,10 @@ async def stream_job_events(
     services: ServicesDep, access: StreamAccess, cursor: Cursor, protocol: Protocol, job_id: JobId
 ) -> EventStreamResponse:
     await services.jobs.service.check_visible(access.user, job_id)
-    scope = Scope(visibility(access.user, Permission.READ_JOBS), job_id)
+    scope = JobScope(visibility(access.user, Permission.READ_JOBS), job_id)
     return _stream(services, Subscription(scope, cursor, access, protocol or CURRENT))
 
 
 def _stream(services: Services, subscription: Subscription) -> EventStreamResponse:
-    services.events.streams.check(subscription.access.user.id)
+    services.events.stream_server.check(subscription.access.user.id)
     return EventStreamResponse(partial(services.events.streams.serve, subscription))

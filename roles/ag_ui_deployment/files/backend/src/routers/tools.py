@@ -25,7 +25,7 @@ from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.auth.errors import NotAuthenticatedError
 from src.services.gateway.errors import (
     GatewayUnavailableError,
-    StrangeAnswerError,
+    InvalidResponseError,
     ToolFailedError,
     ToolRejectedError,
     UnknownToolError,
@@ -194,7 +194,7 @@ def _answer(result: Any) -> QueryAnswer:
     """Converts the result of the query tool.
 
     Raises:
-        StrangeAnswerError: The result is neither a text nor an object with an answer or a context.
+        InvalidResponseError: The result is neither a text nor an object with an answer or a context.
     """
     if isinstance(result, str):
         return QueryAnswer(answer=result, context=[])
@@ -204,6 +204,6 @@ def _answer(result: Any) -> QueryAnswer:
             return QueryAnswer(
                 answer=answer, context=context if isinstance(context, list) else [context]
             )
-    raise StrangeAnswerError(
+    raise InvalidResponseError(
         "The tool answers something else than an answer.", outcome_unknown=False
     )

@@ -130,7 +130,7 @@ async def _stream_access(
         access, ticket_id = services.auth.tickets.read(ticket)
         # Before the ticket is used: if this instance accepts no stream, the proxy sends the same
         # ticket to another one.
-        services.events.streams.check(access.user.id)
+        services.events.stream_server.check(access.user.id)
         await services.auth.tickets.use(ticket_id)
         access = await services.auth.access.look(access)
     else:

@@ -15,8 +15,8 @@ from src.services.gateway.errors import (
     GatewayBusyError,
     GatewayRefusedError,
     GatewayUnavailableError,
+    InvalidResponseError,
     ModelFailedError,
-    StrangeAnswerError,
     ToolFailedError,
     ToolRejectedError,
     ToolServerUnavailableError,
@@ -155,7 +155,7 @@ class TestTools:
         attempts: int,
     ) -> None:
         """Reading calls are retried if they failed quickly; writing calls are sent once."""
-        monkeypatch.setattr(litellm_client, "_AGAIN_WITHIN", within)
+        monkeypatch.setattr(litellm_client, "_RETRY_WITHIN_SECONDS", within)
         read, written = (f"fault=slow-2 {uuid4()}" for _ in range(2))
         async with client_of(gateway, **changes) as client:
             for call, writes in ((find(client, read), False), (store(client, written), True)):
@@ -254,13 +254,13 @@ class TestScriptedResponses:
         [
             (answer(200, b"<html>", "text/html"), GatewayRefusedError, False),
             (answer(301, b"<html>", "text/html"), GatewayRefusedError, False),
-            (answer(200, b'["x"]'), StrangeAnswerError, True),
-            (answer(200, b'"' + b"x" * 8 * 1024 * 1024 + b'"'), StrangeAnswerError, True),
-            (answer(200, b"not packed", content_encoding="gzip"), StrangeAnswerError, True),
+            (answer(200, b'["x"]'), InvalidResponseError, True),
+            (answer(200, b'"' + b"x" * 8 * 1024 * 1024 + b'"'), InvalidResponseError, True),
+            (answer(200, b"not packed", content_encoding="gzip"), InvalidResponseError, True),
             (answer(502, b"<html>", "text/html"), GatewayUnavailableError, True),
             (answer(503, b"", "text/plain"), GatewayUnavailableError, True),
             (answer(504, b"<html>", "text/html"), UpstreamTimeoutError, True),
-            (answer(500, b"oops", "text/plain"), StrangeAnswerError, True),
+            (answer(500, b"oops", "text/plain"), InvalidResponseError, True),
             (b"", GatewayUnavailableError, True),
             (tool_error("Error executing tool qdrant_store"), ToolFailedError, True),
             (tool_error("Upstream request timed out, please retry"), UpstreamTimeoutError, True),
@@ -355,7 +355,7 @@ class TestChat:
     async def test_slow_failure_is_not_retried(
         self, gateway: Gateway, client: LiteLLMClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(litellm_client, "_AGAIN_WITHIN", 0)
+        monkeypatch.setattr(litellm_client, "_RETRY_WITHIN_SECONDS", 0)
         text = f"fault=503 times=1 {uuid4()}"
         with pytest.raises(UpstreamError):
             await anext(client.chat(chat_request(text)))
@@ -387,7 +387,7 @@ class TestChat:
             (frames('{"error": {"message": "x", "code": "403"}}'), GatewayRefusedError),
             (frames('{"error": {"code": "context_length_exceeded"}}'), ContextTooLongError),
             (frames('{"choices": [{"delta": {"content": "hi"}}]}'), ModelFailedError),
-            (frames("x" * 2_000_000), StrangeAnswerError),
+            (frames("x" * 2_000_000), InvalidResponseError),
             (answer(200, b"<html>", "text/html"), GatewayRefusedError),
             (answer(301, b"<html>", "text/html"), GatewayRefusedError),
             (answer(405, {"detail": "Method Not Allowed"}), GatewayRefusedError),

@@ -468,15 +468,15 @@ class TestLimits:
                 response = await backend.http.get("/events", headers=bearer(token))
                 check_problem(response, 502, "too-many-streams")
                 assert int(response.headers["retry-after"]) > 0
-            await until(lambda: backend.services.events.streams.count == 0)
+            await until(lambda: backend.services.events.stream_server.count == 0)
             async with sse(backend.http, token=token) as client:
                 assert not client.ended
 
     async def test_disconnected_clients_are_removed(self, backend: Backend, admin: str) -> None:
         for _ in range(5):
             async with sse(backend.http, token=admin):
-                assert backend.services.events.streams.count == 1
-            await until(lambda: backend.services.events.streams.count == 0)
+                assert backend.services.events.stream_server.count == 1
+            await until(lambda: backend.services.events.stream_server.count == 0)
         assert len(backend.services.events.hub.feeds) == 0
 
     async def test_blocked_client_is_disconnected_without_delaying_others(
@@ -492,7 +492,7 @@ class TestLimits:
             slow.sendall(
                 f"GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
             )
-            await until(lambda: backend.services.events.streams.count == 1)
+            await until(lambda: backend.services.events.stream_server.count == 1)
             sent: list[str] = []
             async with sse(backend.http, token=token) as quick:
                 for n in range(60):

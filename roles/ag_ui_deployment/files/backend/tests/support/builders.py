@@ -17,7 +17,7 @@ from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.agui.sse import encode
 from src.services.event_service import JobState, fold
 from src.services.events.job_projector import JobProjector
-from src.services.events.subscription import Scope
+from src.services.events.subscription import JobScope
 from tests.run_checker import events_of, parse_frames
 
 JOB = "7d0d6a44-2f39-4a4b-9c43-6a0f6a3a2b11"
@@ -29,10 +29,10 @@ JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough"
 # Scopes of an administrator, of the owner of jobs, of the owner as a workspace member, and of
 # another user who administers that workspace.
 RED = "red"
-EVERYTHING = Scope(visibility.EVERYTHING)
-MINE = Scope(Visibility(UUID(OWNER), frozenset({DEFAULT_WORKSPACE})))
-MINE_IN_RED = Scope(Visibility(UUID(OWNER), frozenset({DEFAULT_WORKSPACE, RED})))
-ALL_OF_RED = Scope(
+EVERYTHING = JobScope(visibility.EVERYTHING)
+MINE = JobScope(Visibility(UUID(OWNER), frozenset({DEFAULT_WORKSPACE})))
+MINE_IN_RED = JobScope(Visibility(UUID(OWNER), frozenset({DEFAULT_WORKSPACE, RED})))
+ALL_OF_RED = JobScope(
     Visibility(UUID(STRANGER), frozenset({DEFAULT_WORKSPACE, RED}), frozenset({RED}))
 )
 SCOPES = (EVERYTHING, MINE, MINE_IN_RED, ALL_OF_RED)
@@ -41,9 +41,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ids = count(1)
 
 
-def job_scope(job: str = JOB) -> Scope:
+def job_scope(job: str = JOB) -> JobScope:
     """The scope of one job, for an administrator."""
-    return Scope(visibility.EVERYTHING, job)
+    return JobScope(visibility.EVERYTHING, job)
 
 
 def stream_id(number: int) -> StreamId:

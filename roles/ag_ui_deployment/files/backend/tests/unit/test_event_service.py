@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from src.models.event import ShieldEvent
 from src.services.agui.sse import encode
-from src.services.event_service import JobState, fold, prelude, resumed_prelude
+from src.services.event_service import JobState, fold, resume_snapshot, run_snapshot
 from tests.run_checker import check_event, check_frames, check_run, parse_frames
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import (
@@ -229,7 +229,7 @@ class TestEnd:
     def test_ended_job_keeps_no_event_ids(self, end: str) -> None:
         events = [shield_event("job:progress") for _ in range(50)]
         assert events[7].event_id in state_after(events).seen
-        assert len(state_after([*events, shield_event(end)]).seen.young) == 0
+        assert len(state_after([*events, shield_event(end)]).seen.current) == 0
 
     @pytest.mark.parametrize(
         ("end", "last"),
@@ -483,7 +483,7 @@ def test_only_recent_event_ids_are_remembered() -> None:
     assert state is not None
     assert fold(state, shield_event(event_id="e-9999")).dropped == "duplicate"
     assert fold(state, shield_event(event_id="e-6000")).dropped == "duplicate"
-    assert len(state.seen.young) + len(state.seen.old) <= 2 * 4096
+    assert len(state.seen.current) + len(state.seen.previous) <= 2 * 4096
 
 
 # Invariants of every history
@@ -605,7 +605,7 @@ def test_projection_is_deterministic(events: list[ShieldEvent]) -> None:
 @given(HISTORIES, st.data())
 def test_client_may_join_after_any_event(events: list[ShieldEvent], data: st.DataObject) -> None:
     index = data.draw(st.integers(1, len(events)), label="joins after")
-    joined = on_the_wire(prelude(state_after(events[:index])))
+    joined = on_the_wire(run_snapshot(state_after(events[:index])))
     state = state_after(events[:index])
     for _, _, output in folded(events[index:], state):
         joined += output
@@ -621,7 +621,7 @@ def test_client_may_join_after_any_event(events: list[ShieldEvent], data: st.Dat
 def test_client_may_resume_after_any_event(events: list[ShieldEvent], data: st.DataObject) -> None:
     index = data.draw(st.integers(1, len(events)), label="resumes after")
     state = state_after(events[:index])
-    connection = on_the_wire(resumed_prelude(state))
+    connection = on_the_wire(resume_snapshot(state))
     for _, _, output in folded(events[index:], state):
         connection += output
     if state.terminal is None:
@@ -637,7 +637,7 @@ def test_client_may_resume_within_a_record(events: list[ShieldEvent], data: st.D
     steps = list(folded(events))
     index = data.draw(st.integers(0, len(steps) - 1))
     state = steps[index - 1][1] if index else None
-    connection = on_the_wire(resumed_prelude(state)) if state else []
+    connection = on_the_wire(resume_snapshot(state)) if state else []
     for _, _, output in steps[index:]:
         connection += output
     check_run(connection)
@@ -646,5 +646,5 @@ def test_client_may_resume_within_a_record(events: list[ShieldEvent], data: st.D
 @given(random_events())
 def test_preludes_have_no_ids(events: list[ShieldEvent]) -> None:
     state = state_after(events)
-    for output in (prelude(state), resumed_prelude(state)):
+    for output in (run_snapshot(state), resume_snapshot(state)):
         assert b"\nid:" not in b"\n" + encode(output)

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from src.models.event import Poison, ShieldEvent, StreamId
-from src.services.consumer.event_store import EventStore, Stored
+from src.services.consumer.event_store import EventStore, StoreResult
 from src.services.consumer.group_reader import ConsumerConfig
 from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.metrics import Metrics
@@ -33,15 +33,15 @@ class Journal:
 
     # PostgreSQL
 
-    async def newest(self) -> StreamId | None:
+    async def newest_id(self) -> StreamId | None:
         self._fail("ping")
         return None
 
-    async def store(self, entries: Sequence[ShieldEvent | Poison]) -> Stored:
+    async def store(self, entries: Sequence[ShieldEvent | Poison]) -> StoreResult:
         self._fail("store")
         self.lines.append(f"commit {','.join(str(entry.id) for entry in entries)}")
         events = [entry for entry in entries if isinstance(entry, ShieldEvent)]
-        return Stored(len(events), [entry for entry in entries if isinstance(entry, Poison)])
+        return StoreResult(len(events), [entry for entry in entries if isinstance(entry, Poison)])
 
     async def missing(self, ids: Sequence[StreamId]) -> list[StreamId]:
         return list(ids)
@@ -66,7 +66,7 @@ class Journal:
     async def over_delivered(self, _rows: Sequence[Row]) -> set[bytes]:
         return set()
 
-    async def trimmed_among(self, gone: Sequence[StreamId]) -> list[StreamId]:
+    async def select_trimmed(self, gone: Sequence[StreamId]) -> list[StreamId]:
         return list(gone)
 
     async def acknowledge(self, rows: Sequence[Row]) -> None:

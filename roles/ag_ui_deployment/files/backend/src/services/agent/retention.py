@@ -17,11 +17,11 @@ from src.utils.metrics import Metrics
 logger = structlog.get_logger(__name__)
 
 # Delay after the start of a process, when other work has priority.
-_FIRST_SECONDS = 60.0
-_EVERY_SECONDS = 300.0
+_INITIAL_DELAY_SECONDS = 60.0
+_INTERVAL_SECONDS = 300.0
 # Limits per transaction: a conversation may have many megabytes.
-_THREADS = 20
-_RUNS = 200
+_THREADS_PER_BATCH = 20
+_RUNS_PER_BATCH = 200
 
 Step = Callable[[AsyncSession], Awaitable[int]]
 
@@ -36,27 +36,27 @@ class AgentRetention(BackgroundTask):
         self._database = database
         self._audit = audit
         self._metrics = metrics
-        self._age = timedelta(days=settings.AGENT_RETENTION_DAYS)
+        self._max_age = timedelta(days=settings.AGENT_RETENTION_DAYS)
 
     async def retain(self) -> None:
         """Deletes what is older than the retention period, unless another instance is doing it."""
-        async with self._database.alone(kept.RETAIN_LOCK) as is_ours:
-            if is_ours:
+        async with self._database.alone(kept.RETAIN_LOCK) as has_lock:
+            if has_lock:
                 await self._retain()
 
     async def measure(self) -> None:
         """Updates the metrics of stored conversations and runs."""
         async with self._database.transaction() as session:
-            held = await kept.of_all(session)
-        self._metrics.agent_kept_threads.set(held.threads)
-        self._metrics.agent_kept_runs.set(held.runs)
-        self._metrics.agent_kept_bytes.set(held.bytes)
+            stored = await kept.of_all(session)
+        self._metrics.agent_kept_threads.set(stored.threads)
+        self._metrics.agent_kept_runs.set(stored.runs)
+        self._metrics.agent_kept_bytes.set(stored.bytes)
 
     async def _run(self) -> None:
         self.status = "waiting"
-        pause = _FIRST_SECONDS
+        pause = _INITIAL_DELAY_SECONDS
         while await self._pause(pause):
-            pause = _EVERY_SECONDS
+            pause = _INTERVAL_SECONDS
             try:
                 await self.retain()
                 await self.measure()
@@ -66,25 +66,29 @@ class AgentRetention(BackgroundTask):
                 logger.exception("agent_retention_failed")
 
     async def _retain(self) -> None:
-        threads = await self._repeated(lambda it: kept.delete_threads(it, self._age, _THREADS))
-        runs = await self._repeated(lambda it: kept.delete_runs(it, self._age, _RUNS))
-        await self._repeated(lambda it: kept.count_some(it, _THREADS))
+        threads = await self._repeat(
+            lambda session: kept.delete_threads(session, self._max_age, _THREADS_PER_BATCH)
+        )
+        runs = await self._repeat(
+            lambda session: kept.delete_runs(session, self._max_age, _RUNS_PER_BATCH)
+        )
+        await self._repeat(lambda session: kept.count_some(session, _THREADS_PER_BATCH))
         async with self._database.transaction() as session:
-            await token_usage.delete_before(session, (datetime.now(UTC) - self._age).date())
+            await token_usage.delete_before(session, (datetime.now(UTC) - self._max_age).date())
         if threads or runs:
-            details = {"threads": threads, "runs": runs, "days": self._age.days}
+            details = {"threads": threads, "runs": runs, "days": self._max_age.days}
             event = AuditEvent(
                 Action.AGENT_RETAIN, actor="retention", target="agent", details=details
             )
             await self._audit.record(event)
 
-    async def _repeated(self, step: Step) -> int:
+    async def _repeat(self, step: Step) -> int:
         """Repeats a step in small transactions until it finds nothing; returns the total."""
-        done = 0
+        total = 0
         while not self._stop.is_set():
             async with self._database.transaction() as session:
-                some = await step(session)
-            if not some:
+                count = await step(session)
+            if not count:
                 break
-            done += some
-        return done
+            total += count
+        return total

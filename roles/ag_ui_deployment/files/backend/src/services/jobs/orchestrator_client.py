@@ -11,7 +11,7 @@ import httpx
 
 from src.config import Settings
 from src.models.job import JobStatus
-from src.services.gateway.tool_results import presentable
+from src.services.gateway.tool_results import sanitize
 from src.utils.circuit_breaker import CircuitBreaker, CircuitOpenError
 
 # Timeout of a whole call, in seconds.
@@ -100,7 +100,7 @@ def _read(answer: httpx.Response) -> JobStatusReport:
     return JobStatusReport(
         status=status,
         percent=min(max(float(percent), 0.0), 100.0) if isinstance(percent, int | float) else None,
-        error=presentable(message, {}) if isinstance(message, str) else None,
+        error=sanitize(message, {}) if isinstance(message, str) else None,
         completed_at=_moment(job.get("completed_at")),
     )
 

@@ -194,7 +194,7 @@ class HealthService:
 
     def _check_consumer(self) -> Check:
         check = _check_task(self._consumer, "consuming", _NOTHING_STORED)
-        loss = self._consumer.losses.lately()
+        loss = self._consumer.losses.recent()
         if loss is not None:
             ago, words = loss
             check.detail += f"; {_span(ago)} ago {words}. {_AFTER_A_LOSS}"

@@ -23,7 +23,7 @@ from src.models.submission import SubmissionRow, SubmissionState
 from src.models.user import User
 from src.repositories import jobs as job_rows
 from src.repositories import submissions
-from src.services.gateway.errors import StrangeAnswerError, UpstreamError
+from src.services.gateway.errors import InvalidResponseError, UpstreamError
 from src.services.jobs.announcer import Announcement, JobAnnouncer
 from src.services.jobs.reconciler import JobReconciler
 from src.services.tools.catalogue import JOB_KINDS, ToolKind
@@ -312,13 +312,13 @@ def _job_id(result: Json) -> str:
     """Extract the job id from the result of a tool that starts jobs.
 
     Raises:
-        StrangeAnswerError: There is none, or it is invalid.
+        InvalidResponseError: There is none, or it is invalid.
     """
     job_id = result.get("job_id") if isinstance(result, dict) else None
     if not isinstance(job_id, str) or not 0 < len(job_id) <= _JOB_ID_MAX:
-        raise StrangeAnswerError("The tool names no job.")
+        raise InvalidResponseError("The tool names no job.")
     if not job_id.isprintable() or job_id != job_id.strip():
-        raise StrangeAnswerError("The tool names a job that cannot be.")
+        raise InvalidResponseError("The tool names a job that cannot be.")
     return job_id
 
 

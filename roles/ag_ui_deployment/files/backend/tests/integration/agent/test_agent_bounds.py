@@ -329,5 +329,5 @@ class TestRunEnd:
         assert [tuple(row) for row in rows] == [("failed", "internal_error")]
         key = RunKey(*(await environment.query("SELECT owner_id, id FROM agent_runs"))[0])
         registry = backend.services.agent.service._registry
-        (log,) = (await read_logs(environment.redis, {registry.log_of(key): 0}, 1)).values()
+        (log,) = (await read_logs(environment.redis, {registry.log_key(key): 0}, 1)).values()
         assert log[-1].is_terminal

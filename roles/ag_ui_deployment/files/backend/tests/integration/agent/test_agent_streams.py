@@ -79,8 +79,8 @@ async def status_of(backend: Backend, token: str, body: dict[str, Any]) -> str:
 def shorten_failure_detection(monkeypatch: pytest.MonkeyPatch, *, lease: float) -> None:
     """Let followers of a run detect quickly that its process is gone."""
     monkeypatch.setattr(run_registry, "LEASE_SECONDS", lease)
-    monkeypatch.setattr(run_follower, "_PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(run_follower, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(run_follower, "_LEASE_GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(run_follower, "_LEASE_CHECK_SECONDS", 0.1)
 
 
 def text_deltas(stream: SseClient) -> int:
@@ -208,7 +208,7 @@ class TestLimits:
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         shorten_failure_detection(monkeypatch, lease=1.0)
-        monkeypatch.setattr(run_manager, "_BEAT_SECONDS", 0.1)
+        monkeypatch.setattr(run_manager, "_RENEW_SECONDS", 0.1)
         settings = gateway.settings(RUNS_PER_USER=1)
         async with two_instances(environment, **settings) as (here, elsewhere):
             _, token = await contributor(here)
@@ -482,8 +482,8 @@ class TestProcessFailures:
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         shorten_failure_detection(monkeypatch, lease=0.3)
-        monkeypatch.setattr(run_sweeper, "_EVERY_SECONDS", 0.1)
-        monkeypatch.setattr(run_store, "_BEGUN", timedelta(seconds=1))
+        monkeypatch.setattr(run_sweeper, "_INTERVAL_SECONDS", 0.1)
+        monkeypatch.setattr(run_store, "_MIN_AGE", timedelta(seconds=1))
         async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             read, unread = run_input("Hello"), run_input("Hello")
@@ -506,8 +506,8 @@ class TestProcessFailures:
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(run_registry, "LEASE_SECONDS", 0.3)
-        monkeypatch.setattr(run_sweeper, "_EVERY_SECONDS", 0.1)
-        monkeypatch.setattr(run_store, "_BEGUN", timedelta(seconds=1))
+        monkeypatch.setattr(run_sweeper, "_INTERVAL_SECONDS", 0.1)
+        monkeypatch.setattr(run_store, "_MIN_AGE", timedelta(seconds=1))
         async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             body = run_input("Hello")
@@ -555,7 +555,7 @@ class TestProcessFailures:
                 await stream.until(text_deltas)
                 key = RunKey(user.id, body["runId"])
                 await environment.redis.set(
-                    f"{backend.services.agent.service._registry.log_of(key)}:lease", "closed"
+                    f"{backend.services.agent.service._registry.log_key(key)}:lease", "closed"
                 )
                 await stream.until_ended()
             assert stream.events[-1]["code"] == "run_lost"
@@ -563,7 +563,7 @@ class TestProcessFailures:
     async def test_unpublished_end_is_found_by_other_processes(
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(run_manager, "_LAST_SECONDS", 0.2)
+        monkeypatch.setattr(run_manager, "_CLOSE_SECONDS", 0.2)
         shorten_failure_detection(monkeypatch, lease=3.0)
         here = environment.settings(**gateway.settings(SHUTDOWN_GRACE_SECONDS=1))
         other = environment.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))

@@ -148,7 +148,7 @@ class TestRetention:
         environment: Environment,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        for name in ("_THREADS", "_RUNS"):
+        for name in ("_THREADS_PER_BATCH", "_RUNS_PER_BATCH"):
             monkeypatch.setattr(agent_retention, name, 1)
         for number in range(3):
             body = run_input("Hello", threadId=f"old-{number}", runId=f"old-{number}")
@@ -203,7 +203,7 @@ class TestRetention:
             await retention.retain()
         assert await ids(environment, "agent_threads") == ["old"]
 
-        monkeypatch.setattr(agent_retention, "_FIRST_SECONDS", 0)
+        monkeypatch.setattr(agent_retention, "_INITIAL_DELAY_SECONDS", 0)
         settings = environment.settings(REDIS_CONSUMER_NAME="host-8003")
         async with running(settings) as other:
             await until(lambda: _is_empty(environment))

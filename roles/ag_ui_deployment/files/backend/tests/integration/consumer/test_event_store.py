@@ -119,12 +119,12 @@ async def test_stored_and_missing_ids(
     database: Database,
 ) -> None:
     store = EventStore(database)
-    assert await store.newest() is None
+    assert await store.newest_id() is None
     events = stream(*(shield_event() for _ in range(5)))
     dead = Poison(StreamId(1, 0), "no type", b"{}")
     stored = await store.store([*events[:3], dead])
     assert (stored.events, stored.poison) == (3, [dead])
-    assert await store.newest() == events[2].id
+    assert await store.newest_id() == events[2].id
     missing = await store.missing([*(event.id for event in reversed(events)), dead.id])
     assert missing == [events[3].id, events[4].id]
     assert await store.missing([]) == []

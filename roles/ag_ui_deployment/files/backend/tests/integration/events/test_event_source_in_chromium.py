@@ -195,7 +195,7 @@ async def test_documented_code_reconnects_after_an_http_error(
     owner = str(browser.user.id)
     ids = await environment.publish(shield_event("job:queued", user=owner))
     await browser.wait_until_read(f"id: {ids[-1]}\n")
-    with patch.object(backend.services.events.streams, "check", side_effect=DrainingError):
+    with patch.object(backend.services.events.stream_server, "check", side_effect=DrainingError):
         await browser.proxy.cut()
 
         async def is_closed() -> bool:

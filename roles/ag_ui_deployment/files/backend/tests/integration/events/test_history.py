@@ -90,35 +90,35 @@ async def test_poison_is_skipped(environment: Environment, history: EventHistory
 async def test_id_above_which_redis_is_complete(
     environment: Environment, history: EventHistory
 ) -> None:
-    before = await history.retained_above()
+    before = await history.redis_low_watermark()
     ids = await fill(environment, 10)
     assert before < ids[0]
-    assert (await history.retained_above()).next() == ids[0]
+    assert (await history.redis_low_watermark()).next() == ids[0]
     await environment.trim(3)
-    assert (await history.retained_above()).next() == ids[7]
+    assert (await history.redis_low_watermark()).next() == ids[7]
     await environment.trim(0)
-    assert await history.retained_above() >= ids[-1].previous()
+    assert await history.redis_low_watermark() >= ids[-1].previous()
 
 
 async def test_newest_id(environment: Environment, history: EventHistory) -> None:
-    assert await history.newest() == ZERO
+    assert await history.newest_id() == ZERO
     ids = await fill(environment, 3)
-    assert await history.newest() == ids[-1]
+    assert await history.newest_id() == ids[-1]
     await environment.trim(0)
-    assert await history.newest() == ids[-1]
+    assert await history.newest_id() == ids[-1]
 
 
 async def test_position_of_an_empty_stream_is_no_gap(
     environment: Environment, history: EventHistory
 ) -> None:
     """Clients receive such an id before any event; no entry has it."""
-    border = (await history.retained_above()).previous().next()
+    border = (await history.redis_low_watermark()).previous().next()
     assert border.is_border
-    assert await history.gap_above(border) is None
+    assert await history.gap_after(border) is None
     await environment.publish(shield_event(), shield_event())
-    assert await history.gap_above(border) is None
+    assert await history.gap_after(border) is None
     await environment.trim(1)
-    assert await history.gap_above(border) == "expired"
+    assert await history.gap_after(border) == "expired"
 
 
 async def test_active_jobs(environment: Environment, history: EventHistory) -> None:

@@ -311,8 +311,8 @@ class TestLimits:
         self, environment: Environment, monkeypatch: pytest.MonkeyPatch, maximum: int
     ) -> None:
         # Replays never share a pass.
-        monkeypatch.setattr(event_replay, "_NEAR_MS", -1)
-        begun, gate, go = 0, asyncio.Event(), EventReplay._go
+        monkeypatch.setattr(event_replay, "_SHARED_PASS_MS", -1)
+        begun, gate, go = 0, asyncio.Event(), EventReplay._read_history
 
         async def gated(replay: EventReplay, one: Any) -> None:
             nonlocal begun
@@ -320,7 +320,7 @@ class TestLimits:
             await gate.wait()
             await go(replay, one)
 
-        monkeypatch.setattr(EventReplay, "_go", gated)
+        monkeypatch.setattr(EventReplay, "_read_history", gated)
         async with running(environment.settings(RING_MAX_EVENTS=1, REPLAYS_MAX=maximum)) as backend:
             token = await admin_token(backend)
             for _ in range(4):

@@ -167,17 +167,17 @@ async def test_runs_of_dead_processes_are_ended(environment: Environment, accoun
     said = LogRecord.of({"type": "RUN_ERROR", "message": "x"})
     assert [await registry.begin(key, 5, keys) for key in keys] == ["begun"] * 3
     assert await registry.append(died, [said], 0) == 1
-    await registry.ask_to_cancel(stored)
+    await registry.request_cancellation(stored)
     assert set((await registry.renew(keys)).values()) == {(True, False), (True, True)}
     await registry.finish(stored, stored=True)
-    await registry.forget(forgotten)
-    await environment.redis.delete(f"{registry.log_of(died)}:lease")
+    await registry.delete(forgotten)
+    await environment.redis.delete(f"{registry.log_key(died)}:lease")
     assert await registry.alive(keys) == {died: False, stored: True, forgotten: False}
-    assert await registry.unattended(keys) == keys
+    assert await registry.orphaned(keys) == keys
     assert await registry.close(died, 1, [said])
     assert await registry.has_log(died)
-    logs = await read_logs(redis, {registry.log_of(died): 0}, 1)
-    assert logs == {registry.log_of(died): [said, said]}
+    logs = await read_logs(redis, {registry.log_key(died): 0}, 1)
+    assert logs == {registry.log_key(died): [said, said]}
     assert await account.refused() == []
     await redis.aclose()
 

@@ -35,12 +35,12 @@ async def key(registry: RunRegistry) -> RunKey:
 
 
 async def length(environment: Environment, registry: RunRegistry, key: RunKey) -> int:
-    return int(await environment.redis.xlen(registry.log_of(key)))
+    return int(await environment.redis.xlen(registry.log_key(key)))
 
 
 async def kept_for(environment: Environment, registry: RunRegistry, key: RunKey) -> int:
     """Return the TTL of the log in seconds."""
-    return int(await environment.redis.ttl(registry.log_of(key)))
+    return int(await environment.redis.ttl(registry.log_key(key)))
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -59,7 +59,7 @@ async def test_finished_log_does_not_grow(
 async def test_closed_log_does_not_grow_and_cannot_be_reopened(
     environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
-    await environment.redis.delete(registry._lease(key))
+    await environment.redis.delete(registry._lease_key(key))
     assert await registry.close(key, 2, [END])
     assert await registry.append(key, RECORDS, 2) is None
     leases = await registry.renew([key])
@@ -73,7 +73,7 @@ async def test_active_run_cannot_be_closed(
     environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
     assert not await registry.close(key, 2, [END])
-    await environment.redis.delete(registry._lease(key))
+    await environment.redis.delete(registry._lease_key(key))
     await registry.append(key, RECORDS, 2)
     assert not await registry.close(key, 2, [END])
     assert await length(environment, registry, key) == 3
@@ -85,7 +85,7 @@ async def test_log_expires_after_a_day_unless_stored(
     assert 23 * HOUR < await kept_for(environment, registry, key) <= 24 * HOUR
     await registry.finish(key, stored=False)
     assert 23 * HOUR < await kept_for(environment, registry, key) <= 24 * HOUR
-    assert 23 * HOUR < await environment.redis.ttl(registry._lease(key)) <= 24 * HOUR
+    assert 23 * HOUR < await environment.redis.ttl(registry._lease_key(key)) <= 24 * HOUR
     await registry.finish(key, stored=True)
     assert 0 < await kept_for(environment, registry, key) <= 60
 
@@ -93,7 +93,7 @@ async def test_log_expires_after_a_day_unless_stored(
 async def test_closed_log_expires_after_a_day(
     environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
-    await environment.redis.delete(registry._lease(key))
+    await environment.redis.delete(registry._lease_key(key))
     assert await registry.close(key, 2, [END])
     assert 23 * HOUR < await kept_for(environment, registry, key) <= 24 * HOUR
 
@@ -106,7 +106,7 @@ async def test_run_counts_towards_the_limit_until_its_end(
     assert await registry.begin(another, 1) == "full"
     assert await registry.begin(another, 1, [key]) == "begun"
     assert await registry.begin(key._replace(run_id="third"), 1, [key]) == "full"
-    await registry.forget(another)
+    await registry.delete(another)
     await registry.finish(key, stored=True)
     assert await registry.begin(key._replace(run_id="third"), 0, [key]) == "full"
     assert await registry.begin(another, 1) == "begun"
@@ -116,7 +116,7 @@ async def test_run_counts_towards_the_limit_until_its_end(
 async def test_keys_of_a_dead_process_expire(
     environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
-    await environment.redis.delete(registry._runs(key))
+    await environment.redis.delete(registry._user_key(key))
     assert (await registry.renew([key]))[key].is_open
-    for name in (registry._lease(key), registry._runs(key)):
+    for name in (registry._lease_key(key), registry._user_key(key)):
         assert 0 < await environment.redis.pttl(name) <= 2 * LEASE_SECONDS * 1000

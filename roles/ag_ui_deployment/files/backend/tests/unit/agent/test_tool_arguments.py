@@ -27,7 +27,7 @@ def test_arguments_are_assembled_from_any_chunks_without_surplus(
         assembled += arguments.add(rest[:length])
         rest = rest[length:]
     assert assembled + arguments.finish() == str(arguments) == text
-    assert arguments.is_whole
+    assert arguments.is_complete
 
 
 @given(OBJECTS)
@@ -36,4 +36,4 @@ def test_arguments_are_incomplete_until_the_object_ends(value: dict[str, object]
     for end in range(1, len(text)):
         arguments = ToolArguments()
         arguments.add(text[:end])
-        assert arguments.is_cut
+        assert arguments.is_partial

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from src.services.agent.turn import CALLS_MAX, Turn
 from src.services.agui.events import Event, now, run_error, run_started
-from src.services.gateway.chat_stream import ChatChunk, ToolCallPiece
+from src.services.gateway.chat_stream import ChatChunk, ToolCallFragment
 from src.services.runs.messages import RunMessages
 from tests.run_checker import check_run
 
@@ -24,11 +24,11 @@ def said(*texts: str) -> list[ChatChunk]:
     return [ChatChunk(content=text) for text in texts]
 
 
-def called(*pieces: ToolCallPiece) -> list[ChatChunk]:
+def called(*pieces: ToolCallFragment) -> list[ChatChunk]:
     return [ChatChunk(tool_calls=(piece,)) for piece in pieces]
 
 
-def calls_of(*pieces: ToolCallPiece) -> list[tuple[str, str]]:
+def calls_of(*pieces: ToolCallFragment) -> list[tuple[str, str]]:
     """Return names and arguments of the calls in the client's messages."""
     messages = RunMessages.of(events_of(called(*pieces))[1]).all()
     functions = [call["function"] for message in messages for call in message["toolCalls"]]
@@ -46,7 +46,7 @@ CHUNKS = st.lists(
         content=st.sampled_from(("", "a", "word ")),
         tool_calls=st.lists(
             st.builds(
-                ToolCallPiece,
+                ToolCallFragment,
                 index=st.integers(0, 2),
                 id=st.sampled_from((None, "a", "b")),
                 name=st.sampled_from((None, "crawl_web", "ask")),
@@ -82,7 +82,7 @@ class TestReasoning:
                 ChatChunk(reasoning="Let me "),
                 ChatChunk(reasoning="think"),
                 *said("Well"),
-                *called(ToolCallPiece(0, name="one")),
+                *called(ToolCallFragment(0, name="one")),
             ]
         )
         assert kinds(events)[:6] == [
@@ -105,7 +105,7 @@ class TestReasoning:
 
 class TestToolCalls:
     def test_call_ids_are_generated_and_refer_to_the_message(self) -> None:
-        pieces = [ToolCallPiece(0, "call_1", "ask"), ToolCallPiece(0, arguments='{"a": 1}')]
+        pieces = [ToolCallFragment(0, "call_1", "ask"), ToolCallFragment(0, arguments='{"a": 1}')]
         first, events = events_of([*said("Wait"), *called(*pieces)])
         second, _ = events_of(called(*pieces))
         start = next(event for event in events if event["type"] == "TOOL_CALL_START")
@@ -117,10 +117,10 @@ class TestToolCalls:
     def test_interleaved_calls_are_separated_by_index(self) -> None:
         turn, _ = events_of(
             called(
-                ToolCallPiece(0, name="one", arguments="{"),
-                ToolCallPiece(1, name="two", arguments="[1"),
-                ToolCallPiece(0, arguments="}"),
-                ToolCallPiece(1, arguments="]"),
+                ToolCallFragment(0, name="one", arguments="{"),
+                ToolCallFragment(1, name="two", arguments="[1"),
+                ToolCallFragment(0, arguments="}"),
+                ToolCallFragment(1, arguments="]"),
             )
         )
         assert [(call.name, call.arguments) for call in turn.calls] == [
@@ -130,7 +130,10 @@ class TestToolCalls:
 
     def test_complete_calls_with_the_same_index_are_separate(self) -> None:
         turn, events = events_of(
-            called(ToolCallPiece(0, "a", "one", '{"a":1}'), ToolCallPiece(0, "b", "two", '{"b":2}'))
+            called(
+                ToolCallFragment(0, "a", "one", '{"a":1}'),
+                ToolCallFragment(0, "b", "two", '{"b":2}'),
+            )
         )
         assert [(call.name, call.arguments) for call in turn.calls] == [
             ("one", '{"a":1}'),
@@ -141,36 +144,36 @@ class TestToolCalls:
     @pytest.mark.parametrize("name", [None, "one"], ids=["named once", "named in every piece"])
     def test_changing_ids_with_one_index_are_one_call(self, name: str | None) -> None:
         assert calls_of(
-            ToolCallPiece(0, "a", "one", '{"a":'),
-            ToolCallPiece(0, "b", name, ' "\\"}'),
-            ToolCallPiece(0, "c", name, '"}'),
-            ToolCallPiece(0, "d"),
+            ToolCallFragment(0, "a", "one", '{"a":'),
+            ToolCallFragment(0, "b", name, ' "\\"}'),
+            ToolCallFragment(0, "c", name, '"}'),
+            ToolCallFragment(0, "d"),
         ) == [("one", '{"a": "\\"}"}')]
 
     def test_calls_with_the_same_index_and_name_are_separated_by_id(self) -> None:
         assert calls_of(
-            ToolCallPiece(0, "a", "one"),
-            ToolCallPiece(0, "b", "one"),
-            ToolCallPiece(0, "a", arguments='{"a":1}'),
-            ToolCallPiece(0, "b", arguments='{"b":2}'),
+            ToolCallFragment(0, "a", "one"),
+            ToolCallFragment(0, "b", "one"),
+            ToolCallFragment(0, "a", arguments='{"a":1}'),
+            ToolCallFragment(0, "b", arguments='{"b":2}'),
         ) == [("one", '{"a":1}'), ("one", '{"b":2}')]
 
     @pytest.mark.parametrize("indexes", [(0, 0, 0), (0, 1, 2)], ids=["one index", "three indexes"])
     def test_without_ids_a_name_starts_a_call(self, indexes: tuple[int, int, int]) -> None:
         first, second, third = indexes
         assert calls_of(
-            ToolCallPiece(first, name="one", arguments='{"a":'),
-            ToolCallPiece(first, arguments="1}"),
-            ToolCallPiece(second, name="one", arguments='{"a":2}'),
-            ToolCallPiece(third, name="two"),
-            ToolCallPiece(third, arguments='{"b":3}'),
+            ToolCallFragment(first, name="one", arguments='{"a":'),
+            ToolCallFragment(first, arguments="1}"),
+            ToolCallFragment(second, name="one", arguments='{"a":2}'),
+            ToolCallFragment(third, name="two"),
+            ToolCallFragment(third, arguments='{"b":3}'),
         ) == [("one", '{"a":1}'), ("one", '{"a":2}'), ("two", '{"b":3}')]
 
     def test_without_ids_a_repeated_name_continues_the_call(self) -> None:
         assert calls_of(
-            ToolCallPiece(0, name="one"),
-            ToolCallPiece(0, name="one", arguments='{"a":'),
-            ToolCallPiece(0, name="one", arguments="1}"),
+            ToolCallFragment(0, name="one"),
+            ToolCallFragment(0, name="one", arguments='{"a":'),
+            ToolCallFragment(0, name="one", arguments="1}"),
         ) == [("one", '{"a":1}')]
 
     @pytest.mark.parametrize("arguments", ['{"a":{"b":"}"}}', "{}"])
@@ -180,39 +183,40 @@ class TestToolCalls:
         self, arguments: str, name: str | None, call_id: str | None
     ) -> None:
         assert calls_of(
-            ToolCallPiece(0, call_id, "one", arguments),
-            ToolCallPiece(0, call_id, name, arguments),
+            ToolCallFragment(0, call_id, "one", arguments),
+            ToolCallFragment(0, call_id, name, arguments),
         ) == [("one", arguments)]
 
     def test_empty_object_before_the_arguments_is_discarded(self) -> None:
         assert calls_of(
-            ToolCallPiece(0, "a", "one", "{}"),
-            ToolCallPiece(0, arguments='{"a"'),
-            ToolCallPiece(0, arguments=":1}"),
+            ToolCallFragment(0, "a", "one", "{}"),
+            ToolCallFragment(0, arguments='{"a"'),
+            ToolCallFragment(0, arguments=":1}"),
         ) == [("one", '{"a":1}')]
 
     def test_arguments_before_the_name_are_kept(self) -> None:
         turn, events = events_of(
             called(
-                ToolCallPiece(0, arguments='{"a"'), ToolCallPiece(0, name="one", arguments=":1}")
+                ToolCallFragment(0, arguments='{"a"'),
+                ToolCallFragment(0, name="one", arguments=":1}"),
             )
         )
         deltas = "".join(event["delta"] for event in events if event["type"] == "TOOL_CALL_ARGS")
         assert deltas == turn.calls[0].arguments == '{"a":1}'
 
     def test_call_without_arguments_has_an_empty_object(self) -> None:
-        turn, events = events_of(called(ToolCallPiece(0, name="one")))
+        turn, events = events_of(called(ToolCallFragment(0, name="one")))
         assert kinds(events) == ["TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END"]
         assert turn.calls[0].arguments == "{}"
 
     def test_events_stop_at_the_maximum_number_of_calls(self) -> None:
-        pieces = tuple(ToolCallPiece(number, name="one") for number in range(CALLS_MAX))
+        pieces = tuple(ToolCallFragment(number, name="one") for number in range(CALLS_MAX))
         turn = Turn()
         assert len(turn.feed(ChatChunk(tool_calls=pieces))) == CALLS_MAX
-        at_most = turn.is_overfull
-        further = tuple(ToolCallPiece(CALLS_MAX + number, name="two") for number in range(9))
+        at_most = turn.has_too_many_calls
+        further = tuple(ToolCallFragment(CALLS_MAX + number, name="two") for number in range(9))
         events = turn.feed(ChatChunk(tool_calls=further))
-        assert (at_most, turn.is_overfull) == (False, True)
+        assert (at_most, turn.has_too_many_calls) == (False, True)
         assert kinds(events) == ["TOOL_CALL_START"]
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.services.agui.events import custom
-from src.services.agui.sse import comment, encode, one_line, retry
+from src.services.agui.sse import comment, dump_line, encode, retry
 from tests.run_checker import parse_frames
 from tests.support.builders import stream_id
 
@@ -45,7 +45,7 @@ def test_line_separators_are_escaped() -> None:
 
 @given(st.text(alphabet='\\"a\n\x85\u0085\u2028\u2029\xc2€\u2027\u202a'))
 def test_one_line_keeps_any_text(text: str) -> None:
-    data = one_line({text: text})
+    data = dump_line({text: text})
     assert orjson.loads(data) == {text: text}
     assert len(data.decode().splitlines()) == 1
 

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from src.models.event import ShieldEvent
 from src.models.job import JobChange, JobStatus, percent_at
-from src.services.consumer.job_changes import summarise
+from src.services.consumer.job_changes import summarize
 from src.services.event_service import JobState, fold
 from tests.support.builders import JOB, OWNER, STRANGER, shield_event, stream
 from tests.support.strategies import HISTORIES, random_events, valid_history
 
 
 def change(*events: ShieldEvent) -> JobChange:
-    (only,) = summarise(events)
+    (only,) = summarize(events)
     return only
 
 
@@ -38,7 +38,7 @@ def test_changes_of_a_whole_job() -> None:
 
 
 def test_changes_are_grouped_by_job() -> None:
-    changes = summarise(
+    changes = summarize(
         [
             shield_event(job="a"),
             shield_event(job="b"),
@@ -103,7 +103,7 @@ def test_order_within_a_batch_does_not_matter(
     """Except for names on which the events of a job disagree."""
     shuffled = data.draw(st.permutations(events))
     nameless = [
-        [replace(one, owner=None, workspace=None, kind=None) for one in summarise(order)]
+        [replace(one, owner=None, workspace=None, kind=None) for one in summarize(order)]
         for order in (events, shuffled)
     ]
     assert nameless[0] == nameless[1]
@@ -115,7 +115,7 @@ def test_percent_equals_that_of_the_stream(events: list[ShieldEvent], data: st.D
     for event in events:
         if event.job_id == JOB:
             state = fold(state, event).state
-    changes = summarise(data.draw(st.permutations(events)))
+    changes = summarize(data.draw(st.permutations(events)))
     listed = {one.job_id: one for one in changes}.get(JOB)
     assert (listed is None) == (state is None)
     if listed is not None and state is not None:

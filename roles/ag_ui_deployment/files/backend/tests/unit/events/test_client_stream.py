@@ -17,13 +17,13 @@ from src.models.user import User
 from src.services.auth.stream_registry import Change, StreamRegistry
 from src.services.auth.tokens import AccessToken
 from src.services.events import client_stream, job_projector
-from src.services.events.client_stream import Subscription
 from src.services.events.errors import DrainingError, TooManyStreamsError, TooManyStreamsOfUserError
 from src.services.events.feed import FeedRecord
 from src.services.events.gaps import Gap
 from src.services.events.replay import EventReplay
+from src.services.events.stream_server import StreamServer
 from src.services.events.streams import EventStreams
-from src.services.events.subscription import Scope
+from src.services.events.subscription import JobScope, Subscription
 from src.utils.metrics import Metrics
 from tests.run_checker import (
     Frame,
@@ -63,13 +63,31 @@ OTHER_JOB = "0c2c0d3e-7d6b-4d5f-9a38-0e6d3f8b1b22"
 AN_HOUR = 3600.0
 
 
-def streams(process: Process, **values: int) -> EventStreams:
-    replay = EventReplay(cast("EventHistory", process.history), 8)
-    return EventStreams(process.hub, replay, StreamRegistry(), Metrics(), settings_of(**values))
+def server_of(
+    process: Process, registry: StreamRegistry | None = None, **values: int
+) -> StreamServer:
+    registry = registry or StreamRegistry()
+    return StreamServer(process.hub, registry, Metrics(), settings_of(**values))
+
+
+def streams(
+    process: Process,
+    *,
+    server: StreamServer | None = None,
+    replay: EventReplay | None = None,
+    **values: int,
+) -> EventStreams:
+    return EventStreams(
+        server or server_of(process, **values),
+        process.hub,
+        replay or EventReplay(cast("EventHistory", process.history), 8),
+        Metrics(),
+        settings_of(**values).SSE_KEEPALIVE_SECONDS,
+    )
 
 
 def subscription_to(
-    scope: Scope, cursor: StreamId | None = None, *, expires_in: float = AN_HOUR, by: str = OWNER
+    scope: JobScope, cursor: StreamId | None = None, *, expires_in: float = AN_HOUR, by: str = OWNER
 ) -> Subscription:
     user = User(id=UUID(by), email="alice@example.org", role=Role.VIEWER)
     return Subscription(scope, cursor, AccessToken(user, UUID(int=1), time.time() + expires_in))
@@ -98,7 +116,7 @@ async def served(process: Process, subscription: Subscription, **values: int) ->
 
 async def received(
     process: Process,
-    scope: Scope,
+    scope: JobScope,
     cursor: StreamId | None = None,
     later: Iterable[ShieldEvent] = (),
 ) -> list[Frame]:
@@ -117,7 +135,7 @@ def ids_of(frames: Iterable[Frame]) -> list[str]:
     return [frame.record_id for frame in frames if frame.record_id is not None]
 
 
-def records(events: Sequence[ShieldEvent], scope: Scope) -> list[FeedRecord]:
+def records(events: Sequence[ShieldEvent], scope: JobScope) -> list[FeedRecord]:
     """Return the records that a client of the scope must get, computed by the projector alone."""
     return [record for record in new_projector().apply(events) if scope.shows(record)]
 
@@ -193,7 +211,7 @@ def cases(draw: st.DrawFn, *, resumes: bool = True) -> Case:
 class TestResuming:
     @given(cases(), st.sampled_from(SCOPES))
     def test_client_receives_exactly_the_records_after_its_cursor(
-        self, case: Case, scope: Scope
+        self, case: Case, scope: JobScope
     ) -> None:
         async def run() -> list[Frame]:
             return await received(await case.process(), scope, case.last_id, case.later)
@@ -209,7 +227,7 @@ class TestResuming:
 
     @given(cases(), st.sampled_from(SCOPES))
     def test_resumed_client_has_the_state_of_an_uninterrupted_one(
-        self, case: Case, scope: Scope
+        self, case: Case, scope: JobScope
     ) -> None:
         async def run() -> tuple[list[Frame], list[Frame], list[Frame]]:
             whole = Process(MemoryHistory())
@@ -247,7 +265,7 @@ class TestResuming:
 class TestJoining:
     @given(cases(resumes=False), st.sampled_from(SCOPES))
     def test_client_receives_current_state_and_then_live_records(
-        self, case: Case, scope: Scope
+        self, case: Case, scope: JobScope
     ) -> None:
         async def run() -> tuple[list[Frame], list[Frame]]:
             whole = Process(MemoryHistory())
@@ -288,7 +306,7 @@ class TestPosition:
     """The id up to which a client has everything, whether or not it received frames for it."""
 
     @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, job_scope(JOB))))
-    def test_position_is_sent_before_the_first_event(self, case: Case, scope: Scope) -> None:
+    def test_position_is_sent_before_the_first_event(self, case: Case, scope: JobScope) -> None:
         cursor = case.last_id
 
         async def run() -> tuple[list[Frame], StreamId]:
@@ -306,7 +324,7 @@ class TestPosition:
 
     @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, job_scope(JOB))), st.data())
     def test_client_interrupted_anywhere_resumes_to_the_same_state(
-        self, case: Case, scope: Scope, data: st.DataObject
+        self, case: Case, scope: JobScope, data: st.DataObject
     ) -> None:
         """A client keeps its state at the last id, and starts without state if it has none."""
         first = case.last_id
@@ -573,7 +591,7 @@ class TestEvictedJobs:
 
 
 class TestStreamEnd:
-    async def open_stream(self, expires_in: float, scope: Scope = EVERYTHING) -> bytes:
+    async def open_stream(self, expires_in: float, scope: JobScope = EVERYTHING) -> bytes:
         process = Process(MemoryHistory())
         await process.begin([])
         return await served(process, subscription_to(scope, expires_in=expires_in))
@@ -603,8 +621,7 @@ class TestStreamEnd:
         call = {"tool_call_id": "c", "tool_name": "crawl_web"}
         await process.begin(stream(shield_event("tool:start", call, workspace=RED)))
         opened, client = StreamRegistry(), Client()
-        replay = EventReplay(cast("EventHistory", process.history), 8)
-        event_streams = EventStreams(process.hub, replay, opened, Metrics(), settings_of())
+        event_streams = streams(process, server=server_of(process, opened))
         subscription = subscription_to(MINE)
         serving = asyncio.create_task(event_streams.serve(subscription, client))
         await until(lambda: parse_frames(bytes(client.body))[1:])
@@ -616,30 +633,44 @@ class TestStreamEnd:
         output = events_of(await received(process, ALL_OF_RED))
         assert {"TOOL_CALL_START", "ACTIVITY_SNAPSHOT"} <= {event["type"] for event in output}
 
+    async def test_access_that_is_revoked_before_the_stream_begins_ends_it(self) -> None:
+        process = Process(MemoryHistory())
+        await process.begin(stream(shield_event("job:started")))
+        opened, client = StreamRegistry(), Client()
+        subscription = subscription_to(EVERYTHING)
+        opened.end(Change(subscription.access.user.id, None, None, "session_ended"))
+        await streams(process, server=server_of(process, opened)).serve(subscription, client)
+        frames = parse_frames(bytes(client.body))
+        assert [frame.comments for frame in frames] == [
+            (),
+            ("the session has ended: log in again",),
+        ]
+
     async def test_stream_limits_and_count(self) -> None:
         process = Process(MemoryHistory())
         await process.begin([])
-        event_streams = streams(process, STREAMS_MAX=3, STREAMS_PER_USER=2)
+        server = server_of(process, STREAMS_MAX=3, STREAMS_PER_USER=2)
+        event_streams = streams(process, server=server)
 
         mine, theirs = subscription_to(MINE), subscription_to(EVERYTHING, by=STRANGER)
         opened = [asyncio.create_task(event_streams.serve(mine, Client())) for _ in range(2)]
-        await until(lambda: event_streams.count == 2)
+        await until(lambda: server.count == 2)
         with pytest.raises(TooManyStreamsOfUserError):
-            event_streams.check(mine.access.user.id)
-        event_streams.check(theirs.access.user.id)
+            server.check(mine.access.user.id)
+        server.check(theirs.access.user.id)
         opened.append(asyncio.create_task(event_streams.serve(theirs, Client())))
-        await until(lambda: event_streams.count == 3)
+        await until(lambda: server.count == 3)
         with pytest.raises(TooManyStreamsError):
-            event_streams.check(theirs.access.user.id)
+            server.check(theirs.access.user.id)
         for one in opened:
             one.cancel()
         await asyncio.gather(*opened, return_exceptions=True)
-        assert event_streams.count == 0
-        event_streams.check(mine.access.user.id)
+        assert server.count == 0
+        server.check(mine.access.user.id)
         assert len(process.hub.feeds) == 0
         process.hub.drain()
         with pytest.raises(DrainingError):
-            event_streams.check(mine.access.user.id)
+            server.check(mine.access.user.id)
 
 
 class TestUnknownCursors:
@@ -725,7 +756,7 @@ async def test_client_beyond_a_feed_limit_is_disconnected_and_can_resume(
 async def test_blocked_client_is_disconnected_at_the_feed_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_stream, "_TICK", 0.02)
+    monkeypatch.setattr(client_stream, "_TIMER_SECONDS", 0.02)
     process = Process(MemoryHistory(), CLIENT_BUFFER_EVENTS=20)
     await process.begin([])
     client = SlowClient()
@@ -745,8 +776,8 @@ async def test_blocked_client_is_disconnected_after_a_timeout(
     monkeypatch: pytest.MonkeyPatch, published: int
 ) -> None:
     """It is far from the feed's limit but occupies a connection."""
-    monkeypatch.setattr(client_stream, "_TICK", 0.01)
-    monkeypatch.setattr(client_stream, "_STUCK", 0.05)
+    monkeypatch.setattr(client_stream, "_TIMER_SECONDS", 0.01)
+    monkeypatch.setattr(client_stream, "WRITE_TIMEOUT_SECONDS", 0.05)
     process = Process(MemoryHistory())
     await process.begin([])
     client = SlowClient()
@@ -766,7 +797,7 @@ async def test_job_history_waits_for_a_replay_slot(monkeypatch: pytest.MonkeyPat
     process = Process(MemoryHistory())
     await process.begin(events)
     replay = EventReplay(cast("EventHistory", process.history), 1)
-    event_streams = EventStreams(process.hub, replay, StreamRegistry(), Metrics(), settings_of())
+    event_streams = streams(process, replay=replay)
     client = Client()
     async with replay.slot():
         serving = asyncio.create_task(event_streams.serve(subscription_to(job_scope(JOB)), client))
@@ -794,13 +825,14 @@ async def test_idle_stream_sends_keep_alives() -> None:
 async def test_retry_times_at_shutdown_are_spread() -> None:
     process = Process(MemoryHistory())
     await process.begin([])
-    event_streams = streams(process, STREAMS_PER_USER=5000)
+    server = server_of(process, STREAMS_PER_USER=5000)
+    event_streams = streams(process, server=server)
     clients = [Client() for _ in range(2000)]
     serving = [
         asyncio.create_task(event_streams.serve(subscription_to(MINE), client))
         for client in clients
     ]
-    await until(lambda: event_streams.count == len(clients))
+    await until(lambda: server.count == len(clients))
     process.hub.drain()
     await asyncio.gather(*serving)
     waits = [parse_frames(bytes(client.body))[-1].retry or 0 for client in clients]

@@ -47,7 +47,7 @@ def test_readers_advance_independently() -> None:
         record(3).frames,
     ]
     assert [batch.events for batch in rest(feed)] == [2, 1]
-    assert [batch.newest for batch in rest(feed)] == [stream_id(2), stream_id(3)]
+    assert [batch.newest_id for batch in rest(feed)] == [stream_id(2), stream_id(3)]
     assert rest(feed, 1) == rest(feed)[1:]
     assert feed.read(feed.end) is None
 
@@ -71,10 +71,10 @@ def test_record_that_needs_inspection_is_its_own_batch() -> None:
     feed = feed_of()
     alone = FeedRecord(stream_id(3), b"alone")
     feed.append([record(1), record(2), alone, record(4)])
-    assert [batch.alone for batch in rest(feed)] == [None, alone, None]
+    assert [batch.record_to_inspect for batch in rest(feed)] == [None, alone, None]
     assert [batch.events for batch in rest(feed)] == [2, 1, 1]
     feed.append([alone])
-    assert rest(feed)[-1].alone == alone
+    assert rest(feed)[-1].record_to_inspect == alone
 
 
 def test_notice_is_in_order_and_has_no_record() -> None:
@@ -83,7 +83,7 @@ def test_notice_is_in_order_and_has_no_record() -> None:
     feed.notify(b"notice")
     feed.append([record(2)])
     assert rest(feed)[1] == Batch(b"notice", 0)
-    assert rest(feed)[1].newest is None
+    assert rest(feed)[1].newest_id is None
 
 
 @pytest.mark.parametrize("limits", [(100, MANY), (MANY, 10)])
@@ -92,8 +92,8 @@ def test_reader_behind_a_limit_gets_an_error(limits: tuple[int, int]) -> None:
     for number in range(30):
         feed.append([record(number)])
     assert feed.end == 30
-    assert feed.holds(20)
-    assert not feed.holds(19)
+    assert feed.has(20)
+    assert not feed.has(19)
     assert len(rest(feed, 20)) == 10
     with pytest.raises(FellBehindError):
         feed.read(19)
@@ -122,7 +122,7 @@ def test_reader_gets_every_record_once_or_an_error(
             try:
                 read = feed.read(position)
             except FellBehindError:
-                assert not feed.holds(position)
+                assert not feed.has(position)
                 return
             if read is not None:
                 got += read.frames
@@ -137,14 +137,14 @@ def test_listener_is_called_until_it_is_removed() -> None:
     def listener() -> None:
         calls.append(feed.end)
 
-    feed.listen(listener)
+    feed.add_listener(listener)
     feed.append([record(1)])
     feed.notify(b"notice")
     assert calls == [1, 2]
-    feed.forget(listener)
+    feed.remove_listener(listener)
     feed.append([record(2)])
     assert calls == [1, 2]
-    feed.forget(listener)
+    feed.remove_listener(listener)
 
 
 def test_listener_may_remove_itself_during_a_call() -> None:
@@ -153,13 +153,13 @@ def test_listener_may_remove_itself_during_a_call() -> None:
 
     def once() -> None:
         calls.append("once")
-        feed.forget(once)
+        feed.remove_listener(once)
 
     def always() -> None:
         calls.append("always")
 
-    feed.listen(once)
-    feed.listen(always)
+    feed.add_listener(once)
+    feed.add_listener(always)
     feed.append([record(1)])
     feed.append([record(2)])
     assert calls == ["once", "always", "always"]
@@ -169,7 +169,7 @@ def test_closed_feed_notifies_and_remains_readable() -> None:
     feed = feed_of()
     feed.append([record(1)])
     calls: list[bool] = []
-    feed.listen(lambda: calls.append(feed.closed))
+    feed.add_listener(lambda: calls.append(feed.closed))
     feed.close()
     assert calls == [True]
     assert rest(feed)[0].frames == record(1).frames
@@ -182,12 +182,12 @@ def test_batches_read_by_all_readers_are_dropped() -> None:
         feed.append([record(number, BATCH_BYTES)])
         quick.position = feed.end
         slow.position = max(0, feed.end - 30)
-        assert feed.holds(slow.position)
+        assert feed.has(slow.position)
     held = rest(feed, slow.position)
-    assert [batch.newest for batch in held] == [stream_id(number) for number in range(70, 100)]
-    assert not feed.holds(slow.position - 5)
+    assert [batch.newest_id for batch in held] == [stream_id(number) for number in range(70, 100)]
+    assert not feed.has(slow.position - 5)
     feed.leave(slow)
     for number in range(100, 105):
         feed.append([record(number, BATCH_BYTES)])
         quick.position = feed.end
-    assert not feed.holds(feed.end - 5)
+    assert not feed.has(feed.end - 5)

@@ -13,7 +13,7 @@ from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.events.feed import Batch
 from src.services.events.gaps import Gap
 from src.services.events.hub import Attachment, EventHub
-from src.services.events.subscription import Scope
+from src.services.events.subscription import JobScope
 from tests.run_checker import parse_frames
 from tests.support.builders import (
     ALL_OF_RED,
@@ -58,7 +58,7 @@ def publish(hub: EventHub, *events: ShieldEvent) -> None:
         hub.publish(hub.jobs.apply([event]), event.id)
 
 
-def ids(hub: EventHub, scope: Scope, cursor: StreamId = ZERO) -> list[StreamId]:
+def ids(hub: EventHub, scope: JobScope, cursor: StreamId = ZERO) -> list[StreamId]:
     attachment = hub.attach(scope, cursor)
     hub.detach(scope, attachment.reader)
     return [record.id for record in attachment.recent]
@@ -84,7 +84,7 @@ class TestScopes:
         assert ids(hub, EVERYTHING) == [stream_id(n) for n in (1, 2, 3, 4, 5)]
         assert ids(hub, MINE) == [stream_id(1)]
         assert ids(hub, job_scope("theirs")) == [stream_id(2)]
-        assert ids(hub, Scope(Visibility(UUID(int=1)))) == []
+        assert ids(hub, JobScope(Visibility(UUID(int=1)))) == []
 
     def test_scopes_of_workspace_administrator_and_member(self) -> None:
         hub = hub_of(
@@ -104,15 +104,15 @@ class TestScopes:
     ) -> None:
         hub = hub_of()
         records = [one for event in stream(*jobs) for one in hub.jobs.apply([event])]
-        attachments = [hub.attach(Scope(one), None) for one in visibilities]
+        attachments = [hub.attach(JobScope(one), None) for one in visibilities]
         hub.publish(records, records[-1].id)
         for attachment, one in zip(attachments, visibilities, strict=True):
-            shown = [record for record in records if Scope(one).shows(record)]
+            shown = [record for record in records if JobScope(one).shows(record)]
             frames = b"".join(batch.frames for batch in live(attachment))
             assert frames == b"".join(record.frames for record in shown)
-            hub.detach(Scope(one), attachment.reader)
+            hub.detach(JobScope(one), attachment.reader)
         assert len(hub.feeds) == 0
-        assert hub._feeds[CURRENT]._at == {}
+        assert hub._feeds[CURRENT]._feeds_by_owner_scope == {}
 
     def test_active_runs_of_a_scope(self) -> None:
         hub = hub_of(
@@ -137,11 +137,11 @@ class TestScopes:
         publish(hub, late, shield_event("job:progress"))
         batches = live(attachment)
         assert [batch.events for batch in batches] == [1, 1]
-        alone = batches[0].alone
+        alone = batches[0].record_to_inspect
         assert alone is not None
         assert alone.id == late.id
-        assert batches[1].alone is None
-        assert [batch.alone for batch in live(other)] == [None, None]
+        assert batches[1].record_to_inspect is None
+        assert [batch.record_to_inspect for batch in live(other)] == [None, None]
 
     @pytest.mark.parametrize("version", ProtocolVersion)
     def test_feeds_of_one_version_share_an_encoding(self, version: ProtocolVersion) -> None:
@@ -192,7 +192,7 @@ class TestRing:
     def test_ring_is_bounded_in_bytes(self) -> None:
         events = (shield_event(data={"x": "x" * 1_000}) for _ in range(50))
         hub = hub_of(*events, RING_MAX_BYTES=8_192)
-        assert hub._ring_size <= 8_192
+        assert hub._ring_bytes <= 8_192
         assert 1 <= len(ids(hub, EVERYTHING)) < 10
         assert (
             hub.low_watermark.next() == ids(hub, EVERYTHING)[0]

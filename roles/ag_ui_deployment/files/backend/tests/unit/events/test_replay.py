@@ -97,7 +97,7 @@ async def test_clients_with_near_cursors_share_one_pass() -> None:
 
 
 async def test_distant_cursor_does_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_replay, "_NEAR_MS", 10)
+    monkeypatch.setattr(event_replay, "_SHARED_PASS_MS", 10)
     history = history_of(500)
     replay = replay_of(history)
     far = asyncio.create_task(read(replay, ZERO, stream_id(500)))
@@ -109,7 +109,7 @@ async def test_distant_cursor_does_not_delay_others(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("ahead", [1, 2, 5])
 async def test_slow_client_gets_everything(monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
-    monkeypatch.setattr(event_replay, "_AHEAD", ahead)
+    monkeypatch.setattr(event_replay, "_QUEUE_MAX", ahead)
     history = history_of(700)
     ids: list[StreamId] = []
     async for records in replay_of(history).records(ZERO, stream_id(700)):
@@ -122,8 +122,8 @@ async def test_slow_client_gets_everything(monkeypatch: pytest.MonkeyPatch, ahea
 async def test_blocked_client_is_dropped_and_others_continue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(event_replay, "_AHEAD", 2)
-    monkeypatch.setattr(event_replay, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(event_replay, "_QUEUE_MAX", 2)
+    monkeypatch.setattr(event_replay, "_SLOW_READER_SECONDS", 0.05)
     history = history_of(2000)
     replay = replay_of(history)
     stuck = replay.records(ZERO, stream_id(2000))
@@ -139,7 +139,7 @@ async def test_blocked_client_is_dropped_and_others_continue(
 async def test_number_of_concurrent_passes_is_limited(
     monkeypatch: pytest.MonkeyPatch, maximum: int
 ) -> None:
-    monkeypatch.setattr(event_replay, "_NEAR_MS", 0)
+    monkeypatch.setattr(event_replay, "_SHARED_PASS_MS", 0)
     gate = asyncio.Event()
     begun = 0
 
@@ -170,7 +170,7 @@ async def test_number_of_concurrent_passes_is_limited(
 async def test_passes_pause_as_long_as_each_piece_took(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(event_replay, "_NEAR_MS", 0)
+    monkeypatch.setattr(event_replay, "_SHARED_PASS_MS", 0)
     now = 0.0
     pieces = 0
     rests: list[float] = []
@@ -207,12 +207,12 @@ async def test_passes_pause_as_long_as_each_piece_took(
 async def test_error_reaches_all_clients_and_the_next_replay_works() -> None:
     history = history_of(50)
     replay = replay_of(history)
-    good, history.of_jobs = history.of_jobs, None  # type: ignore[method-assign,assignment]
+    good, history.job_events = history.job_events, None  # type: ignore[method-assign,assignment]
     results = await asyncio.gather(
         *(read(replay, stream_id(n), stream_id(50)) for n in range(3)), return_exceptions=True
     )
     assert all(isinstance(result, Exception) for result in results)
-    history.of_jobs = good  # type: ignore[method-assign]
+    history.job_events = good  # type: ignore[method-assign]
     ids = await read(replay, ZERO, stream_id(50))
     assert len(ids) == 50
     assert all(a < b for a, b in pairwise(ids))

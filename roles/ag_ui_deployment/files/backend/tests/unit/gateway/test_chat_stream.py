@@ -5,7 +5,7 @@ import pytest
 from src.services.gateway.chat_stream import (
     ChatChunk,
     ErrorFrameError,
-    ToolCallPiece,
+    ToolCallFragment,
     Usage,
     read_frame,
 )
@@ -26,9 +26,9 @@ from src.services.gateway.chat_stream import (
         ('data: {"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":3}}',
          ChatChunk(usage=Usage(2, 3))),
         ('data: {"choices":[{"delta":{"tool_calls":[{"index":1,"id":"c","function":{"name":"f"}}]}}]}',
-         ChatChunk(tool_calls=(ToolCallPiece(1, "c", "f"),))),
+         ChatChunk(tool_calls=(ToolCallFragment(1, "c", "f"),))),
         ('data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{"}}]}}]}',
-         ChatChunk(tool_calls=(ToolCallPiece(0, arguments="{"),))),
+         ChatChunk(tool_calls=(ToolCallFragment(0, arguments="{"),))),
     ],
 )  # fmt: skip
 def test_valid_frames(line: str, chunk: ChatChunk | None) -> None:

@@ -44,7 +44,7 @@ async def test_concurrent_readers_share_one_load(logs: EndedLogs, loads: list[st
 
 async def test_unknown_run_uses_no_memory(logs: EndedLogs) -> None:
     assert await logs.get(key("unknown"), OWNER) is None
-    assert logs.held_bytes == 0
+    assert logs.reserved_bytes == 0
 
 
 async def test_user_limit_is_below_the_total_limit(logs: EndedLogs, loads: list[str]) -> None:
@@ -63,19 +63,19 @@ async def test_user_limit_is_below_the_total_limit(logs: EndedLogs, loads: list[
 
 
 async def test_data_being_sent_counts_until_released(logs: EndedLogs) -> None:
-    async with logs.room(OWNER) as hold:
+    async with logs.reserve(OWNER) as hold:
         sent = [hold(b" " * HALF)]
-    assert logs.held_bytes == HALF
+    assert logs.reserved_bytes == HALF
     with pytest.raises(TooManyStreamsOfUserError):
         await logs.get(key("a"), OWNER)
     with pytest.raises(TooManyStreamsOfUserError):
-        async with logs.room(OWNER):
+        async with logs.reserve(OWNER):
             raise AssertionError
-    async with logs.room(uuid4()) as hold:
+    async with logs.reserve(uuid4()) as hold:
         sent.append(hold(b" " * HALF))
     with pytest.raises(TooManyStreamsError):
-        async with logs.room(uuid4()):
+        async with logs.reserve(uuid4()):
             raise AssertionError
     sent.clear()
-    assert logs.held_bytes == 0
+    assert logs.reserved_bytes == 0
     assert await logs.get(key("a"), OWNER)

@@ -8,11 +8,11 @@ from src.services.gateway.errors import (
     ModelRejectedError,
     UpstreamError,
 )
-from src.services.runs.errors import of_upstream
+from src.services.runs.errors import upstream_failure
 
 
 def test_configuration_error_names_the_setting() -> None:
-    failure = of_upstream(GatewayRefusedError("The operator must look at LITELLM_URL."))
+    failure = upstream_failure(GatewayRefusedError("The operator must look at LITELLM_URL."))
     assert failure.code == "gateway_refused"
     assert failure.message.endswith("The operator must look at LITELLM_URL.")
     assert "conversation" not in failure.message
@@ -24,6 +24,6 @@ def test_configuration_error_names_the_setting() -> None:
     [(ModelRejectedError("x"), "model_rejected"), (ModelFailedError("x"), "model_failed")],
 )
 def test_model_message_is_not_exposed(error: UpstreamError, code: str) -> None:
-    failure = of_upstream(error)
+    failure = upstream_failure(error)
     assert failure.code == code
     assert "x" not in failure.message.split()

@@ -12,10 +12,10 @@ from src.services.agui import events as agui
 from src.services.agui.events import Event, Stamp
 from src.services.agui.sse import encode
 from src.services.events.feed import BATCH_BYTES
-from src.services.runs import reader as run_reader
+from src.services.runs import stream_writer as run_stream_writer
 from src.services.runs.ended_logs import Snapshot
 from src.services.runs.log import LogRecord, RunLog
-from src.services.runs.reader import RunReader, StuckError
+from src.services.runs.stream_writer import RunStreamWriter, WriteTimeoutError
 from tests.run_checker import check_frames, check_run, events_of, parse_frames
 from tests.support.agui_client import AgUiClient
 from tests.support.waiting import until
@@ -66,15 +66,15 @@ def log_of(events: list[Event]) -> RunLog:
 
 
 def reader_of(
-    log: RunLog, cursor: StreamId | None, connection: Collected, *, is_elsewhere: bool = False
-) -> RunReader:
-    return RunReader(
+    log: RunLog, cursor: StreamId | None, connection: Collected, *, is_remote: bool = False
+) -> RunStreamWriter:
+    return RunStreamWriter(
         log,
         cursor,
         connection,
         keep_alive_seconds=60,
-        is_elsewhere=is_elsewhere,
-        leaves=lambda: False,
+        is_remote=is_remote,
+        must_reconnect=lambda: False,
     )
 
 
@@ -131,7 +131,7 @@ async def test_live_log_is_streamed_as_it_grows() -> None:
 async def test_cursor_ahead_of_another_process_is_waited_for(known: int) -> None:
     log = log_of(RUN[:known])
     connection = Collected()
-    reader = reader_of(log, StreamId(5, 0), connection, is_elsewhere=True)
+    reader = reader_of(log, StreamId(5, 0), connection, is_remote=True)
     reading = asyncio.create_task(reader.write())
     await asyncio.sleep(0)
     assert not connection.body
@@ -142,17 +142,17 @@ async def test_cursor_ahead_of_another_process_is_waited_for(known: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("known", "cursor", "is_elsewhere"),
+    ("known", "cursor", "is_remote"),
     [(1, StreamId(99, 0), False), (3, StreamId(3, 1), False), (3, StreamId(3, 1), True)],
 )
 async def test_impossible_cursor_gives_a_gap_notice(
     known: int,
     cursor: StreamId,
-    is_elsewhere: bool,  # noqa: FBT001 - a case of the test
+    is_remote: bool,  # noqa: FBT001 - a case of the test
 ) -> None:
     log = log_of(RUN[:known])
     connection = Collected()
-    reader = reader_of(log, cursor, connection, is_elsewhere=is_elsewhere)
+    reader = reader_of(log, cursor, connection, is_remote=is_remote)
     reading = asyncio.create_task(reader.write())
     await until(lambda: b"hx.shield.gap" in connection.body)
     log.append(LogRecord.of(event) for event in RUN[known:])
@@ -178,13 +178,13 @@ async def test_idle_run_sends_keep_alives_until_it_is_left() -> None:
     log = log_of(RUN[:1])
     connection = Collected()
     leaving = False
-    reader = RunReader(
+    reader = RunStreamWriter(
         log,
         None,
         connection,
         keep_alive_seconds=0.01,
-        is_elsewhere=True,
-        leaves=lambda: leaving,
+        is_remote=True,
+        must_reconnect=lambda: leaving,
     )
     reading = asyncio.create_task(reader.write())
     await until(lambda: b": keep-alive\n\n" in connection.body)
@@ -205,21 +205,21 @@ async def test_version_0_0_gets_a_result_for_every_call_of_a_failed_run() -> Non
     assert answered == ["c2", "c1", "c3"]
     assert [frame.id for frame in frames[-3:]] == [None, None, f"{index}-0"]
     assert "protocolVersion" not in events[0]
-    (started,) = parse_frames(log.prelude(index - 1, ProtocolVersion.V0_0))
+    (started,) = parse_frames(log.resume_frames(index - 1, ProtocolVersion.V0_0))
     assert "protocolVersion" not in started.json()
 
 
 async def test_blocked_client_is_disconnected_after_a_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run_reader, "_STUCK", 0.05)
+    monkeypatch.setattr(run_stream_writer, "WRITE_TIMEOUT_SECONDS", 0.05)
 
     class Stuck(Collected):
         def write_now(self, _frames: bytes) -> asyncio.Future[None]:  # type: ignore[override]
             return asyncio.get_running_loop().create_future()
 
     async with asyncio.timeout(5):
-        with pytest.raises(StuckError):
+        with pytest.raises(WriteTimeoutError):
             await reader_of(log_of(RUN), None, Stuck()).write()
 
 
@@ -238,14 +238,14 @@ async def test_snapshot_is_sent_in_pieces_and_released() -> None:
             taken.set_result(None)
             return taken
 
-    reader = RunReader(
+    reader = RunStreamWriter(
         log_of(RUN),
         None,
         Slow(),
         snapshot=snapshot,
         keep_alive_seconds=60,
-        is_elsewhere=False,
-        leaves=lambda: False,
+        is_remote=False,
+        must_reconnect=lambda: False,
     )
     assert await reader.write()
     started, *sent, rest = pieces

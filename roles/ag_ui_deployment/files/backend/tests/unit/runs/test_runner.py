@@ -15,7 +15,7 @@ from src.services.agent.turn import ToolCall
 from src.services.gateway.chat_stream import ChatChunk, Usage
 from src.services.runs.log import LogRecord
 from src.services.runs.registry import RunKey, RunRegistry
-from src.services.runs.runner import LocalRun, Store
+from src.services.runs.runner import LocalRun, PersistRun
 from tests.support.agent import run_input
 from tests.support.waiting import until
 
@@ -45,10 +45,10 @@ class NoTools:
 
 
 class NoBudget:
-    def note(self, _user_id: UUID, _model: str, _usage: Usage) -> None:
+    def record(self, _user_id: UUID, _model: str, _usage: Usage) -> None:
         return
 
-    async def is_spent(self, _user_id: UUID) -> bool:
+    async def is_exhausted(self, _user_id: UUID) -> bool:
         return False
 
 
@@ -87,7 +87,7 @@ async def _keep_permissions(user: User, _workspace: str) -> User:
     return user
 
 
-def started(registry: Registry, store: Store) -> tuple[LocalRun, asyncio.Event]:
+def started(registry: Registry, store: PersistRun) -> tuple[LocalRun, asyncio.Event]:
     """Start a run; return it with an event that is set when all its work is done."""
     loop = AgentLoop(
         RunInput.model_validate(run_input("Hello")),
@@ -100,7 +100,7 @@ def started(registry: Registry, store: Store) -> tuple[LocalRun, asyncio.Event]:
         max_answer_bytes=1_000_000,
         tools=NoTools(),
         budget=NoBudget(),
-        permitted=_keep_permissions,
+        permitted_user=_keep_permissions,
     )
     run = LocalRun(KEY, loop, cast("RunRegistry", registry), store)
     done = asyncio.Event()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from src.models.event import Poison, ShieldEvent, StreamId
 from src.repositories.events import moment
-from src.services.consumer.job_changes import summarise
+from src.services.consumer.job_changes import summarize
 from src.services.event_service import fold
 from src.services.shield.event_types import END_STATUS
 from src.services.shield.parser import Fields, dump_fields, load_fields, parse_entry, read_id
@@ -271,7 +271,7 @@ class TestEndOfUnreadableJob:
         assert (event.id, event.type, event.job_id) == (ID, kind, "j")
         assert event.data["unreadable"].startswith(reason)
         assert fold(None, event).events[-1]["type"] in {"RUN_FINISHED", "RUN_ERROR"}
-        (change,) = summarise([event])
+        (change,) = summarize([event])
         assert change.end is not None
         assert len(orjson.dumps(event.data)) < 70_000
         if "metadata" in broken:

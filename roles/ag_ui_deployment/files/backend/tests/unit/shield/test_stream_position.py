@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from src.models.event import ZERO, StreamId
 from src.services.shield.stream_position import (
-    Missing,
+    MissedEntries,
     StreamPosition,
     StreamState,
-    is_another,
-    missed,
+    count_missed,
+    was_replaced,
 )
 from tests.support.builders import stream_id
 
@@ -52,16 +52,16 @@ class Stream:
             deleted=self.deleted,
         )
 
-    def read(self, maximum: int) -> Missing | None:
+    def read(self, maximum: int) -> MissedEntries | None:
         """Read entries.
 
         Return what the counters say is missing between the position and the stream.
         """
-        missing = missed(self.position, self.state())
+        missing = count_missed(self.position, self.state())
         new = [one for one in self.kept if one > self.position.id][:maximum]
         skipped = missing.entries if missing else 0
         if new or skipped:
-            self.position = self.position.moved(
+            self.position = self.position.advanced(
                 new[-1] if new else self.state().last, skipped + len(new)
             )
         return missing
@@ -108,19 +108,25 @@ STATE = StreamState(stream_id(5), stream_id(10), added=10, length=6, deleted=ZER
 
 def test_entries_read_before_the_state_was_taken_are_not_missing() -> None:
     position = StreamPosition(stream_id(2), 2)
-    assert missed(position, STATE) == Missing(2, certain=True)
-    assert missed(position, STATE, [stream_id(4), stream_id(5)]) == Missing(1, certain=True)
-    assert missed(position, STATE, [stream_id(3), stream_id(4)]) is None
+    assert count_missed(position, STATE) == MissedEntries(2, certain=True)
+    assert count_missed(position, STATE, [stream_id(4), stream_id(5)]) == MissedEntries(
+        1, certain=True
+    )
+    assert count_missed(position, STATE, [stream_id(3), stream_id(4)]) is None
 
 
 def test_position_without_count_proves_nothing() -> None:
-    assert missed(StreamPosition(stream_id(2)), STATE) is None
+    assert count_missed(StreamPosition(stream_id(2)), STATE) is None
 
 
 def test_count_is_certain_if_deletions_are_confirmed() -> None:
     state = replace_state(deleted=stream_id(2))
-    assert missed(StreamPosition(stream_id(2), 2, stream_id(2)), state) == Missing(2, certain=True)
-    assert missed(StreamPosition(stream_id(2), 2, stream_id(1)), state) == Missing(2, certain=False)
+    assert count_missed(StreamPosition(stream_id(2), 2, stream_id(2)), state) == MissedEntries(
+        2, certain=True
+    )
+    assert count_missed(StreamPosition(stream_id(2), 2, stream_id(1)), state) == MissedEntries(
+        2, certain=False
+    )
 
 
 def replace_state(**changes: object) -> StreamState:
@@ -146,11 +152,11 @@ def replace_state(**changes: object) -> StreamState:
 def test_recreated_stream_is_detected(
     position: StreamPosition, changes: dict[str, int], *, another: bool
 ) -> None:
-    assert is_another(position, replace_state(**changes)) is another
+    assert was_replaced(position, replace_state(**changes)) is another
 
 
 def test_absent_stream_is_another_stream() -> None:
-    assert is_another(StreamPosition(stream_id(1)), None)
+    assert was_replaced(StreamPosition(stream_id(1)), None)
 
 
 def test_state_is_parsed_from_xinfo() -> None:
