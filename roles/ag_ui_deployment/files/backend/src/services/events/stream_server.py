@@ -189,16 +189,17 @@ class StreamServer:
 
 
 class _StreamTask:
-    """The current task while it writes a stream. close() cancels it; the first reason is kept."""
+    """The current task while it writes a stream. The first close() cancels it."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[object] | None = None
         self._reason: CloseReason | None = None
 
     def close(self, reason: CloseReason) -> None:
-        self._reason = self._reason or reason
-        if self._task is not None:
-            self._task.cancel()
+        if self._reason is None:
+            self._reason = reason
+            if self._task is not None:
+                self._task.cancel()
 
     async def run(self, write: Write) -> CloseReason:
         if self._reason is not None:
