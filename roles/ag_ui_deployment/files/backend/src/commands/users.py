@@ -126,7 +126,7 @@ async def _set_password(accounts: Accounts, user_id: UUID, options: argparse.Nam
 
 
 async def _reset_link(accounts: Accounts, user_id: UUID, _options: argparse.Namespace) -> str:
-    return (await accounts.password_resets.make_link(OPERATOR, user_id)).link
+    return (await accounts.password_resets.create_reset_link(OPERATOR, user_id)).link
 
 
 async def _mfa_reset(accounts: Accounts, user_id: UUID, options: argparse.Namespace) -> str:

@@ -7,7 +7,7 @@ from src.composition.jobs import Jobs
 from src.config import Settings
 from src.services.audit_logger import AuditLogger
 from src.services.litellm_client import LiteLLMClient
-from src.services.tools.catalogue import ArgumentCheck
+from src.services.tools.catalogue import ArgumentChecker
 from src.services.tools.ssrf_guard import SsrfGuard
 from src.services.tools.submissions import SubmissionService
 from src.services.tools.tool_service import ToolService
@@ -39,7 +39,7 @@ class Tools:
         service = ToolService(
             database,
             gateway=gateway,
-            arguments=ArgumentCheck(settings, addresses),
+            arguments=ArgumentChecker(settings, addresses),
             submissions=submissions,
             jobs=jobs.service,
             audit=audit,

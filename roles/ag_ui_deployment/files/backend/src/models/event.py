@@ -43,7 +43,7 @@ class StreamId(NamedTuple):
         return f"{self.ms}-{self.seq}"
 
     @property
-    def is_border(self) -> bool:
+    def is_last_of_millisecond(self) -> bool:
         """Whether this is the last possible id of a millisecond, which no entry has.
 
         The read position of an empty stream is such an id, made from the clock of Redis.

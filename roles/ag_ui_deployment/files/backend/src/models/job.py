@@ -33,7 +33,7 @@ ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 _WORKSPACE = text(f"coalesce(workspace, '{DEFAULT_WORKSPACE}')")
 
 
-def percent_at(status: JobStatus, percent: float | None) -> float | None:
+def displayed_percent(status: JobStatus, percent: float | None) -> float | None:
     """The progress of a job in percent: as reported, but 100 once the job has completed."""
     return 100.0 if status is JobStatus.COMPLETED else percent
 
@@ -96,7 +96,7 @@ class Job(BaseModel):
     @model_validator(mode="after")
     def _all_is_done(self) -> Self:
         # Not stored: of two terminal events, the one that counts may arrive second.
-        self.percent = percent_at(self.status, self.percent)
+        self.percent = displayed_percent(self.status, self.percent)
         return self
 
 

@@ -12,7 +12,7 @@ from src.models.login import Code
 from src.models.login import Text as LoginText
 from src.utils.database import Base
 
-GivenCode = Annotated[Code, Field(min_length=1)]
+RequiredCode = Annotated[Code, Field(min_length=1)]
 
 
 class SecondFactorRow(Base):
@@ -48,14 +48,14 @@ class PasswordProof(BaseModel):
 
 
 class CodeProof(BaseModel):
-    code: GivenCode
+    code: RequiredCode
 
 
 class FullProof(PasswordProof):
     """The password, and a code or (where the authenticator is lost) a recovery code."""
 
-    code: GivenCode | None = None
-    recovery_code: GivenCode | None = None
+    code: RequiredCode | None = None
+    recovery_code: RequiredCode | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:

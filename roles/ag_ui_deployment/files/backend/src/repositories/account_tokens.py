@@ -68,11 +68,11 @@ async def withdraw(session: AsyncSession, invitation_id: UUID) -> str | None:
     return withdrawn.one_or_none()
 
 
-async def forget_expired(session: AsyncSession) -> None:
+async def delete_expired(session: AsyncSession) -> None:
     await session.execute(delete(AccountTokenRow).where(AccountTokenRow.expires_at <= func.now()))
 
 
-async def forget(session: AsyncSession, email: str, purpose: Purpose) -> None:
+async def delete_of_email(session: AsyncSession, email: str, purpose: Purpose) -> None:
     await session.execute(
         delete(AccountTokenRow).where(
             AccountTokenRow.email == email, AccountTokenRow.purpose == purpose.value

@@ -16,8 +16,8 @@ from src.repositories.bulk import arrays, insert_arrays
 # Keys of advisory locks. All instances must use the same.
 _APPEND_LOCK = 0x4155_4449_5401
 # Also held by transactions that change database privileges on the audit log.
-KEEP_LOCK = 0x4155_4449_5402
-RETAIN_LOCK = 0x4155_4449_5403
+CHECKPOINT_LOCK = 0x4155_4449_5402
+RETENTION_LOCK = 0x4155_4449_5403
 
 # Sequence numbers from here on were not assigned by the application: at 1000 entries per second it
 # would take millions of years to reach them.
@@ -101,14 +101,14 @@ async def now(session: AsyncSession) -> datetime:
     return moment
 
 
-async def may_keep(session: AsyncSession) -> bool:
+async def try_lock_checkpoints(session: AsyncSession) -> bool:
     """Try to acquire the lock for making checkpoints and deleting entries."""
-    return bool(await session.scalar(select(func.pg_try_advisory_xact_lock(KEEP_LOCK))))
+    return bool(await session.scalar(select(func.pg_try_advisory_xact_lock(CHECKPOINT_LOCK))))
 
 
-async def wait_to_keep(session: AsyncSession) -> None:
+async def lock_checkpoints(session: AsyncSession) -> None:
     """Acquire the lock for making checkpoints and deleting entries."""
-    await session.execute(select(func.pg_advisory_xact_lock(KEEP_LOCK)))
+    await session.execute(select(func.pg_advisory_xact_lock(CHECKPOINT_LOCK)))
 
 
 async def head(session: AsyncSession) -> Head | None:
@@ -132,12 +132,12 @@ async def oldest_seq(session: AsyncSession) -> int | None:
     return await session.scalar(select(func.min(AuditRow.seq)))
 
 
-async def greatest_seq(session: AsyncSession) -> int | None:
+async def newest_seq(session: AsyncSession) -> int | None:
     """The greatest sequence number, including rows that the application did not write."""
     return await session.scalar(select(func.max(AuditRow.seq)))
 
 
-async def last_to_go(session: AsyncSession, age: timedelta) -> Head | None:
+async def last_deletable(session: AsyncSession, age: timedelta) -> Head | None:
     """The last entry that retention may delete.
 
     All entries up to it are older than `age`, and it is not the newest of the log. Returns None if
@@ -202,7 +202,7 @@ async def oldest_number(session: AsyncSession) -> int | None:
     return await session.scalar(select(func.min(CheckpointRow.number)))
 
 
-async def greatest_number(session: AsyncSession) -> int:
+async def newest_number(session: AsyncSession) -> int:
     """The number of the newest checkpoint, 0 if there is none."""
     query = select(func.max(CheckpointRow.number)).where(CheckpointRow.number < _GREATEST)
     return await session.scalar(query) or 0

@@ -52,11 +52,11 @@ class StoredMessage(NamedTuple):
     body: bytes
 
 
-class RemovedRuns(NamedTuple):
+class DeletedRuns(NamedTuple):
     """Run ids of a deleted conversation: those still running, and those that ended recently."""
 
     on: list[str]
-    just_ended: list[str]
+    recently_ended: list[str]
 
 
 async def open_thread(
@@ -87,7 +87,7 @@ async def open_thread(
     return found
 
 
-async def keep_messages(
+async def upsert_messages(
     session: AsyncSession, owner_id: UUID, thread_id: str, messages: Sequence[Mapping[str, Any]]
 ) -> None:
     """Insert or update messages by their id. None is deleted.
@@ -165,7 +165,7 @@ async def end_run(
     return (await session.scalars(statement)).one_or_none()
 
 
-async def is_kept(session: AsyncSession, owner_id: UUID, run_id: str) -> bool:
+async def is_stored(session: AsyncSession, owner_id: UUID, run_id: str) -> bool:
     """Whether a run is stored, running or ended."""
     query = select(RunRow.id).where(RunRow.owner_id == owner_id, RunRow.id == run_id)
     return await session.scalar(query) is not None
@@ -234,7 +234,7 @@ async def runs_of(session: AsyncSession, thread: ThreadRow, limit: int) -> list[
     return list(await session.scalars(query.limit(limit)))
 
 
-async def runs_on_of(session: AsyncSession, owner_id: UUID, thread_id: str) -> list[str]:
+async def running_ids(session: AsyncSession, owner_id: UUID, thread_id: str) -> list[str]:
     """Read the ids of a conversation's runs that are stored as running, newest first."""
     query = (
         select(RunRow.id)
@@ -255,7 +255,7 @@ async def take_snapshot(session: AsyncSession) -> None:
 
 async def delete_thread(
     session: AsyncSession, thread: ThreadRow, lately: timedelta
-) -> RemovedRuns | None:
+) -> DeletedRuns | None:
     """Delete a conversation with its messages and runs.
 
     Args:
@@ -272,13 +272,13 @@ async def delete_thread(
     if await session.scalar(weak_lock) is None:
         return None
     is_on = RunRow.status == RunStatus.RUNNING.value
-    has_just_ended = func.coalesce(RunRow.ended_at > func.now() - lately, False)
-    runs = _of_thread(select(RunRow.id, is_on, has_just_ended), thread, RunRow)
+    ended_recently = func.coalesce(RunRow.ended_at > func.now() - lately, False)
+    runs = _of_thread(select(RunRow.id, is_on, ended_recently), thread, RunRow)
     found = (await session.execute(runs.order_by(RunRow.id).with_for_update())).all()
     await session.execute(delete(ThreadRow).where(*of_it))
-    return RemovedRuns(
+    return DeletedRuns(
         on=[run_id for run_id, on, _ in found if on],
-        just_ended=[run_id for run_id, _, ended in found if ended],
+        recently_ended=[run_id for run_id, _, ended in found if ended],
     )
 
 

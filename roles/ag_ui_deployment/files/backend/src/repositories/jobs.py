@@ -54,7 +54,7 @@ async def by_id(session: AsyncSession, job_id: str) -> JobRow | None:
     return await session.get(JobRow, job_id)
 
 
-async def is_anothers(session: AsyncSession, job_id: str, user_id: UUID) -> bool:
+async def belongs_to_other_user(session: AsyncSession, job_id: str, user_id: UUID) -> bool:
     """Whether a job was accepted for another user before, since a tool may return an existing job.
 
     Only submissions of the backend count, not the owner that events of producers name.

@@ -140,4 +140,4 @@ async def remove_user_second_factor(services: ServicesDep, actor: ActorDep, user
     responses=_ONE,
 )
 async def create_reset_link(services: ServicesDep, actor: ActorDep, user_id: UUID) -> ResetLink:
-    return await services.accounts.password_resets.make_link(actor, user_id)
+    return await services.accounts.password_resets.create_reset_link(actor, user_id)

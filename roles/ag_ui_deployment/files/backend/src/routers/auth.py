@@ -28,7 +28,7 @@ from src.web.dependencies import (
     Access,
     ClientDep,
     CurrentUser,
-    Leaving,
+    LogoutAccess,
     ServicesDep,
     not_stored,
     refresh_cookie,
@@ -130,7 +130,7 @@ async def refresh_tokens(
 async def log_out(
     response: Response,
     services: ServicesDep,
-    access: Leaving,
+    access: LogoutAccess,
     everywhere: Annotated[bool, Query(description="End all sessions of yours")] = False,  # noqa: FBT002 - FastAPI passes it by keyword
 ) -> None:
     await services.auth.sessions.log_out(access, everywhere=everywhere)
@@ -164,7 +164,7 @@ async def list_sessions(services: ServicesDep, access: Access) -> SessionPage:
     ),
 )
 async def end_session(services: ServicesDep, access: Access, session_id: UUID) -> None:
-    await services.auth.sessions.end_one(access, session_id)
+    await services.auth.sessions.end_session(access, session_id)
 
 
 @router.post(

@@ -57,7 +57,7 @@ async def get_liveness() -> Alive:
     responses=documented(NotReadyError),
 )
 async def get_readiness(services: ServicesDep) -> Alive:
-    reason = await services.operations.readiness.not_ready_because()
+    reason = await services.operations.readiness.not_ready_reason()
     if reason is not None:
         raise NotReadyError(detail=reason)
     return Alive(status="ready")

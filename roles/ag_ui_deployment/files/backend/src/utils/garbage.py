@@ -17,7 +17,7 @@ def _trim_of_the_c_library() -> Callable[[int], int]:
 _trim = _trim_of_the_c_library()
 
 
-def collect_rarely() -> None:
+def reduce_collections() -> None:
     """Freeze the loaded objects and raise the collection thresholds.
 
     A full collection traverses every buffered event and blocks the event loop meanwhile. With its

@@ -102,7 +102,7 @@ def refresh_cookie(request: Request, services: Services) -> str:
     return cookie
 
 
-async def _leaving(
+async def _logout_access(
     request: Request, services: ServicesDep, bearer: Bearer, given: RefreshToken | None = None
 ) -> AccessToken:
     """The session to end. Accepts a refresh token too, since the access token may have expired."""
@@ -115,7 +115,7 @@ async def _leaving(
     return await services.auth.sessions.of_refresh_token(token)
 
 
-Leaving = Annotated[AccessToken, Depends(_leaving)]
+LogoutAccess = Annotated[AccessToken, Depends(_logout_access)]
 
 
 async def _stream_access(
@@ -132,7 +132,7 @@ async def _stream_access(
         # ticket to another one.
         services.events.streams.check(access.user.id)
         await services.auth.tickets.use(ticket_id)
-        access = await services.auth.access.look(access)
+        access = await services.auth.access.refresh(access)
     else:
         access = await authenticated(request, services, bearer)
     await services.auth.limits.check_stream(access.user.id)
@@ -142,7 +142,7 @@ async def _stream_access(
 # For event streams only: accepts tickets too.
 StreamAccess = Annotated[AccessToken, Depends(_stream_access)]
 # A route that depends on one of these requires a login.
-LOGINS = frozenset({identify, _leaving, _stream_access})
+LOGIN_DEPENDENCIES = frozenset({identify, _logout_access, _stream_access})
 
 
 async def _client(request: Request) -> Client:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from src.services.auth.rate_limits import Quota, observe_quotas
+from src.services.auth.rate_limits import Quota, collect_quotas
 from src.utils.errors import DomainError
 from src.web.problems import UnreadableBodyError, respond
 from src.web.sse_response import SERVER_SEND
@@ -80,7 +80,7 @@ class RequestContext:
         structlog.contextvars.clear_contextvars()
         client = scope["client"][0] if scope["client"] else None
         structlog.contextvars.bind_contextvars(request_id=request_id, client=client)
-        quotas = observe_quotas()
+        quotas = collect_quotas()
         started = time.perf_counter()
         status: int | None = None
 

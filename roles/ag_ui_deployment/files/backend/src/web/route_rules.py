@@ -9,7 +9,7 @@ from fastapi.routing import RouteContext, iter_route_contexts
 
 from src.models.permissions import Permission
 from src.services.rbac_service import OPEN_ROUTES
-from src.web.dependencies import LOGINS, Requirement
+from src.web.dependencies import LOGIN_DEPENDENCIES, Requirement
 
 
 class RouteRule(NamedTuple):
@@ -45,7 +45,9 @@ def _rules_of(route: RouteContext) -> Iterator[RouteRule]:
     asked = [call.permission for call in calls if isinstance(call, Requirement)]
     # HEAD has the rule of GET.
     for method in sorted(route.methods - {"HEAD"}):
-        yield _rule(method, route.path or "", asked, needs_login=not LOGINS.isdisjoint(calls))
+        yield _rule(
+            method, route.path or "", asked, needs_login=not LOGIN_DEPENDENCIES.isdisjoint(calls)
+        )
 
 
 def _rule(method: str, path: str, asked: list[Permission], *, needs_login: bool) -> RouteRule:

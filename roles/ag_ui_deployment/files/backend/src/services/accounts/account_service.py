@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.account import Account, AccountFilter, AccountPage, NewAccount
 from src.models.role import Role
-from src.models.session import AccessChange
+from src.models.session import AccessChangeReason
 from src.models.user import UserRow
 from src.models.workspace import Membership
 from src.repositories import accounts as account_rows
@@ -112,7 +112,9 @@ class AccountService:
                 if role is not Role.ADMIN:
                     await _keep_an_admin(session, user)
                 user.role = role.value
-                await self._access.changed(session, user_id=user_id, why=AccessChange.ROLE_CHANGE)
+                await self._access.publish_change(
+                    session, user_id=user_id, reason=AccessChangeReason.ROLE_CHANGE
+                )
             shown = await _shown(session, user)
         if before != role.value:
             change = {"email": user.email, "from": before, "to": role.value}
@@ -132,8 +134,8 @@ class AccountService:
             if changes:
                 if not active:
                     await _keep_an_admin(session, user)
-                    await self._access.changed(
-                        session, user_id=user_id, why=AccessChange.DEACTIVATION
+                    await self._access.publish_change(
+                        session, user_id=user_id, reason=AccessChangeReason.DEACTIVATION
                     )
                 user.active = active
             shown = await _shown(session, user)
@@ -165,7 +167,9 @@ class AccountService:
             NotPermittedError: The actor is no longer an administrator.
         """
         async with self._changing(actor, user_id) as (session, user):
-            await self._access.changed(session, user_id=user_id, why=AccessChange.LOGOUT)
+            await self._access.publish_change(
+                session, user_id=user_id, reason=AccessChangeReason.LOGOUT
+            )
         details = {"email": user.email, "sessions": "all"}
         await self._audit.record(actor.did(Action.LOGOUT, f"user:{user_id}", details))
 
@@ -179,8 +183,8 @@ class AccountService:
         async with self._changing(actor, user_id) as (session, user):
             had = await account_rows.remove_second_factor(session, user_id)
             if had:
-                await self._access.changed(
-                    session, user_id=user_id, why=AccessChange.SECOND_FACTOR_CHANGE
+                await self._access.publish_change(
+                    session, user_id=user_id, reason=AccessChangeReason.SECOND_FACTOR_CHANGE
                 )
         if had:
             details = {"email": user.email, "change": "removed"}
@@ -198,8 +202,10 @@ class AccountService:
         hashed = await hash_new_password(password, account.email, account.name or "")
         async with self._changing(actor, user_id) as (session, user):
             user.password_hash = hashed
-            await login_sources.forget(session, user_id)
-            await self._access.changed(session, user_id=user_id, why=AccessChange.PASSWORD_CHANGE)
+            await login_sources.delete_of_user(session, user_id)
+            await self._access.publish_change(
+                session, user_id=user_id, reason=AccessChangeReason.PASSWORD_CHANGE
+            )
         details = {"email": user.email}
         await self._audit.record(actor.did(Action.PASSWORD_CHANGE, f"user:{user_id}", details))
 

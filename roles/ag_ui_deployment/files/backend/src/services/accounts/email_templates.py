@@ -60,7 +60,7 @@ class EmailTemplates:
         """
         self._mail.require()
 
-    def behind_the_answer(self, work: Coroutine[Any, Any, object]) -> None:
+    def run_in_background(self, work: Coroutine[Any, Any, object]) -> None:
         """Run `work` in the background, so that the response time does not reveal an account."""
         self._jobs.start(work)
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from src.models.account import AccountTokenRow, Purpose
 from src.repositories import account_tokens as token_rows
 from src.services.accounts.errors import LinkNotValidError
-from src.services.auth.email_addresses import mail_budget_of
+from src.services.auth.email_addresses import mailbox_key
 
 LIFETIME = {
     Purpose.INVITATION: timedelta(days=7),
@@ -36,20 +36,20 @@ async def issue(session: AsyncSession, row: AccountTokenRow) -> EmailLink:
         session: The transaction.
         row: The row with the purpose and its data. The hash, the mailbox and the expiry are set here.
     """
-    await token_rows.forget_expired(session)
+    await token_rows.delete_expired(session)
     link = EmailLink(secrets.token_urlsafe(32), datetime.now(UTC) + LIFETIME[Purpose(row.purpose)])
-    row.mail_budget = mail_budget_of(row.email)
+    row.mail_budget = mailbox_key(row.email)
     row.token_hash, row.expires_at = _hash(link.token), link.expires_at
     session.add(row)
     return link
 
 
-async def sent_enough(session: AsyncSession, email: str, purpose: Purpose) -> bool:
+async def is_mail_limited(session: AsyncSession, email: str, purpose: Purpose) -> bool:
     """Whether a mailbox must not be sent another email of this purpose now.
 
     Locks the mailbox for this check until the end of the transaction.
     """
-    budget = mail_budget_of(email)
+    budget = mailbox_key(email)
     await token_rows.lock(session, budget)
     count, age = await token_rows.sent(session, budget, purpose)
     return count >= _MAX_AT_ONCE or (age is not None and age < _NOT_AGAIN_FOR)

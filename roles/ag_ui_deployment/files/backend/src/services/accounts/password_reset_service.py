@@ -5,7 +5,7 @@ from uuid import UUID
 import structlog
 
 from src.models.account import AccountTokenRow, Purpose, ResetLink
-from src.models.session import AccessChange
+from src.models.session import AccessChangeReason
 from src.models.user import UserRow
 from src.repositories import accounts as account_rows
 from src.repositories import login_sources
@@ -19,7 +19,7 @@ from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.auth.access_service import AccessService
 from src.services.auth.email_addresses import normalise_email
 from src.services.auth.errors import EmailRejectedError
-from src.services.auth.login_attempts import remember_network
+from src.services.auth.login_attempts import add_known_network
 from src.services.auth.passwords import hash_new_password
 from src.utils.database import Database
 
@@ -53,7 +53,7 @@ class PasswordResetService:
         async with self._database.transaction() as session:
             user = await user_rows.by_email(session, email)
         if user is not None:
-            self._mails.behind_the_answer(self.send_link(user.id))
+            self._mails.run_in_background(self.send_link(user.id))
 
     async def send_link(self, user_id: UUID) -> None:
         """Send a link, unless the account is inactive or its mailbox got too many emails."""
@@ -61,7 +61,7 @@ class PasswordResetService:
             user = await user_rows.by_id(session, user_id)
             if user is None or not user.active:
                 return
-            if await link_tokens.sent_enough(session, user.email, Purpose.RESET):
+            if await link_tokens.is_mail_limited(session, user.email, Purpose.RESET):
                 logger.info("reset_mail_withheld", user_id=str(user_id))
                 return
             link = await link_tokens.issue(session, _row(user))
@@ -71,7 +71,7 @@ class PasswordResetService:
         await self._audit.record(AuditEvent(Action.PASSWORD_RESET, target=target, details=details))
         await self._mails.send(Purpose.RESET, user.email, link)
 
-    async def make_link(self, actor: Actor, user_id: UUID) -> ResetLink:
+    async def create_reset_link(self, actor: Actor, user_id: UUID) -> ResetLink:
         """Create a link that an administrator passes on.
 
         Raises:
@@ -134,9 +134,11 @@ class PasswordResetService:
                 raise LinkNotValidError
             user.password_hash = hashed
             if not await account_rows.has_second_factor(session, user.id):
-                await login_sources.forget(session, user.id)
-                await remember_network(session, user.id, address)
-            await self._access.changed(session, user_id=user.id, why=AccessChange.PASSWORD_CHANGE)
+                await login_sources.delete_of_user(session, user.id)
+                await add_known_network(session, user.id, address)
+            await self._access.publish_change(
+                session, user_id=user.id, reason=AccessChangeReason.PASSWORD_CHANGE
+            )
         return user
 
 

@@ -33,7 +33,7 @@ from src.services.accounts.transaction import administering
 from src.services.audit.actors import Actor
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.auth.email_addresses import normalise_email
-from src.services.auth.login_attempts import remember_network
+from src.services.auth.login_attempts import add_known_network
 from src.services.auth.passwords import hash_new_password
 from src.utils.database import Database
 
@@ -83,13 +83,13 @@ class RegistrationService:
         )
         async with administering(self._database, actor) as session:
             await check_new(session, email, new.memberships)
-            await token_rows.forget(session, email, Purpose.INVITATION)
+            await token_rows.delete_of_email(session, email, Purpose.INVITATION)
             link = await link_tokens.issue(session, row)
         details = {"email": email, "role": new.role.value, "memberships": memberships}
         await self._audit.record(actor.did(Action.USER_INVITE, f"invitation:{row.id}", details))
         mailed = self._mails.can_be_sent
         if mailed:
-            self._mails.behind_the_answer(self._mails.send(Purpose.INVITATION, email, link))
+            self._mails.run_in_background(self._mails.send(Purpose.INVITATION, email, link))
         return Invitation(
             id=row.id,
             email=email,
@@ -163,7 +163,7 @@ class RegistrationService:
         async with self._database.transaction() as session:
             user = await user_rows.by_email(session, address)
         if user is not None:
-            self._mails.behind_the_answer(self._resets.send_link(user.id))
+            self._mails.run_in_background(self._resets.send_link(user.id))
         else:
             row = AccountTokenRow(
                 purpose=Purpose.REGISTRATION.value,
@@ -171,11 +171,11 @@ class RegistrationService:
                 name=name,
                 role=Role.VIEWER.value,
             )
-            self._mails.behind_the_answer(self._send_confirmation(row))
+            self._mails.run_in_background(self._send_confirmation(row))
 
     async def _send_confirmation(self, row: AccountTokenRow) -> None:
         async with self._database.transaction() as session:
-            if await link_tokens.sent_enough(session, row.email, Purpose.REGISTRATION):
+            if await link_tokens.is_mail_limited(session, row.email, Purpose.REGISTRATION):
                 logger.info("registration_mail_withheld")
                 return
             link = await link_tokens.issue(session, row)
@@ -228,7 +228,7 @@ class RegistrationService:
                 await add_account(session, new, await _memberships_left(session, row))
             except UserExistsError:
                 raise UserExistsError(link_tokens.field_of(row)) from None
-            await remember_network(session, new.id, address)
+            await add_known_network(session, new.id, address)
             user = User.model_validate(new)
         await self._record(Action.REGISTER, user, {"role": role, "by": how})
         return user

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.role import Role
-from src.models.session import AccessChange
+from src.models.session import AccessChangeReason
 from src.models.user import UserRow
 from src.models.workspace import (
     DEFAULT_WORKSPACE,
@@ -136,7 +136,9 @@ class WorkspaceService:
         await self._record(actor, name, user, before, None)
 
     async def _changed(self, session: AsyncSession, user_id: UUID) -> None:
-        await self._access.changed(session, user_id=user_id, why=AccessChange.MEMBERSHIP_CHANGE)
+        await self._access.publish_change(
+            session, user_id=user_id, reason=AccessChangeReason.MEMBERSHIP_CHANGE
+        )
 
     async def _record(
         self, actor: Actor, name: str, user: UserRow, before: str | None, after: str | None

@@ -225,13 +225,13 @@ class AgentService:
             NotPermittedError: The user may not delete it.
             RunLogUnavailableError: Redis is unavailable.
         """
-        for run in await self.conversations.runs_on_of(user, key):
+        for run in await self.conversations.running_ids(user, key):
             await self._cancel(run)
         removed = await self.conversations.delete(user, key, _LOGS_KEPT)
         # A run may have started in the meantime.
         for run in removed.on:
             await self._cancel(run)
-        for run in removed.just_ended:
+        for run in removed.recently_ended:
             await self._let_go(run)
 
     async def _store(self, user: User, request: RunInput) -> None:

@@ -20,8 +20,8 @@ from src.models.conversation import (
 )
 from src.models.permissions import Permission
 from src.models.user import User
+from src.repositories import conversation_storage as kept
 from src.repositories import conversations as rows
-from src.repositories import kept_conversations as kept
 from src.services.agent.errors import (
     RunExistsError,
     RunNotFoundError,
@@ -40,7 +40,7 @@ from src.utils.pagination import (
     CursorRejectedError,
     decode_cursor,
     encode_cursor,
-    parse_moment,
+    parse_timestamp,
 )
 
 _TITLE_LENGTH = 100
@@ -59,7 +59,7 @@ class Removed(NamedTuple):
     """The runs of a deleted conversation: the running ones, and those that ended recently."""
 
     on: list[RunKey]
-    just_ended: list[RunKey]
+    recently_ended: list[RunKey]
 
 
 class History(NamedTuple):
@@ -114,10 +114,10 @@ class ConversationService:
             if workspace != request.workspace:
                 raise ThreadElsewhereError(workspace)
             # The conversation is locked until the commit.
-            active = await rows.runs_on_of(session, user.id, request.thread_id)
+            active = await rows.running_ids(session, user.id, request.thread_id)
             if not await rows.add_run(session, run):
                 raise RunExistsError
-            await rows.keep_messages(session, user.id, request.thread_id, messages)
+            await rows.upsert_messages(session, user.id, request.thread_id, messages)
             self._limits.check_kept(
                 of_thread=await kept.count_thread(session, user.id, request.thread_id),
                 of_user=await kept.of_user(session, user.id),
@@ -221,7 +221,7 @@ class ConversationService:
         stored = [orjson.Fragment(message.body) for message in messages]
         return orjson.dumps(thread.model_dump(mode="json") | {"messages": stored})
 
-    async def runs_on_of(self, user: User, key: ThreadKey) -> list[RunKey]:
+    async def running_ids(self, user: User, key: ThreadKey) -> list[RunKey]:
         """Returns the active runs of a conversation that the user may change.
 
         Raises:
@@ -258,7 +258,7 @@ class ConversationService:
         Args:
             user: Who deletes it.
             key: The conversation.
-            lately: Runs that ended within this time are returned as `just_ended`.
+            lately: Runs that ended within this time are returned as `recently_ended`.
 
         Raises:
             ThreadNotFoundError: There is no such conversation, or the user may not see it.
@@ -278,8 +278,8 @@ class ConversationService:
                 details={"owner": str(key.owner), "workspace": row.workspace},
             )
         )
-        on, just_ended = ([RunKey(key.owner, run_id) for run_id in ids] for ids in removed)
-        return Removed(on, just_ended)
+        on, recently_ended = ([RunKey(key.owner, run_id) for run_id in ids] for ids in removed)
+        return Removed(on, recently_ended)
 
 
 async def _thread(session: AsyncSession, user: User, key: ThreadKey) -> ThreadRow:
@@ -290,7 +290,7 @@ async def _thread(session: AsyncSession, user: User, key: ThreadKey) -> ThreadRo
 
 
 async def _runs_on_of(session: AsyncSession, key: ThreadKey) -> list[RunKey]:
-    found = await rows.runs_on_of(session, key.owner, key.thread_id)
+    found = await rows.running_ids(session, key.owner, key.thread_id)
     return [RunKey(key.owner, run_id) for run_id in found]
 
 
@@ -317,6 +317,6 @@ def _encode(row: ThreadRow) -> str:
 def _decode(cursor: str) -> tuple[datetime, UUID, str]:
     updated_at, owner, thread_id = decode_cursor(cursor, 3)
     try:
-        return parse_moment(updated_at), UUID(owner), thread_id
+        return parse_timestamp(updated_at), UUID(owner), thread_id
     except ValueError:
         raise CursorRejectedError from None

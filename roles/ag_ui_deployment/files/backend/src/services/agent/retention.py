@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.config import Settings
-from src.repositories import kept_conversations as kept
+from src.repositories import conversation_storage as kept
 from src.repositories import token_usage
 from src.services.audit_logger import Action, AuditEvent, AuditLogger
 from src.utils.background_task import BackgroundTask
@@ -40,7 +40,7 @@ class AgentRetention(BackgroundTask):
 
     async def retain(self) -> None:
         """Deletes what is older than the retention period, unless another instance is doing it."""
-        async with self._database.alone(kept.RETAIN_LOCK) as is_ours:
+        async with self._database.alone(kept.RETENTION_LOCK) as is_ours:
             if is_ours:
                 await self._retain()
 

@@ -52,7 +52,7 @@ class CheckpointSigner(BackgroundTask):
         """Sign a checkpoint for the newest entry if enough entries or time have passed."""
         signed = None
         async with self._database.transaction() as session:
-            if not await audit_rows.may_keep(session):
+            if not await audit_rows.try_lock_checkpoints(session):
                 return
             there = await self._look(session)
             head = await audit_rows.head(session)
@@ -63,7 +63,7 @@ class CheckpointSigner(BackgroundTask):
     async def release(self, last: Head) -> None:
         """Sign a retention checkpoint, which allows deleting the entries up to and including `last`."""
         async with self._database.transaction() as session:
-            await audit_rows.wait_to_keep(session)
+            await audit_rows.lock_checkpoints(session)
             there = await self._look(session)
             signed = await self._sign(session, Purpose.RETENTION, last, there)
         self._remember(signed)
@@ -97,7 +97,7 @@ class CheckpointSigner(BackgroundTask):
         number, limit = None, 1
         while rows := await audit_rows.checkpoints_before(session, number, limit):
             for row in rows:
-                if self._keys.fault_of(row) is None:
+                if self._keys.find_fault(row) is None:
                     return row
             number, limit = rows[-1].number, _PAGE
         return None
@@ -131,7 +131,7 @@ class CheckpointSigner(BackgroundTask):
     async def _next_number(self, session: AsyncSession, there: _Checkpoints) -> int:
         believed = [row.number for row in (self._known, there.newest) if row is not None]
         # If none is valid, the key may have been replaced without keeping the old one.
-        number = (max(believed) if believed else await audit_rows.greatest_number(session)) + 1
+        number = (max(believed) if believed else await audit_rows.newest_number(session)) + 1
         if there.is_cut:
             logger.error("audit_checkpoints_cut", known_to=max(believed))
             number += 1

@@ -61,7 +61,7 @@ class AuditKeys:
         """Whether `digest` is the digest of `content` under a known key."""
         return hmac.compare_digest(_keyed_digest(self._known[key_id], content), digest)
 
-    def fault_of(self, row: CheckpointRow) -> str | None:
+    def find_fault(self, row: CheckpointRow) -> str | None:
         """Why a checkpoint is not valid; None if it is."""
         key = self._known.get(row.key_id)
         if key is None:

@@ -68,7 +68,7 @@ class AuditLogService:
         asked = {name: str(value) for name, value in wanted.given().items()}
         await self._record(reader, Action.AUDIT_EXPORT, details={"format": form, **asked})
         async with self._database.transaction() as session:
-            end = await audit_rows.greatest_seq(session)
+            end = await audit_rows.newest_seq(session)
         return self._export(wanted, form, end)
 
     async def verify(self, reader: User) -> Verification:

@@ -62,7 +62,7 @@ class AuditRetention(BackgroundTask):
         Raises:
             ChainBrokenError: The entries to delete do not verify.
         """
-        async with self._database.alone(audit_rows.RETAIN_LOCK, wait=True):
+        async with self._database.alone(audit_rows.RETENTION_LOCK, wait=True):
             return await self._retain(actor, even_if_broken=even_if_broken)
 
     async def _run(self) -> None:
@@ -83,13 +83,13 @@ class AuditRetention(BackgroundTask):
                 logger.exception("audit_retention_failed")
 
     async def _retain_if_alone(self) -> None:
-        async with self._database.alone(audit_rows.RETAIN_LOCK) as is_ours:
+        async with self._database.alone(audit_rows.RETENTION_LOCK) as is_ours:
             if is_ours:
                 await self._retain("retention")
 
     async def _retain(self, actor: str, *, even_if_broken: bool = False) -> int:
         async with self._database.transaction() as session:
-            last = await audit_rows.last_to_go(session, self._age)
+            last = await audit_rows.last_deletable(session, self._age)
         if last is None:
             return 0
         if not even_if_broken:
@@ -116,5 +116,5 @@ class AuditRetention(BackgroundTask):
 
     async def _delete_some(self, seq: int) -> int:
         async with self._database.transaction() as session:
-            await audit_rows.wait_to_keep(session)
+            await audit_rows.lock_checkpoints(session)
             return await audit_rows.delete_through(session, seq, _DELETE_ENTRIES)

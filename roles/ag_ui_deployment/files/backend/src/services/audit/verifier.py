@@ -144,7 +144,7 @@ class _Run:
     def _take(self, found: _Checkpoints, row: CheckpointRow) -> None:
         found.count += 1
         found.first = found.first or row
-        fault = self.keys.fault_of(row)
+        fault = self.keys.find_fault(row)
         if fault is None and found.number is not None and row.number != found.number + 1:
             fault = f"checkpoints are missing: number {found.number} is followed by {row.number}"
         found.number = row.number
@@ -190,7 +190,7 @@ class _Run:
         if self.through is not None:
             return self.through
         async with self.database.transaction() as session:
-            return await audit_rows.greatest_seq(session)
+            return await audit_rows.newest_seq(session)
 
     async def _claims(self, first: int, last: int) -> dict[int, list[bytes]]:
         """The hashes that valid checkpoints sign, by sequence number."""
@@ -198,7 +198,7 @@ class _Run:
             rows = await audit_rows.checkpoints_between(session, first, last)
         claims: dict[int, list[bytes]] = {}
         for row in rows:
-            if self.keys.fault_of(row) is None:
+            if self.keys.find_fault(row) is None:
                 claims.setdefault(row.seq, []).append(row.hash)
         return claims
 

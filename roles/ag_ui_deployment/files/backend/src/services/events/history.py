@@ -130,7 +130,7 @@ class EventHistory:
         # A cursor is the id of an event. If that event is gone, those after it may be gone too. A
         # border is not the id of an event: it is no sign of loss while Redis retains all entries
         # that were ever added.
-        whole = cursor.is_border and (stream is None or not stream.removed)
+        whole = cursor.is_last_of_millisecond and (stream is None or not stream.removed)
         if not whole and (not kept or cursor < min(kept)):
             return "expired"
         return "trimmed" if trimmed else None

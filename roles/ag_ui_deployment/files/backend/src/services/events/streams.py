@@ -100,7 +100,7 @@ class EventStreams:
                     metrics=self._metrics,
                     keep_alive_seconds=self._keep_alive_seconds,
                 )
-                with self._open_streams.holding(subscription.access, stream.end):
+                with self._open_streams.registered(subscription.access, stream.end):
                     reason = await stream.run()
                 if closing_frame := self.closing_frame(reason):
                     await stream.send_closing_frame(closing_frame)

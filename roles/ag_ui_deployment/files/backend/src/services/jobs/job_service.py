@@ -14,7 +14,7 @@ from src.services.jobs.reconciler import JobReconciler
 from src.services.rbac_service import visibility
 from src.utils.database import Database
 from src.utils.errors import NotFoundError
-from src.utils.pagination import decode_cursor, encode_cursor, parse_moment
+from src.utils.pagination import decode_cursor, encode_cursor, parse_timestamp
 
 # How long a response waits for the orchestrator's status of silent jobs, in seconds.
 _LIST_WAITS = 0.3
@@ -102,4 +102,4 @@ def _encode(row: JobRow) -> str:
 
 def _decode(cursor: str) -> tuple[datetime, str]:
     created_at, job_id = decode_cursor(cursor, 2)
-    return parse_moment(created_at), job_id
+    return parse_timestamp(created_at), job_id

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sqlalchemy import Connection, Table, func, select, text
 
 from src.models.audit import AuditRow, CheckpointRow
-from src.repositories.audit import KEEP_LOCK
+from src.repositories.audit import CHECKPOINT_LOCK
 from src.utils.database import Base, Database
 
 _APPENDED_ONLY = (AuditRow.__tablename__, CheckpointRow.__tablename__)
@@ -18,7 +18,7 @@ _MISSING = text(
 )
 
 
-def grant_rights(connection: Connection, role: str | None) -> None:
+def grant_privileges(connection: Connection, role: str | None) -> None:
     """Grant a role the privileges that the application needs.
 
     The role can read and write the tables, but cannot change or delete entries of the audit log, nor
@@ -29,7 +29,7 @@ def grant_rights(connection: Connection, role: str | None) -> None:
         role: The role; None for the connected one.
     """
     # Retention also changes privileges on the audit log, and PostgreSQL rejects concurrent changes.
-    connection.execute(select(func.pg_advisory_xact_lock(KEEP_LOCK)))
+    connection.execute(select(func.pg_advisory_xact_lock(CHECKPOINT_LOCK)))
     quote = connection.dialect.identifier_preparer.quote
     schema = quote(connection.execute(select(func.current_schema())).scalar_one())
     grantee = quote(role) if role is not None else "CURRENT_USER"
@@ -37,7 +37,7 @@ def grant_rights(connection: Connection, role: str | None) -> None:
         connection.execute(text(statement))
 
 
-async def missing_rights(database: Database) -> list[str]:
+async def missing_privileges(database: Database) -> list[str]:
     """The tables for which the connected role lacks a privilege that the application needs."""
     needed = [(table.name, one) for table in Base.metadata.sorted_tables for one in _needed(table)]
     tables, privileges = zip(*needed, strict=True)
@@ -54,7 +54,7 @@ def _needed(table: Table) -> tuple[str, ...]:
 
 def _statements(connection: Connection, schema: str, grantee: str) -> Iterator[str]:
     yield f"GRANT USAGE ON SCHEMA {schema} TO {grantee}"
-    # For schema_fits().
+    # For is_schema_current().
     yield f"GRANT SELECT ON {schema}.alembic_version TO {grantee}"
     for table in Base.metadata.sorted_tables:
         name = f"{schema}.{table.name}"

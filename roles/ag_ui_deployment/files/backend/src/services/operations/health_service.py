@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from src import __version__
 from src.services.audit_logger import AuditLogger
-from src.services.operations.database_rights import missing_rights
+from src.services.operations.database_rights import missing_privileges
 from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.background_task import BackgroundTask
 from src.utils.circuit_breaker import CircuitBreaker
@@ -171,7 +171,7 @@ class HealthService:
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT):
                 await self._database.ping()
-                missing = await missing_rights(self._database)
+                missing = await missing_privileges(self._database)
         except DATABASE_ERRORS as error:
             return self._away("database", "PostgreSQL", error, _WITHOUT_DATABASE)
         self._away_since.pop("database", None)

@@ -3,7 +3,7 @@
 import asyncio
 
 from src.services.events.hub import EventHub
-from src.services.operations.schema import schema_fits
+from src.services.operations.schema import is_schema_current
 from src.utils.database import DATABASE_ERRORS, Database
 
 _CHECK_TIMEOUT = 1.5
@@ -15,7 +15,7 @@ class ReadinessService:
         self._hub = hub
         self._schema_fits = False
 
-    async def not_ready_because(self) -> str | None:
+    async def not_ready_reason(self) -> str | None:
         """Why this process should get no traffic; None if it should.
 
         Outages of dependencies are no reason, since all instances share them and the proxy would have
@@ -26,7 +26,7 @@ class ReadinessService:
         if not self._schema_fits:
             try:
                 async with asyncio.timeout(_CHECK_TIMEOUT):
-                    self._schema_fits = await schema_fits(self._database)
+                    self._schema_fits = await is_schema_current(self._database)
             except DATABASE_ERRORS:
                 return None
             if not self._schema_fits:

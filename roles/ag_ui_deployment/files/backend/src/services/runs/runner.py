@@ -115,7 +115,7 @@ class LocalRun:
         # Readers on other instances look for the end of an incomplete log only once its lease has
         # expired. If the end could not be written to Redis, the lease is left to expire.
         if self._stop != "lost" and (is_written or kept is False):
-            await self._persist(lambda: self._conclude(is_kept=kept))
+            await self._persist(lambda: self._conclude(is_stored=kept))
 
     async def _ending(self) -> tuple[Event, LogRecord]:
         """Returns the last event; readers must get one even if the work failed unexpectedly."""
@@ -175,11 +175,11 @@ class LocalRun:
                 logger.exception("agent_run_not_stored", run_id=self.key.run_id)
             return None
 
-    async def _conclude(self, *, is_kept: bool | None) -> bool:
-        if is_kept is False:
+    async def _conclude(self, *, is_stored: bool | None) -> bool:
+        if is_stored is False:
             await self._registry.forget(self.key)
         else:
-            await self._registry.finish(self.key, stored=bool(is_kept))
+            await self._registry.finish(self.key, stored=bool(is_stored))
         return True
 
     async def _write(self) -> bool:

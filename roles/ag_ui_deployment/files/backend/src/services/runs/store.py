@@ -10,8 +10,8 @@ import orjson
 
 from src.models.conversation import RunRow, RunStatus
 from src.models.user import UserRow
+from src.repositories import conversation_storage as kept
 from src.repositories import conversations as rows
-from src.repositories import kept_conversations as kept
 from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.runs.errors import LOST
@@ -49,8 +49,8 @@ class RunStore:
             await rows.lock_thread_of(session, key.owner, key.run_id)
             row = await rows.end_run(session, key.owner, key.run_id, end, presumed=LOST.code)
             if row is None:
-                return await rows.is_kept(session, key.owner, key.run_id)
-            await rows.keep_messages(session, key.owner, row.thread_id, messages)
+                return await rows.is_stored(session, key.owner, key.run_id)
+            await rows.upsert_messages(session, key.owner, row.thread_id, messages)
             await kept.count_thread(session, key.owner, row.thread_id)
             owner = await user_rows.by_id(session, key.owner)
         await self._audit.record(_ended(row, owner, messages))

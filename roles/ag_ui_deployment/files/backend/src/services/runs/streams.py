@@ -103,7 +103,7 @@ class RunStreams:
             writing.cancel()
 
         try:
-            with self._open_streams.holding(subscription.access, end):
+            with self._open_streams.registered(subscription.access, end):
                 await asyncio.wait([writing])
         finally:
             writing.cancel()

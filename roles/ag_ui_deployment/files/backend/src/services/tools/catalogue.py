@@ -26,7 +26,7 @@ from src.utils.hosts import TargetRefusedError
 
 
 @dataclass(frozen=True, slots=True)
-class ToolKind:
+class ToolDefinition:
     """A known tool. `job_kind` is the kind of the jobs that it starts, None if it starts none."""
 
     name: str
@@ -41,16 +41,16 @@ class ToolKind:
 
 _READS, _WRITES = Permission.USE_QUERY_TOOLS, Permission.USE_WRITING_TOOLS
 
-CATALOGUE: Mapping[str, ToolKind] = {
+CATALOGUE: Mapping[str, ToolDefinition] = {
     tool.name: tool
     for tool in (
-        ToolKind("crawl_web", CrawlWeb, _WRITES, "crawl"),
-        ToolKind("ingest_doc", IngestDoc, _WRITES, "ingest"),
-        ToolKind("qdrant_find", QdrantFind, _READS),
-        ToolKind("qdrant_store", QdrantStore, _WRITES),
-        ToolKind("lightrag_query", LightragQuery, _READS),
-        ToolKind("get_job_status", GetJobStatus, _READS),
-        ToolKind("health_check", HealthCheck, _READS),
+        ToolDefinition("crawl_web", CrawlWeb, _WRITES, "crawl"),
+        ToolDefinition("ingest_doc", IngestDoc, _WRITES, "ingest"),
+        ToolDefinition("qdrant_find", QdrantFind, _READS),
+        ToolDefinition("qdrant_store", QdrantStore, _WRITES),
+        ToolDefinition("lightrag_query", LightragQuery, _READS),
+        ToolDefinition("get_job_status", GetJobStatus, _READS),
+        ToolDefinition("health_check", HealthCheck, _READS),
     )
 }
 JOB_KINDS: Mapping[str, str] = {
@@ -63,7 +63,7 @@ def tool_permissions() -> Mapping[str, Permission]:
     return {name: kind.permission for name, kind in CATALOGUE.items()}
 
 
-def read_arguments(tool: ToolKind, arguments: Mapping[str, Any]) -> Arguments:
+def read_arguments(tool: ToolDefinition, arguments: Mapping[str, Any]) -> Arguments:
     """Validate the types and formats of arguments.
 
     Raises:
@@ -75,7 +75,7 @@ def read_arguments(tool: ToolKind, arguments: Mapping[str, Any]) -> Arguments:
         raise ArgumentsRefusedError(*_errors_of(error)) from None
 
 
-class ArgumentCheck:
+class ArgumentChecker:
     """Checks arguments against the configured limits before a call is sent."""
 
     def __init__(self, settings: Settings, addresses: SsrfGuard) -> None:
@@ -86,11 +86,11 @@ class ArgumentCheck:
         }
         self._schemas = {tool.name: self._schema(tool) for tool in CATALOGUE.values()}
 
-    def schema(self, tool: ToolKind) -> dict[str, Any]:
+    def schema(self, tool: ToolDefinition) -> dict[str, Any]:
         """The JSON Schema of a tool's arguments, with the configured limits."""
         return self._schemas[tool.name]
 
-    def _schema(self, tool: ToolKind) -> dict[str, Any]:
+    def _schema(self, tool: ToolDefinition) -> dict[str, Any]:
         schema = tool.arguments.model_json_schema()
         for name, maximum in self._maximum.items():
             if name in schema.get("properties", {}):

@@ -26,7 +26,7 @@ from src.repositories import submissions
 from src.services.gateway.errors import StrangeAnswerError, UpstreamError
 from src.services.jobs.announcer import Announcement, JobAnnouncer
 from src.services.jobs.reconciler import JobReconciler
-from src.services.tools.catalogue import JOB_KINDS, ToolKind
+from src.services.tools.catalogue import JOB_KINDS, ToolDefinition
 from src.services.tools.errors import (
     ArgumentsRefusedError,
     KeyReusedError,
@@ -64,7 +64,7 @@ class ToolCallRequest:
     """A tool call for a user in a workspace. `key` is the idempotency key."""
 
     user: User
-    tool: ToolKind
+    tool: ToolDefinition
     arguments: Mapping[str, Json]
     workspace: str
     key: str | None = None
@@ -261,7 +261,7 @@ class SubmissionService:
     async def _store(self, session: AsyncSession, answered: _Answered) -> None:
         order, outcome = answered.order, answered.outcome
         if outcome.job_id is not None:
-            if await job_rows.is_anothers(session, outcome.job_id, order.user.id):
+            if await job_rows.belongs_to_other_user(session, outcome.job_id, order.user.id):
                 answered.announced = True
             else:
                 await self._tell(answered)

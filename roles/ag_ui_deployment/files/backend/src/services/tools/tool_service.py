@@ -17,7 +17,7 @@ from src.services.gateway.errors import UnknownToolError
 from src.services.jobs.job_service import JobService
 from src.services.litellm_client import LiteLLMClient, ToolDescription
 from src.services.rbac_service import NotPermittedError, check
-from src.services.tools.catalogue import CATALOGUE, ArgumentCheck, ToolKind, read_arguments
+from src.services.tools.catalogue import CATALOGUE, ArgumentChecker, ToolDefinition, read_arguments
 from src.services.tools.errors import TooManyCallsError, WorkspaceNotYoursError
 from src.services.tools.submissions import SubmissionOutcome, SubmissionService, ToolCallRequest
 from src.utils.database import Database
@@ -34,7 +34,7 @@ class ToolService:
         database: Database,
         *,
         gateway: LiteLLMClient,
-        arguments: ArgumentCheck,
+        arguments: ArgumentChecker,
         submissions: SubmissionService,
         jobs: JobService,
         audit: AuditLogger,
@@ -245,7 +245,7 @@ class ToolService:
         )
 
 
-def _may(user: User, kind: ToolKind, workspace: str | None) -> bool:
+def _may(user: User, kind: ToolDefinition, workspace: str | None) -> bool:
     try:
         check(user, kind.permission, workspace)
     except NotPermittedError:

@@ -645,7 +645,7 @@ class TestThreads:
         environment: Environment,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        keep = conversations.keep_messages
+        keep = conversations.upsert_messages
         storing = asyncio.Event()
 
         async def keep_late(*what: Any) -> None:
@@ -654,7 +654,7 @@ class TestThreads:
                 await until(environment.somebody_waits)
             await keep(*what)
 
-        monkeypatch.setattr(conversations, "keep_messages", keep_late)
+        monkeypatch.setattr(conversations, "upsert_messages", keep_late)
         body = run_input("Hello")
         async with running_agent(backend.http, token, body) as stream:
             await storing.wait()
@@ -675,7 +675,7 @@ class TestThreads:
     ) -> None:
         begun = run_input("Hello")
         await whole_run(backend.http, token, begun)
-        keep = conversations.keep_messages
+        keep = conversations.upsert_messages
         beginning = asyncio.Event()
 
         async def keep_late(*what: Any) -> None:

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from src.models.role import Role
-from src.repositories.kept_conversations import RETAIN_LOCK
+from src.repositories.conversation_storage import RETENTION_LOCK
 from src.services.agent import retention as agent_retention
 from tests.support.accounts import bearer
 from tests.support.agent import run_input, user_says, whole_run
@@ -214,7 +214,7 @@ class TestRetention:
         await grow_old(environment, "old")
         retention = backend.services.agent.retention
         database = backend.services.database
-        async with database.alone(RETAIN_LOCK):
+        async with database.alone(RETENTION_LOCK):
             await retention.retain()
         assert await ids(environment, "agent_threads") == ["old"]
 

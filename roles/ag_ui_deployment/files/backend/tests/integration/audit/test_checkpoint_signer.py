@@ -120,7 +120,7 @@ class TestCheckpoints:
     async def test_while_another_instance_is_at_it_nothing_is_signed(self, log: Log) -> None:
         await log.add(1)
         async with log.other() as other, other.database.transaction() as session:
-            assert await audit_rows.may_keep(session)
+            assert await audit_rows.try_lock_checkpoints(session)
             await log.keeper.checkpoint_if_due()
             assert len(await log.checkpoints()) == 2
         await log.keeper.checkpoint_if_due()
@@ -298,7 +298,7 @@ class TestRetention:
     async def test_one_at_a_time(self, log: Log) -> None:
         await log.age(5, days=100)
         await log.add(1)
-        async with held(log, audit_rows.RETAIN_LOCK):
+        async with held(log, audit_rows.RETENTION_LOCK):
             await log.retention._retain_if_alone()
             assert len(await log.seqs()) == 6
             by_hand = asyncio.create_task(run(cli_environment(log.environment), "audit", "retain"))
@@ -312,7 +312,7 @@ class TestRetention:
         await log.age(5, days=100)
         await log.add(1)
         async with log.other() as other, other.database.transaction() as session:
-            await session.execute(select(func.pg_advisory_xact_lock(audit_rows.KEEP_LOCK)))
+            await session.execute(select(func.pg_advisory_xact_lock(audit_rows.CHECKPOINT_LOCK)))
             by_hand = asyncio.create_task(log.retain())
             await until(log.environment.somebody_waits)
         assert await by_hand == 5

@@ -117,7 +117,7 @@ async def test_a_border_of_a_stream_without_entries_is_no_gap(
 ) -> None:
     """Clients receive such an id before any event; no entry has it."""
     border = (await history.retained_above()).previous().next()
-    assert border.is_border
+    assert border.is_last_of_millisecond
     assert await history.gap_above(border) is None
     await environment.publish(shield_event(), shield_event())
     assert await history.gap_above(border) is None

@@ -20,7 +20,7 @@ from src.models.account import AccountTokenRow, Purpose
 from src.models.conversation import RunRow, RunStatus, ThreadRow
 from src.models.event import DeadLetterRow, ShieldEvent
 from src.models.job import JobRow, JobStatus
-from src.models.permissions import Permission, Reach
+from src.models.permissions import Permission, PermissionScope
 from src.models.role import Role
 from src.models.session import SessionRow
 from src.models.user import User, UserRow
@@ -75,19 +75,19 @@ class Caller:
     user: User
     roles: Mapping[str, Role]
 
-    def reach(self, permission: Permission, workspace: str) -> Reach:
+    def permission_scope(self, permission: Permission, workspace: str) -> PermissionScope:
         """Return the scope according to the matrix."""
         if self.user.role is Role.ADMIN:
-            return Reach.EVERYTHING
+            return PermissionScope.EVERYTHING
         role = self.roles.get(workspace)
         if role is None:
-            return Reach.NONE
-        return MATRIX[role].get(permission, Reach.NONE)
+            return PermissionScope.NONE
+        return MATRIX[role].get(permission, PermissionScope.NONE)
 
     def may(self, permission: Permission, thing: Thing) -> bool:
-        reach = self.reach(permission, thing.workspace)
-        return reach in (Reach.WORKSPACE, Reach.EVERYTHING) or (
-            reach is Reach.OWN and thing.owner in (None, self.name)
+        permission_scope = self.permission_scope(permission, thing.workspace)
+        return permission_scope in (PermissionScope.WORKSPACE, PermissionScope.EVERYTHING) or (
+            permission_scope is PermissionScope.OWN and thing.owner in (None, self.name)
         )
 
     def knows(self, thing: Thing) -> bool:
@@ -98,7 +98,10 @@ class Caller:
         return self.may(thing.read, thing)
 
     def may_anywhere(self, permission: Permission) -> bool:
-        return any(self.reach(permission, place) is not Reach.NONE for place in WORKSPACES)
+        return any(
+            self.permission_scope(permission, place) is not PermissionScope.NONE
+            for place in WORKSPACES
+        )
 
 
 def _slug(name: str) -> str:
@@ -459,14 +462,18 @@ async def test_the_overview_is_the_matrix(walk: Walk) -> None:
             {
                 "workspace": place,
                 "role": role.value,
-                "permissions": {one.value: caller.reach(one, place).value for one in Permission},
+                "permissions": {
+                    one.value: caller.permission_scope(one, place).value for one in Permission
+                },
             }
             for place, role in caller.roles.items()
         ]
         for permission, reaches in shown["matrix"].items():
             assert reaches["admin"] == "everything"
             for role, rank in ranks.items():
-                assert reaches[rank] == MATRIX[role].get(Permission(permission), Reach.NONE)
+                assert reaches[rank] == MATRIX[role].get(
+                    Permission(permission), PermissionScope.NONE
+                )
 
 
 async def test_lists_hold_what_a_caller_may_know_of_and_nothing_else(walk: Walk) -> None:
@@ -505,7 +512,7 @@ def expected_in(caller: Caller, use: Use, workspace: str) -> int | None:
         return 403
     if caller.user.role is not Role.ADMIN and workspace not in caller.roles:
         return 404
-    return 403 if caller.reach(use.needed, workspace) is Reach.NONE else None
+    return 403 if caller.permission_scope(use.needed, workspace) is PermissionScope.NONE else None
 
 
 def test_what_is_expected_of_the_workspaces_is_what_we_mean() -> None:

@@ -54,7 +54,7 @@ def test_another_secret_is_no_proof(tokens: Tokens) -> None:
 
 def test_a_token_does_not_outlast_its_session(tokens: Tokens) -> None:
     end = time.time() + 60
-    assert tokens.verify(tokens.issue(USER, SESSION, until=end)).expires_at == int(end)
+    assert tokens.verify(tokens.issue(USER, SESSION, session_end=end)).expires_at == int(end)
 
 
 class TestKeys:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.models.event import ShieldEvent
-from src.models.job import Job, JobChange, JobStatus, percent_at
+from src.models.job import Job, JobChange, JobStatus, displayed_percent
 from src.services.consumer.job_changes import summarise
 from src.services.event_service import JobState, fold
 from tests.support.builders import JOB, OWNER, STRANGER, shield_event, stream
@@ -123,7 +123,7 @@ def test_the_list_and_the_stream_say_the_same_percent(
     assert (listed is None) == (state is None)
     if listed is not None and state is not None:
         status = listed.end.status if listed.end else listed.status
-        assert percent_at(status, listed.percent) == state.percent
+        assert displayed_percent(status, listed.percent) == state.percent
 
 
 def test_a_tool_reports_its_own_progress() -> None:

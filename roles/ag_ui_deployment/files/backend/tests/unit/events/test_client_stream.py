@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from src.models.event import ZERO, ShieldEvent, StreamId
 from src.models.role import Role
 from src.models.user import User
-from src.services.auth.stream_registry import Change, StreamRegistry
+from src.services.auth.stream_registry import AccessChange, StreamRegistry
 from src.services.auth.tokens import AccessToken
 from src.services.events import client_stream, job_projector
 from src.services.events.client_stream import Subscription
@@ -602,7 +602,7 @@ class TestTheEnd:
         subscription = wants(MINE)
         serving = asyncio.create_task(made.serve(subscription, client))
         await until(lambda: parse_frames(bytes(client.body))[1:])
-        opened.end(Change(subscription.access.user.id, None, None, "access_changed"))
+        opened.end(AccessChange(subscription.access.user.id, None, None, "access_changed"))
         await serving
         frames = parse_frames(bytes(client.body))
         assert events_of(frames) == []

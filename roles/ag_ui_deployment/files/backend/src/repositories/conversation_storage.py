@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from src.models.conversation import MessageRow, RunRow, RunStatus, ThreadRow
 from src.repositories.conversations import MESSAGE_SIZE
 
-RETAIN_LOCK = 0x4147_454E_5401
+RETENTION_LOCK = 0x4147_454E_5401
 # Estimated bytes per row besides its JSON or log, including index entries.
 _ROW_BYTES = 512
 
