@@ -27,11 +27,11 @@ Printable = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
 Email = Annotated[str, Field(max_length=320, examples=["alice@example.org"])]
 # An upper bound only; services/auth/passwords.py checks the real limits.
 NewPassword = Annotated[str, Field(max_length=4096, examples=["correct horse battery staple"])]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=Printable)]
+DisplayName = Annotated[str, Field(min_length=1, max_length=200, pattern=Printable)]
 LinkToken = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class Purpose(StrEnum):
+class LinkPurpose(StrEnum):
     """The purpose of a token in a link."""
 
     INVITATION = "invitation"
@@ -110,7 +110,7 @@ class AccountPage(Page[Account]):
 class _NewMember(BaseModel):
     email: Email
     role: Role = Role.VIEWER
-    name: Name | None = None
+    name: DisplayName | None = None
     # The maximum that an audit log entry can hold.
     memberships: Annotated[list[Membership], Field(max_length=30)] = []
 
@@ -173,17 +173,17 @@ class Registration(BaseModel):
     invitation: LinkToken | None = None
     email: Email | None = None
     password: Annotated[NewPassword | None, Field(validate_default=True)] = None
-    name: Name | None = None
+    name: DisplayName | None = None
 
     @field_validator("password")
     @classmethod
-    def _with_the_invitation(cls, password: str | None, info: ValidationInfo) -> str | None:
+    def _require_invitation(cls, password: str | None, info: ValidationInfo) -> str | None:
         if (password is None) is (info.data.get("invitation") is not None):
             raise ValueError("goes with an invitation, and only with one")
         return password
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _require_one_way(self) -> Self:
         if (self.invitation is None) == (self.email is None):
             raise ValueError("give either email or invitation")
         return self

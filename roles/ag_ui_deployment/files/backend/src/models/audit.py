@@ -62,14 +62,14 @@ class ChainLink:
         return Head(self.seq, self.hash)
 
 
-class Purpose(StrEnum):
+class CheckpointPurpose(StrEnum):
     """Why a checkpoint was made: periodically, or before retention deletes the entries up to it."""
 
     INTERVAL = "interval"
     RETENTION = "retention"
 
 
-class Moment(TypeDecorator[datetime]):
+class ClampedTimestamp(TypeDecorator[datetime]):
     """A timestamp, clamped on reading to the range of Python's datetime.
 
     PostgreSQL's range is greater. The application never writes such a value, but an intruder may.
@@ -92,7 +92,7 @@ class AuditRow(Base):
     __tablename__ = "audit_log"
 
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    at: Mapped[datetime] = mapped_column(Moment)
+    at: Mapped[datetime] = mapped_column(ClampedTimestamp)
     action: Mapped[str] = mapped_column(Text)
     outcome: Mapped[str] = mapped_column(Text)
     actor_id: Mapped[UUID | None] = mapped_column(Uuid)
@@ -123,7 +123,7 @@ class CheckpointRow(Base):
     purpose: Mapped[str] = mapped_column(Text)
     seq: Mapped[int] = mapped_column(BigInteger)
     hash: Mapped[bytes] = mapped_column(BYTEA)
-    at: Mapped[datetime] = mapped_column(Moment)
+    at: Mapped[datetime] = mapped_column(ClampedTimestamp)
     key_id: Mapped[str] = mapped_column(Text)
     signature: Mapped[bytes] = mapped_column(BYTEA)
 

@@ -8,8 +8,7 @@ from pydantic import BaseModel, Field, model_validator
 from sqlalchemy import BigInteger, DateTime, ForeignKey, Text, Uuid, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from src.models.login import Code
-from src.models.login import Text as LoginText
+from src.models.login import Code, LoginText
 from src.utils.database import Base
 
 RequiredCode = Annotated[Code, Field(min_length=1)]

@@ -15,10 +15,10 @@ from src.models.tools import (
     IngestRequest,
     QueryAnswer,
     QueryRequest,
+    RequestedWorkspace,
     ToolAnswer,
     ToolList,
     ToolRequest,
-    WorkspaceName,
 )
 from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE
@@ -170,7 +170,9 @@ async def query(services: ServicesDep, user: CurrentUser, request: QueryRequest)
 async def list_tools(
     services: ServicesDep,
     user: CurrentUser,
-    workspace: Annotated[WorkspaceName | None, Query(description="Where; the default one")] = None,
+    workspace: Annotated[
+        RequestedWorkspace | None, Query(description="Where; the default one")
+    ] = None,
 ) -> ToolList:
     return ToolList(items=await services.tools.service.available(user, workspace))
 

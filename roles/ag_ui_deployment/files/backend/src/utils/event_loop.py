@@ -5,13 +5,13 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
-Item = TypeVar("Item")
+ItemT = TypeVar("ItemT")
 
 _TURN = 0.002
 _QUIET = 0.0005
 
 
-async def cooperative_iter(items: Iterable[Item]) -> AsyncIterator[Item]:
+async def cooperative_iter(items: Iterable[ItemT]) -> AsyncIterator[ItemT]:
     """Iterate, and let other tasks run after every two milliseconds of work."""
     clock = time.perf_counter
     end = clock() + _TURN

@@ -150,6 +150,6 @@ def make_certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
             serialization.NoEncryption(),
         )
     )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context = ssl.create_default_context(ssl.LinkPurpose.CLIENT_AUTH)
     context.load_cert_chain(pem, private)
     return context, pem

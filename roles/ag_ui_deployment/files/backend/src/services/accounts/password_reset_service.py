@@ -4,7 +4,7 @@ from uuid import UUID
 
 import structlog
 
-from src.models.account import AccountTokenRow, Purpose, ResetLink
+from src.models.account import AccountTokenRow, LinkPurpose, ResetLink
 from src.models.session import AccessChangeReason
 from src.models.user import UserRow
 from src.repositories import accounts as account_rows
@@ -39,7 +39,7 @@ class PasswordResetService:
         self._audit = audit
         self._mails = mails
 
-    async def forgot(self, text: str) -> None:
+    async def forgot(self, email_input: str) -> None:
         """Send a link in the background if there is an account with this address.
 
         Raises:
@@ -47,7 +47,7 @@ class PasswordResetService:
         """
         self._mails.require()
         try:
-            email = normalise_email(text)
+            email = normalise_email(email_input)
         except EmailRejectedError:
             email = ""
         async with self._database.transaction() as session:
@@ -61,7 +61,7 @@ class PasswordResetService:
             user = await user_rows.by_id(session, user_id)
             if user is None or not user.active:
                 return
-            if await link_tokens.is_mail_limited(session, user.email, Purpose.RESET):
+            if await link_tokens.is_mail_limited(session, user.email, LinkPurpose.RESET):
                 logger.info("reset_mail_withheld", user_id=str(user_id))
                 return
             link = await link_tokens.issue(session, _row(user))
@@ -69,7 +69,7 @@ class PasswordResetService:
         details = {"email": user.email, "step": "link sent"}
         target = f"user:{user.id}"
         await self._audit.record(AuditEvent(Action.PASSWORD_RESET, target=target, details=details))
-        await self._mails.send(Purpose.RESET, user.email, link)
+        await self._mails.send(LinkPurpose.RESET, user.email, link)
 
     async def create_reset_link(self, actor: Actor, user_id: UUID) -> ResetLink:
         """Create a link that an administrator passes on.
@@ -84,11 +84,13 @@ class PasswordResetService:
                 raise AccountNotFoundError
             link = await link_tokens.issue(session, _row(user, actor.id))
         details = {"email": user.email, "step": "link made"}
-        await self._audit.record(actor.did(Action.PASSWORD_RESET, f"user:{user.id}", details))
+        await self._audit.record(
+            actor.audit_event(Action.PASSWORD_RESET, f"user:{user.id}", details)
+        )
         return ResetLink(
             email=user.email,
             token=link.token,
-            link=self._mails.link(Purpose.RESET, link.token),
+            link=self._mails.link(LinkPurpose.RESET, link.token),
             expires_at=link.expires_at,
         )
 
@@ -116,19 +118,21 @@ class PasswordResetService:
             await self._audit.record(failure)
             raise
         await self._audit.record(
-            Actor.of(user).did(Action.PASSWORD_RESET, f"user:{user.id}", {"step": "password set"})
+            Actor.of(user).audit_event(
+                Action.PASSWORD_RESET, f"user:{user.id}", {"step": "password set"}
+            )
         )
 
     async def _reset(self, token: str, password: str, address: str | None) -> UserRow:
         """Set the password. Returns the account."""
         async with self._database.transaction() as session:
-            row = await link_tokens.look(session, token, Purpose.RESET)
+            row = await link_tokens.find(session, token, LinkPurpose.RESET)
             owner = await user_rows.by_id(session, row.user_id) if row.user_id else None
         if owner is None:
             raise LinkNotValidError
         hashed = await hash_new_password(password, owner.email, owner.name or "")
         async with self._database.transaction() as session:
-            await link_tokens.use(session, row)
+            await link_tokens.consume(session, row)
             user = await user_rows.for_update(session, owner.id)
             if user is None or not user.active or user.password_hash != row.password_hash:
                 raise LinkNotValidError
@@ -144,7 +148,7 @@ class PasswordResetService:
 
 def _row(user: UserRow, made_by: UUID | None = None) -> AccountTokenRow:
     return AccountTokenRow(
-        purpose=Purpose.RESET.value,
+        purpose=LinkPurpose.RESET.value,
         email=user.email,
         user_id=user.id,
         password_hash=user.password_hash,

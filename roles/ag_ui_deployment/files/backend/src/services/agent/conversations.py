@@ -181,7 +181,7 @@ class ConversationService:
         before = _decode(cursor) if cursor else None
         places = None if seen.everything else list(seen.places())
         async with self._database.transaction() as session:
-            found = await rows.page(session, places=places, before=before, limit=limit + 1)
+            found = await rows.page(session, scopes=places, before=before, limit=limit + 1)
         shown = found[:limit]
         return ThreadPage(
             items=[ThreadSummary.model_validate(row) for row in shown],
@@ -207,7 +207,7 @@ class ConversationService:
             messages = await rows.messages_of(
                 session, row, before=before, limit=limit, max_bytes=_MESSAGES_MAX_BYTES
             )
-            first = messages[0].place if messages else 0
+            first = messages[0].position if messages else 0
             more = await rows.has_messages_before(session, row, first)
             runs = await rows.runs_of(session, row, _RUNS_SHOWN)
         thread = Thread(

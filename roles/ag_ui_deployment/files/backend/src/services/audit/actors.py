@@ -20,7 +20,7 @@ class Actor:
     def of(cls, user: User | UserRow) -> "Actor":
         return cls(user.email, user.id)
 
-    def did(
+    def audit_event(
         self, action: Action, target: str, details: Mapping[str, Any] | None = None
     ) -> AuditEvent:
         """Create an event of a successful action."""

@@ -35,14 +35,14 @@ class AuditRetention(BackgroundTask):
     def __init__(
         self,
         database: Database,
-        keeper: CheckpointSigner,
+        signer: CheckpointSigner,
         verifier: AuditVerifier,
         audit: AuditLogger,
         settings: Settings,
     ) -> None:
         super().__init__("audit-retention")
         self._database = database
-        self._keeper = keeper
+        self._signer = signer
         self._verifier = verifier
         self._audit = audit
         self._age = timedelta(days=settings.AUDIT_RETENTION_DAYS)
@@ -95,7 +95,7 @@ class AuditRetention(BackgroundTask):
         if not even_if_broken:
             await self._check_through(last.seq)
         # Signed before the deletion: verification then starts after this entry.
-        await self._keeper.release(last)
+        await self._signer.sign_retention(last)
         deleted = await self._delete_through(last.seq)
         details = {"through": last.seq, "entries": deleted, "even_if_broken": even_if_broken}
         await self._audit.record(

@@ -47,7 +47,7 @@ class RunStore:
         end, messages = await asyncio.to_thread(_digest, records)
         async with self._database.transaction() as session:
             await rows.lock_thread_of(session, key.owner, key.run_id)
-            row = await rows.end_run(session, key.owner, key.run_id, end, presumed=LOST.code)
+            row = await rows.end_run(session, key.owner, key.run_id, end, presumed_error=LOST.code)
             if row is None:
                 return await rows.is_stored(session, key.owner, key.run_id)
             await rows.upsert_messages(session, key.owner, row.thread_id, messages)
@@ -67,7 +67,7 @@ class RunStore:
     async def runs_on(self) -> list[RunKey]:
         """Returns the runs of all users that are stored as running."""
         async with self._database.transaction() as session:
-            found = await rows.runs_on(session, _BEGUN, _RUNS_ON_MAX)
+            found = await rows.running_runs(session, _BEGUN, _RUNS_ON_MAX)
         return [RunKey(row.owner_id, row.id) for row in found]
 
 

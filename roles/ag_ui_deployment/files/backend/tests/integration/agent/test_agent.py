@@ -683,7 +683,7 @@ class TestThreads:
             await until(environment.somebody_waits)
             await keep(*what)
 
-        monkeypatch.setattr(conversations, "keep_messages", keep_late)
+        monkeypatch.setattr(conversations, "upsert_messages", keep_late)
         body = run_input("words 50 fault=stall", threadId=begun["threadId"])
         async with asyncio.TaskGroup() as group:
             told = group.create_task(whole_run(backend.http, token, body))

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select
 from structlog.testing import capture_logs
 
-from src.models.audit import ChainLink, Purpose
+from src.models.audit import ChainLink, CheckpointPurpose
 from src.repositories import audit as audit_rows
 from src.services.audit import checkpoint_signer
 from src.services.audit import retention as audit_retention
@@ -88,7 +88,7 @@ class TestCheckpoints:
             await other.add(1)
             head = (await audit_rows_of(other))[-1].head
             async with other.database.transaction() as session:
-                statement = Checkpoint(3, Purpose.RETENTION, head, datetime.now(UTC))
+                statement = Checkpoint(3, CheckpointPurpose.RETENTION, head, datetime.now(UTC))
                 session.add(other.keys.sign(statement))
         await log.tamper("DELETE FROM audit_checkpoints WHERE number < 3")
         with capture_logs() as logged:
@@ -255,8 +255,8 @@ class TestRetention:
             assert head is not None
             second = (await audit_rows.after(session, 1, 1))[0].head
             then = datetime.now(UTC) - timedelta(days=100)
-            session.add(log.keys.sign(Checkpoint(1, Purpose.INTERVAL, second, then)))
-            session.add(log.keys.sign(Checkpoint(2, Purpose.INTERVAL, head, then)))
+            session.add(log.keys.sign(Checkpoint(1, CheckpointPurpose.INTERVAL, second, then)))
+            session.add(log.keys.sign(Checkpoint(2, CheckpointPurpose.INTERVAL, head, then)))
         await log.add(2)
         await log.retain()
         rows = await log.environment.query(

@@ -16,7 +16,7 @@ from uuid import NAMESPACE_DNS, UUID, uuid4, uuid5
 import pytest
 
 from src.main import create_app
-from src.models.account import AccountTokenRow, Purpose
+from src.models.account import AccountTokenRow, LinkPurpose
 from src.models.conversation import RunRow, RunStatus, ThreadRow
 from src.models.event import DeadLetterRow, ShieldEvent
 from src.models.job import JobRow, JobStatus
@@ -354,7 +354,7 @@ class Walk:
             AccountTokenRow(
                 id=_invitation_id("invitation"),
                 token_hash="",
-                purpose=Purpose.INVITATION.value,
+                purpose=LinkPurpose.INVITATION.value,
                 email="invited@shield.test",
                 role=Role.VIEWER.value,
                 memberships=[],

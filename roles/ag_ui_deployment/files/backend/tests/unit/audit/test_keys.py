@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from src.models.audit import CheckpointRow, Purpose
+from src.models.audit import CheckpointPurpose, CheckpointRow
 from src.services.audit import keys as audit_keys
 from src.services.audit.chain import START
 from src.services.audit.keys import AuditKeys, Checkpoint
 
 OLD, NEW = "o" * 32, "n" * 32
-STATEMENT = Checkpoint(1, Purpose.INTERVAL, START, datetime(2026, 5, 1, tzinfo=UTC))
+STATEMENT = Checkpoint(1, CheckpointPurpose.INTERVAL, START, datetime(2026, 5, 1, tzinfo=UTC))
 
 
 def test_the_first_key_signs_and_every_other_verifies() -> None:
