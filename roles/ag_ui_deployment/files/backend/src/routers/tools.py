@@ -110,15 +110,15 @@ class _Caller:
 
     def accepted(self, outcome: SubmissionOutcome, workspace: str | None) -> AcceptedJob:
         job_id = outcome.job_id or ""
-        address = f"/api/jobs/{quote(job_id, safe='')}"
+        job_url = f"/api/jobs/{quote(job_id, safe='')}"
         self.response.status_code = 202
-        self.response.headers["Location"] = address
+        self.response.headers["Location"] = job_url
         return AcceptedJob(
             id=job_id,
             job_id=job_id,
             workspace=workspace or DEFAULT_WORKSPACE,
-            job=address,
-            events=f"{address}/events",
+            job=job_url,
+            events=f"{job_url}/events",
         )
 
 

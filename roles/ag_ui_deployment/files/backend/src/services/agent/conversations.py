@@ -179,7 +179,7 @@ class ConversationService:
         """
         seen = visibility(user, Permission.READ_AGENT_RUNS)
         before = _decode(cursor) if cursor else None
-        places = None if seen.everything else list(seen.places())
+        places = None if seen.everything else list(seen.scopes())
         async with self._database.transaction() as session:
             found = await rows.page(session, scopes=places, before=before, limit=limit + 1)
         shown = found[:limit]

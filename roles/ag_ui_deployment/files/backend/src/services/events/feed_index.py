@@ -82,4 +82,4 @@ def _key(scope: Scope) -> Key:
 
 
 def _places(key: Key) -> Iterator[OwnerScope]:
-    return key.places() if isinstance(key, Visibility) else iter(())
+    return key.scopes() if isinstance(key, Visibility) else iter(())

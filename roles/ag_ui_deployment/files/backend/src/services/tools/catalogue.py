@@ -63,7 +63,7 @@ def tool_permissions() -> Mapping[str, Permission]:
     return {name: kind.permission for name, kind in CATALOGUE.items()}
 
 
-def read_arguments(tool: ToolDefinition, arguments: Mapping[str, Any]) -> Arguments:
+def parse_arguments(tool: ToolDefinition, arguments: Mapping[str, Any]) -> Arguments:
     """Validate the types and formats of arguments.
 
     Raises:
@@ -78,9 +78,9 @@ def read_arguments(tool: ToolDefinition, arguments: Mapping[str, Any]) -> Argume
 class ArgumentChecker:
     """Checks arguments against the configured limits before a call is sent."""
 
-    def __init__(self, settings: Settings, addresses: SsrfGuard) -> None:
-        self._addresses = addresses
-        self._maximum = {
+    def __init__(self, settings: Settings, ssrf_guard: SsrfGuard) -> None:
+        self._ssrf_guard = ssrf_guard
+        self._limits = {
             "max_pages": settings.TOOLS_MAX_PAGES,
             "max_depth": settings.TOOLS_MAX_DEPTH,
         }
@@ -92,7 +92,7 @@ class ArgumentChecker:
 
     def _schema(self, tool: ToolDefinition) -> dict[str, Any]:
         schema = tool.arguments.model_json_schema()
-        for name, maximum in self._maximum.items():
+        for name, maximum in self._limits.items():
             if name in schema.get("properties", {}):
                 schema["properties"][name]["maximum"] = maximum
         return schema
@@ -105,33 +105,33 @@ class ArgumentChecker:
         Raises:
             ArgumentsRefusedError: An argument exceeds a limit, or a host is not allowed.
         """
-        given = arguments.model_dump(exclude_unset=True)
-        for name, maximum in self._maximum.items():
-            if given.get(name, 0) > maximum:
+        values = arguments.model_dump(exclude_unset=True)
+        for name, maximum in self._limits.items():
+            if values.get(name, 0) > maximum:
                 raise ArgumentsRefusedError(FieldFault(name, f"is more than {maximum}"))
         if isinstance(arguments, CrawlWeb):
             # Always sent, since the tool's own defaults may exceed the configured limits.
-            for name, maximum in self._maximum.items():
-                given[name] = min(getattr(arguments, name), maximum)
+            for name, maximum in self._limits.items():
+                values[name] = min(getattr(arguments, name), maximum)
             await self._check_targets(arguments)
-        return given
+        return values
 
     async def _check_targets(self, crawl: CrawlWeb) -> None:
         try:
-            await self._addresses.check_url(crawl.url)
+            await self._ssrf_guard.check_url(crawl.url)
         except TargetRefusedError as error:
             raise ArgumentsRefusedError(FieldFault("url", str(error))) from None
         domains = crawl.allowed_domains or ()
         # Concurrently, since each may wait for a lookup.
-        verdicts = await asyncio.gather(
-            *map(self._addresses.check_domain, domains), return_exceptions=True
+        results = await asyncio.gather(
+            *map(self._ssrf_guard.check_domain, domains), return_exceptions=True
         )
-        for number, verdict in enumerate(verdicts):
-            if isinstance(verdict, TargetRefusedError):
-                name = f"allowed_domains.{number}"
-                raise ArgumentsRefusedError(FieldFault(name, str(verdict)))
-            if isinstance(verdict, BaseException):
-                raise verdict
+        for index, result in enumerate(results):
+            if isinstance(result, TargetRefusedError):
+                name = f"allowed_domains.{index}"
+                raise ArgumentsRefusedError(FieldFault(name, str(result)))
+            if isinstance(result, BaseException):
+                raise result
 
 
 def _errors_of(error: ValidationError) -> list[FieldFault]:
