@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 
-from src.commands.output import EXIT_BROKEN, EXIT_UNAVAILABLE, fail, log_to_stderr, say
+from src.commands.output import EXIT_BROKEN, EXIT_UNAVAILABLE, echo, fail, log_to_stderr
 from src.config import Settings
 from src.models.audit import Head, Verification
 from src.repositories.audit import AuditFilter
@@ -82,10 +82,10 @@ def _print_result(result: Verification) -> int:
             EXIT_BROKEN, f"audit: broken at entry {result.broken.seq}: {result.broken.reason}"
         )
     if result.first_seq is None:
-        say("audit: empty")
+        echo("audit: empty")
         return 0
     signed = f"signed through {result.signed_through}" if result.signed_through else "not signed"
-    say(
+    echo(
         f"audit: entries {result.first_seq} to {result.last_seq} are whole, {signed}, "
         f"{result.checkpoints} checkpoints"
     )
@@ -130,7 +130,7 @@ def _retain(settings: Settings, options: argparse.Namespace) -> int:
             deleted = await retention.retain(OPERATOR.name, even_if_broken=options.even_if_broken)
         except ChainBrokenError as error:
             return fail(EXIT_BROKEN, f"audit: nothing is deleted, the log is broken at {error}")
-        say(f"audit: {deleted} entries deleted")
+        echo(f"audit: {deleted} entries deleted")
         return 0
 
     return _with_database(settings, action)

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterator, Sequence
 
-from src.commands.output import say
+from src.commands.output import echo
 from src.config import Settings
 from src.main import create_app
 from src.models.permissions import EffectiveRole, Permission, PermissionScope
@@ -38,7 +38,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def _permissions(settings: Settings, _options: argparse.Namespace) -> None:
     rules = rules_of(create_app(settings))
-    say("\n".join((_HEAD, "", *_matrix_rows(), "", *_tool_rows(), "", *_route_rows(rules))))
+    echo("\n".join((_HEAD, "", *_matrix_rows(), "", *_tool_rows(), "", *_route_rows(rules))))
 
 
 def _matrix_rows() -> Iterator[str]:

@@ -20,6 +20,7 @@ from pydantic import (
 
 from src.models.protocol import ProtocolVersion, negotiated
 from src.models.workspace import DEFAULT_WORKSPACE
+from src.utils.json_types import JsonObject
 
 # Ids are used in URLs.
 _ID = r"^[A-Za-z0-9_~@:-][A-Za-z0-9_.~@:-]*$"
@@ -210,7 +211,7 @@ class RunInput(RunAgentInput):
         return self
 
     @cached_property
-    def conversation(self) -> Sequence[dict[str, Any]]:
+    def conversation(self) -> Sequence[JsonObject]:
         """The messages as AG-UI's JSON."""
         return [message.model_dump(by_alias=True) for message in self.messages]
 

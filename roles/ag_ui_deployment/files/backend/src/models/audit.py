@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -24,6 +24,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from src.models.page import Page
 from src.utils.database import Base
+from src.utils.json_types import JsonObject
 
 
 class Head(NamedTuple):
@@ -101,7 +102,7 @@ class AuditRow(Base):
     address: Mapped[str | None] = mapped_column(Text)
     request_id: Mapped[str | None] = mapped_column(Text)
     # json instead of jsonb: the hash covers the text, which only json preserves.
-    details: Mapped[dict[str, Any]] = mapped_column(JSON)
+    details: Mapped[JsonObject] = mapped_column(JSON)
     prev_hash: Mapped[bytes] = mapped_column(BYTEA)
     hash: Mapped[bytes] = mapped_column(BYTEA)
 
@@ -145,7 +146,7 @@ class AuditEntry(BaseModel):
     target: str | None
     address: str | None
     request_id: str | None
-    details: dict[str, Any]
+    details: JsonObject
     prev_hash: str
     hash: str
 

@@ -17,6 +17,7 @@ from pydantic import (
 
 from src.models.page import Page
 from src.utils.hosts import TargetRefusedError, canonical_host, canonical_url, is_visible
+from src.utils.json_types import Json, JsonObject
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
@@ -50,7 +51,7 @@ def _path(text: str) -> str:
     return text
 
 
-def _bounded(value: dict[str, Any]) -> dict[str, Any]:
+def _bounded(value: JsonObject) -> JsonObject:
     if _depth(value) > _OBJECT_MAX_DEPTH:
         raise ValueError(f"is nested deeper than {_OBJECT_MAX_DEPTH} levels")
     try:
@@ -74,7 +75,7 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _children(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+def _children(value: JsonObject | list[Any]) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value
 
 
@@ -111,7 +112,7 @@ Domain = Annotated[
     Field(examples=["example.org"], json_schema_extra={"format": "hostname"}),
 ]
 ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
-BoundedObject = Annotated[dict[str, Any], AfterValidator(_bounded)]
+BoundedObject = Annotated[JsonObject, AfterValidator(_bounded)]
 RequestedWorkspace = Annotated[
     str,
     StringConstraints(min_length=1, max_length=100, pattern=_LINE),
@@ -188,7 +189,7 @@ class _InWorkspace(BaseModel):
         default=None, description="Where it belongs; the default workspace if left out"
     )
 
-    def arguments(self) -> Mapping[str, Any]:
+    def arguments(self) -> Mapping[str, Json]:
         return self.model_dump(exclude={"workspace"}, exclude_unset=True)
 
 
@@ -207,7 +208,7 @@ class QueryRequest(LightragQuery, _InWorkspace):
 class ToolRequest(_KnownFields):
     """`arguments` are those that GET /api/tools names for the tool."""
 
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: JsonObject = Field(default_factory=dict)
     workspace: RequestedWorkspace | None = None
 
 
@@ -247,7 +248,7 @@ class ToolInfo(BaseModel):
     description: str
     writes: bool
     starts_job: bool
-    input_schema: dict[str, Any]
+    input_schema: JsonObject
 
 
 class ToolList(Page[ToolInfo]):

@@ -13,6 +13,7 @@ from sqlalchemy.orm import undefer
 
 from src.models.conversation import MessageRow, RunRow, RunStatus, ThreadRow
 from src.repositories.bulk import arrays, insert_arrays
+from src.utils.json_types import Json
 
 ThreadPosition = tuple[datetime, UUID, str]
 
@@ -88,7 +89,7 @@ async def open_thread(
 
 
 async def upsert_messages(
-    session: AsyncSession, owner_id: UUID, thread_id: str, messages: Sequence[Mapping[str, Any]]
+    session: AsyncSession, owner_id: UUID, thread_id: str, messages: Sequence[Mapping[str, Json]]
 ) -> None:
     """Insert or update messages by their id. None is deleted.
 

@@ -45,10 +45,8 @@ async def list_workspaces(services: ServicesDep) -> WorkspacePage:
 @router.post(
     "", status_code=201, summary="Make a workspace", responses=documented(WorkspaceExistsError)
 )
-async def create_workspace(
-    services: ServicesDep, actor: ActorDep, given: NewWorkspace
-) -> Workspace:
-    return await services.accounts.workspaces.create(actor, given.name)
+async def create_workspace(services: ServicesDep, actor: ActorDep, body: NewWorkspace) -> Workspace:
+    return await services.accounts.workspaces.create(actor, body.name)
 
 
 @router.delete(
@@ -74,9 +72,9 @@ async def list_members(services: ServicesDep, name: WorkspacePath) -> MemberPage
     responses=documented(WorkspaceNotFoundError, AccountNotFoundError, DefaultWorkspaceError),
 )
 async def set_member(
-    services: ServicesDep, actor: ActorDep, name: WorkspacePath, user_id: UUID, given: RoleIn
+    services: ServicesDep, actor: ActorDep, name: WorkspacePath, user_id: UUID, body: RoleIn
 ) -> Member:
-    return await services.accounts.workspaces.set_member(actor, name, user_id, given.role)
+    return await services.accounts.workspaces.set_member(actor, name, user_id, body.role)
 
 
 @router.delete(

@@ -40,9 +40,10 @@ from src.services.tools.errors import (
     WorkspaceNotYoursError,
 )
 from src.services.tools.submissions import SubmissionOutcome
+from src.utils.json_types import Json
 from src.web.api_route import ApiRoute
 from src.web.dependencies import CurrentUser, ServicesDep, requires
-from src.web.problems import DatabaseUnavailableError, documented
+from src.web.problems import ApiResponses, DatabaseUnavailableError, documented
 
 router = APIRouter(route_class=ApiRoute)
 
@@ -63,9 +64,7 @@ _QUERIES = documented(*_CALL_ERRORS, DatabaseUnavailableError)
 _SUBMISSIONS = documented(
     *_CALL_ERRORS, StillRunningError, TooManyJobsError, DatabaseUnavailableError
 )
-_ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {"model": AcceptedJob, "description": "A job was accepted"}
-}
+_ACCEPTED: ApiResponses = {202: {"model": AcceptedJob, "description": "A job was accepted"}}
 
 IdempotencyKey = Annotated[
     str | None,
@@ -97,7 +96,7 @@ class _Caller:
     async def call(
         self,
         name: str,
-        arguments: Mapping[str, Any],
+        arguments: Mapping[str, Json],
         workspace: str | None,
         prefix: str = "body",
     ) -> SubmissionOutcome:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -18,6 +18,7 @@ from src.services.audit.journal import write_entry
 from src.services.audit.store import AuditStore
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
+from src.utils.json_types import Json
 from src.utils.metrics import Metrics
 from src.utils.redis import Backoff
 
@@ -90,7 +91,7 @@ class AuditEvent:
     actor_id: UUID | None = None
     actor: str | None = None
     target: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Json] = field(default_factory=dict)
 
 
 class _QueuedEntry(NamedTuple):

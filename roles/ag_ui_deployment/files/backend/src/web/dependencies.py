@@ -38,7 +38,7 @@ async def _services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-async def _given_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str | None:
+async def _bearer_token(token: Annotated[str | None, Depends(_bearer)]) -> str | None:
     """Returns the bearer token; None if it is missing or empty.
 
     With None the cookie is used, and its Origin check applies.
@@ -46,7 +46,7 @@ async def _given_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str |
     return token or None
 
 
-Bearer = Annotated[str | None, Depends(_given_bearer)]
+Bearer = Annotated[str | None, Depends(_bearer_token)]
 
 
 async def authenticated(request: Request, services: ServicesDep, bearer: Bearer) -> AccessToken:
@@ -82,7 +82,7 @@ async def identify(request: Request, services: ServicesDep, bearer: Bearer) -> A
 
 async def identify_early(request: Request, services: Services) -> AccessToken:
     """Calls identify() before FastAPI resolves dependencies."""
-    return await identify(request, services, await _given_bearer(await _bearer(request)))
+    return await identify(request, services, await _bearer_token(await _bearer(request)))
 
 
 Access = Annotated[AccessToken, Depends(identify)]
@@ -103,11 +103,11 @@ def refresh_cookie(request: Request, services: Services) -> str:
 
 
 async def _logout_access(
-    request: Request, services: ServicesDep, bearer: Bearer, given: RefreshToken | None = None
+    request: Request, services: ServicesDep, bearer: Bearer, body: RefreshToken | None = None
 ) -> AccessToken:
     """The session to end. Accepts a refresh token too, since the access token may have expired."""
-    if given is not None:
-        return await services.auth.sessions.of_refresh_token(given.refresh_token)
+    if body is not None:
+        return await services.auth.sessions.of_refresh_token(body.refresh_token)
     try:
         return await authenticated(request, services, bearer)
     except NotAuthenticatedError:

@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 
 from src.repositories import token_usage
-from src.repositories.token_usage import Tokens, UsageKey
+from src.repositories.token_usage import TokenCount, UsageKey
 from src.services.agent.errors import TokensSpentError
 from src.services.gateway.chat_stream import Usage
 from src.utils.background_task import BackgroundTask
@@ -31,14 +31,14 @@ class TokenBudget(BackgroundTask):
         super().__init__("token-budget")
         self._database = database
         self._per_day = per_day
-        self._noted: dict[UsageKey, Tokens] = {}
+        self._noted: dict[UsageKey, TokenCount] = {}
         self._news = asyncio.Event()
         self._storing = asyncio.Lock()
 
     def note(self, user_id: UUID, model: str, usage: Usage) -> None:
         """Adds the usage of one answer of a model to the user's day."""
         key = UsageKey(user_id, _today(), model)
-        self._merge(key, Tokens(usage.prompt_tokens, usage.completion_tokens))
+        self._merge(key, TokenCount(usage.prompt_tokens, usage.completion_tokens))
         self._news.set()
 
     async def check(self, user_id: UUID) -> None:
@@ -109,9 +109,9 @@ class TokenBudget(BackgroundTask):
                     self._merge(key, tokens)
                 raise
 
-    def _merge(self, key: UsageKey, tokens: Tokens) -> None:
-        known = self._noted.get(key, Tokens(0, 0))
-        self._noted[key] = Tokens(known.input + tokens.input, known.output + tokens.output)
+    def _merge(self, key: UsageKey, tokens: TokenCount) -> None:
+        known = self._noted.get(key, TokenCount(0, 0))
+        self._noted[key] = TokenCount(known.input + tokens.input, known.output + tokens.output)
 
 
 def _today() -> date:

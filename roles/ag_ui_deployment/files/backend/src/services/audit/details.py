@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from src.utils.json_types import Json
 from src.utils.logger import redact
 
 _MAX_TEXT = 512
@@ -29,7 +30,7 @@ def bounded_text(text: str) -> str:
     return truncated[: _MAX_TEXT - 1] + "…" if len(truncated) > _MAX_TEXT else truncated
 
 
-def canonical_details(details: Mapping[str, Any]) -> str:
+def canonical_details(details: Mapping[str, Json]) -> str:
     """Encode details as JSON with sorted keys. Secrets are redacted, and large values truncated.
 
     Details above 4096 bytes are replaced by a note of their size.

@@ -6,7 +6,7 @@ import io
 import time
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 
@@ -18,6 +18,7 @@ from src.services.audit.verifier import AuditVerifier
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.utils.database import Database
 from src.utils.event_loop import cooperative_iter
+from src.utils.json_types import JsonObject
 
 ExportFormat = Literal["csv", "jsonl"]
 
@@ -144,7 +145,7 @@ def entry_of(link: ChainLink) -> AuditEntry:
     )
 
 
-def _details(text: str) -> dict[str, Any]:
+def _details(text: str) -> JsonObject:
     """Parse details. An entry written by an intruder may hold anything."""
     try:
         details = orjson.loads(text)

@@ -15,7 +15,7 @@ from src.models.user import User, UserRow
 from src.repositories import sessions as session_rows
 from src.services.auth.errors import NotAuthenticatedError
 from src.services.auth.stream_registry import AccessChange
-from src.services.auth.tokens import AccessToken, Tokens
+from src.services.auth.tokens import AccessToken, TokenService
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 
 # Size of the cache of sessions, which is used while PostgreSQL is down.
@@ -25,7 +25,7 @@ _TOUCH_EVERY = timedelta(seconds=30)
 
 
 class AccessService:
-    def __init__(self, database: Database, tokens: Tokens, settings: Settings) -> None:
+    def __init__(self, database: Database, tokens: TokenService, settings: Settings) -> None:
         self._database = database
         self._tokens = tokens
         self._idle_timeout = timedelta(minutes=settings.SESSION_IDLE_MINUTES)

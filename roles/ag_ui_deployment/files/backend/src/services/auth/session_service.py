@@ -19,7 +19,7 @@ from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.auth.access_service import AccessService
 from src.services.auth.errors import NotAuthenticatedError, RefreshRacedError, SessionNotFoundError
-from src.services.auth.tokens import AccessToken, Tokens
+from src.services.auth.tokens import AccessToken, TokenService
 from src.utils.database import Database
 
 # Reuse of the previous refresh token within this time is no theft: two tabs of a browser may refresh
@@ -40,7 +40,7 @@ class SessionService:
     def __init__(
         self,
         database: Database,
-        tokens: Tokens,
+        tokens: TokenService,
         access: AccessService,
         audit: AuditLogger,
         settings: Settings,

@@ -36,7 +36,7 @@ class AccessToken:
     read_at: float = 0.0
 
 
-class Tokens:
+class TokenService:
     """Issues and verifies tokens. JWT_SECRET signs; JWT_PREVIOUS_SECRETS only verify."""
 
     def __init__(self, settings: Settings) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -23,6 +22,7 @@ from src.services.tools.errors import ArgumentsRefusedError
 from src.services.tools.ssrf_guard import SsrfGuard
 from src.utils.errors import FieldFault
 from src.utils.hosts import TargetRefusedError
+from src.utils.json_types import Json, JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def tool_permissions() -> Mapping[str, Permission]:
     return {name: kind.permission for name, kind in CATALOGUE.items()}
 
 
-def parse_arguments(tool: ToolDefinition, arguments: Mapping[str, Any]) -> Arguments:
+def parse_arguments(tool: ToolDefinition, arguments: Mapping[str, Json]) -> Arguments:
     """Validate the types and formats of arguments.
 
     Raises:
@@ -86,18 +86,18 @@ class ArgumentChecker:
         }
         self._schemas = {tool.name: self._schema(tool) for tool in CATALOGUE.values()}
 
-    def schema(self, tool: ToolDefinition) -> dict[str, Any]:
+    def schema(self, tool: ToolDefinition) -> JsonObject:
         """The JSON Schema of a tool's arguments, with the configured limits."""
         return self._schemas[tool.name]
 
-    def _schema(self, tool: ToolDefinition) -> dict[str, Any]:
+    def _schema(self, tool: ToolDefinition) -> JsonObject:
         schema = tool.arguments.model_json_schema()
         for name, maximum in self._limits.items():
             if name in schema.get("properties", {}):
                 schema["properties"][name]["maximum"] = maximum
         return schema
 
-    async def check(self, arguments: Arguments) -> dict[str, Any]:
+    async def check(self, arguments: Arguments) -> JsonObject:
         """Check arguments and return them for sending.
 
         Arguments that the caller omitted are not sent, except the limits of a crawl.

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
@@ -36,11 +35,11 @@ from src.services.tools.errors import (
 )
 from src.utils.background_jobs import BackgroundJobs
 from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
+from src.utils.json_types import Json
 from src.utils.redis import Backoff
 
 logger = structlog.get_logger(__name__)
 
-Json = Any
 Send = Callable[[], Awaitable[Json]]
 
 # Jobs without events, and idempotency keys, expire after this time.

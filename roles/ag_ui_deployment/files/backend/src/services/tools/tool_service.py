@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 from uuid import UUID
 
 from src.models.tools import GetJobStatus, ToolInfo
@@ -21,8 +20,7 @@ from src.services.tools.catalogue import CATALOGUE, ArgumentChecker, ToolDefinit
 from src.services.tools.errors import TooManyCallsError, WorkspaceNotYoursError
 from src.services.tools.submissions import SubmissionOutcome, SubmissionService, ToolCallRequest
 from src.utils.database import Database
-
-Json = Any
+from src.utils.json_types import Json, JsonObject
 
 _LIST_CACHE_SECONDS = 30.0
 _GRACE_SECONDS = 2.0
@@ -152,7 +150,7 @@ class ToolService:
                 user, name, audit_outcome, workspace=workspace_name, reason=_reason(error)
             )
             raise
-        details: dict[str, Json] = {"job_id": outcome.job_id} if outcome.job_id else {}
+        details: JsonObject = {"job_id": outcome.job_id} if outcome.job_id else {}
         if outcome.replayed:
             details["replayed"] = True
         await self._record(user, name, AuditOutcome.SUCCESS, workspace=workspace_name, **details)

@@ -24,7 +24,7 @@ from tests.support.server import PASSWORD, Backend, running
 from tests.support.sse import SseClient, sse
 from tests.support.waiting import until
 
-Tokens = dict[str, Any]
+TokenService = dict[str, Any]
 
 ALICE = "alice@shield.test"
 NEW_PASSWORD = "umbrella-thirteen-granite-soup"
@@ -404,7 +404,9 @@ class TestOpenStreams:
             assert ended == ["session_ended"]
 
 
-async def change_role(one: Backend, _world: Environment, mine: Tokens, _other: Tokens) -> None:
+async def change_role(
+    one: Backend, _world: Environment, mine: TokenService, _other: TokenService
+) -> None:
     admin = bearer(one.token_of(await one.add_user("admin@shield.test", Role.ADMIN)))
     alice = (await one.http.get("/auth/me", headers=bearer(mine["access_token"]))).json()["id"]
     path = f"/admin/users/{alice}/role"
@@ -412,14 +414,18 @@ async def change_role(one: Backend, _world: Environment, mine: Tokens, _other: T
     assert done.status_code == 200, done.text
 
 
-async def change_password(one: Backend, _world: Environment, mine: Tokens, _other: Tokens) -> None:
+async def change_password(
+    one: Backend, _world: Environment, mine: TokenService, _other: TokenService
+) -> None:
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     headers = bearer(mine["access_token"])
     done = await one.http.post("/auth/password/change", json=body, headers=headers)
     assert done.status_code == 204, done.text
 
 
-async def reset_password(one: Backend, _world: Environment, mine: Tokens, _other: Tokens) -> None:
+async def reset_password(
+    one: Backend, _world: Environment, mine: TokenService, _other: TokenService
+) -> None:
     admin = bearer(one.token_of(await one.add_user("admin@shield.test", Role.ADMIN)))
     alice = (await one.http.get("/auth/me", headers=bearer(mine["access_token"]))).json()["id"]
     link = await one.http.post(f"/admin/users/{alice}/reset-link", headers=admin)
@@ -429,7 +435,7 @@ async def reset_password(one: Backend, _world: Environment, mine: Tokens, _other
 
 
 async def turn_on_second_factor(
-    one: Backend, _world: Environment, mine: Tokens, _other: Tokens
+    one: Backend, _world: Environment, mine: TokenService, _other: TokenService
 ) -> None:
     headers = bearer(mine["access_token"])
     begun = await one.http.post("/auth/mfa/setup", json={"password": PASSWORD}, headers=headers)
@@ -438,13 +444,17 @@ async def turn_on_second_factor(
     assert done.status_code == 200, done.text
 
 
-async def reuse_token(one: Backend, environment: Environment, _mine: Tokens, other: Tokens) -> None:
+async def reuse_token(
+    one: Backend, environment: Environment, _mine: TokenService, other: TokenService
+) -> None:
     assert (await refresh(one, other)).status_code == 200
     await shift(environment, "rotated_at", seconds=6)
     assert (await refresh(one, other)).status_code == 401
 
 
-CHANGES: Mapping[str, Callable[[Backend, Environment, Tokens, Tokens], Awaitable[None]]] = {
+CHANGES: Mapping[
+    str, Callable[[Backend, Environment, TokenService, TokenService], Awaitable[None]]
+] = {
     "role": change_role,
     "password change": change_password,
     "password reset": reset_password,

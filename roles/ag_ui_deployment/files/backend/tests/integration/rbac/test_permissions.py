@@ -25,7 +25,7 @@ from src.models.role import Role
 from src.models.session import SessionRow
 from src.models.user import User, UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow
-from src.services.auth.tokens import Tokens
+from src.services.auth.tokens import TokenService
 from src.services.rbac_service import MATRIX
 from src.utils.database import Base
 from src.web.route_rules import RouteRule, rules_of
@@ -327,7 +327,9 @@ class Walk:
             row = _session(uuid4(), caller.user.id)
             async with self._backend.services.database.transaction() as session:
                 session.add(row)
-            self._tokens[caller.name] = Tokens(self._backend.settings).issue(caller.user, row.id)
+            self._tokens[caller.name] = TokenService(self._backend.settings).issue(
+                caller.user, row.id
+            )
         return self._tokens[caller.name]
 
     def _rows(self) -> Iterator[list[Base]]:
