@@ -118,7 +118,7 @@ class TestBytes:
                 "INSERT INTO agent_threads (owner_id, id, workspace, title) "
                 "SELECT users.id, n::text, 'default', '' FROM users, generate_series(1, 200) AS n"
             )
-            await backend.services.agent.retention.retain()
+            await backend.services.agent.retention.retain_if_alone()
             assert await refused(backend, token, run_input(""), 429) == "too-much-kept"
 
     async def test_are_those_of_messages_and_logs_as_they_change(
@@ -149,7 +149,7 @@ class TestBytes:
         retention, metrics = backend.services.agent.retention, backend.services.metrics
         await retention.measure()
         assert sample(metrics, "ag_ui_agent_kept_bytes") == 0
-        await retention.retain()
+        await retention.retain_if_alone()
         await retention.measure()
         shown = [sample(metrics, f"ag_ui_agent_kept_{name}") for name in ("threads", "runs")]
         assert (shown, sample(metrics, "ag_ui_agent_kept_bytes")) == ([1, 1], held)
@@ -180,7 +180,7 @@ class TestRetention:
             "SELECT bytes FROM agent_threads WHERE id = 'goes-on'"
         )
 
-        await backend.services.agent.retention.retain()
+        await backend.services.agent.retention.retain_if_alone()
         assert await ids(environment, "agent_threads") == ["goes-on"]
         assert await ids(environment, "agent_runs") == ["after"]
         left = await backend.http.get("/agent/threads/goes-on", headers=bearer(token))
@@ -199,7 +199,7 @@ class TestRetention:
         await until(lambda: not backend.services.agent.runs)
         await grow_old(environment, "old")
         await environment.query("UPDATE agent_runs SET status = 'running', ended_at = NULL")
-        await backend.services.agent.retention.retain()
+        await backend.services.agent.retention.retain_if_alone()
         assert await ids(environment, "agent_threads") == ["old"]
 
     async def test_is_the_work_of_one_instance_at_a_time_and_of_itself(
@@ -215,10 +215,10 @@ class TestRetention:
         retention = backend.services.agent.retention
         database = backend.services.database
         async with database.alone(RETENTION_LOCK):
-            await retention.retain()
+            await retention.retain_if_alone()
         assert await ids(environment, "agent_threads") == ["old"]
 
-        monkeypatch.setattr(agent_retention, "_FIRST_SECONDS", 0)
+        monkeypatch.setattr(agent_retention.AgentRetention, "first_seconds", 0)
         settings = environment.settings(REDIS_CONSUMER_NAME="host-8003")
         async with running(settings) as other:
             await until(lambda: _is_empty(environment))
@@ -234,7 +234,7 @@ class TestRetention:
         async with environment.database.transaction():
             await environment.query("SELECT 1 FROM agent_threads FOR UPDATE")
             async with asyncio.timeout(10):
-                await backend.services.agent.retention.retain()
+                await backend.services.agent.retention.retain_if_alone()
         assert await ids(environment, "agent_threads") == ["old"]
 
 

@@ -10,6 +10,7 @@ from unittest.mock import patch
 import orjson
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
 from src.models.audit import ChainLink, CheckpointPurpose
@@ -210,12 +211,12 @@ class TestRetention:
         delete = log.retention._delete_some
         calls = 0
 
-        async def once(through: int) -> int:
+        async def once(session: AsyncSession, through: int) -> int:
             nonlocal calls
             calls += 1
             if calls == 2:
                 raise ConnectionResetError
-            return await delete(through)
+            return await delete(session, through)
 
         monkeypatch.setattr(log.retention, "_delete_some", once)
         with pytest.raises(ConnectionResetError):
@@ -299,7 +300,7 @@ class TestRetention:
         await log.age(5, days=100)
         await log.add(1)
         async with held(log, audit_rows.RETENTION_LOCK):
-            await log.retention._retain_if_alone()
+            await log.retention.retain_if_alone()
             assert len(await log.seqs()) == 6
             by_hand = asyncio.create_task(run(cli_environment(log.environment), "audit", "retain"))
             await until(log.environment.somebody_waits, 30)
@@ -348,7 +349,7 @@ class TestRetentionInTheBackground:
     @pytest.fixture
     async def log(self, log: Log, monkeypatch: pytest.MonkeyPatch) -> Log:
         """Five expired entries, each checked and deleted separately."""
-        monkeypatch.setattr(audit_retention, "_FIRST_SECONDS", 0)
+        monkeypatch.setattr(audit_retention.AuditRetention, "first_seconds", 0)
         monkeypatch.setattr(audit_verifier, "_PAGE", 1)
         monkeypatch.setattr(audit_retention, "_DELETE_ENTRIES", 1)
         await log.age(5, days=100)
@@ -406,7 +407,7 @@ class TestRetentionInTheBackground:
     async def test_what_is_refused_is_told_and_what_fails_is_tried_again(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(audit_retention, "_EVERY_SECONDS", 0)
+        monkeypatch.setattr(audit_retention.AuditRetention, "every_seconds", 0)
         await log.tamper("UPDATE audit_log SET actor = 'x' WHERE seq = 2")
         verify = audit_verifier.AuditVerifier.verify
         errors: list[Exception] = [OverflowError(), ConnectionResetError()]
