@@ -95,7 +95,7 @@ class Job(BaseModel):
     lost: bool = False
 
     @model_validator(mode="after")
-    def _all_is_done(self) -> Self:
+    def _complete_percent(self) -> Self:
         # Not stored: of two terminal events, the one that counts may arrive second.
         self.percent = displayed_percent(self.status, self.percent)
         return self

@@ -57,7 +57,7 @@ class FullProof(PasswordProof):
     recovery_code: RequiredCode | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _require_one_code(self) -> Self:
         if (self.code is None) == (self.recovery_code is None):
             raise ValueError("give either code or recovery_code")
         return self

@@ -8,8 +8,8 @@ from src.models.audit import AuditRow, CheckpointRow
 from src.repositories.audit import CHECKPOINT_LOCK
 from src.utils.database import Base, Database
 
-_APPENDED_ONLY = (AuditRow.__tablename__, CheckpointRow.__tablename__)
-_APPENDED = ("SELECT", "INSERT")
+_APPEND_ONLY_TABLES = (AuditRow.__tablename__, CheckpointRow.__tablename__)
+_APPEND_PRIVILEGES = ("SELECT", "INSERT")
 # Missing tables are ignored: has_table_privilege returns null for them.
 _MISSING = text(
     "SELECT DISTINCT name FROM unnest(CAST(:tables AS text[]), CAST(:privileges AS text[])) "
@@ -39,8 +39,12 @@ def grant_privileges(connection: Connection, role: str | None) -> None:
 
 async def missing_privileges(database: Database) -> list[str]:
     """The tables for which the connected role lacks a privilege that the application needs."""
-    needed = [(table.name, one) for table in Base.metadata.sorted_tables for one in _needed(table)]
-    tables, privileges = zip(*needed, strict=True)
+    required = [
+        (table.name, privilege)
+        for table in Base.metadata.sorted_tables
+        for privilege in _required_privileges(table)
+    ]
+    tables, privileges = zip(*required, strict=True)
     async with database.engine.connect() as connection:
         found = await connection.execute(
             _MISSING, {"tables": list(tables), "privileges": list(privileges)}
@@ -48,8 +52,12 @@ async def missing_privileges(database: Database) -> list[str]:
         return list(found.scalars())
 
 
-def _needed(table: Table) -> tuple[str, ...]:
-    return _APPENDED if table.name in _APPENDED_ONLY else (*_APPENDED, "UPDATE", "DELETE")
+def _required_privileges(table: Table) -> tuple[str, ...]:
+    return (
+        _APPEND_PRIVILEGES
+        if table.name in _APPEND_ONLY_TABLES
+        else (*_APPEND_PRIVILEGES, "UPDATE", "DELETE")
+    )
 
 
 def _statements(connection: Connection, schema: str, grantee: str) -> Iterator[str]:
@@ -58,8 +66,8 @@ def _statements(connection: Connection, schema: str, grantee: str) -> Iterator[s
     yield f"GRANT SELECT ON {schema}.alembic_version TO {grantee}"
     for table in Base.metadata.sorted_tables:
         name = f"{schema}.{table.name}"
-        yield f"GRANT {', '.join(_needed(table))} ON {name} TO {grantee}"
-        if table.name in _APPENDED_ONLY:
+        yield f"GRANT {', '.join(_required_privileges(table))} ON {name} TO {grantee}"
+        if table.name in _APPEND_ONLY_TABLES:
             yield f"REVOKE UPDATE, DELETE, TRUNCATE ON {name} FROM {grantee}"
         if sequence := _sequence_of(connection, table, name):
             yield f"GRANT USAGE ON SEQUENCE {sequence} TO {grantee}"

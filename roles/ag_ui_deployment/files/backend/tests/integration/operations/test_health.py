@@ -13,7 +13,7 @@ import pytest
 
 from src import __version__
 from src.services.operations import health_service
-from src.services.operations.health_service import _span
+from src.services.operations.health_service import _format_duration
 from tests.support.builders import settings_of, shield_event
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
@@ -181,7 +181,7 @@ async def tells(backend: Backend, pattern: str) -> bool:
     [(0.4, "0 s"), (119.0, "119 s"), (120.0, "2 min"), (7199.0, "120 min"), (9000.0, "2 h")],
 )
 def test_how_long_is_told_in_the_unit_that_tells_most(seconds: float, words: str) -> None:
-    assert _span(seconds) == words
+    assert _format_duration(seconds) == words
 
 
 async def test_both_are_away_at_the_start() -> None:
