@@ -13,7 +13,7 @@ class ReadinessService:
     def __init__(self, database: Database, hub: EventHub) -> None:
         self._database = database
         self._hub = hub
-        self._schema_fits = False
+        self._schema_is_current = False
 
     async def not_ready_reason(self) -> str | None:
         """Why this process should get no traffic; None if it should.
@@ -23,12 +23,12 @@ class ReadinessService:
         """
         if self._hub.draining:
             return "draining: this instance is being stopped"
-        if not self._schema_fits:
+        if not self._schema_is_current:
             try:
                 async with asyncio.timeout(_CHECK_TIMEOUT):
-                    self._schema_fits = await is_schema_current(self._database)
+                    self._schema_is_current = await is_schema_current(self._database)
             except DATABASE_ERRORS:
                 return None
-            if not self._schema_fits:
+            if not self._schema_is_current:
                 return "the database schema is not this release's: run `python -m src.cli migrate`"
         return None

@@ -530,7 +530,7 @@ class TestOutage:
             await until(lambda: backend.revocation_watcher.status == "watching")
             assert (await refresh(backend, mine)).status_code == 200
 
-    @pytest.mark.parametrize("why", ["logout", "password change"])
+    @pytest.mark.parametrize("reason", ["logout", "password change"])
     async def test_what_has_ended_stays_so_on_an_instance_that_never_looked_at_it(
         self, backend: Backend, environment: Environment, database_proxy: TcpProxy, reason: str
     ) -> None:
