@@ -1,7 +1,7 @@
 """The agent: AG-UI runs, their event streams and cancellation, and conversations."""
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from ag_ui.core import AgentCapabilities
@@ -49,7 +49,7 @@ from src.web.dependencies import (
     requires,
     requires_for_stream,
 )
-from src.web.problems import DatabaseUnavailableError, documented
+from src.web.problems import ApiResponses, DatabaseUnavailableError, documented
 from src.web.sse_response import EventStreamResponse
 
 router = APIRouter(route_class=ConversationRoute)
@@ -64,9 +64,7 @@ RunId = Annotated[AgentId, Path()]
 ThreadId = Annotated[AgentId, Path()]
 
 
-_STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"model": AgUiEvent, "description": "AG-UI events of one run"}
-}
+_STREAM: ApiResponses = {200: {"model": AgUiEvent, "description": "AG-UI events of one run"}}
 
 
 @router.post(
@@ -292,10 +290,10 @@ async def delete_thread(
 
 
 def _check_tools(services: ServicesDep, request: RunInput) -> None:
-    taken = [
+    faults = [
         FieldFault(f"body.tools.{number}.name", "The agent has a tool of this name")
         for number, tool in enumerate(request.tools or [])
         if tool.name in services.agent.service.tool_names
     ]
-    if taken:
-        raise InvalidRequestError(faults=taken)
+    if faults:
+        raise InvalidRequestError(faults=faults)

@@ -1,7 +1,7 @@
 """Event streams: AG-UI over Server-Sent Events."""
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query
 
@@ -24,15 +24,13 @@ from src.web.dependencies import (
     StreamAccess,
     requires_for_stream,
 )
-from src.web.problems import DatabaseUnavailableError, documented
+from src.web.problems import ApiResponses, DatabaseUnavailableError, documented
 from src.web.sse_response import EventStreamResponse
 
 router = APIRouter(route_class=ApiRoute)
 _READ_JOBS = [Depends(requires_for_stream(Permission.READ_JOBS))]
 
-_STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"model": AgUiEvent, "description": "AG-UI events"}
-}
+_STREAM: ApiResponses = {200: {"model": AgUiEvent, "description": "AG-UI events"}}
 
 # Longer than any valid id, so that StreamId.parse rejects an invalid one and explains the format.
 _ID_MAX = 200
@@ -45,7 +43,7 @@ async def _cursor(
             max_length=_ID_MAX, description="The last id that the client has; wins over the query"
         ),
     ] = None,
-    by_polyfill: Annotated[
+    polyfill_parameter: Annotated[
         str | None,
         Query(
             alias="lastEventId",
@@ -53,7 +51,7 @@ async def _cursor(
             description="The same, as polyfills of EventSource send it",
         ),
     ] = None,
-    by_query: Annotated[
+    query_parameter: Annotated[
         str | None,
         Query(
             alias="last_event_id",
@@ -64,12 +62,12 @@ async def _cursor(
 ) -> StreamId | None:
     # On a reconnection a polyfill adds its parameter to the URL of the first connection, which may
     # have `last_event_id` already.
-    given = {
+    candidates = {
         "header.last-event-id": last_event_id,
-        "query.lastEventId": by_polyfill,
-        "query.last_event_id": by_query,
+        "query.lastEventId": polyfill_parameter,
+        "query.last_event_id": query_parameter,
     }
-    field, text = next(((name, value) for name, value in given.items() if value), ("", None))
+    field, text = next(((name, value) for name, value in candidates.items() if value), ("", None))
     if text is None:
         return None
     try:

@@ -20,7 +20,7 @@ import orjson
 from immutables import Map
 
 from src.models.event import SUBMISSION, ShieldEvent, StreamId
-from src.models.job import ENDED, JobStatus, percent_at
+from src.models.job import ENDED, JobStatus, displayed_percent
 from src.services.agui.events import (
     Event,
     Stamp,
@@ -380,7 +380,7 @@ class _FoldStep:
         self._percent = _max_known(self._percent, percent_of(self.event.type, data))
         self._chunks_processed = _max_known(self._chunks_processed, processed)
         self._chunks_total = _max_known(self._chunks_total, total)
-        self._percent = percent_at(status, self._percent)
+        self._percent = displayed_percent(status, self._percent)
 
     def _job_activity(self) -> None:
         job_id = self._before.job_id

@@ -22,7 +22,7 @@ from src.models.user import User, UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow
 from src.services.auth.passwords import hash_password
 from src.services.auth.revocation_watcher import RevocationWatcher
-from src.services.auth.tokens import Tokens
+from src.services.auth.tokens import TokenService
 from tests.support.environment import Environment
 from tests.support.waiting import until
 
@@ -78,7 +78,7 @@ class Backend:
 
     def token_of(self, user: User, **settings: Any) -> str:
         """Return an access token; `settings` override those that it is issued with."""
-        tokens = Tokens(self.settings.model_copy(update=settings))
+        tokens = TokenService(self.settings.model_copy(update=settings))
         return tokens.issue(user, _session_of(user))
 
     async def health(self) -> dict[str, Any]:

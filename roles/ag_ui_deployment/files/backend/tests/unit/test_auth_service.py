@@ -18,7 +18,7 @@ from src.services.auth.errors import (
 )
 from src.services.auth.login_attempts import Attempt, LoginAttempts, Origin
 from src.services.auth.session_service import Client, SessionService
-from src.services.auth_service import AuthService, Credentials, Factor, SecondFactor
+from src.services.auth_service import AuthService, Credentials, FactorKind, SecondFactor
 from tests.support.builders import settings_of
 
 EMAIL = "alice@shield.test"
@@ -65,10 +65,12 @@ class StubSessions:
 
 
 class StubSecondFactors:
-    def __init__(self, result: Factor | Exception | None) -> None:
+    def __init__(self, result: FactorKind | Exception | None) -> None:
         self._result = result
 
-    async def check(self, _session: object, _user: UserRow, _given: SecondFactor) -> Factor | None:
+    async def check(
+        self, _session: object, _user: UserRow, _given: SecondFactor
+    ) -> FactorKind | None:
         if isinstance(self._result, Exception):
             raise self._result
         return self._result
@@ -78,7 +80,7 @@ def account(*, active: bool = True) -> UserRow:
     return UserRow(id=uuid4(), email=EMAIL, password_hash="hash", role="viewer", active=active)
 
 
-def service(attempts: StubAttempts, second: Factor | Exception | None = None) -> AuthService:
+def service(attempts: StubAttempts, second: FactorKind | Exception | None = None) -> AuthService:
     return AuthService(
         cast("LoginAttempts", attempts),
         cast("SessionService", StubSessions()),
@@ -87,8 +89,8 @@ def service(attempts: StubAttempts, second: Factor | Exception | None = None) ->
     )
 
 
-@pytest.mark.parametrize("factor", [None, Factor.CODE, Factor.RECOVERY_CODE])
-async def test_login_begins_a_session(factor: Factor | None) -> None:
+@pytest.mark.parametrize("factor", [None, FactorKind.CODE, FactorKind.RECOVERY_CODE])
+async def test_login_begins_a_session(factor: FactorKind | None) -> None:
     attempts = StubAttempts(account(), locked=False, password_ok=True)
     login = await service(attempts, factor).log_in(Credentials(EMAIL, "right"), CLIENT, None)
     assert login.token == TOKEN

@@ -20,8 +20,8 @@ from src.models.conversation import (
 )
 from src.models.permissions import Permission
 from src.models.user import User
+from src.repositories import conversation_storage as kept
 from src.repositories import conversations as rows
-from src.repositories import kept_conversations as kept
 from src.services.agent.errors import (
     RunExistsError,
     RunNotFoundError,
@@ -40,7 +40,7 @@ from src.utils.pagination import (
     CursorRejectedError,
     decode_cursor,
     encode_cursor,
-    parse_moment,
+    parse_timestamp,
 )
 
 _TITLE_LENGTH = 100
@@ -114,10 +114,10 @@ class ConversationService:
             if workspace != request.workspace:
                 raise ThreadWorkspaceMismatchError(workspace)
             # The conversation is locked until the commit.
-            active = await rows.runs_on_of(session, user.id, request.thread_id)
+            active = await rows.running_ids(session, user.id, request.thread_id)
             if not await rows.add_run(session, run):
                 raise RunExistsError
-            await rows.keep_messages(session, user.id, request.thread_id, messages)
+            await rows.upsert_messages(session, user.id, request.thread_id, messages)
             self._limits.check_stored(
                 of_thread=await kept.count_thread(session, user.id, request.thread_id),
                 of_user=await kept.of_user(session, user.id),
@@ -179,9 +179,9 @@ class ConversationService:
         """
         visible = visibility(user, Permission.READ_AGENT_RUNS)
         before = _decode(cursor) if cursor else None
-        places = None if visible.everything else list(visible.places())
+        scopes = None if visible.everything else list(visible.scopes())
         async with self._database.transaction() as session:
-            found = await rows.page(session, places=places, before=before, limit=limit + 1)
+            found = await rows.page(session, scopes=scopes, before=before, limit=limit + 1)
         page_rows = found[:limit]
         return ThreadPage(
             items=[ThreadSummary.model_validate(row) for row in page_rows],
@@ -207,7 +207,7 @@ class ConversationService:
             messages = await rows.messages_of(
                 session, row, before=before, limit=limit, max_bytes=_MESSAGES_MAX_BYTES
             )
-            first = messages[0].place if messages else 0
+            first = messages[0].position if messages else 0
             more = await rows.has_messages_before(session, row, first)
             runs = await rows.runs_of(session, row, _RUNS_SHOWN)
         thread = Thread(
@@ -290,7 +290,7 @@ async def _thread(session: AsyncSession, user: User, key: ThreadKey) -> ThreadRo
 
 
 async def _active_runs(session: AsyncSession, key: ThreadKey) -> list[RunKey]:
-    found = await rows.runs_on_of(session, key.owner, key.thread_id)
+    found = await rows.running_ids(session, key.owner, key.thread_id)
     return [RunKey(key.owner, run_id) for run_id in found]
 
 
@@ -317,6 +317,6 @@ def _encode(row: ThreadRow) -> str:
 def _decode(cursor: str) -> tuple[datetime, UUID, str]:
     updated_at, owner, thread_id = decode_cursor(cursor, 3)
     try:
-        return parse_moment(updated_at), UUID(owner), thread_id
+        return parse_timestamp(updated_at), UUID(owner), thread_id
     except ValueError:
         raise CursorRejectedError from None

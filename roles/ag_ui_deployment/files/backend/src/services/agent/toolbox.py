@@ -68,7 +68,7 @@ class Toolbox:
         Raises:
             WorkspaceNotYoursError: The user does not.
         """
-        await self._tools.place(user, workspace)
+        await self._tools.resolve_workspace(user, workspace)
 
     async def offered(self, user: User, workspace: str) -> Sequence[Mapping[str, Any]]:
         """Returns the available tools in the format of a chat completion request.

@@ -174,7 +174,7 @@ class ClientStream:
         history = self._replay.history
         if cursor > self._hub.last_id:
             if cursor > await history.newest_id():
-                return None if cursor.is_border else "unknown"
+                return None if cursor.is_last_of_millisecond else "unknown"
             while cursor > self._hub.last_id and not self._hub.draining:
                 await self._hub.progress.wait()
         if (gap := self._hub.gap) is not None and gap.affects(cursor):

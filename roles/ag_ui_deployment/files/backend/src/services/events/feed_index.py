@@ -82,4 +82,4 @@ def _key(scope: JobScope) -> FeedKey:
 
 
 def _owner_scopes(key: FeedKey) -> Iterator[OwnerScope]:
-    return key.places() if isinstance(key, Visibility) else iter(())
+    return key.scopes() if isinstance(key, Visibility) else iter(())

@@ -130,7 +130,7 @@ class EventHistory:
         # A cursor is usually the id of an event. If that event is missing, later ones may be missing
         # too. A border is not the id of an event, so its absence is no sign of a loss while Redis
         # retains all entries that were ever added.
-        is_complete = cursor.is_border and (stream is None or not stream.removed)
+        is_complete = cursor.is_last_of_millisecond and (stream is None or not stream.removed)
         if not is_complete and (not oldest_ids or cursor < min(oldest_ids)):
             return "expired"
         return "trimmed" if trimmed else None

@@ -150,7 +150,7 @@ class StreamServer:
             access.expires_at - time.time(), task.close, "token_expired"
         )
         try:
-            with self._open_streams.holding(access, task.close):
+            with self._open_streams.registered(access, task.close):
                 return await task.run(write)
         finally:
             expiry.cancel()
@@ -201,18 +201,22 @@ class _StreamTask:
             if self._task is not None:
                 self._task.cancel()
 
+    def close_reason(self) -> CloseReason | None:
+        return self._reason
+
     async def run(self, write: Write) -> CloseReason:
-        if self._reason is not None:
+        if reason := self.close_reason():
             # The access was revoked while the stream was being opened.
-            return self._reason
-        self._task = asyncio.current_task()
+            return reason
+        self._task = task = asyncio.current_task()
         try:
             return await write(self.close)
         except asyncio.CancelledError:
-            if self._reason is None or self._task is None:
+            reason = self.close_reason()
+            if reason is None or task is None:
                 raise
-            self._task.uncancel()
-            return self._reason
+            task.uncancel()
+            return reason
         finally:
             # The error of the task references this object, which would then live until a garbage
             # collection.

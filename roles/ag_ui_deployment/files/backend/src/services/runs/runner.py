@@ -117,7 +117,7 @@ class LocalRun:
         # Readers on other instances look for the end of an incomplete log only once its lease has
         # expired. If the end could not be written to Redis, the lease is left to expire.
         if self._stop != "lost" and (is_written or is_kept is False):
-            await self._retry(lambda: self._release(is_kept=is_kept))
+            await self._retry(lambda: self._release(is_stored=is_kept))
 
     async def _terminal_event(self) -> tuple[Event, LogRecord]:
         """Returns the last event; readers must get one even if the work failed unexpectedly."""
@@ -177,11 +177,11 @@ class LocalRun:
                 logger.exception("agent_run_not_stored", run_id=self.key.run_id)
             return None
 
-    async def _release(self, *, is_kept: bool | None) -> bool:
-        if is_kept is False:
+    async def _release(self, *, is_stored: bool | None) -> bool:
+        if is_stored is False:
             await self._registry.delete(self.key)
         else:
-            await self._registry.finish(self.key, stored=bool(is_kept))
+            await self._registry.finish(self.key, stored=bool(is_stored))
         return True
 
     async def _write(self) -> bool:

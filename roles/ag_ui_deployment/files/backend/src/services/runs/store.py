@@ -10,8 +10,8 @@ import orjson
 
 from src.models.conversation import RunRow, RunStatus
 from src.models.user import UserRow
+from src.repositories import conversation_storage as kept
 from src.repositories import conversations as rows
-from src.repositories import kept_conversations as kept
 from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.runs.errors import LOST
@@ -47,10 +47,10 @@ class RunStore:
         end, messages = await asyncio.to_thread(_summarize, records)
         async with self._database.transaction() as session:
             await rows.lock_thread_of(session, key.owner, key.run_id)
-            row = await rows.end_run(session, key.owner, key.run_id, end, presumed=LOST.code)
+            row = await rows.end_run(session, key.owner, key.run_id, end, presumed_error=LOST.code)
             if row is None:
-                return await rows.is_kept(session, key.owner, key.run_id)
-            await rows.keep_messages(session, key.owner, row.thread_id, messages)
+                return await rows.is_stored(session, key.owner, key.run_id)
+            await rows.upsert_messages(session, key.owner, row.thread_id, messages)
             await kept.count_thread(session, key.owner, row.thread_id)
             owner = await user_rows.by_id(session, key.owner)
         await self._audit.record(_audit_event(row, owner, messages))
@@ -67,7 +67,7 @@ class RunStore:
     async def running_runs(self) -> list[RunKey]:
         """Returns the runs of all users that are stored as running."""
         async with self._database.transaction() as session:
-            found = await rows.runs_on(session, _MIN_AGE, _RUNNING_MAX)
+            found = await rows.running_runs(session, _MIN_AGE, _RUNNING_MAX)
         return [RunKey(row.owner_id, row.id) for row in found]
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from src.models.account import Purpose
+from src.models.account import LinkPurpose
 from src.models.role import Role
 from src.models.user import User
 from src.services.accounts import email_sender, link_tokens
@@ -46,7 +46,7 @@ SITE = "https://shield.test/app"
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry mail without delay."""
-    monkeypatch.setattr(email_sender, "_WAITS", (0.01, 0.01))
+    monkeypatch.setattr(email_sender, "_RETRY_SECONDS", (0.01, 0.01))
 
 
 @asynccontextmanager
@@ -141,7 +141,7 @@ class TestPasswordReset:
             await environment.query(
                 "UPDATE account_tokens SET expires_at = now(), created_at = now() - '1 hour'::interval"
             )
-            monkeypatch.setattr(link_tokens, "_NOT_AGAIN_FOR", timedelta(0))
+            monkeypatch.setattr(link_tokens, "_MIN_INTERVAL", timedelta(0))
             await post(backend, "/password/forgot", email=ALICE)
             old = await box.token()
             changed = await backend.http.post(
@@ -592,7 +592,7 @@ class TestMailServers:
             mails = EmailTemplates(
                 EmailSender(backend.settings), BackgroundJobs(), backend.settings
             )
-            await mails.send(Purpose.RESET, email, link)
+            await mails.send(LinkPurpose.RESET, email, link)
             assert box.recipients == [f"TO:<{email}>"]
             refused = await post(backend, "/register", email=email)
             (error,) = check_problem(refused, 422, "invalid-request")["errors"]

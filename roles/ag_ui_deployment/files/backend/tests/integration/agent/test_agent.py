@@ -629,7 +629,7 @@ class TestThreads:
         environment: Environment,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        keep = conversations.keep_messages
+        keep = conversations.upsert_messages
         storing = asyncio.Event()
 
         async def keep_late(*what: Any) -> None:
@@ -638,7 +638,7 @@ class TestThreads:
                 await until(environment.lock_is_awaited)
             await keep(*what)
 
-        monkeypatch.setattr(conversations, "keep_messages", keep_late)
+        monkeypatch.setattr(conversations, "upsert_messages", keep_late)
         body = run_input("Hello")
         async with running_agent(backend.http, token, body) as stream:
             await storing.wait()
@@ -659,7 +659,7 @@ class TestThreads:
     ) -> None:
         begun = run_input("Hello")
         await whole_run(backend.http, token, begun)
-        keep = conversations.keep_messages
+        keep = conversations.upsert_messages
         beginning = asyncio.Event()
 
         async def keep_late(*what: Any) -> None:
@@ -667,7 +667,7 @@ class TestThreads:
             await until(environment.lock_is_awaited)
             await keep(*what)
 
-        monkeypatch.setattr(conversations, "keep_messages", keep_late)
+        monkeypatch.setattr(conversations, "upsert_messages", keep_late)
         body = run_input("words 50 fault=stall", threadId=begun["threadId"])
         async with asyncio.TaskGroup() as group:
             run = group.create_task(whole_run(backend.http, token, body))

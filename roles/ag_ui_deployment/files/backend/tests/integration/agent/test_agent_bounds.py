@@ -147,7 +147,7 @@ class TestMessages:
         ((owner,),) = await environment.query("SELECT owner_id FROM agent_threads")
         messages = [*body["messages"], *(user_says(str(n)) for n in range(10_000))]
         async with backend.services.database.transaction() as session:
-            await conversations.keep_messages(session, owner, body["threadId"], messages)
+            await conversations.upsert_messages(session, owner, body["threadId"], messages)
         kept = await environment.query("SELECT body->>'id' FROM agent_messages ORDER BY place")
         assert [row[0] for row in kept] == [one["id"] for one in messages]
 
@@ -212,7 +212,7 @@ class TestMemory:
         values: list[Any] = [[]] * 60_000
         messages = [user_says("") | {"metadata": {"x": values}} for _ in range(20)]
         async with backend.services.database.transaction() as session:
-            await conversations.keep_messages(session, UUID(owner), body["threadId"], messages)
+            await conversations.upsert_messages(session, UUID(owner), body["threadId"], messages)
         answered = 0
 
         async def read() -> None:
@@ -269,7 +269,7 @@ class TestJoining:
         owner = (await backend.http.get("/auth/me", headers=bearer(token))).json()["id"]
         async with backend.services.database.transaction() as session:
             said = [user_says("x" * 1_000_000) for _ in range(20)]
-            await conversations.keep_messages(session, UUID(owner), body["threadId"], said)
+            await conversations.upsert_messages(session, UUID(owner), body["threadId"], said)
         monkeypatch.setattr(ended_logs, "USER_MAX_BYTES", 1)
         path, joining = "/agent/connect", body | {"messages": []}
         request: dict[str, Any] = {"json": joining, "headers": bearer(token)}

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from src.models.role import Role
-from src.repositories.kept_conversations import RETAIN_LOCK
+from src.repositories.conversation_storage import RETENTION_LOCK
 from src.services.agent import retention as agent_retention
 from tests.support.accounts import bearer
 from tests.support.agent import run_input, user_says, whole_run
@@ -103,7 +103,7 @@ class TestStorageLimits:
             "INSERT INTO agent_threads (owner_id, id, workspace, title) "
             "SELECT users.id, n::text, 'default', '' FROM users, generate_series(1, 200) AS n"
         )
-        await backend.services.agent.retention.retain()
+        await backend.services.agent.retention.retain_if_alone()
         assert await refused(backend, token, run_input(""), 429) == "too-much-kept"
 
     async def test_stored_size_follows_changes(
@@ -134,7 +134,7 @@ class TestStorageLimits:
         retention, metrics = backend.services.agent.retention, backend.services.metrics
         await retention.measure()
         assert sample(metrics, "ag_ui_agent_kept_bytes") == 0
-        await retention.retain()
+        await retention.retain_if_alone()
         await retention.measure()
         shown = [sample(metrics, f"ag_ui_agent_kept_{name}") for name in ("threads", "runs")]
         assert (shown, sample(metrics, "ag_ui_agent_kept_bytes")) == ([1, 1], held)
@@ -165,7 +165,7 @@ class TestRetention:
             "SELECT bytes FROM agent_threads WHERE id = 'goes-on'"
         )
 
-        await backend.services.agent.retention.retain()
+        await backend.services.agent.retention.retain_if_alone()
         assert await ids(environment, "agent_threads") == ["goes-on"]
         assert await ids(environment, "agent_runs") == ["after"]
         left = await backend.http.get("/agent/threads/goes-on", headers=bearer(token))
@@ -184,7 +184,7 @@ class TestRetention:
         await until(lambda: not backend.services.agent.runs)
         await expire(environment, "old")
         await environment.query("UPDATE agent_runs SET status = 'running', ended_at = NULL")
-        await backend.services.agent.retention.retain()
+        await backend.services.agent.retention.retain_if_alone()
         assert await ids(environment, "agent_threads") == ["old"]
 
     async def test_only_one_instance_deletes(
@@ -199,11 +199,11 @@ class TestRetention:
         await expire(environment, "old")
         retention = backend.services.agent.retention
         database = backend.services.database
-        async with database.alone(RETAIN_LOCK):
-            await retention.retain()
+        async with database.alone(RETENTION_LOCK):
+            await retention.retain_if_alone()
         assert await ids(environment, "agent_threads") == ["old"]
 
-        monkeypatch.setattr(agent_retention, "_INITIAL_DELAY_SECONDS", 0)
+        monkeypatch.setattr(agent_retention.AgentRetention, "first_seconds", 0)
         settings = environment.settings(REDIS_CONSUMER_NAME="host-8003")
         async with running(settings) as other:
             await until(lambda: _is_empty(environment))
@@ -219,7 +219,7 @@ class TestRetention:
         async with environment.database.transaction():
             await environment.query("SELECT 1 FROM agent_threads FOR UPDATE")
             async with asyncio.timeout(10):
-                await backend.services.agent.retention.retain()
+                await backend.services.agent.retention.retain_if_alone()
         assert await ids(environment, "agent_threads") == ["old"]
 
 

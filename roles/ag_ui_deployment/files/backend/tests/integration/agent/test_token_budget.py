@@ -172,7 +172,7 @@ async def test_usage_beyond_the_retention_period_is_deleted(
             " FROM unnest(ARRAY[0, 90, 91]) AS n",
             user.id,
         )
-        await backend.services.agent.retention.retain()
+        await backend.services.agent.retention.retain_if_alone()
         rows = await environment.query(
             "SELECT (now() AT TIME ZONE 'UTC')::date - day FROM agent_token_usage ORDER BY day"
         )

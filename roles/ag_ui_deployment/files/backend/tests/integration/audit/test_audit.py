@@ -22,7 +22,7 @@ from src.models.audit import Head
 from src.models.role import Role
 from src.models.user import User
 from src.repositories import audit as audit_rows
-from src.repositories.audit import Filter
+from src.repositories.audit import AuditFilter
 from src.services import audit_logger
 from src.services.audit import store as audit_store
 from src.services.audit.keys import AuditKeys
@@ -388,12 +388,12 @@ class TestInvalidRows:
         assert found[0] == seq
         verifier = AuditVerifier(log.database, log.keys)
         service = AuditLogService(log.database, verifier, log.logger)
-        page = await service.page(Filter(), before=None, limit=50)
+        page = await service.page(AuditFilter(), before=None, limit=50)
         count = len(await log.seqs())
         assert len(page.items) == count
         assert page.model_dump_json()
         for form in ("jsonl", "csv"):
-            pieces = [piece async for piece in await service.export(Filter(), form, None)]
+            pieces = [piece async for piece in await service.export(AuditFilter(), form, None)]
             assert len(b"".join(pieces).splitlines()) >= count
         signed = len(await log.checkpoints())
         await log.signer.checkpoint_if_due()
@@ -402,7 +402,7 @@ class TestInvalidRows:
     async def test_non_object_details_are_shown_as_text(self, log: Log) -> None:
         await log.environment.query(invalid_row(ENTRY, details="'[1, 2]'"))
         service = AuditLogService(log.database, AuditVerifier(log.database, log.keys), log.logger)
-        (entry,) = (await service.page(Filter(), before=None, limit=1)).items
+        (entry,) = (await service.page(AuditFilter(), before=None, limit=1)).items
         assert entry.details == {"unreadable": "[1, 2]"}
 
 
@@ -742,7 +742,7 @@ class TestOutages:
     async def test_dropped_entries_are_counted_and_reported(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(audit_logger, "_MAX_WAITING", 3)
+        monkeypatch.setattr(audit_logger, "_MAX_QUEUED", 3)
         async with running(settings_of(SHUTDOWN_GRACE_SECONDS=2), healthy=False) as backend:
             audit = backend.services.audit.logger
             async with asyncio.timeout(10):

@@ -188,7 +188,7 @@ async def expire_runs(backend: Backend, environment: Environment) -> None:
     past = "now() - interval '100 days'"
     await environment.query(f"UPDATE agent_threads SET updated_at = {past}")  # noqa: S608 - ours
     await environment.query(f"UPDATE agent_runs SET started_at = {past}, ended_at = {past}")  # noqa: S608 - ours
-    await backend.services.agent.retention.retain()
+    await backend.services.agent.retention.retain_if_alone()
 
 
 async def perform_all(

@@ -10,9 +10,10 @@ from unittest.mock import patch
 import orjson
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
-from src.models.audit import ChainLink, Purpose
+from src.models.audit import ChainLink, CheckpointPurpose
 from src.repositories import audit as audit_rows
 from src.services.audit import checkpoint_signer
 from src.services.audit import retention as audit_retention
@@ -88,7 +89,7 @@ class TestCheckpoints:
             await other.add(1)
             head = (await audit_rows_of(other))[-1].head
             async with other.database.transaction() as session:
-                statement = Checkpoint(3, Purpose.RETENTION, head, datetime.now(UTC))
+                statement = Checkpoint(3, CheckpointPurpose.RETENTION, head, datetime.now(UTC))
                 session.add(other.keys.sign(statement))
         await log.tamper("DELETE FROM audit_checkpoints WHERE number < 3")
         with capture_logs() as logged:
@@ -120,7 +121,7 @@ class TestCheckpoints:
     async def test_nothing_is_signed_while_another_instance_holds_the_lock(self, log: Log) -> None:
         await log.add(1)
         async with log.other() as other, other.database.transaction() as session:
-            assert await audit_rows.may_keep(session)
+            assert await audit_rows.try_lock_checkpoints(session)
             await log.signer.checkpoint_if_due()
             assert len(await log.checkpoints()) == 2
         await log.signer.checkpoint_if_due()
@@ -210,12 +211,12 @@ class TestRetention:
         delete = log.retention._delete_some
         calls = 0
 
-        async def once(through: int) -> int:
+        async def once(session: AsyncSession, through: int) -> int:
             nonlocal calls
             calls += 1
             if calls == 2:
                 raise ConnectionResetError
-            return await delete(through)
+            return await delete(session, through)
 
         monkeypatch.setattr(log.retention, "_delete_some", once)
         with pytest.raises(ConnectionResetError):
@@ -255,8 +256,8 @@ class TestRetention:
             assert head is not None
             second = (await audit_rows.after(session, 1, 1))[0].head
             then = datetime.now(UTC) - timedelta(days=100)
-            session.add(log.keys.sign(Checkpoint(1, Purpose.INTERVAL, second, then)))
-            session.add(log.keys.sign(Checkpoint(2, Purpose.INTERVAL, head, then)))
+            session.add(log.keys.sign(Checkpoint(1, CheckpointPurpose.INTERVAL, second, then)))
+            session.add(log.keys.sign(Checkpoint(2, CheckpointPurpose.INTERVAL, head, then)))
         await log.add(2)
         await log.retain()
         rows = await log.environment.query(
@@ -296,8 +297,8 @@ class TestRetention:
     async def test_one_run_at_a_time(self, log: Log) -> None:
         await log.add_expired(5, days=100)
         await log.add(1)
-        async with held(log, audit_rows.RETAIN_LOCK):
-            await log.retention._retain_if_alone()
+        async with held(log, audit_rows.RETENTION_LOCK):
+            await log.retention.retain_if_alone()
             assert len(await log.seqs()) == 6
             by_hand = asyncio.create_task(run(cli_environment(log.environment), "audit", "retain"))
             await until(log.environment.lock_is_awaited, 30)
@@ -310,7 +311,7 @@ class TestRetention:
         await log.add_expired(5, days=100)
         await log.add(1)
         async with log.other() as other, other.database.transaction() as session:
-            await session.execute(select(func.pg_advisory_xact_lock(audit_rows.KEEP_LOCK)))
+            await session.execute(select(func.pg_advisory_xact_lock(audit_rows.CHECKPOINT_LOCK)))
             by_hand = asyncio.create_task(log.retain())
             await until(log.environment.lock_is_awaited)
         assert await by_hand == 5
@@ -344,7 +345,7 @@ class TestRetentionTask:
     @pytest.fixture
     async def log(self, log: Log, monkeypatch: pytest.MonkeyPatch) -> Log:
         """Five expired entries, each checked and deleted separately."""
-        monkeypatch.setattr(audit_retention, "_FIRST_SECONDS", 0)
+        monkeypatch.setattr(audit_retention.AuditRetention, "first_seconds", 0)
         monkeypatch.setattr(audit_verifier, "_PAGE", 1)
         monkeypatch.setattr(audit_retention, "_DELETE_ENTRIES", 1)
         await log.add_expired(5, days=100)
@@ -402,7 +403,7 @@ class TestRetentionTask:
     async def test_refusals_and_errors_are_logged_and_retried(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(audit_retention, "_EVERY_SECONDS", 0)
+        monkeypatch.setattr(audit_retention.AuditRetention, "every_seconds", 0)
         await log.tamper("UPDATE audit_log SET actor = 'x' WHERE seq = 2")
         verify = audit_verifier.AuditVerifier.verify
         errors: list[Exception] = [OverflowError(), ConnectionResetError()]

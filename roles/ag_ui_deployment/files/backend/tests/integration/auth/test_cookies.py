@@ -13,7 +13,7 @@ from jose import jwt
 from src.main import create_app
 from src.models.user import User
 from src.services.audit_logger import Action
-from src.services.auth.tokens import Tokens
+from src.services.auth.tokens import TokenService
 from src.web.route_rules import rules_of
 from tests.support.accounts import bearer, cookies_of, is_logged_in, login, recording, refresh
 from tests.support.environment import Environment
@@ -376,8 +376,8 @@ class TestTickets:
         await backend.http.post("/auth/logout", headers=bearer(backend.token_of(alice)))
         check_problem(await backend.http.get(f"/events?ticket={stale}"), 401, "not-authenticated")
         monkeypatch.setattr("src.services.auth.tokens.TICKET_SECONDS", -1)
-        access = Tokens(backend.settings).verify(backend.token_of(alice))
-        late = Tokens(backend.settings).issue_ticket(access)
+        access = TokenService(backend.settings).verify(backend.token_of(alice))
+        late = TokenService(backend.settings).issue_ticket(access)
         check_problem(await backend.http.get(f"/events?ticket={late}"), 401, "not-authenticated")
 
     async def test_tickets_need_redis(

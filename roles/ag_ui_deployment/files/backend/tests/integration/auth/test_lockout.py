@@ -350,7 +350,7 @@ async def test_old_sources_are_deleted(
             alice.id,
             name,
         )
-    await backend.revocation_watcher._tidy()
+    await backend.revocation_watcher._purge()
     left = await environment.query("SELECT source FROM login_sources ORDER BY source")
     assert [row["source"] for row in left] == ["network:192.0.2.0/24", "session:x"]
 
@@ -436,9 +436,9 @@ async def test_excess_logins_are_told_to_retry(
         return verify(*given)
 
     monkeypatch.setattr(auth_passwords._context, "verify_and_update", wait_and_verify)
-    monkeypatch.setattr(auth_passwords, "_MAX_WAITING", 3)
+    monkeypatch.setattr(auth_passwords, "_MAX_QUEUED", 3)
     first = [asyncio.create_task(ask_login(backend, ALICE)) for _ in range(3)]
-    await until(lambda: auth_passwords._hashing._waiting == 3)
+    await until(lambda: auth_passwords._hash_queue._queued == 3)
     answer = await ask_login(backend, ALICE)
     check_problem(answer, 503, "busy")
     assert int(answer.headers["retry-after"]) > 0

@@ -11,7 +11,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from src.models.role import Role
-from src.models.session import AccessChange
+from src.models.session import AccessChangeReason
 from src.models.user import User
 from src.services.auth import revocation_watcher
 from src.services.auth.passwords import verify_password
@@ -351,14 +351,14 @@ class TestOpenStreams:
     async def test_account_changes_end_all_streams_of_the_user(self, backend: Backend) -> None:
         alice, bob = await backend.add_user(ALICE), await backend.add_user("bob@shield.test")
         async with sse(backend.http, token=backend.token_of(bob)) as bystander:
-            for why, closing_frame in (
-                (AccessChange.ROLE_CHANGE, "your permissions have changed"),
-                (AccessChange.DEACTIVATION, "the session has ended"),
+            for reason, closing_frame in (
+                (AccessChangeReason.ROLE_CHANGE, "your permissions have changed"),
+                (AccessChangeReason.DEACTIVATION, "the session has ended"),
             ):
                 async with sse(backend.http, token=backend.token_of(alice)) as client:
                     async with backend.services.database.transaction() as session:
-                        await backend.services.auth.access.changed(
-                            session, user_id=alice.id, why=why
+                        await backend.services.auth.access.publish_change(
+                            session, user_id=alice.id, reason=reason
                         )
                     await client.until_ended(3)
                     assert client.comments[0].startswith(closing_frame)
@@ -376,8 +376,10 @@ class TestOpenStreams:
             async with environment.database.transaction():
                 await environment.query(statement, alice.id)
                 async with backend.services.database.transaction() as session:
-                    why = AccessChange.DEACTIVATION
-                    await backend.services.auth.access.changed(session, user_id=bob.id, why=why)
+                    reason = AccessChangeReason.DEACTIVATION
+                    await backend.services.auth.access.publish_change(
+                        session, user_id=bob.id, reason=reason
+                    )
                 await quick.until_ended(10)
                 assert not slow.ended
             await slow.until_ended(10)
@@ -386,11 +388,13 @@ class TestOpenStreams:
         alice = await backend.add_user(ALICE)
         access = await backend.services.auth.access.authenticate(backend.token_of(alice))
         async with backend.services.database.transaction() as session:
-            why = AccessChange.DEACTIVATION
-            await backend.services.auth.access.changed(session, user_id=alice.id, why=why)
+            reason = AccessChangeReason.DEACTIVATION
+            await backend.services.auth.access.publish_change(
+                session, user_id=alice.id, reason=reason
+            )
         await until(lambda: backend.services.auth.open_streams._recent)
         ended: list[str] = []
-        with backend.services.auth.open_streams.holding(access, ended.append):
+        with backend.services.auth.open_streams.registered(access, ended.append):
             assert ended == ["session_ended"]
 
 
@@ -457,7 +461,7 @@ async def check_still_open(backend: Backend, client: SseClient) -> None:
 async def wait_until_changes_are_known(backend: Backend) -> None:
     """Wait until the instance knows all changes so far."""
     watcher, now = backend.revocation_watcher, datetime.now(UTC)
-    await until(lambda: watcher._heard_at > now)
+    await until(lambda: watcher._polled_at > now)
 
 
 class TestSigningKeyRotation:
@@ -516,9 +520,9 @@ class TestOutage:
             await until(lambda: backend.revocation_watcher.status == "watching")
             assert (await refresh(backend, mine)).status_code == 200
 
-    @pytest.mark.parametrize("why", ["logout", "password change"])
+    @pytest.mark.parametrize("reason", ["logout", "password change"])
     async def test_known_end_of_a_session_is_kept_without_postgresql(
-        self, backend: Backend, environment: Environment, database_proxy: TcpProxy, why: str
+        self, backend: Backend, environment: Environment, database_proxy: TcpProxy, reason: str
     ) -> None:
         settings = environment.settings(
             DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003"
@@ -527,7 +531,7 @@ class TestOutage:
             await backend.add_user(ALICE)
             ended, changing = await login(backend, ALICE), await login(backend, ALICE)
             headers = bearer(ended["access_token"])
-            if why == "logout":
+            if reason == "logout":
                 answer = await backend.http.post("/auth/logout", headers=headers)
             else:
                 body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}

@@ -113,7 +113,7 @@ async def test_position_of_an_empty_stream_is_no_gap(
 ) -> None:
     """Clients receive such an id before any event; no entry has it."""
     border = (await history.redis_low_watermark()).previous().next()
-    assert border.is_border
+    assert border.is_last_of_millisecond
     assert await history.gap_after(border) is None
     await environment.publish(shield_event(), shield_event())
     assert await history.gap_after(border) is None

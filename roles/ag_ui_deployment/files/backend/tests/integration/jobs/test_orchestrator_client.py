@@ -28,9 +28,9 @@ async def test_known_and_unknown_job() -> None:
     async with ScriptedServer() as server, client_of(server.url) as client:
         server.answers("/jobs/1", answer(200, {"status": "processing", "percent_complete": 40}))
         server.answers("/jobs/2", answer(404, {"detail": "Job 2 not found"}))
-        known = await client.standing("1")
+        known = await client.job_status("1")
         assert (known.status, known.percent, known.lost) == (JobStatus.RUNNING, 40.0, False)
-        assert (await client.standing("2")).lost
+        assert (await client.job_status("2")).lost
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ async def test_unusable_response_is_unavailability(said: bytes) -> None:
     async with ScriptedServer() as server, client_of(server.url) as client:
         server.answers("/jobs/1", said)
         with pytest.raises(OrchestratorUnavailableError):
-            await client.standing("1")
+            await client.job_status("1")
 
 
 async def test_slow_response_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,5 +58,5 @@ async def test_slow_response_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
         server.answers("/jobs/1", DRIPS)
         async with asyncio.timeout(5):
             with pytest.raises(OrchestratorUnavailableError):
-                await client.standing("1")
+                await client.job_status("1")
         assert "does not answer in time" in client.breaker.describe()

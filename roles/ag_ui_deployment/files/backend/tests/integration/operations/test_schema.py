@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from src.services.operations.schema import migrate, newest_revision, schema_fits
+from src.services.operations.schema import is_schema_current, migrate, newest_revision
 from src.utils.database import Base, Database
 from tests.support.builders import settings_of
 from tests.support.environment import Environment
@@ -25,9 +25,9 @@ async def empty(environment: Environment) -> AsyncIterator[Database]:
 
 
 async def test_migration_from_an_empty_database(empty: Database) -> None:
-    assert not await schema_fits(empty)
+    assert not await is_schema_current(empty)
     assert await migrate(empty) == (None, newest_revision())
-    assert await schema_fits(empty)
+    assert await is_schema_current(empty)
     assert await migrate(empty) == (newest_revision(), newest_revision())
 
 

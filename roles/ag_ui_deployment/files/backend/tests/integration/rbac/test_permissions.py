@@ -16,16 +16,16 @@ from uuid import NAMESPACE_DNS, UUID, uuid4, uuid5
 import pytest
 
 from src.main import create_app
-from src.models.account import AccountTokenRow, Purpose
+from src.models.account import AccountTokenRow, LinkPurpose
 from src.models.conversation import RunRow, RunStatus, ThreadRow
 from src.models.event import DeadLetterRow, ShieldEvent
 from src.models.job import JobRow, JobStatus
-from src.models.permissions import Permission, Reach
+from src.models.permissions import Permission, PermissionScope
 from src.models.role import Role
 from src.models.session import SessionRow
 from src.models.user import User, UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow
-from src.services.auth.tokens import Tokens
+from src.services.auth.tokens import TokenService
 from src.services.rbac_service import MATRIX
 from src.utils.database import Base
 from src.web.route_rules import RouteRule, rules_of
@@ -75,19 +75,19 @@ class Caller:
     user: User
     roles: Mapping[str, Role]
 
-    def reach(self, permission: Permission, workspace: str) -> Reach:
+    def permission_scope(self, permission: Permission, workspace: str) -> PermissionScope:
         """Return the scope according to the matrix."""
         if self.user.role is Role.ADMIN:
-            return Reach.EVERYTHING
+            return PermissionScope.EVERYTHING
         role = self.roles.get(workspace)
         if role is None:
-            return Reach.NONE
-        return MATRIX[role].get(permission, Reach.NONE)
+            return PermissionScope.NONE
+        return MATRIX[role].get(permission, PermissionScope.NONE)
 
     def may(self, permission: Permission, resource: Resource) -> bool:
-        reach = self.reach(permission, resource.workspace)
-        return reach in (Reach.WORKSPACE, Reach.EVERYTHING) or (
-            reach is Reach.OWN and resource.owner in (None, self.name)
+        permission_scope = self.permission_scope(permission, resource.workspace)
+        return permission_scope in (PermissionScope.WORKSPACE, PermissionScope.EVERYTHING) or (
+            permission_scope is PermissionScope.OWN and resource.owner in (None, self.name)
         )
 
     def knows(self, resource: Resource) -> bool:
@@ -98,7 +98,10 @@ class Caller:
         return self.may(resource.read, resource)
 
     def may_anywhere(self, permission: Permission) -> bool:
-        return any(self.reach(permission, workspace) is not Reach.NONE for workspace in WORKSPACES)
+        return any(
+            self.permission_scope(permission, workspace) is not PermissionScope.NONE
+            for workspace in WORKSPACES
+        )
 
 
 def _slug(name: str) -> str:
@@ -330,7 +333,9 @@ class PermissionHarness:
             row = _session(uuid4(), caller.user.id)
             async with self._backend.services.database.transaction() as session:
                 session.add(row)
-            self._tokens[caller.name] = Tokens(self._backend.settings).issue(caller.user, row.id)
+            self._tokens[caller.name] = TokenService(self._backend.settings).issue(
+                caller.user, row.id
+            )
         return self._tokens[caller.name]
 
     def _rows(self) -> Iterator[list[Base]]:
@@ -357,7 +362,7 @@ class PermissionHarness:
             AccountTokenRow(
                 id=_invitation_id("invitation"),
                 token_hash="",
-                purpose=Purpose.INVITATION.value,
+                purpose=LinkPurpose.INVITATION.value,
                 email="invited@shield.test",
                 role=Role.VIEWER.value,
                 memberships=[],
@@ -472,7 +477,7 @@ async def test_overview_equals_the_matrix(harness: PermissionHarness) -> None:
                 "workspace": workspace,
                 "role": role.value,
                 "permissions": {
-                    one.value: caller.reach(one, workspace).value for one in Permission
+                    one.value: caller.permission_scope(one, workspace).value for one in Permission
                 },
             }
             for workspace, role in caller.roles.items()
@@ -480,7 +485,9 @@ async def test_overview_equals_the_matrix(harness: PermissionHarness) -> None:
         for permission, reaches in shown["matrix"].items():
             assert reaches["admin"] == "everything"
             for role, role_name in role_names.items():
-                assert reaches[role_name] == MATRIX[role].get(Permission(permission), Reach.NONE)
+                assert reaches[role_name] == MATRIX[role].get(
+                    Permission(permission), PermissionScope.NONE
+                )
 
 
 async def test_lists_contain_only_visible_resources(harness: PermissionHarness) -> None:
@@ -525,7 +532,7 @@ def expected_in(caller: Caller, use: WorkspaceCall, workspace: str) -> int | Non
         return 403
     if caller.user.role is not Role.ADMIN and workspace not in caller.roles:
         return 404
-    return 403 if caller.reach(use.needed, workspace) is Reach.NONE else None
+    return 403 if caller.permission_scope(use.needed, workspace) is PermissionScope.NONE else None
 
 
 def test_matrix_matches_the_intended_permissions() -> None:

@@ -138,7 +138,7 @@ class TestIdempotencyKeys:
         carol: Caller,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(tool_submissions, "_WAIT_FOR_FIRST", 0.2)
+        monkeypatch.setattr(tool_submissions, "_REPEATED_CALL_TIMEOUT", 0.2)
         key, note = uuid4().hex, uuid4().hex
         marks = {"fault": "slow-2", "note": note}
         first = asyncio.create_task(carol.crawl(environment, key, **marks))

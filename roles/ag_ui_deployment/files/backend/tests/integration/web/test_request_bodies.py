@@ -153,8 +153,8 @@ class CountedBodies(LargeBodies):
     used = 0
 
     @asynccontextmanager
-    async def turn(self, user_id: UUID) -> AsyncIterator[None]:
-        async with super().turn(user_id):
+    async def slot(self, user_id: UUID) -> AsyncIterator[None]:
+        async with super().slot(user_id):
             self.used += 1
             try:
                 yield
@@ -166,7 +166,7 @@ class TestLargeBodies:
     @pytest.fixture(autouse=True)
     def bodies(self, backend: Backend) -> CountedBodies:
         """Slots for two bodies, with a short wait."""
-        bodies = CountedBodies(at_once=2, wait_seconds=0.05)
+        bodies = CountedBodies(max_slots=2, wait_seconds=0.05)
         object.__setattr__(backend.services, "large_bodies", bodies)
         return bodies
 

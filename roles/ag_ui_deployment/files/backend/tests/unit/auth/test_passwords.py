@@ -145,7 +145,7 @@ class TestPasswords:
     ) -> None:
         hashed = await hash_password("ü" * (MAX_BYTES // 2))
         assert await verify_password("ü" * (MAX_BYTES // 2), hashed) == (True, None)
-        monkeypatch.setattr(auth_passwords, "_hashing", None)
+        monkeypatch.setattr(auth_passwords, "_hash_queue", None)
         assert await verify_password("ü" * (MAX_BYTES // 2) + "x", hashed) == (False, None)
         assert await verify_password("x" * 10_000_000, None) == (False, None)
 
@@ -242,7 +242,7 @@ class TestPasswords:
         gate = threading.Event()
         monkeypatch.setattr(auth_passwords._context, "hash", lambda _: str(gate.wait(10)))
         waiting = [
-            asyncio.create_task(hash_password(PASSWORD)) for _ in range(auth_passwords._MAX_WAITING)
+            asyncio.create_task(hash_password(PASSWORD)) for _ in range(auth_passwords._MAX_QUEUED)
         ]
         await asyncio.sleep(0)
         for work in (hash_password(PASSWORD), verify_password(PASSWORD, None)):

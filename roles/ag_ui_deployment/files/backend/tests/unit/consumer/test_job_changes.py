@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.models.event import ShieldEvent
-from src.models.job import JobChange, JobStatus, percent_at
+from src.models.job import JobChange, JobStatus, displayed_percent
 from src.services.consumer.job_changes import summarize
 from src.services.event_service import JobState, fold
 from tests.support.builders import JOB, OWNER, STRANGER, shield_event, stream
@@ -120,7 +120,7 @@ def test_percent_equals_that_of_the_stream(events: list[ShieldEvent], data: st.D
     assert (listed is None) == (state is None)
     if listed is not None and state is not None:
         status = listed.end.status if listed.end else listed.status
-        assert percent_at(status, listed.percent) == state.percent
+        assert displayed_percent(status, listed.percent) == state.percent
 
 
 def test_tool_progress_does_not_change_the_percent() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from src.models.event import ZERO, ShieldEvent, StreamId
 from src.models.role import Role
 from src.models.user import User
-from src.services.auth.stream_registry import Change, StreamRegistry
+from src.services.auth.stream_registry import AccessChange, StreamRegistry
 from src.services.auth.tokens import AccessToken
 from src.services.events import client_stream, job_projector
 from src.services.events.errors import DrainingError, TooManyStreamsError, TooManyStreamsOfUserError
@@ -64,7 +64,7 @@ AN_HOUR = 3600.0
 
 
 def server_of(
-    process: Process, registry: StreamRegistry | None = None, **values: int
+    process: Process, registry: StreamRegistry | None = None, **values: Any
 ) -> StreamServer:
     registry = registry or StreamRegistry()
     return StreamServer(process.hub, registry, Metrics(), settings_of(**values))
@@ -75,7 +75,7 @@ def streams(
     *,
     server: StreamServer | None = None,
     replay: EventReplay | None = None,
-    **values: int,
+    **values: Any,
 ) -> EventStreams:
     return EventStreams(
         server or server_of(process, **values),
@@ -106,7 +106,7 @@ class Client:
         self.body.extend(frames)
 
 
-async def served(process: Process, subscription: Subscription, **values: int) -> bytes:
+async def served(process: Process, subscription: Subscription, **values: Any) -> bytes:
     """Return all bytes of a stream that ends by itself."""
     client = Client()
     async with asyncio.timeout(10):
@@ -625,7 +625,7 @@ class TestStreamEnd:
         subscription = subscription_to(MINE)
         serving = asyncio.create_task(event_streams.serve(subscription, client))
         await until(lambda: parse_frames(bytes(client.body))[1:])
-        opened.end(Change(subscription.access.user.id, None, None, "access_changed"))
+        opened.end(AccessChange(subscription.access.user.id, None, None, "access_changed"))
         await serving
         frames = parse_frames(bytes(client.body))
         assert events_of(frames) == []
@@ -638,7 +638,7 @@ class TestStreamEnd:
         await process.begin(stream(shield_event("job:started")))
         opened, client = StreamRegistry(), Client()
         subscription = subscription_to(EVERYTHING)
-        opened.end(Change(subscription.access.user.id, None, None, "session_ended"))
+        opened.end(AccessChange(subscription.access.user.id, None, None, "session_ended"))
         await streams(process, server=server_of(process, opened)).serve(subscription, client)
         frames = parse_frames(bytes(client.body))
         assert [frame.comments for frame in frames] == [

@@ -11,7 +11,7 @@ import pytest
 from src.models.role import Role
 from src.models.user import User
 from src.services.agui import events as agui
-from src.services.auth.stream_registry import Change, StreamRegistry
+from src.services.auth.stream_registry import AccessChange, StreamRegistry
 from src.services.auth.tokens import AccessToken
 from src.services.events.stream_server import StreamServer
 from src.services.runs import stream_writer as run_stream_writer
@@ -94,7 +94,7 @@ async def test_it_ends_with_the_session() -> None:
     environment = Environment()
     serving = asyncio.create_task(environment.serve())
     await until(lambda: b"RUN_STARTED" in environment.body)
-    environment.registry.end(Change(USER.id, None, None, "session_ended"))
+    environment.registry.end(AccessChange(USER.id, None, None, "session_ended"))
     await serving
     assert environment.body.endswith(b": the session has ended: log in again\n\n")
     assert environment.closed("session_ended")

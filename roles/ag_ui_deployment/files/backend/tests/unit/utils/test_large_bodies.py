@@ -13,37 +13,37 @@ ALICE, BOB, CAROL = uuid4(), uuid4(), uuid4()
 
 
 async def test_one_body_per_user_at_a_time() -> None:
-    bodies = LargeBodies(at_once=2, wait_seconds=0.01)
-    async with bodies.turn(ALICE):
+    bodies = LargeBodies(max_slots=2, wait_seconds=0.01)
+    async with bodies.slot(ALICE):
         with pytest.raises(TooManyBodiesOfUserError):
-            async with bodies.turn(ALICE):
+            async with bodies.slot(ALICE):
                 pass
-        async with bodies.turn(BOB):
+        async with bodies.slot(BOB):
             pass
-    async with bodies.turn(ALICE):
+    async with bodies.slot(ALICE):
         pass
 
 
 async def test_limited_number_of_bodies_per_instance() -> None:
-    bodies = LargeBodies(at_once=2, wait_seconds=0.01)
-    async with bodies.turn(ALICE), bodies.turn(BOB):
+    bodies = LargeBodies(max_slots=2, wait_seconds=0.01)
+    async with bodies.slot(ALICE), bodies.slot(BOB):
         with pytest.raises(TooManyBodiesError):
-            async with bodies.turn(CAROL):
+            async with bodies.slot(CAROL):
                 pass
     # A refused body occupies no slot.
-    async with bodies.turn(CAROL), bodies.turn(ALICE):
+    async with bodies.slot(CAROL), bodies.slot(ALICE):
         pass
 
 
 async def test_slots_are_given_in_order_of_arrival() -> None:
-    bodies = LargeBodies(at_once=1, wait_seconds=60)
+    bodies = LargeBodies(max_slots=1, wait_seconds=60)
     order: list[str] = []
 
     async def wait_for_slot(name: str) -> None:
-        async with bodies.turn(uuid4()):
+        async with bodies.slot(uuid4()):
             order.append(name)
 
-    async with bodies.turn(ALICE):
+    async with bodies.slot(ALICE):
         waiting = [
             asyncio.create_task(wait_for_slot(name)) for name in ("first", "second", "third")
         ]
@@ -54,17 +54,17 @@ async def test_slots_are_given_in_order_of_arrival() -> None:
 
 
 async def test_failure_and_cancellation_release_the_slot() -> None:
-    bodies = LargeBodies(at_once=1, wait_seconds=60)
+    bodies = LargeBodies(max_slots=1, wait_seconds=60)
     with pytest.raises(ValueError, match="broken"):
-        async with bodies.turn(ALICE):
+        async with bodies.slot(ALICE):
             raise ValueError("broken")
-    async with bodies.turn(ALICE):
+    async with bodies.slot(ALICE):
         for user in (ALICE, BOB):
-            waiting = asyncio.create_task(bodies.turn(user).__aenter__())
+            waiting = asyncio.create_task(bodies.slot(user).__aenter__())
             await asyncio.sleep(0)
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
-    async with bodies.turn(ALICE):
+    async with bodies.slot(ALICE):
         pass
 
 

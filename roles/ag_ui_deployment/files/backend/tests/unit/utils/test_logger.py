@@ -12,7 +12,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from src.models.audit import Entry, Purpose
+from src.models.audit import CheckpointPurpose, Entry
 from src.services.audit.chain import START
 from src.services.audit.journal import JOURNAL, write_checkpoint, write_entry
 from src.services.audit.keys import AuditKeys, Checkpoint
@@ -94,7 +94,7 @@ def test_lines_below_the_level_are_dropped(lines: Lines) -> None:
 @pytest.mark.parametrize("lines", ["WARNING", "ERROR"], indirect=True)
 def test_audit_lines_are_written_at_any_level(lines: Lines) -> None:
     entry = Entry(datetime.now(UTC), "login", "success", None, None, None, None, None, "{}")
-    statement = Checkpoint(1, Purpose.INTERVAL, START, datetime.now(UTC))
+    statement = Checkpoint(1, CheckpointPurpose.INTERVAL, START, datetime.now(UTC))
     structlog.get_logger("src.test").info("noise")
     write_entry(entry)
     write_checkpoint(AuditKeys(["k" * 32]).sign(statement))

@@ -104,14 +104,14 @@ async def test_event_loop_runs_while_a_large_body_is_validated() -> None:
 
 
 async def test_large_body_keeps_its_slot_until_parsed() -> None:
-    bodies, started = LargeBodies(at_once=1, wait_seconds=0.05), asyncio.Event()
+    bodies, started = LargeBodies(max_slots=1, wait_seconds=0.05), asyncio.Event()
     async with application(bodies, started) as app:
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
             large = {"text": "x" * 100_000}
             working = asyncio.create_task(http.post("/slow", json=large))
             await started.wait()
-            async with bodies.turn(UUID(int=1)):
+            async with bodies.slot(UUID(int=1)):
                 answer = await http.post("/slow", json=large)
             assert answer.status_code == 503
             working.cancel()

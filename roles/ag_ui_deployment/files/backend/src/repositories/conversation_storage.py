@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from src.models.conversation import MessageRow, RunRow, RunStatus, ThreadRow
 from src.repositories.conversations import MESSAGE_SIZE
 
-RETAIN_LOCK = 0x4147_454E_5401
+RETENTION_LOCK = 0x4147_454E_5401
 # Estimated bytes per row besides its JSON or log, including index entries.
 _ROW_BYTES = 512
 
@@ -26,7 +26,7 @@ _OF_RUNS = select(func.coalesce(func.sum(_LOG_SIZE + _ROW_BYTES), 0)).where(
 _COUNTED = _OF_MESSAGES.scalar_subquery() + _OF_RUNS.scalar_subquery() + _ROW_BYTES
 
 
-class Kept(NamedTuple):
+class StorageTotals(NamedTuple):
     """Totals over all users."""
 
     threads: int
@@ -46,11 +46,11 @@ async def of_user(session: AsyncSession, owner_id: UUID) -> int:
     return int(await session.scalar(query.where(ThreadRow.owner_id == owner_id)) or 0)
 
 
-async def of_all(session: AsyncSession) -> Kept:
+async def totals(session: AsyncSession) -> StorageTotals:
     of_threads = select(func.count(), func.coalesce(func.sum(ThreadRow.bytes), 0))
     threads, size = (await session.execute(of_threads)).one()
     runs = await session.scalar(select(func.count()).select_from(RunRow))
-    return Kept(threads, runs or 0, int(size or 0))
+    return StorageTotals(threads, runs or 0, int(size or 0))
 
 
 async def count_some(session: AsyncSession, limit: int) -> int:
