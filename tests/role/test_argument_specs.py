@@ -73,7 +73,7 @@ def test_each_variable_is_used(role: Path) -> None:
     used = "".join(
         path.read_text()
         for path in files
-        if path.parent.name in {"tasks", "templates", "handlers", "vars"}
+        if {"tasks", "templates", "handlers", "vars"} & set(path.relative_to(role).parts)
     )
     # A variable that is named after a setting of the backend sets it.
     config = (TOP / "roles/ag_ui_deployment/files/backend/src/config.py").read_text()

@@ -9,19 +9,20 @@ import pytest
 from plugins.filter.ag_ui_instances import former_endpoints, peer_endpoints, pending_ports
 
 if TYPE_CHECKING:
-    from plugins.filter.ag_ui_instances import Preflight
+    from plugins.filter.ag_ui_instances import Preflight, Unit
 
 UNIT = "ag-ui-backend"
 
 
 def found(unit_release: str | None, running_release: str | None) -> Preflight:
     """Return a preflight with one instance at port 8002; None if there is no unit or container."""
-    units = {f"{UNIT}@8002.service": {"release": unit_release, "endpoint": ""}}
-    instances = {f"{UNIT}-8002": running_release}
-    return {  # type: ignore[typeddict-item]
-        "units": {} if unit_release is None else units,
-        "instances": {} if running_release is None else instances,
-    }
+    preflight: Preflight = {"units": {}, "instances": {}}
+    if unit_release is not None:
+        unit: Unit = {"release": unit_release, "endpoint": ""}
+        preflight["units"] = {f"{UNIT}@8002.service": unit}
+    if running_release is not None:
+        preflight["instances"] = {f"{UNIT}-8002": running_release}
+    return preflight
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ HOSTVARS: dict[str, dict[str, Any]] = {
     "other": {},
     "unreachable": {},
 }
-OTHERS = [
+OTHERS: list[dict[str, Any]] = [
     {"item": "other", "values": {"audit_key": "f"}},
     {"item": "unreachable", "unreachable": True},
 ]
