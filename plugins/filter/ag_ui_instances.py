@@ -66,7 +66,7 @@ def peer_endpoints(
     Args:
         hosts: The hosts of the group.
         hostvars: The variables of all hosts.
-        host: The host that asks.
+        host: The host whose variables are computed.
         ports: The ports of a host that does not set `ag_ui_backend_ports`.
 
     Returns:
@@ -90,7 +90,7 @@ def former_endpoints(
     Args:
         hosts: The hosts of the group.
         hostvars: The variables of all hosts. Hosts without preflight count as without instances.
-        host: The host that asks.
+        host: The host whose variables are computed.
         current: The configured endpoints.
     """
     known = set(current)

@@ -109,7 +109,7 @@ def test_no_task_tells_a_secret(path: Path) -> None:
 
 
 def test_what_is_made_of_a_secret_is_one() -> None:
-    assert {"ag_ui_redis_password", "__ag_ui_jwt_secret", "__ag_ui_wanted_redis"} <= SECRET
+    assert {"ag_ui_redis_password", "__ag_ui_jwt_secret", "__ag_ui_preflight_redis"} <= SECRET
     assert not SECRET & {"ag_ui_redis_host", "__ag_ui_image_name", "__ag_ui_run"}
 
 
