@@ -30,7 +30,15 @@ FILES = sorted(
 # Actions that run on the controller and send nothing to the host.
 CONTROLLER = {
     f"ansible.builtin.{name}"
-    for name in ("assert", "debug", "fail", "include_role", "include_tasks", "set_fact")
+    for name in (
+        "assert",
+        "debug",
+        "fail",
+        "import_tasks",
+        "include_role",
+        "include_tasks",
+        "set_fact",
+    )
 }
 # Modules that declare their secret arguments.
 DECLARING = {"hx_citadel.shield_ag_ui.ag_ui_preflight"}
