@@ -250,6 +250,9 @@ class UnderLoad:
             joined = this.begin()
             yield this
             this.settle()
+        # The log says why a browser was refused, so it comes first.
+        failed = this.logged("request_failed")
+        assert not failed, f"{len(failed)} unexpected errors: {failed[:2]}"
         this.check(joined)
         assert may_lose or not this.lost, f"{len(this.lost)} lost: {this.lost[:3]}"
         assert _dead_letters(site) == letters_before + dead_letters

@@ -203,7 +203,8 @@ class TestIdempotency:
             assert "GET /api/jobs" in problem["detail"]
             again = await carol.post("/api/tools/qdrant_store", body, key)
             check_problem(again, 409, "outcome-unknown")
-        assert len(await gateway.tool_calls(text)) == 1
+        # Not even once, if the gateway timed out before it passed the call on.
+        assert len(await gateway.tool_calls(text)) <= 1
 
     async def test_malformed_keys_are_refused(self, carol: Caller) -> None:
         for key in ("x" * 201, "two words", "é"):
