@@ -84,7 +84,7 @@ def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "vault.yml, for example to the output of: openssl rand -base64 48",
     ],
 )
-def test_every_wrong_form_is_named_at_once(wrong_forms: Run, words: str) -> None:
+def test_every_invalid_value_is_named_in_one_run(wrong_forms: Run, words: str) -> None:
     refuses(wrong_forms, words)
 
 
@@ -121,17 +121,17 @@ def test_wrong_types_and_choices_are_named(tmp_path: Path) -> None:
     ],
     ids=["twice", "the proxy's own", "none", "privileged"],
 )
-def test_ports_that_cannot_be_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+def test_invalid_ports_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
     refuses(play(tmp_path, DECIDED | wrong), "ag_ui_backend_ports", "must all differ", "Choose")
 
 
-def test_what_the_role_sets_itself_is_not_taken_from_the_further_settings(tmp_path: Path) -> None:
+def test_settings_of_the_role_cannot_be_overridden_in_the_environment(tmp_path: Path) -> None:
     further = {"AGENT_MODEL": "a-model", "PORT": "9000", "TRUSTED_PROXIES": "*", "lower": "x"}
     done = play(tmp_path, DECIDED | {"ag_ui_environment": further | {"SSE_RETRY_MS": 1000}})
     refuses(done, "ag_ui_environment must not set AGENT_MODEL, PORT, TRUSTED_PROXIES, lower")
 
 
-def test_a_name_that_is_no_setting_is_refused_with_the_nearest_that_is(tmp_path: Path) -> None:
+def test_unknown_setting_is_refused_with_a_suggestion(tmp_path: Path) -> None:
     further = {"SSE_RETRY_MSEC": 1000, "AGENT_ROUNDS_MAX": 5, "REPLAYS_MAX": 4}
     refuses(
         play(tmp_path, DECIDED | {"ag_ui_environment": further}),
@@ -141,7 +141,7 @@ def test_a_name_that_is_no_setting_is_refused_with_the_nearest_that_is(tmp_path:
     )
 
 
-def test_texts_are_taken_for_what_they_mean(tmp_path: Path) -> None:
+def test_string_values_are_converted(tmp_path: Path) -> None:
     """Values as `-e name=value` passes them."""
     texts = {
         "ag_ui_backend_ports": "8002,8003",
@@ -167,11 +167,13 @@ def test_texts_are_taken_for_what_they_mean(tmp_path: Path) -> None:
         ({"ag_ui_redis_user": "shield"}, "and ag_ui_redis_password is empty"),
     ],
 )
-def test_a_choice_names_what_it_needs(tmp_path: Path, wrong: dict[str, Any], words: str) -> None:
+def test_variable_required_by_a_choice_is_named(
+    tmp_path: Path, wrong: dict[str, Any], words: str
+) -> None:
     refuses(play(tmp_path, DECIDED | wrong), words)
 
 
-def test_a_text_is_no_list(tmp_path: Path) -> None:
+def test_string_instead_of_a_list_is_refused(tmp_path: Path) -> None:
     wrong = {"ag_ui_trusted_proxies": "192.0.2.1", "ag_ui_cors_origins": "https://a.example"}
     refuses(
         play(tmp_path, DECIDED | wrong),
@@ -180,14 +182,14 @@ def test_a_text_is_no_list(tmp_path: Path) -> None:
     )
 
 
-def test_a_wrong_datastore_stops_the_backend_too(tmp_path: Path) -> None:
+def test_invalid_datastore_variable_stops_the_backend_too(tmp_path: Path) -> None:
     wrong = {"shield_datastores_redis_password": SHORT}
     done = play(tmp_path, DECIDED, DATASTORES | wrong)
     refuses(done, "shield_datastores_redis_password does not fit", "at least 16 characters")
     assert SHORT not in done.output
 
 
-def test_the_application_does_not_own_the_tables(tmp_path: Path) -> None:
+def test_owner_and_user_of_the_database_must_differ(tmp_path: Path) -> None:
     wrong = {"shield_datastores_database_owner": "shield"}
     refuses(play(tmp_path, DECIDED, DATASTORES | wrong), "the owner and the user must differ")
 
@@ -200,7 +202,7 @@ def test_the_application_does_not_own_the_tables(tmp_path: Path) -> None:
     ],
     ids=["a site of one role", "another name"],
 )
-def test_the_owner_that_migrates_is_the_one_that_is_made(
+def test_owners_of_both_roles_must_agree(
     tmp_path: Path, backend: str, datastores: str | None, words: str
 ) -> None:
     owner = {"ag_ui_database_owner": backend, "ag_ui_database_owner_password": "a-password"}
@@ -213,14 +215,14 @@ def test_the_owner_that_migrates_is_the_one_that_is_made(
     )
 
 
-def test_the_same_owner_on_both_sides_is_not_refused(tmp_path: Path) -> None:
+def test_same_owner_in_both_roles_is_accepted(tmp_path: Path) -> None:
     owner = {"ag_ui_database_owner": "tables", "ag_ui_database_owner_password": "a-password"}
     made = {"shield_datastores_database_owner": "tables"}
     done = play(tmp_path, DECIDED | owner, DATASTORES | made)
     assert "Packages | Look what is there" in "".join(done.tasks), done.output
 
 
-def test_an_undefined_vault_variable_is_named(tmp_path: Path) -> None:
+def test_undefined_vault_variable_is_named(tmp_path: Path) -> None:
     wrong = {"ag_ui_jwt_secret": "{{ vault_ag_ui_jwt_secret }}"}
     refuses(play(tmp_path, DECIDED | wrong), "vault_ag_ui_jwt_secret")
 
@@ -233,7 +235,7 @@ def taken_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_what_the_target_cannot_offer_is_named_at_once(tmp_path: Path, taken_port: int) -> None:
+def test_unusable_ports_and_hosts_are_named_in_one_run(tmp_path: Path, taken_port: int) -> None:
     wrong = {
         "ag_ui_backend_ports": [taken_port],
         "ag_ui_database_host": "no-such-name.invalid",
@@ -248,7 +250,7 @@ def test_what_the_target_cannot_offer_is_named_at_once(tmp_path: Path, taken_por
     )
 
 
-def test_a_database_that_does_not_answer_is_named(tmp_path: Path) -> None:
+def test_unreachable_database_is_named(tmp_path: Path) -> None:
     refuses(
         play(tmp_path, DECIDED),
         "ag_ui_database_host, ag_ui_database_port: PostgreSQL at 127.0.0.1:1 cannot be reached",

@@ -112,7 +112,7 @@ def test_a_second_run_changes_nothing(host: Host) -> None:
     assert host.version() == "two"
 
 
-def test_an_example_that_somebody_has_changed_stays(host: Host) -> None:
+def test_changed_default_site_is_kept(host: Host) -> None:
     example = host.folder / "sites-enabled/default"
     port = free_port()
     site = add_packaged_site(example, OTHER.format(port=port), programs=host.folder / "bin")
@@ -123,7 +123,7 @@ def test_an_example_that_somebody_has_changed_stays(host: Host) -> None:
     assert not host.loaded("one")
 
 
-def test_what_nginx_refuses_is_not_placed(host: Host) -> None:
+def test_rejected_configuration_is_not_installed(host: Host) -> None:
     host.loaded("one")
     before = host.files()
     host.new_pair()
@@ -138,7 +138,7 @@ def test_what_nginx_refuses_is_not_placed(host: Host) -> None:
         assert (host.version(), host.other_answers()) == ("one", True)
 
 
-def test_a_pair_that_does_not_fit_is_not_placed(host: Host) -> None:
+def test_certificate_with_another_key_is_not_installed(host: Host) -> None:
     host.loaded("one")
     before = host.files()
     old_key = (host.folder / "new/server.key").read_bytes()
@@ -148,14 +148,16 @@ def test_a_pair_that_does_not_fit_is_not_placed(host: Host) -> None:
     assert host.files() == before
 
 
-def test_a_broken_file_of_another_site_is_named(host: Host) -> None:
+def test_invalid_file_of_another_site_is_named(host: Host) -> None:
     (host.folder / "sites-enabled/other").write_text("\nnonsense;\n")
     assert f"{host.folder}/sites-enabled/other:2" in host.refused("one")
     assert not host.site.exists()
 
 
 @pytest.mark.parametrize("verb", ["reload", "start"])
-def test_what_cannot_be_loaded_is_taken_back_and_made_up_for(host: Host, verb: str) -> None:
+def test_configuration_is_rolled_back_after_a_failed_load_and_loaded_later(
+    host: Host, verb: str
+) -> None:
     host.loaded("one")
     before = host.files()
     if verb == "start":
@@ -172,7 +174,7 @@ def test_what_cannot_be_loaded_is_taken_back_and_made_up_for(host: Host, verb: s
     assert not host.loaded("two")
 
 
-def test_a_reload_that_nginx_does_not_do_is_noticed(host: Host) -> None:
+def test_reload_without_new_workers_is_detected(host: Host) -> None:
     """The reload command succeeds but the workers stay, since the master process is suspended."""
     host.loaded("one")
     before = host.files()
@@ -186,7 +188,7 @@ def test_a_reload_that_nginx_does_not_do_is_noticed(host: Host) -> None:
     assert host.version() == "one"
 
 
-def test_a_run_that_was_cut_short_is_made_up_for(host: Host) -> None:
+def test_next_run_completes_an_interrupted_run(host: Host) -> None:
     """Killed before the reload: all files are written, and nginx has not read them."""
     host.loaded("one")
     host.new_pair()
@@ -201,7 +203,7 @@ def test_a_run_that_was_cut_short_is_made_up_for(host: Host) -> None:
     assert host.certificate() == (host.folder / "new/server.crt").read_text()
 
 
-def test_a_change_by_hand_is_undone_also_in_what_runs(host: Host) -> None:
+def test_manual_change_is_reverted_in_file_and_process(host: Host) -> None:
     host.loaded("one")
     host.site.write_text(host.site.read_text().replace("200 one", "200 hand"))
     os.kill(host.nginx.pid or 0, signal.SIGHUP)
@@ -209,7 +211,7 @@ def test_a_change_by_hand_is_undone_also_in_what_runs(host: Host) -> None:
     assert host.version() == "one"
 
 
-def test_a_dry_run_tells_the_change_and_makes_none(host: Host) -> None:
+def test_check_mode_reports_the_change_and_makes_none(host: Host) -> None:
     host.loaded("one")
     before = host.files()
     told = host.load("two", check=True)
@@ -222,20 +224,20 @@ def test_a_dry_run_tells_the_change_and_makes_none(host: Host) -> None:
     assert (host.files(), host.stamp.exists(), host.version()) == (before, True, "one")
 
 
-def test_a_dry_run_does_not_miss_what_it_has_not_brought(host: Host) -> None:
+def test_check_mode_works_without_the_new_key(host: Host) -> None:
     (host.folder / "new/server.key").unlink()
     assert host.load("one", check=True)["changed"]
     assert "There is no" in host.refused("one")
     assert not host.site.exists()
 
 
-def test_no_key_is_told(host: Host) -> None:
+def test_private_key_is_not_in_the_result(host: Host) -> None:
     key = (host.folder / "new/server.key").read_text().splitlines()[1]
     assert key not in str(host.load("one", check=True))
     assert key not in str(host.load("one"))
 
 
-def test_an_nginx_that_does_not_run_is_started_only_where_it_is_wanted(host: Host) -> None:
+def test_stopped_nginx_is_started_only_if_requested(host: Host) -> None:
     host.loaded("one")
     host.nginx.stop()
     assert not host.load("one", started=False)["changed"]
@@ -244,7 +246,7 @@ def test_an_nginx_that_does_not_run_is_started_only_where_it_is_wanted(host: Hos
     assert host.version() == "one"
 
 
-def test_without_nginx_files_are_removed_all_the_same(host: Host) -> None:
+def test_files_are_removed_without_nginx(host: Host) -> None:
     host.loaded("one")
     host.nginx.stop()
     (host.folder / "bin/nginx").unlink()
@@ -261,7 +263,7 @@ def test_without_nginx_files_are_removed_all_the_same(host: Host) -> None:
     assert not host.site.exists()
 
 
-def test_logs_are_private_from_the_first_line(host: Host) -> None:
+def test_logs_are_created_with_private_mode(host: Host) -> None:
     log = host.folder / "logs/ag-ui.access.log"
     host.load("one", check=True)
     assert not log.exists()

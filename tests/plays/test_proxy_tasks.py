@@ -103,7 +103,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
     host.nginx.stop()
 
 
-def test_a_new_host_serves_and_a_second_run_changes_nothing(host: Host, instance: int) -> None:
+def test_new_host_serves_and_a_second_run_changes_nothing(host: Host, instance: int) -> None:
     first = host.apply([], ag_ui_backend_ports=[instance])
     assert first.code == 0, first.output
     assert KEY not in first.output
@@ -122,7 +122,7 @@ def test_a_new_host_serves_and_a_second_run_changes_nothing(host: Host, instance
     assert second.changes == {"hx-dev-server": 0}, second.output
 
 
-def test_a_provided_pair_is_verified_by_its_authority(host: Host, instance: int) -> None:
+def test_provided_certificate_is_verified_against_its_authority(host: Host, instance: int) -> None:
     root = sign("Root")
     middle = sign("Intermediate", root)
     leaf = sign("leaf", middle, hosts=[NAME])

@@ -51,7 +51,7 @@ def proxies(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("balanced-1", "127.0.0.1,192.0.2.0/24,2001:db8::5"),
     ],
 )
-def test_the_proxies_of_the_group_are_believed(environments: Path, host: str, proxies: str) -> None:
+def test_proxies_of_the_group_are_trusted(environments: Path, host: str, proxies: str) -> None:
     lines = (environments / host).read_text().splitlines()
     assert f"TRUSTED_PROXIES='{proxies}'" in lines
 
@@ -59,7 +59,7 @@ def test_the_proxies_of_the_group_are_believed(environments: Path, host: str, pr
 @pytest.mark.parametrize(
     ("host", "model"), [("alone-1", "shield-agent"), ("chatty-1", "provider/model-1.5:latest")]
 )
-def test_the_agent_asks_the_model_of_the_site(environments: Path, host: str, model: str) -> None:
+def test_agent_model_comes_from_the_inventory(environments: Path, host: str, model: str) -> None:
     assert f"AGENT_MODEL='{model}'" in (environments / host).read_text().splitlines()
 
 
@@ -67,9 +67,7 @@ def test_the_agent_asks_the_model_of_the_site(environments: Path, host: str, mod
     ("host", "believed"),
     [("alone-1", []), ("several-1", []), ("balanced-1", ["192.0.2.0/24", "2001:db8::5"])],
 )
-def test_nginx_believes_the_proxies_before_it(
-    proxies: Path, host: str, believed: list[str]
-) -> None:
+def test_nginx_trusts_the_configured_proxies(proxies: Path, host: str, believed: list[str]) -> None:
     lines = [line.strip() for line in (proxies / host).read_text().splitlines()]
     real_ip = ["real_ip_header X-Forwarded-For;", "real_ip_recursive on;"]
     expected = [f"set_real_ip_from {one};" for one in believed] + (real_ip if believed else [])

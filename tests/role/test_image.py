@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_build_is_told_the_version_of_the_backend(tmp_path: Path) -> None:
+def test_build_gets_the_version_of_the_backend(tmp_path: Path) -> None:
     template = tmp_path / "arguments.j2"
     template.write_text("{{ __ag_ui_build_arguments | to_json }}")
     folder = tmp_path / "rendered"

@@ -93,7 +93,7 @@ LOGIN = [
 ]
 
 
-def test_the_module_logs_in_by_tls(
+def test_module_logs_in_over_tls(
     tmp_path: Path, context: ssl.SSLContext, authority: Signed
 ) -> None:
     with serving_connections(FakeRedis(context)) as server:
@@ -108,13 +108,13 @@ def test_the_module_logs_in_by_tls(
         assert server.commands == LOGIN
 
 
-def test_a_login_without_tls() -> None:
+def test_login_without_tls_succeeds() -> None:
     with serving_connections(FakeRedis()) as server:
         assert problems(server) == []
         assert server.commands == LOGIN
 
 
-def test_no_password_goes_to_a_server_whose_certificate_is_not_accepted(
+def test_no_password_is_sent_with_an_untrusted_certificate(
     context: ssl.SSLContext, authority: Signed
 ) -> None:
     with serving_connections(FakeRedis(context)) as server:
@@ -129,7 +129,7 @@ def test_no_password_goes_to_a_server_whose_certificate_is_not_accepted(
         assert server.commands == []
 
 
-def test_a_refusal_is_repeated_in_part_and_without_control_characters() -> None:
+def test_server_message_is_truncated_without_control_characters() -> None:
     with serving_connections(FakeRedis()) as server:
         server.answers[b"AUTH"] = b"-WRONGPASS \x1b[31m" + b"o" * 2000 + b"\r\n"
         [found] = problems(server)
@@ -147,7 +147,7 @@ def test_a_refusal_is_repeated_in_part_and_without_control_characters() -> None:
         (b"INFO", b"$many\r\n"),
     ],
 )
-def test_an_answer_that_is_not_one_of_redis_ends_the_check(command: bytes, answer: bytes) -> None:
+def test_response_of_another_protocol_ends_the_check(command: bytes, answer: bytes) -> None:
     with serving_connections(FakeRedis()) as server:
         server.answers[command] = answer
         [found] = problems(server)
@@ -155,7 +155,7 @@ def test_an_answer_that_is_not_one_of_redis_ends_the_check(command: bytes, answe
     assert "it does not answer as Redis does" in found
 
 
-def test_a_server_that_sends_a_byte_now_and_then_ends_the_check() -> None:
+def test_slow_server_ends_the_check() -> None:
     with serving_connections(FakeRedis()) as server:
         server.pause, server.answers[b"PING"] = 0.1, b"+" + b"o" * 400 + b"\r\n"
         started = time.monotonic()
@@ -164,7 +164,7 @@ def test_a_server_that_sends_a_byte_now_and_then_ends_the_check() -> None:
     assert "cannot be reached from this host (timed out)" in found
 
 
-def test_a_user_who_may_not_ask_for_the_mode_is_no_problem() -> None:
+def test_user_without_the_right_to_read_the_mode_is_accepted() -> None:
     with serving_connections(FakeRedis()) as server:
         server.answers[b"INFO"] = b"-NOPERM this user has no permissions to run the command\r\n"
         assert problems(server) == []

@@ -26,7 +26,7 @@ def counted_as(address: IPv4Address | IPv6Address) -> bytes:
     return address.packed
 
 
-def test_every_limit_counts_networks() -> None:
+def test_every_limit_uses_the_client_network() -> None:
     zones = re.findall(r"^limit_(?:req|conn)_zone (\S+) ", SITE, flags=re.MULTILINE)
     assert zones == ["$ag_ui_client_network"] * 3
 
@@ -47,11 +47,11 @@ def test_every_limit_counts_networks() -> None:
         ("10.10.10.10", "10.10.10.11", False),
     ],
 )
-def test_who_is_the_same(one: str, other: str, *, same: bool) -> None:
+def test_addresses_of_one_network_share_a_key(one: str, other: str, *, same: bool) -> None:
     assert (counted_as(ip_address(one)) == counted_as(ip_address(other))) is same
 
 
-def test_any_address_counts_as_its_network() -> None:
+def test_every_address_maps_to_its_network() -> None:
     random = Random(1)
     for _ in range(2000):
         four = IPv4Address(random.getrandbits(32))

@@ -49,7 +49,7 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("host", "token"), [("generated", GENERATED), ("given", GIVEN)])
-def test_metrics_are_asked_for_with_a_token_that_no_list_of_processes_shows(
+def test_metrics_command_hides_the_token_from_the_process_list(
     environments: Path, host: str, token: str
 ) -> None:
     [command] = re.findall(

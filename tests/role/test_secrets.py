@@ -100,7 +100,7 @@ def told_to_the_journal(task: Task) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TOP)))
-def test_no_task_tells_a_secret(path: Path) -> None:
+def test_no_task_exposes_a_secret(path: Path) -> None:
     tasks = list(tasks_of(yaml.safe_load(path.read_text())))
     on_command_lines = {task.get("name"): told_on_a_command_line(task) for task in tasks}
     in_journals = {task.get("name"): told_to_the_journal(task) for task in tasks}
@@ -108,7 +108,7 @@ def test_no_task_tells_a_secret(path: Path) -> None:
     assert {name: found for name, found in in_journals.items() if found} == {}
 
 
-def test_what_is_made_of_a_secret_is_one() -> None:
+def test_variables_derived_from_secrets_are_secret() -> None:
     assert {"ag_ui_redis_password", "__ag_ui_jwt_secret", "__ag_ui_wanted_redis"} <= SECRET
     assert not SECRET & {"ag_ui_redis_host", "__ag_ui_image_name", "__ag_ui_run"}
 
@@ -126,12 +126,12 @@ def test_what_is_made_of_a_secret_is_one() -> None:
         },
     ],
 )
-def test_a_secret_on_a_command_line_is_found(task: Task) -> None:
+def test_secret_on_a_command_line_is_detected(task: Task) -> None:
     [found] = tasks_of([{"block": [{"name": "X | Y"} | task]}])
     assert told_on_a_command_line(found)
 
 
-def test_a_secret_for_the_journal_is_found() -> None:
+def test_secret_in_the_journal_is_detected() -> None:
     task = {"ansible.builtin.command": {"argv": ["a"], "stdin": "{{ ag_ui_redis_password }}"}}
     assert told_to_the_journal(task)
     assert not told_on_a_command_line(task)
@@ -145,7 +145,7 @@ tr '\\0' ' ' </proc/$$/cmdline >>"$(dirname "$0")/arguments"
 """
 
 
-def test_the_logins_have_their_passwords(tmp_path: Path) -> None:
+def test_login_tasks_use_the_passwords_without_exposing_them(tmp_path: Path) -> None:
     """Runs the login task of shield_datastores with a stub psql and unusual passwords."""
     role = TOP / "roles/shield_datastores"
     tasks = yaml.safe_load((role / "tasks/postgresql.yml").read_text())

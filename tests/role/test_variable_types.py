@@ -31,7 +31,7 @@ def numbers_and_more() -> dict[str, Any]:
     }
 
 
-def test_texts_on_the_command_line_render_as_what_they_mean(tmp_path: Path) -> None:
+def test_strings_from_the_command_line_render_like_typed_values(tmp_path: Path) -> None:
     every_template = tmp_path / "all.j2"
     every_template.write_text(
         "\n".join(f"{{{{ lookup('ansible.builtin.template', '{path}') }}}}" for path in TEMPLATES)

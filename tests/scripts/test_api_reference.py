@@ -8,7 +8,7 @@ import sys
 from tests.scripts.conftest import REPOSITORY
 
 
-def test_the_table_of_endpoints_is_current() -> None:
+def test_generated_pages_are_current() -> None:
     done = subprocess.run(
         [sys.executable, REPOSITORY / "script/api-reference", "--check"],
         capture_output=True,

@@ -107,7 +107,7 @@ def redis() -> Iterator[FakeRedis]:
         (["publish"], URL_VARIABLE),
     ],
 )
-def test_wrong_arguments(
+def test_invalid_arguments_exit_with_usage(
     arguments: list[str],
     message: str,
     capsys: pytest.CaptureFixture[str],
@@ -134,7 +134,7 @@ def start(url: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_so_many_jobs_and_then_the_end(redis: FakeRedis) -> None:
+def test_program_ends_after_the_given_number_of_jobs(redis: FakeRedis) -> None:
     program = start(redis.url, "--jobs", "3", "--seed", "7", "--rate", "6000", "--speed", "500")
     said, _ = program.communicate(timeout=60)
     assert program.returncode == 0, said
@@ -145,7 +145,7 @@ def test_so_many_jobs_and_then_the_end(redis: FakeRedis) -> None:
     assert len(jobs - {b""}) == 3
 
 
-def test_runs_until_told_to_stop(redis: FakeRedis) -> None:
+def test_sigterm_stops_the_program(redis: FakeRedis) -> None:
     program = start(redis.url, "--rate", "600", "--faults")
     redis.wait_for(5)
     program.send_signal(signal.SIGTERM)
@@ -154,7 +154,7 @@ def test_runs_until_told_to_stop(redis: FakeRedis) -> None:
     assert "stopped" in said
 
 
-def test_a_refused_password_ends_it() -> None:
+def test_refused_password_ends_the_program() -> None:
     redis = FakeRedis(refuse="WRONGPASS invalid username-password pair")
     program = start(redis.url)
     said, _ = program.communicate(timeout=30)
@@ -164,7 +164,7 @@ def test_a_refused_password_ends_it() -> None:
     assert PASSWORD not in said
 
 
-def test_waits_for_a_redis_that_is_away() -> None:
+def test_publisher_retries_until_redis_is_back() -> None:
     first = FakeRedis()
     port = first.port
     notices: list[str] = []
@@ -192,7 +192,7 @@ def test_waits_for_a_redis_that_is_away() -> None:
     second.close()
 
 
-def test_can_be_stopped_while_redis_is_away() -> None:
+def test_publisher_can_be_stopped_during_an_outage() -> None:
     stop = threading.Event()
     publisher = Publisher("redis://127.0.0.1:1", stop=stop, notice=lambda _message: stop.set())
     with pytest.raises(Stopped):
@@ -200,7 +200,7 @@ def test_can_be_stopped_while_redis_is_away() -> None:
     publisher.close()
 
 
-def test_a_wrong_password_is_no_outage() -> None:
+def test_wrong_password_is_not_retried() -> None:
     redis = FakeRedis(refuse="WRONGPASS invalid username-password pair")
     publisher = Publisher(redis.url)
     with pytest.raises(AuthenticationError):
@@ -209,6 +209,6 @@ def test_a_wrong_password_is_no_outage() -> None:
     redis.close()
 
 
-def test_place_of_hides_the_password() -> None:
+def test_address_of_omits_the_password() -> None:
     assert place_of("redis://user:secret@redis.example:7000/2") == "redis.example:7000/2"
     assert place_of("redis://redis.example") == "redis.example:6379"

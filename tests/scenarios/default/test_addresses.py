@@ -29,7 +29,7 @@ def somebody(site: Site) -> str:
     return email
 
 
-def test_a_load_balancer_names_the_client(site: Site, admin: Account) -> None:
+def test_client_address_of_a_trusted_proxy_is_audited(site: Site, admin: Account) -> None:
     """The inventory trusts this machine as a proxy.
 
     An address that the client claims has no effect.
@@ -46,7 +46,7 @@ def test_a_load_balancer_names_the_client(site: Site, admin: Account) -> None:
     eventually(lambda: logins_of(site, admin, email) == [CLIENT], "the login audited", within=10)
 
 
-def test_anybody_else_is_not_believed(site: Site, admin: Account) -> None:
+def test_forwarded_address_of_an_untrusted_client_is_ignored(site: Site, admin: Account) -> None:
     email = somebody(site)
     site.dev.run(
         *("curl", "--silent", "--fail", "--insecure", "--header", f"X-Forwarded-For: {CLIENT}"),

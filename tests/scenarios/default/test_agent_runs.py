@@ -28,7 +28,7 @@ def wait_for_words(stream: EventStream) -> None:
     stream.wait(lambda it: text_of(it.events), "words of the model", within=20)
 
 
-def test_a_client_that_goes_away_finds_its_run_elsewhere(caller: Caller) -> None:
+def test_run_continues_without_its_client_and_resumes_at_another_instance(caller: Caller) -> None:
     token = caller.account.token
     here, elsewhere = caller.site.instances[:2]
     with EventStream(here, "/agent", token, body=run_input(SLOWLY)) as begun:
@@ -44,7 +44,7 @@ def test_a_client_that_goes_away_finds_its_run_elsewhere(caller: Caller) -> None
         assert (run.outcome, text_of(events)) == ("success", ALL)
 
 
-def test_the_others_tell_the_end_of_a_run_whose_instance_died(caller: Caller) -> None:
+def test_run_of_a_killed_instance_ends_as_lost_at_all_instances(caller: Caller) -> None:
     site, token = caller.site, caller.account.token
     dying, other = site.instances[:2]
     with EventStream(dying, "/agent", token, body=run_input(STALLS)) as begun:

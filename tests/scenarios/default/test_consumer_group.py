@@ -67,7 +67,9 @@ def test_every_instance_is_a_consumer(site: Site) -> None:
     assert len(site.consumers) == 2
 
 
-def test_thousands_of_events(site: Site, publisher: Publisher, figures: Figures) -> None:
+def test_thousands_of_events_are_stored_once(
+    site: Site, publisher: Publisher, figures: Figures
+) -> None:
     job = Job()
     ids: list[str] = []
     watch = Stopwatch()
@@ -79,7 +81,9 @@ def test_thousands_of_events(site: Site, publisher: Publisher, figures: Figures)
     stored_exactly(site, job, ids)
 
 
-def test_events_published_while_nothing_runs(site: Site, publisher: Publisher) -> None:
+def test_events_published_while_no_instance_runs_are_stored(
+    site: Site, publisher: Publisher
+) -> None:
     job = Job()
     with stopped(site, "ag-ui.target"):
         site.wait_until_gone()
@@ -89,7 +93,9 @@ def test_events_published_while_nothing_runs(site: Site, publisher: Publisher) -
     site.wait_until_caught_up()
 
 
-def test_killed_in_mid_batch_and_back(site: Site, user: Account, publisher: Publisher) -> None:
+def test_restarted_instance_stores_its_pending_batch(
+    site: Site, user: Account, publisher: Publisher
+) -> None:
     """The instance dies with a batch pending, restarts and stores it."""
     job, port = Job(owner=user.id), site.ports[0]
     ids = [publisher.publish(job.started())]
@@ -107,7 +113,7 @@ def test_killed_in_mid_batch_and_back(site: Site, user: Account, publisher: Publ
         assert mine == ids[len(ids) - len(mine) :]
 
 
-def test_what_a_dead_instance_held_is_claimed(
+def test_pending_entries_of_a_dead_instance_are_claimed(
     site: Site, publisher: Publisher, figures: Figures
 ) -> None:
     """The instance dies with a batch pending and stays down: the other instance claims it."""
@@ -132,7 +138,9 @@ def test_what_a_dead_instance_held_is_claimed(
     assert set(site.pending()) == site.consumers
 
 
-def test_killed_again_and_again_under_load(site: Site, user: Account, publisher: Publisher) -> None:
+def test_kills_of_both_instances_lose_no_event(
+    site: Site, user: Account, publisher: Publisher
+) -> None:
     """Both instances die in turn while events are published; a client resumes through the proxy."""
     job = Job(owner=user.id)
     seen: list[str] = []
@@ -158,7 +166,7 @@ def test_killed_again_and_again_under_load(site: Site, user: Account, publisher:
 
 
 @pytest.mark.parametrize("flaw", FLAWS)
-def test_poison_goes_to_the_dead_letters(
+def test_malformed_entry_becomes_a_dead_letter(
     site: Site, admin: Account, publisher: Publisher, flaw: str
 ) -> None:
     job = Job()
@@ -173,7 +181,7 @@ def test_poison_goes_to_the_dead_letters(
     site.wait_until_caught_up()
 
 
-def test_destroying_the_group_loses_nothing(site: Site, publisher: Publisher) -> None:
+def test_destroying_the_group_loses_no_event(site: Site, publisher: Publisher) -> None:
     job = Job()
     with Steady(publisher, job, per_second=200) as steady:
         eventually(lambda: len(steady.ids) > 200, "two hundred events", within=20)
@@ -190,7 +198,7 @@ def test_destroying_the_group_loses_nothing(site: Site, publisher: Publisher) ->
     site.wait_until_caught_up()
 
 
-def test_events_published_between_the_groups_end_and_its_return(
+def test_events_published_while_no_group_exists_are_stored(
     site: Site, publisher: Publisher
 ) -> None:
     """No group exists for a while: entries published meanwhile must not be skipped."""
@@ -204,7 +212,7 @@ def test_events_published_between_the_groups_end_and_its_return(
     stored_exactly(site, job, ids)
 
 
-def test_a_repeat_of_the_producer_is_stored_and_not_shown_twice(
+def test_duplicate_of_the_producer_is_stored_and_shown_once(
     site: Site, user: Account, publisher: Publisher
 ) -> None:
     """One event id with two stream ids: two rows, shown to the client once."""

@@ -60,7 +60,7 @@ def status(site: Site) -> str:
     return str(answer.json()["status"])
 
 
-def test_healthy(site: Site) -> None:
+def test_all_checks_are_ok_through_the_proxy(site: Site) -> None:
     answer = request(site.proxy, "GET", "/health")
     card = answer.json()
     assert answer.status == 200
@@ -79,7 +79,7 @@ def test_every_instance_is_live_and_ready(site: Site) -> None:
             assert request(instance, "GET", path).status == 200, (instance.name, path)
 
 
-def test_service_card(site: Site) -> None:
+def test_documentation_is_served_through_the_proxy(site: Site) -> None:
     card = request(site.proxy, "GET", "/").json()
     assert card["docs"] == "/docs"
     assert card["health"] == "/health"
@@ -87,7 +87,7 @@ def test_service_card(site: Site) -> None:
     assert "/events" in request(site.proxy, "GET", "/openapi.json").json()["paths"]
 
 
-def test_every_place_that_tells_the_version_tells_the_same(site: Site) -> None:
+def test_api_and_image_have_the_same_version(site: Site) -> None:
     card = request(site.proxy, "GET", "/").json()
     document = request(site.proxy, "GET", "/openapi.json").json()
     image = site.inspect(site.inspect(site.container(site.ports[0]))["Image"])
@@ -96,7 +96,7 @@ def test_every_place_that_tells_the_version_tells_the_same(site: Site) -> None:
 
 
 @pytest.mark.parametrize("kind", ["redis", "database"])
-def test_outage_of_a_datastore(
+def test_streams_survive_an_outage_of_a_datastore(
     site: Site, user: Account, publisher: Publisher, figures: Figures, kind: str
 ) -> None:
     job = Job(owner=user.id)
@@ -133,7 +133,7 @@ def test_outage_of_a_datastore(
     eventually(lambda: len(site.stored(job.id)) == job.made, "every event stored", within=30)
 
 
-def test_login_during_an_outage_of_the_database(site: Site) -> None:
+def test_login_during_a_database_outage_is_503(site: Site) -> None:
     with without(site, "database"):
         answer = site.ask_for_token("contributor@example.com", "whatever it may be")
         assert answer.status == 503, answer

@@ -79,7 +79,9 @@ def send_at_once(
         return answers, looking.result()
 
 
-def test_deeply_nested_bodies_of_strangers(site: Site, figures: Figures) -> None:
+def test_deeply_nested_bodies_without_login_do_not_block_instances(
+    site: Site, figures: Figures
+) -> None:
     before = processes(site)
     nested = b'{"a":' * (3 * MEBIBYTE // 5)
     answers, waits = send_at_once(site, [(None, nested)] * 40)
@@ -90,7 +92,7 @@ def test_deeply_nested_bodies_of_strangers(site: Site, figures: Figures) -> None
     figures.record("slowest_liveness_beside_nested_bodies", max(waits) * 1000, "ms")
 
 
-def test_thirty_of_the_largest_bodies_at_once(
+def test_thirty_concurrent_large_bodies_stay_within_the_memory_limit(
     site: Site, figures: Figures, admin: Account, user: Account, stranger: Account
 ) -> None:
     before = processes(site)

@@ -87,7 +87,7 @@ class Audience:
         return client.follow(url, self.account.token, **options)
 
 
-def test_every_job_live_and_resumed(
+def test_official_client_follows_and_resumes_every_kind_of_job(
     site: Site, user: Account, publisher: Publisher, shield_rng: Random, tmp_path: Path
 ) -> None:
     certificate = tmp_path / "site.crt"

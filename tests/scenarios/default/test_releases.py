@@ -121,7 +121,9 @@ def releases(site: Site) -> dict[str, str]:
 
 @pytest.mark.usefixtures("broken_images")
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.name)
-def test_a_refused_release_is_not_armed(site: Site, inventory: str, refusal: Refusal) -> None:
+def test_refused_release_is_not_started_by_a_restart_or_reboot(
+    site: Site, inventory: str, refusal: Refusal
+) -> None:
     files, running, first, *others = armed(site), releases(site), *site.ports
     before = site.containers()
     if refusal.name == "migration":
@@ -145,7 +147,7 @@ def test_a_refused_release_is_not_armed(site: Site, inventory: str, refusal: Ref
     assert releases(site) == running
 
 
-def test_a_move_to_other_ports_and_another_address_fails_no_request(
+def test_change_of_ports_and_address_fails_no_request(
     site: Site, inventory: str, user: Account
 ) -> None:
     before = {site.container(port) for port in site.ports}

@@ -56,7 +56,7 @@ def known(site: Site, account: Account, job: Job) -> None:
     )
 
 
-def test_latency_of_an_event(
+def test_median_latency_is_within_the_limit(
     site: Site, user: Account, publisher: Publisher, figures: Figures
 ) -> None:
     """Measured from before the XADD to the last byte of the frame, through the proxy and TLS."""
@@ -77,7 +77,7 @@ def test_latency_of_an_event(
     assert median <= LATENCY_LIMIT_MS
 
 
-def test_frames_arrive_one_by_one(site: Site, user: Account, publisher: Publisher) -> None:
+def test_frames_are_not_buffered(site: Site, user: Account, publisher: Publisher) -> None:
     """Each event is published after the previous one has arrived, so buffering would hang."""
     job = Job(owner=user.id)
     with EventStream(site.proxy, "/events", user.token) as stream:
@@ -89,7 +89,7 @@ def test_frames_arrive_one_by_one(site: Site, user: Account, publisher: Publishe
         assert any(frame.retry for frame in stream.frames)
 
 
-def test_a_jobs_stream_ends_with_its_run(
+def test_stream_of_a_job_ends_with_its_run(
     site: Site, user: Account, publisher: Publisher, shield_rng: Random
 ) -> None:
     events = crawl_job(shield_rng, user_id=user.id)
@@ -113,7 +113,7 @@ def test_a_jobs_stream_ends_with_its_run(
         assert check_run(again.events, complete=True).outcome == "success"
 
 
-def test_many_clients_get_everything_in_order(
+def test_many_clients_receive_all_events_in_order(
     site: Site, user: Account, publisher: Publisher, figures: Figures
 ) -> None:
     job = Job(owner=user.id)
@@ -155,7 +155,7 @@ def test_many_clients_get_everything_in_order(
     )
 
 
-def test_a_client_that_is_cut_and_resumes_elsewhere(
+def test_job_stream_resumes_at_another_instance_without_loss(
     site: Site, user: Account, publisher: Publisher, shield_rng: Random
 ) -> None:
     """Thirty cuts at random bytes, each resumed at the other instance."""
@@ -181,7 +181,7 @@ def test_a_client_that_is_cut_and_resumes_elsewhere(
     assert seen == steady.ids
 
 
-def test_a_feed_that_is_cut_and_resumes_elsewhere(
+def test_feed_resumes_at_another_instance_without_loss(
     site: Site, user: Account, publisher: Publisher, shield_rng: Random
 ) -> None:
     """Like the test above, for the feed with interleaved jobs."""
@@ -211,7 +211,9 @@ def test_a_feed_that_is_cut_and_resumes_elsewhere(
     assert seen == sorted(set(seen), key=stream_position)
 
 
-def test_resuming_where_redis_has_trimmed(site: Site, user: Account, publisher: Publisher) -> None:
+def test_trimmed_entries_are_replayed_from_postgresql(
+    site: Site, user: Account, publisher: Publisher
+) -> None:
     """Entries that Redis has trimmed come from PostgreSQL."""
     job = Job(owner=user.id)
     ids = publisher.publish_all([job.started(), *(job.chunk() for _ in range(50))])
@@ -225,7 +227,7 @@ def test_resuming_where_redis_has_trimmed(site: Site, user: Account, publisher: 
             check_run(stream.events, complete=True)
 
 
-def test_a_cursor_from_a_stream_that_is_gone(
+def test_unknown_cursor_gives_a_gap_notice_and_a_valid_run(
     site: Site, user: Account, publisher: Publisher
 ) -> None:
     """The client is notified of the gap and receives the run in a valid form."""
@@ -240,7 +242,7 @@ def test_a_cursor_from_a_stream_that_is_gone(
         assert "CUSTOM" in {event["type"] for event in events}
 
 
-def test_a_bad_day_of_shield(
+def test_faulty_event_sequences_give_valid_runs(
     site: Site, admin: Account, publisher: Publisher, shield_rng: Random
 ) -> None:
     """Jobs with duplicates, gaps, late events and malformed entries still give valid runs."""
@@ -272,7 +274,9 @@ def test_a_bad_day_of_shield(
             assert check_run(stream.events).terminal == runs[job_id].terminal
 
 
-def test_a_large_event(site: Site, user: Account, publisher: Publisher, shield_rng: Random) -> None:
+def test_event_of_one_mebibyte_is_delivered(
+    site: Site, user: Account, publisher: Publisher, shield_rng: Random
+) -> None:
     job = Job(owner=user.id)
     with EventStream(site.proxy, "/events", user.token) as stream:
         stream.wait_until_joined()
@@ -285,14 +289,14 @@ def test_a_large_event(site: Site, user: Account, publisher: Publisher, shield_r
 
 @pytest.mark.parametrize("path", ["/events", "/api/jobs", "/api/jobs/x/events", "/auth/me"])
 @pytest.mark.parametrize("token", [None, "", "not.a.token"])
-def test_no_login_is_401(site: Site, path: str, token: str | None) -> None:
+def test_missing_or_invalid_token_is_401(site: Site, path: str, token: str | None) -> None:
     answer = request(site.proxy, "GET", path, token=token)
     assert answer.status == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_another_users_job_is_404(
+def test_job_of_another_user_is_404(
     site: Site, admin: Account, user: Account, stranger: Account, publisher: Publisher
 ) -> None:
     job, of_nobody = Job(owner=user.id), Job()
@@ -310,7 +314,7 @@ def test_another_users_job_is_404(
     assert request(site.proxy, "GET", f"/api/jobs/{job.id}", token=admin.token).status == 200
 
 
-def test_the_feed_shows_own_jobs_only(
+def test_feed_has_only_own_jobs(
     site: Site, user: Account, stranger: Account, publisher: Publisher
 ) -> None:
     theirs, mine = Job(owner=user.id), Job(owner=stranger.id)
@@ -322,7 +326,7 @@ def test_the_feed_shows_own_jobs_only(
         assert stream.ids == ids[10:]
 
 
-def test_a_stream_is_refused_not_empty(site: Site, user: Account) -> None:
+def test_stream_of_an_unknown_job_is_404(site: Site, user: Account) -> None:
     """A client that received 200 would wait forever."""
     with (
         pytest.raises(Refused) as refused,
@@ -332,7 +336,7 @@ def test_a_stream_is_refused_not_empty(site: Site, user: Account) -> None:
     assert refused.value.answer.status == 404
 
 
-def test_the_stream_is_trimmed_as_shield_does(site: Site, publisher: Publisher) -> None:
+def test_redis_stream_is_trimmed(site: Site, publisher: Publisher) -> None:
     """The scenario must trim the stream as Shield does; otherwise the tests prove little."""
     job = Job()
     publisher.publish_all(job.whole(10))

@@ -46,7 +46,7 @@ def wait_until_it_works(caller: Caller) -> None:
     )
 
 
-def test_from_the_login_to_the_audit(
+def test_login_jobs_tools_agent_and_audit(
     site: Site, caller: Caller, stranger: Account, admin: Account
 ) -> None:
     # The gateway's first answer takes seconds, which must not be part of the timing.
@@ -104,7 +104,7 @@ def assert_audited(admin: Caller, email: str) -> None:
     assert verified.json()["intact"] is True
 
 
-def test_a_gateway_that_is_down(caller: Caller, gateway: Gateway) -> None:
+def test_unavailable_gateway_is_503(caller: Caller, gateway: Gateway) -> None:
     with gateway.without("proxy"):
         for answer in (caller.ask(), caller.post("/api/crawl", url=SITE)):
             assert_problem(answer, 503, "gateway-unavailable")
@@ -134,7 +134,7 @@ def gave_up(caller: Caller, instance: Route) -> bool:
     )
 
 
-def test_a_gateway_that_limits_the_key(caller: Caller, gateway: Gateway) -> None:
+def test_rate_limited_key_is_503(caller: Caller, gateway: Gateway) -> None:
     with gateway.with_limited_keys():
         # This number of calls exceeds the limit per minute even if they span two minutes.
         answers = [caller.ask() for _ in range(2 * REQUESTS_PER_MINUTE + 1)]
@@ -146,7 +146,7 @@ def test_a_gateway_that_limits_the_key(caller: Caller, gateway: Gateway) -> None
     wait_until_it_works(caller)
 
 
-def test_a_gateway_that_refuses_the_key(caller: Caller, gateway: Gateway) -> None:
+def test_refused_key_is_502(caller: Caller, gateway: Gateway) -> None:
     with gateway.without_keys():
         answer = caller.ask()
         assert_problem(answer, 502, "gateway-refused")
@@ -163,7 +163,7 @@ def test_a_gateway_that_refuses_the_key(caller: Caller, gateway: Gateway) -> Non
         ("vanished", {"status": "running", "lost": True}),
     ],
 )
-def test_a_crawl_of_which_the_stream_tells_no_end(
+def test_outcome_of_a_silent_job_comes_from_the_orchestrator(
     caller: Caller, outcome: str, shown: dict[str, Any]
 ) -> None:
     """The backend asks the orchestrator for the outcome."""
@@ -179,7 +179,7 @@ def test_a_crawl_of_which_the_stream_tells_no_end(
     eventually(is_completed, f"{outcome}: {shown}", within=30)
 
 
-def test_tools_that_die_in_mid_call(caller: Caller, gateway: Gateway) -> None:
+def test_call_is_not_retried_after_the_tools_die(caller: Caller, gateway: Gateway) -> None:
     """The call may have taken effect, so it is not retried and the caller is told so."""
     marker = uuid4().hex
     url = f"{SITE}{marker}?fault=slow-60"
@@ -195,7 +195,7 @@ def test_tools_that_die_in_mid_call(caller: Caller, gateway: Gateway) -> None:
     assert gateway.calls("tools", marker) == []
 
 
-def test_a_tool_that_takes_too_long(caller: Caller, gateway: Gateway) -> None:
+def test_slow_tool_is_504(caller: Caller, gateway: Gateway) -> None:
     marker = uuid4().hex
     answer = caller.post("/api/crawl", url=f"{SITE}{marker}?fault=slow-60")
     assert_problem(answer, 504, "upstream-timeout")
@@ -206,7 +206,9 @@ def test_a_tool_that_takes_too_long(caller: Caller, gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("fault", "status", "slug"), [("error", 422, "tool-rejected"), ("crash", 502, "tool-failed")]
 )
-def test_a_tool_that_fails(caller: Caller, fault: str, status: int, slug: str) -> None:
+def test_failed_tool_is_reported_without_internal_details(
+    caller: Caller, fault: str, status: int, slug: str
+) -> None:
     answer = caller.ask(f"fault={fault}")
     assert_problem(answer, status, slug)
     # Internal details of the exception must not leak.
@@ -214,7 +216,7 @@ def test_a_tool_that_fails(caller: Caller, fault: str, status: int, slug: str) -
     assert b"/opt/" not in answer.body
 
 
-def test_a_model_that_is_asked_too_often(caller: Caller) -> None:
+def test_rate_limited_model_is_retried_once(caller: Caller) -> None:
     marker = uuid4().hex
     run, events = caller.run_agent(f"Hello {marker} fault=429 times=1")
     assert (run.outcome, text_of(events)) == ("success", f"Echo: Hello {marker} fault=429 times=1")
@@ -222,7 +224,7 @@ def test_a_model_that_is_asked_too_often(caller: Caller) -> None:
     assert failure_of(events) == "rate_limited"
 
 
-def test_an_answer_that_breaks_in_the_middle(caller: Caller) -> None:
+def test_broken_model_answer_fails_the_run(caller: Caller) -> None:
     run, events = caller.run_agent("one two three four five fault=cut")
     assert failure_of(events) == "model_failed"
     assert text_of(events) == "Echo: one two"

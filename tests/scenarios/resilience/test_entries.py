@@ -26,7 +26,9 @@ MEBIBYTE = 1024 * 1024
 LEVELS = 10_000
 
 
-def test_backlog_of_100000(site: Site, under_load: UnderLoad, figures: Figures) -> None:
+def test_backlog_of_100000_events_is_stored_and_delivered(
+    site: Site, under_load: UnderLoad, figures: Figures
+) -> None:
     """Published while the backend was down. Administrators see all of it, others their own jobs."""
     instances = {f"instance {port}" for port in site.ports}
     with under_load(
@@ -53,7 +55,9 @@ def nested(job: Job) -> Malformed:
     return Malformed("nested", event.at, {**event.fields(), b"data": data})
 
 
-def test_poison(site: Site, under_load: UnderLoad, publisher: Publisher) -> None:
+def test_malformed_entries_become_dead_letters_under_load(
+    site: Site, under_load: UnderLoad, publisher: Publisher
+) -> None:
     """Poison goes to the dead letters with a reason; a duplicate event is shown once."""
     with under_load("poison", dead_letters=3) as trial:
         job = Job()

@@ -20,7 +20,7 @@ def pid_of(site: Site, port: int) -> str:
     return str(site.inspect(site.container(port))["State"]["Pid"])
 
 
-def test_kill_of_an_instance(site: Site, under_load: UnderLoad) -> None:
+def test_killed_instance_loses_no_event(site: Site, under_load: UnderLoad) -> None:
     port = site.ports[0]
     with under_load(
         "kill_of_an_instance", restarts={f"instance {port}"}, cuts_streams=True
@@ -29,7 +29,9 @@ def test_kill_of_an_instance(site: Site, under_load: UnderLoad) -> None:
         eventually(lambda: trial.breaks() > 0, "clients that lost their stream", within=10)
 
 
-def test_standstill_of_an_instance(site: Site, under_load: UnderLoad) -> None:
+def test_clients_of_a_suspended_instance_receive_everything_later(
+    site: Site, under_load: UnderLoad
+) -> None:
     """Its clients get no signal; they wait, and receive everything when it continues."""
     with (
         under_load("standstill_of_an_instance", cuts_streams=True) as trial,
@@ -42,7 +44,7 @@ def test_standstill_of_an_instance(site: Site, under_load: UnderLoad) -> None:
         time.sleep(began + STANDSTILL - time.monotonic())
 
 
-def test_restart_of_docker(site: Site, under_load: UnderLoad) -> None:
+def test_restart_of_docker_loses_no_event(site: Site, under_load: UnderLoad) -> None:
     instances = {f"instance {port}" for port in site.ports}
     with under_load("restart_of_docker", restarts={"docker", *instances}, cuts_streams=True):
         site.dev.systemctl("restart", "docker.service")

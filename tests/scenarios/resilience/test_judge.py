@@ -35,7 +35,7 @@ def heard(*places: int, **notes: object) -> Heard:
 
 
 @pytest.mark.parametrize("places", [DUE, DUE[3:]], ids=["all", "from where it joined"])
-def test_whole(places: list[int]) -> None:
+def test_complete_delivery_is_accepted(places: list[int]) -> None:
     check_heard(BROWSER, heard(*places, refused={"502": 3}), DUE, DUE[3])
 
 
@@ -52,16 +52,18 @@ def test_whole(places: list[int]) -> None:
         (DUE, {"refused": {"401": 1}}, "was refused"),
     ],
 )
-def test_not_whole(places: list[int], notes: dict[str, object], complaint: str) -> None:
+def test_incomplete_delivery_is_rejected(
+    places: list[int], notes: dict[str, object], complaint: str
+) -> None:
     with pytest.raises(AssertionError, match=re.escape(complaint)):
         check_heard(BROWSER, heard(*places, **notes), DUE, DUE[3])
 
 
-def test_a_visitor_need_not_stay() -> None:
+def test_returning_browser_may_miss_events_while_disconnected() -> None:
     check_heard(VISITOR, heard(*DUE[:5], ARRIVAL, *DUE[9:12], ARRIVAL), DUE, DUE[0])
 
 
-def test_a_visitor_misses_nothing_while_it_is_there() -> None:
+def test_returning_browser_must_not_miss_events_while_connected() -> None:
     with pytest.raises(AssertionError, match="1 of 3 events missing: 1010-1"):
         check_heard(VISITOR, heard(*DUE[:5], ARRIVAL, DUE[9], DUE[11]), DUE, DUE[0])
 
@@ -72,7 +74,7 @@ def load_of(*events: tuple[str, str]) -> Load:
     return load
 
 
-def test_stored() -> None:
+def test_lost_foreign_and_duplicate_rows_are_found() -> None:
     load = load_of(("a", "1-0"), ("b", "2-0"), ("c", "3-0"))
     assert lost(load, {"a": ["1-0"], "b": ["2-5"]}) == load.log[1:]
     check_stored(load, {"a": ["1-0"], "b": ["2-0"]})
@@ -84,12 +86,12 @@ def test_stored() -> None:
     check_stored(load, {"a": ["1-0", "1-1"]})
 
 
-def test_what_came_twice_is_seen_where_it_came_first() -> None:
+def test_duplicate_is_expected_at_its_first_position() -> None:
     events = load_of(("a", "3-0"), ("b", "4-0"), ("b", "5-0")).log
     assert expected(events, {"a": ["1-0", "3-0"]}) == [position("1-0"), position("4-0")]
 
 
-def test_chunks_cut_anywhere() -> None:
+def test_chunked_body_is_decoded_wherever_the_bytes_are_split() -> None:
     body = b"5\r\nhello\r\n1a\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\n"
     for cut in range(len(body)):
         chunked = ChunkedBody()
@@ -98,7 +100,7 @@ def test_chunks_cut_anywhere() -> None:
         assert chunked.ended
 
 
-def test_a_chunk_of_another_length() -> None:
+def test_chunk_of_the_wrong_length_is_an_error() -> None:
     with pytest.raises(BrokenHttpError):
         ChunkedBody().feed(b"2\r\nhello\r\n")
 
@@ -108,7 +110,7 @@ def source(*, judged: bool = False) -> EventSource:
     return EventSource(Browser("one", "/events", "token", judged=judged), server, tls=None)  # type: ignore[arg-type]
 
 
-def test_frames_cut_anywhere() -> None:
+def test_frames_are_read_wherever_the_bytes_are_split() -> None:
     frames = b"retry: 2500\n\n: hello\n\n" + b"".join(FRAME % number for number in (7, 8, 9))
     for cut in range(len(frames)):
         one = source()
@@ -118,26 +120,26 @@ def test_frames_cut_anywhere() -> None:
         assert not one.notes.violations
 
 
-def test_a_position_is_no_event_and_where_it_comes_back_from() -> None:
+def test_position_frame_is_no_event_and_sets_the_last_event_id() -> None:
     one = source()
     one.take(b"id: 6-0\n\n" + FRAME % 7 + b": keep-alive\nid: 8-9223372036854775807\n\n")
     assert list(map(stream_id, one.positions)) == ["7-0"]
     assert b"\r\nLast-Event-ID: 8-9223372036854775807\r\n" in one._request()
 
 
-def test_a_repeated_id_is_a_violation() -> None:
+def test_repeated_id_is_a_violation() -> None:
     one = source()
     one.take(FRAME % 7 + FRAME % 8 + FRAME % 8)
     assert one.notes.violations == ["connection 0: 8-0 after 8-0"]
 
 
-def test_a_gap_is_noted() -> None:
+def test_gap_notice_is_recorded() -> None:
     one = source()
     one.take(b'event: CUSTOM\ndata: {"type":"CUSTOM","name":"hx.shield.gap","value":{}}\n\n')
     assert len(one.notes.gaps) == 1
 
 
-def test_a_broken_run_is_a_violation() -> None:
+def test_invalid_run_is_a_violation() -> None:
     judge = Judge()
     with pytest.raises(AssertionError, match="the first event is RAW"):
         judge.feed(b'event: RAW\ndata: {"type":"RAW","event":{},"metadata":{"job_id":"j"}}\n\n')

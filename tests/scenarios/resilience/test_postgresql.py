@@ -48,13 +48,13 @@ def live_streams_go_on(trial: Trial) -> None:
     trial.wait_until_seen(len(trial.load.log) + 200, within=10)
 
 
-def test_restart_of_postgresql(site: Site, under_load: UnderLoad) -> None:
+def test_restart_of_postgresql_loses_no_event(site: Site, under_load: UnderLoad) -> None:
     [unit] = site.datastore_units("postgresql")
     with under_load("restart_of_postgresql", restarts={"postgresql"}):
         site.datastores.systemctl("restart", unit)
 
 
-def test_postgresql_is_down_for_a_minute(site: Site, under_load: UnderLoad) -> None:
+def test_live_streams_continue_without_postgresql(site: Site, under_load: UnderLoad) -> None:
     """The stream must hold all events of the outage, or Redis trims them unread."""
     units = site.datastore_units("postgresql")
     with (
@@ -70,7 +70,7 @@ def test_postgresql_is_down_for_a_minute(site: Site, under_load: UnderLoad) -> N
         live_streams_go_on(trial)
 
 
-def test_postgresql_is_at_its_connection_limit(site: Site, under_load: UnderLoad) -> None:
+def test_live_streams_continue_at_the_connection_limit(site: Site, under_load: UnderLoad) -> None:
     with under_load("connection_limit") as trial, database_full(site):
         began = time.monotonic()
         answer = site.ask_for_token("contributor@example.com", "whatever it may be")
@@ -80,7 +80,7 @@ def test_postgresql_is_at_its_connection_limit(site: Site, under_load: UnderLoad
         time.sleep(max(0.0, began + FULL - time.monotonic()))
 
 
-def test_deadlock(site: Site, under_load: UnderLoad) -> None:
+def test_consumer_retries_after_a_deadlock(site: Site, under_load: UnderLoad) -> None:
     """Another session locks the rows of two jobs in the opposite order.
 
     The consumer has to yield.
@@ -99,7 +99,7 @@ def test_deadlock(site: Site, under_load: UnderLoad) -> None:
         )
 
 
-def test_the_disk_of_postgresql_is_full(site: Site, under_load: UnderLoad) -> None:
+def test_live_streams_continue_while_the_disk_is_full(site: Site, under_load: UnderLoad) -> None:
     [unit] = site.datastore_units("postgresql")
     with under_load("disk_full") as trial:
         with disk_full(site):

@@ -57,12 +57,12 @@ def told_by_health(site: Site, words: str) -> bool:
     return any(words in report["checks"]["consumer"]["detail"] for report in reports)
 
 
-def test_restart_of_redis(site: Site, under_load: UnderLoad) -> None:
+def test_restart_of_redis_loses_no_event(site: Site, under_load: UnderLoad) -> None:
     with under_load("restart_of_redis", restarts={"redis"}):
         site.datastores.systemctl("restart", REDIS)
 
 
-def test_standstill_of_redis(site: Site, under_load: UnderLoad) -> None:
+def test_suspended_redis_loses_no_event(site: Site, under_load: UnderLoad) -> None:
     """Redis accepts connections and answers nothing."""
     with (
         under_load("standstill_of_redis"),
@@ -73,7 +73,9 @@ def test_standstill_of_redis(site: Site, under_load: UnderLoad) -> None:
         time.sleep(began + STANDSTILL - time.monotonic())
 
 
-def test_flush_of_redis(site: Site, under_load: UnderLoad) -> None:
+def test_flush_of_redis_is_reported_to_health_and_clients(
+    site: Site, under_load: UnderLoad
+) -> None:
     """Unread entries are lost and reported; clients whose position is gone are notified."""
     instances = {f"instance {port}" for port in site.ports}
     with under_load(
@@ -99,12 +101,14 @@ def test_flush_of_redis(site: Site, under_load: UnderLoad) -> None:
     assert trial.lost
 
 
-def test_the_group_is_destroyed(site: Site, under_load: UnderLoad) -> None:
+def test_destroyed_group_loses_no_event(site: Site, under_load: UnderLoad) -> None:
     with under_load("group_destroyed"):
         site.redis.xgroup_destroy(STREAM, GROUP)
 
 
-def test_the_stream_is_trimmed_below_the_group(site: Site, under_load: UnderLoad) -> None:
+def test_entries_trimmed_before_delivery_are_counted_and_logged(
+    site: Site, under_load: UnderLoad
+) -> None:
     """Entries that are trimmed before delivery are counted one by one and logged."""
     with under_load("trimmed_unread", may_lose=True) as trial:
         before = counted(site)
@@ -117,7 +121,9 @@ def test_the_stream_is_trimmed_below_the_group(site: Site, under_load: UnderLoad
 
 
 @pytest.mark.parametrize(("setting", "value"), [("maxmemory", "1"), ("min-replicas-to-write", "1")])
-def test_redis_refuses_writes(site: Site, under_load: UnderLoad, setting: str, value: str) -> None:
+def test_refused_writes_lose_no_event(
+    site: Site, under_load: UnderLoad, setting: str, value: str
+) -> None:
     """Without memory Redis refuses new entries; without replicas it also refuses deliveries."""
     with under_load(f"refusal_by_{setting.replace('-', '_')}") as trial:
         with configured(site, setting, value):

@@ -19,7 +19,7 @@ def inventory(request: pytest.FixtureRequest) -> str:
     return str(request.config.getoption("ansible_inventory"))
 
 
-def test_a_changed_release_fails_no_request_and_loses_no_event(
+def test_changed_release_fails_no_request_and_loses_no_event(
     site: Site, inventory: str, admin: Account, under_load: UnderLoad
 ) -> None:
     """Instances are replaced one after the other, so that one always serves."""

@@ -28,7 +28,9 @@ GROWTH_LIMIT: Final = 8.0
 """MiB between the second fifth of the run, after warm-up, and the last fifth."""
 
 
-def test_soak(site: Site, under_load: UnderLoad, figures: Figures) -> None:
+def test_soak_loses_no_event_and_leaks_no_memory(
+    site: Site, under_load: UnderLoad, figures: Figures
+) -> None:
     warm_up(site, under_load.owners)
     samples: dict[int, list[float]] = {port: [] for port in site.ports}
     with under_load(
