@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DATASTORES, DECIDED, inventory
 from tests.support.ansible_module import run_module
 from tests.support.dry_run import ROLE, BareHost, dry_run
 from tests.support.playbook import TOP, run_playbook
+from tests.support.site_playbook import DATASTORE_VARIABLES, REQUIRED_VARIABLES, inventory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,8 +109,16 @@ def test_role_deploys_by_its_full_name(installed: Installed, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("backend", "datastores", "named"),
     [
-        (DECIDED | {"ag_ui_trusted_proxies": ["nowhere"]}, None, "ag_ui_trusted_proxies"),
-        (DECIDED, DATASTORES | {"shield_datastores_redis_password": ""}, "_redis_password"),
+        (
+            REQUIRED_VARIABLES | {"ag_ui_trusted_proxies": ["nowhere"]},
+            None,
+            "ag_ui_trusted_proxies",
+        ),
+        (
+            REQUIRED_VARIABLES,
+            DATASTORE_VARIABLES | {"shield_datastores_redis_password": ""},
+            "_redis_password",
+        ),
     ],
 )
 def test_playbook_of_the_collection_validates_both_roles(

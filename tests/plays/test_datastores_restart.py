@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DATASTORES, ROLES
 from tests.support.playbook import TOP, run_playbook
+from tests.support.site_playbook import DATASTORE_VARIABLES, ROLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ class Host:
         defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
         return run_playbook(
             *("--inventory", "a,", self.folder / "play.yml"),
-            *("--extra-vars", json.dumps(defaults | DATASTORES | own | variables)),
+            *("--extra-vars", json.dumps(defaults | DATASTORE_VARIABLES | own | variables)),
             environment={"PATH": f"{self.folder}/bin:{os.environ['PATH']}"},
         )
 

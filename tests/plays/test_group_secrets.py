@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DECIDED
 from tests.support.playbook import TOP, run_playbook
+from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +76,7 @@ class Sites:
         }
         return run_playbook(
             *("--inventory", str(self.folder / "hosts.yml"), "--limit", limit, *options),
-            *("--extra-vars", json.dumps(given | DECIDED | own)),
+            *("--extra-vars", json.dumps(given | REQUIRED_VARIABLES | own)),
             self.folder / "play.yml",
         )
 

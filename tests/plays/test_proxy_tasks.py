@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DECIDED
-from tests.support.authority import sign
+from tests.support.certificates import sign
 from tests.support.nginx import free_port, version
 from tests.support.playbook import TOP, run_playbook
 from tests.support.proxy_host import ProxyHost
+from tests.support.site_playbook import REQUIRED_VARIABLES
 from tests.support.threaded_server import serving
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Host(ProxyHost):
         }
         return run_playbook(
             *("--inventory", "hx-dev-server,"),
-            *("--extra-vars", json.dumps(DEFAULTS | DECIDED | own | changes)),
+            *("--extra-vars", json.dumps(DEFAULTS | REQUIRED_VARIABLES | own | changes)),
             self.folder / "play.yml",
             environment=self.environment,
         )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import ROLES
 from tests.support.playbook import TOP
+from tests.support.site_playbook import ROLES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
-from tests.role.playing import DECIDED, play
 from tests.support.ansible_module import PLUGINS
-from tests.support.authority import Signed, sign
+from tests.support.certificates import SignedCertificate, sign
+from tests.support.site_playbook import REQUIRED_VARIABLES, play
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ def problems(
     return found
 
 
-def chain_of(leaf: Signed) -> tuple[str, str]:
+def chain_of(leaf: SignedCertificate) -> tuple[str, str]:
     return leaf.pem + INTERMEDIATE.pem, leaf.key_pem
 
 
@@ -135,7 +135,7 @@ def test_deployment_with_an_invalid_certificate_changes_nothing(tmp_path: Path) 
     (tmp_path / "server.key").write_text(ROOT.key_pem)
     done = play(
         tmp_path,
-        DECIDED
+        REQUIRED_VARIABLES
         | {"ag_ui_server_name": NAME, "ag_ui_tls_mode": "provided"}
         | {
             f"ag_ui_tls_{n}": f"{tmp_path}/server.{s}"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.role.playing import DECIDED
 from tests.support.role_templates import inventory, render
+from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ SITES: dict[str, dict[str, dict[str, Any]]] = {
 
 def rendered(folder: Path, template: str) -> Path:
     """Render a template of the role on every host; return the folder."""
-    return render(folder, template, inventory(SITES, DECIDED))
+    return render(folder, template, inventory(SITES, REQUIRED_VARIABLES))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from tests.support.ansible_module import import_util, run_module
-from tests.support.authority import Signed, server_context, sign
+from tests.support.certificates import SignedCertificate, server_context, sign
 from tests.support.fake_postgresql import FakePostgres, Fault, Method
 from tests.support.threaded_server import serving_connections
 
@@ -69,12 +69,14 @@ def driver_logs_in(server: FakePostgres, mode: str = "prefer", password: str = P
 
 
 @pytest.fixture(scope="module")
-def authority() -> Signed:
+def authority() -> SignedCertificate:
     return sign("authority")
 
 
 @pytest.fixture(scope="module")
-def context(authority: Signed, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+def context(
+    authority: SignedCertificate, tmp_path_factory: pytest.TempPathFactory
+) -> ssl.SSLContext:
     own = sign("localhost", authority, hosts=["localhost"])
     return server_context(own, tmp_path_factory.mktemp("tls"))
 
@@ -170,7 +172,7 @@ def test_unsupported_mechanism_is_reported() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_password_is_sent_with_an_untrusted_certificate(
-    context: ssl.SSLContext, authority: Signed, method: Method
+    context: ssl.SSLContext, authority: SignedCertificate, method: Method
 ) -> None:
     foreign = sign("another").pem
     with serving_connections(FakePostgres(method=method, context=context)) as server:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.ansible_module import import_util, run_module
-from tests.support.authority import Signed, server_context, sign
+from tests.support.certificates import SignedCertificate, server_context, sign
 from tests.support.threaded_server import serving_connections
 
 if TYPE_CHECKING:
@@ -75,12 +75,14 @@ def problems(server: FakeRedis, timeout: float = 5, **values: Any) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def authority() -> Signed:
+def authority() -> SignedCertificate:
     return sign("authority")
 
 
 @pytest.fixture(scope="module")
-def context(authority: Signed, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+def context(
+    authority: SignedCertificate, tmp_path_factory: pytest.TempPathFactory
+) -> ssl.SSLContext:
     own = sign("localhost", authority, hosts=["localhost"])
     return server_context(own, tmp_path_factory.mktemp("tls"))
 
@@ -94,7 +96,7 @@ LOGIN = [
 
 
 def test_module_logs_in_over_tls(
-    tmp_path: Path, context: ssl.SSLContext, authority: Signed
+    tmp_path: Path, context: ssl.SSLContext, authority: SignedCertificate
 ) -> None:
     with serving_connections(FakeRedis(context)) as server:
         arguments = {
@@ -115,7 +117,7 @@ def test_login_without_tls_succeeds() -> None:
 
 
 def test_no_password_is_sent_with_an_untrusted_certificate(
-    context: ssl.SSLContext, authority: Signed
+    context: ssl.SSLContext, authority: SignedCertificate
 ) -> None:
     with serving_connections(FakeRedis(context)) as server:
         for host, ca in (

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.role.playing import DECIDED
 from tests.support.role_templates import TOP, inventory, render
+from tests.support.site_playbook import REQUIRED_VARIABLES
 from tests.support.threaded_server import serving
 
 GENERATED = "m" * 48
@@ -44,7 +44,7 @@ class Metrics(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    hosts = inventory({"group": HOSTS}, DECIDED)
+    hosts = inventory({"group": HOSTS}, REQUIRED_VARIABLES)
     return render(tmp_path_factory.mktemp("readme"), "backend.env.j2", hosts)
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DATASTORES, ROLES
 from tests.support.playbook import TOP
+from tests.support.site_playbook import DATASTORE_VARIABLES, ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,7 +151,7 @@ def test_login_tasks_use_the_passwords_without_exposing_them(tmp_path: Path) -> 
     tasks = yaml.safe_load((role / "tasks/postgresql.yml").read_text())
     logins = [task for task in tasks if "Log in" in task["name"]]
     passwords = {"owner": "of-'the'-owner-\\n$HOME", "user": "`of`-the-$(user)-\u00fc#%"}
-    defaults = yaml.safe_load((role / "defaults/main.yml").read_text()) | DATASTORES
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text()) | DATASTORE_VARIABLES
     defaults |= {
         "ansible_python_interpreter": sys.executable,
         "shield_datastores_database_owner_password": passwords["owner"],

@@ -9,16 +9,16 @@ import stat
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DECIDED
-from tests.support.role_templates import LEARNT, ROLE, inventory, render
+from tests.support.role_templates import ROLE, RUNTIME_FACTS, inventory, render
+from tests.support.site_playbook import REQUIRED_VARIABLES
 
-RELEASE = f"/etc/ag-ui/releases/{LEARNT['__ag_ui_release']}"
+RELEASE = f"/etc/ag-ui/releases/{RUNTIME_FACTS['__ag_ui_release']}"
 
 
 @pytest.fixture(scope="module")
 def unit(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """Return the words of each line of the unit by its name."""
-    hosts = inventory({"alone": {"alone-1": {}}}, DECIDED)
+    hosts = inventory({"alone": {"alone-1": {}}}, REQUIRED_VARIABLES)
     folder = render(tmp_path_factory.mktemp("unit"), "ag-ui-backend@.service.j2", hosts)
     text = (folder / "alone-1").read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if "=" in line and not line.startswith("#")]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DECIDED
 from tests.support.role_templates import ROLE, inventory, render
+from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ def test_strings_from_the_command_line_render_like_typed_values(tmp_path: Path) 
     )
     values = numbers_and_more()
     texts = [f"{name}={as_text(value)}" for name, value in values.items()]
-    hosts = inventory({"alone": {"alone-1": {}}}, DECIDED)
+    hosts = inventory({"alone": {"alone-1": {}}}, REQUIRED_VARIABLES)
     found = []
     for name, extra in (("typed", [json.dumps(values)]), ("texts", texts)):
         folder = tmp_path / name

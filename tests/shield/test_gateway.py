@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.shield.gateway.job_runner import Work
 from tests.shield.gateway.knowledge import Knowledge
 from tests.shield.gateway.marks import Fault, marks_in
 from tests.shield.gateway.model import Cut, Model
 from tests.shield.gateway.orchestrator import Orchestrator
 from tests.shield.gateway.script import ToolCall, Turn, next_turn
-from tests.shield.gateway.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,8 +12,8 @@ import pytest
 import redis as redis_py
 
 from tests.scenarios.support.http import EventStream
+from tests.scenarios.support.jobs import Job, SteadyPublisher
 from tests.scenarios.support.site import GROUP
-from tests.scenarios.support.story import Job, Steady
 from tests.scenarios.support.waiting import Stopwatch, eventually
 from tests.shield import STREAM
 from tests.shield.faults import FLAWS, malformed
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from tests.shield import Publisher
 
 MANY = 5000
-UNTIL_STORED = 60.0
+STORED_WITHIN = 60.0
 CLAIM_IDLE_DEFAULT = 30.0
 
 
-def stored_exactly(site: Site, job: Job, ids: list[str], *, within: float = UNTIL_STORED) -> None:
+def stored_exactly(site: Site, job: Job, ids: list[str], *, within: float = STORED_WITHIN) -> None:
     """Wait until the job's rows have exactly these stream ids: none lost, none duplicated."""
     eventually(lambda: len(site.stored(job.id)) >= len(ids), "every event stored", within=within)
     assert site.stored(job.id) == ids
@@ -46,7 +46,7 @@ def stopped(site: Site, unit: str) -> Iterator[None]:
         site.dev.systemctl("start", unit)
 
 
-def holding(site: Site, port: int) -> int:
+def pending_of(site: Site, port: int) -> int:
     """Return how many entries the instance has read and not acknowledged."""
     return site.pending().get(f"{site.dev.inventory_name}-{port}", 0)
 
@@ -55,7 +55,7 @@ def keep_publishing_until(publisher: Publisher, job: Job, site: Site, port: int)
     """Publish batches until the instance has pending entries; return the ids of all batches."""
     ids: list[str] = []
     deadline = time.monotonic() + 20
-    while not holding(site, port):
+    while not pending_of(site, port):
         assert time.monotonic() < deadline, f"instance {port} reads nothing"
         ids += publisher.publish_all([job.chunk() for _ in range(20)])
     return ids
@@ -73,9 +73,9 @@ def test_thousands_of_events_are_stored_once(
     job = Job()
     ids: list[str] = []
     watch = Stopwatch()
-    for events in (job.whole(MANY)[at : at + 500] for at in range(0, MANY, 500)):
+    for events in (job.all_events(MANY)[at : at + 500] for at in range(0, MANY, 500)):
         ids += publisher.publish_all(events)
-    site.wait_until_caught_up(within=UNTIL_STORED)
+    site.wait_until_caught_up(within=STORED_WITHIN)
     figures.record("events_stored_per_second", MANY / watch.seconds, "1/s")
     assert len(site.stored(job.id)) == MANY
     stored_exactly(site, job, ids)
@@ -87,7 +87,7 @@ def test_events_published_while_no_instance_runs_are_stored(
     job = Job()
     with stopped(site, "ag-ui.target"):
         site.wait_until_gone()
-        ids = publisher.publish_all(job.whole(200))
+        ids = publisher.publish_all(job.all_events(200))
     site.wait_until_healthy()
     stored_exactly(site, job, ids)
     site.wait_until_caught_up()
@@ -100,7 +100,7 @@ def test_restarted_instance_stores_its_pending_batch(
     job, port = Job(owner=user.id), site.ports[0]
     ids = [publisher.publish(job.started())]
     with EventStream(site.instance(site.ports[1]), "/events", user.token) as stream:
-        stream.wait_until_joined()
+        stream.wait_until_subscribed()
         with site.database_locked():
             ids += keep_publishing_until(publisher, job, site, port)
             site.kill(port)
@@ -125,7 +125,7 @@ def test_pending_entries_of_a_dead_instance_are_claimed(
         with site.database_locked():
             ids += keep_publishing_until(publisher, job, site, port)
             site.kill(port, and_then=f"systemctl stop {unit}")
-            assert holding(site, port) > 0
+            assert pending_of(site, port) > 0
             died = Stopwatch()
         ids += publisher.publish_all([*(job.chunk() for _ in range(50)), job.complete()])
         stored_exactly(site, job, ids, within=2 * idle + 20)
@@ -145,7 +145,7 @@ def test_kills_of_both_instances_lose_no_event(
     job = Job(owner=user.id)
     seen: list[str] = []
     cursor: str | None = None
-    with Steady(publisher, job, per_second=200) as steady:
+    with SteadyPublisher(publisher, job, per_second=200) as steady:
         eventually(lambda: site.stored(job.id), "the first event stored", within=20)
         for port in site.ports:
             with EventStream(
@@ -172,7 +172,7 @@ def test_malformed_entry_becomes_a_dead_letter(
     job = Job()
     before = publisher.publish(job.started())
     with EventStream(site.proxy, "/events", admin.token) as stream:
-        stream.wait_until_joined()
+        stream.wait_until_subscribed()
         poison = publisher.publish(malformed(Random(flaw), job.started().at, flaw))
         after = publisher.publish(job.complete())
         stream.wait_for_id(after)
@@ -183,7 +183,7 @@ def test_malformed_entry_becomes_a_dead_letter(
 
 def test_destroying_the_group_loses_no_event(site: Site, publisher: Publisher) -> None:
     job = Job()
-    with Steady(publisher, job, per_second=200) as steady:
+    with SteadyPublisher(publisher, job, per_second=200) as steady:
         eventually(lambda: len(steady.ids) > 200, "two hundred events", within=20)
         site.redis.xgroup_destroy(STREAM, GROUP)
         seen = len(steady.ids)
@@ -193,7 +193,7 @@ def test_destroying_the_group_loses_no_event(site: Site, publisher: Publisher) -
         lambda: set(site.pending()) == site.consumers,
         "both instances in the group",
         within=20,
-        despite=(redis_py.ResponseError,),
+        ignoring=(redis_py.ResponseError,),
     )
     site.wait_until_caught_up()
 
@@ -219,7 +219,7 @@ def test_duplicate_of_the_producer_is_stored_and_shown_once(
     job = Job(owner=user.id)
     started, chunk, complete = job.started(), job.chunk(), job.complete()
     with EventStream(site.proxy, "/events", user.token) as stream:
-        stream.wait_until_joined()
+        stream.wait_until_subscribed()
         ids = publisher.publish_all([started, chunk, chunk, complete, complete])
         stream.wait_for_id(ids[3])
         kinds = [event["type"] for event in stream.events if job.id in str(event["metadata"])]

@@ -51,9 +51,9 @@ def test_root_file_system_is_read_only(site: Site) -> None:
     for port in site.ports:
         assert site.inspect(site.container(port))["HostConfig"]["ReadonlyRootfs"] is True
         for path in ("/written", "/app/written", "/app/src/written", "/etc/written"):
-            code, said = inside(site, port, f"touch {path}")
+            code, output = inside(site, port, f"touch {path}")
             assert code != 0, path
-            assert "Read-only" in said or "denied" in said, said
+            assert "Read-only" in output or "denied" in output, output
         assert inside(site, port, "touch /tmp/written && rm /tmp/written")[0] == 0
 
 
@@ -94,9 +94,9 @@ def test_secret_files_are_readable_by_root_and_the_service_only(site: Site) -> N
 
 def test_database_user_cannot_alter_tables_or_the_audit_log(site: Site) -> None:
     user = urlsplit(site.settings["DATABASE_URL"]).username
-    beyond = "UPDATE, DELETE, TRUNCATE, TRIGGER, REFERENCES"
+    forbidden = "UPDATE, DELETE, TRUNCATE, TRIGGER, REFERENCES"
     assert site.sql(f"SELECT has_table_privilege('{user}', 'audit_log', 'INSERT')") == ["t"]
-    assert site.sql(f"SELECT has_table_privilege('{user}', 'audit_log', '{beyond}')") == ["f"]
+    assert site.sql(f"SELECT has_table_privilege('{user}', 'audit_log', '{forbidden}')") == ["f"]
     owners = site.sql("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
     assert owners == ["shield_owner"]
     assert site.sql(f"SELECT pg_has_role('{user}', 'shield_owner', 'MEMBER')") == ["f"]
@@ -104,29 +104,31 @@ def test_database_user_cannot_alter_tables_or_the_audit_log(site: Site) -> None:
 
 def test_password_of_the_table_owner_is_not_on_the_host(site: Site) -> None:
     kept = site.dev.run("sh", "-c", "find /etc/ag-ui /var/lib/ag-ui /tmp -type f -exec cat {} +")
-    assert "password of PostgreSQL as in its URL" in found_in(site, kept)
-    assert "password of the tables' owner" not in found_in(site, kept)
+    assert "password of PostgreSQL as in its URL" in secrets_in(site, kept)
+    assert "password of the tables' owner" not in secrets_in(site, kept)
 
 
-def forms(secret: str) -> set[str]:
+def encodings(secret: str) -> set[str]:
     """Return the secret as plain text and as escaped JSON."""
     return {secret, json.dumps(secret)[1:-1]}
 
 
-def found_in(site: Site, text: str) -> list[str]:
+def secrets_in(site: Site, text: str) -> list[str]:
     """Return the names of the secrets in a text.
 
     Never the text, which the test report would show.
     """
     return [
-        name for name, secret in site.secrets.items() if any(form in text for form in forms(secret))
+        name
+        for name, secret in site.secrets.items()
+        if any(form in text for form in encodings(secret))
     ]
 
 
 def test_searched_secrets_exist(site: Site) -> None:
     assert len(site.secrets) >= 4
     assert all(len(secret) >= 12 for secret in site.secrets.values())
-    assert found_in(site, site.dev.run("cat", ENVIRONMENT_FILE))
+    assert secrets_in(site, site.dev.run("cat", ENVIRONMENT_FILE))
 
 
 def test_no_secret_in_the_journal(site: Site) -> None:
@@ -135,56 +137,56 @@ def test_no_secret_in_the_journal(site: Site) -> None:
     site.ask_for_token(site.admin_password, "a password typed into the wrong field")
     journal = site.dev.run("journalctl", "--no-pager", "--output=cat", "--all")
     assert "ag_ui" in journal or "ag-ui" in journal
-    assert found_in(site, journal) == []
+    assert secrets_in(site, journal) == []
 
 
 def test_no_secret_in_the_journal_of_the_datastores(site: Site) -> None:
     """The deployment created the database roles there and logged in as both."""
     journal = site.datastores.run("journalctl", "--no-pager", "--output=cat", "--all")
     assert "ansible" in journal
-    assert found_in(site, journal) == []
+    assert secrets_in(site, journal) == []
 
 
 def test_no_secret_in_the_logs_of_the_datastores(site: Site) -> None:
     logs = site.datastores.run("sh", "-c", "cat /var/log/postgresql/*.log /var/log/redis/*.log")
     assert logs
-    assert found_in(site, logs) == []
+    assert secrets_in(site, logs) == []
 
 
 def test_no_secret_in_the_logs_of_the_proxy(site: Site) -> None:
     request(site.proxy, "GET", "/events?access_token=should-not-be-logged")
     logs = site.dev.run("sh", "-c", "cat /var/log/nginx/*.log")
-    assert found_in(site, logs) == []
+    assert secrets_in(site, logs) == []
     assert "should-not-be-logged" not in logs
 
 
 def test_no_secret_in_the_image(site: Site) -> None:
     image = site.inspect(site.container(site.ports[0]))["Image"]
     history = site.dev.run("docker", "history", "--no-trunc", "--format", "{{json .}}", image)
-    assert found_in(site, json.dumps(site.inspect(image)) + history) == []
+    assert secrets_in(site, json.dumps(site.inspect(image)) + history) == []
 
 
 def test_no_secret_in_docker_inspect(site: Site) -> None:
     for port in site.ports:
         shown = site.dev.run("docker", "inspect", site.container(port))
-        assert found_in(site, shown) == []
+        assert secrets_in(site, shown) == []
 
 
 def test_no_secret_in_the_process_list(site: Site) -> None:
     """Checks arguments, and environments where they are readable."""
     for machine in (site.dev, site.datastores):
         arguments = machine.run("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
-        assert found_in(site, arguments) == []
-    assert found_in(site, site.dev.run("ps", "axeww")) == []
+        assert secrets_in(site, arguments) == []
+    assert secrets_in(site, site.dev.run("ps", "axeww")) == []
 
 
 def test_no_secret_in_a_response(site: Site) -> None:
-    said = "".join(
+    output = "".join(
         request(route, "GET", path).body.decode()
         for route in site.routes
         for path in ("/", "/health", "/docs", "/openapi.json", "/metrics", "/nothing-here")
     )
-    assert found_in(site, said) == []
+    assert secrets_in(site, output) == []
 
 
 def test_proxy_sets_security_headers(site: Site) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.support.http import EventStream, request
-from tests.scenarios.support.story import Job
+from tests.scenarios.support.jobs import Job
 from tests.scenarios.support.waiting import Stopwatch, eventually
 from tests.support.metadata import backend_version
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from tests.scenarios.support.site import Account, Site
     from tests.shield import Publisher
 
-UNTIL_DEGRADED = 5.0
-UNTIL_HEALTHY = 10.0
+DEGRADED_WITHIN = 5.0
+HEALTHY_WITHIN = 10.0
 CHECKS = {
     "redis",
     "database",
@@ -101,7 +101,7 @@ def test_streams_survive_an_outage_of_a_datastore(
 ) -> None:
     job = Job(owner=user.id)
     with EventStream(site.proxy, "/events", user.token) as stream:
-        stream.wait_until_joined()
+        stream.wait_until_subscribed()
         before = publisher.publish(job.started())
         stream.wait_for_id(before)
 
@@ -110,7 +110,7 @@ def test_streams_survive_an_outage_of_a_datastore(
             eventually(
                 lambda: status(site) == "degraded",
                 f"degraded without {kind}",
-                within=UNTIL_DEGRADED,
+                within=DEGRADED_WITHIN,
             )
             figures.record(f"degraded_after_stop_of_{kind}", stopped.seconds, "s")
             card = site.health()
@@ -124,13 +124,13 @@ def test_streams_survive_an_outage_of_a_datastore(
             assert stream.is_open
 
         started = Stopwatch()
-        eventually(lambda: status(site) == "healthy", f"healthy with {kind}", within=UNTIL_HEALTHY)
+        eventually(lambda: status(site) == "healthy", f"healthy with {kind}", within=HEALTHY_WITHIN)
         figures.record(f"healthy_after_start_of_{kind}", started.seconds, "s")
         assert stream.is_open
         stream.wait_for_id(publisher.publish(job.chunk()))
         stream.wait_for_id(publisher.publish(job.complete()))
         assert stream.ids == sorted(set(stream.ids), key=lambda it: tuple(map(int, it.split("-"))))
-    eventually(lambda: len(site.stored(job.id)) == job.made, "every event stored", within=30)
+    eventually(lambda: len(site.stored(job.id)) == job.event_count, "every event stored", within=30)
 
 
 def test_login_during_a_database_outage_is_503(site: Site) -> None:

@@ -7,16 +7,16 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.scenarios.resilience.faults import stopped
-from tests.scenarios.support.story import Job
-from tests.scenarios.support.trial import Audience
+from tests.scenarios.support.experiment import ClientCounts
+from tests.scenarios.support.jobs import Job
 from tests.scenarios.support.waiting import Stopwatch, eventually
 from tests.shield import Malformed
 from tests.shield.faults import large, malformed
 
 if TYPE_CHECKING:
+    from tests.scenarios.support.experiment import ExperimentFactory
     from tests.scenarios.support.figures import Figures
     from tests.scenarios.support.site import Site
-    from tests.scenarios.support.trial import UnderLoad
     from tests.shield import Entry, Publisher
 
 BACKLOG = 100_000
@@ -27,7 +27,7 @@ LEVELS = 10_000
 
 
 def test_backlog_of_100000_events_is_stored_and_delivered(
-    site: Site, under_load: UnderLoad, figures: Figures
+    site: Site, under_load: ExperimentFactory, figures: Figures
 ) -> None:
     """Published while the backend was down. Administrators see all of it, others their own jobs."""
     instances = {f"instance {port}" for port in site.ports}
@@ -36,13 +36,13 @@ def test_backlog_of_100000_events_is_stored_and_delivered(
         restarts=instances,
         cuts_streams=True,
         maxlen=2 * BACKLOG,
-        audience=Audience(all=2, users=23),
+        clients=ClientCounts(all=2, users=23),
         recovers_within=CAUGHT_UP_WITHIN,
-    ) as trial:
+    ) as experiment:
         with stopped(site.dev, "ag-ui.target"):
             site.wait_until_gone()
             for _ in range(BACKLOG // 500):
-                trial.load.publish_all(Job().whole(500))
+                experiment.load.publish_all(Job().all_events(500))
         watch = Stopwatch()
         eventually(lambda: site.group()["lag"] < 100, "the backlog stored", within=STORED_WITHIN)
         figures.record("backlog_stored_per_second", BACKLOG / watch.seconds, "1/s")
@@ -56,12 +56,12 @@ def nested(job: Job) -> Malformed:
 
 
 def test_malformed_entries_become_dead_letters_under_load(
-    site: Site, under_load: UnderLoad, publisher: Publisher
+    site: Site, under_load: ExperimentFactory, publisher: Publisher
 ) -> None:
     """Poison goes to the dead letters with a reason; a duplicate event is shown once."""
-    with under_load("poison", dead_letters=3) as trial:
+    with under_load("poison", dead_letters=3) as experiment:
         job = Job()
-        trial.load.publish_all([job.started()])
+        experiment.load.publish_all([job.started()])
         at = job.chunk().at
         poison: dict[str, Entry] = {
             "bytes": large(Random(1), job.chunk(), size=5 * MEBIBYTE),
@@ -70,8 +70,8 @@ def test_malformed_entries_become_dead_letters_under_load(
         }
         ids = {word: publisher.publish(entry) for word, entry in poison.items()}
         repeated = job.chunk()
-        trial.load.doubted.add(repeated.event_id)
-        trial.load.publish_all([repeated, repeated, job.complete()])
+        experiment.load.retried.add(repeated.event_id)
+        experiment.load.publish_all([repeated, repeated, job.complete()])
         for word, stream_id in ids.items():
             reason = eventually(partial(site.dead_letter, stream_id), "a dead letter", within=10)
             assert word in reason, reason

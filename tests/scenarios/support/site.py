@@ -229,7 +229,7 @@ class Site:
 
     def wait_until_healthy(self, *, within: float = RESTART_LIMIT) -> None:
         eventually(
-            self.is_healthy, "a healthy service", within=within, despite=(OSError, ValueError)
+            self.is_healthy, "a healthy service", within=within, ignoring=(OSError, ValueError)
         )
 
     def is_ready(self, port: int) -> bool:
@@ -397,7 +397,7 @@ class Site:
             nothing_is_left,
             "everything read and acknowledged",
             within=within,
-            despite=(redis_py.RedisError, AssertionError),
+            ignoring=(redis_py.RedisError, AssertionError),
         )
 
     def datastore_units(self, kind: str) -> list[str]:

@@ -76,8 +76,8 @@ def serve(app: Starlette, options: argparse.Namespace) -> None:
 
 
 def run_orchestrator(options: argparse.Namespace) -> None:
+    from tests.shield.gateway.job_runner import Work  # noqa: PLC0415
     from tests.shield.gateway.orchestrator import Orchestrator  # noqa: PLC0415
-    from tests.shield.gateway.work import Work  # noqa: PLC0415
 
     work = Work(os.environ[REDIS_VARIABLE], options.stream, options.speed)
     serve(Orchestrator(work).app(), options)

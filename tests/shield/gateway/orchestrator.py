@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from tests.shield.gateway.calls import Calls
-from tests.shield.gateway.work import STATUSES, STORIES, Work
+from tests.shield.gateway.job_runner import STATUSES, STORIES, Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

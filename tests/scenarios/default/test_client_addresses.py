@@ -22,9 +22,9 @@ def logins_of(site: Site, admin: Account, email: str) -> list[str]:
     return [it["address"] for it in answer.json()["items"] if it["action"] == "login"]
 
 
-def somebody(site: Site) -> str:
+def new_account(site: Site) -> str:
     """Create an account that has never logged in; return its email address."""
-    email = f"somebody-{uuid4().hex}@example.com"
+    email = f"account-{uuid4().hex}@example.com"
     site.cli("users", "add", email, "--role", "viewer", send=f"{PASSWORD}\n")
     return email
 
@@ -34,7 +34,7 @@ def test_client_address_of_a_trusted_proxy_is_audited(site: Site, admin: Account
 
     An address that the client claims has no effect.
     """
-    email = somebody(site)
+    email = new_account(site)
     answer = request(
         site.proxy,
         "POST",
@@ -47,7 +47,7 @@ def test_client_address_of_a_trusted_proxy_is_audited(site: Site, admin: Account
 
 
 def test_forwarded_address_of_an_untrusted_client_is_ignored(site: Site, admin: Account) -> None:
-    email = somebody(site)
+    email = new_account(site)
     site.dev.run(
         *("curl", "--silent", "--fail", "--insecure", "--header", f"X-Forwarded-For: {CLIENT}"),
         *("--data-urlencode", f"username={email}", "--data-urlencode", f"password={PASSWORD}"),

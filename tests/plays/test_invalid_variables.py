@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.role.playing import DATASTORES, DECIDED, play
+from tests.support.site_playbook import DATASTORE_VARIABLES, REQUIRED_VARIABLES, play
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "ag_ui_worker_connections": 5,
         "ag_ui_base_image_archive": "/nonexistent/base.tar",
     }
-    return play(tmp_path_factory.mktemp("forms"), DECIDED | wrong)
+    return play(tmp_path_factory.mktemp("forms"), REQUIRED_VARIABLES | wrong)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_wrong_types_and_choices_are_named(tmp_path: Path) -> None:
         "ag_ui_tls_mode": "none",
         "ag_ui_environment": [1],
     }
-    done = play(tmp_path, DECIDED | wrong)
+    done = play(tmp_path, REQUIRED_VARIABLES | wrong)
     refuses(
         done,
         "ag_ui_backend_ports (list): One instance of the backend",
@@ -122,19 +122,26 @@ def test_wrong_types_and_choices_are_named(tmp_path: Path) -> None:
     ids=["twice", "the proxy's own", "none", "privileged"],
 )
 def test_invalid_ports_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    refuses(play(tmp_path, DECIDED | wrong), "ag_ui_backend_ports", "must all differ", "Choose")
+    refuses(
+        play(tmp_path, REQUIRED_VARIABLES | wrong),
+        "ag_ui_backend_ports",
+        "must all differ",
+        "Choose",
+    )
 
 
 def test_settings_of_the_role_cannot_be_overridden_in_the_environment(tmp_path: Path) -> None:
     further = {"AGENT_MODEL": "a-model", "PORT": "9000", "TRUSTED_PROXIES": "*", "lower": "x"}
-    done = play(tmp_path, DECIDED | {"ag_ui_environment": further | {"SSE_RETRY_MS": 1000}})
+    done = play(
+        tmp_path, REQUIRED_VARIABLES | {"ag_ui_environment": further | {"SSE_RETRY_MS": 1000}}
+    )
     refuses(done, "ag_ui_environment must not set AGENT_MODEL, PORT, TRUSTED_PROXIES, lower")
 
 
 def test_unknown_setting_is_refused_with_a_suggestion(tmp_path: Path) -> None:
     further = {"SSE_RETRY_MSEC": 1000, "AGENT_ROUNDS_MAX": 5, "REPLAYS_MAX": 4}
     refuses(
-        play(tmp_path, DECIDED | {"ag_ui_environment": further}),
+        play(tmp_path, REQUIRED_VARIABLES | {"ag_ui_environment": further}),
         "ag_ui_environment has names that are no settings of the backend",
         "SSE_RETRY_MSEC (did you mean SSE_RETRY_MS?)",
         "AGENT_ROUNDS_MAX (did you mean AGENT_MAX_ROUNDS?)",
@@ -149,10 +156,11 @@ def test_string_values_are_converted(tmp_path: Path) -> None:
         "ag_ui_request_rate": "50",
         "ag_ui_uninstall": "no",
     }
-    done = play(tmp_path, DECIDED | texts)
+    done = play(tmp_path, REQUIRED_VARIABLES | texts)
     refuses(done, "Redis at 127.0.0.1:1 cannot be reached")
     refuses(
-        play(tmp_path, DECIDED | texts | {"ag_ui_backend_ports": "8002,8002"}), "must all differ"
+        play(tmp_path, REQUIRED_VARIABLES | texts | {"ag_ui_backend_ports": "8002,8002"}),
+        "must all differ",
     )
 
 
@@ -170,13 +178,13 @@ def test_string_values_are_converted(tmp_path: Path) -> None:
 def test_variable_required_by_a_choice_is_named(
     tmp_path: Path, wrong: dict[str, Any], words: str
 ) -> None:
-    refuses(play(tmp_path, DECIDED | wrong), words)
+    refuses(play(tmp_path, REQUIRED_VARIABLES | wrong), words)
 
 
 def test_string_instead_of_a_list_is_refused(tmp_path: Path) -> None:
     wrong = {"ag_ui_trusted_proxies": "192.0.2.1", "ag_ui_cors_origins": "https://a.example"}
     refuses(
-        play(tmp_path, DECIDED | wrong),
+        play(tmp_path, REQUIRED_VARIABLES | wrong),
         'ag_ui_trusted_proxies has "192.0.2.1": it must be a list of',
         'ag_ui_cors_origins has "https://a.example": it must be a list of',
     )
@@ -184,14 +192,17 @@ def test_string_instead_of_a_list_is_refused(tmp_path: Path) -> None:
 
 def test_invalid_datastore_variable_stops_the_backend_too(tmp_path: Path) -> None:
     wrong = {"shield_datastores_redis_password": SHORT}
-    done = play(tmp_path, DECIDED, DATASTORES | wrong)
+    done = play(tmp_path, REQUIRED_VARIABLES, DATASTORE_VARIABLES | wrong)
     refuses(done, "shield_datastores_redis_password does not fit", "at least 16 characters")
     assert SHORT not in done.output
 
 
 def test_owner_and_user_of_the_database_must_differ(tmp_path: Path) -> None:
     wrong = {"shield_datastores_database_owner": "shield"}
-    refuses(play(tmp_path, DECIDED, DATASTORES | wrong), "the owner and the user must differ")
+    refuses(
+        play(tmp_path, REQUIRED_VARIABLES, DATASTORE_VARIABLES | wrong),
+        "the owner and the user must differ",
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,7 +219,7 @@ def test_owners_of_both_roles_must_agree(
     owner = {"ag_ui_database_owner": backend, "ag_ui_database_owner_password": "a-password"}
     made = {"shield_datastores_database_owner": datastores} if datastores else {}
     refuses(
-        play(tmp_path, DECIDED | owner, DATASTORES | made),
+        play(tmp_path, REQUIRED_VARIABLES | owner, DATASTORE_VARIABLES | made),
         words,
         f'Set ag_ui_database_owner to "{datastores or "shield_owner"}"',
         "shield_datastores_database_owner_password",
@@ -218,13 +229,13 @@ def test_owners_of_both_roles_must_agree(
 def test_same_owner_in_both_roles_is_accepted(tmp_path: Path) -> None:
     owner = {"ag_ui_database_owner": "tables", "ag_ui_database_owner_password": "a-password"}
     made = {"shield_datastores_database_owner": "tables"}
-    done = play(tmp_path, DECIDED | owner, DATASTORES | made)
+    done = play(tmp_path, REQUIRED_VARIABLES | owner, DATASTORE_VARIABLES | made)
     assert "Packages | Look what is there" in "".join(done.tasks), done.output
 
 
 def test_undefined_vault_variable_is_named(tmp_path: Path) -> None:
     wrong = {"ag_ui_jwt_secret": "{{ vault_ag_ui_jwt_secret }}"}
-    refuses(play(tmp_path, DECIDED | wrong), "vault_ag_ui_jwt_secret")
+    refuses(play(tmp_path, REQUIRED_VARIABLES | wrong), "vault_ag_ui_jwt_secret")
 
 
 @pytest.fixture
@@ -241,7 +252,7 @@ def test_unusable_ports_and_hosts_are_named_in_one_run(tmp_path: Path, taken_por
         "ag_ui_database_host": "no-such-name.invalid",
     }
     refuses(
-        play(tmp_path, DECIDED | wrong),
+        play(tmp_path, REQUIRED_VARIABLES | wrong),
         f"ag_ui_backend_ports: port {taken_port} of this host is in use by",
         "Stop that program, or choose another port.",
         "ag_ui_redis_host, ag_ui_redis_port: Redis at 127.0.0.1:1 cannot be reached",
@@ -252,6 +263,6 @@ def test_unusable_ports_and_hosts_are_named_in_one_run(tmp_path: Path, taken_por
 
 def test_unreachable_database_is_named(tmp_path: Path) -> None:
     refuses(
-        play(tmp_path, DECIDED),
+        play(tmp_path, REQUIRED_VARIABLES),
         "ag_ui_database_host, ag_ui_database_port: PostgreSQL at 127.0.0.1:1 cannot be reached",
     )

@@ -176,9 +176,9 @@ def test_too_long_request_id_is_replaced_at_every_route(site: Site) -> None:
         for length, is_kept in ((64, True), (65, False)):
             sent = "x" * length
             answer = request(route, "GET", "/nothing-here", headers={"X-Request-ID": sent})
-            told = problem(answer, 404)["request_id"]
-            assert answer.headers["x-request-id"] == told
-            assert (told == sent) is is_kept, route.name
+            request_id = problem(answer, 404)["request_id"]
+            assert answer.headers["x-request-id"] == request_id
+            assert (request_id == sent) is is_kept, route.name
 
 
 def test_request_id_with_markup_is_replaced(site: Site) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DECIDED
 from tests.support.playbook import TOP, run_playbook
+from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +69,7 @@ class Host:
         }
         return run_playbook(
             *("--inventory", "hx-dev-server,"),
-            *("--extra-vars", json.dumps(DEFAULTS | DECIDED | own | changes)),
+            *("--extra-vars", json.dumps(DEFAULTS | REQUIRED_VARIABLES | own | changes)),
             self.folder / "play.yml",
             environment={
                 "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
