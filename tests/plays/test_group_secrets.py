@@ -47,8 +47,8 @@ class Sites:
         self.folder = folder
         groups: dict[str, Any] = {}
         for group, hosts in SITES.items():
-            known = {host: self._connection(host) for host in hosts}
-            groups[group] = {"hosts": known, "vars": {"ag_ui_group": group}}
+            connections = {host: self._connection(host) for host in hosts}
+            groups[group] = {"hosts": connections, "vars": {"ag_ui_group": group}}
             for host, secrets in hosts.items():
                 (folder / host).mkdir()
                 for name, value in secrets.items():
@@ -96,13 +96,13 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Sites:
 
 
 @pytest.fixture(scope="module")
-def dry(sites: Sites) -> Run:
+def check_run(sites: Sites) -> Run:
     return sites.deploy("fresh", "--check")
 
 
 @pytest.fixture(scope="module")
-def dry_secrets(sites: Sites, dry: Run) -> dict[str, str]:
-    assert dry.code == 0, dry.output
+def dry_secrets(sites: Sites, check_run: Run) -> dict[str, str]:
+    assert check_run.code == 0, check_run.output
     return sites.secrets("fresh-1") | sites.secrets("fresh-2")
 
 
@@ -117,18 +117,18 @@ def message(run: Run, host: str) -> str:
     return " ".join(one.result["msg"] for one in run.results if one.host == host and one.failed)
 
 
-def test_check_mode_generates_no_secrets(dry: Run, dry_secrets: dict[str, str]) -> None:
+def test_check_mode_generates_no_secrets(check_run: Run, dry_secrets: dict[str, str]) -> None:
     assert dry_secrets == {}
-    assert set(dry.changes) == {"fresh-1", "fresh-2"}
-    assert min(dry.changes.values()) > 0
+    assert set(check_run.changes) == {"fresh-1", "fresh-2"}
+    assert min(check_run.changes.values()) > 0
 
 
 def test_new_hosts_share_one_set(sites: Sites, run: Run) -> None:
     assert message(run, "fresh-1") + message(run, "fresh-2") == ""
-    made = sites.secrets("fresh-1")
-    assert set(made) == NAMES
-    assert sites.secrets("fresh-2") == made
-    assert [value for value in made.values() if value in run.output] == []
+    secrets = sites.secrets("fresh-1")
+    assert set(secrets) == NAMES
+    assert sites.secrets("fresh-2") == secrets
+    assert [value for value in secrets.values() if value in run.output] == []
     folder = sites.folder / "fresh-2/secrets"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / "jwt_secret").stat().st_mode & 0o777 == 0o600

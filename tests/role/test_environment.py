@@ -64,13 +64,13 @@ def test_agent_model_comes_from_the_inventory(environments: Path, host: str, mod
 
 
 @pytest.mark.parametrize(
-    ("host", "believed"),
+    ("host", "trusted"),
     [("alone-1", []), ("several-1", []), ("balanced-1", ["192.0.2.0/24", "2001:db8::5"])],
 )
-def test_nginx_trusts_the_configured_proxies(proxies: Path, host: str, believed: list[str]) -> None:
+def test_nginx_trusts_the_configured_proxies(proxies: Path, host: str, trusted: list[str]) -> None:
     lines = [line.strip() for line in (proxies / host).read_text().splitlines()]
     real_ip = ["real_ip_header X-Forwarded-For;", "real_ip_recursive on;"]
-    expected = [f"set_real_ip_from {one};" for one in believed] + (real_ip if believed else [])
+    expected = [f"set_real_ip_from {one};" for one in trusted] + (real_ip if trusted else [])
     assert [line for line in lines if "real_ip" in line] == expected
     # The backend gets the client address that nginx determined.
     assert "proxy_set_header X-Forwarded-For $remote_addr;" in lines

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from tests.support.ansible_module import import_util, run_module
-from tests.support.certificates import SignedCertificate, server_context, sign
+from tests.support.certificates import SignedCertificate, sign
 from tests.support.fake_postgresql import FakePostgres, Fault, Method
 from tests.support.threaded_server import serving_connections
 
@@ -66,19 +66,6 @@ def driver_logs_in(server: FakePostgres, mode: str = "prefer", password: str = P
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
         return False
     return True
-
-
-@pytest.fixture(scope="module")
-def authority() -> SignedCertificate:
-    return sign("authority")
-
-
-@pytest.fixture(scope="module")
-def context(
-    authority: SignedCertificate, tmp_path_factory: pytest.TempPathFactory
-) -> ssl.SSLContext:
-    own = sign("localhost", authority, hosts=["localhost"])
-    return server_context(own, tmp_path_factory.mktemp("tls"))
 
 
 # --- ways to log in -----------------------------------------------------------------------

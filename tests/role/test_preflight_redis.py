@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.ansible_module import import_util, run_module
-from tests.support.certificates import SignedCertificate, server_context, sign
+from tests.support.certificates import SignedCertificate, sign
 from tests.support.threaded_server import serving_connections
 
 if TYPE_CHECKING:
@@ -72,19 +72,6 @@ def problems(server: FakeRedis, timeout: float = 5, **values: Any) -> list[str]:
         options(server, **values), timeout
     )
     return found
-
-
-@pytest.fixture(scope="module")
-def authority() -> SignedCertificate:
-    return sign("authority")
-
-
-@pytest.fixture(scope="module")
-def context(
-    authority: SignedCertificate, tmp_path_factory: pytest.TempPathFactory
-) -> ssl.SSLContext:
-    own = sign("localhost", authority, hosts=["localhost"])
-    return server_context(own, tmp_path_factory.mktemp("tls"))
 
 
 LOGIN = [

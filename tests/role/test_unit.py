@@ -75,12 +75,12 @@ def test_start_waits_for_readiness_and_stops_on_timeout(
 def test_environment_file_is_readable_by_root_and_the_service_only() -> None:
     tasks = yaml.safe_load((ROLE / "tasks/release_stage.yml").read_text())
     [block] = [task["block"] for task in tasks if "block" in task]
-    [wanted] = [
+    [template] = [
         task["ansible.builtin.template"]
         for task in block
         if task.get("ansible.builtin.template", {}).get("src") == "backend.env.j2"
     ]
-    mode = int(wanted["mode"], 8)
-    assert wanted["owner"] == "root"
-    assert wanted["group"] == "{{ __ag_ui_account }}"
+    mode = int(template["mode"], 8)
+    assert template["owner"] == "root"
+    assert template["group"] == "{{ __ag_ui_account }}"
     assert mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP) == 0

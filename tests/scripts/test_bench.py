@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.__main__ import PARTS
-from bench.figures import Figure, Report, at_least, at_most, median_of, ratio, shown, table
+from bench.figures import Figure, Report, at_least, at_most, format_value, median_of, ratio, table
 from bench.measure import Output
 from bench.processes import BenchError, free_port, listens, run, running, wait_for
 
@@ -109,7 +109,7 @@ def test_ratio_to_zero_is_infinite() -> None:
     ],
 )
 def test_values_are_formatted_with_sensible_decimals(value: object, text: str) -> None:
-    assert shown(value) == text
+    assert format_value(value) == text
 
 
 def test_table_aligns_columns() -> None:
@@ -175,9 +175,9 @@ def test_failed_program_raises_its_error_output() -> None:
 
 
 def test_output_is_read_line_by_line(tmp_path: Path) -> None:
-    said = tmp_path / "said"
-    said.write_text("READY\nLIVE\nrest")
-    with said.open("rb") as file:
+    path = tmp_path / "said"
+    path.write_text("READY\nLIVE\nrest")
+    with path.open("rb") as file:
         output = Output(file.fileno())
         assert [output.line(5), output.line(5)] == ["READY", "LIVE"]
         with pytest.raises(BenchError, match="has ended"):

@@ -14,13 +14,13 @@ import pytest
 from tests.shield import Malformed, ShieldEvent, any_job, crawl_job, ingest_job, query_job
 from tests.shield.faults import (
     FLAWS,
-    in_time,
-    large,
-    late,
+    enlarged,
     malformed,
-    repeated,
-    spoiled,
-    with_holes,
+    with_due_times,
+    with_duplicates,
+    with_gaps,
+    with_late_events,
+    with_random_faults,
 )
 from tests.shield.jobs import legacy_job, worker_events
 
@@ -67,15 +67,15 @@ def assert_calls_are_answered(events: list[ShieldEvent]) -> None:
 
 
 def test_all_event_types_occur() -> None:
-    told = {
+    changed = {
         event.type
         for seed in range(200)
         for job in JOBS
         for outcome in ("complete", "failed", "cancelled")
         for event in job(Random(seed), outcome=outcome)
     }
-    told |= {event.type for event in worker_events(Random(1))}
-    assert told == TYPES - {"worker_pool.stopped"}
+    changed |= {event.type for event in worker_events(Random(1))}
+    assert changed == TYPES - {"worker_pool.stopped"}
 
 
 def test_same_seed_gives_the_same_events() -> None:
@@ -122,25 +122,25 @@ def test_worker_events_have_no_job_id() -> None:
 
 def test_duplicates_keep_the_event_id() -> None:
     events = crawl_job(Random(1), start=START)
-    told = repeated(Random(2), events, share=0.5)
-    assert len(told) > len(events)
-    assert {event.event_id for event in told} == {event.event_id for event in events}
+    changed = with_duplicates(Random(2), events, share=0.5)
+    assert len(changed) > len(events)
+    assert {event.event_id for event in changed} == {event.event_id for event in events}
 
 
 def test_late_events_keep_their_timestamp() -> None:
     events = crawl_job(Random(1), start=START)
-    told = late(Random(2), events)
-    assert told != events
-    assert sorted(told, key=lambda event: event.at) == events
+    changed = with_late_events(Random(2), events)
+    assert changed != events
+    assert sorted(changed, key=lambda event: event.at) == events
 
 
 def test_gaps_drop_events() -> None:
     events = crawl_job(Random(1), start=START)
-    assert 0 < len(with_holes(Random(2), events, share=0.5)) < len(events)
+    assert 0 < len(with_gaps(Random(2), events, share=0.5)) < len(events)
 
 
 def test_large_event_is_valid() -> None:
-    event = large(Random(1), crawl_job(Random(1))[0])
+    event = enlarged(Random(1), crawl_job(Random(1))[0])
     data = event.fields()[b"data"]
     assert len(data) > 1024 * 1024
     json.loads(data)
@@ -150,17 +150,19 @@ def test_large_event_is_valid() -> None:
 def test_malformed_entry_cannot_be_parsed(flaw: str) -> None:
     fields = malformed(Random(1), START, flaw).fields()
     try:
-        whole = bool(fields[b"type"].decode()) and isinstance(
+        is_valid = bool(fields[b"type"].decode()) and isinstance(
             json.loads(fields[b"data"].decode()), dict
         )
     except (KeyError, ValueError):
-        whole = False
-    assert not whole
+        is_valid = False
+    assert not is_valid
 
 
 def test_random_faults_include_every_kind() -> None:
-    days = [spoiled(Random(seed), any_job(Random(seed), start=START)) for seed in range(200)]
-    entries = [entry for day in days for entry in day]
+    sequences = [
+        with_random_faults(Random(seed), any_job(Random(seed), start=START)) for seed in range(200)
+    ]
+    entries = [entry for sequence in sequences for entry in sequence]
     flaws = {entry.flaw for entry in entries if isinstance(entry, Malformed)}
     ids = Counter(entry.event_id for entry in entries if isinstance(entry, ShieldEvent))
     kinds = {entry.type for entry in entries if isinstance(entry, ShieldEvent)}
@@ -170,9 +172,9 @@ def test_random_faults_include_every_kind() -> None:
 
 
 def test_due_times_keep_the_order() -> None:
-    told = late(Random(2), crawl_job(Random(1), start=START))
-    due = in_time(told, 2)
-    assert [entry for _, entry in due] == told
+    changed = with_late_events(Random(2), crawl_job(Random(1), start=START))
+    due = with_due_times(changed, 2)
+    assert [entry for _, entry in due] == changed
     seconds = [second for second, _ in due]
     assert seconds == sorted(seconds)
-    assert seconds[-1] == max((e.at - told[0].at).total_seconds() for e in told) / 2
+    assert seconds[-1] == max((e.at - changed[0].at).total_seconds() for e in changed) / 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
@@ -19,8 +18,6 @@ from tests.shield import STREAM
 from tests.shield.faults import FLAWS, malformed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.scenarios.support.figures import Figures
     from tests.scenarios.support.site import Account, Site
     from tests.shield import Publisher
@@ -34,16 +31,6 @@ def stored_exactly(site: Site, job: Job, ids: list[str], *, within: float = STOR
     """Wait until the job's rows have exactly these stream ids: none lost, none duplicated."""
     eventually(lambda: len(site.stored(job.id)) >= len(ids), "every event stored", within=within)
     assert site.stored(job.id) == ids
-
-
-@contextmanager
-def stopped(site: Site, unit: str) -> Iterator[None]:
-    """Stop the unit for the duration of the block."""
-    site.dev.systemctl("stop", unit)
-    try:
-        yield
-    finally:
-        site.dev.systemctl("start", unit)
 
 
 def pending_of(site: Site, port: int) -> int:
@@ -85,7 +72,7 @@ def test_events_published_while_no_instance_runs_are_stored(
     site: Site, publisher: Publisher
 ) -> None:
     job = Job()
-    with stopped(site, "ag-ui.target"):
+    with site.dev.stopped("ag-ui.target"):
         site.wait_until_gone()
         ids = publisher.publish_all(job.all_events(200))
     site.wait_until_healthy()
@@ -203,7 +190,7 @@ def test_events_published_while_no_group_exists_are_stored(
 ) -> None:
     """No group exists for a while: entries published meanwhile must not be skipped."""
     job = Job()
-    with stopped(site, "ag-ui.target"):
+    with site.dev.stopped("ag-ui.target"):
         site.wait_until_gone()
         ids = publisher.publish_all([job.started(), *(job.chunk() for _ in range(24))])
         site.redis.xgroup_destroy(STREAM, GROUP)

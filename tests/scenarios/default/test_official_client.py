@@ -10,7 +10,7 @@ from roles.ag_ui_deployment.files.backend.tests.support.official_client import o
 from tests.scenarios.support.http import request
 from tests.scenarios.support.waiting import eventually
 from tests.shield import Outcome, crawl_job, ingest_job, legacy_job, query_job, worker_events
-from tests.shield.faults import after_the_end, of_unknown_type, repeated
+from tests.shield.faults import with_duplicates, with_event_after_end, with_unknown_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,9 @@ def every_job(rng: Random, owner: str) -> list[SimulatedJob]:
     for kind, (make, size) in KINDS.items():
         for outcome, expected in OUTCOMES.items():
             options: dict[str, Any] = {"user_id": owner, "outcome": outcome, **size}
-            events = after_the_end(rng, repeated(rng, of_unknown_type(rng, make(rng, **options))))
+            events = with_event_after_end(
+                rng, with_duplicates(rng, with_unknown_type(rng, make(rng, **options)))
+            )
             jobs.append(SimulatedJob(f"{kind} {outcome}", events, expected))
     return jobs
 

@@ -19,7 +19,7 @@ from tests.scenarios.support.http import EventStream, Refused, read_to_end, requ
 from tests.scenarios.support.jobs import Job, SteadyPublisher
 from tests.scenarios.support.waiting import eventually
 from tests.shield import MAXLEN, ShieldEvent, any_job, crawl_job
-from tests.shield.faults import in_time, large, spoiled
+from tests.shield.faults import enlarged, with_due_times, with_random_faults
 
 if TYPE_CHECKING:
     from random import Random
@@ -246,12 +246,12 @@ def test_faulty_event_sequences_give_valid_runs(
     site: Site, admin: Account, publisher: Publisher, shield_rng: Random
 ) -> None:
     """Jobs with duplicates, gaps, late events and malformed entries still give valid runs."""
-    sequences = [spoiled(shield_rng, any_job(shield_rng)) for _ in range(25)]
+    sequences = [with_random_faults(shield_rng, any_job(shield_rng)) for _ in range(25)]
     timed_entries = sorted(
         (
             (seconds, number, entry)
             for number, sequence in enumerate(sequences)
-            for seconds, entry in in_time(sequence, 1)
+            for seconds, entry in with_due_times(sequence, 1)
         ),
         key=lambda it: it[:2],
     )
@@ -281,7 +281,7 @@ def test_event_of_one_mebibyte_is_delivered(
     with EventStream(site.proxy, "/events", user.token) as stream:
         stream.wait_until_subscribed()
         publisher.publish(job.started())
-        written = publisher.publish(large(shield_rng, job.chunk()))
+        written = publisher.publish(enlarged(shield_rng, job.chunk()))
         received = stream.wait_for_id(written, within=20)
         assert len(received.frame.data or "") > 1024 * 1024
         stream.wait_for_id(publisher.publish(job.complete()))

@@ -35,16 +35,6 @@ def suspended(machine: Machine, pid: str) -> Iterator[None]:
         machine.run("kill", "-CONT", pid)
 
 
-@contextmanager
-def stopped(machine: Machine, *units: str) -> Iterator[None]:
-    """Stop the units."""
-    machine.systemctl("stop", *units)
-    try:
-        yield
-    finally:
-        machine.systemctl("start", *units)
-
-
 # --- the network between the backend and its datastores -----------------------------------------
 
 

@@ -6,12 +6,11 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.scenarios.resilience.faults import stopped
 from tests.scenarios.support.experiment import ClientCounts
 from tests.scenarios.support.jobs import Job
 from tests.scenarios.support.waiting import Stopwatch, eventually
 from tests.shield import Malformed
-from tests.shield.faults import large, malformed
+from tests.shield.faults import enlarged, malformed
 
 if TYPE_CHECKING:
     from tests.scenarios.support.experiment import ExperimentFactory
@@ -39,7 +38,7 @@ def test_backlog_of_100000_events_is_stored_and_delivered(
         clients=ClientCounts(all=2, users=23),
         recovers_within=CAUGHT_UP_WITHIN,
     ) as experiment:
-        with stopped(site.dev, "ag-ui.target"):
+        with site.dev.stopped("ag-ui.target"):
             site.wait_until_gone()
             for _ in range(BACKLOG // 500):
                 experiment.load.publish_all(Job().all_events(500))
@@ -64,14 +63,14 @@ def test_malformed_entries_become_dead_letters_under_load(
         experiment.load.publish_all([job.started()])
         at = job.chunk().at
         poison: dict[str, Entry] = {
-            "bytes": large(Random(1), job.chunk(), size=5 * MEBIBYTE),
+            "bytes": enlarged(Random(1), job.chunk(), size=5 * MEBIBYTE),
             "UTF-8": malformed(Random(2), at, "data is not UTF-8"),
             "JSON": nested(job),
         }
         ids = {word: publisher.publish(entry) for word, entry in poison.items()}
-        repeated = job.chunk()
-        experiment.load.retried.add(repeated.event_id)
-        experiment.load.publish_all([repeated, repeated, job.complete()])
+        duplicate = job.chunk()
+        experiment.load.retried.add(duplicate.event_id)
+        experiment.load.publish_all([duplicate, duplicate, job.complete()])
         for word, stream_id in ids.items():
             reason = eventually(partial(site.dead_letter, stream_id), "a dead letter", within=10)
             assert word in reason, reason

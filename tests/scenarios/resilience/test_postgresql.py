@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tests.scenarios.resilience.faults import Session, database_full, disk_full, stopped
+from tests.scenarios.resilience.faults import Session, database_full, disk_full
 from tests.scenarios.support.jobs import Job
 from tests.scenarios.support.waiting import eventually
 from tests.shield import MAXLEN
@@ -63,7 +63,7 @@ def test_live_streams_continue_without_postgresql(
         under_load(
             "minute_without_postgresql", restarts={"postgresql"}, maxlen=3 * MAXLEN
         ) as experiment,
-        stopped(site.datastores, *units),
+        site.datastores.stopped(*units),
     ):
         began = time.monotonic()
         eventually(lambda: consumer_is_waiting(site), "a consumer that waits", within=20)

@@ -109,6 +109,15 @@ class Machine:
         """Run systemctl with a verb; return its output."""
         return self.run("systemctl", verb, *units)
 
+    @contextmanager
+    def stopped(self, *units: str) -> Iterator[None]:
+        """Stop the units for the duration of the block."""
+        self.systemctl("stop", *units)
+        try:
+            yield
+        finally:
+            self.systemctl("start", *units)
+
     def is_active(self, unit: str) -> bool:
         return bool(self.host.run("systemctl is-active --quiet %s", unit).rc == 0)
 
