@@ -101,7 +101,7 @@ class Publisher:
                         f"Redis at {self._address} is unreachable ({type(error).__name__})"
                     )
                 is_down = True
-                self._stop.delay(delay * self._jitter.uniform(0.5, 1))
+                self._stop.wait(delay * self._jitter.uniform(0.5, 1))
                 delay = min(2 * delay, BACKOFF_LAST)
             else:
                 if is_down:
