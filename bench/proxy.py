@@ -11,6 +11,7 @@ from string import Template
 
 from bench.processes import run
 from bench.servers import program
+from tests.support.role_variables import variable_files
 
 HERE = Path(__file__).parent
 ROLE = HERE.parent / "roles/ag_ui_deployment"
@@ -66,6 +67,7 @@ def _write_site(folder: Path, port: int, instance: int) -> None:
     command = [f"{Path(sys.executable).parent}/ansible", "localhost", "--inventory", "localhost,"]
     command += ["--connection", "local", "--module-name", "ansible.builtin.template"]
     command += ["--args", f"src={ROLE}/templates/nginx-site.conf.j2 dest={folder}/site.conf"]
-    for values in (f"@{ROLE}/defaults/main.yml", f"@{ROLE}/vars/main.yml", json.dumps(variables)):
-        command += ["--extra-vars", values]
+    for path in (ROLE / "defaults/main.yml", *variable_files(ROLE)):
+        command += ["--extra-vars", f"@{path}"]
+    command += ["--extra-vars", json.dumps(variables)]
     run(command)

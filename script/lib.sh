@@ -34,7 +34,8 @@ site_index() {
 # Inputs for the build of the backend's image; inventories/demo reads these variables.
 export AG_UI_BASE_IMAGE=$python_image AG_UI_BASE_IMAGE_ARCHIVE=$top/$python_archive
 export AG_UI_BUILD_CA_BUNDLE=$ca_bundle AG_UI_BUILD_INDEX_URL
-AG_UI_BUILD_INDEX_URL=$(site_index)
+AG_UI_BUILD_INDEX_URL=${AG_UI_BUILD_INDEX_URL:-$(site_index)}
+[[ -z $AG_UI_BUILD_INDEX_URL ]] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$AG_UI_BUILD_INDEX_URL}
 
 export PATH="$venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1 ANSIBLE_CONFIG="$top/ansible.cfg"
 unset PYTHONPATH VIRTUAL_ENV

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     # Per host, in the order of the inventory: the values of its secrets by name.
     Sets = Mapping[str, Mapping[str, str]]
+    # A registered result of the module ag_ui_secrets.
+    Result = Mapping[str, Any]
+
+
+# Secrets that operators may set as ag_ui_NAME.
+_SETTABLE = ("jwt_secret", "mfa_key", "audit_key", "metrics_token")
+
+
+def secret_sets(
+    hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], others: Iterable[Result]
+) -> dict[str, dict[str, str]]:
+    """Collect the secrets of each host of a group.
+
+    Args:
+        hosts: The hosts, in the order of the inventory.
+        hostvars: The variables of all hosts, with `__ag_ui_own_secrets` of the hosts of the play.
+        others: Results of reading the secrets of hosts outside the play, with the host as `item`.
+
+    Returns:
+        The secrets by host. What the inventory sets takes precedence over the files of the host.
+    """
+    read = {result["item"]: result.get("values", {}) for result in others}
+    sets: dict[str, dict[str, str]] = {}
+    for host in hosts:
+        variables = hostvars[host]
+        own = variables.get("__ag_ui_own_secrets", {}).get("values", {})
+        inventory = {name: variables.get(f"ag_ui_{name}", "") for name in _SETTABLE}
+        sets[host] = {
+            **read.get(host, own),
+            **{name: value for name, value in inventory.items() if value},
+        }
+    return sets
 
 
 def one_set(sets: Sets) -> dict[str, str]:
@@ -40,6 +72,10 @@ def differing(sets: Sets) -> list[str]:
 class FilterModule:
     """Registers the filters with Ansible."""
 
-    def filters(self) -> dict[str, Callable[[Sets], object]]:
+    def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by their names in templates."""
-        return {"ag_ui_one_set": one_set, "ag_ui_differing": differing}
+        return {
+            "ag_ui_secret_sets": secret_sets,
+            "ag_ui_one_set": one_set,
+            "ag_ui_differing": differing,
+        }

@@ -1,4 +1,4 @@
-"""Find names that are no settings of the backend, and suggest the nearest setting."""
+"""The settings of the backend, and names that are none of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 
 def settings_in(source: str) -> list[str]:
@@ -21,17 +21,16 @@ def settings_in(source: str) -> list[str]:
     ]
 
 
-def unknown_settings(names: Iterable[str], source: str) -> list[str]:
+def unknown_settings(names: Iterable[str], known: Sequence[str]) -> list[str]:
     """Return the names that are no settings, each with the most similar setting.
 
     Args:
         names: Keys of `ag_ui_environment`.
-        source: Text of the backend's config.py.
+        known: The settings of the backend.
 
     Returns:
         The unknown names with a suggestion, such as `REDIS_ULR (did you mean REDIS_URL?)`.
     """
-    known = settings_in(source)
     found = []
     for name in map(str, names):
         if name not in known:
@@ -43,6 +42,6 @@ def unknown_settings(names: Iterable[str], source: str) -> list[str]:
 class FilterModule:
     """Registers the filters with Ansible."""
 
-    def filters(self) -> dict[str, Callable[[Iterable[str], str], list[str]]]:
+    def filters(self) -> dict[str, Callable[..., list[str]]]:
         """Return the filters by their names in templates."""
-        return {"ag_ui_unknown_settings": unknown_settings}
+        return {"ag_ui_settings_in": settings_in, "ag_ui_unknown_settings": unknown_settings}

@@ -1,4 +1,4 @@
-"""Connections to servers that are not trusted yet: what they send is bounded in time and size."""
+"""Connections to untrusted servers, with limits for the time and the size of what they send."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import ssl
 
-# Bytes that a server may send over one connection. A login, or the headers of an answer, takes a few kilobytes.
-MAX_RECEIVED = 1 << 20
-# Characters of a server's error that a message for the operator repeats.
-MAX_REASON = 300
+# A login, or the headers of a response, takes a few kilobytes.
+MAX_RECEIVED_BYTES = 1 << 20
+# Characters of a server's error that are included in a message for the operator.
+MAX_REASON_CHARS = 300
 
 
 class RefusedError(Exception):
-    """The server answered with an error."""
+    """The server responded with an error."""
 
     def __init__(self, reason: str, code: str = "") -> None:
-        """Keep what the server says.
+        """Store the error.
 
         Args:
-            reason: Its words. Control characters and the end of a long text are left out.
-            code: Its error code, empty if it sends none.
+            reason: Message of the server. Control characters are removed, and a long text is truncated.
+            code: Error code of the server; empty if it sends none.
         """
-        super().__init__("".join(filter(str.isprintable, reason))[:MAX_REASON])
+        super().__init__("".join(filter(str.isprintable, reason))[:MAX_REASON_CHARS])
         self.code = code
 
 
 class Connection:
-    """A TCP connection with an upper limit for time and size of what the server sends.
+    """A TCP connection with limits for the time and the size of what the server sends.
 
-    Each `sendall` and `start_tls` gives the server `timeout` seconds for all that it sends until the next one,
-    so that a server that sends one byte at a time cannot hold the deployment up.
+    Each `sendall` and `start_tls` gives the server `timeout` seconds for everything that it sends until the next call,
+    so that a server that sends one byte at a time cannot block the deployment.
     """
 
     def __init__(self, host: str, port: int, timeout: float) -> None:
@@ -43,13 +43,13 @@ class Connection:
         Args:
             host: Name or address of the server.
             port: Its port.
-            timeout: Seconds for the connection to each of its addresses, and then for each answer.
+            timeout: Seconds for the connection to each of its addresses, and then for each response.
 
         Raises:
             OSError: The server cannot be reached.
         """
         self._timeout = timeout
-        self._left = MAX_RECEIVED
+        self._bytes_left = MAX_RECEIVED_BYTES
         self._socket = socket.create_connection((host, port), timeout)
         self._restart_clock()
 
@@ -61,8 +61,8 @@ class Connection:
         """Do the TLS handshake.
 
         Args:
-            context: Decides what is verified.
-            name: Host name or address that the certificate is for.
+            context: TLS context, which defines what is verified.
+            name: Host name or address that the certificate must be for.
 
         Raises:
             ssl.SSLError: The handshake fails, or the certificate is not accepted.
@@ -93,14 +93,14 @@ class Connection:
             The number of bytes received, 0 at the end of the connection.
 
         Raises:
-            TimeoutError: The server takes too long for its answer.
-            ConnectionError: The server has sent more than `MAX_RECEIVED` bytes.
+            TimeoutError: The server takes too long to respond.
+            ConnectionError: The server has sent more than `MAX_RECEIVED_BYTES`.
         """
-        if self._left == 0:
-            raise ConnectionError(f"it sends more than {MAX_RECEIVED} bytes")
+        if self._bytes_left == 0:
+            raise ConnectionError(f"it sends more than {MAX_RECEIVED_BYTES} bytes")
         self._socket.settimeout(self._seconds_left())
-        count = self._socket.recv_into(buffer, min(len(buffer), self._left))
-        self._left -= count
+        count = self._socket.recv_into(buffer, min(len(buffer), self._bytes_left))
+        self._bytes_left -= count
         return count
 
     def makefile(self, mode: str = "rb") -> io.BufferedReader:

@@ -1,4 +1,4 @@
-"""Checks that the backend can log in to Redis and PostgreSQL, each with its message for the operator."""
+"""Check that the backend can log in to Redis and PostgreSQL; return messages for the operator."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_scra
     UnverifiedServerError,
 )
 
-# Several queries, because a busy transaction pooler may first use different server processes.
-POOL_LOOKS = 5
+# A busy transaction pooler may use different server processes for the first queries.
+POOL_QUERIES = 5
 
 
-def endpoint(host: str, port: int) -> str:
+def format_endpoint(host: str, port: int) -> str:
     """Format an endpoint as `host:port`, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -35,8 +35,8 @@ def redis_problems(server: RedisOptions, timeout: float) -> list[str]:
     """Log in to Redis and select the database, as the backend does.
 
     Args:
-        server: Where and as whom.
-        timeout: Seconds for the connection, and for each answer.
+        server: The server and the login.
+        timeout: Seconds for the connection, and for each response.
 
     Returns:
         A message for each problem.
@@ -44,7 +44,7 @@ def redis_problems(server: RedisOptions, timeout: float) -> list[str]:
     unresolved = resolve_problems("ag_ui_redis_host", server["host"])
     if unresolved:
         return unresolved
-    at = endpoint(server["host"], server["port"])
+    address = format_endpoint(server["host"], server["port"])
     try:
         with contextlib.closing(Redis(server, timeout)) as client:
             if server["password"]:
@@ -55,17 +55,17 @@ def redis_problems(server: RedisOptions, timeout: float) -> list[str]:
             if mode not in {"", "standalone"}:
                 return [
                     (
-                        f"ag_ui_redis_host, ag_ui_redis_port: at {at} is a Redis {mode}, which is not supported. "
-                        f"Set them to the primary, or to a name that leads to it."
+                        f"ag_ui_redis_host, ag_ui_redis_port: at {address} is a Redis {mode}, which is not supported. "
+                        f"Set them to the primary, or to a name that points to it."
                     )
                 ]
             client.command("SELECT", str(server["db"]))
     except ssl.SSLError as error:
-        return [certificate_problem("ag_ui_redis_tls", f"Redis at {at}", error)]
+        return [certificate_problem("ag_ui_redis_tls", f"Redis at {address}", error)]
     except RefusedError as refusal:
         return [
             (
-                f"ag_ui_redis_password: Redis at {at} refuses the login or the database "
+                f"ag_ui_redis_password: Redis at {address} refuses the login or the database "
                 f"{server['db']} ({refusal}). Set ag_ui_redis_password to its password (empty if it "
                 f"has none), ag_ui_redis_user to its user (empty for the default one) and ag_ui_redis_db to "
                 f"one of its databases."
@@ -74,8 +74,8 @@ def redis_problems(server: RedisOptions, timeout: float) -> list[str]:
     except OSError as error:
         return [
             (
-                f"ag_ui_redis_host, ag_ui_redis_port: Redis at {at} cannot be reached from this host "
-                f"({error}). Start it, let this host through its firewall, or correct the variables."
+                f"ag_ui_redis_host, ag_ui_redis_port: Redis at {address} cannot be reached from this host "
+                f"({error}). Start it, allow this host in its firewall, or correct the variables."
             )
         ]
     return []
@@ -85,8 +85,8 @@ def database_problems(server: DatabaseOptions, timeout: float) -> list[str]:
     """Log in to the database with each login of the backend and the migrations.
 
     Args:
-        server: Where, and the logins.
-        timeout: Seconds for each connection, and for each answer.
+        server: The server and the logins.
+        timeout: Seconds for each connection, and for each response.
 
     Returns:
         A message for each problem.
@@ -94,7 +94,7 @@ def database_problems(server: DatabaseOptions, timeout: float) -> list[str]:
     unresolved = resolve_problems("ag_ui_database_host", server["host"])
     if unresolved:
         return unresolved
-    at = endpoint(server["host"], server["port"])
+    address = format_endpoint(server["host"], server["port"])
     problems = []
     try:
         for login in server["logins"]:
@@ -104,18 +104,18 @@ def database_problems(server: DatabaseOptions, timeout: float) -> list[str]:
     except UnverifiedServerError as error:
         return [
             (
-                f"ag_ui_database_host, ag_ui_database_port: the server at {at} has not proved that it knows the "
-                f"password of the login ({error}), and may be another than PostgreSQL. Correct the variables, or "
-                f"find out what answers there."
+                f"ag_ui_database_host, ag_ui_database_port: the server at {address} has not proved that it knows the "
+                f"password of the login ({error}), and may not be PostgreSQL. Correct the variables, or find "
+                f"out which program listens there."
             )
         ]
     except ssl.SSLError as error:
-        return [certificate_problem("ag_ui_database_sslmode", f"PostgreSQL at {at}", error)]
+        return [certificate_problem("ag_ui_database_sslmode", f"PostgreSQL at {address}", error)]
     except OSError as error:
         return [
             (
-                f"ag_ui_database_host, ag_ui_database_port: PostgreSQL at {at} cannot be reached from "
-                f"this host ({error}). Start it, let this host through its firewall, or correct the "
+                f"ag_ui_database_host, ag_ui_database_port: PostgreSQL at {address} cannot be reached from "
+                f"this host ({error}). Start it, allow this host in its firewall, or correct the "
                 f"variables."
             )
         ]
@@ -123,7 +123,7 @@ def database_problems(server: DatabaseOptions, timeout: float) -> list[str]:
 
 
 def login_problems(server: DatabaseOptions, login: LoginOptions, timeout: float) -> list[str]:
-    """Log in once; the errors of `log_in` but for a refusal are left to the caller."""
+    """Log in once; all errors of `log_in` except `RefusedError` are raised."""
     try:
         log_in(server, login, timeout).close()
     except RefusedError as refusal:
@@ -136,21 +136,21 @@ def pool_problems(server: DatabaseOptions, timeout: float) -> list[str]:
     login = server["logins"][0]
     try:
         with contextlib.ExitStack() as stack:
-            # A second connection may be refused by a limit, and the backend needs several too.
-            one, other = (
+            # Fails if a limit allows only one connection; the backend needs several too.
+            first, second = (
                 stack.enter_context(contextlib.closing(log_in(server, login, timeout)))
                 for _ in range(2)
             )
-            if all(one.server_process() != other.server_process() for _ in range(POOL_LOOKS)):
+            if all(first.server_process() != second.server_process() for _ in range(POOL_QUERIES)):
                 return []
     except RefusedError as refusal:
         return [login_problem(server, login, refusal)]
-    at = endpoint(server["host"], server["port"])
+    address = format_endpoint(server["host"], server["port"])
     return [
         (
-            f"ag_ui_database_host, ag_ui_database_port: at {at} a pooler hands out connections of PostgreSQL per "
-            f"transaction (PgBouncer's pool_mode), so that locks and settings of a session are lost. Use a pool with "
-            f"pool_mode = session, or PostgreSQL's own address."
+            f"ag_ui_database_host, ag_ui_database_port: at {address} a pooler assigns connections to PostgreSQL per "
+            f"transaction (pool_mode in PgBouncer), so that session locks and settings are lost. Use a pool with "
+            f"pool_mode = session, or the address of PostgreSQL itself."
         )
     ]
 
@@ -171,17 +171,18 @@ def resolve_problems(variable: str, host: str) -> list[str]:
 
 def login_problem(server: DatabaseOptions, login: LoginOptions, refusal: RefusedError) -> str:
     """Format the message for a login that PostgreSQL refuses."""
-    at = endpoint(server["host"], server["port"])
+    address = format_endpoint(server["host"], server["port"])
     return (
-        f"{login['variables']}, ag_ui_database_name: PostgreSQL at {at} refuses the login ({refusal}). "
-        f"Correct the variables, or create the role and the database there and let this host "
-        f"in (pg_hba.conf)."
+        f"{login['variables']}, ag_ui_database_name: PostgreSQL at {address} refuses the login ({refusal}). "
+        f"Correct the variables, or create the role and the database there and allow this "
+        f"host in pg_hba.conf."
     )
 
 
 def certificate_problem(variable: str, server: str, error: ssl.SSLError) -> str:
     """Format the message for a failed TLS handshake."""
     return (
-        f"{variable}: TLS with {server} does not come about ({error}). Set ag_ui_datastores_ca to the "
-        f"certificates of the authorities that signed its own, and the host to a name in it; or turn TLS on there."
+        f"{variable}: TLS with {server} fails ({error}). Set ag_ui_datastores_ca to the "
+        f"certificates of the authorities that signed its certificate, and the host to a name in it; or enable TLS "
+        f"on the server."
     )

@@ -1,4 +1,4 @@
-"""Checks of what the host has already: systemd, the account, the sites of nginx, and Docker."""
+"""Check systemd, the account, the sites of nginx, and Docker on the host."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def systemd_problems() -> list[str]:
 
 
 def account_problems(account: AccountOptions) -> list[str]:
-    """Check that the user id is free or belongs to our account."""
+    """Check that the user id is free or belongs to the account of the backend."""
     name, uid = str(account["name"]), int(account["uid"])
     try:
         owner = pwd.getpwuid(uid).pw_name
@@ -74,19 +74,19 @@ def account_problems(account: AccountOptions) -> list[str]:
 
 
 def proxy_problems(proxy: ProxyOptions) -> list[str]:
-    """Check that no other site of this nginx is the default server of our ports."""
-    ours = {Path(path) for path in proxy["files"]}
-    ours |= {path for path in map(Path, proxy["packaged"]) if is_packaged(path)}
-    others = [one for one in listeners(Path(proxy["main"])) if one.file not in ours]
+    """Check that no other site of this nginx is the default server on a port of the role."""
+    own = {Path(path) for path in proxy["files"]}
+    own |= {path for path in map(Path, proxy["packaged"]) if is_packaged(path)}
+    others = [listener for listener in listeners(Path(proxy["main"])) if listener.file not in own]
     return [
         (
-            f"{want['variable']}: {other.file} already has the default server of port {other.port} of nginx "
-            f"on this host. Take default_server out of its listen line, or set {want['variable']} to "
+            f"{option['variable']}: {other.file} already has the default server of port {other.port} of nginx "
+            f"on this host. Take default_server out of its listen line, or set {option['variable']} to "
             f"another port."
         )
-        for want in proxy["ports"]
+        for option in proxy["ports"]
         for other in dict.fromkeys(others)
-        if other.is_default and other.port == int(want["port"])
+        if other.is_default and other.port == int(option["port"])
     ]
 
 
@@ -98,9 +98,9 @@ def engine_problems() -> list[str]:
     names = re.findall(r"name=(\w+)", options)
     return [
         (
-            f"The docker of this host {REMAPPED[name]}: its containers get neither the network of the host nor the "
-            f"files of the account. Take that out of /etc/docker/daemon.json or of its unit, restart docker, and "
-            f"deploy again."
+            f"The docker of this host {REMAPPED[name]}: its containers cannot use the network of the host or read "
+            f"the files of the account. Remove that setting from /etc/docker/daemon.json or from its unit, restart "
+            f"docker, and deploy again."
         )
         for name in names
         if name in REMAPPED

@@ -1,4 +1,4 @@
-"""Reads what is on the host: packages, the engine, the certificate, units, containers and releases."""
+"""Read the state of the host: packages, the engine, the certificate, units, containers and releases."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_comm
     output_of,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_units import (
+    UnitState,
     enabled_units,
     instance_units,
 )
@@ -28,53 +29,53 @@ class HostState(TypedDict):
     enabled: list[str]
     images: list[str]
     instances: dict[str, str]
-    units: dict[str, dict[str, str]]
+    units: dict[str, UnitState]
     releases: list[str]
     current: str
 
 
-def missing_packages(wanted: list[str]) -> list[str]:
+def missing_packages(names: list[str]) -> list[str]:
     """Return the packages that are not installed; uses dpkg, because python3-apt may be missing."""
-    listed = output_of("dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\n")
-    installed = set(listed.splitlines())
-    return [name for name in wanted if f"installed {name}" not in installed]
+    packages = output_of("dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\n")
+    installed = set(packages.splitlines())
+    return [name for name in names if f"installed {name}" not in installed]
 
 
 def nginx_version() -> str:
     """Return the version of nginx, which it writes to standard error; empty if it is not installed."""
     try:
-        asked = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False)
+        completed = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False)
     except OSError:
         return ""
-    version = re.search(r"nginx/([0-9.]+)", asked.stderr)
+    version = re.search(r"nginx/([0-9.]+)", completed.stderr)
     return version[1] if version else ""
 
 
 def certificate_names(path: str) -> list[str]:
     """Return the names of a certificate; none if it is missing or expires within 30 days."""
-    look = ("openssl", "x509", "-in", path, "-noout")
-    if not output_of(*look, "-checkend", str(30 * 24 * 3600)):
+    command = ("openssl", "x509", "-in", path, "-noout")
+    if not output_of(*command, "-checkend", str(30 * 24 * 3600)):
         return []
-    names = output_of(*look, "-ext", "subjectAltName")
-    found = re.findall(r"(?:DNS|IP Address):([^,\s]+)", names)
-    return [name.lower().replace("0:0:0:0:0:0:0:1", "::1") for name in found]
+    san = output_of(*command, "-ext", "subjectAltName")
+    names = re.findall(r"(?:DNS|IP Address):([^,\s]+)", san)
+    return [name.lower().replace("0:0:0:0:0:0:0:1", "::1") for name in names]
 
 
 def running_instances() -> dict[str, str]:
     """Return the release of each running container with the label, by container name."""
-    form = '{{.Names}} {{.Label "ag-ui.release"}}'
-    listed = output_of("docker", "ps", "--filter", "label=ag-ui.release", "--format", form)
-    return dict(line.split(" ", 1) for line in listed.splitlines())
+    template = '{{.Names}} {{.Label "ag-ui.release"}}'
+    containers = output_of("docker", "ps", "--filter", "label=ag-ui.release", "--format", template)
+    return dict(line.split(" ", 1) for line in containers.splitlines())
 
 
-def written_releases(directory: Path) -> list[str]:
+def existing_releases(directory: Path) -> list[str]:
     """Return the names of the releases on the host."""
     return sorted(path.name for path in directory.glob("*") if path.is_dir())
 
 
-def current_release(pointer: Path) -> str:
-    """Return the release that the link points at; empty on a new host."""
-    return pointer.readlink().name if pointer.is_symlink() else ""
+def current_release(link: Path) -> str:
+    """Return the release that the link points to; empty on a new host."""
+    return link.readlink().name if link.is_symlink() else ""
 
 
 def host_state(packages: list[str], certificate: str, configuration: Path) -> HostState:
@@ -83,7 +84,7 @@ def host_state(packages: list[str], certificate: str, configuration: Path) -> Ho
     Args:
         packages: Names of packages to look for.
         certificate: Path of the certificate.
-        configuration: Folder with the releases.
+        configuration: Configuration directory, which contains the releases.
 
     Returns:
         The state, in the form that the module returns.
@@ -100,6 +101,6 @@ def host_state(packages: list[str], certificate: str, configuration: Path) -> Ho
         "images": images.splitlines(),
         "instances": running_instances(),
         "units": instance_units(),
-        "releases": written_releases(configuration / "releases"),
+        "releases": existing_releases(configuration / "releases"),
         "current": current_release(configuration / "current"),
     }

@@ -1,8 +1,8 @@
 """A client for the part of PostgreSQL's wire protocol that a login needs.
 
-It does as asyncpg 0.32, the backend's driver, does with the arguments of the backend: it succeeds where the backend
-can log in, and sends a password only where the backend would send it too. It is stricter in one respect: a server
-that begins SCRAM has to end it.
+It behaves like asyncpg 0.32, the driver of the backend, with the arguments of the backend: it succeeds if the backend
+can log in, and sends a password only if the backend would send it too. It is stricter in one respect: a server that
+begins SCRAM must complete it.
 """
 
 from __future__ import annotations
@@ -26,23 +26,22 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_tls 
 # Version 3.0, and the code of an SSLRequest.
 PROTOCOL = 196608
 SSL_REQUEST = 80877103
-# Bytes of a message header: type and length.
-HEADER = 5
-# Bytes of a message; libpq accepts 30 000 before the login is done.
-MAX_MESSAGE = 1 << 16
-# Kinds of authentication messages.
+# A message header has a type and a length.
+HEADER_BYTES = 5
+# libpq accepts 30 000 bytes before the login is complete.
+MAX_MESSAGE_BYTES = 1 << 16
+# Codes of authentication messages.
 AUTH_OK, AUTH_CLEARTEXT, AUTH_MD5, AUTH_SASL, AUTH_SASL_CONTINUE, AUTH_SASL_FINAL = (
     *(0, 3, 5),
     *(10, 11, 12),
 )
-# SQLSTATE invalid_password.
-INVALID_PASSWORD = "28P01"  # noqa: S105 - a code
+INVALID_PASSWORD = "28P01"  # noqa: S105 - an SQLSTATE
 
 Tls = Literal["never", "if_offered", "always"]
-# The connections that are tried for an sslmode. The backend gives asyncpg `disable`, `allow` and `prefer` as they are,
-# and asyncpg tries the second connection if the first fails before the login is done; for the others the backend makes
-# a TLS context, and there is one connection.
-CONNECTIONS: dict[str, tuple[Tls, ...]] = {
+# Connection attempts for each sslmode. The backend passes `disable`, `allow` and `prefer` to asyncpg, which makes the
+# second attempt if the first fails before the login is complete. For the other modes the backend creates a TLS
+# context, and there is one attempt.
+CONNECTION_ATTEMPTS: dict[str, tuple[Tls, ...]] = {
     "disable": ("never",),
     "allow": ("never", "always"),
     "prefer": ("if_offered", "never"),
@@ -66,7 +65,7 @@ class DatabaseOptions(TypedDict):
     name: str
     # As in libpq.
     sslmode: str
-    # Certificates of the authorities in PEM; empty for those of the system.
+    # CA certificates in PEM; empty for those of the system.
     ca: str
     logins: list[LoginOptions]
 
@@ -75,9 +74,9 @@ def log_in(server: DatabaseOptions, login: LoginOptions, timeout: float) -> Post
     """Connect as the backend does for this sslmode, and log in.
 
     Args:
-        server: Where to connect.
-        login: Who logs in.
-        timeout: Seconds for the connection, and for each answer.
+        server: The server.
+        login: The user and the password.
+        timeout: Seconds for the connection, and for each response.
 
     Returns:
         A connection that is ready for queries.
@@ -89,7 +88,7 @@ def log_in(server: DatabaseOptions, login: LoginOptions, timeout: float) -> Post
         OSError: The server cannot be reached, or does not speak this protocol.
     """
     failures: list[RefusedError | ssl.SSLError] = []
-    for tls in CONNECTIONS.get(server["sslmode"], ("always",)):
+    for tls in CONNECTION_ATTEMPTS.get(server["sslmode"], ("always",)):
         client = Postgres(server, login, timeout)
         try:
             client.negotiate_tls(tls)
@@ -104,9 +103,9 @@ def log_in(server: DatabaseOptions, login: LoginOptions, timeout: float) -> Post
             raise
         else:
             return client
-    # That the password is wrong says more than that there is no such connection; else the first failure counts.
-    wrong = (error for error in failures if getattr(error, "code", "") == INVALID_PASSWORD)
-    raise next(wrong, failures[0])
+    # A wrong password is more specific than a rejected connection; otherwise report the first failure.
+    wrong_password = (error for error in failures if getattr(error, "code", "") == INVALID_PASSWORD)
+    raise next(wrong_password, failures[0])
 
 
 class Postgres:
@@ -116,9 +115,9 @@ class Postgres:
         """Connect.
 
         Args:
-            server: Where to connect.
-            login: Who logs in.
-            timeout: Seconds for the connection, and for each answer.
+            server: The server.
+            login: The user and the password.
+            timeout: Seconds for the connection, and for each response.
 
         Raises:
             OSError: The server cannot be reached.
@@ -126,9 +125,9 @@ class Postgres:
         self._server, self._login = server, login
         self._connection = Connection(server["host"], server["port"], timeout)
         self._reader = self._connection.makefile()
-        # Whether the server has answered that it can do TLS.
+        # Whether the server offered TLS.
         self.is_offered_tls = False
-        # Whether the server has accepted the login; it may end the connection after that too.
+        # Whether the server accepted the login. It may still close the connection after that.
         self.is_authenticated = False
 
     def close(self) -> None:
@@ -136,22 +135,22 @@ class Postgres:
         self._connection.close()
 
     def negotiate_tls(self, tls: Tls) -> None:
-        """Begin TLS.
+        """Start TLS.
 
         The modes `verify-ca` and `verify-full` verify the certificate, and the latter its name too.
 
         Args:
-            tls: Whether to begin it: never, if the server can do it, or always.
+            tls: When to start it: never, if the server offers it, or always.
 
         Raises:
-            ssl.SSLError: It fails, or the server has none and it is required.
+            ssl.SSLError: TLS fails, or is required and not offered.
             OSError: The connection breaks, or the server does not speak this protocol.
         """
         if tls == "never":
             return
         mode = self._server["sslmode"]
         self._connection.sendall(struct.pack("!ii", 8, SSL_REQUEST))
-        # Exactly one byte: what follows in clear must not be taken for something that was sent by TLS.
+        # Exactly one byte: plaintext that follows must not be treated as sent over TLS.
         answer = self._connection.receive(1)
         if answer == b"N":
             if tls == "always":
@@ -179,9 +178,9 @@ class Postgres:
         words = ["user", user, "database", database, "application_name", "ag-ui", "", ""]
         self._send(b"", struct.pack("!i", PROTOCOL) + "\0".join(words).encode())
         method, data = self._authentication()
-        # asyncpg sends the password in clear or as MD5 to any server that requests it so, with or without TLS and
-        # whatever the sslmode, as libpq does without require_auth. Only a certificate that is verified (verify-full)
-        # tells then who gets it. The backend has no option to refuse, so neither method may fail here.
+        # asyncpg sends the password in clear text or as MD5 to any server that requests it, with or without TLS and in
+        # every sslmode, as libpq does without require_auth. Only verify-full ensures which server receives it. The
+        # backend has no option to reject these methods, so neither may fail here.
         if method == AUTH_CLEARTEXT:
             self._send(b"p", self._login["password"].encode() + b"\0")
             method, _ = self._authentication()
@@ -191,7 +190,9 @@ class Postgres:
         elif method == AUTH_SASL:
             method = self._scram(data)
         if method != AUTH_OK:
-            raise RefusedError(f"it asks for a way to log in that is not supported ({method})")
+            raise RefusedError(
+                f"it requests an authentication method that is not supported ({method})"
+            )
         self.is_authenticated = True
         self._message(b"Z")
 
@@ -207,20 +208,22 @@ class Postgres:
         if MECHANISM.encode() not in mechanisms.split(b"\0"):
             raise RefusedError(f"it does not offer {MECHANISM}")
         scram = ScramClient(self._login["password"])
-        first = scram.first_message()
-        self._send(b"p", MECHANISM.encode() + b"\0" + struct.pack("!i", len(first)) + first)
+        client_first = scram.first_message()
+        self._send(
+            b"p", MECHANISM.encode() + b"\0" + struct.pack("!i", len(client_first)) + client_first
+        )
         self._send(b"p", scram.final_message(self._sasl(AUTH_SASL_CONTINUE)))
         scram.verify(self._sasl(AUTH_SASL_FINAL))
         return self._authentication()[0]
 
-    def _sasl(self, wanted: int) -> bytes:
-        """Return the data of the next authentication message, which has to be this step of SCRAM.
+    def _sasl(self, expected: int) -> bytes:
+        """Return the data of the next authentication message, which must be this step of SCRAM.
 
-        asyncpg also accepts AuthenticationOk here, and so a server that never proves that it knows the password.
+        asyncpg also accepts AuthenticationOk here, from a server that has not proved that it knows the password.
         """
         method, data = self._authentication()
-        if method != wanted:
-            raise UnverifiedServerError(f"it does not carry {MECHANISM} to its end")
+        if method != expected:
+            raise UnverifiedServerError(f"it does not complete {MECHANISM}")
         return data
 
     def _authentication(self) -> tuple[int, bytes]:
@@ -237,11 +240,11 @@ class Postgres:
     def _message(self, kind: bytes) -> bytes:
         """Read until a message of this type and return its payload; raise `RefusedError` on an error message."""
         while True:
-            header = self._reader.read(HEADER)
-            if len(header) < HEADER:
+            header = self._reader.read(HEADER_BYTES)
+            if len(header) < HEADER_BYTES:
                 raise RefusedError("it closed the connection")
             size = struct.unpack("!i", header[1:])[0] - 4
-            if not 0 <= size <= MAX_MESSAGE:
+            if not 0 <= size <= MAX_MESSAGE_BYTES:
                 raise ConnectionError("it does not answer as PostgreSQL does")
             payload = self._reader.read(size)
             if header[:1] == b"E":
@@ -254,15 +257,15 @@ class Postgres:
 
 
 def md5_response(user: str, password: str, salt: bytes) -> bytes:
-    """Compute the answer to a request for an MD5 password.
+    """Compute the response to a request for an MD5 password.
 
     Args:
-        user: Who logs in.
-        password: The user's password.
+        user: Name of the user.
+        password: Password of the user.
         salt: Four bytes that the server has sent.
 
     Returns:
-        The payload of the answer, with the zero byte at its end.
+        The payload of the response, with the zero byte at its end.
     """
     inner = hashlib.md5((password + user).encode()).hexdigest()  # noqa: S324 - required by the protocol
     outer = hashlib.md5(inner.encode() + salt).hexdigest()  # noqa: S324 - required by the protocol

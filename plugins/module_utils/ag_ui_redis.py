@@ -1,4 +1,4 @@
-"""A client for the part of Redis' protocol that a login needs."""
+"""A client for the part of the Redis protocol that a login needs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_conn
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_tls import tls_context
 
-# Bytes of a line; an error of Redis is a line.
-MAX_LINE = 4096
-# Bytes of an answer to INFO; the section `server` has about a thousand.
-MAX_INFO = 1 << 16
+# Redis sends an error as one line.
+MAX_LINE_BYTES = 4096
+# The section `server` of INFO has about a thousand bytes.
+MAX_INFO_BYTES = 1 << 16
 
 
 class RedisOptions(TypedDict):
@@ -29,7 +29,7 @@ class RedisOptions(TypedDict):
     password: str
     db: int
     tls: bool
-    # Certificates of the authorities in PEM; empty for those of the system.
+    # CA certificates in PEM; empty for those of the system.
     ca: str
 
 
@@ -37,15 +37,15 @@ class Redis:
     """A connection to Redis."""
 
     def __init__(self, server: RedisOptions, timeout: float) -> None:
-        """Connect, with TLS if the backend uses it; then the certificate and its name are verified.
+        """Connect, with TLS if the option is set; then the certificate and its name are verified.
 
         Args:
-            server: Where to connect.
-            timeout: Seconds for the connection, and for each answer.
+            server: The server.
+            timeout: Seconds for the connection, and for each response.
 
         Raises:
             OSError: The server cannot be reached.
-            ssl.SSLError: TLS fails, or the certificate is not accepted. Nothing was sent but the handshake.
+            ssl.SSLError: TLS fails, or the certificate is not accepted. Only the handshake was sent.
         """
         self._connection = Connection(server["host"], server["port"], timeout)
         if server["tls"]:
@@ -55,7 +55,7 @@ class Redis:
             except TimeoutError:
                 self._connection.close()
                 # A Redis without TLS takes the handshake for an incomplete command and waits for the rest.
-                raise ssl.SSLError("the server does not answer it") from None
+                raise ssl.SSLError("the server does not respond to the handshake") from None
             except BaseException:
                 self._connection.close()
                 raise
@@ -66,17 +66,14 @@ class Redis:
         self._connection.close()
 
     def command(self, *words: str) -> str:
-        """Send one command that Redis answers with a simple string.
+        """Send one command and return its reply, a simple string.
 
         Args:
             words: The command and its arguments.
 
-        Returns:
-            The string.
-
         Raises:
-            RefusedError: Redis answers with an error, or closes the connection.
-            OSError: The connection breaks, or the answer is not one of Redis.
+            RefusedError: Redis replies with an error, or closes the connection.
+            OSError: The connection breaks, or the reply is not in the Redis protocol.
         """
         reply = self._exchange(*words)
         if reply.startswith("-"):
@@ -86,33 +83,33 @@ class Redis:
         return reply[1:]
 
     def mode(self) -> str:
-        """Ask for the mode.
+        """Read the mode of the server.
 
         Returns:
-            `standalone`, `sentinel` or `cluster`; empty if the user may not ask, or the server does not say it.
+            `standalone`, `sentinel` or `cluster`; empty if the user may not run INFO, or it has no mode.
 
         Raises:
             RefusedError: Redis closes the connection.
-            OSError: The connection breaks, or the answer is not one of Redis.
+            OSError: The connection breaks, or the reply is not in the Redis protocol.
         """
         reply = self._exchange("INFO", "server")
         if not reply.startswith("$"):
             return ""
         size = reply[1:]
-        if not re.fullmatch(r"[0-9]{1,9}", size, re.ASCII) or int(size) > MAX_INFO:
+        if not re.fullmatch(r"[0-9]{1,9}", size, re.ASCII) or int(size) > MAX_INFO_BYTES:
             raise ConnectionError("it does not answer as Redis does")
         text = self._reader.read(int(size) + 2).decode(errors="replace")
         mode = re.search(r"^redis_mode:(\w+)", text, re.MULTILINE)
         return mode[1] if mode else ""
 
     def _exchange(self, *words: str) -> str:
-        """Send one command, and return the first line of the answer."""
+        """Send one command, and return the first line of the reply."""
         frame = b"*%d\r\n" % len(words)
         for word in words:
             encoded = word.encode()
             frame += b"$%d\r\n%s\r\n" % (len(encoded), encoded)
         self._connection.sendall(frame)
-        line = self._reader.readline(MAX_LINE)
+        line = self._reader.readline(MAX_LINE_BYTES)
         if not line:
             raise RefusedError("it closed the connection")
         if not line.endswith(b"\r\n"):

@@ -1,4 +1,4 @@
-"""The client's side of SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding, as asyncpg does it."""
+"""The client side of SCRAM-SHA-256 (RFC 5802, RFC 7677) without channel binding, as in asyncpg."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import stringprep
 import unicodedata
 
 MECHANISM = "SCRAM-SHA-256"
-# The header of the first message, which says that there is no channel binding and no other identity.
-NO_BINDING = b"n,,"
+# GS2 header of the first message: no channel binding, no authorization identity.
+GS2_HEADER = b"n,,"
 # Random bytes in the client's nonce, as in libpq.
 NONCE_BYTES = 18
 # PostgreSQL's default is 4096, and OWASP recommends 600 000. A million takes about a second; the highest value of
@@ -44,66 +44,66 @@ class ScramClient:
     """One exchange: `first_message`, `final_message`, `verify`, in this order."""
 
     def __init__(self, password: str) -> None:
-        """Make the client's nonce.
+        """Generate the client nonce.
 
         Args:
-            password: As the operator has written it.
+            password: The password, not normalized.
         """
         self._password = saslprep(password)
         self._nonce = secrets.token_urlsafe(NONCE_BYTES)
-        # The protocol has the name of the user in its startup message, and ignores the one here.
-        self._first = f"n=,r={self._nonce}"
+        # PostgreSQL uses the user name of the startup message and ignores this one.
+        self._client_first_bare = f"n=,r={self._nonce}"
         self._server_signature = b""
 
     def first_message(self) -> bytes:
         """Return the message that begins the exchange."""
-        return NO_BINDING + self._first.encode()
+        return GS2_HEADER + self._client_first_bare.encode()
 
     def final_message(self, server_first: bytes) -> bytes:
         """Prove to the server that the client knows the password.
 
         Args:
-            server_first: The server's answer to the first message.
+            server_first: The server-first message.
 
         Returns:
-            The message with the proof, from which the password cannot be read.
+            The client-final message with the proof, which does not reveal the password.
 
         Raises:
-            UnverifiedServerError: The answer is malformed, is not one to this client's nonce, or asks for more
+            UnverifiedServerError: The message is malformed, does not continue the client nonce, or requires more
                 than `MAX_ITERATIONS` iterations.
         """
-        found = SERVER_FIRST.fullmatch(server_first.decode("ascii", "replace"))
-        if not found:
+        match = SERVER_FIRST.fullmatch(server_first.decode("ascii", "replace"))
+        if not match:
             raise UnverifiedServerError(f"its first {MECHANISM} message is malformed")
-        nonce, salt, iterations = found.groups()
+        nonce, salt, iterations = match.groups()
         if not nonce.startswith(self._nonce) or nonce == self._nonce:
             raise UnverifiedServerError(
                 f"its {MECHANISM} nonce does not continue that of the client"
             )
         if len(iterations) > len(str(MAX_ITERATIONS)) or int(iterations) > MAX_ITERATIONS:
-            asked = iterations if len(iterations) <= len(str(1 << 31)) else "too many"
+            requested = iterations if len(iterations) <= len(str(1 << 31)) else "too many"
             raise UnverifiedServerError(
-                f"it asks for {asked} {MECHANISM} iterations, and at most {MAX_ITERATIONS} are computed"
+                f"it asks for {requested} {MECHANISM} iterations, and at most {MAX_ITERATIONS} are computed"
             )
-        salted = hashlib.pbkdf2_hmac(
-            "sha256", self._password.encode(), decoded(salt), int(iterations)
+        salted_password = hashlib.pbkdf2_hmac(
+            "sha256", self._password.encode(), decode_base64(salt), int(iterations)
         )
-        unproved = f"c={base64.b64encode(NO_BINDING).decode()},r={nonce}"
-        signed = f"{self._first},{found[0]},{unproved}".encode()
+        without_proof = f"c={base64.b64encode(GS2_HEADER).decode()},r={nonce}"
+        auth_message = f"{self._client_first_bare},{match[0]},{without_proof}".encode()
         self._server_signature = hmac.digest(
-            hmac.digest(salted, b"Server Key", "sha256"), signed, "sha256"
+            hmac.digest(salted_password, b"Server Key", "sha256"), auth_message, "sha256"
         )
-        client_key = hmac.digest(salted, b"Client Key", "sha256")
+        client_key = hmac.digest(salted_password, b"Client Key", "sha256")
         stored_key = hashlib.sha256(client_key).digest()
-        signature = hmac.digest(stored_key, signed, "sha256")
-        proof = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
-        return f"{unproved},p={base64.b64encode(proof).decode()}".encode()
+        client_signature = hmac.digest(stored_key, auth_message, "sha256")
+        proof = bytes(a ^ b for a, b in zip(client_key, client_signature, strict=True))
+        return f"{without_proof},p={base64.b64encode(proof).decode()}".encode()
 
     def verify(self, server_final: bytes) -> None:
-        """Check the server's signature, which only a server that knows the password can make.
+        """Verify the server's signature, which only a server that knows the password can compute.
 
         Args:
-            server_final: The server's answer to the final message.
+            server_final: The server-final message.
 
         Raises:
             UnverifiedServerError: The signature is missing or wrong.
@@ -112,23 +112,13 @@ class ScramClient:
         if not text.startswith("v="):
             raise UnverifiedServerError(f"its final {MECHANISM} message has no signature")
         if not self._server_signature or not hmac.compare_digest(
-            decoded(text[2:]), self._server_signature
+            decode_base64(text[2:]), self._server_signature
         ):
             raise UnverifiedServerError(f"its {MECHANISM} signature is wrong")
 
 
-def decoded(text: str) -> bytes:
-    """Decode base64.
-
-    Args:
-        text: What the server sent.
-
-    Returns:
-        The bytes.
-
-    Raises:
-        UnverifiedServerError: It is not base64.
-    """
+def decode_base64(text: str) -> bytes:
+    """Decode base64 of the server; raise `UnverifiedServerError` if it is invalid."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -139,10 +129,10 @@ def saslprep(password: str) -> str:
     """Normalize a password by SASLprep (RFC 4013) as PostgreSQL does before it stores one.
 
     Args:
-        password: As the operator has written it.
+        password: The password, not normalized.
 
     Returns:
-        The normalized password; unchanged if it is ASCII, or not one that SASLprep allows.
+        The normalized password; unchanged if it is ASCII, or if SASLprep prohibits it.
     """
     if password.isascii():
         return password
@@ -151,12 +141,12 @@ def saslprep(password: str) -> str:
         for char in password
         if not stringprep.in_table_b1(char)
     )
-    found = unicodedata.normalize("NFKC", mapped)
-    if not found or any(prohibits(char) for prohibits in PROHIBITED for char in found):
+    normalized = unicodedata.normalize("NFKC", mapped)
+    if not normalized or any(prohibits(char) for prohibits in PROHIBITED for char in normalized):
         return password
-    if any(map(stringprep.in_table_d1, found)):
-        # Text written from right to left must be so at both ends, and have no letters of the other direction.
-        ends = stringprep.in_table_d1(found[0]) and stringprep.in_table_d1(found[-1])
-        if not ends or any(map(stringprep.in_table_d2, found)):
+    if any(map(stringprep.in_table_d1, normalized)):
+        # Right-to-left text must begin and end with such characters and have no left-to-right characters.
+        ends_match = all(map(stringprep.in_table_d1, (normalized[0], normalized[-1])))
+        if not ends_match or any(map(stringprep.in_table_d2, normalized)):
             return password
-    return found
+    return normalized

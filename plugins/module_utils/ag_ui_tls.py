@@ -1,4 +1,4 @@
-"""What is verified of a server's certificate."""
+"""TLS contexts for clients."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import ssl
 
 
 def tls_context(ca: str, *, verify: bool, check_name: bool) -> ssl.SSLContext:
-    """Make a TLS context.
+    """Create a TLS context.
 
     Args:
-        ca: Trusted authorities in PEM; empty for those of the system.
-        verify: Whether an authority must have signed the certificate.
-        check_name: Whether the certificate must be for the host; only with `verify`.
+        ca: Trusted CA certificates in PEM; empty for those of the system.
+        verify: Whether to verify that a trusted CA signed the certificate.
+        check_name: Whether to verify the host name in the certificate; requires `verify`.
 
     Returns:
-        A context that does not offer versions before TLS 1.2.
+        A context that requires TLS 1.2 or later.
     """
     context = ssl.create_default_context(cadata=ca or None)
     context.check_hostname = check_name

@@ -12,19 +12,20 @@ from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-unty
 DOCUMENTATION = r"""
 ---
 module: ag_ui_archive_info
-short_description: Read from a saved image what it is
+short_description: Read the digest of a saved image
 description:
-  - Runs on the controller. Reads the manifest of an archive made by C(docker save).
+  - Reads the manifest of an archive made by C(docker save), without a container engine.
+  - Changes nothing. Run it on the controller.
 options:
   path:
-    description: The archive.
+    description: Path of the archive, which must contain exactly one image.
     type: path
     required: true
 author: [Shield AG-UI]
 """
 
 EXAMPLES = r"""
-- name: Look into the archive
+- name: Read the digest of the archived image
   hx_citadel.shield_ag_ui.ag_ui_archive_info:
     path: backend.tar
   delegate_to: localhost
@@ -32,9 +33,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 digest:
-  description: SHA-256 of the image's configuration, which pins everything in it.
+  description: SHA-256 of the image's configuration in hexadecimal; it identifies the content of the image.
   returned: success
   type: str
+  sample: 9f0c0d3a4b6e1f2d5c7a8b9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c
 """
 
 
@@ -50,12 +52,14 @@ def main() -> None:
             manifest = archive.extractfile("manifest.json")
             images = json.load(manifest) if manifest else []
     except (OSError, KeyError, ValueError, tarfile.TarError) as error:
-        module.fail_json(msg=f"{path} is no image made by `docker save`: {error}")
+        module.fail_json(msg=f"{path} is not an archive made by `docker save`: {error}")
     if len(images) != 1:
-        module.fail_json(msg=f"{path} holds {len(images)} images. Save exactly one.")
+        module.fail_json(msg=f"{path} contains {len(images)} images. Save exactly one.")
     config = re.search(r"[0-9a-f]{64}", images[0]["Config"])
     if not config:
-        module.fail_json(msg=f"{path} names its image in an unknown way: {images[0]['Config']}")
+        module.fail_json(
+            msg=f"{path} identifies its image in an unknown format: {images[0]['Config']}"
+        )
     else:
         module.exit_json(changed=False, digest=config.group())
 

@@ -11,43 +11,43 @@ import json
 import os
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 
 DOCUMENTATION = r"""
 ---
 module: ag_ui_build_context
-short_description: Name an image by what goes into it
+short_description: Compute the digest of a build context, and pack it
 description:
-  - Runs on the controller. The digest covers names, contents and execute bits of the files, the
-    build arguments, the certificate authorities and the base image, and nothing else, so that the
-    same tree has the same digest in every checkout.
+  - The digest covers names, contents and execute bits of the files, the build arguments and the
+    CA bundle, and nothing else, so that the same tree has the same digest in every checkout.
+  - Writes a reproducible archive of the build context if O(dest) is set. Run it on the controller.
 options:
   path:
-    description: Folder of the Dockerfile.
+    description: Directory of the Dockerfile.
     type: path
     required: true
   exclude:
-    description: Patterns of file and folder names that are no part of the image.
+    description: Glob patterns of file and directory names to leave out.
     type: list
     elements: str
     default: []
   build_arguments:
-    description: Arguments of the build.
+    description: Build arguments, which the digest covers.
     type: dict
     default: {}
   ca_bundle:
-    description: File to add to the archive as C(ca-bundle.crt).
+    description: File with CA certificates (PEM) to add to the build context as C(ca-bundle.crt).
     type: path
   dest:
-    description: Archive to write; none to name the image only.
+    description: Archive (tar.gz) to write. If it is omitted, only the digest is computed.
     type: path
 author: [Shield AG-UI]
 """
 
 EXAMPLES = r"""
-- name: Name the image
+- name: Compute the digest of the build context
   hx_citadel.shield_ag_ui.ag_ui_build_context:
     path: files/backend
     exclude: [tests]
@@ -56,7 +56,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 digest:
-  description: SHA-256 of all that the image is made of.
+  description: SHA-256 of the inputs of the build in hexadecimal.
   returned: success
   type: str
 files:
@@ -65,68 +65,73 @@ files:
   type: int
 """
 
-BUNDLE = "ca-bundle.crt"
+CA_BUNDLE_NAME = "ca-bundle.crt"
+
+
+class ContextFile(NamedTuple):
+    """A file of the build context; `name` is relative to the directory of the Dockerfile."""
+
+    name: str
+    mode: int
+    content: bytes
 
 
 def context_files(root: Path, exclude: list[str]) -> list[Path]:
     """List the files of the build context, in the same order on every machine.
 
     Args:
-        root: Folder of the Dockerfile.
-        exclude: Glob patterns for names of files and folders to leave out.
+        root: Directory of the Dockerfile.
+        exclude: Glob patterns for names of files and directories to leave out.
 
     Returns:
         Paths that begin with `root`.
     """
 
-    def wanted(name: str) -> bool:
+    def is_included(name: str) -> bool:
         return not any(fnmatch.fnmatch(name, pattern) for pattern in exclude)
 
-    found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(filter(wanted, folders))
-        found += [Path(folder, name) for name in sorted(filter(wanted, files))]
-    return found
+    paths = []
+    for directory, directories, files in os.walk(root):
+        directories[:] = sorted(filter(is_included, directories))
+        paths += [Path(directory, name) for name in sorted(filter(is_included, files))]
+    return paths
 
 
-def contents(root: Path, exclude: list[str], ca_bundle: str | None) -> list[tuple[str, int, bytes]]:
+def read_context(root: Path, exclude: list[str], ca_bundle: str | None) -> list[ContextFile]:
     """Read the build context; modes are normalized, because they depend on the umask of a checkout.
 
     Args:
-        root: Folder of the Dockerfile.
-        exclude: Glob patterns for names of files and folders to leave out.
+        root: Directory of the Dockerfile.
+        exclude: Glob patterns for names of files and directories to leave out.
         ca_bundle: File to add as `ca-bundle.crt`, if any.
-
-    Returns:
-        Name relative to `root`, mode and content of each file.
     """
-    found = []
+    files = []
     for path in context_files(root, exclude):
         mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
-        found.append((path.relative_to(root).as_posix(), mode, path.read_bytes()))
+        files.append(ContextFile(path.relative_to(root).as_posix(), mode, path.read_bytes()))
     if ca_bundle:
-        found.append((BUNDLE, 0o644, Path(ca_bundle).read_bytes()))
-    return found
+        files.append(ContextFile(CA_BUNDLE_NAME, 0o644, Path(ca_bundle).read_bytes()))
+    return files
 
 
-def digest_of(files: list[tuple[str, int, bytes]], arguments: dict[str, Any]) -> str:
+def digest_of(files: list[ContextFile], build_arguments: dict[str, Any]) -> str:
     """Return the SHA-256, in hexadecimal, of the files and the build arguments."""
-    total = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
-    for name, mode, data in files:
-        total.update(json.dumps([name, mode, hashlib.sha256(data).hexdigest()]).encode())
-    return total.hexdigest()
+    digest = hashlib.sha256(json.dumps(build_arguments, sort_keys=True).encode())
+    for name, mode, content in files:
+        digest.update(json.dumps([name, mode, hashlib.sha256(content).hexdigest()]).encode())
+    return digest.hexdigest()
 
 
-def pack(files: list[tuple[str, int, bytes]], dest: str) -> None:
+def pack(files: list[ContextFile], dest: str) -> None:
     """Write the files as a tar.gz archive, without timestamps and owners so that it is reproducible."""
     with (
-        gzip.GzipFile(dest, "wb", compresslevel=6, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w") as archive,
+        gzip.GzipFile(dest, "wb", compresslevel=6, mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w") as archive,
     ):
-        for name, mode, data in files:
+        for name, mode, content in files:
             entry = tarfile.TarInfo(name)
-            entry.mode, entry.size = mode, len(data)
-            archive.addfile(entry, io.BytesIO(data))
+            entry.mode, entry.size = mode, len(content)
+            archive.addfile(entry, io.BytesIO(content))
 
 
 def main() -> None:
@@ -141,16 +146,16 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    wanted = module.params
-    root = Path(wanted["path"])
+    params = module.params
+    root = Path(params["path"])
     if not (root / "Dockerfile").is_file():
         module.fail_json(msg=f"There is no Dockerfile in {root}.")
-    files = contents(root, wanted["exclude"], wanted["ca_bundle"])
-    writes = bool(wanted["dest"])
-    if writes and not module.check_mode:
-        pack(files, wanted["dest"])
-    digest = digest_of(files, wanted["build_arguments"])
-    module.exit_json(changed=writes, digest=digest, files=len(files))
+    files = read_context(root, params["exclude"], params["ca_bundle"])
+    has_dest = bool(params["dest"])
+    if has_dest and not module.check_mode:
+        pack(files, params["dest"])
+    digest = digest_of(files, params["build_arguments"])
+    module.exit_json(changed=has_dest, digest=digest, files=len(files))
 
 
 if __name__ == "__main__":

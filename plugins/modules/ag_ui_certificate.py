@@ -15,26 +15,27 @@ from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-unty
 DOCUMENTATION = r"""
 ---
 module: ag_ui_certificate
-short_description: Check a certificate, its chain and its key before they are copied
+short_description: Verify a certificate, its chain and its key
 description:
   - >-
-    Changes nothing. Checks that the key is the certificate's, and that a client which knows only the
-    authorities takes the certificate today for each of the names.
+    Checks that the key belongs to the certificate, and that a client that trusts only the
+    authorities accepts the certificate now for each of the names.
+  - Changes nothing. Run it on the controller, before the files are copied to a host. Requires openssl.
 options:
   certificate:
-    description: The chain in PEM, the server's certificate first.
+    description: The certificate chain in PEM, the server's certificate first.
     type: str
     required: true
   key:
-    description: The private key in PEM.
+    description: The private key in PEM, without a passphrase.
     type: str
     required: true
   ca:
-    description: Authorities in PEM; without them those of the system count.
+    description: CA certificates in PEM. If it is empty, those of the system are used.
     type: str
     default: ""
   names:
-    description: Names and IPv4 addresses that the certificate has to be for.
+    description: Host names and IPv4 addresses that the certificate must be valid for.
     type: list
     elements: str
     required: true
@@ -42,7 +43,7 @@ author: [Shield AG-UI]
 """
 
 EXAMPLES = r"""
-- name: Check the pair on the controller
+- name: Verify the certificate and its key
   hx_citadel.shield_ag_ui.ag_ui_certificate:
     certificate: "{{ lookup('ansible.builtin.file', 'server.crt') }}"
     key: "{{ lookup('ansible.builtin.file', 'server.key') }}"
@@ -52,19 +53,20 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems:
-  description: What is wrong, one sentence each, with the remedy; none if nothing is.
+  description: The problems, each with its remedy; empty if there are none.
   returned: success
   type: list
+  elements: str
 """
 
 PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-ADDRESS = re.compile(r"[0-9.]+")
+IPV4_ADDRESS = re.compile(r"[0-9.]+")
 VERIFY_ERROR = re.compile(r"^error (\d+) at (\d+) depth lookup: ?(.+)$", re.MULTILINE)
 # OpenSSL's X509_V_ERR_* codes for an incomplete or untrusted chain.
 NO_ISSUER = {2, 18, 19, 20, 21}
 
 
-class Openssl(NamedTuple):
+class OpensslResult(NamedTuple):
     """Result of a call of `openssl`."""
 
     ok: bool
@@ -72,9 +74,9 @@ class Openssl(NamedTuple):
     errors: str
 
 
-def openssl(*arguments: str, text: str = "") -> Openssl:
+def openssl(*arguments: str, text: str = "") -> OpensslResult:
     """Run `openssl` with the text on standard input."""
-    done = subprocess.run(
+    completed = subprocess.run(
         ["openssl", *arguments],
         input=text,
         capture_output=True,
@@ -82,7 +84,7 @@ def openssl(*arguments: str, text: str = "") -> Openssl:
         check=False,
         timeout=30,
     )
-    return Openssl(done.returncode == 0, done.stdout, done.stderr)
+    return OpensslResult(completed.returncode == 0, completed.stdout, completed.stderr)
 
 
 def key_problem(certificates: list[str], key: str) -> str:
@@ -95,13 +97,13 @@ def key_problem(certificates: list[str], key: str) -> str:
     Returns:
         The problem with its remedy; empty if there is none.
     """
-    public = openssl("pkey", "-pubout", "-passin", "pass:", text=key)
-    if not public.ok:
+    public_key = openssl("pkey", "-pubout", "-passin", "pass:", text=key)
+    if not public_key.ok:
         return "ag_ui_tls_key is no private key in PEM without a passphrase. Provide one, encrypted by ansible-vault."
-    keys = [openssl("x509", "-noout", "-pubkey", text=one).output for one in certificates]
-    if public.output == keys[0]:
+    keys = [openssl("x509", "-noout", "-pubkey", text=pem).output for pem in certificates]
+    if public_key.output == keys[0]:
         return ""
-    if public.output in keys:
+    if public_key.output in keys:
         return (
             "ag_ui_tls_certificate does not begin with the certificate of ag_ui_tls_key. Put the server's "
             "certificate first, and the intermediate ones behind it."
@@ -109,27 +111,27 @@ def key_problem(certificates: list[str], key: str) -> str:
     return "ag_ui_tls_key is not the key of ag_ui_tls_certificate. Provide the two that belong together."
 
 
-def roots(certificates: list[str]) -> list[str]:
+def root_certificates(certificates: list[str]) -> list[str]:
     """Return the root certificates, whose issuer is their subject; clients trust only roots."""
-    found = []
-    for one in certificates:
-        said = openssl("x509", "-noout", "-subject_hash", "-issuer_hash", text=one).output.split()
-        if len(set(said)) == 1:
-            found.append(one)
-    return found
+    roots = []
+    for pem in certificates:
+        hashes = openssl("x509", "-noout", "-subject_hash", "-issuer_hash", text=pem).output.split()
+        if len(set(hashes)) == 1:
+            roots.append(pem)
+    return roots
 
 
 class Chain:
     """Writes the files for `openssl verify` and runs it."""
 
-    def __init__(self, folder: Path, certificates: list[str], authorities: list[str]) -> None:
-        leaf, *rest = certificates
-        self.leaf = folder / "leaf.pem"
+    def __init__(self, directory: Path, certificates: list[str], authorities: list[str]) -> None:
+        leaf, *intermediates = certificates
+        self.leaf = directory / "leaf.pem"
         self.leaf.write_text(leaf + "\n", encoding="ascii")
         self.options = ["-purpose", "sslserver"]
-        for option, texts in (("-untrusted", rest), ("-CAfile", authorities)):
+        for option, texts in (("-untrusted", intermediates), ("-CAfile", authorities)):
             if texts:
-                path = folder / f"{option}.pem"
+                path = directory / f"{option}.pem"
                 path.write_text("\n".join(texts) + "\n", encoding="ascii")
                 self.options += [option, str(path)]
         if authorities:
@@ -137,11 +139,11 @@ class Chain:
 
     def error(self, *options: str) -> tuple[int, str]:
         """Verify with further options; return the code and the text of the first error, or `(0, "")`."""
-        checked = openssl("verify", *self.options, *options, str(self.leaf))
-        if checked.ok:
+        result = openssl("verify", *self.options, *options, str(self.leaf))
+        if result.ok:
             return 0, ""
-        found = VERIFY_ERROR.search(checked.output + checked.errors)
-        return (int(found[1]), found[3]) if found else (-1, checked.errors.strip())
+        error = VERIFY_ERROR.search(result.output + result.errors)
+        return (int(error[1]), error[3]) if error else (-1, result.errors.strip())
 
 
 def chain_problems(chain: Chain, names: list[str], trusted: str) -> list[str]:
@@ -153,35 +155,37 @@ def chain_problems(chain: Chain, names: list[str], trusted: str) -> list[str]:
         trusted: Description of the trusted authorities, for the message.
 
     Returns:
-        The problems with their remedies; empty if there are none.
+        The problems, each with its remedy; empty if there are none.
     """
-    number, words = chain.error()
-    if number in NO_ISSUER:
+    code, error = chain.error()
+    if code in NO_ISSUER:
         return [
             (
-                f"ag_ui_tls_certificate does not lead to {trusted} ({words}). Put the intermediate certificates "
+                f"ag_ui_tls_certificate does not lead to {trusted} ({error}). Put the intermediate certificates "
                 "behind the server's in that file, or set ag_ui_tls_ca to a file with the authority that "
                 "clients trust."
             )
         ]
-    if number:
-        ends = openssl("x509", "-noout", "-dates", "-in", str(chain.leaf)).output.split("\n")
+    if code:
+        dates = openssl("x509", "-noout", "-dates", "-in", str(chain.leaf)).output.split("\n")
         return [
-            f"ag_ui_tls_certificate is refused: {words} ({', '.join(filter(None, ends))}). Provide a valid one."
+            f"ag_ui_tls_certificate is refused: {error} ({', '.join(filter(None, dates))}). Provide a valid one."
         ]
     san = openssl("x509", "-noout", "-ext", "subjectAltName", "-in", str(chain.leaf)).output
-    wrong = [
+    unmatched = [
         name
         for name in names
         if ("DNS:" not in san and "IP Address:" not in san)
-        or chain.error("-verify_ip" if ADDRESS.fullmatch(name) else "-verify_hostname", name)[0]
+        or chain.error("-verify_ip" if IPV4_ADDRESS.fullmatch(name) else "-verify_hostname", name)[
+            0
+        ]
     ]
-    if not wrong:
+    if not unmatched:
         return []
-    has = re.findall(r"(?:DNS|IP Address):([^,\s]+)", san)
+    san_names = re.findall(r"(?:DNS|IP Address):([^,\s]+)", san)
     return [
         (
-            f"ag_ui_tls_certificate is not for {', '.join(wrong)} (it is for {', '.join(has) or 'no name'}). "
+            f"ag_ui_tls_certificate is not for {', '.join(unmatched)} (it is for {', '.join(san_names) or 'no name'}). "
             "Provide one for ag_ui_server_name and ag_ui_server_aliases, or correct these."
         )
     ]
@@ -197,32 +201,32 @@ def problems_of(certificate: str, key: str, ca: str, names: list[str]) -> list[s
         names: Host names and IPv4 addresses that the certificate must be valid for.
 
     Returns:
-        The problems with their remedies; empty if there are none.
+        The problems, each with its remedy; empty if there are none.
     """
     if not shutil.which("openssl"):
         return ["ag_ui_tls_certificate cannot be checked: install openssl on the controller."]
     certificates = PEM.findall(certificate)
-    if not certificates or not all(openssl("x509", "-noout", text=one).ok for one in certificates):
+    if not certificates or not all(openssl("x509", "-noout", text=pem).ok for pem in certificates):
         return [
             "ag_ui_tls_certificate holds no certificates in PEM, or one that is damaged. Provide them."
         ]
-    authorities = roots(PEM.findall(ca))
+    authorities = root_certificates(PEM.findall(ca))
     if ca and not authorities:
         return [
             "ag_ui_tls_ca holds no authority: its certificates have other issuers. Provide the root."
         ]
-    found = [key_problem(certificates, key)]
-    with tempfile.TemporaryDirectory(prefix="ag-ui-") as folder:
-        chain = Chain(Path(folder), certificates, authorities)
+    problems = [key_problem(certificates, key)]
+    with tempfile.TemporaryDirectory(prefix="ag-ui-") as directory:
+        chain = Chain(Path(directory), certificates, authorities)
         trusted = (
             "an authority of ag_ui_tls_ca" if ca else "an authority of the controller's system"
         )
-        found += chain_problems(chain, names, trusted)
-    return list(filter(None, found))
+        problems += chain_problems(chain, names, trusted)
+    return list(filter(None, problems))
 
 
 def main() -> None:
-    """Check the pair and return the problems."""
+    """Verify the certificate and its key, and return the problems."""
     module = AnsibleModule(
         argument_spec={
             "certificate": {"type": "str", "required": True},
@@ -232,8 +236,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    asked = module.params
-    problems = problems_of(asked["certificate"], asked["key"], asked["ca"], asked["names"])
+    params = module.params
+    problems = problems_of(params["certificate"], params["key"], params["ca"], params["names"])
     module.exit_json(changed=False, problems=problems)
 
 

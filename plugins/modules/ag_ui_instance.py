@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Switch one instance to a release, and roll it back if it does not become healthy."""
+"""Switch one instance to a release, and roll back if it does not become healthy."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 
 DOCUMENTATION = r"""
 ---
 module: ag_ui_instance
-short_description: Switch one instance to a release, and switch it back if it does not become healthy
+short_description: Switch one instance to a release, and roll back if it does not become healthy
 description:
-  - The unit of the release is tried from a directory that systemd prefers and a reboot empties. Only a
-    unit whose instance has become ready and healthy replaces the one that is kept, so that a reboot or
-    a crash at any moment starts the last good release.
-  - An instance that fails is put back to the unit that is kept, or stopped where there is none.
+  - Writes the unit of the release to O(trial_directory), which overrides O(directory) and is emptied by a reboot,
+    and restarts the instance. When the instance is ready and healthy, its unit is written to O(directory). A reboot
+    or a crash at any time therefore starts the last healthy release.
+  - If the instance fails, the module restarts it with the unit in O(directory), or stops it if there is none, and
+    fails with the reason.
 options:
   unit:
-    description: Name of the unit of the instance.
+    description: Name of the unit of the instance, such as C(ag-ui-backend@8002.service).
     type: str
     required: true
   source:
@@ -34,15 +35,15 @@ options:
     type: path
     required: true
   healthy_within:
-    description: Seconds that an instance that is ready may take to report healthy.
+    description: Seconds within which a ready instance must report healthy.
     type: int
     default: 30
   directory:
-    description: Where the units are kept.
+    description: Directory of the permanent units.
     type: path
     default: /etc/systemd/system
   trial_directory:
-    description: Where a unit is tried; systemd prefers it to C(directory), and a reboot empties it.
+    description: Directory of the unit under trial. It must override O(directory), and a reboot must empty it.
     type: path
     default: /run/systemd/system.control
 author: [Shield AG-UI]
@@ -57,22 +58,33 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reason:
-  description: Why the instance did not become healthy, in the words of its own check.
+  description: Why the instance did not become ready or healthy, from the response of its own health check.
   returned: failure
   type: str
 last_error:
-  description: The last error in the log of the instance; empty if it logged none.
+  description: The last error in the log of the instance, or the last lines of a crash; empty if there is none.
   returned: failure
   type: str
 """
 
 POLL_SECONDS = 0.3
-ANSWER_WITHIN = 3
-ANSWER_MAX_BYTES = 1_000_000
-READINESS = re.compile(r"http://[^\s;'\"]+/health/ready")
+RESPONSE_TIMEOUT_SECONDS = 3
+RESPONSE_MAX_BYTES = 1_000_000
+READINESS_URL = re.compile(r"http://[^\s;'\"]+/health/ready")
 ERROR_LEVELS = {"error", "critical"}
-PLAIN_LINES_SHOWN = 5
-ERRORS_SHOWN = 2
+# Lines of a crash and log records that a message shows.
+CRASH_LINES_MAX = 5
+ERRORS_MAX = 2
+
+
+class Options(TypedDict):
+    """The options of the module."""
+
+    unit: str
+    source: str
+    healthy_within: int
+    directory: str
+    trial_directory: str
 
 
 def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -80,19 +92,19 @@ def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
 
 
-def write(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Replace a file atomically, so that a crash leaves either the old or the new content."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    with fresh.open("w", encoding="utf-8") as file:
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    fresh.chmod(0o644)
-    fresh.replace(path)
+    temporary.chmod(0o644)
+    temporary.replace(path)
 
 
-def ask(url: str) -> tuple[int, dict[str, Any]]:
+def get_json(url: str) -> tuple[int, dict[str, Any]]:
     """Send a GET request.
 
     Args:
@@ -104,10 +116,10 @@ def ask(url: str) -> tuple[int, dict[str, Any]]:
     """
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=ANSWER_WITHIN) as answer:
-            status, body = answer.status, answer.read(ANSWER_MAX_BYTES)
+        with opener.open(url, timeout=RESPONSE_TIMEOUT_SECONDS) as response:
+            status, body = response.status, response.read(RESPONSE_MAX_BYTES)
     except urllib.error.HTTPError as error:
-        status, body = error.code, error.read(ANSWER_MAX_BYTES)
+        status, body = error.code, error.read(RESPONSE_MAX_BYTES)
     except OSError:
         return 0, {}
     try:
@@ -120,12 +132,12 @@ def ask(url: str) -> tuple[int, dict[str, Any]]:
 def health_reason(document: dict[str, Any]) -> str:
     """Return name and detail of each failed check in a response of /health."""
     checks = document.get("checks", {})
-    failing = [
+    failed = [
         f"{name}: {check.get('detail', 'no detail')}"
         for name, check in checks.items()
         if check.get("status") != "ok"
     ]
-    return "; ".join(failing) or f"/health says {document.get('status', 'nothing')}"
+    return "; ".join(failed) or f"/health reports {document.get('status', 'no status')}"
 
 
 class Instance:
@@ -140,11 +152,11 @@ class Instance:
         """
         self.unit = unit
         self.log_identifier = log_identifier
-        self.begun = time.time()
+        self.started_at = time.time()
 
     def start(self, url: str) -> str:
         """Restart the unit and wait until it is ready; return the reason if it is not, else an empty string."""
-        reason, former, is_new = "", self.invocation(), False
+        reason, previous, is_new = "", self.invocation(), False
         with subprocess.Popen(
             ["systemctl", "restart", self.unit],
             stdout=subprocess.DEVNULL,
@@ -152,51 +164,53 @@ class Instance:
         ) as restart:
             while restart.poll() is None:
                 # Until systemd has stopped the previous process, that one answers.
-                is_new = is_new or self.invocation() != former
-                status, document = ask(url) if is_new else (0, {})
+                is_new = is_new or self.invocation() != previous
+                status, document = get_json(url) if is_new else (0, {})
                 if status not in {0, 200}:
-                    reason = str(document.get("detail") or f"{url} answers {status}")
+                    reason = str(document.get("detail") or f"{url} returns {status}")
                 time.sleep(POLL_SECONDS)
         if restart.returncode == 0:
             return ""
-        return reason or f"it ended, or did not answer {url} in time"
+        return reason or f"it exited, or {url} did not respond in time"
 
     def invocation(self) -> str:
         """Return the invocation id of the unit, which is different for each start."""
         return systemctl("show", "--property=InvocationID", "--value", self.unit).stdout.strip()
 
-    def wait_until_healthy(self, url: str, within: int) -> str:
-        """Poll `url` for up to `within` seconds; return the reason if it is not healthy, else an empty string."""
-        deadline = time.monotonic() + within
+    def wait_until_healthy(self, url: str, timeout: int) -> str:
+        """Poll `url` for up to `timeout` seconds; return the reason if it is not healthy, else an empty string."""
+        deadline = time.monotonic() + timeout
         while True:
-            status, document = ask(url)
+            status, document = get_json(url)
             if document.get("status") == "healthy":
                 return ""
             if time.monotonic() >= deadline:
-                return health_reason(document) if status else f"nothing answers {url}"
+                return health_reason(document) if status else f"{url} does not respond"
             time.sleep(POLL_SECONDS)
 
     def last_error(self) -> str:
         """Return the last errors logged since this object was created, or the last lines of a crash."""
-        read = subprocess.run(
+        journal = subprocess.run(
             [
                 *("journalctl", "--identifier", self.log_identifier, "--output", "cat"),
-                *("--since", f"@{int(self.begun)}", "--lines", "1000", "--no-pager"),
+                *("--since", f"@{int(self.started_at)}", "--lines", "1000", "--no-pager"),
             ],
             capture_output=True,
             text=True,
             check=False,
         )
         # `docker stop` prints the name of the container, which is the identifier too.
-        lines = [line for line in read.stdout.splitlines() if line.strip() != self.log_identifier]
+        lines = [
+            line for line in journal.stdout.splitlines() if line.strip() != self.log_identifier
+        ]
         return last_error_of(lines)
 
 
-def error_in(record: dict[str, Any]) -> str:
+def format_error(record: dict[str, Any]) -> str:
     """Format a log record as event and cause; of a traceback only the last line."""
     cause = str(record.get("error") or record.get("exception") or "").strip()
-    said = str(record.get("event", "")).strip()
-    return ": ".join(text.splitlines()[-1] for text in (said, cause) if text)
+    event = str(record.get("event", "")).strip()
+    return ": ".join(text.splitlines()[-1] for text in (event, cause) if text)
 
 
 def last_error_of(lines: list[str]) -> str:
@@ -211,7 +225,7 @@ def last_error_of(lines: list[str]) -> str:
     Returns:
         One error or line of a crash per line; empty if there is none.
     """
-    plain: list[str] = []
+    crash: list[str] = []
     errors: list[str] = []
     for line in reversed([line for line in lines if line.strip()]):
         try:
@@ -219,43 +233,43 @@ def last_error_of(lines: list[str]) -> str:
         except ValueError:
             record = None
         if isinstance(record, dict):
-            if plain or len(errors) == ERRORS_SHOWN:
+            if crash or len(errors) == ERRORS_MAX:
                 break
             if record.get("level") in ERROR_LEVELS:
-                errors.insert(0, error_in(record))
-        elif not errors and len(plain) < PLAIN_LINES_SHOWN:
-            plain.insert(0, line.strip())
-    return "\n".join(plain or errors)
+                errors.insert(0, format_error(record))
+        elif not errors and len(crash) < CRASH_LINES_MAX:
+            crash.insert(0, line.strip())
+    return "\n".join(crash or errors)
 
 
 def readiness_url(unit_text: str) -> str | None:
     """Find the URL of the readiness probe in the text of a unit; `%i` is not replaced."""
-    found = READINESS.search(unit_text)
-    return found[0] if found else None
+    match = READINESS_URL.search(unit_text)
+    return match[0] if match else None
 
 
-class Switch:
+class Deployment:
     """The unit files of one instance: the permanent one, and the one under trial."""
 
-    def __init__(self, wanted: dict[str, Any]) -> None:
-        """Read the unit file of the release; `wanted` has the parameters of the module."""
-        self.unit: str = wanted["unit"]
+    def __init__(self, params: Options) -> None:
+        """Read the unit file of the release; `params` are the options of the module."""
+        self.unit: str = params["unit"]
         port = self.unit.partition("@")[2].removesuffix(".service")
         self.instance = Instance(self.unit, f"{self.unit.partition('@')[0]}-{port}")
-        self.kept = Path(wanted["directory"], self.unit)
-        self.tried = Path(wanted["trial_directory"], self.unit)
-        self.text = Path(wanted["source"]).read_text(encoding="utf-8")
+        self.permanent = Path(params["directory"], self.unit)
+        self.trial = Path(params["trial_directory"], self.unit)
+        self.text = Path(params["source"]).read_text(encoding="utf-8")
         self.url = (readiness_url(self.text) or "").replace("%i", port)
-        self.healthy_within: int = wanted["healthy_within"]
+        self.healthy_within: int = params["healthy_within"]
         self.ready = False
 
     def reload(self) -> None:
         """Make systemd reload its unit files."""
         systemctl("daemon-reload")
 
-    def attempt(self) -> str:
+    def start_trial(self) -> str:
         """Start the instance from the new unit; return why it is not healthy, else an empty string."""
-        write(self.tried, self.text)
+        write_atomically(self.trial, self.text)
         self.reload()
         reason = self.instance.start(self.url)
         self.ready = not reason
@@ -263,29 +277,29 @@ class Switch:
             self.url.removesuffix("/ready"), self.healthy_within
         )
 
-    def keep(self) -> None:
+    def commit(self) -> None:
         """Make the new unit permanent, and end the trial."""
-        write(self.kept, self.text)
-        self.tried.unlink()
+        write_atomically(self.permanent, self.text)
+        self.trial.unlink()
         self.reload()
 
-    def put_back(self) -> str:
+    def roll_back(self) -> str:
         """Roll back to the permanent unit, or stop the instance if there is none; describe the result."""
-        self.tried.unlink(missing_ok=True)
+        self.trial.unlink(missing_ok=True)
         self.reload()
-        before = systemctl("cat", self.unit)
-        no_other = before.returncode != 0 or before.stdout.endswith(self.text)
-        if no_other and before.returncode == 0 and self.ready:
+        previous = systemctl("cat", self.unit)
+        has_previous = previous.returncode == 0 and not previous.stdout.endswith(self.text)
+        if not has_previous and previous.returncode == 0 and self.ready:
             return (
-                "The instance goes on running: it is ready, and has no other release to go back to."
+                "The instance keeps running: it is ready, and has no other release to go back to."
             )
-        if no_other:
+        if not has_previous:
             systemctl("stop", self.unit)
             systemctl("reset-failed", self.unit)
             return "The instance is stopped: it has no other release to go back to."
         if systemctl("restart", self.unit).returncode == 0:
-            return "The instance runs its release of before again."
-        return f"Its release of before does not start either: see journalctl --unit {self.unit}."
+            return "The instance runs its previous release again."
+        return f"Its previous release does not start either: see journalctl --unit {self.unit}."
 
 
 def main() -> None:
@@ -302,15 +316,15 @@ def main() -> None:
     )
     if module.check_mode:
         module.exit_json(changed=True)
-    switch = Switch(module.params)
-    reason = switch.attempt()
+    deployment = Deployment(module.params)
+    reason = deployment.start_trial()
     if not reason:
-        switch.keep()
+        deployment.commit()
         module.exit_json(changed=True)
-    last_error = switch.instance.last_error()
+    last_error = deployment.instance.last_error()
     module.fail_json(
-        msg=f"{switch.unit} did not become healthy: {reason}\n"
-        f"Its last error: {last_error or 'it logged none'}\n{switch.put_back()}",
+        msg=f"{deployment.unit} did not become healthy: {reason}\n"
+        f"Its last error: {last_error or 'it logged none'}\n{deployment.roll_back()}",
         reason=reason,
         last_error=last_error,
     )

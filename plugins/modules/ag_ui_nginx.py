@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_nginx_files import (  # type: ignore[import-not-found]
@@ -24,58 +24,73 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_ngin
 DOCUMENTATION = r"""
 ---
 module: ag_ui_nginx
-short_description: Place files of nginx that it accepts, and load them
+short_description: Test, install and load configuration files of nginx
 description:
-  - Nginx tests the files before they are placed, beside what else is configured on the host. What it
-    refuses is not placed; what it cannot load after that is taken back.
+  - Tests the files together with the rest of the configuration of the host before it installs them. If nginx
+    rejects them, nothing is installed. If nginx cannot load them, the old files are restored.
   - >-
-    A stamp says that what runs is what is written. It is removed before the first change and made
-    again after nginx has loaded it, so a run that was cut short is made up for by the next.
+    The file O(stamp) exists only while nginx runs the written configuration. It is removed before the first change
+    and created after nginx has loaded the files, so that the next run completes an interrupted one.
 options:
   main:
     description: Main configuration file of nginx.
     type: path
     required: true
   files:
-    description: Files to place (path, mode, and the content, or src for a file on the target).
+    description: Files to install.
     type: list
     elements: dict
     default: []
+    suboptions:
+      path:
+        description: Path of the file.
+        type: path
+        required: true
+      mode:
+        description: Permissions in octal notation.
+        type: str
+        required: true
+      content:
+        description: Content of the file. Either this or O(files[].src) is required.
+        type: str
+      src:
+        description: File on the target to copy. It may be secret, so diffs do not contain it.
+        type: path
   absent:
-    description: Files that must not be there.
+    description: Files to remove.
     type: list
     elements: path
     default: []
   packaged:
-    description: Sites that must not be there as their package has brought them; changed ones stay.
+    description: Sites to remove if they are unchanged since their package installed them.
     type: list
     elements: path
     default: []
   logs:
-    description: Log files of the site; they are made readable for root and the group adm alone.
+    description: Log files of the site, which only the user of nginx and the group adm can access.
     type: list
     elements: path
     default: []
   worker_connections:
-    description: Number to set in the main file.
+    description: Value to set for C(worker_connections) in O(main). If it is omitted, the file is not changed.
     type: int
   stamp:
-    description: File that says that nginx has loaded what is written.
+    description: File that marks that nginx has loaded the written configuration.
     type: path
     required: true
   started:
-    description: Whether nginx is started if it does not run.
+    description: Whether to start nginx if it is not running.
     type: bool
     default: true
   reload_seconds:
-    description: Seconds within which a reload must have new workers.
+    description: Seconds within which a reload must have replaced the workers that accept connections.
     type: float
     default: 15
 author: [Shield AG-UI]
 """
 
 EXAMPLES = r"""
-- name: Load the site
+- name: Install the site
   hx_citadel.shield_ag_ui.ag_ui_nginx:
     main: /etc/nginx/nginx.conf
     files: [{path: /etc/nginx/conf.d/site.conf, mode: "0644", content: "server { listen 80; }"}]
@@ -84,7 +99,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 loaded:
-  description: Whether nginx was started or reloaded.
+  description: Whether nginx was started or reloaded, or in check mode would be.
   returned: success
   type: bool
 """
@@ -94,7 +109,34 @@ LOG_MODE = 0o640
 WORKER_CONNECTIONS = re.compile(r"^(\s*worker_connections)\s+\d+;", re.MULTILINE)
 
 
-class RefusedError(Exception):
+class _InstalledFile(TypedDict):
+    path: str
+    # In octal notation.
+    mode: str
+
+
+class FileOptions(_InstalledFile, total=False):
+    """An element of the option `files`, with either `content` or `src`."""
+
+    content: str
+    src: str
+
+
+class Options(TypedDict):
+    """The options of the module."""
+
+    main: str
+    files: list[FileOptions]
+    absent: list[str]
+    packaged: list[str]
+    logs: list[str]
+    worker_connections: int | None
+    stamp: str
+    started: bool
+    reload_seconds: float
+
+
+class RejectedError(Exception):
     """Nginx rejects the configuration."""
 
 
@@ -105,7 +147,7 @@ class File(NamedTuple):
     content: bytes
     mode: int
 
-    def is_placed(self) -> bool:
+    def is_installed(self) -> bool:
         """Whether the file exists with this content and mode."""
         try:
             return (
@@ -115,17 +157,17 @@ class File(NamedTuple):
         except OSError:
             return False
 
-    def place(self) -> None:
+    def install(self) -> None:
         """Write the file atomically."""
-        fresh = self.path.with_name(f"{self.path.name}.new")
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        temporary = self.path.with_name(f"{self.path.name}.new")
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(self.content)
             os.fchmod(file.fileno(), self.mode)
             file.flush()
             os.fsync(file.fileno())
-        fresh.rename(self.path)
+        temporary.rename(self.path)
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -136,25 +178,25 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 # --- testing the configuration ------------------------------------------------------------
 
 
-def require_valid(main: Path, names: dict[str, str] | None = None) -> None:
+def require_valid(main: Path, replacements: dict[str, str] | None = None) -> None:
     """Run `nginx -t`.
 
     Args:
         main: Main configuration file to test.
-        names: Replacements for the error message: temporary paths and the real ones.
+        replacements: Temporary paths in the error message, and the real path for each.
 
     Raises:
-        RefusedError: With nginx's error message.
+        RejectedError: With nginx's error message.
     """
-    tested = run("nginx", "-t", "-q", "-c", str(main))
-    if tested.returncode:
-        said = tested.stderr.strip()
-        for other, known in (names or {}).items():
-            said = said.replace(other, known)
-        raise RefusedError(said or f"nginx -t ended with {tested.returncode}")
+    result = run("nginx", "-t", "-q", "-c", str(main))
+    if result.returncode:
+        message = result.stderr.strip()
+        for temporary, real in (replacements or {}).items():
+            message = message.replace(temporary, real)
+        raise RejectedError(message or f"nginx -t exited with {result.returncode}")
 
 
-def require_acceptable(main: Path, files: list[File], absent: list[Path], logs: list[Path]) -> None:
+def require_valid_with(main: Path, files: list[File], absent: list[Path], logs: list[Path]) -> None:
     """Test the files together with the rest of the configuration, without installing them.
 
     Args:
@@ -164,28 +206,30 @@ def require_acceptable(main: Path, files: list[File], absent: list[Path], logs: 
         logs: Log files that the files name.
 
     Raises:
-        RefusedError: Nginx rejects the result.
+        RejectedError: Nginx rejects the result.
     """
-    with tempfile.TemporaryDirectory(prefix="ag-ui-nginx-") as folder:
-        places = {file.path: Path(folder, f"{n}-{file.path.name}") for n, file in enumerate(files)}
+    with tempfile.TemporaryDirectory(prefix="ag-ui-nginx-") as directory:
+        copies = {
+            file.path: Path(directory, f"{n}-{file.path.name}") for n, file in enumerate(files)
+        }
         # The test must not create the real log files.
-        elsewhere = {str(path): str(place) for path, place in places.items()}
-        elsewhere |= {str(log): str(Path(folder, log.name)) for log in logs}
-        # Relative paths are resolved from the folder of the main file, so the trial file must be in it.
+        temporary_paths = {str(path): str(copy) for path, copy in copies.items()}
+        temporary_paths |= {str(log): str(Path(directory, log.name)) for log in logs}
+        # Relative paths are resolved from the directory of the main file, so the trial file must be in it.
         trial = main.with_name(f".{main.name}.ag-ui-trial")
         candidates: dict[Path, Path | None] = dict.fromkeys(absent)
-        candidates |= {path: place for path, place in places.items() if path != main}
+        candidates |= {path: copy for path, copy in copies.items() if path != main}
         try:
             for file in files:
                 text = file.content.decode("utf-8", "surrogateescape")
-                for known, other in elsewhere.items():
-                    text = text.replace(known, other)
-                places[file.path].write_text(text, encoding="utf-8", errors="surrogateescape")
-            text = places.get(main, main).read_text(encoding="utf-8", errors="surrogateescape")
+                for real, temporary in temporary_paths.items():
+                    text = text.replace(real, temporary)
+                copies[file.path].write_text(text, encoding="utf-8", errors="surrogateescape")
+            text = copies.get(main, main).read_text(encoding="utf-8", errors="surrogateescape")
             text = with_candidates(main, text, candidates)
             trial.write_text(text, encoding="utf-8", errors="surrogateescape")
-            known = {other: name for name, other in elsewhere.items()}
-            require_valid(trial, known | {str(trial): str(main)})
+            real_paths = {temporary: real for real, temporary in temporary_paths.items()}
+            require_valid(trial, real_paths | {str(trial): str(main)})
         finally:
             trial.unlink(missing_ok=True)
 
@@ -201,39 +245,39 @@ def is_running() -> bool:
 def workers() -> set[str]:
     """Return the process ids of the workers that accept connections; those that shut down are left out."""
     master = run("systemctl", "show", "--property=MainPID", "--value", SERVICE).stdout.strip()
-    found = set()
+    pids = set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError):  # the process has ended
             parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
             title = (process / "cmdline").read_bytes()
             if parent == master and title.startswith(b"nginx: worker process\0"):
-                found.add(process.name)
-    return found
+                pids.add(process.name)
+    return pids
 
 
-def load(patience: float) -> None:
+def load(timeout: float) -> None:
     """Start nginx, or reload it and wait until only new workers accept connections.
 
     Args:
-        patience: Seconds within which a reload must have replaced the workers.
+        timeout: Seconds within which a reload must have replaced the workers.
 
     Raises:
-        RefusedError: Nginx does not start, or keeps its old configuration.
+        RejectedError: Nginx does not start, or keeps its old configuration.
     """
     if not is_running():
         started = run("systemctl", "start", SERVICE)
         if started.returncode:
-            raise RefusedError(f"nginx does not start: {started.stderr.strip()}")
+            raise RejectedError(f"nginx does not start: {started.stderr.strip()}")
         return
     before = workers()
     reloaded = run("systemctl", "reload", SERVICE)
     if reloaded.returncode:
-        raise RefusedError(f"nginx does not reload: {reloaded.stderr.strip()}")
-    deadline = time.monotonic() + patience
+        raise RejectedError(f"nginx does not reload: {reloaded.stderr.strip()}")
+    deadline = time.monotonic() + timeout
     # Right after a reload old and new workers both accept connections.
-    while not (present := workers()) or present & before:
+    while not (current := workers()) or current & before:
         if time.monotonic() > deadline:
-            raise RefusedError("nginx keeps its old configuration; its error log says why")
+            raise RejectedError("nginx keeps its old configuration; its error log says why")
         time.sleep(0.05)
 
 
@@ -270,7 +314,7 @@ def logs_owner(main: Path) -> tuple[int, int]:
     return pwd.getpwnam(user[1]).pw_uid, grp.getgrnam("adm").gr_gid
 
 
-def taken(path: Path) -> File | str | None:
+def snapshot(path: Path) -> File | str | None:
     """Return what is at a path: a file, the target of a symbolic link, or None."""
     if path.is_symlink():
         return str(path.readlink())
@@ -279,63 +323,63 @@ def taken(path: Path) -> File | str | None:
     return File(path, path.read_bytes(), path.stat().st_mode & 0o7777)
 
 
-def put_back(path: Path, before: File | str | None) -> None:
-    """Restore what `taken` returned for a path."""
+def restore(path: Path, before: File | str | None) -> None:
+    """Restore what `snapshot` returned for a path."""
     if isinstance(before, File):
-        before.place()
+        before.install()
         return
     path.unlink(missing_ok=True)
     if before is not None:
         path.symlink_to(before)
 
 
-def apply(main: Path, files: list[File], absent: list[Path], patience: float | None) -> None:
+def apply(main: Path, files: list[File], absent: list[Path], timeout: float | None) -> None:
     """Install the files and load them; restore the old files on any error.
 
     Args:
         main: Main configuration file.
         files: Files to install.
         absent: Files to remove.
-        patience: Seconds for the reload; None to install the files without loading them.
+        timeout: Seconds for the reload; None to install the files without loading them.
 
     Raises:
-        RefusedError: Nginx rejects or does not load the configuration.
+        RejectedError: Nginx rejects or does not load the configuration.
     """
-    before = {path: taken(path) for path in [*(file.path for file in files), *absent]}
+    before = {path: snapshot(path) for path in [*(file.path for file in files), *absent]}
     try:
         for file in files:
-            file.place()
+            file.install()
         for path in absent:
             path.unlink(missing_ok=True)
-        if patience is not None:
+        if timeout is not None:
             require_valid(main)
-            load(patience)
+            load(timeout)
     except BaseException:
-        for path, what in before.items():
-            put_back(path, what)
+        for path, content in before.items():
+            restore(path, content)
         raise
 
 
-def brought(src: str) -> bytes:
+def read_source(src: str) -> bytes:
     """Read a file that an earlier task has copied to the target; check mode may not have copied it."""
     path = Path(src)
     return path.read_bytes() if path.exists() else b""
 
 
-def wanted_files(params: dict[str, Any], main: Path) -> list[File]:
-    """Make the list of desired files from the parameters of the module.
+def desired_files(params: Options, main: Path) -> list[File]:
+    """List the desired files.
 
     Args:
-        params: Parameters of the module.
+        params: Options of the module.
         main: Main configuration file; in the result if `worker_connections` is set.
 
     Returns:
         All files, whether or not they are in place.
     """
     files = []
-    for want in params["files"]:
-        content = want["content"].encode() if "content" in want else brought(want["src"])
-        files.append(File(Path(want["path"]), content, int(want["mode"], 8)))
+    for file in params["files"]:
+        content = file["content"].encode() if "content" in file else read_source(file["src"])
+        files.append(File(Path(file["path"]), content, int(file["mode"], 8)))
     if params["worker_connections"]:
         text = main.read_text(encoding="utf-8", errors="surrogateescape")
         text = WORKER_CONNECTIONS.sub(rf"\1 {params['worker_connections']};", text)
@@ -344,9 +388,9 @@ def wanted_files(params: dict[str, Any], main: Path) -> list[File]:
     return files
 
 
-def differences(params: dict[str, Any], changed: list[File]) -> list[dict[str, str]]:
+def differences(params: Options, changed: list[File]) -> list[dict[str, str]]:
     """Return diffs for Ansible, without files from `src`, which may be secret."""
-    told = {want["path"] for want in params["files"] if "content" in want} | {params["main"]}
+    public = {file["path"] for file in params["files"] if "content" in file} | {params["main"]}
     return [
         {
             "before_header": str(file.path),
@@ -355,7 +399,7 @@ def differences(params: dict[str, Any], changed: list[File]) -> list[dict[str, s
             "after": file.content.decode(errors="replace"),
         }
         for file in changed
-        if str(file.path) in told
+        if str(file.path) in public
     ]
 
 
@@ -375,9 +419,9 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    params = module.params
+    params: Options = module.params
     main_file, stamp = Path(params["main"]), Path(params["stamp"])
-    files = [file for file in wanted_files(params, main_file) if not file.is_placed()]
+    files = [file for file in desired_files(params, main_file) if not file.is_installed()]
     absent = [path for path in map(Path, params["absent"]) if os.path.lexists(path)]
     absent += [path for path in map(Path, params["packaged"]) if is_packaged(path)]
     owner = logs_owner(main_file) if params["logs"] else (0, 0)
@@ -386,18 +430,18 @@ def main() -> None:
     ]
     diff = differences(params, files)
     installed = shutil.which("nginx") is not None
-    missing = [want["src"] for want in params["files"] if not Path(want.get("src", "/")).exists()]
+    missing = [file["src"] for file in params["files"] if not Path(file.get("src", "/")).exists()]
     if missing and not module.check_mode:
         module.fail_json(
             msg=f"There is no {', '.join(missing)} on this host. Run the whole deployment."
         )
     try:
         if installed and (files or absent) and not missing:
-            require_acceptable(main_file, files, absent, [Path(path) for path in params["logs"]])
-    except RefusedError as refusal:
+            require_valid_with(main_file, files, absent, [Path(path) for path in params["logs"]])
+    except RejectedError as rejection:
         module.fail_json(
-            msg="nginx refuses the configuration, so nothing was placed and it runs as before:\n"
-            f"{refusal}\nCorrect what it names, and run this again."
+            msg="nginx rejects the configuration, so nothing was installed and nginx runs as before:\n"
+            f"{rejection}\nCorrect the file that it names, and deploy again."
         )
     runs = installed and is_running()
     stale = bool(files or absent) or not stamp.exists() or not runs
@@ -413,10 +457,10 @@ def main() -> None:
             apply(main_file, files, absent, params["reload_seconds"] if loading else None)
         if loading:
             stamp.touch()
-    except RefusedError as refusal:
+    except RejectedError as rejection:
         module.fail_json(
-            msg=f"nginx could not load the configuration, so what was placed was taken back:\n{refusal}\n"
-            "Correct what it names, and run this again; until then nginx runs as before."
+            msg=f"nginx could not load the configuration, so the old files were restored:\n{rejection}\n"
+            "Correct the cause, and deploy again; until then nginx runs as before."
         )
     module.exit_json(changed=changed, loaded=loading, diff=diff)
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_datastores import (
@@ -15,6 +15,8 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_gate
     gateway_problems,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_host import (
+    AccountOptions,
+    ProxyOptions,
     account_problems,
     engine_problems,
     proxy_problems,
@@ -24,120 +26,244 @@ from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_host
     host_state,
 )
 from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_ports import (
+    PortOptions,
     port_problems,
 )
+
+if TYPE_CHECKING:
+    from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_postgresql import (
+        DatabaseOptions,
+    )
+    from ansible_collections.hx_citadel.shield_ag_ui.plugins.module_utils.ag_ui_redis import (
+        RedisOptions,
+    )
 
 DOCUMENTATION = r"""
 ---
 module: ag_ui_preflight
-short_description: Ask the target whether a deployment can succeed, and what is there
+short_description: Check whether a deployment can succeed, and read the state of the target
 description:
-  - Changes nothing. Looks at names, ports, the account, Redis and PostgreSQL, and reports every
-    problem at once, each with the variable that is wrong and the remedy.
-  - Returns all that the rest of the role wants to know of the target, so that a run that finds
-    nothing to do has asked only once.
+  - Checks systemd, the account, ports, Docker, the gateway, nginx, Redis and PostgreSQL. Fails with all problems at
+    once, each with the variable that is wrong and the remedy.
+  - Returns the state of the target that the rest of the role needs, so that a run without changes reads it only once.
+  - Changes nothing.
 options:
   redis:
-    description: >-
-      Redis to log in to (host, port, user, password, db, whether by TLS, and the certificates of the authorities
-      as PEM); none to leave it out.
+    description: Redis to log in to. If it is omitted, Redis is not checked.
     type: dict
+    suboptions:
+      host:
+        description: Host name or address.
+        type: str
+        required: true
+      port:
+        description: TCP port.
+        type: int
+        required: true
+      user:
+        description: ACL user; if it is empty, the default user.
+        type: str
+        default: ""
+      password:
+        description: Password; empty if there is none.
+        type: str
+        default: ""
+      db:
+        description: Number of the database to select.
+        type: int
+        required: true
+      tls:
+        description: Whether to use TLS. The certificate and its name are verified.
+        type: bool
+        default: false
+      ca:
+        description: CA certificates in PEM; if it is empty, those of the system.
+        type: str
+        default: ""
   database:
-    description: >-
-      PostgreSQL to log in to (host, port, name, libpq's sslmode, the certificates of the authorities as PEM, and
-      for each of the logins its variables, the user and the password); none to leave it out.
+    description: PostgreSQL to log in to. If it is omitted, PostgreSQL is not checked.
     type: dict
+    suboptions:
+      host:
+        description: Host name or address.
+        type: str
+        required: true
+      port:
+        description: TCP port.
+        type: int
+        required: true
+      sslmode:
+        description: TLS mode, as in libpq.
+        type: str
+        default: prefer
+      ca:
+        description: CA certificates in PEM; if it is empty, those of the system.
+        type: str
+        default: ""
+      name:
+        description: Name of the database.
+        type: str
+        required: true
+      logins:
+        description: Logins to check.
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          variables:
+            description: Names of the role's variables for the login, which messages contain.
+            type: str
+            required: true
+          user:
+            description: PostgreSQL role.
+            type: str
+            required: true
+          password:
+            description: Password of the role.
+            type: str
+            default: ""
   ports:
-    description: Ports to be free or ours (variable, address, port, unit or process).
+    description: TCP ports that must be free, or used by the role itself.
     type: list
     elements: dict
     default: []
+    suboptions:
+      variable:
+        description: Name of the role's variable for the port.
+        type: str
+        required: true
+      port:
+        description: The port.
+        type: int
+        required: true
+      unit:
+        description: The systemd unit that may use the port.
+        type: str
+      process:
+        description: Name of the process that may use the port.
+        type: str
   proxy:
-    description: >-
-      Configuration of nginx (main, the files of the role in it, and the packaged sites that the role removes unless
-      they were changed), and the ports that the role's site is the
-      default server of (each with its variable).
+    description: Configuration of nginx. If it is omitted, nginx is not checked.
     type: dict
+    suboptions:
+      main:
+        description: Path of the main configuration file.
+        type: path
+        required: true
+      files:
+        description: Paths of the role's own files.
+        type: list
+        elements: path
+        required: true
+      packaged:
+        description: Paths of packaged sites that the role removes if they are unchanged.
+        type: list
+        elements: path
+        required: true
+      ports:
+        description: Ports on which the role's site is the default server, each with C(variable) and C(port).
+        type: list
+        elements: dict
+        required: true
   gateway:
-    description: Address of the LiteLLM gateway; none to leave it out. One that does not answer is no problem.
+    description: Base URL of the LiteLLM gateway; if it is empty, the gateway is not checked. It need not respond.
     type: str
     default: ""
   account:
-    description: Account to be free or ours (name, uid).
+    description: Account of the backend; its user id must be free or belong to it.
     type: dict
     required: true
+    suboptions:
+      name:
+        description: Name of the user.
+        type: str
+        required: true
+      uid:
+        description: User id.
+        type: int
+        required: true
   packages:
-    description: Packages to look for.
+    description: Packages of which to return the missing ones.
     type: list
     elements: str
     default: []
   certificate:
-    description: Certificate to look at.
+    description: Path of the certificate of which to return the names.
     type: path
     required: true
   configuration:
-    description: Directory with the releases.
+    description: Configuration directory, which contains the releases.
     type: path
     default: /etc/ag-ui
   timeout:
-    description: Seconds that a server may take to accept a connection, and for each answer.
+    description: Seconds for a connection to a server, and for each of its responses.
     type: float
     default: 5
 author: [Shield AG-UI]
 """
 
 EXAMPLES = r"""
-- name: Ask before changing anything
+- name: Check the target before changing anything
   hx_citadel.shield_ag_ui.ag_ui_preflight:
     account: {name: agui, uid: 1001}
     certificate: /etc/ag-ui/tls/server.crt
     configuration: /etc/ag-ui
-    ports: [{variable: ag_ui_https_port, address: 0.0.0.0, port: 443, process: nginx}]
+    ports: [{variable: ag_ui_https_port, port: 443, process: nginx}]
 """
 
 RETURN = r"""
+problems:
+  description: The problems, each with the variable that is wrong and the remedy.
+  returned: failure
+  type: list
+  elements: str
 ipv6:
   description: Whether the target can listen on IPv6.
   returned: success
   type: bool
 engine:
-  description: Whether a Docker engine is installed, from whatever source.
+  description: Whether a Docker engine is installed, from any source.
   returned: success
   type: bool
 missing:
-  description: Those of the packages that are not installed.
+  description: Those of O(packages) that are not installed.
   returned: success
   type: list
+  elements: str
 nginx:
-  description: Version of nginx, empty if it is not installed.
+  description: Version of nginx; empty if it is not installed.
   returned: success
   type: str
 certificate:
-  description: Names and addresses of the certificate; none if it is not there or ends within 30 days.
+  description: Host names and addresses of the certificate; empty if it is missing or expires within 30 days.
   returned: success
   type: list
+  elements: str
 enabled:
-  description: Links by which systemd starts our units, relative to /etc/systemd/system.
+  description: Links by which systemd starts the role's units, relative to /etc/systemd/system.
   returned: success
   type: list
+  elements: str
 images:
-  description: Images of the engine, as name and tag.
+  description: Images of the engine, each as name and tag.
   returned: success
   type: list
+  elements: str
 instances:
-  description: Running containers of instances, with the release they were started from.
+  description: Release of each running container of an instance, by the name of the container.
   returned: success
   type: dict
 units:
   description: >-
-    Units of instances, enabled or not, with the release that each starts (empty for one that was tried and not kept)
-    and where it listens.
+    Units of instances by name, whether or not they are enabled. Each has C(release), the release that it starts (empty
+    for a unit under trial), and C(endpoint), where the instance listens.
   returned: success
   type: dict
 releases:
-  description: Releases that are written on the host.
+  description: Names of the releases on the host.
   returned: success
   type: list
+  elements: str
 current:
   description: The release that all instances ran at the end of the last deployment; empty if there is none.
   returned: success
@@ -169,27 +295,35 @@ DATABASE = {
 }
 
 
-def problems_of(wanted: dict[str, Any]) -> list[str]:
-    """Do all checks.
+class Options(TypedDict):
+    """The options of the module."""
 
-    Args:
-        wanted: The arguments of the module.
+    redis: RedisOptions | None
+    database: DatabaseOptions | None
+    ports: list[PortOptions]
+    proxy: ProxyOptions | None
+    gateway: str
+    account: AccountOptions
+    packages: list[str]
+    certificate: str
+    configuration: str
+    timeout: float
 
-    Returns:
-        A message for each problem, with the variable that is wrong and the remedy.
-    """
-    problems = systemd_problems() + account_problems(wanted["account"])
-    for port in wanted["ports"]:
+
+def problems_of(params: Options) -> list[str]:
+    """Do all checks; return a message for each problem, with the variable that is wrong and the remedy."""
+    problems = systemd_problems() + account_problems(params["account"])
+    for port in params["ports"]:
         problems += port_problems(port)
     problems += engine_problems()
-    if wanted["gateway"]:
-        problems += gateway_problems(wanted["gateway"], wanted["timeout"])
-    if wanted["proxy"]:
-        problems += proxy_problems(wanted["proxy"])
-    if wanted["redis"]:
-        problems += redis_problems(wanted["redis"], wanted["timeout"])
-    if wanted["database"]:
-        problems += database_problems(wanted["database"], wanted["timeout"])
+    if params["gateway"]:
+        problems += gateway_problems(params["gateway"], params["timeout"])
+    if params["proxy"]:
+        problems += proxy_problems(params["proxy"])
+    if params["redis"]:
+        problems += redis_problems(params["redis"], params["timeout"])
+    if params["database"]:
+        problems += database_problems(params["database"], params["timeout"])
     return problems
 
 
@@ -210,16 +344,16 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    wanted = module.params
-    problems = problems_of(wanted)
+    params: Options = module.params
+    problems = problems_of(params)
     if problems:
         module.fail_json(
-            msg="Nothing was changed on this host. To be put right first:\n"
+            msg="Nothing was changed on this host. Correct these problems first:\n"
             + "\n".join(f"- {problem}" for problem in problems),
             problems=problems,
         )
-    found = host_state(wanted["packages"], wanted["certificate"], Path(wanted["configuration"]))
-    module.exit_json(changed=False, **found)
+    state = host_state(params["packages"], params["certificate"], Path(params["configuration"]))
+    module.exit_json(changed=False, **state)
 
 
 if __name__ == "__main__":

@@ -7,53 +7,53 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 
 DOCUMENTATION = r"""
 ---
 module: ag_ui_releases
-short_description: Record which release runs, and remove former ones
+short_description: Record which release runs, and remove old releases
 description:
-  - Points C(current) at the release, and keeps the last releases that all instances have run. The others go, with
-    the images that the role has built, loaded or pulled and that no kept release names, and the build layers of
-    former images.
-  - What a version of the role from before directories of releases has left becomes a release that was deployed.
-  - Without a release, and with none to keep, all of them go.
+  - Points the link C(current) at the release, and keeps the releases that were deployed most recently.
+  - Removes the other releases, the images that the role built, loaded or pulled and that no kept release uses, and
+    the layers that builds of former images left.
+  - Moves the files of an earlier version of the role, which had no release directories, into a deployed release.
+  - With O(keep=0) and without O(release), it removes everything.
 options:
   directory:
-    description: Directory with C(releases) and C(current).
+    description: Directory that contains the directory C(releases) and the link C(current).
     type: path
     required: true
   release:
-    description: The release that all instances run; none where nothing is to be recorded.
+    description: Name of the release that all instances run. If it is empty, nothing is recorded.
     type: str
     default: ""
   keep:
-    description: How many releases stay, the recorded one included.
+    description: Number of releases to keep, including the recorded one.
     type: int
     required: true
   repositories:
-    description: Names, without tags, of the images that the role builds and loads; it tags them with a digest.
+    description: Names, without tags, of the images that the role builds and loads. Only tags that are a digest are removed.
     type: list
     elements: str
     required: true
   keep_images:
-    description: Images that stay besides those of the kept releases.
+    description: Images to keep in addition to those of the kept releases.
     type: list
     elements: str
     default: []
   layer_label:
-    description: Label of the images that a build leaves without a name; the newest stays while a release does.
+    description: Label of the untagged images that builds leave. The newest is kept as a cache as long as a release is.
     type: str
     required: true
   pulled:
-    description: File with the name and the id of each image that the role has pulled, one a line.
+    description: File with the name and the id of each image that the role has pulled, one image per line.
     type: path
     default: /var/lib/ag-ui/pulled
   former_unit:
-    description: The unit of all instances, where a former version of the role has left one.
+    description: Path of the template unit that an earlier version of the role used for all instances.
     type: path
     default: /etc/systemd/system/ag-ui-backend@.service
 author: [Shield AG-UI]
@@ -71,41 +71,57 @@ EXAMPLES = r"""
 
 RETURN = r"""
 removed:
-  description: Releases and images that were removed, or would be.
+  description: Names of the releases and images that were removed, or in check mode would be.
   returned: success
   type: list
+  elements: str
 """
 
-# Marker file in the directory of each release that all instances have run.
-DEPLOYED = "deployed"
+# Marker file in the directory of each release that all instances have run; its mtime is the time of the deployment.
+DEPLOYED_MARKER = "deployed"
 DIGEST_TAG = re.compile(r"[0-9a-f]{16}")
+
+
+class Options(TypedDict):
+    """The options of the module."""
+
+    directory: str
+    release: str
+    keep: int
+    repositories: list[str]
+    keep_images: list[str]
+    layer_label: str
+    pulled: str
+    former_unit: str
 
 
 def docker(*arguments: str) -> list[str]:
     """Run `docker`; return the lines of its output, or none if it fails or is not installed."""
     try:
-        done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+        completed = subprocess.run(
+            ["docker", *arguments], capture_output=True, text=True, check=False
+        )
     except OSError:
         return []
-    return done.stdout.splitlines() if done.returncode == 0 else []
+    return completed.stdout.splitlines() if completed.returncode == 0 else []
 
 
-def setting(file: Path, name: str) -> str:
+def read_setting(file: Path, name: str) -> str:
     """Read a value from an environment file; empty if the file or the name is missing."""
     try:
         text = file.read_text(encoding="utf-8")
     except OSError:
         return ""
-    found = re.search(rf"^{name}=(.+)$", text, re.MULTILINE)
-    return found[1] if found else ""
+    match = re.search(rf"^{name}=(.+)$", text, re.MULTILINE)
+    return match[1] if match else ""
 
 
 def image_of(release: Path) -> str:
     """Return the image of a release; empty if its release.env is missing."""
-    return setting(release / "release.env", "AG_UI_IMAGE")
+    return read_setting(release / "release.env", "AG_UI_IMAGE")
 
 
-def adopt(directory: Path, unit: Path, *, check: bool) -> bool:
+def adopt_former_release(directory: Path, unit: Path, *, check: bool) -> bool:
     """Move the files of an earlier version of the role, which had no releases, into a release.
 
     Args:
@@ -116,19 +132,20 @@ def adopt(directory: Path, unit: Path, *, check: bool) -> bool:
     Returns:
         Whether there were such files.
     """
-    named = directory / "release.env"
+    environment = directory / "release.env"
     # release.env goes last: if the run is interrupted, the next one still finds the name in it.
-    files = [path for path in (directory / "backend.env", unit, named) if path.is_file()]
+    files = [path for path in (directory / "backend.env", unit, environment) if path.is_file()]
     if files and not check:
-        release = directory / "releases" / Path(setting(named, "AG_UI_RELEASE") or "former").name
+        name = Path(read_setting(environment, "AG_UI_RELEASE") or "former").name
+        release = directory / "releases" / name
         release.mkdir(mode=0o755, parents=True, exist_ok=True)
-        (release / DEPLOYED).touch()
+        (release / DEPLOYED_MARKER).touch()
         for path in files:
             shutil.move(path, release / path.name)
     return bool(files)
 
 
-def record(directory: Path, release: str, *, check: bool) -> bool:
+def record_release(directory: Path, release: str, *, check: bool) -> bool:
     """Point the link `current` at a release and mark it as deployed.
 
     Args:
@@ -139,20 +156,20 @@ def record(directory: Path, release: str, *, check: bool) -> bool:
     Returns:
         Whether the link changed.
     """
-    pointer = directory / "current"
+    link = directory / "current"
     target = Path("releases", release)
-    if pointer.is_symlink() and pointer.readlink() == target:
+    if link.is_symlink() and link.readlink() == target:
         return False
     if not check:
-        (directory / target / DEPLOYED).touch()
-        fresh = directory / ".current.new"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(target)
-        fresh.replace(pointer)
+        (directory / target / DEPLOYED_MARKER).touch()
+        temporary = directory / ".current.new"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(link)
     return True
 
 
-def releases(directory: Path, current: str, keep: int) -> tuple[list[Path], list[Path]]:
+def select_releases(directory: Path, current: str, keep: int) -> tuple[list[Path], list[Path]]:
     """Select the releases to keep: the current one, then those deployed most recently.
 
     Args:
@@ -163,11 +180,13 @@ def releases(directory: Path, current: str, keep: int) -> tuple[list[Path], list
     Returns:
         The directories to keep and those to remove.
     """
-    written = [path for path in (directory / "releases").glob("*") if path.is_dir()]
-    deployed = [path for path in written if (path / DEPLOYED).exists() and path.name != current]
-    deployed.sort(key=lambda path: (path / DEPLOYED).stat().st_mtime, reverse=True)
-    stay = [path for path in written if path.name == current] + deployed
-    return stay[:keep], [path for path in written if path not in stay[:keep]]
+    existing = [path for path in (directory / "releases").glob("*") if path.is_dir()]
+    deployed = [
+        path for path in existing if (path / DEPLOYED_MARKER).exists() and path.name != current
+    ]
+    deployed.sort(key=lambda path: (path / DEPLOYED_MARKER).stat().st_mtime, reverse=True)
+    kept = ([path for path in existing if path.name == current] + deployed)[:keep]
+    return kept, [path for path in existing if path not in kept]
 
 
 def pulled_images(file: Path) -> dict[str, str]:
@@ -176,46 +195,48 @@ def pulled_images(file: Path) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in lines if " " in line)
 
 
-def former_images(wanted: dict[str, Any], stay: list[Path]) -> list[str]:
-    """Find images of the role that no kept release needs.
+def unused_images(params: Options, kept: list[Path]) -> list[str]:
+    """Find images of the role that no kept release uses.
 
     Args:
-        wanted: Parameters of the module.
-        stay: Directories of the kept releases.
+        params: Options of the module.
+        kept: Directories of the kept releases.
 
     Returns:
         Names of images, and ids of build layers.
     """
-    kept = {image_of(release) for release in stay} | set(wanted["keep_images"])
-    listed = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
-    named = [(name, *name.rpartition(":")[::2]) for name in listed]
+    used = {image_of(release) for release in kept} | set(params["keep_images"])
+    names = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
+    tagged = [(name, *name.rpartition(":")[::2]) for name in names]
     own = {
         name
-        for name, repository, tag in named
-        if repository in wanted["repositories"] and DIGEST_TAG.fullmatch(tag)
+        for name, repository, tag in tagged
+        if repository in params["repositories"] and DIGEST_TAG.fullmatch(tag)
     }
-    # The name may have been moved to another image since; such an image is not ours.
+    # The tag may have moved to another image since; that image does not belong to the role.
     pulled = {
         name
-        for name, image_id in pulled_images(Path(wanted["pulled"])).items()
+        for name, image_id in pulled_images(Path(params["pulled"])).items()
         if docker("image", "inspect", "--format", "{{.Id}}", name) == [image_id]
     }
     layers = docker(
         *("image", "ls", "--quiet", "--filter", "dangling=true"),
-        *("--filter", f"label={wanted['layer_label']}"),
+        *("--filter", f"label={params['layer_label']}"),
     )
     # Newest first; the newest stays, because it is the cache for a build with the same packages.
-    return sorted((own | pulled) - kept) + layers[1 if stay else 0 :]
+    return sorted((own | pulled) - used) + layers[1 if kept else 0 :]
 
 
 def remove_images(images: list[str], pulled: Path) -> None:
-    """Remove the images and forget them as pulled; docker refuses images that a container uses."""
+    """Remove the images, also from the list of pulled images; docker refuses images that a container uses."""
     for image in images:
         docker("image", "rm", image)
-    remembered = pulled_images(pulled)
-    if remembered.keys() & set(images):
-        left = [f"{name} {of}\n" for name, of in remembered.items() if name not in images]
-        pulled.write_text("".join(left), encoding="utf-8")
+    recorded = pulled_images(pulled)
+    if recorded.keys() & set(images):
+        lines = [
+            f"{name} {image_id}\n" for name, image_id in recorded.items() if name not in images
+        ]
+        pulled.write_text("".join(lines), encoding="utf-8")
 
 
 def main() -> None:
@@ -236,18 +257,18 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    wanted = module.params
-    directory, current = Path(wanted["directory"]), wanted["release"]
-    changed = adopt(directory, Path(wanted["former_unit"]), check=module.check_mode)
+    params: Options = module.params
+    directory, current = Path(params["directory"]), params["release"]
+    changed = adopt_former_release(directory, Path(params["former_unit"]), check=module.check_mode)
     if current:
-        changed |= record(directory, current, check=module.check_mode)
-    stay, gone = releases(directory, current, wanted["keep"])
-    images = former_images(wanted, stay)
+        changed |= record_release(directory, current, check=module.check_mode)
+    kept, old = select_releases(directory, current, params["keep"])
+    images = unused_images(params, kept)
     if not module.check_mode:
-        for release in gone:
+        for release in old:
             shutil.rmtree(release)
-        remove_images(images, Path(wanted["pulled"]))
-    removed = [release.name for release in gone] + images
+        remove_images(images, Path(params["pulled"]))
+    removed = [release.name for release in old] + images
     module.exit_json(changed=changed or bool(removed), removed=removed)
 
 

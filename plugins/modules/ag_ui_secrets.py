@@ -12,31 +12,31 @@ from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-unty
 DOCUMENTATION = r"""
 ---
 module: ag_ui_secrets
-short_description: Read secrets, and write those that are missing
+short_description: Read secrets from files, and write the missing ones
 description:
-  - Each secret is a file of one line. A file that is there is read and never written again.
+  - Each secret is a file of one line with mode 0600. An existing file is never written again.
 options:
   directory:
-    description: Directory of the files; made with mode 0700 if there is something to write.
+    description: Directory of the files. It is created with mode 0700 when the first secret is written.
     type: path
     required: true
   names:
-    description: Secrets to have; a value is the number of random bytes.
+    description: Names of the secrets, each with the number of random bytes of a generated value.
     type: dict
     required: true
-  given:
-    description: Values for those that are missing.
+  initial:
+    description: Values, by name, for secrets whose file is missing.
     type: dict
     default: {}
   generate:
-    description: Whether those that are missing and not given are made.
+    description: Whether to generate secrets whose file is missing and that O(initial) does not contain.
     type: bool
     default: false
 author: [Shield AG-UI]
 """
 
 EXAMPLES = r"""
-- name: Make the signing key
+- name: Generate the signing key
   hx_citadel.shield_ag_ui.ag_ui_secrets:
     directory: /etc/ag-ui/secrets
     names: {jwt_secret: 48}
@@ -46,23 +46,23 @@ EXAMPLES = r"""
 
 RETURN = r"""
 values:
-  description: The secrets that there are by their names. In check mode a new one is the text C(generated).
+  description: Values of the existing secrets by name. In check mode the value of one to be generated is C(generated).
   returned: success
   type: dict
 """
 
 
-def keep(path: Path, value: str) -> None:
+def write_secret(path: Path, value: str) -> None:
     """Write a secret atomically, with mode 0600."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(value + "\n")
         file.flush()
         os.fsync(file.fileno())
-    fresh.rename(path)
+    temporary.rename(path)
 
 
 def main() -> None:
@@ -71,24 +71,25 @@ def main() -> None:
         argument_spec={
             "directory": {"type": "path", "required": True},
             "names": {"type": "dict", "required": True},
-            "given": {"type": "dict", "default": {}},
+            "initial": {"type": "dict", "default": {}},
             "generate": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    wanted = module.params
+    params = module.params
+    initial = params["initial"]
     values: dict[str, str] = {}
     changed = False
-    for name, count in wanted["names"].items():
-        path = Path(wanted["directory"], name)
+    for name, size in params["names"].items():
+        path = Path(params["directory"], name)
         if path.exists():
             values[name] = path.read_text(encoding="ascii").strip()
-        elif name in wanted["given"] or wanted["generate"]:
+        elif name in initial or params["generate"]:
             changed = True
-            fresh = "generated" if module.check_mode else secrets.token_urlsafe(int(count))
-            values[name] = wanted["given"].get(name, fresh)
+            generated = "generated" if module.check_mode else secrets.token_urlsafe(int(size))
+            values[name] = initial.get(name, generated)
             if not module.check_mode:
-                keep(path, values[name])
+                write_secret(path, values[name])
     module.exit_json(changed=changed, values=values)
 
 

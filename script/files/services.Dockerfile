@@ -1,10 +1,10 @@
-# Redis, PostgreSQL and PgBouncer for the integration tests: empty at each start, and in a hurry rather than safe.
+# Redis, PostgreSQL and PgBouncer for the integration tests: without data at each start, and without fsync.
 #
 #   Redis        6379, by TLS 6390; 6380 and 6381 are a pair for tests of a failover; 26379 is a Sentinel
 #   PostgreSQL   5432, by TLS too
 #   PgBouncer    6432 in session mode, 6433 in transaction mode
 #
-# /tls/ca.crt signed the certificate of both, which is of the name localhost.
+# Redis and PostgreSQL have one certificate for the name localhost, signed by /tls/ca.crt.
 FROM ag-ui-systemd:bookworm
 RUN mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf \
  && apt-get update \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Started as process 1 of the container that services.Dockerfile describes.
+# The command of the container that services.Dockerfile describes.
 set -eu
 redis() { redis-server --bind 0.0.0.0 --protected-mode no --save '' --daemonize yes "$@"; }
 bouncer() {

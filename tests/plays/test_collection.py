@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 
 from tests.support.ansible_module import run_module
 from tests.support.dry_run import ROLE, BareHost, dry_run
 from tests.support.playbook import TOP, run_playbook
+from tests.support.role_variables import role_variables
 from tests.support.site_playbook import DATASTORE_VARIABLES, REQUIRED_VARIABLES, inventory
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def test_archive_has_no_development_files(installed: Installed) -> None:
 
 
 def test_build_context_is_the_same_as_in_the_checkout(installed: Installed, tmp_path: Path) -> None:
-    exclude = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__ag_ui_context_exclude"]
+    exclude = role_variables(ROLE)["__ag_ui_context_exclude"]
     roles = (ROLE, installed.path / "roles/ag_ui_deployment")
     digests = [
         run_module(
@@ -102,7 +102,7 @@ def test_role_deploys_by_its_full_name(installed: Installed, tmp_path: Path) -> 
     role = f"{NAME}.ag_ui_deployment"
     run = dry_run(host, role, "validate", environment=installed.environment)
     assert run.code == 0, run.output
-    assert f"{role} : Release | Say what a deployment would change" in run.tasks
+    assert f"{role} : Release | Report what a deployment would change" in run.tasks
     assert host.files() == before
 
 

@@ -16,6 +16,6 @@ def test_check_mode_succeeds_on_a_host_without_a_deployment(tmp_path: Path) -> N
     before = host.files()
     run = dry_run(host, "ag_ui_deployment")
     assert run.code == 0, run.output
-    assert "ag_ui_deployment : Release | Say what a deployment would change" in run.tasks
+    assert "ag_ui_deployment : Release | Report what a deployment would change" in run.tasks
     assert host.files() == before
     assert not (tmp_path / "etc").exists()

@@ -128,7 +128,7 @@ def test_rejected_configuration_is_not_installed(host: Host) -> None:
     before = host.files()
     host.new_pair()
     message = host.load_refused(BROKEN)
-    assert "nothing was placed" in message
+    assert "nothing was installed" in message
     assert f'unknown directive "broken" in {host.site}:6' in message
     assert host.files() == before
     assert host.version() == "one"
@@ -166,7 +166,7 @@ def test_configuration_is_rolled_back_after_a_failed_load_and_loaded_later(
     host.new_pair()
     message = host.load_refused("two")
     assert f"{verb} is broken" in message
-    assert "taken back" in message
+    assert "the old files were restored" in message
     assert host.files() == before
     host.fail_verbs()
     assert host.load_changed("two")
@@ -219,7 +219,7 @@ def test_check_mode_reports_the_change_and_makes_none(host: Host) -> None:
     assert [(d["before_header"], "200 two" in d["after"]) for d in result["diff"]] == [
         (str(host.site), True)
     ]
-    assert "nginx refuses" in host.load(BROKEN, check=True)["msg"]
+    assert "nginx rejects" in host.load(BROKEN, check=True)["msg"]
     assert not host.load("one", check=True)["changed"]
     assert (host.files(), host.stamp.exists(), host.version()) == (before, True, "one")
 

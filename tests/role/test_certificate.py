@@ -143,10 +143,7 @@ def test_deployment_with_an_invalid_certificate_changes_nothing(tmp_path: Path) 
         },
     )
     assert done.code != 0
-    assert (
-        "Nothing was changed. The certificate of hx-dev-server is to be put right first"
-        in done.message
-    )
+    assert "Nothing was changed. Correct the certificate of hx-dev-server first" in done.message
     assert "is not the key of ag_ui_tls_certificate" in done.message
     assert "does not lead to an authority of the controller's system" in done.message
     assert sum(done.changes.values()) == 0

@@ -158,7 +158,7 @@ def test_failed_release_is_rolled_back(host: Host, release: str, reason: str) ->
     assert answer["msg"].splitlines() == [
         f"{UNIT} did not become healthy: {reason}",
         "Its last error: pool_failed: OSError: no route",
-        "The instance runs its release of before again.",
+        "The instance runs its previous release again.",
     ]
     assert host.kept == host.running == host.unit_text("old")
     assert list((host.root / "tried").iterdir()) == []
@@ -169,7 +169,7 @@ def test_log_of_the_stopping_former_instance_is_not_the_reason(host: Host) -> No
     (host.root / "state/invocation").write_text("former")
     (host.root / "state/running").write_text(host.unit_text("drains"))
     answer = host.switch("crashes")
-    assert "it ended, or did not answer http" in answer["reason"]
+    assert "it exited, or http" in answer["reason"]
 
 
 @pytest.mark.parametrize("kept", [None, "never-ready"], ids=["the first release", "the same"])
@@ -186,7 +186,7 @@ def test_failed_instance_without_former_release_is_stopped(host: Host, kept: str
 def test_ready_release_is_not_stopped_while_degraded(host: Host) -> None:
     host.keep("degraded")
     answer = host.switch("degraded")
-    assert "goes on running" in answer["msg"]
+    assert "keeps running" in answer["msg"]
     assert host.running == host.unit_text("degraded")
 
 
@@ -201,7 +201,7 @@ def test_ready_release_is_not_stopped_while_degraded(host: Host) -> None:
             "Traceback:\nImportError: no module",
         ),
         ([*JOURNAL, "plain", JOURNAL[0]], "plain"),
-        # What `docker stop` prints as it stops the release of before.
+        # What `docker stop` prints as it stops the previous release.
         ([*JOURNAL, "ag-ui-backend-8002"], "pool_failed: OSError: no route"),
         (
             [

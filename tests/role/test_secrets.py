@@ -14,6 +14,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from tests.support.playbook import TOP
+from tests.support.role_variables import role_variables, variable_files
 from tests.support.site_playbook import DATASTORE_VARIABLES, ROLES
 
 if TYPE_CHECKING:
@@ -53,8 +54,7 @@ def secret_variables() -> set[str]:
         options = yaml.safe_load((role / "meta/argument_specs.yml").read_text())
         options = options["argument_specs"]["main"]["options"]
         specified |= {name for name, option in options.items() if option.get("no_log")}
-        variables = yaml.safe_load((role / "vars/main.yml").read_text())
-        references |= {name: names_in(value) for name, value in variables.items()}
+        references |= {name: names_in(value) for name, value in role_variables(role).items()}
     found = set(specified)
     while more := {name for name, parts in references.items() if parts & found} - found:
         found |= more
@@ -158,7 +158,7 @@ def test_login_tasks_use_the_passwords_without_exposing_them(tmp_path: Path) -> 
         "shield_datastores_database_password": passwords["user"],
     }
     play = {"hosts": "localhost", "connection": "local", "gather_facts": False}
-    play |= {"tasks": logins, "vars": defaults, "vars_files": [str(role / "vars/main.yml")]}
+    play |= {"tasks": logins, "vars": defaults, "vars_files": list(map(str, variable_files(role)))}
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
     psql = tmp_path / "psql"
     psql.write_text(PSQL)

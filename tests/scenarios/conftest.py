@@ -44,10 +44,16 @@ def figures(request: pytest.FixtureRequest) -> Figures:
 
 
 @pytest.fixture(scope="session")
-def site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    inventory = request.config.getoption("ansible_inventory")
-    if not inventory:
+def inventory(request: pytest.FixtureRequest) -> str:
+    """The path of the inventory of the site."""
+    path = request.config.getoption("ansible_inventory")
+    if not path:
         pytest.exit("name the site with --ansible-inventory, as molecule verify does", 2)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def site(inventory: str) -> Iterator[Site]:
     site = Site(inventory)
     site.wait_until_healthy()
     yield site

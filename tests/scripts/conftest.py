@@ -32,7 +32,7 @@ class Checkout:
         program.write_text(f"#!/bin/sh\n{body}\n")
         program.chmod(0o755)
 
-    def pretend(self, script: str, body: str) -> None:
+    def replace_script(self, script: str, body: str) -> None:
         """Replace one of the project's scripts with a shell script."""
         (self.path / "script" / script).write_text(f"#!/bin/sh\n{body}\n")
 

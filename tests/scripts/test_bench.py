@@ -53,7 +53,7 @@ def test_help_names_every_part(checkout: Checkout, argument: str) -> None:
 
 
 def test_arguments_are_passed_to_python(checkout: Checkout) -> None:
-    checkout.pretend("bootstrap", 'test "$*" = bench')
+    checkout.replace_script("bootstrap", 'test "$*" = bench')
     python = checkout.path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text('#!/bin/sh\necho "$@"\n')

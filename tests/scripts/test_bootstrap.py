@@ -1,4 +1,4 @@
-"""What script/bootstrap tells a user without root rights."""
+"""What script/bootstrap installs, and what it tells a user without root rights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.scripts.conftest import Checkout
 
 
@@ -38,7 +40,7 @@ def test_checks_need_no_engine(bare: Checkout) -> None:
     assert "mmdebstrap" not in done.stderr
 
 
-def test_the_clients_of_the_tests_are_a_browser_too(bare: Checkout) -> None:
+def test_the_clients_of_the_tests_include_a_browser(bare: Checkout) -> None:
     assert "chromium" not in bare.run("script/bootstrap", "tools", unprivileged=True).stderr
     done = bare.run("script/bootstrap", "client", unprivileged=True)
     assert done.returncode == 1
@@ -53,6 +55,14 @@ def test_names_only_the_engine_where_the_packages_are_there(bare: Checkout) -> N
     assert "usermod -aG docker" in done.stderr
 
 
+def test_an_engine_from_another_package_is_kept(bare: Checkout) -> None:
+    bare.stub("dockerd", "exit 1")
+    done = bare.run("script/bootstrap", unprivileged=True)
+    assert done.returncode == 1
+    assert "iptables" in done.stderr
+    assert "docker.io" not in done.stderr
+
+
 def test_says_that_python_is_too_old(bare: Checkout) -> None:
     bare.stub("dpkg-query", "printf installed")
     for version in ("3", "3.11", "3.12", "3.13", "3.14"):
@@ -62,45 +72,110 @@ def test_says_that_python_is_too_old(bare: Checkout) -> None:
     assert "Python 3.11 or later is needed" in done.stderr
 
 
-def test_a_half_made_virtual_environment_is_made_anew(bare: Checkout) -> None:
-    bare.stub("dpkg-query", "printf installed")
+def test_an_incomplete_virtual_environment_is_recreated(bare: Checkout) -> None:
+    complete_venv(bare)
+    (bare.path / ".venv" / ".complete").unlink()
     bare.stub("python3", 'test "$1" = -c || { echo "$@" >>calls; exit 1; }')
-    (bare.path / ".venv" / "bin").mkdir(parents=True)
-    (bare.path / ".venv" / "bin" / "python").symlink_to(bare.programs / "python3")
     done = bare.run("script/bootstrap", "tools")
     assert done.returncode == 1
-    calls = (bare.path / "calls").read_text().splitlines()
-    assert calls[-1] == f"-m venv --clear {bare.path}/.venv"
+    assert calls(bare) == [f"-m venv --clear {bare.path}/.venv"]
 
 
-def test_a_complete_virtual_environment_is_left_alone(bare: Checkout) -> None:
-    bare.stub("dpkg-query", "printf installed")
+def test_uv_is_installed_by_its_hashes(bare: Checkout) -> None:
     complete_venv(bare)
-    assert bare.run("script/bootstrap", "tools").returncode == 0
+    (bare.path / ".venv" / ".complete").unlink()
+    bare.stub("python3", 'echo "$@" >>calls')
+    done = bare.run("script/bootstrap", "tools")
+    assert done.returncode == 0, done.stderr
+    [install] = [call for call in calls(bare) if call.startswith("-m pip install")]
+    assert "--require-hashes" in install
+    assert install.endswith("-r requirements/uv.txt")
+
+
+def test_a_complete_virtual_environment_needs_no_network(bare: Checkout) -> None:
+    complete_venv(bare)
+    for _ in range(2):
+        done = bare.run("script/bootstrap", "tools")
+        assert done.returncode == 0, done.stderr
+    assert len(calls(bare)) == 2
+    for call in calls(bare):
+        assert call.startswith("pip sync --require-hashes ")
+        assert call.endswith(" --offline")
+
+
+# Fails offline, and then as the file fails says.
+UV = """echo "$@" >>calls; mkdir -p .cache/gateway .cache/gateway-machine
+case "$*" in pip*requirements/$(cat changed)*--offline) exit 2 ;; pip*requirements/$(cat changed)*) [ ! -e fails ] ;; esac"""
+
+
+@pytest.mark.parametrize(
+    ("part", "requirements", "folder", "recreated"),
+    [
+        ("tools", "dev.txt", ".venv", "-m venv --clear"),
+        ("gateway", "gateway.txt", ".cache/gateway", "venv --clear"),
+        ("scenarios", "gateway.txt", ".cache/gateway-machine", ""),
+    ],
+)
+def test_changed_packages_are_downloaded(
+    bare: Checkout, part: str, requirements: str, folder: str, recreated: str
+) -> None:
+    """After a failed or interrupted installation, the next run starts with an empty folder."""
+    complete_venv(bare)
+    add_client(bare, "agui_client")
+    bare.stub("npm", 'mkdir -p "$3/node_modules"')
+    bare.stub("python3", 'test "$1" = -c || echo "$@" >>calls')
+    bare.stub("uv", UV)
+    (bare.path / "changed").write_text(requirements)
+    complete = bare.path / folder / ".complete"
+    left = bare.path / folder / "half-a-package"
+
+    (bare.path / "fails").touch()
+    assert bare.run("script/bootstrap", part).returncode == 1
+    assert not complete.exists()
+    left.touch()
+    (bare.path / "fails").unlink()
+    (bare.path / "calls").unlink()
+    done = bare.run("script/bootstrap", part)
+    assert done.returncode == 0, done.stderr
+    assert complete.exists()
+    assert any(call.startswith(recreated) for call in calls(bare))
+    # The stub of uv clears nothing.
+    assert left.exists() == bool(recreated)
+    [offline, online] = [call for call in calls(bare) if f"requirements/{requirements}" in call]
+    assert offline == f"{online} --offline"
 
 
 def test_a_client_is_installed_when_its_lock_has_changed(bare: Checkout) -> None:
-    bare.stub("dpkg-query", "printf installed")
     complete_venv(bare)
-    bare.stub("npm", 'echo "$@" >>calls; mkdir -p "$3/node_modules"')
-    (bare.path / ".venv" / "bin" / "npm").symlink_to(bare.programs / "npm")
-    clients = [bare.path / "tests" / name for name in ("agui_client", "api_client", "copilotkit")]
-    for client in clients:
-        client.mkdir(parents=True)
-        for name in (".npmrc", "package.json", "package-lock.json"):
-            (client / name).touch()
-    for lock, calls in (("", 3), ("", 3), ("another", 4)):
+    bare.stub("npm", 'echo "npm $@" >>calls; mkdir -p "$3/node_modules"')
+    clients = [add_client(bare, name) for name in ("agui_client", "api_client", "copilotkit")]
+    for lock, installed in (("", 3), ("", 3), ("another", 4)):
         (clients[1] / "package-lock.json").write_text(lock)
         done = bare.run("script/bootstrap", "client")
         assert done.returncode == 0, done.stderr
-        assert (bare.path / "calls").read_text().count("ci --prefix") == calls
+        assert sum(call.startswith("npm ci --prefix") for call in calls(bare)) == installed
     assert bare.run("script/bootstrap", "tools").returncode == 0
-    assert (bare.path / "calls").read_text().count("ci --prefix") == 4
+    assert sum(call.startswith("npm ci --prefix") for call in calls(bare)) == 4
 
 
 def complete_venv(checkout: Checkout) -> None:
+    """Make the packages and the virtual environment seem to be installed."""
+    checkout.stub("dpkg-query", "printf installed")
     checkout.stub("python3", 'test "$1" = -c')
-    (checkout.path / ".venv" / "bin").mkdir(parents=True)
-    (checkout.path / ".venv" / "bin" / "python").symlink_to(checkout.programs / "python3")
-    stamp = checkout.shell('sha256sum <requirements/dev.txt >"$venv/.requirements.sha256"')
-    assert stamp.returncode == 0
+    checkout.stub("uv", 'echo "$@" >>calls')
+    programs = checkout.path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name, program in (("python", "python3"), ("uv", "uv"), ("npm", "npm")):
+        (programs / name).symlink_to(checkout.programs / program)
+    (checkout.path / ".venv" / ".complete").touch()
+
+
+def add_client(checkout: Checkout, name: str) -> Path:
+    client = checkout.path / "tests" / name
+    client.mkdir(parents=True)
+    (client / "package-lock.json").touch()
+    return client
+
+
+def calls(checkout: Checkout) -> list[str]:
+    return (checkout.path / "calls").read_text().splitlines()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.scripts.conftest import REPOSITORY
 
 if TYPE_CHECKING:
     from tests.scripts.conftest import Checkout
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def prepared(checkout: Checkout) -> Checkout:
     """A checkout that is set up, with stub programs that always succeed."""
-    checkout.pretend("bootstrap", "exit 0")
+    checkout.replace_script("bootstrap", "exit 0")
     for program in ("ruff", "yamllint"):
         checkout.stub(program, "exit 0")
     return checkout
@@ -36,8 +40,25 @@ def test_one_part_fails(prepared: Checkout) -> None:
     assert "failed: yamllint" in done.stderr
 
 
+def test_shellcheck_sees_every_shell_script(prepared: Checkout) -> None:
+    shutil.copytree(REPOSITORY / ".ci", prepared.path / ".ci")
+    prepared.stub("shellcheck", 'printf "checked %s\\n" "$@"; exit 1')
+    checked = re.findall(
+        "^checked (.+)$", prepared.run("script/check", "shellcheck").stdout, re.MULTILINE
+    )
+    scripts = [
+        path.relative_to(prepared.path).as_posix()
+        for folder in (".ci", "script")
+        for path in (prepared.path / folder).rglob("*")
+        if path.is_file()
+        if path.suffix == ".sh" or re.match("#!.*sh\n", path.read_text())
+    ]
+    assert sorted(checked) == sorted(scripts)
+    assert {"script/lib.sh", "script/files/engine.sh", ".ci/run"} <= set(checked)
+
+
 def test_a_part_that_fails_fails_the_run(prepared: Checkout) -> None:
-    prepared.pretend("check", "echo wrong; exit 1")
+    prepared.replace_script("check", "echo wrong; exit 1")
     done = prepared.run("script/test", "check")
     assert done.returncode == 1
     assert "wrong" in done.stdout
@@ -45,7 +66,7 @@ def test_a_part_that_fails_fails_the_run(prepared: Checkout) -> None:
 
 
 def test_the_run_passes_with_its_figures(prepared: Checkout) -> None:
-    prepared.pretend("check", "echo '===== 12 passed in 0.10s ====='")
+    prepared.replace_script("check", "echo '===== 12 passed in 0.10s ====='")
     done = prepared.run("script/test", "check")
     assert done.returncode == 0
     assert "12 passed" in done.stdout.split("Parts:")[1]
@@ -62,7 +83,7 @@ def test_the_run_passes_with_its_figures(prepared: Checkout) -> None:
     ],
 )
 def test_skipped_tests_fail_the_run(prepared: Checkout, summary: str) -> None:
-    prepared.pretend("check", f"echo '{summary}'")
+    prepared.replace_script("check", f"echo '{summary}'")
     done = prepared.run("script/test", "check")
     assert done.returncode == 1
     assert "Skipped tests fail the run" in done.stdout
@@ -98,7 +119,9 @@ def scenarios(prepared: Checkout) -> Checkout:
 
 
 @pytest.mark.parametrize("parts", [["resilience"], ["default", "resilience"]])
-def test_what_runs_beside_the_others_is_told_too(scenarios: Checkout, parts: list[str]) -> None:
+def test_the_output_of_a_parallel_part_is_printed_once(
+    scenarios: Checkout, parts: list[str]
+) -> None:
     done = scenarios.run("script/test", *parts)
     assert done.returncode == 0, done.stdout + done.stderr
     for part in parts:
@@ -133,7 +156,7 @@ def test_a_scenario_is_run_as_its_users_run_it(scenarios: Checkout) -> None:
     assert "skipped tests, which fails the run" in done.stdout
 
 
-def test_what_fails_beside_the_others_fails_the_run(scenarios: Checkout) -> None:
+def test_a_parallel_part_that_fails_fails_the_run(scenarios: Checkout) -> None:
     scenarios.stub("molecule", 'echo "this is $3"; [ "$3" = default ]')
     done = scenarios.run("script/test", "default", "resilience")
     assert done.returncode == 1
@@ -141,7 +164,7 @@ def test_what_fails_beside_the_others_fails_the_run(scenarios: Checkout) -> None
     assert re.search(r"resilience .* FAILED", done.stdout)
 
 
-def test_failures_are_told_once_more_at_the_end(scenarios: Checkout) -> None:
+def test_failures_are_repeated_at_the_end(scenarios: Checkout) -> None:
     scenarios.stub(
         "molecule",
         r"""
@@ -152,7 +175,36 @@ def test_failures_are_told_once_more_at_the_end(scenarios: Checkout) -> None:
         """,
     )
     done = scenarios.run("script/test", "resilience")
-    told = done.stdout[done.stdout.index("Failures of resilience:") :]
-    assert told.index("assert 1 == 2") < told.index("test_streams.py::test_a_stream")
-    assert told.index("test_streams.py") < told.index("Parts:")
-    assert "much more 99" not in told
+    repeated = done.stdout[done.stdout.index("Failures of resilience:") :]
+    assert repeated.index("assert 1 == 2") < repeated.index("test_streams.py::test_a_stream")
+    assert repeated.index("test_streams.py") < repeated.index("Parts:")
+    assert "much more 99" not in repeated
+
+
+def test_the_integration_tests_get_the_addresses_of_their_servers(prepared: Checkout) -> None:
+    """Removes the container and stops the gateway at the end."""
+    prepared.stub(
+        "docker",
+        'echo "$@" >>calls; case $1 in port) echo "127.0.0.1:1${3%/tcp}" ;; exec) echo PONG ;; esac',
+    )
+    gateway = prepared.path / ".cache" / "gateway" / "bin"
+    gateway.mkdir(parents=True)
+    prepared.stub(
+        "gateway",
+        'echo $$ >pid; echo "export GATEWAY_URL=of-$SHIELD_REDIS_URL" >"$5"; exec sleep 60',
+    )
+    (gateway / "python").symlink_to(prepared.programs / "gateway")
+    prepared.stub("pytest", "env; echo '===== 7 passed in 0.10s ====='")
+    done = prepared.run("script/test", "integration")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert "TEST_DATABASE_URL=postgresql://test:test@127.0.0.1:15432/test" in lines
+    assert "TEST_REDIS_PAIR=redis://127.0.0.1:16380 redis://127.0.0.1:16381" in lines
+    assert "TEST_REDIS_TLS_URL=rediss://localhost:16390/0" in lines
+    assert "GATEWAY_URL=of-redis://127.0.0.1:16379/0" in lines
+    calls = (prepared.path / "calls").read_text().splitlines()
+    [start] = [call for call in calls if call.startswith("run ")]
+    assert start.count("--publish=127.0.0.1::") == 8
+    assert calls[-1] == "rm --force --volumes ag-ui-test-services"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((prepared.path / "pid").read_text()), 0)

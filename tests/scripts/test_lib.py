@@ -39,7 +39,7 @@ def test_a_step_that_is_done_is_not_done_again(checkout: Checkout) -> None:
     assert " s" in done.stdout.splitlines()[1]
 
 
-def test_within_gives_up_in_time(checkout: Checkout) -> None:
+def test_within_fails_after_the_given_time(checkout: Checkout) -> None:
     assert checkout.shell("within 1 false").returncode == 1
     assert checkout.shell("within 1 true").returncode == 0
 
@@ -47,7 +47,7 @@ def test_within_gives_up_in_time(checkout: Checkout) -> None:
 @pytest.mark.parametrize(
     ("seconds", "code", "verdict"), [("4.9", 0, "ok"), ("5.0", 0, "ok"), ("5.1", 1, "TOO SLOW")]
 )
-def test_a_figure_is_held_against_its_limit(
+def test_a_figure_is_compared_with_its_limit(
     checkout: Checkout, seconds: str, code: int, verdict: str
 ) -> None:
     done = checkout.shell(
@@ -57,7 +57,26 @@ def test_a_figure_is_held_against_its_limit(
     assert done.stdout.split() == ["restart", seconds, "s", "limit", "5", "s", *verdict.split()]
 
 
-def test_a_figure_that_was_not_taken_is_a_failure(checkout: Checkout) -> None:
+def test_a_missing_figure_is_a_failure(checkout: Checkout) -> None:
     done = checkout.shell('print_figure .cache/f restart 5 "restart"')
     assert done.returncode == 1
     assert "none" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "index"),
+    [
+        ([], "from-file"),
+        (["PIP_INDEX_URL=from-pip"], "from-pip"),
+        (["PIP_INDEX_URL=from-pip", "AG_UI_BUILD_INDEX_URL=from-site"], "from-site"),
+    ],
+)
+def test_the_index_of_the_site_is_that_of_uv(
+    checkout: Checkout, environment: list[str], index: str
+) -> None:
+    folder = checkout.path / ".config" / "pip"
+    folder.mkdir(parents=True)
+    (folder / "pip.conf").write_text("[global]\nindex-url = from-file\n")
+    text = 'source script/lib.sh; echo "$AG_UI_BUILD_INDEX_URL $UV_DEFAULT_INDEX"'
+    done = checkout.run("env", *environment, "bash", "-c", text)
+    assert done.stdout.split() == [index, index], done.stderr

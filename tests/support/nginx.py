@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from tests.support.role_variables import variable_files
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -103,8 +105,8 @@ def render_site(folder: Path, variables: Mapping[str, Any]) -> None:
         "--args",
         f"src={ROLE}/templates/nginx-site.conf.j2 dest={folder}/conf.d/ag-ui.conf",
     ]
-    for values in (f"@{ROLE}/defaults/main.yml", f"@{ROLE}/vars/main.yml"):
-        command += ["--extra-vars", values]
+    for path in (ROLE / "defaults/main.yml", *variable_files(ROLE)):
+        command += ["--extra-vars", f"@{path}"]
     command += ["--extra-vars", json.dumps(known | dict(variables))]
     done = subprocess.run(
         command,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
 
+from tests.support.role_variables import variable_files
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -59,7 +61,8 @@ def render(folder: Path, template: str, hosts: Mapping[str, Any], *extra_variabl
         The directory, with a file for each host.
     """
     (folder / "hosts.yml").write_text(yaml.safe_dump(dict(hosts)))
-    extras = (f"@{ROLE}/vars/main.yml", json.dumps(RUNTIME_FACTS), *extra_variables)
+    internal = (f"@{path}" for path in variable_files(ROLE))
+    extras = (*internal, json.dumps(RUNTIME_FACTS), *extra_variables)
     destination = f"{folder}/{{{{ inventory_hostname }}}}"
     subprocess.run(
         [

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.support.playbook import run_playbook
 
 if TYPE_CHECKING:
     from tests.scenarios.support.site import Site
     from tests.support.playbook import Run
-
-
-@pytest.fixture
-def inventory(request: pytest.FixtureRequest) -> str:
-    return str(request.config.getoption("ansible_inventory"))
 
 
 def dry_run(inventory: str, *options: str) -> Run:

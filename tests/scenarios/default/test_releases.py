@@ -65,7 +65,7 @@ REFUSED_RELEASES = [
     RefusedRelease("no-start", ("No module named 'src'",), broken("no-start")),
     RefusedRelease(
         "crash",
-        ("did not become healthy: it ended", "RuntimeError: no such start"),
+        ("did not become healthy: it exited", "RuntimeError: no such start"),
         broken("crash"),
     ),
     RefusedRelease(
@@ -74,11 +74,6 @@ REFUSED_RELEASES = [
         broken("never-ready"),
     ),
 ]
-
-
-@pytest.fixture(scope="module")
-def inventory(request: pytest.FixtureRequest) -> str:
-    return str(request.config.getoption("ansible_inventory"))
 
 
 @pytest.fixture(scope="module")

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.scenarios.support.deployment import deploy
 from tests.scenarios.support.request_load import RequestLoad
 
 if TYPE_CHECKING:
     from tests.scenarios.support.experiment import ExperimentFactory
     from tests.scenarios.support.site import Account, Site
-
-
-@pytest.fixture(scope="module")
-def inventory(request: pytest.FixtureRequest) -> str:
-    return str(request.config.getoption("ansible_inventory"))
 
 
 def test_changed_release_fails_no_request_and_loses_no_event(

@@ -84,17 +84,17 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(docs.router)
-    usual: dict[str, Any] = {
+    common_options: dict[str, Any] = {
         "responses": problems.documented(LimitReachedError),
     }
-    app.include_router(auth.router, prefix="/auth", tags=["authentication"], **usual)
-    app.include_router(accounts.router, prefix="/auth", tags=["accounts"], **usual)
-    app.include_router(mfa.router, prefix="/auth/mfa", tags=["accounts"], **usual)
-    app.include_router(api.router, prefix="/api", tags=["jobs"], **usual)
-    app.include_router(tools.router, prefix="/api", tags=["tools"], **usual)
-    app.include_router(admin.router, prefix="/admin", tags=["administration"], **usual)
-    app.include_router(agent.router, prefix="/agent", tags=["agent"], **usual)
-    app.include_router(events.router, tags=["events"], **usual)
+    app.include_router(auth.router, prefix="/auth", tags=["authentication"], **common_options)
+    app.include_router(accounts.router, prefix="/auth", tags=["accounts"], **common_options)
+    app.include_router(mfa.router, prefix="/auth/mfa", tags=["accounts"], **common_options)
+    app.include_router(api.router, prefix="/api", tags=["jobs"], **common_options)
+    app.include_router(tools.router, prefix="/api", tags=["tools"], **common_options)
+    app.include_router(admin.router, prefix="/admin", tags=["administration"], **common_options)
+    app.include_router(agent.router, prefix="/agent", tags=["agent"], **common_options)
+    app.include_router(events.router, tags=["events"], **common_options)
     return app
 
 
@@ -110,9 +110,11 @@ def _drain_on_signals(services: Services) -> None:
         if not callable(server_handler):
             continue
 
-        def handle(received: int, frame: FrameType | None, then: Any = server_handler) -> None:
+        def handle(
+            received: int, frame: FrameType | None, next_handler: Any = server_handler
+        ) -> None:
             loop.call_soon_threadsafe(services.drain)
-            then(received, frame)
+            next_handler(received, frame)
 
         signal.signal(number, handle)
 

@@ -20,7 +20,7 @@ structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_environment_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove settings from the environment, so that they do not affect the tests."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name, raising=False)

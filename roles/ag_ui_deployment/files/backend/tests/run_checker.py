@@ -104,6 +104,11 @@ def parse_frames(body: bytes) -> list[Frame]:
     return FrameParser().feed(body)
 
 
+def events_of(frames: Iterable[Frame]) -> list[dict[str, Any]]:
+    """Return the AG-UI events of the frames that have data."""
+    return [frame.json() for frame in frames if frame.data is not None]
+
+
 def _frame(block: bytes) -> Frame:
     try:
         lines = block.decode("utf-8").split("\n")
@@ -259,7 +264,7 @@ class RunChecker:
         """Check the next event of the run. Raises RunViolation."""
         try:
             check_event(event)
-            self._check_place(event["type"])
+            self._check_order(event["type"])
             rule = self._rules.get(event["type"])
             if rule is not None:
                 rule(event)
@@ -276,7 +281,7 @@ class RunChecker:
             raise RunViolation(f"run {self.run.run_id} has no terminal event")
         return self.run
 
-    def _check_place(self, kind: str) -> None:
+    def _check_order(self, kind: str) -> None:
         run = self.run
         if run.terminal is not None:
             raise RunViolation(f"{kind} after the terminal {run.terminal}")

@@ -1,4 +1,4 @@
-"""Workspaces, and who belongs to which.
+"""Workspaces and memberships.
 
 Revision: 0003
 Previous: 0002

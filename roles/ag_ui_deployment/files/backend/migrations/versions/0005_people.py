@@ -1,4 +1,4 @@
-"""Names, links by mail, and second factors.
+"""Names of users, emailed links, and second factors.
 
 Revision: 0005
 Previous: 0004

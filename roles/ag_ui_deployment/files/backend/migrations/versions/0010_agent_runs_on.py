@@ -1,4 +1,4 @@
-"""Find the runs of the agent that are stored as running.
+"""Index of the agent runs that are stored as running.
 
 Revision: 0010
 Previous: 0009

@@ -1,4 +1,4 @@
-"""Invitations that can be withdrawn, and links that end with the rights of who made them.
+"""Invitations that can be withdrawn, and links revoked with the rights of their creator.
 
 Revision: 0011
 Previous: 0010

@@ -1,4 +1,4 @@
-"""Failed logins by where they come from.
+"""Failed logins by source.
 
 Revision: 0013
 Previous: 0012

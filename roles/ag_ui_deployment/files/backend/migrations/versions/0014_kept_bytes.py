@@ -1,4 +1,4 @@
-"""Count the bytes that conversations hold, and find what is past the retention.
+"""Sizes of conversations, and indexes for retention.
 
 Revision: 0014
 Previous: 0013

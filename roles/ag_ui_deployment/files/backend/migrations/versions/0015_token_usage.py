@@ -1,4 +1,4 @@
-"""Keep how many tokens models took, by user, day and model.
+"""Token usage by user, day and model.
 
 Revision: 0015
 Previous: 0014

@@ -1,4 +1,4 @@
-"""Mails of links counted by mailbox.
+"""Emailed links counted by mailbox.
 
 Revision: 0016
 Previous: 0015

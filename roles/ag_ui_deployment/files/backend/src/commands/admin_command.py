@@ -24,7 +24,7 @@ from src.services.accounts.errors import (
 from src.services.audit_logger import AuditLogger
 from src.services.auth.access_service import AccessService
 from src.services.auth.errors import EmailRejectedError, PasswordRejectedError
-from src.services.auth.tokens import Tokens
+from src.services.auth.tokens import TokenService
 from src.utils.background_jobs import BackgroundJobs
 from src.utils.database import Database
 
@@ -43,31 +43,31 @@ _REFUSALS: dict[type[Exception], tuple[int, str]] = {
 }
 
 
-def run_admin_command(settings: Settings, work: Callable[[Accounts], Awaitable[None]]) -> int:
+def run_admin_command(settings: Settings, action: Callable[[Accounts], Awaitable[None]]) -> int:
     """Run a command, print its error if it fails, and return the exit code."""
     log_to_stderr()
     try:
-        asyncio.run(_run(settings, work))
+        asyncio.run(_run(settings, action))
     except ValidationError as error:
         (first, *_) = error.errors(include_url=False, include_input=False)
         field = ".".join(map(str, first["loc"])) or "input"
         return fail(EXIT_BAD_INPUT, f"{field}: {first['msg']}")
     except tuple(_REFUSALS) as error:
-        code, text = _REFUSALS[type(error)]
-        return fail(code, text.format(error))
+        code, message = _REFUSALS[type(error)]
+        return fail(code, message.format(error))
     return 0
 
 
-async def _run(settings: Settings, work: Callable[[Accounts], Awaitable[None]]) -> None:
+async def _run(settings: Settings, action: Callable[[Accounts], Awaitable[None]]) -> None:
     database = Database(settings)
     accounts = Accounts.build(
         settings,
         database=database,
-        access=AccessService(database, Tokens(settings), settings),
+        access=AccessService(database, TokenService(settings), settings),
         audit=AuditLogger(database),
         background=BackgroundJobs(),
     )
     try:
-        await work(accounts)
+        await action(accounts)
     finally:
         await database.close()

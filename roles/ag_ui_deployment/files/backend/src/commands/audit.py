@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 
-from src.commands.output import EXIT_BROKEN, EXIT_UNAVAILABLE, fail, log_to_stderr, say
+from src.commands.output import EXIT_BROKEN, EXIT_UNAVAILABLE, echo, fail, log_to_stderr
 from src.config import Settings
 from src.models.audit import Head, Verification
-from src.repositories.audit import Filter
+from src.repositories.audit import AuditFilter
 from src.services.audit.actors import OPERATOR
 from src.services.audit.chain import START
 from src.services.audit.checkpoint_signer import CheckpointSigner
@@ -29,7 +29,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--noted",
         action="append",
         default=[],
-        type=_place,
+        type=_parse_head,
         metavar="SEQ:HASH",
         help="an entry's number and hash, from a line audit_checkpoint of the journal",
     )
@@ -46,65 +46,65 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     retain.set_defaults(run=_retain)
 
 
-def _place(text: str) -> Head:
+def _parse_head(text: str) -> Head:
     seq, _, hashed = text.partition(":")
     try:
-        place = Head(int(seq), bytes.fromhex(hashed))
+        head = Head(int(seq), bytes.fromhex(hashed))
     except ValueError:
-        place = START
-    if place.seq < 1 or len(place.hash) != len(START.hash):
+        head = START
+    if head.seq < 1 or len(head.hash) != len(START.hash):
         raise argparse.ArgumentTypeError(
             f"{text[:100]!r} is no SEQ:HASH; write an entry's number and its hash, which has 64 "
             "hexadecimal digits"
         )
-    return place
+    return head
 
 
 def _verify(settings: Settings, options: argparse.Namespace) -> int:
-    async def work(database: Database) -> int:
+    async def action(database: Database) -> int:
         verifier = AuditVerifier(database, AuditKeys(settings.audit_keys))
-        found = await verifier.verify(options.noted)
+        result = await verifier.verify(options.noted)
         # Print the result first: recording it fails if the database is read-only.
-        code = _tell(found)
+        code = _print_result(result)
         try:
             service = AuditLogService(database, verifier, AuditLogger(database))
-            await service.record_verification(None, found)
+            await service.record_verification(None, result)
         except DATABASE_ERRORS as error:
             return fail(code, f"audit: that it was verified could not be recorded: {error}")
         return code
 
-    return _with_database(settings, work)
+    return _with_database(settings, action)
 
 
-def _tell(found: Verification) -> int:
-    if found.broken is not None:
+def _print_result(result: Verification) -> int:
+    if result.broken is not None:
         return fail(
-            EXIT_BROKEN, f"audit: broken at entry {found.broken.seq}: {found.broken.reason}"
+            EXIT_BROKEN, f"audit: broken at entry {result.broken.seq}: {result.broken.reason}"
         )
-    if found.first_seq is None:
-        say("audit: empty")
+    if result.first_seq is None:
+        echo("audit: empty")
         return 0
-    signed = f"signed through {found.signed_through}" if found.signed_through else "not signed"
-    say(
-        f"audit: entries {found.first_seq} to {found.last_seq} are whole, {signed}, "
-        f"{found.checkpoints} checkpoints"
+    signed = f"signed through {result.signed_through}" if result.signed_through else "not signed"
+    echo(
+        f"audit: entries {result.first_seq} to {result.last_seq} are whole, {signed}, "
+        f"{result.checkpoints} checkpoints"
     )
     return 0
 
 
 def _export(settings: Settings, options: argparse.Namespace) -> int:
-    async def work(database: Database) -> int:
+    async def action(database: Database) -> int:
         verifier = AuditVerifier(database, AuditKeys(settings.audit_keys))
         service = AuditLogService(database, verifier, AuditLogger(database))
-        async for piece in await service.export(Filter(), options.format, None):
+        async for chunk in await service.export(AuditFilter(), options.format, None):
             try:
-                sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.write(chunk)
                 sys.stdout.buffer.flush()
             except OSError as error:
                 return _output_failed(error)
         return 0
 
-    return _with_database(settings, work)
+    return _with_database(settings, action)
 
 
 def _output_failed(error: OSError) -> int:
@@ -117,7 +117,7 @@ def _output_failed(error: OSError) -> int:
 
 
 def _retain(settings: Settings, options: argparse.Namespace) -> int:
-    async def work(database: Database) -> int:
+    async def action(database: Database) -> int:
         keys = AuditKeys(settings.audit_keys)
         retention = AuditRetention(
             database,
@@ -130,19 +130,19 @@ def _retain(settings: Settings, options: argparse.Namespace) -> int:
             deleted = await retention.retain(OPERATOR.name, even_if_broken=options.even_if_broken)
         except ChainBrokenError as error:
             return fail(EXIT_BROKEN, f"audit: nothing is deleted, the log is broken at {error}")
-        say(f"audit: {deleted} entries deleted")
+        echo(f"audit: {deleted} entries deleted")
         return 0
 
-    return _with_database(settings, work)
+    return _with_database(settings, action)
 
 
-def _with_database(settings: Settings, work: Callable[[Database], Awaitable[int]]) -> int:
+def _with_database(settings: Settings, action: Callable[[Database], Awaitable[int]]) -> int:
     log_to_stderr()
 
     async def run() -> int:
         database = Database(settings, statement_timeout=None)
         try:
-            return await work(database)
+            return await action(database)
         finally:
             await database.close()
 

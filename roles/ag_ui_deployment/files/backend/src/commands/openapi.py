@@ -2,13 +2,13 @@
 
 import argparse
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import orjson
 
-from src.commands.output import say
+from src.commands.output import echo
 from src.config import Settings
 from src.main import create_app
+from src.utils.json_types import Json
 
 _HEAD = ("| endpoint | what it does | answers |", "| --- | --- | --- |")
 
@@ -24,12 +24,12 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 def _openapi(settings: Settings, options: argparse.Namespace) -> None:
     document = create_app(settings).openapi()
     if options.markdown:
-        say("\n".join((*_HEAD, *_rows(document))))
+        echo("\n".join((*_HEAD, *_rows(document))))
     else:
-        say(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
 
 
-def _rows(document: Mapping[str, Any]) -> Iterator[str]:
+def _rows(document: Mapping[str, Json]) -> Iterator[str]:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             statuses = ", ".join(sorted(operation["responses"]))

@@ -17,7 +17,7 @@ def log_to_stderr() -> None:
     configure_logging("WARNING", always=[JOURNAL], stream=sys.stderr)
 
 
-def say(text: str) -> None:
+def echo(text: str) -> None:
     print(text)  # noqa: T201 - output of a command
 
 

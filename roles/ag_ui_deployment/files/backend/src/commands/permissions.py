@@ -3,10 +3,10 @@
 import argparse
 from collections.abc import Iterator, Sequence
 
-from src.commands.output import say
+from src.commands.output import echo
 from src.config import Settings
 from src.main import create_app
-from src.models.permissions import Permission, Rank, Reach
+from src.models.permissions import EffectiveRole, Permission, PermissionScope
 from src.services.rbac.overview import matrix
 from src.services.tools.catalogue import tool_permissions
 from src.web.route_rules import RouteRule, rules_of
@@ -23,11 +23,11 @@ caller in each workspace.
 
 `own`: the user's own jobs and runs, in workspaces that the user belongs to. `workspace`: everything in
 the workspace. `everything`: everything in all workspaces."""
-_RANKS = {
-    Rank.VIEWER: "viewer",
-    Rank.CONTRIBUTOR: "contributor",
-    Rank.WORKSPACE_ADMIN: "admin of a workspace",
-    Rank.ADMIN: "admin of everything",
+_ROLE_TITLES = {
+    EffectiveRole.VIEWER: "viewer",
+    EffectiveRole.CONTRIBUTOR: "contributor",
+    EffectiveRole.WORKSPACE_ADMIN: "admin of a workspace",
+    EffectiveRole.ADMIN: "admin of everything",
 }
 
 
@@ -38,14 +38,14 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def _permissions(settings: Settings, _options: argparse.Namespace) -> None:
     rules = rules_of(create_app(settings))
-    say("\n".join((_HEAD, "", *_matrix_rows(), "", *_tool_rows(), "", *_route_rows(rules))))
+    echo("\n".join((_HEAD, "", *_matrix_rows(), "", *_tool_rows(), "", *_route_rows(rules))))
 
 
 def _matrix_rows() -> Iterator[str]:
-    yield _row("permission", *_RANKS.values())
-    yield _row(*["---"] * (1 + len(_RANKS)))
-    for permission, reaches in matrix().items():
-        yield _row(f"`{permission}`", *(_word(reaches[rank]) for rank in _RANKS))
+    yield _row("permission", *_ROLE_TITLES.values())
+    yield _row(*["---"] * (1 + len(_ROLE_TITLES)))
+    for permission, scopes in matrix().items():
+        yield _row(f"`{permission}`", *(_scope_text(scopes[role]) for role in _ROLE_TITLES))
 
 
 def _tool_rows() -> Iterator[str]:
@@ -66,17 +66,19 @@ def _route_rows(rules: Sequence[RouteRule]) -> Iterator[str]:
     yield _row("route", "requires")
     yield _row("---", "---")
     for rule in rules:
-        yield _row(f"`{rule.method} {rule.path}`", _need(rule.permission, login=rule.needs_login))
+        yield _row(
+            f"`{rule.method} {rule.path}`", _requirement(rule.permission, login=rule.needs_login)
+        )
 
 
-def _need(permission: Permission | None, *, login: bool) -> str:
+def _requirement(permission: Permission | None, *, login: bool) -> str:
     if permission is not None:
         return f"`{permission}`"
     return "a login" if login else "nothing"
 
 
-def _word(reach: Reach) -> str:
-    return "" if reach is Reach.NONE else reach.value
+def _scope_text(scope: PermissionScope) -> str:
+    return "" if scope is PermissionScope.NONE else scope.value
 
 
 def _row(*cells: str) -> str:

@@ -7,7 +7,7 @@ import sys
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
-from src.commands.output import log_to_stderr, say
+from src.commands.output import echo, log_to_stderr
 from src.config import Settings
 from src.services.operations.schema import is_later, migrate
 from src.utils.database import Database
@@ -30,10 +30,10 @@ def _migrate(settings: Settings, options: argparse.Namespace) -> None:
     application = url.username
     if options.owner is not None:
         password = sys.stdin.readline().rstrip("\r\n")
-        owners = url.set(username=options.owner, password=password).render_as_string(
+        owner_url = url.set(username=options.owner, password=password).render_as_string(
             hide_password=False
         )
-        settings = settings.model_copy(update={"DATABASE_URL": SecretStr(owners)})
+        settings = settings.model_copy(update={"DATABASE_URL": SecretStr(owner_url)})
 
     async def run() -> None:
         database = Database(settings, statement_timeout=None)
@@ -42,10 +42,10 @@ def _migrate(settings: Settings, options: argparse.Namespace) -> None:
         finally:
             await database.close()
         if is_later(after):
-            say(f"schema: left at {after}, which a later release has made")
+            echo(f"schema: left at {after}, which a later release has made")
         elif before == after:
-            say(f"schema: already at {after}")
+            echo(f"schema: already at {after}")
         else:
-            say(f"schema: migrated from {before or 'nothing'} to {after}")
+            echo(f"schema: migrated from {before or 'nothing'} to {after}")
 
     asyncio.run(run())

@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 
-from src.commands.output import EXIT_BAD_INPUT, fail, say
+from src.commands.output import EXIT_BAD_INPUT, echo, fail
 from src.config import Settings
 from src.models.second_factor import SecondFactorRow
 from src.repositories import second_factors as factor_rows
@@ -24,26 +24,26 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def _reseal(settings: Settings, _options: argparse.Namespace) -> int:
     async def run() -> tuple[int, int]:
-        database, seal = Database(settings), SecretBox(settings.mfa_keys)
+        database, secret_box = Database(settings), SecretBox(settings.mfa_keys)
         try:
             async with database.transaction() as session:
                 rows = await factor_rows.all_for_update(session)
-                return len(rows), sum(not _sealed_again(seal, row) for row in rows)
+                return len(rows), sum(not _reencrypt(secret_box, row) for row in rows)
         finally:
             await database.close()
 
-    known, unreadable = asyncio.run(run())
-    say(f"sealed {known - unreadable}")
+    total, unreadable = asyncio.run(run())
+    echo(f"sealed {total - unreadable}")
     if unreadable:
         return fail(EXIT_BAD_INPUT, f"{unreadable} cannot be read: add their MFA_PREVIOUS_KEYS")
     return 0
 
 
-def _sealed_again(seal: SecretBox, row: SecondFactorRow) -> bool:
+def _reencrypt(secret_box: SecretBox, row: SecondFactorRow) -> bool:
     """Re-encrypt a secret with the current key; False if no key decrypts it."""
     try:
-        secret = seal.decrypt(row.user_id, row.sealed_secret)
+        secret = secret_box.decrypt(row.user_id, row.sealed_secret)
     except DecryptionError:
         return False
-    row.sealed_secret = seal.encrypt(row.user_id, secret)
+    row.sealed_secret = secret_box.encrypt(row.user_id, secret)
     return True

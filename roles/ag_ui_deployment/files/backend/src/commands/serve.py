@@ -8,7 +8,7 @@ import uvicorn
 
 from src.commands.output import EXIT_UNAVAILABLE, fail
 from src.config import Settings
-from src.utils.garbage import collect_rarely
+from src.utils.garbage import reduce_collections
 from src.utils.sockets import listening_socket
 
 
@@ -39,7 +39,7 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
             f"HOST and PORT: cannot listen on {settings.HOST}:{settings.PORT}: {error}",
         )
     config.load()
-    collect_rarely()
+    reduce_collections()
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
     return 0 if server.started else EXIT_UNAVAILABLE

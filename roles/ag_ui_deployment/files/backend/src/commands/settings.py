@@ -4,7 +4,7 @@ import argparse
 import asyncio
 from contextlib import suppress
 
-from src.commands.output import EXIT_BAD_INPUT, fail, say
+from src.commands.output import EXIT_BAD_INPUT, echo, fail
 from src.config import Settings
 from src.services.operations.pool_mode import TRANSACTION_POOLING, is_pooled_per_transaction
 from src.utils.database import DATABASE_ERRORS, Database
@@ -21,7 +21,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 def _check_settings(settings: Settings, _options: argparse.Namespace) -> int | None:
     if asyncio.run(_is_pooled_per_transaction(settings)):
         return fail(EXIT_BAD_INPUT, TRANSACTION_POOLING)
-    say("settings: all right")
+    echo("settings: all right")
     return None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from src.commands.admin_command import run_admin_command
-from src.commands.output import say
+from src.commands.output import echo
 from src.composition.accounts import Accounts
 from src.config import Settings
 from src.models.account import AccountFilter, NewAccount
@@ -31,40 +31,49 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     listing = users.add_parser("list", help="list accounts: address, role, active or inactive")
     listing.add_argument("--search", default="", help="a part of the address or the name")
     listing.set_defaults(run=_list)
-    role = _of_one(users, "role", "give an account another role", _set_role)
+    role = _add_user_command(users, "role", "give an account another role", _set_role)
     role.add_argument("role", choices=_ROLES)
-    _of_one(users, "deactivate", "let an account in no more, at once", _deactivate)
-    _of_one(users, "activate", "let an account in again", _activate)
-    _of_one(users, "unlock", "end the wait after too many failed logins", _unlock)
-    _of_one(users, "password", "set the password that comes on standard input", _set_password)
-    _of_one(users, "reset-link", "print a link with which a password can be set once", _reset_link)
-    _of_one(users, "mfa-reset", "remove the second factor of somebody who lost it", _mfa_reset)
-    _of_one(users, "end-sessions", "log an account out everywhere", _end_sessions)
+    _add_user_command(users, "deactivate", "let an account in no more, at once", _deactivate)
+    _add_user_command(users, "activate", "let an account in again", _activate)
+    _add_user_command(users, "unlock", "end the wait after too many failed logins", _unlock)
+    _add_user_command(
+        users, "password", "set the password that comes on standard input", _set_password
+    )
+    _add_user_command(
+        users, "reset-link", "print a link with which a password can be set once", _reset_link
+    )
+    _add_user_command(
+        users, "mfa-reset", "remove the second factor of somebody who lost it", _mfa_reset
+    )
+    _add_user_command(users, "end-sessions", "log an account out everywhere", _end_sessions)
 
 
-Work = Callable[[Accounts, UUID, argparse.Namespace], Awaitable[str]]
+UserCommand = Callable[[Accounts, UUID, argparse.Namespace], Awaitable[str]]
 
 
-def _of_one(
-    users: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str, work: Work
+def _add_user_command(
+    users: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    help_text: str,
+    command: UserCommand,
 ) -> argparse.ArgumentParser:
     """Add a command on one account.
 
     Args:
         users: The parser of the command `users`.
         name: The name of the command.
-        what: Its help text.
-        work: The command. It returns the text to print.
+        help_text: Its help text.
+        command: The command. It returns the text to print.
     """
 
     def run(settings: Settings, options: argparse.Namespace) -> int:
-        async def of_user(accounts: Accounts) -> None:
+        async def run_for_user(accounts: Accounts) -> None:
             user_id = await accounts.service.id_of(normalise_email(options.email))
-            say(await work(accounts, user_id, options))
+            echo(await command(accounts, user_id, options))
 
-        return run_admin_command(settings, of_user)
+        return run_admin_command(settings, run_for_user)
 
-    parser = users.add_parser(name, help=what)
+    parser = users.add_parser(name, help=help_text)
     parser.add_argument("email")
     parser.set_defaults(run=run)
     return parser
@@ -77,27 +86,29 @@ def _password() -> str:
 def _add(settings: Settings, options: argparse.Namespace) -> int:
     password = _password()
 
-    async def work(accounts: Accounts) -> None:
+    async def command(accounts: Accounts) -> None:
         new = NewAccount(
             email=options.email, password=password, role=Role(options.role), name=options.name
         )
         account = await accounts.service.create(OPERATOR, new)
-        say(f"created {account.email}")
+        echo(f"created {account.email}")
 
-    return run_admin_command(settings, work)
+    return run_admin_command(settings, command)
 
 
 def _list(settings: Settings, options: argparse.Namespace) -> int:
-    async def work(accounts: Accounts) -> None:
-        wanted, cursor = AccountFilter(search=options.search), None
+    async def command(accounts: Accounts) -> None:
+        criteria, cursor = AccountFilter(search=options.search), None
         while True:
-            page = await accounts.service.page(wanted, cursor, _PAGE)
-            for one in page.items:
-                say(f"{one.email}\t{one.role}\t{'active' if one.active else 'inactive'}")
+            page = await accounts.service.page(criteria, cursor, _PAGE)
+            for account in page.items:
+                echo(
+                    f"{account.email}\t{account.role}\t{'active' if account.active else 'inactive'}"
+                )
             if (cursor := page.next_cursor) is None:
                 return
 
-    return run_admin_command(settings, work)
+    return run_admin_command(settings, command)
 
 
 async def _set_role(accounts: Accounts, user_id: UUID, options: argparse.Namespace) -> str:
@@ -126,7 +137,7 @@ async def _set_password(accounts: Accounts, user_id: UUID, options: argparse.Nam
 
 
 async def _reset_link(accounts: Accounts, user_id: UUID, _options: argparse.Namespace) -> str:
-    return (await accounts.password_resets.make_link(OPERATOR, user_id)).link
+    return (await accounts.password_resets.create_reset_link(OPERATOR, user_id)).link
 
 
 async def _mfa_reset(accounts: Accounts, user_id: UUID, options: argparse.Namespace) -> str:

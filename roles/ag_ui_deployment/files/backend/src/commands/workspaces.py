@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Awaitable, Callable
 
 from src.commands.admin_command import run_admin_command
-from src.commands.output import say
+from src.commands.output import echo
 from src.composition.accounts import Accounts
 from src.config import Settings
 from src.models.role import Role
@@ -12,7 +12,7 @@ from src.models.workspace import NewWorkspace
 from src.services.audit.actors import OPERATOR
 from src.services.auth.email_addresses import normalise_email
 
-Work = Callable[[Accounts, argparse.Namespace], Awaitable[None]]
+WorkspaceCommand = Callable[[Accounts, argparse.Namespace], Awaitable[None]]
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -20,11 +20,13 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "workspaces", help="manage workspaces and their members"
     ).add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, what: str, work: Work, *arguments: str) -> argparse.ArgumentParser:
+    def command(
+        name: str, help_text: str, action: WorkspaceCommand, *arguments: str
+    ) -> argparse.ArgumentParser:
         def run(settings: Settings, options: argparse.Namespace) -> int:
-            return run_admin_command(settings, lambda accounts: work(accounts, options))
+            return run_admin_command(settings, lambda accounts: action(accounts, options))
 
-        parser = workspaces.add_parser(name, help=what)
+        parser = workspaces.add_parser(name, help=help_text)
         for argument in arguments:
             parser.add_argument(argument)
         parser.set_defaults(run=run)
@@ -42,34 +44,34 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 async def _list(accounts: Accounts, _options: argparse.Namespace) -> None:
-    for one in await accounts.workspaces.all_workspaces():
-        say(f"{one.name}\t{one.members}")
+    for workspace in await accounts.workspaces.all_workspaces():
+        echo(f"{workspace.name}\t{workspace.members}")
 
 
 async def _add(accounts: Accounts, options: argparse.Namespace) -> None:
     name = NewWorkspace(name=options.workspace).name
     await accounts.workspaces.create(OPERATOR, name)
-    say(f"created {name}")
+    echo(f"created {name}")
 
 
 async def _delete(accounts: Accounts, options: argparse.Namespace) -> None:
     await accounts.workspaces.delete(OPERATOR, options.workspace)
-    say(f"deleted {options.workspace}")
+    echo(f"deleted {options.workspace}")
 
 
 async def _members(accounts: Accounts, options: argparse.Namespace) -> None:
     for member in await accounts.workspaces.members(options.workspace):
-        say(f"{member.email}\t{member.role}")
+        echo(f"{member.email}\t{member.role}")
 
 
 async def _set(accounts: Accounts, options: argparse.Namespace) -> None:
     user_id = await accounts.service.id_of(normalise_email(options.email))
     role = Role(options.role)
     member = await accounts.workspaces.set_member(OPERATOR, options.workspace, user_id, role)
-    say(f"{member.email} is {member.role} in {options.workspace}")
+    echo(f"{member.email} is {member.role} in {options.workspace}")
 
 
 async def _remove(accounts: Accounts, options: argparse.Namespace) -> None:
     user_id = await accounts.service.id_of(normalise_email(options.email))
     await accounts.workspaces.remove_member(OPERATOR, options.workspace, user_id)
-    say(f"{options.email} does not belong to {options.workspace}")
+    echo(f"{options.email} does not belong to {options.workspace}")

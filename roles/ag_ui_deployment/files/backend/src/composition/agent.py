@@ -76,12 +76,7 @@ class Agent:
             runs=runs,
         )
         streams = RunStreams(
-            runs,
-            follower,
-            streams=events.streams,
-            open_streams=auth.open_streams,
-            metrics=metrics,
-            keep_alive_seconds=settings.SSE_KEEPALIVE_SECONDS,
+            events.stream_server, runs, follower, metrics, settings.SSE_KEEPALIVE_SECONDS
         )
         return cls(
             service=service,

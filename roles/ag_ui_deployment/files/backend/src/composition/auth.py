@@ -16,7 +16,7 @@ from src.services.auth.second_factor_service import SecondFactorService
 from src.services.auth.session_service import SessionService
 from src.services.auth.stream_registry import StreamRegistry
 from src.services.auth.tickets import TicketService
-from src.services.auth.tokens import Tokens
+from src.services.auth.tokens import TokenService
 from src.services.auth_service import AuthService
 from src.utils.database import Database
 from src.utils.metrics import Metrics
@@ -44,7 +44,7 @@ class Auth:
         audit: AuditLogger,
         metrics: Metrics,
     ) -> Self:
-        tokens = Tokens(settings)
+        tokens = TokenService(settings)
         access = AccessService(database, tokens, settings)
         sessions = SessionService(database, tokens, access, audit, settings)
         attempts = LoginAttempts(database, audit, settings)

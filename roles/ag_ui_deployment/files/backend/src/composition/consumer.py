@@ -10,7 +10,7 @@ from src.services.audit_logger import AuditLogger
 from src.services.consumer.dead_letters import DeadLetterService
 from src.services.consumer.event_store import EventStore
 from src.services.consumer.group_reader import ConsumerConfig
-from src.services.consumer.stream_status import StreamOverview
+from src.services.consumer.stream_status import StreamStatusService
 from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.database import Database
 from src.utils.metrics import Metrics
@@ -23,7 +23,7 @@ class Consumer:
 
     task: RedisStreamConsumer
     dead_letters: DeadLetterService
-    overview: StreamOverview
+    overview: StreamStatusService
     reader: Redis
 
     @classmethod
@@ -42,6 +42,6 @@ class Consumer:
         return cls(
             task=RedisStreamConsumer(reader, EventStore(database), config, metrics),
             dead_letters=DeadLetterService(database, redis, stream, audit),
-            overview=StreamOverview(database, redis, stream, group),
+            overview=StreamStatusService(database, redis, stream, group),
             reader=reader,
         )

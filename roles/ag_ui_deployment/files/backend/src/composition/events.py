@@ -11,6 +11,7 @@ from src.services.events.history import EventHistory
 from src.services.events.hub import EventHub
 from src.services.events.job_projector import JobProjector
 from src.services.events.replay import EventReplay
+from src.services.events.stream_server import StreamServer
 from src.services.events.stream_tailer import StreamTailer
 from src.services.events.streams import EventStreams
 from src.utils.database import Database
@@ -24,6 +25,7 @@ class Events:
 
     hub: EventHub
     tailer: StreamTailer
+    stream_server: StreamServer
     streams: EventStreams
     reader: Redis
 
@@ -40,11 +42,13 @@ class Events:
         stream, max_bytes = settings.REDIS_STREAM_NAME, settings.EVENT_MAX_BYTES
         reader = reader_client(settings)
         history = EventHistory(redis, database, stream, max_bytes)
-        hub = EventHub(settings, JobProjector(history.of_jobs))
+        hub = EventHub(settings, JobProjector(history.job_events))
         replay = EventReplay(history, settings.REPLAYS_MAX)
+        server = StreamServer(hub, open_streams, metrics, settings)
         return cls(
             hub=hub,
             tailer=StreamTailer(reader, history, hub, metrics, stream=stream, max_bytes=max_bytes),
-            streams=EventStreams(hub, replay, open_streams, metrics, settings),
+            stream_server=server,
+            streams=EventStreams(server, hub, replay, metrics, settings.SSE_KEEPALIVE_SECONDS),
             reader=reader,
         )

@@ -175,6 +175,6 @@ class Services:
             await client.aclose()
         await self.gateway.close()
         await self.jobs.orchestrator.close()
-        self.tools.addresses.close()
+        self.tools.ssrf_guard.close()
         await self.auth.limits.close()
         await self.database.close()

@@ -7,7 +7,7 @@ from src.composition.jobs import Jobs
 from src.config import Settings
 from src.services.audit_logger import AuditLogger
 from src.services.litellm_client import LiteLLMClient
-from src.services.tools.catalogue import ArgumentCheck
+from src.services.tools.catalogue import ArgumentChecker
 from src.services.tools.ssrf_guard import SsrfGuard
 from src.services.tools.submissions import SubmissionService
 from src.services.tools.tool_service import ToolService
@@ -19,7 +19,7 @@ from src.utils.database import Database
 class Tools:
     service: ToolService
     submissions: SubmissionService
-    addresses: SsrfGuard
+    ssrf_guard: SsrfGuard
 
     @classmethod
     def build(  # noqa: PLR0913 - dependencies
@@ -32,20 +32,20 @@ class Tools:
         audit: AuditLogger,
         background: BackgroundJobs,
     ) -> Self:
-        addresses = SsrfGuard(allow_private=settings.TOOLS_ALLOW_PRIVATE_ADDRESSES)
+        ssrf_guard = SsrfGuard(allow_private=settings.TOOLS_ALLOW_PRIVATE_ADDRESSES)
         submissions = SubmissionService(
             settings, database, jobs.announcer, jobs.reconciler, background
         )
         service = ToolService(
             database,
             gateway=gateway,
-            arguments=ArgumentCheck(settings, addresses),
+            arguments=ArgumentChecker(settings, ssrf_guard),
             submissions=submissions,
             jobs=jobs.service,
             audit=audit,
             calls_per_user=settings.CALLS_PER_USER,
         )
-        return cls(service, submissions, addresses)
+        return cls(service, submissions, ssrf_guard)
 
     async def stop(self) -> None:
         """Wait for running calls, whose outcomes may then still be stored in the background."""

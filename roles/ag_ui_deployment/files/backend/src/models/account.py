@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from uuid import UUID, uuid4
 
 from pydantic import (
@@ -21,17 +21,18 @@ from src.models.page import Page, PageCursor, PageLimit
 from src.models.role import Role
 from src.models.workspace import Membership
 from src.utils.database import Base
+from src.utils.json_types import JsonObject
 
 # PostgreSQL rejects NUL. Other control characters have no place in names and emails.
 Printable = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
 Email = Annotated[str, Field(max_length=320, examples=["alice@example.org"])]
 # An upper bound only; services/auth/passwords.py checks the real limits.
 NewPassword = Annotated[str, Field(max_length=4096, examples=["correct horse battery staple"])]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=Printable)]
+DisplayName = Annotated[str, Field(min_length=1, max_length=200, pattern=Printable)]
 LinkToken = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class Purpose(StrEnum):
+class LinkPurpose(StrEnum):
     """The purpose of a token in a link."""
 
     INVITATION = "invitation"
@@ -63,7 +64,7 @@ class AccountTokenRow(Base):
     name: Mapped[str | None] = mapped_column(Text)
     role: Mapped[str | None] = mapped_column(Text)
     password_hash: Mapped[str | None] = mapped_column(Text)
-    memberships: Mapped[list[Any] | None] = mapped_column(JSON)
+    memberships: Mapped[list[JsonObject] | None] = mapped_column(JSON)
     made_by: Mapped[UUID | None] = mapped_column(Uuid, ForeignKey("users.id", ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
@@ -110,7 +111,7 @@ class AccountPage(Page[Account]):
 class _NewMember(BaseModel):
     email: Email
     role: Role = Role.VIEWER
-    name: Name | None = None
+    name: DisplayName | None = None
     # The maximum that an audit log entry can hold.
     memberships: Annotated[list[Membership], Field(max_length=30)] = []
 
@@ -173,17 +174,17 @@ class Registration(BaseModel):
     invitation: LinkToken | None = None
     email: Email | None = None
     password: Annotated[NewPassword | None, Field(validate_default=True)] = None
-    name: Name | None = None
+    name: DisplayName | None = None
 
     @field_validator("password")
     @classmethod
-    def _with_the_invitation(cls, password: str | None, info: ValidationInfo) -> str | None:
+    def _require_invitation(cls, password: str | None, info: ValidationInfo) -> str | None:
         if (password is None) is (info.data.get("invitation") is not None):
             raise ValueError("goes with an invitation, and only with one")
         return password
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _require_one_way(self) -> Self:
         if (self.invitation is None) == (self.email is None):
             raise ValueError("give either email or invitation")
         return self

@@ -20,6 +20,7 @@ from pydantic import (
 
 from src.models.protocol import ProtocolVersion, negotiated
 from src.models.workspace import DEFAULT_WORKSPACE
+from src.utils.json_types import JsonObject
 
 # Ids are used in URLs.
 _ID = r"^[A-Za-z0-9_~@:-][A-Za-z0-9_.~@:-]*$"
@@ -28,26 +29,26 @@ _PLAIN = r"^[^\x00-\x1f\x7f]+$"
 # Function names that model providers accept.
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
-_LONGEST = 200
+_MAX_LENGTH = 200
 MESSAGES_MAX = 2000
 # Options in `forwardedProps`; the first value is the default.
 _CHOICES = {"ifRunning": ("reject", "cancel"), "onDisconnect": ("continue", "cancel")}
-_LISTS = ("content", "toolCalls", "tool_calls")
+_LIST_FIELDS = ("content", "toolCalls", "tool_calls")
 # Maximum of content parts and tool calls, in one message and in all together.
 _MAX_ITEMS = 1000
-_MAX_ITEMS_TOGETHER = 2 * MESSAGES_MAX
+_MAX_ITEMS_TOTAL = 2 * MESSAGES_MAX
 # Input is embedded in events and in requests to the model. Reserve nesting levels for these, since
 # orjson limits the depth.
-_LEVELS_AROUND = 8
+_RESERVED_LEVELS = 8
 
-AgentId = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST, pattern=_ID)]
-_Plain = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST, pattern=_PLAIN)]
+AgentId = Annotated[str, StringConstraints(min_length=1, max_length=_MAX_LENGTH, pattern=_ID)]
+_Plain = Annotated[str, StringConstraints(min_length=1, max_length=_MAX_LENGTH, pattern=_PLAIN)]
 
 
 def _is_plain(value: object) -> bool:
     return (
         isinstance(value, str)
-        and len(value) <= _LONGEST
+        and len(value) <= _MAX_LENGTH
         and re.fullmatch(_PLAIN, value) is not None
     )
 
@@ -55,7 +56,7 @@ def _is_plain(value: object) -> bool:
 def _encodable(value: Any) -> Any:
     """Reject values that orjson cannot encode: lone surrogates, deep nesting, too large integers."""
     nested = value
-    for _ in range(_LEVELS_AROUND):
+    for _ in range(_RESERVED_LEVELS):
         nested = [nested]
     try:
         orjson.dumps(nested)
@@ -66,18 +67,18 @@ def _encodable(value: Any) -> Any:
 
 def _bound_lists(messages: Any) -> Any:
     """Limit content parts and tool calls before validation, which reports an error for each item."""
-    together = 0
-    some = messages[:MESSAGES_MAX] if isinstance(messages, list) else []
-    for number, message in enumerate(some):
+    total = 0
+    limited = messages[:MESSAGES_MAX] if isinstance(messages, list) else []
+    for number, message in enumerate(limited):
         if not isinstance(message, dict):
             continue
-        lists = (message.get(name) for name in _LISTS)
+        lists = (message.get(name) for name in _LIST_FIELDS)
         size = sum(len(value) for value in lists if isinstance(value, list))
-        together += size
+        total += size
         if size > _MAX_ITEMS:
             raise ValueError(f"message {number}: it has more than {_MAX_ITEMS} parts and calls")
-        if together > _MAX_ITEMS_TOGETHER:
-            raise ValueError(f"they have more than {_MAX_ITEMS_TOGETHER} parts and calls")
+        if total > _MAX_ITEMS_TOTAL:
+            raise ValueError(f"they have more than {_MAX_ITEMS_TOTAL} parts and calls")
     return messages
 
 
@@ -88,8 +89,8 @@ def _drop_unknown_fields(value: Any) -> None:
             value.model_extra.clear()
         _drop_unknown_fields(list(value.__dict__.values()))
     elif isinstance(value, list):
-        for one in value:
-            _drop_unknown_fields(one)
+        for item in value:
+            _drop_unknown_fields(item)
 
 
 def _check_messages(messages: list[Message]) -> list[Message]:
@@ -102,7 +103,7 @@ def _check_messages(messages: list[Message]) -> list[Message]:
     return messages
 
 
-def _latest_of_each_id(messages: list[Message]) -> list[Message]:
+def _deduplicated(messages: list[Message]) -> list[Message]:
     """Replace messages with the same id by the last of them, at the position of the first.
 
     Duplicates are accepted because a client that has one sends it with every further request.
@@ -131,16 +132,16 @@ def _check_tools(tools: list[Tool]) -> list[Tool]:
                 f"the parameters of {tool.name} are no JSON Schema of an object"
             )
         _encodable(tool.model_dump(by_alias=True))
-    _refuse_repeated_names(tool.name for tool in tools)
+    _reject_repeated_names(tool.name for tool in tools)
     return tools
 
 
 def _check_context(context: list[Context]) -> list[Context]:
-    _encodable([one.model_dump(by_alias=True) for one in context])
+    _encodable([item.model_dump(by_alias=True) for item in context])
     return context
 
 
-def _refuse_repeated_names(names: Iterable[str]) -> None:
+def _reject_repeated_names(names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -167,7 +168,7 @@ def _check_version(declared: str | None) -> str | None:
     return declared
 
 
-def _refuse_answers(resume: Any) -> Any:
+def _reject_resume(resume: Any) -> Any:
     if resume:
         raise ValueError("this agent asks by tool calls, never by interrupts; leave it out")
     return resume
@@ -191,14 +192,14 @@ class RunInput(RunAgentInput):
         Field(max_length=MESSAGES_MAX),
         BeforeValidator(_bound_lists),
         AfterValidator(_check_messages),
-        AfterValidator(_latest_of_each_id),
+        AfterValidator(_deduplicated),
     ]
     tools: Annotated[list[Tool], Field(max_length=128), AfterValidator(_check_tools)] | None = None
     context: (
         Annotated[list[Context], Field(max_length=100), AfterValidator(_check_context)] | None
     ) = None
     forwarded_props: Annotated[Any, AfterValidator(_check_props)] = None
-    resume: Annotated[list[ResumeEntry] | None, BeforeValidator(_refuse_answers)] = None
+    resume: Annotated[list[ResumeEntry] | None, BeforeValidator(_reject_resume)] = None
 
     @model_validator(mode="after")
     def _write_conversation(self) -> Self:
@@ -210,7 +211,7 @@ class RunInput(RunAgentInput):
         return self
 
     @cached_property
-    def conversation(self) -> Sequence[dict[str, Any]]:
+    def conversation(self) -> Sequence[JsonObject]:
         """The messages as AG-UI's JSON."""
         return [message.model_dump(by_alias=True) for message in self.messages]
 

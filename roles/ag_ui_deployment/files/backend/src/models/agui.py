@@ -5,7 +5,7 @@ from typing import Annotated
 from ag_ui import core
 from pydantic import Field, RootModel
 
-_Sent = (
+_SentEvent = (
     core.RunStartedEvent
     | core.RunFinishedEvent
     | core.RunErrorEvent
@@ -32,5 +32,5 @@ _Sent = (
 )
 
 
-class AgUiEvent(RootModel[Annotated[_Sent, Field(discriminator="type")]]):
+class AgUiEvent(RootModel[Annotated[_SentEvent, Field(discriminator="type")]]):
     """What stands in `data` of one Server-Sent Event: those of AG-UI that the backend sends."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -24,6 +24,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from src.models.page import Page
 from src.utils.database import Base
+from src.utils.json_types import JsonObject
 
 
 class Head(NamedTuple):
@@ -62,14 +63,14 @@ class ChainLink:
         return Head(self.seq, self.hash)
 
 
-class Purpose(StrEnum):
+class CheckpointPurpose(StrEnum):
     """Why a checkpoint was made: periodically, or before retention deletes the entries up to it."""
 
     INTERVAL = "interval"
     RETENTION = "retention"
 
 
-class Moment(TypeDecorator[datetime]):
+class ClampedTimestamp(TypeDecorator[datetime]):
     """A timestamp, clamped on reading to the range of Python's datetime.
 
     PostgreSQL's range is greater. The application never writes such a value, but an intruder may.
@@ -92,7 +93,7 @@ class AuditRow(Base):
     __tablename__ = "audit_log"
 
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    at: Mapped[datetime] = mapped_column(Moment)
+    at: Mapped[datetime] = mapped_column(ClampedTimestamp)
     action: Mapped[str] = mapped_column(Text)
     outcome: Mapped[str] = mapped_column(Text)
     actor_id: Mapped[UUID | None] = mapped_column(Uuid)
@@ -101,7 +102,7 @@ class AuditRow(Base):
     address: Mapped[str | None] = mapped_column(Text)
     request_id: Mapped[str | None] = mapped_column(Text)
     # json instead of jsonb: the hash covers the text, which only json preserves.
-    details: Mapped[dict[str, Any]] = mapped_column(JSON)
+    details: Mapped[JsonObject] = mapped_column(JSON)
     prev_hash: Mapped[bytes] = mapped_column(BYTEA)
     hash: Mapped[bytes] = mapped_column(BYTEA)
 
@@ -123,7 +124,7 @@ class CheckpointRow(Base):
     purpose: Mapped[str] = mapped_column(Text)
     seq: Mapped[int] = mapped_column(BigInteger)
     hash: Mapped[bytes] = mapped_column(BYTEA)
-    at: Mapped[datetime] = mapped_column(Moment)
+    at: Mapped[datetime] = mapped_column(ClampedTimestamp)
     key_id: Mapped[str] = mapped_column(Text)
     signature: Mapped[bytes] = mapped_column(BYTEA)
 
@@ -145,7 +146,7 @@ class AuditEntry(BaseModel):
     target: str | None
     address: str | None
     request_id: str | None
-    details: dict[str, Any]
+    details: JsonObject
     prev_hash: str
     hash: str
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from src.models.page import Page
 from src.utils.database import Base
+from src.utils.json_types import Json, JsonObject
 
 
 class RunStatus(StrEnum):
@@ -70,7 +71,7 @@ class MessageRow(Base):
     thread_id: Mapped[str] = mapped_column(Text)
     message_id: Mapped[str] = mapped_column(Text)
     # json instead of jsonb, which rejects \u0000.
-    body: Mapped[dict[str, Any]] = mapped_column(JSON)
+    body: Mapped[JsonObject] = mapped_column(JSON)
     # Size of the body in bytes; null in rows of former releases.
     size: Mapped[int | None] = mapped_column(Integer)
 
@@ -155,7 +156,7 @@ class Thread(ThreadSummary):
     are none.
     """
 
-    messages: list[Mapping[str, Any]]
+    messages: list[Mapping[str, Json]]
     next_cursor: str | None
     earlier: Annotated[int | None, Field(deprecated=True, description="As next_cursor")]
     active_run_id: str | None

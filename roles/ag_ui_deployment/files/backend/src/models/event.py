@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 from uuid import UUID
 
 from sqlalchemy import BigInteger, DateTime, Index, Text, func
@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import BYTEA, JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
 from src.utils.database import Base
+from src.utils.json_types import Json, JsonObject
 
 # Published by the backend when a tool has accepted a job. It names the owner and the workspace, and
 # takes precedence over what producers say, because the backend knows for whom it called the tool.
@@ -43,7 +44,7 @@ class StreamId(NamedTuple):
         return f"{self.ms}-{self.seq}"
 
     @property
-    def is_border(self) -> bool:
+    def is_last_of_millisecond(self) -> bool:
         """Whether this is the last possible id of a millisecond, which no entry has.
 
         The read position of an empty stream is such an id, made from the clock of Redis.
@@ -73,8 +74,8 @@ class ShieldEvent:
     type: str
     timestamp: int
     job_id: str | None
-    data: Mapping[str, Any]
-    metadata: Mapping[str, Any]
+    data: Mapping[str, Json]
+    metadata: Mapping[str, Json]
 
     @property
     def workspace(self) -> str | None:
@@ -111,9 +112,9 @@ class EventRow(Base):
     job_id: Mapped[str | None] = mapped_column(Text)
     occurred_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     # json instead of jsonb, which rejects \u0000 and does not keep the order of keys.
-    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    data: Mapped[JsonObject] = mapped_column(JSON)
     # SQLAlchemy reserves the attribute `metadata`.
-    event_metadata: Mapped[dict[str, Any]] = mapped_column("metadata", JSON)
+    event_metadata: Mapped[JsonObject] = mapped_column("metadata", JSON)
     received_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.now()
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -16,6 +16,7 @@ from src.models.event import StreamId
 from src.models.page import Page, PageCursor, PageLimit
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.utils.database import Base
+from src.utils.json_types import Json, JsonObject
 
 
 class JobStatus(StrEnum):
@@ -33,7 +34,7 @@ ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 _WORKSPACE = text(f"coalesce(workspace, '{DEFAULT_WORKSPACE}')")
 
 
-def percent_at(status: JobStatus, percent: float | None) -> float | None:
+def displayed_percent(status: JobStatus, percent: float | None) -> float | None:
     """The progress of a job in percent: as reported, but 100 once the job has completed."""
     return 100.0 if status is JobStatus.COMPLETED else percent
 
@@ -51,7 +52,7 @@ class JobRow(Base):
     status: Mapped[str] = mapped_column(Text)
     percent: Mapped[float | None] = mapped_column(Float)
     error: Mapped[str | None] = mapped_column(Text)
-    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    result: Mapped[JsonObject | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     completed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
@@ -87,16 +88,16 @@ class Job(BaseModel):
     status: JobStatus
     percent: float | None
     error: str | None
-    result: dict[str, Any] | None
+    result: JsonObject | None
     created_at: datetime
     updated_at: datetime
     completed_at: datetime | None
     lost: bool = False
 
     @model_validator(mode="after")
-    def _all_is_done(self) -> Self:
+    def _complete_percent(self) -> Self:
         # Not stored: of two terminal events, the one that counts may arrive second.
-        self.percent = percent_at(self.status, self.percent)
+        self.percent = displayed_percent(self.status, self.percent)
         return self
 
 
@@ -127,7 +128,7 @@ class JobEnd:
     status: JobStatus
     timestamp: int
     error: str | None
-    result: Mapping[str, Any] | None
+    result: Mapping[str, Json] | None
 
 
 @dataclass(slots=True)

@@ -5,15 +5,15 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 # Longer than any valid value. The limit for passwords is checked when they are set.
-Text = Annotated[str, Field(max_length=2000)]
+LoginText = Annotated[str, Field(max_length=2000)]
 Code = Annotated[str, Field(max_length=64)]
 
 
 class LoginRequest(BaseModel):
     """`otp` or `recovery_code` where the account asks for a second factor."""
 
-    email: Text
-    password: Text
+    email: LoginText
+    password: LoginText
     otp: Code | None = None
     recovery_code: Code | None = None
     cookies: bool = Field(
@@ -25,11 +25,13 @@ class LoginForm(BaseModel):
     """As OAuth2 clients send it; scopes and the client are not looked at."""
 
     grant_type: Annotated[str | None, Field(max_length=8, pattern="^password$")] = None
-    username: Text
-    password: Annotated[Text, Field(json_schema_extra={"format": "password"})]
-    scope: Text = ""
-    client_id: Text | None = None
-    client_secret: Annotated[Text | None, Field(json_schema_extra={"format": "password"})] = None
+    username: LoginText
+    password: Annotated[LoginText, Field(json_schema_extra={"format": "password"})]
+    scope: LoginText = ""
+    client_id: LoginText | None = None
+    client_secret: Annotated[LoginText | None, Field(json_schema_extra={"format": "password"})] = (
+        None
+    )
     otp: Code | None = None
     recovery_code: Code | None = None
 
@@ -37,9 +39,9 @@ class LoginForm(BaseModel):
 class RefreshToken(BaseModel):
     """Without it the cookie counts."""
 
-    refresh_token: Text
+    refresh_token: LoginText
 
 
 class PasswordChange(BaseModel):
-    current_password: Text
-    new_password: Text
+    current_password: LoginText
+    new_password: LoginText

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 # percent-encoded, the URL stays below the 64 KiB that the server accepts.
 _CURSOR_MAX = 4000
 
-Item = TypeVar("Item")
+ItemT = TypeVar("ItemT")
 
 PageLimit = Annotated[int, Field(ge=1, le=200, description="Items of one page at most")]
 PageCursor = Annotated[
@@ -16,8 +16,8 @@ PageCursor = Annotated[
 ]
 
 
-class Page(BaseModel, Generic[Item]):
+class Page(BaseModel, Generic[ItemT]):
     """One page of a list; `next_cursor` asks for the next one, null on the last page."""
 
-    items: list[Item]
+    items: list[ItemT]
     next_cursor: str | None = None

@@ -22,8 +22,11 @@ class Permission(StrEnum):
     READ_CONFIG = "admin:config"
 
 
-class Reach(StrEnum):
+class PermissionScope(StrEnum):
     """On what a permission counts: one's own things, all of the workspace, or everything."""
+
+    # Its name in the OpenAPI document.
+    __qualname__ = "Reach"
 
     NONE = "none"
     OWN = "own"
@@ -31,8 +34,11 @@ class Reach(StrEnum):
     EVERYTHING = "everything"
 
 
-class Rank(StrEnum):
+class EffectiveRole(StrEnum):
     """What a user can be: the roles in a workspace, and above them the admin of everything."""
+
+    # Its name in the OpenAPI document.
+    __qualname__ = "Rank"
 
     VIEWER = "viewer"
     CONTRIBUTOR = "contributor"
@@ -45,7 +51,7 @@ class WorkspacePermissions(BaseModel):
 
     workspace: str
     role: Role
-    permissions: Mapping[Permission, Reach]
+    permissions: Mapping[Permission, PermissionScope]
 
 
 class PermissionOverview(BaseModel):
@@ -54,7 +60,7 @@ class PermissionOverview(BaseModel):
     `everywhere` is true of an admin of everything, who may do the same in all other workspaces.
     """
 
-    matrix: Mapping[Permission, Mapping[Rank, Reach]]
+    matrix: Mapping[Permission, Mapping[EffectiveRole, PermissionScope]]
     tools: Mapping[str, Permission]
     everywhere: bool
     workspaces: list[WorkspacePermissions]

@@ -8,11 +8,10 @@ from pydantic import BaseModel, Field, model_validator
 from sqlalchemy import BigInteger, DateTime, ForeignKey, Text, Uuid, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from src.models.login import Code
-from src.models.login import Text as LoginText
+from src.models.login import Code, LoginText
 from src.utils.database import Base
 
-GivenCode = Annotated[Code, Field(min_length=1)]
+RequiredCode = Annotated[Code, Field(min_length=1)]
 
 
 class SecondFactorRow(Base):
@@ -48,17 +47,17 @@ class PasswordProof(BaseModel):
 
 
 class CodeProof(BaseModel):
-    code: GivenCode
+    code: RequiredCode
 
 
 class FullProof(PasswordProof):
     """The password, and a code or (where the authenticator is lost) a recovery code."""
 
-    code: GivenCode | None = None
-    recovery_code: GivenCode | None = None
+    code: RequiredCode | None = None
+    recovery_code: RequiredCode | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _require_one_code(self) -> Self:
         if (self.code is None) == (self.recovery_code is None):
             raise ValueError("give either code or recovery_code")
         return self

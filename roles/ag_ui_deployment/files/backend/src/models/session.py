@@ -12,7 +12,7 @@ from src.models.page import Page
 from src.utils.database import Base
 
 
-class AccessChange(StrEnum):
+class AccessChangeReason(StrEnum):
     """The reason for a change of a user's access."""
 
     LOGOUT = "logout"
@@ -25,7 +25,7 @@ class AccessChange(StrEnum):
 
     @property
     def ends_sessions(self) -> bool:
-        return self not in {AccessChange.ROLE_CHANGE, AccessChange.MEMBERSHIP_CHANGE}
+        return self not in {AccessChangeReason.ROLE_CHANGE, AccessChangeReason.MEMBERSHIP_CHANGE}
 
 
 class SessionRow(Base):

@@ -17,6 +17,7 @@ from pydantic import (
 
 from src.models.page import Page
 from src.utils.hosts import TargetRefusedError, canonical_host, canonical_url, is_visible
+from src.utils.json_types import Json, JsonObject
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
@@ -50,7 +51,7 @@ def _path(text: str) -> str:
     return text
 
 
-def _bounded(value: dict[str, Any]) -> dict[str, Any]:
+def _bounded(value: JsonObject) -> JsonObject:
     if _depth(value) > _OBJECT_MAX_DEPTH:
         raise ValueError(f"is nested deeper than {_OBJECT_MAX_DEPTH} levels")
     try:
@@ -66,15 +67,15 @@ def _depth(value: Any) -> int:
     """The nesting depth of a value, at most one more than the limit."""
     depth, level = 0, [value]
     while depth <= _OBJECT_MAX_DEPTH:
-        level = [one for one in level if isinstance(one, dict | list)]
+        level = [child for child in level if isinstance(child, dict | list)]
         if not level:
             break
         depth += 1
-        level = [part for one in level for part in _parts(one)]
+        level = [child for child in level for child in _children(child)]
     return depth
 
 
-def _parts(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+def _children(value: JsonObject | list[Any]) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value
 
 
@@ -89,7 +90,9 @@ _LINE = r"^[^\x00-\x1f\x7f]+$"
 
 Question = Annotated[str, StringConstraints(min_length=1, max_length=4000), _PRINTABLE]
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=100_000), _PRINTABLE]
-Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_LINE), _PRINTABLE]
+SingleLine = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=_LINE), _PRINTABLE
+]
 FilePath = Annotated[
     str,
     StringConstraints(min_length=1, max_length=1024, pattern=_LINE),
@@ -108,9 +111,9 @@ Domain = Annotated[
     AfterValidator(_domain),
     Field(examples=["example.org"], json_schema_extra={"format": "hostname"}),
 ]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
-Object = Annotated[dict[str, Any], AfterValidator(_bounded)]
-WorkspaceName = Annotated[
+ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
+BoundedObject = Annotated[JsonObject, AfterValidator(_bounded)]
+RequestedWorkspace = Annotated[
     str,
     StringConstraints(min_length=1, max_length=100, pattern=_LINE),
     _PRINTABLE,
@@ -123,7 +126,7 @@ class _KnownFields(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _few(cls, value: Any) -> Any:
+    def _limit_fields(cls, value: Any) -> Any:
         # Pydantic reports an error for each unknown field, and a body can hold 100,000.
         if isinstance(value, Mapping) and len(value) > _FIELDS_MAX:
             raise ValueError(f"has more than {_FIELDS_MAX} fields")
@@ -147,22 +150,24 @@ class CrawlWeb(Arguments):
 
 class IngestDoc(Arguments):
     file_path: FilePath = Field(description="The document, as the tools' server knows it")
-    source_name: Line | None = Field(default=None, description="The name to store it under")
+    source_name: SingleLine | None = Field(default=None, description="The name to store it under")
 
 
 class QdrantFind(Arguments):
     query: Question = Field(description="What to look for")
-    collection: Name | None = None
+    collection: ResourceName | None = None
     limit: int = Field(default=10, ge=1, le=100)
     score_threshold: Annotated[float, AfterValidator(_finite)] = Field(default=0.0, ge=0, le=1)
-    filter_conditions: Object | None = Field(default=None, description="As Qdrant takes them")
+    filter_conditions: BoundedObject | None = Field(
+        default=None, description="As Qdrant takes them"
+    )
 
 
 class QdrantStore(Arguments):
     text: LongText = Field(description="What to store")
-    metadata: Object | None = None
-    collection: Name | None = None
-    point_id: Name | None = Field(default=None, description="To replace what has this id")
+    metadata: BoundedObject | None = None
+    collection: ResourceName | None = None
+    point_id: ResourceName | None = Field(default=None, description="To replace what has this id")
 
 
 class LightragQuery(Arguments):
@@ -172,7 +177,7 @@ class LightragQuery(Arguments):
 
 
 class GetJobStatus(Arguments):
-    job_id: Line
+    job_id: SingleLine
 
 
 class HealthCheck(Arguments):
@@ -180,11 +185,11 @@ class HealthCheck(Arguments):
 
 
 class _InWorkspace(BaseModel):
-    workspace: WorkspaceName | None = Field(
+    workspace: RequestedWorkspace | None = Field(
         default=None, description="Where it belongs; the default workspace if left out"
     )
 
-    def arguments(self) -> Mapping[str, Any]:
+    def arguments(self) -> Mapping[str, Json]:
         return self.model_dump(exclude={"workspace"}, exclude_unset=True)
 
 
@@ -203,8 +208,8 @@ class QueryRequest(LightragQuery, _InWorkspace):
 class ToolRequest(_KnownFields):
     """`arguments` are those that GET /api/tools names for the tool."""
 
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    workspace: WorkspaceName | None = None
+    arguments: JsonObject = Field(default_factory=dict)
+    workspace: RequestedWorkspace | None = None
 
 
 class AcceptedJob(BaseModel):
@@ -243,7 +248,7 @@ class ToolInfo(BaseModel):
     description: str
     writes: bool
     starts_job: bool
-    input_schema: dict[str, Any]
+    input_schema: JsonObject
 
 
 class ToolList(Page[ToolInfo]):

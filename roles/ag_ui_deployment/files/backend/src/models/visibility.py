@@ -33,12 +33,12 @@ class Visibility:
 
     def shows(self, owner: UUID | None, workspace: str | None) -> bool:
         """Whether something of an owner in a workspace (None: the default one) is visible."""
-        place = workspace or DEFAULT_WORKSPACE
-        if self.everything or place in self.administers:
+        workspace_name = workspace or DEFAULT_WORKSPACE
+        if self.everything or workspace_name in self.administers:
             return True
-        return owner is not None and owner == self.owner and place in self.workspaces
+        return owner is not None and owner == self.owner and workspace_name in self.workspaces
 
-    def places(self) -> Iterator[OwnerScope]:
+    def scopes(self) -> Iterator[OwnerScope]:
         """The visible scopes, without overlaps. Must not be used if `everything` is set."""
         for workspace in sorted(self.administers):
             yield OwnerScope(None, workspace)

@@ -6,31 +6,31 @@ from uuid import UUID
 from sqlalchemy import and_, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from src.models.account import AccountTokenRow, Purpose
+from src.models.account import AccountTokenRow, LinkPurpose
 from src.models.user import UserRow
 from src.repositories.accounts import ACTIVE_ADMINS
 
 # First key of the advisory locks; no other lock of the application has it.
 _LOCK = 7_305_002
-_GOOD = and_(
+_IS_VALID = and_(
     AccountTokenRow.expires_at > func.now(),
     or_(AccountTokenRow.made_by.is_(None), AccountTokenRow.made_by.in_(ACTIVE_ADMINS)),
 )
 
 
-async def lock(session: AsyncSession, budget: str) -> None:
+async def lock(session: AsyncSession, mailbox: str) -> None:
     """Serialise the checks whether a mailbox may get an email, until the end of the transaction."""
-    await session.execute(select(func.pg_advisory_xact_lock(_LOCK, func.hashtext(budget))))
+    await session.execute(select(func.pg_advisory_xact_lock(_LOCK, func.hashtext(mailbox))))
 
 
 async def by_hash(
-    session: AsyncSession, token_hash: str, purpose: Purpose
+    session: AsyncSession, token_hash: str, purpose: LinkPurpose
 ) -> AccountTokenRow | None:
     """Read a token if it is valid: not expired, and its creator is still an active admin."""
     query = select(AccountTokenRow).where(
         AccountTokenRow.token_hash == token_hash,
         AccountTokenRow.purpose == purpose.value,
-        _GOOD,
+        _IS_VALID,
     )
     found: AccountTokenRow | None = await session.scalar(query)
     return found
@@ -40,7 +40,7 @@ async def use(session: AsyncSession, token_hash: str) -> bool:
     """Delete a valid token. Returns False if it is invalid or was already used."""
     used = await session.scalars(
         delete(AccountTokenRow)
-        .where(AccountTokenRow.token_hash == token_hash, _GOOD)
+        .where(AccountTokenRow.token_hash == token_hash, _IS_VALID)
         .returning(AccountTokenRow.token_hash)
     )
     return used.one_or_none() is not None
@@ -51,10 +51,10 @@ async def invitations(session: AsyncSession) -> list[tuple[AccountTokenRow, str 
     rows = await session.execute(
         select(AccountTokenRow, UserRow.email)
         .outerjoin(UserRow, UserRow.id == AccountTokenRow.made_by)
-        .where(AccountTokenRow.purpose == Purpose.INVITATION.value, _GOOD)
+        .where(AccountTokenRow.purpose == LinkPurpose.INVITATION.value, _IS_VALID)
         .order_by(AccountTokenRow.email)
     )
-    return [(row, maker) for row, maker in rows]
+    return [(row, creator) for row, creator in rows]
 
 
 async def withdraw(session: AsyncSession, invitation_id: UUID) -> str | None:
@@ -62,17 +62,17 @@ async def withdraw(session: AsyncSession, invitation_id: UUID) -> str | None:
     withdrawn = await session.scalars(
         delete(AccountTokenRow)
         .where(AccountTokenRow.id == invitation_id)
-        .where(AccountTokenRow.purpose == Purpose.INVITATION.value)
+        .where(AccountTokenRow.purpose == LinkPurpose.INVITATION.value)
         .returning(AccountTokenRow.email)
     )
     return withdrawn.one_or_none()
 
 
-async def forget_expired(session: AsyncSession) -> None:
+async def delete_expired(session: AsyncSession) -> None:
     await session.execute(delete(AccountTokenRow).where(AccountTokenRow.expires_at <= func.now()))
 
 
-async def forget(session: AsyncSession, email: str, purpose: Purpose) -> None:
+async def delete_of_email(session: AsyncSession, email: str, purpose: LinkPurpose) -> None:
     await session.execute(
         delete(AccountTokenRow).where(
             AccountTokenRow.email == email, AccountTokenRow.purpose == purpose.value
@@ -81,13 +81,13 @@ async def forget(session: AsyncSession, email: str, purpose: Purpose) -> None:
 
 
 async def sent(
-    session: AsyncSession, budget: str, purpose: Purpose
+    session: AsyncSession, mailbox: str, purpose: LinkPurpose
 ) -> tuple[int, timedelta | None]:
     """Count the unexpired tokens that were sent to a mailbox.
 
     Args:
         session: The transaction.
-        budget: The key of the mailbox. Rows of the previous release have none and count by address.
+        mailbox: The key of the mailbox. Rows of the previous release have none and count by address.
         purpose: The purpose of the tokens.
 
     Returns:
@@ -96,8 +96,8 @@ async def sent(
     rows = await session.execute(
         select(func.count(), func.max(AccountTokenRow.created_at), func.now()).where(
             or_(
-                AccountTokenRow.mail_budget == budget,
-                AccountTokenRow.mail_budget.is_(None) & (AccountTokenRow.email == budget),
+                AccountTokenRow.mail_budget == mailbox,
+                AccountTokenRow.mail_budget.is_(None) & (AccountTokenRow.email == mailbox),
             ),
             AccountTokenRow.purpose == purpose.value,
             AccountTokenRow.expires_at > func.now(),

@@ -28,13 +28,13 @@ async def lock(session: AsyncSession) -> None:
 
 
 async def page(
-    session: AsyncSession, wanted: AccountFilter, after: str, limit: int
+    session: AsyncSession, criteria: AccountFilter, after: str, limit: int
 ) -> list[tuple[UserRow, bool, datetime | None]]:
     """Read a page of accounts, ordered by email address.
 
     Args:
         session: The transaction.
-        wanted: Which accounts.
+        criteria: Which accounts.
         after: The address before the page; "" for the first page.
         limit: Maximum number of accounts.
 
@@ -50,17 +50,17 @@ async def page(
         .order_by(UserRow.email)
         .limit(limit)
     )
-    if wanted.search:
+    if criteria.search:
         query = query.where(
             or_(
-                UserRow.email.icontains(wanted.search, autoescape=True),
-                UserRow.name.icontains(wanted.search, autoescape=True),
+                UserRow.email.icontains(criteria.search, autoescape=True),
+                UserRow.name.icontains(criteria.search, autoescape=True),
             )
         )
-    if wanted.role is not None:
-        query = query.where(UserRow.role == wanted.role.value)
-    if wanted.active is not None:
-        query = query.where(UserRow.active.is_(wanted.active))
+    if criteria.role is not None:
+        query = query.where(UserRow.role == criteria.role.value)
+    if criteria.active is not None:
+        query = query.where(UserRow.active.is_(criteria.active))
     rows = await session.execute(query)
     return [(row, second_factor, locked_until) for row, second_factor, locked_until in rows]
 

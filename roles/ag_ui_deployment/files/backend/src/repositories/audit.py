@@ -16,14 +16,14 @@ from src.repositories.bulk import arrays, insert_arrays
 # Keys of advisory locks. All instances must use the same.
 _APPEND_LOCK = 0x4155_4449_5401
 # Also held by transactions that change database privileges on the audit log.
-KEEP_LOCK = 0x4155_4449_5402
-RETAIN_LOCK = 0x4155_4449_5403
+CHECKPOINT_LOCK = 0x4155_4449_5402
+RETENTION_LOCK = 0x4155_4449_5403
 
 # Sequence numbers from here on were not assigned by the application: at 1000 entries per second it
 # would take millions of years to reach them.
 _GREATEST = 2**62
 
-_LINK = (
+_COLUMN_NAMES = (
     "seq",
     "at",
     "action",
@@ -37,14 +37,15 @@ _LINK = (
     "prev_hash",
     "hash",
 )
-_ADD = insert_arrays(AuditRow, _LINK)
+_INSERT = insert_arrays(AuditRow, _COLUMN_NAMES)
 _COLUMNS = tuple(
-    cast(AuditRow.details, Text) if name == "details" else getattr(AuditRow, name) for name in _LINK
+    cast(AuditRow.details, Text) if name == "details" else getattr(AuditRow, name)
+    for name in _COLUMN_NAMES
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class AuditFilter:
     """A filter of entries.
 
     `actor` is an email address or the id of an account. `since` is inclusive, `until` exclusive.
@@ -57,23 +58,23 @@ class Filter:
     since: datetime | None = None
     until: datetime | None = None
 
-    def given(self) -> dict[str, Any]:
+    def set_fields(self) -> dict[str, Any]:
         """The fields that are set."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        found: list[ColumnElement[bool]] = [
+        conditions: list[ColumnElement[bool]] = [
             getattr(AuditRow, name) == value
             for name in ("action", "outcome", "target")
             if (value := getattr(self, name)) is not None
         ]
         if self.actor is not None:
-            found.append(_is_actor(self.actor))
+            conditions.append(_is_actor(self.actor))
         if self.since is not None:
-            found.append(AuditRow.at >= self.since)
+            conditions.append(AuditRow.at >= self.since)
         if self.until is not None:
-            found.append(AuditRow.at < self.until)
-        return found
+            conditions.append(AuditRow.at < self.until)
+        return conditions
 
 
 def _is_actor(actor: str) -> ColumnElement[bool]:
@@ -97,18 +98,18 @@ async def lock_chain(session: AsyncSession) -> datetime:
 
 async def now(session: AsyncSession) -> datetime:
     """Read the clock of the database, since the clock of a host may be wrong."""
-    moment: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
-    return moment
+    timestamp: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+    return timestamp
 
 
-async def may_keep(session: AsyncSession) -> bool:
+async def try_lock_checkpoints(session: AsyncSession) -> bool:
     """Try to acquire the lock for making checkpoints and deleting entries."""
-    return bool(await session.scalar(select(func.pg_try_advisory_xact_lock(KEEP_LOCK))))
+    return bool(await session.scalar(select(func.pg_try_advisory_xact_lock(CHECKPOINT_LOCK))))
 
 
-async def wait_to_keep(session: AsyncSession) -> None:
+async def lock_checkpoints(session: AsyncSession) -> None:
     """Acquire the lock for making checkpoints and deleting entries."""
-    await session.execute(select(func.pg_advisory_xact_lock(KEEP_LOCK)))
+    await session.execute(select(func.pg_advisory_xact_lock(CHECKPOINT_LOCK)))
 
 
 async def head(session: AsyncSession) -> Head | None:
@@ -118,32 +119,32 @@ async def head(session: AsyncSession) -> Head | None:
     return Head(*row) if row else None
 
 
-async def contains(session: AsyncSession, place: Head) -> bool:
-    query = select(AuditRow.seq).where(AuditRow.seq == place.seq, AuditRow.hash == place.hash)
+async def contains(session: AsyncSession, head: Head) -> bool:
+    query = select(AuditRow.seq).where(AuditRow.seq == head.seq, AuditRow.hash == head.hash)
     return await session.scalar(query) is not None
 
 
 async def add(session: AsyncSession, links: Sequence[ChainLink]) -> None:
     rows = [_row(link) for link in links]
-    await session.execute(_ADD, arrays(_LINK, rows))
+    await session.execute(_INSERT, arrays(_COLUMN_NAMES, rows))
 
 
 async def oldest_seq(session: AsyncSession) -> int | None:
     return await session.scalar(select(func.min(AuditRow.seq)))
 
 
-async def greatest_seq(session: AsyncSession) -> int | None:
+async def newest_seq(session: AsyncSession) -> int | None:
     """The greatest sequence number, including rows that the application did not write."""
     return await session.scalar(select(func.max(AuditRow.seq)))
 
 
-async def last_to_go(session: AsyncSession, age: timedelta) -> Head | None:
+async def last_deletable(session: AsyncSession, age: timedelta) -> Head | None:
     """The last entry that retention may delete.
 
     All entries up to it are older than `age`, and it is not the newest of the log. Returns None if
     there is none.
     """
-    kept = (
+    oldest_kept = (
         select(AuditRow.seq)
         .where(AuditRow.at >= func.now() - age)
         .order_by(AuditRow.seq)
@@ -151,16 +152,18 @@ async def last_to_go(session: AsyncSession, age: timedelta) -> Head | None:
         .scalar_subquery()
     )
     newest = select(func.max(AuditRow.seq)).where(AuditRow.seq < _GREATEST).scalar_subquery()
-    query = select(AuditRow.seq, AuditRow.hash).where(AuditRow.seq < func.least(kept, newest))
+    query = select(AuditRow.seq, AuditRow.hash).where(
+        AuditRow.seq < func.least(oldest_kept, newest)
+    )
     row = (await session.execute(query.order_by(AuditRow.seq.desc()).limit(1))).first()
     return Head(*row) if row else None
 
 
 async def after(
-    session: AsyncSession, seq: int | None, limit: int, wanted: Filter | None = None
+    session: AsyncSession, seq: int | None, limit: int, criteria: AuditFilter | None = None
 ) -> list[ChainLink]:
     """Read entries after a sequence number (None: from the first on), in ascending order."""
-    query = select(*_COLUMNS).where(*(wanted.conditions() if wanted else ()))
+    query = select(*_COLUMNS).where(*(criteria.conditions() if criteria else ()))
     if seq is not None:
         query = query.where(AuditRow.seq > seq)
     rows = await session.execute(query.order_by(AuditRow.seq).limit(limit))
@@ -168,10 +171,10 @@ async def after(
 
 
 async def before(
-    session: AsyncSession, seq: int | None, limit: int, wanted: Filter
+    session: AsyncSession, seq: int | None, limit: int, criteria: AuditFilter
 ) -> list[ChainLink]:
     """Read entries before a sequence number (None: from the last on), newest first."""
-    query = select(*_COLUMNS).where(*wanted.conditions())
+    query = select(*_COLUMNS).where(*criteria.conditions())
     if seq is not None:
         query = query.where(AuditRow.seq < seq)
     rows = await session.execute(query.order_by(AuditRow.seq.desc()).limit(limit))
@@ -202,7 +205,7 @@ async def oldest_number(session: AsyncSession) -> int | None:
     return await session.scalar(select(func.min(CheckpointRow.number)))
 
 
-async def greatest_number(session: AsyncSession) -> int:
+async def newest_number(session: AsyncSession) -> int:
     """The number of the newest checkpoint, 0 if there is none."""
     query = select(func.max(CheckpointRow.number)).where(CheckpointRow.number < _GREATEST)
     return await session.scalar(query) or 0
@@ -230,18 +233,18 @@ async def delete_through(session: AsyncSession, seq: int, limit: int) -> int:
 
 
 def _row(link: ChainLink) -> tuple[Any, ...]:
-    one = link.entry
+    entry = link.entry
     return (
         link.seq,
-        one.at,
-        one.action,
-        one.outcome,
-        one.actor_id,
-        one.actor,
-        one.target,
-        one.address,
-        one.request_id,
-        one.details,
+        entry.at,
+        entry.action,
+        entry.outcome,
+        entry.actor_id,
+        entry.actor,
+        entry.target,
+        entry.address,
+        entry.request_id,
+        entry.details,
         link.prev_hash,
         link.hash,
     )

@@ -24,19 +24,30 @@ def insert_arrays(mapped: type[Base], names: Sequence[str]) -> Insert:
     """
     table = cast("Table", mapped.__table__)
     columns = [table.c[name] for name in names]
-    arrays = (bindparam(one.name, type_=ARRAY(_sent(one.type), dimensions=1)) for one in columns)
+    arrays = (
+        bindparam(table_column.name, type_=ARRAY(_parameter_type(table_column.type), dimensions=1))
+        for table_column in columns
+    )
     new = (
         func.unnest(*arrays)
         .table_valued(
-            *(column(one.name, _sent(one.type)) for one in columns), with_ordinality=_NUMBER
+            *(
+                column(table_column.name, _parameter_type(table_column.type))
+                for table_column in columns
+            ),
+            with_ordinality=_NUMBER,
         )
         .render_derived(name="new")
     )
     values = (
-        Cast(new.c[one.name], one.type) if isinstance(one.type, JSON) else new.c[one.name]
-        for one in columns
+        Cast(new.c[table_column.name], table_column.type)
+        if isinstance(table_column.type, JSON)
+        else new.c[table_column.name]
+        for table_column in columns
     )
-    key = [new.c[one.name] for one in table.primary_key if one.name in names]
+    key = [
+        new.c[table_column.name] for table_column in table.primary_key if table_column.name in names
+    ]
     return insert(table).from_select(names, select(*values).order_by(*(key or [new.c[_NUMBER]])))
 
 
@@ -45,5 +56,5 @@ def arrays(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, lis
     return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
 
-def _sent(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+def _parameter_type(kind: TypeEngine[Any]) -> TypeEngine[Any]:
     return Text() if isinstance(kind, JSON) else kind

@@ -13,15 +13,16 @@ from sqlalchemy.orm import undefer
 
 from src.models.conversation import MessageRow, RunRow, RunStatus, ThreadRow
 from src.repositories.bulk import arrays, insert_arrays
+from src.utils.json_types import Json
 
-Position = tuple[datetime, UUID, str]
+ThreadPosition = tuple[datetime, UUID, str]
 
 # Rows of former releases have no stored size.
 MESSAGE_SIZE = func.coalesce(MessageRow.size, func.octet_length(cast(MessageRow.body, Text)))
 _MESSAGE = ("owner_id", "thread_id", "message_id", "body", "size")
 
 
-def _keep_statement() -> Any:
+def _upsert_statement() -> Any:
     new = insert_arrays(MessageRow, _MESSAGE)
     return new.on_conflict_do_update(
         index_elements=[MessageRow.owner_id, MessageRow.thread_id, MessageRow.message_id],
@@ -30,7 +31,7 @@ def _keep_statement() -> Any:
     )
 
 
-_KEEP_MESSAGES = _keep_statement()
+_UPSERT_MESSAGES = _upsert_statement()
 
 
 class RunEnd(NamedTuple):
@@ -46,17 +47,17 @@ class RunEnd(NamedTuple):
 
 
 class StoredMessage(NamedTuple):
-    """A message as stored. `place` is its position, `body` its JSON."""
+    """A message as stored. `body` is its JSON."""
 
-    place: int
+    position: int
     body: bytes
 
 
-class RemovedRuns(NamedTuple):
+class DeletedRuns(NamedTuple):
     """Run ids of a deleted conversation: those still running, and those that ended recently."""
 
-    on: list[str]
-    just_ended: list[str]
+    running_ids: list[str]
+    recently_ended: list[str]
 
 
 async def open_thread(
@@ -74,21 +75,21 @@ async def open_thread(
     Returns:
         The workspace of the conversation.
     """
-    made = insert(ThreadRow).values(
+    new_thread = insert(ThreadRow).values(
         owner_id=owner_id, id=thread_id, workspace=workspace, title=title
     )
     # A conversation without messages has no title.
-    known_title = func.coalesce(func.nullif(ThreadRow.title, ""), made.excluded.title)
-    touched = made.on_conflict_do_update(
+    known_title = func.coalesce(func.nullif(ThreadRow.title, ""), new_thread.excluded.title)
+    upsert = new_thread.on_conflict_do_update(
         index_elements=[ThreadRow.owner_id, ThreadRow.id],
         set_={"updated_at": func.now(), "title": known_title},
     ).returning(ThreadRow.workspace)
-    found: str = (await session.scalars(touched)).one()
-    return found
+    stored_workspace: str = (await session.scalars(upsert)).one()
+    return stored_workspace
 
 
-async def keep_messages(
-    session: AsyncSession, owner_id: UUID, thread_id: str, messages: Sequence[Mapping[str, Any]]
+async def upsert_messages(
+    session: AsyncSession, owner_id: UUID, thread_id: str, messages: Sequence[Mapping[str, Json]]
 ) -> None:
     """Insert or update messages by their id. None is deleted.
 
@@ -104,7 +105,7 @@ async def keep_messages(
     rows = [
         (owner_id, thread_id, message_id, body.decode(), len(body)) for message_id, body in bodies
     ]
-    await session.execute(_KEEP_MESSAGES, arrays(_MESSAGE, rows))
+    await session.execute(_UPSERT_MESSAGES, arrays(_MESSAGE, rows))
 
 
 async def add_run(session: AsyncSession, run: RunRow) -> bool:
@@ -132,7 +133,7 @@ async def lock_thread_of(session: AsyncSession, owner_id: UUID, run_id: str) -> 
 
 
 async def end_run(
-    session: AsyncSession, owner_id: UUID, run_id: str, end: RunEnd, *, presumed: str
+    session: AsyncSession, owner_id: UUID, run_id: str, end: RunEnd, *, presumed_error: str
 ) -> RunRow | None:
     """Store the end of a run.
 
@@ -141,15 +142,15 @@ async def end_run(
         owner_id: The user.
         run_id: The run.
         end: The end.
-        presumed: The error code of an end that another instance presumed. A stored end with this
+        presumed_error: The error code of an end that another instance presumed. A stored end with this
             code is replaced by an end with another code.
 
     Returns:
         The updated row, None if an end is already stored or the run was deleted.
     """
     is_open = RunRow.status == RunStatus.RUNNING.value
-    if end.error != presumed:
-        is_open = or_(is_open, RunRow.error == presumed)
+    if end.error != presumed_error:
+        is_open = or_(is_open, RunRow.error == presumed_error)
     statement = (
         update(RunRow)
         .where(RunRow.owner_id == owner_id, RunRow.id == run_id, is_open)
@@ -165,7 +166,7 @@ async def end_run(
     return (await session.scalars(statement)).one_or_none()
 
 
-async def is_kept(session: AsyncSession, owner_id: UUID, run_id: str) -> bool:
+async def is_stored(session: AsyncSession, owner_id: UUID, run_id: str) -> bool:
     """Whether a run is stored, running or ended."""
     query = select(RunRow.id).where(RunRow.owner_id == owner_id, RunRow.id == run_id)
     return await session.scalar(query) is not None
@@ -175,7 +176,7 @@ async def run(session: AsyncSession, owner_id: UUID, run_id: str) -> RunRow | No
     return await session.get(RunRow, (owner_id, run_id))
 
 
-async def runs_on(session: AsyncSession, older_than: timedelta, limit: int) -> list[RunRow]:
+async def running_runs(session: AsyncSession, older_than: timedelta, limit: int) -> list[RunRow]:
     """Read runs that are stored as running and older than `older_than`, oldest first."""
     query = select(RunRow).where(
         RunRow.status == RunStatus.RUNNING.value, RunRow.started_at < func.now() - older_than
@@ -211,21 +212,21 @@ async def messages_of(
     if before is not None:
         query = query.where(MessageRow.place < before)
     latest = query.order_by(MessageRow.place.desc()).limit(limit).subquery()
-    together = func.sum(latest.c.size).over(order_by=latest.c.place.desc())
-    summed = select(latest.c.place, (together - latest.c.size).label("behind")).subquery()
+    running_total = func.sum(latest.c.size).over(order_by=latest.c.place.desc())
+    sizes = select(latest.c.place, (running_total - latest.c.size).label("behind")).subquery()
     body = func.convert_to(cast(MessageRow.body, Text), "UTF8")
-    found = (
+    page = (
         select(MessageRow.place, body)
-        .join(summed, summed.c.place == MessageRow.place)
-        .where(summed.c.behind < max_bytes)
+        .join(sizes, sizes.c.place == MessageRow.place)
+        .where(sizes.c.behind < max_bytes)
         .order_by(MessageRow.place)
     )
-    return [StoredMessage(*one) for one in await session.execute(found)]
+    return [StoredMessage(*row) for row in await session.execute(page)]
 
 
-async def has_messages_before(session: AsyncSession, thread: ThreadRow, place: int) -> bool:
+async def has_messages_before(session: AsyncSession, thread: ThreadRow, position: int) -> bool:
     query = _of_thread(select(MessageRow.place), thread, MessageRow)
-    return await session.scalar(query.where(MessageRow.place < place).limit(1)) is not None
+    return await session.scalar(query.where(MessageRow.place < position).limit(1)) is not None
 
 
 async def runs_of(session: AsyncSession, thread: ThreadRow, limit: int) -> list[RunRow]:
@@ -234,7 +235,7 @@ async def runs_of(session: AsyncSession, thread: ThreadRow, limit: int) -> list[
     return list(await session.scalars(query.limit(limit)))
 
 
-async def runs_on_of(session: AsyncSession, owner_id: UUID, thread_id: str) -> list[str]:
+async def running_ids(session: AsyncSession, owner_id: UUID, thread_id: str) -> list[str]:
     """Read the ids of a conversation's runs that are stored as running, newest first."""
     query = (
         select(RunRow.id)
@@ -254,46 +255,46 @@ async def take_snapshot(session: AsyncSession) -> None:
 
 
 async def delete_thread(
-    session: AsyncSession, thread: ThreadRow, lately: timedelta
-) -> RemovedRuns | None:
+    session: AsyncSession, thread: ThreadRow, recency: timedelta
+) -> DeletedRuns | None:
     """Delete a conversation with its messages and runs.
 
     Args:
         session: The transaction.
         thread: The conversation.
-        lately: The age up to which an ended run counts as recently ended.
+        recency: The age up to which an ended run counts as recently ended.
 
     Returns:
         The ids of its running and recently ended runs, None if it was already deleted.
     """
-    of_it = (ThreadRow.owner_id == thread.owner_id, ThreadRow.id == thread.id)
+    is_thread = (ThreadRow.owner_id == thread.owner_id, ThreadRow.id == thread.id)
     # Prevents runs from starting and ending in it meanwhile: both first lock the conversation.
-    weak_lock = select(ThreadRow.id).where(*of_it).with_for_update(key_share=True)
-    if await session.scalar(weak_lock) is None:
+    lock = select(ThreadRow.id).where(*is_thread).with_for_update(key_share=True)
+    if await session.scalar(lock) is None:
         return None
-    is_on = RunRow.status == RunStatus.RUNNING.value
-    has_just_ended = func.coalesce(RunRow.ended_at > func.now() - lately, False)
-    runs = _of_thread(select(RunRow.id, is_on, has_just_ended), thread, RunRow)
-    found = (await session.execute(runs.order_by(RunRow.id).with_for_update())).all()
-    await session.execute(delete(ThreadRow).where(*of_it))
-    return RemovedRuns(
-        on=[run_id for run_id, on, _ in found if on],
-        just_ended=[run_id for run_id, _, ended in found if ended],
+    is_running = RunRow.status == RunStatus.RUNNING.value
+    ended_recently = func.coalesce(RunRow.ended_at > func.now() - recency, False)
+    runs = _of_thread(select(RunRow.id, is_running, ended_recently), thread, RunRow)
+    rows = (await session.execute(runs.order_by(RunRow.id).with_for_update())).all()
+    await session.execute(delete(ThreadRow).where(*is_thread))
+    return DeletedRuns(
+        running_ids=[run_id for run_id, running, _ in rows if running],
+        recently_ended=[run_id for run_id, _, is_recent in rows if is_recent],
     )
 
 
 async def page(
     session: AsyncSession,
     *,
-    places: Sequence[tuple[UUID | None, str]] | None,
-    before: Position | None,
+    scopes: Sequence[tuple[UUID | None, str]] | None,
+    before: ThreadPosition | None,
     limit: int,
 ) -> list[ThreadRow]:
     """Read a page of conversations, most recently updated first.
 
     Args:
         session: The transaction.
-        places: Pairs of owner (None for all owners) and workspace to select; None for everything.
+        scopes: Pairs of owner (None for all owners) and workspace to select; None for everything.
         before: Update time, owner and id of the last conversation of the previous page.
         limit: Maximum number of conversations.
     """
@@ -302,15 +303,15 @@ async def page(
         .order_by(ThreadRow.updated_at.desc(), ThreadRow.owner_id.desc(), ThreadRow.id.desc())
         .limit(limit)
     )
-    if places is not None:
-        query = query.where(or_(*(_in_place(*place) for place in places)))
+    if scopes is not None:
+        query = query.where(or_(*(_in_scope(*scope) for scope in scopes)))
     if before is not None:
         position = tuple_(ThreadRow.updated_at, ThreadRow.owner_id, ThreadRow.id)
         query = query.where(position < tuple_(*before))
     return list(await session.scalars(query))
 
 
-def _in_place(owner: UUID | None, workspace: str) -> Any:
+def _in_scope(owner: UUID | None, workspace: str) -> Any:
     in_workspace = ThreadRow.workspace == workspace
     return in_workspace if owner is None else and_(ThreadRow.owner_id == owner, in_workspace)
 

@@ -44,17 +44,17 @@ async def merge(session: AsyncSession, changes: Sequence[JobChange]) -> None:
         rows = [_row(change) for change in changes]
         await session.execute(_MERGE, arrays(_JOB, rows))
     for change in changes:
-        place = {"owner_id": change.owner, "workspace": change.workspace}
-        named = {name: value for name, value in place.items() if value is not None}
-        if change.submitted and named:
-            await session.execute(update(JobRow).where(JobRow.id == change.job_id).values(named))
+        owner_and_workspace = {"owner_id": change.owner, "workspace": change.workspace}
+        values = {name: value for name, value in owner_and_workspace.items() if value is not None}
+        if change.submitted and values:
+            await session.execute(update(JobRow).where(JobRow.id == change.job_id).values(values))
 
 
 async def by_id(session: AsyncSession, job_id: str) -> JobRow | None:
     return await session.get(JobRow, job_id)
 
 
-async def is_anothers(session: AsyncSession, job_id: str, user_id: UUID) -> bool:
+async def belongs_to_other_user(session: AsyncSession, job_id: str, user_id: UUID) -> bool:
     """Whether a job was accepted for another user before, since a tool may return an existing job.
 
     Only submissions of the backend count, not the owner that events of producers name.
@@ -110,7 +110,7 @@ def _merge_statement() -> Any:
     )
     running = JobStatus.RUNNING.value
 
-    def of_the_end(name: str) -> Any:
+    def from_first_end(name: str) -> Any:
         return case((ends_first, new[name]), else_=getattr(JobRow, name))
 
     return statement.on_conflict_do_update(
@@ -129,7 +129,7 @@ def _merge_statement() -> Any:
             "created_at": func.least(JobRow.created_at, new.created_at),
             "updated_at": func.greatest(JobRow.updated_at, new.updated_at),
             **{
-                name: of_the_end(name)
+                name: from_first_end(name)
                 for name in ("error", "result", "completed_at", "ended_ms", "ended_seq")
             },
         },

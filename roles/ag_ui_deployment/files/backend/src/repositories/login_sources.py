@@ -82,12 +82,12 @@ async def clear_failures(session: AsyncSession, user_id: UUID) -> None:
     )
 
 
-async def forget(session: AsyncSession, user_id: UUID) -> None:
+async def delete_of_user(session: AsyncSession, user_id: UUID) -> None:
     """Delete all sources of an account: failures, lockouts and known networks."""
     await session.execute(delete(LoginSourceRow).where(LoginSourceRow.user_id == user_id))
 
 
-async def forget_old(
+async def delete_old(
     session: AsyncSession, *, logins_for: timedelta, failures_for: timedelta
 ) -> None:
     """Delete sources whose last login and last failure are both older than these ages."""

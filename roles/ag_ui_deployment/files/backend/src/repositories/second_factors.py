@@ -21,7 +21,7 @@ async def all_for_update(session: AsyncSession) -> list[SecondFactorRow]:
 
 async def replace_codes(session: AsyncSession, user_id: UUID, hashes: Iterable[str]) -> None:
     await session.execute(delete(RecoveryCodeRow).where(RecoveryCodeRow.user_id == user_id))
-    session.add_all(RecoveryCodeRow(user_id=user_id, code_hash=one) for one in hashes)
+    session.add_all(RecoveryCodeRow(user_id=user_id, code_hash=code_hash) for code_hash in hashes)
 
 
 async def use_code(session: AsyncSession, user_id: UUID, code_hash: str) -> bool:

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from src.models.session import AccessChange, AccessChangeRow, SessionRow
+from src.models.session import AccessChangeReason, AccessChangeRow, SessionRow
 from src.models.user import UserRow
 from src.repositories.users import WITH_MEMBERSHIPS
 
@@ -45,7 +45,7 @@ async def of_user(session: AsyncSession, user_id: UUID) -> list[SessionRow]:
 async def end(  # noqa: PLR0913 - keywords, mostly optional
     session: AsyncSession,
     user_id: UUID,
-    why: AccessChange,
+    reason: AccessChangeReason,
     at: datetime,
     *,
     only: UUID | None = None,
@@ -56,7 +56,7 @@ async def end(  # noqa: PLR0913 - keywords, mostly optional
     Args:
         session: The transaction.
         user_id: The user.
-        why: The reason to store.
+        reason: The reason to store.
         at: The time to store.
         only: End only this session.
         spared: End all but this session.
@@ -64,7 +64,7 @@ async def end(  # noqa: PLR0913 - keywords, mostly optional
     statement = (
         update(SessionRow)
         .where(SessionRow.user_id == user_id, SessionRow.ended_at.is_(None))
-        .values(ended_at=at, ended_why=why.value)
+        .values(ended_at=at, ended_why=reason.value)
         .execution_options(synchronize_session=False)
     )
     if only is not None:
@@ -102,7 +102,9 @@ async def now(session: AsyncSession) -> datetime:
     return moment
 
 
-async def forget(session: AsyncSession, *, changes_for: timedelta, sessions_for: timedelta) -> None:
+async def delete_old(
+    session: AsyncSession, *, changes_for: timedelta, sessions_for: timedelta
+) -> None:
     """Delete access changes older than `changes_for`, and sessions expired for `sessions_for`."""
     at = func.now()
     await session.execute(

@@ -18,12 +18,12 @@ class UsageKey(NamedTuple):
     model: str
 
 
-class Tokens(NamedTuple):
+class TokenCounts(NamedTuple):
     input: int
     output: int
 
 
-async def add(session: AsyncSession, usage: Mapping[UsageKey, Tokens]) -> None:
+async def add(session: AsyncSession, usage: Mapping[UsageKey, TokenCounts]) -> None:
     """Add token counts to the stored ones."""
     # Sorted, so that concurrent statements on the same rows cannot deadlock.
     rows = [

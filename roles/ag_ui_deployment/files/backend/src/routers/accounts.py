@@ -38,17 +38,17 @@ router = APIRouter(
     },
 )
 async def register(
-    services: ServicesDep, client: ClientDep, given: Registration, response: Response
+    services: ServicesDep, client: ClientDep, body: Registration, response: Response
 ) -> User | MailSent:
-    if given.invitation is not None:
+    if body.invitation is not None:
         await services.auth.limits.check_address(client.address)
         response.status_code = 201
         return await services.accounts.registration.accept(
-            given.invitation, given.password or "", given.name, client.address
+            body.invitation, body.password or "", body.name, client.address
         )
-    email = given.email or ""
+    email = body.email or ""
     await services.auth.limits.check_mail(client.address, email)
-    await services.accounts.registration.register(email, given.name)
+    await services.accounts.registration.register(email, body.name)
     return MailSent(message="A link to confirm the address is on its way.")
 
 
@@ -58,9 +58,9 @@ async def register(
     summary="Make the account that was registered, with the token from the mail and a password",
     responses=documented(RegistrationClosedError, LinkNotValidError, UserExistsError),
 )
-async def verify_email(services: ServicesDep, client: ClientDep, given: EmailVerification) -> User:
+async def verify_email(services: ServicesDep, client: ClientDep, body: EmailVerification) -> User:
     await services.auth.limits.check_address(client.address)
-    return await services.accounts.registration.verify(given.token, given.password, client.address)
+    return await services.accounts.registration.verify(body.token, body.password, client.address)
 
 
 @router.post(
@@ -70,10 +70,10 @@ async def verify_email(services: ServicesDep, client: ClientDep, given: EmailVer
     responses=documented(MailNotConfiguredError),
 )
 async def forgot_password(
-    services: ServicesDep, client: ClientDep, given: ForgottenPassword
+    services: ServicesDep, client: ClientDep, body: ForgottenPassword
 ) -> MailSent:
-    await services.auth.limits.check_mail(client.address, given.email)
-    await services.accounts.password_resets.forgot(given.email)
+    await services.auth.limits.check_mail(client.address, body.email)
+    await services.accounts.password_resets.forgot(body.email)
     return MailSent(message="If there is an account with this address, a link is on its way.")
 
 
@@ -83,6 +83,6 @@ async def forgot_password(
     summary="Set a password with the token from a link; all sessions end",
     responses=documented(LinkNotValidError),
 )
-async def reset_password(services: ServicesDep, client: ClientDep, given: PasswordReset) -> None:
+async def reset_password(services: ServicesDep, client: ClientDep, body: PasswordReset) -> None:
     await services.auth.limits.check_address(client.address)
-    await services.accounts.password_resets.reset(given.token, given.password, client.address)
+    await services.accounts.password_resets.reset(body.token, body.password, client.address)

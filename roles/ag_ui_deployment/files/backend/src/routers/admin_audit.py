@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AwareDatetime
 from src.models.audit import AuditPage, Verification
 from src.models.page import PageLimit
 from src.models.permissions import Permission
-from src.repositories.audit import Filter
+from src.repositories.audit import AuditFilter
 from src.services.audit.log_service import ExportFormat
 from src.services.audit_logger import Action, Outcome
 from src.services.auth.errors import NotAuthenticatedError
@@ -30,42 +30,46 @@ router = APIRouter(
 _MEDIA_TYPES: dict[ExportFormat, str] = {"csv": "text/csv", "jsonl": "application/jsonl"}
 
 
-def _in_utc(moment: datetime) -> datetime:
+def _in_utc(timestamp: datetime) -> datetime:
     try:
-        return moment.astimezone(UTC)
+        return timestamp.astimezone(UTC)
     except OverflowError:
         raise ValueError("lies before the year 1 or after 9999 in UTC") from None
 
 
-Text = Annotated[str, Query(max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+FilterText = Annotated[str, Query(max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+UtcTimestamp = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 async def _filter(  # noqa: PLR0913 - one per query parameter
     *,
-    actor: Annotated[Text | None, Query(description="Email address or id of who did it")] = None,
+    actor: Annotated[
+        FilterText | None, Query(description="Email address or id of who did it")
+    ] = None,
     action: Annotated[Action | None, Query(description="What was done")] = None,
     outcome: Annotated[Outcome | None, Query(description="How it ended")] = None,
-    target: Annotated[Text | None, Query(description="On what, as it stands in the entry")] = None,
-    since: Annotated[Moment | None, Query(description="With an offset; inclusive")] = None,
-    until: Annotated[Moment | None, Query(description="With an offset; exclusive")] = None,
-) -> Filter:
-    return Filter(
+    target: Annotated[
+        FilterText | None, Query(description="On what, as it stands in the entry")
+    ] = None,
+    since: Annotated[UtcTimestamp | None, Query(description="With an offset; inclusive")] = None,
+    until: Annotated[UtcTimestamp | None, Query(description="With an offset; exclusive")] = None,
+) -> AuditFilter:
+    return AuditFilter(
         actor=actor, action=action, outcome=outcome, target=target, since=since, until=until
     )
 
 
-Wanted = Annotated[Filter, Depends(_filter)]
+AuditFilterDep = Annotated[AuditFilter, Depends(_filter)]
 
 
 @router.get("", summary="The audit log, newest first", responses=documented(CursorRejectedError))
 async def list_audit_entries(
     services: ServicesDep,
-    wanted: Wanted,
+    criteria: AuditFilterDep,
     cursor: RowCursor,
     limit: Annotated[PageLimit, Query()] = 50,
 ) -> AuditPage:
-    return await services.audit.log.page(wanted, before=cursor, limit=limit)
+    return await services.audit.log.page(criteria, before=cursor, limit=limit)
 
 
 @router.get(
@@ -75,22 +79,24 @@ async def list_audit_entries(
     responses={
         200: {
             "description": "One line for each entry",
-            "content": {kind: {"schema": {"type": "string"}} for kind in _MEDIA_TYPES.values()},
+            "content": {
+                media_type: {"schema": {"type": "string"}} for media_type in _MEDIA_TYPES.values()
+            },
         }
     },
 )
 async def export_audit_log(
     services: ServicesDep,
     user: CurrentUser,
-    wanted: Wanted,
-    form: Annotated[ExportFormat, Query(alias="format")] = "jsonl",
+    criteria: AuditFilterDep,
+    export_format: Annotated[ExportFormat, Query(alias="format")] = "jsonl",
 ) -> StreamingResponse:
-    pieces = await services.audit.log.export(wanted, form, user)
+    chunks = await services.audit.log.export(criteria, export_format, user)
     return StreamingResponse(
-        pieces,
-        media_type=_MEDIA_TYPES[form],
+        chunks,
+        media_type=_MEDIA_TYPES[export_format],
         headers={
-            "Content-Disposition": f'attachment; filename="audit.{form}"',
+            "Content-Disposition": f'attachment; filename="audit.{export_format}"',
             "Cache-Control": "no-store",
         },
     )

@@ -44,7 +44,7 @@ async def _letter_id(
         raise DeadLetterNotFoundError from None
 
 
-async def _before(
+async def _page_cursor(
     before: Annotated[
         str | None,
         Query(max_length=_ID_MAX, pattern=_STREAM_ID, deprecated=True, description="As cursor"),
@@ -74,7 +74,7 @@ async def get_stream_report(services: ServicesDep) -> StreamReport:
 )
 async def list_dead_letters(
     services: ServicesDep,
-    before: Annotated[StreamId | None, Depends(_before)],
+    before: Annotated[StreamId | None, Depends(_page_cursor)],
     state: LetterState = LetterState.OPEN,
     limit: Annotated[PageLimit, Query()] = 50,
 ) -> DeadLetterPage:

@@ -42,10 +42,8 @@ _CHANGE = documented(AccountNotFoundError, LastAdminError)
 
 
 @router.get("", summary="Accounts, by address", responses=documented(CursorRejectedError))
-async def list_users(
-    services: ServicesDep, wanted: Annotated[AccountQuery, Query()]
-) -> AccountPage:
-    return await services.accounts.service.page(wanted, wanted.cursor, wanted.limit)
+async def list_users(services: ServicesDep, query: Annotated[AccountQuery, Query()]) -> AccountPage:
+    return await services.accounts.service.page(query, query.cursor, query.limit)
 
 
 @router.post(
@@ -54,8 +52,8 @@ async def list_users(
     summary="Make an account with a password",
     responses=documented(UserExistsError),
 )
-async def create_user(services: ServicesDep, actor: ActorDep, given: NewAccount) -> Account:
-    return await services.accounts.service.create(actor, given)
+async def create_user(services: ServicesDep, actor: ActorDep, body: NewAccount) -> Account:
+    return await services.accounts.service.create(actor, body)
 
 
 @router.post(
@@ -65,8 +63,8 @@ async def create_user(services: ServicesDep, actor: ActorDep, given: NewAccount)
     dependencies=_SECRET,
     responses=documented(NotPermittedError, RegistrationClosedError, UserExistsError),
 )
-async def invite_user(services: ServicesDep, actor: ActorDep, given: NewInvitation) -> Invitation:
-    return await services.accounts.registration.invite(actor, given)
+async def invite_user(services: ServicesDep, actor: ActorDep, body: NewInvitation) -> Invitation:
+    return await services.accounts.registration.invite(actor, body)
 
 
 @router.get("/invitations", summary="Invitations that can be accepted, by address")
@@ -91,9 +89,9 @@ async def get_user(services: ServicesDep, user_id: UUID) -> Account:
 
 @router.put("/{user_id}/role", summary="Give an account another role", responses=_CHANGE)
 async def set_user_role(
-    services: ServicesDep, actor: ActorDep, user_id: UUID, given: RoleIn
+    services: ServicesDep, actor: ActorDep, user_id: UUID, body: RoleIn
 ) -> Account:
-    return await services.accounts.service.set_role(actor, user_id, given.role)
+    return await services.accounts.service.set_role(actor, user_id, body.role)
 
 
 @router.post(
@@ -140,4 +138,4 @@ async def remove_user_second_factor(services: ServicesDep, actor: ActorDep, user
     responses=_ONE,
 )
 async def create_reset_link(services: ServicesDep, actor: ActorDep, user_id: UUID) -> ResetLink:
-    return await services.accounts.password_resets.make_link(actor, user_id)
+    return await services.accounts.password_resets.create_reset_link(actor, user_id)

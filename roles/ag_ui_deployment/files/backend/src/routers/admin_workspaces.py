@@ -34,7 +34,7 @@ router = APIRouter(
     dependencies=[Depends(requires(Permission.MANAGE_WORKSPACES))],
     responses=documented(NotAuthenticatedError, NotPermittedError, DatabaseUnavailableError),
 )
-NameInPath = Annotated[WorkspaceName, Path()]
+WorkspacePath = Annotated[WorkspaceName, Path()]
 
 
 @router.get("", summary="All workspaces")
@@ -45,10 +45,8 @@ async def list_workspaces(services: ServicesDep) -> WorkspacePage:
 @router.post(
     "", status_code=201, summary="Make a workspace", responses=documented(WorkspaceExistsError)
 )
-async def create_workspace(
-    services: ServicesDep, actor: ActorDep, given: NewWorkspace
-) -> Workspace:
-    return await services.accounts.workspaces.create(actor, given.name)
+async def create_workspace(services: ServicesDep, actor: ActorDep, body: NewWorkspace) -> Workspace:
+    return await services.accounts.workspaces.create(actor, body.name)
 
 
 @router.delete(
@@ -57,14 +55,14 @@ async def create_workspace(
     summary="Delete a workspace without members and jobs",
     responses=documented(WorkspaceNotFoundError, WorkspaceInUseError),
 )
-async def delete_workspace(services: ServicesDep, actor: ActorDep, name: NameInPath) -> None:
+async def delete_workspace(services: ServicesDep, actor: ActorDep, name: WorkspacePath) -> None:
     await services.accounts.workspaces.delete(actor, name)
 
 
 @router.get(
     "/{name}/members", summary="Who belongs to it", responses=documented(WorkspaceNotFoundError)
 )
-async def list_members(services: ServicesDep, name: NameInPath) -> MemberPage:
+async def list_members(services: ServicesDep, name: WorkspacePath) -> MemberPage:
     return MemberPage(items=await services.accounts.workspaces.members(name))
 
 
@@ -74,9 +72,9 @@ async def list_members(services: ServicesDep, name: NameInPath) -> MemberPage:
     responses=documented(WorkspaceNotFoundError, AccountNotFoundError, DefaultWorkspaceError),
 )
 async def set_member(
-    services: ServicesDep, actor: ActorDep, name: NameInPath, user_id: UUID, given: RoleIn
+    services: ServicesDep, actor: ActorDep, name: WorkspacePath, user_id: UUID, body: RoleIn
 ) -> Member:
-    return await services.accounts.workspaces.set_member(actor, name, user_id, given.role)
+    return await services.accounts.workspaces.set_member(actor, name, user_id, body.role)
 
 
 @router.delete(
@@ -86,6 +84,6 @@ async def set_member(
     responses=documented(WorkspaceNotFoundError, MemberNotFoundError, DefaultWorkspaceError),
 )
 async def remove_member(
-    services: ServicesDep, actor: ActorDep, name: NameInPath, user_id: UUID
+    services: ServicesDep, actor: ActorDep, name: WorkspacePath, user_id: UUID
 ) -> None:
     await services.accounts.workspaces.remove_member(actor, name, user_id)

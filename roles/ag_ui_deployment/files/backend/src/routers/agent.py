@@ -1,7 +1,7 @@
 """The agent: AG-UI runs, their event streams and cancellation, and conversations."""
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from ag_ui.core import AgentCapabilities
@@ -20,8 +20,8 @@ from src.services.agent.errors import (
     RunLogUnavailableError,
     RunNotFoundError,
     ThreadBusyError,
-    ThreadElsewhereError,
     ThreadNotFoundError,
+    ThreadWorkspaceMismatchError,
     TokensSpentError,
     TooManyRunsError,
     UserFullError,
@@ -49,7 +49,7 @@ from src.web.dependencies import (
     requires,
     requires_for_stream,
 )
-from src.web.problems import DatabaseUnavailableError, documented
+from src.web.problems import ApiResponses, DatabaseUnavailableError, documented
 from src.web.sse_response import EventStreamResponse
 
 router = APIRouter(route_class=ConversationRoute)
@@ -64,9 +64,7 @@ RunId = Annotated[AgentId, Path()]
 ThreadId = Annotated[AgentId, Path()]
 
 
-_STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"model": AgUiEvent, "description": "AG-UI events of one run"}
-}
+_STREAM: ApiResponses = {200: {"model": AgUiEvent, "description": "AG-UI events of one run"}}
 
 
 @router.post(
@@ -82,7 +80,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         WorkspaceNotYoursError,
         RunExistsError,
         ThreadBusyError,
-        ThreadElsewhereError,
+        ThreadWorkspaceMismatchError,
         TooManyRunsError,
         UserFullError,
         TokensSpentError,
@@ -97,7 +95,7 @@ async def run_agent(
     services: ServicesDep, access: Access, request: RunInput, protocol: Protocol
 ) -> EventStreamResponse:
     await services.auth.limits.check_stream(access.user.id)
-    services.events.streams.check(access.user.id)
+    services.events.stream_server.check(access.user.id)
     _check_tools(services, request)
     key, log = await services.agent.service.begin(access.user, request)
     subscription = RunSubscription(
@@ -135,7 +133,7 @@ async def connect_agent(
     Nothing is stored.
     """
     await services.auth.limits.check_stream(access.user.id)
-    services.events.streams.check(access.user.id)
+    services.events.stream_server.check(access.user.id)
     joined = await services.agent.service.join(access.user, request)
     subscription = RunSubscription(
         joined.key, None, access, joined.log, protocol or request.version, joined.snapshot
@@ -170,7 +168,7 @@ async def stream_run_events(  # noqa: PLR0913 - one for each parameter of the re
     run_id: RunId,
     owner: Owner = None,
 ) -> EventStreamResponse:
-    services.events.streams.check(access.user.id)
+    services.events.stream_server.check(access.user.id)
     key = RunKey(owner or access.user.id, run_id)
     log = await services.agent.service.find(access.user, key)
     subscription = RunSubscription(key, cursor, access, log, protocol or CURRENT)
@@ -292,10 +290,10 @@ async def delete_thread(
 
 
 def _check_tools(services: ServicesDep, request: RunInput) -> None:
-    taken = [
+    faults = [
         FieldFault(f"body.tools.{number}.name", "The agent has a tool of this name")
         for number, tool in enumerate(request.tools or [])
         if tool.name in services.agent.service.tool_names
     ]
-    if taken:
-        raise InvalidRequestError(faults=taken)
+    if faults:
+        raise InvalidRequestError(faults=faults)

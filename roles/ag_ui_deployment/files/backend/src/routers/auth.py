@@ -28,7 +28,7 @@ from src.web.dependencies import (
     Access,
     ClientDep,
     CurrentUser,
-    Leaving,
+    LogoutAccess,
     ServicesDep,
     not_stored,
     refresh_cookie,
@@ -72,15 +72,15 @@ async def log_in(
     response: Response,
     services: ServicesDep,
     client: ClientDep,
-    given: LoginRequest,
+    body: LoginRequest,
 ) -> Token | CookieSession:
-    if given.cookies:
+    if body.cookies:
         cookies.check_origin(request, services.settings)
         cookies.check_kept(request)
-    second_factor = SecondFactor(given.otp, given.recovery_code)
-    credentials = Credentials(given.email, given.password, second_factor)
+    second_factor = SecondFactor(body.otp, body.recovery_code)
+    credentials = Credentials(body.email, body.password, second_factor)
     tokens = await _log_in(request, response, services, client, credentials)
-    return cookies.set_session(response, tokens) if given.cookies else tokens
+    return cookies.set_session(response, tokens) if body.cookies else tokens
 
 
 async def _log_in(
@@ -110,14 +110,14 @@ async def refresh_tokens(
     request: Request,
     response: Response,
     services: ServicesDep,
-    given: RefreshToken | None = None,
+    body: RefreshToken | None = None,
 ) -> Token | CookieSession:
-    token = given.refresh_token if given is not None else refresh_cookie(request, services)
+    token = body.refresh_token if body is not None else refresh_cookie(request, services)
     # Counted before the token is used, so that a rate-limited client can use it again.
     access = await services.auth.sessions.of_refresh_token(token)
     await services.auth.limits.check_user(access.user.id)
     tokens = await services.auth.sessions.refresh(token)
-    return tokens if given is not None else cookies.set_session(response, tokens)
+    return tokens if body is not None else cookies.set_session(response, tokens)
 
 
 @router.post(
@@ -130,7 +130,7 @@ async def refresh_tokens(
 async def log_out(
     response: Response,
     services: ServicesDep,
-    access: Leaving,
+    access: LogoutAccess,
     everywhere: Annotated[bool, Query(description="End all sessions of yours")] = False,  # noqa: FBT002 - FastAPI passes it by keyword
 ) -> None:
     await services.auth.sessions.log_out(access, everywhere=everywhere)
@@ -164,7 +164,7 @@ async def list_sessions(services: ServicesDep, access: Access) -> SessionPage:
     ),
 )
 async def end_session(services: ServicesDep, access: Access, session_id: UUID) -> None:
-    await services.auth.sessions.end_one(access, session_id)
+    await services.auth.sessions.end_session(access, session_id)
 
 
 @router.post(
@@ -180,11 +180,9 @@ async def change_password(
     response: Response,
     services: ServicesDep,
     access: Access,
-    given: PasswordChange,
+    body: PasswordChange,
 ) -> None:
-    device = await services.auth.passwords.change(
-        access, given.current_password, given.new_password
-    )
+    device = await services.auth.passwords.change(access, body.current_password, body.new_password)
     cookies.set_device(request, response, access.user.email, device)
 
 

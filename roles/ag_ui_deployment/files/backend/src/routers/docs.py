@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from html import escape
-from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
+
+from src.utils.json_types import Json
 
 router = APIRouter(include_in_schema=False)
 
@@ -32,12 +33,12 @@ _PAGE = """<!doctype html>
 @router.get("/docs")
 async def docs(request: Request) -> HTMLResponse:
     document = request.app.openapi()
-    about = {name: escape(document["info"][name]) for name in ("title", "version", "description")}
-    page = _PAGE.format(**about, rows="\n".join(_rows(document["paths"])))
+    info = {name: escape(document["info"][name]) for name in ("title", "version", "description")}
+    page = _PAGE.format(**info, rows="\n".join(_rows(document["paths"])))
     return HTMLResponse(page, headers=_HEADERS)
 
 
-def _rows(paths: Mapping[str, Any]) -> Iterator[str]:
+def _rows(paths: Mapping[str, Json]) -> Iterator[str]:
     for path, operations in paths.items():
         for method, operation in operations.items():
             name = f"<code>{method.upper()} {escape(path)}</code>"

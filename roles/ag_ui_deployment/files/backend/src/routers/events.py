@@ -1,7 +1,7 @@
 """Event streams: AG-UI over Server-Sent Events."""
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query
 
@@ -11,9 +11,8 @@ from src.models.event import StreamId
 from src.models.permissions import Permission
 from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.auth.errors import NotAuthenticatedError, TicketsUnavailableError
-from src.services.events.client_stream import Subscription
 from src.services.events.errors import TooManyStreamsError, TooManyStreamsOfUserError
-from src.services.events.subscription import Scope
+from src.services.events.subscription import JobScope, Subscription
 from src.services.jobs.job_service import JobNotFoundError
 from src.services.rbac_service import NotPermittedError, visibility
 from src.utils.errors import FieldFault
@@ -25,15 +24,13 @@ from src.web.dependencies import (
     StreamAccess,
     requires_for_stream,
 )
-from src.web.problems import DatabaseUnavailableError, documented
+from src.web.problems import ApiResponses, DatabaseUnavailableError, documented
 from src.web.sse_response import EventStreamResponse
 
 router = APIRouter(route_class=ApiRoute)
 _READ_JOBS = [Depends(requires_for_stream(Permission.READ_JOBS))]
 
-_STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"model": AgUiEvent, "description": "AG-UI events"}
-}
+_STREAM: ApiResponses = {200: {"model": AgUiEvent, "description": "AG-UI events"}}
 
 # Longer than any valid id, so that StreamId.parse rejects an invalid one and explains the format.
 _ID_MAX = 200
@@ -46,7 +43,7 @@ async def _cursor(
             max_length=_ID_MAX, description="The last id that the client has; wins over the query"
         ),
     ] = None,
-    by_polyfill: Annotated[
+    polyfill_parameter: Annotated[
         str | None,
         Query(
             alias="lastEventId",
@@ -54,7 +51,7 @@ async def _cursor(
             description="The same, as polyfills of EventSource send it",
         ),
     ] = None,
-    by_query: Annotated[
+    query_parameter: Annotated[
         str | None,
         Query(
             alias="last_event_id",
@@ -65,12 +62,12 @@ async def _cursor(
 ) -> StreamId | None:
     # On a reconnection a polyfill adds its parameter to the URL of the first connection, which may
     # have `last_event_id` already.
-    given = {
+    candidates = {
         "header.last-event-id": last_event_id,
-        "query.lastEventId": by_polyfill,
-        "query.last_event_id": by_query,
+        "query.lastEventId": polyfill_parameter,
+        "query.last_event_id": query_parameter,
     }
-    field, text = next(((name, value) for name, value in given.items() if value), ("", None))
+    field, text = next(((name, value) for name, value in candidates.items() if value), ("", None))
     if text is None:
         return None
     try:
@@ -122,7 +119,7 @@ Protocol = Annotated[ProtocolVersion | None, Depends(_protocol)]
 async def stream_events(
     services: ServicesDep, access: StreamAccess, cursor: Cursor, protocol: Protocol
 ) -> EventStreamResponse:
-    scope = Scope(visibility(access.user, Permission.READ_JOBS))
+    scope = JobScope(visibility(access.user, Permission.READ_JOBS))
     return _stream(services, Subscription(scope, cursor, access, protocol or CURRENT))
 
 
@@ -148,10 +145,10 @@ async def stream_job_events(
     services: ServicesDep, access: StreamAccess, cursor: Cursor, protocol: Protocol, job_id: JobId
 ) -> EventStreamResponse:
     await services.jobs.service.check_visible(access.user, job_id)
-    scope = Scope(visibility(access.user, Permission.READ_JOBS), job_id)
+    scope = JobScope(visibility(access.user, Permission.READ_JOBS), job_id)
     return _stream(services, Subscription(scope, cursor, access, protocol or CURRENT))
 
 
 def _stream(services: Services, subscription: Subscription) -> EventStreamResponse:
-    services.events.streams.check(subscription.access.user.id)
+    services.events.stream_server.check(subscription.access.user.id)
     return EventStreamResponse(partial(services.events.streams.serve, subscription))

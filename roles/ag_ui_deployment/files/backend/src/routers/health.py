@@ -57,17 +57,17 @@ async def get_liveness() -> Alive:
     responses=documented(NotReadyError),
 )
 async def get_readiness(services: ServicesDep) -> Alive:
-    reason = await services.operations.readiness.not_ready_because()
+    reason = await services.operations.readiness.not_ready_reason()
     if reason is not None:
         raise NotReadyError(detail=reason)
     return Alive(status="ready")
 
 
 # Monitors and load balancers send HEAD, which FastAPI does not add to GET routes.
-for _path, _answer in (
+for _path, _endpoint in (
     ("/", get_service_card),
     ("/health", get_health),
     ("/health/live", get_liveness),
     ("/health/ready", get_readiness),
 ):
-    router.add_api_route(_path, _answer, methods=["HEAD"], include_in_schema=False)
+    router.add_api_route(_path, _endpoint, methods=["HEAD"], include_in_schema=False)

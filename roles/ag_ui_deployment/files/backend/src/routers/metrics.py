@@ -26,6 +26,8 @@ def _check(authorization: str, token: str) -> None:
     Raises:
         NotAuthenticatedError: The token is missing or wrong.
     """
-    scheme, _, shown = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not compare_digest(shown.strip().encode(), token.encode()):
+    scheme, _, presented_token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not compare_digest(
+        presented_token.strip().encode(), token.encode()
+    ):
         raise NotAuthenticatedError(detail="Show METRICS_TOKEN as a bearer token.")

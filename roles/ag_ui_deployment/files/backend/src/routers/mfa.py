@@ -40,9 +40,9 @@ async def get_second_factor(services: ServicesDep, user: CurrentUser) -> SecondF
     responses=documented(WrongOriginError, ProofRejectedError, SecondFactorOnError),
 )
 async def set_up_second_factor(
-    services: ServicesDep, access: Access, given: PasswordProof
+    services: ServicesDep, access: Access, body: PasswordProof
 ) -> SecondFactorSetup:
-    return await services.auth.second_factors.set_up(access, given.password)
+    return await services.auth.second_factors.set_up(access, body.password)
 
 
 @router.post(
@@ -51,9 +51,9 @@ async def set_up_second_factor(
     responses=documented(WrongOriginError, ProofRejectedError, SecondFactorOffError),
 )
 async def confirm_second_factor(
-    services: ServicesDep, access: Access, given: CodeProof
+    services: ServicesDep, access: Access, body: CodeProof
 ) -> IssuedRecoveryCodes:
-    return await services.auth.second_factors.confirm(access, given.code)
+    return await services.auth.second_factors.confirm(access, body.code)
 
 
 @router.post(
@@ -62,9 +62,9 @@ async def confirm_second_factor(
     summary="Remove your second factor; your other sessions end",
     responses=documented(WrongOriginError, ProofRejectedError, SecondFactorOffError),
 )
-async def disable_second_factor(services: ServicesDep, access: Access, given: FullProof) -> None:
-    proof = SecondFactor(given.code, given.recovery_code)
-    await services.auth.second_factors.disable(access, given.password, proof)
+async def disable_second_factor(services: ServicesDep, access: Access, body: FullProof) -> None:
+    proof = SecondFactor(body.code, body.recovery_code)
+    await services.auth.second_factors.disable(access, body.password, proof)
 
 
 @router.post(
@@ -73,6 +73,6 @@ async def disable_second_factor(services: ServicesDep, access: Access, given: Fu
     responses=documented(WrongOriginError, ProofRejectedError, SecondFactorOffError),
 )
 async def renew_recovery_codes(
-    services: ServicesDep, access: Access, given: CodeProof
+    services: ServicesDep, access: Access, body: CodeProof
 ) -> IssuedRecoveryCodes:
-    return await services.auth.second_factors.renew_codes(access, given.code)
+    return await services.auth.second_factors.renew_codes(access, body.code)

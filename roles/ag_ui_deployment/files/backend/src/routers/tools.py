@@ -15,17 +15,17 @@ from src.models.tools import (
     IngestRequest,
     QueryAnswer,
     QueryRequest,
+    RequestedWorkspace,
     ToolAnswer,
     ToolList,
     ToolRequest,
-    WorkspaceName,
 )
 from src.models.user import User
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.auth.errors import NotAuthenticatedError
 from src.services.gateway.errors import (
     GatewayUnavailableError,
-    StrangeAnswerError,
+    InvalidResponseError,
     ToolFailedError,
     ToolRejectedError,
     UnknownToolError,
@@ -40,9 +40,10 @@ from src.services.tools.errors import (
     WorkspaceNotYoursError,
 )
 from src.services.tools.submissions import SubmissionOutcome
+from src.utils.json_types import Json
 from src.web.api_route import ApiRoute
 from src.web.dependencies import CurrentUser, ServicesDep, requires
-from src.web.problems import DatabaseUnavailableError, documented
+from src.web.problems import ApiResponses, DatabaseUnavailableError, documented
 
 router = APIRouter(route_class=ApiRoute)
 
@@ -63,9 +64,7 @@ _QUERIES = documented(*_CALL_ERRORS, DatabaseUnavailableError)
 _SUBMISSIONS = documented(
     *_CALL_ERRORS, StillRunningError, TooManyJobsError, DatabaseUnavailableError
 )
-_ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {"model": AcceptedJob, "description": "A job was accepted"}
-}
+_ACCEPTED: ApiResponses = {202: {"model": AcceptedJob, "description": "A job was accepted"}}
 
 IdempotencyKey = Annotated[
     str | None,
@@ -97,7 +96,7 @@ class _Caller:
     async def call(
         self,
         name: str,
-        arguments: Mapping[str, Any],
+        arguments: Mapping[str, Json],
         workspace: str | None,
         prefix: str = "body",
     ) -> SubmissionOutcome:
@@ -110,15 +109,15 @@ class _Caller:
 
     def accepted(self, outcome: SubmissionOutcome, workspace: str | None) -> AcceptedJob:
         job_id = outcome.job_id or ""
-        address = f"/api/jobs/{quote(job_id, safe='')}"
+        job_url = f"/api/jobs/{quote(job_id, safe='')}"
         self.response.status_code = 202
-        self.response.headers["Location"] = address
+        self.response.headers["Location"] = job_url
         return AcceptedJob(
             id=job_id,
             job_id=job_id,
             workspace=workspace or DEFAULT_WORKSPACE,
-            job=address,
-            events=f"{address}/events",
+            job=job_url,
+            events=f"{job_url}/events",
         )
 
 
@@ -170,7 +169,9 @@ async def query(services: ServicesDep, user: CurrentUser, request: QueryRequest)
 async def list_tools(
     services: ServicesDep,
     user: CurrentUser,
-    workspace: Annotated[WorkspaceName | None, Query(description="Where; the default one")] = None,
+    workspace: Annotated[
+        RequestedWorkspace | None, Query(description="Where; the default one")
+    ] = None,
 ) -> ToolList:
     return ToolList(items=await services.tools.service.available(user, workspace))
 
@@ -194,7 +195,7 @@ def _answer(result: Any) -> QueryAnswer:
     """Converts the result of the query tool.
 
     Raises:
-        StrangeAnswerError: The result is neither a text nor an object with an answer or a context.
+        InvalidResponseError: The result is neither a text nor an object with an answer or a context.
     """
     if isinstance(result, str):
         return QueryAnswer(answer=result, context=[])
@@ -204,6 +205,6 @@ def _answer(result: Any) -> QueryAnswer:
             return QueryAnswer(
                 answer=answer, context=context if isinstance(context, list) else [context]
             )
-    raise StrangeAnswerError(
+    raise InvalidResponseError(
         "The tool answers something else than an answer.", outcome_unknown=False
     )

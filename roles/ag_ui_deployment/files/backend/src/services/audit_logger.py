@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -18,6 +18,7 @@ from src.services.audit.journal import write_entry
 from src.services.audit.store import AuditStore
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
+from src.utils.json_types import Json
 from src.utils.metrics import Metrics
 from src.utils.redis import Backoff
 
@@ -25,9 +26,9 @@ logger = structlog.get_logger(__name__)
 
 _BATCH_ENTRIES = 256
 # Limit of entries in memory while PostgreSQL is down, of some hundred bytes each.
-_MAX_WAITING = 10_000
+_MAX_QUEUED = 10_000
 # How long a request waits until its entry is stored. The entry stays queued after that.
-_PATIENCE_SECONDS = 2.0
+_WAIT_SECONDS = 2.0
 
 
 class Action(StrEnum):
@@ -90,10 +91,10 @@ class AuditEvent:
     actor_id: UUID | None = None
     actor: str | None = None
     target: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Json] = field(default_factory=dict)
 
 
-class _Waiting(NamedTuple):
+class _QueuedEntry(NamedTuple):
     entry: Entry
     stored: asyncio.Future[None]
 
@@ -110,15 +111,15 @@ class AuditLogger(BackgroundTask):
         super().__init__("audit-writer")
         self._store = AuditStore(database)
         self._metrics = metrics or Metrics()
-        self._line: deque[_Waiting] = deque()
+        self._queue: deque[_QueuedEntry] = deque()
         self._wake = asyncio.Event()
-        self._maximum = _BATCH_ENTRIES
+        self._batch_size = _BATCH_ENTRIES
         self.dropped = 0
 
     @property
     def waiting(self) -> int:
         """The number of entries that are not stored yet."""
-        return len(self._line)
+        return len(self._queue)
 
     async def record(self, event: AuditEvent) -> None:
         """Record an event.
@@ -133,37 +134,37 @@ class AuditLogger(BackgroundTask):
         write_entry(entry)
         if self._task is None:
             await self._store.append([entry])
-        elif self._task.done() or len(self._line) >= _MAX_WAITING:
+        elif self._task.done() or len(self._queue) >= _MAX_QUEUED:
             self._drop("the queue is full")
         else:
-            await self._wait_for(entry)
+            await self._enqueue(entry)
 
     async def stop(self) -> None:
         self._stop.set()
         self._wake.set()
         await super().stop()
 
-    async def _wait_for(self, entry: Entry) -> None:
+    async def _enqueue(self, entry: Entry) -> None:
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append(_Waiting(entry, stored))
-        self._metrics.audit_waiting.set(len(self._line))
+        self._queue.append(_QueuedEntry(entry, stored))
+        self._metrics.audit_waiting.set(len(self._queue))
         self._wake.set()
         if self.status != "waiting for PostgreSQL":
-            await asyncio.wait([stored], timeout=_PATIENCE_SECONDS)
+            await asyncio.wait([stored], timeout=_WAIT_SECONDS)
 
     async def _run(self) -> None:
         self.status = "ready"
         backoff = Backoff()
-        while not (self._stop.is_set() and not self._line):
+        while not (self._stop.is_set() and not self._queue):
             try:
                 await self._store_some()
             except DATABASE_ERRORS as error:
                 if is_bad_data(error):
-                    self._set_aside(error)
+                    self._drop_invalid(error)
                     continue
                 self._suspend(error)
                 if self._stop.is_set():
-                    logger.warning("audit_entries_not_stored", entries=len(self._line))
+                    logger.warning("audit_entries_not_stored", entries=len(self._queue))
                     return
                 await backoff.wait(self._stop)
             else:
@@ -171,35 +172,35 @@ class AuditLogger(BackgroundTask):
                 backoff.reset()
 
     async def _store_some(self) -> None:
-        if not self._line:
+        if not self._queue:
             await self._wake.wait()
         self._wake.clear()
-        batch = list(islice(self._line, self._maximum))
+        batch = list(islice(self._queue, self._batch_size))
         if not batch:
             return
-        stored = await self._store.append([one.entry for one in batch])
-        self._maximum = _BATCH_ENTRIES
+        stored = await self._store.append([queued.entry for queued in batch])
+        self._batch_size = _BATCH_ENTRIES
         self._metrics.audit_stored.inc(stored)
         self._release(batch[:stored])
         for _ in range(stored):
-            self._line.popleft()
-        self._metrics.audit_waiting.set(len(self._line))
+            self._queue.popleft()
+        self._metrics.audit_waiting.set(len(self._queue))
 
     def _suspend(self, error: BaseException) -> None:
         """Note an outage of PostgreSQL and let the waiting requests continue."""
         if self.waits_for("PostgreSQL", error):
             logger.warning("audit_waits_for_database", error=str(error))
-            self._release(self._line)
+            self._release(self._queue)
 
-    def _set_aside(self, error: BaseException) -> None:
+    def _drop_invalid(self, error: BaseException) -> None:
         """Drop an entry with a value that PostgreSQL rejects, which is a bug.
 
         To find it, the batch is first repeated with one entry at a time.
         """
-        if self._maximum > 1:
-            self._maximum = 1
+        if self._batch_size > 1:
+            self._batch_size = 1
             return
-        self._release([self._line.popleft()])
+        self._release([self._queue.popleft()])
         self._drop(f"it cannot be stored: {type(error).__name__}")
 
     def _drop(self, reason: str) -> None:
@@ -207,10 +208,10 @@ class AuditLogger(BackgroundTask):
         self._metrics.audit_dropped.inc()
         logger.error("audit_entry_dropped", reason=reason)
 
-    def _release(self, batch: Sequence[_Waiting] | deque[_Waiting]) -> None:
-        for one in batch:
-            if not one.stored.done():
-                one.stored.set_result(None)
+    def _release(self, batch: Sequence[_QueuedEntry] | deque[_QueuedEntry]) -> None:
+        for queued in batch:
+            if not queued.stored.done():
+                queued.stored.set_result(None)
 
 
 def _entry(event: AuditEvent) -> Entry:

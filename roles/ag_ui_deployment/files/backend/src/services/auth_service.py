@@ -28,21 +28,21 @@ class SecondFactor:
     recovery_code: str | None = None
 
 
-class Factor(StrEnum):
+class FactorKind(StrEnum):
     CODE = "code"
     RECOVERY_CODE = "recovery code"
 
 
 class SecondFactors(Protocol):
     async def check(
-        self, session: AsyncSession, user: UserRow, given: SecondFactor
-    ) -> Factor | None:
+        self, session: AsyncSession, user: UserRow, second_factor: SecondFactor
+    ) -> FactorKind | None:
         """Verify and consume a second factor, after the password has been verified.
 
         Args:
             session: The transaction of the login, which has locked the account.
             user: The account.
-            given: The second factor from the client.
+            second_factor: The second factor from the client.
 
         Returns:
             The kind of the accepted factor, None if the account has no second factor.
@@ -82,11 +82,11 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class _Admitted:
+class _AcceptedLogin:
     """An accepted login, with the kind of its second factor or None."""
 
     user: UserRow
-    factor: Factor | None
+    factor: FactorKind | None
 
 
 class AuthService:
@@ -121,23 +121,25 @@ class AuthService:
             SecondFactorRejectedError: Only the second factor is wrong.
             DecryptionError: Only the stored secret of the second factor cannot be decrypted.
         """
-        address = _address(credentials.email)
+        email = _normalised_email(credentials.email)
 
         async def find(session: AsyncSession) -> UserRow | None:
-            return await user_rows.by_email(session, address)
+            return await user_rows.by_email(session, email)
 
         origin = Origin(client.address, device)
         async with self._attempts.verify(find, credentials.password, origin) as attempt:
-            decision = await self._decide(attempt, credentials.second_factor)
-            if isinstance(decision, Refusal):
-                attempt.event = _failure(attempt.user, decision)
+            result = await self._decide(attempt, credentials.second_factor)
+            if isinstance(result, Refusal):
+                attempt.event = _failure_event(attempt.user, result)
             else:
-                login = await self._begin(attempt, decision, client)
-        if isinstance(decision, Refusal):
-            raise _error_of(decision)
+                login = await self._begin(attempt, result, client)
+        if isinstance(result, Refusal):
+            raise _client_error(result)
         return login
 
-    async def _decide(self, attempt: Attempt, given: SecondFactor) -> Refusal | _Admitted:
+    async def _decide(
+        self, attempt: Attempt, second_factor: SecondFactor
+    ) -> Refusal | _AcceptedLogin:
         user = attempt.user
         if user is None:
             return Refusal.UNKNOWN
@@ -148,13 +150,13 @@ class AuthService:
         if not attempt.password_ok:
             attempt.fail()
             return Refusal.PASSWORD
-        return await self._ask_second_factor(attempt, user, given)
+        return await self._ask_second_factor(attempt, user, second_factor)
 
     async def _ask_second_factor(
-        self, attempt: Attempt, user: UserRow, given: SecondFactor
-    ) -> Refusal | _Admitted:
+        self, attempt: Attempt, user: UserRow, second_factor: SecondFactor
+    ) -> Refusal | _AcceptedLogin:
         try:
-            factor = await self._second_factors.check(attempt.session, user, given)
+            factor = await self._second_factors.check(attempt.session, user, second_factor)
         except SecondFactorRequiredError:
             return Refusal.SECOND_FACTOR_MISSING
         except SecondFactorRejectedError:
@@ -162,10 +164,10 @@ class AuthService:
             return Refusal.SECOND_FACTOR
         except DecryptionError:
             return Refusal.SECOND_FACTOR_UNREADABLE
-        return _Admitted(user, factor)
+        return _AcceptedLogin(user, factor)
 
-    async def _begin(self, attempt: Attempt, admitted: _Admitted, client: Client) -> Login:
-        user, factor = admitted.user, admitted.factor
+    async def _begin(self, attempt: Attempt, accepted: _AcceptedLogin, client: Client) -> Login:
+        user, factor = accepted.user, accepted.factor
         await attempt.succeed(user)
         session_id, token = self._sessions.begin(attempt.session, user, client)
         attempt.event = AuditEvent(
@@ -179,7 +181,7 @@ class AuthService:
         return Login(token, self._devices.issue(user.email, user.password_hash, device))
 
 
-def _failure(user: UserRow | None, refusal: Refusal) -> AuditEvent:
+def _failure_event(user: UserRow | None, refusal: Refusal) -> AuditEvent:
     """The entry of a failed login. It omits an unknown address, which may be a mistyped password."""
     return AuditEvent(
         Action.LOGIN,
@@ -190,7 +192,7 @@ def _failure(user: UserRow | None, refusal: Refusal) -> AuditEvent:
     )
 
 
-def _error_of(refusal: Refusal) -> Exception:
+def _client_error(refusal: Refusal) -> Exception:
     """The error for the client. Errors about the second factor imply that the password was right."""
     errors: dict[Refusal, type[Exception]] = {
         Refusal.SECOND_FACTOR_MISSING: SecondFactorRequiredError,
@@ -200,7 +202,7 @@ def _error_of(refusal: Refusal) -> Exception:
     return errors.get(refusal, WrongCredentialsError)()
 
 
-def _address(email: str) -> str:
+def _normalised_email(email: str) -> str:
     try:
         return normalise_email(email)
     except EmailRejectedError:

@@ -20,7 +20,7 @@ import orjson
 from immutables import Map
 
 from src.models.event import SUBMISSION, ShieldEvent, StreamId
-from src.models.job import ENDED, JobStatus, percent_at
+from src.models.job import ENDED, JobStatus, displayed_percent
 from src.services.agui.events import (
     Event,
     Stamp,
@@ -59,14 +59,14 @@ from src.services.shield.event_types import (
 
 VENDOR = "hx.shield"
 SOURCE = "shield"
-# A producer that retries XADD does so within moments. Two generations of this many ids are kept.
-_GENERATION = 4096
+# A producer retries XADD within seconds. Two generations of this many ids are kept.
+_GENERATION_SIZE = 4096
 # Bytes by which a JSON Patch operation is longer than the member in a snapshot, and the minimum
 # bytes of a member besides its name and text.
 _OPERATION_BYTES = 29
 _MEMBER_BYTES = 5
 
-Dropped = Literal["duplicate", "after_result", "after_end"]
+DropReason = Literal["duplicate", "after_result", "after_end"]
 Number = TypeVar("Number", int, float)
 
 
@@ -78,24 +78,24 @@ class RecentIds(NamedTuple):
     map would copy a path for each id.
     """
 
-    young: dict[str, int]
+    current: dict[str, int]
     size: int = 0
-    old: Collection[str] = ()
+    previous: Collection[str] = ()
 
     def __contains__(self, event_id: object) -> bool:
-        number = self.young.get(cast("str", event_id))
-        return (number is not None and number < self.size) or event_id in self.old
+        number = self.current.get(cast("str", event_id))
+        return (number is not None and number < self.size) or event_id in self.previous
 
     def add(self, event_id: str) -> "RecentIds":
         """Returns a version that also contains this id."""
-        young, size = self.young, self.size
-        if len(young) > size:
+        current, size = self.current, self.size
+        if len(current) > size:
             # Another version has already added ids to the shared dictionary: copy.
-            young = {one: number for one, number in young.items() if number < size}
-        young[event_id] = size
-        if size + 1 < _GENERATION:
-            return RecentIds(young, size + 1, self.old)
-        return RecentIds({}, 0, young)
+            current = {known_id: number for known_id, number in current.items() if number < size}
+        current[event_id] = size
+        if size + 1 < _GENERATION_SIZE:
+            return RecentIds(current, size + 1, self.previous)
+        return RecentIds({}, 0, current)
 
 
 _NONE_SEEN = RecentIds({})
@@ -150,7 +150,7 @@ class JobState(NamedTuple):
         return self.terminal is not None
 
 
-class Folded(NamedTuple):
+class FoldResult(NamedTuple):
     """The state after an event, and its AG-UI events or the reason why there are none.
 
     Only a submission after the end of its job has neither: nothing may follow the end of a run, but
@@ -159,10 +159,10 @@ class Folded(NamedTuple):
 
     state: JobState | None
     events: Sequence[Event]
-    dropped: Dropped | None = None
+    dropped: DropReason | None = None
 
 
-def fold(state: JobState | None, event: ShieldEvent) -> Folded:
+def fold(state: JobState | None, event: ShieldEvent) -> FoldResult:
     """Applies one event to the state of its job.
 
     Args:
@@ -174,46 +174,46 @@ def fold(state: JobState | None, event: ShieldEvent) -> Folded:
         The next state and the AG-UI events to send, in order.
     """
     if event.job_id is None or is_worker_event(event.type):
-        return Folded(state, (_outside_runs(event),))
-    before = state or _first_sight(event, event.job_id)
+        return FoldResult(state, (_outside_runs(event),))
+    before = state or _initial_state(event, event.job_id)
     if event.event_id in before.seen:
-        return Folded(state, (), "duplicate")
+        return FoldResult(state, (), "duplicate")
     if before.ended:
-        moved = before._replace(**_place(before, event)._asdict())
-        return Folded(state, (), "after_end") if moved == before else Folded(moved, ())
-    step = _Step(before, event)
+        updated = before._replace(**_ownership(before, event)._asdict())
+        return FoldResult(state, (), "after_end") if updated == before else FoldResult(updated, ())
+    step = _FoldStep(before, event)
     if state is None:
         step.emit(before.run)
     _handler(event.type)(step)
     if step.dropped:
         # A dropped event sends no frames, so it must not change the owner or workspace: a client
         # that can see the job from then on would not get the run so far.
-        return Folded(before._replace(seen=step.seen), (), step.dropped)
-    return Folded(step.state(), step.events)
+        return FoldResult(before._replace(seen=step.seen), (), step.dropped)
+    return FoldResult(step.state(), step.events)
 
 
-def prelude(state: JobState) -> Iterator[Event]:
+def run_snapshot(state: JobState) -> Iterator[Event]:
     """Yields the run so far, for a client that has none of it."""
     yield state.run
-    for item in _in_order(state):
+    for item in _ordered_items(state):
         yield from item.events
 
 
-def resumed_prelude(state: JobState) -> Iterator[Event]:
+def resume_snapshot(state: JobState) -> Iterator[Event]:
     """Yields `RUN_STARTED` and the activities, for a client that resumes.
 
     Tool calls and texts are omitted, because the client would append them again.
     """
     yield state.run
-    for item in _in_order(state):
+    for item in _ordered_items(state):
         yield from filter(is_activity_snapshot, item.events)
 
 
-def _in_order(state: JobState) -> list[Item]:
+def _ordered_items(state: JobState) -> list[Item]:
     return sorted(state.items.values(), key=lambda item: item.order)
 
 
-def _first_sight(event: ShieldEvent, job_id: str) -> JobState:
+def _initial_state(event: ShieldEvent, job_id: str) -> JobState:
     thread = event.metadata.get("thread_id")
     thread_id = thread if isinstance(thread, str) and thread else event.workspace or job_id
     return JobState(
@@ -225,23 +225,23 @@ def _first_sight(event: ShieldEvent, job_id: str) -> JobState:
     )
 
 
-class _Place(NamedTuple):
+class _Ownership(NamedTuple):
     """The owner and the workspace of a job."""
 
     owner: UUID | None
     workspace: str | None
 
 
-def _place(before: JobState, event: ShieldEvent) -> _Place:
+def _ownership(before: JobState, event: ShieldEvent) -> _Ownership:
     """Returns the owner and workspace after an event.
 
     The first event that names them decides. A submission overrides the others.
     """
     if event.type == SUBMISSION:
-        return _Place(event.user_id or before.owner, event.workspace or before.workspace)
+        return _Ownership(event.user_id or before.owner, event.workspace or before.workspace)
     if before.ended:
-        return _Place(before.owner, before.workspace)
-    return _Place(before.owner or event.user_id, before.workspace or event.workspace)
+        return _Ownership(before.owner, before.workspace)
+    return _Ownership(before.owner or event.user_id, before.workspace or event.workspace)
 
 
 def _stamp(event: ShieldEvent, workspace: str | None) -> Stamp:
@@ -279,16 +279,16 @@ def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-class _Step:
+class _FoldStep:
     """The draft of the next state and the events of one call of fold()."""
 
     def __init__(self, before: JobState, event: ShieldEvent) -> None:
         self.event = event
         self.events: list[Event] = []
-        self.dropped: Dropped | None = None
+        self.dropped: DropReason | None = None
         self._before = before
         self.seen = before.seen.add(event.event_id)
-        self._owner, self._workspace = _place(before, event)
+        self._owner, self._workspace = _ownership(before, event)
         self._kind = before.kind or kind_of(event.type, event.data)
         self._status = before.status
         self._percent = before.percent
@@ -326,12 +326,12 @@ class _Step:
     def emit(self, event: Event) -> None:
         self.events.append(event)
 
-    def keep(self, key: str, *events: Event) -> None:
+    def emit_message(self, key: str, *events: Event) -> None:
         """Emits the events of a message and stores them for clients that join later."""
         self.events.extend(events)
-        self._remember(key, events)
+        self._store_item(key, events)
 
-    def _remember(self, key: str, events: tuple[Event, ...]) -> None:
+    def _store_item(self, key: str, events: tuple[Event, ...]) -> None:
         known = self._items.get(key)
         order = known.order if known else len(self._items)
         self._items = self._items.set(key, Item(order, events))
@@ -346,7 +346,7 @@ class _Step:
         changed = _changed(known.events[0]["content"], content) if known else None
         snapshot = activity_snapshot(key, name, content, self._stamp)
         self.emit(snapshot if changed is None else activity_delta(key, name, changed, self._stamp))
-        self._remember(key, (snapshot,))
+        self._store_item(key, (snapshot,))
 
     # Events of the job itself
 
@@ -359,14 +359,14 @@ class _Step:
         data, run, stamp = self.event.data, self._before.run, self._stamp
         self._advance(status)
         self._job_activity()
-        self._settle_open_calls()
+        self._fail_open_calls()
         if status is JobStatus.FAILED:
             self._end_with(run_error(error_message(data), error_code(data), stamp))
             return
         if status is JobStatus.CANCELLED:
             self._end_with(run_cancelled(run["threadId"], run["runId"], stamp))
             return
-        self._answer()
+        self._emit_answer()
         self._end_with(run_finished(run["threadId"], run["runId"], data, stamp))
 
     def _end_with(self, terminal: Event) -> None:
@@ -376,11 +376,11 @@ class _Step:
     def _advance(self, status: JobStatus) -> None:
         data = self.event.data
         processed, total = chunk_counts(data)
-        self._status = status if status in ENDED else _later(self._status, status)
-        self._percent = _greatest(self._percent, percent_of(self.event.type, data))
-        self._chunks_processed = _greatest(self._chunks_processed, processed)
-        self._chunks_total = _greatest(self._chunks_total, total)
-        self._percent = percent_at(status, self._percent)
+        self._status = status if status in ENDED else _later_status(self._status, status)
+        self._percent = _max_known(self._percent, percent_of(self.event.type, data))
+        self._chunks_processed = _max_known(self._chunks_processed, processed)
+        self._chunks_total = _max_known(self._chunks_total, total)
+        self._percent = displayed_percent(status, self._percent)
 
     def _job_activity(self) -> None:
         job_id = self._before.job_id
@@ -394,18 +394,18 @@ class _Step:
         }
         self.activity(f"job:{job_id}", "job", _without_none(content))
 
-    def _answer(self) -> None:
+    def _emit_answer(self) -> None:
         answer = answer_of(self.event.data)
         if answer:
             key = f"answer:{self._before.job_id}"
-            self.keep(key, *text_message(key, "assistant", answer, self._stamp))
+            self.emit_message(key, *text_message(key, "assistant", answer, self._stamp))
 
     # Tools
 
     def tool(self) -> None:
         data = self.event.data
         phase = tool_phase(self.event.type, data)
-        call_id = tool_call_id(data) or self._counted_call_id(tool_name(data))
+        call_id = tool_call_id(data) or self._generated_call_id(tool_name(data))
         call = self._calls.get(call_id)
         if call is None:
             call = ToolCallState(tool_name(data), "running")
@@ -422,7 +422,7 @@ class _Step:
         else:
             self._tool_activity(call_id, call)
 
-    def _counted_call_id(self, name: str) -> str:
+    def _generated_call_id(self, name: str) -> str:
         """Returns an id for a call without one: the name of the tool and a running number."""
         number = 1
         while (call := self._calls.get(f"{name}-{number}")) and call.status != "running":
@@ -432,7 +432,7 @@ class _Step:
     def _open(self, call_id: str, call: ToolCallState) -> None:
         self._set_call(call_id, call)
         arguments = _json(tool_arguments(self.event.data))
-        self.keep(f"call:{call_id}", *tool_call(call_id, call.name, arguments, self._stamp))
+        self.emit_message(f"call:{call_id}", *tool_call(call_id, call.name, arguments, self._stamp))
 
     def _set_call(self, call_id: str, call: ToolCallState) -> None:
         self._calls = self._calls.set(call_id, call)
@@ -443,9 +443,9 @@ class _Step:
 
     def _result(self, call_id: str, content: str) -> None:
         key = f"res:{call_id}"
-        self.keep(key, tool_call_result(key, call_id, content, self._stamp))
+        self.emit_message(key, tool_call_result(key, call_id, content, self._stamp))
 
-    def _settle_open_calls(self) -> None:
+    def _fail_open_calls(self) -> None:
         """Adds an error result to each open call, or a UI would ask its user for the result."""
         for call_id, call in sorted(self._calls.items()):
             if call.status == "running":
@@ -468,24 +468,24 @@ class _Step:
         self.emit(_raw(self.event, self._stamp))
 
 
-def _handler(type_: str) -> Callable[[_Step], None]:
+def _handler(type_: str) -> Callable[[_FoldStep], None]:
     if type_ in RAG_TOTALS:
-        return _Step.rag
+        return _FoldStep.rag
     if type_ in LIFECYCLE_STATUS:
-        return _Step.lifecycle
+        return _FoldStep.lifecycle
     if type_ in END_STATUS:
-        return _Step.end
+        return _FoldStep.end
     if type_ in TOOL_TYPES:
-        return _Step.tool
-    return _Step.other
+        return _FoldStep.tool
+    return _FoldStep.other
 
 
-def _later(a: JobStatus, b: JobStatus) -> JobStatus:
+def _later_status(a: JobStatus, b: JobStatus) -> JobStatus:
     """Returns `RUNNING` if one of the two is running."""
     return JobStatus.RUNNING if JobStatus.RUNNING in (a, b) else a
 
 
-def _greatest(a: Number | None, b: Number | None) -> Number | None:
+def _max_known(a: Number | None, b: Number | None) -> Number | None:
     return b if a is None else a if b is None else max(a, b)
 
 
@@ -497,14 +497,14 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Mapping[str
     if not before.keys() <= after.keys():
         return None
     changed: dict[str, Any] = {}
-    spared = 0
+    saved_bytes = 0
     for name, value in after.items():
         if name == "latest" or name not in before or before[name] != value:
             changed[name] = value
-            spared -= _OPERATION_BYTES
+            saved_bytes -= _OPERATION_BYTES
         else:
-            spared += len(name) + (len(value) if isinstance(value, str) else 0) + _MEMBER_BYTES
-    return changed if spared > 0 else None
+            saved_bytes += len(name) + (len(value) if isinstance(value, str) else 0) + _MEMBER_BYTES
+    return changed if saved_bytes > 0 else None
 
 
 def _without_none(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from src.services.gateway.chat_stream import ChatChunk, ErrorFrameError, read_fr
 from src.services.gateway.errors import (
     GatewayBusyError,
     GatewayUnavailableError,
+    InvalidResponseError,
     ModelFailedError,
-    StrangeAnswerError,
     ToolFailedError,
     ToolServerUnavailableError,
     UnknownToolError,
@@ -36,20 +36,20 @@ from src.services.gateway.errors import (
 )
 from src.services.gateway.responses import (
     Reply,
-    call_refusal,
-    chat_refusal,
-    comes_from_a_proxy,
-    is_a_page,
-    list_refusal,
-    misdirected,
+    chat_error,
+    is_html,
+    is_proxy_error,
+    misdirected_error,
     model_error,
     read_reply,
+    tool_call_error,
+    tool_list_error,
 )
 from src.services.gateway.tool_results import (
-    NEVER_ARRIVED,
+    UNDELIVERED_EXCEPTIONS,
     error_of,
     error_text,
-    lost_by,
+    gateway_exception,
     result_of,
 )
 from src.utils.circuit_breaker import CircuitBreaker, CircuitOpenError
@@ -57,12 +57,12 @@ from src.utils.circuit_breaker import CircuitBreaker, CircuitOpenError
 logger = structlog.get_logger(__name__)
 
 Json = Any
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 _ATTEMPTS = 3
 # No retry later than this after the beginning of the first attempt, in seconds.
-_AGAIN_WITHIN = 5.0
-_FIRST_PAUSE = 0.2
+_RETRY_WITHIN_SECONDS = 5.0
+_BACKOFF_SECONDS = 0.2
 _CONNECT_TIMEOUT = 3.0
 _WRITE_TIMEOUT = 10.0
 # Short, since the list is also requested to find the cause of a failed call.
@@ -71,7 +71,7 @@ _LIST_TIMEOUT = 10.0
 # it is unknown whether it arrived.
 _KEEP_ALIVE_SECONDS = 2.0
 _LINE_MAX_BYTES = 1024 * 1024
-_LOGGED = 2000
+_LOG_MAX_CHARACTERS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class LiteLLMClient:
     async def call_tool(
         self, name: str, arguments: Mapping[str, Json], *, reads_only: bool
     ) -> Json:
-        """Call a tool and return its result as JSON.
+        """Calls a tool and returns its result as JSON.
 
         Args:
             name: The tool.
@@ -118,55 +118,57 @@ class LiteLLMClient:
             return await self._call_tool(name, arguments)
 
         try:
-            return await _repeated(call, lambda error: reads_only or _never_left(error))
+            return await _with_retries(call, lambda error: reads_only or _was_never_sent(error))
         except UpstreamError as error:
             error.outcome_unknown = error.outcome_unknown and not reads_only
             raise
 
     async def list_tools(self) -> list[ToolDescription]:
-        """List the tools of the MCP server.
+        """Lists the tools of the MCP server.
 
         Raises:
             UpstreamError: The list is not available.
         """
-        return await _repeated(self._list_tools, lambda _error: True)
+        return await _with_retries(self._list_tools, lambda _error: True)
 
     async def _call_tool(self, name: str, arguments: Mapping[str, Json]) -> Json:
         body = {"server_id": self._server, "name": name, "arguments": arguments}
         request = _post(self._tools, "/mcp-rest/tools/call", body, self._call_timeout)
-        reply = await self._ask(request)
+        reply = await self._request(request)
         if reply.status == httpx.codes.OK:
             if not reply.document.get("isError"):
                 return result_of(reply.document)
             raise await self._tool_error(name, arguments, reply.document)
-        if reply.status == httpx.codes.INTERNAL_SERVER_ERROR and reply.says(f"{name} not found"):
+        if reply.status == httpx.codes.INTERNAL_SERVER_ERROR and reply.contains(
+            f"{name} not found"
+        ):
             raise await self._not_found(name)
-        raise call_refusal(reply)
+        raise tool_call_error(reply)
 
     async def _tool_error(
-        self, name: str, arguments: Mapping[str, Json], answer: Mapping[str, Json]
+        self, name: str, arguments: Mapping[str, Json], result: Mapping[str, Json]
     ) -> UpstreamError:
-        """Convert an error result to an exception. Its full text goes to the log only."""
-        text = error_text(answer)
-        logger.warning("tool_error", tool=name, text=text[:_LOGGED])
-        exception = lost_by(text)
+        """Converts an error result to an exception. Its full text goes to the log only."""
+        text = error_text(result)
+        logger.warning("tool_error", tool=name, text=text[:_LOG_MAX_CHARACTERS])
+        exception = gateway_exception(text)
         if exception is None:
             return error_of(text, arguments)
-        why = await self._why_unlisted() or ToolFailedError("It broke off.", transient=True)
-        return _of_call(why, outcome_unknown=exception not in NEVER_ARRIVED)
+        cause = await self._list_error() or ToolFailedError("It broke off.", transient=True)
+        return _with_outcome(cause, outcome_unknown=exception not in UNDELIVERED_EXCEPTIONS)
 
     async def _not_found(self, name: str) -> UpstreamError:
-        """Find out whether the tool does not exist or the gateway cannot reach the MCP server."""
+        """Finds out whether the tool does not exist or the gateway cannot reach the MCP server."""
         try:
             known = {tool.name for tool in await self._list_tools()}
-        except UpstreamError as why:
-            return _of_call(why, outcome_unknown=False)
+        except UpstreamError as cause:
+            return _with_outcome(cause, outcome_unknown=False)
         if name in known:
             return ToolServerUnavailableError("It has only just come back.", retry_after=1)
         return UnknownToolError(f"The server with the tools has no {name}.")
 
-    async def _why_unlisted(self) -> UpstreamError | None:
-        """Why the tools cannot be listed, None if they can."""
+    async def _list_error(self) -> UpstreamError | None:
+        """Returns why the tools cannot be listed; None if they can."""
         try:
             await self._list_tools()
         except UpstreamError as error:
@@ -180,33 +182,33 @@ class LiteLLMClient:
             params={"server_id": self._server},
             timeout=_timeout(_LIST_TIMEOUT),
         )
-        reply = await self._ask(request)
+        reply = await self._request(request)
         if reply.status != httpx.codes.OK:
-            raise list_refusal(reply)
+            raise tool_list_error(reply)
         try:
             return [_description(tool) for tool in reply.document["tools"]]
         except (KeyError, TypeError):
-            raise StrangeAnswerError("The list of tools cannot be read.") from None
+            raise InvalidResponseError("The list of tools cannot be read.") from None
 
-    async def _ask(self, request: httpx.Request) -> Reply:
-        """Send a request and read the whole response, within 3 s more than the request's timeout."""
+    async def _request(self, request: httpx.Request) -> Reply:
+        """Sends a request and reads the whole response, within 3 s more than the request's timeout."""
         try:
             async with asyncio.timeout(request.extensions["timeout"]["read"] + _CONNECT_TIMEOUT):
                 async with self._exchange(self._tools, request) as response:
-                    if response.status_code == httpx.codes.OK and is_a_page(response):
-                        raise misdirected()
+                    if response.status_code == httpx.codes.OK and is_html(response):
+                        raise misdirected_error()
                     return await read_reply(response)
         except (TimeoutError, httpx.TimeoutException):
             raise UpstreamTimeoutError("The gateway does not answer.") from None
         except httpx.TransportError:
             raise GatewayUnavailableError("It broke off.", outcome_unknown=True) from None
         except httpx.RequestError:
-            raise StrangeAnswerError("The answer cannot be decoded.") from None
+            raise InvalidResponseError("The answer cannot be decoded.") from None
 
     # Models
 
     async def chat(self, body: Mapping[str, Json]) -> AsyncGenerator[ChatChunk]:
-        """Stream a chat completion.
+        """Streams a chat completion.
 
         The completion is complete if the generator ends without an error. Closing the generator
         (contextlib.aclosing) or cancelling its task stops the model.
@@ -219,16 +221,16 @@ class LiteLLMClient:
             UpstreamError: The chat failed, possibly after some chunks.
         """
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}
-        began = time.monotonic()
+        started_at = time.monotonic()
         for attempt in range(1, _ATTEMPTS + 1):
-            answering = False
+            has_started = False
             try:
                 async with aclosing(self._chat_once(body)) as chunks:
                     async for chunk in chunks:
-                        answering = True
+                        has_started = True
                         yield chunk
             except UpstreamError as error:
-                if answering or attempt == _ATTEMPTS or not _is_worth_another(error, began):
+                if has_started or attempt == _ATTEMPTS or not _is_retryable(error, started_at):
                     raise
                 await _pause(error, attempt)
             else:
@@ -240,9 +242,9 @@ class LiteLLMClient:
         try:
             async with self._exchange(self._models, request) as response:
                 if response.status_code != httpx.codes.OK:
-                    raise chat_refusal(await read_reply(response))
-                if is_a_page(response):
-                    raise misdirected()
+                    raise chat_error(await read_reply(response))
+                if is_html(response):
+                    raise misdirected_error()
                 async for line in _lines(response):
                     if chunk := read_frame(line):
                         finished = finished or chunk.finish_reason is not None
@@ -262,7 +264,7 @@ class LiteLLMClient:
     async def _exchange(
         self, http: httpx.AsyncClient, request: httpx.Request
     ) -> AsyncIterator[httpx.Response]:
-        """Send a request and yield the response with an unread body. Updates the circuit breaker."""
+        """Sends a request and yields the response with an unread body. Updates the circuit breaker."""
         try:
             self.breaker.enter()
         except CircuitOpenError as error:
@@ -278,7 +280,7 @@ class LiteLLMClient:
             await response.aclose()
 
     async def _send(self, http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-        """Send a request. A timeout does not count for the breaker: a tool or model may be slow."""
+        """Sends a request. A timeout does not count for the breaker: a tool or model may be slow."""
         breaker = self.breaker
         try:
             response = await http.send(request, stream=True)
@@ -294,7 +296,7 @@ class LiteLLMClient:
         except httpx.TransportError:
             breaker.failed("breaks connections off")
             raise GatewayUnavailableError("It broke off.", outcome_unknown=True) from None
-        if comes_from_a_proxy(response):
+        if is_proxy_error(response):
             breaker.failed(f"answers {response.status_code}")
         else:
             breaker.succeeded()
@@ -332,31 +334,31 @@ def _timeout(seconds: float) -> httpx.Timeout:
 # Retries
 
 
-async def _repeated(
-    call: Callable[[], Awaitable[Answer]], may_repeat: Callable[[UpstreamError], bool]
-) -> Answer:
-    began = time.monotonic()
+async def _with_retries(
+    call: Callable[[], Awaitable[Result]], may_retry: Callable[[UpstreamError], bool]
+) -> Result:
+    started_at = time.monotonic()
     for attempt in range(1, _ATTEMPTS):
         try:
             return await call()
         except UpstreamError as error:
-            if not (may_repeat(error) and _is_worth_another(error, began)):
+            if not (may_retry(error) and _is_retryable(error, started_at)):
                 raise
             await _pause(error, attempt)
     return await call()
 
 
-def _is_worth_another(error: UpstreamError, began: float) -> bool:
-    return error.transient and time.monotonic() - began < _AGAIN_WITHIN
+def _is_retryable(error: UpstreamError, started_at: float) -> bool:
+    return error.transient and time.monotonic() - started_at < _RETRY_WITHIN_SECONDS
 
 
-def _never_left(error: UpstreamError) -> bool:
+def _was_never_sent(error: UpstreamError) -> bool:
     return isinstance(error, GatewayUnavailableError) and not error.outcome_unknown
 
 
 async def _pause(error: UpstreamError, attempt: int) -> None:
-    longest = _FIRST_PAUSE * 2 ** (attempt - 1)
-    pause = random.uniform(longest / 2, longest)  # noqa: S311 - jitter
+    max_pause = _BACKOFF_SECONDS * 2 ** (attempt - 1)
+    pause = random.uniform(max_pause / 2, max_pause)  # noqa: S311 - jitter
     if isinstance(error, GatewayBusyError) and error.retry_after:
         pause += error.retry_after
     await asyncio.sleep(pause)
@@ -365,25 +367,25 @@ async def _pause(error: UpstreamError, attempt: int) -> None:
 # Responses
 
 
-def _of_call(why: UpstreamError, *, outcome_unknown: bool) -> UpstreamError:
-    """Copy an error of the tool list with the outcome of the tool call that it explains."""
-    return type(why)(
-        str(why),
-        retry_after=why.retry_after,
+def _with_outcome(cause: UpstreamError, *, outcome_unknown: bool) -> UpstreamError:
+    """Copies an error of the tool list with the outcome of the tool call that it explains."""
+    return type(cause)(
+        str(cause),
+        retry_after=cause.retry_after,
         outcome_unknown=outcome_unknown,
-        transient=why.transient,
+        transient=cause.transient,
     )
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[str]:
-    """Split at line feeds only. Other line separators of Python may occur inside the JSON."""
+    """Splits at line feeds only. Other line separators of Python may occur inside the JSON."""
     rest = b""
-    async for piece in response.aiter_bytes():
-        *lines, rest = (rest + piece).split(b"\n")
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line.decode(errors="replace")
         if len(rest) > _LINE_MAX_BYTES:
-            raise StrangeAnswerError("The answer has a line without an end.")
+            raise InvalidResponseError("The answer has a line without an end.")
     yield rest.decode(errors="replace")
 
 

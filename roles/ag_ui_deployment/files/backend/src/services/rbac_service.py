@@ -6,7 +6,7 @@ For a user without any permission on a resource, services answer as if it did no
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from src.models.permissions import Permission, Reach
+from src.models.permissions import Permission, PermissionScope
 from src.models.role import Role
 from src.models.user import User
 from src.models.visibility import EVERYTHING, Visibility
@@ -14,20 +14,20 @@ from src.models.workspace import DEFAULT_WORKSPACE
 from src.utils.errors import DomainError
 
 _VIEWER = {
-    Permission.READ_JOBS: Reach.OWN,
-    Permission.USE_QUERY_TOOLS: Reach.WORKSPACE,
-    Permission.READ_AGENT_RUNS: Reach.OWN,
-    Permission.READ_PERMISSIONS: Reach.EVERYTHING,
+    Permission.READ_JOBS: PermissionScope.OWN,
+    Permission.USE_QUERY_TOOLS: PermissionScope.WORKSPACE,
+    Permission.READ_AGENT_RUNS: PermissionScope.OWN,
+    Permission.READ_PERMISSIONS: PermissionScope.EVERYTHING,
 }
 _CONTRIBUTOR = _VIEWER | {
-    Permission.USE_WRITING_TOOLS: Reach.WORKSPACE,
-    Permission.RUN_AGENT: Reach.OWN,
+    Permission.USE_WRITING_TOOLS: PermissionScope.WORKSPACE,
+    Permission.RUN_AGENT: PermissionScope.OWN,
 }
-_WORKSPACE_ADMIN = _CONTRIBUTOR | {Permission.READ_JOBS: Reach.WORKSPACE}
+_WORKSPACE_ADMIN = _CONTRIBUTOR | {Permission.READ_JOBS: PermissionScope.WORKSPACE}
 
 # The permissions of a role in its workspace. Permissions not listed are denied. An account with the role
 # admin has every permission everywhere, which is not in this matrix.
-MATRIX: Mapping[Role, Mapping[Permission, Reach]] = MappingProxyType(
+MATRIX: Mapping[Role, Mapping[Permission, PermissionScope]] = MappingProxyType(
     {
         Role.VIEWER: _VIEWER,
         Role.CONTRIBUTOR: _CONTRIBUTOR,
@@ -83,31 +83,40 @@ class NotPermittedError(DomainError):
 
 def visibility(user: User, permission: Permission) -> Visibility:
     """Compute which jobs or runs a user sees with a permission, over all workspaces of the user."""
-    named = {DEFAULT_WORKSPACE, *(one.workspace for one in user.memberships)}
-    reaches = {place: reach(user, permission, place) for place in named}
-    if Reach.EVERYTHING in reaches.values():
+    workspaces = {DEFAULT_WORKSPACE, *(membership.workspace for membership in user.memberships)}
+    scopes = {workspace: permission_scope(user, permission, workspace) for workspace in workspaces}
+    if PermissionScope.EVERYTHING in scopes.values():
         return EVERYTHING
     return Visibility(
         user.id,
-        frozenset(place for place, how_far in reaches.items() if how_far is not Reach.NONE),
-        frozenset(place for place, how_far in reaches.items() if how_far is Reach.WORKSPACE),
+        frozenset(
+            workspace for workspace, scope in scopes.items() if scope is not PermissionScope.NONE
+        ),
+        frozenset(
+            workspace for workspace, scope in scopes.items() if scope is PermissionScope.WORKSPACE
+        ),
     )
 
 
-def reach(user: User, permission: Permission, workspace: str | None = None) -> Reach:
+def permission_scope(
+    user: User, permission: Permission, workspace: str | None = None
+) -> PermissionScope:
     """The scope of a user's permission in a workspace (None: the default one)."""
     if user.role is Role.ADMIN:
-        return Reach.EVERYTHING
+        return PermissionScope.EVERYTHING
     role = user.role_in(workspace)
     if role is None:
-        return Reach.NONE
-    return MATRIX[role].get(permission, Reach.NONE)
+        return PermissionScope.NONE
+    return MATRIX[role].get(permission, PermissionScope.NONE)
 
 
 def may_anywhere(user: User, permission: Permission) -> bool:
     """Whether the user has a permission in at least one workspace."""
-    places = [None, *(one.workspace for one in user.memberships)]
-    return any(reach(user, permission, place) is not Reach.NONE for place in places)
+    workspaces = [None, *(membership.workspace for membership in user.memberships)]
+    return any(
+        permission_scope(user, permission, workspace) is not PermissionScope.NONE
+        for workspace in workspaces
+    )
 
 
 def check(user: User, permission: Permission, workspace: str | None = None) -> None:
@@ -116,5 +125,5 @@ def check(user: User, permission: Permission, workspace: str | None = None) -> N
     Raises:
         NotPermittedError: The user does not have it there.
     """
-    if reach(user, permission, workspace) is Reach.NONE:
+    if permission_scope(user, permission, workspace) is PermissionScope.NONE:
         raise NotPermittedError(permission, workspace)

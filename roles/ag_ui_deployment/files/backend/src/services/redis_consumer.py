@@ -22,10 +22,10 @@ import structlog
 from redis.asyncio import Redis
 
 from src.models.event import Poison, ShieldEvent, StreamId
-from src.services.consumer.event_store import MAX_ID_PART, EventStore, Stored
+from src.services.consumer.event_store import MAX_ID_PART, EventStore, StoreResult
 from src.services.consumer.group_reader import ConsumerConfig, GroupReader
 from src.services.consumer.losses import EntryLosses, Loss
-from src.services.shield.parser import Fields, parse_entry, read_id, refused
+from src.services.shield.parser import Fields, parse_entry, read_id, rejected_entry
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS
 from src.utils.event_loop import cooperative_iter, yield_control
@@ -34,14 +34,14 @@ from src.utils.redis import BLOCK_MS, REDIS_ERRORS, Backoff, Row
 
 logger = structlog.get_logger(__name__)
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 # A transaction per event would cost more than the event. The first event after a pause is stored at
 # once, the next ones together.
-_GATHER_SECONDS = 0.2
+_BATCH_DELAY_SECONDS = 0.2
 # Maximum pause before each batch while clients keep the process busy. A longer one risks that Redis
 # trims entries before they are stored.
-_PATIENCE_SECONDS = 0.025
+_YIELD_MAX_SECONDS = 0.025
 
 
 class RedisStreamConsumer(BackgroundTask):
@@ -56,13 +56,13 @@ class RedisStreamConsumer(BackgroundTask):
         self._metrics = metrics
         self.losses = EntryLosses(metrics)
         self._group = GroupReader(redis, config, self.losses)
-        self._claim_at = 0.0
+        self._next_claim_at = 0.0
 
     async def _run(self) -> None:
         backoff = Backoff()
         while not self._stop.is_set():
             try:
-                newest = await self._ask_database(self._store.newest)
+                newest = await self._query_with_retry(self._store.newest_id)
                 if self._stop.is_set():
                     return
                 await self._group.join(newest)
@@ -87,58 +87,58 @@ class RedisStreamConsumer(BackgroundTask):
             await self._store_rows(rows, await self._group.over_delivered(rows))
 
     async def _store_new(self) -> None:
-        await yield_control(_PATIENCE_SECONDS)
+        await yield_control(_YIELD_MAX_SECONDS)
         rows = await self._group.read_new()
         await self._record_losses()
         if rows:
             await self._store_rows(rows)
         if self._group.caught_up:
-            await self._gather()
+            await self._wait_for_batch()
             await self._group.wait(BLOCK_MS)
 
     async def _claim_stale(self) -> None:
         """Claims entries that another consumer has held for so long that it must have died."""
         clock = asyncio.get_running_loop().time
-        if clock() < self._claim_at:
+        if clock() < self._next_claim_at:
             return
         cursor = "0-0"
         while not self._stop.is_set():
-            cursor, rows, gone = await self._group.claim_stale(cursor)
+            cursor, rows, removed = await self._group.claim_stale(cursor)
             if rows:
                 logger.info("consumer_claimed_stale", entries=len(rows))
-                await self._store_rows(rows, await self._group.over_delivered(rows), gone)
-            elif gone:
-                await self._store_rows((), gone=gone)
+                await self._store_rows(rows, await self._group.over_delivered(rows), removed)
+            elif removed:
+                await self._store_rows((), removed=removed)
             if cursor == "0-0":
                 break
-        self._claim_at = clock() + self.config.claim_idle_ms / 1000 / 2
+        self._next_claim_at = clock() + self.config.claim_idle_ms / 1000 / 2
 
     async def _store_rows(
         self,
         rows: Sequence[Row],
         over_delivered: Collection[bytes] = (),
-        gone: Sequence[StreamId] = (),
+        removed: Sequence[StreamId] = (),
     ) -> None:
         """Stores a batch, then acknowledges it. Retries while PostgreSQL is unavailable."""
-        began = time.monotonic()
+        started_at = time.monotonic()
         entries: list[ShieldEvent | Poison] = []
-        gone = [one for one in gone if max(one) <= MAX_ID_PART]
+        removed = [stream_id for stream_id in removed if max(stream_id) <= MAX_ID_PART]
         async for row_id, fields in cooperative_iter(rows):
             stream_id = read_id(row_id)
             if max(stream_id) > MAX_ID_PART:
-                self._refuse(Poison(stream_id, "its id is too great to be stored", b""))
+                self._report_dead_letter(Poison(stream_id, "its id is too great to be stored", b""))
             elif not fields:
-                gone.append(stream_id)
+                removed.append(stream_id)
             else:
                 max_deliveries_exceeded = row_id in over_delivered
                 entries.append(
                     self._entry(stream_id, fields, max_deliveries_exceeded=max_deliveries_exceeded)
                 )
-        stored = await self._ask_database(lambda: self._store.store(entries))
+        stored = await self._query_with_retry(lambda: self._store.store(entries))
         if stored is None:
             return
-        self._count(stored, len(entries), time.monotonic() - began)
-        await self._report_gone(gone)
+        self._count_stored(stored, len(entries), time.monotonic() - started_at)
+        await self._report_trimmed(removed)
         if rows:
             await self._group.acknowledge(rows)
 
@@ -147,34 +147,34 @@ class RedisStreamConsumer(BackgroundTask):
     ) -> ShieldEvent | Poison:
         if max_deliveries_exceeded:
             reason = f"delivered more than {self.config.max_deliveries} times, never stored"
-            return refused(stream_id, fields, reason)
+            return rejected_entry(stream_id, fields, reason)
         return parse_entry(stream_id, fields, self.config.max_bytes)
 
-    async def _report_gone(self, gone: Sequence[StreamId]) -> None:
+    async def _report_trimmed(self, removed: Sequence[StreamId]) -> None:
         """Reports delivered entries that are no longer in the stream, mostly due to trimming.
 
         Entries that a consumer stored before it died without an acknowledgement are not lost.
         """
-        trimmed = await self._group.trimmed_among(gone) if gone else []
-        lost = await self._ask_database(lambda: self._store.missing(trimmed))
-        if lost:
-            before, after = lost[-1].next(), lost[0].previous()
-            self.losses.report(Loss("trimmed_pending", len(lost), after, before))
+        trimmed = await self._group.select_trimmed(removed) if removed else []
+        missing = await self._query_with_retry(lambda: self._store.missing(trimmed))
+        if missing:
+            before, after = missing[-1].next(), missing[0].previous()
+            self.losses.report(Loss("trimmed_pending", len(missing), after, before))
 
     async def _record_losses(self) -> None:
         """Stores losses in PostgreSQL, where every instance finds them when a client resumes."""
         losses = self.losses.unrecorded
         if losses:
-            await self._ask_database(lambda: self._store.record(losses))
+            await self._query_with_retry(lambda: self._store.record(losses))
             losses.clear()
 
-    async def _ask_database(self, question: Callable[[], Awaitable[Answer]]) -> Answer | None:
+    async def _query_with_retry(self, query: Callable[[], Awaitable[Result]]) -> Result | None:
         """Runs a query and retries it during an outage; returns None if stopped first."""
         backoff = Backoff()
         before = self.status
         while True:
             try:
-                answer = await question()
+                result = await query()
             except DATABASE_ERRORS as error:
                 if self.waits_for("PostgreSQL", error):
                     logger.warning("consumer_waits_for_database", error=str(error))
@@ -183,20 +183,20 @@ class RedisStreamConsumer(BackgroundTask):
                 await backoff.wait(self._stop)
             else:
                 self.status = before
-                return answer
+                return result
 
-    def _count(self, stored: Stored, entries: int, seconds: float) -> None:
+    def _count_stored(self, stored: StoreResult, entries: int, seconds: float) -> None:
         if entries:
             self._metrics.batch_entries.observe(entries)
             self._metrics.batch_seconds.observe(seconds)
         self._metrics.events_stored.inc(stored.events)
         for poison in stored.poison:
-            self._refuse(poison)
+            self._report_dead_letter(poison)
 
-    def _refuse(self, poison: Poison) -> None:
+    def _report_dead_letter(self, poison: Poison) -> None:
         self._metrics.dead_letters.inc()
         logger.warning("dead_letter", stream_id=str(poison.id), reason=poison.reason)
 
-    async def _gather(self) -> None:
+    async def _wait_for_batch(self) -> None:
         """Waits for more entries, so that they share a transaction."""
-        await self._pause(_GATHER_SECONDS)
+        await self._pause(_BATCH_DELAY_SECONDS)

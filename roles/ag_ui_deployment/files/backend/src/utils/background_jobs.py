@@ -17,13 +17,13 @@ class BackgroundJobs:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Coroutine[Any, Any, object]) -> None:
+    def start(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Run a coroutine, or log an error and close it if 500 are running."""
         if len(self._tasks) >= _MAX_TASKS:
-            work.close()
+            coroutine.close()
             logger.error("background_job_refused", running=len(self._tasks))
             return
-        task = asyncio.create_task(self._logged(work))
+        task = asyncio.create_task(self._logged(coroutine))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -31,15 +31,15 @@ class BackgroundJobs:
         """Wait up to `seconds` for running coroutines, then cancel them."""
         if not self._tasks:
             return
-        _, late = await asyncio.wait(self._tasks, timeout=seconds)
-        for task in late:
+        _, unfinished = await asyncio.wait(self._tasks, timeout=seconds)
+        for task in unfinished:
             task.cancel()
-        if late:
-            logger.warning("background_jobs_cut", count=len(late))
-            await asyncio.wait(late)
+        if unfinished:
+            logger.warning("background_jobs_cut", count=len(unfinished))
+            await asyncio.wait(unfinished)
 
-    async def _logged(self, work: Coroutine[Any, Any, object]) -> None:
+    async def _logged(self, coroutine: Coroutine[Any, Any, object]) -> None:
         try:
-            await work
+            await coroutine
         except Exception:
             logger.exception("background_job_failed")

@@ -6,7 +6,7 @@ from typing import Self
 
 from src.config import Settings
 
-_WITH_THE_NEXT = "asked again with the next call"
+_RETRY_NOTE = "asked again with the next call"
 
 
 class CircuitOpenError(Exception):
@@ -25,8 +25,8 @@ class CircuitBreaker:
     """
 
     def __init__(self, failures: int, seconds: float) -> None:
-        self._allowed = failures
-        self._pause = seconds
+        self._max_failures = failures
+        self._open_seconds = seconds
         self._failures = 0
         self._open_until = 0.0
         self._why = ""
@@ -45,9 +45,9 @@ class CircuitBreaker:
         Raises:
             CircuitOpenError: The breaker is open.
         """
-        left = self._seconds_left
-        if left > 0:
-            raise CircuitOpenError(math.ceil(left))
+        seconds_left = self._seconds_left
+        if seconds_left > 0:
+            raise CircuitOpenError(math.ceil(seconds_left))
 
     def succeeded(self) -> None:
         self._failures = 0
@@ -57,16 +57,20 @@ class CircuitBreaker:
         """Count a failure; `why` completes the sentence "it …"."""
         self._failures += 1
         self._why = why
-        if self._failures >= self._allowed:
-            self._open_until = time.monotonic() + self._pause
+        if self._failures >= self._max_failures:
+            self._open_until = time.monotonic() + self._open_seconds
 
     def describe(self) -> str:
         """Describe the recent calls for /health."""
         if not self._failures:
             return "no call has failed since the last that worked"
-        left = self._seconds_left
-        again = f"not asked for another {math.ceil(left)} s" if left > 0 else _WITH_THE_NEXT
-        return f"{self._failures} in a row failed: it {self._why}; {again}"
+        seconds_left = self._seconds_left
+        next_call = (
+            f"not asked for another {math.ceil(seconds_left)} s"
+            if seconds_left > 0
+            else _RETRY_NOTE
+        )
+        return f"{self._failures} in a row failed: it {self._why}; {next_call}"
 
     @property
     def _seconds_left(self) -> float:

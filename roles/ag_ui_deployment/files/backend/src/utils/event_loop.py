@@ -5,30 +5,30 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
-Item = TypeVar("Item")
+ItemT = TypeVar("ItemT")
 
-_TURN = 0.002
-_QUIET = 0.0005
+_SLICE_SECONDS = 0.002
+_IDLE_SECONDS = 0.0005
 
 
-async def cooperative_iter(items: Iterable[Item]) -> AsyncIterator[Item]:
+async def cooperative_iter(items: Iterable[ItemT]) -> AsyncIterator[ItemT]:
     """Iterate, and let other tasks run after every two milliseconds of work."""
     clock = time.perf_counter
-    end = clock() + _TURN
+    end = clock() + _SLICE_SECONDS
     for item in items:
         yield item
         if clock() > end:
             await asyncio.sleep(0)
-            end = clock() + _TURN
+            end = clock() + _SLICE_SECONDS
 
 
-async def yield_control(at_most: float) -> None:
-    """Let other tasks run until they are idle, or for at most `at_most` seconds."""
+async def yield_control(max_seconds: float) -> None:
+    """Let other tasks run until they are idle, or for at most `max_seconds` seconds."""
     clock = time.perf_counter
-    end = clock() + at_most
+    end = clock() + max_seconds
     while True:
         began = clock()
         await asyncio.sleep(0)
         now = clock()
-        if now - began < _QUIET or now > end:
+        if now - began < _IDLE_SECONDS or now > end:
             return

@@ -9,15 +9,15 @@ from src.utils.background_task import BackgroundTask
 _EVERY_SECONDS = 60.0
 
 
-def _trim_of_the_c_library() -> Callable[[int], int]:
+def _find_malloc_trim() -> Callable[[int], int]:
     """The function malloc_trim of glibc, or a no-op with another C library."""
     return getattr(ctypes.CDLL(None), "malloc_trim", lambda _keep: 0)
 
 
-_trim = _trim_of_the_c_library()
+_trim = _find_malloc_trim()
 
 
-def collect_rarely() -> None:
+def reduce_collections() -> None:
     """Freeze the loaded objects and raise the collection thresholds.
 
     A full collection traverses every buffered event and blocks the event loop meanwhile. With its

@@ -11,7 +11,7 @@ from src.utils.errors import DomainError
 
 # Bodies up to this size are not limited.
 LARGE_BODY_BYTES = 64 * 1024
-_AT_ONCE = 4
+_MAX_SLOTS = 4
 _WAIT_SECONDS = 10.0
 
 _T = TypeVar("_T")
@@ -40,14 +40,14 @@ class TooManyBodiesError(DomainError):
 class LargeBodies:
     """Admits one large body per user and a few per instance at a time. The others wait."""
 
-    def __init__(self, at_once: int = _AT_ONCE, wait_seconds: float = _WAIT_SECONDS) -> None:
-        self._turns = asyncio.Semaphore(at_once)
+    def __init__(self, max_slots: int = _MAX_SLOTS, wait_seconds: float = _WAIT_SECONDS) -> None:
+        self._slots = asyncio.Semaphore(max_slots)
         self._users: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
         self._wait_seconds = wait_seconds
         self._parsing = asyncio.Lock()
 
     @asynccontextmanager
-    async def turn(self, user_id: UUID) -> AsyncIterator[None]:
+    async def slot(self, user_id: UUID) -> AsyncIterator[None]:
         """Waits for a slot and holds it within the block.
 
         Raises:
@@ -57,11 +57,11 @@ class LargeBodies:
         lock = self._users.setdefault(user_id, asyncio.Lock())
         await self._wait(lock, TooManyBodiesOfUserError)
         try:
-            await self._wait(self._turns, TooManyBodiesError)
+            await self._wait(self._slots, TooManyBodiesError)
             try:
                 yield
             finally:
-                self._turns.release()
+                self._slots.release()
         finally:
             lock.release()
 
@@ -74,10 +74,10 @@ class LargeBodies:
             return await asyncio.to_thread(parser, body)
 
     async def _wait(
-        self, turn: asyncio.Lock | asyncio.Semaphore, refusal: type[DomainError]
+        self, slot: asyncio.Lock | asyncio.Semaphore, refusal: type[DomainError]
     ) -> None:
         try:
             async with asyncio.timeout(self._wait_seconds):
-                await turn.acquire()
+                await slot.acquire()
         except TimeoutError:
             raise refusal from None

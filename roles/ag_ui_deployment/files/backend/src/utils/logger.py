@@ -56,7 +56,7 @@ def configure_logging(
     root.setLevel(level)
     for name in always:
         logging.getLogger(name).setLevel(logging.INFO)
-    _take_over("uvicorn", "uvicorn.error", "asyncio", "alembic")
+    _propagate_to_root("uvicorn", "uvicorn.error", "asyncio", "alembic")
     # RequestContext logs requests instead, with the request id.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -87,7 +87,7 @@ def _redact_value(name: str, value: Any) -> Any:
     return value
 
 
-def _take_over(*names: str) -> None:
+def _propagate_to_root(*names: str) -> None:
     for name in names:
         logger = logging.getLogger(name)
         logger.handlers = []

@@ -7,7 +7,7 @@ from asyncpg import exceptions as postgresql
 from redis import exceptions as redis
 
 # The first match is used, so subclasses precede their base classes.
-_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+_DESCRIPTIONS: tuple[tuple[type[BaseException], str], ...] = (
     (redis.OutOfMemoryError, "refuses writes: its memory limit (maxmemory) is reached"),
     (redis.BusyLoadingError, "is still loading its data after a start"),
     (redis.ReadOnlyError, "refuses writes: it is a replica"),
@@ -48,9 +48,9 @@ def explain(error: BaseException) -> str:
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return _CERTIFICATE
     for cause in causes:
-        for kind, words in _WORDS:
-            if isinstance(cause, kind):
-                return words
+        for error_class, description in _DESCRIPTIONS:
+            if isinstance(cause, error_class):
+                return description
         if isinstance(cause, redis.ResponseError):
             for name in _NAMES.keys() & str(cause).split():
                 return _NAMES[name]

@@ -42,7 +42,7 @@ def decode_cursor(cursor: str, parts: int) -> list[str]:
     return found
 
 
-def parse_moment(text: str) -> datetime:
+def parse_timestamp(text: str) -> datetime:
     """Parse an ISO 8601 time of a cursor and convert it to UTC.
 
     Raises:

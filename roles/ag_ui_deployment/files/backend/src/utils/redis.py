@@ -126,13 +126,13 @@ def _options(settings: Settings, timeout: float, connect_timeout: float) -> dict
 Row = tuple[bytes, dict[bytes, bytes]]
 
 
-def stream_rows(answer: Any) -> list[Row]:
+def stream_rows(reply: Any) -> list[Row]:
     """Extract the entries from the reply to a read of one stream.
 
     Returns:
         Pairs of id and fields; an empty list if the read timed out.
     """
-    return list(answer[0][1]) if answer else []
+    return list(reply[0][1]) if reply else []
 
 
 class Backoff:

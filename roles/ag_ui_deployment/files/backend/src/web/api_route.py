@@ -60,7 +60,7 @@ class ApiRoute(APIRoute):
         validate = field.validate if field and not self._embed_body_fields else None
         needs_login = identify in calls_of(self.dependant)
 
-        async def answer(request: Request) -> Response:
+        async def handle_request(request: Request) -> Response:
             services = cast("Services", request.state.services)
             # Before the global limit is counted, so that requests without a valid login cannot use
             # it up here.
@@ -72,8 +72,8 @@ class ApiRoute(APIRoute):
                 max_bytes = services.settings.BODY_MAX_BYTES
                 reader = _BodyReader(request, stack, min(max_bytes, LARGE_BODY_BYTES))
                 if access is not None:
-                    turn = services.large_bodies.turn(access.user.id)
-                    reader.allow_large(max_bytes * self.body_factor, turn)
+                    slot = services.large_bodies.slot(access.user.id)
+                    reader.allow_large(max_bytes * self.body_factor, slot)
                 body = await reader.read(None if is_form else JsonShape())
 
                 async def parse() -> Any:
@@ -84,7 +84,7 @@ class ApiRoute(APIRoute):
 
                 return await handle(_ReadRequest(request, body, parse))
 
-        return answer
+        return handle_request
 
 
 class ConversationRoute(ApiRoute):
@@ -100,12 +100,12 @@ class _BodyReader:
         self._request = request
         self._stack = stack
         self._max_bytes = max_bytes
-        self._turn: AbstractAsyncContextManager[None] | None = None
+        self._slot: AbstractAsyncContextManager[None] | None = None
         self._deadline = asyncio.timeout(None)
 
-    def allow_large(self, max_bytes: int, turn: AbstractAsyncContextManager[None]) -> None:
+    def allow_large(self, max_bytes: int, slot: AbstractAsyncContextManager[None]) -> None:
         self._max_bytes = max_bytes
-        self._turn = turn
+        self._slot = slot
 
     async def read(self, shape: JsonShape | None) -> bytes:
         """Reads the whole body.
@@ -121,32 +121,32 @@ class _BodyReader:
             TooManyBodiesOfUserError: Another large body of the user is still being read.
             UnreadableBodyError: The client disconnected.
         """
-        pieces: list[bytes] = []
+        chunks: list[bytes] = []
         size = 0
         try:
             async with self._deadline, aclosing(self._request.stream()) as stream:
-                await self._admit(_announced_length(self._request))
-                async for piece in stream:
-                    size += len(piece)
+                await self._admit(_content_length(self._request))
+                async for chunk in stream:
+                    size += len(chunk)
                     await self._admit(size)
                     if shape is not None:
-                        shape.feed(piece)
-                    pieces.append(piece)
+                        shape.feed(chunk)
+                    chunks.append(chunk)
         except JsonTooComplexError as error:
             raise InvalidRequestError(faults=[FieldFault("body", str(error))]) from None
         except ClientDisconnect:
             raise UnreadableBodyError from None
         except TimeoutError:
             raise SlowBodyError from None
-        return b"".join(pieces)
+        return b"".join(chunks)
 
     async def _admit(self, size: int) -> None:
         if size > self._max_bytes:
             detail = f"A request body may have at most {self._max_bytes} bytes here."
             raise BodyTooLargeError(detail=detail)
-        if size > LARGE_BODY_BYTES and self._turn is not None:
-            turn, self._turn = self._turn, None
-            await self._stack.enter_async_context(turn)
+        if size > LARGE_BODY_BYTES and self._slot is not None:
+            slot, self._slot = self._slot, None
+            await self._stack.enter_async_context(slot)
             self._deadline.reschedule(asyncio.get_running_loop().time() + _LARGE_BODY_SECONDS)
 
 
@@ -194,6 +194,6 @@ def _parse_model(validate: _Validate, body: bytes) -> Any:
     return validated
 
 
-def _announced_length(request: Request) -> int:
+def _content_length(request: Request) -> int:
     value = request.headers.get("content-length", "")
     return int(value) if value.isdecimal() else 0

@@ -19,7 +19,7 @@ async def _on_denial(request: Request, error: Exception) -> Response:
 
 
 def _event(request: Request, denial: NotPermittedError) -> AuditEvent:
-    about = {"permission": denial.permission, "workspace": denial.workspace}
+    details = {"permission": denial.permission, "workspace": denial.workspace}
     # Set by Requirement.check(). Routes without a Requirement raise no NotPermittedError.
     user = request.state.user
     return AuditEvent(
@@ -28,5 +28,5 @@ def _event(request: Request, denial: NotPermittedError) -> AuditEvent:
         actor_id=user.id,
         actor=user.email,
         target=f"{request.method} {request.url.path}",
-        details={name: str(value) for name, value in about.items() if value is not None},
+        details={name: str(value) for name, value in details.items() if value is not None},
     )

@@ -85,7 +85,9 @@ def set_device(request: Request, response: Response, email: str, value: str) -> 
     Deletes the oldest ones above the maximum, since browsers send all cookies with every request.
     """
     name = _device_name(email)
-    earlier = [one for one in request.cookies if one.startswith(_DEVICE) and one != name]
+    earlier = [
+        cookie for cookie in request.cookies if cookie.startswith(_DEVICE) and cookie != name
+    ]
     for surplus in earlier[: 1 - _MAX_DEVICES]:
         _set(response, surplus, "", 0)
     _set(response, name, value, int(LIFETIME.total_seconds()))
@@ -126,12 +128,12 @@ def check_kept(request: Request) -> None:
 
 def _may_be_same_site(request: Request) -> bool:
     """Whether the page has the same scheme, and the same host or last two domain labels."""
-    page, host = urlsplit(request.headers.get("origin", "")), request.url.hostname or ""
-    if page.hostname == host:
-        return page.scheme == request.url.scheme
-    ends = [name.rsplit(".", 2)[-2:] for name in (page.hostname or "", host)]
-    named = len(ends[0]) > 1 and not ends[0][-1].isdecimal()
-    return named and ends[0] == ends[1] and page.scheme == request.url.scheme
+    origin, host = urlsplit(request.headers.get("origin", "")), request.url.hostname or ""
+    if origin.hostname == host:
+        return origin.scheme == request.url.scheme
+    site_labels = [name.rsplit(".", 2)[-2:] for name in (origin.hostname or "", host)]
+    has_domain = len(site_labels[0]) > 1 and not site_labels[0][-1].isdecimal()
+    return has_domain and site_labels[0] == site_labels[1] and origin.scheme == request.url.scheme
 
 
 def _device_name(email: str) -> str:

@@ -38,7 +38,7 @@ async def _services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-async def _given_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str | None:
+async def _bearer_token(token: Annotated[str | None, Depends(_bearer)]) -> str | None:
     """Returns the bearer token; None if it is missing or empty.
 
     With None the cookie is used, and its Origin check applies.
@@ -46,7 +46,7 @@ async def _given_bearer(token: Annotated[str | None, Depends(_bearer)]) -> str |
     return token or None
 
 
-Bearer = Annotated[str | None, Depends(_given_bearer)]
+Bearer = Annotated[str | None, Depends(_bearer_token)]
 
 
 async def authenticated(request: Request, services: ServicesDep, bearer: Bearer) -> AccessToken:
@@ -82,7 +82,7 @@ async def identify(request: Request, services: ServicesDep, bearer: Bearer) -> A
 
 async def identify_early(request: Request, services: Services) -> AccessToken:
     """Calls identify() before FastAPI resolves dependencies."""
-    return await identify(request, services, await _given_bearer(await _bearer(request)))
+    return await identify(request, services, await _bearer_token(await _bearer(request)))
 
 
 Access = Annotated[AccessToken, Depends(identify)]
@@ -102,12 +102,12 @@ def refresh_cookie(request: Request, services: Services) -> str:
     return cookie
 
 
-async def _leaving(
-    request: Request, services: ServicesDep, bearer: Bearer, given: RefreshToken | None = None
+async def _logout_access(
+    request: Request, services: ServicesDep, bearer: Bearer, body: RefreshToken | None = None
 ) -> AccessToken:
     """The session to end. Accepts a refresh token too, since the access token may have expired."""
-    if given is not None:
-        return await services.auth.sessions.of_refresh_token(given.refresh_token)
+    if body is not None:
+        return await services.auth.sessions.of_refresh_token(body.refresh_token)
     try:
         return await authenticated(request, services, bearer)
     except NotAuthenticatedError:
@@ -115,7 +115,7 @@ async def _leaving(
     return await services.auth.sessions.of_refresh_token(token)
 
 
-Leaving = Annotated[AccessToken, Depends(_leaving)]
+LogoutAccess = Annotated[AccessToken, Depends(_logout_access)]
 
 
 async def _stream_access(
@@ -130,9 +130,9 @@ async def _stream_access(
         access, ticket_id = services.auth.tickets.read(ticket)
         # Before the ticket is used: if this instance accepts no stream, the proxy sends the same
         # ticket to another one.
-        services.events.streams.check(access.user.id)
+        services.events.stream_server.check(access.user.id)
         await services.auth.tickets.use(ticket_id)
-        access = await services.auth.access.look(access)
+        access = await services.auth.access.refresh(access)
     else:
         access = await authenticated(request, services, bearer)
     await services.auth.limits.check_stream(access.user.id)
@@ -142,7 +142,7 @@ async def _stream_access(
 # For event streams only: accepts tickets too.
 StreamAccess = Annotated[AccessToken, Depends(_stream_access)]
 # A route that depends on one of these requires a login.
-LOGINS = frozenset({identify, _leaving, _stream_access})
+LOGIN_DEPENDENCIES = frozenset({identify, _logout_access, _stream_access})
 
 
 async def _client(request: Request) -> Client:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from src.services.auth.rate_limits import Quota, observe_quotas
+from src.services.auth.rate_limits import Quota, collect_quotas
 from src.utils.errors import DomainError
 from src.web.problems import UnreadableBodyError, respond
 from src.web.sse_response import SERVER_SEND
@@ -49,18 +49,20 @@ class ProxyHeaders:
     def __init__(self, app: ASGIApp, trusted_hosts: list[str], key: SecretStr | None) -> None:
         self._app = app
         # uvicorn defines its own types of the ASGI interface.
-        believing = ProxyHeadersMiddleware(cast("ASGI3Application", app), trusted_hosts)
-        self._believing = cast("ASGIApp", believing)
+        trusting_app = ProxyHeadersMiddleware(cast("ASGI3Application", app), trusted_hosts)
+        self._trusting_app = cast("ASGIApp", trusting_app)
         self._key = key.get_secret_value().encode() if key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        shown = [value for name, value in scope["headers"] if name == PROXY_KEY_HEADER]
+        presented_keys = [value for name, value in scope["headers"] if name == PROXY_KEY_HEADER]
         scope["headers"] = [pair for pair in scope["headers"] if pair[0] != PROXY_KEY_HEADER]
-        known = self._key is None or (len(shown) == 1 and compare_digest(shown[0], self._key))
-        await (self._believing if known else self._app)(scope, receive, send)
+        is_trusted = self._key is None or (
+            len(presented_keys) == 1 and compare_digest(presented_keys[0], self._key)
+        )
+        await (self._trusting_app if is_trusted else self._app)(scope, receive, send)
 
 
 class RequestContext:
@@ -76,15 +78,15 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _given_id(scope) or uuid4().hex
+        request_id = _client_request_id(scope) or uuid4().hex
         structlog.contextvars.clear_contextvars()
         client = scope["client"][0] if scope["client"] else None
         structlog.contextvars.bind_contextvars(request_id=request_id, client=client)
-        quotas = observe_quotas()
+        quotas = collect_quotas()
         started = time.perf_counter()
         status: int | None = None
 
-        async def send_with_id(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -95,7 +97,7 @@ class RequestContext:
 
         scope[SERVER_SEND] = send
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, receive, send_with_headers)
         finally:
             logger.info(
                 "request",
@@ -119,19 +121,19 @@ class UnexpectedErrors:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = False
+        response_started = False
 
-        async def send_noted(message: Message) -> None:
-            nonlocal begun
-            begun = begun or message["type"] == "http.response.start"
+        async def tracking_send(message: Message) -> None:
+            nonlocal response_started
+            response_started = response_started or message["type"] == "http.response.start"
             await send(message)
 
         try:
-            await self._app(scope, receive, send_noted)
+            await self._app(scope, receive, tracking_send)
         except Exception:
-            logger.exception("request_failed", response_begun=begun)
-            if not begun:
-                await respond(DomainError())(scope, receive, send_noted)
+            logger.exception("request_failed", response_begun=response_started)
+            if not response_started:
+                await respond(DomainError())(scope, receive, tracking_send)
 
 
 class Cors(CORSMiddleware):
@@ -169,8 +171,8 @@ class NoMultipart:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = scope["type"] == "http" and _is_multipart(scope)
-        await (respond(UnreadableBodyError()) if refused else self._app)(scope, receive, send)
+        is_refused = scope["type"] == "http" and _is_multipart(scope)
+        await (respond(UnreadableBodyError()) if is_refused else self._app)(scope, receive, send)
 
 
 def _rate_limit_headers(quotas: Sequence[Quota]) -> dict[str, str]:
@@ -179,15 +181,15 @@ def _rate_limit_headers(quotas: Sequence[Quota]) -> dict[str, str]:
         return {}
     return {
         "RateLimit-Policy": ", ".join(
-            f'"{one.policy}";q={one.amount};w={one.window}' for one in quotas
+            f'"{quota.policy}";q={quota.amount};w={quota.window}' for quota in quotas
         ),
         "RateLimit": ", ".join(
-            f'"{one.policy}";r={one.remaining};t={one.reset_in}' for one in quotas
+            f'"{quota.policy}";r={quota.remaining};t={quota.reset_in}' for quota in quotas
         ),
     }
 
 
-def _given_id(scope: Scope) -> str | None:
+def _client_request_id(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             text = value.decode("latin-1")

@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from src.services.auth.errors import LimitReachedError, NotAuthenticatedError
 from src.services.rbac_service import NotPermittedError
 from src.utils.errors import DomainError, InvalidRequestError
+from src.utils.json_types import JsonObject
 from src.utils.large_bodies import TooManyBodiesError, TooManyBodiesOfUserError
 from src.web.api_route import BodyTooLargeError, SlowBodyError
 from src.web.cookies import ACCESS, REFRESH, SAFE_METHODS, WrongOriginError
@@ -22,11 +23,9 @@ from src.web.dependencies import BEARER_SCHEME, REFRESH_COOKIE_SCHEME
 from src.web.problems import MEDIA_TYPE, PROBLEMS, ProblemDocument
 from src.web.route_rules import RouteRule, rules_of
 
-Json = dict[str, Any]
-
 COOKIE, TICKET = "AccessCookie", "Ticket"
 _EVENT_STREAM = "text/event-stream"
-_SECURITY_SCHEMES: Json = {
+_SECURITY_SCHEMES: JsonObject = {
     COOKIE: {
         "type": "apiKey",
         "in": "cookie",
@@ -48,7 +47,7 @@ _SECURITY_SCHEMES: Json = {
 }
 # Rate-limited operations send the first two with every response. They are documented only for the
 # response that reports an exceeded limit.
-_RATE_LIMIT_HEADERS: Json = {
+_RATE_LIMIT_HEADERS: JsonObject = {
     "RateLimit-Policy": {
         "description": "The limits that counted the request: amount `q` in a window of `w` seconds",
         "schema": {"type": "string"},
@@ -60,7 +59,7 @@ _RATE_LIMIT_HEADERS: Json = {
     "Retry-After": {"description": "In seconds", "schema": {"type": "integer"}},
 }
 # With these keywords a nullable type would need null among their values too.
-_WITH_NULL_SPELLED_OUT = frozenset({"enum", "const"})
+_KEYWORDS_LISTING_VALUES = frozenset({"enum", "const"})
 
 
 def operation_id(route: APIRoute) -> str:
@@ -70,18 +69,18 @@ def operation_id(route: APIRoute) -> str:
 
 def install(app: FastAPI) -> None:
     """Completes the document when it is first requested."""
-    derived = app.openapi
+    derived_openapi = app.openapi
 
-    def openapi() -> Json:
+    def openapi() -> JsonObject:
         if app.openapi_schema is None:
-            _complete(derived(), {(rule.method, rule.path): rule for rule in rules_of(app)})
+            _complete(derived_openapi(), {(rule.method, rule.path): rule for rule in rules_of(app)})
         assert app.openapi_schema is not None  # noqa: S101 - FastAPI caches the document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
 
 
-def _complete(document: Json, rules: Mapping[tuple[str, str], RouteRule]) -> None:
+def _complete(document: JsonObject, rules: Mapping[tuple[str, str], RouteRule]) -> None:
     components = document["components"]
     components["securitySchemes"] |= _SECURITY_SCHEMES
     components["responses"] = {}
@@ -109,49 +108,49 @@ def _complete(document: Json, rules: Mapping[tuple[str, str], RouteRule]) -> Non
         _shorten(part)
 
 
-def _describe(operation: Json, rule: RouteRule) -> None:
+def _describe(operation: JsonObject, rule: RouteRule) -> None:
     """Adds the required permission or login to the description."""
     if rule.permission is not None:
-        who = f"Needs the permission `{rule.permission}`."
+        requirement = f"Needs the permission `{rule.permission}`."
     else:
-        who = "Needs a login." if rule.needs_login else "Needs no login."
-    said = operation.get("description")
-    operation["description"] = f"{said}\n\n{who}" if said else who
+        requirement = "Needs a login." if rule.needs_login else "Needs no login."
+    description = operation.get("description")
+    operation["description"] = f"{description}\n\n{requirement}" if description else requirement
 
 
-def _secure(operation: Json) -> None:
+def _secure(operation: JsonObject) -> None:
     """Adds the cookie to operations with a bearer token, and the ticket to streams."""
     schemes = operation.get("security", [])
     if {BEARER_SCHEME: []} in schemes:
         schemes.insert(1, {COOKIE: []})
-        if any(one["name"] == "ticket" for one in operation.get("parameters", [])):
+        if any(parameter["name"] == "ticket" for parameter in operation.get("parameters", [])):
             schemes.append({TICKET: []})
 
 
-def _reference_problems(operation: Json, rule: RouteRule, declared: Json) -> None:
+def _reference_problems(operation: JsonObject, rule: RouteRule, shared: JsonObject) -> None:
     responses = operation["responses"]
     for status, problems in _problems_of(operation, rule).items():
         name = "Or".join(sorted(map(_name_of, problems)))
-        declared.setdefault(name, _response_of(problems))
+        shared.setdefault(name, _response_of(problems))
         responses[status] = {"$ref": f"#/components/responses/{name}"}
-    for status in [one for one, response in responses.items() if PROBLEMS in response]:
+    for status in [status for status, response in responses.items() if PROBLEMS in response]:
         del responses[status]
     operation["responses"] = dict(sorted(responses.items()))
 
 
-def _problems_of(operation: Json, rule: RouteRule) -> dict[str, dict[str, str]]:
+def _problems_of(operation: JsonObject, rule: RouteRule) -> dict[str, dict[str, str]]:
     """Returns the problems of an operation: their titles by type, by status."""
-    found: dict[str, dict[str, str]] = {
+    problems_by_status: dict[str, dict[str, str]] = {
         status: dict(response[PROBLEMS])
         for status, response in operation["responses"].items()
         if PROBLEMS in response
     }
     for problem in _general_problems(operation, rule):
-        found.setdefault(str(problem.status), {})[problem.slug] = problem.title
-    return found
+        problems_by_status.setdefault(str(problem.status), {})[problem.slug] = problem.title
+    return problems_by_status
 
 
-def _general_problems(operation: Json, rule: RouteRule) -> Iterator[type[DomainError]]:
+def _general_problems(operation: JsonObject, rule: RouteRule) -> Iterator[type[DomainError]]:
     """Yields the problems that FastAPI loses when it merges the responses of routers and routes."""
     if rule.needs_login:
         yield NotAuthenticatedError
@@ -174,7 +173,7 @@ def _name_of(slug: str) -> str:
     return "".join(word.capitalize() for word in slug.split("-"))
 
 
-def _response_of(problems: Mapping[str, str]) -> Json:
+def _response_of(problems: Mapping[str, str]) -> JsonObject:
     types = "; ".join(f"`{slug}`: {title}" for slug, title in sorted(problems.items()))
     headers = _RATE_LIMIT_HEADERS if LimitReachedError.slug in problems else {}
     return {
@@ -184,7 +183,7 @@ def _response_of(problems: Mapping[str, str]) -> Json:
     }
 
 
-def _describe_stream(operation: Json) -> None:
+def _describe_stream(operation: JsonObject) -> None:
     """Declares the body of a stream as text, with the JSON schema of the `data` of its events."""
     content = operation["responses"].get("200", {}).get("content", {})
     if _EVENT_STREAM in content:
@@ -197,11 +196,13 @@ def _describe_stream(operation: Json) -> None:
         }
 
 
-def _of_parameter(schema: Json) -> Json:
+def _of_parameter(schema: JsonObject) -> JsonObject:
     """Removes null, which a URL or a header cannot contain, and the duplicate description."""
-    kinds = [one for one in schema.get("anyOf", []) if one != {"type": "null"}]
-    rest = {name: value for name, value in schema.items() if name not in {"anyOf", "description"}}
-    return {**kinds[0], **rest} if len(kinds) == 1 else schema
+    variants = [variant for variant in schema.get("anyOf", []) if variant != {"type": "null"}]
+    other_keywords = {
+        name: value for name, value in schema.items() if name not in {"anyOf", "description"}
+    }
+    return {**variants[0], **other_keywords} if len(variants) == 1 else schema
 
 
 def _shorten(part: Any) -> None:
@@ -218,8 +219,8 @@ def _shorten(part: Any) -> None:
     if part.get("additionalProperties") is True and "properties" in part:
         del part["additionalProperties"]
     match part.get("anyOf"):
-        case [{"type": str(kind), **rest}, {"type": "null"}] if (
-            not _WITH_NULL_SPELLED_OUT & rest.keys()
+        case [{"type": str(type_name), **other_keywords}, {"type": "null"}] if (
+            not _KEYWORDS_LISTING_VALUES & other_keywords.keys()
         ):
             del part["anyOf"]
-            part |= {"type": [kind, "null"], **rest}
+            part |= {"type": [type_name, "null"], **other_keywords}

@@ -20,22 +20,24 @@ MEDIA_TYPE = "application/problem+json"
 # The key of the problems in the OpenAPI responses of a route.
 PROBLEMS = "x-problems"
 TYPE_PREFIX = "urn:shield-ag-ui:problem:"
+# OpenAPI responses of a route, by status.
+ApiResponses = dict[int | str, dict[str, Any]]
 _UNAUTHORIZED = 401
 # FastAPI's status for a body that it cannot decode.
 _UNREADABLE = 400
 _FIELD_MAX = 200
 # A body can contain many thousands of errors.
-_ERRORS_SHOWN = 20
+_MAX_ERRORS = 20
 
 
-def _shown(text: str) -> str:
+def _bounded_text(text: str) -> str:
     """Truncates text and replaces unencodable characters: clients can choose field names."""
     return text.encode(errors="replace").decode()[:_FIELD_MAX]
 
 
 class FieldError(BaseModel):
-    field: Annotated[str, BeforeValidator(_shown)]
-    message: Annotated[str, BeforeValidator(_shown)]
+    field: Annotated[str, BeforeValidator(_bounded_text)]
+    message: Annotated[str, BeforeValidator(_bounded_text)]
 
 
 class ProblemDocument(BaseModel):
@@ -61,12 +63,12 @@ class DatabaseUnavailableError(DomainError):
     retry_after = 5
 
 
-def documented(*errors: type[DomainError]) -> dict[int | str, dict[str, Any]]:
+def documented(*errors: type[DomainError]) -> ApiResponses:
     """Returns the OpenAPI responses of a route that can raise these errors, by status.
 
     src/web/openapi.py replaces them by references to shared responses.
     """
-    responses: dict[int | str, dict[str, Any]] = {}
+    responses: ApiResponses = {}
     for error in errors:
         response = responses.setdefault(error.status, {"description": "", PROBLEMS: {}})
         response[PROBLEMS][error.slug] = error.title
@@ -102,7 +104,7 @@ def invalid_request(errors: Iterable[Mapping[str, Any]]) -> InvalidRequestError:
     return InvalidRequestError(
         faults=[
             FieldFault(".".join(map(str, item["loc"])), item["msg"])
-            for item in islice(errors, _ERRORS_SHOWN)
+            for item in islice(errors, _MAX_ERRORS)
         ]
     )
 
@@ -112,8 +114,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DomainError, _on_domain_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
-    for kind in DATABASE_ERRORS:
-        app.add_exception_handler(kind, _on_database_error)
+    for error_class in DATABASE_ERRORS:
+        app.add_exception_handler(error_class, _on_database_error)
 
 
 async def _on_domain_error(_request: Request, error: Exception) -> Response:

@@ -9,7 +9,7 @@ from fastapi.routing import RouteContext, iter_route_contexts
 
 from src.models.permissions import Permission
 from src.services.rbac_service import OPEN_ROUTES
-from src.web.dependencies import LOGINS, Requirement
+from src.web.dependencies import LOGIN_DEPENDENCIES, Requirement
 
 
 class RouteRule(NamedTuple):
@@ -42,26 +42,33 @@ def _rules_of(route: RouteContext) -> Iterator[RouteRule]:
         )
     dependant: Dependant | None = getattr(route, "dependant", None)
     calls = list(calls_of(dependant)) if dependant else []
-    asked = [call.permission for call in calls if isinstance(call, Requirement)]
+    permissions = [call.permission for call in calls if isinstance(call, Requirement)]
     # HEAD has the rule of GET.
     for method in sorted(route.methods - {"HEAD"}):
-        yield _rule(method, route.path or "", asked, needs_login=not LOGINS.isdisjoint(calls))
+        yield _rule(
+            method,
+            route.path or "",
+            permissions,
+            needs_login=not LOGIN_DEPENDENCIES.isdisjoint(calls),
+        )
 
 
-def _rule(method: str, path: str, asked: list[Permission], *, needs_login: bool) -> RouteRule:
+def _rule(method: str, path: str, permissions: list[Permission], *, needs_login: bool) -> RouteRule:
     is_open = (method, path) in OPEN_ROUTES
-    if is_open is bool(asked):
+    if is_open is bool(permissions):
         raise NoRuleError(
             f"{method} {path}: give it dependencies=[Depends(requires(Permission.…))], or name it "
             "in OPEN_ROUTES of src/services/rbac_service.py; one of the two"
         )
-    if len(set(asked)) > 1:
-        raise NoRuleError(f"{method} {path}: asks for {', '.join(asked)}; a rule tells of one")
-    return RouteRule(method, path, asked[0] if asked else None, needs_login)
+    if len(set(permissions)) > 1:
+        raise NoRuleError(
+            f"{method} {path}: asks for {', '.join(permissions)}; a rule tells of one"
+        )
+    return RouteRule(method, path, permissions[0] if permissions else None, needs_login)
 
 
 def calls_of(dependant: Dependant) -> Iterator[object]:
     """Yields the direct and transitive dependencies of a route."""
-    for one in dependant.dependencies:
-        yield one.call
-        yield from calls_of(one)
+    for dependency in dependant.dependencies:
+        yield dependency.call
+        yield from calls_of(dependency)

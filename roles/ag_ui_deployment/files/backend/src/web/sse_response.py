@@ -33,15 +33,15 @@ class HttpConnection:
             awaited = sending.send(None)
         except StopIteration:
             return None
-        return _Begun(sending, awaited)
+        return _StartedCoroutine(sending, awaited)
 
     async def write(self, frames: bytes) -> None:
-        rest = self.write_now(frames)
-        if rest is not None:
-            await rest
+        remainder = self.write_now(frames)
+        if remainder is not None:
+            await remainder
 
 
-class _Begun:
+class _StartedCoroutine:
     """The rest of a coroutine that has run until it first suspended."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, None], awaited: Any) -> None:
@@ -69,7 +69,7 @@ class EventStreamResponse(EventSourceResponse):
     media_type = "text/event-stream"
 
     def __init__(self, serve: Callable[[HttpConnection], Awaitable[None]]) -> None:
-        super().__init__(_nothing(), sep="\n")
+        super().__init__(_empty_body(), sep="\n")
         self._serve = serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,24 +79,24 @@ class EventStreamResponse(EventSourceResponse):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         connection = HttpConnection(scope.get(SERVER_SEND, send))
         serving = asyncio.ensure_future(self._serve(connection))
-        leaving = asyncio.ensure_future(_client_left(receive))
+        disconnect = asyncio.ensure_future(_wait_for_disconnect(receive))
         try:
-            await asyncio.wait((serving, leaving), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((serving, disconnect), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (serving, leaving):
+            for task in (serving, disconnect):
                 task.cancel()
-            await asyncio.gather(serving, leaving, return_exceptions=True)
+            await asyncio.gather(serving, disconnect, return_exceptions=True)
         if not serving.cancelled():
             serving.result()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _client_left(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _nothing() -> AsyncIterator[bytes]:
+async def _empty_body() -> AsyncIterator[bytes]:
     empty: tuple[bytes, ...] = ()
     for part in empty:
         yield part

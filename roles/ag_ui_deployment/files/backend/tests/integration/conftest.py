@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
+from src.models.role import Role
 from src.services import redis_consumer
 from src.services.events import stream_tailer
 from src.services.operations.schema import migrate
@@ -33,7 +34,7 @@ def _required(name: str, what: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _quick_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_blocking_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the blocking reads, which a reader finishes before it stops."""
     for module in (stream_tailer, redis_consumer):
         monkeypatch.setattr(module, "BLOCK_MS", 50)
@@ -64,14 +65,14 @@ class Template(NamedTuple):
     name: str
     role: str
 
-    def owners(self, name: str) -> str:
+    def owner_url_of(self, name: str) -> str:
         """Return the URL of a database for the role that owns it."""
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
 
-    def applications(self, name: str) -> str:
+    def application_url_of(self, name: str) -> str:
         """Return the URL for the application's role, which has only the rights it needs."""
         host = urlsplit(self.url).netloc.rpartition("@")[2]
-        parts = urlsplit(self.owners(name))
+        parts = urlsplit(self.owner_url_of(name))
         return urlunsplit(parts._replace(netloc=f"{self.role}:application@{host}"))
 
 
@@ -88,23 +89,23 @@ async def _administer(url: str, *statements: str) -> None:
 def template() -> Iterator[Template]:
     url = _required("TEST_DATABASE_URL", "a PostgreSQL whose user may create databases")
     suffix = uuid4().hex
-    made = Template(url, f"template_{suffix}", f"application_{suffix}")
+    created = Template(url, f"template_{suffix}", f"application_{suffix}")
 
     async def prepare() -> None:
         await _administer(
             url,
-            f"CREATE ROLE {made.role} LOGIN PASSWORD 'application'",
-            f"CREATE DATABASE {made.name}",
+            f"CREATE ROLE {created.role} LOGIN PASSWORD 'application'",
+            f"CREATE DATABASE {created.name}",
         )
-        settings = settings_of(DATABASE_URL=made.owners(made.name))
+        settings = settings_of(DATABASE_URL=created.owner_url_of(created.name))
         database = Database(settings, statement_timeout=None)
-        await migrate(database, made.role)
+        await migrate(database, created.role)
         await database.close()
 
     asyncio.run(prepare())
-    yield made
+    yield created
     asyncio.run(
-        _administer(url, f"DROP DATABASE {made.name} WITH (FORCE)", f"DROP ROLE {made.role}")
+        _administer(url, f"DROP DATABASE {created.name} WITH (FORCE)", f"DROP ROLE {created.role}")
     )
 
 
@@ -124,7 +125,7 @@ async def environment(
     """A stream and a database of its own for the test."""
     redis = Redis.from_url(redis_url, protocol=2)
     database_url, owner_url = (
-        address(database_name) for address in (template.applications, template.owners)
+        address(database_name) for address in (template.application_url_of, template.owner_url_of)
     )
     database = await asyncpg.connect(owner_url)
     name = f"test:{uuid4().hex}"
@@ -153,6 +154,12 @@ async def backend(environment: Environment) -> AsyncIterator[Backend]:
     """A healthy instance of the application."""
     async with running(environment.settings()) as instance:
         yield instance
+
+
+@pytest.fixture
+async def token(backend: Backend) -> str:
+    """The access token of a contributor."""
+    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
 
 
 @pytest.fixture

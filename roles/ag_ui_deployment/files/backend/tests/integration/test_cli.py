@@ -24,7 +24,7 @@ from tests.support.waiting import until
 
 
 class TestMigrate:
-    async def test_says_what_it_did(self, environment: Environment) -> None:
+    async def test_output_names_the_revisions(self, environment: Environment) -> None:
         newest = newest_revision()
         env = cli_environment(environment, DATABASE_URL=environment.owner_url)
         assert await run(env, "migrate") == (0, f"schema: already at {newest}\n", "")
@@ -32,16 +32,16 @@ class TestMigrate:
         await environment.query("CREATE SCHEMA public")
         assert await run(env, "migrate") == (0, f"schema: migrated from nothing to {newest}\n", "")
 
-    async def test_what_a_later_release_has_made_stays(self, environment: Environment) -> None:
+    async def test_schema_of_a_later_release_is_kept(self, environment: Environment) -> None:
         await environment.query("UPDATE alembic_version SET version_num = 'later'")
         env = cli_environment(environment, DATABASE_URL=environment.owner_url)
-        told = "schema: left at later, which a later release has made\n"
-        assert await run(env, "migrate") == (0, told, "")
+        output = "schema: left at later, which a later release has made\n"
+        assert await run(env, "migrate") == (0, output, "")
         assert [row[0] for row in await environment.query("SELECT * FROM alembic_version")] == [
             "later"
         ]
 
-    async def test_another_role_may_own_the_tables(self, environment: Environment) -> None:
+    async def test_separate_owner_of_the_tables(self, environment: Environment) -> None:
         await environment.query("DROP SCHEMA public CASCADE")
         await environment.query("CREATE SCHEMA public")
         env = cli_environment(environment)
@@ -58,9 +58,7 @@ class TestMigrate:
         assert (code, out) == (4, "")
         assert "password authentication failed" in error
 
-    async def test_the_applications_role_alone_can_make_nothing(
-        self, environment: Environment
-    ) -> None:
+    async def test_application_role_cannot_migrate(self, environment: Environment) -> None:
         await environment.query("DROP SCHEMA public CASCADE")
         await environment.query("CREATE SCHEMA public")
         await environment.query("GRANT USAGE ON SCHEMA public TO PUBLIC")
@@ -69,7 +67,7 @@ class TestMigrate:
         assert "permission denied" in error
         assert "Traceback" not in error
 
-    async def test_without_a_database_it_says_so_and_tells_no_password(
+    async def test_unreachable_database_is_reported_without_password(
         self, environment: Environment
     ) -> None:
         url = "postgresql://shield:hunter2@127.0.0.1:1/shield"
@@ -101,7 +99,7 @@ class TestUsers:
         listed = "admin@shield.test\tadmin\tactive\nbob@shield.test\tviewer\tinactive\n"
         assert await run(env, "users", "list") == (0, listed, "")
 
-    async def test_one_that_exists_stays_as_it_is(self, environment: Environment) -> None:
+    async def test_existing_account_is_kept(self, environment: Environment) -> None:
         env = cli_environment(environment)
         add = ("users", "add", "admin@shield.test", "--role")
         await run(env, *add, "admin", stdin=f"{PASSWORD}\n")
@@ -122,7 +120,7 @@ class TestUsers:
             ("a@b.test", b"latin-1 p\xe4ssword\n", "password"),
         ],
     )
-    async def test_bad_input_is_named(
+    async def test_invalid_input_is_reported(
         self, environment: Environment, email: str, password: str | bytes, field: str
     ) -> None:
         arguments = ("users", "add", email, "--role", "viewer")
@@ -133,7 +131,7 @@ class TestUsers:
         assert "Traceback" not in error
         assert await environment.query("SELECT * FROM users") == []
 
-    async def test_an_unknown_role(self, environment: Environment) -> None:
+    async def test_unknown_role(self, environment: Environment) -> None:
         arguments = ("users", "add", "a@b.test", "--role", "root")
         code, _, error = await run(cli_environment(environment), *arguments)
         assert code == 2
@@ -141,11 +139,11 @@ class TestUsers:
 
 
 class TestSettings:
-    async def test_good_ones(self, environment: Environment) -> None:
+    async def test_valid_settings(self, environment: Environment) -> None:
         env = cli_environment(environment)
         assert await run(env, "settings", "check") == (0, "settings: all right\n", "")
 
-    async def test_a_pool_of_transactions_is_refused(self, environment: Environment) -> None:
+    async def test_transaction_pool_is_refused(self, environment: Environment) -> None:
         env = cli_environment(
             environment, DATABASE_URL=through_pgbouncer(environment, "TRANSACTION")
         )
@@ -155,13 +153,15 @@ class TestSettings:
         env = cli_environment(environment, DATABASE_URL=through_pgbouncer(environment, "SESSION"))
         assert await run(env, "settings", "check") == (0, "settings: all right\n", "")
 
-    async def test_a_database_that_is_away_is_no_fault_of_the_settings(
+    async def test_unreachable_database_is_no_settings_error(
         self, environment: Environment
     ) -> None:
         env = cli_environment(environment, DATABASE_URL="postgresql://test:test@127.0.0.1:1/test")
         assert await run(env, "settings", "check") == (0, "settings: all right\n", "")
 
-    async def test_bad_ones_are_all_named_by_every_command(self, environment: Environment) -> None:
+    async def test_every_command_reports_all_invalid_settings(
+        self, environment: Environment
+    ) -> None:
         env = cli_environment(environment, PORT="http", JWT_SECRET="hunter2", REDIS_URL="hunter2")
         for command in (("settings", "check"), ("migrate",), ("users", "list"), ("serve",)):
             code, out, error = await run(env, *command)
@@ -185,7 +185,7 @@ class TestServe:
         await run(env, *add, stdin=f"{PASSWORD}\n")
         return env
 
-    async def test_asked_to_stop_it_lets_go_of_its_streams_and_ends(
+    async def test_sigterm_ends_streams_and_process(
         self, environment: Environment, env: dict[str, str]
     ) -> None:
         async with served(env) as (process, http):
@@ -203,7 +203,7 @@ class TestServe:
             assert process.returncode == 0
             assert error == b""
 
-    async def test_every_line_it_writes_is_json_and_tells_no_secret(
+    async def test_output_is_json_without_secrets(
         self, environment: Environment, env: dict[str, str]
     ) -> None:
         # Redis and PostgreSQL of the tests may have no password: a wrong one serves the purpose.
@@ -234,9 +234,7 @@ class TestServe:
         for secret in ("hunter2", PASSWORD, JWT_SECRET, token, token.split(".")[2], ticket):
             assert secret.encode() not in out
 
-    async def test_the_audit_log_is_in_the_journal_whatever_the_level(
-        self, env: dict[str, str]
-    ) -> None:
+    async def test_audit_lines_are_written_at_any_level(self, env: dict[str, str]) -> None:
         async with served(env | {"LOG_LEVEL": "ERROR"}) as (process, http):
             await log_in(http)
             process.send_signal(signal.SIGTERM)
@@ -245,7 +243,7 @@ class TestServe:
         events = {orjson.loads(line)["event"] for line in out.splitlines()}
         assert events == {"audit", "audit_checkpoint"}
 
-    async def test_it_runs_the_way_a_developer_starts_it(
+    async def test_start_with_uvicorn_and_env_file(
         self, env: dict[str, str], tmp_path: Path
     ) -> None:
         """With the settings in .env and uvicorn's own command."""

@@ -58,16 +58,14 @@ def on_this_stream(text: str, environment: Environment) -> str:
     return text.replace("https://example.org/", f"https://example.org/?stream={environment.stream}")
 
 
-async def test_curl_follows_a_crawl_to_its_end(backend: Backend, environment: Environment) -> None:
+async def test_curl_follows_a_crawl(backend: Backend, environment: Environment) -> None:
     output = await run(backend, "bash", text=on_this_stream(example("sh"), environment))
     assert output.count("event: RUN_STARTED\n") == 1
     assert output.count("event: RUN_FINISHED\n") == 1
     assert '"workspace":"default"' in output.splitlines()[-1]
 
 
-async def test_python_follows_a_crawl_to_its_end(
-    backend: Backend, environment: Environment
-) -> None:
+async def test_python_follows_a_crawl(backend: Backend, environment: Environment) -> None:
     output = await run(
         backend, sys.executable, "-", text=on_this_stream(example("python"), environment)
     )
@@ -76,7 +74,7 @@ async def test_python_follows_a_crawl_to_its_end(
     assert lines[-2:] == ["RUN_FINISHED", "ended"]
 
 
-async def test_what_is_pasted_twice_into_an_interactive_shell_works_twice(
+async def test_examples_work_repeatedly_in_an_interactive_shell(
     backend: Backend, environment: Environment
 ) -> None:
     text = on_this_stream(example("sh"), environment)
@@ -87,13 +85,13 @@ async def test_what_is_pasted_twice_into_an_interactive_shell_works_twice(
     assert output.count("RUN_FINISHED\nended\n") == 2
 
 
-async def test_javascript_talks_to_the_agent(backend: Backend) -> None:
+async def test_javascript_runs_the_agent(backend: Backend) -> None:
     command = (str(NODE), "--input-type=module", "-")
     output = await run(backend, *command, text=example("js"), cwd=CLIENT)
     assert "What do you know about sharks?" in output
 
 
-async def test_curl_talks_to_the_agent(backend: Backend) -> None:
+async def test_curl_runs_the_agent(backend: Backend) -> None:
     # The beginning of the first example.
     login, _, _ = example("sh").partition("job=")
     output = await run(backend, "bash", text=(login + example("sh", "Agent")) * 2)

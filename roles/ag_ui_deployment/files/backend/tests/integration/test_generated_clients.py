@@ -59,12 +59,12 @@ async def document(backend: Backend, tmp_path: Path) -> Path:
 
 
 def check(output: str) -> None:
-    told: dict[str, Any] = json.loads(output)
+    result: dict[str, Any] = json.loads(output)
     refused = "urn:shield-ag-ui:problem:wrong-credentials"
-    assert told == {"refused": refused, "job": JOB, "percent": 40}
+    assert result == {"refused": refused, "job": JOB, "percent": 40}
 
 
-async def test_in_typescript(account: dict[str, str], document: Path, tmp_path: Path) -> None:
+async def test_typescript_client(account: dict[str, str], document: Path, tmp_path: Path) -> None:
     for name in ("use.ts", "tsconfig.json", "package.json"):
         shutil.copy(CLIENT / name, tmp_path)
     packages = CLIENT / "node_modules"
@@ -79,7 +79,7 @@ async def test_in_typescript(account: dict[str, str], document: Path, tmp_path: 
     check(await run(tmp_path, NODE, tmp_path / "use.js", **account))
 
 
-async def test_in_python(account: dict[str, str], document: Path, tmp_path: Path) -> None:
+async def test_python_client(account: dict[str, str], document: Path, tmp_path: Path) -> None:
     package, program = tmp_path / "shield_api", tmp_path / "use.py"
     shutil.copy(CLIENT / "use.py", program)
     generator = PROGRAMS / "openapi-python-client"

@@ -15,8 +15,8 @@ from src.services.gateway.errors import (
     GatewayBusyError,
     GatewayRefusedError,
     GatewayUnavailableError,
+    InvalidResponseError,
     ModelFailedError,
-    StrangeAnswerError,
     ToolFailedError,
     ToolRejectedError,
     ToolServerUnavailableError,
@@ -71,12 +71,12 @@ async def find(client: LiteLLMClient, query: str = "shield", **more: Any) -> Any
     return await client.call_tool("qdrant_find", {"query": query, **more}, reads_only=True)
 
 
-def asking(text: str, model: str = MODEL) -> dict[str, Any]:
+def chat_request(text: str, model: str = MODEL) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": text}]}
 
 
 class TestTools:
-    async def test_results_and_the_list(self, client: LiteLLMClient) -> None:
+    async def test_results_and_tool_list(self, client: LiteLLMClient) -> None:
         answer = await client.call_tool("lightrag_query", {"query": "shield"}, reads_only=True)
         assert answer.keys() == {"answer", "context"}
         assert (await find(client)).keys() == {"matches"}
@@ -84,7 +84,7 @@ class TestTools:
         assert len(tools) == 7
         assert tools["crawl_web"].description
 
-    async def test_errors_of_the_tool(self, client: LiteLLMClient) -> None:
+    async def test_tool_errors(self, client: LiteLLMClient) -> None:
         with pytest.raises(ToolRejectedError, match=r"^the collection does not exist$"):
             await find(client, "fault=error")
         with pytest.raises(ToolRejectedError) as refused:
@@ -106,7 +106,7 @@ class TestTools:
             ("unheard-of", GatewayRefusedError, "LITELLM_MCP_SERVER_ID"),
         ],
     )
-    async def test_servers_that_do_not_serve(
+    async def test_unavailable_tool_servers(
         self, gateway: Gateway, server: str, error: type[UpstreamError], message: str
     ) -> None:
         async with client_of(gateway, LITELLM_MCP_SERVER_ID=server) as client:
@@ -116,7 +116,7 @@ class TestTools:
             with pytest.raises(error):
                 await client.list_tools()
 
-    async def test_the_server_with_the_tools_dies_and_comes_back(self, gateway: Gateway) -> None:
+    async def test_crashed_tool_server_recovers(self, gateway: Gateway) -> None:
         async with client_of(gateway, LITELLM_MCP_SERVER_ID="fragile") as client:
             with pytest.raises(ToolServerUnavailableError) as lost:
                 await client.call_tool("qdrant_store", {"text": "fault=die-0.2"}, reads_only=False)
@@ -155,7 +155,7 @@ class TestTools:
         attempts: int,
     ) -> None:
         """Reading calls are retried if they failed quickly; writing calls are sent once."""
-        monkeypatch.setattr(litellm_client, "_AGAIN_WITHIN", within)
+        monkeypatch.setattr(litellm_client, "_RETRY_WITHIN_SECONDS", within)
         read, written = (f"fault=slow-2 {uuid4()}" for _ in range(2))
         async with client_of(gateway, **changes) as client:
             for call, writes in ((find(client, read), False), (store(client, written), True)):
@@ -166,7 +166,7 @@ class TestTools:
         assert len(await gateway.tool_calls(read)) == attempts
         assert len(await gateway.tool_calls(written)) == 1
 
-    async def test_a_limit_that_ends_soon_is_waited_for(self) -> None:
+    async def test_short_rate_limit_is_retried(self) -> None:
         async with scripted() as (server, client):
             limited = answer(429, {"detail": "limited"}, retry_after="1")
             server.answers(CALL, limited, tool_result({"matches": []}))
@@ -178,7 +178,7 @@ class TestTools:
             assert busy.value.retry_after == 4
             assert server.asked == [CALL] * 3
 
-    async def test_keys(self, gateway: Gateway) -> None:
+    async def test_api_keys(self, gateway: Gateway) -> None:
         for key in ("sk-wrong", None):
             async with client_of(gateway, LITELLM_API_KEY=key) as client:
                 with pytest.raises(GatewayRefusedError, match="LITELLM_API_KEY"):
@@ -190,8 +190,8 @@ class TestTools:
         assert 1 <= busy.value.retry_after <= 60
 
 
-class TestWithoutAGateway:
-    async def test_a_closed_port_opens_the_breaker(self, gateway: Gateway) -> None:
+class TestGatewayOutages:
+    async def test_closed_port_opens_the_breaker(self, gateway: Gateway) -> None:
         async with (
             TcpProxy(gateway.url, 80) as proxy,
             client_of(gateway, LITELLM_URL=proxy.url, BREAKER_SECONDS=0.5) as client,
@@ -210,7 +210,7 @@ class TestWithoutAGateway:
             await find(client)
             assert not client.breaker.is_open
 
-    async def test_what_it_breaks_off_may_be_done(self, gateway: Gateway) -> None:
+    async def test_interrupted_write_has_an_unknown_outcome(self, gateway: Gateway) -> None:
         text = f"fault=slow-1 {uuid4()}"
         async with (
             TcpProxy(gateway.url, 80) as proxy,
@@ -226,7 +226,7 @@ class TestWithoutAGateway:
         assert caught.value.outcome_unknown
         assert len(await gateway.tool_calls(text)) == 1
 
-    async def test_a_read_is_tried_again(self, gateway: Gateway) -> None:
+    async def test_interrupted_read_is_retried(self, gateway: Gateway) -> None:
         text = f"fault=slow-0.5 {uuid4()}"
         async with (
             TcpProxy(gateway.url, 80) as proxy,
@@ -237,7 +237,7 @@ class TestWithoutAGateway:
             await proxy.cut()
             assert (await finding).keys() == {"matches"}
 
-    async def test_silence_says_nothing_of_the_gateway(self) -> None:
+    async def test_timeout_does_not_open_the_breaker(self) -> None:
         """The tool may be the cause: the breaker must not block the other tools."""
         async with scripted(BREAKER_FAILURES=1, LITELLM_TIMEOUT_SECONDS=0.2) as (server, client):
             server.gate.clear()
@@ -246,7 +246,7 @@ class TestWithoutAGateway:
             assert client.breaker.describe().startswith("no call has failed")
 
 
-class TestAnswers:
+class TestScriptedResponses:
     """Responses that the real gateway cannot be made to send."""
 
     @pytest.mark.parametrize(
@@ -254,19 +254,19 @@ class TestAnswers:
         [
             (answer(200, b"<html>", "text/html"), GatewayRefusedError, False),
             (answer(301, b"<html>", "text/html"), GatewayRefusedError, False),
-            (answer(200, b'["x"]'), StrangeAnswerError, True),
-            (answer(200, b'"' + b"x" * 8 * 1024 * 1024 + b'"'), StrangeAnswerError, True),
-            (answer(200, b"not packed", content_encoding="gzip"), StrangeAnswerError, True),
+            (answer(200, b'["x"]'), InvalidResponseError, True),
+            (answer(200, b'"' + b"x" * 8 * 1024 * 1024 + b'"'), InvalidResponseError, True),
+            (answer(200, b"not packed", content_encoding="gzip"), InvalidResponseError, True),
             (answer(502, b"<html>", "text/html"), GatewayUnavailableError, True),
             (answer(503, b"", "text/plain"), GatewayUnavailableError, True),
             (answer(504, b"<html>", "text/html"), UpstreamTimeoutError, True),
-            (answer(500, b"oops", "text/plain"), StrangeAnswerError, True),
+            (answer(500, b"oops", "text/plain"), InvalidResponseError, True),
             (b"", GatewayUnavailableError, True),
             (tool_error("Error executing tool qdrant_store"), ToolFailedError, True),
             (tool_error("Upstream request timed out, please retry"), UpstreamTimeoutError, True),
         ],
     )
-    async def test_that_are_none(
+    async def test_invalid_responses(
         self, said: bytes, error: type[UpstreamError], *, outcome_unknown: bool
     ) -> None:
         async with scripted() as (server, client):
@@ -276,7 +276,7 @@ class TestAnswers:
             assert caught.value.outcome_unknown is outcome_unknown
             assert server.asked == [CALL]
 
-    async def test_of_a_proxy_open_the_breaker(self) -> None:
+    async def test_proxy_errors_open_the_breaker(self) -> None:
         async with scripted(BREAKER_FAILURES=2) as (server, client):
             for status in (502, 504):
                 server.answers(CALL, answer(status, b"<html>", "text/html"))
@@ -296,7 +296,7 @@ class TestAnswers:
             ("ConnectError: no", answer(504, {"detail": {}}), UpstreamTimeoutError, False),
         ],
     )
-    async def test_when_the_gateway_loses_the_tools(
+    async def test_lost_tool_server(
         self, text: str, listed: bytes, error: type[UpstreamError], *, outcome_unknown: bool
     ) -> None:
         async with scripted() as (server, client):
@@ -307,7 +307,7 @@ class TestAnswers:
             assert caught.value.outcome_unknown is outcome_unknown
             assert server.asked == [CALL, LIST]
 
-    async def test_packed_ones_are_read(self) -> None:
+    async def test_compressed_response_is_read(self) -> None:
         async with scripted() as (server, client):
             packed = gzip.compress(b'{"tools": [{"name": "x"}]}')
             server.answers(LIST, answer(200, packed, content_encoding="gzip"))
@@ -315,17 +315,17 @@ class TestAnswers:
 
 
 class TestChat:
-    async def test_text_as_it_comes_and_usage(self, client: LiteLLMClient) -> None:
-        chunks = [chunk async for chunk in client.chat(asking("hello there"))]
+    async def test_text_and_usage_are_streamed(self, client: LiteLLMClient) -> None:
+        chunks = [chunk async for chunk in client.chat(chat_request("hello there"))]
         assert "".join(chunk.content for chunk in chunks) == "Echo: hello there"
         assert len([chunk for chunk in chunks if chunk.content]) > 1
         assert [chunk.finish_reason for chunk in chunks if chunk.finish_reason] == ["stop"]
         assert chunks[-1].usage
         assert chunks[-1].usage.completion_tokens == 3
 
-    async def test_tool_calls_in_pieces(self, client: LiteLLMClient) -> None:
+    async def test_tool_calls_are_streamed(self, client: LiteLLMClient) -> None:
         function = {"name": "qdrant_find", "description": "d", "parameters": {"type": "object"}}
-        body = asking('call qdrant_find {"query": "shield"}')
+        body = chat_request('call qdrant_find {"query": "shield"}')
         body["tools"] = [{"type": "function", "function": function}]
         pieces = [piece async for chunk in client.chat(body) for piece in chunk.tool_calls]
         assert pieces[0].name == "qdrant_find"
@@ -333,53 +333,51 @@ class TestChat:
         assert "".join(piece.arguments for piece in pieces) == '{"query": "shield"}'
 
     @pytest.mark.parametrize("fault", ["cut", "stall"])
-    async def test_a_stream_that_breaks_is_no_answer(
+    async def test_broken_stream_is_an_error(
         self, gateway: Gateway, client: LiteLLMClient, fault: str
     ) -> None:
         text = f"words 10 fault={fault} {uuid4()}"
         model = MODEL if fault == "cut" else "shield-hasty"
-        async with aclosing(client.chat(asking(text, model))) as chunks:
+        async with aclosing(client.chat(chat_request(text, model))) as chunks:
             assert (await anext(chunks)).content
             with pytest.raises((ModelFailedError, UpstreamTimeoutError)):
                 await _rest_of(chunks)
         assert len(await gateway.model_calls(text)) == 1
 
-    async def test_before_the_first_content_it_is_tried_again(
+    async def test_failure_before_the_first_content_is_retried(
         self, gateway: Gateway, client: LiteLLMClient
     ) -> None:
         text = f"fault=503 times=1 {uuid4()}"
-        chunks = [chunk async for chunk in client.chat(asking(text))]
+        chunks = [chunk async for chunk in client.chat(chat_request(text))]
         assert "".join(chunk.content for chunk in chunks) == f"Echo: {text}"
         assert len(await gateway.model_calls(text)) == 2
 
-    async def test_what_took_long_to_fail_is_not(
+    async def test_slow_failure_is_not_retried(
         self, gateway: Gateway, client: LiteLLMClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(litellm_client, "_AGAIN_WITHIN", 0)
+        monkeypatch.setattr(litellm_client, "_RETRY_WITHIN_SECONDS", 0)
         text = f"fault=503 times=1 {uuid4()}"
         with pytest.raises(UpstreamError):
-            await anext(client.chat(asking(text)))
+            await anext(client.chat(chat_request(text)))
         assert len(await gateway.model_calls(text)) == 1
 
-    async def test_what_cannot_work_is_not_tried_again(
+    async def test_permanent_error_is_not_retried(
         self, gateway: Gateway, client: LiteLLMClient
     ) -> None:
         with pytest.raises(GatewayRefusedError, match="AGENT_MODEL"):
-            await anext(client.chat(asking("x", "unheard-of")))
+            await anext(client.chat(chat_request("x", "unheard-of")))
         text = f"fault=400 {uuid4()}"
         with pytest.raises(UpstreamError):
-            await anext(client.chat(asking(text)))
+            await anext(client.chat(chat_request(text)))
         assert len(await gateway.model_calls(text)) == 1
         async with client_of(gateway, LITELLM_API_KEY="sk-wrong") as stranger:
             with pytest.raises(GatewayRefusedError, match="LITELLM_API_KEY"):
-                await anext(stranger.chat(asking("x")))
+                await anext(stranger.chat(chat_request("x")))
 
-    async def test_a_conversation_that_is_too_long(
-        self, gateway: Gateway, client: LiteLLMClient
-    ) -> None:
+    async def test_context_overflow(self, gateway: Gateway, client: LiteLLMClient) -> None:
         text = f"fault=overflow {uuid4()}"
         with pytest.raises(ContextTooLongError):
-            await anext(client.chat(asking(text)))
+            await anext(client.chat(chat_request(text)))
         assert len(await gateway.model_calls(text)) == 1
 
     @pytest.mark.parametrize(
@@ -389,35 +387,35 @@ class TestChat:
             (frames('{"error": {"message": "x", "code": "403"}}'), GatewayRefusedError),
             (frames('{"error": {"code": "context_length_exceeded"}}'), ContextTooLongError),
             (frames('{"choices": [{"delta": {"content": "hi"}}]}'), ModelFailedError),
-            (frames("x" * 2_000_000), StrangeAnswerError),
+            (frames("x" * 2_000_000), InvalidResponseError),
             (answer(200, b"<html>", "text/html"), GatewayRefusedError),
             (answer(301, b"<html>", "text/html"), GatewayRefusedError),
             (answer(405, {"detail": "Method Not Allowed"}), GatewayRefusedError),
             (answer(200, b"not packed", content_encoding="gzip"), ModelFailedError),
         ],
     )
-    async def test_answers_that_are_none(self, said: bytes, error: type[UpstreamError]) -> None:
+    async def test_invalid_responses(self, said: bytes, error: type[UpstreamError]) -> None:
         async with scripted() as (server, client):
             server.answers(CHAT, said)
             with pytest.raises(error):
-                await _rest_of(client.chat(asking("x")))
+                await _rest_of(client.chat(chat_request("x")))
 
-    async def test_it_has_connections_of_its_own(self, gateway: Gateway) -> None:
+    async def test_chat_has_a_separate_connection_pool(self, gateway: Gateway) -> None:
         text = f"words 200 fault=drip-0.1 {uuid4()}"
         async with (
             client_of(gateway, LITELLM_CONNECTIONS_MAX=1) as client,
-            aclosing(client.chat(asking(text))) as chunks,
+            aclosing(client.chat(chat_request(text))) as chunks,
         ):
             assert await anext(chunks)
             assert (await find(client)).keys() == {"matches"}
             with pytest.raises(GatewayBusyError):
-                await anext(client.chat(asking("x")))
+                await anext(client.chat(chat_request("x")))
 
-    async def test_closing_it_stops_the_model(
+    async def test_closing_the_stream_cancels_the_model(
         self, gateway: Gateway, client: LiteLLMClient
     ) -> None:
         text = f"words 200 fault=drip-0.1 {uuid4()}"
-        async with aclosing(client.chat(asking(text))) as chunks:
+        async with aclosing(client.chat(chat_request(text))) as chunks:
             assert await anext(chunks)
         await until(lambda: _is_cancelled(gateway, text))
 

@@ -21,16 +21,16 @@ def progress(count: int, job: str = JOB) -> list[Any]:
     return [shield_event("job:progress", {"n": n}, job=job) for n in range(count)]
 
 
-class TestTheGroup:
-    async def test_it_is_made_at_the_start_of_the_stream(self, environment: Environment) -> None:
+class TestGroup:
+    async def test_group_starts_at_the_beginning_of_the_stream(
+        self, environment: Environment
+    ) -> None:
         ids = await environment.publish(*progress(5))
         async with consuming(environment.settings()):
             await until(environment.settled)
         assert await environment.stored() == ids
 
-    async def test_a_stream_that_is_not_there_yet_is_waited_for(
-        self, environment: Environment
-    ) -> None:
+    async def test_missing_stream_is_created_with_the_group(self, environment: Environment) -> None:
         async with consuming(environment.settings()) as consumer:
             await until(lambda: consumer.status == "consuming")
             (group,) = await environment.redis.xinfo_groups(environment.stream)
@@ -40,7 +40,7 @@ class TestTheGroup:
             ids = await environment.publish(*progress(3))
             await until(lambda: environment.has_stored(ids))
 
-    async def test_one_that_exists_goes_on_where_it_stood(self, environment: Environment) -> None:
+    async def test_existing_group_continues_at_its_position(self, environment: Environment) -> None:
         await environment.publish(*progress(2))
         await environment.redis.xgroup_create(environment.stream, GROUP, id="$")
         ids = await environment.publish(*progress(2))
@@ -48,7 +48,7 @@ class TestTheGroup:
             await until(environment.settled)
         assert await environment.stored() == ids
 
-    async def test_destroyed_in_mid_run_it_loses_nothing_and_repeats_nothing(
+    async def test_destroyed_group_loses_and_repeats_nothing(
         self, environment: Environment
     ) -> None:
         ids: list[StreamId] = []
@@ -61,7 +61,7 @@ class TestTheGroup:
             assert not consumer.failed
         assert await environment.stored() == ids
 
-    async def test_a_deleted_stream_is_begun_again(self, environment: Environment) -> None:
+    async def test_deleted_stream_is_consumed_again(self, environment: Environment) -> None:
         ids = await environment.publish(*progress(3))
         async with consuming(environment.settings()) as consumer:
             await until(environment.settled)
@@ -71,17 +71,17 @@ class TestTheGroup:
             assert not consumer.failed
 
 
-class TestAcknowledging:
-    async def test_own_pending_entries_come_first(self, environment: Environment) -> None:
+class TestAcknowledgements:
+    async def test_own_pending_entries_are_read_first(self, environment: Environment) -> None:
         ids = await environment.publish(*progress(30))
         await environment.make_group()
-        await environment.take("host-8002", 20)
+        await environment.read_as("host-8002", 20)
         settings = environment.settings(CONSUMER_BATCH_SIZE=7, CONSUMER_CLAIM_IDLE_SECONDS=600)
         async with consuming(settings):
             await until(environment.settled)
         assert await environment.stored() == ids
 
-    async def test_an_outage_of_postgresql_leaves_entries_pending_and_stores_them_later(
+    async def test_entries_stay_pending_during_a_postgresql_outage(
         self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
         async with consuming(environment.settings(DATABASE_URL=database_proxy.url)) as consumer:
@@ -97,7 +97,7 @@ class TestAcknowledging:
             assert consumer.status == "consuming"
         assert await environment.stored() == ids
 
-    async def test_a_start_without_postgresql_reads_nothing(
+    async def test_reads_nothing_without_postgresql(
         self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
         """A read counts as a delivery, and too many would make the entries poison."""
@@ -111,7 +111,7 @@ class TestAcknowledging:
             await until(environment.settled)
         assert await environment.stored() == ids
 
-    async def test_a_transaction_that_fails_stores_nothing_of_its_batch_and_is_repeated(
+    async def test_failed_transaction_is_repeated_as_a_whole(
         self, environment: Environment
     ) -> None:
         await environment.query("ALTER TABLE jobs RENAME TO jobs_away")
@@ -124,7 +124,7 @@ class TestAcknowledging:
             await until(environment.settled)
         assert await environment.stored() == ids
 
-    async def test_stopped_during_an_outage_it_ends_and_acknowledges_nothing(
+    async def test_stop_during_an_outage_acknowledges_nothing(
         self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
         settings = environment.settings(DATABASE_URL=database_proxy.url)
@@ -139,7 +139,7 @@ class TestAcknowledging:
             await until(environment.settled)
         assert await environment.stored() == ids
 
-    async def test_an_outage_of_redis_is_waited_out(
+    async def test_redis_outage_is_waited_out(
         self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
         async with consuming(environment.settings(REDIS_URL=redis_proxy.url)) as consumer:
@@ -153,7 +153,7 @@ class TestAcknowledging:
             assert consumer.status == "consuming"
         assert await environment.stored() == ids
 
-    async def test_a_start_without_redis_is_waited_out(
+    async def test_start_without_redis(
         self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
         await redis_proxy.refuse()
@@ -164,9 +164,7 @@ class TestAcknowledging:
             await until(environment.settled, 15)
         assert await environment.stored() == ids
 
-    async def test_a_redis_that_refuses_writes_is_read_all_the_same(
-        self, environment: Environment
-    ) -> None:
+    async def test_reading_while_redis_refuses_writes(self, environment: Environment) -> None:
         await environment.make_group()
         ids = await environment.publish(*progress(30))
         async with (
@@ -177,9 +175,7 @@ class TestAcknowledging:
             assert consumer.status == "consuming"
         assert await environment.stored() == ids
 
-    async def test_a_group_that_cannot_be_made_is_waited_for(
-        self, environment: Environment
-    ) -> None:
+    async def test_group_creation_is_retried(self, environment: Environment) -> None:
         ids = await environment.publish(*progress(3))
         async with consuming(environment.settings()) as consumer:
             await until(environment.settled)
@@ -191,7 +187,7 @@ class TestAcknowledging:
             await until(lambda: environment.has_stored(ids))
             await until(lambda: consumer.status == "consuming")
 
-    async def test_connections_cut_again_and_again_lose_nothing(
+    async def test_repeatedly_cut_connections_lose_nothing(
         self, environment: Environment, redis_proxy: TcpProxy, database_proxy: TcpProxy
     ) -> None:
         settings = environment.settings(
@@ -208,34 +204,38 @@ class TestAcknowledging:
 
 
 class TestDeadConsumers:
-    async def test_what_they_held_is_claimed(self, environment: Environment) -> None:
+    async def test_pending_entries_of_a_dead_consumer_are_claimed(
+        self, environment: Environment
+    ) -> None:
         ids = await environment.publish(*progress(25))
         await environment.make_group()
-        await environment.take("dead-8003", 25)
+        await environment.read_as("dead-8003", 25)
         async with consuming(environment.settings(CONSUMER_BATCH_SIZE=10)) as consumer:
             await until(environment.settled)
             assert consumer.counted("events_stored_total") == 25
         assert await environment.stored() == ids
 
-    async def test_what_a_living_one_holds_is_left_alone(self, environment: Environment) -> None:
+    async def test_pending_entries_of_a_live_consumer_are_kept(
+        self, environment: Environment
+    ) -> None:
         held = await environment.publish(*progress(2))
         await environment.make_group()
-        await environment.take("busy-8003", 2)
+        await environment.read_as("busy-8003", 2)
         async with consuming(environment.settings(CONSUMER_CLAIM_IDLE_SECONDS=60)):
             ids = await environment.publish(*progress(2))
             await until(lambda: environment.has_stored(ids))
         assert await environment.pending() == held
 
     @pytest.mark.parametrize("handed_out", [2, 3])
-    async def test_what_was_handed_out_too_often_is_a_dead_letter(
+    async def test_maximum_of_deliveries_makes_a_dead_letter(
         self, environment: Environment, handed_out: int
     ) -> None:
         """The third delivery is the last one in which an entry may be stored."""
         (killer,) = await environment.publish(*progress(1))
         await environment.make_group()
-        await environment.take("host-8002", 1)
+        await environment.read_as("host-8002", 1)
         for _ in range(handed_out - 1):
-            await environment.take("host-8002", 1, "0")
+            await environment.read_as("host-8002", 1, "0")
         (good,) = await environment.publish(*progress(1))
         async with consuming(environment.settings(CONSUMER_MAX_DELIVERIES=3)) as consumer:
             await until(environment.settled)
@@ -264,7 +264,7 @@ POISON: dict[str, dict[bytes, bytes]] = {
 
 
 class TestPoison:
-    async def test_each_is_a_dead_letter_with_its_reason_and_the_stream_goes_on(
+    async def test_each_kind_becomes_a_dead_letter_with_a_reason(
         self, environment: Environment
     ) -> None:
         good: list[StreamId] = []
@@ -286,7 +286,7 @@ class TestPoison:
         )
         assert orjson.loads(kept[0]) == {"type": "t", "data": "{'a': 1}"}
 
-    async def test_nul_in_texts_of_the_data_is_no_poison(self, environment: Environment) -> None:
+    async def test_nul_in_data_is_stored(self, environment: Environment) -> None:
         data = {"error": "a\0b", "job_type": "c\0d", "\0": ["\0"]}
         await environment.publish(shield_event("job:failed", data, workspace="e\0f", user=OWNER))
         async with consuming(environment.settings()):
@@ -298,14 +298,12 @@ class TestPoison:
         assert (job[0], job[2]) == ("failed", UUID(OWNER))
         assert job[1] == "a\ufffdb"
 
-    async def test_what_only_postgresql_refuses_is_isolated_from_its_batch(
-        self, environment: Environment
-    ) -> None:
+    async def test_entry_refused_by_postgresql_is_isolated(self, environment: Environment) -> None:
         await environment.query("ALTER TABLE events ADD CHECK (type <> 'refused:by.postgresql')")
         entries = progress(40)
         refused = [3, 17, 18, 39]
-        for place in refused:
-            entries[place] = replace(entries[place], type="refused:by.postgresql")
+        for index in refused:
+            entries[index] = replace(entries[index], type="refused:by.postgresql")
         ids = await environment.publish(*entries)
         async with consuming(environment.settings()):
             await until(environment.settled)
@@ -313,9 +311,7 @@ class TestPoison:
         letters = await environment.dead_letters()
         assert sorted(letters) == [ids[n] for n in refused]
 
-    async def test_an_id_that_postgresql_cannot_hold_stops_nothing(
-        self, environment: Environment
-    ) -> None:
+    async def test_id_above_bigint_is_a_dead_letter(self, environment: Environment) -> None:
         """Redis accepts it, and from then on only generates greater ids."""
         ids = await environment.publish(*progress(2))
         fields: Any = fields_of(shield_event())
@@ -330,7 +326,7 @@ class TestPoison:
             assert consumer.status == "consuming"
         assert await environment.stored() == ids
 
-    async def test_its_dead_letter_holds_what_was_refused(self, environment: Environment) -> None:
+    async def test_dead_letter_contains_the_refused_entry(self, environment: Environment) -> None:
         await environment.query("ALTER TABLE events ADD CHECK (type <> 'refused:by.postgresql')")
         await environment.publish(
             shield_event("refused:by.postgresql", {"precious": "data"}, user=OWNER)
@@ -345,14 +341,14 @@ class TestPoison:
         assert kept["job_id"] == JOB
 
 
-class TestWhatRedisLetGoOf:
-    async def test_pending_entries_that_are_gone_are_counted_and_let_go(
+class TestLosses:
+    async def test_trimmed_pending_entries_are_counted_and_acknowledged(
         self, environment: Environment
     ) -> None:
         await environment.publish(*progress(5))
         await environment.make_group()
-        await environment.take("host-8002", 3)
-        await environment.take("dead-8003", 2)
+        await environment.read_as("host-8002", 3)
+        await environment.read_as("dead-8003", 2)
         await environment.trim(0)
         ids = await environment.publish(*progress(2))
         async with consuming(environment.settings()) as consumer:
@@ -360,36 +356,32 @@ class TestWhatRedisLetGoOf:
             await until(lambda: consumer.lost("trimmed_pending") == 5)
         assert await environment.stored() == ids
 
-    async def test_pending_entries_that_were_stored_are_not_lost(
-        self, environment: Environment
-    ) -> None:
+    async def test_stored_pending_entries_are_not_lost(self, environment: Environment) -> None:
         """The consumer that stored them died before it could acknowledge them."""
         ids = await environment.publish(*progress(5))
         async with consuming(environment.settings()):
             await until(environment.settled)
         await environment.destroy_group()
         await environment.make_group()
-        await environment.take("host-8002", 3)
-        await environment.take("dead-8003", 2)
+        await environment.read_as("host-8002", 3)
+        await environment.read_as("dead-8003", 2)
         await environment.trim(0)
         async with consuming(environment.settings()) as consumer:
             await until(environment.settled)
             assert consumer.lost("trimmed_pending") == 0
         assert await environment.stored() == ids
 
-    async def test_pending_entries_that_were_deleted_are_not_lost(
-        self, environment: Environment
-    ) -> None:
+    async def test_deleted_pending_entries_are_not_lost(self, environment: Environment) -> None:
         ids = await environment.publish(*progress(5))
         await environment.make_group()
-        await environment.take("host-8002", 5)
+        await environment.read_as("host-8002", 5)
         await environment.redis.xdel(environment.stream, str(ids[2]))
         async with consuming(environment.settings()) as consumer:
             await until(environment.settled)
             assert consumer.lost("trimmed_pending") == 0
         assert await environment.stored() == ids[:2] + ids[3:]
 
-    async def test_unread_entries_that_are_gone_are_counted_while_nothing_else_comes(
+    async def test_trimmed_unread_entries_are_counted_without_further_entries(
         self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
         async with consuming(environment.settings(DATABASE_URL=database_proxy.url)) as consumer:
@@ -405,7 +397,9 @@ class TestWhatRedisLetGoOf:
             await until(environment.settled)
         assert await environment.stored() == ids
 
-    async def test_in_a_flood_all_is_stored_or_counted(self, environment: Environment) -> None:
+    async def test_every_entry_under_overload_is_stored_or_counted(
+        self, environment: Environment
+    ) -> None:
         # Neither instance claims what the other one is storing, however slow the machine is.
         patient = {"CONSUMER_CLAIM_IDLE_SECONDS": 60}
         first = environment.settings(**patient)
@@ -420,7 +414,7 @@ class TestWhatRedisLetGoOf:
             assert one.lost("trimmed_pending") == other.lost("trimmed_pending") == 0
             assert stored + lost == 10_000
 
-    async def test_a_deleted_stream_is_told(self, environment: Environment) -> None:
+    async def test_deleted_stream_is_counted(self, environment: Environment) -> None:
         async with consuming(environment.settings()) as consumer:
             ids = await environment.publish(*progress(3))
             await until(environment.settled)
@@ -431,7 +425,7 @@ class TestWhatRedisLetGoOf:
             assert consumer.lost("stream_gone") == 1
             assert consumer.lost("trimmed_unread") == 0
 
-    async def test_a_stream_that_was_replaced_is_told(self, environment: Environment) -> None:
+    async def test_replaced_stream_is_counted(self, environment: Environment) -> None:
         """Redis was flushed, and a producer wrote before the consumer noticed."""
         async with consuming(environment.settings()) as consumer:
             ids = await environment.publish(*progress(3))
@@ -440,9 +434,7 @@ class TestWhatRedisLetGoOf:
             await until(lambda: environment.has_stored(ids))
             assert consumer.lost("stream_gone") == 1
 
-    async def test_a_stream_that_was_replaced_while_we_were_off_is_told(
-        self, environment: Environment
-    ) -> None:
+    async def test_stream_replaced_while_stopped_is_counted(self, environment: Environment) -> None:
         ids = await environment.publish(*progress(3))
         async with consuming(environment.settings()) as consumer:
             await until(environment.settled)
@@ -452,9 +444,7 @@ class TestWhatRedisLetGoOf:
             await until(lambda: environment.has_stored(ids))
             assert consumer.lost("stream_gone") == 1
 
-    async def test_a_redis_that_came_back_with_an_older_stream_is_told(
-        self, environment: Environment
-    ) -> None:
+    async def test_restored_older_stream_is_counted(self, environment: Environment) -> None:
         async with consuming(environment.settings()) as consumer:
             ids = await environment.publish(*progress(3))
             await until(environment.settled)
@@ -470,9 +460,7 @@ class TestWhatRedisLetGoOf:
 
 
 class TestIdempotence:
-    async def test_an_entry_that_is_delivered_again_changes_nothing(
-        self, environment: Environment
-    ) -> None:
+    async def test_redelivered_entries_change_nothing(self, environment: Environment) -> None:
         await environment.publish(
             shield_event("job:queued", user=OWNER),
             shield_event("job:progress", {"percent": 30}),
@@ -491,11 +479,9 @@ class TestIdempotence:
 
 
 class TestTwoConsumers:
-    async def test_many_jobs_at_once_are_all_there_and_right(
-        self, environment: Environment
-    ) -> None:
+    async def test_interleaved_jobs_are_complete(self, environment: Environment) -> None:
         jobs = [f"job-{n}" for n in range(40)]
-        stories = [
+        sequences = [
             [
                 shield_event("job:queued", {"job_type": "crawl"}, job=job, timestamp=1_000),
                 *(shield_event(data={"percent": p}, job=job, timestamp=2_000) for p in (10, 60)),
@@ -504,7 +490,7 @@ class TestTwoConsumers:
             ]
             for job in jobs
         ]
-        entries = [story[step] for step in range(5) for story in stories]
+        entries = [sequence[step] for step in range(5) for sequence in sequences]
         first = environment.settings(REDIS_CONSUMER_NAME="host-8002", CONSUMER_BATCH_SIZE=7)
         second = environment.settings(REDIS_CONSUMER_NAME="host-8003", CONSUMER_BATCH_SIZE=7)
         async with consuming(first) as one, consuming(second) as other:

@@ -64,7 +64,7 @@ def cookies_of(response: httpx.Response) -> SimpleCookie:
     return cookies
 
 
-def device_of(response: httpx.Response) -> dict[str, str]:
+def device_cookie_of(response: httpx.Response) -> dict[str, str]:
     """Return the cookie that identifies a browser after a login."""
     cookies = cookies_of(response)
     return {name: one.value for name, one in cookies.items() if "_device_" in name}
@@ -80,7 +80,7 @@ async def login(
     return tokens
 
 
-async def is_in(backend: Backend, tokens: dict[str, Any]) -> bool:
+async def is_logged_in(backend: Backend, tokens: dict[str, Any]) -> bool:
     """Whether the access token is valid."""
     response = await backend.http.get("/auth/me", headers=bearer(tokens["access_token"]))
     assert response.status_code in {200, 401}, response.text

@@ -33,7 +33,7 @@ def run_input(text: str, **fields: Any) -> dict[str, Any]:
     return {**version, **ids, "messages": [user_says(text)], "tools": [], "context": [], **fields}
 
 
-def undeclared(text: str, **fields: Any) -> dict[str, Any]:
+def run_input_without_version(text: str, **fields: Any) -> dict[str, Any]:
     """Like run_input(), without a protocol version unless `fields` has one."""
     body = run_input(text)
     del body["protocolVersion"]
@@ -80,11 +80,11 @@ async def cancel(backend: Backend, token: str, body: dict[str, Any]) -> None:
     assert (await backend.http.post(path, headers=bearer(token))).status_code == 202
 
 
-async def states(gateway: Gateway, marker: str) -> list[str]:
+async def model_call_states(gateway: Gateway, marker: str) -> list[str]:
     """Return the states of the model calls whose prompt contains the marker."""
     return [call["state"] for call in await gateway.model_calls(marker)]
 
 
-async def were(gateway: Gateway, marker: str, state: str) -> bool:
+async def model_call_is(gateway: Gateway, marker: str, state: str) -> bool:
     """Whether there was exactly one such call, and it has this state."""
-    return await states(gateway, marker) == [state]
+    return await model_call_states(gateway, marker) == [state]

@@ -32,9 +32,9 @@ class Log:
         self.database = Database(settings)
         self.logger = AuditLogger(self.database)
         self.keys = AuditKeys(settings.audit_keys)
-        self.keeper = CheckpointSigner(self.database, self.keys, settings)
+        self.signer = CheckpointSigner(self.database, self.keys, settings)
         verifier = AuditVerifier(self.database, self.keys)
-        self.retention = AuditRetention(self.database, self.keeper, verifier, self.logger, settings)
+        self.retention = AuditRetention(self.database, self.signer, verifier, self.logger, settings)
 
     @asynccontextmanager
     async def other(self) -> AsyncIterator["Log"]:
@@ -59,7 +59,7 @@ class Log:
             await self.environment.query(statement)
         await self.environment.query("SET session_replication_role = DEFAULT")
 
-    async def age(self, count: int, days: int) -> None:
+    async def add_expired(self, count: int, days: int) -> None:
         """Append chained entries with an old timestamp."""
         old = datetime.now(UTC) - timedelta(days=days)
         entry = replace(audit_logger._entry(event()), at=old)
@@ -68,7 +68,9 @@ class Log:
     async def verify(self) -> Verification:
         return await AuditVerifier(self.database, self.keys).verify()
 
-    async def broken(self, *noted: Head, keys: AuditKeys | None = None) -> tuple[int, str] | None:
+    async def first_fault(
+        self, *noted: Head, keys: AuditKeys | None = None
+    ) -> tuple[int, str] | None:
         """Return where the log is broken, and why; None if it is intact."""
         verification = await AuditVerifier(self.database, keys or self.keys).verify(noted)
         assert verification.intact == (verification.broken is None)

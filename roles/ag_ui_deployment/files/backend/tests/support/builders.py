@@ -17,8 +17,8 @@ from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.agui.sse import encode
 from src.services.event_service import JobState, fold
 from src.services.events.job_projector import JobProjector
-from src.services.events.subscription import Scope
-from tests.run_checker import parse_frames
+from src.services.events.subscription import JobScope
+from tests.run_checker import events_of, parse_frames
 
 JOB = "7d0d6a44-2f39-4a4b-9c43-6a0f6a3a2b11"
 OWNER = "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
@@ -29,10 +29,10 @@ JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough"
 # Scopes of an administrator, of the owner of jobs, of the owner as a workspace member, and of
 # another user who administers that workspace.
 RED = "red"
-EVERYTHING = Scope(visibility.EVERYTHING)
-MINE = Scope(Visibility(UUID(OWNER), frozenset({DEFAULT_WORKSPACE})))
-MINE_IN_RED = Scope(Visibility(UUID(OWNER), frozenset({DEFAULT_WORKSPACE, RED})))
-ALL_OF_RED = Scope(
+EVERYTHING = JobScope(visibility.EVERYTHING)
+MINE = JobScope(Visibility(UUID(OWNER), frozenset({DEFAULT_WORKSPACE})))
+MINE_IN_RED = JobScope(Visibility(UUID(OWNER), frozenset({DEFAULT_WORKSPACE, RED})))
+ALL_OF_RED = JobScope(
     Visibility(UUID(STRANGER), frozenset({DEFAULT_WORKSPACE, RED}), frozenset({RED}))
 )
 SCOPES = (EVERYTHING, MINE, MINE_IN_RED, ALL_OF_RED)
@@ -41,9 +41,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ids = count(1)
 
 
-def the_job(job: str = JOB) -> Scope:
+def job_scope(job: str = JOB) -> JobScope:
     """The scope of one job, for an administrator."""
-    return Scope(visibility.EVERYTHING, job)
+    return JobScope(visibility.EVERYTHING, job)
 
 
 def stream_id(number: int) -> StreamId:
@@ -51,7 +51,7 @@ def stream_id(number: int) -> StreamId:
     return StreamId(FIRST_MS + number // 2, number % 2)
 
 
-def beyond_an_index() -> str:
+def text_too_large_for_an_index() -> str:
     """Return a text that PostgreSQL can store but not index: long and incompressible."""
     return "".join(chr(0x4E00 + byte) for byte in Random(7).randbytes(5000))
 
@@ -82,17 +82,17 @@ def shield_event(  # noqa: PLR0913 - optional keyword arguments
         metadata: Further metadata.
         timestamp: Milliseconds since 1970; the time of the stream id by default.
     """
-    place = stream_id(next(_ids) if number is None else number)
+    entry_id = stream_id(next(_ids) if number is None else number)
     about: dict[str, Any] = dict(metadata or {})
     if user is not None:
         about["user_id"] = user
     if workspace is not None:
         about["workspace"] = workspace
     return ShieldEvent(
-        id=place,
-        event_id=event_id or f"event-{place}",
+        id=entry_id,
+        event_id=event_id or f"event-{entry_id}",
         type=kind,
-        timestamp=place.ms if timestamp is None else timestamp,
+        timestamp=entry_id.ms if timestamp is None else timestamp,
         job_id=job,
         data=data or {},
         metadata=about,
@@ -141,24 +141,24 @@ def folded(
         result = fold(state, event)
         state = result.state
         frames = parse_frames(encode(result.events, event.id))
-        yield event, state, [frame.json() for frame in frames]
+        yield event, state, events_of(frames)
 
 
 def wire(events: Iterable[ShieldEvent]) -> list[dict[str, Any]]:
     """Return all serialised AG-UI events of a job's events."""
-    return [one for _, _, made in folded(events) for one in made]
+    return [one for _, _, output in folded(events) for one in output]
 
 
 def wire_of(body: bytes) -> list[dict[str, Any]]:
     """Parse the AG-UI events of a part of a stream."""
-    return [frame.json() for frame in parse_frames(body) if frame.data is not None]
+    return events_of(parse_frames(body))
 
 
 async def _no_past(_jobs: object, _before: object) -> AsyncIterator[list[ShieldEvent]]:
     yield []
 
 
-def stream_fold() -> JobProjector:
+def new_projector() -> JobProjector:
     """A projector for a stream without history."""
     return JobProjector(_no_past)
 

@@ -1,7 +1,7 @@
 """A headless Chromium that is controlled by WebDriver."""
 
 import asyncio
-import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
@@ -49,12 +49,17 @@ class Page:
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Page]:
     """Start a browser with an empty profile for the duration of the block."""
+    # On a machine without IPv6, chromedriver reports a port that it has chosen itself as 0.
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
     driver = await asyncio.create_subprocess_exec(
-        _DRIVER, "--port=0", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        *(_DRIVER, f"--port={port}"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     try:
         async with asyncio.timeout(_START_SECONDS):
-            port = await _port_of(driver)
+            await _wait_for_start(driver)
         url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(base_url=url, timeout=_START_SECONDS) as http:
             with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
@@ -65,19 +70,19 @@ async def chromium() -> AsyncIterator[Page]:
         await driver.wait()
 
 
-async def _port_of(driver: asyncio.subprocess.Process) -> int:
+async def _wait_for_start(driver: asyncio.subprocess.Process) -> None:
     assert driver.stdout is not None
     async for line in driver.stdout:
-        if found := re.search(rb"started successfully on port (\d+)", line):
-            return int(found[1])
+        if b"started successfully" in line:
+            return
     raise RuntimeError("chromedriver does not start; script/bootstrap client installs it")
 
 
 @asynccontextmanager
 async def _session(http: httpx.AsyncClient, profile: str) -> AsyncIterator[Page]:
     options = {"args": [*_OPTIONS, f"--user-data-dir={profile}"]}
-    wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
-    response = await http.post("session", json=wanted)
+    request = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+    response = await http.post("session", json=request)
     value = response.json()["value"]
     assert response.is_success, value
     http.base_url = http.base_url.join(f"/session/{value['sessionId']}/")

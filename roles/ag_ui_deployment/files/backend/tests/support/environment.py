@@ -78,7 +78,7 @@ class Environment:
         """Query the database directly."""
         return list(await self.database.fetch(statement, *values))
 
-    async def somebody_waits(self) -> bool:
+    async def lock_is_awaited(self) -> bool:
         """Whether a session in the database waits for a lock."""
         rows = await self.query(
             "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) "
@@ -129,7 +129,7 @@ class Environment:
     async def destroy_group(self) -> None:
         await self.redis.xgroup_destroy(self.stream, GROUP)
 
-    async def take(self, consumer: str, count: int, position: str = ">") -> None:
+    async def read_as(self, consumer: str, count: int, position: str = ">") -> None:
         """Read as a consumer of the group without acknowledging.
 
         Args:

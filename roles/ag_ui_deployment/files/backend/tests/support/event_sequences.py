@@ -7,7 +7,7 @@ from typing import Any
 from src.models.event import ShieldEvent
 from tests.support.builders import shield_event
 
-Told = tuple[str, dict[str, Any]]
+EventSpec = tuple[str, dict[str, Any]]
 
 # Contains everything that could break a naive parser of frames, lines or JSON.
 AWKWARD = (
@@ -15,11 +15,11 @@ AWKWARD = (
 )
 
 
-def _tool(phase: str, call: str, **data: Any) -> Told:
+def _tool(phase: str, call: str, **data: Any) -> EventSpec:
     return f"tool:{phase}", {"tool_call_id": call, "tool_name": "crawl_web", **data}
 
 
-def _chunk(number: int) -> list[Told]:
+def _chunk(number: int) -> list[EventSpec]:
     return [
         ("rag:chunk_processed", {"chunk_index": number, "chunks_processed": number + 1}),
         ("rag:entity_extracted", {"entities": [{"name": "Redis"}, {"name": "AG-UI"}]}),
@@ -28,7 +28,7 @@ def _chunk(number: int) -> list[Told]:
     ]
 
 
-_INGESTION: list[Told] = [
+_INGESTION: list[EventSpec] = [
     _tool("start", "read", arguments={"file_path": "/srv/Überblick.docx", "source": None}),
     _tool("progress", "read", percent=50),
     ("ingestion.queued", {"chunks_total": 2}),
@@ -37,7 +37,7 @@ _INGESTION: list[Told] = [
     *_chunk(0),
     ("ingestion.progress", {"percent_complete": 50.0, "chunks_processed": 1}),
 ]
-_CRAWL: list[Told] = [
+_CRAWL: list[EventSpec] = [
     _tool("start", "crawl", arguments={"url": "https://example.org/ü", "max_pages": 2}),
     ("job:queued", {"job_type": "crawl", "position": 1}),
     _tool("complete", "crawl", result={"status": "accepted", "none": None}),
@@ -45,18 +45,18 @@ _CRAWL: list[Told] = [
     *_chunk(0),
     ("job:progress", {"percent": 50, "pages_crawled": 1}),
 ]
-_QUERY: list[Told] = [
+_QUERY: list[EventSpec] = [
     ("query.started", {"query": "Wie lange?"}),
     _tool("start", "ask", arguments={"query": "Wie lange?"}),
     _tool("progress", "ask", percent=40, message="collecting context"),
 ]
-_LEGACY: list[Told] = [
+_LEGACY: list[EventSpec] = [
     ("job.started", {"job_type": "crawl"}),
     ("tool.execution", {"tool": "crawl_web", "status": "running"}),
 ]
 _FAILURE = {"error": "the site did not answer", "error_type": "ConnectTimeout"}
 
-STORIES: Mapping[str, Sequence[Told]] = {
+EVENT_SEQUENCES: Mapping[str, Sequence[EventSpec]] = {
     "ingestion": [
         *_INGESTION,
         *_chunk(1),
@@ -130,38 +130,38 @@ STORIES: Mapping[str, Sequence[Told]] = {
 }
 
 
-def _job_of(job: str, told: Sequence[Told], owner: str) -> list[ShieldEvent]:
+def _job_of(job: str, specs: Sequence[EventSpec], owner: str) -> list[ShieldEvent]:
     return [
         shield_event(
-            kind, data, job=job, event_id=f"{job} {place}", user=owner, workspace="default"
+            kind, data, job=job, event_id=f"{job} {index}", user=owner, workspace="default"
         )
-        for place, (kind, data) in enumerate(told)
+        for index, (kind, data) in enumerate(specs)
     ]
 
 
 def long_job(job: str, owner: str) -> list[ShieldEvent]:
     """Return a job with about a hundred events: tool calls and retrieval in turn."""
-    told: list[Told] = [("job:started", {})]
+    specs: list[EventSpec] = [("job:started", {})]
     for number in range(16):
-        told.append(_tool("start", f"call-{number}", arguments={"n": number}))
-        told += _chunk(number)
-        told.append(_tool("complete", f"call-{number}", result={"n": number}))
-    told += [("job:progress", {"percent": 100}), ("query.completed", {"answer": AWKWARD})]
-    return _job_of(job, told, owner)
+        specs.append(_tool("start", f"call-{number}", arguments={"n": number}))
+        specs += _chunk(number)
+        specs.append(_tool("complete", f"call-{number}", result={"n": number}))
+    specs += [("job:progress", {"percent": 100}), ("query.completed", {"answer": AWKWARD})]
+    return _job_of(job, specs, owner)
 
 
-def as_told(_rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
+def unchanged(_rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
     """Return the events without faults."""
     return list(events)
 
 
 def repeated(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
     """Repeat half of the events, immediately or later."""
-    told = list(events)
+    result = list(events)
     for event in events:
         if rng.random() < 0.5:
-            told.insert(rng.randint(told.index(event) + 1, len(told)), event)
-    return told
+            result.insert(rng.randint(result.index(event) + 1, len(result)), event)
+    return result
 
 
 def reordered(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
@@ -172,14 +172,14 @@ def reordered(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
 
 
 def late(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
-    """Delay some events by a few places and drop some others."""
+    """Delay some events by a few positions and drop some others."""
     kept = [event for event in events[:-1] if rng.random() < 0.85] + [events[-1]]
-    places = [n + (rng.uniform(1, 4) if rng.random() < 0.3 else 0) for n in range(len(kept))]
-    return [event for _, event in sorted(zip(places, kept, strict=True), key=lambda it: it[0])]
+    positions = [n + (rng.uniform(1, 4) if rng.random() < 0.3 else 0) for n in range(len(kept))]
+    return [event for _, event in sorted(zip(positions, kept, strict=True), key=lambda it: it[0])]
 
 
-SPOILERS: Sequence[Callable[[Random, Sequence[ShieldEvent]], list[ShieldEvent]]] = (
-    as_told,
+FAULTS: Sequence[Callable[[Random, Sequence[ShieldEvent]], list[ShieldEvent]]] = (
+    unchanged,
     repeated,
     reordered,
     late,
@@ -189,8 +189,8 @@ SPOILERS: Sequence[Callable[[Random, Sequence[ShieldEvent]], list[ShieldEvent]]]
 def every_job(owner: str) -> dict[str, list[ShieldEvent]]:
     """Return each event sequence with each fault, by job id."""
     jobs = {}
-    for story, told in STORIES.items():
-        for spoil in SPOILERS:
-            job = f"{story}, {spoil.__name__}"
-            jobs[job] = spoil(Random(job), _job_of(job, told, owner))
+    for name, specs in EVENT_SEQUENCES.items():
+        for fault in FAULTS:
+            job = f"{name}, {fault.__name__}"
+            jobs[job] = fault(Random(job), _job_of(job, specs, owner))
     return jobs

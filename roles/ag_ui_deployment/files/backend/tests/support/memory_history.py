@@ -22,22 +22,22 @@ class MemoryHistory:
         self._stored = stored
         self._page = page
 
-    async def retained_above(self) -> StreamId:
+    async def redis_low_watermark(self) -> StreamId:
         """Return the id above which Redis has all entries."""
         retained = self.events[self._trimmed :]
         if retained:
             return retained[0].id.previous()
         return self.events[-1].id if self.events else ZERO
 
-    async def newest(self) -> StreamId:
+    async def newest_id(self) -> StreamId:
         """Return the id of the newest entry."""
         return self.events[-1].id if self.events else ZERO
 
-    async def gap_above(self, _cursor: StreamId) -> GapReason | None:
+    async def gap_after(self, _cursor: StreamId) -> GapReason | None:
         """Return the gap that the test has set, for any cursor."""
         return self.gap
 
-    async def of_jobs(
+    async def job_events(
         self, job_ids: Collection[str], before: StreamId
     ) -> AsyncIterator[Sequence[ShieldEvent]]:
         """Yield the stored events of the jobs before a stream id."""
@@ -66,7 +66,7 @@ class Process:
     ) -> None:
         self.history = history
         settings = settings_of(RING_MAX_EVENTS=ring, **values)
-        self.hub = EventHub(settings, JobProjector(history.of_jobs))
+        self.hub = EventHub(settings, JobProjector(history.job_events))
         self._began_at = began_at
 
     async def begin(self, events: Sequence[ShieldEvent]) -> None:
@@ -84,14 +84,14 @@ class Process:
         self.history.events += events
         self._publish(events)
 
-    async def publish_as_the_tail(self, *events: ShieldEvent) -> None:
+    async def publish_like_the_tailer(self, *events: ShieldEvent) -> None:
         """Add new events to the stream and rehydrate unknown jobs, like the stream tailer."""
         self.history.events += events
         for event in events:
             jobs = self.hub.jobs
             if unknown := jobs.unknown_jobs([event]):
                 await jobs.rehydrate(unknown, event.id)
-            self.hub.publish(jobs.apply([event], recalled=unknown), event.id)
+            self.hub.publish(jobs.apply([event], rehydrated=unknown), event.id)
 
     def _publish(self, events: Sequence[ShieldEvent]) -> None:
         for event in events:

@@ -60,8 +60,8 @@ class Held:
     @property
     def calls(self) -> dict[str, str]:
         """The names of the called tools by call id."""
-        made = (call for message in self.messages for call in message.get("toolCalls") or ())
-        return {call["id"]: call["function"]["name"] for call in made}
+        calls = (call for message in self.messages for call in message.get("toolCalls") or ())
+        return {call["id"]: call["function"]["name"] for call in calls}
 
     @property
     def results(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ Document = dict[str, Any]
 # The sample for a schema that allows any JSON.
 ANYTHING = {"a": [1, {"b": 1}]}
 # The placeholder in a varied body, which written() replaces.
-PLACE = "@place@"
+PLACEHOLDER = "@placeholder@"
 _TEXTS = {
     "uuid": str(UUID(int=1)),
     "date-time": "2026-01-01T00:00:00Z",
@@ -136,26 +136,26 @@ def sample(document: Document, schema: Schema) -> Any:
 
 
 def variations(value: Any) -> Iterator[Any]:
-    """Yield copies of the value, each with one part replaced by PLACE."""
-    yield PLACE
+    """Yield copies of the value, each with one part replaced by PLACEHOLDER."""
+    yield PLACEHOLDER
     if isinstance(value, dict):
         for name, part in value.items():
             for varied in variations(part):
                 yield {**value, name: varied}
     if isinstance(value, list):
-        for place, part in enumerate(value):
+        for index, part in enumerate(value):
             for varied in variations(part):
-                yield [*value[:place], varied, *value[place + 1 :]]
+                yield [*value[:index], varied, *value[index + 1 :]]
 
 
 def written(varied: Any, kind: str, raw: str) -> str:
     """Serialise a body.
 
     Args:
-        varied: A body with PLACE at one position, see variations().
+        varied: A body with PLACEHOLDER at one position, see variations().
         kind: The media type.
-        raw: The raw text to insert at PLACE, unescaped.
+        raw: The raw text to insert at PLACEHOLDER, unescaped.
     """
     if kind == "application/json":
-        return json.dumps(varied).replace(f'"{PLACE}"', raw)
-    return urlencode(varied).replace(quote(PLACE), raw) if isinstance(varied, dict) else raw
+        return json.dumps(varied).replace(f'"{PLACEHOLDER}"', raw)
+    return urlencode(varied).replace(quote(PLACEHOLDER), raw) if isinstance(varied, dict) else raw

@@ -11,7 +11,7 @@ class TcpProxy:
 
     def __init__(self, url: str, default_port: int) -> None:
         self._default_port = default_port
-        self.lead_to(url)
+        self.forward_to(url)
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
         self._passing = asyncio.Event()
@@ -27,7 +27,7 @@ class TcpProxy:
     async def __aexit__(self, *_error: object) -> None:
         await self.refuse()
 
-    def lead_to(self, url: str) -> None:
+    def forward_to(self, url: str) -> None:
         """Forward new connections to this URL.
 
         Open ones keep their server, as with a DNS change.

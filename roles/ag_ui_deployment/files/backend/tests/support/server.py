@@ -22,7 +22,8 @@ from src.models.user import User, UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow
 from src.services.auth.passwords import hash_password
 from src.services.auth.revocation_watcher import RevocationWatcher
-from src.services.auth.tokens import Tokens
+from src.services.auth.tokens import TokenService
+from tests.support.environment import Environment
 from tests.support.waiting import until
 
 PASSWORD = "correct horse battery staple"
@@ -77,7 +78,7 @@ class Backend:
 
     def token_of(self, user: User, **settings: Any) -> str:
         """Return an access token; `settings` override those that it is issued with."""
-        tokens = Tokens(self.settings.model_copy(update=settings))
+        tokens = TokenService(self.settings.model_copy(update=settings))
         return tokens.issue(user, _session_of(user))
 
     async def health(self) -> dict[str, Any]:
@@ -122,3 +123,14 @@ async def running(settings: Settings, *, healthy: bool = True) -> AsyncIterator[
             services.drain()
             server.should_exit = True
             await serving
+
+
+@asynccontextmanager
+async def two_instances(
+    environment: Environment, **values: Any
+) -> AsyncIterator[tuple[Backend, Backend]]:
+    """Start two instances with these settings that share Redis and PostgreSQL."""
+    settings = environment.settings(**values)
+    other = environment.settings(**values, REDIS_CONSUMER_NAME="host-8003")
+    async with running(settings) as one, running(other) as two:
+        yield one, two

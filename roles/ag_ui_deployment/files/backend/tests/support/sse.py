@@ -2,13 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 
-from tests.run_checker import Frame, FrameParser
+from src.models.user import User
+from tests.run_checker import Frame, FrameParser, events_of, job_of
+from tests.support.builders import shield_event
+from tests.support.environment import Environment
 from tests.support.waiting import until
 
 
@@ -36,7 +39,7 @@ class SseClient:
     @property
     def events(self) -> list[dict[str, Any]]:
         """The data of all frames so far, parsed as JSON."""
-        return [frame.json() for frame in self.frames if frame.data is not None]
+        return events_of(self.frames)
 
     @property
     def ids(self) -> list[str]:
@@ -94,3 +97,18 @@ async def sse(  # noqa: PLR0913 - keyword arguments
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
+
+
+async def wait_until_received(environment: Environment, feed: SseClient, owner: User) -> None:
+    """Wait until the instance behind the owner's feed has received all published events."""
+    (marker,) = await environment.publish(shield_event(job="marker", user=str(owner.id)))
+    await feed.until(lambda it: str(marker) in it.ids)
+
+
+def frames_by_job(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
+    """Group the frames of a feed by job."""
+    parts: dict[str, list[Frame]] = {}
+    for frame in frames:
+        if frame.data is not None and (job := job_of(frame.json())):
+            parts.setdefault(job, []).append(frame)
+    return parts

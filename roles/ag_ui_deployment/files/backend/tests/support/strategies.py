@@ -86,7 +86,7 @@ METADATA: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 
 
 @st.composite
-def noise(draw: st.DrawFn, max_size: int = 12) -> list[ShieldEvent]:
+def random_events(draw: st.DrawFn, max_size: int = 12) -> list[ShieldEvent]:
     """Draw events of one job that no producer would send: any type and data, with duplicates."""
     events = draw(
         st.lists(
@@ -112,28 +112,28 @@ def noise(draw: st.DrawFn, max_size: int = 12) -> list[ShieldEvent]:
 
 
 @st.composite
-def story(draw: st.DrawFn, job: str = JOB, owner: str | None = OWNER) -> list[ShieldEvent]:
+def valid_history(draw: st.DrawFn, job: str = JOB, owner: str | None = OWNER) -> list[ShieldEvent]:
     """Draw a valid job with tools, retrieval and any outcome."""
-    told: list[tuple[str, dict[str, Any]]] = [("job:queued", {"job_type": "crawl"})]
+    specs: list[tuple[str, dict[str, Any]]] = [("job:queued", {"job_type": "crawl"})]
     if draw(st.booleans()):
-        told.append(("job:started", {"status": "processing"}))
+        specs.append(("job:started", {"status": "processing"}))
     for step in range(draw(st.integers(0, 4))):
-        told += draw(_episode(step))
-    told.append(draw(_end()))
-    tells_owner = draw(st.integers(0, len(told) - 1))
+        specs += draw(_episode(step))
+    specs.append(draw(_end()))
+    owner_from = draw(st.integers(0, len(specs) - 1))
     workspace = draw(st.sampled_from(("default", "red", None)))
-    tells_workspace = draw(st.integers(0, len(told) - 1))
+    workspace_from = draw(st.integers(0, len(specs) - 1))
     return stream(
         *(
             shield_event(
                 kind,
                 data,
                 job=job,
-                event_id=f"{job}-{place}",
-                user=owner if place >= tells_owner else None,
-                workspace=workspace if place >= tells_workspace else None,
+                event_id=f"{job}-{index}",
+                user=owner if index >= owner_from else None,
+                workspace=workspace if index >= workspace_from else None,
             )
-            for place, (kind, data) in enumerate(told)
+            for index, (kind, data) in enumerate(specs)
         )
     )
 
@@ -179,9 +179,9 @@ def _end() -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
 
 
 @st.composite
-def spoiled(draw: st.DrawFn, job: str = JOB) -> list[ShieldEvent]:
+def faulty_history(draw: st.DrawFn, job: str = JOB) -> list[ShieldEvent]:
     """Draw a job with gaps, duplicates (same event id, new stream id) and any order."""
-    events = draw(story(job))
+    events = draw(valid_history(job))
     kept = draw(st.lists(st.sampled_from(events), min_size=1, max_size=len(events) + 4))
     if draw(st.booleans()):
         # Mostly in order: sorting the drawn events keeps the gaps and duplicates.
@@ -189,7 +189,7 @@ def spoiled(draw: st.DrawFn, job: str = JOB) -> list[ShieldEvent]:
     return stream(*kept)
 
 
-HISTORIES = story() | spoiled() | noise()
+HISTORIES = valid_history() | faulty_history() | random_events()
 
 
 def interleaved(jobs: Sequence[Sequence[ShieldEvent]], order: Sequence[int]) -> list[ShieldEvent]:

@@ -1,278 +1,145 @@
-"""Passwords and email addresses without a database; the integration tests cover the rest."""
+"""Logins: what each kind of failure raises, records and counts."""
 
-import asyncio
-import contextlib
-import threading
-import time
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+from uuid import UUID, uuid4
 
 import pytest
-from argon2 import PasswordHasher
-from passlib.context import CryptContext
-from zxcvbn import zxcvbn
 
-from src.services.auth import passwords as auth_passwords
-from src.services.auth.email_addresses import normalise_email
-from src.services.auth.errors import EmailRejectedError, PasswordRejectedError, PasswordsBusyError
-from src.services.auth.passwords import (
-    MAX_BYTES,
-    check_new_password,
-    hash_new_password,
-    hash_password,
-    verify_password,
+from src.models.user import Token, UserRow
+from src.services.audit_logger import Outcome
+from src.services.auth.devices import Devices
+from src.services.auth.errors import (
+    DecryptionError,
+    SecondFactorRejectedError,
+    SecondFactorRequiredError,
+    WrongCredentialsError,
 )
+from src.services.auth.login_attempts import Attempt, LoginAttempts, Origin
+from src.services.auth.session_service import Client, SessionService
+from src.services.auth_service import AuthService, Credentials, FactorKind, SecondFactor
+from tests.support.builders import settings_of
 
-PASSWORD = "correct horse battery staple"
-WEAK = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
-
-
-@pytest.fixture
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use cheap Argon2 parameters, so that tests can compute many hashes."""
-    cost: dict[str, Any] = {
-        "argon2__rounds": 2,
-        "argon2__memory_cost": 64,
-        "argon2__parallelism": 1,
-    }
-    context = CryptContext(schemes=["argon2"], argon2__type="ID", **cost)
-    monkeypatch.setattr(auth_passwords, "_context", context)
+EMAIL = "alice@shield.test"
+SESSION_ID = UUID(int=1)
+TOKEN = Token(access_token="a", expires_in=1, refresh_token="r", refresh_expires_in=2)
+CLIENT = Client("192.0.2.1", None)
 
 
-async def test_a_hash_costs_an_attacker_enough() -> None:
-    """At least the OWASP recommendation: 19 MiB and two iterations."""
-    _, kind, _, cost, *_ = (await hash_password(PASSWORD)).split("$")
-    values = dict(part.split("=") for part in cost.split(","))
-    assert kind == "argon2id"
-    assert int(values["m"]) >= 19 * 1024
-    assert int(values["t"]) >= 2
+class StubAttempt(Attempt):
+    """Counts calls instead of writing to the database."""
+
+    outcomes: list[str]
+
+    def fail(self) -> None:
+        self.outcomes.append("failed")
+
+    async def succeed(self, user: UserRow) -> None:
+        assert user is self.user
+        self.outcomes.append("succeeded")
 
 
-async def test_hashing_leaves_the_loop_to_others() -> None:
-    ticks = 0
+class StubAttempts:
+    def __init__(self, user: UserRow | None, *, locked: bool, password_ok: bool) -> None:
+        self._user = user
+        self._locked = locked
+        self._password_ok = password_ok
+        self.attempt: StubAttempt
 
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0)
-
-    ticking = asyncio.create_task(tick())
-    await hash_password(PASSWORD)
-    ticking.cancel()
-    assert ticks > 10
-
-
-# One password as most keyboards send it, as macOS decomposes it, and with full-width characters and
-# a ligature.
-SPELLINGS = (
-    "ein schöner fisch zum Frühstück",
-    "ein scho\u0308ner fisch zum Fru\u0308hstu\u0308ck",
-    "ein schöner \ufb01sch zum\u3000Frühstück",
-)
-
-
-@pytest.mark.usefixtures("quick_hashes")
-class TestPasswords:
-    async def test_a_hash_is_argon2id_with_a_salt_of_its_own(self) -> None:
-        first, second = await hash_password(PASSWORD), await hash_password(PASSWORD)
-        assert first.startswith("$argon2id$")
-        assert first != second
-        assert await verify_password(PASSWORD, first) == (True, None)
-
-    @pytest.mark.parametrize("wrong", ["", "x", PASSWORD + " ", PASSWORD.upper(), PASSWORD + "\0"])
-    async def test_another_password_does_not_fit(self, wrong: str) -> None:
-        hashed = await hash_password(PASSWORD)
-        assert await verify_password(wrong, hashed) == (False, None)
-
-    async def test_nothing_fits_an_unknown_user(self) -> None:
-        assert await verify_password(PASSWORD, None) == (False, None)
-
-    async def test_an_unknown_user_costs_a_hash_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        hashed: list[bool] = []
-        monkeypatch.setattr(auth_passwords._context, "dummy_verify", lambda: hashed.append(True))
-        await verify_password(PASSWORD, None)
-        assert hashed == [True]
-
-    async def test_an_outdated_hash_is_made_anew(self) -> None:
-        weak = WEAK.hash(PASSWORD)
-        fits, renewed = await verify_password(PASSWORD, weak)
-        assert fits
-        assert renewed is not None
-        assert await verify_password(PASSWORD, renewed) == (True, None)
-
-    @pytest.mark.parametrize("spelling", SPELLINGS)
-    async def test_a_password_fits_however_a_keyboard_composes_it(self, spelling: str) -> None:
-        for other in SPELLINGS:
-            assert await verify_password(other, await hash_password(spelling)) == (True, None)
-
-    async def test_a_hash_of_what_was_not_normalised_is_taken_once(self) -> None:
-        old = auth_passwords._context.hash(SPELLINGS[1])
-        fits, renewed = await verify_password(SPELLINGS[1], old)
-        assert fits
-        assert renewed is not None
-        for spelling in SPELLINGS:
-            assert await verify_password(spelling, renewed) == (True, None)
-        # An old hash only matches the spelling that it was made from.
-        assert await verify_password(SPELLINGS[2], old) == (False, None)
-
-    async def test_what_is_not_normalised_costs_as_much_without_an_account(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        hashed = await hash_password(PASSWORD)
-        work: list[str] = []
-
-        def note_verify(*_: str) -> tuple[bool, None]:
-            work.append("known")
-            return False, None
-
-        monkeypatch.setattr(auth_passwords._context, "verify_and_update", note_verify)
-        monkeypatch.setattr(auth_passwords._context, "dummy_verify", lambda: work.append("unknown"))
-        for wrong, cost in (("plain", 1), (SPELLINGS[1], 2)):
-            work.clear()
-            await verify_password(wrong, hashed)
-            await verify_password(wrong, None)
-            assert work == ["known"] * cost + ["unknown"] * cost
-
-    async def test_what_is_judged_is_what_is_hashed(self) -> None:
-        with pytest.raises(PasswordRejectedError, match="at most"):
-            # Each of the characters normalises to eighteen.
-            await hash_new_password("\ufdfa" * 300)
-        full_width = "".join(chr(ord(one) + 0xFEE0) for one in "password1234")
-        with pytest.raises(PasswordRejectedError, match="too easy to guess"):
-            await hash_new_password(full_width)
-
-    async def test_over_1024_bytes_nothing_is_hashed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        hashed = await hash_password("ü" * (MAX_BYTES // 2))
-        assert await verify_password("ü" * (MAX_BYTES // 2), hashed) == (True, None)
-        monkeypatch.setattr(auth_passwords, "_hashing", None)
-        assert await verify_password("ü" * (MAX_BYTES // 2) + "x", hashed) == (False, None)
-        assert await verify_password("x" * 10_000_000, None) == (False, None)
-
-    @pytest.mark.parametrize(
-        "good",
-        [
-            "twelve chars",
-            PASSWORD,
-            "hnR7vKqXw2mZ",
-            "ganz schön viele Wörter",
-            PASSWORD.ljust(MAX_BYTES),
-            (PASSWORD + "ü" * MAX_BYTES).encode()[:MAX_BYTES].decode(),
-        ],
-    )
-    def test_passwords_that_may_be_set(self, good: str) -> None:
-        check_new_password(good)
-
-    @pytest.mark.parametrize("bad", ["", "eleven char", "x" * (MAX_BYTES + 1), "ü" * MAX_BYTES])
-    def test_passwords_that_may_not(self, bad: str) -> None:
-        with pytest.raises(PasswordRejectedError, match=r"needs at least|at most"):
-            check_new_password(bad)
-
-    @pytest.mark.parametrize(
-        "easy",
-        [
-            "password1234",
-            "qwertyuiop12",
-            "aaaaaaaaaaaaaaaa",
-            "P@ssw0rd2024!",
-            "abcabcabcabcabc",
-            "alice@example.org!1",
-            "Liddell-alice-12",
-            "liddellLIDDELL",
-            "\N{GREEK SMALL LETTER ALPHA}" * 40,
-            "x" * MAX_BYTES,
-        ],
-    )
-    def test_passwords_that_are_easy_to_guess_may_not(self, easy: str) -> None:
-        with pytest.raises(PasswordRejectedError, match=r"too easy to guess.*four or more words"):
-            check_new_password(easy, "alice@example.org", "Alice Liddell")
-
-    def test_only_the_user_s_own_name_is_held_against_a_password(self) -> None:
-        hers = "Liddell-alice-12"
-        with pytest.raises(PasswordRejectedError):
-            check_new_password(hers, "Alice Liddell")
-        check_new_password(hers, "Bob Dodgson")
-        check_new_password(hers)
-
-    @pytest.mark.parametrize(
-        "costly",
-        [
-            "(4@81|" * 170,
-            # Characters that may stand for letters, with the maximum number of combinations.
-            ("p4@ssw0rd$5123!1|l{[(<c369g7+t%x2z" * 3)[:72],
-            "4@8({[<369!1|70$5+%2" * 4,
-            "|<51[7!$" * 9,
-        ],
-    )
-    def test_no_password_costs_much_to_judge(self, costly: str) -> None:
-        started = time.thread_time()
-        with contextlib.suppress(PasswordRejectedError):
-            check_new_password(costly)
-        assert time.thread_time() - started < 0.3
-
-    @pytest.mark.parametrize("beginning", ["a1" * 12, "0123456789!@" * 2])
-    def test_a_weak_beginning_is_not_made_good_by_what_follows(self, beginning: str) -> None:
-        """The check only looks at the beginning, which bounds its cost."""
-        with pytest.raises(PasswordRejectedError):
-            check_new_password(beginning + PASSWORD)
-
-    async def test_users_checked_at_once_do_not_share_their_names(self) -> None:
-        names = [f"surname{n}-lovelace{n}" for n in range(12)]
-        verdicts = await asyncio.gather(
-            *(hash_new_password(name, name) for name in names), return_exceptions=True
+    @asynccontextmanager
+    async def verify(
+        self, _find: object, _password: str, origin: Origin
+    ) -> AsyncIterator[StubAttempt]:
+        unused: Any = None
+        self.attempt = StubAttempt(
+            unused, self._user, origin, unused, self._locked, self._password_ok
         )
-        assert [type(verdict) for verdict in verdicts] == [PasswordRejectedError] * 12
-
-    async def test_while_one_is_judged_others_log_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        gate = threading.Event()
-
-        def wait_and_judge(*given: Any, **options: Any) -> Any:
-            assert gate.wait(10)
-            return zxcvbn(*given, **options)
-
-        monkeypatch.setattr(auth_passwords, "zxcvbn", wait_and_judge)
-        judging = [asyncio.create_task(hash_new_password(PASSWORD)) for _ in range(3)]
-        assert await verify_password(PASSWORD, None) == (False, None)
-        gate.set()
-        assert all(await asyncio.gather(*judging))
-
-    async def test_who_would_wait_too_long_is_turned_away(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        gate = threading.Event()
-        monkeypatch.setattr(auth_passwords._context, "hash", lambda _: str(gate.wait(10)))
-        waiting = [
-            asyncio.create_task(hash_password(PASSWORD)) for _ in range(auth_passwords._MAX_WAITING)
-        ]
-        await asyncio.sleep(0)
-        for work in (hash_password(PASSWORD), verify_password(PASSWORD, None)):
-            with pytest.raises(PasswordsBusyError):
-                await work
-        gate.set()
-        assert set(await asyncio.gather(*waiting)) == {"True"}
-        assert await hash_password(PASSWORD) == "True"
-
-    def test_a_password_that_is_no_unicode_is_refused(self) -> None:
-        """A terminal with another encoding passes such text to a program."""
-        with pytest.raises(PasswordRejectedError):
-            check_new_password("pass\udcfcword-of-a-latin-1-terminal")
+        self.attempt.outcomes = []
+        yield self.attempt
 
 
-class TestAddresses:
-    @pytest.mark.parametrize(
-        "text", ["alice@example.org", " Alice@Example.ORG ", "ALICE@example.org"]
+class StubSessions:
+    def begin(self, _session: object, _user: UserRow, _client: Client) -> tuple[UUID, Token]:
+        return SESSION_ID, TOKEN
+
+
+class StubSecondFactors:
+    def __init__(self, result: FactorKind | Exception | None) -> None:
+        self._result = result
+
+    async def check(
+        self, _session: object, _user: UserRow, _given: SecondFactor
+    ) -> FactorKind | None:
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result
+
+
+def account(*, active: bool = True) -> UserRow:
+    return UserRow(id=uuid4(), email=EMAIL, password_hash="hash", role="viewer", active=active)
+
+
+def service(attempts: StubAttempts, second: FactorKind | Exception | None = None) -> AuthService:
+    return AuthService(
+        cast("LoginAttempts", attempts),
+        cast("SessionService", StubSessions()),
+        StubSecondFactors(second),
+        Devices(settings_of()),
     )
-    def test_one_account_however_it_is_written(self, text: str) -> None:
-        assert normalise_email(text) == "alice@example.org"
 
-    @pytest.mark.parametrize(
-        "text", ["admin@shield.test", "ops@hx.local", "a@b.internal", "root@localhost"]
-    )
-    def test_names_of_private_networks_are_addresses(self, text: str) -> None:
-        assert normalise_email(text) == text
 
-    @pytest.mark.parametrize(
-        "text", ["", "alice", "@example.org", "alice@", "a b@example.org", "a\0@example.org"]
-    )
-    def test_what_is_none_is_refused(self, text: str) -> None:
-        with pytest.raises(EmailRejectedError):
-            normalise_email(text)
+@pytest.mark.parametrize("factor", [None, FactorKind.CODE, FactorKind.RECOVERY_CODE])
+async def test_login_begins_a_session(factor: FactorKind | None) -> None:
+    attempts = StubAttempts(account(), locked=False, password_ok=True)
+    login = await service(attempts, factor).log_in(Credentials(EMAIL, "right"), CLIENT, None)
+    assert login.token == TOKEN
+    assert login.device
+    assert attempts.attempt.outcomes == ["succeeded"]
+    event = attempts.attempt.event
+    assert event is not None
+    assert (event.actor, event.target) == (EMAIL, f"session:{SESSION_ID}")
+    assert event.details == ({"second_factor": factor.value} if factor else {})
+
+
+@pytest.mark.parametrize(
+    ("user", "locked", "password_ok", "reason"),
+    [
+        (None, False, False, "unknown account"),
+        (account(active=False), False, True, "inactive account"),
+        (account(), True, True, "locked account"),
+        (account(), False, False, "wrong password"),
+    ],
+)
+async def test_refused_logins_have_the_same_error(
+    user: UserRow | None, *, locked: bool, password_ok: bool, reason: str
+) -> None:
+    attempts = StubAttempts(user, locked=locked, password_ok=password_ok)
+    with pytest.raises(WrongCredentialsError):
+        await service(attempts).log_in(Credentials(EMAIL, "password"), CLIENT, None)
+    event = attempts.attempt.event
+    assert event is not None
+    assert event.outcome is Outcome.FAILURE
+    assert event.details == {"reason": reason}
+    # An unknown address may be a mistyped password.
+    assert event.actor == (user and EMAIL)
+    assert attempts.attempt.outcomes == (["failed"] if reason == "wrong password" else [])
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "outcomes"),
+    [
+        (SecondFactorRequiredError(), "second factor missing", []),
+        (SecondFactorRejectedError(), "wrong second factor", ["failed"]),
+        (DecryptionError(), "second factor unreadable", []),
+    ],
+)
+async def test_second_factor_errors_reach_the_client(
+    error: Exception, reason: str, outcomes: list[str]
+) -> None:
+    attempts = StubAttempts(account(), locked=False, password_ok=True)
+    with pytest.raises(type(error)):
+        await service(attempts, error).log_in(Credentials(EMAIL, "right"), CLIENT, None)
+    assert attempts.attempt.event is not None
+    assert attempts.attempt.event.details == {"reason": reason}
+    assert attempts.attempt.outcomes == outcomes

@@ -25,13 +25,13 @@ def load(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
     return load_settings()
 
 
-def complaint(monkeypatch: pytest.MonkeyPatch, **values: str) -> str:
+def error_of(monkeypatch: pytest.MonkeyPatch, **values: str) -> str:
     with pytest.raises(SettingsError) as caught:
         load(monkeypatch, **values)
     return str(caught.value)
 
 
-def test_the_names_and_defaults_of_the_specification(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_and_defaults_match_the_specification(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load(monkeypatch)
     shown = settings.model_dump(
         include={
@@ -70,18 +70,14 @@ def test_the_names_and_defaults_of_the_specification(monkeypatch: pytest.MonkeyP
     assert settings.REDIS_URL.get_secret_value() == "redis://hx-sqldb-server:6379"
 
 
-def test_a_file_gives_values_and_the_environment_wins(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_environment_overrides_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PORT=9001\nLOG_LEVEL=WARNING\nNOT_OURS=1\n")
     settings = load(monkeypatch, PORT="9002")
     assert (settings.PORT, settings.LOG_LEVEL) == (9002, "WARNING")
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
-def test_any_way_to_write_postgresql_opens_an_async_engine(
-    monkeypatch: pytest.MonkeyPatch, scheme: str
-) -> None:
+def test_postgresql_schemes_become_asyncpg(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     settings = load(monkeypatch, DATABASE_URL=f"{scheme}://shield:p%40ss@db:5432/shield")
     expected = "postgresql+asyncpg://shield:p%40ss@db:5432/shield"
     assert settings.DATABASE_URL.get_secret_value() == expected
@@ -90,15 +86,15 @@ def test_any_way_to_write_postgresql_opens_an_async_engine(
 @pytest.mark.parametrize(
     "text", ['["https://a.example", "http://b:81"]', "https://a.example, http://b:81,"]
 )
-def test_origins_are_a_json_list_or_a_comma_list(
+def test_origins_are_a_json_or_comma_separated_list(
     monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     assert load(monkeypatch, CORS_ORIGINS=text).CORS_ORIGINS == ["https://a.example", "http://b:81"]
 
 
 @pytest.mark.parametrize("text", ["*", "a.example", "https://a.example/app", '["https://a"', "[1]"])
-def test_what_is_no_origin_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    assert "CORS_ORIGINS" in complaint(monkeypatch, CORS_ORIGINS=text)
+def test_invalid_origin_is_reported(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    assert "CORS_ORIGINS" in error_of(monkeypatch, CORS_ORIGINS=text)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +139,7 @@ def test_what_is_no_origin_is_named(monkeypatch: pytest.MonkeyPatch, text: str) 
         ("REDIS_URL", "redis://a:26379,b:26379/0", "Sentinel or of Redis Cluster"),
         ("REDIS_URL", "rediss://h/0?ssl_cert_reqs=none", "REDIS_CA"),
         ("REDIS_CA", "/nowhere/ca.pem", "certificates in PEM form"),
+        ("REDIS_CA", "zertifikatsbehörde", "certificates in PEM form"),
         ("LITELLM_URL", "hx-litellm-server", "http://host:port"),
         ("ORCHESTRATOR_URL", "ftp://h", "http://host:port"),
         ("QDRANT_URL", "", "http://host:port"),
@@ -161,16 +158,16 @@ def test_what_is_no_origin_is_named(monkeypatch: pytest.MonkeyPatch, text: str) 
         ("REDIS_STREAM_NAME", "", "REDIS_STREAM_NAME"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_remedy(
+def test_invalid_value_is_reported_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, remedy: str
 ) -> None:
-    message = complaint(monkeypatch, **{name: value})
+    message = error_of(monkeypatch, **{name: value})
     (line,) = [line for line in message.splitlines() if line.startswith("  ")]
     assert line.startswith(f"  {name}: ")
     assert remedy in line
 
 
-def test_missing_secrets_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_secrets_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings()
     message = str(caught.value)
@@ -179,7 +176,7 @@ def test_missing_secrets_are_named_together(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("JWT_SECRET", JWT_SECRET)
 
 
-def test_every_wrong_value_is_named_at_once_and_no_secret_is_shown(
+def test_all_errors_are_reported_without_secrets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wrong = {
@@ -189,29 +186,34 @@ def test_every_wrong_value_is_named_at_once_and_no_secret_is_shown(
         "REDIS_URL": "rediss//:hunter2-redis@h",
         "ENV": "staging",
     }
-    message = complaint(monkeypatch, **wrong)
+    message = error_of(monkeypatch, **wrong)
     assert all(f"  {name}: " in message for name in wrong)
     assert "hunter2" not in message
 
 
-def test_debug_is_not_for_production(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "DEBUG: is not for production" in complaint(monkeypatch, DEBUG="true")
+def test_debug_is_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "DEBUG: is not for production" in error_of(monkeypatch, DEBUG="true")
     assert load(monkeypatch, DEBUG="true", ENV="development").DEBUG
 
 
-def test_names_in_another_case_are_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_setting_is_described_for_its_documentation() -> None:
+    fields = Settings.model_fields
+    assert [name for name, field in fields.items() if not field.description] == []
+
+
+def test_names_are_case_sensitive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("port", "9001")
     assert load(monkeypatch).PORT == 8002
 
 
-def test_a_secret_does_not_show_in_a_settings_object() -> None:
+def test_secrets_are_hidden_in_the_settings_object() -> None:
     settings = settings_of(REDIS_URL="redis://:hunter2@h:6379/0", LITELLM_API_KEY="hunter2")
     assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
     assert JWT_SECRET not in repr(settings)
 
 
 @pytest.mark.parametrize("kind", ["mfa", "audit"])
-def test_the_own_key_comes_first_and_an_empty_one_is_none(kind: str) -> None:
+def test_own_key_precedes_signing_keys(kind: str) -> None:
     def keys(**values: str) -> list[str]:
         named = {f"{kind.upper()}_{name}": value for name, value in values.items()}
         settings = settings_of(JWT_PREVIOUS_SECRETS="s" * 32, **named)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from src.models.event import ShieldEvent
 from src.services.agui.sse import encode
-from src.services.event_service import JobState, fold, prelude, resumed_prelude
+from src.services.event_service import JobState, fold, resume_snapshot, run_snapshot
 from tests.run_checker import check_event, check_frames, check_run, parse_frames
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import (
@@ -20,13 +20,13 @@ from tests.support.builders import (
     OWNER,
     STRANGER,
     folded,
+    new_projector,
     shield_event,
     stream,
-    stream_fold,
     wire,
     wire_of,
 )
-from tests.support.strategies import DATA, HISTORIES, noise, spoiled, story
+from tests.support.strategies import DATA, HISTORIES, faulty_history, random_events, valid_history
 
 Wire = dict[str, Any]
 
@@ -48,34 +48,34 @@ def on_the_wire(events: Iterator[Wire]) -> list[Wire]:
 # AG-UI events of each event type
 
 
-class TestFirstSight:
-    def test_a_run_begins_with_run_started_in_the_conversation_of_its_workspace(self) -> None:
+class TestRunStart:
+    def test_thread_defaults_to_the_workspace(self) -> None:
         first, *_ = wire([shield_event("job:queued", workspace="library")])
         assert first["type"] == "RUN_STARTED"
         assert first["runId"] == JOB
         assert first["threadId"] == "library"
         assert first["protocolVersion"] == PROTOCOL_VERSION
 
-    def test_the_thread_of_the_producer_wins_over_the_workspace(self) -> None:
+    def test_thread_of_the_producer_overrides_the_workspace(self) -> None:
         event = shield_event("job:queued", workspace="library", metadata={"thread_id": "chat-7"})
         assert wire([event])[0]["threadId"] == "chat-7"
 
-    def test_without_either_the_job_is_its_own_thread(self) -> None:
+    def test_thread_defaults_to_the_job_without_workspace(self) -> None:
         assert wire([shield_event("job:queued")])[0]["threadId"] == JOB
 
     @pytest.mark.parametrize(
         "kind", ["job:progress", "tool:complete", "rag:graph_updated", "job:failed", "cache:warmed"]
     )
-    def test_whatever_is_seen_first_starts_the_run(self, kind: str) -> None:
+    def test_any_first_event_starts_the_run(self, kind: str) -> None:
         assert types(wire([shield_event(kind)]))[0] == "RUN_STARTED"
 
-    def test_it_starts_once(self) -> None:
+    def test_run_starts_once(self) -> None:
         events = wire([shield_event("job:queued"), shield_event("job:started")])
         assert types(events) == ["RUN_STARTED", "ACTIVITY_SNAPSHOT", "ACTIVITY_SNAPSHOT"]
 
 
 class TestMetadata:
-    def test_every_event_says_what_it_was_made_of(self) -> None:
+    def test_metadata_of_every_event(self) -> None:
         event = shield_event("job:complete", {"answer": "42"}, workspace="library", event_id="e-1")
         expected = {
             "job_id": JOB,
@@ -83,15 +83,15 @@ class TestMetadata:
             "shield_type": "job:complete",
             "event_id": "e-1",
         }
-        assert [made["metadata"] for made in wire([event])] == [expected] * 6
+        assert [output["metadata"] for output in wire([event])] == [expected] * 6
 
-    def test_the_workspace_that_an_event_leaves_out_is_that_of_the_job(self) -> None:
+    def test_workspace_is_inherited_from_the_job(self) -> None:
         events = stream(shield_event("job:queued", workspace="library"), shield_event())
         assert wire(events)[-1]["metadata"]["workspace"] == "library"
 
-    def test_the_timestamp_is_the_one_of_the_event(self) -> None:
-        made = wire([shield_event("job:complete", timestamp=1_700_000_000_123)])
-        assert {one["timestamp"] for one in made} == {1_700_000_000_123}
+    def test_timestamp_is_that_of_the_shield_event(self) -> None:
+        output = wire([shield_event("job:complete", timestamp=1_700_000_000_123)])
+        assert {one["timestamp"] for one in output} == {1_700_000_000_123}
 
 
 class TestLifecycle:
@@ -109,7 +109,7 @@ class TestLifecycle:
             ("result.ready", "running"),
         ],
     )
-    def test_it_is_a_snapshot_of_the_job(self, kind: str, status: str) -> None:
+    def test_event_becomes_an_activity_snapshot(self, kind: str, status: str) -> None:
         snapshot = wire([shield_event(kind, {"note": "n"})])[-1]
         assert snapshot["type"] == "ACTIVITY_SNAPSHOT"
         assert snapshot["messageId"] == f"job:{JOB}"
@@ -117,7 +117,7 @@ class TestLifecycle:
         assert snapshot["content"]["status"] == status
         assert snapshot["content"]["latest"] == {"note": "n"}
 
-    def test_the_snapshot_is_whole_though_each_event_tells_a_part(self) -> None:
+    def test_snapshot_accumulates_the_events(self) -> None:
         client = AgUiClient().apply(
             wire(
                 [
@@ -141,14 +141,14 @@ class TestLifecycle:
     @pytest.mark.parametrize(
         ("given_", "shown"), [(-3, 0.0), (0, 0.0), (12.5, 12.5), (100, 100.0), (250, 100.0)]
     )
-    def test_progress_lies_between_0_and_100(self, name: str, given_: float, shown: float) -> None:
+    def test_percent_is_clamped_to_0_and_100(self, name: str, given_: float, shown: float) -> None:
         assert wire([shield_event(data={name: given_})])[-1]["content"]["percent"] == shown
 
     @pytest.mark.parametrize("value", ["50", None, True, [50], {"percent": 50}])
-    def test_what_is_no_number_is_no_progress(self, value: object) -> None:
+    def test_non_numeric_percent_is_ignored(self, value: object) -> None:
         assert "percent" not in wire([shield_event(data={"percent": value})])[-1]["content"]
 
-    def test_progress_and_status_do_not_go_back_when_events_are_late(self) -> None:
+    def test_late_events_do_not_lower_progress_or_status(self) -> None:
         client = AgUiClient().apply(
             wire(
                 [
@@ -189,7 +189,7 @@ class TestEnd:
         assert (end["message"], end["code"]) == ("no route to host", "ConnectTimeout")
 
     @pytest.mark.parametrize("data", [{}, {"error": ""}, {"error": {"deep": 1}}, {"error": None}])
-    def test_a_failure_without_a_reason_still_says_something(self, data: Wire) -> None:
+    def test_failure_without_reason_has_a_message(self, data: Wire) -> None:
         end = wire([shield_event("job:failed", data)])[-1]
         assert end["message"]
         assert "code" not in end
@@ -201,7 +201,7 @@ class TestEnd:
         assert end["outcome"] == {"type": "cancelled"}
         assert "result" not in end
 
-    def test_an_answer_is_a_text_message_before_the_end(self) -> None:
+    def test_answer_is_a_text_message_before_the_end(self) -> None:
         events = wire([shield_event("query.completed", {"answer": "With XAUTOCLAIM."})])
         assert types(events)[-4:] == [
             "TEXT_MESSAGE_START",
@@ -213,23 +213,23 @@ class TestEnd:
         assert events[-3]["delta"] == "With XAUTOCLAIM."
 
     @pytest.mark.parametrize("answer", ["", "  ", None, 7])
-    def test_what_is_no_answer_makes_no_text(self, answer: object) -> None:
+    def test_empty_or_non_text_answer_produces_no_message(self, answer: object) -> None:
         events = wire([shield_event("query.completed", {"answer": answer})])
         assert "TEXT_MESSAGE_START" not in types(events)
 
     @pytest.mark.parametrize("end", ["job:complete", "job:failed", "job:cancelled"])
     @pytest.mark.parametrize("late", ["job:progress", "job:complete", "job:failed", "cache:warmed"])
-    def test_nothing_follows_the_end(self, end: str, late: str) -> None:
+    def test_events_after_the_end_are_dropped(self, end: str, late: str) -> None:
         state = state_after([shield_event(end)])
         result = fold(state, shield_event(late))
         assert (result.events, result.dropped) == ((), "after_end")
         assert result.state == state
 
     @pytest.mark.parametrize("end", ["job:complete", "job:failed", "job:cancelled"])
-    def test_an_ended_job_holds_no_ids_of_its_events(self, end: str) -> None:
+    def test_ended_job_keeps_no_event_ids(self, end: str) -> None:
         events = [shield_event("job:progress") for _ in range(50)]
         assert events[7].event_id in state_after(events).seen
-        assert len(state_after([*events, shield_event(end)]).seen.young) == 0
+        assert len(state_after([*events, shield_event(end)]).seen.current) == 0
 
     @pytest.mark.parametrize(
         ("end", "last"),
@@ -252,7 +252,7 @@ class TestEnd:
 class TestTools:
     CALL: Mapping[str, Any] = {"tool_call_id": "c1", "tool_name": "crawl_web"}
 
-    def test_a_start_is_a_whole_call_at_once(self) -> None:
+    def test_start_produces_a_complete_call(self) -> None:
         data = {**self.CALL, "arguments": {"url": "https://example.org/ü"}}
         _, start, args, end, activity = wire([shield_event("tool:start", data)])
         assert types([start, args, end]) == ["TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END"]
@@ -261,13 +261,13 @@ class TestTools:
         assert activity["messageId"] == "tool:c1"
         assert activity["content"]["latest"] == data
 
-    def test_progress_is_an_activity_and_no_argument(self) -> None:
+    def test_progress_is_an_activity_delta(self) -> None:
         start = shield_event("tool:start", self.CALL)
         progress = shield_event("tool:progress", {**self.CALL, "percent": 50})
-        (made,) = list(folded([start, progress]))[1][2]
-        assert made["type"] == "ACTIVITY_DELTA"
-        assert made["messageId"] == "tool:c1"
-        assert made["patch"] == [{"op": "add", "path": "/latest", "value": progress.data}]
+        (output,) = list(folded([start, progress]))[1][2]
+        assert output["type"] == "ACTIVITY_DELTA"
+        assert output["messageId"] == "tool:c1"
+        assert output["patch"] == [{"op": "add", "path": "/latest", "value": progress.data}]
 
     def test_completion_is_a_result(self) -> None:
         data = {**self.CALL, "result": {"matches": [1, None]}}
@@ -277,17 +277,17 @@ class TestTools:
         assert orjson.loads(result["content"]) == data
         assert events[-2]["content"]["status"] == "completed"
 
-    def test_an_error_is_a_result_that_names_it(self) -> None:
+    def test_error_is_a_result(self) -> None:
         data = {**self.CALL, "error": "no route to host"}
         result = wire([shield_event("tool:error", data)])[-1]
         assert result["type"] == "TOOL_CALL_RESULT"
         assert orjson.loads(result["content"])["error"] == "no route to host"
 
-    def test_an_error_that_says_nothing_is_named_all_the_same(self) -> None:
+    def test_error_without_message_has_a_default(self) -> None:
         result = wire([shield_event("tool:error", {"tool_call_id": "c1"})])[-1]
         assert orjson.loads(result["content"])["error"]
 
-    def test_a_completion_before_its_start_makes_the_call_and_the_start_is_dropped(self) -> None:
+    def test_completion_before_start_opens_the_call(self) -> None:
         first = shield_event("tool:complete", self.CALL)
         late = shield_event("tool:start", {**self.CALL, "arguments": {"url": "x"}})
         steps = list(folded([first, late]))
@@ -295,11 +295,11 @@ class TestTools:
         assert steps[1][2] == []
         assert fold(steps[0][1], late).dropped == "after_result"
 
-    def test_a_second_result_is_dropped(self) -> None:
+    def test_second_result_is_dropped(self) -> None:
         state = state_after([shield_event("tool:complete", self.CALL)])
         assert fold(state, shield_event("tool:error", self.CALL)).dropped == "after_result"
 
-    def test_a_second_start_does_not_open_the_call_again(self) -> None:
+    def test_second_start_does_not_reopen_the_call(self) -> None:
         events = [shield_event("tool:start", self.CALL), shield_event("tool:start", self.CALL)]
         assert types(wire(events)).count("TOOL_CALL_START") == 1
 
@@ -321,10 +321,10 @@ class TestTools:
         assert {name: call["name"] for name, call in client.calls().items()} == {"a": "x", "b": "y"}
 
     @pytest.mark.parametrize("given_id", [7, "7"])
-    def test_a_number_is_an_id_like_its_digits(self, given_id: object) -> None:
+    def test_numeric_id_equals_its_decimal_string(self, given_id: object) -> None:
         assert wire([shield_event("tool:start", {"id": given_id})])[1]["toolCallId"] == "7"
 
-    def test_calls_without_ids_are_counted_by_tool(self) -> None:
+    def test_calls_without_ids_are_numbered_by_tool(self) -> None:
         run = {"tool": "crawl", "status": "running"}
         done = {"tool": "crawl", "status": "completed"}
         events = wire([shield_event("tool.execution", data) for data in (run, done, run, done)])
@@ -344,9 +344,9 @@ class TestTools:
             ("error", True),
         ],
     )
-    def test_the_older_name_tells_its_phase_in_the_data(self, *, status: str, result: bool) -> None:
-        made = wire([shield_event("tool.execution", {**self.CALL, "status": status})])
-        assert ("TOOL_CALL_RESULT" in types(made)) is result
+    def test_legacy_type_has_its_phase_in_the_status(self, *, status: str, result: bool) -> None:
+        output = wire([shield_event("tool.execution", {**self.CALL, "status": status})])
+        assert ("TOOL_CALL_RESULT" in types(output)) is result
 
 
 class TestRetrieval:
@@ -375,46 +375,44 @@ class TestRetrieval:
             "latest": {"nodes": 2, "edges": 1},
         }
 
-    def test_a_repeated_event_is_not_counted_twice(self) -> None:
+    def test_duplicate_event_is_not_counted(self) -> None:
         event = shield_event("rag:vector_stored", {"count": 4}, event_id="once")
         again = shield_event("rag:vector_stored", {"count": 4}, event_id="once")
         result = fold(state_after([event]), again)
         assert (result.events, result.dropped) == ((), "duplicate")
 
 
-class TestOutsideRuns:
+class TestEventsOutsideRuns:
     @pytest.mark.parametrize("kind", ["worker.started", "worker_pool.stopped", "worker.invented"])
     @pytest.mark.parametrize("job", [None, JOB])
-    def test_workers_are_custom_events_and_no_part_of_a_run(
-        self, kind: str, job: str | None
-    ) -> None:
+    def test_worker_events_are_custom_events(self, kind: str, job: str | None) -> None:
         event = shield_event(kind, {"worker_id": 3}, job=job)
-        (made,) = wire([event])
-        assert made["type"] == "CUSTOM"
-        assert made["name"] == f"hx.shield.{kind}"
-        assert made["value"]["data"] == {"worker_id": 3}
-        assert "job_id" not in made["metadata"]
+        (output,) = wire([event])
+        assert output["type"] == "CUSTOM"
+        assert output["name"] == f"hx.shield.{kind}"
+        assert output["value"]["data"] == {"worker_id": 3}
+        assert "job_id" not in output["metadata"]
         assert fold(None, event).state is None
 
-    def test_an_event_without_job_is_raw(self) -> None:
-        (made,) = wire([shield_event("job:progress", {"percent": 3}, job=None)])
-        assert made["type"] == "RAW"
-        assert made["event"]["data"] == {"percent": 3}
-        assert made["source"] == "shield"
+    def test_event_without_job_is_raw(self) -> None:
+        (output,) = wire([shield_event("job:progress", {"percent": 3}, job=None)])
+        assert output["type"] == "RAW"
+        assert output["event"]["data"] == {"percent": 3}
+        assert output["source"] == "shield"
 
-    def test_an_unknown_type_of_a_job_is_raw_in_its_run(self) -> None:
+    def test_unknown_type_of_a_job_is_raw_in_its_run(self) -> None:
         event = shield_event("cache:warmed", {"n": None}, metadata={"source": "cache"})
-        start, made = wire([event])
+        start, output = wire([event])
         assert start["type"] == "RUN_STARTED"
-        assert made["type"] == "RAW"
-        assert made["event"]["type"] == "cache:warmed"
-        assert made["event"]["data"] == {"n": None}
-        assert made["event"]["metadata"] == {"source": "cache"}
-        assert made["metadata"]["job_id"] == JOB
+        assert output["type"] == "RAW"
+        assert output["event"]["type"] == "cache:warmed"
+        assert output["event"]["data"] == {"n": None}
+        assert output["event"]["metadata"] == {"source": "cache"}
+        assert output["metadata"]["job_id"] == JOB
 
 
 class TestOwner:
-    def test_the_first_that_is_named_stays(self) -> None:
+    def test_first_owner_is_kept(self) -> None:
         events = [
             shield_event("job:queued"),
             shield_event("job:started", user=OWNER),
@@ -424,10 +422,10 @@ class TestOwner:
         assert owners == [None, UUID(OWNER), UUID(OWNER)]
 
     @pytest.mark.parametrize("value", ["", "alice", 7, None, [], {"id": OWNER}])
-    def test_what_is_no_user_id_names_nobody(self, value: object) -> None:
+    def test_invalid_user_id_sets_no_owner(self, value: object) -> None:
         assert state_after([shield_event(metadata={"user_id": value})]).owner is None
 
-    def test_an_event_that_gives_no_frames_names_nobody(self) -> None:
+    def test_dropped_event_sets_no_owner(self) -> None:
         """Otherwise the owner's stream would continue in the middle of an unknown run."""
         call = {"tool_call_id": "c"}
         state = state_after([shield_event("tool:complete", call)])
@@ -438,7 +436,7 @@ class TestOwner:
 
 
 class TestSubmission:
-    def test_it_wins_over_what_producers_say(self) -> None:
+    def test_submission_overrides_producers(self) -> None:
         events = stream(
             shield_event("job:started", user=STRANGER, workspace="theirs"),
             shield_event("job:accepted", user=OWNER, workspace="ours"),
@@ -451,7 +449,7 @@ class TestSubmission:
             (UUID(OWNER), "ours"),
         ]
 
-    def test_after_the_end_it_moves_the_job_once_and_shows_nothing(self) -> None:
+    def test_submission_after_the_end_changes_ownership_once(self) -> None:
         started, ended, submitted, again = stream(
             shield_event("job:started"),
             shield_event("job:complete"),
@@ -466,7 +464,7 @@ class TestSubmission:
         assert moved.state.terminal_id == before.terminal_id
         assert fold(moved.state, again).dropped == "after_end"
 
-    def test_nobody_else_is_believed_after_the_end(self) -> None:
+    def test_other_events_after_the_end_change_no_ownership(self) -> None:
         started, ended, late = stream(
             shield_event("job:started"),
             shield_event("job:complete"),
@@ -478,29 +476,29 @@ class TestSubmission:
         assert folding.state.owner is None
 
 
-def test_ids_of_long_ago_are_forgotten_and_those_of_late_are_not() -> None:
+def test_only_recent_event_ids_are_remembered() -> None:
     state = None
     for number in range(10_000):
         state = fold(state, shield_event(event_id=f"e-{number}")).state
     assert state is not None
     assert fold(state, shield_event(event_id="e-9999")).dropped == "duplicate"
     assert fold(state, shield_event(event_id="e-6000")).dropped == "duplicate"
-    assert len(state.seen.young) + len(state.seen.old) <= 2 * 4096
+    assert len(state.seen.current) + len(state.seen.previous) <= 2 * 4096
 
 
 # Invariants of every history
 
 
 @given(HISTORIES)
-def test_the_frames_of_a_job_are_a_run_that_the_client_accepts(events: list[ShieldEvent]) -> None:
+def test_events_of_a_job_form_a_valid_run(events: list[ShieldEvent]) -> None:
     run = check_run(wire(events))
-    ended = any(made["type"] in {"RUN_FINISHED", "RUN_ERROR"} for made in wire(events))
+    ended = any(output["type"] in {"RUN_FINISHED", "RUN_ERROR"} for output in wire(events))
     assert (run.terminal is not None) is ended
 
 
 @given(HISTORIES)
-def test_only_the_last_frame_of_an_event_carries_its_id(events: list[ShieldEvent]) -> None:
-    jobs = stream_fold()
+def test_only_the_last_frame_of_a_record_has_the_id(events: list[ShieldEvent]) -> None:
+    jobs = new_projector()
     frames = []
     for event in events:
         for record in jobs.apply([event]):
@@ -511,108 +509,106 @@ def test_only_the_last_frame_of_an_event_carries_its_id(events: list[ShieldEvent
     check_frames(frames)
 
 
-def contains(value: Any, wanted: Any) -> bool:
+def contains(value: Any, part: Any) -> bool:
     """Whether a JSON value contains another one, including JSON inside texts."""
-    if value == wanted:
+    if value == part:
         return True
     if isinstance(value, dict):
-        return any(contains(inner, wanted) for inner in value.values())
-    return isinstance(value, list) and any(contains(inner, wanted) for inner in value)
+        return any(contains(inner, part) for inner in value.values())
+    return isinstance(value, list) and any(contains(inner, part) for inner in value)
 
 
 @given(HISTORIES)
-def test_the_data_of_an_event_stands_in_its_frames_unless_it_is_dropped(
+def test_frames_contain_the_data_unless_dropped(
     events: list[ShieldEvent],
 ) -> None:
     state = None
     for event in events:
         result = fold(state, event)
-        made = wire_of(encode(result.events, event.id))
-        assert (result.dropped is not None) is (not made)
-        assert result.dropped or any(contains(one, dict(event.data)) for one in made)
+        output = wire_of(encode(result.events, event.id))
+        assert (result.dropped is not None) is (not output)
+        assert result.dropped or any(contains(one, dict(event.data)) for one in output)
         state = result.state
 
 
 @given(DATA, st.none() | st.text(min_size=1, max_size=5))
-def test_the_data_of_events_outside_runs_stands_in_their_frames(
-    data: dict[str, Any], job: str | None
-) -> None:
+def test_frames_outside_runs_contain_the_data(data: dict[str, Any], job: str | None) -> None:
     for kind in ("worker.started", "cache:warmed"):
-        (*_, made) = wire([shield_event(kind, data, job=job)])
-        check_event(made)
-        assert contains(made, data)
+        (*_, output) = wire([shield_event(kind, data, job=job)])
+        check_event(output)
+        assert contains(output, data)
 
 
 @given(HISTORIES)
-def test_progress_totals_and_status_never_go_back(events: list[ShieldEvent]) -> None:
+def test_progress_totals_and_status_never_decrease(events: list[ShieldEvent]) -> None:
     order = ["queued", "running", "completed", "failed", "cancelled"]
     newest: dict[tuple[str, str], float] = {}
     client = AgUiClient()
-    for made in wire(events):
-        client.apply([made])
-        if not made["type"].startswith("ACTIVITY") or made["messageId"].startswith("tool:"):
+    for output in wire(events):
+        client.apply([output])
+        if not output["type"].startswith("ACTIVITY") or output["messageId"].startswith("tool:"):
             continue
-        shown = client.activity(made["messageId"])
+        shown = client.activity(output["messageId"])
         content = {name: value for name, value in shown.items() if name != "latest"}
         numbers = {name: value for name, value in content.items() if isinstance(value, int | float)}
         if "status" in content:
             numbers["status"] = order.index(content["status"])
         for name, value in numbers.items():
-            key = made["messageId"], name
+            key = output["messageId"], name
             assert value >= newest.get(key, value), f"{name} of {key[0]} goes back"
             newest[key] = value
 
 
 @given(HISTORIES)
-def test_what_deltas_make_of_an_activity_is_what_joiners_are_told(
+def test_deltas_lead_to_the_current_snapshot(
     events: list[ShieldEvent],
 ) -> None:
     client = AgUiClient()
-    for _, state, made in folded([event for event in events if event.job_id == JOB]):
-        client.apply(made)
+    for _, state, output in folded([event for event in events if event.job_id == JOB]):
+        client.apply(output)
         for key, item in state.items.items() if state else ():
             (*_, last) = item.events
             if last["type"] == "ACTIVITY_SNAPSHOT":
                 assert client.activity(key) == orjson.loads(orjson.dumps(last["content"]))
-                deltas = [one for one in made if one.get("patch") and one["messageId"] == key]
+                deltas = [one for one in output if one.get("patch") and one["messageId"] == key]
                 assert all(len(encode([one])) < len(encode([last])) for one in deltas)
 
 
-def test_a_delta_may_be_applied_twice() -> None:
+def test_delta_is_idempotent() -> None:
     call = {"tool_call_id": "c", "tool_name": "crawl_web"}
-    told = [shield_event("tool:progress", {**call, "n": n}) for n in range(3)]
-    events = wire(told)
-    deltas = [made for made in events if made["type"] == "ACTIVITY_DELTA"]
+    progress = [shield_event("tool:progress", {**call, "n": n}) for n in range(3)]
+    events = wire(progress)
+    deltas = [output for output in events if output["type"] == "ACTIVITY_DELTA"]
     assert len(deltas) == 2
     once = AgUiClient().apply(events)
     assert AgUiClient().apply([*events, deltas[-1]]) == once
 
 
 @given(HISTORIES, st.data())
-def test_a_repeated_event_changes_nothing(events: list[ShieldEvent], data: st.DataObject) -> None:
-    place = data.draw(st.integers(1, len(events)))
-    again = data.draw(st.sampled_from(events[:place]))
-    state = state_after(events[:place])
+def test_duplicate_event_changes_nothing(events: list[ShieldEvent], data: st.DataObject) -> None:
+    index = data.draw(st.integers(1, len(events)))
+    again = data.draw(st.sampled_from(events[:index]))
+    state = state_after(events[:index])
     result = fold(state, again)
     assert result.events == ()
     assert result.state == state
 
 
 @given(HISTORIES)
-def test_the_same_history_gives_the_same_bytes(events: list[ShieldEvent]) -> None:
+def test_projection_is_deterministic(events: list[ShieldEvent]) -> None:
     def run() -> bytes:
-        return b"".join(record.frames for record in stream_fold().apply(events))
+        return b"".join(record.frames for record in new_projector().apply(events))
 
     assert run() == run()
 
 
 @given(HISTORIES, st.data())
-def test_a_client_may_join_after_any_event(events: list[ShieldEvent], data: st.DataObject) -> None:
-    place = data.draw(st.integers(1, len(events)), label="joins after")
-    joined = on_the_wire(prelude(state_after(events[:place])))
-    state = state_after(events[:place])
-    for _, _, made in folded(events[place:], state):
-        joined += made
+def test_client_may_join_after_any_event(events: list[ShieldEvent], data: st.DataObject) -> None:
+    index = data.draw(st.integers(1, len(events)), label="joins after")
+    joined = on_the_wire(run_snapshot(state_after(events[:index])))
+    state = state_after(events[:index])
+    for _, _, output in folded(events[index:], state):
+        joined += output
     if state.terminal is not None:
         joined += on_the_wire(iter([state.terminal]))
     check_run(joined)
@@ -622,37 +618,33 @@ def test_a_client_may_join_after_any_event(events: list[ShieldEvent], data: st.D
 
 
 @given(HISTORIES, st.data())
-def test_a_client_may_resume_after_any_event(
-    events: list[ShieldEvent], data: st.DataObject
-) -> None:
-    place = data.draw(st.integers(1, len(events)), label="resumes after")
-    state = state_after(events[:place])
-    connection = on_the_wire(resumed_prelude(state))
-    for _, _, made in folded(events[place:], state):
-        connection += made
+def test_client_may_resume_after_any_event(events: list[ShieldEvent], data: st.DataObject) -> None:
+    index = data.draw(st.integers(1, len(events)), label="resumes after")
+    state = state_after(events[:index])
+    connection = on_the_wire(resume_snapshot(state))
+    for _, _, output in folded(events[index:], state):
+        connection += output
     if state.terminal is None:
         check_run(connection)
 
-    resumed = AgUiClient().apply(wire(events[:place])).apply(connection)
+    resumed = AgUiClient().apply(wire(events[:index])).apply(connection)
     assert resumed == AgUiClient().apply(wire(events))
 
 
-@given(story() | spoiled(), st.data())
-def test_a_resumed_client_may_have_seen_a_part_of_the_next_event(
-    events: list[ShieldEvent], data: st.DataObject
-) -> None:
+@given(valid_history() | faulty_history(), st.data())
+def test_client_may_resume_within_a_record(events: list[ShieldEvent], data: st.DataObject) -> None:
     """The connection broke within a record, which is repeated; the order rules hold."""
     steps = list(folded(events))
-    place = data.draw(st.integers(0, len(steps) - 1))
-    state = steps[place - 1][1] if place else None
-    connection = on_the_wire(resumed_prelude(state)) if state else []
-    for _, _, made in steps[place:]:
-        connection += made
+    index = data.draw(st.integers(0, len(steps) - 1))
+    state = steps[index - 1][1] if index else None
+    connection = on_the_wire(resume_snapshot(state)) if state else []
+    for _, _, output in steps[index:]:
+        connection += output
     check_run(connection)
 
 
-@given(noise())
-def test_preludes_hold_no_ids(events: list[ShieldEvent]) -> None:
+@given(random_events())
+def test_preludes_have_no_ids(events: list[ShieldEvent]) -> None:
     state = state_after(events)
-    for made in (prelude(state), resumed_prelude(state)):
-        assert b"\nid:" not in b"\n" + encode(made)
+    for output in (run_snapshot(state), resume_snapshot(state)):
+        assert b"\nid:" not in b"\n" + encode(output)

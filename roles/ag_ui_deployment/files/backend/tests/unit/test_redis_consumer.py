@@ -4,17 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
-import pytest
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from src.models.event import Poison, ShieldEvent, StreamId
-from src.services.consumer.event_store import EventStore, Stored
+from src.services.consumer.event_store import EventStore, StoreResult
 from src.services.consumer.group_reader import ConsumerConfig
 from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.metrics import Metrics
-from src.utils.redis import Backoff, stream_rows
 from tests.support.builders import fields_of, settings_of, shield_event, stream_id
 from tests.support.samples import sample
 from tests.support.waiting import until
@@ -35,15 +33,15 @@ class Journal:
 
     # PostgreSQL
 
-    async def newest(self) -> StreamId | None:
+    async def newest_id(self) -> StreamId | None:
         self._fail("ping")
         return None
 
-    async def store(self, entries: Sequence[ShieldEvent | Poison]) -> Stored:
+    async def store(self, entries: Sequence[ShieldEvent | Poison]) -> StoreResult:
         self._fail("store")
         self.lines.append(f"commit {','.join(str(entry.id) for entry in entries)}")
         events = [entry for entry in entries if isinstance(entry, ShieldEvent)]
-        return Stored(len(events), [entry for entry in entries if isinstance(entry, Poison)])
+        return StoreResult(len(events), [entry for entry in entries if isinstance(entry, Poison)])
 
     async def missing(self, ids: Sequence[StreamId]) -> list[StreamId]:
         return list(ids)
@@ -68,7 +66,7 @@ class Journal:
     async def over_delivered(self, _rows: Sequence[Row]) -> set[bytes]:
         return set()
 
-    async def trimmed_among(self, gone: Sequence[StreamId]) -> list[StreamId]:
+    async def select_trimmed(self, gone: Sequence[StreamId]) -> list[StreamId]:
         return list(gone)
 
     async def acknowledge(self, rows: Sequence[Row]) -> None:
@@ -114,35 +112,14 @@ async def run(journal: Journal, last: str) -> Consumer:
     return consumer
 
 
-def test_its_limits_are_the_settings() -> None:
-    values = {
-        "REDIS_STREAM_NAME": "s",
-        "REDIS_CONSUMER_GROUP": "g",
-        "REDIS_CONSUMER_NAME": "c-1",
-        "CONSUMER_BATCH_SIZE": 7,
-        "CONSUMER_CLAIM_IDLE_SECONDS": 11,
-        "CONSUMER_MAX_DELIVERIES": 13,
-        "EVENT_MAX_BYTES": 4096,
-    }
-    assert ConsumerConfig.of(settings_of(**values)) == ConsumerConfig(
-        stream="s",
-        group="g",
-        name="c-1",
-        batch_size=7,
-        claim_idle_ms=11_000,
-        max_deliveries=13,
-        max_bytes=4096,
-    )
-
-
-async def test_it_acknowledges_after_the_commit() -> None:
+async def test_acknowledges_after_the_commit() -> None:
     journal = Journal([row(1), row(2)])
     await run(journal, "ack")
     both = f"{stream_id(1)},{stream_id(2)}"
     assert journal.lines == ["join", "read new", f"commit {both}", f"ack {both}"]
 
 
-async def test_its_own_pending_entries_come_first() -> None:
+async def test_own_pending_entries_are_read_first() -> None:
     journal = Journal([row(2)])
     journal.pending = [[row(1)]]
     await run(journal, f"ack {stream_id(2)}")
@@ -150,7 +127,7 @@ async def test_its_own_pending_entries_come_first() -> None:
     assert reads == ["read pending", "read new"]
 
 
-async def test_an_entry_is_not_acknowledged_until_it_is_committed() -> None:
+async def test_failed_commit_is_retried_before_acknowledging() -> None:
     journal = Journal([row(1)])
     journal.failures["store"] = [ConnectionRefusedError(), TimeoutError(), ConnectionResetError()]
     await run(journal, "ack")
@@ -158,14 +135,14 @@ async def test_an_entry_is_not_acknowledged_until_it_is_committed() -> None:
     assert journal.lines[2:] == [*["store fails"] * 3, f"commit {one}", f"ack {one}"]
 
 
-async def test_without_a_database_it_reads_nothing() -> None:
+async def test_reads_nothing_without_a_database() -> None:
     journal = Journal([row(1)])
     journal.failures["ping"] = [ConnectionRefusedError()] * 3
     await run(journal, "ack")
     assert journal.lines[:4] == [*["ping fails"] * 3, "join"]
 
 
-async def test_after_a_failed_acknowledgement_it_looks_at_its_pending_entries() -> None:
+async def test_rereads_pending_entries_after_a_failed_acknowledgement() -> None:
     journal = Journal([row(1)])
     journal.failures["ack"] = [RedisConnectionError()]
     journal.unacknowledged = [[row(1)]]
@@ -189,7 +166,7 @@ async def test_poison_is_counted_and_acknowledged() -> None:
     assert consumer.counted("dead_letters_total") == 1
 
 
-async def test_an_id_that_postgresql_cannot_hold_is_poison_and_stops_nothing() -> None:
+async def test_id_above_bigint_is_a_dead_letter() -> None:
     _, fields = row(1)
     journal = Journal([(b"18446744073709551615-1", fields), row(2)])
     consumer = await run(journal, "ack")
@@ -206,7 +183,7 @@ async def test_batches_are_measured() -> None:
     assert consumer.counted("consumer_batch_seconds_count") == 1
 
 
-async def test_it_can_be_stopped_at_any_time() -> None:
+async def test_stop_is_possible_at_any_time() -> None:
     await Consumer(Journal()).stop()
     consumer = Consumer(Journal())
     consumer.start()
@@ -214,7 +191,7 @@ async def test_it_can_be_stopped_at_any_time() -> None:
     assert not consumer.failed
 
 
-async def test_a_defect_shows_and_does_not_hinder_the_stop() -> None:
+async def test_defect_is_logged_and_does_not_block_the_stop() -> None:
     journal = Journal([row(1)])
     journal.failures["store"] = [KeyError("defect")]
     consumer = Consumer(journal)
@@ -225,23 +202,3 @@ async def test_a_defect_shows_and_does_not_hinder_the_stop() -> None:
     assert [log["log_level"] for log in logs if log["event"] == "background_task_failed"] == [
         "error"
     ]
-
-
-async def test_waits_grow_up_to_a_bound_and_end_when_it_is_stopped() -> None:
-    backoff = Backoff(first=0.001, maximum=0.004)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for expected in (0.001, 0.002, 0.004, 0.004):
-        assert backoff._next == expected
-        await backoff.wait(stop)
-    backoff.reset()
-    assert backoff._next == 0.001
-    stop.set()
-    began = loop.time()
-    await Backoff(first=60, maximum=60).wait(stop)
-    assert loop.time() - began < 5
-
-
-@pytest.mark.parametrize("answer", [None, [], {}])
-def test_no_answer_is_no_rows(answer: Any) -> None:
-    assert stream_rows(answer) == []

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.account import Account, AccountFilter, AccountPage, NewAccount
 from src.models.role import Role
-from src.models.session import AccessChange
+from src.models.session import AccessChangeReason
 from src.models.user import UserRow
 from src.models.workspace import Membership
 from src.repositories import accounts as account_rows
@@ -34,7 +34,7 @@ class AccountService:
         self._access = access
         self._audit = audit
 
-    async def page(self, wanted: AccountFilter, cursor: str | None, limit: int) -> AccountPage:
+    async def page(self, criteria: AccountFilter, cursor: str | None, limit: int) -> AccountPage:
         """Read a page of accounts, by email address.
 
         Raises:
@@ -42,14 +42,15 @@ class AccountService:
         """
         async with self._database.transaction() as session:
             after = decode_cursor(cursor, 1)[0] if cursor else ""
-            found = await account_rows.page(session, wanted, after, limit + 1)
+            rows = await account_rows.page(session, criteria, after, limit + 1)
         items = [
-            as_account(row, second_factor=second_factor, locked_until=locked_until)
-            for row, second_factor, locked_until in found
+            to_account(row, second_factor=second_factor, locked_until=locked_until)
+            for row, second_factor, locked_until in rows
         ]
-        more = len(items) > limit
+        has_more = len(items) > limit
         return AccountPage(
-            items=items[:limit], next_cursor=encode_cursor(items[limit - 1].email) if more else None
+            items=items[:limit],
+            next_cursor=encode_cursor(items[limit - 1].email) if has_more else None,
         )
 
     async def get(self, user_id: UUID) -> Account:
@@ -62,7 +63,7 @@ class AccountService:
             user = await user_rows.by_id(session, user_id)
             if user is None:
                 raise AccountNotFoundError
-            return await _shown(session, user)
+            return await _load_account(session, user)
 
     async def id_of(self, email: str) -> UUID:
         """Find the id of an account by its normalised address.
@@ -76,7 +77,7 @@ class AccountService:
             raise AccountNotFoundError
         return user.id
 
-    async def create(self, actor: Actor, new: NewAccount) -> Account:
+    async def create(self, actor: Actor, new_account: NewAccount) -> Account:
         """Create an account.
 
         Raises:
@@ -86,16 +87,18 @@ class AccountService:
             MembershipRejectedError: A membership is invalid.
             NotPermittedError: The actor is no longer an administrator.
         """
-        email = normalise_email(new.email)
-        hashed = await hash_new_password(new.password, email, new.name or "")
-        user = UserRow(email=email, name=new.name, password_hash=hashed, role=new.role.value)
+        email = normalise_email(new_account.email)
+        hashed = await hash_new_password(new_account.password, email, new_account.name or "")
+        user = UserRow(
+            email=email, name=new_account.name, password_hash=hashed, role=new_account.role.value
+        )
         async with administering(self._database, actor) as session:
-            await add_account(session, user, new.memberships)
+            await add_account(session, user, new_account.memberships)
             await session.refresh(user, ["created_at"])
-            account = await _shown(session, user)
-        memberships = [one.model_dump(mode="json") for one in new.memberships]
-        details = {"email": email, "role": new.role.value, "memberships": memberships}
-        await self._audit.record(actor.did(Action.USER_CREATE, f"user:{user.id}", details))
+            account = await _load_account(session, user)
+        memberships = [membership.model_dump(mode="json") for membership in new_account.memberships]
+        details = {"email": email, "role": new_account.role.value, "memberships": memberships}
+        await self._audit.record(actor.audit_event(Action.USER_CREATE, f"user:{user.id}", details))
         return account
 
     async def set_role(self, actor: Actor, user_id: UUID, role: Role) -> Account:
@@ -106,18 +109,22 @@ class AccountService:
             LastAdminError: No active administrator would be left.
             NotPermittedError: The actor is no longer an administrator.
         """
-        async with self._changing(actor, user_id) as (session, user):
-            before = user.role
-            if before != role.value:
+        async with self._locked_account(actor, user_id) as (session, user):
+            previous_role = user.role
+            if previous_role != role.value:
                 if role is not Role.ADMIN:
-                    await _keep_an_admin(session, user)
+                    await _require_other_admin(session, user)
                 user.role = role.value
-                await self._access.changed(session, user_id=user_id, why=AccessChange.ROLE_CHANGE)
-            shown = await _shown(session, user)
-        if before != role.value:
-            change = {"email": user.email, "from": before, "to": role.value}
-            await self._audit.record(actor.did(Action.ROLE_CHANGE, f"user:{user_id}", change))
-        return shown
+                await self._access.publish_change(
+                    session, user_id=user_id, reason=AccessChangeReason.ROLE_CHANGE
+                )
+            account = await _load_account(session, user)
+        if previous_role != role.value:
+            change = {"email": user.email, "from": previous_role, "to": role.value}
+            await self._audit.record(
+                actor.audit_event(Action.ROLE_CHANGE, f"user:{user_id}", change)
+            )
+        return account
 
     async def set_active(self, actor: Actor, user_id: UUID, *, active: bool) -> Account:
         """Activate an account, or deactivate it and end its sessions.
@@ -127,20 +134,22 @@ class AccountService:
             LastAdminError: No active administrator would be left.
             NotPermittedError: The actor is no longer an administrator.
         """
-        async with self._changing(actor, user_id) as (session, user):
-            changes = user.active is not active
-            if changes:
+        async with self._locked_account(actor, user_id) as (session, user):
+            is_changed = user.active is not active
+            if is_changed:
                 if not active:
-                    await _keep_an_admin(session, user)
-                    await self._access.changed(
-                        session, user_id=user_id, why=AccessChange.DEACTIVATION
+                    await _require_other_admin(session, user)
+                    await self._access.publish_change(
+                        session, user_id=user_id, reason=AccessChangeReason.DEACTIVATION
                     )
                 user.active = active
-            shown = await _shown(session, user)
-        if changes:
+            account = await _load_account(session, user)
+        if is_changed:
             action = Action.USER_ACTIVATE if active else Action.USER_DEACTIVATE
-            await self._audit.record(actor.did(action, f"user:{user_id}", {"email": user.email}))
-        return shown
+            await self._audit.record(
+                actor.audit_event(action, f"user:{user_id}", {"email": user.email})
+            )
+        return account
 
     async def unlock(self, actor: Actor, user_id: UUID) -> Account:
         """End all lockouts of an account and reset its failed logins.
@@ -149,13 +158,13 @@ class AccountService:
             AccountNotFoundError: There is no such account.
             NotPermittedError: The actor is no longer an administrator.
         """
-        async with self._changing(actor, user_id) as (session, user):
+        async with self._locked_account(actor, user_id) as (session, user):
             failures = await login_sources.failures(session, user_id, without=UNKNOWN_NETWORKS)
             await login_sources.clear_failures(session, user_id)
-            shown = await _shown(session, user)
+            account = await _load_account(session, user)
         details = {"email": user.email, "failures": failures}
-        await self._audit.record(actor.did(Action.UNLOCK, f"user:{user_id}", details))
-        return shown
+        await self._audit.record(actor.audit_event(Action.UNLOCK, f"user:{user_id}", details))
+        return account
 
     async def end_sessions(self, actor: Actor, user_id: UUID) -> None:
         """End all sessions of an account.
@@ -164,10 +173,12 @@ class AccountService:
             AccountNotFoundError: There is no such account.
             NotPermittedError: The actor is no longer an administrator.
         """
-        async with self._changing(actor, user_id) as (session, user):
-            await self._access.changed(session, user_id=user_id, why=AccessChange.LOGOUT)
+        async with self._locked_account(actor, user_id) as (session, user):
+            await self._access.publish_change(
+                session, user_id=user_id, reason=AccessChangeReason.LOGOUT
+            )
         details = {"email": user.email, "sessions": "all"}
-        await self._audit.record(actor.did(Action.LOGOUT, f"user:{user_id}", details))
+        await self._audit.record(actor.audit_event(Action.LOGOUT, f"user:{user_id}", details))
 
     async def remove_second_factor(self, actor: Actor, user_id: UUID) -> None:
         """Remove the second factor of an account and, if it was confirmed, end all sessions.
@@ -176,15 +187,17 @@ class AccountService:
             AccountNotFoundError: There is no such account.
             NotPermittedError: The actor is no longer an administrator.
         """
-        async with self._changing(actor, user_id) as (session, user):
-            had = await account_rows.remove_second_factor(session, user_id)
-            if had:
-                await self._access.changed(
-                    session, user_id=user_id, why=AccessChange.SECOND_FACTOR_CHANGE
+        async with self._locked_account(actor, user_id) as (session, user):
+            was_confirmed = await account_rows.remove_second_factor(session, user_id)
+            if was_confirmed:
+                await self._access.publish_change(
+                    session, user_id=user_id, reason=AccessChangeReason.SECOND_FACTOR_CHANGE
                 )
-        if had:
+        if was_confirmed:
             details = {"email": user.email, "change": "removed"}
-            await self._audit.record(actor.did(Action.MFA_CHANGE, f"user:{user_id}", details))
+            await self._audit.record(
+                actor.audit_event(Action.MFA_CHANGE, f"user:{user_id}", details)
+            )
 
     async def set_password(self, actor: Actor, user_id: UUID, password: str) -> None:
         """Set the password of an account, delete its login sources, and end all sessions.
@@ -196,15 +209,19 @@ class AccountService:
         """
         account = await self.get(user_id)
         hashed = await hash_new_password(password, account.email, account.name or "")
-        async with self._changing(actor, user_id) as (session, user):
+        async with self._locked_account(actor, user_id) as (session, user):
             user.password_hash = hashed
-            await login_sources.forget(session, user_id)
-            await self._access.changed(session, user_id=user_id, why=AccessChange.PASSWORD_CHANGE)
+            await login_sources.delete_of_user(session, user_id)
+            await self._access.publish_change(
+                session, user_id=user_id, reason=AccessChangeReason.PASSWORD_CHANGE
+            )
         details = {"email": user.email}
-        await self._audit.record(actor.did(Action.PASSWORD_CHANGE, f"user:{user_id}", details))
+        await self._audit.record(
+            actor.audit_event(Action.PASSWORD_CHANGE, f"user:{user_id}", details)
+        )
 
     @asynccontextmanager
-    async def _changing(
+    async def _locked_account(
         self, actor: Actor, user_id: UUID
     ) -> AsyncIterator[tuple[AsyncSession, UserRow]]:
         async with administering(self._database, actor) as session:
@@ -214,21 +231,21 @@ class AccountService:
             yield session, user
 
 
-async def _keep_an_admin(session: AsyncSession, user: UserRow) -> None:
+async def _require_other_admin(session: AsyncSession, user: UserRow) -> None:
     counts = user.active and user.role == Role.ADMIN.value
     if counts and not await account_rows.has_other_admin(session, user.id):
         raise LastAdminError
 
 
-async def _shown(session: AsyncSession, user: UserRow) -> Account:
-    return as_account(
+async def _load_account(session: AsyncSession, user: UserRow) -> Account:
+    return to_account(
         user,
         second_factor=await account_rows.has_second_factor(session, user.id),
         locked_until=await login_sources.locked_until(session, user.id),
     )
 
 
-def as_account(row: UserRow, *, second_factor: bool, locked_until: datetime | None) -> Account:
+def to_account(row: UserRow, *, second_factor: bool, locked_until: datetime | None) -> Account:
     return Account(
         id=row.id,
         email=row.email,
@@ -237,6 +254,6 @@ def as_account(row: UserRow, *, second_factor: bool, locked_until: datetime | No
         active=row.active,
         locked_until=locked_until,
         second_factor=second_factor,
-        memberships=tuple(Membership.model_validate(one) for one in row.memberships),
+        memberships=tuple(Membership.model_validate(membership) for membership in row.memberships),
         created_at=row.created_at,
     )

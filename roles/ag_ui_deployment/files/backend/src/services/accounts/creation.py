@@ -11,7 +11,9 @@ from src.repositories import users as user_rows
 from src.services.accounts.errors import MembershipRejectedError, UserExistsError
 
 
-async def check_new(session: AsyncSession, email: str, memberships: Sequence[Membership]) -> None:
+async def check_new_account(
+    session: AsyncSession, email: str, memberships: Sequence[Membership]
+) -> None:
     """Check the data of a new account, in a transaction that holds the administration lock.
 
     Raises:
@@ -20,19 +22,19 @@ async def check_new(session: AsyncSession, email: str, memberships: Sequence[Mem
     """
     if await user_rows.by_email(session, email):
         raise UserExistsError
-    names = [one.workspace for one in memberships]
+    names = [membership.workspace for membership in memberships]
     known = await account_rows.known_workspaces(session, names)
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         if name == DEFAULT_WORKSPACE:
-            raise MembershipRejectedError(place, "takes no members: the account's own role counts")
+            raise MembershipRejectedError(index, "takes no members: the account's own role counts")
         if name not in known:
-            raise MembershipRejectedError(place, "there is no such workspace")
-        if name in names[:place]:
-            raise MembershipRejectedError(place, "is named twice")
+            raise MembershipRejectedError(index, "there is no such workspace")
+        if name in names[:index]:
+            raise MembershipRejectedError(index, "is named twice")
 
 
 async def add_account(
-    session: AsyncSession, new: UserRow, memberships: Sequence[Membership]
+    session: AsyncSession, user: UserRow, memberships: Sequence[Membership]
 ) -> None:
     """Check a new account and insert it, in a transaction that holds the administration lock.
 
@@ -40,9 +42,10 @@ async def add_account(
         UserExistsError: There is an account with this address.
         MembershipRejectedError: A membership names an unknown workspace, the default one, or one twice.
     """
-    await check_new(session, new.email, memberships)
-    new.memberships = [
-        MembershipRow(workspace=one.workspace, role=one.role.value) for one in memberships
+    await check_new_account(session, user.email, memberships)
+    user.memberships = [
+        MembershipRow(workspace=membership.workspace, role=membership.role.value)
+        for membership in memberships
     ]
-    session.add(new)
+    session.add(user)
     await session.flush()

@@ -17,8 +17,8 @@ TIMEOUT = 15.0
 _PERMANENT = 500
 _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 # Concurrent connections, and the seconds before each retry.
-_AT_ONCE = 4
-_WAITS = (2.0, 15.0, 120.0)
+_MAX_CONNECTIONS = 4
+_RETRY_SECONDS = (2.0, 15.0, 120.0)
 
 
 class EmailSender:
@@ -26,8 +26,8 @@ class EmailSender:
         self._url = settings.SMTP_URL.get_secret_value() if settings.SMTP_URL else None
         self._ca_file = settings.SMTP_CA_FILE or None
         # Given explicitly, since aiosmtplib would ask the resolver, which may be slow.
-        self._our_name = settings.MAIL_FROM.rpartition("@")[2].rstrip(">")
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._local_hostname = settings.MAIL_FROM.rpartition("@")[2].rstrip(">")
+        self._connections = asyncio.Semaphore(_MAX_CONNECTIONS)
 
     @property
     def is_configured(self) -> bool:
@@ -55,16 +55,16 @@ class EmailSender:
         Raises:
             MailNotConfiguredError: SMTP_URL is not set.
         """
-        for wait in (*_WAITS, None):
+        for delay in (*_RETRY_SECONDS, None):
             try:
-                async with self._places:
+                async with self._connections:
                     await self._try(message, recipient)
             except (SMTPException, OSError) as error:
-                if wait is None or _is_final(error):
-                    logger.error("mail_failed", error=_explain(error))  # noqa: TRY400 - no bug
+                if delay is None or _is_permanent(error):
+                    logger.error("mail_failed", error=_describe(error))  # noqa: TRY400 - no bug
                     return False
-                logger.warning("mail_delayed", error=_explain(error), again_in_seconds=wait)
-                await asyncio.sleep(wait)
+                logger.warning("mail_delayed", error=_describe(error), again_in_seconds=delay)
+                await asyncio.sleep(delay)
             else:
                 logger.info("mail_sent")
                 return True
@@ -72,32 +72,32 @@ class EmailSender:
 
     async def _try(self, message: EmailMessage, recipient: str) -> None:
         self.require()
-        parts = urlsplit(self._url or "")
+        url = urlsplit(self._url or "")
         await send(
             message,
             # Explicit, since parsing and reformatting the header may change the address.
             recipients=[recipient],
-            hostname=parts.hostname,
-            port=parts.port or _PORTS[parts.scheme],
-            username=unquote(parts.username) if parts.username else None,
-            password=unquote(parts.password) if parts.password else None,
-            use_tls=parts.scheme == "smtps",
-            start_tls=parts.scheme == "smtp+starttls",
+            hostname=url.hostname,
+            port=url.port or _PORTS[url.scheme],
+            username=unquote(url.username) if url.username else None,
+            password=unquote(url.password) if url.password else None,
+            use_tls=url.scheme == "smtps",
+            start_tls=url.scheme == "smtp+starttls",
             tls_context=None
-            if parts.scheme == "smtp"
+            if url.scheme == "smtp"
             else ssl.create_default_context(cafile=self._ca_file),
-            local_hostname=self._our_name,
+            local_hostname=self._local_hostname,
             timeout=TIMEOUT,
         )
 
 
-def _is_final(error: Exception) -> bool:
+def _is_permanent(error: Exception) -> bool:
     if isinstance(error, SMTPRecipientsRefused):
-        return all(_is_final(one) for one in error.recipients)
+        return all(_is_permanent(refused) for refused in error.recipients)
     return isinstance(error, SMTPResponseException) and error.code >= _PERMANENT
 
 
-def _explain(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """Describe an error for the log without the server's text, which may quote the address or email."""
     if isinstance(error, SMTPResponseException):
         return f"{type(error).__name__} {error.code}"

@@ -6,33 +6,33 @@ from email.utils import format_datetime, localtime, make_msgid
 from typing import Any
 
 from src.config import Settings
-from src.models.account import Purpose
+from src.models.account import LinkPurpose
 from src.services.accounts.email_sender import EmailSender
 from src.services.accounts.link_tokens import EmailLink
 from src.utils.background_jobs import BackgroundJobs
 
 _PAGES = {
-    Purpose.INVITATION: "register",
-    Purpose.REGISTRATION: "verify-email",
-    Purpose.RESET: "reset-password",
+    LinkPurpose.INVITATION: "register",
+    LinkPurpose.REGISTRATION: "verify-email",
+    LinkPurpose.RESET: "reset-password",
 }
 _SUBJECTS = {
-    Purpose.INVITATION: "Your invitation",
-    Purpose.REGISTRATION: "Confirm your address",
-    Purpose.RESET: "Set a new password",
+    LinkPurpose.INVITATION: "Your invitation",
+    LinkPurpose.REGISTRATION: "Confirm your address",
+    LinkPurpose.RESET: "Set a new password",
 }
 _TEXTS = {
-    Purpose.INVITATION: "You have been invited to Shield. Choose a password here:",
-    Purpose.REGISTRATION: (
+    LinkPurpose.INVITATION: "You have been invited to Shield. Choose a password here:",
+    LinkPurpose.REGISTRATION: (
         "Somebody, probably you, has registered this address with Shield. Choose a password here, "
         "and the account is made:"
     ),
-    Purpose.RESET: (
+    LinkPurpose.RESET: (
         "Somebody, probably you, wants to set a new password for your Shield account, or to "
         "register this address once more. Set a new password here:"
     ),
 }
-_IGNORE = "If you did not expect this mail, do nothing: then nothing changes."
+_FOOTER = "If you did not expect this mail, do nothing: then nothing changes."
 
 
 class EmailTemplates:
@@ -42,11 +42,11 @@ class EmailTemplates:
         self._mail = mail
         self._jobs = jobs
         self._from = settings.MAIL_FROM
-        self._site = settings.PUBLIC_URL
+        self._public_url = settings.PUBLIC_URL
 
-    def link(self, purpose: Purpose, token: str) -> str:
+    def link(self, purpose: LinkPurpose, token: str) -> str:
         """The URL with the token in its fragment, which browsers do not send to servers."""
-        return f"{self._site}/{_PAGES[purpose]}#token={token}"
+        return f"{self._public_url}/{_PAGES[purpose]}#token={token}"
 
     @property
     def can_be_sent(self) -> bool:
@@ -60,14 +60,14 @@ class EmailTemplates:
         """
         self._mail.require()
 
-    def behind_the_answer(self, work: Coroutine[Any, Any, object]) -> None:
-        """Run `work` in the background, so that the response time does not reveal an account."""
-        self._jobs.start(work)
+    def run_in_background(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Run `coroutine` in the background, so that the response time does not reveal an account."""
+        self._jobs.start(coroutine)
 
-    async def send(self, purpose: Purpose, email: str, link: EmailLink) -> None:
-        await self._mail.send(self._write(purpose, email, link), email)
+    async def send(self, purpose: LinkPurpose, email: str, link: EmailLink) -> None:
+        await self._mail.send(self._compose(purpose, email, link), email)
 
-    def _write(self, purpose: Purpose, email: str, link: EmailLink) -> EmailMessage:
+    def _compose(self, purpose: LinkPurpose, email: str, link: EmailLink) -> EmailMessage:
         message = EmailMessage()
         message["From"] = self._from
         message["To"] = email
@@ -75,9 +75,9 @@ class EmailTemplates:
         message["Date"] = format_datetime(localtime())
         message["Message-ID"] = make_msgid(domain=self._from.rpartition("@")[2].rstrip(">"))
         message["Auto-Submitted"] = "auto-generated"
-        until = link.expires_at.strftime("%Y-%m-%d %H:%M UTC")
+        expiry = link.expires_at.strftime("%Y-%m-%d %H:%M UTC")
         message.set_content(
             f"{_TEXTS[purpose]}\n\n{self.link(purpose, link.token)}\n\n"
-            f"The link is good once, until {until}.\n{_IGNORE}\n"
+            f"The link is good once, until {expiry}.\n{_FOOTER}\n"
         )
         return message

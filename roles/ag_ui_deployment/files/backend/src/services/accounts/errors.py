@@ -69,8 +69,8 @@ class UserExistsError(FieldFaultError):
 class MembershipRejectedError(FieldFaultError):
     """The workspace of a membership does not exist, accepts no members, or is named twice."""
 
-    def __init__(self, place: int, message: str) -> None:
-        super().__init__(message, f"memberships.{place}.workspace")
+    def __init__(self, index: int, message: str) -> None:
+        super().__init__(message, f"memberships.{index}.workspace")
 
 
 class LinkNotValidError(FieldFaultError):

@@ -7,20 +7,20 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from src.models.account import AccountTokenRow, Purpose
+from src.models.account import AccountTokenRow, LinkPurpose
 from src.repositories import account_tokens as token_rows
 from src.services.accounts.errors import LinkNotValidError
-from src.services.auth.email_addresses import mail_budget_of
+from src.services.auth.email_addresses import mailbox_key
 
 LIFETIME = {
-    Purpose.INVITATION: timedelta(days=7),
-    Purpose.REGISTRATION: timedelta(days=1),
-    Purpose.RESET: timedelta(hours=1),
+    LinkPurpose.INVITATION: timedelta(days=7),
+    LinkPurpose.REGISTRATION: timedelta(days=1),
+    LinkPurpose.RESET: timedelta(hours=1),
 }
 # Limits of emails to a mailbox, since anybody can request them: unexpired links at a time, and the
 # minimum time between two emails.
-_MAX_AT_ONCE = 5
-_NOT_AGAIN_FOR = timedelta(minutes=1)
+_MAX_UNEXPIRED = 5
+_MIN_INTERVAL = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +36,28 @@ async def issue(session: AsyncSession, row: AccountTokenRow) -> EmailLink:
         session: The transaction.
         row: The row with the purpose and its data. The hash, the mailbox and the expiry are set here.
     """
-    await token_rows.forget_expired(session)
-    link = EmailLink(secrets.token_urlsafe(32), datetime.now(UTC) + LIFETIME[Purpose(row.purpose)])
-    row.mail_budget = mail_budget_of(row.email)
+    await token_rows.delete_expired(session)
+    link = EmailLink(
+        secrets.token_urlsafe(32), datetime.now(UTC) + LIFETIME[LinkPurpose(row.purpose)]
+    )
+    row.mail_budget = mailbox_key(row.email)
     row.token_hash, row.expires_at = _hash(link.token), link.expires_at
     session.add(row)
     return link
 
 
-async def sent_enough(session: AsyncSession, email: str, purpose: Purpose) -> bool:
+async def is_mail_limited(session: AsyncSession, email: str, purpose: LinkPurpose) -> bool:
     """Whether a mailbox must not be sent another email of this purpose now.
 
     Locks the mailbox for this check until the end of the transaction.
     """
-    budget = mail_budget_of(email)
-    await token_rows.lock(session, budget)
-    count, age = await token_rows.sent(session, budget, purpose)
-    return count >= _MAX_AT_ONCE or (age is not None and age < _NOT_AGAIN_FOR)
+    mailbox = mailbox_key(email)
+    await token_rows.lock(session, mailbox)
+    count, age = await token_rows.sent(session, mailbox, purpose)
+    return count >= _MAX_UNEXPIRED or (age is not None and age < _MIN_INTERVAL)
 
 
-async def look(session: AsyncSession, token: str, purpose: Purpose) -> AccountTokenRow:
+async def find(session: AsyncSession, token: str, purpose: LinkPurpose) -> AccountTokenRow:
     """Find a valid token without using it.
 
     Raises:
@@ -67,23 +69,23 @@ async def look(session: AsyncSession, token: str, purpose: Purpose) -> AccountTo
     return row
 
 
-async def use(session: AsyncSession, row: AccountTokenRow) -> None:
+async def consume(session: AsyncSession, row: AccountTokenRow) -> None:
     """Delete a token, so that it cannot be used again.
 
     Raises:
         LinkNotValidError: Another request used it meanwhile, or it has expired.
     """
     if not await token_rows.use(session, row.token_hash):
-        raise LinkNotValidError(field_of(row))
+        raise LinkNotValidError(input_field(row))
 
 
-def field_of(row: AccountTokenRow) -> str:
+def input_field(row: AccountTokenRow) -> str:
     """The input field of the request in which the token is sent."""
-    return _field(Purpose(row.purpose))
+    return _field(LinkPurpose(row.purpose))
 
 
-def _field(purpose: Purpose) -> str:
-    return "invitation" if purpose is Purpose.INVITATION else "token"
+def _field(purpose: LinkPurpose) -> str:
+    return "invitation" if purpose is LinkPurpose.INVITATION else "token"
 
 
 def _hash(token: str) -> str:

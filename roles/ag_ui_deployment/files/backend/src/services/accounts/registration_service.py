@@ -9,9 +9,9 @@ from src.config import Settings
 from src.models.account import (
     AccountTokenRow,
     Invitation,
+    LinkPurpose,
     NewInvitation,
     PendingInvitation,
-    Purpose,
 )
 from src.models.role import Role
 from src.models.user import User, UserRow
@@ -20,7 +20,7 @@ from src.repositories import account_tokens as token_rows
 from src.repositories import accounts as account_rows
 from src.repositories import users as user_rows
 from src.services.accounts import link_tokens
-from src.services.accounts.creation import add_account, check_new
+from src.services.accounts.creation import add_account, check_new_account
 from src.services.accounts.email_templates import EmailTemplates
 from src.services.accounts.errors import (
     InvitationNotFoundError,
@@ -33,7 +33,7 @@ from src.services.accounts.transaction import administering
 from src.services.audit.actors import Actor
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.auth.email_addresses import normalise_email
-from src.services.auth.login_attempts import remember_network
+from src.services.auth.login_attempts import add_known_network
 from src.services.auth.passwords import hash_new_password
 from src.utils.database import Database
 
@@ -55,7 +55,7 @@ class RegistrationService:
         self._mails = mails
         self._mode = settings.REGISTRATION
 
-    async def invite(self, actor: Actor, new: NewInvitation) -> Invitation:
+    async def invite(self, actor: Actor, invitation_request: NewInvitation) -> Invitation:
         """Invite a person. This replaces an earlier invitation of the address.
 
         Returns:
@@ -70,45 +70,53 @@ class RegistrationService:
         """
         if self._mode == "closed":
             raise RegistrationClosedError(self._mode)
-        email = normalise_email(new.email)
-        memberships = [one.model_dump(mode="json") for one in new.memberships]
+        email = normalise_email(invitation_request.email)
+        memberships = [
+            membership.model_dump(mode="json") for membership in invitation_request.memberships
+        ]
         row = AccountTokenRow(
             id=uuid4(),
-            purpose=Purpose.INVITATION.value,
+            purpose=LinkPurpose.INVITATION.value,
             email=email,
-            name=new.name,
-            role=new.role.value,
+            name=invitation_request.name,
+            role=invitation_request.role.value,
             memberships=memberships,
             made_by=actor.id,
         )
         async with administering(self._database, actor) as session:
-            await check_new(session, email, new.memberships)
-            await token_rows.forget(session, email, Purpose.INVITATION)
+            await check_new_account(session, email, invitation_request.memberships)
+            await token_rows.delete_of_email(session, email, LinkPurpose.INVITATION)
             link = await link_tokens.issue(session, row)
-        details = {"email": email, "role": new.role.value, "memberships": memberships}
-        await self._audit.record(actor.did(Action.USER_INVITE, f"invitation:{row.id}", details))
+        details = {
+            "email": email,
+            "role": invitation_request.role.value,
+            "memberships": memberships,
+        }
+        await self._audit.record(
+            actor.audit_event(Action.USER_INVITE, f"invitation:{row.id}", details)
+        )
         mailed = self._mails.can_be_sent
         if mailed:
-            self._mails.behind_the_answer(self._mails.send(Purpose.INVITATION, email, link))
+            self._mails.run_in_background(self._mails.send(LinkPurpose.INVITATION, email, link))
         return Invitation(
             id=row.id,
             email=email,
-            role=new.role,
+            role=invitation_request.role,
             expires_at=link.expires_at,
             mailed=mailed,
-            link=None if mailed else self._mails.link(Purpose.INVITATION, link.token),
+            link=None if mailed else self._mails.link(LinkPurpose.INVITATION, link.token),
         )
 
     async def invitations(self) -> list[PendingInvitation]:
         """The invitations that can be accepted, by email address."""
         async with self._database.transaction() as session:
-            found = await token_rows.invitations(session)
+            rows = await token_rows.invitations(session)
         names = PendingInvitation.model_fields.keys() - {"invited_by"}
         return [
             PendingInvitation.model_validate(
                 {name: getattr(row, name) for name in names} | {"invited_by": invited_by}
             )
-            for row, invited_by in found
+            for row, invited_by in rows
         ]
 
     async def withdraw(self, actor: Actor, invitation_id: UUID) -> None:
@@ -123,7 +131,9 @@ class RegistrationService:
         if email is None:
             raise InvitationNotFoundError
         target = f"invitation:{invitation_id}"
-        await self._audit.record(actor.did(Action.INVITATION_WITHDRAW, target, {"email": email}))
+        await self._audit.record(
+            actor.audit_event(Action.INVITATION_WITHDRAW, target, {"email": email})
+        )
 
     async def accept(
         self, token: str, password: str, name: str | None, address: str | None
@@ -144,8 +154,8 @@ class RegistrationService:
         """
         if self._mode == "closed":
             raise RegistrationClosedError(self._mode)
-        row = await self._look(token, Purpose.INVITATION, Action.REGISTER)
-        return await self._make(row, password, name or row.name, "invitation", address)
+        row = await self._find_token(token, LinkPurpose.INVITATION, Action.REGISTER)
+        return await self._create_account(row, password, name or row.name, "invitation", address)
 
     async def register(self, email: str, name: str | None) -> None:
         """Send a link to an address, also if it has an account, so that this is not revealed.
@@ -163,23 +173,23 @@ class RegistrationService:
         async with self._database.transaction() as session:
             user = await user_rows.by_email(session, address)
         if user is not None:
-            self._mails.behind_the_answer(self._resets.send_link(user.id))
+            self._mails.run_in_background(self._resets.send_link(user.id))
         else:
             row = AccountTokenRow(
-                purpose=Purpose.REGISTRATION.value,
+                purpose=LinkPurpose.REGISTRATION.value,
                 email=address,
                 name=name,
                 role=Role.VIEWER.value,
             )
-            self._mails.behind_the_answer(self._send_confirmation(row))
+            self._mails.run_in_background(self._send_confirmation(row))
 
     async def _send_confirmation(self, row: AccountTokenRow) -> None:
         async with self._database.transaction() as session:
-            if await link_tokens.sent_enough(session, row.email, Purpose.REGISTRATION):
+            if await link_tokens.is_mail_limited(session, row.email, LinkPurpose.REGISTRATION):
                 logger.info("registration_mail_withheld")
                 return
             link = await link_tokens.issue(session, row)
-        await self._mails.send(Purpose.REGISTRATION, row.email, link)
+        await self._mails.send(LinkPurpose.REGISTRATION, row.email, link)
 
     async def verify(self, token: str, password: str, address: str | None) -> User:
         """Create an account from an open registration.
@@ -196,8 +206,8 @@ class RegistrationService:
             UserExistsError: There is an account with this address.
         """
         self._require_open()
-        row = await self._look(token, Purpose.REGISTRATION, Action.EMAIL_VERIFY)
-        user = await self._make(row, password, row.name, "open registration", address)
+        row = await self._find_token(token, LinkPurpose.REGISTRATION, Action.EMAIL_VERIFY)
+        user = await self._create_account(row, password, row.name, "open registration", address)
         await self._record(Action.EMAIL_VERIFY, user)
         return user
 
@@ -205,42 +215,51 @@ class RegistrationService:
         if self._mode != "open":
             raise RegistrationClosedError(self._mode)
 
-    async def _look(self, token: str, purpose: Purpose, action: Action) -> AccountTokenRow:
+    async def _find_token(
+        self, token: str, purpose: LinkPurpose, action: Action
+    ) -> AccountTokenRow:
         try:
             async with self._database.transaction() as session:
-                return await link_tokens.look(session, token, purpose)
+                return await link_tokens.find(session, token, purpose)
         except LinkNotValidError:
             await self._audit.record(
                 AuditEvent(action, Outcome.FAILURE, details={"reason": "link not valid"})
             )
             raise
 
-    async def _make(
-        self, row: AccountTokenRow, password: str, name: str | None, how: str, address: str | None
+    async def _create_account(
+        self,
+        row: AccountTokenRow,
+        password: str,
+        name: str | None,
+        method: str,
+        address: str | None,
     ) -> User:
         hashed = await hash_new_password(password, row.email, name or "")
         role = row.role or Role.VIEWER.value
-        new = UserRow(email=row.email, name=name, password_hash=hashed, role=role)
+        new_user = UserRow(email=row.email, name=name, password_hash=hashed, role=role)
         async with self._database.transaction() as session:
             await account_rows.lock(session)
-            await link_tokens.use(session, row)
+            await link_tokens.consume(session, row)
             try:
-                await add_account(session, new, await _memberships_left(session, row))
+                await add_account(session, new_user, await _existing_memberships(session, row))
             except UserExistsError:
-                raise UserExistsError(link_tokens.field_of(row)) from None
-            await remember_network(session, new.id, address)
-            user = User.model_validate(new)
-        await self._record(Action.REGISTER, user, {"role": role, "by": how})
+                raise UserExistsError(link_tokens.input_field(row)) from None
+            await add_known_network(session, new_user.id, address)
+            user = User.model_validate(new_user)
+        await self._record(Action.REGISTER, user, {"role": role, "by": method})
         return user
 
     async def _record(
         self, action: Action, user: User, details: dict[str, str] | None = None
     ) -> None:
-        await self._audit.record(Actor.of(user).did(action, f"user:{user.id}", details))
+        await self._audit.record(Actor.of(user).audit_event(action, f"user:{user.id}", details))
 
 
-async def _memberships_left(session: AsyncSession, row: AccountTokenRow) -> list[Membership]:
+async def _existing_memberships(session: AsyncSession, row: AccountTokenRow) -> list[Membership]:
     """The memberships of an invitation in workspaces that still exist."""
-    wanted = [Membership.model_validate(one) for one in row.memberships or []]
-    known = await account_rows.known_workspaces(session, [one.workspace for one in wanted])
-    return [one for one in wanted if one.workspace in known]
+    memberships = [Membership.model_validate(membership) for membership in row.memberships or []]
+    known = await account_rows.known_workspaces(
+        session, [membership.workspace for membership in memberships]
+    )
+    return [membership for membership in memberships if membership.workspace in known]

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.models.role import Role
-from src.models.session import AccessChange
+from src.models.session import AccessChangeReason
 from src.models.user import UserRow
 from src.models.workspace import (
     DEFAULT_WORKSPACE,
@@ -41,10 +41,10 @@ class WorkspaceService:
 
     async def all_workspaces(self) -> list[Workspace]:
         async with self._database.transaction() as session:
-            found = await account_rows.workspaces(session)
+            rows = await account_rows.workspaces(session)
         return [
             Workspace(name=row.name, created_at=row.created_at, members=members)
-            for row, members in found
+            for row, members in rows
         ]
 
     async def create(self, actor: Actor, name: str) -> Workspace:
@@ -61,7 +61,7 @@ class WorkspaceService:
             session.add(row)
             await session.flush()
             await session.refresh(row)
-        await self._audit.record(actor.did(Action.WORKSPACE_CREATE, f"workspace:{name}"))
+        await self._audit.record(actor.audit_event(Action.WORKSPACE_CREATE, f"workspace:{name}"))
         return Workspace(name=row.name, created_at=row.created_at, members=0)
 
     async def delete(self, actor: Actor, name: str) -> None:
@@ -79,7 +79,7 @@ class WorkspaceService:
             if name == DEFAULT_WORKSPACE or await _in_use(session, name):
                 raise WorkspaceInUseError
             await session.delete(row)
-        await self._audit.record(actor.did(Action.WORKSPACE_DELETE, f"workspace:{name}"))
+        await self._audit.record(actor.audit_event(Action.WORKSPACE_DELETE, f"workspace:{name}"))
 
     async def members(self, name: str) -> list[Member]:
         """List the members of a workspace by email address.
@@ -90,8 +90,8 @@ class WorkspaceService:
         async with self._database.transaction() as session:
             if await session.get(WorkspaceRow, name) is None:
                 raise WorkspaceNotFoundError(name)
-            found = await account_rows.members(session, name)
-        return [_member(user, Role(row.role)) for row, user in found]
+            rows = await account_rows.members(session, name)
+        return [_member(user, Role(row.role)) for row, user in rows]
 
     async def set_member(self, actor: Actor, name: str, user_id: UUID, role: Role) -> Member:
         """Add a member, or change the role of one.
@@ -108,11 +108,11 @@ class WorkspaceService:
             if user is None:
                 raise AccountNotFoundError
             row = await account_rows.membership(session, user_id, name)
-            before = row.role if row is not None else None
-            if before != role.value:
+            previous_role = row.role if row is not None else None
+            if previous_role != role.value:
                 await session.merge(MembershipRow(user_id=user_id, workspace=name, role=role.value))
                 await self._changed(session, user_id)
-        await self._record(actor, name, user, before, role.value)
+        await self._record(actor, name, user, previous_role, role.value)
         return _member(user, role)
 
     async def remove_member(self, actor: Actor, name: str, user_id: UUID) -> None:
@@ -130,21 +130,33 @@ class WorkspaceService:
             row = await account_rows.membership(session, user_id, name)
             if user is None or row is None:
                 raise MemberNotFoundError
-            before = row.role
+            previous_role = row.role
             await session.delete(row)
             await self._changed(session, user_id)
-        await self._record(actor, name, user, before, None)
+        await self._record(actor, name, user, previous_role, None)
 
     async def _changed(self, session: AsyncSession, user_id: UUID) -> None:
-        await self._access.changed(session, user_id=user_id, why=AccessChange.MEMBERSHIP_CHANGE)
+        await self._access.publish_change(
+            session, user_id=user_id, reason=AccessChangeReason.MEMBERSHIP_CHANGE
+        )
 
     async def _record(
-        self, actor: Actor, name: str, user: UserRow, before: str | None, after: str | None
+        self,
+        actor: Actor,
+        name: str,
+        user: UserRow,
+        previous_role: str | None,
+        new_role: str | None,
     ) -> None:
-        if before != after:
-            details = {"email": user.email, "workspace": name, "from": before, "to": after}
+        if previous_role != new_role:
+            details = {
+                "email": user.email,
+                "workspace": name,
+                "from": previous_role,
+                "to": new_role,
+            }
             await self._audit.record(
-                actor.did(Action.MEMBERSHIP_CHANGE, f"user:{user.id}", details)
+                actor.audit_event(Action.MEMBERSHIP_CHANGE, f"user:{user.id}", details)
             )
 
 

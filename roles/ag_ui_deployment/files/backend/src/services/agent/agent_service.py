@@ -26,7 +26,7 @@ from src.services.agent.errors import (
     ThreadNotFoundError,
     TooManyRunsError,
 )
-from src.services.agent.loop import AgentLoop, Model, Tools
+from src.services.agent.loop import AgentLoop, AgentTools, ChatModel
 from src.services.agent.token_budget import TokenBudget
 from src.services.agui import events as agui
 from src.services.agui.events import now
@@ -36,22 +36,22 @@ from src.services.rbac_service import NotPermittedError
 from src.services.runs.ended_logs import EndedLogs, Snapshot
 from src.services.runs.log import LogRecord, RunLog
 from src.services.runs.manager import RunManager
-from src.services.runs.registry import KEEP_STORED_SECONDS, LEASE_SECONDS, RunKey, RunRegistry
+from src.services.runs.registry import LEASE_SECONDS, STORED_LOG_TTL_SECONDS, RunKey, RunRegistry
 from src.services.runs.store import RunStore
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 from src.utils.redis import REDIS_ERRORS
 
 # How long a new run waits for runs that it cancels, and the interval of checks, in seconds. Less
 # than a lease, since the lease of the new run is not renewed before it starts.
-_GIVE_WAY_SECONDS = LEASE_SECONDS / 2
-_LOOK_SECONDS = 0.05
+_CANCEL_OTHERS_SECONDS = LEASE_SECONDS / 2
+_POLL_SECONDS = 0.05
 # Maximum bytes of an assistant message besides the output of the model.
-_AROUND_ANSWER = 1024
+_MESSAGE_OVERHEAD_BYTES = 1024
 # How long Redis keeps the log of an ended run, with a margin.
-_LOGS_KEPT = timedelta(seconds=KEEP_STORED_SECONDS + 60)
+_LOG_TTL = timedelta(seconds=STORED_LOG_TTL_SECONDS + 60)
 
 
-class Joined(NamedTuple):
+class JoinedThread(NamedTuple):
     """A run to follow, its log if it has ended, and the messages to send before its events."""
 
     key: RunKey
@@ -66,8 +66,8 @@ class AgentService:
         self,
         settings: Settings,
         database: Database,
-        model: Model,
-        tools: Tools,
+        model: ChatModel,
+        tools: AgentTools,
         *,
         budget: TokenBudget,
         registry: RunRegistry,
@@ -83,7 +83,7 @@ class AgentService:
         self._registry = registry
         self._runs = runs
         self.conversations = conversations
-        self._ended = EndedLogs(store.stored)
+        self._ended_logs = EndedLogs(store.stored)
 
     @property
     def tool_names(self) -> Collection[str]:
@@ -109,7 +109,7 @@ class AgentService:
             TooManyRunsError: The user has too many active runs.
             RunLogUnavailableError: Redis is unavailable.
             RunExistsError: The user has a run with this id.
-            ThreadElsewhereError: The conversation belongs to another workspace.
+            ThreadWorkspaceMismatchError: The conversation belongs to another workspace.
             ThreadFullError: The conversation is too large.
             UserFullError: The conversations of the user are too large.
             ThreadBusyError: Another run of the conversation is running.
@@ -123,23 +123,23 @@ class AgentService:
         key = RunKey(user.id, request.run_id)
         thread = ThreadKey(user.id, request.thread_id)
         others = await self.conversations.active_runs(thread) if request.cancels_running else []
-        await self._take(key, others)
+        await self._acquire(key, others)
         try:
             await self._store(user, request)
         except BaseException:
-            await self._let_go(key)
+            await self._release(key)
             raise
-        log = self._runs.begin(key, self._loop(user, request))
+        log = self._runs.begin(key, self._agent_loop(user, request))
         try:
             # Meanwhile the model is being called.
             await self._runs.recheck_permission(key)
-            await self.conversations.note_begin(user, request)
+            await self.conversations.audit_begin(user, request)
         except BaseException:
             self._runs.cancel(key)
             raise
         return key, log
 
-    async def join(self, user: User, request: RunInput) -> Joined:
+    async def join(self, user: User, request: RunInput) -> JoinedThread:
         """Joins a conversation: returns its messages and its active run.
 
         Without an active run or a conversation, the stream has a run that ends at once and is not
@@ -153,21 +153,23 @@ class AgentService:
             TooManyStreamsError: The limit of this process is reached.
             TooManyStreamsOfUserError: The limit of the user is reached.
         """
-        async with self._ended.room(user.id) as hold:
+        async with self._ended_logs.reserve(user.id) as reserve:
             try:
                 history = await self.conversations.history(
                     user, ThreadKey(user.id, request.thread_id), MESSAGES_MAX
                 )
             except ThreadNotFoundError:
                 history = History([], None)
-            snapshot = [hold(encode([agui.messages_snapshot(history.messages, now())]))]
+            snapshot = [reserve(encode([agui.messages_snapshot(history.messages, now())]))]
         if history.active:
             log = await self.find(user, history.active)
-            return Joined(history.active, log, snapshot)
+            return JoinedThread(history.active, log, snapshot)
         ids = request.thread_id, request.run_id
         events = agui.run_started(*ids, now()), agui.run_finished(*ids, {}, now())
         log = RunLog(LogRecord.of(event) for event in events)
-        return Joined(RunKey(user.id, request.run_id), log, snapshot if history.messages else [])
+        return JoinedThread(
+            RunKey(user.id, request.run_id), log, snapshot if history.messages else []
+        )
 
     async def capabilities(self, user: User) -> AgentCapabilities:
         offered = await self._tools.offered(user, DEFAULT_WORKSPACE)
@@ -186,12 +188,12 @@ class AgentService:
         try:
             run = await self.conversations.run(user, key)
         except DATABASE_ERRORS as error:
-            if is_outage(error) and key.owner == user.id and await self._is_known(key):
+            if is_outage(error) and key.owner == user.id and await self._has_log(key):
                 return None
             raise
         if run.status is RunStatus.RUNNING or self._runs.log(key):
             return None
-        log = await self._ended.get(key, user.id)
+        log = await self._ended_logs.get(key, user.id)
         if log is None:
             raise RunNotFoundError
         return log
@@ -215,7 +217,7 @@ class AgentService:
         rbac_service.check(user, Permission.RUN_AGENT, run.workspace)
         if run.status is RunStatus.RUNNING:
             await self._cancel(key)
-            await self.conversations.note_cancel(user, key, run)
+            await self.conversations.audit_cancellation(user, key, run)
 
     async def delete_thread(self, user: User, key: ThreadKey) -> None:
         """Deletes a conversation and its runs; running ones are cancelled.
@@ -225,14 +227,14 @@ class AgentService:
             NotPermittedError: The user may not delete it.
             RunLogUnavailableError: Redis is unavailable.
         """
-        for run in await self.conversations.runs_on_of(user, key):
+        for run in await self.conversations.changeable_active_runs(user, key):
             await self._cancel(run)
-        removed = await self.conversations.delete(user, key, _LOGS_KEPT)
+        deleted = await self.conversations.delete(user, key, _LOG_TTL)
         # A run may have started in the meantime.
-        for run in removed.on:
+        for run in deleted.running:
             await self._cancel(run)
-        for run in removed.just_ended:
-            await self._let_go(run)
+        for run in deleted.recently_ended:
+            await self._release(run)
 
     async def _store(self, user: User, request: RunInput) -> None:
         """Stores a new run. Cancels active runs only if nothing else prevents the new one.
@@ -240,25 +242,25 @@ class AgentService:
         Raises what conversations.begin() raises.
         """
         loop = asyncio.get_running_loop()
-        gives_up_at = loop.time() + _GIVE_WAY_SECONDS
+        deadline = loop.time() + _CANCEL_OTHERS_SECONDS
         while True:
             try:
                 await self.conversations.begin(user, request)
             except ThreadBusyError:
-                if not request.cancels_running or loop.time() >= gives_up_at:
+                if not request.cancels_running or loop.time() >= deadline:
                     raise
             else:
                 return
-            await self._cancel_others(user, ThreadKey(user.id, request.thread_id), gives_up_at)
+            await self._cancel_others(user, ThreadKey(user.id, request.thread_id), deadline)
 
-    async def _cancel_others(self, user: User, thread: ThreadKey, gives_up_at: float) -> None:
+    async def _cancel_others(self, user: User, thread: ThreadKey, deadline: float) -> None:
         """Cancels the runs of a conversation, including new ones, until none is running.
 
-        Returns at `gives_up_at`, a time of the loop's clock, even if some are still running.
+        Returns at `deadline`, a time of the loop's clock, even if some are still running.
         """
         loop = asyncio.get_running_loop()
         cancelled: set[RunKey] = set()
-        while loop.time() < gives_up_at:
+        while loop.time() < deadline:
             others = await self.conversations.active_runs(thread)
             if not others:
                 return
@@ -266,33 +268,33 @@ class AgentService:
                 if key not in cancelled:
                     await self.cancel(user, key)
                     cancelled.add(key)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _cancel(self, key: RunKey) -> None:
         if self._runs.cancel(key):
             return
         try:
-            await self._registry.ask_to_cancel(key)
+            await self._registry.request_cancellation(key)
         except REDIS_ERRORS as error:
             raise RunLogUnavailableError from error
 
-    async def _take(self, key: RunKey, giving_way: Sequence[RunKey]) -> None:
+    async def _acquire(self, key: RunKey, excluded: Sequence[RunKey]) -> None:
         maximum = self._settings.RUNS_PER_USER
         try:
-            begun = await self._registry.begin(key, maximum, giving_way)
+            result = await self._registry.begin(key, maximum, excluded)
         except REDIS_ERRORS as error:
             raise RunLogUnavailableError from error
-        if begun == "exists":
+        if result == "exists":
             raise RunExistsError
-        if begun == "full":
+        if result == "full":
             raise TooManyRunsError
 
-    async def _let_go(self, key: RunKey) -> None:
+    async def _release(self, key: RunKey) -> None:
         # Otherwise the keys expire.
         with suppress(*REDIS_ERRORS):
-            await self._registry.forget(key)
+            await self._registry.delete(key)
 
-    async def _is_known(self, key: RunKey) -> bool:
+    async def _has_log(self, key: RunKey) -> bool:
         if self._runs.log(key):
             return True
         try:
@@ -300,7 +302,7 @@ class AgentService:
         except REDIS_ERRORS:
             return False
 
-    def _loop(self, user: User, request: RunInput) -> AgentLoop:
+    def _agent_loop(self, user: User, request: RunInput) -> AgentLoop:
         settings = self._settings
         return AgentLoop(
             request,
@@ -310,13 +312,13 @@ class AgentService:
             system_prompt=settings.AGENT_SYSTEM_PROMPT,
             max_rounds=settings.AGENT_MAX_ROUNDS,
             max_calls=settings.AGENT_MAX_TOOL_CALLS,
-            max_answer_bytes=settings.AGENT_MESSAGE_MAX_BYTES - _AROUND_ANSWER,
+            max_answer_bytes=settings.AGENT_MESSAGE_MAX_BYTES - _MESSAGE_OVERHEAD_BYTES,
             tools=self._tools,
             budget=self._budget,
-            permitted=self._permitted,
+            permitted_user=self._permitted_user,
         )
 
-    async def _permitted(self, user: User, workspace: str) -> User | None:
+    async def _permitted_user(self, user: User, workspace: str) -> User | None:
         """Returns the current state of the user; None if the permission to run the agent is lost.
 
         During an outage of PostgreSQL the last known state applies.

@@ -20,14 +20,14 @@ from src.models.conversation import (
 )
 from src.models.permissions import Permission
 from src.models.user import User
+from src.repositories import conversation_storage as kept
 from src.repositories import conversations as rows
-from src.repositories import kept_conversations as kept
 from src.services.agent.errors import (
     RunExistsError,
     RunNotFoundError,
     ThreadBusyError,
-    ThreadElsewhereError,
     ThreadNotFoundError,
+    ThreadWorkspaceMismatchError,
 )
 from src.services.agent.prompt import text_of
 from src.services.agent.storage_limits import StorageLimits
@@ -40,7 +40,7 @@ from src.utils.pagination import (
     CursorRejectedError,
     decode_cursor,
     encode_cursor,
-    parse_moment,
+    parse_timestamp,
 )
 
 _TITLE_LENGTH = 100
@@ -55,11 +55,11 @@ class ThreadKey(NamedTuple):
     thread_id: str
 
 
-class Removed(NamedTuple):
+class DeletedRuns(NamedTuple):
     """The runs of a deleted conversation: the running ones, and those that ended recently."""
 
-    on: list[RunKey]
-    just_ended: list[RunKey]
+    running: list[RunKey]
+    recently_ended: list[RunKey]
 
 
 class History(NamedTuple):
@@ -95,7 +95,7 @@ class ConversationService:
 
         Raises:
             RunExistsError: The user has a run with this id.
-            ThreadElsewhereError: The conversation belongs to another workspace.
+            ThreadWorkspaceMismatchError: The conversation belongs to another workspace.
             ThreadFullError: The conversation is too large.
             UserFullError: The conversations of the user are too large.
             ThreadBusyError: Another run is running, and nothing else prevents this one.
@@ -112,13 +112,13 @@ class ConversationService:
                 session, user.id, request.thread_id, request.workspace, _title(messages)
             )
             if workspace != request.workspace:
-                raise ThreadElsewhereError(workspace)
+                raise ThreadWorkspaceMismatchError(workspace)
             # The conversation is locked until the commit.
-            active = await rows.runs_on_of(session, user.id, request.thread_id)
+            active = await rows.running_ids(session, user.id, request.thread_id)
             if not await rows.add_run(session, run):
                 raise RunExistsError
-            await rows.keep_messages(session, user.id, request.thread_id, messages)
-            self._limits.check_kept(
+            await rows.upsert_messages(session, user.id, request.thread_id, messages)
+            self._limits.check_stored(
                 of_thread=await kept.count_thread(session, user.id, request.thread_id),
                 of_user=await kept.of_user(session, user.id),
             )
@@ -127,7 +127,7 @@ class ConversationService:
             if active and messages:
                 raise ThreadBusyError(active[0])
 
-    async def note_begin(self, user: User, request: RunInput) -> None:
+    async def audit_begin(self, user: User, request: RunInput) -> None:
         """Records the start of a run in the audit log."""
         await self._audit.record(
             AuditEvent(
@@ -143,7 +143,7 @@ class ConversationService:
             )
         )
 
-    async def note_cancel(self, user: User, key: RunKey, run: Run) -> None:
+    async def audit_cancellation(self, user: User, key: RunKey, run: Run) -> None:
         """Records the cancellation of a run in the audit log."""
         await self._audit.record(
             AuditEvent(
@@ -167,7 +167,7 @@ class ConversationService:
         """
         async with self._database.transaction() as session:
             row = await rows.run(session, key.owner, key.run_id)
-        if row is None or not _sees(user, row):
+        if row is None or not _is_visible(user, row):
             raise RunNotFoundError
         return Run.model_validate(row)
 
@@ -177,15 +177,15 @@ class ConversationService:
         Raises:
             CursorRejectedError: The cursor is invalid.
         """
-        seen = visibility(user, Permission.READ_AGENT_RUNS)
+        visible = visibility(user, Permission.READ_AGENT_RUNS)
         before = _decode(cursor) if cursor else None
-        places = None if seen.everything else list(seen.places())
+        scopes = None if visible.everything else list(visible.scopes())
         async with self._database.transaction() as session:
-            found = await rows.page(session, places=places, before=before, limit=limit + 1)
-        shown = found[:limit]
+            found = await rows.page(session, scopes=scopes, before=before, limit=limit + 1)
+        page_rows = found[:limit]
         return ThreadPage(
-            items=[ThreadSummary.model_validate(row) for row in shown],
-            next_cursor=_encode(shown[-1]) if len(found) > limit else None,
+            items=[ThreadSummary.model_validate(row) for row in page_rows],
+            next_cursor=_encode(page_rows[-1]) if len(found) > limit else None,
         )
 
     async def thread(self, user: User, key: ThreadKey, *, before: int | None, limit: int) -> bytes:
@@ -207,7 +207,7 @@ class ConversationService:
             messages = await rows.messages_of(
                 session, row, before=before, limit=limit, max_bytes=_MESSAGES_MAX_BYTES
             )
-            first = messages[0].place if messages else 0
+            first = messages[0].position if messages else 0
             more = await rows.has_messages_before(session, row, first)
             runs = await rows.runs_of(session, row, _RUNS_SHOWN)
         thread = Thread(
@@ -221,7 +221,7 @@ class ConversationService:
         stored = [orjson.Fragment(message.body) for message in messages]
         return orjson.dumps(thread.model_dump(mode="json") | {"messages": stored})
 
-    async def runs_on_of(self, user: User, key: ThreadKey) -> list[RunKey]:
+    async def changeable_active_runs(self, user: User, key: ThreadKey) -> list[RunKey]:
         """Returns the active runs of a conversation that the user may change.
 
         Raises:
@@ -229,13 +229,13 @@ class ConversationService:
             NotPermittedError: The user may not change it.
         """
         async with self._database.transaction() as session:
-            await _thread_to_change(session, user, key)
-            return await _runs_on_of(session, key)
+            await _changeable_thread(session, user, key)
+            return await _active_runs(session, key)
 
     async def active_runs(self, key: ThreadKey) -> list[RunKey]:
         """Returns the active runs of a conversation, latest first; none if it does not exist."""
         async with self._database.transaction() as session:
-            return await _runs_on_of(session, key)
+            return await _active_runs(session, key)
 
     async def history(self, user: User, key: ThreadKey, limit: int) -> History:
         """Returns the messages and the active run from one database snapshot.
@@ -246,28 +246,28 @@ class ConversationService:
         async with self._database.transaction() as session:
             await rows.take_snapshot(session)
             row = await _thread(session, user, key)
-            active = await _runs_on_of(session, key)
+            active = await _active_runs(session, key)
             messages = await rows.messages_of(
                 session, row, before=None, limit=limit, max_bytes=_MESSAGES_MAX_BYTES
             )
         return History([message.body for message in messages], active[0] if active else None)
 
-    async def delete(self, user: User, key: ThreadKey, lately: timedelta) -> Removed:
+    async def delete(self, user: User, key: ThreadKey, recent_period: timedelta) -> DeletedRuns:
         """Deletes a conversation and its runs.
 
         Args:
             user: Who deletes it.
             key: The conversation.
-            lately: Runs that ended within this time are returned as `just_ended`.
+            recent_period: Runs that ended within this time are returned as `recently_ended`.
 
         Raises:
             ThreadNotFoundError: There is no such conversation, or the user may not see it.
             NotPermittedError: The user may not delete it.
         """
         async with self._database.transaction() as session:
-            row = await _thread_to_change(session, user, key)
-            removed = await rows.delete_thread(session, row, lately)
-        if removed is None:
+            row = await _changeable_thread(session, user, key)
+            deleted = await rows.delete_thread(session, row, recent_period)
+        if deleted is None:
             raise ThreadNotFoundError
         await self._audit.record(
             AuditEvent(
@@ -278,36 +278,36 @@ class ConversationService:
                 details={"owner": str(key.owner), "workspace": row.workspace},
             )
         )
-        on, just_ended = ([RunKey(key.owner, run_id) for run_id in ids] for ids in removed)
-        return Removed(on, just_ended)
+        running, recently_ended = ([RunKey(key.owner, run_id) for run_id in ids] for ids in deleted)
+        return DeletedRuns(running, recently_ended)
 
 
 async def _thread(session: AsyncSession, user: User, key: ThreadKey) -> ThreadRow:
     row = await rows.thread(session, key.owner, key.thread_id)
-    if row is None or not _sees(user, row):
+    if row is None or not _is_visible(user, row):
         raise ThreadNotFoundError
     return row
 
 
-async def _runs_on_of(session: AsyncSession, key: ThreadKey) -> list[RunKey]:
-    found = await rows.runs_on_of(session, key.owner, key.thread_id)
+async def _active_runs(session: AsyncSession, key: ThreadKey) -> list[RunKey]:
+    found = await rows.running_ids(session, key.owner, key.thread_id)
     return [RunKey(key.owner, run_id) for run_id in found]
 
 
-async def _thread_to_change(session: AsyncSession, user: User, key: ThreadKey) -> ThreadRow:
+async def _changeable_thread(session: AsyncSession, user: User, key: ThreadKey) -> ThreadRow:
     row = await _thread(session, user, key)
     check(user, Permission.RUN_AGENT, row.workspace)
     return row
 
 
-def _sees(user: User, row: RunRow | ThreadRow) -> bool:
+def _is_visible(user: User, row: RunRow | ThreadRow) -> bool:
     return visibility(user, Permission.READ_AGENT_RUNS).shows(row.owner_id, row.workspace)
 
 
 def _title(messages: Sequence[Message]) -> str:
-    said = (text_of(message["content"]) for message in messages if message["role"] == "user")
+    texts = (text_of(message["content"]) for message in messages if message["role"] == "user")
     # PostgreSQL rejects NUL in a text.
-    return " ".join(next(said, "").replace("\0", "").split())[:_TITLE_LENGTH]
+    return " ".join(next(texts, "").replace("\0", "").split())[:_TITLE_LENGTH]
 
 
 def _encode(row: ThreadRow) -> str:
@@ -317,6 +317,6 @@ def _encode(row: ThreadRow) -> str:
 def _decode(cursor: str) -> tuple[datetime, UUID, str]:
     updated_at, owner, thread_id = decode_cursor(cursor, 3)
     try:
-        return parse_moment(updated_at), UUID(owner), thread_id
+        return parse_timestamp(updated_at), UUID(owner), thread_id
     except ValueError:
         raise CursorRejectedError from None

@@ -29,7 +29,7 @@ class RunExistsError(DomainError):
     detail = "Follow it: GET /agent/runs/{id}/events. Give a new run an id of its own."
 
 
-class ThreadElsewhereError(DomainError):
+class ThreadWorkspaceMismatchError(DomainError):
     """The conversation belongs to another workspace; the message names it."""
 
     status = 409

@@ -31,7 +31,7 @@ from src.services.runs.errors import (
     TOO_MANY_ROUNDS,
     RunFailedError,
     RunFailure,
-    of_upstream,
+    upstream_failure,
 )
 from src.services.runs.log import LogRecord, RunLog
 from src.services.runs.messages import RunMessages
@@ -46,11 +46,11 @@ _TOKEN_BYTES = 4
 _CALL_BYTES = 256
 
 
-class Model(Protocol):
+class ChatModel(Protocol):
     def chat(self, body: Mapping[str, Any]) -> AsyncGenerator[ChatChunk]: ...
 
 
-class Tools(Protocol):
+class AgentTools(Protocol):
     """The agent's own tools that a user may use in a workspace."""
 
     @property
@@ -71,12 +71,12 @@ class Tools(Protocol):
         """Calls a tool; returns the result or an error for the model, as JSON text."""
 
 
-class Budget(Protocol):
+class UsageBudget(Protocol):
     """The token limits of users."""
 
-    def note(self, user_id: UUID, model: str, usage: Usage) -> None: ...
+    def record(self, user_id: UUID, model: str, usage: Usage) -> None: ...
 
-    async def is_spent(self, user_id: UUID) -> bool: ...
+    async def is_exhausted(self, user_id: UUID) -> bool: ...
 
 
 class AgentLoop:
@@ -87,33 +87,33 @@ class AgentLoop:
         request: RunInput,
         user: User,
         *,
-        model: Model,
+        model: ChatModel,
         model_name: str,
         system_prompt: str,
         max_rounds: int,
         max_calls: int,
         max_answer_bytes: int,
-        tools: Tools,
-        budget: Budget,
-        permitted: Callable[[User, str], Awaitable[User | None]],
+        tools: AgentTools,
+        budget: UsageBudget,
+        permitted_user: Callable[[User, str], Awaitable[User | None]],
     ) -> None:
         self.log = RunLog()
         self._request = request
         self._user = user
         self._model = model
         self._model_name = model_name
-        self._system = instructions(system_prompt, request)
+        self._system_prompt = instructions(system_prompt, request)
         self._max_rounds = max_rounds
         self._tools = tools
         self._budget = budget
-        self._permitted = permitted
-        self._told = request.conversation
-        self._frontend = {tool.name for tool in request.tools or []}
-        self._made = RunMessages()
+        self._permitted_user = permitted_user
+        self._conversation = request.conversation
+        self._client_tools = {tool.name for tool in request.tools or []}
+        self._new_messages = RunMessages()
         self._max_calls = max_calls
         # The number of calls of the agent's own tools.
-        self._calls = 0
-        self._max_answer = max_answer_bytes
+        self._call_count = 0
+        self._max_answer_bytes = max_answer_bytes
         # Bytes of JSON of the current answer: text and tool calls.
         self._answer_bytes = 0
         self._usage: dict[str, int] = {}
@@ -141,12 +141,12 @@ class AgentLoop:
         chat_tools = await self._chat_tools()
         for number in range(1, self._max_rounds + 1):
             self._begin_step(f"round {number}")
-            turn = await self._ask(chat_tools)
-            pending = [call.id for call in turn.calls if call.name in self._frontend]
-            mine = [call for call in turn.calls if call.name not in self._frontend]
-            if mine and number == self._max_rounds:
+            turn = await self._ask_model(chat_tools)
+            pending = [call.id for call in turn.calls if call.name in self._client_tools]
+            own = [call for call in turn.calls if call.name not in self._client_tools]
+            if own and number == self._max_rounds:
                 break
-            await self._answer(mine)
+            await self._run_tools(own)
             self._end_step()
             if pending or not turn.calls:
                 return self.finished(turn.finish_reason, number, pending)
@@ -154,7 +154,7 @@ class AgentLoop:
 
     async def is_permitted(self) -> bool:
         """Whether the user still has the permission; updates the user for the next calls."""
-        user = await self._permitted(self._user, self._request.workspace)
+        user = await self._permitted_user(self._user, self._request.workspace)
         if user is not None:
             self._user = user
         return user is not None
@@ -180,7 +180,7 @@ class AgentLoop:
 
     def cancelled(self) -> Event:
         """Closes open events and returns the terminal event of a cancelled run."""
-        self._close()
+        self._close_turn()
         self._end_step()
         return self._with_usage(
             agui.run_cancelled(self._request.thread_id, self._request.run_id, now())
@@ -188,11 +188,11 @@ class AgentLoop:
 
     def failed(self, failure: RunFailure) -> Event:
         """Closes open events and returns the terminal event of a failed run."""
-        self._close()
+        self._close_turn()
         self._end_step()
         return self._with_usage(failure.event())
 
-    def _close(self) -> None:
+    def _close_turn(self) -> None:
         if self._turn is not None:
             self._append(self._turn.end())
             self._turn = None
@@ -212,17 +212,19 @@ class AgentLoop:
             offered = await self._tools.offered(self._user, self._request.workspace)
         except UpstreamError as error:
             logger.warning("agent_without_tools", error=repr(error))
-            self._system = "\n\n".join(filter(None, (self._system, WITHOUT_TOOLS)))
+            self._system_prompt = "\n\n".join(filter(None, (self._system_prompt, WITHOUT_TOOLS)))
             offered = []
-        mine = [
+        own = [
             chat_tool(tool.name, tool.description, tool.parameters)
             for tool in self._request.tools or []
         ]
-        return [*offered, *mine]
+        return [*offered, *own]
 
-    async def _ask(self, chat_tools: Sequence[Mapping[str, Any]]) -> Turn:
+    async def _ask_model(self, chat_tools: Sequence[Mapping[str, Any]]) -> Turn:
         """Requests one answer of the model and sends its events."""
-        messages = chat_messages(self._system, [*self._told, *self._made.all()])
+        messages = chat_messages(
+            self._system_prompt, [*self._conversation, *self._new_messages.all()]
+        )
         body: dict[str, Any] = {"model": self._model_name, "messages": messages}
         if chat_tools:
             body["tools"] = chat_tools
@@ -230,46 +232,46 @@ class AgentLoop:
         self._answer_bytes = 0
         # Some providers report the usage once at the end, others cumulatively with each chunk.
         usage: Usage | None = None
-        has_begun = is_refused = False
+        has_started = is_rejected = False
         try:
             async with aclosing(self._model.chat(body)) as chunks:
                 async for chunk in chunks:
-                    has_begun = True
+                    has_started = True
                     usage = chunk.usage or usage
                     self._emit(turn.feed(chunk))
-                    if turn.is_overfull:
+                    if turn.has_too_many_calls:
                         raise RunFailedError(TOO_MANY_CALLS)
         except UpstreamError as error:
-            is_refused = not (has_begun or error.outcome_unknown)
-            raise RunFailedError(of_upstream(error)) from error
+            is_rejected = not (has_started or error.outcome_unknown)
+            raise RunFailedError(upstream_failure(error)) from error
         finally:
-            self._count(usage)
+            self._add_usage(usage)
             # The model may have consumed tokens even if its answer was aborted before its first
             # chunk.
-            if not is_refused:
-                self._note(usage or self._estimate(messages))
-        self._close()
+            if not is_rejected:
+                self._record_usage(usage or self._estimate(messages))
+        self._close_turn()
         return turn
 
-    async def _answer(self, calls: Sequence[ToolCall]) -> None:
+    async def _run_tools(self, calls: Sequence[ToolCall]) -> None:
         """Runs the tools with the current permissions of the user."""
         if not calls:
             return
         if not await self.is_permitted():
             raise RunFailedError(PERMISSION_LOST)
-        if await self._budget.is_spent(self._user.id):
+        if await self._budget.is_exhausted(self._user.id):
             raise RunFailedError(TOKENS_SPENT)
         for call in calls:
-            self._calls += 1
+            self._call_count += 1
             content = CALLS_USED_UP
-            if self._calls <= self._max_calls:
+            if self._call_count <= self._max_calls:
                 content = await self._tools.call(self._user, self._request.workspace, call)
             self._emit([agui.tool_call_result(f"{call.id}:result", call.id, content, now())])
 
     def _emit(self, events: Sequence[Event]) -> None:
-        fitting = [event for event in events if self._fits(event)]
-        self._append(fitting)
-        if len(fitting) < len(events) or self.log.size > RUN_MAX_BYTES:
+        accepted = [event for event in events if self._fits(event)]
+        self._append(accepted)
+        if len(accepted) < len(events) or self.log.size > RUN_MAX_BYTES:
             raise RunFailedError(TOO_LARGE)
 
     def _fits(self, event: Event) -> bool:
@@ -278,15 +280,15 @@ class AgentLoop:
         Only texts are omitted: events that open something are always sent, since it will be closed.
         """
         self._answer_bytes += _answer_bytes(event)
-        return "delta" not in event or self._answer_bytes <= self._max_answer
+        return "delta" not in event or self._answer_bytes <= self._max_answer_bytes
 
     def _append(self, events: Sequence[Event]) -> None:
         for event in events:
-            self._made.apply(event)
+            self._new_messages.apply(event)
         if events:
             self.log.append(LogRecord.of(event) for event in events)
 
-    def _count(self, usage: Usage | None) -> None:
+    def _add_usage(self, usage: Usage | None) -> None:
         if usage is None:
             return
         counts = {
@@ -297,13 +299,13 @@ class AgentLoop:
         for name, count in counts.items():
             self._usage[name] = self._usage.get(name, 0) + count
 
-    def _note(self, usage: Usage) -> None:
-        self._budget.note(self._user.id, self._model_name, usage)
+    def _record_usage(self, usage: Usage) -> None:
+        self._budget.record(self._user.id, self._model_name, usage)
 
     def _estimate(self, messages: Sequence[ChatMessage]) -> Usage:
         """Estimates the usage of an answer that reports none, such as an aborted one."""
-        asked = len(orjson.dumps(messages))
-        return Usage(asked // _TOKEN_BYTES, self._answer_bytes // _TOKEN_BYTES)
+        prompt_bytes = len(orjson.dumps(messages))
+        return Usage(prompt_bytes // _TOKEN_BYTES, self._answer_bytes // _TOKEN_BYTES)
 
     def _with_usage(self, event: Event) -> Event:
         if self._usage:

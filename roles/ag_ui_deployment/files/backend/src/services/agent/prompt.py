@@ -26,7 +26,7 @@ EMPTY_RESULT = '""'
 def instructions(prompt: str, request: RunInput) -> str:
     """Builds the system message: the operator prompt, then context and state of the client."""
     parts = [prompt.strip()]
-    parts += [f"{one.description}: {one.value}" for one in request.context or []]
+    parts += [f"{item.description}: {item.value}" for item in request.context or []]
     if request.state:
         parts.append(f"State of the application, as JSON: {orjson.dumps(request.state).decode()}")
     return "\n\n".join(part for part in parts if part)
@@ -47,13 +47,15 @@ def chat_messages(system: str, messages: Sequence[Message]) -> list[ChatMessage]
         for message in messages
         if message["role"] == "tool"
     }
-    made: list[ChatMessage] = [{"role": "system", "content": system}] if system else []
+    converted: list[ChatMessage] = [{"role": "system", "content": system}] if system else []
     for message in messages:
         if message["role"] in _ROLES:
-            made.append({"role": _ROLES[message["role"]], "content": text_of(message["content"])})
+            converted.append(
+                {"role": _ROLES[message["role"]], "content": text_of(message["content"])}
+            )
         elif message["role"] == "assistant":
-            made += _turn(message, results)
-    return made
+            converted += _assistant_messages(message, results)
+    return converted
 
 
 def chat_tool(name: str, description: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -65,24 +67,24 @@ def chat_tool(name: str, description: str, parameters: Mapping[str, Any] | None)
     return {"type": "function", "function": function}
 
 
-def _turn(message: Message, results: Mapping[str, str]) -> list[ChatMessage]:
+def _assistant_messages(message: Message, results: Mapping[str, str]) -> list[ChatMessage]:
     calls = message.get("toolCalls") or []
     content = message.get("content") or ""
     if not calls:
         return [{"role": "assistant", "content": content}] if content else []
-    told = [
+    tool_calls = [
         {
             "id": call["id"],
             "type": "function",
             "function": {
                 "name": call["function"]["name"],
-                "arguments": _readable(call["function"]["arguments"]),
+                "arguments": _valid_arguments(call["function"]["arguments"]),
             },
         }
         for call in calls
     ]
     return [
-        {"role": "assistant", "content": content or None, "tool_calls": told},
+        {"role": "assistant", "content": content or None, "tool_calls": tool_calls},
         *(
             {
                 "role": "tool",
@@ -94,7 +96,7 @@ def _turn(message: Message, results: Mapping[str, str]) -> list[ChatMessage]:
     ]
 
 
-def _readable(arguments: str) -> str:
+def _valid_arguments(arguments: str) -> str:
     """Replaces arguments that are not a JSON object, since providers parse them."""
     try:
         return arguments if isinstance(orjson.loads(arguments), dict) else "{}"

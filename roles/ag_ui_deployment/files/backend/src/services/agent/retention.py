@@ -1,90 +1,62 @@
 """Deletes conversations and runs of the agent after the retention period; measures the rest."""
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
-import structlog
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from src.config import Settings
-from src.repositories import kept_conversations as kept
+from src.repositories import conversation_storage as stored
 from src.repositories import token_usage
 from src.services.audit_logger import Action, AuditEvent, AuditLogger
-from src.utils.background_task import BackgroundTask
-from src.utils.database import DATABASE_ERRORS, Database
+from src.utils.database import Database
 from src.utils.metrics import Metrics
+from src.utils.retention_task import RetentionTask
 
-logger = structlog.get_logger(__name__)
-
-# Delay after the start of a process, when other work has priority.
-_FIRST_SECONDS = 60.0
-_EVERY_SECONDS = 300.0
 # Limits per transaction: a conversation may have many megabytes.
-_THREADS = 20
-_RUNS = 200
-
-Step = Callable[[AsyncSession], Awaitable[int]]
+_THREADS_PER_BATCH = 20
+_RUNS_PER_BATCH = 200
 
 
-class AgentRetention(BackgroundTask):
-    """Runs on every instance; one at a time deletes, and all report metrics."""
+class AgentRetention(RetentionTask):
+    """Deletes old conversations and runs, and reports metrics of the stored ones."""
+
+    lock_key = stored.RETENTION_LOCK
+    outage_event = "agent_retention_put_off"
+    failure_event = "agent_retention_failed"
+    first_seconds = 60.0
+    every_seconds = 300.0
 
     def __init__(
         self, database: Database, audit: AuditLogger, metrics: Metrics, settings: Settings
     ) -> None:
-        super().__init__("agent-retention")
-        self._database = database
+        super().__init__("agent-retention", database)
         self._audit = audit
         self._metrics = metrics
-        self._age = timedelta(days=settings.AGENT_RETENTION_DAYS)
-
-    async def retain(self) -> None:
-        """Deletes what is older than the retention period, unless another instance is doing it."""
-        async with self._database.alone(kept.RETAIN_LOCK) as is_ours:
-            if is_ours:
-                await self._retain()
+        self._max_age = timedelta(days=settings.AGENT_RETENTION_DAYS)
 
     async def measure(self) -> None:
-        """Updates the metrics of stored conversations and runs."""
+        """Update the metrics of stored conversations and runs."""
         async with self._database.transaction() as session:
-            held = await kept.of_all(session)
-        self._metrics.agent_kept_threads.set(held.threads)
-        self._metrics.agent_kept_runs.set(held.runs)
-        self._metrics.agent_kept_bytes.set(held.bytes)
+            totals = await stored.totals(session)
+        self._metrics.agent_kept_threads.set(totals.threads)
+        self._metrics.agent_kept_runs.set(totals.runs)
+        self._metrics.agent_kept_bytes.set(totals.bytes)
 
-    async def _run(self) -> None:
-        self.status = "waiting"
-        pause = _FIRST_SECONDS
-        while await self._pause(pause):
-            pause = _EVERY_SECONDS
-            try:
-                await self.retain()
-                await self.measure()
-            except DATABASE_ERRORS as error:
-                logger.warning("agent_retention_put_off", error=str(error))
-            except Exception:
-                logger.exception("agent_retention_failed")
+    async def _run_once(self) -> None:
+        await super()._run_once()
+        await self.measure()
 
     async def _retain(self) -> None:
-        threads = await self._repeated(lambda it: kept.delete_threads(it, self._age, _THREADS))
-        runs = await self._repeated(lambda it: kept.delete_runs(it, self._age, _RUNS))
-        await self._repeated(lambda it: kept.count_some(it, _THREADS))
+        threads = await self._in_batches(
+            lambda session: stored.delete_threads(session, self._max_age, _THREADS_PER_BATCH)
+        )
+        runs = await self._in_batches(
+            lambda session: stored.delete_runs(session, self._max_age, _RUNS_PER_BATCH)
+        )
+        await self._in_batches(lambda session: stored.count_some(session, _THREADS_PER_BATCH))
         async with self._database.transaction() as session:
-            await token_usage.delete_before(session, (datetime.now(UTC) - self._age).date())
+            await token_usage.delete_before(session, (datetime.now(UTC) - self._max_age).date())
         if threads or runs:
-            details = {"threads": threads, "runs": runs, "days": self._age.days}
+            details = {"threads": threads, "runs": runs, "days": self._max_age.days}
             event = AuditEvent(
                 Action.AGENT_RETAIN, actor="retention", target="agent", details=details
             )
             await self._audit.record(event)
-
-    async def _repeated(self, step: Step) -> int:
-        """Repeats a step in small transactions until it finds nothing; returns the total."""
-        done = 0
-        while not self._stop.is_set():
-            async with self._database.transaction() as session:
-                some = await step(session)
-            if not some:
-                break
-            done += some
-        return done

@@ -39,7 +39,7 @@ class StorageLimits:
         for number, message in enumerate(request.conversation):
             _check_size(message, self.message_bytes, f"messages.{number}")
 
-    def check_kept(self, *, of_thread: int, of_user: int) -> None:
+    def check_stored(self, *, of_thread: int, of_user: int) -> None:
         """Checks the stored size of a conversation and of a user.
 
         Args:

@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 
 from src.repositories import token_usage
-from src.repositories.token_usage import Tokens, UsageKey
+from src.repositories.token_usage import TokenCounts, UsageKey
 from src.services.agent.errors import TokensSpentError
 from src.services.gateway.chat_stream import Usage
 from src.utils.background_task import BackgroundTask
@@ -30,16 +30,16 @@ class TokenBudget(BackgroundTask):
         """
         super().__init__("token-budget")
         self._database = database
-        self._per_day = per_day
-        self._noted: dict[UsageKey, Tokens] = {}
-        self._news = asyncio.Event()
+        self._tokens_per_day = per_day
+        self._unstored: dict[UsageKey, TokenCounts] = {}
+        self._has_usage = asyncio.Event()
         self._storing = asyncio.Lock()
 
-    def note(self, user_id: UUID, model: str, usage: Usage) -> None:
+    def record(self, user_id: UUID, model: str, usage: Usage) -> None:
         """Adds the usage of one answer of a model to the user's day."""
         key = UsageKey(user_id, _today(), model)
-        self._merge(key, Tokens(usage.prompt_tokens, usage.completion_tokens))
-        self._news.set()
+        self._merge(key, TokenCounts(usage.prompt_tokens, usage.completion_tokens))
+        self._has_usage.set()
 
     async def check(self, user_id: UUID) -> None:
         """Checks the tokens of the day.
@@ -48,10 +48,10 @@ class TokenBudget(BackgroundTask):
             TokensSpentError: The user has used them.
             DATABASE_ERRORS: PostgreSQL is unavailable.
         """
-        if self._per_day and await self._spent(user_id) >= self._per_day:
+        if self._tokens_per_day and await self._used_tokens(user_id) >= self._tokens_per_day:
             raise TokensSpentError(_until_tomorrow())
 
-    async def is_spent(self, user_id: UUID) -> bool:
+    async def is_exhausted(self, user_id: UUID) -> bool:
         """Whether a run must end. During an outage of PostgreSQL it continues."""
         try:
             await self.check(user_id)
@@ -65,14 +65,14 @@ class TokenBudget(BackgroundTask):
 
     async def stop(self) -> None:
         self._stop.set()
-        self._news.set()
+        self._has_usage.set()
         await super().stop()
         try:
             await self._store()
         except DATABASE_ERRORS as error:
-            logger.warning("token_usage_lost", entries=len(self._noted), error=str(error))
+            logger.warning("token_usage_lost", entries=len(self._unstored), error=str(error))
 
-    async def _spent(self, user_id: UUID) -> int:
+    async def _used_tokens(self, user_id: UUID) -> int:
         await self._store()
         async with self._database.transaction() as session:
             return await token_usage.of_day(session, user_id, _today())
@@ -81,37 +81,37 @@ class TokenBudget(BackgroundTask):
         backoff = Backoff()
         while not self._stop.is_set():
             self.status = "waiting"
-            await self._news.wait()
-            self._news.clear()
+            await self._has_usage.wait()
+            self._has_usage.clear()
             try:
                 await self._store()
                 backoff.reset()
             except DATABASE_ERRORS as error:
                 if self.waits_for("PostgreSQL", error):
                     logger.warning("token_usage_waits", error=str(error))
-                self._news.set()
+                self._has_usage.set()
                 await backoff.wait(self._stop)
 
     async def _store(self) -> None:
         async with self._storing:
-            taken, self._noted = self._noted, {}
-            if not taken:
+            batch, self._unstored = self._unstored, {}
+            if not batch:
                 return
             try:
                 async with self._database.transaction() as session:
-                    await token_usage.add(session, taken)
+                    await token_usage.add(session, batch)
             except BaseException as error:
                 if isinstance(error, DATABASE_ERRORS) and not is_outage(error):
                     # A retry would fail too: the user may have been deleted, for example.
-                    logger.exception("token_usage_dropped", entries=len(taken))
+                    logger.exception("token_usage_dropped", entries=len(batch))
                     return
-                for key, tokens in taken.items():
+                for key, tokens in batch.items():
                     self._merge(key, tokens)
                 raise
 
-    def _merge(self, key: UsageKey, tokens: Tokens) -> None:
-        known = self._noted.get(key, Tokens(0, 0))
-        self._noted[key] = Tokens(known.input + tokens.input, known.output + tokens.output)
+    def _merge(self, key: UsageKey, tokens: TokenCounts) -> None:
+        total = self._unstored.get(key, TokenCounts(0, 0))
+        self._unstored[key] = TokenCounts(total.input + tokens.input, total.output + tokens.output)
 
 
 def _today() -> date:

@@ -35,9 +35,9 @@ logger = structlog.get_logger(__name__)
 # A client sends each result again with every further request, and the model reads it each time.
 RESULT_MAX_BYTES = 64 * 1024
 # As a string inside JSON it may be twice as long.
-_BEGINNING_BYTES = 31 * 1024
-# What the model is told about a failed call. It tells the user in its own words.
-_WORDS: tuple[tuple[type[Exception], str], ...] = (
+_EXCERPT_BYTES = 31 * 1024
+# The error messages for the model by exception. The model rephrases them for the user.
+_MESSAGES: tuple[tuple[type[Exception], str], ...] = (
     (UnknownToolError, "There is no such tool."),
     (UpstreamTimeoutError, "The tool did not answer in time."),
     (UpstreamError, "The tool has failed, or cannot be reached at the moment."),
@@ -68,7 +68,7 @@ class Toolbox:
         Raises:
             WorkspaceNotYoursError: The user does not.
         """
-        await self._tools.place(user, workspace)
+        await self._tools.resolve_workspace(user, workspace)
 
     async def offered(self, user: User, workspace: str) -> Sequence[Mapping[str, Any]]:
         """Returns the available tools in the format of a chat completion request.
@@ -96,7 +96,7 @@ class Toolbox:
             await self._limits.check_tool_call(user.id)
             outcome = await self._tools.call(user, call.name, arguments, workspace)
         except (ArgumentsRefusedError, ToolRejectedError) as error:
-            return _error(_refusal(error))
+            return _error(_describe_rejection(error))
         except LimitReachedError as error:
             return _error(
                 f"The user has made too many requests; in {error.retry_after} seconds there may be"
@@ -107,20 +107,20 @@ class Toolbox:
                 raise
             logger.warning("agent_tool_unavailable", tool=call.name, error=str(error))
             return _error("The tool cannot be used at the moment.")
-        except tuple(kind for kind, _ in _WORDS) as error:
-            return _error(_words_for(error))
-        return _bounded(orjson.dumps(outcome.result))
+        except tuple(kind for kind, _ in _MESSAGES) as error:
+            return _error(_message_for(error))
+        return _truncated(orjson.dumps(outcome.result))
 
 
-def _bounded(result: bytes) -> str:
+def _truncated(result: bytes) -> str:
     if len(result) <= RESULT_MAX_BYTES:
         return result.decode()
-    told = {
+    truncated = {
         "truncated": "The result was too long to be passed on; this is only its beginning.",
         "bytes": len(result),
-        "beginning": result[:_BEGINNING_BYTES].decode(errors="ignore"),
+        "beginning": result[:_EXCERPT_BYTES].decode(errors="ignore"),
     }
-    return orjson.dumps(told).decode()
+    return orjson.dumps(truncated).decode()
 
 
 def _arguments(text: str) -> dict[str, Any] | None:
@@ -131,18 +131,18 @@ def _arguments(text: str) -> dict[str, Any] | None:
     return arguments if isinstance(arguments, dict) else None
 
 
-def _refusal(error: ArgumentsRefusedError | ToolRejectedError) -> str:
+def _describe_rejection(error: ArgumentsRefusedError | ToolRejectedError) -> str:
     """Describes rejected arguments, so that the model can try again."""
-    named = "; ".join(f"{name}: {text}" for name, text in error.faults)
-    return named or str(error)
+    faults = "; ".join(f"{name}: {text}" for name, text in error.faults)
+    return faults or str(error)
 
 
-def _words_for(error: Exception) -> str:
-    words = next(words for kind, words in _WORDS if isinstance(error, kind))
+def _message_for(error: Exception) -> str:
+    message = next(message for kind, message in _MESSAGES if isinstance(error, kind))
     return (
-        words + _OUTCOME_UNKNOWN
+        message + _OUTCOME_UNKNOWN
         if isinstance(error, UpstreamError) and error.outcome_unknown
-        else words
+        else message
     )
 
 

@@ -6,11 +6,11 @@ from uuid import uuid4
 from src.services.agent.tool_arguments import ToolArguments
 from src.services.agui import events as agui
 from src.services.agui.events import Event, now
-from src.services.gateway.chat_stream import ChatChunk, ToolCallPiece
+from src.services.gateway.chat_stream import ChatChunk, ToolCallFragment
 
 # A model that calls more tools than this in one answer is malfunctioning.
 CALLS_MAX = 128
-_NAMELESS = "unknown"
+_UNKNOWN_NAME = "unknown"
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class ToolCall:
     """
 
     # The id from the model, if any.
-    given_id: str | None = None
+    provider_id: str | None = None
     id: str = field(default_factory=lambda: f"call_{uuid4().hex[:24]}")
     name: str = ""
     streamed: ToolArguments = field(default_factory=ToolArguments)
@@ -45,42 +45,42 @@ class Turn:
         self.message_id = f"msg_{uuid4().hex}"
         # Why the model stopped; None if it has not reported it.
         self.finish_reason: str | None = None
-        self._speaks = False
+        self._text_started = False
         # The id of the open reasoning message.
         self._reasoning_id: str | None = None
         self.calls: list[ToolCall] = []
         # By index and the id from the model. The key with None has the latest call at that index.
-        self._at: dict[tuple[int, str | None], ToolCall] = {}
+        self._calls_by_key: dict[tuple[int, str | None], ToolCall] = {}
 
     @property
-    def is_overfull(self) -> bool:
+    def has_too_many_calls(self) -> bool:
         """Whether there are more than CALLS_MAX calls; further calls are ignored."""
         return len(self.calls) > CALLS_MAX
 
     def feed(self, chunk: ChatChunk) -> list[Event]:
         """Adds a chunk; returns the events to send."""
-        events = self._reason(chunk.reasoning)
+        events = self._add_reasoning(chunk.reasoning)
         if chunk.content or chunk.tool_calls:
             events += self._end_reasoning()
-        events += self._say(chunk.content)
-        for piece in chunk.tool_calls:
-            if self.is_overfull:
+        events += self._add_text(chunk.content)
+        for fragment in chunk.tool_calls:
+            if self.has_too_many_calls:
                 break
-            events += self._go_on_with(piece)
+            events += self._add_to_call(fragment)
         self.finish_reason = chunk.finish_reason or self.finish_reason
         return events
 
     def end(self) -> list[Event]:
         """Returns the events that close the open message, calls and reasoning."""
         events = self._end_reasoning()
-        events += [agui.text_end(self.message_id, now())] if self._speaks else []
+        events += [agui.text_end(self.message_id, now())] if self._text_started else []
         for call in self.calls:
-            events += [] if call.name else self._start(call, _NAMELESS)
+            events += [] if call.name else self._start(call, _UNKNOWN_NAME)
             events += _arguments(call, call.streamed.finish())
             events.append(agui.tool_call_end(call.id, now()))
         return events
 
-    def _reason(self, text: str) -> list[Event]:
+    def _add_reasoning(self, text: str) -> list[Event]:
         if not text:
             return []
         events: list[Event] = []
@@ -96,28 +96,30 @@ class Turn:
         self._reasoning_id = None
         return list(events)
 
-    def _say(self, text: str) -> list[Event]:
+    def _add_text(self, text: str) -> list[Event]:
         if not text:
             return []
-        events = [] if self._speaks else [agui.text_start(self.message_id, now())]
-        self._speaks = True
+        events = [] if self._text_started else [agui.text_start(self.message_id, now())]
+        self._text_started = True
         return [*events, agui.text_content(self.message_id, text, now())]
 
-    def _go_on_with(self, piece: ToolCallPiece) -> list[Event]:
-        call = self._call_of(piece)
-        events = self._start(call, piece.name) if piece.name and not call.name else []
-        new = call.streamed.add(piece.arguments)
+    def _add_to_call(self, fragment: ToolCallFragment) -> list[Event]:
+        call = self._call_for(fragment)
+        events = self._start(call, fragment.name) if fragment.name and not call.name else []
+        new = call.streamed.add(fragment.arguments)
         return [*events, *(_arguments(call, new) if call.name else [])]
 
-    def _call_of(self, piece: ToolCallPiece) -> ToolCall:
-        call = self._at.get((piece.index, piece.id)) or self._at.get((piece.index, None))
-        if call is None or _begins_another(call, piece):
+    def _call_for(self, fragment: ToolCallFragment) -> ToolCall:
+        call = self._calls_by_key.get((fragment.index, fragment.id)) or self._calls_by_key.get(
+            (fragment.index, None)
+        )
+        if call is None or _starts_new_call(call, fragment):
             call = ToolCall()
             self.calls.append(call)
-        if piece.id and call.given_id is None:
-            call.given_id = piece.id
-            self._at[piece.index, piece.id] = call
-        self._at[piece.index, None] = call
+        if fragment.id and call.provider_id is None:
+            call.provider_id = fragment.id
+            self._calls_by_key[fragment.index, fragment.id] = call
+        self._calls_by_key[fragment.index, None] = call
         return call
 
     def _start(self, call: ToolCall, name: str) -> list[Event]:
@@ -129,7 +131,7 @@ class Turn:
         ]
 
 
-def _begins_another(call: ToolCall, piece: ToolCallPiece) -> bool:
+def _starts_new_call(call: ToolCall, fragment: ToolCallFragment) -> bool:
     """Whether a fragment at the index of a call starts another call. Only a name can.
 
     Some models give all calls the same index, with or without ids. Some gateways give every
@@ -137,15 +139,15 @@ def _begins_another(call: ToolCall, piece: ToolCallPiece) -> bool:
     whose arguments are incomplete. Without ids, a fragment that repeats name and arguments is the
     same call again.
     """
-    if not piece.name or not call.name:
+    if not fragment.name or not call.name:
         return False
-    if piece.name != call.name:
+    if fragment.name != call.name:
         return True
-    if call.streamed.is_cut:
+    if call.streamed.is_partial:
         return False
-    if piece.id and call.given_id:
-        return piece.id != call.given_id
-    return call.streamed.is_whole and not call.streamed.is_repeated_by(piece.arguments)
+    if fragment.id and call.provider_id:
+        return fragment.id != call.provider_id
+    return call.streamed.is_complete and not call.streamed.is_repeated_by(fragment.arguments)
 
 
 def _arguments(call: ToolCall, text: str) -> list[Event]:

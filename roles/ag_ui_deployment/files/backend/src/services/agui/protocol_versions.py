@@ -19,9 +19,9 @@ _RUN_STARTED = EventType.RUN_STARTED.value
 _RUN_FINISHED = EventType.RUN_FINISHED.value
 _RUN_ERROR = EventType.RUN_ERROR.value
 
-_NOT_RUN = orjson.dumps({"error": "The run ended before this tool was called."}).decode()
+_UNANSWERED_RESULT = orjson.dumps({"error": "The run ended before this tool was called."}).decode()
 # Types of events that differ in at least one other version.
-DIFFERING = frozenset({_MESSAGES_SNAPSHOT, _RUN_STARTED, _RUN_FINISHED, _RUN_ERROR})
+VERSIONED_TYPES = frozenset({_MESSAGES_SNAPSHOT, _RUN_STARTED, _RUN_FINISHED, _RUN_ERROR})
 
 
 def rendered(
@@ -41,7 +41,7 @@ def rendered(
     Returns:
         The events to send instead, in order.
     """
-    if version is CURRENT or event["type"] not in DIFFERING:
+    if version is CURRENT or event["type"] not in VERSIONED_TYPES:
         return (event,)
     if event["type"] == _RUN_STARTED:
         return ({name: value for name, value in event.items() if name != "protocolVersion"},)
@@ -71,6 +71,8 @@ def _with_text(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**message, "content": "\n".join(part["text"] for part in message["content"])}
 
 
-def _results(ending: Event, calls: Sequence[str]) -> list[Event]:
-    stamp = agui.Stamp(timestamp=ending["timestamp"])
-    return [agui.tool_call_result(f"{call}:result", call, _NOT_RUN, stamp) for call in calls]
+def _results(terminal: Event, calls: Sequence[str]) -> list[Event]:
+    stamp = agui.Stamp(timestamp=terminal["timestamp"])
+    return [
+        agui.tool_call_result(f"{call}:result", call, _UNANSWERED_RESULT, stamp) for call in calls
+    ]

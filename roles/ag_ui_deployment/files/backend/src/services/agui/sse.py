@@ -13,11 +13,11 @@ import orjson
 from src.models.event import StreamId
 from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.agui.events import Event
-from src.services.agui.protocol_versions import DIFFERING, rendered
+from src.services.agui.protocol_versions import VERSIONED_TYPES, rendered
 
 _FRAME_END = b"\n\n"
 _DATA = b"\ndata: "
-_DIFFERING = tuple(b"event: %b\n" % kind.encode() for kind in sorted(DIFFERING))
+_VERSIONED_LINES = tuple(b"event: %b\n" % kind.encode() for kind in sorted(VERSIONED_TYPES))
 
 _SEPARATORS = tuple((chr(code).encode(), b"\\u%04x" % code) for code in (0x0085, 0x2028, 0x2029))
 
@@ -32,7 +32,7 @@ def encode(events: Iterable[Event], stream_id: StreamId | None = None) -> bytes:
 
 
 def _encoded(events: Iterable[Event], id_line: bytes) -> bytes:
-    frames = [frame(event["type"], one_line(event)) for event in events]
+    frames = [frame(event["type"], dump_line(event)) for event in events]
     if frames:
         frames[-1] = id_line + frames[-1]
     return b"".join(frames)
@@ -44,15 +44,19 @@ def translated(frames: bytes, version: ProtocolVersion) -> bytes:
     Line breaks inside an event are escaped, so a byte search finds the name of a type at the start
     of a line.
     """
-    if version is CURRENT or not any(line in frames for line in _DIFFERING):
+    if version is CURRENT or not any(line in frames for line in _VERSIONED_LINES):
         return frames
-    return b"".join(_translated(one, version) for one in frames.split(_FRAME_END) if one)
+    return b"".join(
+        _translated(event_frame, version) for event_frame in frames.split(_FRAME_END) if event_frame
+    )
 
 
-def _translated(one: bytes, version: ProtocolVersion) -> bytes:
-    if not one.startswith(_DIFFERING) and not any(b"\n" + line in one for line in _DIFFERING):
-        return one + _FRAME_END
-    head, _, data = one.partition(_DATA)
+def _translated(event_frame: bytes, version: ProtocolVersion) -> bytes:
+    if not event_frame.startswith(_VERSIONED_LINES) and not any(
+        b"\n" + line in event_frame for line in _VERSIONED_LINES
+    ):
+        return event_frame + _FRAME_END
+    head, _, data = event_frame.partition(_DATA)
     return _encoded(rendered(orjson.loads(data), version), head[: head.rfind(b"\n") + 1])
 
 
@@ -61,7 +65,7 @@ def frame(kind: str, data: bytes) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
 
 
-def one_line(value: Any) -> bytes:
+def dump_line(value: Any) -> bytes:
     """Serializes a value as JSON without any character that a line splitter splits at."""
     return escape_separators(orjson.dumps(value))
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from src.models.user import User, UserRow
 from src.services.audit_logger import Action, AuditEvent
+from src.utils.json_types import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class Actor:
     def of(cls, user: User | UserRow) -> "Actor":
         return cls(user.email, user.id)
 
-    def did(
-        self, action: Action, target: str, details: Mapping[str, Any] | None = None
+    def audit_event(
+        self, action: Action, target: str, details: Mapping[str, Json] | None = None
     ) -> AuditEvent:
         """Create an event of a successful action."""
         return AuditEvent(

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from src.utils.json_types import Json
 from src.utils.logger import redact
 
 _MAX_TEXT = 512
@@ -19,28 +20,29 @@ _MAX_INTEGER = 2**53
 
 def bounded_text(text: str) -> str:
     """Escape unprintable characters and truncate the text to 512 characters."""
-    shown = text[: _MAX_TEXT + 1]
-    if not shown.isprintable():
+    truncated = text[: _MAX_TEXT + 1]
+    if not truncated.isprintable():
         # Truncated again below: escapes are longer, and PostgreSQL indexes at most 2704 bytes.
-        shown = "".join(
-            one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown
+        truncated = "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode()
+            for character in truncated
         )
-    return shown[: _MAX_TEXT - 1] + "…" if len(shown) > _MAX_TEXT else shown
+    return truncated[: _MAX_TEXT - 1] + "…" if len(truncated) > _MAX_TEXT else truncated
 
 
-def canonical_details(details: Mapping[str, Any]) -> str:
+def canonical_details(details: Mapping[str, Json]) -> str:
     """Encode details as JSON with sorted keys. Secrets are redacted, and large values truncated.
 
     Details above 4096 bytes are replaced by a note of their size.
     """
-    plain = _plain(redact(None, "", dict(details)), _MAX_DEPTH)
-    encoded = orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
+    sanitised = _sanitised(redact(None, "", dict(details)), _MAX_DEPTH)
+    encoded = orjson.dumps(sanitised, option=orjson.OPT_SORT_KEYS)
     if len(encoded) > _MAX_BYTES:
         encoded = orjson.dumps({"omitted": f"{len(encoded)} bytes of details"})
     return encoded.decode()
 
 
-def _plain(value: Any, depth: int) -> Any:
+def _sanitised(value: Any, depth: int) -> Any:
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int) and abs(value) <= _MAX_INTEGER:
@@ -49,7 +51,9 @@ def _plain(value: Any, depth: int) -> Any:
         return "…"
     if isinstance(value, Mapping):
         items = islice(value.items(), _MAX_ITEMS)
-        return {bounded_text(str(key))[:_MAX_NAME]: _plain(one, depth - 1) for key, one in items}
+        return {
+            bounded_text(str(key))[:_MAX_NAME]: _sanitised(item, depth - 1) for key, item in items
+        }
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(one, depth - 1) for one in islice(value, _MAX_ITEMS)]
+        return [_sanitised(item, depth - 1) for item in islice(value, _MAX_ITEMS)]
     return bounded_text(str(value))

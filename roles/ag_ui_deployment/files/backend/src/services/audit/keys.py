@@ -33,10 +33,10 @@ class AuditKeys:
     """The first key signs, all verify."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        signing, *others = map(_derived, keys)
+        signing, *previous = map(_derived, keys)
         # Former releases signed with the setting itself instead of a derived key.
-        known = (signing, *others, *map(str.encode, keys))
-        self._known = {_id_of(key): key for key in known}
+        all_keys = (signing, *previous, *map(str.encode, keys))
+        self._known = {_id_of(key): key for key in all_keys}
         self._signing = _id_of(signing)
 
     def sign(self, checkpoint: Checkpoint) -> CheckpointRow:
@@ -54,14 +54,14 @@ class AuditKeys:
         """Compute a keyed digest. Returns the id of the key and the digest."""
         return self._signing, _keyed_digest(self._known[self._signing], content)
 
-    def knows(self, key_id: str) -> bool:
+    def has_key(self, key_id: str) -> bool:
         return key_id in self._known
 
-    def fits(self, content: bytes, key_id: str, digest: bytes) -> bool:
+    def verify_digest(self, content: bytes, key_id: str, digest: bytes) -> bool:
         """Whether `digest` is the digest of `content` under a known key."""
         return hmac.compare_digest(_keyed_digest(self._known[key_id], content), digest)
 
-    def fault_of(self, row: CheckpointRow) -> str | None:
+    def find_fault(self, row: CheckpointRow) -> str | None:
         """Why a checkpoint is not valid; None if it is."""
         key = self._known.get(row.key_id)
         if key is None:
@@ -75,13 +75,13 @@ class AuditKeys:
         return None
 
 
-def _signature(key: bytes, one: Checkpoint) -> bytes:
+def _signature(key: bytes, checkpoint: Checkpoint) -> bytes:
     fields = (
-        str(one.number),
-        one.purpose,
-        str(one.head.seq),
-        one.head.hash,
-        microseconds(one.at),
+        str(checkpoint.number),
+        checkpoint.purpose,
+        str(checkpoint.head.seq),
+        checkpoint.head.hash,
+        microseconds(checkpoint.at),
     )
     return hmac.digest(key, _VERSION + encode_fields(fields), "sha256")
 

@@ -6,18 +6,19 @@ import io
 import time
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 
 from src.models.audit import AuditEntry, AuditPage, ChainLink, Verification
 from src.models.user import User
 from src.repositories import audit as audit_rows
-from src.repositories.audit import Filter
+from src.repositories.audit import AuditFilter
 from src.services.audit.verifier import AuditVerifier
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.utils.database import Database
 from src.utils.event_loop import cooperative_iter
+from src.utils.json_types import JsonObject
 
 ExportFormat = Literal["csv", "jsonl"]
 
@@ -34,80 +35,82 @@ class AuditLogService:
         self._verifying = asyncio.Lock()
         self._verified: tuple[float, Verification] | None = None
 
-    async def page(self, wanted: Filter, *, before: int | None, limit: int) -> AuditPage:
+    async def page(self, criteria: AuditFilter, *, before: int | None, limit: int) -> AuditPage:
         """Read a page, newest first.
 
         Args:
-            wanted: Which entries.
+            criteria: Which entries.
             before: Only entries with a smaller sequence number; None for the first page.
             limit: Maximum number of entries.
         """
         async with self._database.transaction() as session:
-            links = await audit_rows.before(session, before, limit + 1, wanted)
-        shown = links[:limit]
-        more = len(links) > limit
+            links = await audit_rows.before(session, before, limit + 1, criteria)
+        page = links[:limit]
+        has_more = len(links) > limit
         return AuditPage(
-            items=[entry_of(link) for link in shown],
-            next_cursor=str(shown[-1].seq) if more else None,
-            next_before=shown[-1].seq if more else None,
+            items=[entry_of(link) for link in page],
+            next_cursor=str(page[-1].seq) if has_more else None,
+            next_before=page[-1].seq if has_more else None,
         )
 
     async def export(
-        self, wanted: Filter, form: ExportFormat, reader: User | None
+        self, criteria: AuditFilter, export_format: ExportFormat, user: User | None
     ) -> AsyncIterator[bytes]:
         """Export entries, oldest first, without those recorded meanwhile.
 
         Args:
-            wanted: Which entries.
-            form: CSV or JSON Lines.
-            reader: Who exports; None for the operator.
+            criteria: Which entries.
+            export_format: CSV or JSON Lines.
+            user: Who exports; None for the operator.
 
         Returns:
             The export in chunks.
         """
-        asked = {name: str(value) for name, value in wanted.given().items()}
-        await self._record(reader, Action.AUDIT_EXPORT, details={"format": form, **asked})
+        filter_details = {name: str(value) for name, value in criteria.set_fields().items()}
+        await self._record(
+            user, Action.AUDIT_EXPORT, details={"format": export_format, **filter_details}
+        )
         async with self._database.transaction() as session:
-            end = await audit_rows.greatest_seq(session)
-        return self._export(wanted, form, end)
+            end = await audit_rows.newest_seq(session)
+        return self._export(criteria, export_format, end)
 
-    async def verify(self, reader: User) -> Verification:
+    async def verify(self, user: User) -> Verification:
         """Verify the log. One runs at a time; requests made meanwhile share the next one."""
-        asked_at = time.monotonic()
+        requested_at = time.monotonic()
         async with self._verifying:
-            if self._verified is None or self._verified[0] < asked_at:
+            if self._verified is None or self._verified[0] < requested_at:
                 self._verified = (time.monotonic(), await self._verifier.verify())
-            _, found = self._verified
-        await self.record_verification(reader, found)
-        return found
+            _, verification = self._verified
+        await self.record_verification(user, verification)
+        return verification
 
-    async def record_verification(self, reader: User | None, found: Verification) -> None:
-        """Record a verification and its result. `reader` is None for the operator."""
-        details = {"last_seq": found.last_seq}
-        if found.broken is not None:
-            details["broken_seq"] = found.broken.seq
-        outcome = Outcome.SUCCESS if found.intact else Outcome.FAILURE
-        await self._record(reader, Action.AUDIT_VERIFY, outcome, details)
+    async def record_verification(self, user: User | None, verification: Verification) -> None:
+        """Record a verification and its result. `user` is None for the operator."""
+        details = {"last_seq": verification.last_seq}
+        if verification.broken is not None:
+            details["broken_seq"] = verification.broken.seq
+        outcome = Outcome.SUCCESS if verification.intact else Outcome.FAILURE
+        await self._record(user, Action.AUDIT_VERIFY, outcome, details)
 
     async def _export(
-        self, wanted: Filter, form: ExportFormat, end: int | None
+        self, criteria: AuditFilter, export_format: ExportFormat, end: int | None
     ) -> AsyncIterator[bytes]:
-        if form == "csv":
-            yield _csv(tuple(AuditEntry.model_fields))
-        line_of = _csv_of if form == "csv" else _jsonl_of
+        if export_format == "csv":
+            yield _csv_row(tuple(AuditEntry.model_fields))
+        encode_entry = _encode_csv if export_format == "csv" else _encode_jsonl
         seq: int | None = None
         while end is not None and (seq is None or seq < end):
             async with self._database.transaction() as session:
-                links = await audit_rows.after(session, seq, _PAGE, wanted)
-            some = [link for link in links if link.seq <= end]
-            if not some:
+                links = await audit_rows.after(session, seq, _PAGE, criteria)
+            page = [link for link in links if link.seq <= end]
+            if not page:
                 return
-            yield b"".join([line_of(link) async for link in cooperative_iter(some)])
-            seq = some[-1].seq
+            yield b"".join([encode_entry(link) async for link in cooperative_iter(page)])
+            seq = page[-1].seq
 
     async def _record(
         self,
-        reader: User | None,
+        user: User | None,
         action: Action,
         outcome: Outcome = Outcome.SUCCESS,
         details: Mapping[str, object] = MappingProxyType({}),
@@ -116,8 +119,8 @@ class AuditLogService:
             AuditEvent(
                 action,
                 outcome,
-                actor_id=reader.id if reader else None,
-                actor=reader.email if reader else "operator",
+                actor_id=user.id if user else None,
+                actor=user.email if user else "operator",
                 target="audit",
                 details=details,
             )
@@ -142,7 +145,7 @@ def entry_of(link: ChainLink) -> AuditEntry:
     )
 
 
-def _details(text: str) -> dict[str, Any]:
+def _details(text: str) -> JsonObject:
     """Parse details. An entry written by an intruder may hold anything."""
     try:
         details = orjson.loads(text)
@@ -151,13 +154,13 @@ def _details(text: str) -> dict[str, Any]:
     return details if isinstance(details, dict) else {"unreadable": text}
 
 
-def _jsonl_of(link: ChainLink) -> bytes:
+def _encode_jsonl(link: ChainLink) -> bytes:
     return entry_of(link).model_dump_json().encode() + b"\n"
 
 
-def _csv_of(link: ChainLink) -> bytes:
+def _encode_csv(link: ChainLink) -> bytes:
     values = entry_of(link).model_dump(mode="json") | {"details": link.entry.details}
-    return _csv(tuple(map(_cell, values.values())))
+    return _csv_row(tuple(map(_cell, values.values())))
 
 
 def _cell(value: object) -> str:
@@ -166,7 +169,7 @@ def _cell(value: object) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _csv(cells: tuple[str, ...]) -> bytes:
-    out = io.StringIO()
-    csv.writer(out).writerow(cells)
-    return out.getvalue().encode()
+def _csv_row(cells: tuple[str, ...]) -> bytes:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerow(cells)
+    return buffer.getvalue().encode()

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.config import Settings
 from src.models.audit import BrokenLink
@@ -10,14 +10,9 @@ from src.repositories import audit as audit_rows
 from src.services.audit.checkpoint_signer import CheckpointSigner
 from src.services.audit.verifier import AuditVerifier, VerificationStoppedError
 from src.services.audit_logger import Action, AuditEvent, AuditLogger
-from src.utils.background_task import BackgroundTask
-from src.utils.database import DATABASE_ERRORS, Database
+from src.utils.database import Database
+from src.utils.retention_task import RetentionTask
 
-logger = structlog.get_logger(__name__)
-
-# Not right after the start, when other work is more urgent.
-_FIRST_SECONDS = 300.0
-_EVERY_SECONDS = 3600.0
 _DELETE_ENTRIES = 2000
 
 
@@ -29,20 +24,25 @@ class ChainBrokenError(Exception):
         self.broken = broken
 
 
-class AuditRetention(BackgroundTask):
-    """Deletes old entries once an hour. Every instance runs one; a lock admits one at a time."""
+class AuditRetention(RetentionTask):
+    """Deletes old entries once an hour."""
+
+    lock_key = audit_rows.RETENTION_LOCK
+    outage_event = "audit_retention_put_off"
+    failure_event = "audit_retention_failed"
+    first_seconds = 300.0
+    every_seconds = 3600.0
 
     def __init__(
         self,
         database: Database,
-        keeper: CheckpointSigner,
+        signer: CheckpointSigner,
         verifier: AuditVerifier,
         audit: AuditLogger,
         settings: Settings,
     ) -> None:
-        super().__init__("audit-retention")
-        self._database = database
-        self._keeper = keeper
+        super().__init__("audit-retention", database)
+        self._signer = signer
         self._verifier = verifier
         self._audit = audit
         self._age = timedelta(days=settings.AUDIT_RETENTION_DAYS)
@@ -62,41 +62,29 @@ class AuditRetention(BackgroundTask):
         Raises:
             ChainBrokenError: The entries to delete do not verify.
         """
-        async with self._database.alone(audit_rows.RETAIN_LOCK, wait=True):
+        async with self._database.alone(self.lock_key, wait=True):
             return await self._retain(actor, even_if_broken=even_if_broken)
 
-    async def _run(self) -> None:
-        self.status = "waiting"
-        pause = _FIRST_SECONDS
-        while await self._pause(pause):
-            pause = _EVERY_SECONDS
-            try:
-                await self._retain_if_alone()
-            except VerificationStoppedError:
-                return
-            except ChainBrokenError as error:
-                broken = error.broken
-                logger.warning("audit_retention_refused", seq=broken.seq, reason=broken.reason)
-            except DATABASE_ERRORS as error:
-                logger.warning("audit_retention_put_off", error=str(error))
-            except Exception:
-                logger.exception("audit_retention_failed")
+    async def _run_once(self) -> None:
+        try:
+            await self.retain_if_alone()
+        except VerificationStoppedError:
+            # The loop has been asked to stop.
+            return
+        except ChainBrokenError as error:
+            broken = error.broken
+            self._logger.warning("audit_retention_refused", seq=broken.seq, reason=broken.reason)
 
-    async def _retain_if_alone(self) -> None:
-        async with self._database.alone(audit_rows.RETAIN_LOCK) as is_ours:
-            if is_ours:
-                await self._retain("retention")
-
-    async def _retain(self, actor: str, *, even_if_broken: bool = False) -> int:
+    async def _retain(self, actor: str = "retention", *, even_if_broken: bool = False) -> int:
         async with self._database.transaction() as session:
-            last = await audit_rows.last_to_go(session, self._age)
+            last = await audit_rows.last_deletable(session, self._age)
         if last is None:
             return 0
         if not even_if_broken:
             await self._check_through(last.seq)
         # Signed before the deletion: verification then starts after this entry.
-        await self._keeper.release(last)
-        deleted = await self._delete_through(last.seq)
+        await self._signer.sign_retention(last)
+        deleted = await self._in_batches(lambda session: self._delete_some(session, last.seq))
         details = {"through": last.seq, "entries": deleted, "even_if_broken": even_if_broken}
         await self._audit.record(
             AuditEvent(Action.AUDIT_RETAIN, actor=actor, target="audit", details=details)
@@ -108,13 +96,6 @@ class AuditRetention(BackgroundTask):
         if found.broken is not None:
             raise ChainBrokenError(found.broken)
 
-    async def _delete_through(self, seq: int) -> int:
-        deleted = 0
-        while not self._stop.is_set() and (some := await self._delete_some(seq)):
-            deleted += some
-        return deleted
-
-    async def _delete_some(self, seq: int) -> int:
-        async with self._database.transaction() as session:
-            await audit_rows.wait_to_keep(session)
-            return await audit_rows.delete_through(session, seq, _DELETE_ENTRIES)
+    async def _delete_some(self, session: AsyncSession, through: int) -> int:
+        await audit_rows.lock_checkpoints(session)
+        return await audit_rows.delete_through(session, through, _DELETE_ENTRIES)

@@ -19,7 +19,7 @@ from src.utils.redis import Backoff
 logger = structlog.get_logger(__name__)
 
 # Settings that differ between instances.
-_OF_AN_INSTANCE = frozenset({"HOST", "PORT", "REDIS_CONSUMER_NAME", "TRUSTED_PROXIES"})
+_PER_INSTANCE = frozenset({"HOST", "PORT", "REDIS_CONSUMER_NAME", "TRUSTED_PROXIES"})
 
 
 class SettingsChanges(BackgroundTask):
@@ -39,38 +39,42 @@ class SettingsChanges(BackgroundTask):
         self._contents = {
             name: _content(name, getattr(settings, name))
             for name in sorted(Settings.model_fields)
-            if name not in _OF_AN_INSTANCE
+            if name not in _PER_INSTANCE
         }
-        self._given = frozenset(settings.model_fields_set)
+        self._explicit = frozenset(settings.model_fields_set)
 
     async def compare(self) -> None:
         """Record the changed settings and store their new digests."""
         async with self._database.transaction() as session:
             await setting_rows.lock(session)
-            before = await setting_rows.by_name(session)
+            previous = await setting_rows.by_name(session)
             # Before the commit: a change may be recorded twice, but is never lost.
-            await self._record(before)
+            await self._record(previous)
             for name, content in self._contents.items():
-                row = before.get(name) or AppliedSettingRow(name=name)
+                row = previous.get(name) or AppliedSettingRow(name=name)
                 row.key_id, row.digest = self._keys.digest(content)
                 session.add(row)
 
-    async def _record(self, before: Mapping[str, AppliedSettingRow]) -> None:
-        if not before:
+    async def _record(self, previous: Mapping[str, AppliedSettingRow]) -> None:
+        if not previous:
             return
-        changed = [name for name in self._contents if self._is_changed(name, before.get(name))]
+        changed = [name for name in self._contents if self._is_changed(name, previous.get(name))]
         # Digests made with a key that was replaced and is not in AUDIT_PREVIOUS_KEYS.
-        unknown = sum(not self._keys.knows(row.key_id) for row in before.values())
-        if changed or unknown:
-            details = {"changed": changed} | ({"not_compared": unknown} if unknown else {})
-            await self._audit.record(OPERATOR.did(Action.SETTINGS_CHANGE, "settings", details))
+        unverifiable = sum(not self._keys.has_key(row.key_id) for row in previous.values())
+        if changed or unverifiable:
+            details = {"changed": changed} | (
+                {"not_compared": unverifiable} if unverifiable else {}
+            )
+            await self._audit.record(
+                OPERATOR.audit_event(Action.SETTINGS_CHANGE, "settings", details)
+            )
 
-    def _is_changed(self, name: str, before: AppliedSettingRow | None) -> bool:
-        if before is None:
+    def _is_changed(self, name: str, previous: AppliedSettingRow | None) -> bool:
+        if previous is None:
             # The previous release did not have this setting.
-            return name in self._given
-        return self._keys.knows(before.key_id) and not self._keys.fits(
-            self._contents[name], before.key_id, before.digest
+            return name in self._explicit
+        return self._keys.has_key(previous.key_id) and not self._keys.verify_digest(
+            self._contents[name], previous.key_id, previous.digest
         )
 
     async def _run(self) -> None:

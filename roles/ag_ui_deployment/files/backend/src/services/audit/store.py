@@ -17,7 +17,7 @@ logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Attempt:
+class _UnconfirmedBatch:
     """A batch whose commit has not been confirmed."""
 
     end: Head
@@ -38,7 +38,7 @@ class AuditStore:
         self._database = database
         self._lock = asyncio.Lock()
         self._last = START
-        self._attempt: _Attempt | None = None
+        self._unconfirmed: _UnconfirmedBatch | None = None
 
     async def append(self, entries: Sequence[Entry]) -> int:
         """Append entries.
@@ -57,17 +57,19 @@ class AuditStore:
 
     async def _append(self, entries: Sequence[Entry]) -> int:
         async with self._database.transaction() as session:
-            ahead = await audit_rows.lock_chain(session) - datetime.now(UTC)
-            attempt = self._attempt
-            if attempt is None or not await audit_rows.contains(session, attempt.end):
-                head = await self._continued(session)
-                links = list(chain(head, [replace(one, at=one.at + ahead) for one in entries]))
-                attempt = self._attempt = _Attempt(links[-1].head, len(links))
+            clock_offset = await audit_rows.lock_chain(session) - datetime.now(UTC)
+            batch = self._unconfirmed
+            if batch is None or not await audit_rows.contains(session, batch.end):
+                head = await self._head_to_extend(session)
+                links = list(
+                    chain(head, [replace(entry, at=entry.at + clock_offset) for entry in entries])
+                )
+                batch = self._unconfirmed = _UnconfirmedBatch(links[-1].head, len(links))
                 await audit_rows.add(session, links)
-        self._last, self._attempt = attempt.end, None
-        return attempt.entries
+        self._last, self._unconfirmed = batch.end, None
+        return batch.entries
 
-    async def _continued(self, session: AsyncSession) -> Head:
+    async def _head_to_extend(self, session: AsyncSession) -> Head:
         """The head to append to."""
         head = await audit_rows.head(session) or START
         last = self._last

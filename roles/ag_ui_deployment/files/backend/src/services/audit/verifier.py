@@ -7,7 +7,14 @@ ignored.
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from src.models.audit import BrokenLink, ChainLink, CheckpointRow, Head, Purpose, Verification
+from src.models.audit import (
+    BrokenLink,
+    ChainLink,
+    CheckpointPurpose,
+    CheckpointRow,
+    Head,
+    Verification,
+)
 from src.repositories import audit as audit_rows
 from src.services.audit.chain import START, digest
 from src.services.audit.keys import AuditKeys
@@ -17,7 +24,7 @@ from src.utils.event_loop import cooperative_iter
 _PAGE = 200
 
 # Expected hashes of entries by sequence number.
-Claims = Mapping[int, bytes]
+ExpectedHashes = Mapping[int, bytes]
 
 
 class VerificationStoppedError(Exception):
@@ -25,7 +32,7 @@ class VerificationStoppedError(Exception):
 
 
 @dataclass(slots=True)
-class _Checkpoints:
+class _CheckpointSummary:
     """The result of reading all checkpoints.
 
     Attributes:
@@ -33,7 +40,7 @@ class _Checkpoints:
         first: The first checkpoint.
         number: The number of the last checkpoint read.
         released: The last entry that a valid checkpoint allows retention to delete.
-        furthest: The newest entry that a valid checkpoint signs.
+        signed_through: The newest entry that a valid checkpoint signs.
         broken: The fault of the oldest entry.
     """
 
@@ -41,7 +48,7 @@ class _Checkpoints:
     first: CheckpointRow | None = None
     number: int | None = None
     released: Head | None = None
-    furthest: int = 0
+    signed_through: int = 0
     broken: BrokenLink | None = None
 
     def fault(self, seq: int, reason: str) -> None:
@@ -50,7 +57,7 @@ class _Checkpoints:
 
 
 @dataclass(slots=True)
-class _Walk:
+class _LinkSummary:
     """The result of checking the links.
 
     Attributes:
@@ -73,7 +80,7 @@ class AuditVerifier:
 
     async def verify(
         self,
-        noted: Sequence[Head] = (),
+        known_heads: Sequence[Head] = (),
         *,
         through: int | None = None,
         stopped: Callable[[], bool] = lambda: False,
@@ -81,19 +88,21 @@ class AuditVerifier:
         """Verify the log.
 
         Args:
-            noted: Heads of the chain known from elsewhere, such as the journal.
+            known_heads: Heads of the chain known from elsewhere, such as the journal.
             through: Only verify entries up to this sequence number.
             stopped: Called between pages. If it returns true, the verification is aborted.
 
         Raises:
             VerificationStoppedError: `stopped` returned true.
         """
-        run = _Run(self._database, self._keys, dict(noted), through, stopped)
+        verification = _VerificationPass(
+            self._database, self._keys, dict(known_heads), through, stopped
+        )
         while True:
-            began_at = await self._oldest()
-            found = await run.verify()
+            oldest_before = await self._oldest()
+            found = await verification.verify()
             # If retention deleted entries at the beginning meanwhile, a fault may be a false alarm.
-            if found.intact or await self._oldest() == began_at:
+            if found.intact or await self._oldest() == oldest_before:
                 return found
 
     async def _oldest(self) -> int | None:
@@ -102,82 +111,87 @@ class AuditVerifier:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _VerificationPass:
     """One pass over the log."""
 
     database: Database
     keys: AuditKeys
-    noted: Claims
+    known_hashes: ExpectedHashes
     through: int | None
     stopped: Callable[[], bool]
 
     async def verify(self) -> Verification:
         checkpoints = await self._read_checkpoints()
-        walk = await self._walk(checkpoints.released or START)
-        faults = [walk.broken, checkpoints.broken]
-        if walk.broken is None and self.through is None:
-            faults.append(_fault_of_end(walk, max((checkpoints.furthest, *self.noted))))
-        broken = [one for one in faults if one is not None and self._is_asked_for(one.seq)]
+        links = await self._verify_links(checkpoints.released or START)
+        faults = [links.broken, checkpoints.broken]
+        if links.broken is None and self.through is None:
+            faults.append(
+                _find_missing_end(links, max((checkpoints.signed_through, *self.known_hashes)))
+            )
+        broken = [one for one in faults if one is not None and self._is_in_range(one.seq)]
         return Verification(
             intact=not broken,
-            first_seq=walk.first,
-            last_seq=walk.last.seq if walk.first else None,
-            signed_through=checkpoints.furthest or None,
+            first_seq=links.first,
+            last_seq=links.last.seq if links.first else None,
+            signed_through=checkpoints.signed_through or None,
             checkpoints=checkpoints.count,
             broken=min(broken, key=lambda one: one.seq, default=None),
         )
 
-    def _is_asked_for(self, seq: int) -> bool:
+    def _is_in_range(self, seq: int) -> bool:
         return self.through is None or seq <= self.through
 
-    async def _read_checkpoints(self) -> _Checkpoints:
-        found = _Checkpoints()
+    async def _read_checkpoints(self) -> _CheckpointSummary:
+        found = _CheckpointSummary()
         while rows := await self._checkpoints_after(found.number):
             async for row in cooperative_iter(rows):
-                self._take(found, row)
+                self._add_checkpoint(found, row)
         first = found.first
         if first is not None and first.number > 1 and found.released is None:
             # Only retention deletes checkpoints.
             found.fault(first.seq, f"checkpoints are missing: the first is number {first.number}")
         return found
 
-    def _take(self, found: _Checkpoints, row: CheckpointRow) -> None:
+    def _add_checkpoint(self, found: _CheckpointSummary, row: CheckpointRow) -> None:
         found.count += 1
         found.first = found.first or row
-        fault = self.keys.fault_of(row)
+        fault = self.keys.find_fault(row)
         if fault is None and found.number is not None and row.number != found.number + 1:
             fault = f"checkpoints are missing: number {found.number} is followed by {row.number}"
         found.number = row.number
         if fault is not None:
             found.fault(row.seq, fault)
             return
-        found.furthest = max(found.furthest, row.seq)
-        if row.purpose == Purpose.RETENTION and row.seq > (found.released or START).seq:
+        found.signed_through = max(found.signed_through, row.seq)
+        if row.purpose == CheckpointPurpose.RETENTION and row.seq > (found.released or START).seq:
             found.released = Head(row.seq, row.hash)
 
     async def _checkpoints_after(self, number: int | None) -> list[CheckpointRow]:
-        self._go_on()
+        self._check_stopped()
         async with self.database.transaction() as session:
             return await audit_rows.checkpoints_after(session, number, _PAGE)
 
-    async def _walk(self, released: Head) -> _Walk:
-        walk = _Walk(released)
+    async def _verify_links(self, released: Head) -> _LinkSummary:
+        links = _LinkSummary(released)
         async for page in self._pages():
-            claims = await self._claims(page[0].seq, page[-1].seq)
+            signed_hashes = await self._signed_hashes(page[0].seq, page[-1].seq)
             async for link in cooperative_iter(page):
-                claimed = (*claims.get(link.seq, ()), self.noted.get(link.seq))
-                walk.broken = _fault_of(link, walk, claimed)
-                if walk.broken is not None:
-                    return walk
-                walk.first = walk.first or link.seq
-                walk.last = link.head
-        return walk
+                expected_hashes = (
+                    *signed_hashes.get(link.seq, ()),
+                    self.known_hashes.get(link.seq),
+                )
+                links.broken = _find_fault(link, links, expected_hashes)
+                if links.broken is not None:
+                    return links
+                links.first = links.first or link.seq
+                links.last = link.head
+        return links
 
     async def _pages(self) -> AsyncIterator[list[ChainLink]]:
         """Read the entries in pages, up to the newest one at the beginning."""
         end, seq = await self._end(), None
         while end is not None and (seq is None or seq < end):
-            self._go_on()
+            self._check_stopped()
             async with self.database.transaction() as session:
                 links = await audit_rows.after(session, seq, _PAGE)
             page = [link for link in links if link.seq <= end]
@@ -190,33 +204,35 @@ class _Run:
         if self.through is not None:
             return self.through
         async with self.database.transaction() as session:
-            return await audit_rows.greatest_seq(session)
+            return await audit_rows.newest_seq(session)
 
-    async def _claims(self, first: int, last: int) -> dict[int, list[bytes]]:
+    async def _signed_hashes(self, first: int, last: int) -> dict[int, list[bytes]]:
         """The hashes that valid checkpoints sign, by sequence number."""
         async with self.database.transaction() as session:
             rows = await audit_rows.checkpoints_between(session, first, last)
-        claims: dict[int, list[bytes]] = {}
+        signed_hashes: dict[int, list[bytes]] = {}
         for row in rows:
-            if self.keys.fault_of(row) is None:
-                claims.setdefault(row.seq, []).append(row.hash)
-        return claims
+            if self.keys.find_fault(row) is None:
+                signed_hashes.setdefault(row.seq, []).append(row.hash)
+        return signed_hashes
 
-    def _go_on(self) -> None:
+    def _check_stopped(self) -> None:
         if self.stopped():
             raise VerificationStoppedError
 
 
-def _fault_of(link: ChainLink, walk: _Walk, claims: Iterable[bytes | None]) -> BrokenLink | None:
-    if walk.first is None:
-        fault = _fault_of_beginning(link, walk.released)
+def _find_fault(
+    link: ChainLink, links: _LinkSummary, signed_hashes: Iterable[bytes | None]
+) -> BrokenLink | None:
+    if links.first is None:
+        fault = _fault_of_first(link, links.released)
     else:
-        fault = _fault_of_order(link, walk.last)
+        fault = _fault_of_next(link, links.last)
     if fault is not None:
         return fault
     if digest(link.seq, link.entry, link.prev_hash) != link.hash:
         return BrokenLink(seq=link.seq, reason="its content does not fit its hash")
-    if any(claim is not None and claim != link.hash for claim in claims):
+    if any(expected is not None and expected != link.hash for expected in signed_hashes):
         reason = (
             "its hash is not the one that was signed: it or an entry between it and the checkpoint "
             "before has been replaced, and the chain made to fit"
@@ -225,7 +241,7 @@ def _fault_of(link: ChainLink, walk: _Walk, claims: Iterable[bytes | None]) -> B
     return None
 
 
-def _fault_of_beginning(link: ChainLink, released: Head) -> BrokenLink | None:
+def _fault_of_first(link: ChainLink, released: Head) -> BrokenLink | None:
     """Check the first entry. Retention may have deleted any of the entries up to `released`."""
     if link.seq < 1:
         return BrokenLink(seq=link.seq, reason="entries are counted from 1")
@@ -233,10 +249,10 @@ def _fault_of_beginning(link: ChainLink, released: Head) -> BrokenLink | None:
         return None
     if link.seq > released.seq + 1:
         return _missing(released.seq + 1, link.seq - 1)
-    return _fault_of_order(link, released)
+    return _fault_of_next(link, released)
 
 
-def _fault_of_order(link: ChainLink, last: Head) -> BrokenLink | None:
+def _fault_of_next(link: ChainLink, last: Head) -> BrokenLink | None:
     if link.seq != last.seq + 1:
         return _missing(last.seq + 1, link.seq - 1)
     if link.prev_hash != last.hash:
@@ -244,13 +260,13 @@ def _fault_of_order(link: ChainLink, last: Head) -> BrokenLink | None:
     return None
 
 
-def _fault_of_end(walk: _Walk, furthest: int) -> BrokenLink | None:
+def _find_missing_end(links: _LinkSummary, signed_through: int) -> BrokenLink | None:
     # Retention never deletes the newest entry.
-    needed = max(furthest, walk.released.seq + 1 if walk.released.seq else 0)
-    last = max(walk.last.seq, walk.released.seq)
-    if needed <= last:
+    required = max(signed_through, links.released.seq + 1 if links.released.seq else 0)
+    last = max(links.last.seq, links.released.seq)
+    if required <= last:
         return None
-    fault = _missing(last + 1, needed)
+    fault = _missing(last + 1, required)
     fault.reason += ": a checkpoint stands beyond the end of the log"
     return fault
 

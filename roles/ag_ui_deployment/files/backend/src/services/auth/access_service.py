@@ -10,30 +10,30 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.config import Settings
 from src.models.role import Role
-from src.models.session import AccessChange, AccessChangeRow, SessionRow
+from src.models.session import AccessChangeReason, AccessChangeRow, SessionRow
 from src.models.user import User, UserRow
 from src.repositories import sessions as session_rows
 from src.services.auth.errors import NotAuthenticatedError
-from src.services.auth.stream_registry import Change
-from src.services.auth.tokens import AccessToken, Tokens
+from src.services.auth.stream_registry import AccessChange
+from src.services.auth.tokens import AccessToken, TokenService
 from src.utils.database import DATABASE_ERRORS, Database, is_outage
 
 # Size of the cache of sessions, which is used while PostgreSQL is down.
-_REMEMBERED = 10_000
+_CACHE_SIZE = 10_000
 # The last use of a session is updated at most this often, so that few requests write.
 _TOUCH_EVERY = timedelta(seconds=30)
 
 
 class AccessService:
-    def __init__(self, database: Database, tokens: Tokens, settings: Settings) -> None:
+    def __init__(self, database: Database, tokens: TokenService, settings: Settings) -> None:
         self._database = database
         self._tokens = tokens
-        self._idle = timedelta(minutes=settings.SESSION_IDLE_MINUTES)
-        self._touch_every = min(_TOUCH_EVERY, self._idle / 10)
+        self._idle_timeout = timedelta(minutes=settings.SESSION_IDLE_MINUTES)
+        self._touch_every = min(_TOUCH_EVERY, self._idle_timeout / 10)
         # The user of each session when it was last read; None if the session had ended or its access
         # has changed since. Also maps account ids to None after their sessions were ended, for sessions
         # that were never read.
-        self._looks: OrderedDict[UUID, User | None] = OrderedDict()
+        self._users: OrderedDict[UUID, User | None] = OrderedDict()
 
     async def authenticate(self, token: str) -> AccessToken:
         """Verify an access token and read the current account.
@@ -41,9 +41,9 @@ class AccessService:
         Raises:
             NotAuthenticatedError: The token is invalid, or its session has ended.
         """
-        return await self.look(self._tokens.verify(token))
+        return await self.refresh(self._tokens.verify(token))
 
-    async def look(self, access: AccessToken) -> AccessToken:
+    async def refresh(self, access: AccessToken) -> AccessToken:
         """Read the current account of an access.
 
         While PostgreSQL is down, the last known account is used. If there is none, the user is treated
@@ -52,33 +52,33 @@ class AccessService:
         Raises:
             NotAuthenticatedError: The session has ended.
         """
-        looked_at = time.monotonic()
+        read_at = time.monotonic()
         try:
-            user = await self._user_now(access)
+            user = await self._current_user(access)
         except DATABASE_ERRORS as error:
             if not is_outage(error):
                 raise
-            user = self._last_known(access)
+            user = self._cached_user(access)
         else:
-            self._remember(access.session_id, user)
+            self._cache(access.session_id, user)
         if user is None:
             raise NotAuthenticatedError
-        return replace(access, user=user, looked_at=looked_at)
+        return replace(access, user=user, read_at=read_at)
 
-    def _last_known(self, access: AccessToken) -> User | None:
-        for about in (access.session_id, access.user.id):
-            if about in self._looks:
-                return self._looks[about]
+    def _cached_user(self, access: AccessToken) -> User | None:
+        for key in (access.session_id, access.user.id):
+            if key in self._users:
+                return self._users[key]
         # The role in the token may have been revoked since.
         return access.user.model_copy(update={"role": Role.VIEWER})
 
-    async def _user_now(self, access: AccessToken) -> User | None:
+    async def _current_user(self, access: AccessToken) -> User | None:
         async with self._database.transaction() as session:
-            found = await session_rows.with_user(session, access.session_id)
+            row_and_user = await session_rows.with_user(session, access.session_id)
             now = datetime.now(UTC)
-            if found is None or not self.is_open(*found, now):
+            if row_and_user is None or not self.is_open(*row_and_user, now):
                 return None
-            row, user = found
+            row, user = row_and_user
             if user.id != access.user.id:
                 return None
             if now - row.last_used_at > self._touch_every:
@@ -91,21 +91,21 @@ class AccessService:
             user.active
             and row.ended_at is None
             and row.expires_at > now
-            and row.last_used_at + self._idle > now
+            and row.last_used_at + self._idle_timeout > now
         )
 
-    def _remember(self, about: UUID, user: User | None) -> None:
-        self._looks[about] = user
-        self._looks.move_to_end(about)
-        if len(self._looks) > _REMEMBERED:
-            self._looks.popitem(last=False)
+    def _cache(self, key: UUID, user: User | None) -> None:
+        self._users[key] = user
+        self._users.move_to_end(key)
+        if len(self._users) > _CACHE_SIZE:
+            self._users.popitem(last=False)
 
-    async def changed(
+    async def publish_change(
         self,
         session: AsyncSession,
         *,
         user_id: UUID,
-        why: AccessChange,
+        reason: AccessChangeReason,
         session_id: UUID | None = None,
         spared_session_id: UUID | None = None,
     ) -> None:
@@ -117,15 +117,15 @@ class AccessService:
         Args:
             session: The transaction.
             user_id: The user.
-            why: The reason.
+            reason: The reason.
             session_id: Only this session is affected; None for all sessions of the user.
             spared_session_id: All sessions but this one are affected.
         """
-        if why.ends_sessions:
+        if reason.ends_sessions:
             await session_rows.end(
                 session,
                 user_id,
-                why,
+                reason,
                 datetime.now(UTC),
                 only=session_id,
                 spared=spared_session_id,
@@ -135,14 +135,14 @@ class AccessService:
                 user_id=user_id,
                 session_id=session_id,
                 spared_session_id=spared_session_id,
-                why=why.value,
+                why=reason.value,
             )
         )
 
-    def forget(self, change: Change) -> None:
+    def invalidate(self, change: AccessChange) -> None:
         """Invalidate the cached users of the sessions that a change affects."""
-        for session_id, user in self._looks.items():
-            if user is not None and change.concerns(user.id, session_id):
-                self._looks[session_id] = None
+        for session_id, user in self._users.items():
+            if user is not None and change.affects(user.id, session_id):
+                self._users[session_id] = None
         if change.reason == "session_ended":
-            self._remember(change.session_id or change.user_id, None)
+            self._cache(change.session_id or change.user_id, None)

@@ -15,7 +15,7 @@ from cryptography.fernet import InvalidToken
 from src.config import Settings
 from src.services.auth.email_addresses import normalise_email
 from src.services.auth.errors import EmailRejectedError
-from src.services.auth.secret_box import fernet_of
+from src.services.auth.secret_box import derive_fernet
 
 LIFETIME = timedelta(days=180)
 _PURPOSE = b"shield-ag-ui: device cookies"
@@ -23,19 +23,19 @@ _PURPOSE = b"shield-ag-ui: device cookies"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A browser that logged in. `password` is a digest of the account's password hash at that time."""
+    """A browser that logged in, with a digest of the account's password hash at that time."""
 
     id: str
-    password: str
+    password_digest: str
 
     def is_current(self, password_hash: str) -> bool:
         """Whether the stored password hash is still the same. Changing it revokes all devices."""
-        return self.password == _digest(password_hash)
+        return self.password_digest == _digest(password_hash)
 
 
 class Devices:
     def __init__(self, settings: Settings) -> None:
-        self._fernet = fernet_of(settings.signing_keys, _PURPOSE)
+        self._fernet = derive_fernet(settings.signing_keys, _PURPOSE)
 
     def issue(self, email: str, password_hash: str, device: Device | None = None) -> str:
         """Issue the cookie for the browser of a login.
@@ -53,9 +53,15 @@ class Devices:
     def read(self, cookie: str | None, email: str) -> Device | None:
         """Decrypt a cookie. Returns None if it is forged, expired or for another account."""
         try:
-            plain = self._fernet.decrypt(cookie or "", ttl=int(LIFETIME.total_seconds())).decode()
-            device_id, password, owner = plain.split(":", 2)
-            return Device(device_id, password) if owner == normalise_email(email) else None
+            plaintext = self._fernet.decrypt(
+                cookie or "", ttl=int(LIFETIME.total_seconds())
+            ).decode()
+            device_id, password_digest, owner_email = plaintext.split(":", 2)
+            return (
+                Device(device_id, password_digest)
+                if owner_email == normalise_email(email)
+                else None
+            )
         except (InvalidToken, EmailRejectedError):
             return None
 

@@ -26,7 +26,7 @@ def normalise_email(text: str) -> str:
     if len(text) > _MAX_CHARACTERS:
         raise EmailRejectedError(f"may have at most {_MAX_CHARACTERS} characters", "email")
     try:
-        checked = validate_email(
+        validated = validate_email(
             text.strip(),
             check_deliverability=False,
             globally_deliverable=False,
@@ -34,12 +34,12 @@ def normalise_email(text: str) -> str:
         )
     except EmailNotValidError as error:
         raise EmailRejectedError(str(error), "email") from None
-    if _ENCODED_WORD in checked.local_part:
+    if _ENCODED_WORD in validated.local_part:
         raise EmailRejectedError(f"may not have {_ENCODED_WORD} before the @", "email")
-    return (checked.ascii_email or checked.normalized).lower()
+    return (validated.ascii_email or validated.normalized).lower()
 
 
-def mail_budget_of(email: str) -> str:
+def mailbox_key(email: str) -> str:
     """The key that emails to a normalised address count against, to limit emails per mailbox.
 
     All variants of a mailbox (name+tag@, and dots at Gmail) share one key. The plain address has its

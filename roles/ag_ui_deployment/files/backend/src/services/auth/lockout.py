@@ -31,7 +31,7 @@ def wait_after(failures: int) -> timedelta | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class FailureBudget:
     """The shared budget of unknown networks: `amount` failures at once, and as many per `period`."""
 
     amount: int
@@ -58,7 +58,7 @@ class Lockout:
 
     own: LoginSourceRow
     shared: LoginSourceRow | None
-    budget: Budget
+    budget: FailureBudget
 
     @property
     def rows(self) -> list[LoginSourceRow]:

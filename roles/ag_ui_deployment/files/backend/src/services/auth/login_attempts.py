@@ -18,12 +18,18 @@ from src.repositories import login_sources
 from src.repositories import users as user_rows
 from src.services.audit_logger import AuditEvent, AuditLogger
 from src.services.auth.devices import Device
-from src.services.auth.lockout import UNKNOWN_NETWORKS, Budget, Lockout, is_known, lockout_event
+from src.services.auth.lockout import (
+    UNKNOWN_NETWORKS,
+    FailureBudget,
+    Lockout,
+    is_known,
+    lockout_event,
+)
 from src.services.auth.passwords import verify_password
 from src.utils.database import Database
 from src.utils.networks import network_of
 
-Find = Callable[[AsyncSession], Awaitable[UserRow | None]]
+FindUser = Callable[[AsyncSession], Awaitable[UserRow | None]]
 # Maximum of known networks per account.
 _MAX_KNOWN_NETWORKS = 50
 # An attacker who controls one address of a /24 may control others in it.
@@ -51,7 +57,7 @@ class Origin:
         return self.network
 
 
-async def remember_network(session: AsyncSession, user_id: UUID, address: str | None) -> None:
+async def add_known_network(session: AsyncSession, user_id: UUID, address: str | None) -> None:
     """Record the network of an address as known, after the owner has authenticated from it."""
     await login_sources.remember_login(
         session, user_id, Origin(address).network, max_remembered=_MAX_KNOWN_NETWORKS
@@ -94,53 +100,53 @@ class Attempt:
         """Reset the failures of the source, remember its network, and update an outdated hash."""
         user.password_hash = self.new_hash or user.password_hash
         self.lockout.clear()
-        await remember_network(self.session, user.id, self.origin.address)
+        await add_known_network(self.session, user.id, self.origin.address)
 
 
 class LoginAttempts:
     def __init__(self, database: Database, audit: AuditLogger, settings: Settings) -> None:
         self._database = database
         self._audit = audit
-        self._budget = Budget(*settings.login_budget)
+        self._budget = FailureBudget(*settings.login_budget)
 
     @asynccontextmanager
     async def verify(
-        self, find: Find, password: str | None, origin: Origin
+        self, find_user: FindUser, password: str | None, origin: Origin
     ) -> AsyncIterator[Attempt]:
         """Begin an attempt. The transaction commits at the end of the block.
 
         It takes the same time with and without an account.
 
         Args:
-            find: Finds the account.
+            find_user: Finds the account.
             password: The password. None skips its verification, so that `password_ok` is true.
             origin: Where the attempt comes from.
         """
         attempt = None
         while attempt is None:
             async with self._database.transaction() as session:
-                found = await find(session)
-                lockout = await self._lockout(session, found, origin, for_update=False)
-            locked = found is not None and lockout.is_locked(datetime.now(UTC))
-            hashed = found.password_hash if found is not None else None
+                user_before = await find_user(session)
+                lockout = await self._lockout(session, user_before, origin, for_update=False)
+            locked = user_before is not None and lockout.is_locked(datetime.now(UTC))
+            hashed = user_before.password_hash if user_before is not None else None
             # Before the account is locked, since hashing takes long.
-            fits, new_hash = (
+            password_ok, new_hash = (
                 (True, None) if password is None else await verify_password(password, hashed)
             )
             async with self._database.transaction() as session:
                 # Without an account a random id is used, so that it takes the same time. A locked-out
                 # source does not lock the account, so that it cannot block the owner.
-                judged = found.id if found is not None and not locked else uuid4()
-                user = await user_rows.for_update(session, judged)
+                locked_id = user_before.id if user_before is not None and not locked else uuid4()
+                user = await user_rows.for_update(session, locked_id)
                 current = await self._lockout(session, user, origin, for_update=True)
                 if user is not None and user.password_hash != hashed:
                     # The password was changed or rehashed meanwhile: verify it again.
                     continue
                 if locked:
-                    attempt = Attempt(session, found, origin, lockout, locked, fits)
+                    attempt = Attempt(session, user_before, origin, lockout, locked, password_ok)
                 else:
                     locked = user is not None and current.is_locked(datetime.now(UTC))
-                    attempt = Attempt(session, user, origin, current, locked, fits, new_hash)
+                    attempt = Attempt(session, user, origin, current, locked, password_ok, new_hash)
                 yield attempt
         if attempt.event is not None:
             await self._audit.record(attempt.event)

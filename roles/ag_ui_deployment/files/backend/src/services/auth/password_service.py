@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from src.models.session import AccessChange
+from src.models.session import AccessChangeReason
 from src.models.user import UserRow
 from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
@@ -53,13 +53,13 @@ class PasswordService:
         while not changed:
             # Verify the current password first: without it nobody can cause the work of judging and
             # hashing a new one.
-            user = await self._owner(access, current)
+            user = await self._verify_current(access, current)
             hashed = await hash_new_password(new, user.email, user.name or "", field="new_password")
-            changed = await self._set(user, hashed, access)
+            changed = await self._store(user, hashed, access)
         await self._audit.record(_event(user, Outcome.SUCCESS))
         return self._devices.issue(user.email, hashed)
 
-    async def _owner(self, access: AccessToken, current: str) -> UserRow:
+    async def _verify_current(self, access: AccessToken, current: str) -> UserRow:
         """Verify the current password, and return the account as of then."""
 
         async def find(session: AsyncSession) -> UserRow | None:
@@ -71,25 +71,25 @@ class PasswordService:
             user = attempt.user
             if user is None:
                 raise NotAuthenticatedError
-            proven = attempt.password_ok and not attempt.locked
-            if not proven:
+            verified = attempt.password_ok and not attempt.locked
+            if not verified:
                 attempt.fail()
                 attempt.event = _event(user, Outcome.FAILURE)
-        if not proven:
+        if not verified:
             raise WrongPasswordError
         return user
 
-    async def _set(self, proven: UserRow, hashed: str, access: AccessToken) -> bool:
+    async def _store(self, verified: UserRow, hashed: str, access: AccessToken) -> bool:
         """Store the new hash. Returns False if the password has changed since its verification."""
         async with self._database.transaction() as session:
-            user = await user_rows.for_update(session, proven.id)
-            if user is None or user.password_hash != proven.password_hash:
+            user = await user_rows.for_update(session, verified.id)
+            if user is None or user.password_hash != verified.password_hash:
                 return False
             user.password_hash = hashed
-            await self._access.changed(
+            await self._access.publish_change(
                 session,
                 user_id=user.id,
-                why=AccessChange.PASSWORD_CHANGE,
+                reason=AccessChangeReason.PASSWORD_CHANGE,
                 spared_session_id=access.session_id,
             )
         return True

@@ -19,7 +19,7 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from src.config import Settings
 from src.services.auth.devices import Device
-from src.services.auth.email_addresses import mail_budget_of, normalise_email
+from src.services.auth.email_addresses import mailbox_key, normalise_email
 from src.services.auth.errors import EmailRejectedError, LimitReachedError
 from src.utils.metrics import Metrics
 from src.utils.networks import network_of
@@ -46,7 +46,7 @@ class Quota:
 _quotas: ContextVar[list[Quota] | None] = ContextVar("quotas", default=None)
 
 
-def observe_quotas() -> list[Quota]:
+def collect_quotas() -> list[Quota]:
     """Return a list that collects the quotas of all limits checked in this context from now on."""
     quotas: list[Quota] = []
     _quotas.set(quotas)
@@ -89,7 +89,7 @@ class RateLimits:
             device: The device cookie, if it is valid for this account.
         """
         if device is not None:
-            name = self._digest(f"{_plain(email)}:{device.password}")
+            name = self._digest(f"{_normalised(email)}:{device.password_digest}")
             await self._count(self._login_per_address, "login_device", name)
         else:
             await self.check_address(address)
@@ -97,8 +97,8 @@ class RateLimits:
     async def check_mail(self, address: str | None, email: str) -> None:
         """Count a request that sends an email: by address and by mailbox."""
         await self.check_address(address)
-        budget = self._digest(mail_budget_of(_plain(email)))
-        await self._count(self._mail_per_mailbox, "mail_mailbox", budget, told=False)
+        mailbox = self._digest(mailbox_key(_normalised(email)))
+        await self._count(self._mail_per_mailbox, "mail_mailbox", mailbox, report=False)
 
     async def check_address(self, address: str | None) -> None:
         """Count a request that could be used to guess secrets, by address."""
@@ -109,48 +109,48 @@ class RateLimits:
 
     async def check_tool_call(self, user_id: UUID) -> None:
         """Count a tool call of the agent for its user, without reporting the quota."""
-        await self._count(self._api, "api", str(user_id), told=False)
+        await self._count(self._api, "api", str(user_id), report=False)
 
     async def check_stream(self, user_id: UUID) -> None:
         await self._count(self._streams, "stream", str(user_id))
 
     async def check_global(self) -> None:
         """Count against the limit for all requests together."""
-        await self._count(self._global, "global", "all", told=False)
+        await self._count(self._global, "global", "all", report=False)
 
     async def _count(
-        self, limits: Sequence[RateLimitItem], kind: str, who: str, *, told: bool = True
+        self, limits: Sequence[RateLimitItem], kind: str, key: str, *, report: bool = True
     ) -> None:
-        """Count with each limit. `told` is whether the quota is reported to the caller."""
-        quotas = _quotas.get() if told else None
+        """Count with each limit. `report` is whether the quota is reported to the caller."""
+        quotas = _quotas.get() if report else None
         if time.monotonic() >= self._local_until:
             try:
-                await self._count_with(self._shared, limits, kind, who, quotas)
+                await self._count_with(self._shared, limits, kind, key, quotas)
             except REDIS_ERRORS as error:
                 self._local_until = time.monotonic() + _LOCAL_SECONDS
                 logger.warning("limits_local", error=str(error))
             else:
                 return
-        await self._count_with(self._local, limits, kind, who, quotas)
+        await self._count_with(self._local, limits, kind, key, quotas)
 
     async def _count_with(
         self,
         counter: SlidingWindowCounterRateLimiter,
         limits: Sequence[RateLimitItem],
         kind: str,
-        who: str,
+        key: str,
         quotas: list[Quota] | None,
     ) -> None:
         reached = None
         for limit in limits:
-            if not await counter.hit(limit, kind, who):
+            if not await counter.hit(limit, kind, key):
                 reached = limit
                 break
         if quotas is not None:
-            quotas += await asyncio.gather(*(_quota(counter, limit, kind, who) for limit in limits))
+            quotas += await asyncio.gather(*(_quota(counter, limit, kind, key) for limit in limits))
         if reached is not None:
             self._metrics.limited.labels(kind).inc()
-            raise LimitReachedError((await _quota(counter, reached, kind, who)).reset_in)
+            raise LimitReachedError((await _quota(counter, reached, kind, key)).reset_in)
 
     async def close(self) -> None:
         await self._connections.aclose()
@@ -160,7 +160,7 @@ class RateLimits:
         return hmac.digest(self._key, name.encode(), "sha256").hex()[:32]
 
 
-def _plain(email: str) -> str:
+def _normalised(email: str) -> str:
     try:
         return normalise_email(email)
     except EmailRejectedError:
@@ -173,12 +173,12 @@ def _shortest_first(setting: str) -> Sequence[RateLimitItem]:
 
 
 async def _quota(
-    counter: SlidingWindowCounterRateLimiter, limit: RateLimitItem, kind: str, who: str
+    counter: SlidingWindowCounterRateLimiter, limit: RateLimitItem, kind: str, key: str
 ) -> Quota:
-    stats = await counter.get_window_stats(limit, kind, who)
-    every = limit.multiples if limit.multiples > 1 else ""
+    stats = await counter.get_window_stats(limit, kind, key)
+    multiples = limit.multiples if limit.multiples > 1 else ""
     return Quota(
-        policy=f"{kind}-{every}{limit.GRANULARITY.name}",
+        policy=f"{kind}-{multiples}{limit.GRANULARITY.name}",
         amount=limit.amount,
         window=limit.get_expiry(),
         remaining=stats.remaining,

@@ -7,31 +7,33 @@ from uuid import UUID
 
 import structlog
 
-from src.models.session import AccessChange, AccessChangeRow
+from src.models.session import AccessChangeReason, AccessChangeRow
 from src.repositories import login_sources
 from src.repositories import sessions as session_rows
 from src.services.auth.access_service import AccessService
 from src.services.auth.lockout import FAILURES_KEPT, LOGINS_KEPT
-from src.services.auth.stream_registry import Change, EndReason, StreamRegistry
+from src.services.auth.stream_registry import AccessChange, EndReason, StreamRegistry
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS, Database
 
 logger = structlog.get_logger(__name__)
 
-_EVERY_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 # Transactions may commit in another order than that of their times. Each poll therefore reads back
 # further than a transaction can last.
 _OVERLAP = timedelta(seconds=60)
-_SPARING = frozenset(one.value for one in AccessChange if not one.ends_sessions)
+_KEEPS_SESSIONS = frozenset(
+    reason.value for reason in AccessChangeReason if not reason.ends_sessions
+)
 _TOUCH_EVERY_SECONDS = 20.0
-_TIDY_EVERY_SECONDS = 3600.0
+_PURGE_EVERY_SECONDS = 3600.0
 # Exceeds the maximum lifetime of tokens and streams, so that an instance that was cut off from
 # PostgreSQL misses no relevant change.
 _CHANGES_KEPT = timedelta(hours=25)
 _SESSIONS_KEPT = timedelta(days=30)
 
 
-class RunsOfUsers(Protocol):
+class UserRuns(Protocol):
     """Running work of users."""
 
     async def recheck_permissions(self, user_id: UUID) -> None:
@@ -40,7 +42,7 @@ class RunsOfUsers(Protocol):
 
 class RevocationWatcher(BackgroundTask):
     def __init__(
-        self, database: Database, access: AccessService, streams: StreamRegistry, runs: RunsOfUsers
+        self, database: Database, access: AccessService, streams: StreamRegistry, runs: UserRuns
     ) -> None:
         super().__init__("access-watcher")
         self._database = database
@@ -49,48 +51,48 @@ class RevocationWatcher(BackgroundTask):
         self._runs = runs
         # Time of the last poll by the clock of the database. The first value is from the local clock,
         # since PostgreSQL may be down.
-        self._heard_at = datetime.now(UTC)
-        self._seen: set[int] = set()
+        self._polled_at = datetime.now(UTC)
+        self._seen_ids: set[int] = set()
         self._touch_at = time.monotonic() + _TOUCH_EVERY_SECONDS
-        self._tidy_at = time.monotonic()
+        self._purge_at = time.monotonic()
 
     async def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                await self._watch()
+                await self._poll()
                 self.status = "watching"
             except DATABASE_ERRORS as error:
                 if self.waits_for("PostgreSQL", error):
                     logger.warning("access_watcher_waits", error=str(error))
-            await self._pause(_EVERY_SECONDS)
+            await self._pause(_POLL_SECONDS)
 
-    async def _watch(self) -> None:
-        unheard = await self._unheard()
-        for row in unheard:
-            self._act(row)
-        for user_id in {row.user_id for row in unheard}:
+    async def _poll(self) -> None:
+        new_changes = await self._new_changes()
+        for row in new_changes:
+            self._apply(row)
+        for user_id in {row.user_id for row in new_changes}:
             await self._runs.recheck_permissions(user_id)
         if time.monotonic() >= self._touch_at:
             self._touch_at = time.monotonic() + _TOUCH_EVERY_SECONDS
             await self._touch()
-        if time.monotonic() >= self._tidy_at:
-            self._tidy_at = time.monotonic() + _TIDY_EVERY_SECONDS
-            await self._tidy()
+        if time.monotonic() >= self._purge_at:
+            self._purge_at = time.monotonic() + _PURGE_EVERY_SECONDS
+            await self._purge()
 
-    async def _unheard(self) -> list[AccessChangeRow]:
+    async def _new_changes(self) -> list[AccessChangeRow]:
         async with self._database.transaction() as session:
             now = await session_rows.now(session)
-            rows = await session_rows.changes(session, self._heard_at - _OVERLAP)
-        self._heard_at = now
-        unheard = [row for row in rows if row.id not in self._seen]
-        self._seen = {row.id for row in rows}
-        return unheard
+            rows = await session_rows.changes(session, self._polled_at - _OVERLAP)
+        self._polled_at = now
+        new_changes = [row for row in rows if row.id not in self._seen_ids]
+        self._seen_ids = {row.id for row in rows}
+        return new_changes
 
-    def _act(self, row: AccessChangeRow) -> None:
+    def _apply(self, row: AccessChangeRow) -> None:
         # A later release may add reasons unknown here. Ending the session is the safe choice.
-        reason: EndReason = "access_changed" if row.why in _SPARING else "session_ended"
-        change = Change(row.user_id, row.session_id, row.spared_session_id, reason)
-        self._access.forget(change)
+        reason: EndReason = "access_changed" if row.why in _KEEPS_SESSIONS else "session_ended"
+        change = AccessChange(row.user_id, row.session_id, row.spared_session_id, reason)
+        self._access.invalidate(change)
         self._streams.end(change)
 
     async def _touch(self) -> None:
@@ -99,11 +101,11 @@ class RevocationWatcher(BackgroundTask):
             async with self._database.transaction() as session:
                 await session_rows.touch(session, sessions, datetime.now(UTC))
 
-    async def _tidy(self) -> None:
+    async def _purge(self) -> None:
         async with self._database.transaction() as session:
-            await session_rows.forget(
+            await session_rows.delete_old(
                 session, changes_for=_CHANGES_KEPT, sessions_for=_SESSIONS_KEPT
             )
-            await login_sources.forget_old(
+            await login_sources.delete_old(
                 session, logins_for=LOGINS_KEPT, failures_for=FAILURES_KEPT
             )

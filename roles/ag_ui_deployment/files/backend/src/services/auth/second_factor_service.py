@@ -17,13 +17,13 @@ from src.models.second_factor import (
     SecondFactorSetup,
     SecondFactorState,
 )
-from src.models.session import AccessChange
+from src.models.session import AccessChangeReason
 from src.models.user import UserRow
 from src.repositories import accounts as account_rows
 from src.repositories import second_factors as factor_rows
 from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, Outcome
-from src.services.auth import totp as auth_totp
+from src.services.auth import totp
 from src.services.auth.access_service import AccessService
 from src.services.auth.errors import (
     DecryptionError,
@@ -37,25 +37,25 @@ from src.services.auth.errors import (
 from src.services.auth.login_attempts import Attempt, LoginAttempts, Origin
 from src.services.auth.secret_box import SecretBox
 from src.services.auth.tokens import AccessToken
-from src.services.auth_service import Factor, SecondFactor
+from src.services.auth_service import FactorKind, SecondFactor
 from src.utils.database import Database
 
 logger = structlog.get_logger(__name__)
 
 
 # Verifies and consumes a code. Raises SecondFactorRejectedError or DecryptionError.
-Take = Callable[[AsyncSession, UserRow], Awaitable[None]]
+VerifyCode = Callable[[AsyncSession, UserRow], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Proof:
     """Proof of ownership: the password, a code, or both.
 
-    `take` verifies and consumes the code, `field` is the input field of the code.
+    `verify_code` verifies and consumes the code, `field` is the input field of the code.
     """
 
     password: str | None = None
-    take: Take | None = None
+    verify_code: VerifyCode | None = None
     field: str = "code"
 
 
@@ -70,13 +70,13 @@ class SecondFactorService:
         self._database = database
         self._access = access
         self._attempts = attempts
-        self._seal = SecretBox(settings.mfa_keys)
+        self._secret_box = SecretBox(settings.mfa_keys)
 
     async def state(self, user_id: UUID) -> SecondFactorState:
         async with self._database.transaction() as session:
             enabled = await account_rows.has_second_factor(session, user_id)
-            left = await factor_rows.codes_left(session, user_id) if enabled else 0
-        return SecondFactorState(enabled=enabled, recovery_codes_left=left)
+            codes_left = await factor_rows.codes_left(session, user_id) if enabled else 0
+        return SecondFactorState(enabled=enabled, recovery_codes_left=codes_left)
 
     async def set_up(self, access: AccessToken, password: str) -> SecondFactorSetup:
         """Create a second factor. It replaces an unconfirmed one, and is required once confirmed.
@@ -85,15 +85,15 @@ class SecondFactorService:
             ProofRejectedError: The password is wrong, or the session is locked out.
             SecondFactorOnError: The account has a confirmed second factor.
         """
-        secret = auth_totp.new_secret()
-        async with self._proven(access, "setup", _Proof(password)) as (session, user):
+        secret = totp.new_secret()
+        async with self._verified(access, "setup", _Proof(password)) as (session, user):
             row = await factor_rows.of_user(session, user.id)
             if row is not None and row.confirmed_at is not None:
                 raise SecondFactorOnError
-            sealed = self._seal.encrypt(user.id, secret)
-            await session.merge(SecondFactorRow(user_id=user.id, sealed_secret=sealed))
+            ciphertext = self._secret_box.encrypt(user.id, secret)
+            await session.merge(SecondFactorRow(user_id=user.id, sealed_secret=ciphertext))
         return SecondFactorSetup(
-            secret=secret, otpauth_uri=auth_totp.otpauth_uri(secret, access.user.email)
+            secret=secret, otpauth_uri=totp.otpauth_uri(secret, access.user.email)
         )
 
     async def confirm(self, access: AccessToken, code: str) -> IssuedRecoveryCodes:
@@ -109,7 +109,7 @@ class SecondFactorService:
             DecryptionError: No key decrypts the stored secret.
         """
 
-        async def take(session: AsyncSession, user: UserRow) -> None:
+        async def verify_code(session: AsyncSession, user: UserRow) -> None:
             row = await factor_rows.of_user(session, user.id)
             if row is None:
                 raise SecondFactorOffError
@@ -118,10 +118,15 @@ class SecondFactorService:
             self._use_code(row, code)
             row.confirmed_at = datetime.now(UTC)
 
-        async with self._proven(access, "enabled", _Proof(take=take)) as (session, user):
+        async with self._verified(access, "enabled", _Proof(verify_code=verify_code)) as (
+            session,
+            user,
+        ):
             return await self._new_codes(session, user, access)
 
-    async def disable(self, access: AccessToken, password: str, given: SecondFactor) -> None:
+    async def disable(
+        self, access: AccessToken, password: str, second_factor: SecondFactor
+    ) -> None:
         """Remove the second factor and end the caller's other sessions.
 
         Raises:
@@ -129,10 +134,10 @@ class SecondFactorService:
             SecondFactorOffError: The account has no confirmed second factor.
             DecryptionError: No key decrypts the stored secret.
         """
-        proof = self._proof(given, password)
-        async with self._proven(access, "disabled", proof) as (session, user):
+        proof = self._proof(second_factor, password)
+        async with self._verified(access, "disabled", proof) as (session, user):
             await account_rows.remove_second_factor(session, user.id)
-            await self._changed(session, access)
+            await self._publish_change(session, access)
 
     async def renew_codes(self, access: AccessToken, code: str) -> IssuedRecoveryCodes:
         """Replace the recovery codes and end the caller's other sessions.
@@ -143,12 +148,12 @@ class SecondFactorService:
             DecryptionError: No key decrypts the stored secret.
         """
         proof = self._proof(SecondFactor(code))
-        async with self._proven(access, "recovery codes renewed", proof) as (session, user):
+        async with self._verified(access, "recovery codes renewed", proof) as (session, user):
             return await self._new_codes(session, user, access)
 
     async def check(
-        self, session: AsyncSession, user: UserRow, given: SecondFactor
-    ) -> Factor | None:
+        self, session: AsyncSession, user: UserRow, second_factor: SecondFactor
+    ) -> FactorKind | None:
         """Verify and consume a second factor in a transaction that has locked the account.
 
         Returns:
@@ -162,15 +167,15 @@ class SecondFactorService:
         row = await factor_rows.of_user(session, user.id)
         if row is None or row.confirmed_at is None:
             return None
-        if given.otp:
-            self._use_code(row, given.otp)
-            return Factor.CODE
-        if not given.recovery_code:
+        if second_factor.otp:
+            self._use_code(row, second_factor.otp)
+            return FactorKind.CODE
+        if not second_factor.recovery_code:
             raise SecondFactorRequiredError
-        hashed = auth_totp.recovery_hash(user.id, given.recovery_code)
+        hashed = totp.recovery_hash(user.id, second_factor.recovery_code)
         if not await factor_rows.use_code(session, user.id, hashed):
             raise SecondFactorRejectedError
-        return Factor.RECOVERY_CODE
+        return FactorKind.RECOVERY_CODE
 
     def _use_code(self, row: SecondFactorRow, code: str) -> None:
         """Verify a TOTP code and store its time step.
@@ -179,35 +184,37 @@ class SecondFactorService:
             SecondFactorRejectedError: It is wrong, or not newer than the last accepted one.
             DecryptionError: No key decrypts the stored secret.
         """
-        secret = self._opened(row)
-        step = auth_totp.matching_step(secret, code, time.time(), row.last_step)
+        secret = self._decrypted_secret(row)
+        step = totp.matching_step(secret, code, time.time(), row.last_step)
         if step is None:
             raise SecondFactorRejectedError
         row.last_step = step
         # Encrypt with the current key, so that former keys can be removed eventually.
-        row.sealed_secret = self._seal.encrypt(row.user_id, secret)
+        row.sealed_secret = self._secret_box.encrypt(row.user_id, secret)
 
-    def _opened(self, row: SecondFactorRow) -> str:
+    def _decrypted_secret(self, row: SecondFactorRow) -> str:
         """Decrypt the secret. An error is logged for the operator and is no failure of the user.
 
         Raises:
             DecryptionError: No key decrypts it.
         """
         try:
-            return self._seal.decrypt(row.user_id, row.sealed_secret)
+            return self._secret_box.decrypt(row.user_id, row.sealed_secret)
         except DecryptionError:
             logger.error("second_factor_unreadable", user_id=str(row.user_id))  # noqa: TRY400 - no bug
             raise
 
-    def _proof(self, given: SecondFactor, password: str | None = None) -> _Proof:
-        async def take(session: AsyncSession, user: UserRow) -> None:
-            if await self.check(session, user, given) is None:
+    def _proof(self, second_factor: SecondFactor, password: str | None = None) -> _Proof:
+        async def verify_code(session: AsyncSession, user: UserRow) -> None:
+            if await self.check(session, user, second_factor) is None:
                 raise SecondFactorOffError
 
-        return _Proof(password, take, "recovery_code" if given.recovery_code else "code")
+        return _Proof(
+            password, verify_code, "recovery_code" if second_factor.recovery_code else "code"
+        )
 
     @asynccontextmanager
-    async def _proven(
+    async def _verified(
         self, access: AccessToken, change: str, proof: _Proof
     ) -> AsyncIterator[tuple[AsyncSession, UserRow]]:
         """Verify a proof, then yield the transaction and the locked account.
@@ -228,30 +235,27 @@ class SecondFactorService:
             user = attempt.user
             if user is None:
                 raise NotAuthenticatedError
-            fault = await _fault_of(proof, attempt, user)
-            attempt.event = _event(user, change, Outcome.FAILURE if fault else Outcome.SUCCESS)
-            if fault is None:
+            error = await _verify(proof, attempt, user)
+            attempt.event = _event(user, change, Outcome.FAILURE if error else Outcome.SUCCESS)
+            if error is None:
                 yield attempt.session, user
-        if fault is not None:
-            raise fault
+        if error is not None:
+            raise error
 
     async def _new_codes(
         self, session: AsyncSession, user: UserRow, access: AccessToken
     ) -> IssuedRecoveryCodes:
-        codes = auth_totp.new_recovery_codes()
-        await self._keep(session, user.id, codes)
-        await self._changed(session, access)
+        codes = totp.new_recovery_codes()
+        hashes = [totp.recovery_hash(user.id, code) for code in codes]
+        await factor_rows.replace_codes(session, user.id, hashes)
+        await self._publish_change(session, access)
         return IssuedRecoveryCodes(recovery_codes=codes)
 
-    async def _keep(self, session: AsyncSession, user_id: UUID, codes: list[str]) -> None:
-        hashes = [auth_totp.recovery_hash(user_id, code) for code in codes]
-        await factor_rows.replace_codes(session, user_id, hashes)
-
-    async def _changed(self, session: AsyncSession, access: AccessToken) -> None:
-        await self._access.changed(
+    async def _publish_change(self, session: AsyncSession, access: AccessToken) -> None:
+        await self._access.publish_change(
             session,
             user_id=access.user.id,
-            why=AccessChange.SECOND_FACTOR_CHANGE,
+            reason=AccessChangeReason.SECOND_FACTOR_CHANGE,
             spared_session_id=access.session_id,
         )
 
@@ -267,7 +271,7 @@ def _event(user: UserRow, change: str, outcome: Outcome) -> AuditEvent:
     )
 
 
-async def _fault_of(proof: _Proof, attempt: Attempt, user: UserRow) -> Exception | None:
+async def _verify(proof: _Proof, attempt: Attempt, user: UserRow) -> Exception | None:
     """Verify a proof and count a failure. Returns the error, None if the proof is valid."""
     if attempt.locked:
         return ProofRejectedError(proof.field if proof.password is None else "password")
@@ -275,11 +279,11 @@ async def _fault_of(proof: _Proof, attempt: Attempt, user: UserRow) -> Exception
         attempt.fail()
         return ProofRejectedError("password")
     try:
-        if proof.take is not None:
-            await proof.take(attempt.session, user)
+        if proof.verify_code is not None:
+            await proof.verify_code(attempt.session, user)
     except SecondFactorRejectedError:
         attempt.fail()
         return ProofRejectedError(proof.field)
-    except DecryptionError as broken:
-        return broken
+    except DecryptionError as error:
+        return error
     return None

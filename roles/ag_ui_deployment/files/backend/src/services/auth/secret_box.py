@@ -16,27 +16,27 @@ class SecretBox:
     """Encrypts the secrets of users. The first key encrypts, all keys decrypt."""
 
     def __init__(self, keys: list[str]) -> None:
-        self._fernet = fernet_of(keys, _PURPOSE)
+        self._fernet = derive_fernet(keys, _PURPOSE)
 
     def encrypt(self, owner: UUID, secret: str) -> str:
         return self._fernet.encrypt(f"{owner}:{secret}".encode()).decode()
 
-    def decrypt(self, owner: UUID, sealed: str) -> str:
+    def decrypt(self, owner: UUID, ciphertext: str) -> str:
         """Decrypt a secret of a user.
 
         Raises:
             DecryptionError: No key decrypts it, or it was encrypted for another user.
         """
         try:
-            whose, _, secret = self._fernet.decrypt(sealed).decode().partition(":")
+            owner_id, _, secret = self._fernet.decrypt(ciphertext).decode().partition(":")
         except InvalidToken:
             raise DecryptionError from None
-        if whose != str(owner):
+        if owner_id != str(owner):
             raise DecryptionError
         return secret
 
 
-def fernet_of(keys: list[str], purpose: bytes) -> MultiFernet:
+def derive_fernet(keys: list[str], purpose: bytes) -> MultiFernet:
     """Create a Fernet whose keys are derived from `keys` for a purpose (HKDF).
 
     The first key encrypts, all keys decrypt.

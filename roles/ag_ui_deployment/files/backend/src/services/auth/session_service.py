@@ -12,19 +12,19 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from src.config import Settings
-from src.models.session import AccessChange, SessionInfo, SessionRow
+from src.models.session import AccessChangeReason, SessionInfo, SessionRow
 from src.models.user import Token, User, UserRow
 from src.repositories import sessions as session_rows
 from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.auth.access_service import AccessService
 from src.services.auth.errors import NotAuthenticatedError, RefreshRacedError, SessionNotFoundError
-from src.services.auth.tokens import AccessToken, Tokens
+from src.services.auth.tokens import AccessToken, TokenService
 from src.utils.database import Database
 
 # Reuse of the previous refresh token within this time is no theft: two tabs of a browser may refresh
 # at the same time.
-_RACE = timedelta(seconds=5)
+_RACE_WINDOW = timedelta(seconds=5)
 _USER_AGENT_LENGTH = 200
 
 
@@ -40,7 +40,7 @@ class SessionService:
     def __init__(
         self,
         database: Database,
-        tokens: Tokens,
+        tokens: TokenService,
         access: AccessService,
         audit: AuditLogger,
         settings: Settings,
@@ -54,7 +54,7 @@ class SessionService:
     def begin(self, session: AsyncSession, user: UserRow, client: Client) -> tuple[UUID, Token]:
         """Create a session in the transaction of a login. Returns its id and its tokens."""
         now = datetime.now(UTC)
-        series, secret = _random(), _random()
+        series, secret = _random_token(), _random_token()
         row = SessionRow(
             id=uuid4(),
             user_id=user.id,
@@ -76,13 +76,13 @@ class SessionService:
             NotAuthenticatedError: It is unknown or was used before, or its session has ended.
             RefreshRacedError: Another refresh with this token has just succeeded.
         """
-        async with self._presented(refresh_token) as (row, user, is_newest):
+        async with self._locked_session(refresh_token) as (row, user, is_newest):
             if not is_newest:
                 raise RefreshRacedError
             return self._rotate(row, user, refresh_token.partition(".")[0])
 
     @asynccontextmanager
-    async def _presented(
+    async def _locked_session(
         self, refresh_token: str
     ) -> AsyncIterator[tuple[SessionRow, UserRow, bool]]:
         """Find and lock the open session of a refresh token.
@@ -106,8 +106,10 @@ class SessionService:
             if is_newest or _is_race(row, _hash(secret), now):
                 yield row, user, is_newest
                 return
-            why = AccessChange.TOKEN_REUSE
-            await self._access.changed(session, user_id=user.id, session_id=row.id, why=why)
+            reason = AccessChangeReason.TOKEN_REUSE
+            await self._access.publish_change(
+                session, user_id=user.id, session_id=row.id, reason=reason
+            )
         await self._audit.record(
             AuditEvent(
                 Action.TOKEN_REUSE,
@@ -120,21 +122,21 @@ class SessionService:
         raise NotAuthenticatedError
 
     def _rotate(self, row: SessionRow, user: UserRow, series: str) -> Token:
-        secret = _random()
+        secret = _random_token()
         row.previous_hash, row.refresh_hash = row.refresh_hash, _hash(secret)
         row.rotated_at = row.last_used_at = datetime.now(UTC)
         return self._token(row, user, f"{series}.{secret}")
 
     def _token(self, row: SessionRow, user: UserRow, refresh_token: str) -> Token:
         now, end = datetime.now(UTC), row.expires_at
-        left = int((end - now).total_seconds())
+        seconds_left = int((end - now).total_seconds())
         return Token(
             access_token=self._tokens.issue(
-                User.model_validate(user), row.id, until=end.timestamp()
+                User.model_validate(user), row.id, session_end=end.timestamp()
             ),
-            expires_in=min(self._tokens.lifetime, left),
+            expires_in=min(self._tokens.lifetime, seconds_left),
             refresh_token=refresh_token,
-            refresh_expires_in=left,
+            refresh_expires_in=seconds_left,
         )
 
     async def of_refresh_token(self, refresh_token: str) -> AccessToken:
@@ -143,7 +145,7 @@ class SessionService:
         Raises:
             NotAuthenticatedError: It is unknown or was used before, or its session has ended.
         """
-        async with self._presented(refresh_token) as (row, user, _):
+        async with self._locked_session(refresh_token) as (row, user, _):
             return AccessToken(User.model_validate(user), row.id, row.expires_at.timestamp())
 
     async def open_sessions(self, access: AccessToken) -> list[SessionInfo]:
@@ -165,7 +167,7 @@ class SessionService:
         """End the session of the caller, or with `everywhere` all of their sessions."""
         await self._end(access, None if everywhere else access.session_id)
 
-    async def end_one(self, access: AccessToken, session_id: UUID) -> None:
+    async def end_session(self, access: AccessToken, session_id: UUID) -> None:
         """End an open session of the caller.
 
         Raises:
@@ -178,8 +180,8 @@ class SessionService:
     async def _end(self, access: AccessToken, session_id: UUID | None) -> None:
         user = access.user
         async with self._database.transaction() as session:
-            await self._access.changed(
-                session, user_id=user.id, session_id=session_id, why=AccessChange.LOGOUT
+            await self._access.publish_change(
+                session, user_id=user.id, session_id=session_id, reason=AccessChangeReason.LOGOUT
             )
         await self._audit.record(
             AuditEvent(
@@ -195,10 +197,10 @@ class SessionService:
 def _is_race(row: SessionRow, hashed: str, now: datetime) -> bool:
     if row.previous_hash is None or row.rotated_at is None:
         return False
-    return now - row.rotated_at < _RACE and hmac.compare_digest(row.previous_hash, hashed)
+    return now - row.rotated_at < _RACE_WINDOW and hmac.compare_digest(row.previous_hash, hashed)
 
 
-def _random() -> str:
+def _random_token() -> str:
     return secrets.token_urlsafe(32)
 
 

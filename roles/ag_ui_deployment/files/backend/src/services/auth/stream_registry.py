@@ -17,7 +17,7 @@ _REMEMBERED_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class AccessChange:
     """An access change of a user.
 
     It affects one session (`session_id`), all but `spared_session_id`, or all sessions.
@@ -28,7 +28,7 @@ class Change:
     spared_session_id: UUID | None
     reason: EndReason
 
-    def concerns(self, user_id: UUID, session_id: UUID) -> bool:
+    def affects(self, user_id: UUID, session_id: UUID) -> bool:
         if user_id != self.user_id or session_id == self.spared_session_id:
             return False
         return self.session_id is None or self.session_id == session_id
@@ -38,11 +38,11 @@ class StreamRegistry:
     """Holds all streams that depend on a login while they are open."""
 
     def __init__(self) -> None:
-        self._held: dict[object, tuple[AccessToken, Callable[[EndReason], None]]] = {}
-        self._recent: OrderedDict[Change, float] = OrderedDict()
+        self._streams: dict[object, tuple[AccessToken, Callable[[EndReason], None]]] = {}
+        self._recent: OrderedDict[AccessChange, float] = OrderedDict()
 
     @contextmanager
-    def holding(self, access: AccessToken, end: Callable[[EndReason], None]) -> Iterator[None]:
+    def registered(self, access: AccessToken, end: Callable[[EndReason], None]) -> Iterator[None]:
         """Register a stream for the duration of the block.
 
         Args:
@@ -50,35 +50,35 @@ class StreamRegistry:
             end: Called at most once, in the event loop, if the access is revoked within the block.
         """
         key = object()
-        self._held[key] = (access, end)
+        self._streams[key] = (access, end)
         try:
-            for change, noted_at in list(self._recent.items()):
-                if noted_at >= access.looked_at and change.concerns(
+            for change, changed_at in list(self._recent.items()):
+                if changed_at >= access.read_at and change.affects(
                     access.user.id, access.session_id
                 ):
                     self._end(key, change)
                     break
             yield
         finally:
-            self._held.pop(key, None)
+            self._streams.pop(key, None)
 
-    def end(self, change: Change) -> None:
+    def end(self, change: AccessChange) -> None:
         """End the affected streams, including those that are just being opened."""
         now = time.monotonic()
         self._recent[change] = now
         self._recent.move_to_end(change)
         while next(iter(self._recent.values())) < now - _REMEMBERED_SECONDS:
             self._recent.popitem(last=False)
-        for key, (access, _) in list(self._held.items()):
-            if change.concerns(access.user.id, access.session_id):
+        for key, (access, _) in list(self._streams.items()):
+            if change.affects(access.user.id, access.session_id):
                 self._end(key, change)
 
     @property
     def sessions(self) -> set[UUID]:
         """The sessions with an open stream."""
-        return {access.session_id for access, _ in self._held.values()}
+        return {access.session_id for access, _ in self._streams.values()}
 
-    def _end(self, key: object, change: Change) -> None:
-        held = self._held.pop(key, None)
-        if held is not None:
-            held[1](change.reason)
+    def _end(self, key: object, change: AccessChange) -> None:
+        stream = self._streams.pop(key, None)
+        if stream is not None:
+            stream[1](change.reason)

@@ -4,7 +4,7 @@ from redis.asyncio import Redis
 
 from src.models.user import Ticket
 from src.services.auth.errors import NotAuthenticatedError, TicketsUnavailableError
-from src.services.auth.tokens import TICKET_SECONDS, AccessToken, Tokens
+from src.services.auth.tokens import TICKET_SECONDS, AccessToken, TokenService
 from src.utils.redis import REDIS_ERRORS
 
 # Longer than the lifetime of a ticket, to allow for clock differences between instances.
@@ -14,7 +14,7 @@ _REMEMBERED_SECONDS = 2 * TICKET_SECONDS
 class TicketService:
     """Issues signed tickets, and records their use in Redis for all instances."""
 
-    def __init__(self, tokens: Tokens, redis: Redis, stream: str) -> None:
+    def __init__(self, tokens: TokenService, redis: Redis, stream: str) -> None:
         self._tokens = tokens
         self._redis = redis
         self._prefix = f"{stream}:ticket:"

@@ -26,45 +26,45 @@ _REQUIRED = {f"require_{claim}": True for claim in ("exp", "iat", "sub", "jti", 
 class AccessToken:
     """The claims of a verified token.
 
-    `expires_at` is in seconds since 1970. `looked_at` is the time of the monotonic clock at which the
+    `expires_at` is in seconds since 1970. `read_at` is the time of the monotonic clock at which the
     account was last read.
     """
 
     user: User
     session_id: UUID
     expires_at: float
-    looked_at: float = 0.0
+    read_at: float = 0.0
 
 
-class Tokens:
+class TokenService:
     """Issues and verifies tokens. JWT_SECRET signs; JWT_PREVIOUS_SECRETS only verify."""
 
     def __init__(self, settings: Settings) -> None:
-        keys = [settings.JWT_SECRET.get_secret_value(), *settings.previous_jwt_secrets]
+        keys = settings.signing_keys
         self._keys = {key_id(key): key for key in reversed(keys)}
         self._key_id = key_id(keys[0])
         self._algorithm = settings.JWT_ALGORITHM
         self.lifetime = settings.ACCESS_TOKEN_EXPIRE_MINUTES * 60
 
-    def issue(self, user: User, session_id: UUID, *, until: float | None = None) -> str:
+    def issue(self, user: User, session_id: UUID, *, session_end: float | None = None) -> str:
         """Issue an access token.
 
         Args:
             user: The user.
             session_id: The session.
-            until: The end of the session in seconds since 1970, which the token does not outlast.
+            session_end: The end of the session in seconds since 1970, which the token does not outlast.
         """
-        expires = time.time() + self.lifetime
-        expires = expires if until is None else min(expires, until)
-        return self._sign(user, session_id, {"typ": _ACCESS, "exp": int(expires)})
+        expires_at = time.time() + self.lifetime
+        expires_at = expires_at if session_end is None else min(expires_at, session_end)
+        return self._sign(user, session_id, {"typ": _ACCESS, "exp": int(expires_at)})
 
     def issue_ticket(self, access: AccessToken) -> str:
         """Issue a ticket to open one stream, which may last as long as the access token."""
-        expires = int(time.time()) + TICKET_SECONDS
-        claims = {"typ": _TICKET, "exp": expires, "until": access.expires_at}
+        expires_at = int(time.time()) + TICKET_SECONDS
+        claims = {"typ": _TICKET, "exp": expires_at, "until": access.expires_at}
         return self._sign(access.user, access.session_id, claims)
 
-    def _sign(self, user: User, session_id: UUID, purpose: dict[str, Any]) -> str:
+    def _sign(self, user: User, session_id: UUID, type_claims: dict[str, Any]) -> str:
         claims = {
             "iss": _ISSUER,
             "aud": _AUDIENCE,
@@ -75,8 +75,8 @@ class Tokens:
             "email": user.email,
             "role": user.role.value,
         }
-        key, head = self._keys[self._key_id], {"kid": self._key_id}
-        return jwt.encode(claims | purpose, key, algorithm=self._algorithm, headers=head)
+        key, headers = self._keys[self._key_id], {"kid": self._key_id}
+        return jwt.encode(claims | type_claims, key, algorithm=self._algorithm, headers=headers)
 
     def verify(self, token: str) -> AccessToken:
         """Verify an access token.
@@ -96,7 +96,7 @@ class Tokens:
         access, claims = self._verify(ticket, _TICKET)
         return replace(access, expires_at=float(claims["until"])), str(claims["jti"])
 
-    def _verify(self, token: str, purpose: str) -> tuple[AccessToken, dict[str, Any]]:
+    def _verify(self, token: str, token_type: str) -> tuple[AccessToken, dict[str, Any]]:
         try:
             claims = jwt.decode(
                 token,
@@ -106,7 +106,7 @@ class Tokens:
                 issuer=_ISSUER,
                 options=_REQUIRED,
             )
-            if claims.get("typ") != purpose:
+            if claims.get("typ") != token_type:
                 raise NotAuthenticatedError
             user = User(id=UUID(claims["sub"]), email=claims["email"], role=Role(claims["role"]))
             return AccessToken(user, UUID(claims["sid"]), float(claims["exp"])), claims

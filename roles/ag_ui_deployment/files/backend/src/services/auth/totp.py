@@ -43,8 +43,8 @@ def matching_step(secret: str, code: str, now: float, after: int | None) -> int 
     totp = pyotp.TOTP(secret)
     current = int(now) // STEP_SECONDS
     for step in range(current - _TOLERANCE, current + _TOLERANCE + 1):
-        fits = hmac.compare_digest(totp.generate_otp(step), digits)
-        if fits and (after is None or step > after):
+        matches = hmac.compare_digest(totp.generate_otp(step), digits)
+        if matches and (after is None or step > after):
             return step
     return None
 
@@ -52,15 +52,16 @@ def matching_step(secret: str, code: str, now: float, after: int | None) -> int 
 def new_recovery_codes() -> list[str]:
     """Generate codes of 80 random bits each, for which a fast hash suffices."""
     return [
-        _grouped(base64.b32encode(secrets.token_bytes(10)).decode()) for _ in range(RECOVERY_CODES)
+        _with_dashes(base64.b32encode(secrets.token_bytes(10)).decode())
+        for _ in range(RECOVERY_CODES)
     ]
 
 
 def recovery_hash(user_id: UUID, code: str) -> str:
     """Hash a recovery code. Dashes, whitespace and letter case are ignored."""
-    plain = re.sub(r"[\s-]", "", code).upper()
-    return hashlib.sha256(f"{user_id}:{plain}".encode()).hexdigest()
+    normalised = re.sub(r"[\s-]", "", code).upper()
+    return hashlib.sha256(f"{user_id}:{normalised}".encode()).hexdigest()
 
 
-def _grouped(code: str) -> str:
-    return "-".join(code[at : at + 4] for at in range(0, len(code), 4))
+def _with_dashes(code: str) -> str:
+    return "-".join(code[start : start + 4] for start in range(0, len(code), 4))

@@ -9,7 +9,7 @@ from src.models.event import Poison, ShieldEvent, StreamId
 from src.repositories import events as event_rows
 from src.repositories import gaps as gap_rows
 from src.repositories import jobs as job_rows
-from src.services.consumer.job_changes import summarise
+from src.services.consumer.job_changes import summarize
 from src.services.consumer.losses import Loss
 from src.services.shield.parser import dump_fields
 from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
@@ -19,7 +19,7 @@ MAX_ID_PART = 2**63 - 1
 
 
 @dataclass(slots=True)
-class Stored:
+class StoreResult:
     """The result of storing a batch; `events` counts events that were not stored before."""
 
     events: int = 0
@@ -32,7 +32,7 @@ class EventStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def newest(self) -> StreamId | None:
+    async def newest_id(self) -> StreamId | None:
         """Returns the greatest id of all stored events."""
         async with self._database.transaction() as session:
             return await event_rows.newest(session)
@@ -51,7 +51,7 @@ class EventStore:
                 after, before = _storable(loss.after), _storable(loss.before)
                 await gap_rows.add(session, after, before, loss.how, loss.entries)
 
-    async def store(self, entries: Sequence[ShieldEvent | Poison]) -> Stored:
+    async def store(self, entries: Sequence[ShieldEvent | Poison]) -> StoreResult:
         """Stores a batch; entries with values that PostgreSQL rejects become dead letters.
 
         Args:
@@ -71,28 +71,28 @@ class EventStore:
                 raise
             # Rejected values or a defect of this code must cost one entry and not stop the stream.
             if len(entries) == 1:
-                return await self._store_together([_refused(entries[0], error)])
+                return await self._store_together([_rejected(entries[0], error)])
         # Halves the batch until the rejected entry is alone. Storing is idempotent.
         middle = len(entries) // 2
         first = await self.store(entries[:middle])
         second = await self.store(entries[middle:])
-        return Stored(first.events + second.events, first.poison + second.poison)
+        return StoreResult(first.events + second.events, first.poison + second.poison)
 
-    async def _store_together(self, entries: Sequence[ShieldEvent | Poison]) -> Stored:
+    async def _store_together(self, entries: Sequence[ShieldEvent | Poison]) -> StoreResult:
         events = [entry for entry in entries if isinstance(entry, ShieldEvent)]
         poison = [entry for entry in entries if isinstance(entry, Poison)]
         async with self._database.transaction() as session:
             added = await event_rows.add_events(session, events)
             await event_rows.add_dead_letters(session, poison)
-            await job_rows.merge(session, summarise(events))
-        return Stored(added, poison)
+            await job_rows.merge(session, summarize(events))
+        return StoreResult(added, poison)
 
 
 def _storable(stream_id: StreamId) -> StreamId:
     return StreamId(min(stream_id.ms, MAX_ID_PART), min(stream_id.seq, MAX_ID_PART))
 
 
-def _refused(entry: ShieldEvent | Poison, error: BaseException) -> Poison:
+def _rejected(entry: ShieldEvent | Poison, error: BaseException) -> Poison:
     if isinstance(entry, Poison):
         # The fields of the letter were rejected too; keep only the reason.
         return Poison(entry.id, entry.reason.encode("ascii", "backslashreplace").decode(), b"")

@@ -26,7 +26,7 @@ async def group_info(redis: Redis, stream: str, group: str) -> GroupInfo | None:
         REDIS_ERRORS: Redis is unavailable, or the stream does not exist.
     """
     name = group.encode()
-    for one in await redis.xinfo_groups(stream):
-        if one["name"] == name:
-            return GroupInfo(one["lag"], one["pending"], one["last-delivered-id"].decode())
+    for info in await redis.xinfo_groups(stream):
+        if info["name"] == name:
+            return GroupInfo(info["lag"], info["pending"], info["last-delivered-id"].decode())
     return None

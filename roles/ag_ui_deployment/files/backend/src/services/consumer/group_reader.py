@@ -1,9 +1,9 @@
-"""Reads as one member of a consumer group, and detects entries that nobody will get.
+"""Reads as one member of a consumer group, and detects entries that no member will receive.
 
 Besides the position of a group, Redis keeps the number of entries added up to it. Before each read,
 atomically with it (read_group.lua), this number is compared with the number of entries removed from
 the stream. If no entry that the group has read is retained, and more entries were removed than it
-had read, the difference was trimmed unread. The number is then corrected, so that each hole is
+had read, the difference was trimmed unread. The number is then corrected, so that each range is
 found once, by one member, also across restarts.
 """
 
@@ -22,7 +22,7 @@ from src.services.consumer.group_info import group_info
 from src.services.consumer.losses import EntryLosses, Loss
 from src.services.shield.parser import read_id
 from src.services.shield.stream_info import stream_state
-from src.services.shield.stream_position import StreamPosition, StreamState, is_another
+from src.services.shield.stream_position import StreamPosition, StreamState, was_replaced
 from src.utils.page_size import PageSize
 from src.utils.redis import Row, stream_rows
 
@@ -69,7 +69,7 @@ class ConsumerConfig:
         )
 
 
-class _Hole(NamedTuple):
+class _TrimmedRange(NamedTuple):
     """Entries that were removed unread between two ids; `before` is empty if none follows."""
 
     after: bytes
@@ -77,44 +77,44 @@ class _Hole(NamedTuple):
     before: bytes
 
 
-class _Read(NamedTuple):
+class _ReadResult(NamedTuple):
     """The result of read_group.lua.
 
     Attributes:
         position: The position of the group before the read.
-        holes: The holes that this consumer must report.
-        doubtful: The number of other missing entries, which may all have been deleted with XDEL.
+        trimmed_ranges: The ranges that this consumer must report.
+        uncertain: The number of other missing entries, which may all have been deleted with XDEL.
         rows: The entries.
-        is_all: Whether these are all entries that were unread.
+        reached_end: Whether these are all entries that were unread.
         number: The number of entries added up to the position after the read, if known.
         unread: The number of entries after that position, if known.
     """
 
     position: StreamId
-    holes: list[_Hole]
-    doubtful: int
+    trimmed_ranges: list[_TrimmedRange]
+    uncertain: int
     rows: list[Row]
-    is_all: bool
+    reached_end: bool
     number: int | None
     unread: int | None
 
     @classmethod
-    def of(cls, answer: list[Any]) -> Self:
-        position, holes, doubtful, rows, is_all, number, unread = answer
+    def of(cls, response: list[Any]) -> Self:
+        position, trimmed_ranges, uncertain, rows, reached_end, number, unread = response
         return cls(
             position=read_id(position),
-            holes=[_Hole(*hole) for hole in holes],
-            doubtful=doubtful,
+            trimmed_ranges=[_TrimmedRange(*trimmed_range) for trimmed_range in trimmed_ranges],
+            uncertain=uncertain,
             rows=[(row_id, dict(_pairs(fields))) for row_id, fields in rows],
-            is_all=bool(is_all),
+            reached_end=bool(reached_end),
             number=None if number < 0 else number,
             unread=None if unread < 0 else unread,
         )
 
 
 def _pairs(values: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    one = iter(values)
-    return zip(one, one, strict=True)
+    iterator = iter(values)
+    return zip(iterator, iterator, strict=True)
 
 
 class GroupReader:
@@ -131,9 +131,9 @@ class GroupReader:
         self._unreported = f"{config.stream}:{config.group}:untold"
         self._pending_size = PageSize(_READ_ENTRIES, target_bytes=_BATCH_BYTES)
         # The position of the group after our last read, and the number of unread entries then.
-        self._place: StreamPosition | None = None
+        self._position: StreamPosition | None = None
         self._unread = 0
-        self._told: set[bytes] = set()
+        self._reported: set[bytes] = set()
         self.caught_up = False
 
     async def join(self, newest_stored: StreamId | None) -> None:
@@ -149,10 +149,10 @@ class GroupReader:
         stream = await self._stream()
         if stream and await group_info(self._redis, config.stream, config.group):
             return
-        known = self._place or (StreamPosition(newest_stored) if newest_stored else None)
-        if known and known.id > ZERO and is_another(known, stream):
-            self._report_stream_gone(known, self._unread)
-        self._place, self._unread = None, 0
+        previous = self._position or (StreamPosition(newest_stored) if newest_stored else None)
+        if previous and previous.id > ZERO and was_replaced(previous, stream):
+            self._report_stream_replaced(previous, self._unread)
+        self._position, self._unread = None, 0
         try:
             await self._redis.xgroup_create(
                 config.stream,
@@ -173,9 +173,9 @@ class GroupReader:
         size = 0
         self.caught_up = False
         while not self.caught_up and len(rows) < self._config.batch_size and size < _BATCH_BYTES:
-            some = await self._read_next(self._config.batch_size - len(rows), _BATCH_BYTES - size)
-            size += _bytes_of(some)
-            rows += some
+            page = await self._read_next(self._config.batch_size - len(rows), _BATCH_BYTES - size)
+            size += _bytes_of(page)
+            rows += page
         return rows
 
     async def wait(self, milliseconds: int) -> None:
@@ -183,16 +183,16 @@ class GroupReader:
 
         Does not read for the group, since only the script compares the counters.
         """
-        position = self._place.id if self._place else ZERO
+        position = self._position.id if self._position else ZERO
         await self._redis.xread({self._config.stream: str(position)}, count=1, block=milliseconds)
 
     async def read_own_pending(self) -> list[Row]:
         """Reads entries that this consumer did not acknowledge; a trimmed entry has no fields."""
         config = self._config
-        answer = await self._redis.xreadgroup(
+        response = await self._redis.xreadgroup(
             config.group, config.name, {config.stream: "0"}, count=self._pending_size.entries
         )
-        rows = stream_rows(answer)
+        rows = stream_rows(response)
         self._pending_size.adjust(len(rows), _bytes_of(rows))
         return rows
 
@@ -207,7 +207,7 @@ class GroupReader:
                 longer in the stream.
         """
         config = self._config
-        next_cursor, rows, gone = await self._redis.xautoclaim(
+        next_cursor, rows, removed = await self._redis.xautoclaim(
             config.stream,
             config.group,
             config.name,
@@ -216,7 +216,7 @@ class GroupReader:
             count=self._pending_size.entries,
         )
         self._pending_size.adjust(len(rows), _bytes_of(rows))
-        return next_cursor.decode(), rows, [read_id(row_id) for row_id in gone]
+        return next_cursor.decode(), rows, [read_id(row_id) for row_id in removed]
 
     async def over_delivered(self, rows: Sequence[Row]) -> set[bytes]:
         """Returns entries delivered so often without being stored that they may crash consumers."""
@@ -239,69 +239,78 @@ class GroupReader:
         config = self._config
         await self._redis.xack(config.stream, config.group, *(row_id for row_id, _ in rows))
 
-    async def trimmed_among(self, gone: Sequence[StreamId]) -> list[StreamId]:
+    async def select_trimmed(self, removed: Sequence[StreamId]) -> list[StreamId]:
         """Returns the removed entries that were trimmed, not deleted.
 
         Redis trims the oldest entries, so an entry after the first retained one was deleted.
         """
-        stream = await self._stream() if gone else None
+        stream = await self._stream() if removed else None
         if stream is None or stream.first is None:
-            return list(gone)
-        return [one for one in gone if one < stream.first]
+            return list(removed)
+        return [entry_id for entry_id in removed if entry_id < stream.first]
 
     async def _read_next(self, maximum: int, max_bytes: int) -> list[Row]:
         config = self._config
-        answer = await self._read_script(
+        response = await self._read_script(
             keys=[config.stream, self._unreported],
             args=[
                 config.group,
                 config.name,
                 min(maximum, _READ_ENTRIES),
                 max_bytes,
-                str(self._place.confirmed_until) if self._place else "",
+                str(self._position.confirmed_until) if self._position else "",
             ],
         )
-        read = _Read.of(answer)
-        self.caught_up = read.is_all
-        await self._tell(read)
-        await self._note_place(read)
+        read = _ReadResult.of(response)
+        self.caught_up = read.reached_end
+        await self._report_trimmed(read)
+        await self._update_position(read)
         return read.rows
 
-    async def _tell(self, read: _Read) -> None:
-        """Reports holes, then deletes them in Redis, whose response may get lost before that."""
-        for hole in read.holes:
-            if hole.after not in self._told:
-                before = read_id(hole.before) if hole.before else await self._end()
-                self._losses.report(
-                    Loss("trimmed_unread", hole.entries, read_id(hole.after), before)
+    async def _report_trimmed(self, read: _ReadResult) -> None:
+        """Reports trimmed ranges, then deletes them in Redis, whose response may get lost before."""
+        for trimmed_range in read.trimmed_ranges:
+            if trimmed_range.after not in self._reported:
+                before = (
+                    read_id(trimmed_range.before) if trimmed_range.before else await self._next_id()
                 )
-                self._told.add(hole.after)
-        if read.doubtful:
+                self._losses.report(
+                    Loss(
+                        "trimmed_unread",
+                        trimmed_range.entries,
+                        read_id(trimmed_range.after),
+                        before,
+                    )
+                )
+                self._reported.add(trimmed_range.after)
+        if read.uncertain:
             after = str(read.position)
-            logger.warning("entries_removed_unread", at_most=read.doubtful, after=after)
-        if self._told:
-            await self._redis.hdel(self._unreported, *self._told)
-            self._told.clear()
+            logger.warning("entries_removed_unread", at_most=read.uncertain, after=after)
+        if self._reported:
+            await self._redis.hdel(self._unreported, *self._reported)
+            self._reported.clear()
 
-    async def _note_place(self, read: _Read) -> None:
-        known, unread = self._place, self._unread
+    async def _update_position(self, read: _ReadResult) -> None:
+        previous, unread = self._position, self._unread
         position = read_id(read.rows[-1][0]) if read.rows else read.position
-        sure = known.confirmed_until if known else read.position
-        self._place = StreamPosition(position, read.number, position if read.is_all else sure)
+        confirmed_until = previous.confirmed_until if previous else read.position
+        self._position = StreamPosition(
+            position, read.number, position if read.reached_end else confirmed_until
+        )
         self._unread = read.unread or 0
-        if known and read.position < known.id:
+        if previous and read.position < previous.id:
             stream = await self._stream()
-            if is_another(known, stream):
-                self._report_stream_gone(known, unread)
+            if was_replaced(previous, stream):
+                self._report_stream_replaced(previous, unread)
             else:
-                logger.warning("consumer_group_moved_back", last_known=str(known.id))
+                logger.warning("consumer_group_moved_back", last_known=str(previous.id))
 
-    def _report_stream_gone(self, place: StreamPosition, unread: int) -> None:
+    def _report_stream_replaced(self, position: StreamPosition, unread: int) -> None:
         """Reports the entries unread at the last read; how many were added since is unknown."""
-        loss = Loss("stream_gone", max(1, unread), place.id, place.id.next())
+        loss = Loss("stream_gone", max(1, unread), position.id, position.id.next())
         self._losses.report(loss, at_least=True)
 
-    async def _end(self) -> StreamId:
+    async def _next_id(self) -> StreamId:
         """Returns an id greater than any that was added."""
         stream = await self._stream()
         return stream.last.next() if stream else ZERO

@@ -14,7 +14,7 @@ from src.services.shield.event_types import (
 )
 
 
-def summarise(events: Iterable[ShieldEvent]) -> list[JobChange]:
+def summarize(events: Iterable[ShieldEvent]) -> list[JobChange]:
     """Returns one change per job of the batch."""
     changes: dict[str, JobChange] = {}
     for event in events:
@@ -31,7 +31,7 @@ def summarise(events: Iterable[ShieldEvent]) -> list[JobChange]:
 def _add(change: JobChange, event: ShieldEvent) -> None:
     change.first_timestamp = min(change.first_timestamp, event.timestamp)
     change.last_timestamp = max(change.last_timestamp, event.timestamp)
-    _add_place(change, event)
+    _add_ownership(change, event)
     change.kind = change.kind or _storable(kind_of(event.type, event.data))
     percent = percent_of(event.type, event.data)
     if percent is not None:
@@ -42,7 +42,7 @@ def _add(change: JobChange, event: ShieldEvent) -> None:
         change.status = JobStatus.RUNNING
 
 
-def _add_place(change: JobChange, event: ShieldEvent) -> None:
+def _add_ownership(change: JobChange, event: ShieldEvent) -> None:
     owner, workspace = event.user_id, _storable(event.workspace)
     if event.type == SUBMISSION:
         change.submitted = True

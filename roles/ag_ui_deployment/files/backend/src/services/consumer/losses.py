@@ -10,20 +10,20 @@ from src.utils.metrics import Metrics
 
 logger = structlog.get_logger(__name__)
 
-How = Literal["trimmed_pending", "trimmed_unread", "stream_gone"]
+LossKind = Literal["trimmed_pending", "trimmed_unread", "stream_gone"]
 
-_WORDS: dict[How, str] = {
+_DESCRIPTIONS: dict[LossKind, str] = {
     "trimmed_pending": "Redis trimmed them after they were read and before they were stored",
     "trimmed_unread": "Redis trimmed them before they were read",
     "stream_gone": "the stream was deleted, Redis was flushed or lost its last writes",
 }
-_LATELY = 3600.0
+_RECENT_SECONDS = 3600.0
 
 
 class Loss(NamedTuple):
     """Lost entries, all of them after `after` and before `before`."""
 
-    how: How
+    how: LossKind
     entries: int
     after: StreamId
     before: StreamId
@@ -33,7 +33,7 @@ class EntryLosses:
     """The losses of this process; `unrecorded` are not stored in PostgreSQL yet."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._count = {how: metrics.entries_lost.labels(how=how) for how in _WORDS}
+        self._count = {how: metrics.entries_lost.labels(how=how) for how in _DESCRIPTIONS}
         self._latest: tuple[float, str] | None = None
         self.unrecorded: list[Loss] = []
 
@@ -50,13 +50,13 @@ class EntryLosses:
             before=str(before),
         )
         amount = f"at least {entries}" if at_least else str(entries)
-        self._latest = time.monotonic(), f"{amount} entries were lost: {_WORDS[how]}"
+        self._latest = time.monotonic(), f"{amount} entries were lost: {_DESCRIPTIONS[how]}"
         self.unrecorded.append(loss)
 
-    def lately(self) -> tuple[float, str] | None:
+    def recent(self) -> tuple[float, str] | None:
         """Returns the age in seconds and the text of the latest loss of the last hour, if any."""
         if self._latest is None:
             return None
-        moment, words = self._latest
-        ago = time.monotonic() - moment
-        return (ago, words) if ago < _LATELY else None
+        reported_at, description = self._latest
+        age = time.monotonic() - reported_at
+        return (age, description) if age < _RECENT_SECONDS else None

@@ -1,14 +1,14 @@
 -- Reads new entries for one consumer of a group. Atomically with the read, detects entries that
--- were removed from the stream before any consumer had read them (a hole).
+-- were removed from the stream before any consumer had read them.
 --
--- KEYS  the stream; a hash of holes that were found and not reported yet
+-- KEYS  the stream; a hash of ranges of removed entries that are not reported yet
 -- ARGV  the group; the consumer; the maximum number of entries; the bytes at which to stop; the id
 --       up to which the number of read entries includes entries deleted with XDEL, '' for the
 --       position of the group
 --
 -- Returns, with -1 for a number that Redis does not know:
 --  - the position of the group before the read
---  - the holes that this consumer must report: the id before each, the number of missing entries,
+--  - the ranges that this consumer must report: the id before each, the number of missing entries,
 --    and the first retained id after it, '' if there is none
 --  - the number of other missing entries, which may all have been deleted with XDEL
 --  - the entries
@@ -18,10 +18,10 @@
 
 local stream, unreported = KEYS[1], KEYS[2]
 local group, consumer = ARGV[1], ARGV[2]
-local most, enough, sure = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local AT_A_TIME = 8
+local max_entries, max_bytes, confirmed_until = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local ENTRIES_PER_READ = 8
 
-local function named(list)
+local function to_table(list)
   local values = {}
   for i = 1, #list, 2 do
     values[list[i]] = list[i + 1]
@@ -30,8 +30,8 @@ local function named(list)
 end
 
 local function group_state()
-  for _, one in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    local state = named(one)
+  for _, fields in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local state = to_table(fields)
     if state['name'] == group then
       return state
     end
@@ -39,11 +39,11 @@ local function group_state()
 end
 
 local function stream_state()
-  return named(redis.call('XINFO', 'STREAM', stream))
+  return to_table(redis.call('XINFO', 'STREAM', stream))
 end
 
-local function is_behind(one, other)
-  local ms, seq = string.match(one, '(%d+)-(%d+)')
+local function is_after(id, other)
+  local ms, seq = string.match(id, '(%d+)-(%d+)')
   local other_ms, other_seq = string.match(other, '(%d+)-(%d+)')
   if ms == other_ms then
     return tonumber(seq) > tonumber(other_seq)
@@ -57,7 +57,7 @@ end
 
 -- Returns the number of entries missing after the position of the group, whether that is certain,
 -- and the first retained id. Counts the missing entries as read.
-local function find_hole(state)
+local function find_missing(state)
   local position, read, lag = state['last-delivered-id'], state['entries-read'], state['lag']
   local length = redis.call('XLEN', stream)
   -- Redis trims in the order of ids. While an entry that the group has read is retained, no later
@@ -67,7 +67,7 @@ local function find_hole(state)
   end
   local info = stream_state()
   local first = length > 0 and info['recorded-first-entry-id'] or ''
-  if length > 0 and not is_behind(first, position) then
+  if length > 0 and not is_after(first, position) then
     return 0
   end
   local removed = info['entries-added'] - length
@@ -75,32 +75,33 @@ local function find_hole(state)
     return 0
   end
   set_read(position, removed)
-  local certain = not is_behind(info['max-deleted-entry-id'], sure ~= '' and sure or position)
+  local until_id = confirmed_until ~= '' and confirmed_until or position
+  local certain = not is_after(info['max-deleted-entry-id'], until_id)
   return read and math.max(0, removed - read) or 0, certain, first
 end
 
-local function holes_to_tell(position, gone, first)
-  if gone > 0 then
-    redis.call('HSET', unreported, position, cjson.encode({consumer, gone, first}))
+local function unreported_ranges(position, missing, first)
+  if missing > 0 then
+    redis.call('HSET', unreported, position, cjson.encode({consumer, missing, first}))
   end
-  local holes = {}
+  local ranges = {}
   local fields = redis.call('HGETALL', unreported)
   for i = 1, #fields, 2 do
-    local hole = cjson.decode(fields[i + 1])
-    if hole[1] == consumer then
-      holes[#holes + 1] = {fields[i], hole[2], hole[3]}
+    local range = cjson.decode(fields[i + 1])
+    if range[1] == consumer then
+      ranges[#ranges + 1] = {fields[i], range[2], range[3]}
     end
   end
-  return holes
+  return ranges
 end
 
 local function read_new()
   local rows, bytes = {}, 0
-  while #rows < most and bytes < enough do
-    local count = math.min(AT_A_TIME, most - #rows)
-    local answer = redis.call(
+  while #rows < max_entries and bytes < max_bytes do
+    local count = math.min(ENTRIES_PER_READ, max_entries - #rows)
+    local response = redis.call(
       'XREADGROUP', 'GROUP', group, consumer, 'COUNT', count, 'STREAMS', stream, '>')
-    local entries = answer and answer[1][2] or {}
+    local entries = response and response[1][2] or {}
     for _, entry in ipairs(entries) do
       rows[#rows + 1] = entry
       for _, text in ipairs(entry[2]) do
@@ -119,11 +120,11 @@ if not before then
   return redis.error_reply('NOGROUP There is no such group')
 end
 local position = before['last-delivered-id']
-local gone, certain, first = find_hole(before)
-local holes = holes_to_tell(position, certain and gone or 0, first)
-local rows, is_all = read_new()
+local missing, certain, first = find_missing(before)
+local ranges = unreported_ranges(position, certain and missing or 0, first)
+local rows, reached_end = read_new()
 local after = group_state()
-if is_all and after['lag'] ~= 0 then
+if reached_end and after['lag'] ~= 0 then
   -- Redis no longer knows the counters if unread entries were deleted.
   after['entries-read'], after['lag'] = stream_state()['entries-added'], 0
 end
@@ -133,6 +134,6 @@ if after['entries-read'] then
   set_read(after['last-delivered-id'], after['entries-read'])
 end
 return {
-  position, holes, certain and 0 or gone, rows, is_all and 1 or 0,
+  position, ranges, certain and 0 or missing, rows, reached_end and 1 or 0,
   after['entries-read'] or -1, after['lag'] or -1,
 }

@@ -11,7 +11,7 @@ from src.utils.database import Database
 from src.utils.redis import REDIS_ERRORS
 
 
-class StreamOverview:
+class StreamStatusService:
     """The state of one stream and of the group that stores it."""
 
     def __init__(self, database: Database, redis: Redis, stream: str, group: str) -> None:
@@ -54,10 +54,10 @@ class StreamOverview:
             last_delivered_id=group.last_delivered_id,
             consumers=[
                 ConsumerState(
-                    name=one["name"].decode(errors="replace"),
-                    pending=one["pending"],
-                    idle_ms=one["idle"],
+                    name=consumer["name"].decode(errors="replace"),
+                    pending=consumer["pending"],
+                    idle_ms=consumer["idle"],
                 )
-                for one in consumers
+                for consumer in consumers
             ],
         )

@@ -16,7 +16,7 @@ from src.services.event_service import JobState
 # a slow connection holds little memory.
 BATCH_BYTES = 128 * 1024
 # Finding the slowest reader iterates over all readers, so it is done once per this many bytes.
-_LOOK_AFTER_BYTES = 256 * 1024
+_TRIM_INTERVAL_BYTES = 256 * 1024
 
 
 class FeedRecord(NamedTuple):
@@ -27,14 +27,14 @@ class FeedRecord(NamedTuple):
         frames: The encoded frames, in the current protocol version.
         before: The state of the job before the entry; None for a new job or outside all runs.
         after: The state of the job after the entry; None outside all runs.
-        recalled: Whether the process has just loaded the job, which had started before.
+        rehydrated: Whether the process has just loaded the job, which had started before.
     """
 
     id: StreamId
     frames: bytes
     before: JobState | None = None
     after: JobState | None = None
-    recalled: bool = False
+    rehydrated: bool = False
 
     @property
     def job_id(self) -> str | None:
@@ -59,16 +59,16 @@ class Batch(NamedTuple):
     Attributes:
         frames: The frames of all records.
         events: The number of records.
-        newest: The id of the last record; None for a notice, which has no record.
+        newest_id: The id of the last record; None for a notice, which has no record.
         ends_run: Whether the last record ends the run of its job.
-        alone: The only record of a batch that readers must inspect.
+        record_to_inspect: The only record of a batch that readers must inspect.
     """
 
     frames: bytes
     events: int
-    newest: StreamId | None = None
+    newest_id: StreamId | None = None
     ends_run: bool = False
-    alone: FeedRecord | None = None
+    record_to_inspect: FeedRecord | None = None
 
 
 class FeedLimits(NamedTuple):
@@ -79,11 +79,11 @@ class FeedLimits(NamedTuple):
 
 
 class FellBehindError(Exception):
-    """The reader was slower than the feed's bounds allow."""
+    """The reader was slower than the limits of the feed allow."""
 
 
-class Reader:
-    """The position of a client in a feed: that of the batch that it reads next."""
+class FeedReader:
+    """The position of a client in a feed: the batch that it reads next."""
 
     __slots__ = ("position",)
 
@@ -108,8 +108,8 @@ class Feed:
         self._events = 0
         # Keeps insertion order; a set would notify in arbitrary order.
         self._listeners: dict[Callable[[], None], None] = {}
-        self._readers: set[Reader] = set()
-        self._look_at = _LOOK_AFTER_BYTES
+        self._readers: set[FeedReader] = set()
+        self._trim_at_bytes = _TRIM_INTERVAL_BYTES
         self.closed = False
 
     @property
@@ -121,32 +121,32 @@ class Feed:
     def readers(self) -> int:
         return len(self._readers)
 
-    def join(self) -> Reader:
+    def join(self) -> FeedReader:
         """Adds a reader of everything that follows; must be paired with leave()."""
-        reader = Reader(self.end)
+        reader = FeedReader(self.end)
         self._readers.add(reader)
         return reader
 
-    def leave(self, reader: Reader) -> None:
+    def leave(self, reader: FeedReader) -> None:
         self._readers.discard(reader)
 
     def append(self, records: Sequence[FeedRecord]) -> None:
         """Adds records and notifies the listeners."""
-        for batch in _joined(records, self._needs_inspection):
+        for batch in _batches_of(records, self._needs_inspection):
             self._add(batch)
-        self._tell()
+        self._notify_listeners()
 
     def notify(self, frames: bytes) -> None:
         """Adds frames that have no record."""
         self._add(Batch(frames, 0))
-        self._tell()
+        self._notify_listeners()
 
     def close(self) -> None:
         """Closes the feed. Readers still get the batches that they have not read."""
         self.closed = True
-        self._tell()
+        self._notify_listeners()
 
-    def holds(self, position: int) -> bool:
+    def has(self, position: int) -> bool:
         """Whether no batch from this position on was dropped."""
         return position >= self._start
 
@@ -162,29 +162,29 @@ class Feed:
             return None
         return self._batches[position - self._start]
 
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Calls the listener after each addition and when the feed is closed, until forget()."""
+    def add_listener(self, listener: Callable[[], None]) -> None:
+        """Calls the listener after each addition and when the feed is closed."""
         self._listeners[listener] = None
 
-    def forget(self, listener: Callable[[], None]) -> None:
+    def remove_listener(self, listener: Callable[[], None]) -> None:
         self._listeners.pop(listener, None)
 
     def _add(self, batch: Batch) -> None:
         self._batches.append(batch)
         self._bytes += len(batch.frames)
         self._events += batch.events
-        if self._bytes >= self._look_at:
-            self._let_go_of_what_all_have()
+        if self._bytes >= self._trim_at_bytes:
+            self._drop_batches_read_by_all()
         while self._bytes > self._limits.bytes or self._events > self._limits.events:
             if len(self._batches) == 1:
                 break
             self._drop_oldest()
 
-    def _let_go_of_what_all_have(self) -> None:
+    def _drop_batches_read_by_all(self) -> None:
         slowest = min((reader.position for reader in self._readers), default=self.end)
         while self._start < slowest:
             self._drop_oldest()
-        self._look_at = self._bytes + _LOOK_AFTER_BYTES
+        self._trim_at_bytes = self._bytes + _TRIM_INTERVAL_BYTES
 
     def _drop_oldest(self) -> None:
         oldest = self._batches.popleft()
@@ -192,25 +192,25 @@ class Feed:
         self._events -= oldest.events
         self._start += 1
 
-    def _tell(self) -> None:
+    def _notify_listeners(self) -> None:
         for listener in tuple(self._listeners):
             listener()
 
 
-def _joined(
+def _batches_of(
     records: Sequence[FeedRecord], needs_inspection: Callable[[FeedRecord], bool]
 ) -> Iterator[Batch]:
     start = size = 0
-    for place, record in enumerate(records):
+    for index, record in enumerate(records):
         if needs_inspection(record):
-            yield from _batch(records[start:place])
+            yield from _batch(records[start:index])
             yield Batch(record.frames, 1, record.id, record.ends_run, record)
-            start, size = place + 1, 0
+            start, size = index + 1, 0
             continue
         size += len(record.frames)
         if size >= BATCH_BYTES:
-            yield from _batch(records[start : place + 1])
-            start, size = place + 1, 0
+            yield from _batch(records[start : index + 1])
+            start, size = index + 1, 0
     yield from _batch(records[start:])
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from src.models.visibility import EVERYTHING, OwnerScope, Visibility
 from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.events.feed import Feed, FeedLimits, FeedRecord
-from src.services.events.subscription import Scope
+from src.services.events.subscription import JobScope
 
 # All clients of one job share a feed. Each inspects the records that change the ownership of the
 # job.
-Key = Visibility | str
+FeedKey = Visibility | str
 
 
 class FeedIndex:
@@ -21,8 +21,8 @@ class FeedIndex:
 
     def __init__(self, limits: FeedLimits) -> None:
         self._limits = limits
-        self._feeds: dict[Key, Feed] = {}
-        self._at: dict[OwnerScope, list[Feed]] = {}
+        self._feeds: dict[FeedKey, Feed] = {}
+        self._feeds_by_owner_scope: dict[OwnerScope, list[Feed]] = {}
 
     def __iter__(self) -> Iterator[Feed]:
         return iter(self._feeds.values())
@@ -30,56 +30,56 @@ class FeedIndex:
     def __len__(self) -> int:
         return len(self._feeds)
 
-    def open(self, scope: Scope) -> Feed:
+    def get_or_create(self, scope: JobScope) -> Feed:
         """Returns the feed of a scope; clients of equal scopes share one."""
         key = _key(scope)
         feed = self._feeds.get(key)
         if feed is None:
-            feed = self._feeds[key] = Feed(self._limits, scope.looks_at)
-            for place in _places(key):
-                self._at.setdefault(place, []).append(feed)
+            feed = self._feeds[key] = Feed(self._limits, scope.needs_inspection)
+            for owner_scope in _owner_scopes(key):
+                self._feeds_by_owner_scope.setdefault(owner_scope, []).append(feed)
         return feed
 
-    def get(self, scope: Scope) -> Feed:
+    def get(self, scope: JobScope) -> Feed:
         return self._feeds[_key(scope)]
 
-    def remove(self, scope: Scope) -> None:
+    def remove(self, scope: JobScope) -> None:
         key = _key(scope)
         feed = self._feeds.pop(key)
-        for place in _places(key):
-            self._at[place].remove(feed)
-            if not self._at[place]:
-                del self._at[place]
+        for owner_scope in _owner_scopes(key):
+            self._feeds_by_owner_scope[owner_scope].remove(feed)
+            if not self._feeds_by_owner_scope[owner_scope]:
+                del self._feeds_by_owner_scope[owner_scope]
 
-    def sort(self, records: Sequence[FeedRecord]) -> dict[Feed, Sequence[FeedRecord]]:
+    def route(self, records: Sequence[FeedRecord]) -> dict[Feed, Sequence[FeedRecord]]:
         """Returns the records for each feed."""
-        everything = self._feeds.get(EVERYTHING)
-        news: dict[Feed, Sequence[FeedRecord]] = {}
-        if everything is not None and records:
-            news[everything] = records
-        if len(self._feeds) > len(news):
-            news |= self._sorted_by_job(records)
-        return news
+        unrestricted_feed = self._feeds.get(EVERYTHING)
+        routed: dict[Feed, Sequence[FeedRecord]] = {}
+        if unrestricted_feed is not None and records:
+            routed[unrestricted_feed] = records
+        if len(self._feeds) > len(routed):
+            routed |= self._route_by_job(records)
+        return routed
 
-    def _sorted_by_job(self, records: Sequence[FeedRecord]) -> dict[Feed, list[FeedRecord]]:
-        found: dict[Feed, list[FeedRecord]] = {}
+    def _route_by_job(self, records: Sequence[FeedRecord]) -> dict[Feed, list[FeedRecord]]:
+        routed: dict[Feed, list[FeedRecord]] = {}
         for record in records:
             if (state := record.after) is None:
                 continue
             workspace = state.workspace or DEFAULT_WORKSPACE
-            for feed in self._at.get(OwnerScope(None, workspace), ()):
-                found.setdefault(feed, []).append(record)
+            for feed in self._feeds_by_owner_scope.get(OwnerScope(None, workspace), ()):
+                routed.setdefault(feed, []).append(record)
             if state.owner is not None:
-                for feed in self._at.get(OwnerScope(state.owner, workspace), ()):
-                    found.setdefault(feed, []).append(record)
-            if feed_of_job := self._feeds.get(state.job_id):
-                found.setdefault(feed_of_job, []).append(record)
-        return found
+                for feed in self._feeds_by_owner_scope.get(OwnerScope(state.owner, workspace), ()):
+                    routed.setdefault(feed, []).append(record)
+            if job_feed := self._feeds.get(state.job_id):
+                routed.setdefault(job_feed, []).append(record)
+        return routed
 
 
-def _key(scope: Scope) -> Key:
+def _key(scope: JobScope) -> FeedKey:
     return scope.visibility if scope.job_id is None else scope.job_id
 
 
-def _places(key: Key) -> Iterator[OwnerScope]:
-    return key.places() if isinstance(key, Visibility) else iter(())
+def _owner_scopes(key: FeedKey) -> Iterator[OwnerScope]:
+    return key.scopes() if isinstance(key, Visibility) else iter(())

@@ -11,7 +11,7 @@ from src.services.event_service import VENDOR
 # trimmed: Redis trimmed events before they were read or stored.
 GapReason = Literal["unknown", "expired", "trimmed"]
 
-_WORDS: dict[GapReason, str] = {
+_MESSAGES: dict[GapReason, str] = {
     "unknown": "the stream has begun anew; the current state follows",
     "expired": "what followed is older than all that is kept; the current state follows",
     "trimmed": "events were lost before they could be stored",
@@ -25,7 +25,7 @@ class Gap(NamedTuple):
     after: StreamId
     before: StreamId | None = None
 
-    def concerns(self, cursor: StreamId) -> bool:
+    def affects(self, cursor: StreamId) -> bool:
         """Whether a client that resumes from the cursor misses any of these events."""
         return self.before is not None and cursor < self.before
 
@@ -34,7 +34,7 @@ class Gap(NamedTuple):
         value = {
             "after": str(self.after),
             "reason": self.reason,
-            "message": _WORDS[self.reason],
+            "message": _MESSAGES[self.reason],
         }
         if self.before is not None:
             value["before"] = str(self.before)

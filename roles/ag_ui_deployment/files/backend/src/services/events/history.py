@@ -36,16 +36,16 @@ class EventHistory:
         self._stream = stream
         self._max_bytes = max_bytes
 
-    async def retained_above(self) -> StreamId:
+    async def redis_low_watermark(self) -> StreamId:
         """Returns the id above which Redis retains all entries."""
-        return begin_of(*await self.stream_now())
+        return low_watermark(*await self.current_state())
 
-    async def newest(self) -> StreamId:
+    async def newest_id(self) -> StreamId:
         """Returns the greatest id that was added to this stream; 0-0 if there is none."""
-        stream, _ = await self.stream_now()
+        stream, _ = await self.current_state()
         return stream.last if stream else ZERO
 
-    async def stream_now(self) -> tuple[StreamState | None, StreamId]:
+    async def current_state(self) -> tuple[StreamState | None, StreamId]:
         """Returns the stream, None if there is none, and the time of Redis as an id."""
         seconds, microseconds = await self._redis.time()
         now = StreamId(seconds * 1000 + microseconds // 1000, 0)
@@ -78,60 +78,60 @@ class EventHistory:
         """
         cursor = after
         jobs = None if job_id is None else (job_id,)
-        in_redis, stored_size = PageSize(_PAGE), PageSize(_PAGE)
+        redis_page_size, stored_page_size = PageSize(_PAGE), PageSize(_PAGE)
         while True:
-            asked = in_redis.entries
-            first, rows = await self._redis_page(cursor, before, asked)
-            in_redis.adjust(len(rows), _bytes_of(rows))
-            border = min(first, before) if first is not None else before
-            if cursor.next() < border:
-                asked_stored = stored_size.entries
-                stored = await self._stored_page(cursor, border, asked_stored, jobs)
+            requested = redis_page_size.entries
+            complete_from, rows = await self._redis_page(cursor, before, requested)
+            redis_page_size.adjust(len(rows), _size_of_rows(rows))
+            redis_from = min(complete_from, before) if complete_from is not None else before
+            if cursor.next() < redis_from:
+                requested_stored = stored_page_size.entries
+                stored = await self._stored_page(cursor, redis_from, requested_stored, jobs)
                 if stored:
-                    stored_size.adjust(len(stored), _size_of(stored))
+                    stored_page_size.adjust(len(stored), _size_of_events(stored))
                     yield stored
-                if len(stored) == asked_stored:
+                if len(stored) == requested_stored:
                     cursor = stored[-1].id
                     continue
-                cursor = border.previous()
-                if first is None:
+                cursor = redis_from.previous()
+                if complete_from is None:
                     return
-            found = self._events_of(rows, job_id)
-            if found:
-                yield found
-            if len(rows) < asked:
+            events = self._events_of(rows, job_id)
+            if events:
+                yield events
+            if len(rows) < requested:
                 return
             cursor = read_id(rows[-1][0])
 
-    async def of_jobs(
+    async def job_events(
         self, job_ids: Collection[str], before: StreamId
     ) -> AsyncIterator[Sequence[ShieldEvent]]:
         """Yields the stored events of these jobs before an id, in order, in pages."""
         cursor, size = ZERO, PageSize(_PAGE)
         while job_ids:
-            asked = size.entries
-            events = await self._stored_page(cursor, before, asked, job_ids)
+            requested = size.entries
+            events = await self._stored_page(cursor, before, requested, job_ids)
             if events:
                 yield events
-                size.adjust(len(events), _size_of(events))
-            if len(events) < asked:
+                size.adjust(len(events), _size_of_events(events))
+            if len(events) < requested:
                 return
             cursor = events[-1].id
 
-    async def gap_above(self, cursor: StreamId) -> GapReason | None:
+    async def gap_after(self, cursor: StreamId) -> GapReason | None:
         """Returns why events after a cursor may be lost; None if they are all stored."""
         if cursor == ZERO:
             return None
         async with self._database.transaction() as session:
             stored = await event_rows.first_id(session)
             trimmed = await gap_rows.is_any_above(session, cursor)
-        stream, _ = await self.stream_now()
-        kept = [one for one in (stored, stream and stream.first) if one is not None]
-        # A cursor is the id of an event. If that event is gone, those after it may be gone too. A
-        # border is not the id of an event: it is no sign of loss while Redis retains all entries
-        # that were ever added.
-        whole = cursor.is_border and (stream is None or not stream.removed)
-        if not whole and (not kept or cursor < min(kept)):
+        stream, _ = await self.current_state()
+        oldest_ids = [oldest for oldest in (stored, stream and stream.first) if oldest is not None]
+        # A cursor is usually the id of an event. If that event is missing, later ones may be missing
+        # too. A border is not the id of an event, so its absence is no sign of a loss while Redis
+        # retains all entries that were ever added.
+        is_complete = cursor.is_last_of_millisecond and (stream is None or not stream.removed)
+        if not is_complete and (not oldest_ids or cursor < min(oldest_ids)):
             return "expired"
         return "trimmed" if trimmed else None
 
@@ -167,13 +167,13 @@ class EventHistory:
     def _events_of(self, rows: "Sequence[Row]", job_id: str | None) -> list[ShieldEvent]:
         """Parses entries; skips those of other jobs without parsing, and invalid ones."""
         if job_id is not None:
-            wanted = job_id.encode()
-            rows = [row for row in rows if row[1].get(b"job_id", b"").strip() == wanted]
+            expected = job_id.encode()
+            rows = [row for row in rows if row[1].get(b"job_id", b"").strip() == expected]
         entries = (parse_entry(read_id(row_id), fields, self._max_bytes) for row_id, fields in rows)
         return [entry for entry in entries if not isinstance(entry, Poison)]
 
 
-def begin_of(stream: StreamState | None, now: StreamId) -> StreamId:
+def low_watermark(stream: StreamState | None, now: StreamId) -> StreamId:
     """Returns the id above which Redis retains all entries.
 
     Args:
@@ -186,9 +186,9 @@ def begin_of(stream: StreamState | None, now: StreamId) -> StreamId:
     return max(now.previous(), stream.last if stream is not None else ZERO)
 
 
-def _bytes_of(rows: "Sequence[Row]") -> int:
+def _size_of_rows(rows: "Sequence[Row]") -> int:
     return sum(len(value) for _, fields in rows for value in fields.values())
 
 
-def _size_of(events: Sequence[ShieldEvent]) -> int:
+def _size_of_events(events: Sequence[ShieldEvent]) -> int:
     return sum(len(orjson.dumps(event.data)) for event in events)

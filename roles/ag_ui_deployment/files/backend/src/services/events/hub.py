@@ -23,11 +23,11 @@ from src.models.event import ZERO, StreamId
 from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.agui.sse import encode, translated
 from src.services.event_service import JobState
-from src.services.events.feed import Feed, FeedLimits, FeedRecord, Reader
+from src.services.events.feed import Feed, FeedLimits, FeedReader, FeedRecord
 from src.services.events.feed_index import FeedIndex
 from src.services.events.gaps import Gap
 from src.services.events.job_projector import JobProjector
-from src.services.events.subscription import Scope
+from src.services.events.subscription import JobScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Attachment:
     """
 
     feed: Feed
-    reader: Reader
+    reader: FeedReader
     recent: Sequence[FeedRecord]
     low_watermark: StreamId
     last_id: StreamId
@@ -57,10 +57,10 @@ class EventHub:
     """The ring buffer of recent records, and the feeds by protocol version."""
 
     def __init__(self, settings: Settings, jobs: JobProjector) -> None:
-        self._ring_events = settings.RING_MAX_EVENTS
-        self._ring_bytes = settings.RING_MAX_BYTES
+        self._ring_max_events = settings.RING_MAX_EVENTS
+        self._ring_max_bytes = settings.RING_MAX_BYTES
         self._ring: deque[FeedRecord] = deque()
-        self._ring_size = 0
+        self._ring_bytes = 0
         limits = FeedLimits(settings.CLIENT_BUFFER_BYTES, settings.CLIENT_BUFFER_EVENTS)
         self._feeds = {version: FeedIndex(limits) for version in ProtocolVersion}
         self.jobs = jobs
@@ -78,19 +78,19 @@ class EventHub:
         """The feeds of all versions."""
         return [feed for feeds in self._feeds.values() for feed in feeds]
 
-    def start(self, floor: StreamId) -> None:
+    def start(self, low_watermark: StreamId) -> None:
         """Starts after an id: nothing at or below it is published."""
-        self.low_watermark = self.last_id = floor
+        self.low_watermark = self.last_id = low_watermark
 
     def publish(self, records: Sequence[FeedRecord], last_id: StreamId) -> None:
         """Publishes records in stream order; the stream was read up to `last_id`."""
         self.last_id = last_id
         for record in records:
-            self._remember(record)
+            self._add_to_ring(record)
         for version, feeds in self._feeds.items():
             if not len(feeds):
                 continue
-            for feed, visible in feeds.sort(_in_version(records, version)).items():
+            for feed, visible in feeds.route(_translated(records, version)).items():
                 feed.append(visible)
         self.progress.set()
         self.progress = asyncio.Event()
@@ -104,7 +104,7 @@ class EventHub:
         return sum(feed.readers for feed in self.feeds)
 
     def attach(
-        self, scope: Scope, cursor: StreamId | None, version: ProtocolVersion = CURRENT
+        self, scope: JobScope, cursor: StreamId | None, version: ProtocolVersion = CURRENT
     ) -> Attachment:
         """Joins the live stream; must be paired with detach().
 
@@ -117,19 +117,21 @@ class EventHub:
         Returns:
             The captured state and the position in the feed.
         """
-        feed = self._feeds[version].open(scope)
+        feed = self._feeds[version].get_or_create(scope)
         if self.draining:
             feed.close()
         return Attachment(
             feed=feed,
             reader=feed.join(),
-            recent=self._recent(scope, cursor) if cursor is not None else [],
+            recent=self._recent_records(scope, cursor) if cursor is not None else [],
             low_watermark=self.low_watermark,
             last_id=self.last_id,
             jobs=list(self._jobs_of(scope)),
         )
 
-    def detach(self, scope: Scope, reader: Reader, version: ProtocolVersion = CURRENT) -> None:
+    def detach(
+        self, scope: JobScope, reader: FeedReader, version: ProtocolVersion = CURRENT
+    ) -> None:
         """Leaves the live stream; removes the feed if it has no other readers."""
         feeds = self._feeds[version]
         feed = feeds.get(scope)
@@ -145,33 +147,33 @@ class EventHub:
         for feed in self.feeds:
             feed.close()
 
-    def _recent(self, scope: Scope, cursor: StreamId) -> list[FeedRecord]:
-        found: list[FeedRecord] = []
+    def _recent_records(self, scope: JobScope, cursor: StreamId) -> list[FeedRecord]:
+        records: list[FeedRecord] = []
         for record in reversed(self._ring):
             if record.id <= cursor:
                 break
             if scope.shows(record):
-                found.append(record)
-        found.reverse()
-        return found
+                records.append(record)
+        records.reverse()
+        return records
 
-    def _jobs_of(self, scope: Scope) -> Collection[JobState]:
+    def _jobs_of(self, scope: JobScope) -> Collection[JobState]:
         if scope.job_id is not None:
             state = self.jobs.state(scope.job_id)
             return [state] if state else []
         states = self.jobs.active.values()
         return states if scope.visibility.everything else list(filter(scope.sees, states))
 
-    def _remember(self, record: FeedRecord) -> None:
+    def _add_to_ring(self, record: FeedRecord) -> None:
         self._ring.append(record)
-        self._ring_size += len(record.frames)
-        while len(self._ring) > self._ring_events or self._ring_size > self._ring_bytes:
+        self._ring_bytes += len(record.frames)
+        while len(self._ring) > self._ring_max_events or self._ring_bytes > self._ring_max_bytes:
             oldest = self._ring.popleft()
-            self._ring_size -= len(oldest.frames)
+            self._ring_bytes -= len(oldest.frames)
             self.low_watermark = oldest.id
 
 
-def _in_version(records: Sequence[FeedRecord], version: ProtocolVersion) -> Sequence[FeedRecord]:
+def _translated(records: Sequence[FeedRecord], version: ProtocolVersion) -> Sequence[FeedRecord]:
     if version is CURRENT:
         return records
     return [record._replace(frames=translated(record.frames, version)) for record in records]

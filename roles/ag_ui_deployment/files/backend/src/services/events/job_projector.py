@@ -1,4 +1,4 @@
-"""Transforms events into records and keeps the states of recent jobs."""
+"""Transforms events into records and caches the states of recent jobs."""
 
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
@@ -17,22 +17,22 @@ logger = structlog.get_logger(__name__)
 _ENDED_MAX = 2_000
 _ACTIVE_MAX = 10_000
 
-LoadPast = Callable[[Collection[str], StreamId], AsyncIterator[Sequence[ShieldEvent]]]
+LoadHistory = Callable[[Collection[str], StreamId], AsyncIterator[Sequence[ShieldEvent]]]
 
 
 class JobProjector:
     """Transforms events, given in stream order, into records.
 
-    A job without a kept state (new, or evicted) must be loaded with rehydrate() first.
+    A job without a cached state (new, or evicted) must be loaded with rehydrate() first.
     """
 
-    def __init__(self, load_past: LoadPast) -> None:
-        self._load_past = load_past
+    def __init__(self, load_history: LoadHistory) -> None:
+        self._load_history = load_history
         self._active: OrderedDict[str, JobState] = OrderedDict()
         self._ended: OrderedDict[str, JobState] = OrderedDict()
         self._dropped: Counter[str] = Counter()
         # Jobs that were loaded and have had no record since.
-        self._untold: set[str] = set()
+        self._newly_rehydrated: set[str] = set()
 
     @property
     def active(self) -> Mapping[str, JobState]:
@@ -56,48 +56,53 @@ class JobProjector:
         Raises:
             DATABASE_ERRORS: PostgreSQL is unavailable.
         """
-        async for events in self._load_past(job_ids, before):
+        async for events in self._load_history(job_ids, before):
             async for event in cooperative_iter(events):
-                self._learn(event)
+                self._restore(event)
 
-    def _learn(self, event: ShieldEvent) -> None:
+    def _restore(self, event: ShieldEvent) -> None:
         if not (event.job_id and belongs_to_run(event)):
             return
         try:
-            self._keep(fold(self.state(event.job_id), event).state)
+            self._cache(fold(self.state(event.job_id), event).state)
         except Exception:
             logger.exception("event_not_folded", stream_id=str(event.id))
 
     def apply(
-        self, events: Iterable[ShieldEvent], recalled: Collection[str] = ()
+        self, events: Iterable[ShieldEvent], rehydrated: Collection[str] = ()
     ) -> list[FeedRecord]:
         """Transforms events into records; a dropped event has none.
 
         Args:
             events: Events in stream order, following those of the previous call.
-            recalled: The jobs that were loaded for these events.
+            rehydrated: The jobs that were loaded for these events.
 
         Returns:
             The records in stream order.
         """
-        if recalled:
-            self._untold = self._untold.union(recalled) & self._active.keys()
-        records = (self._apply_safely(event) for event in events)
-        made = [record for record in records if record is not None]
-        return self._marked(made) if self._untold else made
+        if rehydrated:
+            self._newly_rehydrated = self._newly_rehydrated.union(rehydrated) & self._active.keys()
+        applied = map(self._apply_or_drop, events)
+        records = [record for record in applied if record is not None]
+        return self._mark_rehydrated(records) if self._newly_rehydrated else records
 
-    def _marked(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
+    def _mark_rehydrated(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
         """Marks the first record of each job that was loaded; dropped events have no record."""
-        marked = [record._replace(recalled=record.job_id in self._untold) for record in records]
-        self._untold.difference_update(record.job_id for record in records if record.job_id)
+        marked = [
+            record._replace(rehydrated=record.job_id in self._newly_rehydrated)
+            for record in records
+        ]
+        self._newly_rehydrated.difference_update(
+            record.job_id for record in records if record.job_id
+        )
         return marked
 
-    def take_dropped(self) -> Mapping[str, int]:
+    def take_drop_counts(self) -> Mapping[str, int]:
         """Returns and resets the number of dropped events by reason."""
         dropped, self._dropped = self._dropped, Counter()
         return dropped
 
-    def _apply_safely(self, event: ShieldEvent) -> FeedRecord | None:
+    def _apply_or_drop(self, event: ShieldEvent) -> FeedRecord | None:
         try:
             return self._apply(event)
         except Exception:
@@ -112,26 +117,26 @@ class JobProjector:
         before = self.state(event.job_id)
         folded = fold(before, event)
         frames = encode(folded.events, event.id)
-        self._keep(folded.state)
+        self._cache(folded.state)
         if folded.dropped:
             self._dropped[folded.dropped] += 1
         elif not frames:
             frames = marker(event.id)
         return FeedRecord(event.id, frames, before, folded.state) if frames else None
 
-    def _keep(self, state: JobState | None) -> None:
+    def _cache(self, state: JobState | None) -> None:
         if state is None:
             return
         if state.ended:
             self._active.pop(state.job_id, None)
             self._ended[state.job_id] = state
-            _bound(self._ended, _ENDED_MAX)
+            _evict_oldest(self._ended, _ENDED_MAX)
         else:
             self._active[state.job_id] = state
             self._active.move_to_end(state.job_id)
-            _bound(self._active, _ACTIVE_MAX)
+            _evict_oldest(self._active, _ACTIVE_MAX)
 
 
-def _bound(states: OrderedDict[str, JobState], maximum: int) -> None:
+def _evict_oldest(states: OrderedDict[str, JobState], maximum: int) -> None:
     while len(states) > maximum:
         states.popitem(last=False)

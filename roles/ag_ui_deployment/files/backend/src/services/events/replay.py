@@ -16,108 +16,109 @@ from src.services.events.feed import FeedRecord, FellBehindError
 from src.services.events.history import EventHistory
 from src.services.events.job_projector import JobProjector
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
-# Events transformed without yielding to live clients: about a millisecond of work.
-_PIECE = 64
+# Events that are transformed without yielding to live clients: about a millisecond of work.
+_CHUNK_EVENTS = 64
 # The distance of cursors that share a pass, in milliseconds of the stream.
-_NEAR_MS = 60_000
-# How many pieces a client may lag behind its pass, and how long the pass then waits for it.
-_AHEAD = 32
-_PATIENCE_SECONDS = 5.0
+_SHARED_PASS_MS = 60_000
+# The maximum of chunks in the queue of a client, and how long its pass waits while it is full, in
+# seconds.
+_QUEUE_MAX = 32
+_SLOW_READER_SECONDS = 5.0
 
 
-class _Reader:
-    """The records of a pass for one client: those with cursor < id <= floor."""
+class _PassReader:
+    """The records of a pass for one client: those with cursor < id <= until."""
 
-    def __init__(self, cursor: StreamId, floor: StreamId) -> None:
+    def __init__(self, cursor: StreamId, until: StreamId) -> None:
         self.cursor = cursor
-        self.floor = floor
-        self._pieces: asyncio.Queue[list[FeedRecord] | None] = asyncio.Queue(_AHEAD)
+        self.until = until
+        self._queue: asyncio.Queue[list[FeedRecord] | None] = asyncio.Queue(_QUEUE_MAX)
         self._error: Exception | None = None
-        self.left = False
+        self.closed = False
 
-    async def give(self, records: Sequence[FeedRecord]) -> None:
+    async def deliver(self, records: Sequence[FeedRecord]) -> None:
         """Queues the records of this client; disconnects a client that is too slow."""
-        mine = [record for record in records if self.cursor < record.id <= self.floor]
-        if not mine:
+        selected = [record for record in records if self.cursor < record.id <= self.until]
+        if not selected:
             return
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                await self._pieces.put(mine)
+            async with asyncio.timeout(_SLOW_READER_SECONDS):
+                await self._queue.put(selected)
         except TimeoutError:
             self.end(FellBehindError())
 
     def end(self, error: Exception | None = None) -> None:
         """Ends the pass for this client, which still reads what was queued."""
-        self.left = True
+        self.closed = True
         self._error = error
-        if not self._pieces.full():
-            self._pieces.put_nowait(None)
+        if not self._queue.full():
+            self._queue.put_nowait(None)
 
-    def leave(self) -> None:
+    def discard(self) -> None:
         """Discards the queue after the client has disconnected."""
-        self.left = True
-        while not self._pieces.empty():
-            self._pieces.get_nowait()
+        self.closed = True
+        while not self._queue.empty():
+            self._queue.get_nowait()
 
-    async def pieces(self) -> AsyncIterator[list[FeedRecord]]:
+    async def chunks(self) -> AsyncIterator[list[FeedRecord]]:
         """Yields the queued records, then raises the error that ended the pass, if any."""
-        while not (self.left and self._pieces.empty()):
-            records = await self._pieces.get()
+        while not (self.closed and self._queue.empty()):
+            records = await self._queue.get()
             if records is not None:
                 yield records
         if self._error is not None:
             raise self._error
 
 
-class _Pass:
+class _ReplayPass:
     """One pass over the history, shared by the clients that join it in time."""
 
     def __init__(self, start: StreamId) -> None:
         self.position = start
-        self.begun = False
-        self.over = False
-        self.readers: list[_Reader] = []
+        self.started = False
+        self.ended = False
+        self.readers: list[_PassReader] = []
 
-    def suits(self, cursor: StreamId) -> bool:
+    def accepts(self, cursor: StreamId) -> bool:
         """Whether a client with this cursor may join."""
         distance = cursor.ms - self.position.ms
-        if self.over:
+        if self.ended:
             return False
-        if self.begun:
-            return self.position <= cursor and distance <= _NEAR_MS
-        return abs(distance) <= _NEAR_MS
+        if self.started:
+            return self.position <= cursor and distance <= _SHARED_PASS_MS
+        return abs(distance) <= _SHARED_PASS_MS
 
-    def join(self, reader: _Reader) -> None:
+    def join(self, reader: _PassReader) -> None:
         self.readers.append(reader)
-        if not self.begun:
+        if not self.started:
             self.position = min(self.position, reader.cursor)
 
     @property
-    def floor(self) -> StreamId:
-        return max(reader.floor for reader in self.readers)
+    def until(self) -> StreamId:
+        return max(reader.until for reader in self.readers)
 
-    async def give(self, records: Sequence[FeedRecord], last_id: StreamId) -> None:
-        """Gives records up to `last_id` to the readers; ends readers that reach their floor."""
+    async def deliver(self, records: Sequence[FeedRecord], last_id: StreamId) -> None:
+        """Gives records up to `last_id` to the readers; ends readers that have all of theirs."""
         # Set before handing over: a client that joins in the meantime does not get these records.
         self.position = max(self.position, last_id)
-        for reader in self._staying():
-            await reader.give(records)
-            if reader.floor <= last_id and not reader.left:
+        for reader in self._open_readers():
+            await reader.deliver(records)
+            if reader.until <= last_id and not reader.closed:
                 reader.end()
 
     def end(self, error: Exception | None = None) -> None:
-        self.over = True
-        for reader in self._staying():
+        self.ended = True
+        for reader in self._open_readers():
             reader.end(error)
 
-    def is_wanted(self) -> bool:
+    def has_readers(self) -> bool:
         """Whether any client still reads it."""
-        return bool(self._staying())
+        return bool(self._open_readers())
 
-    def _staying(self) -> list[_Reader]:
-        self.readers = [reader for reader in self.readers if not reader.left]
+    def _open_readers(self) -> list[_PassReader]:
+        self.readers = [reader for reader in self.readers if not reader.closed]
         return self.readers
 
 
@@ -127,47 +128,47 @@ class EventReplay:
     def __init__(self, history: EventHistory, maximum: int) -> None:
         self.history = history
         self._slots = asyncio.Semaphore(maximum)
-        self._turn = asyncio.Lock()
-        self._passes: dict[asyncio.Task[None], _Pass] = {}
+        self._cpu_lock = asyncio.Lock()
+        self._passes: dict[asyncio.Task[None], _ReplayPass] = {}
 
     def slot(self) -> AbstractAsyncContextManager[None]:
-        """Limits concurrency: hold it while the records of one job are made and written."""
+        """Limits concurrency: hold it while the records of one job are created and written."""
         return self._slots
 
-    async def records(self, cursor: StreamId, floor: StreamId) -> AsyncIterator[list[FeedRecord]]:
-        """Yields the records of all jobs with cursor < id <= floor.
+    async def records(self, cursor: StreamId, until: StreamId) -> AsyncIterator[list[FeedRecord]]:
+        """Yields the records of all jobs with cursor < id <= until.
 
         Args:
             cursor: The last id that the client has.
-            floor: The last id to replay; the hub has the later records.
+            until: The last id to replay; the hub has the later records.
 
         Raises:
             FellBehindError: The client reads too slowly.
         """
-        reader = _Reader(cursor, floor)
-        self._pass_for(cursor).join(reader)
+        reader = _PassReader(cursor, until)
+        self._join_or_start(cursor).join(reader)
         try:
-            async for records in reader.pieces():
+            async for records in reader.chunks():
                 yield records
         finally:
-            reader.leave()
+            reader.discard()
 
     async def job_records(
-        self, job_id: str, after: StreamId, floor: StreamId
+        self, job_id: str, after: StreamId, until: StreamId
     ) -> AsyncIterator[list[FeedRecord]]:
-        """Yields the records of one job with id <= floor.
+        """Yields the records of one job with id <= until.
 
         Args:
             job_id: The job.
             after: An id before all records of the job; the transformation starts there.
-            floor: The last id to read.
+            until: The last id to read.
         """
-        job = JobProjector(self.history.of_jobs)
-        async for events in self.history.pages(after, floor.next(), job_id):
-            async for records in self._paced(events, job.apply):
+        job = JobProjector(self.history.job_events)
+        async for events in self.history.pages(after, until.next(), job_id):
+            async for records in self._throttled(events, job.apply):
                 yield records
 
-    async def past_of(self, job: JobState, before: StreamId) -> AsyncIterator[bytes]:
+    async def job_frames_before(self, job: JobState, before: StreamId) -> AsyncIterator[bytes]:
         """Yields all frames of a job before an id, without ids.
 
         For a client that can see the job only from now on: the ids of these frames are below those
@@ -181,69 +182,69 @@ class EventReplay:
 
         def frames(events: Sequence[ShieldEvent]) -> bytes:
             nonlocal state
-            made: list[bytes] = []
+            result: list[bytes] = []
             for event in events:
                 folded = fold(state, event)
                 state = folded.state
-                made.append(encode(folded.events))
-            return b"".join(made)
+                result.append(encode(folded.events))
+            return b"".join(result)
 
         async for events in self.history.pages(job.first_id.previous(), before, job.job_id):
-            async for piece in self._paced(events, frames):
-                yield piece
+            async for chunk in self._throttled(events, frames):
+                yield chunk
 
-    def _pass_for(self, cursor: StreamId) -> _Pass:
-        for one in self._passes.values():
-            if one.suits(cursor):
-                return one
-        new = _Pass(cursor)
-        task = asyncio.create_task(self._run(new), name="event-replay")
-        self._passes[task] = new
+    def _join_or_start(self, cursor: StreamId) -> _ReplayPass:
+        for replay_pass in self._passes.values():
+            if replay_pass.accepts(cursor):
+                return replay_pass
+        new_pass = _ReplayPass(cursor)
+        task = asyncio.create_task(self._run(new_pass), name="event-replay")
+        self._passes[task] = new_pass
         task.add_done_callback(self._passes.pop)
-        return new
+        return new_pass
 
-    async def _run(self, one: _Pass) -> None:
+    async def _run(self, replay_pass: _ReplayPass) -> None:
         try:
             async with self._slots:
-                await self._go(one)
+                await self._read_history(replay_pass)
         except Exception as error:  # noqa: BLE001 - re-raised to the readers
-            one.end(error)
+            replay_pass.end(error)
         else:
-            one.end()
+            replay_pass.end()
 
-    async def _go(self, one: _Pass) -> None:
+    async def _read_history(self, replay_pass: _ReplayPass) -> None:
         """Gives every reader its records, including readers that join during the pass.
 
         If Redis retains the start, the transformation begins with everything that Redis retains,
         because entries that PostgreSQL does not have yet contribute to the states too. Before that,
         PostgreSQL is complete.
         """
-        jobs = JobProjector(self.history.of_jobs)
+        jobs = JobProjector(self.history.job_events)
 
         def records_of(events: Sequence[ShieldEvent]) -> tuple[StreamId, list[FeedRecord]]:
             return events[-1].id, jobs.apply(events)
 
-        one.begun = True
-        place = min(one.position, await self.history.retained_above())
-        while one.is_wanted() and place < one.floor:
-            floor = one.floor
-            async for events in self.history.pages(place, floor.next()):
+        replay_pass.started = True
+        position = min(replay_pass.position, await self.history.redis_low_watermark())
+        while replay_pass.has_readers() and position < replay_pass.until:
+            until = replay_pass.until
+            async for events in self.history.pages(position, until.next()):
                 if unknown := jobs.unknown_jobs(events):
                     await jobs.rehydrate(unknown, events[0].id)
-                async for last_id, records in self._paced(events, records_of):
-                    await one.give(records, last_id)
-                if not one.is_wanted():
+                async for last_id, records in self._throttled(events, records_of):
+                    await replay_pass.deliver(records, last_id)
+                if not replay_pass.has_readers():
                     break
-            place = floor
-            await one.give((), floor)
+            position = until
+            await replay_pass.deliver((), until)
 
-    async def _paced(
-        self, events: Sequence[ShieldEvent], work: Callable[[Sequence[ShieldEvent]], Made]
-    ) -> AsyncIterator[Made]:
+    async def _throttled(
+        self, events: Sequence[ShieldEvent], work: Callable[[Sequence[ShieldEvent]], Result]
+    ) -> AsyncIterator[Result]:
         clock = asyncio.get_running_loop().time
-        for start in range(0, len(events), _PIECE):
-            async with self._turn:
-                began = clock()
-                made = work(events[start : start + _PIECE])
-                await asyncio.sleep(clock() - began)
-            yield made
+        for start in range(0, len(events), _CHUNK_EVENTS):
+            async with self._cpu_lock:
+                started_at = clock()
+                result = work(events[start : start + _CHUNK_EVENTS])
+                await asyncio.sleep(clock() - started_at)
+            yield result

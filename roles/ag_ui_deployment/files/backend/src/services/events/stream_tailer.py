@@ -14,10 +14,10 @@ from redis.asyncio import Redis
 
 from src.models.event import ZERO, Poison, ShieldEvent, StreamId
 from src.services.events.gaps import Gap
-from src.services.events.history import EventHistory, begin_of
+from src.services.events.history import EventHistory, low_watermark
 from src.services.events.hub import EventHub
 from src.services.shield.parser import parse_entry, read_id
-from src.services.shield.stream_position import StreamPosition, is_another, missed
+from src.services.shield.stream_position import StreamPosition, count_missed, was_replaced
 from src.utils.background_task import BackgroundTask
 from src.utils.database import DATABASE_ERRORS
 from src.utils.metrics import Metrics
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 
-_BATCH = 256
-# Bytes published without yielding. Clients are served between two pieces.
-_PIECE_BYTES = 1024 * 1024
-# Timeout of loading the past of jobs, and the pause after a failure, in seconds.
-_RECALL_TIMEOUT = 2.0
-_RECALL_PAUSE = 5.0
+_PAGE_ENTRIES = 256
+# Bytes published without yielding. Clients are served between two chunks.
+_CHUNK_BYTES = 1024 * 1024
+# Timeout of loading the history of jobs, and the pause after a failure, in seconds.
+_REHYDRATE_TIMEOUT = 2.0
+_REHYDRATE_PAUSE = 5.0
 
 
 class StreamTailer(BackgroundTask):
@@ -60,53 +60,53 @@ class StreamTailer(BackgroundTask):
         self._metrics = metrics
         self._stream = stream
         self._max_bytes = max_bytes
-        self._size = PageSize(_BATCH)
-        self._recall_again_at = 0.0
-        self._begun = False
-        self._place = StreamPosition(ZERO, 0)
+        self._page_size = PageSize(_PAGE_ENTRIES)
+        self._rehydrate_again_at = 0.0
+        self._has_started = False
+        self._position = StreamPosition(ZERO, 0)
 
     async def _run(self) -> None:
         backoff = Backoff()
         while not self._stop.is_set():
             try:
-                await self._begin()
+                await self._start_at_low_watermark()
                 await self._follow(backoff)
             except REDIS_ERRORS as error:
                 self.waits_for("Redis", error)
                 logger.warning("tail_interrupted", error=str(error), after=str(self._hub.last_id))
                 await backoff.wait(self._stop)
 
-    async def _begin(self) -> None:
+    async def _start_at_low_watermark(self) -> None:
         """Starts before everything that Redis retains, with the jobs active at that time."""
-        if self._begun:
+        if self._has_started:
             return
-        stream, now = await self._history.stream_now()
-        floor = begin_of(stream, now)
+        stream, now = await self._history.current_state()
+        low_watermark_id = low_watermark(stream, now)
         if stream is not None:
-            # The position must be the id of an entry. If the stream is empty, the floor is made
-            # from the clock; use the last id.
-            place = min(floor, stream.last)
-            self._place = StreamPosition(place, stream.added - stream.length, stream.last)
-        self._hub.start(floor)
+            # The position must be the id of an entry. If the stream is empty, the low
+            # watermark comes from the clock; use the last id.
+            position = min(low_watermark_id, stream.last)
+            self._position = StreamPosition(position, stream.added - stream.length, stream.last)
+        self._hub.start(low_watermark_id)
         try:
-            # The floor may be the id of an entry that Redis has trimmed.
-            await self._rehydrate(await self._history.active_jobs(), floor.next())
+            # The low watermark may be the id of an entry that Redis has trimmed.
+            await self._rehydrate(await self._history.active_jobs(), low_watermark_id.next())
         except DATABASE_ERRORS as error:
             # Without PostgreSQL the live stream starts with what Redis retains.
             logger.warning("tail_history_unavailable", error=str(error))
-        self._begun = True
+        self._has_started = True
 
     async def _follow(self, backoff: Backoff) -> None:
         while not self._stop.is_set():
-            asked = self._size.entries
-            rows, retained = await self._read(asked)
+            requested = self._page_size.entries
+            rows, retained = await self._read(requested)
             self.status = "following"
             backoff.reset()
-            if await self._is_cut_off(rows, asked, retained):
-                await self._look_back(rows)
+            if await self._may_have_missed(rows, requested, retained):
+                await self._recover_missed(rows)
             if rows:
-                await self._take(rows)
-            if len(rows) < asked:
+                await self._publish_rows(rows)
+            if len(rows) < requested:
                 self._hub.started.set()
 
     async def _read(self, maximum: int) -> "tuple[list[Row], int]":
@@ -116,57 +116,57 @@ class StreamTailer(BackgroundTask):
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xread({self._stream: str(self._hub.last_id)}, count=maximum, block=block)
             pipeline.xlen(self._stream)
-            answer, retained = await pipeline.execute()
-        rows = stream_rows(answer)
-        self._size.adjust(len(rows), sum(_size_of(row) for row in rows))
+            response, retained = await pipeline.execute()
+        rows = stream_rows(response)
+        self._page_size.adjust(len(rows), sum(_size_of(row) for row in rows))
         return rows, retained
 
-    async def _take(self, rows: "Sequence[Row]") -> None:
-        for piece in _pieces(rows):
+    async def _publish_rows(self, rows: "Sequence[Row]") -> None:
+        for chunk in _chunks(rows):
             await self._publish(
-                [parse_entry(_id(row), row[1], self._max_bytes) for row in piece], _id(piece[-1])
+                [parse_entry(_id(row), row[1], self._max_bytes) for row in chunk], _id(chunk[-1])
             )
             await asyncio.sleep(0)
-        self._place = self._place.moved(_id(rows[-1]), len(rows))
+        self._position = self._position.advanced(_id(rows[-1]), len(rows))
         self._metrics.events_read.inc(len(rows))
 
     # Entries that Redis may have trimmed before they were read
 
-    async def _is_cut_off(self, rows: "Sequence[Row]", asked: int, retained: int) -> bool:
+    async def _may_have_missed(self, rows: "Sequence[Row]", requested: int, retained: int) -> bool:
         """Whether no entry up to the last position is retained."""
-        if len(rows) < asked:
-            return retained == len(rows) and bool(rows or self._place.number)
+        if len(rows) < requested:
+            return retained == len(rows) and bool(rows or self._position.number)
         head = cast("list[Row]", await self._redis.xrange(self._stream, count=1))
         return not head or _id(head[0]) >= _id(rows[0])
 
-    async def _look_back(self, rows: "Sequence[Row]") -> None:
+    async def _recover_missed(self, rows: "Sequence[Row]") -> None:
         """Publishes the missing entries before these rows, or reports that they are lost."""
-        stream, now = await self._history.stream_now()
-        place = self._place
-        if place.number and is_another(place, stream):
-            self._tell(Gap("unknown", place.id, place.id.next()))
-            self._place = StreamPosition(place.id, 0, now)
+        stream, now = await self._history.current_state()
+        position = self._position
+        if position.number and was_replaced(position, stream):
+            self._report_gap(Gap("unknown", position.id, position.id.next()))
+            self._position = StreamPosition(position.id, 0, now)
             return
-        missing = missed(place, stream, map(_id, rows)) if stream is not None else None
+        missing = count_missed(position, stream, map(_id, rows)) if stream is not None else None
         if missing is None:
             return
         before = _id(rows[0]) if rows else now
-        found = await self._fill(before)
-        if found < missing.entries and missing.certain:
-            self._tell(Gap("trimmed", place.id, before), entries=missing.entries - found)
-        self._place = place.moved(before.previous(), missing.entries)
+        stored = await self._publish_stored(before)
+        if stored < missing.entries and missing.certain:
+            self._report_gap(Gap("trimmed", position.id, before), entries=missing.entries - stored)
+        self._position = position.advanced(before.previous(), missing.entries)
 
-    async def _fill(self, before: StreamId) -> int:
+    async def _publish_stored(self, before: StreamId) -> int:
         """Publishes the stored events up to an id; returns how many entries are stored."""
         try:
             async for events in self._history.pages(self._hub.last_id, before):
                 await self._publish(events, events[-1].id)
-            return await self._history.count_stored(self._place.id, before)
+            return await self._history.count_stored(self._position.id, before)
         except DATABASE_ERRORS as error:
             logger.warning("tail_history_unavailable", error=str(error))
             return 0
 
-    def _tell(self, gap: Gap, entries: int | None = None) -> None:
+    def _report_gap(self, gap: Gap, entries: int | None = None) -> None:
         logger.error("stream_gap", reason=gap.reason, after=str(gap.after), entries=entries)
         self._metrics.gaps.labels(gap.reason).inc(self._hub.publish_gap(gap))
 
@@ -177,22 +177,22 @@ class StreamTailer(BackgroundTask):
         jobs = self._hub.jobs
         if unknown := jobs.unknown_jobs(events):
             await self._rehydrate(unknown, events[0].id)
-        records = jobs.apply(events, recalled=unknown)
+        records = jobs.apply(events, rehydrated=unknown)
         self._metrics.frame_bytes.inc(sum(len(record.frames) for record in records))
-        for reason, count in jobs.take_dropped().items():
+        for reason, count in jobs.take_drop_counts().items():
             self._metrics.events_dropped.labels(reason).inc(count)
         self._hub.publish(records, last_id)
 
     async def _rehydrate(self, job_ids: Collection[str], before: StreamId) -> None:
-        """Loads the past of unknown jobs, with a timeout so that live events are not delayed."""
+        """Loads the history of unknown jobs, with a timeout so that live events are not delayed."""
         clock = asyncio.get_running_loop().time
-        if clock() < self._recall_again_at:
+        if clock() < self._rehydrate_again_at:
             return
         try:
-            async with asyncio.timeout(_RECALL_TIMEOUT):
+            async with asyncio.timeout(_REHYDRATE_TIMEOUT):
                 await self._hub.jobs.rehydrate(job_ids, before)
         except DATABASE_ERRORS as error:
-            self._recall_again_at = clock() + _RECALL_PAUSE
+            self._rehydrate_again_at = clock() + _REHYDRATE_PAUSE
             logger.warning("tail_recall_failed", jobs=len(job_ids), error=str(error))
 
 
@@ -204,15 +204,15 @@ def _size_of(row: "Row") -> int:
     return sum(map(len, row[1].values()))
 
 
-def _pieces(rows: "Sequence[Row]") -> "Iterator[list[Row]]":
-    """Yields the entries in order, in pieces of at least the byte limit, except for the last."""
-    piece: list[Row] = []
+def _chunks(rows: "Sequence[Row]") -> "Iterator[list[Row]]":
+    """Yields the entries in order, in chunks of at least the byte limit, except for the last."""
+    chunk: list[Row] = []
     size = 0
     for row in rows:
-        piece.append(row)
+        chunk.append(row)
         size += _size_of(row)
-        if size >= _PIECE_BYTES:
-            yield piece
-            piece, size = [], 0
-    if piece:
-        yield piece
+        if size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

@@ -6,14 +6,14 @@ from typing import Any
 
 import orjson
 
-_UNREADABLE = 502
-_FAILED = 500
+_UNREADABLE_STATUS = 502
+_DEFAULT_STATUS = 500
 # Greater integers are not exact in all JSON parsers.
-_COUNTS_END = 2**53
+_COUNT_LIMIT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCallPiece:
+class ToolCallFragment:
     """A fragment of the tool call `index`. Usually only its first fragment has an id and a name."""
 
     index: int
@@ -35,7 +35,7 @@ class ChatChunk:
     """One chunk of a completion. The usage comes after the finish reason, if at all."""
 
     content: str = ""
-    tool_calls: tuple[ToolCallPiece, ...] = ()
+    tool_calls: tuple[ToolCallFragment, ...] = ()
     finish_reason: str | None = None
     usage: Usage | None = None
     reasoning: str = ""
@@ -45,9 +45,11 @@ class ChatChunk:
 
 
 class ErrorFrameError(Exception):
-    """The gateway reports in mid-stream that the model has failed; `status` as in an answer.
+    """The gateway reports in mid-stream that the model has failed.
 
-    `overflow`: the conversation does not fit into the model's context.
+    Attributes:
+        status: The HTTP status of the error.
+        overflow: Whether the conversation exceeds the context window of the model.
     """
 
     def __init__(self, status: int, *, overflow: bool = False) -> None:
@@ -60,14 +62,14 @@ def is_overflow(error: Any) -> bool:
     """Whether an error object of the gateway means that the context window is exceeded."""
     if not isinstance(error, dict):
         return False
-    named = (error.get("code"), error.get("type"))
-    return "context_length_exceeded" in named or "ContextWindowExceededError" in str(
+    identifiers = (error.get("code"), error.get("type"))
+    return "context_length_exceeded" in identifiers or "ContextWindowExceededError" in str(
         error.get("message")
     )
 
 
 def read_frame(line: str) -> ChatChunk | None:
-    """Parse a line of the stream.
+    """Parses a line of the stream.
 
     Returns:
         The chunk; None for lines without data and for the end marker.
@@ -85,7 +87,7 @@ def read_frame(line: str) -> ChatChunk | None:
         if (error := frame.get("error")) is None:
             return _chunk(frame)
     except (ValueError, TypeError, AttributeError):
-        raise ErrorFrameError(_UNREADABLE) from None
+        raise ErrorFrameError(_UNREADABLE_STATUS) from None
     raise ErrorFrameError(_status(error), overflow=is_overflow(error))
 
 
@@ -96,18 +98,18 @@ def _chunk(frame: Mapping[str, Any]) -> ChatChunk:
     delta = choice.get("delta") or {}
     return ChatChunk(
         content=_text(delta.get("content")),
-        tool_calls=tuple(_piece(piece) for piece in delta.get("tool_calls") or ()),
+        tool_calls=tuple(_fragment(fragment) for fragment in delta.get("tool_calls") or ()),
         finish_reason=choice.get("finish_reason"),
         usage=_usage(frame.get("usage")),
         reasoning=_text(delta.get("reasoning_content")),
     )
 
 
-def _piece(piece: Mapping[str, Any]) -> ToolCallPiece:
-    function = piece.get("function") or {}
-    return ToolCallPiece(
-        index=int(piece.get("index") or 0),
-        id=_text(piece.get("id")) or None,
+def _fragment(fragment: Mapping[str, Any]) -> ToolCallFragment:
+    function = fragment.get("function") or {}
+    return ToolCallFragment(
+        index=int(fragment.get("index") or 0),
+        id=_text(fragment.get("id")) or None,
         name=_text(function.get("name")) or None,
         arguments=_text(function.get("arguments")),
     )
@@ -120,7 +122,7 @@ def _text(value: Any) -> str:
 
 
 def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
-    """The usage, None if it is missing or its counts are implausible."""
+    """Returns the usage; None if it is missing or its counts are implausible."""
     if not usage:
         return None
     prompt, completion = (usage.get(f"{name}_tokens") or 0 for name in ("prompt", "completion"))
@@ -128,9 +130,9 @@ def _usage(usage: Mapping[str, Any] | None) -> Usage | None:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _COUNTS_END
+    return type(value) is int and 0 <= value < _COUNT_LIMIT
 
 
 def _status(error: Any) -> int:
     code = error.get("code") if isinstance(error, dict) else None
-    return int(str(code)) if str(code).isdecimal() else _FAILED
+    return int(str(code)) if str(code).isdecimal() else _DEFAULT_STATUS

@@ -20,14 +20,14 @@ class UpstreamError(DomainError):
     messages.
 
     Attributes:
-        tells_message: Whether the message is the detail of the document.
+        exposes_message: Whether the message is the detail of the document.
         outcome_unknown: Whether the failed call may have taken effect. A call that writes must then
             not be repeated without a check.
         transient: Whether the same call may soon succeed. It is worth a retry if it failed
             immediately.
     """
 
-    tells_message = False
+    exposes_message = False
     outcome_unknown = False
     transient = False
 
@@ -40,7 +40,7 @@ class UpstreamError(DomainError):
         transient: bool | None = None,
         faults: Sequence[FieldFault] = (),
     ) -> None:
-        detail = message if self.tells_message else None
+        detail = message if self.exposes_message else None
         super().__init__(message, detail=detail, retry_after=retry_after, faults=faults)
         if outcome_unknown is not None:
             self.outcome_unknown = outcome_unknown
@@ -78,7 +78,7 @@ class GatewayRefusedError(UpstreamError):
     status = 502
     slug = "gateway-refused"
     title = "The gateway does not accept this backend"
-    tells_message = True
+    exposes_message = True
 
 
 class UpstreamTimeoutError(UpstreamError):
@@ -93,7 +93,7 @@ class UpstreamTimeoutError(UpstreamError):
     retry_after = 10
 
 
-class StrangeAnswerError(UpstreamError):
+class InvalidResponseError(UpstreamError):
     """The response cannot be interpreted."""
 
     status = 502
@@ -130,7 +130,7 @@ class ToolRejectedError(UpstreamError):
     slug = "tool-rejected"
     title = "The tool does not take this"
     detail = "Correct it and send it again."
-    tells_message = True
+    exposes_message = True
 
 
 class ToolFailedError(UpstreamError):

@@ -1,7 +1,7 @@
 """Parses results and errors of tool calls. Performs no I/O.
 
 The gateway responds with 200 also to failed calls, and passes on the texts of exceptions. The kind of
-error is therefore derived from the text, and the text is sanitised before it is shown to callers.
+error is therefore derived from the text, and the text is sanitized before it is shown to callers.
 """
 
 import re
@@ -23,24 +23,24 @@ Json = Any
 
 _MESSAGE_MAX = 300
 # Characters of a text that are inspected, since tools may return megabytes.
-_LOOKED_AT = 4000
+_INSPECTED_MAX = 4000
 # The text of the gateway if it could not reach the MCP server or lost the connection: an exception.
-_OF_THE_GATEWAY = re.compile(r"(\w+(?:Error|Timeout|Exception)|\w*ExceptionGroup): ")
+_GATEWAY_EXCEPTION = re.compile(r"(\w+(?:Error|Timeout|Exception)|\w*ExceptionGroup): ")
 # Exceptions after which the tool was certainly not called.
-NEVER_ARRIVED = frozenset({"ConnectError", "ConnectTimeout"})
+UNDELIVERED_EXCEPTIONS = frozenset({"ConnectError", "ConnectTimeout"})
 # The prefix that the MCP framework adds to exceptions of a tool.
-_OF_THE_FRAMEWORK = re.compile(r"^Error (?:calling|executing) tool '?[\w.-]*'?(?:: )?")
+_FRAMEWORK_PREFIX = re.compile(r"^Error (?:calling|executing) tool '?[\w.-]*'?(?:: )?")
 _UPSTREAM_TIMED_OUT = "Upstream request timed out"
 _UPSTREAM_BUSY = "Rate limited by upstream API"
 # Texts of exceptions that are not intended for the caller.
 _DEFECT = re.compile(
-    _OF_THE_FRAMEWORK.pattern
+    _FRAMEWORK_PREFIX.pattern
     + r"|Traceback \(most recent|^[\w.]*(?:Error|Exception|Timeout)(?:\b:|\(|$)"
 )
-_REFUSED_ARGUMENTS = re.compile(r"\d+ validation errors? for ")
-_ABOUT_A_VALUE = re.compile(r"\s*\[type=[^\n]*$", re.DOTALL)
+_VALIDATION_ERROR = re.compile(r"\d+ validation errors? for ")
+_VALIDATION_CONTEXT = re.compile(r"\s*\[type=[^\n]*$", re.DOTALL)
 # Internal details: URLs, addresses, paths, credentials.
-_INSIDE = re.compile(
+_INTERNAL_DETAIL = re.compile(
     r"""[a-z][a-z0-9+.-]{0,30}://\S+
     | (?<![\w/])(?:/[\w.=-]+)+/?
     | (?:/[\w.=-]+){2,}/?
@@ -58,40 +58,40 @@ _INSIDE = re.compile(
 _UNPRINTABLE = re.compile(r"[^\S ]+|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]+")
 
 
-def result_of(answer: Mapping[str, Json]) -> Json:
-    """Extract the result of a tool: the structured content, else the text as JSON, else the text."""
-    structured = answer.get("structuredContent")
+def result_of(result: Mapping[str, Json]) -> Json:
+    """Extracts the result of a tool: the structured content, else the text as JSON, else the text."""
+    structured = result.get("structuredContent")
     if isinstance(structured, dict):
         return structured["result"] if structured.keys() == {"result"} else structured
-    text = text_of(answer)
+    text = text_of(result)
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
 
 
-def text_of(answer: Mapping[str, Json]) -> str:
-    """The first text part of a result, "" if there is none."""
-    content = answer.get("content")
+def text_of(result: Mapping[str, Json]) -> str:
+    """Returns the first text part of a result; empty if there is none."""
+    content = result.get("content")
     for part in content if isinstance(content, list) else ():
         if isinstance(part, dict) and isinstance(part.get("text"), str):
             return str(part["text"])
     return ""
 
 
-def error_text(answer: Mapping[str, Json]) -> str:
-    """The text of an error result, truncated to 4000 characters."""
-    return text_of(answer)[:_LOOKED_AT]
+def error_text(result: Mapping[str, Json]) -> str:
+    """Returns the text of an error result, truncated to 4000 characters."""
+    return text_of(result)[:_INSPECTED_MAX]
 
 
-def lost_by(text: str) -> str | None:
-    """The exception of the gateway if it could not reach the MCP server, else None."""
-    match = _OF_THE_GATEWAY.match(text)
+def gateway_exception(text: str) -> str | None:
+    """Returns the exception of the gateway if it could not reach the MCP server, else None."""
+    match = _GATEWAY_EXCEPTION.match(text)
     return match[1] if match else None
 
 
 def error_of(text: str, arguments: Mapping[str, Json]) -> UpstreamError:
-    """Convert the error text of a tool to an exception.
+    """Converts the error text of a tool to an exception.
 
     Args:
         text: The text.
@@ -101,11 +101,11 @@ def error_of(text: str, arguments: Mapping[str, Json]) -> UpstreamError:
         return UpstreamTimeoutError("What the tool asked did not answer.")
     if text.startswith(_UPSTREAM_BUSY):
         return GatewayBusyError("What the tool asked limits how often it is asked.")
-    if faults := refused_arguments(text):
+    if faults := validation_faults(text):
         return ToolRejectedError("The tool does not take these arguments.", faults=faults)
     if is_defect(text):
         return ToolFailedError("It reported an error that is not meant for you.")
-    return ToolRejectedError(presentable(text, arguments))
+    return ToolRejectedError(sanitize(text, arguments))
 
 
 def is_defect(text: str) -> bool:
@@ -113,34 +113,34 @@ def is_defect(text: str) -> bool:
     return not text.strip() or _DEFECT.search(text) is not None
 
 
-def refused_arguments(text: str) -> list[FieldFault]:
-    """Parse a Pydantic validation error of the framework. Returns [] for other texts."""
-    own = _OF_THE_FRAMEWORK.sub("", text)
-    if not _REFUSED_ARGUMENTS.match(own):
+def validation_faults(text: str) -> list[FieldFault]:
+    """Parses a Pydantic validation error of the framework. Returns [] for other texts."""
+    message_text = _FRAMEWORK_PREFIX.sub("", text)
+    if not _VALIDATION_ERROR.match(message_text):
         return []
-    found: list[FieldFault] = []
+    faults: list[FieldFault] = []
     name = ""
-    for line in own.splitlines()[1:]:
+    for line in message_text.splitlines()[1:]:
         if not line.startswith(" "):
-            name = presentable(line, {})
+            name = sanitize(line, {})
         elif name and "[type=" in line:
-            message = presentable(_ABOUT_A_VALUE.sub("", line), {})
-            found.append(FieldFault(name, message or "is not valid"))
-    return found or [FieldFault("arguments", "are not valid")]
+            message = sanitize(_VALIDATION_CONTEXT.sub("", line), {})
+            faults.append(FieldFault(name, message or "is not valid"))
+    return faults or [FieldFault("arguments", "are not valid")]
 
 
-def presentable(text: str, arguments: Mapping[str, Json]) -> str:
-    """Sanitise a text for callers: one line of at most 300 characters, without internal details.
+def sanitize(text: str, arguments: Mapping[str, Json]) -> str:
+    """Sanitizes a text for callers: one line of at most 300 characters, without internal details.
 
     Args:
         text: The text.
         arguments: The arguments of the call. Details that occur in them are kept.
     """
-    line = " ".join(_UNPRINTABLE.sub(" ", text[:_LOOKED_AT]).split())
+    line = " ".join(_UNPRINTABLE.sub(" ", text[:_INSPECTED_MAX]).split())
     sent = orjson.dumps(arguments, default=str).decode()
 
-    def shown(match: re.Match[str]) -> str:
+    def redact(match: re.Match[str]) -> str:
         return match[0] if match[0].rstrip(".,;:'\")") in sent else "[…]"
 
-    cut = _INSIDE.sub(shown, line)
-    return cut if len(cut) <= _MESSAGE_MAX else cut[: _MESSAGE_MAX - 1] + "…"
+    redacted = _INTERNAL_DETAIL.sub(redact, line)
+    return redacted if len(redacted) <= _MESSAGE_MAX else redacted[: _MESSAGE_MAX - 1] + "…"

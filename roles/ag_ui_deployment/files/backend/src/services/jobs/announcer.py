@@ -25,11 +25,11 @@ from src.utils.redis import REDIS_ERRORS
 
 logger = structlog.get_logger(__name__)
 
-KEPT = timedelta(hours=24)
-_ROUND_SECONDS = 2.0
-_AT_ONCE = 100
+RETENTION = timedelta(hours=24)
+_POLL_SECONDS = 2.0
+_BATCH_SIZE = 100
 # How long publishing may delay a response, in seconds.
-_PATIENCE = 0.5
+_TIMEOUT_SECONDS = 0.5
 _PURGE_EVERY = timedelta(minutes=10)
 
 
@@ -73,18 +73,18 @@ class JobAnnouncer(BackgroundTask):
         self._kinds = kinds
         self._purged_at = datetime.min.replace(tzinfo=UTC)
 
-    async def announce(self, one: Announcement) -> bool:
+    async def announce(self, announcement: Announcement) -> bool:
         """Publishes at once; returns whether it succeeded."""
         try:
-            async with asyncio.timeout(_PATIENCE):
-                await self._publish(one)
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                await self._publish(announcement)
         except REDIS_ERRORS as error:
-            logger.warning("job_not_announced", job_id=one.job_id, error=str(error))
+            logger.warning("job_not_announced", job_id=announcement.job_id, error=str(error))
             return False
         return True
 
-    async def _publish(self, one: Announcement) -> None:
-        fields: dict[Any, Any] = dict(one.fields())
+    async def _publish(self, announcement: Announcement) -> None:
+        fields: dict[Any, Any] = dict(announcement.fields())
         await self._redis.xadd(self._stream, fields)
 
     async def _run(self) -> None:
@@ -94,18 +94,18 @@ class JobAnnouncer(BackgroundTask):
                 await self._purge()
                 self.status = "announcing"
             except DATABASE_ERRORS as error:
-                self._note("PostgreSQL", error)
+                self._log_waiting("PostgreSQL", error)
             except REDIS_ERRORS as error:
-                self._note("Redis", error)
-            await self._pause(_ROUND_SECONDS)
+                self._log_waiting("Redis", error)
+            await self._pause(_POLL_SECONDS)
 
-    def _note(self, dependency: str, error: BaseException) -> None:
+    def _log_waiting(self, dependency: str, error: BaseException) -> None:
         if self.waits_for(dependency, error):
             logger.warning("job_announcer_waits", dependency=dependency, error=str(error))
 
     async def _announce_waiting(self) -> None:
         async with self._database.transaction() as session:
-            rows = await submissions.take_unannounced(session, _AT_ONCE)
+            rows = await submissions.take_unannounced(session, _BATCH_SIZE)
             for row in rows:
                 await self._publish(self._announcement(row))
             await submissions.set_announced(session, [row.id for row in rows])
@@ -125,5 +125,5 @@ class JobAnnouncer(BackgroundTask):
         if now - self._purged_at < _PURGE_EVERY:
             return
         async with self._database.transaction() as session:
-            await submissions.remove_older(session, now - KEPT)
+            await submissions.remove_older(session, now - RETENTION)
         self._purged_at = now

@@ -8,17 +8,17 @@ from src.models.permissions import Permission
 from src.models.user import User
 from src.repositories import job_list
 from src.repositories import jobs as job_rows
-from src.repositories.job_list import Section
+from src.repositories.job_list import PageRequest
 from src.services.events.hub import EventHub
 from src.services.jobs.reconciler import JobReconciler
 from src.services.rbac_service import visibility
 from src.utils.database import Database
 from src.utils.errors import NotFoundError
-from src.utils.pagination import decode_cursor, encode_cursor, parse_moment
+from src.utils.pagination import decode_cursor, encode_cursor, parse_timestamp
 
 # How long a response waits for the orchestrator's status of silent jobs, in seconds.
-_LIST_WAITS = 0.3
-_DETAIL_WAITS = 1.2
+_LIST_TIMEOUT = 0.3
+_DETAIL_TIMEOUT = 1.2
 
 
 class JobNotFoundError(NotFoundError):
@@ -32,10 +32,10 @@ class JobNotFoundError(NotFoundError):
 class JobService:
     """The jobs of the database, completed from the stream and the orchestrator."""
 
-    def __init__(self, database: Database, hub: EventHub, silent: JobReconciler) -> None:
+    def __init__(self, database: Database, hub: EventHub, reconciler: JobReconciler) -> None:
         self._database = database
         self._hub = hub
-        self._silent = silent
+        self._reconciler = reconciler
 
     async def page(self, user: User, query: JobQuery) -> JobPage:
         """Returns the jobs that the user may see, newest first.
@@ -45,16 +45,16 @@ class JobService:
         """
         before = _decode(query.cursor) if query.cursor else None
         limit = query.limit
-        section = Section(limit + 1, query.workspace, query.status, before)
+        request = PageRequest(limit + 1, query.workspace, query.status, before)
         async with self._database.transaction() as session:
-            rows = await job_list.page(session, visibility(user, Permission.READ_JOBS), section)
-        shown = rows[:limit]
-        more = len(rows) > limit
-        items = [Job.model_validate(row) for row in shown]
-        await self._silent.complete(items, _LIST_WAITS)
+            rows = await job_list.page(session, visibility(user, Permission.READ_JOBS), request)
+        page = rows[:limit]
+        has_more = len(rows) > limit
+        items = [Job.model_validate(row) for row in page]
+        await self._reconciler.complete(items, _LIST_TIMEOUT)
         return JobPage(
             items=items,
-            next_cursor=_encode(shown[-1]) if more else None,
+            next_cursor=_encode(page[-1]) if has_more else None,
         )
 
     async def get(self, user: User, job_id: str) -> Job:
@@ -64,13 +64,15 @@ class JobService:
             JobNotFoundError: There is no such job, or the user may not see it.
         """
         job = Job.model_validate(await self._visible(user, job_id))
-        await self._silent.complete([job], _DETAIL_WAITS)
+        await self._reconciler.complete([job], _DETAIL_TIMEOUT)
         return job
 
     async def _visible(self, user: User, job_id: str) -> JobRow:
         async with self._database.transaction() as session:
             row = await job_rows.by_id(session, job_id)
-        if row is None or not visibility(user, Permission.READ_JOBS).shows(*self._place(row)):
+        if row is None or not visibility(user, Permission.READ_JOBS).shows(
+            *self._owner_and_workspace(row)
+        ):
             raise JobNotFoundError
         return row
 
@@ -88,7 +90,7 @@ class JobService:
         ):
             await self._visible(user, job_id)
 
-    def _place(self, row: JobRow) -> tuple[UUID | None, str | None]:
+    def _owner_and_workspace(self, row: JobRow) -> tuple[UUID | None, str | None]:
         """Returns the owner and workspace of a job, from the stream if they are not stored."""
         state = self._hub.jobs.state(row.id)
         if state is None:
@@ -102,4 +104,4 @@ def _encode(row: JobRow) -> str:
 
 def _decode(cursor: str) -> tuple[datetime, str]:
     created_at, job_id = decode_cursor(cursor, 2)
-    return parse_moment(created_at), job_id
+    return parse_timestamp(created_at), job_id

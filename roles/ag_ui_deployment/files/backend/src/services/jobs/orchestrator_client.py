@@ -11,13 +11,13 @@ import httpx
 
 from src.config import Settings
 from src.models.job import JobStatus
-from src.services.gateway.tool_results import presentable
+from src.services.gateway.tool_results import sanitize
 from src.utils.circuit_breaker import CircuitBreaker, CircuitOpenError
 
 # Timeout of a whole call, in seconds.
 _TIMEOUT = 1.0
 _CONNECTIONS = 10
-_STATUS = {
+_STATUSES = {
     "queued": JobStatus.QUEUED,
     "processing": JobStatus.RUNNING,
     "completed": JobStatus.COMPLETED,
@@ -47,7 +47,7 @@ class OrchestratorClient:
         self.breaker = breaker
         self._http = httpx.AsyncClient(
             base_url=settings.ORCHESTRATOR_URL,
-            # standing() sets a timeout for the whole call.
+            # job_status() sets a timeout for the whole call.
             timeout=None,  # noqa: S113
             limits=httpx.Limits(max_connections=_CONNECTIONS),
             verify=ssl.create_default_context(),
@@ -57,7 +57,7 @@ class OrchestratorClient:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def standing(self, job_id: str) -> JobStatusReport:
+    async def job_status(self, job_id: str) -> JobStatusReport:
         """Returns the status of a job.
 
         Raises:
@@ -69,45 +69,45 @@ class OrchestratorClient:
             raise OrchestratorUnavailableError from error
         try:
             async with asyncio.timeout(_TIMEOUT):
-                answer = await self._http.get(f"/jobs/{quote(job_id, safe='')}")
+                response = await self._http.get(f"/jobs/{quote(job_id, safe='')}")
         except TimeoutError as error:
             self.breaker.failed("does not answer in time")
             raise OrchestratorUnavailableError from error
         except httpx.RequestError as error:
             self.breaker.failed("cannot be reached")
             raise OrchestratorUnavailableError from error
-        if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-            self.breaker.failed(f"answers {answer.status_code}")
+        if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+            self.breaker.failed(f"answers {response.status_code}")
             raise OrchestratorUnavailableError
         self.breaker.succeeded()
-        if answer.status_code == httpx.codes.NOT_FOUND and _is_json(answer):
+        if response.status_code == httpx.codes.NOT_FOUND and _is_json(response):
             return JobStatusReport(lost=True)
-        return _read(answer)
+        return _read(response)
 
 
-def _is_json(answer: httpx.Response) -> bool:
+def _is_json(response: httpx.Response) -> bool:
     """Whether the response is from the orchestrator, and not from a proxy in front of it."""
-    return str(answer.headers.get("content-type")).startswith("application/json")
+    return str(response.headers.get("content-type")).startswith("application/json")
 
 
-def _read(answer: httpx.Response) -> JobStatusReport:
+def _read(response: httpx.Response) -> JobStatusReport:
     try:
-        job = answer.json()
-        status = _STATUS[job["status"]]
+        job = response.json()
+        status = _STATUSES[job["status"]]
     except (ValueError, KeyError, TypeError) as error:
         raise OrchestratorUnavailableError from error
-    percent, message = job.get("percent_complete"), job.get("error_message")
+    percent, error_message = job.get("percent_complete"), job.get("error_message")
     return JobStatusReport(
         status=status,
         percent=min(max(float(percent), 0.0), 100.0) if isinstance(percent, int | float) else None,
-        error=presentable(message, {}) if isinstance(message, str) else None,
-        completed_at=_moment(job.get("completed_at")),
+        error=sanitize(error_message, {}) if isinstance(error_message, str) else None,
+        completed_at=_parse_timestamp(job.get("completed_at")),
     )
 
 
-def _moment(text: Any) -> datetime | None:
+def _parse_timestamp(text: Any) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(text)
+        timestamp = datetime.fromisoformat(text)
     except (TypeError, ValueError):
         return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return timestamp if timestamp.tzinfo is not None else timestamp.replace(tzinfo=UTC)

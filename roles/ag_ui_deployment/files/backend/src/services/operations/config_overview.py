@@ -57,12 +57,12 @@ def _source(settings: Settings, name: str, in_file: Mapping[str, str | None]) ->
 def _setting(settings: Settings, name: str, source: Source) -> Setting:
     value = getattr(settings, name)
     secret = "SecretStr" in str(Settings.model_fields[name].annotation)
-    plain = value.get_secret_value() if isinstance(value, SecretStr) else value
-    is_set = plain not in (None, "")
+    secret_or_value = value.get_secret_value() if isinstance(value, SecretStr) else value
+    is_set = secret_or_value not in (None, "")
     if secret:
         value = None
     elif isinstance(value, str):
         value = redact_text(value)
     elif isinstance(value, list):
-        value = [redact_text(one) for one in value]
+        value = [redact_text(item) for item in value]
     return Setting(name=name, value=value, secret=secret, is_set=is_set, source=source)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from sqlalchemy import Connection, Table, func, select, text
 
 from src.models.audit import AuditRow, CheckpointRow
-from src.repositories.audit import KEEP_LOCK
+from src.repositories.audit import CHECKPOINT_LOCK
 from src.utils.database import Base, Database
 
-_APPENDED_ONLY = (AuditRow.__tablename__, CheckpointRow.__tablename__)
-_APPENDED = ("SELECT", "INSERT")
+_APPEND_ONLY_TABLES = (AuditRow.__tablename__, CheckpointRow.__tablename__)
+_APPEND_PRIVILEGES = ("SELECT", "INSERT")
 # Missing tables are ignored: has_table_privilege returns null for them.
 _MISSING = text(
     "SELECT DISTINCT name FROM unnest(CAST(:tables AS text[]), CAST(:privileges AS text[])) "
@@ -18,7 +18,7 @@ _MISSING = text(
 )
 
 
-def grant_rights(connection: Connection, role: str | None) -> None:
+def grant_privileges(connection: Connection, role: str | None) -> None:
     """Grant a role the privileges that the application needs.
 
     The role can read and write the tables, but cannot change or delete entries of the audit log, nor
@@ -29,7 +29,7 @@ def grant_rights(connection: Connection, role: str | None) -> None:
         role: The role; None for the connected one.
     """
     # Retention also changes privileges on the audit log, and PostgreSQL rejects concurrent changes.
-    connection.execute(select(func.pg_advisory_xact_lock(KEEP_LOCK)))
+    connection.execute(select(func.pg_advisory_xact_lock(CHECKPOINT_LOCK)))
     quote = connection.dialect.identifier_preparer.quote
     schema = quote(connection.execute(select(func.current_schema())).scalar_one())
     grantee = quote(role) if role is not None else "CURRENT_USER"
@@ -37,10 +37,14 @@ def grant_rights(connection: Connection, role: str | None) -> None:
         connection.execute(text(statement))
 
 
-async def missing_rights(database: Database) -> list[str]:
+async def missing_privileges(database: Database) -> list[str]:
     """The tables for which the connected role lacks a privilege that the application needs."""
-    needed = [(table.name, one) for table in Base.metadata.sorted_tables for one in _needed(table)]
-    tables, privileges = zip(*needed, strict=True)
+    required = [
+        (table.name, privilege)
+        for table in Base.metadata.sorted_tables
+        for privilege in _required_privileges(table)
+    ]
+    tables, privileges = zip(*required, strict=True)
     async with database.engine.connect() as connection:
         found = await connection.execute(
             _MISSING, {"tables": list(tables), "privileges": list(privileges)}
@@ -48,18 +52,22 @@ async def missing_rights(database: Database) -> list[str]:
         return list(found.scalars())
 
 
-def _needed(table: Table) -> tuple[str, ...]:
-    return _APPENDED if table.name in _APPENDED_ONLY else (*_APPENDED, "UPDATE", "DELETE")
+def _required_privileges(table: Table) -> tuple[str, ...]:
+    return (
+        _APPEND_PRIVILEGES
+        if table.name in _APPEND_ONLY_TABLES
+        else (*_APPEND_PRIVILEGES, "UPDATE", "DELETE")
+    )
 
 
 def _statements(connection: Connection, schema: str, grantee: str) -> Iterator[str]:
     yield f"GRANT USAGE ON SCHEMA {schema} TO {grantee}"
-    # For schema_fits().
+    # For is_schema_current().
     yield f"GRANT SELECT ON {schema}.alembic_version TO {grantee}"
     for table in Base.metadata.sorted_tables:
         name = f"{schema}.{table.name}"
-        yield f"GRANT {', '.join(_needed(table))} ON {name} TO {grantee}"
-        if table.name in _APPENDED_ONLY:
+        yield f"GRANT {', '.join(_required_privileges(table))} ON {name} TO {grantee}"
+        if table.name in _APPEND_ONLY_TABLES:
             yield f"REVOKE UPDATE, DELETE, TRUNCATE ON {name} FROM {grantee}"
         if sequence := _sequence_of(connection, table, name):
             yield f"GRANT USAGE ON SEQUENCE {sequence} TO {grantee}"

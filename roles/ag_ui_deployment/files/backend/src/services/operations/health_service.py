@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from src import __version__
 from src.services.audit_logger import AuditLogger
-from src.services.operations.database_rights import missing_rights
+from src.services.operations.database_rights import missing_privileges
 from src.services.redis_consumer import RedisStreamConsumer
 from src.utils.background_task import BackgroundTask
 from src.utils.circuit_breaker import CircuitBreaker
@@ -21,7 +21,7 @@ from src.utils.redis import REDIS_ERRORS
 
 CheckStatus = Literal["ok", "down", "failed"]
 _CHECK_TIMEOUT = 1.5
-_CACHED_FOR = 1.0
+_CACHE_SECONDS = 1.0
 
 _WITHOUT_REDIS = (
     "no new events arrive; logins, job lists and stored history work, open streams wait and "
@@ -57,9 +57,9 @@ _WITHOUT_UPSTREAM = {
     "server in ORCHESTRATOR_URL and the network to it.",
 }
 # Dependencies whose outage does not degrade the service. The orchestrator only complements the stream.
-_MORE_OR_LESS = frozenset({"orchestrator"})
+_OPTIONAL_DEPENDENCIES = frozenset({"orchestrator"})
 # Tasks that are down while they wait.
-_NEEDED = frozenset({"consumer", "tail", "announcer"})
+_REQUIRED_TASKS = frozenset({"consumer", "tail", "announcer"})
 _DEFECT = "ended by a defect: see background_task_failed in the log, restart the instance"
 
 
@@ -82,7 +82,7 @@ class HealthService:
     """Makes health reports.
 
     `upstreams` are the circuit breakers of servers that are called only on demand. Of `tasks`, all but
-    `_NEEDED` are only "ok" or "failed": they wait for dependencies, which have their own checks.
+    `_REQUIRED_TASKS` are only "ok" or "failed": they wait for dependencies, which have their own checks.
     """
 
     def __init__(  # noqa: PLR0913 - dependencies
@@ -105,15 +105,15 @@ class HealthService:
         self._upstreams = upstreams
         self._lock = asyncio.Lock()
         self._cached: tuple[float, Health] | None = None
-        self._away_since: dict[str, float] = {}
+        self._down_since: dict[str, float] = {}
 
     async def health(self) -> Health:
         """Make a report with actual queries to Redis and PostgreSQL. It is cached for one second."""
         async with self._lock:
-            if self._cached is None or time.monotonic() - self._cached[0] > _CACHED_FOR:
-                found = await self._check()
+            if self._cached is None or time.monotonic() - self._cached[0] > _CACHE_SECONDS:
+                health = await self._check()
                 # Dated after the checks, so that requests that waited for slow checks share the result.
-                self._cached = (time.monotonic(), found)
+                self._cached = (time.monotonic(), health)
             return self._cached[1]
 
     async def _check(self) -> Health:
@@ -126,13 +126,17 @@ class HealthService:
             "consumer": self._check_consumer(),
             "tail": _check_task(self._tasks["tail"], "following", _NOTHING_NEW),
             "announcer": _check_task(self._tasks["announcer"], "announcing", _NOTHING_ANNOUNCED),
-            **{name: _check_upstream(name, one) for name, one in self._upstreams.items()},
+            **{name: _check_upstream(name, breaker) for name, breaker in self._upstreams.items()},
             **{
-                name: _check_loop(task) for name, task in self._tasks.items() if name not in _NEEDED
+                name: _check_running(task)
+                for name, task in self._tasks.items()
+                if name not in _REQUIRED_TASKS
             },
             "audit": self._check_audit(),
         }
-        states = {check.status for name, check in checks.items() if name not in _MORE_OR_LESS}
+        states = {
+            check.status for name, check in checks.items() if name not in _OPTIONAL_DEPENDENCIES
+        }
         return Health(
             status="unhealthy"
             if "failed" in states
@@ -150,15 +154,15 @@ class HealthService:
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT):
                 await self._redis.ping()
-                await self._try_to_write()
+                await self._write_test()
         except REDIS_ERRORS as error:
             if refuses_writes(error):
-                return True, self._away("redis", "Redis", error, _READ_ONLY_REDIS)
-            return False, self._away("redis", "Redis", error, _WITHOUT_REDIS)
-        self._away_since.pop("redis", None)
+                return True, self._outage_check("redis", "Redis", error, _READ_ONLY_REDIS)
+            return False, self._outage_check("redis", "Redis", error, _WITHOUT_REDIS)
+        self._down_since.pop("redis", None)
         return True, Check(status="ok", detail="answers")
 
-    async def _try_to_write(self) -> None:
+    async def _write_test(self) -> None:
         """Issue a write without effect: register the consumer with its group, as it already is."""
         config = self._consumer.config
         try:
@@ -171,33 +175,36 @@ class HealthService:
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT):
                 await self._database.ping()
-                missing = await missing_rights(self._database)
+                missing = await missing_privileges(self._database)
         except DATABASE_ERRORS as error:
-            return self._away("database", "PostgreSQL", error, _WITHOUT_DATABASE)
-        self._away_since.pop("database", None)
+            return self._outage_check("database", "PostgreSQL", error, _WITHOUT_DATABASE)
+        self._down_since.pop("database", None)
         if missing:
             return Check(status="down", detail=_WITHOUT_RIGHTS.format(", ".join(missing)))
         return Check(status="ok", detail="answers")
 
-    def _away(self, name: str, server: str, error: BaseException, without: str) -> Check:
+    def _outage_check(
+        self, name: str, server: str, error: BaseException, consequence: str
+    ) -> Check:
         """A failed check with the duration of the outage, as noticed by the readers or here."""
         now = time.monotonic()
-        noticed = [now - self._away_since.setdefault(name, now)]
-        noticed += [
+        durations = [now - self._down_since.setdefault(name, now)]
+        durations += [
             task.seconds
             for task in (self._consumer, self._tasks["tail"])
             if task.status == f"waiting for {server}"
         ]
         return Check(
-            status="down", detail=f"{explain(error)}, for {_span(max(noticed))}: {without}"
+            status="down",
+            detail=f"{explain(error)}, for {_format_duration(max(durations))}: {consequence}",
         )
 
     def _check_consumer(self) -> Check:
         check = _check_task(self._consumer, "consuming", _NOTHING_STORED)
-        loss = self._consumer.losses.lately()
+        loss = self._consumer.losses.recent()
         if loss is not None:
-            ago, words = loss
-            check.detail += f"; {_span(ago)} ago {words}. {_AFTER_A_LOSS}"
+            ago, description = loss
+            check.detail += f"; {_format_duration(ago)} ago {description}. {_AFTER_A_LOSS}"
         return check
 
     def _check_audit(self) -> Check:
@@ -208,20 +215,21 @@ class HealthService:
         return check
 
 
-def _check_loop(loop: BackgroundTask) -> Check:
+def _check_running(loop: BackgroundTask) -> Check:
     if loop.failed:
         return Check(status="failed", detail=_DEFECT)
     return Check(status="ok", detail=loop.status)
 
 
-def _check_task(task: BackgroundTask, working: str, without: str) -> Check:
+def _check_task(task: BackgroundTask, ready_status: str, consequence: str) -> Check:
     if task.failed:
         return Check(status="failed", detail=_DEFECT)
-    if task.status == working:
-        return Check(status="ok", detail=working)
+    if task.status == ready_status:
+        return Check(status="ok", detail=ready_status)
     reason = f", which {task.why}" if task.why else ""
     return Check(
-        status="down", detail=f"{task.status}{reason}, for {_span(task.seconds)}: {without}"
+        status="down",
+        detail=f"{task.status}{reason}, for {_format_duration(task.seconds)}: {consequence}",
     )
 
 
@@ -231,7 +239,7 @@ def _check_upstream(name: str, breaker: CircuitBreaker) -> Check:
     return Check(status="ok", detail=breaker.describe())
 
 
-def _span(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     """Format a duration in hours, minutes or seconds."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 2 * length:

@@ -13,7 +13,7 @@ TRANSACTION_POOLING = (
     "pool with pool_mode = session, or the address of PostgreSQL itself"
 )
 # Several attempts, since other clients of the pooler may hide the pooling at first.
-_LOOKS = 5
+_ATTEMPTS = 5
 
 
 async def is_pooled_per_transaction(database: Database) -> bool:
@@ -22,10 +22,10 @@ async def is_pooled_per_transaction(database: Database) -> bool:
     Raises:
         DATABASE_ERRORS: PostgreSQL is unavailable.
     """
-    async with database.engine.connect() as one, database.engine.connect() as other:
+    async with database.engine.connect() as first, database.engine.connect() as second:
         try:
-            for _ in range(_LOOKS):
-                if await _process_of(one) == await _process_of(other):
+            for _ in range(_ATTEMPTS):
+                if await _process_of(first) == await _process_of(second):
                     return True
         except DBAPIError as error:
             # A prepared statement of one connection exists for the other, or is missing for its own.

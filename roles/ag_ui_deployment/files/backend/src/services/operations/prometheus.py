@@ -25,10 +25,10 @@ class MetricsService:
         self._metrics.forget_stream()
         with suppress(*REDIS_ERRORS):
             async with asyncio.timeout(_TIMEOUT):
-                await self._ask_redis()
+                await self._read_stream_state()
         return self._metrics.exposition()
 
-    async def _ask_redis(self) -> None:
+    async def _read_stream_state(self) -> None:
         """Set the gauges of the stream.
 
         Raises:

@@ -8,7 +8,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from src.services.operations.database_rights import grant_rights
+from src.services.operations.database_rights import grant_privileges
 from src.utils.database import Database
 
 _INI = Path(__file__).resolve().parents[3] / "alembic.ini"
@@ -41,11 +41,11 @@ async def migrate(
         if is_later(before):
             return before, before
         await connection.run_sync(_upgrade)
-        await connection.run_sync(grant_rights, application)
+        await connection.run_sync(grant_privileges, application)
         return before, await connection.run_sync(_revision)
 
 
-async def schema_fits(database: Database) -> bool:
+async def is_schema_current(database: Database) -> bool:
     """Whether the schema has the revision of this release or of a later one."""
     async with database.engine.connect() as connection:
         current = await connection.run_sync(_revision)

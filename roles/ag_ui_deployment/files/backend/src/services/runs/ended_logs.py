@@ -37,11 +37,11 @@ class EndedLogs:
         self._load = load
         self._logs: WeakValueDictionary[RunKey, RunLog] = WeakValueDictionary()
         self._loading = asyncio.Lock()
-        self._held: Counter[UUID] = Counter()
+        self._bytes_by_user: Counter[UUID] = Counter()
 
     @property
-    def held_bytes(self) -> int:
-        return self._held.total()
+    def reserved_bytes(self) -> int:
+        return self._bytes_by_user.total()
 
     async def get(self, key: RunKey, reader: UUID) -> RunLog | None:
         """Returns the log of a run, shared by all its readers. Loads one log at a time.
@@ -60,16 +60,16 @@ class EndedLogs:
         async with self._loading:
             log = self._logs.get(key)
             if log is None:
-                self._check_room(reader)
+                self._check_limits(reader)
                 records = await self._load(key)
                 if records is None:
                     return None
                 log = self._logs[key] = RunLog(records)
-                self._hold(log, reader, log.size + len(log.records) * _RECORD_BYTES)
+                self._reserve(log, reader, log.size + len(log.records) * _RECORD_BYTES)
             return log
 
     @asynccontextmanager
-    async def room(self, reader: UUID) -> AsyncIterator[Callable[[bytes], Snapshot]]:
+    async def reserve(self, reader: UUID) -> AsyncIterator[Callable[[bytes], Snapshot]]:
         """Checks the limits, then yields a function that counts frames against the reader.
 
         Frames are to be loaded within the context, which one reader holds at a time.
@@ -82,25 +82,25 @@ class EndedLogs:
             TooManyStreamsOfUserError: The limit of the user is reached.
         """
         async with self._loading:
-            self._check_room(reader)
+            self._check_limits(reader)
             yield partial(self._snapshot, reader)
 
     def _snapshot(self, reader: UUID, frames: bytes) -> Snapshot:
         snapshot = Snapshot(frames)
-        self._hold(snapshot, reader, len(frames))
+        self._reserve(snapshot, reader, len(frames))
         return snapshot
 
-    def _check_room(self, reader: UUID) -> None:
-        if self._held[reader] >= USER_MAX_BYTES:
+    def _check_limits(self, reader: UUID) -> None:
+        if self._bytes_by_user[reader] >= USER_MAX_BYTES:
             raise TooManyStreamsOfUserError
-        if self.held_bytes >= LOGS_MAX_BYTES:
+        if self.reserved_bytes >= LOGS_MAX_BYTES:
             raise TooManyStreamsError
 
-    def _hold(self, held: RunLog | Snapshot, reader: UUID, size: int) -> None:
-        self._held[reader] += size
-        finalize(held, self._let_go, reader, size)
+    def _reserve(self, target: RunLog | Snapshot, reader: UUID, size: int) -> None:
+        self._bytes_by_user[reader] += size
+        finalize(target, self._release, reader, size)
 
-    def _let_go(self, reader: UUID, size: int) -> None:
-        self._held[reader] -= size
-        if not self._held[reader]:
-            del self._held[reader]
+    def _release(self, reader: UUID, size: int) -> None:
+        self._bytes_by_user[reader] -= size
+        if not self._bytes_by_user[reader]:
+            del self._bytes_by_user[reader]

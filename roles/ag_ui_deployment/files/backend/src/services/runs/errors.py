@@ -61,7 +61,7 @@ INTERNAL = RunFailure(
 _MODEL_FAILED = RunFailure(
     "model_failed", "The model's answer broke off. Send the message again.", retryable=True
 )
-_OF_UPSTREAM: tuple[tuple[type[UpstreamError], RunFailure], ...] = (
+_UPSTREAM_FAILURES: tuple[tuple[type[UpstreamError], RunFailure], ...] = (
     (
         GatewayUnavailableError,
         RunFailure(
@@ -97,12 +97,12 @@ _OF_UPSTREAM: tuple[tuple[type[UpstreamError], RunFailure], ...] = (
 )
 
 
-def of_upstream(error: UpstreamError) -> RunFailure:
+def upstream_failure(error: UpstreamError) -> RunFailure:
     """Returns the failure for an error of the gateway or of the model."""
     if isinstance(error, GatewayRefusedError):
         # The message of the error is for operators; users pass it on to them.
         return RunFailure("gateway_refused", f"The gateway to the model cannot be used. {error}")
-    for kind, failure in _OF_UPSTREAM:
+    for kind, failure in _UPSTREAM_FAILURES:
         if isinstance(error, kind):
             return failure
     return _MODEL_FAILED

@@ -24,18 +24,18 @@ logger = structlog.get_logger(__name__)
 
 # Block time of a read, in milliseconds. A newly followed run waits until the current read ends.
 _BLOCK_MS = 50
-_LOOK_SECONDS = 1.0
+_LEASE_CHECK_SECONDS = 1.0
 # A live process renews a lease that expired during an outage of Redis within this time, in seconds.
-_PATIENCE_SECONDS = 3.0
+_LEASE_GRACE_SECONDS = 3.0
 
 
 @dataclass(slots=True)
-class _Followed:
+class _FollowedRun:
     key: RunKey
     log: RunLog
     readers: int = 0
     # Since when the lease has been missing, by the monotonic clock.
-    silent_since: float | None = field(default=None)
+    lease_missing_since: float | None = field(default=None)
 
 
 class RunFollower(BackgroundTask):
@@ -46,17 +46,17 @@ class RunFollower(BackgroundTask):
         self._redis = redis
         self._registry = registry
         self._store = store
-        self._followed: dict[RunKey, _Followed] = {}
-        self._wanted = asyncio.Event()
-        self._looked_at = 0.0
-        self._suspected: dict[RunKey, asyncio.Task[None]] = {}
+        self._followed: dict[RunKey, _FollowedRun] = {}
+        self._has_runs = asyncio.Event()
+        self._leases_checked_at = 0.0
+        self._ending: dict[RunKey, asyncio.Task[None]] = {}
 
     @asynccontextmanager
     async def follow(self, key: RunKey) -> AsyncIterator[RunLog]:
         """Yields the log of a run, which is empty at first and grows while the context is open."""
-        followed = self._followed.setdefault(key, _Followed(key, RunLog()))
+        followed = self._followed.setdefault(key, _FollowedRun(key, RunLog()))
         followed.readers += 1
-        self._wanted.set()
+        self._has_runs.set()
         try:
             yield followed.log
         finally:
@@ -64,27 +64,27 @@ class RunFollower(BackgroundTask):
             if not followed.readers:
                 del self._followed[key]
 
-    def suspect(self, key: RunKey) -> None:
+    def end_if_orphaned(self, key: RunKey) -> None:
         """Ends a run that is stored as running, if no process works on it."""
-        if key not in self._suspected:
-            task = asyncio.create_task(self._settle(key), name="agent-run-suspected")
-            self._suspected[key] = task
-            task.add_done_callback(lambda _: self._suspected.pop(key, None))
+        if key not in self._ending:
+            task = asyncio.create_task(self._persist_end(key), name="agent-run-suspected")
+            self._ending[key] = task
+            task.add_done_callback(lambda _: self._ending.pop(key, None))
 
     def wake(self) -> None:
         """Wakes all readers, so that they check whether to continue."""
-        for one in self._followed.values():
-            one.log.wake()
+        for run in self._followed.values():
+            run.log.wake()
 
     async def stop(self) -> None:
         self._stop.set()
-        self._wanted.set()
-        for task in list(self._suspected.values()):
+        self._has_runs.set()
+        for task in list(self._ending.values()):
             task.cancel()
-        await asyncio.gather(*self._suspected.values(), return_exceptions=True)
+        await asyncio.gather(*self._ending.values(), return_exceptions=True)
         await super().stop()
 
-    async def _settle(self, key: RunKey) -> None:
+    async def _persist_end(self, key: RunKey) -> None:
         async with self.follow(key) as log:
             while not log.ended:
                 await log.changed.wait()
@@ -102,67 +102,67 @@ class RunFollower(BackgroundTask):
         while not self._stop.is_set():
             if not self._followed:
                 self.status = "idle"
-                self._wanted.clear()
-                await self._wanted.wait()
+                self._has_runs.clear()
+                await self._has_runs.wait()
                 continue
             try:
                 await self._read()
-                await self._look_after()
+                await self._check_leases()
                 self.status = "following"
                 backoff.reset()
             except REDIS_ERRORS as error:
-                self._believe()
+                self._reset_missing_leases()
                 if self.waits_for("Redis", error):
                     logger.warning("run_tail_interrupted", error=str(error))
                 await backoff.wait(self._stop)
 
     async def _read(self) -> None:
-        going = {
-            self._registry.log_of(one.key): one.log
-            for one in self._followed.values()
-            if not one.log.ended
+        running = {
+            self._registry.log_key(run.key): run.log
+            for run in self._followed.values()
+            if not run.log.ended
         }
-        if not going:
+        if not running:
             await asyncio.sleep(_BLOCK_MS / 1000)
             return
-        places = {name: len(log.records) for name, log in going.items()}
-        for name, records in (await read_logs(self._redis, places, _BLOCK_MS)).items():
-            going[name].append(records)
+        record_counts = {name: len(log.records) for name, log in running.items()}
+        for name, records in (await read_logs(self._redis, record_counts, _BLOCK_MS)).items():
+            running[name].append(records)
 
-    def _believe(self) -> None:
+    def _reset_missing_leases(self) -> None:
         """Resets the missing leases, since no lease can be renewed during an outage of Redis."""
-        for one in self._followed.values():
-            one.silent_since = None
+        for run in self._followed.values():
+            run.lease_missing_since = None
 
-    async def _look_after(self) -> None:
-        if time.monotonic() < self._looked_at + _LOOK_SECONDS:
+    async def _check_leases(self) -> None:
+        if time.monotonic() < self._leases_checked_at + _LEASE_CHECK_SECONDS:
             return
-        self._looked_at = moment = time.monotonic()
-        going = [one for one in self._followed.values() if not one.log.ended]
-        alive = await self._registry.alive([one.key for one in going]) if going else {}
-        for one in going:
-            if alive[one.key]:
-                one.silent_since = None
-            elif one.silent_since is None:
-                one.silent_since = moment
-            elif moment - one.silent_since >= _PATIENCE_SECONDS:
-                await self._end(one)
+        self._leases_checked_at = checked_at = time.monotonic()
+        running = [run for run in self._followed.values() if not run.log.ended]
+        alive = await self._registry.alive([run.key for run in running]) if running else {}
+        for run in running:
+            if alive[run.key]:
+                run.lease_missing_since = None
+            elif run.lease_missing_since is None:
+                run.lease_missing_since = checked_at
+            elif checked_at - run.lease_missing_since >= _LEASE_GRACE_SECONDS:
+                await self._end_orphaned(run)
 
-    async def _end(self, one: _Followed) -> None:
+    async def _end_orphaned(self, run: _FollowedRun) -> None:
         """Ends a run without a process: as it is stored, else as lost."""
         try:
-            stored = await self._store.stored(one.key)
+            stored = await self._store.stored(run.key)
         except DATABASE_ERRORS as error:
             if not is_outage(error):
                 # Retried with the next check.
-                logger.exception("agent_run_not_found", run_id=one.key.run_id)
+                logger.exception("agent_run_not_found", run_id=run.key.run_id)
                 return
             stored = None
         if stored is not None:
-            one.log.append(stored[len(one.log.records) :])
+            run.log.append(stored[len(run.log.records) :])
             return
-        ending = LogRecord.of(LOST.event())
-        if await self._registry.close(one.key, len(one.log.records), [ending]):
-            logger.warning("agent_run_lost", run_id=one.key.run_id)
-            one.log.append([ending])
-            self.suspect(one.key)
+        terminal = LogRecord.of(LOST.event())
+        if await self._registry.close(run.key, len(run.log.records), [terminal]):
+            logger.warning("agent_run_lost", run_id=run.key.run_id)
+            run.log.append([terminal])
+            self.end_if_orphaned(run.key)

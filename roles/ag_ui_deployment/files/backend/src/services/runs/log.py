@@ -14,8 +14,8 @@ import orjson
 from src.models.event import StreamId
 from src.models.protocol import CURRENT, ProtocolVersion
 from src.services.agui.events import Event
-from src.services.agui.protocol_versions import DIFFERING, rendered
-from src.services.agui.sse import encode, escape_separators, frame, one_line
+from src.services.agui.protocol_versions import VERSIONED_TYPES, rendered
+from src.services.agui.sse import dump_line, encode, escape_separators, frame
 
 # Events that must be sent again, if not closed, before a client can continue a run.
 _OPENS = {
@@ -32,8 +32,8 @@ _CLOSES = {
     "TEXT_MESSAGE_END": "TEXT_MESSAGE_START",
     "TOOL_CALL_END": "TOOL_CALL_START",
 }
-_ANSWERS = {"TOOL_CALL_RESULT": "toolCallId"}
-_SUBJECTS = _OPENS | _ANSWERS | {end: _OPENS[start] for end, start in _CLOSES.items()}
+_RESULTS = {"TOOL_CALL_RESULT": "toolCallId"}
+_SUBJECT_FIELDS = _OPENS | _RESULTS | {end: _OPENS[start] for end, start in _CLOSES.items()}
 _TERMINAL = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 
 
@@ -47,17 +47,17 @@ class LogRecord(NamedTuple):
     @classmethod
     def of(cls, event: Event) -> "LogRecord":
         """Serializes an event."""
-        return cls._made(event, one_line(event))
+        return cls._from_event(event, dump_line(event))
 
     @classmethod
     def read(cls, data: bytes) -> "LogRecord":
         """Parses the JSON of a stored record."""
-        return cls._made(orjson.loads(data), escape_separators(data))
+        return cls._from_event(orjson.loads(data), escape_separators(data))
 
     @classmethod
-    def _made(cls, event: Event, data: bytes) -> "LogRecord":
+    def _from_event(cls, event: Event, data: bytes) -> "LogRecord":
         kind = event["type"]
-        name = _SUBJECTS.get(kind)
+        name = _SUBJECT_FIELDS.get(kind)
         return cls(kind, event[name] if name else None, data)
 
     @property
@@ -66,8 +66,8 @@ class LogRecord(NamedTuple):
 
     def frame(self, number: int | None = None) -> bytes:
         """Encodes the record as a frame; records that are sent again have no id."""
-        made = frame(self.type, self.data)
-        return made if number is None else b"id: %d-0\n%b" % (number, made)
+        encoded = frame(self.type, self.data)
+        return encoded if number is None else b"id: %d-0\n%b" % (number, encoded)
 
 
 class RunLog:
@@ -112,39 +112,40 @@ class RunLog:
 
     def frames(self, start: int, end: int, version: ProtocolVersion = CURRENT) -> bytes:
         """Returns the frames of the records with start <= index < end."""
-        return b"".join(self._frame(place, version) for place in range(start, end))
+        return b"".join(self._frame(index, version) for index in range(start, end))
 
-    def prelude(self, place: int, version: ProtocolVersion = CURRENT) -> bytes:
-        """Returns what a client that has the first `place` records gets first, without ids."""
-        if not place:
+    def resume_frames(self, count: int, version: ProtocolVersion = CURRENT) -> bytes:
+        """Returns what a client that has the first `count` records gets first, without ids."""
+        if not count:
             return b""
-        begun = encode(rendered(orjson.loads(self.records[0].data), version))
-        return begun + b"".join(record.frame() for record in self._standing(place))
+        started = encode(rendered(orjson.loads(self.records[0].data), version))
+        return started + b"".join(record.frame() for record in self._open_records(count))
 
-    def _standing(self, place: int) -> Iterable[LogRecord]:
+    def _open_records(self, count: int) -> Iterable[LogRecord]:
+        """Returns the start records that have no end among the first `count` records."""
         opened: dict[tuple[str, str | None], LogRecord] = {}
-        for record in self.records[:place]:
+        for record in self.records[:count]:
             if record.type in _OPENS:
                 opened[record.type, record.subject] = record
             elif start := _CLOSES.get(record.type):
                 opened.pop((start, record.subject), None)
         return opened.values()
 
-    def _frame(self, place: int, version: ProtocolVersion) -> bytes:
-        record = self.records[place]
-        if version is CURRENT or record.type not in DIFFERING:
-            return record.frame(place + 1)
-        if (place, version) not in self._rendered:
-            events = rendered(orjson.loads(record.data), version, self._unanswered(place))
-            self._rendered[place, version] = encode(events, StreamId(place + 1, 0))
-        return self._rendered[place, version]
+    def _frame(self, index: int, version: ProtocolVersion) -> bytes:
+        record = self.records[index]
+        if version is CURRENT or record.type not in VERSIONED_TYPES:
+            return record.frame(index + 1)
+        if (index, version) not in self._rendered:
+            events = rendered(orjson.loads(record.data), version, self._unanswered(index))
+            self._rendered[index, version] = encode(events, StreamId(index + 1, 0))
+        return self._rendered[index, version]
 
-    def _unanswered(self, place: int) -> Sequence[str]:
+    def _unanswered(self, index: int) -> Sequence[str]:
         """Returns the tool calls before an index that have no result there."""
         calls: dict[str | None, None] = {}
-        for record in self.records[:place]:
+        for record in self.records[:index]:
             if record.type == "TOOL_CALL_START":
                 calls[record.subject] = None
-            elif record.type in _ANSWERS:
+            elif record.type in _RESULTS:
                 calls.pop(record.subject, None)
         return [call for call in calls if call is not None]

@@ -7,7 +7,7 @@ import structlog
 
 from src.services.runs.log import RunLog
 from src.services.runs.registry import RunKey, RunRegistry
-from src.services.runs.runner import LocalRun, RunWork, Store
+from src.services.runs.runner import LocalRun, PersistRun, RunWork
 from src.utils.background_task import BackgroundTask
 from src.utils.metrics import Metrics
 from src.utils.redis import REDIS_ERRORS
@@ -15,9 +15,9 @@ from src.utils.redis import REDIS_ERRORS
 logger = structlog.get_logger(__name__)
 
 # Interval of lease renewals, which also return requests to cancel, in seconds.
-_BEAT_SECONDS = 0.5
+_RENEW_SECONDS = 0.5
 # Part of the grace period of the shutdown for sending and storing the ends of runs, in seconds.
-_LAST_SECONDS = 2.0
+_CLOSE_SECONDS = 2.0
 
 
 class RunManager(BackgroundTask):
@@ -31,13 +31,13 @@ class RunManager(BackgroundTask):
     """
 
     def __init__(
-        self, registry: RunRegistry, store: Store, metrics: Metrics, grace_seconds: float
+        self, registry: RunRegistry, store: PersistRun, metrics: Metrics, grace_seconds: float
     ) -> None:
         super().__init__("agent-runs")
         self._registry = registry
         self._store = store
         self._metrics = metrics
-        self._grace = grace_seconds - min(_LAST_SECONDS, grace_seconds / 4)
+        self._grace_seconds = grace_seconds - min(_CLOSE_SECONDS, grace_seconds / 4)
         self._runs: dict[RunKey, LocalRun] = {}
         # When draining began, by the clock of the event loop.
         self._drained_at: float | None = None
@@ -49,11 +49,11 @@ class RunManager(BackgroundTask):
     def draining(self) -> bool:
         return self._drained_at is not None
 
-    def begin(self, key: RunKey, loop: RunWork) -> RunLog:
+    def begin(self, key: RunKey, work: RunWork) -> RunLog:
         """Starts a run, whose lease must have been acquired, and returns its log."""
-        run = self._runs[key] = LocalRun(key, loop, self._registry, self._store)
+        run = self._runs[key] = LocalRun(key, work, self._registry, self._store)
         self._metrics.runs_on.inc()
-        run.start(self._forget)
+        run.start(self._remove)
         return run.log
 
     def log(self, key: RunKey) -> RunLog | None:
@@ -84,26 +84,26 @@ class RunManager(BackgroundTask):
         if self._drained_at is None:
             loop = asyncio.get_running_loop()
             self._drained_at = loop.time()
-            loop.call_later(self._grace, self._end_all)
+            loop.call_later(self._grace_seconds, self._stop_all)
 
     async def stop(self) -> None:
         """Waits for all runs, also those without clients, until the grace period ends."""
         self.drain()
-        await asyncio.gather(*(self._settle(run) for run in list(self._runs.values())))
+        await asyncio.gather(*(self._wait_closed(run) for run in list(self._runs.values())))
         await super().stop()
 
-    async def _settle(self, run: LocalRun) -> None:
+    async def _wait_closed(self, run: LocalRun) -> None:
         assert self._drained_at is not None  # noqa: S101 - drain() was called
-        ends_at = self._drained_at + self._grace
-        await run.wait_closed(ends_at + _LAST_SECONDS - asyncio.get_running_loop().time())
+        ends_at = self._drained_at + self._grace_seconds
+        await run.wait_closed(ends_at + _CLOSE_SECONDS - asyncio.get_running_loop().time())
 
-    def _forget(self, run: LocalRun) -> None:
+    def _remove(self, run: LocalRun) -> None:
         self._runs.pop(run.key, None)
         self._metrics.runs_on.dec()
-        if run.ended_as is not None:
-            self._metrics.runs_ended.labels(run.ended_as).inc()
+        if run.outcome is not None:
+            self._metrics.runs_ended.labels(run.outcome).inc()
 
-    def _end_all(self) -> None:
+    def _stop_all(self) -> None:
         for run in list(self._runs.values()):
             run.stop("shutdown")
 
@@ -115,13 +115,13 @@ class RunManager(BackgroundTask):
             except REDIS_ERRORS as error:
                 if self.waits_for("Redis", error):
                     logger.warning("agent_runs_wait", error=str(error))
-            await self._pause(_BEAT_SECONDS)
+            await self._pause(_RENEW_SECONDS)
 
     async def _renew(self) -> None:
-        working = [run.key for run in self._runs.values() if not run.log.ended]
-        if not working:
+        active = [run.key for run in self._runs.values() if not run.log.ended]
+        if not active:
             return
-        for key, lease in (await self._registry.renew(working)).items():
+        for key, lease in (await self._registry.renew(active)).items():
             run = self._runs.get(key)
             if run is None:
                 continue

@@ -10,39 +10,39 @@ Message = dict[str, Any]
 
 
 @dataclass(slots=True)
-class _Call:
+class _MessageToolCall:
     id: str
     name: str
     arguments: list[str] = field(default_factory=list)
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         function = {"name": self.name, "arguments": "".join(self.arguments)}
         return {"id": self.id, "type": "function", "function": function}
 
 
 @dataclass(slots=True)
-class _Answer:
+class _AssistantMessage:
     """An assistant message; its parts are joined only on demand."""
 
     id: str
     text: list[str] = field(default_factory=list)
-    calls: list[_Call] = field(default_factory=list)
+    calls: list[_MessageToolCall] = field(default_factory=list)
 
-    def told(self) -> Message:
+    def to_dict(self) -> Message:
         message: Message = {"id": self.id, "role": "assistant"}
         if self.text:
             message["content"] = "".join(self.text)
         if self.calls:
-            message["toolCalls"] = [call.told() for call in self.calls]
+            message["toolCalls"] = [call.to_dict() for call in self.calls]
         return message
 
 
 @dataclass(slots=True)
-class _Reasoning:
+class _ReasoningMessage:
     id: str
     text: list[str] = field(default_factory=list)
 
-    def told(self) -> Message:
+    def to_dict(self) -> Message:
         return {"id": self.id, "role": "reasoning", "content": "".join(self.text)}
 
 
@@ -50,17 +50,17 @@ class RunMessages:
     """The messages that a run adds to its conversation, in order of their first event."""
 
     def __init__(self) -> None:
-        self._messages: dict[str, _Answer | _Reasoning | Message] = {}
-        self._answers: dict[str, _Answer] = {}
-        self._reasonings: dict[str, _Reasoning] = {}
-        self._calls: dict[str, _Call] = {}
-        self._apply: dict[str, Callable[[Event], None]] = {
-            "REASONING_MESSAGE_START": self._reason,
+        self._messages: dict[str, _AssistantMessage | _ReasoningMessage | Message] = {}
+        self._assistant_messages: dict[str, _AssistantMessage] = {}
+        self._reasonings: dict[str, _ReasoningMessage] = {}
+        self._calls: dict[str, _MessageToolCall] = {}
+        self._handlers: dict[str, Callable[[Event], None]] = {
+            "REASONING_MESSAGE_START": self._start_reasoning,
             "REASONING_MESSAGE_CONTENT": self._add_reasoning,
-            "TEXT_MESSAGE_CONTENT": self._say,
+            "TEXT_MESSAGE_CONTENT": self._add_text,
             "TOOL_CALL_START": self._call,
             "TOOL_CALL_ARGS": self._add_arguments,
-            "TOOL_CALL_RESULT": self._answer,
+            "TOOL_CALL_RESULT": self._add_result,
         }
 
     @classmethod
@@ -71,34 +71,36 @@ class RunMessages:
         return messages
 
     def apply(self, event: Event) -> None:
-        if apply := self._apply.get(event["type"]):
-            apply(event)
+        if handler := self._handlers.get(event["type"]):
+            handler(event)
 
     def all(self) -> list[Message]:
         """Returns the messages in their wire format."""
         return [
-            message if isinstance(message, dict) else message.told()
+            message if isinstance(message, dict) else message.to_dict()
             for message in self._messages.values()
         ]
 
-    def _reason(self, event: Event) -> None:
+    def _start_reasoning(self, event: Event) -> None:
         message_id = event["messageId"]
-        self._messages[message_id] = self._reasonings[message_id] = _Reasoning(message_id)
+        self._messages[message_id] = self._reasonings[message_id] = _ReasoningMessage(message_id)
 
     def _add_reasoning(self, event: Event) -> None:
         self._reasonings[event["messageId"]].text.append(event["delta"])
 
-    def _say(self, event: Event) -> None:
-        self._of_assistant(event["messageId"]).text.append(event["delta"])
+    def _add_text(self, event: Event) -> None:
+        self._assistant_message(event["messageId"]).text.append(event["delta"])
 
     def _call(self, event: Event) -> None:
-        call = self._calls[event["toolCallId"]] = _Call(event["toolCallId"], event["toolCallName"])
-        self._of_assistant(event["parentMessageId"]).calls.append(call)
+        call = self._calls[event["toolCallId"]] = _MessageToolCall(
+            event["toolCallId"], event["toolCallName"]
+        )
+        self._assistant_message(event["parentMessageId"]).calls.append(call)
 
     def _add_arguments(self, event: Event) -> None:
         self._calls[event["toolCallId"]].arguments.append(event["delta"])
 
-    def _answer(self, event: Event) -> None:
+    def _add_result(self, event: Event) -> None:
         self._messages[event["messageId"]] = {
             "id": event["messageId"],
             "role": "tool",
@@ -106,8 +108,10 @@ class RunMessages:
             "content": event["content"],
         }
 
-    def _of_assistant(self, message_id: str) -> _Answer:
-        answer = self._answers.get(message_id)
-        if answer is None:
-            answer = self._messages[message_id] = self._answers[message_id] = _Answer(message_id)
-        return answer
+    def _assistant_message(self, message_id: str) -> _AssistantMessage:
+        message = self._assistant_messages.get(message_id)
+        if message is None:
+            message = self._messages[message_id] = self._assistant_messages[message_id] = (
+                _AssistantMessage(message_id)
+            )
+        return message

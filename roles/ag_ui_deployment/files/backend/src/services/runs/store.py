@@ -10,8 +10,8 @@ import orjson
 
 from src.models.conversation import RunRow, RunStatus
 from src.models.user import UserRow
+from src.repositories import conversation_storage as kept
 from src.repositories import conversations as rows
-from src.repositories import kept_conversations as kept
 from src.repositories import users as user_rows
 from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.services.runs.errors import LOST
@@ -21,8 +21,8 @@ from src.services.runs.registry import RunKey
 from src.utils.database import Database
 
 # A run is stored before its process works on it. Younger runs are not checked.
-_BEGUN = timedelta(seconds=15)
-_RUNS_ON_MAX = 1000
+_MIN_AGE = timedelta(seconds=15)
+_RUNNING_MAX = 1000
 
 
 class RunStore:
@@ -44,16 +44,16 @@ class RunStore:
         Returns:
             False if the run was deleted.
         """
-        end, messages = await asyncio.to_thread(_digest, records)
+        end, messages = await asyncio.to_thread(_summarize, records)
         async with self._database.transaction() as session:
             await rows.lock_thread_of(session, key.owner, key.run_id)
-            row = await rows.end_run(session, key.owner, key.run_id, end, presumed=LOST.code)
+            row = await rows.end_run(session, key.owner, key.run_id, end, presumed_error=LOST.code)
             if row is None:
-                return await rows.is_kept(session, key.owner, key.run_id)
-            await rows.keep_messages(session, key.owner, row.thread_id, messages)
+                return await rows.is_stored(session, key.owner, key.run_id)
+            await rows.upsert_messages(session, key.owner, row.thread_id, messages)
             await kept.count_thread(session, key.owner, row.thread_id)
             owner = await user_rows.by_id(session, key.owner)
-        await self._audit.record(_ended(row, owner, messages))
+        await self._audit.record(_audit_event(row, owner, messages))
         return True
 
     async def stored(self, key: RunKey) -> list[LogRecord] | None:
@@ -62,16 +62,16 @@ class RunStore:
             row = await rows.run_with_events(session, key.owner, key.run_id)
         if row is None or row.events is None:
             return None
-        return await asyncio.to_thread(_unpacked, row.events)
+        return await asyncio.to_thread(_unpack, row.events)
 
-    async def runs_on(self) -> list[RunKey]:
+    async def running_runs(self) -> list[RunKey]:
         """Returns the runs of all users that are stored as running."""
         async with self._database.transaction() as session:
-            found = await rows.runs_on(session, _BEGUN, _RUNS_ON_MAX)
+            found = await rows.running_runs(session, _MIN_AGE, _RUNNING_MAX)
         return [RunKey(row.owner_id, row.id) for row in found]
 
 
-def _digest(records: Sequence[LogRecord]) -> tuple[rows.RunEnd, list[Message]]:
+def _summarize(records: Sequence[LogRecord]) -> tuple[rows.RunEnd, list[Message]]:
     """Extracts what is stored of a run that has ended."""
     last = orjson.loads(records[-1].data)
     status = RunStatus.FINISHED
@@ -88,11 +88,11 @@ def _digest(records: Sequence[LogRecord]) -> tuple[rows.RunEnd, list[Message]]:
     return rows.RunEnd(status, last.get("code"), counts or None, packed), messages
 
 
-def _unpacked(events: bytes) -> list[LogRecord]:
+def _unpack(events: bytes) -> list[LogRecord]:
     return [LogRecord.read(line) for line in zlib.decompress(events).split(b"\n")]
 
 
-def _ended(row: RunRow, owner: UserRow | None, messages: Sequence[Message]) -> AuditEvent:
+def _audit_event(row: RunRow, owner: UserRow | None, messages: Sequence[Message]) -> AuditEvent:
     return AuditEvent(
         Action.AGENT_RUN,
         Outcome.FAILURE if row.status == RunStatus.FAILED.value else Outcome.SUCCESS,

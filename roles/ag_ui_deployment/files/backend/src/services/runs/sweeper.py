@@ -15,36 +15,36 @@ from src.utils.redis import REDIS_ERRORS
 
 logger = structlog.get_logger(__name__)
 
-_EVERY_SECONDS = 10.0
+_INTERVAL_SECONDS = 10.0
 
 
 class RunSweeper(BackgroundTask):
-    def __init__(self, store: RunStore, registry: RunRegistry, tail: RunFollower) -> None:
+    def __init__(self, store: RunStore, registry: RunRegistry, follower: RunFollower) -> None:
         super().__init__("run-sweeper")
         self._store = store
         self._registry = registry
-        self._tail = tail
+        self._follower = follower
 
     async def _run(self) -> None:
         while not self._stop.is_set():
             await self._sweep()
-            await self._pause(_EVERY_SECONDS)
+            await self._pause(_INTERVAL_SECONDS)
 
     async def _sweep(self) -> None:
         try:
-            keys = await self._store.runs_on()
+            keys = await self._store.running_runs()
         except DATABASE_ERRORS as error:
-            self._tell("PostgreSQL", error)
+            self._log_outage("PostgreSQL", error)
             return
         try:
-            unattended = await self._registry.unattended(keys) if keys else []
+            orphaned = await self._registry.orphaned(keys) if keys else []
         except REDIS_ERRORS as error:
-            self._tell("Redis", error)
+            self._log_outage("Redis", error)
             return
         self.status = "watching"
-        for key in unattended:
-            self._tail.suspect(key)
+        for key in orphaned:
+            self._follower.end_if_orphaned(key)
 
-    def _tell(self, dependency: str, error: BaseException) -> None:
+    def _log_outage(self, dependency: str, error: BaseException) -> None:
         if self.waits_for(dependency, error):
             logger.warning("run_sweeper_waits", dependency=dependency, error=str(error))

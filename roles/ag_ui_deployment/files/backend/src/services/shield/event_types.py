@@ -61,7 +61,7 @@ TOOL_TYPES: dict[str, ToolPhase] = {
 }
 
 # Types whose data reports the progress of the job itself.
-_TELL_PROGRESS = frozenset({*LIFECYCLE_STATUS, *END_STATUS, *RAG_TOTALS})
+_PROGRESS_TYPES = frozenset({*LIFECYCLE_STATUS, *END_STATUS, *RAG_TOTALS})
 
 _EXECUTION_PHASE: dict[str, ToolPhase] = {
     "started": "start",
@@ -73,7 +73,7 @@ _EXECUTION_PHASE: dict[str, ToolPhase] = {
     "error": "error",
 }
 
-_COUNTED_BY_EVENT = 1
+_DEFAULT_AMOUNT = 1
 
 
 def is_worker_event(type_: str) -> bool:
@@ -87,9 +87,9 @@ def belongs_to_run(event: ShieldEvent) -> bool:
 
 def kind_of(type_: str, data: Data) -> str | None:
     """Returns the kind of the job, if the event has it."""
-    stated = _first_text(data, ("job_type", "kind"))
-    if stated:
-        return stated
+    named_kind = _first_text(data, ("job_type", "kind"))
+    if named_kind:
+        return named_kind
     for prefix, kind in (("ingestion.", "ingest"), ("query.", "query")):
         if type_.startswith(prefix):
             return kind
@@ -101,7 +101,7 @@ def percent_of(type_: str, data: Data) -> float | None:
 
     The progress in the event of a tool is that of the tool and is ignored.
     """
-    if type_ not in _TELL_PROGRESS:
+    if type_ not in _PROGRESS_TYPES:
         return None
     value = _first_number(data, ("percent_complete", "percent", "progress_percent", "progress"))
     return None if value is None else min(max(float(value), 0.0), 100.0)
@@ -125,7 +125,7 @@ def amount(data: Data, fields: Iterable[str]) -> int:
             return value
     # A total without fields counts events. If the fields of a total are missing, the event counts
     # as 1.
-    return _COUNTED_BY_EVENT
+    return _DEFAULT_AMOUNT
 
 
 def answer_of(data: Data) -> str | None:

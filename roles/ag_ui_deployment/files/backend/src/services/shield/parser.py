@@ -20,14 +20,14 @@ from src.services.shield.event_types import END_STATUS
 
 logger = structlog.get_logger(__name__)
 
-_MAX_NAME = 200
-_KEPT = 64 * 1024
+_NAME_MAX = 200
+_STORED_MAX_BYTES = 64 * 1024
 # Maximum of a datetime in milliseconds: the year 9999.
 _MAX_TIMESTAMP = 253_402_300_799_999
 
 # orjson serializes up to 254 levels. The frames of an event nest it a few levels deeper.
 _MAX_DEPTH = 238
-_AROUND_IT = 254 - _MAX_DEPTH
+_ENVELOPE_DEPTH = 254 - _MAX_DEPTH
 
 # Digits of 2**64 - 1, the greatest integer that orjson reads as an integer.
 _INTEGER_DIGITS = 20
@@ -55,7 +55,7 @@ def parse_entry(stream_id: StreamId, fields: Fields, max_bytes: int) -> ShieldEv
         max_bytes: The limit of the sum of all values, in bytes.
 
     Returns:
-        The event; for an invalid entry, what refused() returns.
+        The event; for an invalid entry, what rejected_entry() returns.
     """
     try:
         return _parse(stream_id, fields, max_bytes)
@@ -65,10 +65,10 @@ def parse_entry(stream_id: StreamId, fields: Fields, max_bytes: int) -> ShieldEv
         # A defect of this code must cost one entry and not stop the stream.
         logger.exception("event_not_parsed", stream_id=str(stream_id))
         reason = f"cannot be read: {type(error).__name__}"
-    return refused(stream_id, fields, reason)
+    return rejected_entry(stream_id, fields, reason)
 
 
-def refused(stream_id: StreamId, fields: Fields, reason: str) -> ShieldEvent | Poison:
+def rejected_entry(stream_id: StreamId, fields: Fields, reason: str) -> ShieldEvent | Poison:
     """Returns the replacement for an entry that cannot be stored as it is.
 
     An entry that ends a job still ends it, or the job would run forever. Its event has the readable
@@ -82,26 +82,30 @@ def refused(stream_id: StreamId, fields: Fields, reason: str) -> ShieldEvent | P
     Returns:
         An event if the entry ends a job that it names, else Poison.
     """
-    kind, job_id = _readable(_name, fields, b"type"), _readable(_name, fields, b"job_id")
+    kind, job_id = _read_or_none(_name, fields, b"type"), _read_or_none(_name, fields, b"job_id")
     if kind not in END_STATUS or job_id is None:
         return Poison(stream_id, reason, dump_fields(fields))
-    metadata = _readable(_metadata, fields) if len(fields.get(b"metadata", b"")) <= _KEPT else None
+    metadata = (
+        _read_or_none(_metadata, fields)
+        if len(fields.get(b"metadata", b"")) <= _STORED_MAX_BYTES
+        else None
+    )
     data = {"unreadable": reason}
     # Without the metadata it is unknown who may see the text.
     if metadata is not None:
-        data["text"] = fields.get(b"data", b"")[:_KEPT].decode("utf-8", "replace")
+        data["text"] = fields.get(b"data", b"")[:_STORED_MAX_BYTES].decode("utf-8", "replace")
     return ShieldEvent(
         id=stream_id,
-        event_id=_readable(_name, fields, b"event_id") or str(stream_id),
+        event_id=_read_or_none(_name, fields, b"event_id") or str(stream_id),
         type=kind,
-        timestamp=_readable(_timestamp, fields, stream_id) or _moment_of(stream_id),
+        timestamp=_read_or_none(_timestamp, fields, stream_id) or _timestamp_of_id(stream_id),
         job_id=job_id,
         data=data,
         metadata=metadata or {},
     )
 
 
-def _readable(read: Callable[..., Result | None], *arguments: Any) -> Result | None:
+def _read_or_none(read: Callable[..., Result | None], *arguments: Any) -> Result | None:
     try:
         return read(*arguments)
     except MalformedEventError:
@@ -117,11 +121,11 @@ def dump_fields(fields: Fields) -> bytes:
     readable: dict[str, Any] = {}
     for name, value in fields.items():
         text = name.decode("utf-8", "backslashreplace")
-        readable[text] = _dump_value(value[:_KEPT])
+        readable[text] = _dump_value(value[:_STORED_MAX_BYTES])
         if text.encode() != name:
-            content = b64encode(value[:_KEPT]).decode()
+            content = b64encode(value[:_STORED_MAX_BYTES]).decode()
             readable[text] = {"name": b64encode(name).decode(), "base64": content}
-    return orjson.dumps(readable)[:_KEPT]
+    return orjson.dumps(readable)[:_STORED_MAX_BYTES]
 
 
 def load_fields(dumped: bytes) -> dict[bytes, bytes] | None:
@@ -171,9 +175,9 @@ def _name(fields: Fields, field: bytes) -> str | None:
         text = raw.decode()
     except UnicodeDecodeError:
         raise MalformedEventError(f"{field.decode()}: is not UTF-8") from None
-    if len(text) > _MAX_NAME or not text.isprintable():
+    if len(text) > _NAME_MAX or not text.isprintable():
         raise MalformedEventError(
-            f"{field.decode()}: is longer than {_MAX_NAME} characters or has control characters"
+            f"{field.decode()}: is longer than {_NAME_MAX} characters or has control characters"
         )
     return text
 
@@ -182,8 +186,8 @@ def _metadata(fields: Fields) -> dict[str, Any]:
     metadata = _json_object(fields, b"metadata")
     workspace = metadata.get("workspace")
     # Treated as missing, it would show the job to all users of the default workspace.
-    if isinstance(workspace, str) and len(workspace) > _MAX_NAME:
-        raise MalformedEventError(f"metadata.workspace: is longer than {_MAX_NAME} characters")
+    if isinstance(workspace, str) and len(workspace) > _NAME_MAX:
+        raise MalformedEventError(f"metadata.workspace: is longer than {_NAME_MAX} characters")
     return metadata
 
 
@@ -198,7 +202,7 @@ def _timestamp(fields: Fields, stream_id: StreamId) -> int:
     """Returns milliseconds; without a timestamp, the time when Redis added the entry."""
     text = _name(fields, b"timestamp")
     if text is None:
-        return _moment_of(stream_id)
+        return _timestamp_of_id(stream_id)
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
@@ -211,7 +215,7 @@ def _timestamp(fields: Fields, stream_id: StreamId) -> int:
     return milliseconds
 
 
-def _moment_of(stream_id: StreamId) -> int:
+def _timestamp_of_id(stream_id: StreamId) -> int:
     return min(stream_id.ms, _MAX_TIMESTAMP)
 
 
@@ -282,7 +286,7 @@ def _finite_integer(digits: str) -> float | None:
 
 def _is_too_deep(value: Any) -> bool:
     """Whether a value is nested too deeply to be serialized, and thus to be sent or stored."""
-    for _ in range(_AROUND_IT):
+    for _ in range(_ENVELOPE_DEPTH):
         value = [value]
     try:
         orjson.dumps(value)

@@ -59,38 +59,38 @@ class StreamPosition(NamedTuple):
     number: int | None = None
     confirmed_until: StreamId = ZERO
 
-    def moved(self, last: StreamId, entries: int) -> "StreamPosition":
+    def advanced(self, last: StreamId, entries: int) -> "StreamPosition":
         """Returns the position after `entries` more entries; `last` is the id of the last one."""
         number = None if self.number is None else self.number + entries
         return StreamPosition(last, number, self.confirmed_until)
 
 
-class Missing(NamedTuple):
+class MissedEntries(NamedTuple):
     """The number of entries that were missed. If not `certain`, all may have been deleted."""
 
     entries: int
     certain: bool
 
 
-def is_another(place: StreamPosition, stream: StreamState | None) -> bool:
+def was_replaced(position: StreamPosition, stream: StreamState | None) -> bool:
     """Whether the stream was replaced since the reader reached its position.
 
     Then it was deleted or flushed, and possibly created again, or Redis lost its last writes.
     """
-    if stream is None or stream.last < place.id:
+    if stream is None or stream.last < position.id:
         return True
-    if place.number is not None and stream.added < place.number:
+    if position.number is not None and stream.added < position.number:
         return True
-    return not stream.removed and stream.first is not None and stream.first > place.id
+    return not stream.removed and stream.first is not None and stream.first > position.id
 
 
-def missed(
-    place: StreamPosition, stream: StreamState, read_since: Iterable[StreamId] = ()
-) -> Missing | None:
+def count_missed(
+    position: StreamPosition, stream: StreamState, read_since: Iterable[StreamId] = ()
+) -> MissedEntries | None:
     """Counts the entries that a reader of the whole stream has missed after its position.
 
     Args:
-        place: The position of the reader.
+        position: The position of the reader.
         stream: The state of the stream now.
         read_since: The ids that it read after its position and before it asked for the state. They
             may have been trimmed in the meantime.
@@ -98,15 +98,15 @@ def missed(
     Returns:
         The missed entries; None if there are none or the number is unknown.
     """
-    if place.number is None or _begins_before(place.id, stream):
+    if position.number is None or _retains_up_to(position.id, stream):
         return None
-    gone = stream.removed - place.number
-    read = sum(stream.first is None or one < stream.first for one in read_since)
-    if gone <= read:
+    removed = stream.removed - position.number
+    read = sum(stream.first is None or entry_id < stream.first for entry_id in read_since)
+    if removed <= read:
         return None
-    return Missing(gone - read, certain=stream.deleted <= place.confirmed_until)
+    return MissedEntries(removed - read, certain=stream.deleted <= position.confirmed_until)
 
 
-def _begins_before(place: StreamId, stream: StreamState) -> bool:
+def _retains_up_to(position: StreamId, stream: StreamState) -> bool:
     """Whether an entry at or before the position is retained, so that none after it was trimmed."""
-    return stream.first is not None and stream.first <= place
+    return stream.first is not None and stream.first <= position

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -23,10 +22,11 @@ from src.services.tools.errors import ArgumentsRefusedError
 from src.services.tools.ssrf_guard import SsrfGuard
 from src.utils.errors import FieldFault
 from src.utils.hosts import TargetRefusedError
+from src.utils.json_types import Json, JsonObject
 
 
 @dataclass(frozen=True, slots=True)
-class ToolKind:
+class ToolDefinition:
     """A known tool. `job_kind` is the kind of the jobs that it starts, None if it starts none."""
 
     name: str
@@ -41,16 +41,16 @@ class ToolKind:
 
 _READS, _WRITES = Permission.USE_QUERY_TOOLS, Permission.USE_WRITING_TOOLS
 
-CATALOGUE: Mapping[str, ToolKind] = {
+CATALOGUE: Mapping[str, ToolDefinition] = {
     tool.name: tool
     for tool in (
-        ToolKind("crawl_web", CrawlWeb, _WRITES, "crawl"),
-        ToolKind("ingest_doc", IngestDoc, _WRITES, "ingest"),
-        ToolKind("qdrant_find", QdrantFind, _READS),
-        ToolKind("qdrant_store", QdrantStore, _WRITES),
-        ToolKind("lightrag_query", LightragQuery, _READS),
-        ToolKind("get_job_status", GetJobStatus, _READS),
-        ToolKind("health_check", HealthCheck, _READS),
+        ToolDefinition("crawl_web", CrawlWeb, _WRITES, "crawl"),
+        ToolDefinition("ingest_doc", IngestDoc, _WRITES, "ingest"),
+        ToolDefinition("qdrant_find", QdrantFind, _READS),
+        ToolDefinition("qdrant_store", QdrantStore, _WRITES),
+        ToolDefinition("lightrag_query", LightragQuery, _READS),
+        ToolDefinition("get_job_status", GetJobStatus, _READS),
+        ToolDefinition("health_check", HealthCheck, _READS),
     )
 }
 JOB_KINDS: Mapping[str, str] = {
@@ -63,7 +63,7 @@ def tool_permissions() -> Mapping[str, Permission]:
     return {name: kind.permission for name, kind in CATALOGUE.items()}
 
 
-def read_arguments(tool: ToolKind, arguments: Mapping[str, Any]) -> Arguments:
+def parse_arguments(tool: ToolDefinition, arguments: Mapping[str, Json]) -> Arguments:
     """Validate the types and formats of arguments.
 
     Raises:
@@ -75,29 +75,29 @@ def read_arguments(tool: ToolKind, arguments: Mapping[str, Any]) -> Arguments:
         raise ArgumentsRefusedError(*_errors_of(error)) from None
 
 
-class ArgumentCheck:
+class ArgumentChecker:
     """Checks arguments against the configured limits before a call is sent."""
 
-    def __init__(self, settings: Settings, addresses: SsrfGuard) -> None:
-        self._addresses = addresses
-        self._maximum = {
+    def __init__(self, settings: Settings, ssrf_guard: SsrfGuard) -> None:
+        self._ssrf_guard = ssrf_guard
+        self._limits = {
             "max_pages": settings.TOOLS_MAX_PAGES,
             "max_depth": settings.TOOLS_MAX_DEPTH,
         }
         self._schemas = {tool.name: self._schema(tool) for tool in CATALOGUE.values()}
 
-    def schema(self, tool: ToolKind) -> dict[str, Any]:
+    def schema(self, tool: ToolDefinition) -> JsonObject:
         """The JSON Schema of a tool's arguments, with the configured limits."""
         return self._schemas[tool.name]
 
-    def _schema(self, tool: ToolKind) -> dict[str, Any]:
+    def _schema(self, tool: ToolDefinition) -> JsonObject:
         schema = tool.arguments.model_json_schema()
-        for name, maximum in self._maximum.items():
+        for name, maximum in self._limits.items():
             if name in schema.get("properties", {}):
                 schema["properties"][name]["maximum"] = maximum
         return schema
 
-    async def check(self, arguments: Arguments) -> dict[str, Any]:
+    async def check(self, arguments: Arguments) -> JsonObject:
         """Check arguments and return them for sending.
 
         Arguments that the caller omitted are not sent, except the limits of a crawl.
@@ -105,33 +105,33 @@ class ArgumentCheck:
         Raises:
             ArgumentsRefusedError: An argument exceeds a limit, or a host is not allowed.
         """
-        given = arguments.model_dump(exclude_unset=True)
-        for name, maximum in self._maximum.items():
-            if given.get(name, 0) > maximum:
+        values = arguments.model_dump(exclude_unset=True)
+        for name, maximum in self._limits.items():
+            if values.get(name, 0) > maximum:
                 raise ArgumentsRefusedError(FieldFault(name, f"is more than {maximum}"))
         if isinstance(arguments, CrawlWeb):
             # Always sent, since the tool's own defaults may exceed the configured limits.
-            for name, maximum in self._maximum.items():
-                given[name] = min(getattr(arguments, name), maximum)
+            for name, maximum in self._limits.items():
+                values[name] = min(getattr(arguments, name), maximum)
             await self._check_targets(arguments)
-        return given
+        return values
 
     async def _check_targets(self, crawl: CrawlWeb) -> None:
         try:
-            await self._addresses.check_url(crawl.url)
+            await self._ssrf_guard.check_url(crawl.url)
         except TargetRefusedError as error:
             raise ArgumentsRefusedError(FieldFault("url", str(error))) from None
         domains = crawl.allowed_domains or ()
         # Concurrently, since each may wait for a lookup.
-        verdicts = await asyncio.gather(
-            *map(self._addresses.check_domain, domains), return_exceptions=True
+        results = await asyncio.gather(
+            *map(self._ssrf_guard.check_domain, domains), return_exceptions=True
         )
-        for number, verdict in enumerate(verdicts):
-            if isinstance(verdict, TargetRefusedError):
-                name = f"allowed_domains.{number}"
-                raise ArgumentsRefusedError(FieldFault(name, str(verdict)))
-            if isinstance(verdict, BaseException):
-                raise verdict
+        for index, result in enumerate(results):
+            if isinstance(result, TargetRefusedError):
+                name = f"allowed_domains.{index}"
+                raise ArgumentsRefusedError(FieldFault(name, str(result)))
+            if isinstance(result, BaseException):
+                raise result
 
 
 def _errors_of(error: ValidationError) -> list[FieldFault]:

@@ -13,8 +13,16 @@ from src.utils.hosts import Address, TargetRefusedError, canonical_host, is_publ
 
 _RESOLVE_SECONDS = 1.0
 # Threads for lookups. One may be occupied for much longer than the timeout above.
-_RESOLVERS = 16
-_INSIDE_NAMES = ("localhost", "local", "internal", "intranet", "lan", "home.arpa", "localdomain")
+_RESOLVER_THREADS = 16
+_INTERNAL_SUFFIXES = (
+    "localhost",
+    "local",
+    "internal",
+    "intranet",
+    "lan",
+    "home.arpa",
+    "localdomain",
+)
 
 
 class SsrfGuard:
@@ -22,10 +30,10 @@ class SsrfGuard:
 
     def __init__(self, *, allow_private: bool) -> None:
         self._allow_private = allow_private
-        self._resolvers = ThreadPoolExecutor(_RESOLVERS, "resolver")
+        self._resolver_threads = ThreadPoolExecutor(_RESOLVER_THREADS, "resolver")
 
     def close(self) -> None:
-        self._resolvers.shutdown(wait=False, cancel_futures=True)
+        self._resolver_threads.shutdown(wait=False, cancel_futures=True)
 
     def check_host(self, host: str) -> str | Address:
         """Check a host without resolving it, and return its canonical form.
@@ -37,7 +45,9 @@ class SsrfGuard:
         if self._allow_private:
             return target
         if isinstance(target, str):
-            if "." not in target or target.endswith(tuple(f".{one}" for one in _INSIDE_NAMES)):
+            if "." not in target or target.endswith(
+                tuple(f".{suffix}" for suffix in _INTERNAL_SUFFIXES)
+            ):
                 raise TargetRefusedError("is a name of the inside; name a public host")
         elif not is_public(target):
             raise TargetRefusedError("is an address of the inside; name a public host")
@@ -67,12 +77,12 @@ class SsrfGuard:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_RESOLVE_SECONDS):
-                found = await loop.run_in_executor(
-                    self._resolvers, socket.getaddrinfo, name, None, 0, socket.SOCK_STREAM
+                results = await loop.run_in_executor(
+                    self._resolver_threads, socket.getaddrinfo, name, None, 0, socket.SOCK_STREAM
                 )
         except TimeoutError:
             # Its name servers may delay this lookup on purpose, and give the tool another address.
             raise TargetRefusedError("cannot be looked up in time; try again") from None
         except (OSError, UnicodeError):
             return []
-        return [ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found]
+        return [ipaddress.ip_address(str(result[4][0]).partition("%")[0]) for result in results]

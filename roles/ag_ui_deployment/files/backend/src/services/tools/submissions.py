@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
@@ -23,10 +22,10 @@ from src.models.submission import SubmissionRow, SubmissionState
 from src.models.user import User
 from src.repositories import jobs as job_rows
 from src.repositories import submissions
-from src.services.gateway.errors import StrangeAnswerError, UpstreamError
+from src.services.gateway.errors import InvalidResponseError, UpstreamError
 from src.services.jobs.announcer import Announcement, JobAnnouncer
 from src.services.jobs.reconciler import JobReconciler
-from src.services.tools.catalogue import JOB_KINDS, ToolKind
+from src.services.tools.catalogue import JOB_KINDS, ToolDefinition
 from src.services.tools.errors import (
     ArgumentsRefusedError,
     KeyReusedError,
@@ -36,27 +35,27 @@ from src.services.tools.errors import (
 )
 from src.utils.background_jobs import BackgroundJobs
 from src.utils.database import DATABASE_ERRORS, Database, is_bad_data
+from src.utils.json_types import Json
 from src.utils.redis import Backoff
 
 logger = structlog.get_logger(__name__)
 
-Json = Any
 Send = Callable[[], Awaitable[Json]]
 
 # Jobs without events, and idempotency keys, expire after this time.
-_RUNS_MAX = timedelta(hours=24)
+_MAX_AGE = timedelta(hours=24)
 # How long a repeated call waits for the first one, and the poll interval, in seconds.
-_WAIT_FOR_FIRST = 10.0
-_LOOK_EVERY = 0.1
+_REPEATED_CALL_TIMEOUT = 10.0
+_POLL_SECONDS = 0.1
 # How long to keep asking for jobs that may have ended without an event, in seconds.
-_WAIT_FOR_STANDINGS = 1.0
+_RECONCILE_TIMEOUT = 1.0
 # A call without an answer counts as a running job for at least this long.
-_COUNTS_UNANSWERED = timedelta(minutes=10)
+_UNANSWERED_COUNTED = timedelta(minutes=10)
 # Added to the timeout of a call. After both, a call without a stored outcome counts as lost.
 _LOST_AFTER = timedelta(seconds=30)
-_JOB_ID_MAX = 200
+_MAX_JOB_ID = 200
 # First and longest pause between attempts to store an outcome, in seconds.
-_KEPT_AGAIN, _KEPT_AGAIN_MAX = 0.5, 10.0
+_RETRY_MIN, _RETRY_MAX = 0.5, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class ToolCallRequest:
     """A tool call for a user in a workspace. `key` is the idempotency key."""
 
     user: User
-    tool: ToolKind
+    tool: ToolDefinition
     arguments: Mapping[str, Json]
     workspace: str
     key: str | None = None
@@ -72,8 +71,8 @@ class ToolCallRequest:
     @property
     def digest(self) -> str:
         """A hash of the call, to detect another call with the same idempotency key."""
-        asked = [self.tool.name, self.workspace, self.arguments]
-        return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        content = [self.tool.name, self.workspace, self.arguments]
+        return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,26 +89,26 @@ class SubmissionOutcome:
 
 
 @dataclass(slots=True)
-class _Answered:
+class _AnsweredCall:
     """A call that the tool has answered. `announced` is whether its job was published to the stream."""
 
     submission_id: UUID
-    order: ToolCallRequest
+    request: ToolCallRequest
     outcome: SubmissionOutcome
     at: datetime
     announced: bool = False
 
     @property
     def announcement(self) -> Announcement:
-        order = self.order
+        request = self.request
         assert self.outcome.job_id is not None  # noqa: S101 - only jobs are announced
-        assert order.tool.job_kind is not None  # noqa: S101
+        assert request.tool.job_kind is not None  # noqa: S101
         return Announcement(
             self.submission_id,
             self.outcome.job_id,
-            order.tool.job_kind,
-            order.user.id,
-            order.workspace,
+            request.tool.job_kind,
+            request.user.id,
+            request.workspace,
             self.at,
         )
 
@@ -120,22 +119,22 @@ class SubmissionService:
         settings: Settings,
         database: Database,
         announcer: JobAnnouncer,
-        silent: JobReconciler,
+        reconciler: JobReconciler,
         background: BackgroundJobs,
     ) -> None:
         self._database = database
         self._announcer = announcer
-        self._silent = silent
+        self._reconciler = reconciler
         self._background = background
         self._stopping = asyncio.Event()
         self._jobs_per_user = settings.JOBS_PER_USER
         self._lost_after = timedelta(seconds=settings.LITELLM_TIMEOUT_SECONDS) + _LOST_AFTER
 
-    async def submit(self, order: ToolCallRequest, send: Send) -> SubmissionOutcome:
+    async def submit(self, request: ToolCallRequest, send: Send) -> SubmissionOutcome:
         """Send a writing call, or return the outcome of an earlier call with the same key.
 
         Args:
-            order: The call.
+            request: The call.
             send: Sends it and returns the result of the tool.
 
         Raises:
@@ -146,83 +145,87 @@ class SubmissionService:
             ArgumentsRefusedError: `send` rejected an argument.
             UpstreamError: `send` failed.
         """
-        first = await self._begin(order)
-        if isinstance(first, SubmissionOutcome):
-            return first
+        earlier = await self._begin(request)
+        if isinstance(earlier, SubmissionOutcome):
+            return earlier
         try:
             result = await send()
-            outcome = SubmissionOutcome(result, _job_id(result) if order.tool.job_kind else None)
+            outcome = SubmissionOutcome(result, _job_id(result) if request.tool.job_kind else None)
         except (UpstreamError, ArgumentsRefusedError) as error:
             outcome_unknown = isinstance(error, UpstreamError) and error.outcome_unknown
-            await self._failed(first, outcome_unknown=outcome_unknown)
+            await self._failed(earlier, outcome_unknown=outcome_unknown)
             raise
-        answered = _Answered(first, order, outcome, _now())
-        if not await self._keep(answered):
-            self._background.start(self._keep_on(answered))
+        call = _AnsweredCall(earlier, request, outcome, _now())
+        if not await self._store_outcome(call):
+            self._background.start(self._retry_storing(call))
         return outcome
 
     def stop(self) -> None:
         """Let background attempts to store outcomes end after at most one more."""
         self._stopping.set()
 
-    async def _begin(self, order: ToolCallRequest) -> UUID | SubmissionOutcome:
+    async def _begin(self, request: ToolCallRequest) -> UUID | SubmissionOutcome:
         """Record a call and return its id, or return the outcome of the first call with its key."""
-        gone: set[str] = set()
-        deadline = asyncio.get_running_loop().time() + _WAIT_FOR_STANDINGS
+        ended_jobs: set[str] = set()
+        deadline = asyncio.get_running_loop().time() + _RECONCILE_TIMEOUT
         while True:
             try:
-                return await self._note_or_wait(order, gone)
+                return await self._add_or_wait(request, ended_jobs)
             except TooManyJobsError as error:
                 # Without holding the user's lock: a slow orchestrator must not block other calls.
-                more = await self._silent.gone(error.silent)
-                if not more or asyncio.get_running_loop().time() > deadline:
+                newly_ended = await self._reconciler.ended_jobs(error.silent)
+                if not newly_ended or asyncio.get_running_loop().time() > deadline:
                     raise
-                gone |= more
+                ended_jobs |= newly_ended
 
-    async def _note_or_wait(
-        self, order: ToolCallRequest, gone: Collection[str]
+    async def _add_or_wait(
+        self, request: ToolCallRequest, ended_jobs: Collection[str]
     ) -> UUID | SubmissionOutcome:
-        """Like `_begin`. `gone` are jobs known to have ended, although no event said so."""
-        deadline = asyncio.get_running_loop().time() + _WAIT_FOR_FIRST
+        """Like `_begin`. `ended_jobs` are jobs known to have ended, although no event said so."""
+        deadline = asyncio.get_running_loop().time() + _REPEATED_CALL_TIMEOUT
         while True:
             async with self._database.transaction() as session:
-                await submissions.lock_user(session, order.user.id)
-                first = order.key and await submissions.by_key(session, order.user.id, order.key)
-                if first and first.created_at < _now() - _RUNS_MAX:
-                    await submissions.remove(session, first.id)
-                    first = None
-                if not first:
-                    if order.tool.job_kind:
-                        await self._check_limit(session, order.user.id, gone)
-                    return _note(session, order)
-                if (outcome := self._outcome_of(first, order)) is not None:
+                await submissions.lock_user(session, request.user.id)
+                earlier = request.key and await submissions.by_key(
+                    session, request.user.id, request.key
+                )
+                if earlier and earlier.created_at < _now() - _MAX_AGE:
+                    await submissions.remove(session, earlier.id)
+                    earlier = None
+                if not earlier:
+                    if request.tool.job_kind:
+                        await self._check_limit(session, request.user.id, ended_jobs)
+                    return _add_submission(session, request)
+                if (outcome := self._outcome_of(earlier, request)) is not None:
                     return outcome
             if asyncio.get_running_loop().time() > deadline:
                 raise StillRunningError
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_POLL_SECONDS)
 
-    def _outcome_of(self, first: SubmissionRow, order: ToolCallRequest) -> SubmissionOutcome | None:
+    def _outcome_of(
+        self, earlier: SubmissionRow, request: ToolCallRequest
+    ) -> SubmissionOutcome | None:
         """The outcome of the first call with a key, None while it is running."""
-        if first.digest != order.digest:
+        if earlier.digest != request.digest:
             raise KeyReusedError
-        if first.state == SubmissionState.DONE.value:
-            return SubmissionOutcome(first.result, first.job_id, replayed=True)
-        lost = first.created_at < _now() - self._lost_after
-        if lost or first.state == SubmissionState.UNKNOWN.value:
+        if earlier.state == SubmissionState.DONE.value:
+            return SubmissionOutcome(earlier.result, earlier.job_id, replayed=True)
+        lost = earlier.created_at < _now() - self._lost_after
+        if lost or earlier.state == SubmissionState.UNKNOWN.value:
             raise OutcomeUnknownError
         return None
 
     async def _check_limit(
-        self, session: AsyncSession, user_id: UUID, gone: Collection[str]
+        self, session: AsyncSession, user_id: UUID, ended_jobs: Collection[str]
     ) -> None:
         maximum, now = self._jobs_per_user, _now()
-        since = now - max(self._lost_after, _COUNTS_UNANSWERED)
+        since = now - max(self._lost_after, _UNANSWERED_COUNTED)
         unanswered = await submissions.count_unanswered(session, user_id, JOB_KINDS, since)
         running = await submissions.running_jobs(
-            session, user_id, now - _RUNS_MAX, without=gone, limit=maximum
+            session, user_id, now - _MAX_AGE, without=ended_jobs, limit=maximum
         )
         if unanswered + len(running) >= maximum:
-            silent = [job.id for job in running if self._silent.is_silent_since(job.updated_at)]
+            silent = [job.id for job in running if self._reconciler.is_silent_since(job.updated_at)]
             raise TooManyJobsError(silent)
 
     async def _failed(self, submission_id: UUID, *, outcome_unknown: bool) -> None:
@@ -236,57 +239,57 @@ class SubmissionService:
             # The record stays in the state "sent" and counts as lost after the timeout.
             logger.warning("submission_not_closed", submission_id=str(submission_id))
 
-    async def _keep_on(self, answered: _Answered) -> None:
-        backoff = Backoff(_KEPT_AGAIN, _KEPT_AGAIN_MAX)
-        while not (self._stopping.is_set() or await self._keep(answered)):
+    async def _retry_storing(self, call: _AnsweredCall) -> None:
+        backoff = Backoff(_RETRY_MIN, _RETRY_MAX)
+        while not (self._stopping.is_set() or await self._store_outcome(call)):
             await backoff.wait(self._stopping)
 
-    async def _keep(self, answered: _Answered) -> bool:
+    async def _store_outcome(self, call: _AnsweredCall) -> bool:
         """Store the outcome and announce the job. Returns False if this must be retried."""
         try:
             async with self._database.transaction() as session:
-                await self._store(session, answered)
+                await self._store(session, call)
         except DATABASE_ERRORS as error:
             logger.warning(
                 "submission_not_kept",
-                submission_id=str(answered.submission_id),
-                job_id=answered.outcome.job_id,
-                user=str(answered.order.user.id),
+                submission_id=str(call.submission_id),
+                job_id=call.outcome.job_id,
+                user=str(call.request.user.id),
                 error=str(error),
             )
-            await self._tell(answered)
+            await self._announce(call)
             return is_bad_data(error)
         return True
 
-    async def _store(self, session: AsyncSession, answered: _Answered) -> None:
-        order, outcome = answered.order, answered.outcome
+    async def _store(self, session: AsyncSession, call: _AnsweredCall) -> None:
+        request, outcome = call.request, call.outcome
         if outcome.job_id is not None:
-            if await job_rows.is_anothers(session, outcome.job_id, order.user.id):
-                answered.announced = True
+            if await job_rows.belongs_to_other_user(session, outcome.job_id, request.user.id):
+                call.announced = True
             else:
-                await self._tell(answered)
-                await job_rows.merge(session, [_job(order, outcome.job_id, answered.at)])
-        if row := await session.get(SubmissionRow, answered.submission_id):
+                await self._announce(call)
+                await job_rows.merge(session, [_job_change(request, outcome.job_id, call.at)])
+        if row := await session.get(SubmissionRow, call.submission_id):
             row.state = SubmissionState.DONE.value
             row.result = outcome.result
             row.job_id = outcome.job_id
-            row.announced = answered.announced or outcome.job_id is None
-            row.finished_at = answered.at
+            row.announced = call.announced or outcome.job_id is None
+            row.finished_at = call.at
 
-    async def _tell(self, answered: _Answered) -> None:
+    async def _announce(self, call: _AnsweredCall) -> None:
         """Publish the owner of the job to the stream, once."""
-        if answered.outcome.job_id is not None and not answered.announced:
-            answered.announced = await self._announcer.announce(answered.announcement)
+        if call.outcome.job_id is not None and not call.announced:
+            call.announced = await self._announcer.announce(call.announcement)
 
 
-def _note(session: AsyncSession, order: ToolCallRequest) -> UUID:
+def _add_submission(session: AsyncSession, request: ToolCallRequest) -> UUID:
     row = SubmissionRow(
         id=uuid4(),
-        user_id=order.user.id,
-        key=order.key,
-        digest=order.digest,
-        tool=order.tool.name,
-        workspace=order.workspace,
+        user_id=request.user.id,
+        key=request.key,
+        digest=request.digest,
+        tool=request.tool.name,
+        workspace=request.workspace,
         state=SubmissionState.SENT.value,
         announced=True,
         created_at=_now(),
@@ -295,15 +298,15 @@ def _note(session: AsyncSession, order: ToolCallRequest) -> UUID:
     return row.id
 
 
-def _job(order: ToolCallRequest, job_id: str, now: datetime) -> JobChange:
+def _job_change(request: ToolCallRequest, job_id: str, now: datetime) -> JobChange:
     milliseconds = round(now.timestamp() * 1000)
     return JobChange(
         job_id,
         milliseconds,
         milliseconds,
-        owner=order.user.id,
-        workspace=order.workspace,
-        kind=order.tool.job_kind,
+        owner=request.user.id,
+        workspace=request.workspace,
+        kind=request.tool.job_kind,
         submitted=True,
     )
 
@@ -312,13 +315,13 @@ def _job_id(result: Json) -> str:
     """Extract the job id from the result of a tool that starts jobs.
 
     Raises:
-        StrangeAnswerError: There is none, or it is invalid.
+        InvalidResponseError: There is none, or it is invalid.
     """
     job_id = result.get("job_id") if isinstance(result, dict) else None
-    if not isinstance(job_id, str) or not 0 < len(job_id) <= _JOB_ID_MAX:
-        raise StrangeAnswerError("The tool names no job.")
+    if not isinstance(job_id, str) or not 0 < len(job_id) <= _MAX_JOB_ID:
+        raise InvalidResponseError("The tool names no job.")
     if not job_id.isprintable() or job_id != job_id.strip():
-        raise StrangeAnswerError("The tool names a job that cannot be.")
+        raise InvalidResponseError("The tool names a job that cannot be.")
     return job_id
 
 

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 from uuid import UUID
 
 from src.models.tools import GetJobStatus, ToolInfo
@@ -17,15 +16,14 @@ from src.services.gateway.errors import UnknownToolError
 from src.services.jobs.job_service import JobService
 from src.services.litellm_client import LiteLLMClient, ToolDescription
 from src.services.rbac_service import NotPermittedError, check
-from src.services.tools.catalogue import CATALOGUE, ArgumentCheck, ToolKind, read_arguments
+from src.services.tools.catalogue import CATALOGUE, ArgumentChecker, ToolDefinition, parse_arguments
 from src.services.tools.errors import TooManyCallsError, WorkspaceNotYoursError
 from src.services.tools.submissions import SubmissionOutcome, SubmissionService, ToolCallRequest
 from src.utils.database import Database
+from src.utils.json_types import Json, JsonObject
 
-Json = Any
-
-_LIST_KEPT_SECONDS = 30.0
-_SETTLE_SECONDS = 2.0
+_LIST_CACHE_SECONDS = 30.0
+_GRACE_SECONDS = 2.0
 
 
 class ToolService:
@@ -34,7 +32,7 @@ class ToolService:
         database: Database,
         *,
         gateway: LiteLLMClient,
-        arguments: ArgumentCheck,
+        arguments: ArgumentChecker,
         submissions: SubmissionService,
         jobs: JobService,
         audit: AuditLogger,
@@ -47,9 +45,9 @@ class ToolService:
         self._jobs = jobs
         self._audit = audit
         self._calls_per_user = calls_per_user
-        self._under_way: Counter[UUID] = Counter()
-        self._writing: set[asyncio.Task[SubmissionOutcome]] = set()
-        self._listing: asyncio.Task[list[ToolDescription]] | None = None
+        self._running_calls: Counter[UUID] = Counter()
+        self._writing_tasks: set[asyncio.Task[SubmissionOutcome]] = set()
+        self._list_task: asyncio.Task[list[ToolDescription]] | None = None
         self._listed_at = 0.0
 
     async def available(self, user: User, workspace: str | None = None) -> list[ToolInfo]:
@@ -63,18 +61,19 @@ class ToolService:
             WorkspaceNotYoursError: The user does not belong to it, or it does not exist.
             UpstreamError: The list is not available.
         """
-        await self.place(user, workspace)
+        await self.resolve_workspace(user, workspace)
         return [
             ToolInfo(
-                name=one.name,
-                title=one.title,
-                description=one.description,
-                writes=kind.writes,
-                starts_job=kind.job_kind is not None,
-                input_schema=self._arguments.schema(kind),
+                name=tool.name,
+                title=tool.title,
+                description=tool.description,
+                writes=definition.writes,
+                starts_job=definition.job_kind is not None,
+                input_schema=self._arguments.schema(definition),
             )
-            for one in await self._list()
-            if (kind := CATALOGUE.get(one.name)) and _may(user, kind, workspace)
+            for tool in await self._list()
+            if (definition := CATALOGUE.get(tool.name))
+            and _is_permitted(user, definition, workspace)
         ]
 
     async def call(
@@ -114,25 +113,25 @@ class ToolService:
             StillRunningError: The first call with this key is still running.
             OutcomeUnknownError: The outcome of the first call with this key is unknown.
         """
-        kind = CATALOGUE.get(name)
-        work = self._recorded(user, name, arguments, workspace, idempotency_key)
-        if kind is None or not kind.writes:
-            return await work
-        task = asyncio.create_task(work, name=f"call-{name}")
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
+        definition = CATALOGUE.get(name)
+        recorded_call = self._call_recorded(user, name, arguments, workspace, idempotency_key)
+        if definition is None or not definition.writes:
+            return await recorded_call
+        task = asyncio.create_task(recorded_call, name=f"call-{name}")
+        self._writing_tasks.add(task)
+        task.add_done_callback(self._writing_tasks.discard)
         return await asyncio.shield(task)
 
     async def wait_closed(self) -> None:
         """Wait 2 s for running writing calls, then cancel them, which is recorded."""
-        if not self._writing:
+        if not self._writing_tasks:
             return
-        _, late = await asyncio.wait(self._writing, timeout=_SETTLE_SECONDS)
-        for task in late:
+        _, unfinished = await asyncio.wait(self._writing_tasks, timeout=_GRACE_SECONDS)
+        for task in unfinished:
             task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        await asyncio.gather(*unfinished, return_exceptions=True)
 
-    async def _recorded(
+    async def _call_recorded(
         self,
         user: User,
         name: str,
@@ -141,18 +140,20 @@ class ToolService:
         key: str | None,
     ) -> SubmissionOutcome:
         """Call a tool and record it in the audit log."""
-        place = workspace or DEFAULT_WORKSPACE
+        workspace_name = workspace or DEFAULT_WORKSPACE
         try:
             outcome = await self._call(user, name, arguments, workspace, key)
         except (Exception, asyncio.CancelledError) as error:
             denied = isinstance(error, NotPermittedError | WorkspaceNotYoursError)
-            how = AuditOutcome.DENIED if denied else AuditOutcome.FAILURE
-            await self._record(user, name, how, workspace=place, reason=_reason(error))
+            audit_outcome = AuditOutcome.DENIED if denied else AuditOutcome.FAILURE
+            await self._record(
+                user, name, audit_outcome, workspace=workspace_name, reason=_reason(error)
+            )
             raise
-        about: dict[str, Json] = {"job_id": outcome.job_id} if outcome.job_id else {}
+        details: JsonObject = {"job_id": outcome.job_id} if outcome.job_id else {}
         if outcome.replayed:
-            about["replayed"] = True
-        await self._record(user, name, AuditOutcome.SUCCESS, workspace=place, **about)
+            details["replayed"] = True
+        await self._record(user, name, AuditOutcome.SUCCESS, workspace=workspace_name, **details)
         return outcome
 
     async def _call(
@@ -163,73 +164,75 @@ class ToolService:
         workspace: str | None,
         key: str | None,
     ) -> SubmissionOutcome:
-        kind = CATALOGUE.get(name)
-        if kind is None:
+        definition = CATALOGUE.get(name)
+        if definition is None:
             raise UnknownToolError("There is no tool of this name.")
-        place = await self.place(user, workspace)
-        check(user, kind.permission, place)
-        with self._one_more(user.id):
-            read = read_arguments(kind, arguments)
-            if isinstance(read, GetJobStatus):
-                await self._jobs.check_visible(user, read.job_id)
+        workspace_name = await self.resolve_workspace(user, workspace)
+        check(user, definition.permission, workspace_name)
+        with self._call_slot(user.id):
+            parsed = parse_arguments(definition, arguments)
+            if isinstance(parsed, GetJobStatus):
+                await self._jobs.check_visible(user, parsed.job_id)
 
             async def send() -> Json:
-                checked = await self._arguments.check(read)
-                return await self._gateway.call_tool(name, checked, reads_only=not kind.writes)
+                checked = await self._arguments.check(parsed)
+                return await self._gateway.call_tool(
+                    name, checked, reads_only=not definition.writes
+                )
 
-            if kind.writes:
-                asked = read.model_dump(exclude_unset=True)
+            if definition.writes:
+                stored_arguments = parsed.model_dump(exclude_unset=True)
                 return await self._submissions.submit(
-                    ToolCallRequest(user, kind, asked, place, key), send
+                    ToolCallRequest(user, definition, stored_arguments, workspace_name, key), send
                 )
             return SubmissionOutcome(await send())
 
     @contextmanager
-    def _one_more(self, user_id: UUID) -> Iterator[None]:
+    def _call_slot(self, user_id: UUID) -> Iterator[None]:
         """Count a call of the user for the duration of the block.
 
         Raises:
             TooManyCallsError: The user has too many concurrent calls.
         """
-        if self._under_way[user_id] >= self._calls_per_user:
+        if self._running_calls[user_id] >= self._calls_per_user:
             raise TooManyCallsError
-        self._under_way[user_id] += 1
+        self._running_calls[user_id] += 1
         try:
             yield
         finally:
-            self._under_way[user_id] -= 1
-            if not self._under_way[user_id]:
-                del self._under_way[user_id]
+            self._running_calls[user_id] -= 1
+            if not self._running_calls[user_id]:
+                del self._running_calls[user_id]
 
-    async def place(self, user: User, workspace: str | None) -> str:
+    async def resolve_workspace(self, user: User, workspace: str | None) -> str:
         """Resolve a workspace (None: the default one) to its name.
 
         Raises:
             WorkspaceNotYoursError: The user does not belong to it, or it does not exist.
         """
-        place = workspace or DEFAULT_WORKSPACE
-        if user.role_in(place) is None:
+        workspace_name = workspace or DEFAULT_WORKSPACE
+        if user.role_in(workspace_name) is None:
             raise WorkspaceNotYoursError
-        known = {DEFAULT_WORKSPACE, *(one.workspace for one in user.memberships)}
-        if place not in known:
+        known = {DEFAULT_WORKSPACE, *(membership.workspace for membership in user.memberships)}
+        if workspace_name not in known:
             # An administrator may use all workspaces, so check that this one exists.
             async with self._database.transaction() as session:
-                if await session.get(WorkspaceRow, place) is None:
+                if await session.get(WorkspaceRow, workspace_name) is None:
                     raise WorkspaceNotYoursError
-        return place
+        return workspace_name
 
     async def _list(self) -> list[ToolDescription]:
         """The cached tool list of the gateway. Concurrent callers share one request."""
         now = time.monotonic()
-        if self._listing is None or now - self._listed_at > _LIST_KEPT_SECONDS:
+        if self._list_task is None or now - self._listed_at > _LIST_CACHE_SECONDS:
             self._listed_at = now
-            self._listing = asyncio.create_task(self._gateway.list_tools(), name="tool-list")
-            self._listing.add_done_callback(self._forget_failure)
-        return await asyncio.shield(self._listing)
+            self._list_task = asyncio.create_task(self._gateway.list_tools(), name="tool-list")
+            self._list_task.add_done_callback(self._forget_failure)
+        return await asyncio.shield(self._list_task)
 
-    def _forget_failure(self, listing: asyncio.Task[list[ToolDescription]]) -> None:
-        if listing is self._listing and (listing.cancelled() or listing.exception()):
-            self._listing = None
+    def _forget_failure(self, task: asyncio.Task[list[ToolDescription]]) -> None:
+        if task is self._list_task and (task.cancelled() or task.exception()):
+            self._list_task = None
 
     async def _record(self, user: User, name: str, outcome: AuditOutcome, **details: Json) -> None:
         tool = name if name in CATALOGUE else "unknown"
@@ -245,9 +248,9 @@ class ToolService:
         )
 
 
-def _may(user: User, kind: ToolKind, workspace: str | None) -> bool:
+def _is_permitted(user: User, definition: ToolDefinition, workspace: str | None) -> bool:
     try:
-        check(user, kind.permission, workspace)
+        check(user, definition.permission, workspace)
     except NotPermittedError:
         return False
     return True

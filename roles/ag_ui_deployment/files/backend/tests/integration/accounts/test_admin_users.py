@@ -12,7 +12,7 @@ import pytest
 from src.models.role import Role
 from src.models.user import User
 from src.services.audit_logger import Action
-from tests.support.accounts import ask_login, bearer, is_in, login, recording
+from tests.support.accounts import ask_login, bearer, is_logged_in, login, recording
 from tests.support.builders import shield_event
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
@@ -67,7 +67,7 @@ class AdminContext:
 
 
 @pytest.fixture
-async def office(backend: Backend) -> AdminContext:
+async def context(backend: Backend) -> AdminContext:
     return AdminContext(backend, await backend.add_user(ADMIN, Role.ADMIN))
 
 
@@ -76,12 +76,12 @@ def emails(page: Any) -> list[str]:
 
 
 class TestAccounts:
-    async def test_made_with_a_password_it_can_be_used_and_is_recorded(
-        self, office: AdminContext, backend: Backend, environment: Environment
+    async def test_created_account_works_and_is_recorded(
+        self, context: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         memberships = [{"workspace": f"secret-{n}", "role": "contributor"} for n in range(30)]
         for one in memberships:
-            await office.ask("POST", "/workspaces", {"name": one["workspace"]})
+            await context.ask("POST", "/workspaces", {"name": one["workspace"]})
         memberships.sort(key=lambda one: one["workspace"])
         body = {
             "email": " Alice@Shield.TEST ",
@@ -90,10 +90,10 @@ class TestAccounts:
             "name": "Alice Liddell",
             "memberships": memberships,
         }
-        answer = await office.ask("POST", "/users", body)
+        answer = await context.ask("POST", "/users", body)
         assert answer.status_code == 201, answer.text
-        made = answer.json()
-        assert {key: made[key] for key in made if key not in {"id", "created_at"}} == {
+        created = answer.json()
+        assert {key: created[key] for key in created if key not in {"id", "created_at"}} == {
             "email": ALICE,
             "name": "Alice Liddell",
             "role": "contributor",
@@ -102,69 +102,69 @@ class TestAccounts:
             "second_factor": False,
             "memberships": memberships,
         }
-        assert await office.get(f"/users/{made['id']}") == made
+        assert await context.get(f"/users/{created['id']}") == created
         await login(backend, ALICE, "some rather unusual words")
         (entry,) = await environment.query("SELECT * FROM audit_log WHERE action = 'user.create'")
-        assert (entry["actor_id"], entry["target"]) == (office.admin.id, f"user:{made['id']}")
+        assert (entry["actor_id"], entry["target"]) == (context.admin.id, f"user:{created['id']}")
         details = {"email": ALICE, "role": "contributor", "memberships": memberships}
         assert orjson.loads(entry["details"]) == details
-        (error,) = check_problem(await office.ask("POST", "/users", body), 409, "account-exists")[
+        (error,) = check_problem(await context.ask("POST", "/users", body), 409, "account-exists")[
             "errors"
         ]
         assert error["field"] == "body.email"
 
-    async def test_what_cannot_be_is_named_and_changes_nothing(
-        self, office: AdminContext, environment: Environment
+    async def test_invalid_account_is_refused_without_effect(
+        self, context: AdminContext, environment: Environment
     ) -> None:
         good = {"email": ALICE, "password": PASSWORD, "name": "Alice Liddell"}
         for field, value in WRONG:
-            answer = await office.ask("POST", "/users", good | {field: value})
+            answer = await context.ask("POST", "/users", good | {field: value})
             weak = field == "password" and len(value) < 4096
             slug = "password-rejected" if weak else "invalid-request"
             (error, *_) = check_problem(answer, 422, slug)["errors"]
             assert error["field"].startswith(f"body.{field}")
         assert await environment.query("SELECT email FROM users") == [(ADMIN,)]
 
-    async def test_the_membership_at_fault_is_named(
-        self, office: AdminContext, environment: Environment
+    async def test_invalid_membership_is_reported(
+        self, context: AdminContext, environment: Environment
     ) -> None:
-        await office.ask("POST", "/workspaces", {"name": "red"})
+        await context.ask("POST", "/workspaces", {"name": "red"})
         for wrong in ("blue", "default", "red"):
-            places = [{"workspace": name, "role": "viewer"} for name in ("red", wrong)]
-            body = {"email": ALICE, "password": PASSWORD, "memberships": places}
-            answer = await office.ask("POST", "/users", body)
+            memberships = [{"workspace": name, "role": "viewer"} for name in ("red", wrong)]
+            body = {"email": ALICE, "password": PASSWORD, "memberships": memberships}
+            answer = await context.ask("POST", "/users", body)
             (error,) = check_problem(answer, 422, "invalid-request")["errors"]
             assert error["field"] == "body.memberships.1.workspace"
         assert await environment.query("SELECT email FROM users") == [(ADMIN,)]
 
-    async def test_addresses_that_only_look_different_are_one_account(
-        self, office: AdminContext, environment: Environment
+    async def test_normalised_addresses_are_unique(
+        self, context: AdminContext, environment: Environment
     ) -> None:
         same = ["alice@bücher.test", "ALICE@BÜCHER.test", "alice@xn--bcher-kva.test"]
         answers = [
-            await office.ask("POST", "/users", {"email": email, "password": PASSWORD})
+            await context.ask("POST", "/users", {"email": email, "password": PASSWORD})
             for email in same
         ]
         assert [answer.status_code for answer in answers] == [201, 409, 409]
         assert answers[0].json()["email"] == "alice@xn--bcher-kva.test"
         # A look-alike letter of another script makes a different domain, which the response shows.
-        other = await office.ask(
+        other = await context.ask(
             "POST", "/users", {"email": "alice@b\u00fcch\u0435r.test", "password": PASSWORD}
         )
         assert other.status_code in {201, 422}
         rows = await environment.query("SELECT email FROM users")
         assert all(row["email"].isascii() for row in rows)
 
-    async def test_one_address_at_once_makes_one_account(
-        self, office: AdminContext, environment: Environment
+    async def test_concurrent_creation_makes_one_account(
+        self, context: AdminContext, environment: Environment
     ) -> None:
         body = {"email": ALICE, "password": PASSWORD}
-        answers = await asyncio.gather(*(office.ask("POST", "/users", body) for _ in range(4)))
+        answers = await asyncio.gather(*(context.ask("POST", "/users", body) for _ in range(4)))
         assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
         assert len(await environment.query("SELECT * FROM users")) == 2
 
-    async def test_lists_are_searched_and_paged(
-        self, office: AdminContext, environment: Environment
+    async def test_search_filters_and_pagination(
+        self, context: AdminContext, environment: Environment
     ) -> None:
         for n in range(7):
             await environment.query(
@@ -180,7 +180,7 @@ class TestAccounts:
         cursor: str | None = ""
         while cursor is not None:
             query = f"?limit=3&cursor={cursor}" if cursor else "?limit=3"
-            page = await office.get(f"/users{query}")
+            page = await context.get(f"/users{query}")
             found += emails(page)
             cursor = page["next_cursor"]
         assert found == ["admin", *(f"user-{n}" for n in range(7))]
@@ -195,17 +195,17 @@ class TestAccounts:
             "active=false": ["user-5"],
             "active=false&role=contributor": [],
         }.items():
-            assert emails(await office.get(f"/users?{query}")) == names, query
+            assert emails(await context.get(f"/users?{query}")) == names, query
         for query in ("search=%00", "role=root", "active=perhaps", "limit=0", "limit=201"):
-            answer = await office.ask("GET", f"/users?{query}")
+            answer = await context.ask("GET", f"/users?{query}")
             (error,) = check_problem(answer, 422, "invalid-request")["errors"]
             assert error["field"] == f"query.{query.partition('=')[0]}"
         for cursor in ("x", "AAAA", "%C3%BC", "//8="):
-            answer = await office.ask("GET", f"/users?cursor={cursor}")
+            answer = await context.ask("GET", f"/users?cursor={cursor}")
             (error,) = check_problem(answer, 400, "bad-cursor")["errors"]
             assert error["field"] == "query.cursor"
 
-    async def test_nobody_else_administers(self, office: AdminContext, backend: Backend) -> None:
+    async def test_other_roles_are_refused(self, context: AdminContext, backend: Backend) -> None:
         alice = await backend.add_user(ALICE, Role.CONTRIBUTOR)
         path = f"/users/{alice.id}"
         routes = [
@@ -219,52 +219,52 @@ class TestAccounts:
             ("PUT", f"/workspaces/default/members/{alice.id}"),
         ]
         for method, route in routes:
-            answer = await office.of(alice).ask(method, route, {"role": "admin"})
+            answer = await context.of(alice).ask(method, route, {"role": "admin"})
             check_problem(answer, 403, "not-permitted")
             anonymous = await backend.http.request(method, f"/admin{route}")
             check_problem(anonymous, 401, "not-authenticated")
 
-    async def test_an_id_that_nobody_has(self, office: AdminContext) -> None:
+    async def test_unknown_account_id(self, context: AdminContext) -> None:
         for method, end in (("GET", ""), ("POST", "/deactivate"), ("DELETE", "/second-factor")):
-            answer = await office.ask(method, f"/users/{uuid4()}{end}")
+            answer = await context.ask(method, f"/users/{uuid4()}{end}")
             check_problem(answer, 404, "account-not-found")
-            answer = await office.ask(method, f"/users/x{end}")
+            answer = await context.ask(method, f"/users/x{end}")
             check_problem(answer, 422, "invalid-request")
 
 
 class TestChanges:
-    async def test_each_counts_at_once_and_is_recorded(
-        self, office: AdminContext, backend: Backend, environment: Environment
+    async def test_changes_take_effect_immediately_and_are_recorded(
+        self, context: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         alice = await backend.add_user(ALICE)
         tokens = await login(backend, ALICE)
         path = f"/users/{alice.id}"
         async with recording() as events:
-            answer = await office.ask("PUT", f"{path}/role", {"role": "contributor"})
+            answer = await context.ask("PUT", f"{path}/role", {"role": "contributor"})
             assert answer.json()["role"] == "contributor"
             # Setting the same role again is not a change.
-            await office.ask("PUT", f"{path}/role", {"role": "contributor"})
+            await context.ask("PUT", f"{path}/role", {"role": "contributor"})
             me = await backend.http.get("/auth/me", headers=bearer(tokens["access_token"]))
             assert me.json()["role"] == "contributor"
-            assert (await office.ask("POST", f"{path}/deactivate")).json()["active"] is False
-            assert not await is_in(backend, tokens)
+            assert (await context.ask("POST", f"{path}/deactivate")).json()["active"] is False
+            assert not await is_logged_in(backend, tokens)
             check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
-            await office.ask("POST", f"{path}/activate")
+            await context.ask("POST", f"{path}/activate")
             # The terminated session stays invalid.
-            assert not await is_in(backend, tokens)
+            assert not await is_logged_in(backend, tokens)
             tokens = await login(backend, ALICE)
-            assert (await office.ask("DELETE", f"{path}/sessions")).status_code == 204
-            assert not await is_in(backend, tokens)
+            assert (await context.ask("DELETE", f"{path}/sessions")).status_code == 204
+            assert not await is_logged_in(backend, tokens)
             await environment.query(
                 "UPDATE login_sources SET failures = 7, locked_until = now() + interval '1 hour'"
                 " WHERE user_id = $1",
                 alice.id,
             )
             check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
-            assert (await office.get(path))["locked_until"]
-            assert (await office.ask("POST", f"{path}/unlock")).json()["locked_until"] is None
+            assert (await context.get(path))["locked_until"]
+            assert (await context.ask("POST", f"{path}/unlock")).json()["locked_until"] is None
             await login(backend, ALICE)
-        ours = [event for event in events if event.actor_id == office.admin.id]
+        ours = [event for event in events if event.actor_id == context.admin.id]
         assert [event.action for event in ours] == [
             Action.ROLE_CHANGE,
             Action.USER_DEACTIVATE,
@@ -275,75 +275,77 @@ class TestChanges:
         assert {event.target for event in ours} == {f"user:{alice.id}"}
         assert (ours[0].details["from"], ours[0].details["to"]) == ("viewer", "contributor")
 
-    async def test_a_deactivation_ends_open_streams(
-        self, office: AdminContext, backend: Backend, environment: Environment
+    async def test_deactivation_ends_open_streams(
+        self, context: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         alice = await backend.add_user(ALICE)
         async with sse(backend.http, token=backend.token_of(alice)) as stream:
             (first,) = await environment.publish(shield_event(user=str(alice.id)))
             await stream.until(lambda it: it.ids == [str(first)])
-            await office.ask("POST", f"/users/{alice.id}/deactivate")
+            await context.ask("POST", f"/users/{alice.id}/deactivate")
             await stream.until_ended()
 
-    async def test_the_last_admin_stays(self, office: AdminContext, backend: Backend) -> None:
-        mine = f"/users/{office.admin.id}"
-        check_problem(await office.ask("POST", f"{mine}/deactivate"), 409, "last-admin")
-        demoted = await office.ask("PUT", f"{mine}/role", {"role": "viewer"})
+    async def test_last_administrator_is_kept(
+        self, context: AdminContext, backend: Backend
+    ) -> None:
+        mine = f"/users/{context.admin.id}"
+        check_problem(await context.ask("POST", f"{mine}/deactivate"), 409, "last-admin")
+        demoted = await context.ask("PUT", f"{mine}/role", {"role": "viewer"})
         check_problem(demoted, 409, "last-admin")
         other = await backend.add_user("other@shield.test", Role.ADMIN)
-        await office.ask("POST", f"/users/{other.id}/deactivate")
+        await context.ask("POST", f"/users/{other.id}/deactivate")
         # An inactive administrator does not count.
-        demoted = await office.ask("PUT", f"{mine}/role", {"role": "viewer"})
+        demoted = await context.ask("PUT", f"{mine}/role", {"role": "viewer"})
         check_problem(demoted, 409, "last-admin")
-        await office.ask("POST", f"/users/{other.id}/activate")
-        demoted = await office.ask("PUT", f"{mine}/role", {"role": "viewer"})
+        await context.ask("POST", f"/users/{other.id}/activate")
+        demoted = await context.ask("PUT", f"{mine}/role", {"role": "viewer"})
         assert demoted.json()["role"] == "viewer"
 
-    async def test_two_admins_who_remove_each_other_at_once(
-        self, office: AdminContext, backend: Backend, environment: Environment
+    async def test_concurrent_mutual_removal_keeps_one_administrator(
+        self, context: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         for attempt in range(4):
             rival = await backend.add_user(f"rival-{attempt}@shield.test", Role.ADMIN)
             answers = await asyncio.gather(
-                office.ask("PUT", f"/users/{rival.id}/role", {"role": "viewer"}),
-                office.of(rival).ask("POST", f"/users/{office.admin.id}/deactivate"),
+                context.ask("PUT", f"/users/{rival.id}/role", {"role": "viewer"}),
+                context.of(rival).ask("POST", f"/users/{context.admin.id}/deactivate"),
             )
             statuses = [answer.status_code for answer in answers]
             assert sorted(statuses) in ([200, 401], [200, 403], [200, 409])
             left = await environment.query("SELECT id FROM users WHERE role = 'admin' AND active")
             assert len(left) == 1
             await environment.query(
-                "UPDATE users SET role = 'admin', active = true WHERE id = $1", office.admin.id
+                "UPDATE users SET role = 'admin', active = true WHERE id = $1", context.admin.id
             )
             await environment.query("UPDATE users SET role = 'viewer' WHERE id = $1", rival.id)
             await environment.query("UPDATE sessions SET ended_at = NULL, ended_why = NULL")
 
-    async def test_two_roles_at_once_leave_one_and_a_record_of_both(
-        self, office: AdminContext, backend: Backend
+    async def test_concurrent_role_changes_are_recorded(
+        self, context: AdminContext, backend: Backend
     ) -> None:
         alice = await backend.add_user(ALICE)
         roles = ["contributor", "admin"] * 3
         async with recording() as events:
             await asyncio.gather(
-                *(office.ask("PUT", f"/users/{alice.id}/role", {"role": role}) for role in roles)
+                *(context.ask("PUT", f"/users/{alice.id}/role", {"role": role}) for role in roles)
             )
-        now = (await office.get(f"/users/{alice.id}"))["role"]
+        now = (await context.get(f"/users/{alice.id}"))["role"]
         steps = {(event.details["from"], event.details["to"]) for event in events}
         assert all(before != after for before, after in steps)
         assert now in {"contributor", "admin"}
         assert any(after == now for _, after in steps)
 
-    async def test_two_roles_at_once_stand_in_the_audit_log_as_one_chain(
-        self, office: AdminContext, backend: Backend, environment: Environment
+    async def test_concurrent_role_changes_on_two_instances_are_serialised(
+        self, context: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         alice = await backend.add_user(ALICE)
         settings = environment.settings(REDIS_CONSUMER_NAME="host-8003")
         async with running(settings) as other:
-            offices = [office, AdminContext(other, office.admin)]
+            contexts = [context, AdminContext(other, context.admin)]
             answers = await asyncio.gather(
                 *(
                     one.ask("PUT", f"/users/{alice.id}/role", {"role": role})
-                    for one, role in zip(offices, ("contributor", "admin"), strict=True)
+                    for one, role in zip(contexts, ("contributor", "admin"), strict=True)
                 )
             )
         assert [answer.status_code for answer in answers] == [200, 200]
@@ -352,21 +354,21 @@ class TestChanges:
         step = {one["from"]: one["to"] for one in details}
         # Each change begins with the role that another one ended with, whichever was first.
         assert step.keys() - set(step.values()) == {"viewer"}
-        assert step[step["viewer"]] == (await office.get(f"/users/{alice.id}"))["role"]
+        assert step[step["viewer"]] == (await context.get(f"/users/{alice.id}"))["role"]
 
 
 class TestWorkspaces:
-    async def test_members_come_and_go(self, office: AdminContext, backend: Backend) -> None:
+    async def test_membership_life_cycle(self, context: AdminContext, backend: Backend) -> None:
         alice = await backend.add_user(ALICE)
-        made = await office.ask("POST", "/workspaces", {"name": "red"})
-        assert (made.status_code, made.json()["members"]) == (201, 0)
+        created = await context.ask("POST", "/workspaces", {"name": "red"})
+        assert (created.status_code, created.json()["members"]) == (201, 0)
         check_problem(
-            await office.ask("POST", "/workspaces", {"name": "red"}), 409, "workspace-exists"
+            await context.ask("POST", "/workspaces", {"name": "red"}), 409, "workspace-exists"
         )
         token = backend.token_of(alice)
         path = f"/workspaces/red/members/{alice.id}"
         async with recording() as events:
-            member = await office.ask("PUT", path, {"role": "contributor"})
+            member = await context.ask("PUT", path, {"role": "contributor"})
             assert member.json() == {
                 "id": str(alice.id),
                 "user_id": str(alice.id),
@@ -374,22 +376,22 @@ class TestWorkspaces:
                 "name": None,
                 "role": "contributor",
             }
-            await office.ask("PUT", path, {"role": "contributor"})
-            await office.ask("PUT", path, {"role": "admin"})
+            await context.ask("PUT", path, {"role": "contributor"})
+            await context.ask("PUT", path, {"role": "admin"})
             me = await backend.http.get("/auth/me", headers=bearer(token))
             assert me.json()["memberships"] == [{"workspace": "red", "role": "admin"}]
-            members = (await office.get("/workspaces/red/members"))["items"]
+            members = (await context.get("/workspaces/red/members"))["items"]
             assert [one["email"] for one in members] == [ALICE]
-            workspaces = (await office.get("/workspaces"))["items"]
+            workspaces = (await context.get("/workspaces"))["items"]
             listed = {one["name"]: one["members"] for one in workspaces}
             assert listed == {"default": 0, "red": 1}
-            in_use = await office.ask("DELETE", "/workspaces/red")
+            in_use = await context.ask("DELETE", "/workspaces/red")
             check_problem(in_use, 409, "workspace-in-use")
-            assert (await office.ask("DELETE", path)).status_code == 204
-            check_problem(await office.ask("DELETE", path), 404, "member-not-found")
+            assert (await context.ask("DELETE", path)).status_code == 204
+            check_problem(await context.ask("DELETE", path), 404, "member-not-found")
             me = await backend.http.get("/auth/me", headers=bearer(token))
             assert me.json()["memberships"] == []
-            assert (await office.ask("DELETE", "/workspaces/red")).status_code == 204
+            assert (await context.ask("DELETE", "/workspaces/red")).status_code == 204
         changes = [
             (event.details["from"], event.details["to"])
             for event in events
@@ -399,29 +401,29 @@ class TestWorkspaces:
         assert events[-1].action is Action.WORKSPACE_DELETE
         assert events[-1].target == "workspace:red"
 
-    async def test_what_cannot_be(
-        self, office: AdminContext, backend: Backend, environment: Environment
+    async def test_invalid_workspace_operations_are_refused(
+        self, context: AdminContext, backend: Backend, environment: Environment
     ) -> None:
         alice = await backend.add_user(ALICE)
         for name in ("", "a b", "../etc", "-x", "x" * 64, "r\0", "'; --", "rød"):
-            answer = await office.ask("POST", "/workspaces", {"name": name})
+            answer = await context.ask("POST", "/workspaces", {"name": name})
             (error,) = check_problem(answer, 422, "invalid-request")["errors"]
             assert error["field"] == "body.name"
         default = f"/workspaces/default/members/{alice.id}"
         for method, body in (("PUT", {"role": "admin"}), ("DELETE", None)):
-            answer = await office.ask(method, default, body)
+            answer = await context.ask(method, default, body)
             check_problem(answer, 409, "default-workspace")
-        check_problem(await office.ask("DELETE", "/workspaces/default"), 409, "workspace-in-use")
+        check_problem(await context.ask("DELETE", "/workspaces/default"), 409, "workspace-in-use")
         nobody = UUID(int=0)
-        await office.ask("POST", "/workspaces", {"name": "red"})
+        await context.ask("POST", "/workspaces", {"name": "red"})
         for method, path, slug in (
             ("DELETE", "/workspaces/none", "workspace-not-found"),
             ("GET", "/workspaces/none/members", "workspace-not-found"),
             ("PUT", f"/workspaces/none/members/{alice.id}", "workspace-not-found"),
             ("PUT", f"/workspaces/red/members/{nobody}", "account-not-found"),
         ):
-            check_problem(await office.ask(method, path, {"role": "viewer"}), 404, slug)
+            check_problem(await context.ask(method, path, {"role": "viewer"}), 404, slug)
         await environment.publish(shield_event(workspace="red"))
         await until(environment.settled)
-        check_problem(await office.ask("DELETE", "/workspaces/red"), 409, "workspace-in-use")
+        check_problem(await context.ask("DELETE", "/workspaces/red"), 409, "workspace-in-use")
         assert await environment.query("SELECT * FROM memberships") == []

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from src.models.account import Purpose
+from src.models.account import LinkPurpose
 from src.models.role import Role
 from src.models.user import User
 from src.services.accounts import email_sender, link_tokens
@@ -23,7 +23,7 @@ from src.services.accounts.link_tokens import EmailLink
 from src.services.audit_logger import Action, Outcome
 from src.services.auth import passwords as auth_passwords
 from src.utils.background_jobs import BackgroundJobs
-from tests.support.accounts import ask_login, bearer, is_in, login, recording
+from tests.support.accounts import ask_login, bearer, is_logged_in, login, recording
 from tests.support.environment import Environment
 from tests.support.mail_server import (
     PASSWORD as MAIL_PASSWORD,
@@ -46,11 +46,11 @@ SITE = "https://shield.test/app"
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry mail without delay."""
-    monkeypatch.setattr(email_sender, "_WAITS", (0.01, 0.01))
+    monkeypatch.setattr(email_sender, "_RETRY_SECONDS", (0.01, 0.01))
 
 
 @asynccontextmanager
-async def mailing(
+async def running_with_mail(
     environment: Environment, box: MailServer, scheme: str = "smtp", **settings: Any
 ) -> AsyncIterator[Backend]:
     url = f"{scheme}://127.0.0.1:{box.port}"
@@ -65,10 +65,10 @@ async def post(backend: Backend, path: str, **body: Any) -> httpx.Response:
 
 async def invite(backend: Backend, **body: Any) -> httpx.Response:
     admin = await backend.add_user("admin@shield.test", Role.ADMIN)
-    return await by_admin(backend, admin, "POST", "/invite", body)
+    return await admin_request(backend, admin, "POST", "/invite", body)
 
 
-async def by_admin(
+async def admin_request(
     backend: Backend, admin: User, method: str, path: str, body: Any = None
 ) -> httpx.Response:
     headers = bearer(backend.token_of(admin))
@@ -81,11 +81,11 @@ async def addresses(environment: Environment) -> list[str]:
     ]
 
 
-class TestForgottenPasswords:
-    async def test_from_the_mail_to_the_new_password(self, environment: Environment) -> None:
+class TestPasswordReset:
+    async def test_reset_by_mail(self, environment: Environment) -> None:
         async with (
             mail_server() as box,
-            mailing(environment, box) as backend,
+            running_with_mail(environment, box) as backend,
             recording() as events,
         ):
             alice = await backend.add_user(ALICE)
@@ -116,7 +116,7 @@ class TestForgottenPasswords:
             again = await post(backend, "/password/reset", token=token, password=NEW)
             (error,) = check_problem(again, 422, "link-not-valid")["errors"]
             assert error["field"] == "body.token"
-            assert not await is_in(backend, tokens)
+            assert not await is_logged_in(backend, tokens)
             check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
             await login(backend, ALICE, NEW)
             assert box.mails == []
@@ -129,10 +129,10 @@ class TestForgottenPasswords:
         assert (done.actor, done.target) == (ALICE, f"user:{alice.id}")
         assert token not in str(events)
 
-    async def test_a_link_ends_by_time_and_with_the_password_that_it_replaces(
+    async def test_link_expires_and_is_revoked_by_a_new_password(
         self, environment: Environment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             alice = await backend.add_user(ALICE)
             await post(backend, "/password/forgot", email=ALICE)
             expired = await box.token()
@@ -141,7 +141,7 @@ class TestForgottenPasswords:
             await environment.query(
                 "UPDATE account_tokens SET expires_at = now(), created_at = now() - '1 hour'::interval"
             )
-            monkeypatch.setattr(link_tokens, "_NOT_AGAIN_FOR", timedelta(0))
+            monkeypatch.setattr(link_tokens, "_MIN_INTERVAL", timedelta(0))
             await post(backend, "/password/forgot", email=ALICE)
             old = await box.token()
             changed = await backend.http.post(
@@ -170,12 +170,12 @@ class TestForgottenPasswords:
 
 
 class TestRegistration:
-    async def test_open_an_address_becomes_an_account_when_it_is_confirmed(
+    async def test_registration_is_completed_by_confirmation(
         self, environment: Environment
     ) -> None:
         async with (
             mail_server() as box,
-            mailing(environment, box) as backend,
+            running_with_mail(environment, box) as backend,
             recording() as events,
         ):
             body = {"email": "Alice@Shield.test", "name": "Alice Pleasance Liddell"}
@@ -191,8 +191,12 @@ class TestRegistration:
                 *(post(backend, "/verify-email", token=token, password=NEW) for _ in range(3))
             )
             assert sorted(answer.status_code for answer in answers) == [201, 422, 422]
-            (made,) = [answer.json() for answer in answers if answer.status_code == 201]
-            assert (made["email"], made["role"], made["memberships"]) == (ALICE, "viewer", [])
+            (created,) = [answer.json() for answer in answers if answer.status_code == 201]
+            assert (created["email"], created["role"], created["memberships"]) == (
+                ALICE,
+                "viewer",
+                [],
+            )
             await login(backend, ALICE, NEW)
             # The response is the same for an existing account; its owner is notified by mail.
             again = await post(backend, "/register", **body)
@@ -209,10 +213,10 @@ class TestRegistration:
         assert NEW not in str(events)
         assert token not in str(events)
 
-    async def test_who_registers_the_address_of_another_does_not_choose_the_password(
+    async def test_password_is_set_only_by_the_owner_of_the_address(
         self, environment: Environment
     ) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             theirs = "chosen by somebody else at all"
             refused = await post(backend, "/register", email=ALICE, password=theirs)
             (error,) = check_problem(refused, 422, "invalid-request")["errors"]
@@ -231,17 +235,17 @@ class TestRegistration:
             missing = await post(backend, "/verify-email", token=(token := await box.token()))
             (error,) = check_problem(missing, 422, "invalid-request")["errors"]
             assert error["field"] == "body.password"
-            made = await post(backend, "/verify-email", token=token, password=NEW)
-            assert made.status_code == 201
+            created = await post(backend, "/verify-email", token=token, password=NEW)
+            assert created.status_code == 201
             check_problem(await ask_login(backend, ALICE, theirs), 401, "wrong-credentials")
             await login(backend, ALICE, NEW)
             assert len(await addresses(environment)) == 1
 
     @pytest.mark.parametrize("mode", ["closed", "invite"])
-    async def test_a_link_ends_when_registration_is_closed(
+    async def test_link_is_invalid_once_registration_is_closed(
         self, environment: Environment, mode: str
     ) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             await post(backend, "/register", email=ALICE)
             token = await box.token()
         async with running(environment.settings(REGISTRATION=mode), healthy=False) as backend:
@@ -249,10 +253,8 @@ class TestRegistration:
             check_problem(late, 403, "registration-closed")
             assert await addresses(environment) == []
 
-    async def test_an_address_that_has_got_an_account_meanwhile(
-        self, environment: Environment
-    ) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+    async def test_address_with_an_account_in_the_meantime(self, environment: Environment) -> None:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             await post(backend, "/register", email=ALICE)
             token = await box.token()
             await backend.add_user(ALICE)
@@ -262,10 +264,10 @@ class TestRegistration:
             assert "/admin" not in problem["detail"]
 
     @pytest.mark.parametrize("path", ["/register", "/password/forgot"])
-    async def test_of_many_requests_at_once_one_sends_a_mail(
+    async def test_concurrent_requests_send_one_mail(
         self, environment: Environment, path: str
     ) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             await backend.add_user("bob@shield.test")
             email = ALICE if path == "/register" else "bob@shield.test"
             answers = await asyncio.gather(*(post(backend, path, email=email) for _ in range(8)))
@@ -280,10 +282,10 @@ class TestRegistration:
             ["name+{}@gmail.com", "n.a.m.e+{}@gmail.com", "na.me@googlemail.com"],
         ],
     )
-    async def test_however_an_address_is_tagged_its_mailbox_gets_one_mail_a_minute_and_five_a_day(
+    async def test_mail_limits_apply_to_the_mailbox(
         self, environment: Environment, spellings: list[str]
     ) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
 
             async def register(email: str) -> int:
                 assert (await post(backend, "/register", email=email)).status_code == 202
@@ -302,20 +304,18 @@ class TestRegistration:
             assert await register(spellings[0].replace("+{}", "")) == 6
             assert await register("other+1@shield.test") == 7
 
-    async def test_the_limit_of_requests_is_that_of_the_mailbox(
-        self, environment: Environment
-    ) -> None:
+    async def test_request_limit_applies_to_the_mailbox(self, environment: Environment) -> None:
         limits = {"RATE_MAIL_PER_MAILBOX": "2/hour"}
-        async with mail_server() as box, mailing(environment, box, **limits) as backend:
+        async with mail_server() as box, running_with_mail(environment, box, **limits) as backend:
             statuses = [
                 (await post(backend, path, email=f"name+{n}@shield.test")).status_code
                 for n, path in enumerate(["/register", "/password/forgot", "/register"])
             ]
             assert statuses == [202, 202, 429]
 
-    async def test_it_is_limited_exactly(self, environment: Environment) -> None:
+    async def test_request_limits_are_exact(self, environment: Environment) -> None:
         limits = {"RATE_MAIL_PER_MAILBOX": "2/hour", "RATE_LOGIN_PER_ADDRESS": "5/hour"}
-        async with mail_server() as box, mailing(environment, box, **limits) as backend:
+        async with mail_server() as box, running_with_mail(environment, box, **limits) as backend:
             statuses = [
                 (await post(backend, "/register", email=email)).status_code
                 for email in [ALICE] * 3 + ["bob@shield.test"] * 3
@@ -325,8 +325,8 @@ class TestRegistration:
                 await post(backend, "/verify-email", token="x", password=NEW)
             ).status_code == 429
 
-    async def test_what_cannot_be_registered(self, environment: Environment) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+    async def test_invalid_registrations_are_refused(self, environment: Environment) -> None:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             good = {"email": ALICE, "name": "Alice"}
             for field, value in (
                 ("email", "no address"),
@@ -354,7 +354,7 @@ class TestRegistration:
             assert box.mails == []
             assert await environment.query("SELECT * FROM account_tokens") == []
 
-    async def test_by_invitation(self, environment: Environment) -> None:
+    async def test_registration_by_invitation(self, environment: Environment) -> None:
         invited = {
             "email": ALICE,
             "role": "contributor",
@@ -363,7 +363,7 @@ class TestRegistration:
         await environment.query("INSERT INTO workspaces (name) VALUES ('red')")
         async with (
             mail_server() as box,
-            mailing(environment, box, REGISTRATION="invite") as backend,
+            running_with_mail(environment, box, REGISTRATION="invite") as backend,
         ):
             answer = await invite(backend, **invited)
             assert answer.status_code == 201, answer.text
@@ -379,8 +379,8 @@ class TestRegistration:
             check_problem(confirmed, 403, "registration-closed")
             reset = await post(backend, "/password/reset", token=token, password=NEW)
             check_problem(reset, 422, "link-not-valid")
-            made = await post(backend, "/register", invitation=token, password=NEW, name="Alice")
-            assert made.status_code == 201, made.text
+            created = await post(backend, "/register", invitation=token, password=NEW, name="Alice")
+            assert created.status_code == 201, created.text
             tokens = await login(backend, ALICE, NEW)
             me = await backend.http.get("/auth/me", headers=bearer(tokens["access_token"]))
             assert (me.json()["role"], me.json()["memberships"]) == (
@@ -390,9 +390,7 @@ class TestRegistration:
             again = await post(backend, "/register", invitation=token, password=NEW)
             check_problem(again, 422, "link-not-valid")
 
-    async def test_closed_and_without_mail_an_admin_does_it_by_hand(
-        self, environment: Environment
-    ) -> None:
+    async def test_links_without_mail_server(self, environment: Environment) -> None:
         async with running(environment.settings()) as backend:
             check_problem(
                 await post(backend, "/register", email=ALICE),
@@ -418,14 +416,14 @@ class TestRegistration:
             )
             assert answer.json()["mailed"] is False
             token = answer.json()["link"].partition("#token=")[2]
-            made = await post(backend, "/register", invitation=token, password=NEW)
-            assert made.json()["email"] == "bob@shield.test"
+            created = await post(backend, "/register", invitation=token, password=NEW)
+            assert created.json()["email"] == "bob@shield.test"
             taken = await backend.http.post(
                 "/admin/users/invite", json={"email": ALICE}, headers=headers
             )
             check_problem(taken, 409, "account-exists")
 
-    async def test_who_asks_too_often_is_told_to_wait(self, environment: Environment) -> None:
+    async def test_rate_limit_of_anonymous_requests(self, environment: Environment) -> None:
         limits = {"RATE_LOGIN_PER_ADDRESS": "4/hour"}
         async with running(environment.settings(**limits), healthy=False) as backend:
             for path, body in (
@@ -447,7 +445,7 @@ class TestRegistration:
 
 
 class TestInvitations:
-    async def test_they_are_listed_and_withdrawn(self, environment: Environment) -> None:
+    async def test_invitations_are_listed_and_withdrawn(self, environment: Environment) -> None:
         async with (
             running(environment.settings(REGISTRATION="invite")) as backend,
             recording() as events,
@@ -460,8 +458,8 @@ class TestInvitations:
             (error,) = check_problem(refused, 422, "invalid-request")["errors"]
             assert error["field"] == "body.memberships.1.workspace"
             headers = bearer((await login(backend, "admin@shield.test"))["access_token"])
-            made = await backend.http.post("/admin/users/invite", json=body, headers=headers)
-            assert made.headers["cache-control"] == "no-store"
+            created = await backend.http.post("/admin/users/invite", json=body, headers=headers)
+            assert created.headers["cache-control"] == "no-store"
 
             async def listed() -> Any:
                 answer = await backend.http.get("/admin/users/invitations", headers=headers)
@@ -470,13 +468,13 @@ class TestInvitations:
 
             (one,) = await listed()
             assert {key: one[key] for key in one if key != "created_at"} == {
-                "id": made.json()["id"],
+                "id": created.json()["id"],
                 "email": ALICE,
                 "name": "Alice",
                 "role": "viewer",
                 "memberships": [membership],
                 "invited_by": "admin@shield.test",
-                "expires_at": made.json()["expires_at"],
+                "expires_at": created.json()["expires_at"],
             }
             # A new invitation replaces it.
             path = "/admin/users/invite"
@@ -504,7 +502,7 @@ class TestInvitations:
         )
 
     @pytest.mark.parametrize("end", ["role = 'viewer'", "active = false"])
-    async def test_links_end_with_the_rights_of_who_made_them(
+    async def test_links_are_revoked_with_the_rights_of_their_creator(
         self, environment: Environment, end: str
     ) -> None:
         async with running(environment.settings(REGISTRATION="invite")) as backend:
@@ -513,26 +511,28 @@ class TestInvitations:
                 await backend.add_user(f"{name}@shield.test", Role.ADMIN) for name in ("r", "admin")
             ]
             body = {"email": "bob@shield.test"}
-            invited = await by_admin(backend, rival, "POST", "/invite", body)
+            invited = await admin_request(backend, rival, "POST", "/invite", body)
             token = invited.json()["link"].partition("#token=")[2]
-            link = await by_admin(backend, rival, "POST", f"/{alice.id}/reset-link")
+            link = await admin_request(backend, rival, "POST", f"/{alice.id}/reset-link")
             assert link.headers["cache-control"] == "no-store"
             await environment.query(f"UPDATE users SET {end} WHERE id = $1", rival.id)  # noqa: S608 - as above
-            assert (await by_admin(backend, admin, "GET", "/invitations")).json()["items"] == []
-            made = await post(backend, "/register", invitation=token, password=NEW)
-            check_problem(made, 422, "link-not-valid")
+            assert (await admin_request(backend, admin, "GET", "/invitations")).json()[
+                "items"
+            ] == []
+            created = await post(backend, "/register", invitation=token, password=NEW)
+            check_problem(created, 422, "link-not-valid")
             reset = await post(backend, "/password/reset", token=link.json()["token"], password=NEW)
             check_problem(reset, 422, "link-not-valid")
             await login(backend, ALICE)
             assert "bob@shield.test" not in await addresses(environment)
 
-    async def test_rights_that_end_while_a_password_is_hashed(
+    async def test_rights_are_checked_again_after_hashing(
         self, environment: Environment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Applies to a new account and to an invitation that is being accepted."""
         async with running(environment.settings(REGISTRATION="invite")) as backend:
             admin = await backend.add_user("admin@shield.test", Role.ADMIN)
-            invited = await by_admin(backend, admin, "POST", "/invite", {"email": ALICE})
+            invited = await admin_request(backend, admin, "POST", "/invite", {"email": ALICE})
             token = invited.json()["link"].partition("#token=")[2]
             gate = threading.Event()
             hashing: list[str] = []
@@ -544,14 +544,14 @@ class TestInvitations:
             monkeypatch.setattr(auth_passwords._context, "hash", wait)
             body = {"email": "bob@shield.test", "password": NEW}
             both = asyncio.gather(
-                by_admin(backend, admin, "POST", "", body),
+                admin_request(backend, admin, "POST", "", body),
                 post(backend, "/register", invitation=token, password=NEW),
             )
             await until(lambda: len(hashing) == 2)
             await environment.query("UPDATE users SET role = 'viewer'")
             gate.set()
-            made, accepted = await both
-            check_problem(made, 403, "not-permitted")
+            created, accepted = await both
+            check_problem(created, 403, "not-permitted")
             check_problem(accepted, 422, "link-not-valid")
             assert await addresses(environment) == ["admin@shield.test"]
 
@@ -563,7 +563,7 @@ class TestMailServers:
         await backend.services.background.stop(10)
 
     @pytest.mark.parametrize("scheme", ["smtp+starttls", "smtps"])
-    async def test_encrypted_with_a_login(
+    async def test_encrypted_connection_and_login(
         self, environment: Environment, tmp_path: Path, scheme: str
     ) -> None:
         context, pem = make_certificate(tmp_path)
@@ -584,34 +584,31 @@ class TestMailServers:
                 await self.forgot(backend)
                 assert len(box.mails) == 1
 
-    async def test_the_mail_goes_to_the_address_whatever_its_header_is_read_as(
-        self, environment: Environment
-    ) -> None:
+    async def test_recipient_is_the_stored_address(self, environment: Environment) -> None:
         """No account can have such an address any more; earlier releases accepted it."""
         email = "=?utf-8?q?victim?=@corp.test"
         link = EmailLink("token", datetime.now(UTC))
-        async with mail_server() as box, mailing(environment, box) as backend:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             mails = EmailTemplates(
                 EmailSender(backend.settings), BackgroundJobs(), backend.settings
             )
-            await mails.send(Purpose.RESET, email, link)
+            await mails.send(LinkPurpose.RESET, email, link)
             assert box.recipients == [f"TO:<{email}>"]
             refused = await post(backend, "/register", email=email)
             (error,) = check_problem(refused, 422, "invalid-request")["errors"]
             assert error["field"] == "body.email"
 
-    async def test_one_that_offers_no_encryption_gets_nothing(
-        self, environment: Environment
-    ) -> None:
-        async with mail_server() as box, mailing(environment, box, "smtp+starttls") as backend:
+    async def test_server_without_encryption_gets_no_mail(self, environment: Environment) -> None:
+        async with (
+            mail_server() as box,
+            running_with_mail(environment, box, "smtp+starttls") as backend,
+        ):
             await backend.add_user(ALICE)
             await self.forgot(backend)
             assert (box.mails, box.attempts) == ([], 0)
 
-    async def test_one_that_refuses_for_good_is_asked_once_and_for_now_again(
-        self, environment: Environment
-    ) -> None:
-        async with mail_server() as box, mailing(environment, box) as backend:
+    async def test_permanent_errors_are_not_retried(self, environment: Environment) -> None:
+        async with mail_server() as box, running_with_mail(environment, box) as backend:
             await backend.add_user(ALICE)
             box.refuse_with = "550 no such mailbox"
             await self.forgot(backend)
@@ -621,9 +618,11 @@ class TestMailServers:
             await self.forgot(backend)
             assert (box.mails, box.attempts) == ([], 4)
 
-    async def test_one_that_is_down_changes_no_answer(self, environment: Environment) -> None:
+    async def test_unreachable_server_does_not_change_the_response(
+        self, environment: Environment
+    ) -> None:
         async with mail_server() as gone:
             pass
-        async with mailing(environment, gone) as backend:
+        async with running_with_mail(environment, gone) as backend:
             await backend.add_user(ALICE)
             await self.forgot(backend)

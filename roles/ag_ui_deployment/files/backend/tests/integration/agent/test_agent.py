@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -12,17 +11,17 @@ from src.models.role import Role
 from src.repositories import conversations
 from src.services.agent import conversations as agent_conversations
 from src.services.agent import loop as agent_loop
-from tests.run_checker import parse_frames
+from tests.run_checker import events_of, parse_frames
 from tests.support.accounts import bearer
 from tests.support.agent import (
     ASK_COLOUR,
     cancel,
     checked,
+    model_call_is,
     run_input,
     running_agent,
     text_of,
     user_says,
-    were,
     whole_run,
 )
 from tests.support.environment import Environment
@@ -64,17 +63,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.fixture
-async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
-    async with running(environment.settings(**gateway.settings())) as instance:
-        yield instance
-
-
-@pytest.fixture
-async def token(backend: Backend) -> str:
-    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
-
-
 async def get(backend: Backend, path: str, token: str, status: int = 200) -> Any:
     response = await backend.http.get(path, headers=bearer(token))
     assert response.status_code == status, response.text
@@ -97,7 +85,7 @@ def kinds(events: list[dict[str, Any]]) -> list[str]:
 
 
 class TestRuns:
-    async def test_text_and_the_conversation_that_is_kept(
+    async def test_response_and_stored_conversation(
         self, backend: Backend, token: str, gateway: Gateway
     ) -> None:
         marker = uuid4().hex
@@ -131,7 +119,7 @@ class TestRuns:
         assert [one["role"] for one in asked] == ["system", "user", "assistant", "user"]
         assert '{"page":3}' in asked[0]["content"]
 
-    async def test_without_messages_is_over_at_once(
+    async def test_run_without_messages_ends_immediately(
         self, backend: Backend, token: str, gateway: Gateway
     ) -> None:
         marker = uuid4().hex
@@ -148,7 +136,7 @@ class TestRuns:
         thread = await get(backend, f"/agent/threads/{mounted['threadId']}", token)
         assert thread["title"] == f"Hello {marker}"
 
-    async def test_a_message_that_is_sent_again_is_known_or_replaced(
+    async def test_repeated_message_is_stored_once_or_replaced(
         self, backend: Backend, token: str, gateway: Gateway
     ) -> None:
         marker = uuid4().hex
@@ -169,7 +157,7 @@ class TestRuns:
         asked = (await gateway.model_calls(f"Good morning {marker}"))[0]["messages"]
         assert [one["role"] for one in asked] == ["user"]
 
-    async def test_reasoning_and_rounds_are_told_and_the_reasoning_is_kept(
+    async def test_reasoning_and_steps(
         self, backend: Backend, token: str, gateway: Gateway
     ) -> None:
         marker = uuid4().hex
@@ -194,9 +182,7 @@ class TestRuns:
         asked = (await gateway.model_calls(f"So, {marker}"))[0]["messages"]
         assert [one["role"] for one in asked] == ["user", "assistant", "tool", "assistant", "user"]
 
-    async def test_tools_are_run_and_their_results_told(
-        self, backend: Backend, token: str, gateway: Gateway
-    ) -> None:
+    async def test_tools_are_executed(self, backend: Backend, token: str, gateway: Gateway) -> None:
         marker = uuid4().hex
         body = run_input(
             f'call lightrag_query {{"query": "{marker} one"}}'
@@ -229,7 +215,7 @@ class TestRuns:
             "assistant",
         ]
 
-    async def test_the_model_is_told_what_may_have_been_done_all_the_same(
+    async def test_model_is_informed_of_unknown_outcomes(
         self, backend: Backend, token: str
     ) -> None:
         marker = uuid4().hex
@@ -243,7 +229,7 @@ class TestRuns:
         assert "may have done its work all the same" in crashed
         assert "may have done" not in refused
 
-    async def test_tools_of_the_client_are_handed_back_to_it(
+    async def test_client_tools_are_returned_to_the_client(
         self, backend: Backend, token: str, gateway: Gateway
     ) -> None:
         marker = uuid4().hex
@@ -274,7 +260,7 @@ class TestRuns:
         assert text_of(client) == "Done: mauve"
         assert (await gateway.model_calls(marker))[-1]["state"] == "done"
 
-    async def test_that_go_round_in_circles_end(
+    async def test_round_limit_ends_the_run(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         async with running(environment.settings(**gateway.settings(AGENT_MAX_ROUNDS=2))) as backend:
@@ -287,7 +273,7 @@ class TestRuns:
         assert kinds(events).count("TOOL_CALL_RESULT") == 1
         assert events[-1]["usage"]
 
-    async def test_that_cannot_be_had_leave_the_model_to_answer_without_them(
+    async def test_unavailable_tools_are_omitted(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         settings = gateway.settings(LITELLM_MCP_SERVER_ID="nowhere")
@@ -301,7 +287,7 @@ class TestRuns:
         assert call["tools"] == ["ask_colour"]
         assert "tools cannot be reached" in call["messages"][0]["content"]
 
-    async def test_of_a_run_that_grows_too_large(
+    async def test_oversized_run_ends_with_an_error(
         self, backend: Backend, token: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(agent_loop, "RUN_MAX_BYTES", 4000)
@@ -309,7 +295,7 @@ class TestRuns:
         checked(events, complete=True)
         assert events[-1]["code"] == "run_too_large"
 
-    async def test_awkward_texts_are_kept_as_they_are(self, backend: Backend, token: str) -> None:
+    async def test_special_characters_are_preserved(self, backend: Backend, token: str) -> None:
         said = "\0 \u2028 \U0001f642 ' OR 1=1; -- \\u0000\r\n\n data: x"
         body = run_input(said, state={"\0": [-0.0, "\x7f"]})
         for message in body["messages"]:
@@ -318,7 +304,7 @@ class TestRuns:
         response = await backend.http.post(
             "/agent", content=content, headers=bearer(token) | {"Content-Type": "application/json"}
         )
-        events = [frame.json() for frame in parse_frames(response.content) if frame.data]
+        events = events_of(parse_frames(response.content))
         _, client = checked(events, complete=True)
         assert client.outcome == "success"
         thread = await get(backend, f"/agent/threads/{body['threadId']}", token)
@@ -331,7 +317,7 @@ class TestRuns:
             ('lightrag_query {"query": "MARKER fault=slow-3"}', "failure", "reason"),
         ],
     )
-    async def test_that_were_called_are_in_the_audit_though_the_run_is_cancelled(  # noqa: PLR0913 - fixtures and cases
+    async def test_tool_calls_of_a_cancelled_run_are_audited(  # noqa: PLR0913 - fixtures and cases
         self,
         backend: Backend,
         token: str,
@@ -353,15 +339,15 @@ class TestRuns:
             assert stream.events[-1]["outcome"] == {"type": "cancelled"}
         query = "SELECT outcome, details::text FROM audit_log WHERE action = 'tool.call'"
         await until(lambda: environment.query(query))
-        ((told, details),) = await environment.query(query)
-        assert (told, sorted(json.loads(details))) == (outcome, sorted([detail, "workspace"]))
+        ((recorded, details),) = await environment.query(query)
+        assert (recorded, sorted(json.loads(details))) == (outcome, sorted([detail, "workspace"]))
         if detail == "job_id":
             path = f"/api/jobs/{json.loads(details)['job_id']}"
             assert (await get(backend, path, token))["kind"] == "crawl"
 
 
 class TestRefusals:
-    async def test_of_input_name_the_field(self, backend: Backend, token: str) -> None:
+    async def test_invalid_input_names_the_field(self, backend: Backend, token: str) -> None:
         for changes, field in WRONG:
             problem = await post(backend, token, run_input("Hello", **changes), 422)
             assert [error["field"] for error in problem["errors"]] == [field]
@@ -380,7 +366,7 @@ class TestRefusals:
         assert response.status_code in {400, 422}
         assert (await get(backend, "/agent/threads", token))["items"] == []
 
-    async def test_of_who_may_not(self, backend: Backend, token: str) -> None:
+    async def test_permissions_are_required(self, backend: Backend, token: str) -> None:
         viewer = backend.token_of(await backend.add_user("viewer@shield.test"))
         await post(backend, viewer, run_input("Hello"), 403)
         elsewhere = run_input("Hello", forwardedProps={"workspace": "red"})
@@ -391,7 +377,7 @@ class TestRefusals:
         response = await backend.http.post("/agent", json=run_input("Hello"))
         assert response.status_code == 401
 
-    async def test_of_a_run_that_is_there(
+    async def test_existing_run_id(
         self, backend: Backend, token: str, environment: Environment
     ) -> None:
         body = run_input("Hello")
@@ -404,7 +390,7 @@ class TestRefusals:
         # Ids are scoped to a user.
         await whole_run(backend.http, backend.token_of(other), body)
 
-    async def test_of_one_run_too_many(self, environment: Environment, gateway: Gateway) -> None:
+    async def test_run_limit_of_a_user(self, environment: Environment, gateway: Gateway) -> None:
         async with running(environment.settings(**gateway.settings(RUNS_PER_USER=1))) as backend:
             user = await backend.add_user("alice@shield.test", Role.CONTRIBUTOR)
             token = backend.token_of(user)
@@ -419,7 +405,7 @@ class TestRefusals:
             await until(lambda: not backend.services.agent.runs)
             await whole_run(backend.http, token, run_input("Hello"))
 
-    async def test_of_what_is_not_ones_own(self, backend: Backend, token: str) -> None:
+    async def test_resources_of_other_users_are_hidden(self, backend: Backend, token: str) -> None:
         body = run_input("Hello")
         await whole_run(backend.http, token, body)
         run, thread = f"/agent/runs/{body['runId']}", f"/agent/threads/{body['threadId']}"
@@ -444,7 +430,7 @@ class TestRefusals:
 
 
 class TestWorkspaces:
-    async def test_a_run_belongs_to_one_and_gets_the_tools_of_the_role_there(
+    async def test_run_uses_the_role_in_its_workspace(
         self, backend: Backend, gateway: Gateway, environment: Environment
     ) -> None:
         user = await backend.add_user("carol@shield.test", Role.VIEWER)
@@ -478,7 +464,7 @@ class TestWorkspaces:
             "thread-in-another-workspace"
         )
 
-    async def test_who_leaves_it_sees_no_more_of_what_is_on_there(
+    async def test_former_member_loses_access_to_active_runs(
         self, backend: Backend, environment: Environment
     ) -> None:
         user = await backend.add_user("carol@shield.test", Role.CONTRIBUTOR)
@@ -496,18 +482,18 @@ class TestWorkspaces:
             response = await backend.http.post(f"{path}/cancel", headers=bearer(token))
             assert response.status_code == 404
 
-    async def test_an_administrator_ends_a_run_of_somebody_else(
+    async def test_administrator_cancels_a_run_of_another_user(
         self, backend: Backend, token: str, gateway: Gateway, environment: Environment
     ) -> None:
         marker = uuid4().hex
         body = run_input(f"{marker}\nwords 50 fault=stall")
         async with running_agent(backend.http, token, body):
-            await until(lambda: were(gateway, marker, "streaming"))
+            await until(lambda: model_call_is(gateway, marker, "streaming"))
         owner = (await get(backend, "/auth/me", token))["id"]
         path = f"/agent/runs/{body['runId']}/cancel?owner={owner}"
         admin = backend.token_of(await backend.add_user("root@shield.test", Role.ADMIN))
         assert (await backend.http.post(path, headers=bearer(admin))).status_code == 202
-        await until(lambda: were(gateway, marker, "cancelled"))
+        await until(lambda: model_call_is(gateway, marker, "cancelled"))
         noted = await environment.query(
             "SELECT actor, details FROM audit_log WHERE action = 'agent.cancel'"
         )
@@ -517,7 +503,7 @@ class TestWorkspaces:
 
 
 class TestAudit:
-    async def test_the_filter_by_actor_finds_a_run_s_beginning_and_end(
+    async def test_start_and_end_of_a_run_are_found_by_actor(
         self, backend: Backend, token: str
     ) -> None:
         await whole_run(backend.http, token, run_input("words 2"))
@@ -544,7 +530,7 @@ async def _answers(backend: Backend, path: str, token: str, status: int) -> bool
 
 
 class TestThreads:
-    async def test_come_with_their_last_messages_first(
+    async def test_messages_are_paginated_from_the_newest(
         self, backend: Backend, token: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         body = run_input("Hello")
@@ -553,15 +539,15 @@ class TestThreads:
         thread = f"/agent/threads/{body['threadId']}"
         assert (await get(backend, thread, token))["next_cursor"] is None
 
-        async def walked(limit: int) -> list[int]:
+        async def page_sizes(limit: int) -> list[int]:
             """Return the number of messages per page, from the last page to the first."""
             sizes: list[int] = []
-            told: list[Any] = []
+            messages: list[Any] = []
             cursor = ""
             while True:
                 page = await get(backend, f"{thread}?limit={limit}{cursor}", token)
                 sizes.append(len(page["messages"]))
-                told = page["messages"] + told
+                messages = page["messages"] + messages
                 if page["next_cursor"] is None:
                     break
                 cursor = f"&cursor={page['next_cursor']}"
@@ -570,19 +556,17 @@ class TestThreads:
                 assert await get(backend, by_old_names, token) == await get(
                     backend, f"{thread}?limit={limit}{cursor}", token
                 )
-            assert told[:9] == body["messages"]
-            assert len(told) == 10
+            assert messages[:9] == body["messages"]
+            assert len(messages) == 10
             return sizes
 
-        assert await walked(4) == [4, 4, 2]
-        assert await walked(10) == [10]
+        assert await page_sizes(4) == [4, 4, 2]
+        assert await page_sizes(10) == [10]
         # A page has at least one message, however large it is.
         monkeypatch.setattr(agent_conversations, "_MESSAGES_MAX_BYTES", 1)
-        assert await walked(10) == [1] * 10
+        assert await page_sizes(10) == [1] * 10
 
-    async def test_of_the_same_name_are_each_their_owners(
-        self, backend: Backend, token: str
-    ) -> None:
+    async def test_thread_ids_are_scoped_to_the_owner(self, backend: Backend, token: str) -> None:
         admin = await backend.add_user("root@shield.test", Role.ADMIN)
         bodies = [run_input(said, threadId="thread-1") for said in ("Mine", "Another's")]
         for body, whose in zip(bodies, (token, backend.token_of(admin)), strict=True):
@@ -598,7 +582,7 @@ class TestThreads:
         await get(backend, "/agent/threads/thread-1", token, 404)
         assert (await get(backend, "/agent/threads/thread-1", of_admin))["title"] == "Another's"
 
-    async def test_are_listed_in_pages_and_deleted_with_all(
+    async def test_threads_are_listed_and_deleted_with_their_data(
         self, backend: Backend, token: str, environment: Environment
     ) -> None:
         bodies = [run_input(f"Hello {number}") for number in range(3)]
@@ -622,7 +606,7 @@ class TestThreads:
         left = await environment.query("SELECT count(*) FROM agent_messages")
         assert left[0][0] == 4
 
-    async def test_that_are_deleted_end_their_runs(
+    async def test_deletion_cancels_active_runs(
         self, backend: Backend, token: str, gateway: Gateway, environment: Environment
     ) -> None:
         marker = uuid4().hex
@@ -636,25 +620,25 @@ class TestThreads:
         await until(lambda: not backend.services.agent.runs)
         await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
         assert await environment.query("SELECT 1 FROM agent_messages") == []
-        await until(lambda: were(gateway, marker, "cancelled"))
+        await until(lambda: model_call_is(gateway, marker, "cancelled"))
 
-    async def test_are_deleted_while_a_run_of_theirs_is_being_stored(
+    async def test_deletion_while_a_run_is_being_stored(
         self,
         backend: Backend,
         token: str,
         environment: Environment,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        keep = conversations.keep_messages
+        keep = conversations.upsert_messages
         storing = asyncio.Event()
 
         async def keep_late(*what: Any) -> None:
             if what[-1][0]["role"] == "assistant":
                 storing.set()
-                await until(environment.somebody_waits)
+                await until(environment.lock_is_awaited)
             await keep(*what)
 
-        monkeypatch.setattr(conversations, "keep_messages", keep_late)
+        monkeypatch.setattr(conversations, "upsert_messages", keep_late)
         body = run_input("Hello")
         async with running_agent(backend.http, token, body) as stream:
             await storing.wait()
@@ -666,7 +650,7 @@ class TestThreads:
         assert await environment.query("SELECT 1 FROM agent_runs") == []
         await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
 
-    async def test_are_deleted_with_the_run_that_is_just_beginning(
+    async def test_deletion_while_a_run_is_starting(
         self,
         backend: Backend,
         token: str,
@@ -675,48 +659,48 @@ class TestThreads:
     ) -> None:
         begun = run_input("Hello")
         await whole_run(backend.http, token, begun)
-        keep = conversations.keep_messages
+        keep = conversations.upsert_messages
         beginning = asyncio.Event()
 
         async def keep_late(*what: Any) -> None:
             beginning.set()
-            await until(environment.somebody_waits)
+            await until(environment.lock_is_awaited)
             await keep(*what)
 
-        monkeypatch.setattr(conversations, "keep_messages", keep_late)
+        monkeypatch.setattr(conversations, "upsert_messages", keep_late)
         body = run_input("words 50 fault=stall", threadId=begun["threadId"])
         async with asyncio.TaskGroup() as group:
-            told = group.create_task(whole_run(backend.http, token, body))
+            run = group.create_task(whole_run(backend.http, token, body))
             await beginning.wait()
             path = f"/agent/threads/{body['threadId']}"
             deleted = await backend.http.delete(path, headers=bearer(token))
             assert deleted.status_code == 204, deleted.text
-        assert told.result()[-1]["outcome"] == {"type": "cancelled"}
+        assert run.result()[-1]["outcome"] == {"type": "cancelled"}
         await until(lambda: not backend.services.agent.runs)
         assert await environment.query("SELECT 1 FROM agent_runs") == []
         await get(backend, f"/agent/runs/{body['runId']}/events", token, 404)
 
 
 class TestCapabilities:
-    async def test_name_the_tools_that_the_caller_may_use(
+    async def test_capabilities_list_the_permitted_tools(
         self, backend: Backend, token: str
     ) -> None:
-        told = await get(backend, "/agent/capabilities", token)
-        assert told["transport"] == {
+        capabilities = await get(backend, "/agent/capabilities", token)
+        assert capabilities["transport"] == {
             "streaming": True,
             "websocket": False,
             "httpBinary": False,
             "pushNotifications": False,
             "resumable": True,
         }
-        items = {tool["name"]: tool for tool in told["tools"]["items"]}
+        items = {tool["name"]: tool for tool in capabilities["tools"]["items"]}
         assert "url" in items["crawl_web"]["parameters"]["properties"]
         viewer = backend.token_of(await backend.add_user("viewer@shield.test"))
-        told = await get(backend, "/agent/capabilities", viewer)
-        assert "crawl_web" not in {tool["name"] for tool in told["tools"]["items"]}
+        capabilities = await get(backend, "/agent/capabilities", viewer)
+        assert "crawl_web" not in {tool["name"] for tool in capabilities["tools"]["items"]}
 
 
-async def test_frames_are_numbered_and_end_with_the_run(backend: Backend, token: str) -> None:
+async def test_frame_ids_are_sequential(backend: Backend, token: str) -> None:
     body = run_input("Hello")
     response = await backend.http.post("/agent", json=body, headers=bearer(token))
     assert response.headers["content-type"].startswith("text/event-stream")

@@ -48,13 +48,8 @@ async def backend(environment: Environment, gateway: ScriptedServer) -> AsyncIte
         yield instance
 
 
-@pytest.fixture
-async def token(backend: Backend) -> str:
-    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
-
-
-class TestCalls:
-    async def test_of_one_answer_are_only_so_many(
+class TestToolCalls:
+    async def test_calls_of_one_response_are_limited(
         self, backend: Backend, token: str, gateway: ScriptedServer, environment: Environment
     ) -> None:
         gateway.answers(CHAT, frames(calls(10_000), STOP))
@@ -65,7 +60,7 @@ class TestCalls:
         rows = await environment.query("SELECT status, error FROM agent_runs")
         assert [tuple(row) for row in rows] == [("failed", "too_many_calls")]
 
-    async def test_of_one_run_are_only_so_many_and_the_model_answers_without_more(
+    async def test_calls_of_one_run_are_limited(
         self, environment: Environment, gateway: ScriptedServer
     ) -> None:
         gateway.answers(CHAT, frames(calls(2), STOP), frames(calls(3), STOP), frames(STOP))
@@ -77,10 +72,10 @@ class TestCalls:
         _, client = checked(events, complete=True)
         assert client.outcome == "success"
         assert gateway.asked.count(CALL) == 3
-        told = ["as many tools as it may" in text for text in client.results().values()]
-        assert told == [False] * 3 + [True] * 2
+        refusals = ["as many tools as it may" in text for text in client.results().values()]
+        assert refusals == [False] * 3 + [True] * 2
 
-    async def test_count_as_requests_of_the_user(
+    async def test_calls_count_towards_the_rate_limit(
         self, environment: Environment, gateway: ScriptedServer
     ) -> None:
         gateway.answers(CHAT, frames(calls(6), STOP), frames(STOP))
@@ -94,14 +89,14 @@ class TestCalls:
             assert client.outcome == "success"
             # The first call is that of the run itself.
             assert gateway.asked.count(CALL) == 4
-            told = ["too many requests" in text for text in client.results().values()]
-            assert told == [False] * 4 + [True] * 2
+            refusals = ["too many requests" in text for text in client.results().values()]
+            assert refusals == [False] * 4 + [True] * 2
             response = await backend.http.get("/agent/threads", headers=bearer(token))
             assert response.status_code == 429
 
 
-class TestResults:
-    async def test_that_are_too_long_are_told_by_their_beginning(
+class TestToolResults:
+    async def test_long_results_are_truncated(
         self, backend: Backend, token: str, gateway: ScriptedServer
     ) -> None:
         whole = {"text": "quoted: " + '\\"\u20ac' * 100_000}
@@ -113,10 +108,10 @@ class TestResults:
         assert client.outcome == "success"
         (content,) = client.results().values()
         assert len(content.encode()) <= RESULT_MAX_BYTES
-        told = json.loads(content)
-        assert told["bytes"] == len(orjson.dumps(whole))
-        assert told["beginning"].startswith('{"text":"quoted: ')
-        assert "too long" in told["truncated"]
+        truncated = json.loads(content)
+        assert truncated["bytes"] == len(orjson.dumps(whole))
+        assert truncated["beginning"].startswith('{"text":"quoted: ')
+        assert "too long" in truncated["truncated"]
 
         gateway.answers(CALL, tool_result({"text": "x" * 60_000}))
         gateway.answers(CHAT, frames(calls(1), STOP), frames(STOP))
@@ -126,7 +121,7 @@ class TestResults:
 
 
 class TestBodies:
-    async def test_with_conversations_may_be_larger_than_others(
+    async def test_agent_requests_have_a_higher_body_limit(
         self, environment: Environment, gateway: ScriptedServer
     ) -> None:
         settings = environment.settings(LITELLM_URL=gateway.url, BODY_MAX_BYTES=10_000)
@@ -144,7 +139,7 @@ class TestBodies:
 
 
 class TestMessages:
-    async def test_are_kept_however_many_there_are(
+    async def test_number_of_stored_messages_is_unlimited(
         self, backend: Backend, token: str, environment: Environment
     ) -> None:
         body = run_input("Hello")
@@ -152,11 +147,11 @@ class TestMessages:
         ((owner,),) = await environment.query("SELECT owner_id FROM agent_threads")
         messages = [*body["messages"], *(user_says(str(n)) for n in range(10_000))]
         async with backend.services.database.transaction() as session:
-            await conversations.keep_messages(session, owner, body["threadId"], messages)
+            await conversations.upsert_messages(session, owner, body["threadId"], messages)
         kept = await environment.query("SELECT body->>'id' FROM agent_messages ORDER BY place")
         assert [row[0] for row in kept] == [one["id"] for one in messages]
 
-    async def test_that_are_larger_than_one_may_be_are_refused(
+    async def test_oversized_messages_are_refused(
         self, environment: Environment, gateway: ScriptedServer
     ) -> None:
         maximum = 256 * 1024
@@ -182,7 +177,7 @@ class TestMessages:
             assert events[-1]["type"] == "RUN_FINISHED"
 
     @pytest.mark.parametrize("what", ["content", "arguments"])
-    async def test_of_the_model_are_none_that_a_client_could_not_send_again(
+    async def test_stored_responses_fit_into_a_request(
         self, environment: Environment, gateway: ScriptedServer, *, what: str
     ) -> None:
         text = "\x01" * 1000
@@ -206,8 +201,8 @@ class TestMessages:
             assert events[-1]["type"] == "RUN_FINISHED"
 
 
-class TestReads:
-    async def test_of_conversations_take_memory_by_their_bytes_only(
+class TestMemory:
+    async def test_reading_a_conversation_does_not_parse_it(
         self, backend: Backend, token: str
     ) -> None:
         """As parsed objects, the JSON values would take thirty times as much memory."""
@@ -217,7 +212,7 @@ class TestReads:
         values: list[Any] = [[]] * 60_000
         messages = [user_says("") | {"metadata": {"x": values}} for _ in range(20)]
         async with backend.services.database.transaction() as session:
-            await conversations.keep_messages(session, UUID(owner), body["threadId"], messages)
+            await conversations.upsert_messages(session, UUID(owner), body["threadId"], messages)
         answered = 0
 
         async def read() -> None:
@@ -236,7 +231,7 @@ class TestReads:
         assert answered > 10 * 1024 * 1024
         assert peak < 5 * answered
 
-    async def test_of_runs_that_ended_are_refused_while_they_would_take_too_much_memory(
+    async def test_replays_of_ended_runs_are_limited_by_memory(
         self, backend: Backend, token: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         bodies = [run_input("Hello") for _ in range(3)]
@@ -266,7 +261,7 @@ class TestReads:
 
 
 class TestJoining:
-    async def test_is_refused_while_what_is_not_sent_takes_too_much_memory(
+    async def test_joining_is_limited_by_unsent_data(
         self, backend: Backend, token: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         body = run_input("Hello")
@@ -274,7 +269,7 @@ class TestJoining:
         owner = (await backend.http.get("/auth/me", headers=bearer(token))).json()["id"]
         async with backend.services.database.transaction() as session:
             said = [user_says("x" * 1_000_000) for _ in range(20)]
-            await conversations.keep_messages(session, UUID(owner), body["threadId"], said)
+            await conversations.upsert_messages(session, UUID(owner), body["threadId"], said)
         monkeypatch.setattr(ended_logs, "USER_MAX_BYTES", 1)
         path, joining = "/agent/connect", body | {"messages": []}
         request: dict[str, Any] = {"json": joining, "headers": bearer(token)}
@@ -296,7 +291,7 @@ class TestJoining:
 
 
 class TestUsage:
-    async def test_that_no_model_can_have_had_is_not_told(
+    async def test_impossible_usage_is_omitted(
         self, backend: Backend, token: str, gateway: ScriptedServer
     ) -> None:
         usage = '{"choices":[],"usage":{"prompt_tokens":1e30,"completion_tokens":2}}'
@@ -307,9 +302,9 @@ class TestUsage:
         assert "usage" not in events[-1]
 
 
-class TestEnds:
+class TestRunEnd:
     @pytest.mark.parametrize("how", ["finished", "failed"])
-    async def test_that_cannot_be_told_are_told_as_failures(  # noqa: PLR0913 - fixtures and cases
+    async def test_unserialisable_end_becomes_a_failure(  # noqa: PLR0913 - fixtures and cases
         self,
         backend: Backend,
         token: str,
@@ -319,12 +314,12 @@ class TestEnds:
         *,
         how: str,
     ) -> None:
-        def untellable(*_: Any) -> Any:
+        def unserialisable(*_: Any) -> Any:
             if how == "failed":
                 raise ValueError
             return {"type": "RUN_FINISHED", "result": 10**30}
 
-        monkeypatch.setattr(AgentLoop, how, untellable)
+        monkeypatch.setattr(AgentLoop, how, unserialisable)
         gateway.answers(CHAT, frames(STOP if how == "finished" else '{"error": "x"}'))
         body = run_input("Hello")
         events = await whole_run(backend.http, token, body)
@@ -334,5 +329,5 @@ class TestEnds:
         assert [tuple(row) for row in rows] == [("failed", "internal_error")]
         key = RunKey(*(await environment.query("SELECT owner_id, id FROM agent_runs"))[0])
         registry = backend.services.agent.service._registry
-        (log,) = (await read_logs(environment.redis, {registry.log_of(key): 0}, 1)).values()
+        (log,) = (await read_logs(environment.redis, {registry.log_key(key): 0}, 1)).values()
         assert log[-1].is_terminal

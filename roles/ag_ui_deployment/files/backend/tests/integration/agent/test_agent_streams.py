@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -30,40 +30,29 @@ from tests.support.agent import (
     cancel,
     checked,
     events_path,
+    model_call_is,
+    model_call_states,
     run_input,
     running_agent,
-    states,
     text_of,
-    were,
     whole_run,
 )
 from tests.support.environment import Environment
 from tests.support.gateway import Gateway
 from tests.support.official_client import Held, OfficialClients
 from tests.support.proxy import TcpProxy
-from tests.support.server import Backend, running
+from tests.support.server import Backend, running, two_instances
 from tests.support.sse import SseClient, sse
 from tests.support.waiting import until
 
 STALLS = "words 50 fault=stall"
 
 
-@asynccontextmanager
-async def two_instances(
-    environment: Environment, gateway: Gateway
-) -> AsyncIterator[tuple[Backend, Backend]]:
-    """Two instances that share Redis, PostgreSQL and the gateway."""
-    one = environment.settings(**gateway.settings())
-    two = environment.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
-    async with running(one) as first, running(two) as second:
-        yield first, second
-
-
 @pytest.fixture
 async def instances(
     environment: Environment, gateway: Gateway
 ) -> AsyncIterator[tuple[Backend, Backend]]:
-    async with two_instances(environment, gateway) as both:
+    async with two_instances(environment, **gateway.settings()) as both:
         yield both
 
 
@@ -87,26 +76,26 @@ async def status_of(backend: Backend, token: str, body: dict[str, Any]) -> str:
     return status
 
 
-def be_quick_to_notice(monkeypatch: pytest.MonkeyPatch, *, lease: float) -> None:
+def shorten_failure_detection(monkeypatch: pytest.MonkeyPatch, *, lease: float) -> None:
     """Let followers of a run detect quickly that its process is gone."""
     monkeypatch.setattr(run_registry, "LEASE_SECONDS", lease)
-    monkeypatch.setattr(run_follower, "_PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(run_follower, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(run_follower, "_LEASE_GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(run_follower, "_LEASE_CHECK_SECONDS", 0.1)
 
 
-def said(stream: SseClient) -> int:
+def text_deltas(stream: SseClient) -> int:
     return sum(event["type"] == "TEXT_MESSAGE_CONTENT" for event in stream.events)
 
 
-def of_the_run(held: Held, body: dict[str, Any]) -> Iterable[Any]:
+def without_user_messages(held: Held, body: dict[str, Any]) -> Iterable[Any]:
     """Return what a client shows, without the user's messages."""
     mine = {message["id"] for message in body["messages"]}
     shown = held.shown
     return shown | {"messages": [one for one in shown["messages"] if one["id"] not in mine]}
 
 
-class TestTheOfficialClient:
-    async def test_takes_runs_directly_and_cut_and_resumed_elsewhere(
+class TestOfficialClient:
+    async def test_runs_and_resumes_on_another_instance(
         self,
         instances: tuple[Backend, Backend],
         clients: OfficialClients,
@@ -128,9 +117,9 @@ class TestTheOfficialClient:
             body["runId"]: (
                 clients.new(),
                 body,
-                {"frames": 4 * place + 2, "abrupt": place == 2} if place else None,
+                {"frames": 4 * index + 2, "abrupt": index == 2} if index else None,
             )
-            for place, body in enumerate(bodies)
+            for index, body in enumerate(bodies)
         }
         held: dict[str, Held] = {}
         for run_id, (client, body, where) in following.items():
@@ -144,7 +133,9 @@ class TestTheOfficialClient:
             client = following[body["runId"]][0]
             resumed = await client.follow(url_of(two, body), token).held()
             fresh = clients.new().follow(url_of(one, body), token)
-            assert of_the_run(resumed, body) == of_the_run(await fresh.held(), body)
+            assert without_user_messages(resumed, body) == without_user_messages(
+                await fresh.held(), body
+            )
             assert resumed.messages[0]["content"] == body["messages"][0]["content"]
 
         # After each frame of an ended run: from Redis, and from PostgreSQL alone.
@@ -152,16 +143,16 @@ class TestTheOfficialClient:
         frames = len(held[whole["runId"]].ids)
         for _ in range(2):
             joining = [clients.new() for _ in range(1, frames)]
-            for place, client in enumerate(joining, start=1):
-                await client.follow(path, token, cut={"frames": place}).held()
+            for index, client in enumerate(joining, start=1):
+                await client.follow(path, token, cut={"frames": index}).held()
             again = [client.follow(path, token) for client in joining]
             for following_again in again:
-                assert of_the_run(await following_again.held(), whole) == of_the_run(
-                    held[whole["runId"]], whole
-                )
+                assert without_user_messages(
+                    await following_again.held(), whole
+                ) == without_user_messages(held[whole["runId"]], whole)
             await environment.forget_runs()
 
-    async def test_answers_its_own_tools(
+    async def test_sends_results_of_its_own_tools(
         self, instances: tuple[Backend, Backend], clients: OfficialClients
     ) -> None:
         one, _ = instances
@@ -177,7 +168,7 @@ class TestTheOfficialClient:
         held = await client.run(agent_of(one), token, further).held()
         assert held.messages[-1]["content"] == "Done: mauve"
 
-    async def test_is_told_of_failures(
+    async def test_receives_errors(
         self, instances: tuple[Backend, Backend], clients: OfficialClients
     ) -> None:
         one, _ = instances
@@ -194,14 +185,11 @@ class TestTheOfficialClient:
 
 
 class TestLimits:
-    async def test_a_user_has_only_so_many_runs_wherever_they_are(
+    async def test_run_limit_applies_across_instances(
         self, environment: Environment, gateway: Gateway
     ) -> None:
-        one = environment.settings(**gateway.settings(RUNS_PER_USER=2))
-        two = environment.settings(
-            **gateway.settings(RUNS_PER_USER=2, REDIS_CONSUMER_NAME="host-8003")
-        )
-        async with running(one) as first, running(two) as second:
+        settings = gateway.settings(RUNS_PER_USER=2)
+        async with two_instances(environment, **settings) as (first, second):
             _, token = await contributor(first)
             bodies = [run_input(STALLS) for _ in range(2)]
             async with (
@@ -216,16 +204,13 @@ class TestLimits:
             for body in bodies:
                 await cancel(first, token, body)
 
-    async def test_a_run_counts_and_is_held_for_however_long_it_takes(
+    async def test_long_run_keeps_its_lease(
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        be_quick_to_notice(monkeypatch, lease=1.0)
-        monkeypatch.setattr(run_manager, "_BEAT_SECONDS", 0.1)
-        one = environment.settings(**gateway.settings(RUNS_PER_USER=1))
-        two = environment.settings(
-            **gateway.settings(RUNS_PER_USER=1, REDIS_CONSUMER_NAME="host-8003")
-        )
-        async with running(one) as here, running(two) as elsewhere:
+        shorten_failure_detection(monkeypatch, lease=1.0)
+        monkeypatch.setattr(run_manager, "_RENEW_SECONDS", 0.1)
+        settings = gateway.settings(RUNS_PER_USER=1)
+        async with two_instances(environment, **settings) as (here, elsewhere):
             _, token = await contributor(here)
             # Takes longer than several leases.
             marker = uuid4().hex
@@ -234,7 +219,7 @@ class TestLimits:
                 running_agent(here.http, token, body) as stream,
                 sse(elsewhere.http, events_path(body), token=token) as following,
             ):
-                await following.until(said)
+                await following.until(text_deltas)
                 await asyncio.sleep(4)
                 for backend in (here, elsewhere):
                     response = await backend.http.post(
@@ -248,8 +233,8 @@ class TestLimits:
                     assert each.events[-1]["type"] == "RUN_FINISHED"
 
 
-class TestWithoutItsClient:
-    async def test_a_run_goes_on_and_can_be_joined_anywhere(
+class TestDetachedRuns:
+    async def test_run_continues_and_can_be_joined_on_any_instance(
         self, instances: tuple[Backend, Backend], gateway: Gateway
     ) -> None:
         one, two = instances
@@ -257,7 +242,7 @@ class TestWithoutItsClient:
         marker = uuid4().hex
         body = run_input(f"{marker} fault=hold\nwords 12")
         async with running_agent(one.http, token, body) as stream:
-            await stream.until(lambda it: said(it) >= 1)
+            await stream.until(lambda it: text_deltas(it) >= 1)
             last = stream.ids[-1]
         async with (
             sse(two.http, events_path(body), token=token, after=last) as resumed,
@@ -265,7 +250,7 @@ class TestWithoutItsClient:
             sse(one.http, events_path(body), token=token, after=last) as here,
         ):
             # Live: not only after the end of the run.
-            await joined.until(said)
+            await joined.until(text_deltas)
             await gateway.release(marker)
             for stream in (resumed, joined, here):
                 await stream.until_ended()
@@ -276,10 +261,10 @@ class TestWithoutItsClient:
                 assert stream.events[-1]["type"] == "RUN_FINISHED"
                 tail = [one for one in joined.frames if one.id in stream.ids]
                 assert [one for one in stream.frames if one.id] == tail
-        assert await states(gateway, marker) == ["done"]
+        assert await model_call_states(gateway, marker) == ["done"]
         assert await status_of(two, token, body) == "finished"
 
-    async def test_and_is_cancelled_from_elsewhere(
+    async def test_run_is_cancelled_from_another_instance(
         self, instances: tuple[Backend, Backend], gateway: Gateway
     ) -> None:
         one, two = instances
@@ -287,18 +272,18 @@ class TestWithoutItsClient:
         marker = uuid4().hex
         body = run_input(f"{marker}\n{STALLS}")
         async with running_agent(one.http, token, body) as stream:
-            await stream.until(said)
-            assert await states(gateway, marker) == ["streaming"]
+            await stream.until(text_deltas)
+            assert await model_call_states(gateway, marker) == ["streaming"]
             await cancel(two, token, body)
             await stream.until_ended()
             run, _ = checked(stream.events, complete=True)
             assert run.outcome == "cancelled"
-        await until(lambda: were(gateway, marker, "cancelled"))
+        await until(lambda: model_call_is(gateway, marker, "cancelled"))
         assert await status_of(two, token, body) == "cancelled"
         # There is nothing left to cancel.
         await cancel(one, token, body)
 
-    async def test_a_stream_ends_with_its_access_and_the_run_goes_on(
+    async def test_stream_ends_with_the_access_while_the_run_continues(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         async with running(environment.settings(**gateway.settings())) as backend:
@@ -309,7 +294,7 @@ class TestWithoutItsClient:
                 await stream.until_ended()
                 assert "the token has expired" in stream.comments
             async with sse(backend.http, events_path(body), token=token) as stream:
-                await stream.until(said)
+                await stream.until(text_deltas)
                 await environment.query("UPDATE sessions SET ended_at = now()")
                 await environment.query(
                     "INSERT INTO access_changes (user_id, why) VALUES ($1, 'logout')", user.id
@@ -319,7 +304,7 @@ class TestWithoutItsClient:
 
 
 class TestFaults:
-    async def test_of_the_model_are_told_safely(
+    async def test_model_errors_have_codes_without_details(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         faults = {
@@ -349,13 +334,13 @@ class TestFaults:
             assert [row[1] for row in rows] == sorted(faults.values())
             assert {row[0] for row in rows} == {"failed"}
 
-    async def test_of_the_gateway(self, environment: Environment, gateway: Gateway) -> None:
+    async def test_gateway_outage(self, environment: Environment, gateway: Gateway) -> None:
         async with TcpProxy(gateway.url, 80) as proxy:
             settings = gateway.settings(LITELLM_URL=proxy.url, BREAKER_FAILURES=100)
             async with running(environment.settings(**settings)) as backend:
                 _, token = await contributor(backend)
                 async with running_agent(backend.http, token, run_input(STALLS)) as stream:
-                    await stream.until(said)
+                    await stream.until(text_deltas)
                     await proxy.refuse()
                     await stream.until_ended()
                 assert stream.events[-1]["code"] == "model_failed"
@@ -365,7 +350,7 @@ class TestFaults:
                 events = await whole_run(backend.http, token, run_input("Hello"))
                 assert events[-1]["type"] == "RUN_FINISHED"
 
-    async def test_of_permission_between_two_rounds(
+    async def test_permission_lost_between_rounds(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         async with running(environment.settings(**gateway.settings())) as backend:
@@ -386,7 +371,7 @@ class TestFaults:
         [("PUT", "role", {"role": "viewer"}), ("POST", "deactivate", None)],
         ids=["role", "account"],
     )
-    async def test_of_access_ends_what_is_on_wherever_it_is(
+    async def test_lost_access_ends_active_runs_on_every_instance(
         self,
         instances: tuple[Backend, Backend],
         gateway: Gateway,
@@ -400,18 +385,18 @@ class TestFaults:
         marker = uuid4().hex
         body = run_input(f"{STALLS} {marker}")
         async with running_agent(one.http, token, body) as stream:
-            await stream.until(said)
+            await stream.until(text_deltas)
             changed = await other.http.request(
                 method, f"/admin/users/{user.id}/{path}", json=change, headers=admin
             )
             assert changed.status_code == 200, changed.text
-            await until(lambda: were(gateway, marker, "cancelled"))
+            await until(lambda: model_call_is(gateway, marker, "cancelled"))
         await until(lambda: not one.services.agent.runs)
         run = f"/agent/runs/{body['runId']}?owner={user.id}"
         ended = (await other.http.get(run, headers=admin)).json()
         assert (ended["status"], ended["error"]) == ("failed", "permission_lost")
 
-    async def test_of_access_while_it_begins(
+    async def test_access_lost_while_the_run_starts(
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A change is noticed before the run is registered and can be stopped."""
@@ -430,7 +415,7 @@ class TestFaults:
 
 
 class TestOutages:
-    async def test_of_redis_let_the_run_go_on(
+    async def test_run_continues_without_redis(
         self, environment: Environment, gateway: Gateway, redis_proxy: TcpProxy
     ) -> None:
         through = environment.settings(**gateway.settings(REDIS_URL=redis_proxy.url))
@@ -440,16 +425,16 @@ class TestOutages:
             marker = uuid4().hex
             body = run_input(f"{marker} fault=hold\nwords 15")
             async with running_agent(here.http, token, body) as stream:
-                await stream.until(said)
+                await stream.until(text_deltas)
                 await redis_proxy.refuse()
                 response = await here.http.post(
                     "/agent", json=run_input("Hello"), headers=bearer(token)
                 )
                 assert response.status_code == 503
                 assert response.json()["type"].endswith("run-log-unavailable")
-                begun = said(stream)
+                begun = text_deltas(stream)
                 await gateway.release(marker)
-                await stream.until(lambda it: said(it) > begun + 3)
+                await stream.until(lambda it: text_deltas(it) > begun + 3)
                 async with sse(elsewhere.http, events_path(body), token=token) as follower:
                     await redis_proxy.accept()
                     await stream.until_ended()
@@ -459,7 +444,7 @@ class TestOutages:
                     ]
             checked(stream.events, complete=True)
 
-    async def test_of_postgresql_delay_only_what_is_kept(
+    async def test_storing_is_retried_without_postgresql(
         self, environment: Environment, gateway: Gateway, database_proxy: TcpProxy
     ) -> None:
         through = environment.settings(**gateway.settings(DATABASE_URL=database_proxy.url))
@@ -492,18 +477,18 @@ class TestOutages:
             ]
 
 
-class TestProcesses:
-    async def test_that_die_are_noticed_by_those_who_read(
+class TestProcessFailures:
+    async def test_readers_detect_a_dead_process(
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        be_quick_to_notice(monkeypatch, lease=0.3)
-        monkeypatch.setattr(run_sweeper, "_EVERY_SECONDS", 0.1)
-        monkeypatch.setattr(run_store, "_BEGUN", timedelta(seconds=1))
+        shorten_failure_detection(monkeypatch, lease=0.3)
+        monkeypatch.setattr(run_sweeper, "_INTERVAL_SECONDS", 0.1)
+        monkeypatch.setattr(run_store, "_MIN_AGE", timedelta(seconds=1))
         async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             read, unread = run_input("Hello"), run_input("Hello")
             for body in (read, unread):
-                await _begin_and_die(backend, user, body)
+                await _create_dead_run(backend, user, body)
             async with sse(backend.http, events_path(read), token=token) as stream:
                 await stream.until_ended()
                 checked(stream.events, complete=True)
@@ -517,16 +502,16 @@ class TestProcesses:
             # The ended runs do not count against the user's limit.
             await whole_run(backend.http, token, run_input("Hello"))
 
-    async def test_whose_runs_had_ended_are_stored_by_others(
+    async def test_ended_runs_of_a_dead_process_are_stored(
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(run_registry, "LEASE_SECONDS", 0.3)
-        monkeypatch.setattr(run_sweeper, "_EVERY_SECONDS", 0.1)
-        monkeypatch.setattr(run_store, "_BEGUN", timedelta(seconds=1))
+        monkeypatch.setattr(run_sweeper, "_INTERVAL_SECONDS", 0.1)
+        monkeypatch.setattr(run_store, "_MIN_AGE", timedelta(seconds=1))
         async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             body = run_input("Hello")
-            await _begin_and_die(backend, user, body, *_end_of(body))
+            await _create_dead_run(backend, user, body, *_remaining_events_of(body))
             path = f"/agent/threads/{body['threadId']}"
 
             async def kept() -> list[Any]:
@@ -538,13 +523,13 @@ class TestProcesses:
 
             await until(lambda: _is(kept, ["finished", "user", "assistant"]))
 
-    async def test_that_were_taken_for_dead_have_the_last_word(
+    async def test_late_end_overrides_a_presumed_loss(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             body = run_input("Hello")
-            begun = await _begin_and_die(backend, user, body)
+            begun = await _create_dead_run(backend, user, body)
             key = RunKey(user.id, body["runId"])
             persist = run_store.RunStore(
                 backend.services.database, backend.services.audit.logger
@@ -552,7 +537,7 @@ class TestProcesses:
             lost = [*begun, LogRecord.of(LOST.event())]
             assert await persist(key, lost)
             assert await status_of(backend, token, body) == "failed"
-            ended = [*begun, *(LogRecord.of(event) for event in _end_of(body))]
+            ended = [*begun, *(LogRecord.of(event) for event in _remaining_events_of(body))]
             assert await persist(key, ended)
             assert await persist(key, lost)
             assert await status_of(backend, token, body) == "finished"
@@ -560,26 +545,26 @@ class TestProcesses:
                 await stream.until_ended()
                 checked(stream.events, complete=True)
 
-    async def test_that_lost_their_run_to_others_end_it(
+    async def test_run_closed_by_another_process_ends(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         async with running(environment.settings(**gateway.settings())) as backend:
             user, token = await contributor(backend)
             body = run_input(STALLS)
             async with running_agent(backend.http, token, body) as stream:
-                await stream.until(said)
+                await stream.until(text_deltas)
                 key = RunKey(user.id, body["runId"])
                 await environment.redis.set(
-                    f"{backend.services.agent.service._registry.log_of(key)}:lease", "closed"
+                    f"{backend.services.agent.service._registry.log_key(key)}:lease", "closed"
                 )
                 await stream.until_ended()
             assert stream.events[-1]["code"] == "run_lost"
 
-    async def test_that_could_not_tell_an_end_let_others_find_it(
+    async def test_unpublished_end_is_found_by_other_processes(
         self, environment: Environment, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(run_manager, "_LAST_SECONDS", 0.2)
-        be_quick_to_notice(monkeypatch, lease=3.0)
+        monkeypatch.setattr(run_manager, "_CLOSE_SECONDS", 0.2)
+        shorten_failure_detection(monkeypatch, lease=3.0)
         here = environment.settings(**gateway.settings(SHUTDOWN_GRACE_SECONDS=1))
         other = environment.settings(**gateway.settings(REDIS_CONSUMER_NAME="host-8003"))
         async with running(other) as elsewhere, AsyncExitStack() as lives:
@@ -588,17 +573,19 @@ class TestProcesses:
             body = run_input(STALLS)
             stream = await lives.enter_async_context(running_agent(one.http, token, body))
             async with sse(elsewhere.http, events_path(body), token=token) as following:
-                await following.until(said)
+                await following.until(text_deltas)
                 monkeypatch.setattr(one.services.agent.service._registry, "append", _refused)
                 await cancel(one, token, body)
                 await stream.until_ended()
                 await lives.aclose()
                 await following.until_ended()
-            told, seen = ([one for one in it.frames if one.data] for it in (stream, following))
-            assert seen == told
+            published, received = (
+                [one for one in it.frames if one.data] for it in (stream, following)
+            )
+            assert received == published
             assert await status_of(elsewhere, token, body) == "cancelled"
 
-    async def test_that_are_stopped_give_their_runs_grace(
+    async def test_shutdown_lets_runs_finish_within_the_grace_period(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         settings = environment.settings(**gateway.settings(SHUTDOWN_GRACE_SECONDS=3))
@@ -618,7 +605,7 @@ class TestProcesses:
                     running_agent(elsewhere.http, token, theirs),
                     sse(stopped.http, events_path(theirs), token=token) as leaves,
                 ):
-                    await ends.until(said)
+                    await ends.until(text_deltas)
                     stopped.services.drain()
                     await leaves.until_ended()
                     response = await stopped.http.post(
@@ -643,8 +630,8 @@ async def _refused(*_: Any) -> None:
     raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'")
 
 
-def _end_of(body: dict[str, Any]) -> list[Event]:
-    """Return the remaining events of the run of _begin_and_die()."""
+def _remaining_events_of(body: dict[str, Any]) -> list[Event]:
+    """Return the remaining events of the run of _create_dead_run()."""
     return [
         agui.text_content("m", "Hello", now()),
         agui.text_end("m", now()),
@@ -652,7 +639,7 @@ def _end_of(body: dict[str, Any]) -> list[Event]:
     ]
 
 
-async def _begin_and_die(
+async def _create_dead_run(
     backend: Backend, user: User, body: dict[str, Any], *further: Event
 ) -> list[LogRecord]:
     """Create the data of a process that was killed in the middle of a run, or after its end."""
@@ -666,8 +653,8 @@ async def _begin_and_die(
     return records
 
 
-async def _is(asked: Callable[[], Awaitable[Any]], wanted: Any) -> bool:
-    return bool(await asked() == wanted)
+async def _is(asked: Callable[[], Awaitable[Any]], expected: Any) -> bool:
+    return bool(await asked() == expected)
 
 
 async def _has_failed(backend: Backend, token: str, body: dict[str, Any]) -> bool:

@@ -6,9 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from src.models.role import Role
-from tests.support.agent import ASK_COLOUR, cancel, undeclared, user_says
-from tests.support.environment import Environment
+from tests.support.agent import ASK_COLOUR, cancel, run_input_without_version, user_says
 from tests.support.gateway import Gateway
 from tests.support.official_client import (
     COPILOTKIT,
@@ -17,7 +15,7 @@ from tests.support.official_client import (
     OfficialClients,
     official_clients,
 )
-from tests.support.server import Backend, running
+from tests.support.server import Backend
 from tests.support.waiting import until
 
 MAUVE = ASK_COLOUR | {"answer": "mauve"}
@@ -29,32 +27,23 @@ async def pages() -> AsyncIterator[OfficialClients]:
         yield started
 
 
-@pytest.fixture
-async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
-    async with running(environment.settings(**gateway.settings())) as started:
-        yield started
-
-
-@pytest.fixture
-async def token(backend: Backend) -> str:
-    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
-
-
 def run(page: OfficialClient, backend: Backend, token: str, body: dict[str, Any]) -> Following:
     return page.run(f"{backend.http.base_url}/agent", token, body)
 
 
-async def goes_on(page: OfficialClient, backend: Backend, token: str, body: dict[str, Any]) -> bool:
+async def can_continue(
+    page: OfficialClient, backend: Backend, token: str, body: dict[str, Any]
+) -> bool:
     """Whether the conversation can continue."""
     further = body | {"runId": uuid4().hex, "messages": [user_says("And?")], "tools": []}
     held = await run(page, backend, token, further).held()
     return held.outcome == "success" and held.messages[-1]["content"] == "Echo: And?"
 
 
-async def test_a_run_that_succeeds_with_tools_at_the_same_time(
+async def test_run_with_parallel_tools(
     backend: Backend, token: str, pages: OfficialClients
 ) -> None:
-    body = undeclared(
+    body = run_input_without_version(
         'call lightrag_query {"query": "one"} && call health_check {} && say Let me see\n'
         'call qdrant_find {"query": "two"}'
     )
@@ -64,34 +53,30 @@ async def test_a_run_that_succeeds_with_tools_at_the_same_time(
     assert list(held.calls.values()) == ["lightrag_query", "health_check", "qdrant_find"]
     assert held.results.keys() == held.calls.keys()
     assert held.messages[-1]["content"].startswith("Done: ")
-    assert await goes_on(page, backend, token, body)
+    assert await can_continue(page, backend, token, body)
 
 
-async def test_a_run_that_fails(backend: Backend, token: str, pages: OfficialClients) -> None:
-    page, body = pages.new(), undeclared("words 9 fault=cut")
+async def test_failed_run(backend: Backend, token: str, pages: OfficialClients) -> None:
+    page, body = pages.new(), run_input_without_version("words 9 fault=cut")
     held = await run(page, backend, token, body).held()
     assert held.error
     assert (held.outcome, held.error["code"]) == ("error", "model_failed")
-    assert await goes_on(page, backend, token, body)
+    assert await can_continue(page, backend, token, body)
 
 
-async def test_a_run_that_is_cancelled(
-    backend: Backend, token: str, pages: OfficialClients
-) -> None:
-    page, body = pages.new(), undeclared("words 50 fault=stall")
+async def test_cancelled_run(backend: Backend, token: str, pages: OfficialClients) -> None:
+    page, body = pages.new(), run_input_without_version("words 50 fault=stall")
     following = run(page, backend, token, body)
     await following.joined()
     await cancel(backend, token, body)
     held = await following.held()
     assert (held.outcome, held.result) == ("success", None)
-    assert await goes_on(page, backend, token, body)
+    assert await can_continue(page, backend, token, body)
 
 
-async def test_tools_of_the_page_at_the_same_time(
-    backend: Backend, token: str, pages: OfficialClients
-) -> None:
+async def test_parallel_client_tools(backend: Backend, token: str, pages: OfficialClients) -> None:
     """The page executes the tools, and starts a new run with their results."""
-    body = undeclared(
+    body = run_input_without_version(
         'call health_check {} && call ask_colour {"among": ["mauve"]} && '
         'call ask_colour {"among": ["teal"]}',
         tools=[MAUVE],
@@ -102,15 +87,15 @@ async def test_tools_of_the_page_at_the_same_time(
     assert list(held.calls.values()) == ["health_check", "ask_colour", "ask_colour"]
     assert list(held.results.values())[1:] == ["mauve", "mauve"]
     assert held.messages[-1]["content"] == "Done: mauve"
-    assert await goes_on(page, backend, token, body)
+    assert await can_continue(page, backend, token, body)
 
 
-async def test_a_run_that_is_cancelled_leaves_the_page_no_tool_to_run(
+async def test_cancelled_run_leaves_no_pending_client_tool(
     backend: Backend, token: str, pages: OfficialClients, gateway: Gateway
 ) -> None:
     """Otherwise the page would start another run with the results."""
     marker = uuid4().hex
-    body = undeclared(
+    body = run_input_without_version(
         f'call ask_colour {{}} && call lightrag_query {{"query": "{marker} fault=slow-5"}}',
         tools=[MAUVE],
     )
@@ -125,16 +110,19 @@ async def test_a_run_that_is_cancelled_leaves_the_page_no_tool_to_run(
     assert len(await gateway.model_calls(marker)) == 1
 
 
-async def test_a_run_that_the_page_stops(
+async def test_run_stopped_by_the_page(
     backend: Backend, token: str, pages: OfficialClients
 ) -> None:
     """The runtime disconnects, and ends the run for the page itself."""
     props = {"onDisconnect": "cancel", "ifRunning": "cancel"}
-    page, body = pages.new(), undeclared("words 50 fault=stall", forwardedProps=props)
+    page, body = (
+        pages.new(),
+        run_input_without_version("words 50 fault=stall", forwardedProps=props),
+    )
     following = run(page, backend, token, body)
     await following.joined()
     page.stop()
     held = await following.held()
     assert held.error
     assert (held.outcome, held.error["code"]) == ("error", "abort")
-    assert await goes_on(page, backend, token, body)
+    assert await can_continue(page, backend, token, body)

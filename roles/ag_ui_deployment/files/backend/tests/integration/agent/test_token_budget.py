@@ -54,19 +54,15 @@ async def kept(environment: Environment) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
-async def test_are_kept_of_all_runs_together(
-    environment: Environment, gateway: ScriptedServer
-) -> None:
+async def test_usage_is_summed_over_runs(environment: Environment, gateway: ScriptedServer) -> None:
     async with with_budget(environment, gateway.url, 0) as (backend, user, token):
         for _ in range(3):
             events = await whole_run(backend.http, token, run_input("Hello"))
             assert events[-1]["type"] == "RUN_FINISHED"
-        await until(lambda: _are(environment, [(user.id, "shield-agent", 210, 120)]))
+        await until(lambda: _usage_is(environment, [(user.id, "shield-agent", 210, 120)]))
 
 
-async def test_of_a_day_are_all_that_a_user_gets(
-    environment: Environment, gateway: ScriptedServer
-) -> None:
+async def test_daily_limit_of_a_user(environment: Environment, gateway: ScriptedServer) -> None:
     async with with_budget(environment, gateway.url, 200) as (backend, _, token):
         for _ in range(2):
             await whole_run(backend.http, token, run_input("Hello"))
@@ -85,7 +81,7 @@ async def test_of_a_day_are_all_that_a_user_gets(
         await whole_run(backend.http, token, body)
 
 
-async def test_that_run_out_end_the_run_before_it_calls_more_tools(
+async def test_exhausted_budget_ends_the_run_before_further_tools(
     environment: Environment, gateway: ScriptedServer
 ) -> None:
     gateway.answers(CHAT, frames(CALLS, STOP, USAGE))
@@ -98,7 +94,7 @@ async def test_that_run_out_end_the_run_before_it_calls_more_tools(
         assert await kept(environment) == [(user.id, "shield-agent", 140, 80)]
 
 
-async def test_of_an_answer_that_was_broken_off_count_as_well(environment: Environment) -> None:
+async def test_usage_of_an_interrupted_response_is_estimated(environment: Environment) -> None:
     async with (
         scripted_gateway("x" * 4000) as url,
         with_budget(environment, url, 500) as (backend, user, token),
@@ -116,7 +112,7 @@ async def test_of_an_answer_that_was_broken_off_count_as_well(environment: Envir
         assert refused.status_code == 429
 
 
-async def test_of_an_answer_that_was_broken_off_before_it_began_count_as_well(
+async def test_usage_of_an_unstarted_response_is_estimated(
     environment: Environment, gateway: ScriptedServer
 ) -> None:
     async with with_budget(environment, gateway.url, 50) as (backend, user, token):
@@ -133,7 +129,7 @@ async def test_of_an_answer_that_was_broken_off_before_it_began_count_as_well(
         assert refused.json()["type"].endswith(":tokens-spent")
 
 
-async def test_are_none_where_the_gateway_refused_to_ask_the_model(
+async def test_refused_requests_use_no_tokens(
     environment: Environment, gateway: ScriptedServer
 ) -> None:
     refusal = {"error": {"message": "no", "type": "auth_error", "code": "401"}}
@@ -144,7 +140,7 @@ async def test_are_none_where_the_gateway_refused_to_ask_the_model(
             assert events[-1]["code"] == "gateway_refused"
 
 
-async def test_are_stored_once_when_postgresql_is_back(
+async def test_usage_is_stored_once_after_an_outage(
     environment: Environment, database_proxy: TcpProxy, gateway: ScriptedServer
 ) -> None:
     async with with_budget(environment, gateway.url, 0) as (_, user, _):
@@ -152,22 +148,22 @@ async def test_are_stored_once_when_postgresql_is_back(
         budget = TokenBudget(database, 100)
         budget.start()
         await database_proxy.refuse()
-        budget.note(user.id, "one", Usage(60, 0))
+        budget.record(user.id, "one", Usage(60, 0))
         await until(lambda: budget.status == "waiting for PostgreSQL")
-        budget.note(user.id, "one", Usage(0, 30))
-        budget.note(user.id, "two", Usage(10, 1))
-        assert not await budget.is_spent(user.id)
+        budget.record(user.id, "one", Usage(0, 30))
+        budget.record(user.id, "two", Usage(10, 1))
+        assert not await budget.is_exhausted(user.id)
         await database_proxy.accept()
         expected = [(user.id, "one", 60, 30), (user.id, "two", 10, 1)]
-        await until(lambda: _are(environment, expected), 20)
-        assert await budget.is_spent(user.id)
-        budget.note(user.id, "two", Usage(0, 1))
+        await until(lambda: _usage_is(environment, expected), 20)
+        assert await budget.is_exhausted(user.id)
+        budget.record(user.id, "two", Usage(0, 1))
         await budget.stop()
         await database.close()
         assert await kept(environment) == [(user.id, "one", 60, 30), (user.id, "two", 10, 2)]
 
 
-async def test_of_days_past_the_retention_are_deleted(
+async def test_usage_beyond_the_retention_period_is_deleted(
     environment: Environment, gateway: ScriptedServer
 ) -> None:
     async with with_budget(environment, gateway.url, 0) as (backend, user, _):
@@ -176,12 +172,12 @@ async def test_of_days_past_the_retention_are_deleted(
             " FROM unnest(ARRAY[0, 90, 91]) AS n",
             user.id,
         )
-        await backend.services.agent.retention.retain()
+        await backend.services.agent.retention.retain_if_alone()
         rows = await environment.query(
             "SELECT (now() AT TIME ZONE 'UTC')::date - day FROM agent_token_usage ORDER BY day"
         )
         assert [row[0] for row in rows] == [90, 0]
 
 
-async def _are(environment: Environment, expected: list[tuple[Any, ...]]) -> bool:
+async def _usage_is(environment: Environment, expected: list[tuple[Any, ...]]) -> bool:
     return await kept(environment) == expected

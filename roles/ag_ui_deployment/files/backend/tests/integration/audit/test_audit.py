@@ -22,7 +22,7 @@ from src.models.audit import Head
 from src.models.role import Role
 from src.models.user import User
 from src.repositories import audit as audit_rows
-from src.repositories.audit import Filter
+from src.repositories.audit import AuditFilter
 from src.services import audit_logger
 from src.services.audit import store as audit_store
 from src.services.audit.keys import AuditKeys
@@ -32,7 +32,7 @@ from src.services.audit_logger import Action, AuditEvent, AuditLogger, Outcome
 from src.utils.database import Database
 from tests.support.accounts import bearer
 from tests.support.audit_log import Log, event
-from tests.support.builders import OWNER, beyond_an_index, settings_of
+from tests.support.builders import OWNER, settings_of, text_too_large_for_an_index
 from tests.support.cli import BACKEND, cli_environment, run
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
@@ -42,8 +42,8 @@ from tests.support.waiting import until
 
 
 class TestChain:
-    async def test_an_empty_log_is_whole(self, log: Log) -> None:
-        assert await log.broken() is None
+    async def test_empty_log_is_intact(self, log: Log) -> None:
+        assert await log.first_fault() is None
 
     async def test_several_instances_write_one_chain(
         self, environment: Environment, log: Log
@@ -56,18 +56,18 @@ class TestChain:
             *(writer.record(event(f"user:{number}")) for number in range(200) for writer in writers)
         )
         assert await log.seqs() == list(range(1, 601))
-        assert await log.broken() is None
+        assert await log.first_fault() is None
         assert {writer.waiting for writer in writers} == {0}
         for writer, database in zip(writers, databases, strict=True):
             await writer.stop()
             await database.close()
 
-    async def test_commands_record_at_once_too(self, log: Log) -> None:
+    async def test_records_of_commands_are_serialised(self, log: Log) -> None:
         await asyncio.gather(*(log.logger.record(event()) for _ in range(5)))
         assert await log.seqs() == [1, 2, 3, 4, 5]
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
-    async def test_a_lost_answer_to_a_commit_repeats_nothing(
+    async def test_lost_commit_response_causes_no_duplicate(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The connection breaks after the commit: the writer has to look up the outcome."""
@@ -89,10 +89,10 @@ class TestChain:
         await log.logger.record(event("user:2"))
         await log.logger.stop()
         assert await log.seqs() == [1, 2]
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
     @pytest.mark.parametrize("days", [365, -365])
-    async def test_entries_are_dated_by_the_database_whatever_the_host_says(
+    async def test_timestamps_come_from_the_database(
         self, log: Log, monkeypatch: pytest.MonkeyPatch, days: int
     ) -> None:
         class WrongClock(datetime):
@@ -107,22 +107,24 @@ class TestChain:
             "SELECT count(*) FROM audit_log WHERE at BETWEEN now() - interval '1 minute' AND now()"
         )
         assert count == 2
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
-    async def test_what_cannot_be_stored_costs_one_entry(
+    async def test_unstorable_entry_is_dropped_alone(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(audit_logger, "_text", lambda value: value)
         log.logger.start()
-        targets = ("1", "\0", beyond_an_index(), "3")
+        targets = ("1", "\0", text_too_large_for_an_index(), "3")
         await asyncio.gather(*(log.logger.record(event(f"a{one}")) for one in targets))
         await log.logger.stop()
         assert log.logger.dropped == 2
-        assert await log.broken() is None
+        assert await log.first_fault() is None
         stored = [row[0] for row in await log.environment.query("SELECT target FROM audit_log")]
         assert sorted(stored) == ["a1", "a3"]
 
-    async def test_whatever_somebody_asked_for(self, environment: Environment, log: Log) -> None:
+    async def test_long_request_paths_are_recorded(
+        self, environment: Environment, log: Log
+    ) -> None:
         """Escaping makes the text longer."""
         async with running(environment.settings()) as backend:
             token = backend.token_of(await backend.add_user("viewer@shield.test"))
@@ -135,10 +137,10 @@ class TestChain:
             )
             assert target.startswith("POST /admin/stream/dead-letters/")
             assert backend.services.audit.logger.waiting == 0
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
 
-def copy(seq: int, original: int) -> str:
+def copy_statement(seq: int, original: int) -> str:
     """Return a statement that inserts a copy of an entry under another number."""
     others = ", ".join(name for name in COLUMNS if name != "seq")
     return (
@@ -175,20 +177,20 @@ class TestTampering:
     @pytest.fixture
     async def log(self, log: Log) -> Log:
         await log.add(4)
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         await log.add(2)
-        await log.keeper.checkpoint_if_due()
-        assert await log.broken() is None
+        await log.signer.checkpoint_if_due()
+        assert await log.first_fault() is None
         return log
 
     @pytest.mark.parametrize("column", COLUMNS)
-    async def test_a_changed_column(self, log: Log, column: str) -> None:
+    async def test_changed_column_is_detected(self, log: Log, column: str) -> None:
         await log.tamper(f"UPDATE audit_log SET {column} = {COLUMNS[column]} WHERE seq = 3")  # noqa: S608
-        found = await log.broken()
+        found = await log.first_fault()
         assert found is not None
         assert found[0] == 3
 
-    async def test_every_column_is_tried(self, log: Log) -> None:
+    async def test_all_columns_are_covered(self, log: Log) -> None:
         names = await log.environment.query(
             "SELECT column_name FROM information_schema.columns WHERE table_name = 'audit_log'"
         )
@@ -214,12 +216,12 @@ class TestTampering:
                 [
                     "UPDATE audit_log SET seq = -seq WHERE seq > 2",
                     "UPDATE audit_log SET seq = 1 - seq WHERE seq < 0",
-                    copy(3, 2),
+                    copy_statement(3, 2),
                 ],
                 3,
                 "does not follow on entry 2",
             ),
-            ([copy(0, 1)], 0, "counted from 1"),
+            ([copy_statement(0, 1)], 0, "counted from 1"),
             (
                 ["UPDATE audit_checkpoints SET signature = hash WHERE seq = 4"],
                 4,
@@ -234,42 +236,40 @@ class TestTampering:
             ),
         ],
     )
-    async def test_rows_that_are_gone_added_swapped_or_forged(
+    async def test_missing_added_swapped_or_forged_rows_are_detected(
         self, log: Log, statements: Sequence[str], seq: int, reason: str
     ) -> None:
         await log.tamper(*statements)
-        found = await log.broken()
+        found = await log.first_fault()
         assert found is not None
         assert found[0] == seq
         assert reason in found[1]
 
-    async def test_a_deleted_checkpoint_in_the_middle(self, log: Log) -> None:
+    async def test_deleted_checkpoint_is_detected(self, log: Log) -> None:
         await log.add(1)
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         await log.tamper("DELETE FROM audit_checkpoints WHERE number = 2")
-        found = await log.broken()
+        found = await log.first_fault()
         assert found == (7, "checkpoints are missing: number 1 is followed by 3")
 
-    async def test_a_chain_that_was_made_to_fit(self, log: Log) -> None:
+    async def test_rewritten_chain_is_detected_by_checkpoints(self, log: Log) -> None:
         """All entries from 3 on are replaced by a valid chain."""
         await log.tamper("DELETE FROM audit_log WHERE seq > 2")
         other = Log(log.environment, log.settings)
         await other.add(6)
         await other.database.close()
-        found = await log.broken()
+        found = await log.first_fault()
         assert found is not None
         assert found[0] == 4
         assert "is not the one that was signed" in found[1]
 
-    async def test_the_tail_and_its_checkpoints_are_gone_but_the_journal_knows(
-        self, log: Log
-    ) -> None:
+    async def test_truncation_with_checkpoints_is_detected_by_the_journal(self, log: Log) -> None:
         ((hashed,),) = await log.environment.query("SELECT hash FROM audit_log WHERE seq = 6")
         await log.tamper(
             "DELETE FROM audit_log WHERE seq > 4", "DELETE FROM audit_checkpoints WHERE seq > 4"
         )
-        assert await log.broken() is None
-        found = await log.broken(Head(6, hashed))
+        assert await log.first_fault() is None
+        found = await log.first_fault(Head(6, hashed))
         assert found is not None
         assert found[0] == 5
         env = cli_environment(log.environment)
@@ -277,55 +277,53 @@ class TestTampering:
         assert (code, out) == (5, "")
         assert "audit: broken at entry 5: the entries 5 to 6 are missing" in error
 
-    async def test_a_running_instance_notices_a_cut_tail_without_a_checkpoint(
-        self, log: Log
-    ) -> None:
+    async def test_running_instance_detects_truncation_without_checkpoint(self, log: Log) -> None:
         await log.tamper("DELETE FROM audit_checkpoints", "DELETE FROM audit_log WHERE seq > 3")
         await log.add(1)
         assert await log.seqs() == [1, 2, 3, 7]
-        assert await log.broken() == (4, "the entries 4 to 6 are missing")
+        assert await log.first_fault() == (4, "the entries 4 to 6 are missing")
 
     @pytest.mark.parametrize("entries", [6, 8])
-    async def test_a_running_instance_does_not_go_on_with_another_history(
+    async def test_running_instance_does_not_continue_a_replaced_chain(
         self, log: Log, entries: int
     ) -> None:
         """A valid replacement chain that is as long as the known one, or longer."""
         await log.tamper("DELETE FROM audit_checkpoints", "DELETE FROM audit_log")
         async with log.other() as intruder:
             await intruder.add(entries)
-        assert await log.broken() is None
+        assert await log.first_fault() is None
         with capture_logs() as logged:
             await log.add(2)
         assert [one["event"] for one in logged if one["log_level"] == "error"] == ["audit_log_cut"]
         assert await log.seqs() == list(range(1, entries + 3))
-        assert await log.broken() == (entries + 1, f"it does not follow on entry {entries}")
+        assert await log.first_fault() == (entries + 1, f"it does not follow on entry {entries}")
 
-    async def test_what_others_append_is_gone_on_with(self, log: Log) -> None:
+    async def test_entries_of_other_instances_are_continued(self, log: Log) -> None:
         async with log.other() as other:
             await other.add(2)
             await log.add(1)
             await other.add(1)
         assert await log.seqs() == list(range(1, 11))
-        assert await log.broken() is None
+        assert await log.first_fault() is None
 
-    async def test_how_far_it_is_signed_is_told(self, log: Log) -> None:
+    async def test_verification_reports_the_last_signed_entry(self, log: Log) -> None:
         await log.add(3)
         assert (await log.verify()).signed_through == 6
         await log.tamper("DELETE FROM audit_checkpoints")
         found = await log.verify()
         assert (found.intact, found.last_seq, found.signed_through) == (True, 9, None)
 
-    async def test_keys_of_before_verify_and_others_do_not(self, log: Log) -> None:
+    async def test_previous_keys_verify(self, log: Log) -> None:
         def keys(**values: str) -> AuditKeys:
             return AuditKeys(log.environment.settings(**values).audit_keys)
 
         secret, new = log.settings.JWT_SECRET.get_secret_value(), "n" * 32
-        assert await log.broken(keys=keys(AUDIT_KEY=new)) is None
+        assert await log.first_fault(keys=keys(AUDIT_KEY=new)) is None
         assert (
-            await log.broken(keys=keys(JWT_SECRET=new, JWT_PREVIOUS_SECRETS=f"{secret},{new}"))
+            await log.first_fault(keys=keys(JWT_SECRET=new, JWT_PREVIOUS_SECRETS=f"{secret},{new}"))
             is None
         )
-        found = await log.broken(keys=keys(JWT_SECRET=new))
+        found = await log.first_fault(keys=keys(JWT_SECRET=new))
         assert found is not None
         assert "AUDIT_PREVIOUS_KEYS" in found[1]
 
@@ -341,11 +339,11 @@ CHECKPOINT = (
 GOOD = {"seq": "7", "number": "3", "at": "now()", "details": "'{}'"}
 
 
-def bad(statement: str, **values: str) -> str:
+def invalid_row(statement: str, **values: str) -> str:
     return statement.format(**(GOOD | values))
 
 
-class TestBadRows:
+class TestInvalidRows:
     """Rows that the tables accept and the backend never writes.
 
     They follow entries 1 to 6 with checkpoints 1 and 2.
@@ -354,50 +352,57 @@ class TestBadRows:
     @pytest.mark.parametrize(
         ("statement", "seq"),
         [
-            (bad(ENTRY, at="'infinity'"), 7),
-            (bad(ENTRY, at="'-infinity'"), 7),
-            (bad(ENTRY, at="'20000-01-01'"), 7),
-            (bad(ENTRY, at="'4000-01-01 BC'"), 7),
-            (bad(ENTRY, seq=str(2**62)), 7),
-            (bad(ENTRY, seq=str(2**63 - 1)), 7),
-            (bad(ENTRY, seq=str(-(2**63))), -(2**63)),
-            (bad(ENTRY, details="'[1]'"), 7),
-            (bad(ENTRY, details="'null'"), 7),
-            (bad(ENTRY, details="'\"\\ud800\"'"), 7),
-            (bad(ENTRY, details="('[' || repeat('[', 2000) || repeat(']', 2000) || ']')::json"), 7),
-            (bad(CHECKPOINT), 7),
-            (bad(CHECKPOINT, at="'infinity'"), 7),
-            (bad(CHECKPOINT, at="'20000-01-01'"), 7),
-            (bad(CHECKPOINT, seq=str(2**62)), 2**62),
-            (bad(CHECKPOINT, seq="4", number=str(2**63 - 1)), 4),
-            (bad(CHECKPOINT, seq="4", number=str(-(2**63))), 4),
+            (invalid_row(ENTRY, at="'infinity'"), 7),
+            (invalid_row(ENTRY, at="'-infinity'"), 7),
+            (invalid_row(ENTRY, at="'20000-01-01'"), 7),
+            (invalid_row(ENTRY, at="'4000-01-01 BC'"), 7),
+            (invalid_row(ENTRY, seq=str(2**62)), 7),
+            (invalid_row(ENTRY, seq=str(2**63 - 1)), 7),
+            (invalid_row(ENTRY, seq=str(-(2**63))), -(2**63)),
+            (invalid_row(ENTRY, details="'[1]'"), 7),
+            (invalid_row(ENTRY, details="'null'"), 7),
+            (invalid_row(ENTRY, details="'\"\\ud800\"'"), 7),
+            (
+                invalid_row(
+                    ENTRY, details="('[' || repeat('[', 2000) || repeat(']', 2000) || ']')::json"
+                ),
+                7,
+            ),
+            (invalid_row(CHECKPOINT), 7),
+            (invalid_row(CHECKPOINT, at="'infinity'"), 7),
+            (invalid_row(CHECKPOINT, at="'20000-01-01'"), 7),
+            (invalid_row(CHECKPOINT, seq=str(2**62)), 2**62),
+            (invalid_row(CHECKPOINT, seq="4", number=str(2**63 - 1)), 4),
+            (invalid_row(CHECKPOINT, seq="4", number=str(-(2**63))), 4),
         ],
     )
-    async def test_they_are_named_and_end_nothing(self, log: Log, statement: str, seq: int) -> None:
+    async def test_invalid_row_is_reported_and_does_not_block(
+        self, log: Log, statement: str, seq: int
+    ) -> None:
         for count in (4, 2):
             await log.add(count)
-            await log.keeper.checkpoint_if_due()
+            await log.signer.checkpoint_if_due()
         await log.environment.query(statement)
-        found = await log.broken()
+        found = await log.first_fault()
         assert found is not None
         assert found[0] == seq
         verifier = AuditVerifier(log.database, log.keys)
         service = AuditLogService(log.database, verifier, log.logger)
-        page = await service.page(Filter(), before=None, limit=50)
+        page = await service.page(AuditFilter(), before=None, limit=50)
         count = len(await log.seqs())
         assert len(page.items) == count
         assert page.model_dump_json()
         for form in ("jsonl", "csv"):
-            pieces = [piece async for piece in await service.export(Filter(), form, None)]
+            pieces = [piece async for piece in await service.export(AuditFilter(), form, None)]
             assert len(b"".join(pieces).splitlines()) >= count
         signed = len(await log.checkpoints())
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         assert len(await log.checkpoints()) == signed + 1
 
-    async def test_details_that_are_no_object_are_shown_as_text(self, log: Log) -> None:
-        await log.environment.query(bad(ENTRY, details="'[1, 2]'"))
+    async def test_non_object_details_are_shown_as_text(self, log: Log) -> None:
+        await log.environment.query(invalid_row(ENTRY, details="'[1, 2]'"))
         service = AuditLogService(log.database, AuditVerifier(log.database, log.keys), log.logger)
-        (entry,) = (await service.page(Filter(), before=None, limit=1)).items
+        (entry,) = (await service.page(AuditFilter(), before=None, limit=1)).items
         assert entry.details == {"unreadable": "[1, 2]"}
 
 
@@ -417,11 +422,9 @@ REPLACED_TRIGGER = (
 
 class TestAppendOnly:
     @pytest.mark.parametrize("statement", CHANGES)
-    async def test_even_a_superuser_is_refused_by_the_triggers(
-        self, log: Log, statement: str
-    ) -> None:
+    async def test_superuser_is_refused_by_triggers(self, log: Log, statement: str) -> None:
         await log.add(1)
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
             await log.environment.query(statement)
         await log.environment.query("SELECT audit_delete_through(0, 10)")
@@ -444,9 +447,7 @@ class TestAppendOnly:
             "ALTER TABLE users ADD COLUMN other int",
         ],
     )
-    async def test_the_applications_role_has_no_right_to_any_of_it(
-        self, log: Log, statement: str
-    ) -> None:
+    async def test_application_role_has_no_rights_to_change(self, log: Log, statement: str) -> None:
         await log.add(1)
         application = await asyncpg.connect(log.environment.database_url)
         try:
@@ -458,7 +459,7 @@ class TestAppendOnly:
             await application.close()
         assert await log.seqs() == [1]
 
-    async def test_the_owner_itself_has_no_right_to_them(self, log: Log) -> None:
+    async def test_owner_has_no_rights_to_change(self, log: Log) -> None:
         for table in ("audit_log", "audit_checkpoints"):
             ((rights,),) = await log.environment.query(
                 "SELECT array_agg(privilege_type::text) FROM pg_class, aclexplode(relacl) "
@@ -479,7 +480,7 @@ class TestReading:
     async def admin(self, backend: Backend) -> User:
         return await backend.add_user("admin@shield.test", Role.ADMIN)
 
-    async def test_a_denied_access_is_found_with_address_and_request_id(
+    async def test_denied_access_is_recorded_with_address_and_request_id(
         self, backend: Backend, admin: User
     ) -> None:
         viewer = await backend.add_user("viewer@shield.test")
@@ -495,7 +496,7 @@ class TestReading:
         assert entry["request_id"] == denied.headers["x-request-id"]
         assert page["next_cursor"] is None
 
-    async def test_pages_and_filters(self, backend: Backend, admin: User) -> None:
+    async def test_pagination_and_filters(self, backend: Backend, admin: User) -> None:
         for number in range(5):
             await backend.services.audit.logger.record(
                 event(f"user:{number % 2}", actor_id=admin.id)
@@ -529,7 +530,7 @@ class TestReading:
             page = (await read(backend, admin, **query)).json()
             assert [one["seq"] for one in page["items"]] == seqs, query
 
-    async def test_bad_input_is_named(self, backend: Backend, admin: User) -> None:
+    async def test_invalid_parameters_are_reported(self, backend: Backend, admin: User) -> None:
         wrong: tuple[tuple[str, Any], ...] = (
             ("limit", 0),
             ("limit", 201),
@@ -548,7 +549,7 @@ class TestReading:
             body = check_problem(answer, 422, "invalid-request")
             assert [one["field"] for one in body["errors"]] == [f"query.{name}"]
 
-    async def test_exports_hold_every_entry_and_no_formula(
+    async def test_exports_are_complete_and_without_formulas(
         self, backend: Backend, admin: User, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("src.services.audit.log_service._PAGE", 2)
@@ -577,7 +578,7 @@ class TestReading:
     ) -> None:
         log = Log(environment, backend.settings)
         await log.add(3)
-        await log.keeper.checkpoint_if_due()
+        await log.signer.checkpoint_if_due()
         whole = (await read(backend, admin, "/verify")).json()
         assert whole["intact"] is True
         assert (whole["first_seq"], whole["last_seq"], whole["broken"]) == (1, 3, None)
@@ -589,7 +590,7 @@ class TestReading:
         page = (await read(backend, admin, action="audit.verify")).json()
         assert [one["outcome"] for one in page["items"]] == ["failure", "success"]
 
-    async def test_verifications_at_once_are_one_and_none_is_older_than_the_question(
+    async def test_concurrent_verifications_are_shared(
         self, backend: Backend, admin: User, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         verify = AuditVerifier.verify
@@ -615,7 +616,7 @@ class TestReading:
         # The entry of the first verification was recorded before the second one began.
         assert [answer["last_seq"] for answer in answers] == [1, 1, 1]
 
-    async def test_an_export_begins_before_it_has_read_everything(
+    async def test_export_is_streamed(
         self, backend: Backend, admin: User, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("src.services.audit.log_service._PAGE", 1)
@@ -637,7 +638,7 @@ class TestReading:
             go_on.set()
             assert [orjson.loads(line)["seq"] async for line in lines] == [2, 3, 4]
 
-    async def test_only_for_administrators(self, backend: Backend) -> None:
+    async def test_other_roles_are_refused(self, backend: Backend) -> None:
         for role in (Role.CONTRIBUTOR, Role.VIEWER):
             user = await backend.add_user(f"{role}@shield.test", role)
             for path in ("", "/export", "/verify"):
@@ -663,7 +664,7 @@ class TestCommands:
         assert actions == ["login", "login", "audit.verify", "audit.export"]
         assert await run(env, "audit", "retain") == (0, "audit: 0 entries deleted\n", "")
 
-    async def test_verdicts_are_told_also_where_nothing_can_be_recorded(
+    async def test_verification_of_a_read_only_database(
         self, environment: Environment, log: Log
     ) -> None:
         await log.add(2)
@@ -680,7 +681,7 @@ class TestCommands:
         assert "audit: broken at entry 2: " in error
 
     @pytest.mark.parametrize("noted", ["x", "1", "1:", ":00", "0:" + "00" * 32, "1:" + "0g" * 32])
-    async def test_what_is_no_place_of_the_log_is_named(
+    async def test_invalid_noted_head_is_reported(
         self, environment: Environment, noted: str
     ) -> None:
         code, out, error = await run(
@@ -689,7 +690,7 @@ class TestCommands:
         assert (code, out) == (2, "")
         assert f"--noted: '{noted}' is no SEQ:HASH; write an entry's number" in error
 
-    async def test_who_reads_an_export_may_stop_and_a_full_disk_is_named(
+    async def test_export_to_a_closed_pipe_and_a_full_disk(
         self, environment: Environment, log: Log
     ) -> None:
         await log.add(1)
@@ -715,7 +716,7 @@ class TestCommands:
 
 
 class TestOutages:
-    async def test_entries_wait_and_nobody_else_does(
+    async def test_entries_are_queued_without_blocking(
         self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
         async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
@@ -726,11 +727,11 @@ class TestOutages:
                 for number in range(20):
                     await audit.record(event(f"during:{number}"))
 
-            async def told() -> bool:
+            async def is_reported() -> bool:
                 check = (await backend.health())["checks"]["audit"]
                 return bool(check["status"] == "down") and "20 entries of the audit" in str(check)
 
-            await until(told)
+            await until(is_reported)
             assert (await backend.health())["status"] == "degraded"
             await database_proxy.accept()
             await until(lambda: audit.waiting == 0, 15)
@@ -738,8 +739,10 @@ class TestOutages:
             assert [row[0] for row in rows] == ["before", *(f"during:{n}" for n in range(20))]
             await until(lambda: audit.status == "ready")
 
-    async def test_a_full_queue_is_counted_and_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(audit_logger, "_MAX_WAITING", 3)
+    async def test_dropped_entries_are_counted_and_reported(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(audit_logger, "_MAX_QUEUED", 3)
         async with running(settings_of(SHUTDOWN_GRACE_SECONDS=2), healthy=False) as backend:
             audit = backend.services.audit.logger
             async with asyncio.timeout(10):

@@ -28,7 +28,7 @@ ALICE, BOB, ADMIN = "alice@shield.test", "bob@shield.test", "admin@shield.test"
 
 
 @dataclass
-class Story:
+class AuditedSession:
     """Performs actions at a backend and collects the secrets that it sends and receives."""
 
     backend: Backend
@@ -102,10 +102,10 @@ class Story:
 
     async def second_factor(self) -> None:
         bob = await self.login(BOB, NEW_PASSWORD)
-        made = await self.post("/auth/mfa/setup", bob, password=NEW_PASSWORD)
-        code = pyotp.TOTP(made["secret"]).now()
+        setup = await self.post("/auth/mfa/setup", bob, password=NEW_PASSWORD)
+        code = pyotp.TOTP(setup["secret"]).now()
         codes = await self.post("/auth/mfa/confirm", bob, code=code)
-        self.secrets += [made["secret"], *codes["recovery_codes"]]
+        self.secrets += [setup["secret"], *codes["recovery_codes"]]
         proof = {"password": NEW_PASSWORD, "recovery_code": codes["recovery_codes"][0]}
         await self.post("/auth/mfa/disable", bob, 204, **proof)
 
@@ -148,7 +148,7 @@ class Story:
             await until(is_there)
             await self.post(f"/admin/stream/dead-letters/{bad}/{how}", self.admin)
 
-    async def the_log_itself(self) -> None:
+    async def audit_log(self) -> None:
         for path in ("export", "verify"):
             await self.ask("GET", f"/admin/audit/{path}", self.admin)
 
@@ -162,10 +162,8 @@ def _read(answer: httpx.Response) -> Any:
     return answer.json() if is_json and answer.content else answer.text
 
 
-async def test_every_action_is_recorded_and_no_secret_with_it(
-    environment: Environment, log: Log
-) -> None:
-    await log.age(3, days=100)
+async def test_every_action_is_recorded_without_secrets(environment: Environment, log: Log) -> None:
+    await log.add_expired(3, days=100)
     with capture_logs() as lines:
         async with mail_server() as box, scripted_gateway(CONTENT) as gateway:
             settings = {
@@ -173,7 +171,7 @@ async def test_every_action_is_recorded_and_no_secret_with_it(
                 "SMTP_URL": f"smtp://127.0.0.1:{box.port}",
                 "REGISTRATION": "open",
             }
-            secrets = await tell(environment, box, settings)
+            secrets = await perform_all(environment, box, settings)
     rows = await environment.query("SELECT action, audit_log::text FROM audit_log")
     assert {row[0] for row in rows} == {action.value for action in Action}
     written = [row[1] for row in rows]
@@ -181,32 +179,34 @@ async def test_every_action_is_recorded_and_no_secret_with_it(
     assert len(secrets) > 20
     for secret in secrets:
         assert not [text for text in written if secret in text], secret
-    assert await log.broken() is None
+    assert await log.first_fault() is None
 
 
-async def let_runs_go(backend: Backend, environment: Environment) -> None:
+async def expire_runs(backend: Backend, environment: Environment) -> None:
     """Delete runs as if their retention period had passed."""
     await until(lambda: not backend.services.agent.runs)
     past = "now() - interval '100 days'"
     await environment.query(f"UPDATE agent_threads SET updated_at = {past}")  # noqa: S608 - ours
     await environment.query(f"UPDATE agent_runs SET started_at = {past}, ended_at = {past}")  # noqa: S608 - ours
-    await backend.services.agent.retention.retain()
+    await backend.services.agent.retention.retain_if_alone()
 
 
-async def tell(environment: Environment, box: MailServer, settings: dict[str, Any]) -> list[str]:
+async def perform_all(
+    environment: Environment, box: MailServer, settings: dict[str, Any]
+) -> list[str]:
     """Perform all actions; return the secrets."""
     async with running(environment.settings(**settings)) as backend:
         await until(lambda: backend.services.audit.settings_changes.status == "compared")
-        story = Story(backend, environment, box)
-        await story.sessions()
-        await story.links()
-        await story.second_factor()
-        await story.administration()
-        await story.work()
-        await story.dead_letters()
-        await story.the_log_itself()
-        await let_runs_go(backend, environment)
+        session = AuditedSession(backend, environment, box)
+        await session.sessions()
+        await session.links()
+        await session.second_factor()
+        await session.administration()
+        await session.work()
+        await session.dead_letters()
+        await session.audit_log()
+        await expire_runs(backend, environment)
     async with running(environment.settings(**settings, AGENT_SYSTEM_PROMPT=CONTENT)) as backend:
         await until(lambda: backend.services.audit.settings_changes.status == "compared")
     await run(cli_environment(environment), "audit", "retain")
-    return story.secrets
+    return session.secrets

@@ -35,7 +35,7 @@ async def recorded(environment: Environment) -> list[dict[str, Any]]:
     return [orjson.loads(row[0]) for row in rows]
 
 
-async def test_what_differs_from_the_last_start_is_named(environment: Environment) -> None:
+async def test_differences_from_the_last_start_are_recorded(environment: Environment) -> None:
     await compare(environment.settings())
     assert await recorded(environment) == []
     await compare(environment.settings())
@@ -47,7 +47,7 @@ async def test_what_differs_from_the_last_start_is_named(environment: Environmen
     assert await recorded(environment) == [{"changed": sorted(changes)}] * 2
 
 
-async def test_values_are_kept_nowhere(environment: Environment) -> None:
+async def test_values_are_not_stored(environment: Environment) -> None:
     secret = "hunter2-" * 5
     for values in (
         {},
@@ -62,14 +62,14 @@ async def test_values_are_kept_nowhere(environment: Environment) -> None:
         assert "7131" not in kept
 
 
-async def test_instances_that_start_at_once_record_it_once(environment: Environment) -> None:
+async def test_concurrent_starts_record_one_change(environment: Environment) -> None:
     await compare(environment.settings())
     changed = environment.settings(STREAMS_MAX=7)
     await asyncio.gather(*(compare(changed) for _ in range(4)))
     assert await recorded(environment) == [{"changed": ["STREAMS_MAX"]}]
 
 
-async def test_what_each_instance_has_of_its_own_does_not_count(environment: Environment) -> None:
+async def test_instance_settings_are_ignored(environment: Environment) -> None:
     await compare(environment.settings())
     of_its_own = {
         "HOST": "10.0.0.7",
@@ -81,7 +81,7 @@ async def test_what_each_instance_has_of_its_own_does_not_count(environment: Env
     assert await recorded(environment) == []
 
 
-async def test_a_new_key_is_a_change_of_the_keys_alone(environment: Environment) -> None:
+async def test_key_rotation_changes_only_the_key_settings(environment: Environment) -> None:
     old, new, last = ({"AUDIT_KEY": letter * 32} for letter in "onl")
     await compare(environment.settings(**old))
     await compare(environment.settings(**new, AUDIT_PREVIOUS_KEYS="o" * 32))
@@ -95,7 +95,7 @@ async def test_a_new_key_is_a_change_of_the_keys_alone(environment: Environment)
     assert entry["not_compared"] > 50
 
 
-async def test_settings_that_the_release_before_did_not_have(environment: Environment) -> None:
+async def test_settings_unknown_to_the_previous_release(environment: Environment) -> None:
     await compare(environment.settings(RUNS_PER_USER=3))
     names = "('RUNS_PER_USER', 'JOBS_PER_USER')"
     await environment.query(f"DELETE FROM applied_settings WHERE name IN {names}")  # noqa: S608
@@ -103,7 +103,7 @@ async def test_settings_that_the_release_before_did_not_have(environment: Enviro
     assert await recorded(environment) == [{"changed": ["RUNS_PER_USER"]}]
 
 
-async def test_a_start_waits_for_nothing_and_it_is_recorded_when_it_can_be(
+async def test_start_does_not_wait_for_the_database(
     environment: Environment, database_proxy: TcpProxy
 ) -> None:
     await compare(environment.settings())
@@ -121,7 +121,7 @@ async def test_a_start_waits_for_nothing_and_it_is_recorded_when_it_can_be(
         assert not changes.failed
 
 
-async def test_what_could_not_be_kept_is_compared_again(
+async def test_failed_record_is_repeated(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A duplicate entry is better than a missing one."""

@@ -13,9 +13,9 @@ from jose import jwt
 from src.main import create_app
 from src.models.user import User
 from src.services.audit_logger import Action
-from src.services.auth.tokens import Tokens
+from src.services.auth.tokens import TokenService
 from src.web.route_rules import rules_of
-from tests.support.accounts import bearer, cookies_of, is_in, login, recording, refresh
+from tests.support.accounts import bearer, cookies_of, is_logged_in, login, recording, refresh
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
@@ -61,9 +61,7 @@ class Browser:
 
 @pytest.mark.usefixtures("alice")
 class TestCookies:
-    async def test_tokens_are_in_cookies_that_scripts_and_other_sites_do_not_get(
-        self, backend: Backend
-    ) -> None:
+    async def test_attributes_of_the_cookies(self, backend: Backend) -> None:
         browser = Browser(backend)
         response = await browser.log_in()
         assert response.json() == {
@@ -86,7 +84,7 @@ class TestCookies:
         assert int(cookies[ACCESS]["max-age"]) == 1800
         assert (await browser.send("GET", "/auth/me")).json()["email"] == ALICE
 
-    async def test_from_login_to_logout(self, backend: Backend) -> None:
+    async def test_life_cycle_of_a_session(self, backend: Backend) -> None:
         browser = Browser(backend)
         await browser.log_in()
         browser.origin = TRUSTED
@@ -118,7 +116,7 @@ class TestCookies:
             ("server", "https://localhost:3001", None, False),
         ],
     )
-    async def test_a_page_whose_cookies_a_browser_drops_is_told_so(
+    async def test_page_that_cannot_keep_cookies_gets_an_error(
         self, environment: Environment, host: str, origin: str, site: str | None, *, kept: bool
     ) -> None:
         async with running(environment.settings(CORS_ORIGINS=[origin])) as backend:
@@ -140,7 +138,7 @@ class TestCookies:
             answer = await backend.http.post("/auth/login", json=body, headers=headers)
             assert answer.status_code == 200
 
-    async def test_over_plain_http_no_cookies_are_given(self, backend: Backend) -> None:
+    async def test_no_cookies_over_plain_http(self, backend: Backend) -> None:
         browser = Browser(backend, "http://shield.test")
         browser.headers = {"Host": "shield.test"}
         check_problem(await browser.log_in(), 403, "cookies-not-kept")
@@ -148,7 +146,7 @@ class TestCookies:
     @pytest.mark.parametrize(
         "origin", [None, "", "null", "https://evil.test", "http://localhost:3001.evil.test"]
     )
-    async def test_another_page_can_not_write(self, backend: Backend, origin: str | None) -> None:
+    async def test_other_origins_cannot_write(self, backend: Backend, origin: str | None) -> None:
         browser = Browser(backend)
         await browser.log_in()
         browser.origin = origin
@@ -168,7 +166,7 @@ class TestCookies:
         assert (await browser.send("GET", "/auth/me")).status_code == 200
 
     @pytest.mark.parametrize("authorization", [None, "Bearer", "bearer", "Basic eDp5"])
-    async def test_nowhere_can_another_page_write(
+    async def test_every_route_refuses_other_origins(
         self, backend: Backend, environment: Environment, authorization: str | None
     ) -> None:
         """Tests every route that accepts a cookie, the admin's too.
@@ -200,7 +198,7 @@ class TestCookies:
         }
         assert await environment.rows() == before
 
-    async def test_an_empty_bearer_token_is_none(self, backend: Backend, alice: User) -> None:
+    async def test_empty_bearer_token_is_ignored(self, backend: Backend, alice: User) -> None:
         browser = Browser(backend)
         await browser.log_in()
         browser.headers = {"Authorization": "Bearer"}
@@ -211,7 +209,7 @@ class TestCookies:
         ) as answer:
             assert answer.status_code == 200
 
-    async def test_a_planted_session_is_not_taken_over(self, backend: Backend) -> None:
+    async def test_login_replaces_a_planted_session(self, backend: Backend) -> None:
         await backend.add_user("mallory@shield.test")
         browser = Browser(backend)
         planted = await login(backend, "mallory@shield.test")
@@ -221,9 +219,7 @@ class TestCookies:
         assert browser.jar[ACCESS] != planted["access_token"]
         assert browser.jar[REFRESH].split(".")[0] != planted["refresh_token"].split(".")[0]
 
-    async def test_what_another_host_of_the_site_can_plant_refreshes_nothing(
-        self, backend: Backend
-    ) -> None:
+    async def test_planted_refresh_cookies_are_ignored(self, backend: Backend) -> None:
         await backend.add_user("mallory@shield.test")
         planted = await login(backend, "mallory@shield.test")
         browser = Browser(backend)
@@ -237,7 +233,7 @@ class TestCookies:
         del browser.jar[REFRESH]
         check_problem(await browser.send("POST", "/auth/refresh"), 401, "not-authenticated")
 
-    async def test_a_bearer_token_wins_over_a_cookie(self, backend: Backend) -> None:
+    async def test_bearer_token_overrides_the_cookie(self, backend: Backend) -> None:
         bob = await backend.add_user("bob@shield.test")
         browser = Browser(backend)
         await browser.log_in()
@@ -247,18 +243,18 @@ class TestCookies:
         # It needs no Origin header: no other page can send it.
         assert (await backend.http.post("/auth/ticket", headers=headers)).status_code == 200
 
-    async def test_logout_by_a_refresh_token(self, backend: Backend) -> None:
+    async def test_logout_by_refresh_token(self, backend: Backend) -> None:
         tokens = await login(backend, ALICE)
-        assert (await leave(backend, tokens)).status_code == 204
-        assert not await is_in(backend, tokens)
-        check_problem(await leave(backend, tokens), 401, "not-authenticated")
+        assert (await log_out(backend, tokens)).status_code == 204
+        assert not await is_logged_in(backend, tokens)
+        check_problem(await log_out(backend, tokens), 401, "not-authenticated")
         # Two tabs, one of which refreshes the tokens while the other logs out.
         tokens = await login(backend, ALICE)
         renewed = (await refresh(backend, tokens)).json()
-        assert (await leave(backend, tokens)).status_code == 204
-        assert not await is_in(backend, renewed)
+        assert (await log_out(backend, tokens)).status_code == 204
+        assert not await is_logged_in(backend, renewed)
 
-    async def test_a_refresh_token_that_was_used_ends_its_session_and_no_other(
+    async def test_reused_refresh_token_ends_only_its_session(
         self, backend: Backend, environment: Environment
     ) -> None:
         tokens, bystander = await login(backend, ALICE), await login(backend, ALICE)
@@ -267,14 +263,14 @@ class TestCookies:
             "UPDATE sessions SET rotated_at = rotated_at - interval '6 seconds'"
         )
         async with recording() as events:
-            used = await leave(backend, tokens, everywhere=True)
+            used = await log_out(backend, tokens, everywhere=True)
         check_problem(used, 401, "not-authenticated")
         assert [event.action for event in events] == [Action.TOKEN_REUSE]
-        assert not await is_in(backend, renewed)
-        assert await is_in(backend, bystander)
+        assert not await is_logged_in(backend, renewed)
+        assert await is_logged_in(backend, bystander)
 
     @pytest.mark.parametrize("column", ["last_used_at", "expires_at"])
-    async def test_the_refresh_token_of_a_session_that_is_over_has_no_power(
+    async def test_expired_refresh_token_cannot_log_out(
         self, backend: Backend, environment: Environment, column: str
     ) -> None:
         bystander, tokens = await login(backend, ALICE), await login(backend, ALICE)
@@ -282,12 +278,12 @@ class TestCookies:
             f"UPDATE sessions SET {column} = {column} - interval '8 hours'"  # noqa: S608 - a column
             " WHERE created_at = (SELECT max(created_at) FROM sessions)"
         )
-        late = await leave(backend, tokens, everywhere=True)
+        late = await log_out(backend, tokens, everywhere=True)
         check_problem(late, 401, "not-authenticated")
-        assert await is_in(backend, bystander)
+        assert await is_logged_in(backend, bystander)
 
 
-async def leave(
+async def log_out(
     backend: Backend, tokens: dict[str, Any], *, everywhere: bool = False
 ) -> httpx.Response:
     """Log out with only the refresh token."""
@@ -305,7 +301,7 @@ async def ticket_of(backend: Backend, user: User) -> str:
 
 
 class TestTickets:
-    async def test_one_opens_one_stream_on_any_instance(
+    async def test_ticket_opens_one_stream_on_any_instance(
         self, backend: Backend, alice: User, environment: Environment
     ) -> None:
         settings = environment.settings(REDIS_CONSUMER_NAME="host-8003")
@@ -321,7 +317,7 @@ class TestTickets:
         check_problem(job, 404, "job-not-found")
 
     @pytest.mark.parametrize("why", ["draining", "too-many-streams", "too-many-streams-of-user"])
-    async def test_where_one_instance_has_no_stream_it_is_good_for_another(
+    async def test_ticket_refused_for_capacity_works_on_another_instance(
         self, backend: Backend, alice: User, environment: Environment, why: str
     ) -> None:
         """The proxy retries the same request at the next instance."""
@@ -340,7 +336,7 @@ class TestTickets:
             run = await backend.http.get(f"/agent/runs/x/events?ticket={tickets[1]}")
             check_problem(run, 404, "run-not-found")
 
-    async def test_its_use_is_remembered_for_as_long_as_it_lives(
+    async def test_use_is_remembered_until_expiry(
         self, backend: Backend, alice: User, environment: Environment
     ) -> None:
         ticket = await ticket_of(backend, alice)
@@ -351,13 +347,13 @@ class TestTickets:
         lives_until = float(jwt.get_unverified_claims(ticket)["exp"])
         assert time.time() + await environment.redis.pttl(key) / 1000 > lives_until
 
-    async def test_of_many_at_once_one_counts(self, backend: Backend, alice: User) -> None:
+    async def test_concurrent_uses_succeed_once(self, backend: Backend, alice: User) -> None:
         ticket = await ticket_of(backend, alice)
         path = f"/api/jobs/none/events?ticket={ticket}"
         answers = await asyncio.gather(*(backend.http.get(path) for _ in range(10)))
         assert sorted(answer.status_code for answer in answers) == [401] * 9 + [404]
 
-    async def test_it_is_good_for_nothing_else(self, backend: Backend, alice: User) -> None:
+    async def test_ticket_is_refused_elsewhere(self, backend: Backend, alice: User) -> None:
         ticket, token = await ticket_of(backend, alice), backend.token_of(alice)
         for path in ("/auth/me", "/api/jobs"):
             for answer in (
@@ -368,7 +364,7 @@ class TestTickets:
         answer = await backend.http.get(f"/events?ticket={token}")
         check_problem(answer, 401, "not-authenticated")
 
-    async def test_its_stream_ends_with_the_access_and_the_session(
+    async def test_stream_ends_with_access_and_session(
         self, backend: Backend, alice: User, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         short = backend.token_of(alice, ACCESS_TOKEN_EXPIRE_MINUTES=3 / 60)
@@ -380,11 +376,11 @@ class TestTickets:
         await backend.http.post("/auth/logout", headers=bearer(backend.token_of(alice)))
         check_problem(await backend.http.get(f"/events?ticket={stale}"), 401, "not-authenticated")
         monkeypatch.setattr("src.services.auth.tokens.TICKET_SECONDS", -1)
-        access = Tokens(backend.settings).verify(backend.token_of(alice))
-        late = Tokens(backend.settings).issue_ticket(access)
+        access = TokenService(backend.settings).verify(backend.token_of(alice))
+        late = TokenService(backend.settings).issue_ticket(access)
         check_problem(await backend.http.get(f"/events?ticket={late}"), 401, "not-authenticated")
 
-    async def test_without_redis_there_are_none(
+    async def test_tickets_need_redis(
         self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
         async with running(environment.settings(REDIS_URL=redis_proxy.url)) as backend:

@@ -14,13 +14,12 @@ from src.services.audit_logger import Action, AuditEvent, AuditLogger
 from src.services.auth import devices as auth_devices
 from src.services.auth import passwords as auth_passwords
 from src.services.auth.devices import Devices
-from src.services.auth.lockout import wait_after
 from tests.support.accounts import (
     TOO_LONG,
     ask_login,
     bearer,
     cookies_of,
-    device_of,
+    device_cookie_of,
     log_in_from,
     login,
 )
@@ -51,7 +50,7 @@ async def alice(backend: Backend) -> User:
     return await backend.add_user(ALICE)
 
 
-async def fail(backend: Backend, times: int, email: str = ALICE) -> list[dict[str, Any]]:
+async def fail_logins(backend: Backend, times: int, email: str = ALICE) -> list[dict[str, Any]]:
     """Fail to log in; return the problem documents without their request ids."""
     bodies = []
     for _ in range(times):
@@ -73,27 +72,19 @@ async def counted(environment: Environment, kind: str) -> tuple[int, datetime | 
     return failures, until
 
 
-def judged(recorded: list[AuditEvent]) -> int:
+def checked_passwords(recorded: list[AuditEvent]) -> int:
     """Return how many wrong passwords were checked."""
     return [event.details.get("reason") for event in recorded].count("wrong password")
 
 
-def test_the_wait_doubles_up_to_an_hour() -> None:
-    waits = [wait_after(failures) for failures in range(14)]
-    assert waits[:5] == [None] * 5
-    minutes = [wait.total_seconds() / 60 for wait in waits[5:] if wait is not None]
-    assert minutes == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert wait_after(10**6) == timedelta(hours=1)
-
-
 @pytest.mark.usefixtures("alice")
-async def test_five_failures_lock_and_the_right_password_then_looks_like_a_wrong_one(
+async def test_five_failures_lock_and_the_lockout_is_not_revealed(
     backend: Backend, environment: Environment, recorded: list[AuditEvent]
 ) -> None:
-    before = await fail(backend, 4)
+    before = await fail_logins(backend, 4)
     await login(backend, ALICE)
     # The success has reset the counter.
-    assert await fail(backend, 5) == [before[0]] * 5
+    assert await fail_logins(backend, 5) == [before[0]] * 5
     locked = check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
     del locked["request_id"]
     assert locked == before[0]
@@ -101,13 +92,13 @@ async def test_five_failures_lock_and_the_right_password_then_looks_like_a_wrong
     assert lockout.details["source"] == "network:127.0.0.0/24"
     assert recorded[-1].details == {"reason": "locked account"}
     # Failures during a lockout do not extend it.
-    await fail(backend, 2)
+    await fail_logins(backend, 2)
     failures, until = await counted(environment, "network")
     assert failures == 5
     assert until is not None
     assert timedelta(0) < until - datetime.now(UTC) <= timedelta(minutes=1)
     await unlock_by_time(environment)
-    await fail(backend, 1)
+    await fail_logins(backend, 1)
     _, until = await counted(environment, "network")
     assert until is not None
     assert timedelta(minutes=1) < until - datetime.now(UTC) <= timedelta(minutes=2)
@@ -120,7 +111,7 @@ OWNERS, ELSEWHERE, ATTACKER = "192.0.2.10", "198.51.100.10", "203.0.113.66"
 
 
 @pytest.mark.parametrize("role", Role)
-async def test_the_owner_gets_in_while_somebody_guesses_from_everywhere(
+async def test_owner_can_log_in_during_a_distributed_attack(
     environment: Environment, role: Role
 ) -> None:
     """Uses the default limits and requests through the proxy."""
@@ -130,7 +121,7 @@ async def test_the_owner_gets_in_while_somebody_guesses_from_everywhere(
     }
     async with running(environment.settings(**defaults)) as backend:
         await backend.add_user(ALICE, role)
-        browser = device_of(await log_in_from(backend, OWNERS, ALICE))
+        browser = device_cookie_of(await log_in_from(backend, OWNERS, ALICE))
         for n in range(60):
             await log_in_from(backend, f"203.0.{n}.66", ALICE, TOO_LONG)
         # Includes a network from which the owner logs in with other devices.
@@ -143,7 +134,7 @@ async def test_the_owner_gets_in_while_somebody_guesses_from_everywhere(
         check_problem(stranger, 401, "wrong-credentials")
 
 
-async def test_one_network_keeps_nobody_else_out(
+async def test_attack_from_one_network_does_not_lock_others(
     environment: Environment, recorded: list[AuditEvent]
 ) -> None:
     """A day of guesses from one network leaves part of the shared quota to other networks."""
@@ -153,7 +144,7 @@ async def test_one_network_keeps_nobody_else_out(
         for hour in range(24):
             for _ in range(5):
                 await log_in_from(backend, ATTACKER, ALICE, TOO_LONG)
-            assert judged(recorded) == 5 + hour
+            assert checked_passwords(recorded) == 5 + hour
             await environment.query(
                 "UPDATE login_sources SET failed_at = failed_at - interval '1 hour',"
                 " locked_until = locked_until - interval '1 hour'"
@@ -168,18 +159,18 @@ async def test_one_network_keeps_nobody_else_out(
         (["2001:db8::1", "2001:db8::ffff:0:0:1", "2001:db8::2"], "2001:db8:0:1::1"),
     ],
 )
-async def test_a_network_has_five_guesses_whatever_its_addresses(
+async def test_five_attempts_per_network(
     backend: Backend, recorded: list[AuditEvent], network: list[str], other: str
 ) -> None:
     await backend.add_user(ALICE)
     for n in range(9):
         await log_in_from(backend, network[n % 3], ALICE, TOO_LONG)
-    assert judged(recorded) == 5
+    assert checked_passwords(recorded) == 5
     await log_in_from(backend, other, ALICE, TOO_LONG)
-    assert judged(recorded) == 6
+    assert checked_passwords(recorded) == 6
 
 
-async def test_networks_that_are_unknown_have_a_number_of_guesses_together(
+async def test_shared_quota_of_unknown_networks(
     environment: Environment, recorded: list[AuditEvent]
 ) -> None:
     settings = [
@@ -191,7 +182,7 @@ async def test_networks_that_are_unknown_have_a_number_of_guesses_together(
         await asyncio.gather(
             *(log_in_from((one, other)[n % 2], f"203.0.{n}.1", ALICE, TOO_LONG) for n in range(30))
         )
-        assert judged(recorded) == 6
+        assert checked_passwords(recorded) == 6
         # One attempt is available again after a sixth of an hour.
         failures, until = await counted(environment, "unknown")
         assert failures == 6
@@ -200,12 +191,12 @@ async def test_networks_that_are_unknown_have_a_number_of_guesses_together(
         await unlock_by_time(environment)
         for n in range(30, 33):
             await log_in_from(one, f"203.0.{n}.1", ALICE, TOO_LONG)
-        assert judged(recorded) == 7
+        assert checked_passwords(recorded) == 7
 
 
 @pytest.mark.usefixtures("alice")
 class TestDevices:
-    async def test_its_cookie_is_kept_from_scripts_and_other_sites(self, backend: Backend) -> None:
+    async def test_attributes_of_the_cookie(self, backend: Backend) -> None:
         answer = await log_in_from(backend, OWNERS, ALICE)
         ((name, cookie),) = cookies_of(answer).items()
         assert name.startswith("__Host-ag_ui_device_")
@@ -215,16 +206,16 @@ class TestDevices:
         assert int(cookie["max-age"]) == 180 * 24 * 3600
         assert ALICE not in cookie.value
         form = {"username": ALICE, "password": PASSWORD}
-        assert device_of(await backend.http.post("/auth/token", data=form))
-        assert not device_of(await ask_login(backend, ALICE, "not my password"))
+        assert device_cookie_of(await backend.http.post("/auth/token", data=form))
+        assert not device_cookie_of(await ask_login(backend, ALICE, "not my password"))
 
-    async def test_a_stolen_one_has_five_guesses_of_its_own(
+    async def test_stolen_device_cookie_has_five_attempts(
         self, backend: Backend, environment: Environment, recorded: list[AuditEvent]
     ) -> None:
-        stolen = device_of(await log_in_from(backend, OWNERS, ALICE))
+        stolen = device_cookie_of(await log_in_from(backend, OWNERS, ALICE))
         for n in range(8):
             await log_in_from(backend, f"203.0.{n}.1", ALICE, TOO_LONG, cookies=stolen)
-        assert judged(recorded) == 5
+        assert checked_passwords(recorded) == 5
         failures, until = await counted(environment, "device")
         assert failures == 5
         assert until is not None
@@ -232,15 +223,17 @@ class TestDevices:
         assert (await log_in_from(backend, OWNERS, ALICE)).status_code == 200
 
     @pytest.mark.parametrize("case", ["forged", "another account", "another key", "old"])
-    async def test_what_is_not_genuine_exempts_from_nothing(
+    async def test_invalid_device_cookie_has_no_effect(
         self, backend: Backend, environment: Environment, monkeypatch: pytest.MonkeyPatch, case: str
     ) -> None:
-        ((name, value),) = device_of(await log_in_from(backend, OWNERS, ALICE)).items()
+        ((name, value),) = device_cookie_of(await log_in_from(backend, OWNERS, ALICE)).items()
         if case == "forged":
             value = value[:-8] + "AAAAAAA="
         elif case == "another account":
             await backend.add_user("mallory@shield.test")
-            (value,) = device_of(await log_in_from(backend, OWNERS, "mallory@shield.test")).values()
+            (value,) = device_cookie_of(
+                await log_in_from(backend, OWNERS, "mallory@shield.test")
+            ).values()
         elif case == "another key":
             other = Devices(
                 environment.settings(JWT_SECRET="another-secret-that-is-long-enough-too")
@@ -257,11 +250,11 @@ class TestDevices:
         check_problem(answer, 401, "wrong-credentials")
 
     @pytest.mark.parametrize("way", ["change", "reset", "admin"])
-    async def test_a_new_password_revokes_it(
+    async def test_new_password_revokes_device_cookies(
         self, backend: Backend, environment: Environment, way: str
     ) -> None:
         first = await log_in_from(backend, OWNERS, ALICE)
-        stolen, new = device_of(first), "quite other words in a row"
+        stolen, new = device_cookie_of(first), "quite other words in a row"
         admin = await backend.add_user("admin@shield.test", Role.ADMIN)
         ((alice,),) = await environment.query("SELECT id FROM users WHERE email = $1", ALICE)
         path, headers = f"/admin/users/{alice}", bearer(backend.token_of(admin))
@@ -271,7 +264,7 @@ class TestDevices:
                 json={"current_password": PASSWORD, "new_password": new},
                 headers=bearer(first.json()["access_token"]),
             )
-            renewed = device_of(changed)
+            renewed = device_cookie_of(changed)
         else:
             link = await backend.http.post(f"{path}/reset-link", headers=headers)
             body = {"token": link.json()["token"], "password": new}
@@ -288,11 +281,9 @@ class TestDevices:
             answer = await log_in_from(backend, ELSEWHERE, ALICE, new, cookies=renewed)
             assert answer.status_code == 200
 
-    async def test_who_shares_the_owner_s_address_does_not_use_up_its_limit(
-        self, environment: Environment
-    ) -> None:
+    async def test_device_has_its_own_rate_limit(self, environment: Environment) -> None:
         async with running(environment.settings(RATE_LOGIN_PER_ADDRESS="3/hour")) as backend:
-            browser = device_of(await log_in_from(backend, OWNERS, ALICE))
+            browser = device_cookie_of(await log_in_from(backend, OWNERS, ALICE))
             for n in range(5):
                 await log_in_from(backend, OWNERS, f"{n}@shield.test", TOO_LONG)
             limited = await log_in_from(backend, OWNERS, ALICE)
@@ -304,17 +295,17 @@ class TestDevices:
             ]
             assert answers == [200, 200, 200, 429]
 
-    async def test_a_browser_remembers_five_accounts(self, backend: Backend) -> None:
+    async def test_browser_keeps_five_device_cookies(self, backend: Backend) -> None:
         jar: dict[str, str] = {}
         for n in range(7):
             await backend.add_user(f"{n}@shield.test")
             answer = await log_in_from(backend, OWNERS, f"{n}@shield.test", cookies=jar)
-            jar = {name: value for name, value in (jar | device_of(answer)).items() if value}
+            jar = {name: value for name, value in (jar | device_cookie_of(answer)).items() if value}
         assert len(jar) == 5
 
 
 @pytest.mark.parametrize("way", ["reset", "unlock"])
-async def test_who_is_let_in_again_gets_in_from_a_new_place_during_an_attack(
+async def test_unlocked_owner_can_log_in_from_a_new_network(
     environment: Environment, way: str
 ) -> None:
     async with running(environment.settings(RATE_LOGIN_PER_ACCOUNT="2/day")) as backend:
@@ -342,7 +333,7 @@ async def test_who_is_let_in_again_gets_in_from_a_new_place_during_an_attack(
         await login(backend, ALICE)
 
 
-async def test_what_is_old_is_forgotten(
+async def test_old_sources_are_deleted(
     backend: Backend, environment: Environment, alice: User
 ) -> None:
     for name, age in (
@@ -359,14 +350,12 @@ async def test_what_is_old_is_forgotten(
             alice.id,
             name,
         )
-    await backend.revocation_watcher._tidy()
+    await backend.revocation_watcher._purge()
     left = await environment.query("SELECT source FROM login_sources ORDER BY source")
     assert [row["source"] for row in left] == ["network:192.0.2.0/24", "session:x"]
 
 
-async def test_the_networks_of_fifty_logins_are_known(
-    backend: Backend, environment: Environment
-) -> None:
+async def test_last_fifty_networks_are_kept(backend: Backend, environment: Environment) -> None:
     await backend.add_user(ALICE)
     await environment.query(
         "INSERT INTO login_sources (user_id, source, logged_in_at)"
@@ -381,15 +370,13 @@ async def test_the_networks_of_fifty_logins_are_known(
     assert names[-1] == "network:10.0.49.0/24"
 
 
-async def test_open_sessions_go_on_while_an_account_is_locked(
-    backend: Backend, alice: User
-) -> None:
-    await fail(backend, 5)
+async def test_sessions_continue_while_the_account_is_locked(backend: Backend, alice: User) -> None:
+    await fail_logins(backend, 5)
     headers = bearer(backend.token_of(alice))
     assert (await backend.http.get("/auth/me", headers=headers)).status_code == 200
 
 
-async def test_of_many_guesses_at_once_on_two_instances_five_are_judged(
+async def test_concurrent_attempts_on_two_instances_are_limited(
     environment: Environment, recorded: list[AuditEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Hashing would serialise the guesses.
@@ -409,7 +396,7 @@ async def test_of_many_guesses_at_once_on_two_instances_five_are_judged(
 
 
 @pytest.mark.usefixtures("alice")
-async def test_all_failures_cost_the_same_work_and_say_the_same(
+async def test_all_failures_have_equal_cost_and_response(
     backend: Backend, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[str] = []
@@ -428,17 +415,17 @@ async def test_all_failures_cost_the_same_work_and_say_the_same(
     # The last one looks like Alice's address: its first letter is Cyrillic.
     bodies = []
     for email in (ALICE, "nobody@shield.test", "no address", "\u0430lice@shield.test"):
-        bodies += await fail(backend, 1, email)
+        bodies += await fail_logins(backend, 1, email)
     await environment.query("UPDATE login_sources SET locked_until = now() + interval '1 minute'")
-    bodies += await fail(backend, 1)
+    bodies += await fail_logins(backend, 1)
     await environment.query("UPDATE users SET active = false")
-    bodies += await fail(backend, 1)
+    bodies += await fail_logins(backend, 1)
     assert len(hashed) == 6
     assert all(body == bodies[0] for body in bodies)
 
 
 @pytest.mark.usefixtures("alice")
-async def test_more_at_once_than_can_be_checked_are_told_to_come_again(
+async def test_excess_logins_are_told_to_retry(
     backend: Backend, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
@@ -449,9 +436,9 @@ async def test_more_at_once_than_can_be_checked_are_told_to_come_again(
         return verify(*given)
 
     monkeypatch.setattr(auth_passwords._context, "verify_and_update", wait_and_verify)
-    monkeypatch.setattr(auth_passwords, "_MAX_WAITING", 3)
+    monkeypatch.setattr(auth_passwords, "_MAX_QUEUED", 3)
     first = [asyncio.create_task(ask_login(backend, ALICE)) for _ in range(3)]
-    await until(lambda: auth_passwords._hashing._waiting == 3)
+    await until(lambda: auth_passwords._hash_queue._queued == 3)
     answer = await ask_login(backend, ALICE)
     check_problem(answer, 503, "busy")
     assert int(answer.headers["retry-after"]) > 0
@@ -461,11 +448,11 @@ async def test_more_at_once_than_can_be_checked_are_told_to_come_again(
 
 
 @pytest.mark.usefixtures("alice")
-async def test_the_audit_tells_accounts_and_never_what_else_was_typed(
+async def test_audit_has_accounts_and_no_other_input(
     backend: Backend, recorded: list[AuditEvent]
 ) -> None:
-    await fail(backend, 1)
-    await fail(backend, 1, "hunter2-in-the-wrong-field")
+    await fail_logins(backend, 1)
+    await fail_logins(backend, 1, "hunter2-in-the-wrong-field")
     await login(backend, ALICE)
     known, unknown, success = recorded
     assert (known.actor, known.details) == (ALICE, {"reason": "wrong password"})

@@ -15,7 +15,7 @@ from src.models.user import User
 from src.services.audit_logger import Action, Outcome
 from src.services.auth import passwords as auth_passwords
 from src.services.auth import second_factor_service
-from tests.support.accounts import ask_login, bearer, is_in, login, recording
+from tests.support.accounts import ask_login, bearer, is_logged_in, login, recording
 from tests.support.builders import JWT_SECRET
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
@@ -40,9 +40,9 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(second_factor_service, "time", made)
-    return made
+    fake = Clock()
+    monkeypatch.setattr(second_factor_service, "time", fake)
+    return fake
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ async def ask(backend: Backend, **second: str) -> httpx.Response:
     return await backend.http.post("/auth/login", json=body)
 
 
-async def test_from_setup_to_login(
+async def test_setup_and_login(
     backend: Backend, alice: User, clock: Clock, environment: Environment
 ) -> None:
     other = await login(backend, ALICE)
@@ -113,7 +113,7 @@ async def test_from_setup_to_login(
         done = await mfa(backend, alice, "confirm", code=clock.next_code(secret))
         codes = done.json()["recovery_codes"]
         assert len(set(codes)) == 10
-        assert not await is_in(backend, other)
+        assert not await is_logged_in(backend, other)
         again = await mfa(backend, alice, "setup", password=PASSWORD)
         check_problem(again, 409, "second-factor-on")
         check_problem(await ask(backend), 401, "second-factor-required")
@@ -136,7 +136,7 @@ async def test_from_setup_to_login(
         assert text not in kept
 
 
-async def test_recovery_codes_count_once_and_are_renewed(
+async def test_recovery_codes_are_single_use_and_renewable(
     backend: Backend, alice: User, clock: Clock
 ) -> None:
     secret, codes = await enable(backend, alice, clock)
@@ -160,7 +160,7 @@ async def test_recovery_codes_count_once_and_are_renewed(
     other = await login(backend, ALICE, otp=clock.next_code(secret))
     renewed = await mfa(backend, alice, "recovery-codes", code=clock.next_code(secret))
     assert await left() == 10
-    assert not await is_in(backend, other)
+    assert not await is_logged_in(backend, other)
     old = await ask(backend, recovery_code=codes[2])
     check_problem(old, 401, "second-factor-rejected")
     new = renewed.json()["recovery_codes"]
@@ -171,7 +171,7 @@ async def login_with(backend: Backend, clock: Clock, secret: str) -> None:
     assert (await ask(backend, otp=clock.next_code(secret))).status_code == 200
 
 
-async def test_of_two_logins_at_once_on_two_instances_a_code_lets_in_one(
+async def test_concurrent_logins_on_two_instances_use_a_code_once(
     backend: Backend,
     alice: User,
     clock: Clock,
@@ -188,7 +188,7 @@ async def test_of_two_logins_at_once_on_two_instances_a_code_lets_in_one(
             assert sorted(answer.status_code for answer in answers) == [200, 401]
 
 
-async def test_wrong_codes_lock_like_wrong_passwords(
+async def test_wrong_codes_lock_the_account(
     backend: Backend, alice: User, clock: Clock, environment: Environment
 ) -> None:
     secret, codes = await enable(backend, alice, clock)
@@ -205,7 +205,7 @@ async def test_wrong_codes_lock_like_wrong_passwords(
     assert (await ask(backend, recovery_code=codes[0])).status_code == 200
 
 
-async def test_a_session_has_as_many_tries_as_a_network(
+async def test_attempts_of_a_session_are_limited(
     backend: Backend, alice: User, clock: Clock
 ) -> None:
     secret, _ = await enable(backend, alice, clock)
@@ -229,7 +229,7 @@ async def test_a_session_has_as_many_tries_as_a_network(
     assert (await ask(backend, otp=right)).status_code == 200
 
 
-async def test_neither_a_new_password_nor_a_reset_gives_more_tries(
+async def test_password_changes_do_not_reset_the_attempts(
     environment: Environment, clock: Clock
 ) -> None:
     async with running(environment.settings(RATE_LOGIN_PER_ACCOUNT="5/day")) as backend:
@@ -270,7 +270,7 @@ async def test_neither_a_new_password_nor_a_reset_gives_more_tries(
         assert right.status_code == 200
 
 
-async def test_removed_by_its_owner_or_by_an_admin(
+async def test_removal_by_owner_or_administrator(
     backend: Backend, alice: User, clock: Clock, environment: Environment
 ) -> None:
     secret, _ = await enable(backend, alice, clock)
@@ -284,7 +284,7 @@ async def test_removed_by_its_owner_or_by_an_admin(
     assert error["field"] == "body.password"
     done = await mfa(backend, alice, "disable", password=PASSWORD, code=code)
     assert done.status_code == 204
-    assert not await is_in(backend, other)
+    assert not await is_logged_in(backend, other)
     assert (await ask(backend)).status_code == 200
     again = await mfa(backend, alice, "disable", password=PASSWORD, code=code)
     check_problem(again, 409, "second-factor-off")
@@ -301,12 +301,12 @@ async def test_removed_by_its_owner_or_by_an_admin(
         removed = await backend.http.delete(f"{path}/second-factor", headers=headers)
     assert removed.status_code == 204
     assert [event.action for event in events] == [Action.MFA_CHANGE]
-    assert not await is_in(backend, tokens)
+    assert not await is_logged_in(backend, tokens)
     assert (await ask(backend)).status_code == 200
     assert await environment.query("SELECT * FROM recovery_codes") == []
 
 
-async def test_a_lost_key_leaves_the_recovery_codes(environment: Environment, clock: Clock) -> None:
+async def test_lost_key_leaves_the_recovery_codes(environment: Environment, clock: Clock) -> None:
     async with running(environment.settings(MFA_KEY="m" * 40)) as backend:
         alice = await backend.add_user(ALICE)
         secret, codes = await enable(backend, alice, clock)
@@ -335,7 +335,7 @@ async def test_a_lost_key_leaves_the_recovery_codes(environment: Environment, cl
         assert (await ask(backend, recovery_code=codes[0])).status_code == 200
 
 
-async def test_the_operator_seals_all_secrets_with_a_new_key(
+async def test_operator_re_encrypts_all_secrets(
     backend: Backend, alice: User, clock: Clock, operator: Operator, environment: Environment
 ) -> None:
     """From the key derived from JWT_SECRET to a separate one, and from that to another."""
@@ -350,7 +350,7 @@ async def test_the_operator_seals_all_secrets_with_a_new_key(
         await login_with(other, clock, secret)
 
 
-async def test_only_who_has_the_password_is_told_of_it(
+async def test_second_factor_is_revealed_only_after_the_password(
     backend: Backend, alice: User, clock: Clock
 ) -> None:
     secret, codes = await enable(backend, alice, clock)

@@ -11,16 +11,16 @@ import pytest
 from argon2 import PasswordHasher
 
 from src.models.role import Role
-from src.models.session import AccessChange
+from src.models.session import AccessChangeReason
 from src.models.user import User
 from src.services.auth import revocation_watcher
 from src.services.auth.passwords import verify_password
-from tests.support.accounts import ask_login, bearer, is_in, login, refresh
+from tests.support.accounts import ask_login, bearer, is_logged_in, login, refresh
 from tests.support.builders import shield_event
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
-from tests.support.server import PASSWORD, Backend, running
+from tests.support.server import PASSWORD, Backend, running, two_instances
 from tests.support.sse import SseClient, sse
 from tests.support.waiting import until
 
@@ -38,10 +38,8 @@ async def alice(backend: Backend) -> User:
 @pytest.fixture
 async def pair(environment: Environment) -> AsyncIterator[tuple[Backend, Backend]]:
     """Two instances on one database."""
-    async with running(environment.settings()) as one:
-        settings = environment.settings(REDIS_CONSUMER_NAME="host-8003")
-        async with running(settings) as other:
-            yield one, other
+    async with two_instances(environment) as both:
+        yield both
 
 
 async def shift(environment: Environment, column: str, **delta: float) -> None:
@@ -51,7 +49,7 @@ async def shift(environment: Environment, column: str, **delta: float) -> None:
 
 
 class TestLogin:
-    async def test_both_ways_give_a_pair_of_tokens(self, backend: Backend, alice: User) -> None:
+    async def test_form_and_json_login_return_tokens(self, backend: Backend, alice: User) -> None:
         form = {"username": ALICE, "password": PASSWORD}
         by_form = await backend.http.post("/auth/token", data=form)
         by_json = await ask_login(backend, " Alice@Shield.TEST ")
@@ -60,12 +58,12 @@ class TestLogin:
             body = response.json()
             assert (body["token_type"], body["expires_in"]) == ("bearer", 1800)
             assert 8 * 3600 - 5 <= body["refresh_expires_in"] <= 8 * 3600
-            assert await is_in(backend, body)
+            assert await is_logged_in(backend, body)
             me = await backend.http.get("/auth/me", headers=bearer(body["access_token"]))
             assert me.json()["id"] == str(alice.id)
 
     @pytest.mark.usefixtures("alice")
-    async def test_an_outdated_hash_is_replaced(
+    async def test_outdated_hash_is_replaced(
         self, backend: Backend, environment: Environment
     ) -> None:
         weak = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
@@ -76,7 +74,7 @@ class TestLogin:
         assert await verify_password(PASSWORD, hashed) == (True, None)
 
     @pytest.mark.usefixtures("alice")
-    async def test_of_two_at_once_that_renew_a_hash_both_come_in(
+    async def test_concurrent_logins_with_an_outdated_hash_succeed(
         self, backend: Backend, environment: Environment
     ) -> None:
         weak = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
@@ -86,7 +84,7 @@ class TestLogin:
         assert [answer.status_code for answer in answers] == [401, *[200] * 4]
 
     @pytest.mark.usefixtures("alice")
-    async def test_nothing_that_is_kept_lets_anybody_in(
+    async def test_stored_values_are_no_tokens(
         self, backend: Backend, environment: Environment
     ) -> None:
         tokens = await login(backend, ALICE)
@@ -96,7 +94,7 @@ class TestLogin:
         assert secret not in kept
 
     @pytest.mark.parametrize("missing", ["email", "password"])
-    async def test_what_is_missing_is_named(self, backend: Backend, missing: str) -> None:
+    async def test_missing_field_is_reported(self, backend: Backend, missing: str) -> None:
         body = {"email": ALICE, "password": "hunter2", "otp": "123456"}
         del body[missing]
         response = await backend.http.post("/auth/login", json=body)
@@ -107,15 +105,15 @@ class TestLogin:
 
 class TestRefresh:
     @pytest.mark.usefixtures("alice")
-    async def test_each_token_is_good_once(self, backend: Backend) -> None:
+    async def test_token_is_single_use(self, backend: Backend) -> None:
         first = await login(backend, ALICE)
         second = (await refresh(backend, first)).json()
         third = (await refresh(backend, second)).json()
         assert len({one["refresh_token"] for one in (first, second, third)}) == 3
-        assert await is_in(backend, third)
+        assert await is_logged_in(backend, third)
 
     @pytest.mark.usefixtures("alice")
-    async def test_one_that_was_used_before_ends_the_session(
+    async def test_reused_token_ends_the_session(
         self, backend: Backend, environment: Environment
     ) -> None:
         first = await login(backend, ALICE)
@@ -124,14 +122,12 @@ class TestRefresh:
         await shift(environment, "rotated_at", seconds=6)
         check_problem(await refresh(backend, first), 401, "not-authenticated")
         check_problem(await refresh(backend, second), 401, "not-authenticated")
-        assert not await is_in(backend, second)
-        assert await is_in(backend, bystander)
+        assert not await is_logged_in(backend, second)
+        assert await is_logged_in(backend, bystander)
         rows = await environment.query("SELECT ended_why FROM sessions WHERE ended_at IS NOT NULL")
         assert [row[0] for row in rows] == ["token_reuse"]
 
-    async def test_of_two_at_once_one_wins_and_the_session_lives(
-        self, pair: tuple[Backend, Backend]
-    ) -> None:
+    async def test_concurrent_refreshes_succeed_once(self, pair: tuple[Backend, Backend]) -> None:
         await pair[0].add_user(ALICE)
         tokens = await login(pair[0], ALICE)
         answers = await asyncio.gather(*(refresh(pair[n % 2], tokens) for n in range(6)))
@@ -143,40 +139,40 @@ class TestRefresh:
         assert (await refresh(pair[1], won[0].json())).status_code == 200
 
     @pytest.mark.parametrize("token", ["", ".", "a.b", "x" * 2000, "\u0430.b", "\x00.\x00"])
-    async def test_what_is_no_refresh_token(self, backend: Backend, token: str) -> None:
+    async def test_malformed_token_is_refused(self, backend: Backend, token: str) -> None:
         response = await backend.http.post("/auth/refresh", json={"refresh_token": token})
         check_problem(response, 401, "not-authenticated")
 
     @pytest.mark.usefixtures("alice")
-    async def test_a_token_of_one_kind_is_none_of_the_other(self, backend: Backend) -> None:
+    async def test_access_and_refresh_tokens_are_not_interchangeable(
+        self, backend: Backend
+    ) -> None:
         tokens = await login(backend, ALICE)
         swapped = {
             "access_token": tokens["refresh_token"],
             "refresh_token": tokens["access_token"],
         }
         check_problem(await refresh(backend, swapped), 401, "not-authenticated")
-        assert not await is_in(backend, swapped)
-        assert await is_in(backend, tokens)
+        assert not await is_logged_in(backend, swapped)
+        assert await is_logged_in(backend, tokens)
         assert (await refresh(backend, tokens)).status_code == 200
 
 
-class TestTime:
+class TestExpiry:
     @pytest.mark.usefixtures("alice")
-    async def test_an_idle_session_is_over(
-        self, backend: Backend, environment: Environment
-    ) -> None:
+    async def test_idle_session_expires(self, backend: Backend, environment: Environment) -> None:
         tokens = await login(backend, ALICE)
         await shift(environment, "last_used_at", minutes=29)
-        assert await is_in(backend, tokens)
+        assert await is_logged_in(backend, tokens)
         # That was a use: the idle timeout starts again.
         await shift(environment, "last_used_at", minutes=29)
-        assert await is_in(backend, tokens)
+        assert await is_logged_in(backend, tokens)
         await shift(environment, "last_used_at", minutes=30)
-        assert not await is_in(backend, tokens)
+        assert not await is_logged_in(backend, tokens)
         check_problem(await refresh(backend, tokens), 401, "not-authenticated")
 
     @pytest.mark.usefixtures("alice")
-    async def test_a_session_ends_however_much_it_is_used(
+    async def test_session_has_an_absolute_lifetime(
         self, backend: Backend, environment: Environment
     ) -> None:
         tokens = await login(backend, ALICE)
@@ -184,10 +180,10 @@ class TestTime:
         renewed = (await refresh(backend, tokens)).json()
         assert 590 <= renewed["expires_in"] <= renewed["refresh_expires_in"] <= 600
         await shift(environment, "expires_at", minutes=10)
-        assert not await is_in(backend, renewed)
+        assert not await is_logged_in(backend, renewed)
         check_problem(await refresh(backend, renewed), 401, "not-authenticated")
 
-    async def test_who_follows_a_stream_is_not_idle(
+    async def test_open_stream_keeps_the_session_alive(
         self, environment: Environment, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(revocation_watcher, "_TOUCH_EVERY_SECONDS", 0.5)
@@ -203,9 +199,9 @@ async def used_lately(environment: Environment) -> bool:
     return bool(datetime.now(UTC) - at < timedelta(seconds=10))
 
 
-class TestOwnSessions:
+class TestSessionList:
     @pytest.mark.usefixtures("alice")
-    async def test_each_is_listed_with_where_it_came_from(self, backend: Backend) -> None:
+    async def test_sessions_are_listed_and_ended_individually(self, backend: Backend) -> None:
         await login(backend, ALICE)
         backend.http.headers["User-Agent"] = "a browser " + "x" * 300
         tokens = await login(backend, ALICE)
@@ -228,15 +224,15 @@ class TestOwnSessions:
         assert second["id"] not in {one["id"] for one in listed}
 
     @pytest.mark.usefixtures("alice")
-    async def test_logout_ends_one_or_all(self, backend: Backend) -> None:
+    async def test_logout_ends_one_or_all_sessions(self, backend: Backend) -> None:
         one, two, three = [await login(backend, ALICE) for _ in range(3)]
         headers = bearer(one["access_token"])
         assert (await backend.http.post("/auth/logout", headers=headers)).status_code == 204
-        assert [await is_in(backend, it) for it in (one, two, three)] == [False, True, True]
+        assert [await is_logged_in(backend, it) for it in (one, two, three)] == [False, True, True]
         check_problem(await refresh(backend, one), 401, "not-authenticated")
         headers = bearer(two["access_token"])
         await backend.http.post("/auth/logout?everywhere=true", headers=headers)
-        assert [await is_in(backend, it) for it in (one, two, three)] == [False] * 3
+        assert [await is_logged_in(backend, it) for it in (one, two, three)] == [False] * 3
 
 
 class TestPasswordChange:
@@ -248,18 +244,18 @@ class TestPasswordChange:
         )
 
     @pytest.mark.usefixtures("alice")
-    async def test_it_ends_the_other_sessions(self, backend: Backend) -> None:
+    async def test_change_ends_the_other_sessions(self, backend: Backend) -> None:
         mine, other = await login(backend, ALICE), await login(backend, ALICE)
         answer = await self.change(backend, mine, PASSWORD, NEW_PASSWORD)
         assert answer.status_code == 204, answer.text
-        assert await is_in(backend, mine)
-        assert not await is_in(backend, other)
+        assert await is_logged_in(backend, mine)
+        assert not await is_logged_in(backend, other)
         check_problem(await refresh(backend, other), 401, "not-authenticated")
         check_problem(await ask_login(backend, ALICE), 401, "wrong-credentials")
         await login(backend, ALICE, NEW_PASSWORD)
 
     @pytest.mark.usefixtures("alice")
-    async def test_a_wrong_one_changes_nothing(
+    async def test_refused_change_has_no_effect(
         self, backend: Backend, environment: Environment
     ) -> None:
         await environment.query("UPDATE users SET name = 'Alice Pleasance Liddell'")
@@ -275,10 +271,10 @@ class TestPasswordChange:
             # for others it is not even checked.
             wrong = await self.change(backend, mine, "not my password", easy)
             check_problem(wrong, 422, "wrong-password")
-        assert await is_in(backend, other)
+        assert await is_logged_in(backend, other)
 
     @pytest.mark.usefixtures("alice")
-    async def test_of_two_at_once_one_counts(self, backend: Backend) -> None:
+    async def test_concurrent_changes_succeed_once(self, backend: Backend) -> None:
         tokens = await login(backend, ALICE)
         words = [f"{NEW_PASSWORD}-{n}" for n in range(3)]
         answers = await asyncio.gather(
@@ -290,7 +286,7 @@ class TestPasswordChange:
         assert [code == 200 for code in logins] == [code == 204 for code in codes]
 
     @pytest.mark.usefixtures("alice")
-    async def test_a_session_has_five_guesses(self, backend: Backend) -> None:
+    async def test_attempts_of_a_session_are_limited(self, backend: Backend) -> None:
         tokens = await login(backend, ALICE)
         for _ in range(5):
             await self.change(backend, tokens, "not my password", NEW_PASSWORD)
@@ -302,7 +298,7 @@ class TestPasswordChange:
 
 
 class TestOpenStreams:
-    async def test_a_logout_ends_the_streams_of_its_session_on_every_instance(
+    async def test_logout_ends_the_streams_of_its_session_on_every_instance(
         self, pair: tuple[Backend, Backend]
     ) -> None:
         one, two = pair
@@ -323,14 +319,14 @@ class TestOpenStreams:
             body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
             changed = await two.http.post("/auth/password/change", headers=headers, json=body)
             assert changed.status_code == 204
-            await stays_open(two, bystander)
+            await check_still_open(two, bystander)
         exposed = (await two.http.get("/metrics")).text
         assert 'reason="session_ended",scope="feed"} 1.0' in exposed
 
     @pytest.mark.parametrize(
         "change", ["role", "password change", "password reset", "second factor", "token reuse"]
     )
-    async def test_each_change_ends_the_streams_of_the_other_sessions_on_every_instance(
+    async def test_changes_end_the_streams_of_other_sessions_on_every_instance(
         self, pair: tuple[Backend, Backend], environment: Environment, change: str
     ) -> None:
         one, two = pair
@@ -349,26 +345,26 @@ class TestOpenStreams:
             if change in {"role", "password reset"}:
                 await own.until_ended(5)
             else:
-                await stays_open(one, own)
-            await stays_open(two, bystander)
+                await check_still_open(one, own)
+            await check_still_open(two, bystander)
 
-    async def test_other_changes_end_all_of_a_user(self, backend: Backend) -> None:
+    async def test_account_changes_end_all_streams_of_the_user(self, backend: Backend) -> None:
         alice, bob = await backend.add_user(ALICE), await backend.add_user("bob@shield.test")
         async with sse(backend.http, token=backend.token_of(bob)) as bystander:
-            for why, closing_frame in (
-                (AccessChange.ROLE_CHANGE, "your permissions have changed"),
-                (AccessChange.DEACTIVATION, "the session has ended"),
+            for reason, closing_frame in (
+                (AccessChangeReason.ROLE_CHANGE, "your permissions have changed"),
+                (AccessChangeReason.DEACTIVATION, "the session has ended"),
             ):
                 async with sse(backend.http, token=backend.token_of(alice)) as client:
                     async with backend.services.database.transaction() as session:
-                        await backend.services.auth.access.changed(
-                            session, user_id=alice.id, why=why
+                        await backend.services.auth.access.publish_change(
+                            session, user_id=alice.id, reason=reason
                         )
                     await client.until_ended(3)
                     assert client.comments[0].startswith(closing_frame)
             assert not bystander.ended
 
-    async def test_a_change_that_is_committed_after_a_later_one_was_heard_is_not_missed(
+    async def test_late_commit_of_an_earlier_change_is_not_missed(
         self, backend: Backend, environment: Environment
     ) -> None:
         alice, bob = await backend.add_user(ALICE), await backend.add_user("bob@shield.test")
@@ -380,27 +376,31 @@ class TestOpenStreams:
             async with environment.database.transaction():
                 await environment.query(statement, alice.id)
                 async with backend.services.database.transaction() as session:
-                    why = AccessChange.DEACTIVATION
-                    await backend.services.auth.access.changed(session, user_id=bob.id, why=why)
+                    reason = AccessChangeReason.DEACTIVATION
+                    await backend.services.auth.access.publish_change(
+                        session, user_id=bob.id, reason=reason
+                    )
                 await quick.until_ended(10)
                 assert not slow.ended
             await slow.until_ended(10)
 
-    async def test_a_change_while_a_stream_is_being_opened_is_not_missed(
-        self, backend: Backend
-    ) -> None:
+    async def test_change_while_a_stream_opens_is_not_missed(self, backend: Backend) -> None:
         alice = await backend.add_user(ALICE)
         access = await backend.services.auth.access.authenticate(backend.token_of(alice))
         async with backend.services.database.transaction() as session:
-            why = AccessChange.DEACTIVATION
-            await backend.services.auth.access.changed(session, user_id=alice.id, why=why)
+            reason = AccessChangeReason.DEACTIVATION
+            await backend.services.auth.access.publish_change(
+                session, user_id=alice.id, reason=reason
+            )
         await until(lambda: backend.services.auth.open_streams._recent)
         ended: list[str] = []
-        with backend.services.auth.open_streams.holding(access, ended.append):
+        with backend.services.auth.open_streams.registered(access, ended.append):
             assert ended == ["session_ended"]
 
 
-async def change_role(one: Backend, _world: Environment, mine: Tokens, _other: Tokens) -> None:
+async def change_role(
+    one: Backend, _environment: Environment, mine: Tokens, _other: Tokens
+) -> None:
     admin = bearer(one.token_of(await one.add_user("admin@shield.test", Role.ADMIN)))
     alice = (await one.http.get("/auth/me", headers=bearer(mine["access_token"]))).json()["id"]
     path = f"/admin/users/{alice}/role"
@@ -408,14 +408,18 @@ async def change_role(one: Backend, _world: Environment, mine: Tokens, _other: T
     assert done.status_code == 200, done.text
 
 
-async def change_password(one: Backend, _world: Environment, mine: Tokens, _other: Tokens) -> None:
+async def change_password(
+    one: Backend, _environment: Environment, mine: Tokens, _other: Tokens
+) -> None:
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     headers = bearer(mine["access_token"])
     done = await one.http.post("/auth/password/change", json=body, headers=headers)
     assert done.status_code == 204, done.text
 
 
-async def reset_password(one: Backend, _world: Environment, mine: Tokens, _other: Tokens) -> None:
+async def reset_password(
+    one: Backend, _environment: Environment, mine: Tokens, _other: Tokens
+) -> None:
     admin = bearer(one.token_of(await one.add_user("admin@shield.test", Role.ADMIN)))
     alice = (await one.http.get("/auth/me", headers=bearer(mine["access_token"]))).json()["id"]
     link = await one.http.post(f"/admin/users/{alice}/reset-link", headers=admin)
@@ -425,7 +429,7 @@ async def reset_password(one: Backend, _world: Environment, mine: Tokens, _other
 
 
 async def turn_on_second_factor(
-    one: Backend, _world: Environment, mine: Tokens, _other: Tokens
+    one: Backend, _environment: Environment, mine: Tokens, _other: Tokens
 ) -> None:
     headers = bearer(mine["access_token"])
     begun = await one.http.post("/auth/mfa/setup", json={"password": PASSWORD}, headers=headers)
@@ -449,21 +453,21 @@ CHANGES: Mapping[str, Callable[[Backend, Environment, Tokens, Tokens], Awaitable
 }
 
 
-async def stays_open(backend: Backend, client: SseClient) -> None:
-    await has_heard(backend)
+async def check_still_open(backend: Backend, client: SseClient) -> None:
+    await wait_until_changes_are_known(backend)
     assert not client.ended
 
 
-async def has_heard(backend: Backend) -> None:
+async def wait_until_changes_are_known(backend: Backend) -> None:
     """Wait until the instance knows all changes so far."""
     watcher, now = backend.revocation_watcher, datetime.now(UTC)
-    await until(lambda: watcher._heard_at > now)
+    await until(lambda: watcher._polled_at > now)
 
 
-class TestNewSigningKey:
+class TestSigningKeyRotation:
     """The three deployments of docs/operations.md, while instances of two of them run."""
 
-    async def test_instances_with_the_old_and_the_new_key_take_each_others_tokens(
+    async def test_instances_with_old_and_new_key_accept_each_others_tokens(
         self, environment: Environment
     ) -> None:
         old_key, new_key = "an-old-key-" * 4, "a-new-key-" * 4
@@ -475,40 +479,40 @@ class TestNewSigningKey:
             await old.add_user(ALICE)
             for giver, taker in ((old, new), (new, old)):
                 tokens = await login(giver, ALICE)
-                assert await is_in(taker, tokens)
+                assert await is_logged_in(taker, tokens)
                 headers = bearer(tokens["access_token"])
                 ticket = (await giver.http.post("/auth/ticket", headers=headers)).json()["ticket"]
                 async with sse(taker.http, f"/events?ticket={ticket}") as stream:
                     assert not stream.ended
                 renewed = (await refresh(taker, tokens)).json()
-                assert await is_in(giver, renewed)
+                assert await is_logged_in(giver, renewed)
 
-    async def test_a_key_that_has_leaked_counts_no_more_and_sessions_go_on(
+    async def test_revoked_key_invalidates_access_tokens_only(
         self, environment: Environment
     ) -> None:
         async with running(environment.settings(JWT_SECRET="an-old-key-" * 4)) as old:
             await old.add_user(ALICE)
             tokens = await login(old, ALICE)
         async with running(environment.settings(JWT_SECRET="a-new-key-" * 4)) as new:
-            assert not await is_in(new, tokens)
-            assert await is_in(new, (await refresh(new, tokens)).json())
+            assert not await is_logged_in(new, tokens)
+            assert await is_logged_in(new, (await refresh(new, tokens)).json())
 
 
 class TestOutage:
-    async def test_the_last_look_counts_while_postgresql_is_away(
+    async def test_cached_access_is_used_without_postgresql(
         self, environment: Environment, database_proxy: TcpProxy
     ) -> None:
         async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
             await backend.add_user(ALICE)
             mine, gone = await login(backend, ALICE), await login(backend, ALICE)
             await environment.query("UPDATE users SET role = 'admin'")
-            assert await is_in(backend, mine)
+            assert await is_logged_in(backend, mine)
             await backend.http.post("/auth/logout", headers=bearer(gone["access_token"]))
-            assert not await is_in(backend, gone)
+            assert not await is_logged_in(backend, gone)
             await database_proxy.refuse()
             me = await backend.http.get("/auth/me", headers=bearer(mine["access_token"]))
             assert me.json()["role"] == "admin"
-            assert not await is_in(backend, gone)
+            assert not await is_logged_in(backend, gone)
             async with sse(backend.http, token=mine["access_token"]) as client:
                 assert not client.ended
             check_problem(await refresh(backend, mine), 503, "database-unavailable")
@@ -516,9 +520,9 @@ class TestOutage:
             await until(lambda: backend.revocation_watcher.status == "watching")
             assert (await refresh(backend, mine)).status_code == 200
 
-    @pytest.mark.parametrize("why", ["logout", "password change"])
-    async def test_what_has_ended_stays_so_on_an_instance_that_never_looked_at_it(
-        self, backend: Backend, environment: Environment, database_proxy: TcpProxy, why: str
+    @pytest.mark.parametrize("reason", ["logout", "password change"])
+    async def test_known_end_of_a_session_is_kept_without_postgresql(
+        self, backend: Backend, environment: Environment, database_proxy: TcpProxy, reason: str
     ) -> None:
         settings = environment.settings(
             DATABASE_URL=database_proxy.url, REDIS_CONSUMER_NAME="host-8003"
@@ -527,7 +531,7 @@ class TestOutage:
             await backend.add_user(ALICE)
             ended, changing = await login(backend, ALICE), await login(backend, ALICE)
             headers = bearer(ended["access_token"])
-            if why == "logout":
+            if reason == "logout":
                 answer = await backend.http.post("/auth/logout", headers=headers)
             else:
                 body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
@@ -536,13 +540,13 @@ class TestOutage:
                     "/auth/password/change", headers=headers, json=body
                 )
             assert answer.status_code == 204
-            await has_heard(other)
+            await wait_until_changes_are_known(other)
             await database_proxy.refuse()
-            assert not await is_in(other, ended)
+            assert not await is_logged_in(other, ended)
             await database_proxy.accept()
             await until(lambda: other.revocation_watcher.status == "watching")
 
-    async def test_where_nobody_ever_looked_a_token_stands_for_the_least(
+    async def test_unknown_session_has_the_lowest_role_without_postgresql(
         self, backend: Backend, environment: Environment, database_proxy: TcpProxy
     ) -> None:
         settings = environment.settings(
@@ -566,7 +570,7 @@ class TestOutage:
             me = await other.http.get("/auth/me", headers=bearer(token))
             assert me.json()["role"] == "admin"
 
-    async def test_what_changes_before_an_instance_has_reached_postgresql_is_not_missed(
+    async def test_changes_before_the_first_connection_are_not_missed(
         self, backend: Backend, environment: Environment, database_proxy: TcpProxy
     ) -> None:
         await backend.add_user(ALICE)
@@ -585,7 +589,7 @@ class TestOutage:
                 await stream.until_ended(20)
 
 
-async def test_what_a_later_release_changes_ends_streams_and_not_the_watcher(
+async def test_unknown_reason_of_a_later_release_ends_streams(
     backend: Backend, environment: Environment
 ) -> None:
     alice = await backend.add_user(ALICE)

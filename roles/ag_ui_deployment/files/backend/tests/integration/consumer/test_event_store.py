@@ -15,9 +15,15 @@ from src.models.event import Poison, ShieldEvent, StreamId
 from src.repositories import events as event_rows
 from src.services.consumer.event_store import EventStore
 from src.utils.database import Database
-from tests.support.builders import JOB, OWNER, beyond_an_index, shield_event, stream
+from tests.support.builders import JOB, OWNER, shield_event, stream, text_too_large_for_an_index
 from tests.support.environment import Environment
-from tests.support.strategies import KNOWN_TYPES, METADATA, noise, spoiled, story
+from tests.support.strategies import (
+    KNOWN_TYPES,
+    METADATA,
+    faulty_history,
+    random_events,
+    valid_history,
+)
 
 JOB_COLUMNS = "status, percent, error, result::text, created_at, updated_at, completed_at"
 
@@ -42,12 +48,14 @@ def examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
     return drawn
 
 
-async def test_jobs_are_the_same_in_whatever_order_their_batches_come(
+async def test_jobs_do_not_depend_on_the_order_of_batches(
     environment: Environment, database: Database
 ) -> None:
     store = EventStore(database)
     chance = random.Random(7)
-    histories: list[list[ShieldEvent]] = examples(story() | spoiled() | noise(), 40)
+    histories: list[list[ShieldEvent]] = examples(
+        valid_history() | faulty_history() | random_events(), 40
+    )
     for number, history in enumerate(histories):
         ways = []
         for way in range(3):
@@ -73,12 +81,12 @@ async def test_jobs_are_the_same_in_whatever_order_their_batches_come(
         assert ways[0] == ways[1] == ways[2], history
 
 
-async def test_what_is_stored_is_read_again_unchanged(database: Database) -> None:
+async def test_stored_events_are_unchanged(database: Database) -> None:
     """Otherwise a client that resumes from PostgreSQL would get other bytes than from Redis."""
     events = stream(
         *(
             replace(event, event_id=f"e-{n}")
-            for n, history in enumerate(examples(noise(), 40))
+            for n, history in enumerate(examples(random_events(), 40))
             for event in history
         )
     )
@@ -91,7 +99,7 @@ async def test_what_is_stored_is_read_again_unchanged(database: Database) -> Non
         assert orjson.dumps(stored.data) == orjson.dumps(event.data)
 
 
-async def test_a_page_is_cut_at_its_borders(database: Database) -> None:
+async def test_page_limits(database: Database) -> None:
     events = stream(*(shield_event(job=f"job-{n % 2}") for n in range(10)))
     await EventStore(database).store(events)
     async with database.transaction() as session:
@@ -107,16 +115,16 @@ async def test_a_page_is_cut_at_its_borders(database: Database) -> None:
         assert await event_rows.page(session, StreamId(0, 0), events[5].id, 100, ["job-7"]) == []
 
 
-async def test_which_ids_are_stored_and_which_are_the_first_and_the_last(
+async def test_stored_and_missing_ids(
     database: Database,
 ) -> None:
     store = EventStore(database)
-    assert await store.newest() is None
+    assert await store.newest_id() is None
     events = stream(*(shield_event() for _ in range(5)))
     dead = Poison(StreamId(1, 0), "no type", b"{}")
     stored = await store.store([*events[:3], dead])
     assert (stored.events, stored.poison) == (3, [dead])
-    assert await store.newest() == events[2].id
+    assert await store.newest_id() == events[2].id
     missing = await store.missing([*(event.id for event in reversed(events)), dead.id])
     assert missing == [events[3].id, events[4].id]
     assert await store.missing([]) == []
@@ -125,7 +133,7 @@ async def test_which_ids_are_stored_and_which_are_the_first_and_the_last(
         assert await event_rows.count(session, StreamId(0, 0), events[2].id) == 3
 
 
-async def test_events_are_counted_once(database: Database) -> None:
+async def test_duplicate_events_are_not_counted(database: Database) -> None:
     store = EventStore(database)
     events = stream(*(shield_event() for _ in range(5)))
     assert (await store.store(events[:3])).events == 3
@@ -133,7 +141,7 @@ async def test_events_are_counted_once(database: Database) -> None:
     assert (await store.store(events)).events == 0
 
 
-async def test_every_type_ends_in_a_status_that_the_list_can_filter(
+async def test_every_type_leads_to_a_known_status(
     environment: Environment, database: Database
 ) -> None:
     await EventStore(database).store(
@@ -143,7 +151,7 @@ async def test_every_type_ends_in_a_status_that_the_list_can_filter(
     assert {row[0] for row in rows} <= {"queued", "running", "completed", "failed", "cancelled"}
 
 
-async def test_whatever_the_metadata_hold(environment: Environment, database: Database) -> None:
+async def test_any_metadata_is_stored(environment: Environment, database: Database) -> None:
     events = [
         shield_event(metadata=one, job=f"j{n}") for n, one in enumerate(examples(METADATA, 30))
     ]
@@ -153,11 +161,11 @@ async def test_whatever_the_metadata_hold(environment: Environment, database: Da
     assert len(await environment.query("SELECT * FROM jobs")) == len(events)
 
 
-async def test_a_value_beyond_an_index_costs_one_event(
+async def test_value_too_large_for_an_index_is_one_dead_letter(
     environment: Environment, database: Database
 ) -> None:
     events = [
-        shield_event(workspace=beyond_an_index() if n == 2 else "red", job=f"j{n}")
+        shield_event(workspace=text_too_large_for_an_index() if n == 2 else "red", job=f"j{n}")
         for n in range(5)
     ]
     stored = await EventStore(database).store(events)
@@ -166,7 +174,9 @@ async def test_a_value_beyond_an_index_costs_one_event(
     assert len(await environment.dead_letters()) == 1
 
 
-async def test_percent_of_a_job_never_falls(environment: Environment, database: Database) -> None:
+async def test_percent_of_a_job_never_decreases(
+    environment: Environment, database: Database
+) -> None:
     store = EventStore(database)
     for percent in (10, 80, 30):
         await store.store([shield_event(data={"percent": percent})])
@@ -174,7 +184,7 @@ async def test_percent_of_a_job_never_falls(environment: Environment, database: 
     assert shown == 80
 
 
-async def test_batches_that_meet_in_the_same_jobs_do_not_deadlock(database: Database) -> None:
+async def test_concurrent_batches_do_not_deadlock(database: Database) -> None:
     store = EventStore(database)
     for turn in range(15):
         batches = []

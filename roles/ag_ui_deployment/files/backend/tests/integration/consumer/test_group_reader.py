@@ -32,9 +32,7 @@ async def publish(environment: Environment, count: int, size: int = 0) -> list[S
 
 
 @pytest.mark.parametrize(("batch_size", "count"), [(1, 3), (7, 20), (128, 300), (500, 500)])
-async def test_batches_are_as_large_as_they_may_be(
-    environment: Environment, batch_size: int, count: int
-) -> None:
+async def test_batch_size_is_bounded(environment: Environment, batch_size: int, count: int) -> None:
     reader = reader_of(environment, batch_size=batch_size)
     await reader.join(None)
     ids = await publish(environment, count)
@@ -46,7 +44,7 @@ async def test_batches_are_as_large_as_they_may_be(
     assert reader.caught_up
 
 
-async def test_an_entry_is_as_it_was_published(environment: Environment) -> None:
+async def test_entry_fields_are_unchanged(environment: Environment) -> None:
     reader = reader_of(environment)
     await reader.join(None)
     fields = {b"type": b"\xff\x00", b"": b"", b"data": b"{}", b"job_id": "ü".encode()}
@@ -55,7 +53,7 @@ async def test_an_entry_is_as_it_was_published(environment: Environment) -> None
     assert read == fields
 
 
-async def test_large_entries_come_a_few_at_a_time(environment: Environment) -> None:
+async def test_batches_of_large_entries_are_bounded_in_bytes(environment: Environment) -> None:
     """Even after small entries: Redis cannot limit a read by bytes."""
     reader = reader_of(environment)
     await reader.join(None)
@@ -68,7 +66,7 @@ async def test_large_entries_come_a_few_at_a_time(environment: Environment) -> N
     assert read == ids
 
 
-async def test_it_says_whether_more_is_left(environment: Environment) -> None:
+async def test_caught_up_tells_whether_entries_are_left(environment: Environment) -> None:
     reader = reader_of(environment, batch_size=5)
     await reader.join(None)
     await publish(environment, 7)
@@ -78,7 +76,7 @@ async def test_it_says_whether_more_is_left(environment: Environment) -> None:
     assert reader.caught_up
 
 
-async def test_pending_entries_come_again_until_they_are_acknowledged(
+async def test_pending_entries_are_read_until_acknowledged(
     environment: Environment,
 ) -> None:
     reader = reader_of(environment)
@@ -101,7 +99,7 @@ async def test_two_members_share_the_entries(environment: Environment) -> None:
     assert ids_of(await one.read_new()) == ids[4:]
 
 
-async def test_waiting_takes_nothing_and_ends_with_the_next_entry(environment: Environment) -> None:
+async def test_wait_delivers_nothing_and_ends_with_the_next_entry(environment: Environment) -> None:
     reader = reader_of(environment)
     await reader.join(None)
     assert await reader.read_new() == []

@@ -22,7 +22,7 @@ class Member:
     """A group member that performs single reads; a new object is a restarted instance."""
 
     def __init__(self, environment: Environment, name: str, batch_size: int = 1000) -> None:
-        self._world = environment
+        self._environment = environment
         self._metrics = Metrics()
         settings = environment.settings(REDIS_CONSUMER_NAME=name, CONSUMER_BATCH_SIZE=batch_size)
         self._reader = GroupReader(
@@ -69,7 +69,7 @@ async def read_number(environment: Environment) -> int:
 
 
 class TestTrimmedUnread:
-    async def test_the_entries_between_the_last_read_and_the_first_left_are_counted(
+    async def test_entries_between_position_and_first_entry_are_counted(
         self, environment: Environment, member: Member
     ) -> None:
         await publish(environment, 10)
@@ -79,7 +79,7 @@ class TestTrimmedUnread:
         assert await member.read() == ids[-5:]
         assert member.lost() == 35
 
-    async def test_they_are_counted_once(self, environment: Environment, member: Member) -> None:
+    async def test_losses_are_counted_once(self, environment: Environment, member: Member) -> None:
         await publish(environment, 10)
         await member.read()
         await publish(environment, 40)
@@ -90,7 +90,7 @@ class TestTrimmedUnread:
         await member.read()
         assert member.lost() == 35
 
-    async def test_also_after_a_restart(self, environment: Environment, member: Member) -> None:
+    async def test_loss_before_a_restart(self, environment: Environment, member: Member) -> None:
         await publish(environment, 10)
         await member.read()
         await publish(environment, 40)
@@ -104,7 +104,7 @@ class TestTrimmedUnread:
         await again.read()
         assert again.lost() == 0
 
-    async def test_with_nothing_left(self, environment: Environment, member: Member) -> None:
+    async def test_loss_of_all_entries(self, environment: Environment, member: Member) -> None:
         await publish(environment, 10)
         await member.read()
         await publish(environment, 7)
@@ -116,14 +116,16 @@ class TestTrimmedUnread:
         assert len(await member.read()) == 2
         assert member.lost() == 7
 
-    async def test_before_the_first_read(self, environment: Environment, member: Member) -> None:
+    async def test_loss_before_the_first_read(
+        self, environment: Environment, member: Member
+    ) -> None:
         await member.read()
         await publish(environment, 9)
         await environment.trim(4)
         await member.read()
         assert member.lost() == 5
 
-    async def test_in_the_middle_of_a_backlog(self, environment: Environment) -> None:
+    async def test_loss_within_a_backlog(self, environment: Environment) -> None:
         member = Member(environment, "host-8002", batch_size=10)
         await publish(environment, 100)
         await member.read()
@@ -132,7 +134,7 @@ class TestTrimmedUnread:
             pass
         assert member.lost() == 30
 
-    async def test_by_the_member_that_reads_on(
+    async def test_loss_is_counted_by_the_reading_member(
         self, environment: Environment, member: Member
     ) -> None:
         other = Member(environment, "host-8003")
@@ -145,7 +147,7 @@ class TestTrimmedUnread:
         await member.read()
         assert (member.lost(), other.lost()) == (0, 35)
 
-    async def test_also_if_the_answer_that_tells_of_them_is_lost(
+    async def test_loss_is_counted_after_a_lost_response(
         self, environment: Environment, member: Member, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await publish(environment, 10)
@@ -163,7 +165,7 @@ class TestTrimmedUnread:
         assert member.lost() == 35
         assert not await environment.redis.exists(f"{environment.stream}:{GROUP}:untold")
 
-    async def test_what_redis_counts_is_true_again(
+    async def test_group_counters_are_corrected(
         self, environment: Environment, member: Member
     ) -> None:
         """Redis 7.0 does not count entries that the group never got: its lag stays too high."""
@@ -183,16 +185,14 @@ class TestNoFalseAlarm:
         for how in ("trimmed_unread", "trimmed_pending", "stream_gone"):
             assert member.lost(how) == 0
 
-    async def test_entries_that_were_read_are_trimmed(
-        self, environment: Environment, member: Member
-    ) -> None:
+    async def test_read_entries_are_trimmed(self, environment: Environment, member: Member) -> None:
         for length in (10, 3, 0, 0):
             await publish(environment, 20)
             await member.read()
             await environment.trim(length)
             await member.read()
 
-    async def test_the_first_left_is_the_next_to_read(
+    async def test_first_entry_is_the_next_to_read(
         self, environment: Environment, member: Member
     ) -> None:
         await publish(environment, 20)
@@ -201,25 +201,21 @@ class TestNoFalseAlarm:
         await environment.trim(20)
         assert len(await member.read()) == 20
 
-    async def test_a_stream_that_was_trimmed_before_there_was_a_group(
+    async def test_stream_trimmed_before_the_group_existed(
         self, environment: Environment, member: Member
     ) -> None:
         await publish(environment, 20)
         await environment.trim(5)
         assert len(await member.read()) == 5
 
-    async def test_a_group_that_is_made_again(
-        self, environment: Environment, member: Member
-    ) -> None:
+    async def test_recreated_group(self, environment: Environment, member: Member) -> None:
         await publish(environment, 20)
         await member.read()
         await environment.trim(5)
         await environment.destroy_group()
         assert len(await member.read()) == 5
 
-    async def test_a_group_that_somebody_moved_back(
-        self, environment: Environment, member: Member
-    ) -> None:
+    async def test_group_moved_back(self, environment: Environment, member: Member) -> None:
         await publish(environment, 20)
         await member.read()
         await environment.redis.xgroup_setid(environment.stream, GROUP, "0")
@@ -227,7 +223,7 @@ class TestNoFalseAlarm:
         await publish(environment, 1)
         assert len(await member.read()) == 1
 
-    async def test_a_group_that_another_program_made(
+    async def test_group_created_by_another_program(
         self, environment: Environment, member: Member
     ) -> None:
         """Redis then does not know how many entries the group has read."""
@@ -240,9 +236,9 @@ class TestNoFalseAlarm:
         await environment.trim(5)
         assert len(await member.read()) == 5
 
-    @pytest.mark.parametrize("place", ["read", "next", "middle", "last", "all"])
-    async def test_entries_that_were_deleted(
-        self, environment: Environment, member: Member, place: str
+    @pytest.mark.parametrize("position", ["read", "next", "middle", "last", "all"])
+    async def test_deleted_entries(
+        self, environment: Environment, member: Member, position: str
     ) -> None:
         read = await publish(environment, 10)
         await member.read()
@@ -253,7 +249,7 @@ class TestNoFalseAlarm:
             "middle": unread[4:6],
             "last": unread[-1:],
             "all": unread,
-        }[place]
+        }[position]
         await environment.redis.xdel(environment.stream, *map(str, deleted))
         await member.read()
         await publish(environment, 5)
@@ -262,7 +258,7 @@ class TestNoFalseAlarm:
         await publish(environment, 5)
         await member.read()
 
-    async def test_all_that_was_read_is_trimmed_and_the_next_deleted(
+    async def test_trimmed_read_entries_and_deleted_next_entry(
         self, environment: Environment, member: Member
     ) -> None:
         await publish(environment, 10)
@@ -283,11 +279,11 @@ class TestNoFalseAlarm:
         assert other.lost() == 0
 
 
-class History:
+class RandomHistory:
     """Members that read, restart and die while the stream is trimmed at random times."""
 
     def __init__(self, environment: Environment, seed: int) -> None:
-        self._world = environment
+        self._environment = environment
         self._chance = random.Random(seed)
         self._members = [self._restarted(n) for n in range(3)]
         self._retired: list[Member] = []
@@ -309,13 +305,13 @@ class History:
         return sum(member.lost() for member in self._members + self._retired)
 
     async def _publish(self) -> None:
-        self.published += await publish(self._world, self._chance.choice((1, 5, 100)))
+        self.published += await publish(self._environment, self._chance.choice((1, 5, 100)))
 
     async def _read(self) -> None:
         self.read += await self._chance.choice(self._members).read()
 
     async def _trim(self) -> None:
-        await self._world.trim(self._chance.choice((0, 1, 10, 60)))
+        await self._environment.trim(self._chance.choice((0, 1, 10, 60)))
 
     async def _restart(self) -> None:
         number = self._chance.randrange(len(self._members))
@@ -325,30 +321,30 @@ class History:
     async def _delete(self) -> None:
         if self.published:
             one = self._chance.choice(self.published[-50:])
-            if await self._world.redis.xdel(self._world.stream, str(one)):
+            if await self._environment.redis.xdel(self._environment.stream, str(one)):
                 self.deleted.add(one)
 
     def _restarted(self, number: int) -> Member:
-        return Member(self._world, f"host-{number}", self._chance.choice((3, 70, 1000)))
+        return Member(self._environment, f"host-{number}", self._chance.choice((3, 70, 1000)))
 
 
-class TestAnyHistory:
+class TestRandomHistory:
     @pytest.mark.parametrize("seed", range(20))
     async def test_every_entry_is_read_once_or_counted(
         self, environment: Environment, seed: int
     ) -> None:
-        history = History(environment, seed)
+        history = RandomHistory(environment, seed)
         await history.run(deleting=False)
         assert len(set(history.read)) == len(history.read)
         assert history.counted() == len(history.published) - len(history.read)
         assert await environment.settled()
 
     @pytest.mark.parametrize("seed", range(20))
-    async def test_what_was_deleted_is_never_counted(
+    async def test_deleted_entries_are_never_counted(
         self, environment: Environment, seed: int
     ) -> None:
         """If both happen at once it is undecidable, and no alarm is better than a false one."""
-        history = History(environment, seed)
+        history = RandomHistory(environment, seed)
         await history.run(deleting=True)
         trimmed = set(history.published) - set(history.read) - history.deleted
         assert history.counted() <= len(trimmed)

@@ -86,7 +86,7 @@ class Browser:
     """A browser that follows a stream, and the proxy to its backend."""
 
     page: Page
-    line: TcpProxy
+    proxy: TcpProxy
     user: User
     # The last event ids of its stream requests.
     cursors: list[str | None]
@@ -99,20 +99,20 @@ class Browser:
         found: list[str] = await self.page.run("return events")
         return [json.loads(data) for data in found]
 
-    async def has_read(self, wanted: str) -> None:
+    async def wait_until_read(self, text: str) -> None:
         """Wait until the browser has been sent this text, and was idle afterwards."""
-        await until(lambda: wanted.encode() in self.line.passed, 30)
-        heard = self.line.passed.count(_KEEP_ALIVE)
-        await until(lambda: self.line.passed.count(_KEEP_ALIVE) > heard, 30)
+        await until(lambda: text.encode() in self.proxy.passed, 30)
+        heard = self.proxy.passed.count(_KEEP_ALIVE)
+        await until(lambda: self.proxy.passed.count(_KEEP_ALIVE) > heard, 30)
 
-    async def comes_back(self) -> str | None:
+    async def reconnect(self) -> str | None:
         """Close the stream; return the last event id of the reconnect."""
         times = len(self.cursors)
-        await self.line.cut()
+        await self.proxy.cut()
         await until(lambda: len(self.cursors) > times, 30)
         return self.cursors[times]
 
-    async def ends(self) -> AgUiClient:
+    async def wait_for_end(self) -> AgUiClient:
         """Wait for the end of the run; return what the page has then."""
 
         async def has_ended() -> bool:
@@ -132,18 +132,18 @@ async def browser(backend: Backend) -> AsyncIterator[Browser]:
         cursors.append(subscription.cursor and str(subscription.cursor))
         await real(subscription, connection)
 
-    async with TcpProxy(str(backend.http.base_url), 80) as line, chromium() as page:
-        await page.open(f"{line.url}/health/live")
+    async with TcpProxy(str(backend.http.base_url), 80) as proxy, chromium() as page:
+        await page.open(f"{proxy.url}/health/live")
         assert await page.run(LOG_IN, user.email, PASSWORD) == 200
         with ExitStack() as patches:
             for streams in (backend.services.events.streams, backend.services.agent.streams):
                 spy = partial(serve, streams.serve)
                 patches.enter_context(patch.object(streams, "serve", spy))
-            yield Browser(page, line, user, cursors)
+            yield Browser(page, proxy, user, cursors)
 
 
 @pytest.mark.parametrize("path", ["/events", f"/api/jobs/{JOB}/events"])
-async def test_a_prelude_comes_once_and_what_follows_it_comes(
+async def test_snapshot_is_sent_once_and_the_stream_resumes(
     environment: Environment, browser: Browser, path: str
 ) -> None:
     call = {"tool_call_id": "call", "tool_name": "crawl_web", "arguments": {"depth": 1}}
@@ -153,36 +153,36 @@ async def test_a_prelude_comes_once_and_what_follows_it_comes(
     )
     await until(environment.settled)
     await browser.follow(path)
-    await browser.has_read(f"id: {ids[-1]}\n\n")
-    assert await browser.comes_back() == str(ids[-1])
+    await browser.wait_until_read(f"id: {ids[-1]}\n\n")
+    assert await browser.reconnect() == str(ids[-1])
     await environment.publish(
         shield_event("tool:complete", {**call, "result": 1}, user=owner),
         shield_event("job:complete", user=owner),
     )
-    client = await browser.ends()
+    client = await browser.wait_for_end()
     assert client.outcome == "success"
     assert client.calls() == {"call": {"name": "crawl_web", "arguments": '{"depth":1}'}}
     assert list(client.results()) == ["res:call"]
 
 
-async def test_what_began_and_ended_while_it_was_away_comes(
+async def test_events_during_a_disconnect_are_delivered(
     environment: Environment, backend: Backend, browser: Browser
 ) -> None:
     """The stream was empty when the connection was cut: no event has ever arrived."""
     await browser.follow("/events")
-    await browser.has_read(f"id: {backend.services.events.hub.last_id}\n\n")
-    await browser.line.refuse()
+    await browser.wait_until_read(f"id: {backend.services.events.hub.last_id}\n\n")
+    await browser.proxy.refuse()
     owner = str(browser.user.id)
     ids = await environment.publish(
         shield_event("job:queued", user=owner), shield_event("job:complete", user=owner)
     )
     await until(lambda: backend.services.events.hub.last_id == ids[-1])
-    await browser.line.accept()
-    assert (await browser.ends()).outcome == "success"
+    await browser.proxy.accept()
+    assert (await browser.wait_for_end()).outcome == "success"
     assert check_run(await browser.events(), complete=True).run_id == JOB
 
 
-async def test_after_an_http_error_it_stays_closed_and_the_page_of_the_docs_comes_back(
+async def test_documented_code_reconnects_after_an_http_error(
     environment: Environment, backend: Backend, browser: Browser
 ) -> None:
     await browser.page.run(
@@ -194,9 +194,9 @@ async def test_after_an_http_error_it_stays_closed_and_the_page_of_the_docs_come
     await until(lambda: len(browser.cursors) == 2)
     owner = str(browser.user.id)
     ids = await environment.publish(shield_event("job:queued", user=owner))
-    await browser.has_read(f"id: {ids[-1]}\n")
-    with patch.object(backend.services.events.streams, "check", side_effect=DrainingError):
-        await browser.line.cut()
+    await browser.wait_until_read(f"id: {ids[-1]}\n")
+    with patch.object(backend.services.events.stream_server, "check", side_effect=DrainingError):
+        await browser.proxy.cut()
 
         async def is_closed() -> bool:
             closed = "return source.readyState === EventSource.CLOSED"
@@ -214,27 +214,23 @@ async def test_after_an_http_error_it_stays_closed_and_the_page_of_the_docs_come
     assert len(browser.cursors) == 3
 
 
-async def test_keep_alives_carry_it_past_what_it_may_not_see(
-    environment: Environment, browser: Browser
-) -> None:
+async def test_keep_alives_advance_the_cursor(environment: Environment, browser: Browser) -> None:
     await browser.follow("/events")
     ids = await environment.publish(shield_event("worker.started", job=None))
-    await browser.has_read(f": keep-alive\nid: {ids[-1]}\n\n")
-    assert await browser.comes_back() == str(ids[-1])
+    await browser.wait_until_read(f": keep-alive\nid: {ids[-1]}\n\n")
+    assert await browser.reconnect() == str(ids[-1])
     assert await browser.events() == []
 
 
-async def test_a_run_of_the_agent_goes_on_where_it_was(
-    backend: Backend, browser: Browser, model: ScriptedServer
-) -> None:
+async def test_agent_run_resumes(backend: Backend, browser: Browser, model: ScriptedServer) -> None:
     model.gate.clear()
     body = run_input("Are you fine?")
     token = backend.token_of(browser.user)
     async with running_agent(backend.http, token, body):
         await browser.follow(events_path(body))
-        await browser.has_read("id: 1-0\n")
-        assert await browser.comes_back() == "1-0"
+        await browser.wait_until_read("id: 1-0\n")
+        assert await browser.reconnect() == "1-0"
         model.gate.set()
-        client = await browser.ends()
+        client = await browser.wait_for_end()
     assert client.outcome == "success"
     assert [one["content"]["text"] for one in client.messages] == ["Fine."]

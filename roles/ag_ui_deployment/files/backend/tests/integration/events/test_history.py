@@ -55,7 +55,7 @@ async def read(
 
 
 @pytest.mark.parametrize("kept", [30, 29, 12, 4, 1, 0])
-async def test_any_range_across_the_border(
+async def test_any_range_across_redis_and_postgresql(
     environment: Environment, history: EventHistory, kept: int
 ) -> None:
     ids = await fill(environment)
@@ -69,9 +69,7 @@ async def test_any_range_across_the_border(
     assert await read(history, ZERO, FAR, "job-1") == ids[1::2]
 
 
-async def test_redis_may_trim_while_it_is_read(
-    environment: Environment, history: EventHistory
-) -> None:
+async def test_trimming_during_a_read(environment: Environment, history: EventHistory) -> None:
     ids = await fill(environment)
     found: list[StreamId] = []
     keep = len(ids)
@@ -82,50 +80,48 @@ async def test_redis_may_trim_while_it_is_read(
     assert found == ids
 
 
-async def test_poison_is_left_out_and_does_not_end_the_line(
-    environment: Environment, history: EventHistory
-) -> None:
+async def test_poison_is_skipped(environment: Environment, history: EventHistory) -> None:
     first = await environment.publish(shield_event())
     await environment.publish(*([{b"hello": b"world"}] * 9))
     last = await environment.publish(shield_event())
     assert await read(history, ZERO) == first + last
 
 
-async def test_the_id_above_which_redis_has_everything(
+async def test_id_above_which_redis_is_complete(
     environment: Environment, history: EventHistory
 ) -> None:
-    before = await history.retained_above()
+    before = await history.redis_low_watermark()
     ids = await fill(environment, 10)
     assert before < ids[0]
-    assert (await history.retained_above()).next() == ids[0]
+    assert (await history.redis_low_watermark()).next() == ids[0]
     await environment.trim(3)
-    assert (await history.retained_above()).next() == ids[7]
+    assert (await history.redis_low_watermark()).next() == ids[7]
     await environment.trim(0)
-    assert await history.retained_above() >= ids[-1].previous()
+    assert await history.redis_low_watermark() >= ids[-1].previous()
 
 
-async def test_the_newest_id(environment: Environment, history: EventHistory) -> None:
-    assert await history.newest() == ZERO
+async def test_newest_id(environment: Environment, history: EventHistory) -> None:
+    assert await history.newest_id() == ZERO
     ids = await fill(environment, 3)
-    assert await history.newest() == ids[-1]
+    assert await history.newest_id() == ids[-1]
     await environment.trim(0)
-    assert await history.newest() == ids[-1]
+    assert await history.newest_id() == ids[-1]
 
 
-async def test_a_border_of_a_stream_without_entries_is_no_gap(
+async def test_position_of_an_empty_stream_is_no_gap(
     environment: Environment, history: EventHistory
 ) -> None:
     """Clients receive such an id before any event; no entry has it."""
-    border = (await history.retained_above()).previous().next()
-    assert border.is_border
-    assert await history.gap_above(border) is None
+    border = (await history.redis_low_watermark()).previous().next()
+    assert border.is_last_of_millisecond
+    assert await history.gap_after(border) is None
     await environment.publish(shield_event(), shield_event())
-    assert await history.gap_above(border) is None
+    assert await history.gap_after(border) is None
     await environment.trim(1)
-    assert await history.gap_above(border) == "expired"
+    assert await history.gap_after(border) == "expired"
 
 
-async def test_jobs_that_are_on(environment: Environment, history: EventHistory) -> None:
+async def test_active_jobs(environment: Environment, history: EventHistory) -> None:
     database = Database(environment.settings())
     now = (await environment.query("SELECT (extract(epoch FROM now()) * 1000)::bigint"))[0][0]
     await EventStore(database).store(
@@ -140,7 +136,7 @@ async def test_jobs_that_are_on(environment: Environment, history: EventHistory)
     assert await history.active_jobs() == ["later", "earlier"]
 
 
-async def test_it_is_read_while_redis_refuses_writes(
+async def test_reading_while_redis_refuses_writes(
     environment: Environment, history: EventHistory
 ) -> None:
     ids = await fill(environment)

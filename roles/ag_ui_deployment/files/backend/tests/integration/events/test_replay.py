@@ -13,7 +13,7 @@ from src.models.event import StreamId
 from src.models.role import Role
 from src.services.events import replay as event_replay
 from src.services.events.replay import EventReplay
-from tests.run_checker import Frame, check_feed, check_frames
+from tests.run_checker import Frame, check_feed, check_frames, events_of
 from tests.support.builders import JOB, shield_event
 from tests.support.environment import GROUP, Environment
 from tests.support.problems import check_problem
@@ -32,18 +32,17 @@ async def admin_token(backend: Backend) -> str:
 
 
 def gaps_of(frames: list[Frame]) -> list[dict[str, Any]]:
-    events = [frame.json() for frame in frames if frame.data is not None]
-    return [event["value"] for event in events if event.get("name") == "hx.shield.gap"]
+    return [event["value"] for event in events_of(frames) if event.get("name") == "hx.shield.gap"]
 
 
-class Publishing:
+class Publisher:
     """Publishes events of many jobs at a constant rate.
 
     Redis keeps few, but all that are not stored.
     """
 
     def __init__(self, environment: Environment, keep: int) -> None:
-        self._world = environment
+        self._environment = environment
         self._keep = keep
         self.ids: list[str] = []
 
@@ -53,17 +52,20 @@ class Publishing:
         for number in range(0, PER_SECOND * SECONDS, JOBS):
             kind = "job:queued" if not number else "rag:chunk_processed"
             batch = [shield_event(kind, {"chunk": number}, job=job) for job in jobs]
-            self.ids += map(str, await self._world.publish(*batch))
+            self.ids += map(str, await self._environment.publish(*batch))
             if number % 200 == 0:
                 await self._trim_what_is_stored()
             due += JOBS / PER_SECOND
             await asyncio.sleep(max(0.0, due - time.monotonic()))
         self.ids += map(
-            str, await self._world.publish(*(shield_event("job:complete", job=job) for job in jobs))
+            str,
+            await self._environment.publish(
+                *(shield_event("job:complete", job=job) for job in jobs)
+            ),
         )
 
     async def _trim_what_is_stored(self) -> None:
-        redis, stream = self._world.redis, self._world.stream
+        redis, stream = self._environment.redis, self._environment.stream
         (group,) = await redis.xinfo_groups(stream)
         pending = await redis.xpending(stream, GROUP)
         stored = pending["min"] or group["last-delivered-id"]
@@ -72,7 +74,7 @@ class Publishing:
             await redis.xtrim(stream, minid=str(min(kept, StreamId.parse(stored.decode()))))
 
 
-class Wanderer:
+class ReconnectingClient:
     """A client that disconnects repeatedly and reconnects to another instance."""
 
     def __init__(self, seed: int, instances: list[Backend], token: str) -> None:
@@ -82,7 +84,7 @@ class Wanderer:
         self.ids: list[str] = []
         self.gaps: list[dict[str, Any]] = []
 
-    async def run(self, publishing: Publishing, done: asyncio.Event) -> None:
+    async def run(self, publishing: Publisher, done: asyncio.Event) -> None:
         while not done.is_set() or self.ids[-1:] != publishing.ids[-1:]:
             # Some resume at once, some after the ring buffer has dropped what they missed, and some
             # need PostgreSQL.
@@ -92,16 +94,16 @@ class Wanderer:
             cursor = self.ids[-1] if self.ids else "0-0"
             instance = self._chance.choice(self._instances)
             async with sse(instance.http, after=cursor, token=self._token) as client:
-                wanted = self._chance.randint(1, 1500)
+                count = self._chance.randint(1, 1500)
                 with suppress(AssertionError):
-                    await client.until(lambda it, n=wanted: len(it.ids) >= n, 1.5)  # type: ignore[misc]
+                    await client.until(lambda it, n=count: len(it.ids) >= n, 1.5)  # type: ignore[misc]
                 frames = list(client.frames)
             check_frames(frames, after=cursor)
             self.ids += [frame.id for frame in frames if frame.id]
             self.gaps += gaps_of(frames)
 
 
-async def test_clients_come_and_go_while_a_thousand_events_a_second_arrive(
+async def test_reconnecting_clients_at_a_thousand_events_per_second(
     environment: Environment,
 ) -> None:
     settings = [
@@ -110,24 +112,24 @@ async def test_clients_come_and_go_while_a_thousand_events_a_second_arrive(
     ]
     async with running(settings[0]) as one, running(settings[1]) as other:
         token = await admin_token(one)
-        publishing = Publishing(environment, keep=1200)
+        publishing = Publisher(environment, keep=1200)
         done = asyncio.Event()
-        wanderers = [Wanderer(seed, [one, other], token) for seed in range(6)]
-        wandering = [asyncio.create_task(w.run(publishing, done)) for w in wanderers]
+        clients = [ReconnectingClient(seed, [one, other], token) for seed in range(6)]
+        running_clients = [asyncio.create_task(w.run(publishing, done)) for w in clients]
         await publishing.run()
         done.set()
         async with asyncio.timeout(60):
-            await asyncio.gather(*wandering)
+            await asyncio.gather(*running_clients)
         assert await environment.redis.xlen(environment.stream) < len(publishing.ids) / 2
-        for wanderer in wanderers:
-            assert wanderer.ids == publishing.ids
-            assert wanderer.gaps == []
+        for client in clients:
+            assert client.ids == publishing.ids
+            assert client.gaps == []
         exposed = (await one.http.get("/metrics")).text + (await other.http.get("/metrics")).text
         for source in ("ring", "redis", "postgresql"):
             assert f'ag_ui_replays_total{{source="{source}"}}' in exposed
 
 
-async def test_live_clients_do_not_feel_a_long_replay(environment: Environment) -> None:
+async def test_long_replays_do_not_delay_live_clients(environment: Environment) -> None:
     async with running(environment.settings(RING_MAX_EVENTS=1)) as backend:
         token = await admin_token(backend)
         for _ in range(20):
@@ -153,7 +155,7 @@ async def _replayed(backend: Backend, token: str, count: int) -> None:
 
 
 class TestGaps:
-    async def test_a_cursor_older_than_all_that_is_kept(self, environment: Environment) -> None:
+    async def test_cursor_older_than_the_history(self, environment: Environment) -> None:
         async with running(environment.settings(RING_MAX_EVENTS=1)) as backend:
             token = await admin_token(backend)
             kinds = ("job:queued", "job:started", "job:progress", "job:progress")
@@ -174,7 +176,7 @@ class TestGaps:
             exposed = (await backend.http.get("/metrics")).text
             assert 'ag_ui_gaps_total{reason="expired"} 1.0' in exposed
 
-    async def test_what_was_trimmed_while_redis_could_not_be_reached(
+    async def test_entries_trimmed_during_a_redis_outage(
         self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
         async with running(environment.settings(REDIS_URL=redis_proxy.url)) as backend:
@@ -194,10 +196,10 @@ class TestGaps:
                 assert gap["reason"] == "trimmed"
                 assert gap["after"] == str(first)
                 assert gap["before"] == str(ids[-10])
-                (place,) = [
+                (index,) = [
                     n for n, frame in enumerate(client.frames) if frame.data and "gap" in frame.data
                 ]
-                assert client.frames[place].id is None
+                assert client.frames[index].id is None
             # Clients that were disconnected are notified too, at this instance and at any other.
             other = environment.settings(REDIS_CONSUMER_NAME="host-8003")
             async with running(other) as fresh:
@@ -209,7 +211,7 @@ class TestGaps:
                         await late.until(lambda it: len(it.ids) == 2)
                         assert gaps_of(late.frames) == []
 
-    async def test_what_another_instance_has_stored_is_no_gap(
+    async def test_entries_stored_by_another_instance_are_no_gap(
         self, environment: Environment, redis_proxy: TcpProxy
     ) -> None:
         cut_off = environment.settings(REDIS_URL=redis_proxy.url, REDIS_CONSUMER_NAME="host-8003")
@@ -228,7 +230,7 @@ class TestGaps:
                 assert client.ids == [str(one) for one in (first, *ids)]
                 assert gaps_of(client.frames) == []
 
-    async def test_a_flushed_redis(self, environment: Environment) -> None:
+    async def test_deleted_stream(self, environment: Environment) -> None:
         async with running(environment.settings()) as backend:
             token = await admin_token(backend)
             (first,) = await environment.publish(shield_event("job:queued"))
@@ -244,9 +246,7 @@ class TestGaps:
 
 
 class TestLateOwnership:
-    async def test_the_owner_gets_every_event_and_nobody_else_one(
-        self, environment: Environment
-    ) -> None:
+    async def test_owner_gets_every_event_and_others_none(self, environment: Environment) -> None:
         settings = [
             environment.settings(RING_MAX_EVENTS=ring, REDIS_CONSUMER_NAME=f"host-{ring}")
             for ring in (1, 1000)
@@ -288,12 +288,11 @@ class TestLateOwnership:
 
 def sources(frames: list[Frame]) -> list[str]:
     """Return the event ids of the Shield events behind the frames, each once, in order."""
-    events = [frame.json() for frame in frames if frame.data is not None]
-    return list(dict.fromkeys(event["metadata"]["event_id"] for event in events))
+    return list(dict.fromkeys(event["metadata"]["event_id"] for event in events_of(frames)))
 
 
 class TestLimits:
-    async def test_a_user_has_only_so_many_streams(self, environment: Environment) -> None:
+    async def test_streams_per_user_are_limited(self, environment: Environment) -> None:
         async with running(environment.settings(STREAMS_PER_USER=2)) as backend:
             token = await admin_token(backend)
             other = backend.token_of(await backend.add_user("other@shield.test"))
@@ -308,12 +307,12 @@ class TestLimits:
             assert 'ag_ui_streams_refused_total{reason="user_full"} 1.0' in exposed
 
     @pytest.mark.parametrize("maximum", [1, 8])
-    async def test_replays_wait_in_line(
+    async def test_replays_are_queued(
         self, environment: Environment, monkeypatch: pytest.MonkeyPatch, maximum: int
     ) -> None:
         # Replays never share a pass.
-        monkeypatch.setattr(event_replay, "_NEAR_MS", -1)
-        begun, gate, go = 0, asyncio.Event(), EventReplay._go
+        monkeypatch.setattr(event_replay, "_SHARED_PASS_MS", -1)
+        begun, gate, go = 0, asyncio.Event(), EventReplay._read_history
 
         async def gated(replay: EventReplay, one: Any) -> None:
             nonlocal begun
@@ -321,7 +320,7 @@ class TestLimits:
             await gate.wait()
             await go(replay, one)
 
-        monkeypatch.setattr(EventReplay, "_go", gated)
+        monkeypatch.setattr(EventReplay, "_read_history", gated)
         async with running(environment.settings(RING_MAX_EVENTS=1, REPLAYS_MAX=maximum)) as backend:
             token = await admin_token(backend)
             for _ in range(4):

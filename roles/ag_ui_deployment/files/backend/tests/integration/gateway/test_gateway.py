@@ -44,7 +44,7 @@ async def result_of(gateway: Gateway, tool: str, **arguments: Any) -> dict[str, 
     return result
 
 
-async def test_seven_tools_with_their_arguments(gateway: Gateway) -> None:
+async def test_tools_and_their_arguments(gateway: Gateway) -> None:
     async with client(gateway) as http:
         listed = (await http.get("/mcp-rest/tools/list", params={"server_id": "rag"})).json()
     assert {
@@ -53,7 +53,7 @@ async def test_seven_tools_with_their_arguments(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(("outcome", "status"), [("complete", "completed"), ("failed", "failed")])
-async def test_an_accepted_job_is_told_on_the_stream_and_by_the_orchestrator(
+async def test_accepted_job_is_published_and_known_to_the_orchestrator(
     gateway: Gateway, environment: Environment, outcome: str, status: str
 ) -> None:
     url = f"https://example.org/?stream={environment.stream}&outcome={outcome}&speed=100"
@@ -76,13 +76,13 @@ async def test_an_accepted_job_is_told_on_the_stream_and_by_the_orchestrator(
     assert listed["count"] == len(listed["jobs"])
 
     entries: Any = await environment.redis.xrange(environment.stream)
-    told = [fields for _, fields in entries]
-    assert {fields[b"job_id"] for fields in told} == {job_id.encode()}
-    assert told[0][b"type"] == b"tool:start"
-    assert url.encode() in told[0][b"data"]
+    published = [fields for _, fields in entries]
+    assert {fields[b"job_id"] for fields in published} == {job_id.encode()}
+    assert published[0][b"type"] == b"tool:start"
+    assert url.encode() in published[0][b"data"]
 
 
-async def test_knowledge_is_stored_and_found(gateway: Gateway) -> None:
+async def test_stored_text_is_found(gateway: Gateway) -> None:
     text = f"remember {uuid4().hex}"
     stored = await result_of(gateway, "qdrant_store", text=text, metadata={"kind": "note"})
     found = await result_of(
@@ -103,7 +103,7 @@ async def test_knowledge_is_stored_and_found(gateway: Gateway) -> None:
         ("hasty", None, "slow-2", 504),
     ],
 )
-async def test_failures_have_their_status(
+async def test_status_codes_of_failures(
     gateway: Gateway, server: str, key: str | None, fault: str, status: int
 ) -> None:
     answer = await call(gateway, "lightrag_query", server, key, query=f"fault={fault}")
@@ -112,7 +112,7 @@ async def test_failures_have_their_status(
         assert answer.json()["isError"]
 
 
-async def test_a_limited_key_runs_out(gateway: Gateway) -> None:
+async def test_rate_limited_key(gateway: Gateway) -> None:
     key = gateway.limited_key()
     answers = [await call(gateway, "health_check", key=key) for _ in range(3)]
     assert answers[0].status_code == httpx.codes.OK
@@ -120,7 +120,7 @@ async def test_a_limited_key_runs_out(gateway: Gateway) -> None:
     assert int(answers[-1].headers["Retry-After"]) > 0
 
 
-async def test_a_server_that_dies_in_mid_call_comes_back(gateway: Gateway) -> None:
+async def test_crashed_tool_server_recovers(gateway: Gateway) -> None:
     died = await call(gateway, "lightrag_query", "fragile", query="fault=die")
     assert died.json()["content"][0]["text"].startswith(("MCPError", "ConnectError"))
     async with client(gateway) as http:
@@ -149,14 +149,14 @@ async def chat(gateway: Gateway, prompt: str) -> list[str]:
         return [line async for line in answer.aiter_lines() if line.startswith("data: ")]
 
 
-async def test_the_model_streams_its_words_and_counts_them(gateway: Gateway) -> None:
+async def test_model_streams_words_and_usage(gateway: Gateway) -> None:
     frames = await chat(gateway, "words 20")
     assert sum("word" in frame for frame in frames) == 20
     assert any('"completion_tokens":20' in frame.replace(" ", "") for frame in frames)
     assert frames[-1] == "data: [DONE]"
 
 
-async def test_a_stream_breaks_in_the_middle(gateway: Gateway) -> None:
+async def test_broken_model_stream(gateway: Gateway) -> None:
     prompt = f"one two three four five fault=cut {uuid4().hex}"
     frames = await chat(gateway, prompt)
     assert any('"error"' in frame for frame in frames)

@@ -24,13 +24,13 @@ async def client_of(url: str) -> AsyncIterator[OrchestratorClient]:
         await client.close()
 
 
-async def test_a_job_that_it_knows_and_one_that_it_does_not() -> None:
+async def test_known_and_unknown_job() -> None:
     async with ScriptedServer() as server, client_of(server.url) as client:
         server.answers("/jobs/1", answer(200, {"status": "processing", "percent_complete": 40}))
         server.answers("/jobs/2", answer(404, {"detail": "Job 2 not found"}))
-        known = await client.standing("1")
+        known = await client.job_status("1")
         assert (known.status, known.percent, known.lost) == (JobStatus.RUNNING, 40.0, False)
-        assert (await client.standing("2")).lost
+        assert (await client.job_status("2")).lost
 
 
 @pytest.mark.parametrize(
@@ -44,19 +44,19 @@ async def test_a_job_that_it_knows_and_one_that_it_does_not() -> None:
         b"",
     ],
 )
-async def test_what_says_nothing_of_the_job(said: bytes) -> None:
+async def test_unusable_response_is_unavailability(said: bytes) -> None:
     async with ScriptedServer() as server, client_of(server.url) as client:
         server.answers("/jobs/1", said)
         with pytest.raises(OrchestratorUnavailableError):
-            await client.standing("1")
+            await client.job_status("1")
 
 
-async def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_response_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orchestrator_client, "_TIMEOUT", 0.2)
 
     async with ScriptedServer() as server, client_of(server.url) as client:
         server.answers("/jobs/1", DRIPS)
         async with asyncio.timeout(5):
             with pytest.raises(OrchestratorUnavailableError):
-                await client.standing("1")
+                await client.job_status("1")
         assert "does not answer in time" in client.breaker.describe()

@@ -13,7 +13,6 @@ import pytest
 
 from src import __version__
 from src.services.operations import health_service
-from src.services.operations.health_service import _span
 from tests.support.builders import settings_of, shield_event
 from tests.support.environment import Environment
 from tests.support.problems import check_problem
@@ -29,7 +28,7 @@ async def shows(backend: Backend, status: str, *down: str) -> bool:
     return body["status"] == status and not_ok >= set(down) and bool(not_ok) == bool(down)
 
 
-async def test_all_is_well(backend: Backend) -> None:
+async def test_healthy_report(backend: Backend) -> None:
     await until(lambda: shows(backend, "healthy"))
     response = await backend.http.get("/health")
     body: dict[str, Any] = response.json()
@@ -60,13 +59,13 @@ async def test_all_is_well(backend: Backend) -> None:
     assert all(set(check) == {"status", "detail"} for check in body["checks"].values())
 
 
-async def test_live_and_ready(backend: Backend) -> None:
+async def test_liveness_and_readiness(backend: Backend) -> None:
     assert (await backend.http.get("/health/live")).status_code == 200
     assert (await backend.http.get("/health/ready")).status_code == 200
 
 
 @pytest.mark.parametrize("fault", ["refuse", "freeze"])
-async def test_redis_goes_and_comes_back(
+async def test_redis_outage_and_recovery(
     environment: Environment, redis_proxy: TcpProxy, fault: str
 ) -> None:
     async with running(environment.settings(REDIS_URL=redis_proxy.url)) as backend:
@@ -85,7 +84,7 @@ async def test_redis_goes_and_comes_back(
 
 
 @pytest.mark.parametrize("fault", ["refuse", "freeze"])
-async def test_postgresql_goes_and_comes_back(
+async def test_postgresql_outage_and_recovery(
     environment: Environment, database_proxy: TcpProxy, fault: str
 ) -> None:
     async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
@@ -104,7 +103,7 @@ async def detail_of(backend: Backend, check: str) -> str:
     return str((await backend.health())["checks"][check]["detail"])
 
 
-async def test_a_redis_that_refuses_writes_is_told(
+async def test_redis_refusing_writes_is_reported(
     environment: Environment, backend: Backend
 ) -> None:
     await until(lambda: shows(backend, "healthy"))
@@ -121,9 +120,7 @@ async def test_a_redis_that_refuses_writes_is_told(
     await until(lambda: shows(backend, "healthy"))
 
 
-async def test_an_outage_of_redis_is_told_in_words(
-    environment: Environment, redis_proxy: TcpProxy
-) -> None:
+async def test_redis_outage_is_explained(environment: Environment, redis_proxy: TcpProxy) -> None:
     async with running(environment.settings(REDIS_URL=redis_proxy.url)) as backend:
         await redis_proxy.refuse()
         await until(lambda: shows(backend, "degraded", "redis", "consumer", "tail"))
@@ -137,7 +134,7 @@ async def test_an_outage_of_redis_is_told_in_words(
         assert re.match(waiting + "open streams get nothing new", tail)
 
 
-async def test_an_outage_of_postgresql_is_told_in_words(
+async def test_postgresql_outage_is_explained(
     environment: Environment, database_proxy: TcpProxy
 ) -> None:
     async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
@@ -153,7 +150,7 @@ async def test_an_outage_of_postgresql_is_told_in_words(
         )
 
 
-async def test_a_loss_is_told_and_is_no_outage(
+async def test_lost_entries_are_reported_without_degrading(
     environment: Environment, database_proxy: TcpProxy
 ) -> None:
     """The service works again.
@@ -168,23 +165,17 @@ async def test_a_loss_is_told_and_is_no_outage(
         await environment.trim(0)
         await database_proxy.accept()
         await until(lambda: shows(backend, "healthy"), 15)
-        told = r"consuming; \d+ s ago 7 entries were lost: Redis trimmed them before they were read"
-        await until(lambda: tells(backend, told))
+        pattern = (
+            r"consuming; \d+ s ago 7 entries were lost: Redis trimmed them before they were read"
+        )
+        await until(lambda: consumer_detail_matches(backend, pattern))
 
 
-async def tells(backend: Backend, pattern: str) -> bool:
+async def consumer_detail_matches(backend: Backend, pattern: str) -> bool:
     return re.match(pattern, await detail_of(backend, "consumer")) is not None
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.4, "0 s"), (119.0, "119 s"), (120.0, "2 min"), (7199.0, "120 min"), (9000.0, "2 h")],
-)
-def test_how_long_is_told_in_the_unit_that_tells_most(seconds: float, words: str) -> None:
-    assert _span(seconds) == words
-
-
-async def test_both_are_away_at_the_start() -> None:
+async def test_start_without_redis_and_postgresql() -> None:
     """The instance starts degraded, responds, and can be stopped."""
     async with running(settings_of(SHUTDOWN_GRACE_SECONDS=2), healthy=False) as backend:
         await until(lambda: shows(backend, "degraded", "redis", "database", "consumer", "tail"))
@@ -192,7 +183,7 @@ async def test_both_are_away_at_the_start() -> None:
         assert (await backend.http.get("/")).status_code == 200
 
 
-async def test_what_it_says_tells_no_secret() -> None:
+async def test_report_contains_no_secrets() -> None:
     settings = settings_of(
         DATABASE_URL="postgresql://shield:hunter2@127.0.0.1:1/shield",
         REDIS_URL="redis://:hunter2@127.0.0.1:1/0",
@@ -203,7 +194,7 @@ async def test_what_it_says_tells_no_secret() -> None:
         assert "hunter2" not in (await backend.http.get("/health")).text
 
 
-async def test_a_defect_is_unhealthy(backend: Backend) -> None:
+async def test_failed_task_is_unhealthy(backend: Backend) -> None:
     task = backend.services.events.tailer._task
     assert task is not None
     task.cancel()
@@ -216,7 +207,7 @@ async def test_a_defect_is_unhealthy(backend: Backend) -> None:
 @pytest.mark.parametrize(
     "check", ["access", "audit_keeper", "audit_retention", "garbage", "settings"]
 )
-async def test_a_defect_of_a_loop_is_told(backend: Backend, check: str) -> None:
+async def test_failed_background_task_is_reported(backend: Backend, check: str) -> None:
     loop = backend.services.tasks[check]
     assert loop._task is not None
     loop._task.cancel()
@@ -225,7 +216,7 @@ async def test_a_defect_of_a_loop_is_told(backend: Backend, check: str) -> None:
     loop._task = None
 
 
-async def test_nobody_queues_behind_a_slow_check(
+async def test_concurrent_requests_share_a_slow_check(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests during a hanging check share its one result, however long it takes."""
@@ -246,7 +237,7 @@ async def test_nobody_queues_behind_a_slow_check(
     assert asked == 1
 
 
-async def test_answers_are_asked_for_once_a_second(backend: Backend) -> None:
+async def test_checks_run_once_per_second(backend: Backend) -> None:
     asked = 0
     ping = backend.services.database.ping
 
@@ -261,7 +252,7 @@ async def test_answers_are_asked_for_once_a_second(backend: Backend) -> None:
     assert asked <= 1 + int(time.monotonic() - began)
 
 
-async def test_it_is_not_ready_without_the_schema(environment: Environment) -> None:
+async def test_not_ready_without_the_schema(environment: Environment) -> None:
     await environment.query("DELETE FROM alembic_version")
     async with running(environment.settings(), healthy=False) as backend:
         body = check_problem(await backend.http.get("/health/ready"), 503, "not-ready")

@@ -13,7 +13,7 @@ from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("mode", ["SESSION", "TRANSACTION"])
-async def test_is_found_out(
+async def test_pool_mode_is_detected(
     environment: Environment, mode: Literal["SESSION", "TRANSACTION"]
 ) -> None:
     database = Database(environment.settings(DATABASE_URL=through_pgbouncer(environment, mode)))
@@ -21,7 +21,7 @@ async def test_is_found_out(
     await database.close()
 
 
-async def test_the_backend_works_through_a_pool_of_sessions(environment: Environment) -> None:
+async def test_backend_works_with_a_session_pool(environment: Environment) -> None:
     async with running(
         environment.settings(DATABASE_URL=through_pgbouncer(environment, "SESSION"))
     ) as backend:

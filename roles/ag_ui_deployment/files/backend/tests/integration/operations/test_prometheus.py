@@ -44,7 +44,7 @@ async def test_every_metric_has_a_help_text(backend: Backend) -> None:
     }
 
 
-async def test_it_is_not_in_the_documents(backend: Backend) -> None:
+async def test_endpoint_is_not_documented(backend: Backend) -> None:
     paths = (await backend.http.get("/openapi.json")).json()["paths"]
     assert "/metrics" not in paths
 
@@ -61,7 +61,9 @@ async def test_values_after_events(environment: Environment, backend: Backend) -
         assert await shows(backend, "entries_lost_total", 0, how=how)
 
 
-async def test_what_waits(environment: Environment, database_proxy: TcpProxy) -> None:
+async def test_values_of_waiting_entries(
+    environment: Environment, database_proxy: TcpProxy
+) -> None:
     async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:
         await database_proxy.refuse()
         await environment.publish(shield_event())
@@ -76,7 +78,7 @@ async def test_what_waits(environment: Environment, database_proxy: TcpProxy) ->
 
 
 @pytest.mark.parametrize("fault", ["refuse", "freeze"])
-async def test_without_redis_it_answers_all_the_same(
+async def test_response_without_redis(
     environment: Environment, redis_proxy: TcpProxy, fault: str
 ) -> None:
     async with running(environment.settings(REDIS_URL=redis_proxy.url)) as backend:
@@ -93,7 +95,7 @@ async def test_without_redis_it_answers_all_the_same(
         await until(lambda: shows(backend, "group_lag", 0))
 
 
-async def test_without_a_group_its_state_is_unknown(
+async def test_group_values_are_nan_without_a_group(
     environment: Environment, database_proxy: TcpProxy
 ) -> None:
     async with running(environment.settings(DATABASE_URL=database_proxy.url)) as backend:

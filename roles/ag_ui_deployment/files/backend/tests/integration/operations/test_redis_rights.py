@@ -50,12 +50,12 @@ def documented() -> list[str]:
 class Account:
     def __init__(self, environment: Environment) -> None:
         self.name = f"rights-{uuid4().hex}"
-        self._world = environment
+        self._environment = environment
         self._password = uuid4().hex
 
     @property
     def url(self) -> str:
-        parts = urlsplit(self._world.redis_url)
+        parts = urlsplit(self._environment.redis_url)
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{self.name}:{self._password}@{host}"))
 
@@ -65,7 +65,9 @@ class Account:
         assert (acl, setuser, default) == ("ACL", "SETUSER", "default")
         assert ">PASSWORD" in rules
         rules = [
-            rule.replace("PASSWORD", self._password).replace("shield:events", self._world.stream)
+            rule.replace("PASSWORD", self._password).replace(
+                "shield:events", self._environment.stream
+            )
             for rule in rules
         ]
         await self._execute(acl, setuser, self.name, *rules)
@@ -74,12 +76,12 @@ class Account:
         await self._execute("ACL", "DELUSER", self.name)
 
     async def _execute(self, *words: str) -> None:
-        redis: Any = self._world.redis
+        redis: Any = self._environment.redis
         await redis.execute_command(*words)
 
     async def refused(self) -> list[bytes]:
         """Return the commands and keys that Redis has refused to the account."""
-        entries = await self._world.redis.acl_log(count=128)
+        entries = await self._environment.redis.acl_log(count=128)
         named = [{_bytes(key): _bytes(value) for key, value in entry.items()} for entry in entries]
         return [
             one[b"object"]
@@ -141,7 +143,7 @@ async def test_streams_tickets_and_limits_work(
     assert await account.refused() == []
 
 
-async def test_the_agent_works(backend: Backend, alice: User, account: Account) -> None:
+async def test_agent_works(backend: Backend, alice: User, account: Account) -> None:
     token = backend.token_of(alice)
     _, client = checked(await whole_run(backend.http, token, run_input("Hello")), complete=True)
     assert (client.outcome, text_of(client)) == ("success", "Echo: Hello")
@@ -157,9 +159,7 @@ async def test_the_agent_works(backend: Backend, alice: User, account: Account) 
     assert await account.refused() == []
 
 
-async def test_runs_whose_process_has_died_are_ended(
-    environment: Environment, account: Account
-) -> None:
+async def test_runs_of_dead_processes_are_ended(environment: Environment, account: Account) -> None:
     redis = Redis.from_url(account.url, protocol=2)
     registry = RunRegistry(redis, environment.stream)
     keys = [RunKey(uuid4(), name) for name in ("died", "stored", "forgotten")]
@@ -167,22 +167,22 @@ async def test_runs_whose_process_has_died_are_ended(
     said = LogRecord.of({"type": "RUN_ERROR", "message": "x"})
     assert [await registry.begin(key, 5, keys) for key in keys] == ["begun"] * 3
     assert await registry.append(died, [said], 0) == 1
-    await registry.ask_to_cancel(stored)
+    await registry.request_cancellation(stored)
     assert set((await registry.renew(keys)).values()) == {(True, False), (True, True)}
     await registry.finish(stored, stored=True)
-    await registry.forget(forgotten)
-    await environment.redis.delete(f"{registry.log_of(died)}:lease")
+    await registry.delete(forgotten)
+    await environment.redis.delete(f"{registry.log_key(died)}:lease")
     assert await registry.alive(keys) == {died: False, stored: True, forgotten: False}
-    assert await registry.unattended(keys) == keys
+    assert await registry.orphaned(keys) == keys
     assert await registry.close(died, 1, [said])
     assert await registry.has_log(died)
-    logs = await read_logs(redis, {registry.log_of(died): 0}, 1)
-    assert logs == {registry.log_of(died): [said, said]}
+    logs = await read_logs(redis, {registry.log_key(died): 0}, 1)
+    assert logs == {registry.log_key(died): [said, said]}
     assert await account.refused() == []
     await redis.aclose()
 
 
-async def test_whatever_else_there_is_is_refused(account: Account) -> None:
+async def test_other_commands_are_refused(account: Account) -> None:
     redis: Any = Redis.from_url(account.url, protocol=2)
     for command in (("GET", "another:key"), ("KEYS", "*"), ("FLUSHDB",), ("CONFIG", "GET", "*")):
         with pytest.raises(NoPermissionError):

@@ -16,16 +16,16 @@ from uuid import NAMESPACE_DNS, UUID, uuid4, uuid5
 import pytest
 
 from src.main import create_app
-from src.models.account import AccountTokenRow, Purpose
+from src.models.account import AccountTokenRow, LinkPurpose
 from src.models.conversation import RunRow, RunStatus, ThreadRow
 from src.models.event import DeadLetterRow, ShieldEvent
 from src.models.job import JobRow, JobStatus
-from src.models.permissions import Permission, Reach
+from src.models.permissions import Permission, PermissionScope
 from src.models.role import Role
 from src.models.session import SessionRow
 from src.models.user import User, UserRow
 from src.models.workspace import MembershipRow, WorkspaceRow
-from src.services.auth.tokens import Tokens
+from src.services.auth.tokens import TokenService
 from src.services.rbac_service import MATRIX
 from src.utils.database import Base
 from src.web.route_rules import RouteRule, rules_of
@@ -52,7 +52,7 @@ WORKSPACES = ("default", "red", "blue")
 
 
 @dataclass(frozen=True)
-class Thing:
+class Resource:
     """A resource in a path: its owner, its workspace, and the permissions to access it.
 
     `read` is None if only the owner can see it. `needed`, if set, is the permission that its use
@@ -75,74 +75,77 @@ class Caller:
     user: User
     roles: Mapping[str, Role]
 
-    def reach(self, permission: Permission, workspace: str) -> Reach:
+    def permission_scope(self, permission: Permission, workspace: str) -> PermissionScope:
         """Return the scope according to the matrix."""
         if self.user.role is Role.ADMIN:
-            return Reach.EVERYTHING
+            return PermissionScope.EVERYTHING
         role = self.roles.get(workspace)
         if role is None:
-            return Reach.NONE
-        return MATRIX[role].get(permission, Reach.NONE)
+            return PermissionScope.NONE
+        return MATRIX[role].get(permission, PermissionScope.NONE)
 
-    def may(self, permission: Permission, thing: Thing) -> bool:
-        reach = self.reach(permission, thing.workspace)
-        return reach in (Reach.WORKSPACE, Reach.EVERYTHING) or (
-            reach is Reach.OWN and thing.owner in (None, self.name)
+    def may(self, permission: Permission, resource: Resource) -> bool:
+        permission_scope = self.permission_scope(permission, resource.workspace)
+        return permission_scope in (PermissionScope.WORKSPACE, PermissionScope.EVERYTHING) or (
+            permission_scope is PermissionScope.OWN and resource.owner in (None, self.name)
         )
 
-    def knows(self, thing: Thing) -> bool:
-        if not thing.exists:
+    def knows(self, resource: Resource) -> bool:
+        if not resource.exists:
             return False
-        if thing.read is None:
-            return thing.owner in (None, self.name)
-        return self.may(thing.read, thing)
+        if resource.read is None:
+            return resource.owner in (None, self.name)
+        return self.may(resource.read, resource)
 
     def may_anywhere(self, permission: Permission) -> bool:
-        return any(self.reach(permission, place) is not Reach.NONE for place in WORKSPACES)
+        return any(
+            self.permission_scope(permission, workspace) is not PermissionScope.NONE
+            for workspace in WORKSPACES
+        )
 
 
 def _slug(name: str) -> str:
     return re.sub("[^a-z]+", "-", name)
 
 
-def of_everybody(read: Permission) -> list[Thing]:
+def resources_of_all_users(read: Permission) -> list[Resource]:
     owners = (*CALLERS, OTHER)
     return [
         *(
-            Thing(f"{_slug(owner)}-in-{place}", owner, place, read)
+            Resource(f"{_slug(owner)}-in-{workspace}", owner, workspace, read)
             for owner in owners
-            for place in WORKSPACES
+            for workspace in WORKSPACES
         ),
-        Thing("none", read=read, exists=False),
+        Resource("none", read=read, exists=False),
     ]
 
 
-JOBS = of_everybody(Permission.READ_JOBS)
-CONVERSATIONS = of_everybody(Permission.READ_AGENT_RUNS)
-SESSIONS = [Thing(owner, owner) for owner in (*CALLERS, OTHER)]
+JOBS = resources_of_all_users(Permission.READ_JOBS)
+CONVERSATIONS = resources_of_all_users(Permission.READ_AGENT_RUNS)
+SESSIONS = [Resource(owner, owner) for owner in (*CALLERS, OTHER)]
 
 # Resources by the path up to and including the parameter. The name of a resource is its value in
 # the path, except for accounts and sessions, which have ids.
-SAMPLES: Mapping[str, Sequence[Thing]] = {
+SAMPLES: Mapping[str, Sequence[Resource]] = {
     "/api/jobs/{job_id}": JOBS,
     "/agent/runs/{run_id}": CONVERSATIONS,
     "/agent/threads/{thread_id}": CONVERSATIONS,
     "/auth/sessions/{session_id}": SESSIONS,
     "/api/tools/{name}": [
-        Thing("crawl_web", needed=Permission.USE_WRITING_TOOLS),
-        Thing("lightrag_query", needed=Permission.USE_QUERY_TOOLS),
-        Thing("no_such_tool", exists=False),
+        Resource("crawl_web", needed=Permission.USE_WRITING_TOOLS),
+        Resource("lightrag_query", needed=Permission.USE_QUERY_TOOLS),
+        Resource("no_such_tool", exists=False),
     ],
-    "/admin/users/{user_id}": [Thing(OTHER), Thing("nobody", exists=False)],
+    "/admin/users/{user_id}": [Resource(OTHER), Resource("nobody", exists=False)],
     "/admin/users/invitations/{invitation_id}": [
-        Thing("invitation"),
-        Thing("withdrawn", exists=False),
+        Resource("invitation"),
+        Resource("withdrawn", exists=False),
     ],
     "/admin/stream/dead-letters/{letter_id}": [
-        Thing("1700000000000-1"),
-        Thing("1700000000000-2", exists=False),
+        Resource("1700000000000-1"),
+        Resource("1700000000000-2", exists=False),
     ],
-    "/admin/workspaces/{name}": [Thing("green"), Thing("nowhere", exists=False)],
+    "/admin/workspaces/{name}": [Resource("green"), Resource("nowhere", exists=False)],
 }
 # Bodies that are necessary for a route to check the resource or the caller.
 BODIES: Mapping[tuple[str, str], Any] = {
@@ -153,7 +156,7 @@ BODIES: Mapping[tuple[str, str], Any] = {
 
 
 @dataclass(frozen=True)
-class Use:
+class WorkspaceCall:
     """A call that names its workspace in the body, or in the query if there is no body.
 
     `asked` is the permission that the route requires in any workspace, `needed` the one that the
@@ -175,33 +178,37 @@ def with_workspace(**arguments: Any) -> Callable[[str], Any]:
 _QUERY, _WRITE = Permission.USE_QUERY_TOOLS, Permission.USE_WRITING_TOOLS
 _RUN = Permission.RUN_AGENT
 USES = [
-    Use("GET", "/api/tools", _QUERY, _QUERY),
-    Use("POST", "/api/query", _QUERY, _QUERY, with_workspace(query="?")),
-    Use("POST", "/api/crawl", _WRITE, _WRITE, with_workspace(url="http://8.8.8.8/")),
-    Use("POST", "/api/ingest", _WRITE, _WRITE, with_workspace(file_path="/a")),
+    WorkspaceCall("GET", "/api/tools", _QUERY, _QUERY),
+    WorkspaceCall("POST", "/api/query", _QUERY, _QUERY, with_workspace(query="?")),
+    WorkspaceCall("POST", "/api/crawl", _WRITE, _WRITE, with_workspace(url="http://8.8.8.8/")),
+    WorkspaceCall("POST", "/api/ingest", _WRITE, _WRITE, with_workspace(file_path="/a")),
     *(
-        Use("POST", f"/api/tools/{name}", _QUERY, needed, with_workspace(arguments=arguments))
+        WorkspaceCall(
+            "POST", f"/api/tools/{name}", _QUERY, needed, with_workspace(arguments=arguments)
+        )
         for name, needed, arguments in (
             ("qdrant_find", _QUERY, {"query": "?"}),
             ("qdrant_store", _WRITE, {"text": "?"}),
         )
     ),
-    Use("POST", "/agent", _RUN, _RUN, lambda it: run_input("?", forwardedProps={"workspace": it})),
+    WorkspaceCall(
+        "POST", "/agent", _RUN, _RUN, lambda it: run_input("?", forwardedProps={"workspace": it})
+    ),
 ]
 
 
-def samples_of(path: str) -> Sequence[Thing | None]:
+def samples_of(path: str) -> Sequence[Resource | None]:
     """Return the resources that a path may name."""
     first, *_ = re.findall(r"\{[^}]*\}", path) or [None]
     if first is None:
         return [None]
     prefix = path[: path.index(first) + len(first)]
     if prefix not in SAMPLES:
-        pytest.fail(f"{path}: add things that {prefix} may name to SAMPLES in {__file__}")
+        pytest.fail(f"{path}: add resources that {prefix} may name to SAMPLES in {__file__}")
     return SAMPLES[prefix]
 
 
-def samples_for(rule: RouteRule, caller: Caller | None) -> Sequence[Thing | None]:
+def samples_for(rule: RouteRule, caller: Caller | None) -> Sequence[Resource | None]:
     """Return one sample if the choice does not matter, else own and another user's ones."""
     samples = samples_of(rule.path)
     if caller is None or (rule.permission and not caller.may_anywhere(rule.permission)):
@@ -209,28 +216,28 @@ def samples_for(rule: RouteRule, caller: Caller | None) -> Sequence[Thing | None
     return [one for one in samples if one is None or one.owner in (None, caller.name, OTHER)]
 
 
-def expected(rule: RouteRule, caller: Caller | None, thing: Thing | None) -> int | None:
+def expected(rule: RouteRule, caller: Caller | None, resource: Resource | None) -> int | None:
     """Return the expected status; None for any status of the route itself."""
     if caller is None:
         return 401 if rule.needs_login else None
     if rule.permission is not None and not caller.may_anywhere(rule.permission):
         return 403
-    if thing is None:
+    if resource is None:
         return None
-    if not caller.knows(thing):
+    if not caller.knows(resource):
         return 404
-    for needed in (rule.permission, thing.needed):
-        if needed is not None and not caller.may(needed, thing):
+    for needed in (rule.permission, resource.needed):
+        if needed is not None and not caller.may(needed, resource):
             return 403
     return None
 
 
-class Walk:
+class PermissionHarness:
     """The backend with all resources, which are restored after each call that could change them."""
 
     def __init__(self, backend: Backend, environment: Environment) -> None:
         self._backend = backend
-        self._world = environment
+        self._environment = environment
         self._users = {name: uuid4() for name in (*CALLERS, OTHER)}
         self._sessions = {name: uuid4() for name in self._users}
         self._tokens: dict[str, str] = {}
@@ -245,7 +252,7 @@ class Walk:
             "agent_runs",
             "dead_letters",
         ):
-            await self._world.query(f"DELETE FROM {table}")  # noqa: S608 - the names above
+            await self._environment.query(f"DELETE FROM {table}")  # noqa: S608 - the names above
         async with self._backend.services.database.transaction() as session:
             for rows in self._rows():
                 session.add_all(rows)
@@ -260,19 +267,21 @@ class Walk:
     def named_callers(self) -> list[Caller]:
         return [caller for caller in self.callers() if caller is not None]
 
-    async def status(self, rule: RouteRule, caller: Caller | None, thing: Thing | None) -> int:
+    async def status(
+        self, rule: RouteRule, caller: Caller | None, resource: Resource | None
+    ) -> int:
         headers = bearer(await self.token(caller)) if caller else {}
         body = BODIES.get((rule.method, rule.path), None if rule.method == "GET" else {})
-        path = re.sub(r"\{([^}]*)\}", lambda it: self._in_path(it[1], thing), rule.path)
+        path = re.sub(r"\{([^}]*)\}", lambda it: self._in_path(it[1], resource), rule.path)
         # These ids are scoped to a user.
-        whose = (
-            {"owner": str(self._users[thing.owner])}
-            if thing in CONVERSATIONS and thing.owner
+        owner_query = (
+            {"owner": str(self._users[resource.owner])}
+            if resource in CONVERSATIONS and resource.owner
             else {}
         )
         # The status of a stream is known from its start.
         async with self._backend.http.stream(
-            rule.method, path, headers=headers, json=body, params=whose
+            rule.method, path, headers=headers, json=body, params=owner_query
         ) as response:
             status = response.status_code
         if rule.method != "GET" and status not in {401, 403, 404, 422}:
@@ -283,7 +292,7 @@ class Walk:
         headers = bearer(await self.token(caller))
         return (await self._backend.http.get(path, params=query, headers=headers)).json()
 
-    async def call_in(self, caller: Caller, use: Use, workspace: str) -> int:
+    async def call_in(self, caller: Caller, use: WorkspaceCall, workspace: str) -> int:
         """Return the status of a call that names its workspace."""
         headers = bearer(await self.token(caller))
         query = {"workspace": workspace} if use.body is None else None
@@ -298,25 +307,25 @@ class Walk:
         every = [one for one in JOBS if one.exists]
         every += [one for one in every if (one.owner, one.workspace) == (caller.name, "default")]
         async with sse(self._backend.http, token=await self.token(caller)) as stream:
-            ids = await self._world.publish(*(self._event(one) for one in every))
+            ids = await self._environment.publish(*(self._event(one) for one in every))
             await stream.until(lambda it: str(ids[-1]) in it.ids)
             return set(check_feed(stream.events))
 
-    def _event(self, job: Thing) -> ShieldEvent:
+    def _event(self, job: Resource) -> ShieldEvent:
         owner = str(self._users[job.owner or OTHER])
         return shield_event("job:progress", job=job.name, user=owner, workspace=job.workspace)
 
-    def _in_path(self, parameter: str, thing: Thing | None) -> str:
-        assert thing is not None
+    def _in_path(self, parameter: str, resource: Resource | None) -> str:
+        assert resource is not None
         if parameter == "invitation_id":
-            return str(_invitation_id(thing.name))
+            return str(_invitation_id(resource.name))
         if parameter == "session_id":
-            return str(self._sessions[thing.name])
+            return str(self._sessions[resource.name])
         if parameter == "user_id":
             # In a path below a workspace: its only member.
-            is_user = thing.name in self._users or thing.name == "nobody"
-            return str(self._users.get(thing.name if is_user else OTHER, uuid4()))
-        return quote(thing.name)
+            is_user = resource.name in self._users or resource.name == "nobody"
+            return str(self._users.get(resource.name if is_user else OTHER, uuid4()))
+        return quote(resource.name)
 
     async def token(self, caller: Caller) -> str:
         """Return a token of a session outside the resources, since a call may end those."""
@@ -324,7 +333,9 @@ class Walk:
             row = _session(uuid4(), caller.user.id)
             async with self._backend.services.database.transaction() as session:
                 session.add(row)
-            self._tokens[caller.name] = Tokens(self._backend.settings).issue(caller.user, row.id)
+            self._tokens[caller.name] = TokenService(self._backend.settings).issue(
+                caller.user, row.id
+            )
         return self._tokens[caller.name]
 
     def _rows(self) -> Iterator[list[Base]]:
@@ -336,9 +347,9 @@ class Walk:
         yield [WorkspaceRow(name=name) for name in (*WORKSPACES, "green")]
         yield [MembershipRow(user_id=self._users[OTHER], workspace="green", role=Role.VIEWER)]
         yield [
-            MembershipRow(user_id=self._users[name], workspace=place, role=role)
+            MembershipRow(user_id=self._users[name], workspace=workspace, role=role)
             for name, (_, memberships) in CALLERS.items()
-            for place, role in memberships.items()
+            for workspace, role in memberships.items()
         ]
         yield [_session(id_, self._users[name]) for name, id_ in self._sessions.items()]
         yield [_job(one, self._users[one.owner or OTHER]) for one in JOBS if one.exists]
@@ -351,7 +362,7 @@ class Walk:
             AccountTokenRow(
                 id=_invitation_id("invitation"),
                 token_hash="",
-                purpose=Purpose.INVITATION.value,
+                purpose=LinkPurpose.INVITATION.value,
                 email="invited@shield.test",
                 role=Role.VIEWER.value,
                 memberships=[],
@@ -384,28 +395,28 @@ def _session(id_: UUID, user_id: UUID) -> SessionRow:
     )
 
 
-def _job(thing: Thing, owner: UUID) -> JobRow:
+def _job(resource: Resource, owner: UUID) -> JobRow:
     now = datetime.now(UTC)
     return JobRow(
-        id=thing.name,
+        id=resource.name,
         owner_id=owner,
-        workspace=None if thing.workspace == "default" else thing.workspace,
+        workspace=None if resource.workspace == "default" else resource.workspace,
         status=JobStatus.QUEUED.value,
         created_at=now,
         updated_at=now,
     )
 
 
-def _thread(thing: Thing, owner: UUID) -> ThreadRow:
-    return ThreadRow(owner_id=owner, id=thing.name, workspace=thing.workspace, title="")
+def _thread(resource: Resource, owner: UUID) -> ThreadRow:
+    return ThreadRow(owner_id=owner, id=resource.name, workspace=resource.workspace, title="")
 
 
-def _run(thing: Thing, owner: UUID) -> RunRow:
+def _run(resource: Resource, owner: UUID) -> RunRow:
     return RunRow(
         owner_id=owner,
-        id=thing.name,
-        thread_id=thing.name,
-        workspace=thing.workspace,
+        id=resource.name,
+        thread_id=resource.name,
+        workspace=resource.workspace,
         status=RunStatus.FINISHED.value,
         ended_at=datetime.now(UTC),
         events=_LOG,
@@ -413,32 +424,38 @@ def _run(thing: Thing, owner: UUID) -> RunRow:
 
 
 @pytest.fixture
-async def walk(environment: Environment) -> AsyncIterator[Walk]:
+async def harness(environment: Environment) -> AsyncIterator[PermissionHarness]:
     # Nothing listens there: a caller with the permission for a tool gets an error of the gateway.
     settings = environment.settings(STREAMS_PER_USER=1000, LITELLM_URL="http://127.0.0.1:1")
     async with running(settings) as backend:
-        walk = Walk(backend, environment)
-        await walk.prepare()
-        yield walk
+        harness = PermissionHarness(backend, environment)
+        await harness.prepare()
+        yield harness
 
 
-def is_right(status: int, wanted: int | None) -> bool:
-    return status == wanted if wanted is not None else status not in {401, 403, 404, 405, 500}
+def status_matches(status: int, expected_status: int | None) -> bool:
+    return (
+        status == expected_status
+        if expected_status is not None
+        else status not in {401, 403, 404, 405, 500}
+    )
 
 
-async def test_every_route_does_what_the_matrix_says(walk: Walk, environment: Environment) -> None:
+async def test_every_route_follows_the_matrix(
+    harness: PermissionHarness, environment: Environment
+) -> None:
     wrong = []
     denials = 0
     for rule in rules_of(create_app(settings_of())):
-        for caller in walk.callers():
-            for thing in samples_for(rule, caller):
-                wanted = expected(rule, caller, thing)
-                status = await walk.status(rule, caller, thing)
+        for caller in harness.callers():
+            for resource in samples_for(rule, caller):
+                expected_status = expected(rule, caller, resource)
+                status = await harness.status(rule, caller, resource)
                 denials += status == 403
-                if not is_right(status, wanted):
+                if not status_matches(status, expected_status):
                     who = caller.name if caller else "nobody"
-                    what = thing.name if thing else "nothing"
-                    wrong.append((rule.method, rule.path, what, who, status, wanted))
+                    what = resource.name if resource else "nothing"
+                    wrong.append((rule.method, rule.path, what, who, status, expected_status))
     assert wrong == []
     ((noted,),) = await environment.query(
         "SELECT count(*) FROM audit_log WHERE action = 'access.denied'"
@@ -446,69 +463,79 @@ async def test_every_route_does_what_the_matrix_says(walk: Walk, environment: En
     assert noted == denials > 0
 
 
-async def test_the_overview_is_the_matrix(walk: Walk) -> None:
-    ranks = {
+async def test_overview_equals_the_matrix(harness: PermissionHarness) -> None:
+    role_names = {
         Role.VIEWER: "viewer",
         Role.CONTRIBUTOR: "contributor",
         Role.ADMIN: "workspace_admin",
     }
-    for caller in walk.named_callers():
-        shown = await walk.get(caller, "/api/permissions")
+    for caller in harness.named_callers():
+        shown = await harness.get(caller, "/api/permissions")
         assert shown["everywhere"] is (caller.user.role is Role.ADMIN)
         assert shown["workspaces"] == [
             {
-                "workspace": place,
+                "workspace": workspace,
                 "role": role.value,
-                "permissions": {one.value: caller.reach(one, place).value for one in Permission},
+                "permissions": {
+                    one.value: caller.permission_scope(one, workspace).value for one in Permission
+                },
             }
-            for place, role in caller.roles.items()
+            for workspace, role in caller.roles.items()
         ]
         for permission, reaches in shown["matrix"].items():
             assert reaches["admin"] == "everything"
-            for role, rank in ranks.items():
-                assert reaches[rank] == MATRIX[role].get(Permission(permission), Reach.NONE)
+            for role, role_name in role_names.items():
+                assert reaches[role_name] == MATRIX[role].get(
+                    Permission(permission), PermissionScope.NONE
+                )
 
 
-async def test_lists_hold_what_a_caller_may_know_of_and_nothing_else(walk: Walk) -> None:
-    for caller in walk.named_callers():
+async def test_lists_contain_only_visible_resources(harness: PermissionHarness) -> None:
+    for caller in harness.named_callers():
         known = {one.name for one in JOBS if caller.knows(one)}
-        jobs = await walk.get(caller, "/api/jobs", limit=200)
+        jobs = await harness.get(caller, "/api/jobs", limit=200)
         assert {one["id"] for one in jobs["items"]} == known, caller.name
-        for place in WORKSPACES:
-            jobs = await walk.get(caller, "/api/jobs", limit=200, workspace=place)
-            there = {one.name for one in JOBS if one.workspace == place}
-            assert {one["id"] for one in jobs["items"]} == known & there, (caller.name, place)
-        threads = await walk.get(caller, "/agent/threads", limit=200)
+        for workspace in WORKSPACES:
+            jobs = await harness.get(caller, "/api/jobs", limit=200, workspace=workspace)
+            there = {one.name for one in JOBS if one.workspace == workspace}
+            assert {one["id"] for one in jobs["items"]} == known & there, (caller.name, workspace)
+        threads = await harness.get(caller, "/agent/threads", limit=200)
         known = {one.name for one in CONVERSATIONS if caller.knows(one)}
         assert {one["id"] for one in threads["items"]} == known, caller.name
 
 
-async def test_feeds_hold_what_a_caller_may_know_of_and_nothing_else(walk: Walk) -> None:
-    for caller in walk.named_callers():
+async def test_feeds_contain_only_visible_jobs(harness: PermissionHarness) -> None:
+    for caller in harness.named_callers():
         known = {one.name for one in JOBS if caller.knows(one)}
-        assert await walk.feed(caller) == known, caller.name
+        assert await harness.feed(caller) == known, caller.name
 
 
-async def test_tools_and_the_agent_ask_for_the_role_in_the_workspace_of_the_call(
-    walk: Walk,
+async def test_calls_need_the_role_in_their_workspace(
+    harness: PermissionHarness,
 ) -> None:
-    for caller in walk.named_callers():
+    for caller in harness.named_callers():
         for use in USES:
-            for place in WORKSPACES:
-                status = await walk.call_in(caller, use, place)
-                wanted = expected_in(caller, use, place)
-                assert is_right(status, wanted), (caller.name, use.path, place, status, wanted)
+            for workspace in WORKSPACES:
+                status = await harness.call_in(caller, use, workspace)
+                expected_status = expected_in(caller, use, workspace)
+                assert status_matches(status, expected_status), (
+                    caller.name,
+                    use.path,
+                    workspace,
+                    status,
+                    expected_status,
+                )
 
 
-def expected_in(caller: Caller, use: Use, workspace: str) -> int | None:
+def expected_in(caller: Caller, use: WorkspaceCall, workspace: str) -> int | None:
     if not caller.may_anywhere(use.asked):
         return 403
     if caller.user.role is not Role.ADMIN and workspace not in caller.roles:
         return 404
-    return 403 if caller.reach(use.needed, workspace) is Reach.NONE else None
+    return 403 if caller.permission_scope(use.needed, workspace) is PermissionScope.NONE else None
 
 
-def test_what_is_expected_of_the_workspaces_is_what_we_mean() -> None:
+def test_matrix_matches_the_intended_permissions() -> None:
     """The matrix itself could be wrong."""
     crawl = next(use for use in USES if use.path == "/api/crawl")
     agent = next(use for use in USES if use.path == "/agent")
@@ -523,16 +550,18 @@ def test_what_is_expected_of_the_workspaces_is_what_we_mean() -> None:
         user = User(id=uuid4(), email=_email(name), role=role)
         caller = Caller(name, user, {"default": role, **memberships})
         for use in (crawl, agent):
-            found = [expected_in(caller, use, place) for place in ("red", "default", "blue")]
+            found = [
+                expected_in(caller, use, workspace) for workspace in ("red", "default", "blue")
+            ]
             assert found == [red, default, blue]
 
 
-def test_a_parameter_without_samples_is_named() -> None:
+def test_parameter_without_samples_is_reported() -> None:
     with pytest.raises(pytest.fail.Exception, match=r"/new/\{thing_id\} may name to SAMPLES"):
         samples_of("/new/{thing_id}/parts/{part}")
 
 
-async def test_who_leaves_a_workspace_sees_no_more_of_it_at_once(
+async def test_former_member_loses_access_immediately(
     backend: Backend, environment: Environment
 ) -> None:
     admin = await backend.add_user("admin@shield.test", Role.ADMIN)
@@ -560,7 +589,7 @@ async def test_who_leaves_a_workspace_sees_no_more_of_it_at_once(
     assert run.status_code == 404
 
 
-async def test_who_administers_a_workspace_no_more_sees_only_their_own_of_it_at_once(
+async def test_former_workspace_administrator_keeps_only_own_jobs(
     backend: Backend, environment: Environment
 ) -> None:
     admin = await backend.add_user("admin@shield.test", Role.ADMIN)

@@ -10,13 +10,13 @@ import pytest
 from src.models.job import JobRow, JobStatus
 from src.models.visibility import EVERYTHING, Visibility
 from src.repositories import job_list
-from src.repositories.job_list import Section
+from src.repositories.job_list import PageRequest
 from src.utils.database import Database
 from tests.support.builders import OWNER, RED, STRANGER, settings_of
 from tests.support.environment import Environment
 
 _EVERYWHERE = frozenset({"default", RED, "blue"})
-_SIGHTS = {
+_VISIBILITIES = {
     "a user": Visibility(UUID(OWNER), frozenset({"default"})),
     "a member": Visibility(UUID(OWNER), _EVERYWHERE),
     "who has no jobs": Visibility(UUID(int=1), _EVERYWHERE),
@@ -24,12 +24,12 @@ _SIGHTS = {
     "an admin": EVERYTHING,
 }
 _SECTIONS = [
-    Section(51),
-    Section(51, workspace=RED),
-    Section(51, workspace="default"),
-    Section(51, status=JobStatus.FAILED),
-    Section(51, workspace=RED, status=JobStatus.COMPLETED),
-    Section(51, status=JobStatus.QUEUED),
+    PageRequest(51),
+    PageRequest(51, workspace=RED),
+    PageRequest(51, workspace="default"),
+    PageRequest(51, status=JobStatus.FAILED),
+    PageRequest(51, workspace=RED, status=JobStatus.COMPLETED),
+    PageRequest(51, status=JobStatus.QUEUED),
 ]
 
 
@@ -58,51 +58,49 @@ async def database(environment: Environment) -> AsyncIterator[Database]:
     await database.close()
 
 
-def matches(row: JobRow, visibility: Visibility, section: Section) -> bool:
+def matches(row: JobRow, visibility: Visibility, request: PageRequest) -> bool:
     return (
         visibility.shows(row.owner_id, row.workspace)
-        and section.workspace in (None, row.workspace or "default")
-        and section.status in (None, row.status)
+        and request.workspace in (None, row.workspace or "default")
+        and request.status in (None, row.status)
     )
 
 
-@pytest.mark.parametrize("who", _SIGHTS)
-async def test_the_pages_hold_all_that_the_user_sees_newest_first(
+@pytest.mark.parametrize("who", _VISIBILITIES)
+async def test_pages_contain_all_visible_jobs_newest_first(
     environment: Environment, database: Database, who: str
 ) -> None:
-    visibility = _SIGHTS[who]
+    visibility = _VISIBILITIES[who]
     await fill(environment, 300)
     async with database.transaction() as session:
-        every = await job_list.page(session, EVERYTHING, Section(1000))
+        every = await job_list.page(session, EVERYTHING, PageRequest(1000))
         assert len(every) == 300
         for asked in _SECTIONS:
-            section, found = asked, list[JobRow]()
-            while rows := await job_list.page(session, visibility, section):
+            request, found = asked, list[JobRow]()
+            while rows := await job_list.page(session, visibility, request):
                 found += rows
-                section = section._replace(before=(rows[-1].created_at, rows[-1].id))
+                request = request._replace(before=(rows[-1].created_at, rows[-1].id))
             assert found == [row for row in every if matches(row, visibility, asked)]
 
 
-async def test_a_page_reads_no_more_than_its_own_length_of_each_place(
+async def test_page_reads_a_bounded_number_of_rows(
     environment: Environment, database: Database
 ) -> None:
     await fill(environment, 20_000)
-    for who, visibility in _SIGHTS.items():
-        for section in _SECTIONS:
-            query = job_list.query_of(visibility, section)
+    for who, visibility in _VISIBILITIES.items():
+        for request in _SECTIONS:
+            query = job_list.query_of(visibility, request)
             if query is None:
                 continue
             # Only index scans, each for one scope and status, without filtered rows.
-            parts = 1 if visibility.everything and section.workspace is None else 3 * len(JobStatus)
+            parts = 1 if visibility.everything and request.workspace is None else 3 * len(JobStatus)
             for scan in scans(await explain(environment, database, query)):
-                assert "Index" in scan["Node Type"], (who, section, scan)
-                assert scan.get("Rows Removed by Filter", 0) == 0, (who, section, scan)
-                assert scan["Actual Rows"] * scan["Actual Loops"] <= parts * section.limit
+                assert "Index" in scan["Node Type"], (who, request, scan)
+                assert scan.get("Rows Removed by Filter", 0) == 0, (who, request, scan)
+                assert scan["Actual Rows"] * scan["Actual Loops"] <= parts * request.limit
 
 
-async def test_whether_a_workspace_has_jobs_is_read_from_an_index(
-    environment: Environment, database: Database
-) -> None:
+async def test_existence_check_uses_an_index(environment: Environment, database: Database) -> None:
     await fill(environment, 20_000)
     async with database.transaction() as session:
         for workspace, has_jobs in ((RED, True), ("default", True), ("green", False)):

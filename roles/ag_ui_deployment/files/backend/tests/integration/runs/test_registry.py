@@ -35,16 +35,16 @@ async def key(registry: RunRegistry) -> RunKey:
 
 
 async def length(environment: Environment, registry: RunRegistry, key: RunKey) -> int:
-    return int(await environment.redis.xlen(registry.log_of(key)))
+    return int(await environment.redis.xlen(registry.log_key(key)))
 
 
 async def kept_for(environment: Environment, registry: RunRegistry, key: RunKey) -> int:
     """Return the TTL of the log in seconds."""
-    return int(await environment.redis.ttl(registry.log_of(key)))
+    return int(await environment.redis.ttl(registry.log_key(key)))
 
 
 @pytest.mark.parametrize("stored", [True, False])
-async def test_a_log_that_was_finished_grows_no_more(
+async def test_finished_log_does_not_grow(
     environment: Environment,
     registry: RunRegistry,
     key: RunKey,
@@ -56,10 +56,10 @@ async def test_a_log_that_was_finished_grows_no_more(
     assert await length(environment, registry, key) == 2
 
 
-async def test_a_log_that_others_closed_grows_no_more_and_is_not_taken_back(
+async def test_closed_log_does_not_grow_and_cannot_be_reopened(
     environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
-    await environment.redis.delete(registry._lease(key))
+    await environment.redis.delete(registry._lease_key(key))
     assert await registry.close(key, 2, [END])
     assert await registry.append(key, RECORDS, 2) is None
     leases = await registry.renew([key])
@@ -69,36 +69,36 @@ async def test_a_log_that_others_closed_grows_no_more_and_is_not_taken_back(
     assert await length(environment, registry, key) == 3
 
 
-async def test_a_run_that_shows_itself_or_goes_on_is_not_closed(
+async def test_active_run_cannot_be_closed(
     environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
     assert not await registry.close(key, 2, [END])
-    await environment.redis.delete(registry._lease(key))
+    await environment.redis.delete(registry._lease_key(key))
     await registry.append(key, RECORDS, 2)
     assert not await registry.close(key, 2, [END])
     assert await length(environment, registry, key) == 3
 
 
-async def test_a_log_is_kept_for_a_day_unless_it_is_stored_elsewhere(
+async def test_log_expires_after_a_day_unless_stored(
     environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
     assert 23 * HOUR < await kept_for(environment, registry, key) <= 24 * HOUR
     await registry.finish(key, stored=False)
     assert 23 * HOUR < await kept_for(environment, registry, key) <= 24 * HOUR
-    assert 23 * HOUR < await environment.redis.ttl(registry._lease(key)) <= 24 * HOUR
+    assert 23 * HOUR < await environment.redis.ttl(registry._lease_key(key)) <= 24 * HOUR
     await registry.finish(key, stored=True)
     assert 0 < await kept_for(environment, registry, key) <= 60
 
 
-async def test_a_log_that_others_closed_is_kept_for_a_day(
+async def test_closed_log_expires_after_a_day(
     environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
-    await environment.redis.delete(registry._lease(key))
+    await environment.redis.delete(registry._lease_key(key))
     assert await registry.close(key, 2, [END])
     assert 23 * HOUR < await kept_for(environment, registry, key) <= 24 * HOUR
 
 
-async def test_a_run_counts_from_its_beginning_to_its_end(
+async def test_run_counts_towards_the_limit_until_its_end(
     registry: RunRegistry, key: RunKey
 ) -> None:
     another = key._replace(run_id="another")
@@ -106,17 +106,17 @@ async def test_a_run_counts_from_its_beginning_to_its_end(
     assert await registry.begin(another, 1) == "full"
     assert await registry.begin(another, 1, [key]) == "begun"
     assert await registry.begin(key._replace(run_id="third"), 1, [key]) == "full"
-    await registry.forget(another)
+    await registry.delete(another)
     await registry.finish(key, stored=True)
     assert await registry.begin(key._replace(run_id="third"), 0, [key]) == "full"
     assert await registry.begin(another, 1) == "begun"
     assert await registry.begin(key._replace(owner=uuid4()), 1) == "begun"
 
 
-async def test_what_a_process_holds_that_dies_goes_by_itself(
+async def test_keys_of_a_dead_process_expire(
     environment: Environment, registry: RunRegistry, key: RunKey
 ) -> None:
-    await environment.redis.delete(registry._runs(key))
+    await environment.redis.delete(registry._user_key(key))
     assert (await registry.renew([key]))[key].is_open
-    for name in (registry._lease(key), registry._runs(key)):
+    for name in (registry._lease_key(key), registry._user_key(key)):
         assert 0 < await environment.redis.pttl(name) <= 2 * LEASE_SECONDS * 1000

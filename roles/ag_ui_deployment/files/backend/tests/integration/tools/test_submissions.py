@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -23,23 +22,12 @@ from tests.support.gateway import Gateway
 from tests.support.problems import check_problem
 from tests.support.proxy import TcpProxy
 from tests.support.scripted import ScriptedServer, tool_result
-from tests.support.server import Backend, running
+from tests.support.server import running
 from tests.support.tools import SITE, Caller, all_announced, caller, has_job, site
 from tests.support.waiting import until
 
 STORE = "/api/tools/qdrant_store"
 CALL = "/mcp-rest/tools/call"
-
-
-@pytest.fixture
-async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
-    async with running(environment.settings(**gateway.settings())) as instance:
-        yield instance
-
-
-@pytest.fixture
-async def carol(backend: Backend) -> Caller:
-    return await caller(backend, "carol")
 
 
 async def states(environment: Environment) -> list[str]:
@@ -58,7 +46,7 @@ async def announced(environment: Environment) -> list[dict[bytes, bytes]]:
 
 
 class TestOutages:
-    async def test_what_was_accepted_is_answered_and_noted_when_that_works_again(
+    async def test_accepted_job_is_stored_after_an_outage(
         self,
         environment: Environment,
         gateway: Gateway,
@@ -79,7 +67,7 @@ class TestOutages:
             assert accepted.status_code == 202
             await redis_proxy.accept()
             await database_proxy.accept()
-            await until(lambda: _are(environment, SubmissionState.DONE), 20)
+            await until(lambda: _states_are(environment, SubmissionState.DONE), 20)
             again = await carol.crawl(environment, key, **marks)
             assert (again.status_code, again.json()) == (202, accepted.json())
             assert await has_job(carol, accepted.json()["job_id"])
@@ -87,7 +75,7 @@ class TestOutages:
             assert len(await announced(environment)) == 1
         assert len(await gateway.tool_calls(note)) == 1
 
-    async def test_the_stream_is_told_though_postgresql_is_away(
+    async def test_job_is_announced_without_postgresql(
         self, environment: Environment, gateway: Gateway, database_proxy: TcpProxy
     ) -> None:
         settings = environment.settings(**gateway.settings(), DATABASE_URL=database_proxy.url)
@@ -98,10 +86,10 @@ class TestOutages:
             await database_proxy.refuse()
             accepted = await crawling
             assert accepted.status_code == 202
-            (told,) = await announced(environment)
-            assert told[b"job_id"].decode() == accepted.json()["job_id"]
+            (event,) = await announced(environment)
+            assert event[b"job_id"].decode() == accepted.json()["job_id"]
 
-    async def test_an_instance_that_stops_meanwhile_is_not_held_up(
+    async def test_shutdown_does_not_wait_for_postgresql(
         self,
         environment: Environment,
         gateway: Gateway,
@@ -116,11 +104,11 @@ class TestOutages:
             await database_proxy.refuse()
             assert (await storing).status_code == 200
         assert await states(environment) == [SubmissionState.SENT]
-        told = capsys.readouterr().out
-        assert "submission_not_kept" in told
-        assert "background_jobs_cut" not in told
+        output = capsys.readouterr().out
+        assert "submission_not_kept" in output
+        assert "background_jobs_cut" not in output
 
-    async def test_of_an_instance_that_was_killed_nobody_knows_the_outcome(
+    async def test_call_of_a_killed_instance_has_an_unknown_outcome(
         self, environment: Environment, gateway: Gateway, carol: Caller
     ) -> None:
         key, note = uuid4().hex, uuid4().hex
@@ -142,15 +130,15 @@ class TestOutages:
         assert len(await gateway.tool_calls(note)) == 1
 
 
-class TestKeys:
-    async def test_a_first_call_that_lasts_is_not_waited_for_for_ever(
+class TestIdempotencyKeys:
+    async def test_wait_for_a_running_call_is_limited(
         self,
         environment: Environment,
         gateway: Gateway,
         carol: Caller,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(tool_submissions, "_WAIT_FOR_FIRST", 0.2)
+        monkeypatch.setattr(tool_submissions, "_REPEATED_CALL_TIMEOUT", 0.2)
         key, note = uuid4().hex, uuid4().hex
         marks = {"fault": "slow-2", "note": note}
         first = asyncio.create_task(carol.crawl(environment, key, **marks))
@@ -162,7 +150,7 @@ class TestKeys:
         assert (await carol.crawl(environment, key, **marks)).json() == answered
         assert len(await gateway.tool_calls(note)) == 1
 
-    async def test_give_the_first_answer_though_the_address_would_not_pass_now(
+    async def test_first_response_is_repeated_without_new_checks(
         self, environment: Environment, carol: Caller, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async def too_slow(*_: Any) -> None:
@@ -176,7 +164,7 @@ class TestKeys:
             assert refused["errors"][0]["field"] == "body.url"
         assert await states(environment) == [SubmissionState.DONE]
 
-    async def test_count_for_a_day(
+    async def test_key_is_valid_for_a_day(
         self, environment: Environment, gateway: Gateway, carol: Caller
     ) -> None:
         key, note = uuid4().hex, uuid4().hex
@@ -187,7 +175,7 @@ class TestKeys:
         assert (await carol.crawl(environment, key, note=note)).json()["job_id"] != first
         assert len(await gateway.tool_calls(note)) == 2
 
-    async def test_are_then_deleted(
+    async def test_expired_keys_are_deleted(
         self, environment: Environment, gateway: Gateway, carol: Caller
     ) -> None:
         await carol.crawl(environment, "old")
@@ -200,7 +188,9 @@ class TestKeys:
 
 
 class TestLimits:
-    async def test_only_jobs_count(self, environment: Environment, gateway: Gateway) -> None:
+    async def test_only_jobs_count_towards_the_job_limit(
+        self, environment: Environment, gateway: Gateway
+    ) -> None:
         settings = environment.settings(**gateway.settings(), JOBS_PER_USER=1)
         async with running(settings) as backend:
             carol, text = await caller(backend, "carol"), f"fault=slow-1 {uuid4()}"
@@ -211,7 +201,7 @@ class TestLimits:
             assert "status=queued" in problem["detail"]
             assert (await storing).status_code == 200
 
-    async def test_what_was_never_answered_counts_for_a_while(
+    async def test_unanswered_call_counts_for_a_limited_time(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         hasty = gateway.settings(LITELLM_MCP_SERVER_ID="hasty")
@@ -222,7 +212,7 @@ class TestLimits:
             await age(environment, minutes=11)
             assert (await carol.crawl(environment)).status_code == 202
 
-    async def test_the_orchestrator_is_asked_without_holding_up_the_user(
+    async def test_orchestrator_is_asked_without_a_lock(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         """A user at the job limit can still do everything else meanwhile."""
@@ -247,9 +237,7 @@ class TestLimits:
 
 
 class TestOwners:
-    async def test_a_job_stays_with_whom_it_was_accepted_for_first(
-        self, environment: Environment
-    ) -> None:
+    async def test_job_keeps_its_first_owner(self, environment: Environment) -> None:
         """A tool may return an existing job when the same request is repeated."""
         job_id = str(uuid4())
         async with ScriptedServer() as server:
@@ -268,7 +256,7 @@ class TestOwners:
                 for path in (f"/api/jobs/{job_id}", f"/api/jobs/{job_id}/events"):
                     check_problem(await victor.get(path), 404, "job-not-found")
 
-    async def test_a_submission_that_names_nobody_takes_nothing_away(
+    async def test_submission_without_owner_changes_nothing(
         self, environment: Environment, carol: Caller
     ) -> None:
         job_id = (await carol.crawl(environment, outcome="stuck")).json()["job_id"]
@@ -279,7 +267,7 @@ class TestOwners:
         assert (await carol.jobs())[job_id]["workspace"] == "default"
 
 
-async def _are(environment: Environment, state: SubmissionState) -> bool:
+async def _states_are(environment: Environment, state: SubmissionState) -> bool:
     return await states(environment) == [state]
 
 

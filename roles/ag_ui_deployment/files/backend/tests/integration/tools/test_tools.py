@@ -25,17 +25,6 @@ from tests.support.tools import SITE, Caller, all_announced, caller, has_ended, 
 from tests.support.waiting import until
 
 
-@pytest.fixture
-async def backend(environment: Environment, gateway: Gateway) -> AsyncIterator[Backend]:
-    async with running(environment.settings(**gateway.settings())) as instance:
-        yield instance
-
-
-@pytest.fixture
-async def carol(backend: Backend) -> Caller:
-    return await caller(backend, "carol")
-
-
 def jobs_on(client: SseClient) -> set[str]:
     found = (event.get("metadata", {}).get("job_id") for event in client.events)
     return {job_id for job_id in found if job_id}
@@ -50,7 +39,7 @@ def types_of(client: SseClient, job_id: str) -> list[str]:
 
 
 class TestJobs:
-    async def test_a_job_belongs_to_the_caller_at_once(
+    async def test_job_belongs_to_the_caller_immediately(
         self, backend: Backend, carol: Caller, environment: Environment
     ) -> None:
         victor = await caller(backend, "victor")
@@ -80,7 +69,7 @@ class TestJobs:
         assert jobs_on(hers) == {job_id}
         assert jobs_on(his) == set()
 
-    async def test_an_ended_job_is_still_given_to_its_owner(
+    async def test_ended_job_is_assigned_to_its_owner(
         self, backend: Backend, carol: Caller, environment: Environment
     ) -> None:
         """The owner may become known after the end of the job; the feed then has the whole run."""
@@ -100,7 +89,7 @@ class TestJobs:
             await run.until_ended()
         assert types_of(run, job_id)[-1] == "RUN_FINISHED"
 
-    async def test_the_backend_knows_better_than_producers(
+    async def test_submission_overrides_producers(
         self, backend: Backend, carol: Caller, environment: Environment
     ) -> None:
         job_id, stranger = str(uuid4()), await caller(backend, "stranger")
@@ -114,7 +103,7 @@ class TestJobs:
         assert await stranger.jobs() == {}
         assert (await carol.jobs())[job_id]["workspace"] == "default"
 
-    async def test_a_document(self, carol: Caller, environment: Environment) -> None:
+    async def test_document_ingestion(self, carol: Caller, environment: Environment) -> None:
         path = f"/srv/inbox/stream={environment.stream}/report.pdf"
         response = await carol.post("/api/ingest", {"file_path": path, "source_name": "Report"})
         assert response.status_code == 202
@@ -148,9 +137,7 @@ class TestJobs:
         check_problem(unknown, 404, "no-workspace-of-yours")
         assert (await admin.post("/api/query", {"query": "x", "workspace": "beta"})).is_success
 
-    async def test_so_many_at_once_and_no_more(
-        self, environment: Environment, gateway: Gateway
-    ) -> None:
+    async def test_job_limit_of_a_user(self, environment: Environment, gateway: Gateway) -> None:
         settings = environment.settings(**gateway.settings(), JOBS_PER_USER=3)
         async with running(settings) as backend:
             carol = await caller(backend, "carol")
@@ -171,7 +158,7 @@ class TestJobs:
 
 
 class TestIdempotency:
-    async def test_a_repeated_request_is_carried_out_once(
+    async def test_repeated_request_is_executed_once(
         self, backend: Backend, carol: Caller, environment: Environment, gateway: Gateway
     ) -> None:
         async with running(
@@ -193,7 +180,7 @@ class TestIdempotency:
         victor = await caller(backend, "victor")
         assert (await victor.crawl(environment, key, note=note)).json()["job_id"] not in again.text
 
-    async def test_what_had_no_effect_may_be_sent_again(
+    async def test_call_without_effect_may_be_repeated(
         self, carol: Caller, gateway: Gateway
     ) -> None:
         key, text = uuid4().hex, f"fault=error {uuid4()}"
@@ -203,7 +190,7 @@ class TestIdempotency:
             check_problem(answer, 422, "tool-rejected")
         assert len(await gateway.tool_calls(text)) == 2
 
-    async def test_what_may_have_had_one_is_not(
+    async def test_call_with_unknown_outcome_is_not_repeated(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         settings = environment.settings(**gateway.settings(LITELLM_MCP_SERVER_ID="hasty"))
@@ -218,7 +205,7 @@ class TestIdempotency:
             check_problem(again, 409, "outcome-unknown")
         assert len(await gateway.tool_calls(text)) == 1
 
-    async def test_keys_that_are_none(self, carol: Caller) -> None:
+    async def test_malformed_keys_are_refused(self, carol: Caller) -> None:
         for key in ("x" * 201, "two words", "é"):
             headers = [(b"Idempotency-Key", key.encode("latin-1"))]
             headers += [
@@ -269,7 +256,7 @@ BAD_ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
 
 
 class TestQueries:
-    async def test_ask_list_and_call(self, backend: Backend, carol: Caller) -> None:
+    async def test_query_list_and_call(self, backend: Backend, carol: Caller) -> None:
         viewer = await caller(backend, "viewer", Role.VIEWER)
         answer = await viewer.post("/api/query", {"query": "what is shield?", "mode": "local"})
         assert answer.status_code == 200
@@ -299,7 +286,7 @@ class TestQueries:
             check_problem(denied, 403, "not-permitted")
         check_problem(await carol.post("/api/tools/rm", {"arguments": {}}), 404, "tool-not-found")
 
-    async def test_the_state_of_a_job_is_its_owners(
+    async def test_job_status_is_visible_to_its_owner_only(
         self, backend: Backend, carol: Caller, environment: Environment
     ) -> None:
         job_id = (await carol.crawl(environment)).json()["job_id"]
@@ -309,7 +296,7 @@ class TestQueries:
         victor = await caller(backend, "victor", Role.VIEWER)
         check_problem(await victor.post("/api/tools/get_job_status", body), 404, "job-not-found")
 
-    async def test_of_many_faults_some_are_named(self, carol: Caller) -> None:
+    async def test_number_of_reported_errors_is_limited(self, carol: Caller) -> None:
         unknown: dict[str, Any] = {f"unknown{number}": 0 for number in range(50)}
         for path, body in (
             ("/api/query", {"query": "x"} | unknown),
@@ -322,12 +309,14 @@ class TestQueries:
         answer = await carol.post("/api/query", dict(list(unknown.items())[:40]))
         assert len(check_problem(answer, 422, "invalid-request")["errors"]) == 20
 
-    async def test_bad_arguments_never_leave(self, carol: Caller) -> None:
+    async def test_invalid_arguments_are_not_sent(self, carol: Caller) -> None:
         for path, body, field in BAD_ARGUMENTS:
             problem = check_problem(await carol.post(path, body), 422, "invalid-request")
             assert problem["errors"][0]["field"] == field, (path, body)
 
-    async def test_what_was_checked_is_what_is_sent(self, carol: Caller, gateway: Gateway) -> None:
+    async def test_arguments_are_sent_in_canonical_form(
+        self, carol: Caller, gateway: Gateway
+    ) -> None:
         note = uuid4().hex
         domains = ["Bücher.Example."]
         body = {"url": f"HTTP://0x8080808:080/{note}", "allowed_domains": domains}
@@ -336,9 +325,7 @@ class TestQueries:
         assert call["arguments"]["url"] == f"http://8.8.8.8:80/{note}"
         assert call["arguments"]["allowed_domains"] == ["xn--bcher-kva.example"]
 
-    async def test_with_the_limits_of_the_installation(
-        self, environment: Environment, gateway: Gateway
-    ) -> None:
+    async def test_limits_of_the_settings(self, environment: Environment, gateway: Gateway) -> None:
         settings = environment.settings(
             **gateway.settings(),
             TOOLS_ALLOW_PRIVATE_ADDRESSES=True,
@@ -375,7 +362,7 @@ class TestQueries:
 
 
 class TestFailures:
-    async def test_of_the_tool(self, carol: Caller) -> None:
+    async def test_tool_errors(self, carol: Caller) -> None:
         async def ask(text: str) -> httpx.Response:
             return await carol.post("/api/query", {"query": text})
 
@@ -399,7 +386,7 @@ class TestFailures:
             ({"LITELLM_TIMEOUT_SECONDS": 0.2}, 504, "upstream-timeout"),
         ],
     )
-    async def test_of_what_stands_between(
+    async def test_gateway_errors(
         self,
         environment: Environment,
         gateway: Gateway,
@@ -419,7 +406,7 @@ class TestFailures:
             check_problem(crawled, status, slug)
             assert await carol.jobs() == {}
 
-    async def test_a_key_with_a_limit(self, environment: Environment, gateway: Gateway) -> None:
+    async def test_rate_limited_key(self, environment: Environment, gateway: Gateway) -> None:
         settings = environment.settings(**gateway.settings(LITELLM_API_KEY=gateway.limited_key()))
         async with running(settings) as backend:
             carol = await caller(backend, "carol")
@@ -428,7 +415,7 @@ class TestFailures:
             assert busy
             assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
 
-    async def test_health_tells_of_a_gateway_that_is_away(
+    async def test_health_reports_gateway_outage(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         settings = environment.settings(
@@ -442,7 +429,7 @@ class TestFailures:
             assert "it cannot be reached" in check["detail"]
             assert "LITELLM_URL" in check["detail"]
 
-    async def test_without_postgresql(
+    async def test_calls_without_postgresql(
         self, environment: Environment, gateway: Gateway, database_proxy: TcpProxy
     ) -> None:
         settings = environment.settings(**gateway.settings(), DATABASE_URL=database_proxy.url)
@@ -459,7 +446,7 @@ class TestFailures:
             check_problem(answer, 503, "database-unavailable")
         assert await gateway.tool_calls(note) == []
 
-    async def test_without_redis_the_stream_is_told_later(
+    async def test_job_is_announced_after_a_redis_outage(
         self, environment: Environment, gateway: Gateway, redis_proxy: TcpProxy
     ) -> None:
         settings = environment.settings(**gateway.settings(), REDIS_URL=redis_proxy.url)
@@ -481,7 +468,7 @@ class TestFailures:
 class TestAudit:
     """Each call has an audit entry without its arguments."""
 
-    async def test_of_calls_and_of_those_that_came_to_nothing(
+    async def test_completed_and_refused_calls_are_recorded(
         self, backend: Backend, carol: Caller, environment: Environment
     ) -> None:
         secret, key = uuid4().hex, uuid4().hex
@@ -513,7 +500,7 @@ class TestAudit:
         assert {actor for *_, actor, _ in entries} == {"carol@shield.test", "viewer@shield.test"}
         assert secret not in str(await environment.query("SELECT * FROM audit_log"))
 
-    async def test_of_calls_that_were_under_way_when_their_instance_was_stopped(
+    async def test_calls_interrupted_by_shutdown_are_recorded(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         asked, stored = (f"fault=slow-20 {uuid4()}" for _ in range(2))
@@ -537,7 +524,7 @@ class TestAudit:
 
 
 class TestLimits:
-    async def test_so_many_calls_of_a_user_at_a_time(
+    async def test_concurrent_calls_of_a_user_are_limited(
         self, environment: Environment, gateway: Gateway
     ) -> None:
         settings = environment.settings(**gateway.settings(), CALLS_PER_USER=2)
@@ -560,9 +547,7 @@ class TestLimits:
             assert {(await call).status_code for call in (asked, stored)} == {200}
             assert (await carol.post("/api/query", {"query": "x"})).status_code == 200
 
-    async def test_who_asks_for_a_list_that_fails_waits_once_with_the_others(
-        self, environment: Environment
-    ) -> None:
+    async def test_concurrent_requests_share_a_failed_list(self, environment: Environment) -> None:
         path = "/mcp-rest/tools/list"
         async with ScriptedServer() as server:
             server.gate.clear()
@@ -606,7 +591,7 @@ class TestSilentJobs:
         async with running(settings) as instance:
             yield instance
 
-    async def test_the_orchestrator_knows_more(
+    async def test_state_comes_from_the_orchestrator(
         self, carol: Caller, environment: Environment
     ) -> None:
         silent = (await carol.crawl(environment, outcome="silent")).json()["job_id"]
@@ -621,7 +606,7 @@ class TestSilentJobs:
         assert len(stored) == 2
         assert (await carol.crawl(environment)).status_code == 202
 
-    async def test_however_many_are_lost_those_that_run_count(
+    async def test_lost_jobs_do_not_count_towards_the_limit(
         self, carol: Caller, environment: Environment
     ) -> None:
         lost = [f"lost-{number}" for number in range(7)]
@@ -632,7 +617,7 @@ class TestSilentJobs:
         answers = [await carol.crawl(environment, outcome="stuck") for _ in range(4)]
         assert [answer.status_code for answer in answers] == [202, 202, 429, 429]
 
-    async def test_a_list_is_fast_without_it(
+    async def test_list_is_fast_without_the_orchestrator(
         self, environment: Environment, gateway: Gateway, backend: Backend, carol: Caller
     ) -> None:
         ids = {(await carol.crawl(environment, outcome="stuck")).json()["job_id"] for _ in range(2)}

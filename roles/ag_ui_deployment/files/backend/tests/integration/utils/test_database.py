@@ -59,7 +59,7 @@ async def test_sslmode(  # noqa: PLR0913 - test parameters
         ("127.0.0.1", "verify-full", True),
     ],
 )
-async def test_a_certificate_that_is_not_trusted_is_an_outage_with_its_reason(
+async def test_untrusted_certificate_is_an_outage_with_its_reason(
     *, environment: Environment, authority: str, host: str, mode: str, with_ca: bool
 ) -> None:
     with pytest.raises(DATABASE_ERRORS) as caught:

@@ -25,7 +25,7 @@ class TestTls:
     def url(self) -> str:
         return os.environ["TEST_REDIS_TLS_URL"]
 
-    async def test_with_the_authority_of_the_site(
+    async def test_certificate_of_the_configured_authority(
         self, environment: Environment, url: str, authority: str
     ) -> None:
         settings = environment.settings(REDIS_URL=url, REDIS_CA=authority)
@@ -37,7 +37,7 @@ class TestTls:
             assert (await backend.health())["status"] == "healthy"
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-    async def test_a_certificate_that_is_not_trusted(
+    async def test_untrusted_certificate(
         self, environment: Environment, url: str, authority: str, host: str
     ) -> None:
         of_another_name = host != "localhost"
@@ -65,12 +65,12 @@ async def promote(url: str) -> None:
         await redis.replicaof("NO", "ONE")
 
 
-async def is_in_step(url: str) -> bool:
+async def is_replicating(url: str) -> bool:
     async with Redis.from_url(url) as redis:
         return bool((await redis.info("replication"))["master_link_status"] == "up")
 
 
-async def takes_writes(backend: Backend, token: str) -> bool:
+async def accepts_writes(backend: Backend, token: str) -> bool:
     """Whether a ticket, which is recorded in Redis, opens a stream."""
     answer = await backend.http.post("/auth/ticket", headers=bearer(token))
     query = {"ticket": answer.json()["ticket"]}
@@ -84,34 +84,34 @@ class TestFailover:
         """A primary and its replica; both become primaries afterwards."""
         first, second = os.environ["TEST_REDIS_PAIR"].split()
         await follow(second, first)
-        await until(lambda: is_in_step(second))
+        await until(lambda: is_replicating(second))
         yield first, second
         for url in (first, second):
             await promote(url)
 
-    async def test_all_parts_go_to_the_new_primary(
+    async def test_all_clients_use_the_new_primary(
         self, environment: Environment, pair: tuple[str, str]
     ) -> None:
         old, new = pair
         async with TcpProxy(old, 6379) as name, Redis.from_url(old, protocol=2) as before:
-            there = replace(environment, redis_url=name.url, redis=before)
-            async with running(there.settings()) as backend:
+            proxied = replace(environment, redis_url=name.url, redis=before)
+            async with running(proxied.settings()) as backend:
                 user = await backend.add_user("admin@shield.test", Role.ADMIN)
                 token = backend.token_of(user)
                 # Connections of all kinds of clients are open to the server that is demoted.
-                await there.publish(shield_event())
+                await proxied.publish(shield_event())
                 async with sse(backend.http, token=token) as client:
                     await client.until(lambda seen: seen.events)
-                    await until(there.settled)
+                    await until(proxied.settled)
                     await promote(new)
                     await follow(old, new)
-                    name.lead_to(new)
+                    name.forward_to(new)
                     async with Redis.from_url(new, protocol=2) as after:
-                        now = replace(there, redis=after)
+                        promoted = replace(proxied, redis=after)
                         count = len(client.events)
-                        await now.publish(shield_event())
+                        await promoted.publish(shield_event())
                         await client.until(lambda seen: len(seen.events) > count)
-                        await until(now.settled)
-                        await until(lambda: takes_writes(backend, token))
+                        await until(promoted.settled)
+                        await until(lambda: accepts_writes(backend, token))
                         assert len(await environment.stored()) == 2
                         assert (await backend.health())["status"] == "healthy"

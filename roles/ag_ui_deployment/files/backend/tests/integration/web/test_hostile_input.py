@@ -44,7 +44,7 @@ def signed(claims: dict[str, Any], key: str = JWT_SECRET) -> str:
     return jwt.encode(claims, key, algorithm="HS256", headers={"kid": key_id(JWT_SECRET)})
 
 
-async def test_forged_and_swapped_tokens(backend: Backend) -> None:
+async def test_forged_tokens_are_refused(backend: Backend) -> None:
     alice, bob = await backend.add_user(ALICE), await backend.add_user("bob@shield.test")
     claims: dict[str, Any] = dict(jwt.get_unverified_claims(backend.token_of(alice)))
     assert (await backend.http.get("/auth/me", headers=bearer(signed(claims)))).status_code == 200
@@ -84,7 +84,7 @@ async def test_forged_and_swapped_tokens(backend: Backend) -> None:
         (b"", {422}),
     ],
 )
-async def test_bodies_of_a_login(
+async def test_malformed_login_bodies_have_no_effect(
     backend: Backend, environment: Environment, body: bytes, statuses: set[int]
 ) -> None:
     await backend.add_user(ALICE)
@@ -112,7 +112,7 @@ def part(name: str, value: str) -> str:
         "multipart/mixed; boundary=x",
     ],
 )
-async def test_no_route_takes_multipart(backend: Backend, kind: str) -> None:
+async def test_no_route_accepts_multipart(backend: Backend, kind: str) -> None:
     alice = await backend.add_user(ALICE)
     body = part("username", "\\ud800") + part("password", "\\ud800") + "--x--\r\n"
     headers = {"Content-Type": kind} | bearer(backend.token_of(alice))
@@ -125,7 +125,7 @@ async def test_no_route_takes_multipart(backend: Backend, kind: str) -> None:
         }
 
 
-async def test_forms_are_utf8_whatever_they_say(backend: Backend) -> None:
+async def test_forms_are_decoded_as_utf_8(backend: Backend) -> None:
     await backend.add_user(ALICE)
     kind = "application/x-www-form-urlencoded; charset=unicode_escape"
     right = b"username=alice%40shield.test&password=" + PASSWORD.replace(" ", "+").encode()
@@ -142,7 +142,7 @@ async def test_forms_are_utf8_whatever_they_say(backend: Backend) -> None:
     assert [answer.status_code for answer in answers] == [200] + [401] * 8
 
 
-async def test_the_fields_of_a_form_have_bounds(backend: Backend) -> None:
+async def test_form_fields_have_a_maximum_length(backend: Backend) -> None:
     form = {"username": ALICE, "password": "x", "grant_type": "password"}
     maximum = form | {"username": "x" * 2000, "password": "x" * 2000}
     answer = await backend.http.post("/auth/token", data=maximum)
@@ -154,7 +154,7 @@ async def test_the_fields_of_a_form_have_bounds(backend: Backend) -> None:
         assert error["field"] == f"body.{name}"
 
 
-async def test_what_is_typed_or_sent_reaches_no_header_and_no_statement(
+async def test_no_injection_into_headers_or_statements(
     backend: Backend, environment: Environment
 ) -> None:
     await backend.add_user(ALICE)
@@ -173,7 +173,7 @@ async def test_what_is_typed_or_sent_reaches_no_header_and_no_statement(
         assert "set-cookie" not in answer.headers
 
 
-async def test_an_address_that_only_looks_like_another_is_another(backend: Backend) -> None:
+async def test_homoglyph_addresses_are_different(backend: Backend) -> None:
     await backend.add_user(ALICE)
     for email in ("\u0430lice@shield.test", "alice@shi\u0435ld.test", "al\u0131ce@shield.test"):
         check_problem(await ask_login(backend, email), 401, "wrong-credentials")
@@ -222,7 +222,7 @@ def requests_of(document: Document) -> Iterator[Request]:
                     yield operation.request(given, kind, written(varied, kind, number))
 
 
-async def test_no_number_anywhere_is_an_error_of_the_server(environment: Environment) -> None:
+async def test_no_number_causes_a_server_error(environment: Environment) -> None:
     limits = dict.fromkeys(
         (name for name in Settings.model_fields if "RATE_" in name), "9999999/hour"
     )

@@ -93,7 +93,7 @@ def faults_of(document: dict[str, Any], url: str, callers: list[dict[str, str]])
     return found
 
 
-async def test_the_document_is_true_for_every_role(
+async def test_responses_match_the_document_for_every_role(
     environment: Environment, gateway: Gateway
 ) -> None:
     async with running(environment.settings(**NO_LIMITS, **gateway.settings())) as backend:

@@ -17,6 +17,7 @@ from src.web import api_route
 from src.web.api_route import ApiRoute
 from src.web.route_rules import rules_of
 from tests.support.accounts import bearer
+from tests.support.problems import check_problem
 from tests.support.server import Backend
 from tests.support.waiting import until
 
@@ -64,12 +65,7 @@ async def request(
         writer.close()
 
 
-@pytest.fixture
-async def token(backend: Backend) -> str:
-    return backend.token_of(await backend.add_user("alice@shield.test", Role.CONTRIBUTOR))
-
-
-async def test_who_is_not_logged_in_is_refused_before_the_body_is_read(backend: Backend) -> None:
+async def test_unauthenticated_request_is_refused_before_its_body(backend: Backend) -> None:
     app = create_app(backend.settings)
     with_body = {
         (method, route.path)
@@ -88,7 +84,7 @@ async def test_who_is_not_logged_in_is_refused_before_the_body_is_read(backend: 
             assert (status, problem["type"]) == (401, "urn:shield-ag-ui:problem:not-authenticated")
 
 
-async def test_every_route_with_a_body_follows_these_rules(backend: Backend) -> None:
+async def test_every_route_with_a_body_is_an_api_route(backend: Backend) -> None:
     routes = list(iter_route_contexts(create_app(backend.settings).routes))
     with_body = [route for route in routes if getattr(route, "body_field", None) is not None]
     assert len(with_body) > 20
@@ -96,7 +92,7 @@ async def test_every_route_with_a_body_follows_these_rules(backend: Backend) -> 
 
 
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/auth/logout", "/auth/token"])
-async def test_who_needs_no_login_may_send_64_kib(backend: Backend, path: str) -> None:
+async def test_public_routes_have_a_body_limit_of_64_kib(backend: Backend, path: str) -> None:
     async with request(backend, path, 65_537, {}) as raw:
         status, problem = await raw.answer()
     assert (status, problem["detail"]) == (413, "A request body may have at most 65536 bytes here.")
@@ -111,7 +107,7 @@ async def test_who_needs_no_login_may_send_64_kib(backend: Backend, path: str) -
         (b'{"a":[' + b"1," * 30_000, "has more than 20000 values"),
     ],
 )
-async def test_a_body_is_refused_at_the_first_byte_beyond_a_bound(
+async def test_body_is_refused_at_the_first_byte_beyond_a_limit(
     backend: Backend, token: str, sent: bytes, message: str
 ) -> None:
     for path, headers in (("/auth/login", {}), ("/api/query", bearer(token))):
@@ -131,7 +127,7 @@ async def test_a_body_is_refused_at_the_first_byte_beyond_a_bound(
 @pytest.mark.parametrize(
     ("text", "position"), [(b'{"text": NaN}', 9), (b'{"text": "\\ud800"}', 10), (b'{"text": ', 9)]
 )
-async def test_what_is_not_json_is_told_with_its_position(
+async def test_json_errors_have_a_position(
     backend: Backend, token: str, text: bytes, position: int
 ) -> None:
     headers = JSON | bearer(token)
@@ -157,8 +153,8 @@ class CountedBodies(LargeBodies):
     used = 0
 
     @asynccontextmanager
-    async def turn(self, user_id: UUID) -> AsyncIterator[None]:
-        async with super().turn(user_id):
+    async def slot(self, user_id: UUID) -> AsyncIterator[None]:
+        async with super().slot(user_id):
             self.used += 1
             try:
                 yield
@@ -170,11 +166,11 @@ class TestLargeBodies:
     @pytest.fixture(autouse=True)
     def bodies(self, backend: Backend) -> CountedBodies:
         """Slots for two bodies, with a short wait."""
-        bodies = CountedBodies(at_once=2, wait_seconds=0.05)
+        bodies = CountedBodies(max_slots=2, wait_seconds=0.05)
         object.__setattr__(backend.services, "large_bodies", bodies)
         return bodies
 
-    async def test_of_one_user_come_one_after_the_other(
+    async def test_one_body_per_user_at_a_time(
         self, backend: Backend, bodies: CountedBodies, token: str
     ) -> None:
         body = orjson.dumps({"query": "x", "padding": "x" * LARGE})
@@ -192,7 +188,7 @@ class TestLargeBodies:
         answer = await backend.http.post("/api/query", content=body, headers=headers)
         assert answer.status_code == 422
 
-    async def test_of_all_come_a_few_at_a_time(
+    async def test_limited_number_of_bodies_at_a_time(
         self, backend: Backend, bodies: CountedBodies, token: str
     ) -> None:
         others = [
@@ -205,7 +201,7 @@ class TestLargeBodies:
                 status, problem = await raw.answer()
             assert (status, problem["type"].rpartition(":")[2]) == (503, "busy-with-large-bodies")
 
-    async def test_that_stop_coming_give_their_turn_back(
+    async def test_stalled_body_releases_its_slot(
         self,
         backend: Backend,
         bodies: CountedBodies,
@@ -219,9 +215,22 @@ class TestLargeBodies:
         await until(lambda: bodies.used == 0)
 
 
-async def test_a_form_has_few_fields(backend: Backend) -> None:
+async def test_number_of_form_fields_is_limited(backend: Backend) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     form = b"username=a&password=b" + b"&x=1" * 1000
     answer = await backend.http.post("/auth/token", content=form, headers=headers)
     assert answer.status_code == 422
     assert answer.json()["type"].endswith(":invalid-request")
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_body_above_the_limit_is_refused_early(backend: Backend, *, announced: bool) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(1600):
+            yield b"x" * 65_536
+
+    headers = {"Content-Type": "application/json"}
+    if announced:
+        headers["Content-Length"] = str(1600 * 65_536)
+    answer = await backend.http.post("/auth/login", content=body(), headers=headers)
+    check_problem(answer, 413, "body-too-large")

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from src.models.agent_input import RunInput
 from src.services.agent.prompt import (
@@ -28,7 +27,7 @@ def call(call_id: str, arguments: str = "{}") -> dict[str, Any]:
 
 
 class TestInstructions:
-    def test_the_operators_the_applications_and_its_state(self) -> None:
+    def test_contain_system_prompt_context_and_state(self) -> None:
         given = request(
             context=[{"description": "Language", "value": "Spanish"}], state={"page": 3}
         )
@@ -37,13 +36,13 @@ class TestInstructions:
         )
 
     @pytest.mark.parametrize("state", [None, {}, []])
-    def test_none_without_anything_to_say(self, state: Any) -> None:
+    def test_are_empty_without_prompt_context_and_state(self, state: Any) -> None:
         assert instructions("", request(state=state)) == ""
 
 
 class TestMessages:
-    def test_roles_that_models_know(self) -> None:
-        told: list[dict[str, Any]] = [
+    def test_unsupported_roles_are_converted_or_omitted(self) -> None:
+        messages: list[dict[str, Any]] = [
             {"id": "1", "role": "developer", "content": "Obey"},
             {"id": "2", "role": "system", "content": "Listen"},
             {"id": "3", "role": "user", "content": [{"type": "text", "text": t} for t in "ab"]},
@@ -52,7 +51,7 @@ class TestMessages:
             {"id": "6", "role": "reasoning", "content": "Hm"},
             {"id": "7", "role": "assistant"},
         ]
-        assert chat_messages("First", told) == [
+        assert chat_messages("First", messages) == [
             {"role": "system", "content": "First"},
             {"role": "system", "content": "Obey"},
             {"role": "system", "content": "Listen"},
@@ -60,15 +59,15 @@ class TestMessages:
             {"role": "assistant", "content": "Yes"},
         ]
 
-    def test_every_call_is_followed_by_its_result_and_no_result_stands_alone(self) -> None:
-        told: list[dict[str, Any]] = [
+    def test_each_tool_call_is_followed_by_its_result(self) -> None:
+        messages: list[dict[str, Any]] = [
             {"id": "1", "role": "assistant", "toolCalls": [call("a"), call("b"), call("c")]},
             {"id": "2", "role": "user", "content": "Well?"},
             {"id": "3", "role": "tool", "toolCallId": "b", "content": "", "error": "broken"},
             {"id": "4", "role": "tool", "toolCallId": "a", "content": "fine"},
             {"id": "5", "role": "tool", "toolCallId": "of nobody", "content": "?"},
         ]
-        assistant, *results, user = chat_messages("", told)
+        assistant, *results, user = chat_messages("", messages)
         assert [one["id"] for one in assistant["tool_calls"]] == ["a", "b", "c"]
         assert [(one["tool_call_id"], one["content"]) for one in results] == [
             ("a", "fine"),
@@ -78,63 +77,20 @@ class TestMessages:
         assert user["content"] == "Well?"
 
     @pytest.mark.parametrize("content", ["", [], [{"type": "text", "text": ""}]])
-    def test_an_empty_result_is_a_text_that_providers_take(self, content: Any) -> None:
-        told = [
+    def test_empty_result_is_replaced_by_a_text(self, content: Any) -> None:
+        messages = [
             {"id": "1", "role": "assistant", "toolCalls": [call("a")]},
             {"id": "2", "role": "tool", "toolCallId": "a", "content": content},
         ]
-        assert chat_messages("", told)[1]["content"] == EMPTY_RESULT
+        assert chat_messages("", messages)[1]["content"] == EMPTY_RESULT
 
     @pytest.mark.parametrize("arguments", ['{"half', "[1]", "", "3"])
-    def test_arguments_that_broke_off_are_none(self, arguments: str) -> None:
-        told = [{"id": "1", "role": "assistant", "toolCalls": [call("a", arguments)]}]
-        assert chat_messages("", told)[0]["tool_calls"][0]["function"]["arguments"] == "{}"
+    def test_invalid_arguments_become_an_empty_object(self, arguments: str) -> None:
+        messages = [{"id": "1", "role": "assistant", "toolCalls": [call("a", arguments)]}]
+        assert chat_messages("", messages)[0]["tool_calls"][0]["function"]["arguments"] == "{}"
 
-    def test_a_tool_without_parameters_takes_none(self) -> None:
+    def test_tool_without_parameters_has_an_empty_schema(self) -> None:
         assert chat_tool("ask", "Ask", None)["function"]["parameters"] == {
             "type": "object",
             "properties": {},
         }
-
-
-class TestInput:
-    def test_workspace(self) -> None:
-        assert request().workspace == "default"
-        assert request(forwardedProps={"workspace": "red"}).workspace == "red"
-
-    def test_of_messages_with_one_id_the_last_stands_in_the_place_of_the_first(self) -> None:
-        other, changed = USER | {"id": "v"}, USER | {"content": "Good morning"}
-        given = request(messages=[USER, other, USER, changed])
-        assert [(one.id, one.content) for one in given.messages] == [
-            ("u", "Good morning"),
-            ("v", "Hello"),
-        ]
-
-    @pytest.mark.parametrize(
-        ("field", "value"),
-        [
-            ("threadId", "with/slash"),
-            ("runId", ""),
-            ("runId", "x" * 201),
-            ("messages", [USER | {"role": "stranger"}]),
-            ("messages", [USER | {"id": "with\nline"}]),
-            ("messages", [USER | {"metadata": {"huge": 10**30}}]),
-            (
-                "messages",
-                [USER | {"content": [{"type": "image", "source": {"type": "url", "value": "x"}}]}],
-            ),
-            ("tools", [{"name": "two words", "description": ""}]),
-            ("tools", [{"name": "a", "description": "", "parameters": 3}]),
-            ("tools", [{"name": "a", "description": ""}] * 2),
-            ("state", {"broken": "\ud800"}),
-            ("state", 10**30),
-            ("context", [{"description": "no value"}]),
-            ("forwardedProps", ["workspace"]),
-            ("forwardedProps", {"workspace": 3}),
-            ("resume", [{"interruptId": "i", "status": "resolved"}]),
-        ],
-    )
-    def test_what_is_wrong_is_named(self, field: str, value: Any) -> None:
-        with pytest.raises(ValidationError) as refused:
-            request(**{field: value})
-        assert refused.value.errors()[0]["loc"][0] == field

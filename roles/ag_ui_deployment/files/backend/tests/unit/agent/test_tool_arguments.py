@@ -16,24 +16,24 @@ OBJECTS = st.dictionaries(st.text(max_size=3), VALUES, min_size=1, max_size=4)
 
 
 @given(OBJECTS, st.lists(st.integers(1, 12)), st.sampled_from(["", "}", "{}", '{"a": 1}']))
-def test_are_the_object_however_it_is_cut_and_nothing_after_it(
+def test_arguments_are_assembled_from_any_chunks_without_surplus(
     value: dict[str, object], lengths: list[int], surplus: str
 ) -> None:
     text = json.dumps(value)
     arguments = ToolArguments()
-    told = ""
+    assembled = ""
     rest = text + surplus
     for length in [*lengths, len(rest)]:
-        told += arguments.add(rest[:length])
+        assembled += arguments.add(rest[:length])
         rest = rest[length:]
-    assert told + arguments.finish() == str(arguments) == text
-    assert arguments.is_whole
+    assert assembled + arguments.finish() == str(arguments) == text
+    assert arguments.is_complete
 
 
 @given(OBJECTS)
-def test_are_cut_until_the_object_ends(value: dict[str, object]) -> None:
+def test_arguments_are_incomplete_until_the_object_ends(value: dict[str, object]) -> None:
     text = json.dumps(value)
     for end in range(1, len(text)):
         arguments = ToolArguments()
         arguments.add(text[:end])
-        assert arguments.is_cut
+        assert arguments.is_partial

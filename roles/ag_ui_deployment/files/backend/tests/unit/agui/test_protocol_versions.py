@@ -7,7 +7,7 @@ from src.services.agui import events as agui
 from src.services.agui.events import Event, Stamp
 from src.services.agui.protocol_versions import rendered
 from src.services.agui.sse import encode, marker, translated
-from tests.run_checker import parse_frames
+from tests.run_checker import events_of, parse_frames
 from tests.support.builders import stream_id
 
 OLDER = ProtocolVersion.V0_0
@@ -23,16 +23,16 @@ ENDS = [
 
 
 @pytest.mark.parametrize("event", [*ENDS, agui.run_started("t", "r", NOW)])
-def test_the_current_version_has_every_event_as_it_is(event: Event) -> None:
+def test_current_version_leaves_events_unchanged(event: Event) -> None:
     assert rendered(event, CURRENT, ["c1"]) == (event,)
 
 
-def test_before_1_0_no_version_is_declared() -> None:
+def test_version_0_0_declares_no_version() -> None:
     (started,) = rendered(agui.run_started("t", "r", NOW), OLDER)
     assert started == {"type": "RUN_STARTED", "timestamp": 1, "threadId": "t", "runId": "r"}
 
 
-def test_before_1_0_a_cancelled_run_has_no_outcome_and_every_call_a_result() -> None:
+def test_version_0_0_cancelled_run_has_results_and_no_outcome() -> None:
     result, finished = rendered(CANCELLED, OLDER, ["c1"])
     assert result["type"] == "TOOL_CALL_RESULT"
     assert (result["toolCallId"], result["messageId"]) == ("c1", "c1:result")
@@ -41,20 +41,20 @@ def test_before_1_0_a_cancelled_run_has_no_outcome_and_every_call_a_result() -> 
     assert finished["metadata"] == {"job_id": "j", "outcome": {"type": "cancelled"}}
 
 
-def test_before_1_0_a_failed_run_has_a_result_for_every_call() -> None:
+def test_version_0_0_failed_run_has_a_result_for_every_call() -> None:
     result, error = rendered(ENDS[-1], OLDER, ["c1"])
     assert result["type"] == "TOOL_CALL_RESULT"
     assert error == ENDS[-1]
 
 
-def test_before_1_0_calls_without_a_result_are_pending_anyway() -> None:
+def test_version_0_0_keeps_pending_calls_in_the_metadata() -> None:
     (finished,) = rendered(PENDING, OLDER, ["c1"])
     assert finished["outcome"] == {"type": "success"}
     assert finished["metadata"] == {"outcome": PENDING["outcome"]}
     assert finished["result"] == {"rounds": 1}
 
 
-def test_before_1_0_a_result_of_a_tool_is_a_text() -> None:
+def test_version_0_0_tool_result_is_a_string() -> None:
     parts = [{"type": "text", "text": "All"}, {"type": "text", "text": "fine"}]
     result = {"id": "t", "role": "tool", "toolCallId": "c", "content": parts}
     others = [{"id": "u", "role": "user", "content": parts}, {"id": "a", "role": "assistant"}]
@@ -65,14 +65,14 @@ def test_before_1_0_a_result_of_a_tool_is_a_text() -> None:
 
 
 @pytest.mark.parametrize("event", ENDS)
-def test_the_event_itself_stays_as_it_is(event: Event) -> None:
+def test_conversion_does_not_modify_the_event(event: Event) -> None:
     before = encode([event])
     rendered(event, OLDER, ["c1"])
     assert encode([event]) == before
 
 
 class TestFrames:
-    def test_keep_their_ids(self) -> None:
+    def test_conversion_keeps_ids(self) -> None:
         awkward = agui.custom("event: RUN_FINISHED\n", "\n\nevent: RUN_FINISHED\ndata: ", NOW)
         frames = (
             encode([agui.run_started("t", "r", NOW), awkward], stream_id(1))
@@ -82,11 +82,11 @@ class TestFrames:
         )
         before, after = parse_frames(frames), parse_frames(translated(frames, OLDER))
         assert [frame.id for frame in after] == [frame.id for frame in before]
-        events = [frame.json() for frame in before if frame.data]
+        events = events_of(before)
         expected = [one for event in events for one in rendered(event, OLDER)]
-        assert [frame.json() for frame in after if frame.data] == expected
+        assert events_of(after) == expected
 
-    def test_that_are_the_same_are_not_made_again(self) -> None:
+    def test_unchanged_frames_are_not_copied(self) -> None:
         frames = encode([agui.custom("event: RUN_FINISHED", 1, NOW)], stream_id(1))
         assert translated(frames, OLDER) is frames
         ending = encode([CANCELLED])

@@ -66,18 +66,18 @@ def decode(encoded: bytes) -> tuple[int, Entry, bytes]:
 
 
 @given(st.integers(1, 2**63 - 1), _ENTRIES, st.binary(min_size=32, max_size=32))
-def test_an_encoding_can_be_read_back_whole(seq: int, entry: Entry, prev_hash: bytes) -> None:
+def test_encoding_is_decodable(seq: int, entry: Entry, prev_hash: bytes) -> None:
     assert decode(encode(seq, entry, prev_hash)) == (seq, entry, prev_hash)
 
 
 @given(_ENTRIES, _ENTRIES)
-def test_two_different_entries_have_different_encodings(one: Entry, other: Entry) -> None:
+def test_different_entries_have_different_encodings(one: Entry, other: Entry) -> None:
     same = encode(1, one, START.hash) == encode(1, other, START.hash)
     assert same == (one == other)
 
 
 @pytest.mark.parametrize("name", [one.name for one in fields(Entry)])
-def test_every_field_counts(name: str) -> None:
+def test_hash_depends_on_every_field(name: str) -> None:
     value = getattr(ENTRY, name)
     others: dict[type, Any] = {
         datetime: ENTRY.at + timedelta(microseconds=1),
@@ -88,31 +88,31 @@ def test_every_field_counts(name: str) -> None:
     assert digest(1, changed, START.hash) != digest(1, ENTRY, START.hash)
 
 
-def test_what_is_absent_is_not_what_is_empty() -> None:
+def test_null_differs_from_the_empty_string() -> None:
     absent, empty = replace(ENTRY, actor=None), replace(ENTRY, actor="")
     assert encode(1, absent, START.hash) != encode(1, empty, START.hash)
 
 
-def test_text_does_not_pass_from_one_field_to_the_next() -> None:
+def test_field_boundaries_are_part_of_the_encoding() -> None:
     one = replace(ENTRY, actor="ab", target="c")
     other = replace(ENTRY, actor="a", target="bc")
     assert encode(1, one, START.hash) != encode(1, other, START.hash)
 
 
-def test_each_entry_follows_on_the_one_before() -> None:
+def test_each_entry_contains_the_hash_of_its_predecessor() -> None:
     first, second = chain(START, [ENTRY, ENTRY])
     assert (first.seq, first.prev_hash) == (1, bytes(32))
     assert (second.seq, second.prev_hash) == (2, first.hash)
     assert first.hash != second.hash
 
 
-def test_the_hash_stays_what_it_was() -> None:
+def test_hash_is_stable_across_releases() -> None:
     """A different value would mean that stored chains no longer verify."""
     assert digest(1, ENTRY, START.hash).hex() == (
         "91937826ba689a75d938c36057e27fe90e4e98a510d65c6d0ba72a8f839f40e0"
     )
 
 
-def test_a_time_is_the_same_in_every_zone_of_utc() -> None:
+def test_encoding_does_not_depend_on_the_tzinfo_object() -> None:
     same = replace(ENTRY, at=ENTRY.at.astimezone(timezone(timedelta(0))))
     assert encode(1, same, START.hash) == encode(1, ENTRY, START.hash)

@@ -18,14 +18,14 @@ _VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text(), _VALUES))
-def test_whatever_is_given_becomes_small_valid_json(details: dict[str, Any]) -> None:
+def test_any_details_become_bounded_valid_json(details: dict[str, Any]) -> None:
     text = canonical_details(details)
     assert isinstance(orjson.loads(text), dict)
     assert len(text.encode()) <= 4096
     assert "\\u0000" not in text
 
 
-def test_the_order_of_keys_does_not_matter() -> None:
+def test_key_order_does_not_matter() -> None:
     assert canonical_details({"b": 1, "a": 2}) == canonical_details({"a": 2, "b": 1})
 
 
@@ -40,11 +40,11 @@ def test_the_order_of_keys_does_not_matter() -> None:
         {"header": "Bearer hunter2"},
     ],
 )
-def test_no_secret_is_kept(details: dict[str, Any]) -> None:
+def test_secrets_are_removed(details: dict[str, Any]) -> None:
     assert "hunter2" not in canonical_details(details)
 
 
-def test_what_is_too_large_is_left_out() -> None:
+def test_oversized_values_are_omitted() -> None:
     kept = orjson.loads(canonical_details({str(i): "x" * 500 for i in range(50)}))
     assert list(kept) == ["omitted"]
     assert len(canonical_details({"document": "x" * 100_000})) < 600
@@ -77,7 +77,7 @@ def test_text_fits_into_an_index(text: str) -> None:
     assert len(kept.encode()) < 2704
 
 
-def test_values_that_json_does_not_know() -> None:
+def test_types_without_json_equivalent_are_converted() -> None:
     one = UUID("1b4e28ba-2fa1-41d2-883f-0016d3cca427")
     kept = orjson.loads(canonical_details({"id": one, "n": 2**70, "set": {1}, "nan": float("nan")}))
     assert kept == {"id": str(one), "n": str(2**70), "set": [1], "nan": None}

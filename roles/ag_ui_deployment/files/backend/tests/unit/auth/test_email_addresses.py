@@ -15,7 +15,7 @@ from src.services.auth.errors import EmailRejectedError
         ("a=b?c@shield.test", "a=b?c@shield.test"),
     ],
 )
-def test_each_has_one_form(text: str, stored: str) -> None:
+def test_address_is_normalised(text: str, stored: str) -> None:
     assert normalise_email(text) == stored
 
 
@@ -25,8 +25,28 @@ def test_encoded_words_are_refused(text: str) -> None:
         normalise_email(text)
 
 
-def test_what_is_too_long_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlong_address_is_refused_before_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(email_addresses, "validate_email")
     for text in ("\x01" * 1_000_000 + "@shield.test", "a" * 309 + "@shield.test"):
         with pytest.raises(EmailRejectedError, match="may have at most 320 characters"):
             normalise_email(text)
+
+
+@pytest.mark.parametrize("text", ["alice@example.org", " Alice@Example.ORG ", "ALICE@example.org"])
+def test_case_and_spaces_are_normalised(text: str) -> None:
+    assert normalise_email(text) == "alice@example.org"
+
+
+@pytest.mark.parametrize(
+    "text", ["admin@shield.test", "ops@hx.local", "a@b.internal", "root@localhost"]
+)
+def test_private_domains_are_accepted(text: str) -> None:
+    assert normalise_email(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "alice", "@example.org", "alice@", "a b@example.org", "a\0@example.org"]
+)
+def test_malformed_address_is_refused(text: str) -> None:
+    with pytest.raises(EmailRejectedError):
+        normalise_email(text)

@@ -13,7 +13,7 @@ from jose import jwt
 from src.models.role import Role
 from src.models.user import User
 from src.services.auth.errors import NotAuthenticatedError
-from src.services.auth.tokens import Tokens, key_id
+from src.services.auth.tokens import TokenService, key_id
 from tests.support.builders import JWT_SECRET, OWNER, settings_of
 
 USER = User(id=UUID(OWNER), email="alice@example.org", role=Role.VIEWER)
@@ -23,15 +23,15 @@ Claims = dict[str, Any]
 
 
 @pytest.fixture
-def tokens() -> Tokens:
-    return Tokens(settings_of(ACCESS_TOKEN_EXPIRE_MINUTES=30))
+def tokens() -> TokenService:
+    return TokenService(settings_of(ACCESS_TOKEN_EXPIRE_MINUTES=30))
 
 
 def claims_of(token: str) -> Claims:
     return dict(jwt.get_unverified_claims(token))
 
 
-def test_what_was_issued_is_verified(tokens: Tokens) -> None:
+def test_issued_token_is_verified(tokens: TokenService) -> None:
     before = int(time.time())
     access = tokens.verify(tokens.issue(USER, SESSION))
     assert (access.user, access.session_id) == (USER, SESSION)
@@ -39,34 +39,34 @@ def test_what_was_issued_is_verified(tokens: Tokens) -> None:
     assert tokens.lifetime == 1800
 
 
-def test_every_token_has_an_id_of_its_own(tokens: Tokens) -> None:
+def test_every_token_has_a_unique_id(tokens: TokenService) -> None:
     ids = {claims_of(tokens.issue(USER, SESSION))["jti"] for _ in range(10)}
     assert len(ids) == 10
 
 
-def test_another_secret_is_no_proof(tokens: Tokens) -> None:
-    forged = Tokens(settings_of(JWT_SECRET="another-secret-that-is-long-enough!!")).issue(
+def test_token_signed_with_another_secret_is_refused(tokens: TokenService) -> None:
+    forged = TokenService(settings_of(JWT_SECRET="another-secret-that-is-long-enough!!")).issue(
         USER, SESSION
     )
     with pytest.raises(NotAuthenticatedError):
         tokens.verify(forged)
 
 
-def test_a_token_does_not_outlast_its_session(tokens: Tokens) -> None:
+def test_token_expires_with_its_session(tokens: TokenService) -> None:
     end = time.time() + 60
-    assert tokens.verify(tokens.issue(USER, SESSION, until=end)).expires_at == int(end)
+    assert tokens.verify(tokens.issue(USER, SESSION, session_end=end)).expires_at == int(end)
 
 
-class TestKeys:
-    def test_a_new_key_signs_and_the_old_one_still_verifies(self) -> None:
-        before = Tokens(settings_of(JWT_SECRET=OLD_SECRET))
-        after = Tokens(settings_of(JWT_PREVIOUS_SECRETS=f"{'x' * 40}, {OLD_SECRET}"))
+class TestKeyRotation:
+    def test_new_key_signs_and_previous_key_verifies(self) -> None:
+        before = TokenService(settings_of(JWT_SECRET=OLD_SECRET))
+        after = TokenService(settings_of(JWT_PREVIOUS_SECRETS=f"{'x' * 40}, {OLD_SECRET}"))
         assert after.verify(before.issue(USER, SESSION)).user == USER
         assert after.verify(after.issue(USER, SESSION)).user == USER
         with pytest.raises(NotAuthenticatedError):
             before.verify(after.issue(USER, SESSION))
 
-    def test_a_token_names_its_key_without_telling_it(self, tokens: Tokens) -> None:
+    def test_key_id_does_not_reveal_the_key(self, tokens: TokenService) -> None:
         head = jwt.get_unverified_header(tokens.issue(USER, SESSION))
         assert head["kid"] == key_id(JWT_SECRET)
         assert key_id(JWT_SECRET) != key_id(OLD_SECRET)
@@ -75,14 +75,14 @@ class TestKeys:
     @pytest.mark.parametrize(
         "header", [{}, {"kid": ""}, {"kid": None}, {"kid": []}, {"kid": key_id(OLD_SECRET)}]
     )
-    def test_a_key_that_is_not_ours_is_no_key(self, tokens: Tokens, header: Any) -> None:
+    def test_unknown_key_id_is_refused(self, tokens: TokenService, header: Any) -> None:
         claims = claims_of(tokens.issue(USER, SESSION))
         forged = jwt.encode(claims, JWT_SECRET, algorithm="HS256", headers=header)
         with pytest.raises(NotAuthenticatedError):
             tokens.verify(forged)
 
-    def test_the_name_of_one_key_with_the_signature_of_another(self) -> None:
-        tokens = Tokens(settings_of(JWT_PREVIOUS_SECRETS=OLD_SECRET))
+    def test_key_id_must_match_the_signing_key(self) -> None:
+        tokens = TokenService(settings_of(JWT_PREVIOUS_SECRETS=OLD_SECRET))
         claims = claims_of(tokens.issue(USER, SESSION))
         for name, key in ((JWT_SECRET, OLD_SECRET), (OLD_SECRET, JWT_SECRET)):
             forged = jwt.encode(claims, key, algorithm="HS256", headers={"kid": key_id(name)})
@@ -98,7 +98,7 @@ def changed(**values: Any) -> Callable[[Claims], Claims]:
     return lambda claims: claims | values
 
 
-def lacking(name: str) -> Callable[[Claims], Claims]:
+def without(name: str) -> Callable[[Claims], Claims]:
     return lambda claims: {key: value for key, value in claims.items() if key != name}
 
 
@@ -120,13 +120,13 @@ def lacking(name: str) -> Callable[[Claims], Claims]:
         changed(role=None),
         changed(email=None),
         changed(nbf=int(time.time()) + 600),
-        *(lacking(name) for name in ("exp", "iat", "sub", "jti", "aud", "iss", "typ", "sid")),
-        lacking("role"),
-        lacking("email"),
+        *(without(name) for name in ("exp", "iat", "sub", "jti", "aud", "iss", "typ", "sid")),
+        without("role"),
+        without("email"),
     ],
 )
-def test_a_signature_alone_is_not_enough(
-    tokens: Tokens, change: Callable[[Claims], Claims]
+def test_token_with_invalid_claims_is_refused(
+    tokens: TokenService, change: Callable[[Claims], Claims]
 ) -> None:
     claims = claims_of(tokens.issue(USER, SESSION))
     tokens.verify(sign(claims))
@@ -135,16 +135,14 @@ def test_a_signature_alone_is_not_enough(
 
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
-def test_another_algorithm_than_the_configured_one_is_refused(
-    tokens: Tokens, algorithm: str
-) -> None:
+def test_other_algorithm_is_refused(tokens: TokenService, algorithm: str) -> None:
     with pytest.raises(NotAuthenticatedError):
         tokens.verify(sign(claims_of(tokens.issue(USER, SESSION)), algorithm))
 
 
 @pytest.mark.parametrize("name", ["none", "None", "NONE", "nOnE", ""])
 @pytest.mark.parametrize("signature", ["", "AAAA"])
-def test_no_algorithm_is_no_proof(tokens: Tokens, name: str, signature: str) -> None:
+def test_unsigned_token_is_refused(tokens: TokenService, name: str, signature: str) -> None:
     def part(value: object) -> str:
         return base64.urlsafe_b64encode(orjson.dumps(value)).rstrip(b"=").decode()
 
@@ -156,7 +154,7 @@ def test_no_algorithm_is_no_proof(tokens: Tokens, name: str, signature: str) -> 
         tokens.verify(forged)
 
 
-def test_a_changed_claim_breaks_the_signature(tokens: Tokens) -> None:
+def test_changed_claim_invalidates_the_signature(tokens: TokenService) -> None:
     head, body, signature = tokens.issue(USER, SESSION).split(".")
     claims = orjson.loads(base64.urlsafe_b64decode(body + "=="))
     raised = base64.urlsafe_b64encode(orjson.dumps(claims | {"role": "admin"})).rstrip(b"=")
@@ -167,12 +165,12 @@ def test_a_changed_claim_breaks_the_signature(tokens: Tokens) -> None:
 @pytest.mark.parametrize(
     "token", ["", ".", "..", "a.b.c", "null", "ü.ü.ü", "x" * 10_000, "\0", "{}.{}.{}"]
 )
-def test_what_is_no_token_at_all(tokens: Tokens, token: str) -> None:
+def test_malformed_token_is_refused(tokens: TokenService, token: str) -> None:
     with pytest.raises(NotAuthenticatedError):
         tokens.verify(token)
 
 
 @pytest.mark.parametrize("token", [None, 7, b"bytes", {}, [], object()])
-def test_what_is_no_text(tokens: Tokens, token: Any) -> None:
+def test_token_of_another_type_is_refused(tokens: TokenService, token: Any) -> None:
     with pytest.raises(NotAuthenticatedError):
         tokens.verify(token)

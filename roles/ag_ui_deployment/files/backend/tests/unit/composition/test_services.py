@@ -9,7 +9,7 @@ from src.utils.background_task import BackgroundTask
 from tests.support.builders import settings_of
 
 
-async def test_every_task_is_stopped_and_the_audit_log_is_the_last(
+async def test_agent_tasks_stop_first_and_the_audit_logger_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Runs of the agent end before the other tasks stop, and all may record entries until the end."""
@@ -18,11 +18,11 @@ async def test_every_task_is_stopped_and_the_audit_log_is_the_last(
     stopped: list[BackgroundTask] = []
     stop = BackgroundTask.stop
 
-    async def noted(task: BackgroundTask) -> None:
+    async def recorded_stop(task: BackgroundTask) -> None:
         await stop(task)
         stopped.append(task)
 
-    monkeypatch.setattr(BackgroundTask, "stop", noted)
+    monkeypatch.setattr(BackgroundTask, "stop", recorded_stop)
     services.start()
     assert not any(task.failed for task in services.tasks.values())
     await services.stop()
@@ -35,7 +35,7 @@ async def test_every_task_is_stopped_and_the_audit_log_is_the_last(
     assert asyncio.all_tasks() == others
 
 
-async def test_the_health_report_shows_every_task() -> None:
+async def test_health_report_contains_every_task() -> None:
     services = Services.build(settings_of())
     report = await services.operations.health.health()
     assert report.checks.keys() == services.tasks.keys() | {

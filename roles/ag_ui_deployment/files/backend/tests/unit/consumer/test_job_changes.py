@@ -1,7 +1,6 @@
 """Job changes of a batch, independent of the order of its events."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -9,19 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.models.event import ShieldEvent
-from src.models.job import Job, JobChange, JobStatus, percent_at
-from src.services.consumer.job_changes import summarise
+from src.models.job import JobChange, JobStatus, displayed_percent
+from src.services.consumer.job_changes import summarize
 from src.services.event_service import JobState, fold
 from tests.support.builders import JOB, OWNER, STRANGER, shield_event, stream
-from tests.support.strategies import HISTORIES, noise, story
+from tests.support.strategies import HISTORIES, random_events, valid_history
 
 
 def change(*events: ShieldEvent) -> JobChange:
-    (only,) = summarise(events)
+    (only,) = summarize(events)
     return only
 
 
-def test_a_job_from_its_first_to_its_last_event() -> None:
+def test_changes_of_a_whole_job() -> None:
     found = change(
         *stream(
             shield_event("job:queued", {"job_type": "crawl"}, timestamp=1_000),
@@ -38,8 +37,8 @@ def test_a_job_from_its_first_to_its_last_event() -> None:
     assert found.end.result == {"pages": 3}
 
 
-def test_jobs_are_kept_apart_and_events_without_a_job_are_none() -> None:
-    changes = summarise(
+def test_changes_are_grouped_by_job() -> None:
+    changes = summarize(
         [
             shield_event(job="a"),
             shield_event(job="b"),
@@ -65,28 +64,28 @@ def test_status_before_the_end(kind: str, status: JobStatus) -> None:
     assert change(shield_event(kind)).status is status
 
 
-def test_a_failure_has_a_message_and_no_result() -> None:
+def test_failed_job_has_an_error_and_no_result() -> None:
     end = change(shield_event("job:failed", {"error": "no route"})).end
     assert end is not None
     assert (end.status, end.error, end.result) == (JobStatus.FAILED, "no route", None)
 
 
-def test_a_cancelled_job_has_neither() -> None:
+def test_cancelled_job_has_no_error_and_no_result() -> None:
     end = change(shield_event("job:cancelled", {"reason": "r"})).end
     assert end is not None
     assert (end.status, end.error, end.result) == (JobStatus.CANCELLED, None, None)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_the_first_end_in_the_stream_counts(order: tuple[int, int]) -> None:
+def test_first_terminal_event_of_the_stream_counts(order: tuple[int, int]) -> None:
     events = stream(shield_event("job:failed", {"error": "x"}), shield_event("job:complete"))
-    found = change(*(events[place] for place in order))
+    found = change(*(events[index] for index in order))
     assert found.end is not None
     assert found.end.status is JobStatus.FAILED
     assert found.percent is None
 
 
-def test_no_text_holds_what_postgresql_cannot_store() -> None:
+def test_nul_characters_are_removed_from_texts() -> None:
     found = change(
         shield_event(
             "job:failed", {"error": "a\0b", "job_type": "c\0d"}, workspace="e\0f", user=OWNER
@@ -97,76 +96,54 @@ def test_no_text_holds_what_postgresql_cannot_store() -> None:
     assert all(text and "\0" not in text for text in texts)
 
 
-@given(story() | noise(), st.data())
-def test_the_order_within_a_batch_does_not_matter(
+@given(valid_history() | random_events(), st.data())
+def test_order_within_a_batch_does_not_matter(
     events: list[ShieldEvent], data: st.DataObject
 ) -> None:
     """Except for names on which the events of a job disagree."""
     shuffled = data.draw(st.permutations(events))
     nameless = [
-        [replace(one, owner=None, workspace=None, kind=None) for one in summarise(order)]
+        [replace(one, owner=None, workspace=None, kind=None) for one in summarize(order)]
         for order in (events, shuffled)
     ]
     assert nameless[0] == nameless[1]
 
 
 @given(HISTORIES, st.data())
-def test_the_list_and_the_stream_say_the_same_percent(
-    events: list[ShieldEvent], data: st.DataObject
-) -> None:
+def test_percent_equals_that_of_the_stream(events: list[ShieldEvent], data: st.DataObject) -> None:
     state: JobState | None = None
     for event in events:
         if event.job_id == JOB:
             state = fold(state, event).state
-    changes = summarise(data.draw(st.permutations(events)))
+    changes = summarize(data.draw(st.permutations(events)))
     listed = {one.job_id: one for one in changes}.get(JOB)
     assert (listed is None) == (state is None)
     if listed is not None and state is not None:
         status = listed.end.status if listed.end else listed.status
-        assert percent_at(status, listed.percent) == state.percent
+        assert displayed_percent(status, listed.percent) == state.percent
 
 
-def test_a_tool_reports_its_own_progress() -> None:
-    told = stream(
+def test_tool_progress_does_not_change_the_percent() -> None:
+    events = stream(
         shield_event("job:progress", {"percent": 20}),
         shield_event("tool:progress", {"tool_call_id": "a", "percent": 80}),
         shield_event("cache:warmed", {"percent": 90}),
     )
-    assert change(*told).percent == 20.0
+    assert change(*events).percent == 20.0
 
 
-@given(story(), st.data())
-def test_the_owner_is_found_wherever_the_events_name_one(
-    events: list[ShieldEvent], data: st.DataObject
-) -> None:
+@given(valid_history(), st.data())
+def test_owner_is_found_in_any_event(events: list[ShieldEvent], data: st.DataObject) -> None:
     assert change(*data.draw(st.permutations(events))).owner == UUID(OWNER)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_a_submission_says_whose_a_job_is_before_all_others(order: tuple[int, ...]) -> None:
+def test_submission_determines_owner_and_workspace(order: tuple[int, ...]) -> None:
     events = stream(
         shield_event("job:started", user=STRANGER, workspace="theirs"),
         shield_event("job:accepted", user=OWNER, workspace="ours"),
         shield_event("job:progress", user=STRANGER, workspace="theirs"),
     )
-    found = change(*(events[place] for place in order))
+    found = change(*(events[index] for index in order))
     assert (found.owner, found.workspace) == (UUID(OWNER), "ours")
     assert found.submitted
-
-
-def test_a_completed_job_is_all_done_whatever_was_reported() -> None:
-    moment = datetime.now(UTC)
-    job = Job(
-        id=JOB,
-        owner_id=None,
-        workspace=None,
-        kind=None,
-        status=JobStatus.COMPLETED,
-        percent=40.0,
-        error=None,
-        result={},
-        created_at=moment,
-        updated_at=moment,
-        completed_at=moment,
-    )
-    assert job.percent == 100.0

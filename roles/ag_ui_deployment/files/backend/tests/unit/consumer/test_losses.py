@@ -11,10 +11,10 @@ from src.utils.metrics import Metrics
 from tests.support.samples import sample
 
 
-def test_a_loss_is_counted_logged_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loss_is_counted_logged_and_reported_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = Metrics()
     losses = EntryLosses(metrics)
-    assert losses.lately() is None
+    assert losses.recent() is None
     with structlog.testing.capture_logs() as logs:
         losses.report(Loss("trimmed_unread", 35, StreamId(1, 0), StreamId(9, 0)))
         losses.report(Loss("stream_gone", 2, StreamId(9, 0), StreamId(9, 1)), at_least=True)
@@ -26,16 +26,16 @@ def test_a_loss_is_counted_logged_and_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert (logs[0]["after"], logs[0]["before"], logs[0]["at_least"]) == ("1-0", "9-0", False)
     assert sample(metrics, "ag_ui_entries_lost_total", how="trimmed_unread") == 35
     assert sample(metrics, "ag_ui_entries_lost_total", how="stream_gone") == 2
-    latest = losses.lately()
+    latest = losses.recent()
     assert latest is not None
     assert latest[0] < 60
     assert latest[1].startswith("at least 2 entries were lost: ")
     later = time.monotonic() + 4000
     monkeypatch.setattr(time, "monotonic", lambda: later)
-    assert losses.lately() is None
+    assert losses.recent() is None
 
 
-def test_nothing_lost_is_shown_as_zero() -> None:
+def test_counters_start_at_zero() -> None:
     metrics = Metrics()
     EntryLosses(metrics)
     shown = metrics.exposition().decode()

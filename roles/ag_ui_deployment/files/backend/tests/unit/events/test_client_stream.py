@@ -14,18 +14,26 @@ from hypothesis import strategies as st
 from src.models.event import ZERO, ShieldEvent, StreamId
 from src.models.role import Role
 from src.models.user import User
-from src.services.auth.stream_registry import Change, StreamRegistry
+from src.services.auth.stream_registry import AccessChange, StreamRegistry
 from src.services.auth.tokens import AccessToken
 from src.services.events import client_stream, job_projector
-from src.services.events.client_stream import Subscription
 from src.services.events.errors import DrainingError, TooManyStreamsError, TooManyStreamsOfUserError
 from src.services.events.feed import FeedRecord
 from src.services.events.gaps import Gap
 from src.services.events.replay import EventReplay
+from src.services.events.stream_server import StreamServer
 from src.services.events.streams import EventStreams
-from src.services.events.subscription import Scope
+from src.services.events.subscription import JobScope, Subscription
 from src.utils.metrics import Metrics
-from tests.run_checker import Frame, check_feed, check_frames, check_run, job_of, parse_frames
+from tests.run_checker import (
+    Frame,
+    check_feed,
+    check_frames,
+    check_run,
+    events_of,
+    job_of,
+    parse_frames,
+)
 from tests.support.agui_client import AgUiClient
 from tests.support.builders import (
     ALL_OF_RED,
@@ -37,15 +45,15 @@ from tests.support.builders import (
     RED,
     SCOPES,
     STRANGER,
+    job_scope,
+    new_projector,
     settings_of,
     shield_event,
     stream,
-    stream_fold,
     stream_id,
-    the_job,
 )
 from tests.support.memory_history import MemoryHistory, Process
-from tests.support.strategies import interleaved, noise, spoiled, story
+from tests.support.strategies import faulty_history, interleaved, random_events, valid_history
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -55,13 +63,31 @@ OTHER_JOB = "0c2c0d3e-7d6b-4d5f-9a38-0e6d3f8b1b22"
 AN_HOUR = 3600.0
 
 
-def streams(process: Process, **values: int) -> EventStreams:
-    replay = EventReplay(cast("EventHistory", process.history), 8)
-    return EventStreams(process.hub, replay, StreamRegistry(), Metrics(), settings_of(**values))
+def server_of(
+    process: Process, registry: StreamRegistry | None = None, **values: Any
+) -> StreamServer:
+    registry = registry or StreamRegistry()
+    return StreamServer(process.hub, registry, Metrics(), settings_of(**values))
 
 
-def wants(
-    scope: Scope, cursor: StreamId | None = None, *, expires_in: float = AN_HOUR, by: str = OWNER
+def streams(
+    process: Process,
+    *,
+    server: StreamServer | None = None,
+    replay: EventReplay | None = None,
+    **values: Any,
+) -> EventStreams:
+    return EventStreams(
+        server or server_of(process, **values),
+        process.hub,
+        replay or EventReplay(cast("EventHistory", process.history), 8),
+        Metrics(),
+        settings_of(**values).SSE_KEEPALIVE_SECONDS,
+    )
+
+
+def subscription_to(
+    scope: JobScope, cursor: StreamId | None = None, *, expires_in: float = AN_HOUR, by: str = OWNER
 ) -> Subscription:
     user = User(id=UUID(by), email="alice@example.org", role=Role.VIEWER)
     return Subscription(scope, cursor, AccessToken(user, UUID(int=1), time.time() + expires_in))
@@ -80,7 +106,7 @@ class Client:
         self.body.extend(frames)
 
 
-async def served(process: Process, subscription: Subscription, **values: int) -> bytes:
+async def served(process: Process, subscription: Subscription, **values: Any) -> bytes:
     """Return all bytes of a stream that ends by itself."""
     client = Client()
     async with asyncio.timeout(10):
@@ -90,12 +116,12 @@ async def served(process: Process, subscription: Subscription, **values: int) ->
 
 async def received(
     process: Process,
-    scope: Scope,
+    scope: JobScope,
     cursor: StreamId | None = None,
     later: Iterable[ShieldEvent] = (),
 ) -> list[Frame]:
     """Return the frames of a connection while `later` is published; then the process drains."""
-    reading = asyncio.create_task(served(process, wants(scope, cursor)))
+    reading = asyncio.create_task(served(process, subscription_to(scope, cursor)))
     for event in later:
         await asyncio.sleep(0)
         process.publish(event)
@@ -104,18 +130,14 @@ async def received(
     return parse_frames(await reading)
 
 
-def events_of(frames: Iterable[Frame]) -> list[dict[str, Any]]:
-    return [frame.json() for frame in frames if frame.data is not None]
-
-
 def ids_of(frames: Iterable[Frame]) -> list[str]:
     """Return the ids of the received records."""
     return [frame.record_id for frame in frames if frame.record_id is not None]
 
 
-def records(events: Sequence[ShieldEvent], scope: Scope) -> list[FeedRecord]:
+def records(events: Sequence[ShieldEvent], scope: JobScope) -> list[FeedRecord]:
     """Return the records that a client of the scope must get, computed by the projector alone."""
-    return [record for record in stream_fold().apply(events) if scope.shows(record)]
+    return [record for record in new_projector().apply(events) if scope.shows(record)]
 
 
 def seen(events: Iterable[dict[str, Any]], clients: dict[str, AgUiClient] | None = None) -> Any:
@@ -160,8 +182,12 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn, *, resumes: bool = True) -> Case:
-    mine = draw(story() | spoiled() | noise())
-    theirs = draw(story(OTHER_JOB, STRANGER) | story(OTHER_JOB, None) | story(OTHER_JOB, OWNER))
+    mine = draw(valid_history() | faulty_history() | random_events())
+    theirs = draw(
+        valid_history(OTHER_JOB, STRANGER)
+        | valid_history(OTHER_JOB, None)
+        | valid_history(OTHER_JOB, OWNER)
+    )
     workers = [shield_event("worker.started", job=None), shield_event("worker.stopped", job=None)]
     order = draw(st.lists(st.integers(0, 2), max_size=30))
     events = interleaved([mine, theirs, workers], order)
@@ -184,8 +210,8 @@ def cases(draw: st.DrawFn, *, resumes: bool = True) -> Case:
 
 class TestResuming:
     @given(cases(), st.sampled_from(SCOPES))
-    def test_exactly_what_came_after_the_cursor_in_the_same_bytes(
-        self, case: Case, scope: Scope
+    def test_client_receives_exactly_the_records_after_its_cursor(
+        self, case: Case, scope: JobScope
     ) -> None:
         async def run() -> list[Frame]:
             return await received(await case.process(), scope, case.last_id, case.later)
@@ -196,12 +222,12 @@ class TestResuming:
         cursor = case.last_id or ZERO
         expected = [record for record in records(case.events, scope) if record.id > cursor]
         assert ids_of(frames) == [str(record.id) for record in expected]
-        wanted = [frame for record in expected for frame in parse_frames(record.frames)]
-        assert [frame for frame in frames if frame in wanted] == wanted
+        expected_frames = [frame for record in expected for frame in parse_frames(record.frames)]
+        assert [frame for frame in frames if frame in expected_frames] == expected_frames
 
     @given(cases(), st.sampled_from(SCOPES))
-    def test_the_user_sees_what_an_uninterrupted_client_sees(
-        self, case: Case, scope: Scope
+    def test_resumed_client_has_the_state_of_an_uninterrupted_one(
+        self, case: Case, scope: JobScope
     ) -> None:
         async def run() -> tuple[list[Frame], list[Frame], list[Frame]]:
             whole = Process(MemoryHistory())
@@ -219,14 +245,14 @@ class TestResuming:
         assert seen(events_of(after), seen(events_of(before))) == seen(events_of(whole))
 
     @given(cases(), st.sampled_from((JOB, OTHER_JOB)))
-    def test_one_job(self, case: Case, job: str) -> None:
+    def test_stream_of_one_job(self, case: Case, job: str) -> None:
         async def run() -> list[Frame]:
-            return await received(await case.process(), the_job(job), case.last_id, case.later)
+            return await received(await case.process(), job_scope(job), case.last_id, case.later)
 
         frames = asyncio.run(run())
         check_frames(frames)
         cursor = case.last_id or ZERO
-        every = records(case.events, the_job(job))
+        every = records(case.events, job_scope(job))
         missed = [str(record.id) for record in every if record.id > cursor]
         ended_before = any(record.ends_run and record.id <= cursor for record in every)
         # A client that has the end already gets it again, since its run has no other event.
@@ -238,7 +264,9 @@ class TestResuming:
 
 class TestJoining:
     @given(cases(resumes=False), st.sampled_from(SCOPES))
-    def test_the_current_state_and_then_what_comes(self, case: Case, scope: Scope) -> None:
+    def test_client_receives_current_state_and_then_live_records(
+        self, case: Case, scope: JobScope
+    ) -> None:
         async def run() -> tuple[list[Frame], list[Frame]]:
             whole = Process(MemoryHistory())
             await whole.begin([])
@@ -261,12 +289,12 @@ class TestJoining:
         assert on <= set(seen(events_of(joined)))
 
     @given(cases(resumes=False), st.sampled_from((JOB, OTHER_JOB)))
-    def test_one_job_is_one_whole_run(self, case: Case, job: str) -> None:
+    def test_stream_of_one_job_is_a_complete_run(self, case: Case, job: str) -> None:
         async def run() -> list[Frame]:
-            return await received(await case.process(), the_job(job), None, case.later)
+            return await received(await case.process(), job_scope(job), None, case.later)
 
         events = events_of(asyncio.run(run()))
-        every = records(case.events, the_job(job))
+        every = records(case.events, job_scope(job))
         ended = any(record.ends_run for record in every)
         if every:
             assert (check_run(events).terminal is not None) is ended
@@ -274,11 +302,11 @@ class TestJoining:
         assert AgUiClient().apply(events) == AgUiClient().apply(whole)
 
 
-class TestThePosition:
+class TestPosition:
     """The id up to which a client has everything, whether or not it received frames for it."""
 
-    @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, the_job(JOB))))
-    def test_it_is_told_before_the_first_event(self, case: Case, scope: Scope) -> None:
+    @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, job_scope(JOB))))
+    def test_position_is_sent_before_the_first_event(self, case: Case, scope: JobScope) -> None:
         cursor = case.last_id
 
         async def run() -> tuple[list[Frame], StreamId]:
@@ -288,15 +316,15 @@ class TestThePosition:
 
         frames, reached = asyncio.run(run())
         check_frames(frames, after=str(cursor) if scope.job_id is None and cursor else None)
-        told = [StreamId.parse(frame.id) for frame in frames if frame.id]
+        positions = [StreamId.parse(frame.id) for frame in frames if frame.id]
         ended = any(record.ends_run for record in records(case.events[: case.connects_at], scope))
         if not (scope.job_id and ended):
-            assert max([cursor or ZERO, *(one for one in told if one <= reached)]) == reached
-            assert told or cursor
+            assert max([cursor or ZERO, *(one for one in positions if one <= reached)]) == reached
+            assert positions or cursor
 
-    @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, the_job(JOB))), st.data())
-    def test_whoever_is_cut_anywhere_ends_up_with_what_all_see(
-        self, case: Case, scope: Scope, data: st.DataObject
+    @given(cases() | cases(resumes=False), st.sampled_from((*SCOPES, job_scope(JOB))), st.data())
+    def test_client_interrupted_anywhere_resumes_to_the_same_state(
+        self, case: Case, scope: JobScope, data: st.DataObject
     ) -> None:
         """A client keeps its state at the last id, and starts without state if it has none."""
         first = case.last_id
@@ -325,33 +353,33 @@ class TestThePosition:
 
         asyncio.run(run())
 
-    async def test_keep_alives_tell_it_when_it_has_advanced(self) -> None:
+    async def test_keep_alive_has_the_position_if_it_has_advanced(self) -> None:
         process = Process(MemoryHistory())
         await process.begin([])
         reading = asyncio.create_task(
-            served(process, wants(MINE, expires_in=3.5), SSE_KEEPALIVE_SECONDS=1)
+            served(process, subscription_to(MINE, expires_in=3.5), SSE_KEEPALIVE_SECONDS=1)
         )
         await asyncio.sleep(0)
         events = stream(*simple_run(user=STRANGER))
         process.publish(*events)
         frames = parse_frames(await reading)
         assert events_of(frames) == []
-        told = [(frame.comments, frame.id) for frame in frames[1:-1]]
-        assert told == [
+        keep_alives = [(frame.comments, frame.id) for frame in frames[1:-1]]
+        assert keep_alives == [
             ((), str(ZERO)),
             (("keep-alive",), str(events[-1].id)),
             (("keep-alive",), None),
             (("keep-alive",), None),
         ]
 
-    async def test_after_a_gap_it_is_told_though_it_lies_below_the_cursor(self) -> None:
+    async def test_position_after_a_gap_may_be_below_the_cursor(self) -> None:
         events = stream(*simple_run())
         process = Process(MemoryHistory())
         await process.begin(events)
         frames = await received(process, EVERYTHING, StreamId(2**60, 0))
         assert [frame.id for frame in frames if frame.id] == [str(events[-1].id)]
 
-    async def test_after_a_gap_the_one_that_the_client_has_is_not_told_again(self) -> None:
+    async def test_position_after_a_gap_is_not_repeated(self) -> None:
         """The stream is gone, and this process had read it as far as the client."""
         events = stream(*simple_run())
         process = Process(MemoryHistory())
@@ -363,7 +391,7 @@ class TestThePosition:
         assert [frame.id for frame in frames if frame.id] == []
 
     @pytest.mark.parametrize("begun", [0, 1])
-    async def test_one_of_a_stream_without_entries_is_no_gap(self, begun: int) -> None:
+    async def test_position_of_an_empty_stream_is_no_gap(self, begun: int) -> None:
         """It derives from Redis's clock: no entry has it, at any instance."""
         events = stream(*simple_run())
         border = events[0].id.previous()
@@ -390,7 +418,7 @@ def moving_run() -> list[ShieldEvent]:
 
 
 class TestOwnership:
-    async def test_a_job_that_turns_out_to_be_mine_comes_with_its_past(self) -> None:
+    async def test_job_that_becomes_mine_is_sent_with_its_history(self) -> None:
         process = Process(MemoryHistory())
         await process.begin([])
         frames = await received(process, MINE, later=stream(*simple_run()))
@@ -398,7 +426,7 @@ class TestOwnership:
         run = check_feed(events_of(frames))[JOB]
         assert run.terminal == "RUN_FINISHED"
 
-    async def test_a_job_that_turns_out_to_be_of_my_workspace_comes_with_its_past(self) -> None:
+    async def test_job_that_moves_to_my_workspace_is_sent_with_its_history(self) -> None:
         process = Process(MemoryHistory())
         await process.begin([])
         frames = await received(process, ALL_OF_RED, later=moving_run())
@@ -406,9 +434,7 @@ class TestOwnership:
         assert check_feed(events_of(frames))[JOB].terminal == "RUN_FINISHED"
 
     @pytest.mark.parametrize("cursor", [None, ZERO, stream_id(1), stream_id(3)])
-    async def test_of_a_job_that_moves_away_nothing_comes_any_more(
-        self, cursor: StreamId | None
-    ) -> None:
+    async def test_feed_stops_sending_a_job_that_moves_away(self, cursor: StreamId | None) -> None:
         events = moving_run()
         for begun in range(5):
             if cursor is not None and cursor > stream_id(begun):
@@ -422,12 +448,12 @@ class TestOwnership:
                 assert events_of(frames) == []
 
     @pytest.mark.parametrize("begun", range(5))
-    async def test_the_stream_of_a_job_that_moves_away_ends(self, begun: int) -> None:
+    async def test_stream_of_a_job_that_moves_away_ends(self, begun: int) -> None:
         events = moving_run()
         process = Process(MemoryHistory())
         await process.begin(events[:begun])
         scope = MINE._replace(job_id=JOB)
-        reading = asyncio.create_task(served(process, wants(scope)))
+        reading = asyncio.create_task(served(process, subscription_to(scope)))
         for event in events[begun:]:
             await asyncio.sleep(0)
             process.publish(event)
@@ -437,12 +463,12 @@ class TestOwnership:
         other = await received(process, MINE_IN_RED._replace(job_id=JOB))
         assert check_run(events_of(other), complete=True).outcome == "success"
 
-    async def test_one_jobs_feed_serves_those_who_stay_and_those_who_do_not(self) -> None:
+    async def test_shared_feed_ends_only_for_clients_that_lost_access(self) -> None:
         events = moving_run()
         process = Process(MemoryHistory())
         await process.begin(events[:1])
         scopes = [one._replace(job_id=JOB) for one in (EVERYTHING, MINE, MINE_IN_RED)]
-        reading = [asyncio.create_task(served(process, wants(scope))) for scope in scopes]
+        reading = [asyncio.create_task(served(process, subscription_to(scope))) for scope in scopes]
         await asyncio.sleep(0)
         assert len(process.hub.feeds) == 1
         process.publish(*events[1:])
@@ -450,7 +476,7 @@ class TestOwnership:
         last = [ids_of(parse_frames(body))[-1] for body in bodies]
         assert last == [str(stream_id(n)) for n in (4, 2, 4)]
 
-    async def test_of_somebody_elses_job_comes_nothing(self) -> None:
+    async def test_jobs_of_other_users_are_not_sent(self) -> None:
         events = stream(*simple_run(user=STRANGER), shield_event("worker.started", job=None))
         for cursor in (None, ZERO):
             process = Process(MemoryHistory())
@@ -459,7 +485,7 @@ class TestOwnership:
             assert events_of(frames) == []
 
 
-class TestForgottenJobs:
+class TestEvictedJobs:
     """The process keeps the states of a limited number of ended jobs; the history has the rest."""
 
     @pytest.fixture(autouse=True)
@@ -467,21 +493,19 @@ class TestForgottenJobs:
         monkeypatch.setattr(job_projector, "_ENDED_MAX", 1)
 
     @pytest.mark.parametrize("cursor", [None, 0, 1, 2, 3])
-    async def test_an_ended_run_is_told_and_closed_though_it_was_forgotten(
-        self, cursor: int | None
-    ) -> None:
+    async def test_ended_run_is_replayed_and_closed(self, cursor: int | None) -> None:
         events = stream(*simple_run(), *simple_run(OTHER_JOB))
         process = Process(MemoryHistory())
         await process.begin(events)
         assert process.hub.jobs.state(JOB) is None
         after = None if cursor is None else stream_id(cursor) if cursor else ZERO
-        scope = the_job(JOB)
-        frames = parse_frames(await served(process, wants(scope, after)))
+        scope = job_scope(JOB)
+        frames = parse_frames(await served(process, subscription_to(scope, after)))
         assert check_run(events_of(frames), complete=True).outcome == "success"
         missed = [str(stream_id(n)) for n in (1, 2, 3) if cursor is None or n > cursor]
         assert ids_of(frames) == (missed[-1:] if cursor is None else missed or [str(events[2].id)])
 
-    async def test_a_long_one_is_told_to_its_last_event(self) -> None:
+    async def test_long_run_is_replayed_to_its_last_event(self) -> None:
         long = [
             shield_event("job:queued", event_id="first", user=OWNER),
             *(shield_event("rag:chunk_processed", event_id=f"chunk-{n}") for n in range(300)),
@@ -491,13 +515,13 @@ class TestForgottenJobs:
         process = Process(MemoryHistory(page=100))
         await process.begin(events)
         assert process.hub.jobs.state(JOB) is None
-        frames = parse_frames(await served(process, wants(the_job(JOB))))
+        frames = parse_frames(await served(process, subscription_to(job_scope(JOB))))
         run = check_run(events_of(frames), complete=True)
         assert run.outcome == "success"
         client = AgUiClient().apply(events_of(frames))
         assert client.activity(f"rag:{JOB}")["chunks_processed"] == 300
 
-    async def test_a_late_event_does_not_begin_the_run_again(self) -> None:
+    async def test_late_event_does_not_restart_an_ended_run(self) -> None:
         late = shield_event("job:progress", job=JOB, event_id="late", user=OWNER)
         events = stream(*simple_run(), *simple_run(OTHER_JOB), late)
         process = Process(MemoryHistory())
@@ -506,7 +530,7 @@ class TestForgottenJobs:
         frames = await received(process, EVERYTHING, later=events[-1:])
         assert events_of(frames) == []
 
-    async def test_one_that_ends_with_its_next_event_is_introduced(
+    async def test_rehydrated_job_that_ends_is_sent_with_its_history(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(job_projector, "_ACTIVE_MAX", 1)
@@ -514,19 +538,19 @@ class TestForgottenJobs:
         process = Process(MemoryHistory())
         *before, end = stream(queued, started, shield_event(job=OTHER_JOB, user=OWNER), complete)
         await process.begin(before)
-        reading = asyncio.create_task(served(process, wants(MINE)))
+        reading = asyncio.create_task(served(process, subscription_to(MINE)))
         await asyncio.sleep(0)
-        await process.publish_as_the_tail(end)
+        await process.publish_like_the_tailer(end)
         process.hub.drain()
-        told = events_of(parse_frames(await reading))
-        assert check_feed(told)[JOB].terminal == "RUN_FINISHED"
+        events = events_of(parse_frames(await reading))
+        assert check_feed(events)[JOB].terminal == "RUN_FINISHED"
 
-    async def test_one_that_has_ended_is_not_introduced_again(self) -> None:
+    async def test_rehydrated_ended_job_is_not_sent_again(self) -> None:
         process = Process(MemoryHistory())
         await process.begin(stream(*simple_run(), *simple_run(OTHER_JOB)))
-        reading = asyncio.create_task(served(process, wants(EVERYTHING)))
+        reading = asyncio.create_task(served(process, subscription_to(EVERYTHING)))
         await asyncio.sleep(0)
-        await process.publish_as_the_tail(
+        await process.publish_like_the_tailer(
             replace(shield_event("job:accepted", user=STRANGER), id=stream_id(7))
         )
         await asyncio.sleep(0)
@@ -536,7 +560,7 @@ class TestForgottenJobs:
     @pytest.mark.parametrize(
         ("joins_after", "cursor"), [*((n, None) for n in range(5)), (4, stream_id(4))]
     )
-    async def test_one_that_goes_on_is_introduced_to_those_who_were_not_told_of_it(
+    async def test_rehydrated_active_job_is_sent_to_clients_that_do_not_know_it(
         self, monkeypatch: pytest.MonkeyPatch, joins_after: int, cursor: StreamId | None
     ) -> None:
         monkeypatch.setattr(job_projector, "_ACTIVE_MAX", 1)
@@ -551,39 +575,39 @@ class TestForgottenJobs:
         )
         process = Process(MemoryHistory())
         await process.begin([])
-        await process.publish_as_the_tail(*events[:joins_after])
-        reading = asyncio.create_task(served(process, wants(MINE, cursor)))
+        await process.publish_like_the_tailer(*events[:joins_after])
+        reading = asyncio.create_task(served(process, subscription_to(MINE, cursor)))
         for event in events[joins_after:]:
             await asyncio.sleep(0)
-            await process.publish_as_the_tail(event)
+            await process.publish_like_the_tailer(event)
         await asyncio.sleep(0)
         process.hub.drain()
-        told = events_of(parse_frames(await reading))
-        check_feed(told)
-        client = seen(told)[JOB]
+        output = events_of(parse_frames(await reading))
+        check_feed(output)
+        client = seen(output)[JOB]
         assert client.activity(f"job:{JOB}")["percent"] == 30
-        calls = [event for event in told if event["type"] == "TOOL_CALL_START"]
+        calls = [event for event in output if event["type"] == "TOOL_CALL_START"]
         assert len(calls) == (1 if cursor is None else 0)
 
 
-class TestTheEnd:
-    async def open_stream(self, expires_in: float, scope: Scope = EVERYTHING) -> bytes:
+class TestStreamEnd:
+    async def open_stream(self, expires_in: float, scope: JobScope = EVERYTHING) -> bytes:
         process = Process(MemoryHistory())
         await process.begin([])
-        return await served(process, wants(scope, expires_in=expires_in))
+        return await served(process, subscription_to(scope, expires_in=expires_in))
 
-    async def test_it_begins_with_the_time_to_wait_before_a_reconnect(self) -> None:
+    async def test_first_frame_has_the_retry_time(self) -> None:
         (retry, *_) = parse_frames(await self.open_stream(0.05))
         assert retry.retry is not None
         assert 2000 <= retry.retry <= 3000
 
-    async def test_it_ends_when_the_token_does(self) -> None:
+    async def test_stream_ends_when_the_token_expires(self) -> None:
         began = time.monotonic()
         body = await self.open_stream(0.3)
         assert 0.2 < time.monotonic() - began < 3
         assert b": the token has expired\n\n" in body
 
-    async def test_it_says_goodbye_when_the_process_drains(self) -> None:
+    async def test_drained_stream_ends_with_a_retry_time(self) -> None:
         process = Process(MemoryHistory())
         await process.begin([])
         frames = await received(process, EVERYTHING, later=stream(shield_event("job:queued")))
@@ -592,52 +616,65 @@ class TestTheEnd:
         assert last is not None
         assert 2000 <= last < 5000
 
-    async def test_after_a_change_of_permissions_a_client_comes_back_without_an_id(self) -> None:
+    async def test_change_of_permissions_asks_for_reconnect_without_id(self) -> None:
         process = Process(MemoryHistory())
         call = {"tool_call_id": "c", "tool_name": "crawl_web"}
         await process.begin(stream(shield_event("tool:start", call, workspace=RED)))
         opened, client = StreamRegistry(), Client()
-        replay = EventReplay(cast("EventHistory", process.history), 8)
-        made = EventStreams(process.hub, replay, opened, Metrics(), settings_of())
-        subscription = wants(MINE)
-        serving = asyncio.create_task(made.serve(subscription, client))
+        event_streams = streams(process, server=server_of(process, opened))
+        subscription = subscription_to(MINE)
+        serving = asyncio.create_task(event_streams.serve(subscription, client))
         await until(lambda: parse_frames(bytes(client.body))[1:])
-        opened.end(Change(subscription.access.user.id, None, None, "access_changed"))
+        opened.end(AccessChange(subscription.access.user.id, None, None, "access_changed"))
         await serving
         frames = parse_frames(bytes(client.body))
         assert events_of(frames) == []
         assert frames[-1].comments == ("your permissions have changed: reconnect without an id",)
-        told = events_of(await received(process, ALL_OF_RED))
-        assert {"TOOL_CALL_START", "ACTIVITY_SNAPSHOT"} <= {event["type"] for event in told}
+        output = events_of(await received(process, ALL_OF_RED))
+        assert {"TOOL_CALL_START", "ACTIVITY_SNAPSHOT"} <= {event["type"] for event in output}
 
-    async def test_the_count_of_streams_is_true(self) -> None:
+    async def test_access_that_is_revoked_before_the_stream_begins_ends_it(self) -> None:
+        process = Process(MemoryHistory())
+        await process.begin(stream(shield_event("job:started")))
+        opened, client = StreamRegistry(), Client()
+        subscription = subscription_to(EVERYTHING)
+        opened.end(AccessChange(subscription.access.user.id, None, None, "session_ended"))
+        await streams(process, server=server_of(process, opened)).serve(subscription, client)
+        frames = parse_frames(bytes(client.body))
+        assert [frame.comments for frame in frames] == [
+            (),
+            ("the session has ended: log in again",),
+        ]
+
+    async def test_stream_limits_and_count(self) -> None:
         process = Process(MemoryHistory())
         await process.begin([])
-        made = streams(process, STREAMS_MAX=3, STREAMS_PER_USER=2)
+        server = server_of(process, STREAMS_MAX=3, STREAMS_PER_USER=2)
+        event_streams = streams(process, server=server)
 
-        mine, theirs = wants(MINE), wants(EVERYTHING, by=STRANGER)
-        opened = [asyncio.create_task(made.serve(mine, Client())) for _ in range(2)]
-        await until(lambda: made.count == 2)
+        mine, theirs = subscription_to(MINE), subscription_to(EVERYTHING, by=STRANGER)
+        opened = [asyncio.create_task(event_streams.serve(mine, Client())) for _ in range(2)]
+        await until(lambda: server.count == 2)
         with pytest.raises(TooManyStreamsOfUserError):
-            made.check(mine.access.user.id)
-        made.check(theirs.access.user.id)
-        opened.append(asyncio.create_task(made.serve(theirs, Client())))
-        await until(lambda: made.count == 3)
+            server.check(mine.access.user.id)
+        server.check(theirs.access.user.id)
+        opened.append(asyncio.create_task(event_streams.serve(theirs, Client())))
+        await until(lambda: server.count == 3)
         with pytest.raises(TooManyStreamsError):
-            made.check(theirs.access.user.id)
+            server.check(theirs.access.user.id)
         for one in opened:
             one.cancel()
         await asyncio.gather(*opened, return_exceptions=True)
-        assert made.count == 0
-        made.check(mine.access.user.id)
+        assert server.count == 0
+        server.check(mine.access.user.id)
         assert len(process.hub.feeds) == 0
         process.hub.drain()
         with pytest.raises(DrainingError):
-            made.check(mine.access.user.id)
+            server.check(mine.access.user.id)
 
 
-class TestStrangeCursors:
-    async def test_one_of_a_stream_that_is_gone_gives_a_notice_and_the_current_state(self) -> None:
+class TestUnknownCursors:
+    async def test_cursor_of_a_deleted_stream_gives_a_gap_notice_and_the_state(self) -> None:
         events = stream(*simple_run())
         process = Process(MemoryHistory())
         await process.begin(events[:2])
@@ -650,7 +687,7 @@ class TestStrangeCursors:
         assert check_feed(rest)[JOB].terminal == "RUN_FINISHED"
         assert ids_of(frames) == [str(events[2].id)]
 
-    async def test_one_that_another_process_was_faster_to_give_is_waited_for(self) -> None:
+    async def test_cursor_ahead_of_this_process_is_waited_for(self) -> None:
         events = stream(*simple_run())
         process = Process(MemoryHistory())
         await process.begin(events[:1])
@@ -658,7 +695,7 @@ class TestStrangeCursors:
         frames = await received(process, EVERYTHING, events[1].id, events[1:])
         assert ids_of(frames) == [str(events[2].id)]
 
-    async def test_waiting_for_it_ends_when_the_process_drains(self) -> None:
+    async def test_wait_for_a_cursor_ends_when_the_process_drains(self) -> None:
         events = stream(*simple_run())
         process = Process(MemoryHistory())
         await process.begin(events[:1])
@@ -689,11 +726,13 @@ class SlowClient:
 @pytest.mark.parametrize(
     "bound", [{"CLIENT_BUFFER_BYTES": 65_536}, {"CLIENT_BUFFER_EVENTS": 20}], ids=str
 )
-async def test_a_client_that_falls_behind_is_let_go_and_can_resume(bound: dict[str, int]) -> None:
+async def test_client_beyond_a_feed_limit_is_disconnected_and_can_resume(
+    bound: dict[str, int],
+) -> None:
     process = Process(MemoryHistory(), **bound)
     await process.begin([])
     client = SlowClient()
-    serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
+    serving = asyncio.create_task(streams(process).serve(subscription_to(EVERYTHING), client))
     events = stream(*(shield_event("job:progress", {"n": n, "x": "x" * 999}) for n in range(120)))
     for _ in range(2):
         client.takes.release()
@@ -714,14 +753,14 @@ async def test_a_client_that_falls_behind_is_let_go_and_can_resume(bound: dict[s
     assert got + ids_of(resumed) == [str(event.id) for event in events]
 
 
-async def test_a_client_that_takes_nothing_more_is_let_go_at_the_bound(
+async def test_blocked_client_is_disconnected_at_the_feed_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_stream, "_TICK", 0.02)
+    monkeypatch.setattr(client_stream, "_TIMER_SECONDS", 0.02)
     process = Process(MemoryHistory(), CLIENT_BUFFER_EVENTS=20)
     await process.begin([])
     client = SlowClient()
-    serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
+    serving = asyncio.create_task(streams(process).serve(subscription_to(EVERYTHING), client))
     client.takes.release()
     await until(lambda: process.hub.feeds)
     for event in stream(*(shield_event("job:progress") for _ in range(50))):
@@ -733,16 +772,16 @@ async def test_a_client_that_takes_nothing_more_is_let_go_at_the_bound(
 
 
 @pytest.mark.parametrize("published", [0, 1])
-async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
+async def test_blocked_client_is_disconnected_after_a_timeout(
     monkeypatch: pytest.MonkeyPatch, published: int
 ) -> None:
     """It is far from the feed's limit but occupies a connection."""
-    monkeypatch.setattr(client_stream, "_TICK", 0.01)
-    monkeypatch.setattr(client_stream, "_STUCK", 0.05)
+    monkeypatch.setattr(client_stream, "_TIMER_SECONDS", 0.01)
+    monkeypatch.setattr(client_stream, "WRITE_TIMEOUT_SECONDS", 0.05)
     process = Process(MemoryHistory())
     await process.begin([])
     client = SlowClient()
-    serving = asyncio.create_task(streams(process).serve(wants(EVERYTHING), client))
+    serving = asyncio.create_task(streams(process).serve(subscription_to(EVERYTHING), client))
     for _ in range(1 + published):
         client.takes.release()
     await until(lambda: len(client.frames) == 1 + published)
@@ -752,16 +791,16 @@ async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
     assert len(process.hub.feeds) == 0
 
 
-async def test_one_jobs_history_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_job_history_waits_for_a_replay_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_projector, "_ENDED_MAX", 1)
     events = stream(*simple_run(), *simple_run(OTHER_JOB))
     process = Process(MemoryHistory())
     await process.begin(events)
     replay = EventReplay(cast("EventHistory", process.history), 1)
-    made = EventStreams(process.hub, replay, StreamRegistry(), Metrics(), settings_of())
+    event_streams = streams(process, replay=replay)
     client = Client()
     async with replay.slot():
-        serving = asyncio.create_task(made.serve(wants(the_job(JOB)), client))
+        serving = asyncio.create_task(event_streams.serve(subscription_to(job_scope(JOB)), client))
         for _ in range(100):
             await asyncio.sleep(0)
         assert events_of(parse_frames(bytes(client.body))) == []
@@ -770,10 +809,12 @@ async def test_one_jobs_history_waits_for_its_turn(monkeypatch: pytest.MonkeyPat
     check_run(events_of(parse_frames(bytes(client.body))), complete=True)
 
 
-async def test_keep_alives_come_while_there_is_nothing_to_say() -> None:
+async def test_idle_stream_sends_keep_alives() -> None:
     process = Process(MemoryHistory())
     await process.begin([])
-    body = await served(process, wants(EVERYTHING, expires_in=2.5), SSE_KEEPALIVE_SECONDS=1)
+    body = await served(
+        process, subscription_to(EVERYTHING, expires_in=2.5), SSE_KEEPALIVE_SECONDS=1
+    )
     assert [frame.comments for frame in parse_frames(body)][2:] == [
         ("keep-alive",),
         ("keep-alive",),
@@ -781,13 +822,17 @@ async def test_keep_alives_come_while_there_is_nothing_to_say() -> None:
     ]
 
 
-async def test_a_farewell_spreads_the_return_of_many() -> None:
+async def test_retry_times_at_shutdown_are_spread() -> None:
     process = Process(MemoryHistory())
     await process.begin([])
-    made = streams(process, STREAMS_PER_USER=5000)
+    server = server_of(process, STREAMS_PER_USER=5000)
+    event_streams = streams(process, server=server)
     clients = [Client() for _ in range(2000)]
-    serving = [asyncio.create_task(made.serve(wants(MINE), client)) for client in clients]
-    await until(lambda: made.count == len(clients))
+    serving = [
+        asyncio.create_task(event_streams.serve(subscription_to(MINE), client))
+        for client in clients
+    ]
+    await until(lambda: server.count == len(clients))
     process.hub.drain()
     await asyncio.gather(*serving)
     waits = [parse_frames(bytes(client.body))[-1].retry or 0 for client in clients]

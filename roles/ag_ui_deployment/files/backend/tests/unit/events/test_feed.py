@@ -38,7 +38,7 @@ def rest(feed: Feed, position: int = 0) -> list[Batch]:
     return found
 
 
-def test_readers_get_everything_in_order_at_their_own_pace() -> None:
+def test_readers_advance_independently() -> None:
     feed = feed_of()
     feed.append([record(1), record(2)])
     feed.append([record(3)])
@@ -47,12 +47,12 @@ def test_readers_get_everything_in_order_at_their_own_pace() -> None:
         record(3).frames,
     ]
     assert [batch.events for batch in rest(feed)] == [2, 1]
-    assert [batch.newest for batch in rest(feed)] == [stream_id(2), stream_id(3)]
+    assert [batch.newest_id for batch in rest(feed)] == [stream_id(2), stream_id(3)]
     assert rest(feed, 1) == rest(feed)[1:]
     assert feed.read(feed.end) is None
 
 
-def test_every_reader_gets_the_same_bytes() -> None:
+def test_readers_share_the_same_bytes() -> None:
     feed = feed_of()
     feed.append([record(1), record(2)])
     assert rest(feed)[0].frames is rest(feed)[0].frames
@@ -61,45 +61,45 @@ def test_every_reader_gets_the_same_bytes() -> None:
     assert rest(feed)[1].frames is one.frames
 
 
-def test_a_batch_is_bounded() -> None:
+def test_batch_size_is_bounded() -> None:
     feed = feed_of()
     feed.append([record(n, BATCH_BYTES // 4) for n in range(9)])
     assert [batch.events for batch in rest(feed)] == [4, 4, 1]
 
 
-def test_what_has_to_be_looked_at_stands_alone() -> None:
+def test_record_that_needs_inspection_is_its_own_batch() -> None:
     feed = feed_of()
     alone = FeedRecord(stream_id(3), b"alone")
     feed.append([record(1), record(2), alone, record(4)])
-    assert [batch.alone for batch in rest(feed)] == [None, alone, None]
+    assert [batch.record_to_inspect for batch in rest(feed)] == [None, alone, None]
     assert [batch.events for batch in rest(feed)] == [2, 1, 1]
     feed.append([alone])
-    assert rest(feed)[-1].alone == alone
+    assert rest(feed)[-1].record_to_inspect == alone
 
 
-def test_a_notice_comes_in_its_place_and_stems_from_no_record() -> None:
+def test_notice_is_in_order_and_has_no_record() -> None:
     feed = feed_of()
     feed.append([record(1)])
     feed.notify(b"notice")
     feed.append([record(2)])
     assert rest(feed)[1] == Batch(b"notice", 0)
-    assert rest(feed)[1].newest is None
+    assert rest(feed)[1].newest_id is None
 
 
 @pytest.mark.parametrize("limits", [(100, MANY), (MANY, 10)])
-def test_who_is_slower_than_a_bound_allows_is_told(limits: tuple[int, int]) -> None:
+def test_reader_behind_a_limit_gets_an_error(limits: tuple[int, int]) -> None:
     feed = feed_of(*limits)
     for number in range(30):
         feed.append([record(number)])
     assert feed.end == 30
-    assert feed.holds(20)
-    assert not feed.holds(19)
+    assert feed.has(20)
+    assert not feed.has(19)
     assert len(rest(feed, 20)) == 10
     with pytest.raises(FellBehindError):
         feed.read(19)
 
 
-def test_one_record_over_the_bound_still_gets_through() -> None:
+def test_single_record_above_the_limit_is_kept() -> None:
     feed = feed_of(100)
     feed.append([record(0)])
     feed.append([record(1, 5_000)])
@@ -107,7 +107,7 @@ def test_one_record_over_the_bound_still_gets_through() -> None:
 
 
 @given(st.lists(st.lists(st.integers(1, 60), max_size=5), max_size=20), st.data())
-def test_a_reader_sees_every_record_once_or_is_told(
+def test_reader_gets_every_record_once_or_an_error(
     batches: list[list[int]], data: st.DataObject
 ) -> None:
     feed, position = feed_of(100), 0
@@ -122,7 +122,7 @@ def test_a_reader_sees_every_record_once_or_is_told(
             try:
                 read = feed.read(position)
             except FellBehindError:
-                assert not feed.holds(position)
+                assert not feed.has(position)
                 return
             if read is not None:
                 got += read.frames
@@ -130,64 +130,64 @@ def test_a_reader_sees_every_record_once_or_is_told(
         assert b"".join(record.frames for record in sent).startswith(got)
 
 
-def test_who_listens_is_told_of_everything_until_it_is_forgotten() -> None:
+def test_listener_is_called_until_it_is_removed() -> None:
     feed = feed_of()
-    told: list[int] = []
+    calls: list[int] = []
 
     def listener() -> None:
-        told.append(feed.end)
+        calls.append(feed.end)
 
-    feed.listen(listener)
+    feed.add_listener(listener)
     feed.append([record(1)])
     feed.notify(b"notice")
-    assert told == [1, 2]
-    feed.forget(listener)
+    assert calls == [1, 2]
+    feed.remove_listener(listener)
     feed.append([record(2)])
-    assert told == [1, 2]
-    feed.forget(listener)
+    assert calls == [1, 2]
+    feed.remove_listener(listener)
 
 
-def test_a_listener_may_forget_itself_while_it_is_told() -> None:
+def test_listener_may_remove_itself_during_a_call() -> None:
     feed = feed_of()
-    told: list[str] = []
+    calls: list[str] = []
 
     def once() -> None:
-        told.append("once")
-        feed.forget(once)
+        calls.append("once")
+        feed.remove_listener(once)
 
     def always() -> None:
-        told.append("always")
+        calls.append("always")
 
-    feed.listen(once)
-    feed.listen(always)
+    feed.add_listener(once)
+    feed.add_listener(always)
     feed.append([record(1)])
     feed.append([record(2)])
-    assert told == ["once", "always", "always"]
+    assert calls == ["once", "always", "always"]
 
 
-def test_a_closed_feed_tells_its_readers_and_lets_them_read_the_rest() -> None:
+def test_closed_feed_notifies_and_remains_readable() -> None:
     feed = feed_of()
     feed.append([record(1)])
-    told: list[bool] = []
-    feed.listen(lambda: told.append(feed.closed))
+    calls: list[bool] = []
+    feed.add_listener(lambda: calls.append(feed.closed))
     feed.close()
-    assert told == [True]
+    assert calls == [True]
     assert rest(feed)[0].frames == record(1).frames
 
 
-def test_what_all_readers_have_is_let_go() -> None:
+def test_batches_read_by_all_readers_are_dropped() -> None:
     feed = Feed(FeedLimits(100 * MANY, MANY), lambda _: False)
     quick, slow = feed.join(), feed.join()
     for number in range(100):
         feed.append([record(number, BATCH_BYTES)])
         quick.position = feed.end
         slow.position = max(0, feed.end - 30)
-        assert feed.holds(slow.position)
+        assert feed.has(slow.position)
     held = rest(feed, slow.position)
-    assert [batch.newest for batch in held] == [stream_id(number) for number in range(70, 100)]
-    assert not feed.holds(slow.position - 5)
+    assert [batch.newest_id for batch in held] == [stream_id(number) for number in range(70, 100)]
+    assert not feed.has(slow.position - 5)
     feed.leave(slow)
     for number in range(100, 105):
         feed.append([record(number, BATCH_BYTES)])
         quick.position = feed.end
-    assert not feed.holds(feed.end - 5)
+    assert not feed.has(feed.end - 5)

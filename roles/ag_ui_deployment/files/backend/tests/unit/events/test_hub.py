@@ -13,7 +13,7 @@ from src.models.workspace import DEFAULT_WORKSPACE
 from src.services.events.feed import Batch
 from src.services.events.gaps import Gap
 from src.services.events.hub import Attachment, EventHub
-from src.services.events.subscription import Scope
+from src.services.events.subscription import JobScope
 from tests.run_checker import parse_frames
 from tests.support.builders import (
     ALL_OF_RED,
@@ -24,17 +24,19 @@ from tests.support.builders import (
     OWNER,
     RED,
     STRANGER,
+    job_scope,
+    new_projector,
     settings_of,
     shield_event,
     stream,
-    stream_fold,
     stream_id,
-    the_job,
 )
 
 _WORKSPACES = st.frozensets(st.sampled_from((DEFAULT_WORKSPACE, RED, "blue")))
 _OWNERS = st.sampled_from((UUID(OWNER), UUID(STRANGER)))
-SIGHTS = st.builds(Visibility, _OWNERS, _WORKSPACES, _WORKSPACES) | st.just(EVERYTHING.visibility)
+VISIBILITIES = st.builds(Visibility, _OWNERS, _WORKSPACES, _WORKSPACES) | st.just(
+    EVERYTHING.visibility
+)
 JOBS = st.builds(
     lambda job, user, workspace: shield_event(job=job, user=user, workspace=workspace),
     st.sampled_from(("one", "two", "three", None)),
@@ -45,7 +47,7 @@ JOBS = st.builds(
 
 def hub_of(*events: ShieldEvent, **values: int) -> EventHub:
     """A hub to which these events have been published."""
-    hub = EventHub(settings_of(**values), stream_fold())
+    hub = EventHub(settings_of(**values), new_projector())
     hub.start(ZERO)
     publish(hub, *stream(*events))
     return hub
@@ -56,20 +58,22 @@ def publish(hub: EventHub, *events: ShieldEvent) -> None:
         hub.publish(hub.jobs.apply([event]), event.id)
 
 
-def ids(hub: EventHub, scope: Scope, cursor: StreamId = ZERO) -> list[StreamId]:
-    place = hub.attach(scope, cursor)
-    hub.detach(scope, place.reader)
-    return [record.id for record in place.recent]
+def ids(hub: EventHub, scope: JobScope, cursor: StreamId = ZERO) -> list[StreamId]:
+    attachment = hub.attach(scope, cursor)
+    hub.detach(scope, attachment.reader)
+    return [record.id for record in attachment.recent]
 
 
-def live(place: Attachment) -> list[Batch]:
+def live(attachment: Attachment) -> list[Batch]:
     """Return the batches of the feed since a client has joined it."""
-    batches = (place.feed.read(n) for n in range(place.reader.position, place.feed.end))
+    batches = (
+        attachment.feed.read(n) for n in range(attachment.reader.position, attachment.feed.end)
+    )
     return [batch for batch in batches if batch is not None]
 
 
 class TestScopes:
-    def test_an_admin_sees_everything_a_user_what_is_theirs_a_job_itself(self) -> None:
+    def test_scopes_of_administrator_user_and_job(self) -> None:
         hub = hub_of(
             shield_event("job:queued", job="mine", user=OWNER),
             shield_event("job:queued", job="theirs", user=STRANGER),
@@ -79,10 +83,10 @@ class TestScopes:
         )
         assert ids(hub, EVERYTHING) == [stream_id(n) for n in (1, 2, 3, 4, 5)]
         assert ids(hub, MINE) == [stream_id(1)]
-        assert ids(hub, the_job("theirs")) == [stream_id(2)]
-        assert ids(hub, Scope(Visibility(UUID(int=1)))) == []
+        assert ids(hub, job_scope("theirs")) == [stream_id(2)]
+        assert ids(hub, JobScope(Visibility(UUID(int=1)))) == []
 
-    def test_a_workspace_is_shown_to_its_admins_and_to_members_what_is_theirs(self) -> None:
+    def test_scopes_of_workspace_administrator_and_member(self) -> None:
         hub = hub_of(
             shield_event("job:queued", job="mine", user=OWNER),
             shield_event("job:queued", job="mine in red", user=OWNER, workspace=RED),
@@ -94,23 +98,23 @@ class TestScopes:
         assert ids(hub, MINE_IN_RED) == [stream_id(1), stream_id(2)]
         assert ids(hub, ALL_OF_RED) == [stream_id(2), stream_id(3), stream_id(4)]
 
-    @given(st.lists(SIGHTS, max_size=6), st.lists(JOBS, min_size=1, max_size=12))
-    def test_every_feed_gets_what_its_scope_shows_once(
-        self, sights: list[Visibility], jobs: list[ShieldEvent]
+    @given(st.lists(VISIBILITIES, max_size=6), st.lists(JOBS, min_size=1, max_size=12))
+    def test_feed_gets_every_visible_record_once(
+        self, visibilities: list[Visibility], jobs: list[ShieldEvent]
     ) -> None:
         hub = hub_of()
         records = [one for event in stream(*jobs) for one in hub.jobs.apply([event])]
-        places = [hub.attach(Scope(one), None) for one in sights]
+        attachments = [hub.attach(JobScope(one), None) for one in visibilities]
         hub.publish(records, records[-1].id)
-        for place, one in zip(places, sights, strict=True):
-            shown = [record for record in records if Scope(one).shows(record)]
-            frames = b"".join(batch.frames for batch in live(place))
+        for attachment, one in zip(attachments, visibilities, strict=True):
+            shown = [record for record in records if JobScope(one).shows(record)]
+            frames = b"".join(batch.frames for batch in live(attachment))
             assert frames == b"".join(record.frames for record in shown)
-            hub.detach(Scope(one), place.reader)
+            hub.detach(JobScope(one), attachment.reader)
         assert len(hub.feeds) == 0
-        assert hub._feeds[CURRENT]._at == {}
+        assert hub._feeds[CURRENT]._feeds_by_owner_scope == {}
 
-    def test_the_runs_that_are_on(self) -> None:
+    def test_active_runs_of_a_scope(self) -> None:
         hub = hub_of(
             shield_event("job:queued", job="mine", user=OWNER),
             shield_event("job:queued", job="theirs", user=STRANGER),
@@ -118,83 +122,87 @@ class TestScopes:
         )
         on = {
             scope: {state.job_id for state in hub.attach(scope, None).jobs}
-            for scope in (EVERYTHING, MINE, the_job("ended"))
+            for scope in (EVERYTHING, MINE, job_scope("ended"))
         }
         assert on == {
             EVERYTHING: {"mine", "theirs"},
             MINE: {"mine"},
-            the_job("ended"): {"ended"},
+            job_scope("ended"): {"ended"},
         }
 
-    def test_a_job_that_turns_out_to_be_theirs_is_shown_from_then_on(self) -> None:
+    def test_job_with_new_owner_is_marked_for_inspection(self) -> None:
         hub = hub_of(shield_event("job:queued"), shield_event("tool:start", {"id": "c"}))
-        place, other = hub.attach(MINE, None), hub.attach(EVERYTHING, None)
+        attachment, other = hub.attach(MINE, None), hub.attach(EVERYTHING, None)
         late = shield_event("job:progress", user=OWNER)
         publish(hub, late, shield_event("job:progress"))
-        batches = live(place)
+        batches = live(attachment)
         assert [batch.events for batch in batches] == [1, 1]
-        alone = batches[0].alone
+        alone = batches[0].record_to_inspect
         assert alone is not None
         assert alone.id == late.id
-        assert batches[1].alone is None
-        assert [batch.alone for batch in live(other)] == [None, None]
+        assert batches[1].record_to_inspect is None
+        assert [batch.record_to_inspect for batch in live(other)] == [None, None]
 
     @pytest.mark.parametrize("version", ProtocolVersion)
-    def test_one_encoding_serves_all_of_a_version(self, version: ProtocolVersion) -> None:
+    def test_feeds_of_one_version_share_an_encoding(self, version: ProtocolVersion) -> None:
         hub = hub_of()
-        places = [hub.attach(scope, None, version) for scope in (EVERYTHING, MINE, the_job(JOB))]
+        attachments = [
+            hub.attach(scope, None, version) for scope in (EVERYTHING, MINE, job_scope(JOB))
+        ]
         publish(hub, shield_event("job:queued", user=OWNER))
-        frames = [live(place)[0].frames for place in places]
+        frames = [live(attachment)[0].frames for attachment in attachments]
         assert frames[0] is frames[1] is frames[2]
 
-    def test_versions_share_the_records_that_are_the_same_in_both(self) -> None:
+    def test_versions_share_unchanged_records(self) -> None:
         hub = hub_of()
-        places = [hub.attach(MINE, None, version) for version in ProtocolVersion]
+        attachments = [hub.attach(MINE, None, version) for version in ProtocolVersion]
         assert len(hub.feeds) == len(ProtocolVersion)
-        for told in ("job:queued", "job:progress", "job:cancelled"):
-            publish(hub, shield_event(told, user=OWNER))
-        current, older = ([batch.frames for batch in live(place)] for place in places)
+        for kind in ("job:queued", "job:progress", "job:cancelled"):
+            publish(hub, shield_event(kind, user=OWNER))
+        current, older = (
+            [batch.frames for batch in live(attachment)] for attachment in attachments
+        )
         assert current[0] != older[0]
         assert current[1] is older[1]
         assert current[2] != older[2]
-        for place, version in zip(places, ProtocolVersion, strict=True):
-            hub.detach(MINE, place.reader, version)
+        for attachment, version in zip(attachments, ProtocolVersion, strict=True):
+            hub.detach(MINE, attachment.reader, version)
         assert len(hub.feeds) == 0
 
-    def test_a_notice_reaches_everybody(self) -> None:
+    def test_gap_notice_reaches_every_feed(self) -> None:
         hub = hub_of()
-        places = [hub.attach(scope, None) for scope in (EVERYTHING, EVERYTHING, MINE)]
+        attachments = [hub.attach(scope, None) for scope in (EVERYTHING, EVERYTHING, MINE)]
         gap = Gap("trimmed", stream_id(1), stream_id(9))
         assert hub.publish_gap(gap) == 3
-        for place in places:
-            (notice,) = parse_frames(live(place)[0].frames)
+        for attachment in attachments:
+            (notice,) = parse_frames(live(attachment)[0].frames)
             assert notice.id is None
             assert notice.json()["value"]["reason"] == "trimmed"
         assert hub.gap == gap
 
 
-class TestTheRing:
-    def test_it_holds_the_youngest_and_says_from_where(self) -> None:
+class TestRing:
+    def test_ring_keeps_the_newest_and_has_a_low_watermark(self) -> None:
         hub = hub_of(*(shield_event() for _ in range(10)), RING_MAX_EVENTS=3)
         assert ids(hub, EVERYTHING) == [stream_id(n) for n in (8, 9, 10)]
         assert hub.low_watermark == stream_id(7)
         assert ids(hub, EVERYTHING, stream_id(9)) == [stream_id(10)]
         assert ids(hub, EVERYTHING, stream_id(10)) == []
 
-    def test_it_is_bounded_in_bytes_too(self) -> None:
+    def test_ring_is_bounded_in_bytes(self) -> None:
         events = (shield_event(data={"x": "x" * 1_000}) for _ in range(50))
         hub = hub_of(*events, RING_MAX_BYTES=8_192)
-        assert hub._ring_size <= 8_192
+        assert hub._ring_bytes <= 8_192
         assert 1 <= len(ids(hub, EVERYTHING)) < 10
         assert (
             hub.low_watermark.next() == ids(hub, EVERYTHING)[0]
             or hub.low_watermark < ids(hub, EVERYTHING)[0]
         )
 
-    def test_without_a_cursor_nothing_of_it_is_given(self) -> None:
+    def test_no_recent_records_without_a_cursor(self) -> None:
         assert hub_of(shield_event()).attach(EVERYTHING, None).recent == []
 
-    def test_what_has_no_frames_moves_it_on_all_the_same(self) -> None:
+    def test_event_without_frames_advances_the_position(self) -> None:
         event = shield_event(event_id="once")
         hub = hub_of(event, event, event)
         assert ids(hub, EVERYTHING) == [stream_id(1)]
@@ -202,19 +210,19 @@ class TestTheRing:
 
 
 class TestJoining:
-    def test_no_seam_and_no_overlap(self) -> None:
+    def test_recent_and_live_records_are_contiguous(self) -> None:
         events = stream(*(shield_event() for _ in range(10)))
-        for place in range(11):
-            hub = hub_of(*events[:place])
+        for index in range(11):
+            hub = hub_of(*events[:index])
             joined = hub.attach(EVERYTHING, ZERO)
-            publish(hub, *events[place:])
+            publish(hub, *events[index:])
             frames = b"".join(batch.frames for batch in live(joined))
             ids_live = [frame.id for frame in parse_frames(frames) if frame.id]
             assert [*(str(one.id) for one in joined.recent), *ids_live] == [
                 str(one.id) for one in events
             ]
 
-    def test_a_feed_lives_as_long_as_its_readers(self) -> None:
+    def test_feed_is_removed_with_its_last_reader(self) -> None:
         hub = hub_of()
         one, other = hub.attach(MINE, None), hub.attach(MINE, None)
         assert one.feed is other.feed
@@ -225,7 +233,7 @@ class TestJoining:
         assert len(hub.feeds) == 0
         assert hub.attach(MINE, None).feed is not one.feed
 
-    def test_draining_closes_the_feeds_that_are_and_those_that_come(self) -> None:
+    def test_drain_closes_existing_and_new_feeds(self) -> None:
         hub = hub_of()
         before = hub.attach(EVERYTHING, None)
         hub.drain()

@@ -15,7 +15,7 @@ from src.services.events import replay as event_replay
 from src.services.events.feed import FeedRecord, FellBehindError
 from src.services.events.job_projector import JobProjector
 from src.services.events.replay import EventReplay
-from tests.support.builders import shield_event, stream, stream_fold, stream_id
+from tests.support.builders import new_projector, shield_event, stream, stream_id
 from tests.support.memory_history import MemoryHistory
 
 if TYPE_CHECKING:
@@ -42,12 +42,14 @@ def replay_of(history: MemoryHistory, maximum: int = 8) -> EventReplay:
     return EventReplay(cast("EventHistory", history), maximum)
 
 
-async def read(replay: EventReplay, cursor: StreamId, floor: StreamId) -> list[StreamId]:
-    return [one.id async for records in replay.records(cursor, floor) for one in records]
+async def read(replay: EventReplay, cursor: StreamId, low_watermark: StreamId) -> list[StreamId]:
+    return [one.id async for records in replay.records(cursor, low_watermark) for one in records]
 
 
-def expected(events: list[ShieldEvent], cursor: StreamId, floor: StreamId) -> list[StreamId]:
-    return [one.id for one in stream_fold().apply(events) if cursor < one.id <= floor]
+def expected(
+    events: list[ShieldEvent], cursor: StreamId, low_watermark: StreamId
+) -> list[StreamId]:
+    return [one.id for one in new_projector().apply(events) if cursor < one.id <= low_watermark]
 
 
 @given(
@@ -59,32 +61,32 @@ def expected(events: list[ShieldEvent], cursor: StreamId, floor: StreamId) -> li
     st.integers(1, 3),
     st.sampled_from((1, 7, 100)),
 )
-def test_whoever_joins_whenever_gets_its_part_once_and_in_order(
+def test_concurrent_clients_get_their_range_once_and_in_order(
     clients: list[tuple[int, int, int]], maximum: int, page: int
 ) -> None:
     async def run() -> None:
         history = history_of(300, page)
         replay = replay_of(history, maximum)
 
-        async def client(cursor: StreamId, floor: StreamId, later: int) -> list[StreamId]:
+        async def client(cursor: StreamId, low_watermark: StreamId, later: int) -> list[StreamId]:
             for _ in range(later):
                 await asyncio.sleep(0)
-            return await read(replay, cursor, floor)
+            return await read(replay, cursor, low_watermark)
 
-        places = [
+        ranges = [
             (stream_id(min(a, b)) if min(a, b) else ZERO, stream_id(max(a, b)), later)
             for a, b, later in clients
         ]
         async with asyncio.timeout(20):
-            found = await asyncio.gather(*(client(*place) for place in places))
-        for (cursor, floor, _), ids in zip(places, found, strict=True):
-            assert ids == expected(history.events, cursor, floor)
+            found = await asyncio.gather(*(client(*client_range) for client_range in ranges))
+        for (cursor, low_watermark, _), ids in zip(ranges, found, strict=True):
+            assert ids == expected(history.events, cursor, low_watermark)
         assert not replay._passes
 
     asyncio.run(run())
 
 
-async def test_many_that_miss_the_same_need_one_pass() -> None:
+async def test_clients_with_near_cursors_share_one_pass() -> None:
     history = history_of(500)
     replay = replay_of(history)
     reading = [
@@ -94,8 +96,8 @@ async def test_many_that_miss_the_same_need_one_pass() -> None:
     assert history.passes <= 2
 
 
-async def test_who_is_far_behind_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_replay, "_NEAR_MS", 10)
+async def test_distant_cursor_does_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_replay, "_SHARED_PASS_MS", 10)
     history = history_of(500)
     replay = replay_of(history)
     far = asyncio.create_task(read(replay, ZERO, stream_id(500)))
@@ -106,10 +108,8 @@ async def test_who_is_far_behind_holds_up_nobody(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 5])
-async def test_one_that_is_slow_gets_everything_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, ahead: int
-) -> None:
-    monkeypatch.setattr(event_replay, "_AHEAD", ahead)
+async def test_slow_client_gets_everything(monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
+    monkeypatch.setattr(event_replay, "_QUEUE_MAX", ahead)
     history = history_of(700)
     ids: list[StreamId] = []
     async for records in replay_of(history).records(ZERO, stream_id(700)):
@@ -119,11 +119,11 @@ async def test_one_that_is_slow_gets_everything_all_the_same(
     assert ids == expected(history.events, ZERO, stream_id(700))
 
 
-async def test_one_that_takes_nothing_is_let_go_and_the_others_go_on(
+async def test_blocked_client_is_dropped_and_others_continue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(event_replay, "_AHEAD", 2)
-    monkeypatch.setattr(event_replay, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(event_replay, "_QUEUE_MAX", 2)
+    monkeypatch.setattr(event_replay, "_SLOW_READER_SECONDS", 0.05)
     history = history_of(2000)
     replay = replay_of(history)
     stuck = replay.records(ZERO, stream_id(2000))
@@ -136,10 +136,10 @@ async def test_one_that_takes_nothing_is_let_go_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("maximum", [1, 3])
-async def test_so_many_passes_go_on_at_once_and_no_more(
+async def test_number_of_concurrent_passes_is_limited(
     monkeypatch: pytest.MonkeyPatch, maximum: int
 ) -> None:
-    monkeypatch.setattr(event_replay, "_NEAR_MS", 0)
+    monkeypatch.setattr(event_replay, "_SHARED_PASS_MS", 0)
     gate = asyncio.Event()
     begun = 0
 
@@ -167,10 +167,10 @@ async def test_so_many_passes_go_on_at_once_and_no_more(
     assert found == [expected(history.events, one, stream_id(200)) for one in cursors]
 
 
-async def test_after_each_piece_all_passes_rest_for_as_long_as_it_took(
+async def test_passes_pause_as_long_as_each_piece_took(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(event_replay, "_NEAR_MS", 0)
+    monkeypatch.setattr(event_replay, "_SHARED_PASS_MS", 0)
     now = 0.0
     pieces = 0
     rests: list[float] = []
@@ -184,10 +184,10 @@ async def test_after_each_piece_all_passes_rest_for_as_long_as_it_took(
 
     async def rest(seconds: float) -> None:
         rests.append(seconds)
-        made = pieces
+        before = pieces
         for _ in range(20):
             await sleep(0)
-        assert pieces == made, "another pass works while one rests"
+        assert pieces == before, "another pass works while one rests"
 
     replay = replay_of(history_of(500, page=500))
     reading = [
@@ -204,15 +204,15 @@ async def test_after_each_piece_all_passes_rest_for_as_long_as_it_took(
     assert rests == [1.0] * pieces
 
 
-async def test_an_error_reaches_all_and_the_next_try_starts_anew() -> None:
+async def test_error_reaches_all_clients_and_the_next_replay_works() -> None:
     history = history_of(50)
     replay = replay_of(history)
-    good, history.of_jobs = history.of_jobs, None  # type: ignore[method-assign,assignment]
+    good, history.job_events = history.job_events, None  # type: ignore[method-assign,assignment]
     results = await asyncio.gather(
         *(read(replay, stream_id(n), stream_id(50)) for n in range(3)), return_exceptions=True
     )
     assert all(isinstance(result, Exception) for result in results)
-    history.of_jobs = good  # type: ignore[method-assign]
+    history.job_events = good  # type: ignore[method-assign]
     ids = await read(replay, ZERO, stream_id(50))
     assert len(ids) == 50
     assert all(a < b for a, b in pairwise(ids))

@@ -5,7 +5,7 @@ import pytest
 from src.services.gateway.chat_stream import (
     ChatChunk,
     ErrorFrameError,
-    ToolCallPiece,
+    ToolCallFragment,
     Usage,
     read_frame,
 )
@@ -26,22 +26,22 @@ from src.services.gateway.chat_stream import (
         ('data: {"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":3}}',
          ChatChunk(usage=Usage(2, 3))),
         ('data: {"choices":[{"delta":{"tool_calls":[{"index":1,"id":"c","function":{"name":"f"}}]}}]}',
-         ChatChunk(tool_calls=(ToolCallPiece(1, "c", "f"),))),
+         ChatChunk(tool_calls=(ToolCallFragment(1, "c", "f"),))),
         ('data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{"}}]}}]}',
-         ChatChunk(tool_calls=(ToolCallPiece(0, arguments="{"),))),
+         ChatChunk(tool_calls=(ToolCallFragment(0, arguments="{"),))),
     ],
 )  # fmt: skip
-def test_frames(line: str, chunk: ChatChunk | None) -> None:
+def test_valid_frames(line: str, chunk: ChatChunk | None) -> None:
     assert read_frame(line) == chunk
 
 
 @pytest.mark.parametrize("count", ["1e30", "-1", "1.5", "true", '"7"', "[7]", str(2**53)])
-def test_usage_that_counts_nothing_is_left_out(count: str) -> None:
+def test_invalid_usage_is_ignored(count: str) -> None:
     line = f'data: {{"choices":[],"usage":{{"prompt_tokens":{count},"completion_tokens":1}}}}'
     assert read_frame(line) == ChatChunk()
 
 
-def test_a_frame_without_content_is_false() -> None:
+def test_chunk_without_content_is_falsy() -> None:
     assert not ChatChunk()
     assert ChatChunk(finish_reason="stop")
 
@@ -60,7 +60,7 @@ def test_a_frame_without_content_is_false() -> None:
         ('data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":1}}]}}]}', 502),
     ],
 )
-def test_errors(line: str, status: int) -> None:
+def test_error_frames(line: str, status: int) -> None:
     with pytest.raises(ErrorFrameError) as caught:
         read_frame(line)
     assert caught.value.status == status
@@ -75,7 +75,7 @@ def test_errors(line: str, status: int) -> None:
         ('data: {"error": "ContextWindowExceededError"}', False),
     ],
 )  # fmt: skip
-def test_a_conversation_that_is_too_long(line: str, *, overflow: bool) -> None:
+def test_context_overflow_is_recognised(line: str, *, overflow: bool) -> None:
     with pytest.raises(ErrorFrameError) as caught:
         read_frame(line)
     assert caught.value.overflow is overflow

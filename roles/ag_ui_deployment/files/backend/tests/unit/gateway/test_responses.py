@@ -10,14 +10,14 @@ from src.services.gateway.errors import (
     GatewayBusyError,
     GatewayRefusedError,
     GatewayUnavailableError,
+    InvalidResponseError,
     ModelFailedError,
     ModelRejectedError,
-    StrangeAnswerError,
     ToolServerUnavailableError,
     UpstreamError,
     UpstreamTimeoutError,
 )
-from src.services.gateway.responses import Reply, call_refusal, chat_refusal, list_refusal
+from src.services.gateway.responses import Reply, chat_error, tool_call_error, tool_list_error
 
 Refusal = Callable[[Reply], UpstreamError]
 
@@ -41,8 +41,8 @@ def said(kind: str | None, message: str = "m", code: str = "c") -> dict[str, Any
         (400, "no_db_connection"),
     ],
 )
-def test_our_key_is_not_accepted(status: int, kind: str) -> None:
-    for refusal in (call_refusal, list_refusal, chat_refusal):
+def test_rejected_api_key_is_not_transient(status: int, kind: str) -> None:
+    for refusal in (tool_call_error, tool_list_error, chat_error):
         error = refusal(reply(status, said(kind)))
         assert isinstance(error, GatewayRefusedError)
         assert "LITELLM_API_KEY" in str(error)
@@ -64,19 +64,19 @@ def test_our_key_is_not_accepted(status: int, kind: str) -> None:
         (504, {"detail": {"error": "timeout"}}, UpstreamTimeoutError, ""),
         (429, {}, GatewayBusyError, ""),
         (503, {}, GatewayUnavailableError, ""),
-        (500, {"detail": {"error": "internal_server_error"}}, StrangeAnswerError, ""),
-        (418, {"error": "odd"}, StrangeAnswerError, ""),
+        (500, {"detail": {"error": "internal_server_error"}}, InvalidResponseError, ""),
+        (418, {"error": "odd"}, InvalidResponseError, ""),
     ],
 )
-def test_a_call_is_refused(
+def test_refused_tool_call(
     status: int, document: dict[str, Any], kind: type[UpstreamError], words: str
 ) -> None:
-    error = call_refusal(reply(status, document))
+    error = tool_call_error(reply(status, document))
     assert type(error) is kind
     assert words in str(error)
 
 
-@pytest.mark.parametrize("refusal", [call_refusal, list_refusal, chat_refusal])
+@pytest.mark.parametrize("refusal", [tool_call_error, tool_list_error, chat_error])
 @pytest.mark.parametrize(
     ("status", "headers", "words"),
     [
@@ -92,7 +92,7 @@ def test_a_call_is_refused(
         (405, {}, "LITELLM_URL, where something else answers"),
     ],
 )
-def test_something_else_than_the_gateway_answers(
+def test_response_of_another_service_names_litellm_url(
     refusal: Refusal, status: int, headers: dict[str, str], words: str
 ) -> None:
     error = refusal(reply(status, None, headers))
@@ -111,18 +111,20 @@ def test_something_else_than_the_gateway_answers(
         (404, {"message": "no Route matched with those values"}),
     ],
 )
-def test_another_service_is_not_taken_for_a_model(status: int, document: dict[str, Any]) -> None:
-    error = chat_refusal(reply(status, document))
+def test_chat_response_of_another_service_is_no_model_error(
+    status: int, document: dict[str, Any]
+) -> None:
+    error = chat_error(reply(status, document))
     assert type(error) is GatewayRefusedError
     assert "LITELLM_URL" in str(error)
-    assert "LITELLM_URL" in str(call_refusal(reply(status, document)))
+    assert "LITELLM_URL" in str(tool_call_error(reply(status, document)))
 
 
-def test_a_list_tells_that_the_tools_are_away() -> None:
-    error = list_refusal(reply(502, {"detail": {"error": "unreachable"}}))
+def test_list_reports_unavailable_tool_server() -> None:
+    error = tool_list_error(reply(502, {"detail": {"error": "unreachable"}}))
     assert isinstance(error, ToolServerUnavailableError)
     assert not error.outcome_unknown
-    assert isinstance(list_refusal(reply(502)), GatewayUnavailableError)
+    assert isinstance(tool_list_error(reply(502)), GatewayUnavailableError)
 
 
 # The message of LiteLLM 1.106.
@@ -149,10 +151,10 @@ OVERFLOW = (
         (413, None, ModelRejectedError),
     ],
 )
-def test_a_chat_is_refused(
+def test_refused_chat(
     status: int, document: dict[str, Any] | None, kind: type[UpstreamError]
 ) -> None:
-    assert type(chat_refusal(reply(status, document))) is kind
+    assert type(chat_error(reply(status, document))) is kind
 
 
 @pytest.mark.parametrize(
@@ -166,8 +168,8 @@ def test_a_chat_is_refused(
         ({}, 10, False),
     ],
 )
-def test_a_limit_is_worth_another_attempt_if_it_ends_soon(
+def test_rate_limit_is_transient_if_it_ends_soon(
     headers: dict[str, str], seconds: int, *, soon: bool
 ) -> None:
-    error = call_refusal(reply(429, {}, headers))
+    error = tool_call_error(reply(429, {}, headers))
     assert (error.retry_after, error.transient) == (seconds, soon)

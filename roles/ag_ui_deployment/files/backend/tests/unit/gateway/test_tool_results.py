@@ -14,11 +14,11 @@ from src.services.gateway.errors import (
 from src.services.gateway.tool_results import (
     error_of,
     error_text,
+    gateway_exception,
     is_defect,
-    lost_by,
-    presentable,
-    refused_arguments,
     result_of,
+    sanitize,
+    validation_faults,
 )
 from src.utils.errors import FieldFault
 
@@ -35,7 +35,7 @@ from src.utils.errors import FieldFault
         ({"content": "odd"}, ""),
     ],
 )
-def test_the_result_of_a_tool(answer: dict[str, object], result: object) -> None:
+def test_result_of_a_tool_response(answer: dict[str, object], result: object) -> None:
     assert result_of(answer) == result
 
 
@@ -56,7 +56,7 @@ def test_the_result_of_a_tool(answer: dict[str, object], result: object) -> None
         ("", True),
     ],
 )
-def test_a_tools_word_for_its_caller_is_told_from_a_defect(text: str, *, defect: bool) -> None:
+def test_messages_of_tools_are_distinguished_from_defects(text: str, *, defect: bool) -> None:
     assert is_defect(text) is defect
 
 
@@ -73,8 +73,8 @@ def test_a_tools_word_for_its_caller_is_told_from_a_defect(text: str, *, defect:
         ("Error calling tool 'x': ConnectError: no", None),
     ],
 )
-def test_what_the_gateway_says_in_the_tools_place(text: str, exception: str | None) -> None:
-    assert lost_by(text) == exception
+def test_exceptions_of_the_gateway_are_recognised(text: str, exception: str | None) -> None:
+    assert gateway_exception(text) == exception
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_what_the_gateway_says_in_the_tools_place(text: str, exception: str | No
         ("the collection does not exist", ToolRejectedError, False),
     ],
 )
-def test_what_the_framework_says_is_not_the_tools_word(
+def test_messages_of_the_framework_map_to_errors(
     text: str, kind: type[UpstreamError], *, outcome_unknown: bool
 ) -> None:
     error = error_of(text, {})
@@ -95,13 +95,13 @@ def test_what_the_framework_says_is_not_the_tools_word(
 
 
 @pytest.mark.parametrize("prefix", ["", "Error executing tool crawl_web: "])
-def test_refused_arguments_are_told_from_defects(prefix: str) -> None:
+def test_validation_errors_are_rejections(prefix: str) -> None:
     error = error_of(f"{prefix}1 validation error for x\nurl\n  Missing [type=missing]", {})
     assert isinstance(error, ToolRejectedError)
     assert error.faults == (FieldFault("url", "Missing"),)
 
 
-def test_refused_arguments_are_named() -> None:
+def test_refused_arguments_are_listed() -> None:
     text = (
         "2 validation errors for call[crawl_web]\n"
         "max_pages\n"
@@ -112,24 +112,24 @@ def test_refused_arguments_are_named() -> None:
         "  Missing required argument [type=missing_argument, input_value={}, input_type=dict]\n"
     )
     assert FieldFault("max_pages", "Input should be less than or equal to 5") in (
-        refused_arguments(text)
+        validation_faults(text)
     )
-    assert FieldFault("url", "Missing required argument") in refused_arguments(text)
-    assert refused_arguments("1 validation error for call[x]\nodd") == [
+    assert FieldFault("url", "Missing required argument") in validation_faults(text)
+    assert validation_faults("1 validation error for call[x]\nodd") == [
         FieldFault("arguments", "are not valid")
     ]
-    assert refused_arguments("the collection does not exist") == []
+    assert validation_faults("the collection does not exist") == []
 
 
-def test_what_tells_of_the_inside_is_cut() -> None:
+def test_internal_details_are_removed() -> None:
     text = (
         "cannot open /opt/shield/graph.py at postgresql://u:hunter2@db/x on 10.0.0.5:5432\r\n\x1b"
     )
-    shown = presentable(text, {})
+    shown = sanitize(text, {})
     assert shown == "cannot open […] at […] on […]"
-    assert presentable("Bearer abc.def and sk-12345 and password=x", {}) == "[…] and […] and […]"
-    assert presentable("Authorization: Bearer abc", {}) == "[…]"
-    assert presentable("no answer of hx-sqldb-server:5432, nor redis:6379", {}) == (
+    assert sanitize("Bearer abc.def and sk-12345 and password=x", {}) == "[…] and […] and […]"
+    assert sanitize("Authorization: Bearer abc", {}) == "[…]"
+    assert sanitize("no answer of hx-sqldb-server:5432, nor redis:6379", {}) == (
         "no answer of […], nor […]"
     )
 
@@ -148,36 +148,36 @@ def test_what_tells_of_the_inside_is_cut() -> None:
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
     ],
 )
-def test_in_whatever_form(inside: str) -> None:
-    assert presentable(f"stopped at {inside} again", {}) == "stopped at […] again"
+def test_each_form_of_internal_detail_is_removed(inside: str) -> None:
+    assert sanitize(f"stopped at {inside} again", {}) == "stopped at […] again"
 
 
 @pytest.mark.parametrize(
     "text",
     ["3/4 of the pages and/or links", "the token has expired", "a list [1:2] is not taken", "n/a"],
 )
-def test_but_not_more(text: str) -> None:
-    assert presentable(text, {}) == text
+def test_other_texts_are_unchanged(text: str) -> None:
+    assert sanitize(text, {}) == text
 
 
-def test_what_the_caller_sent_is_not() -> None:
+def test_values_sent_by_the_caller_are_kept() -> None:
     arguments = {"file_path": "/srv/inbox/report.pdf"}
     text = "/srv/inbox/report.pdf: no such file in /srv/hidden/inbox"
-    assert presentable(text, arguments) == "/srv/inbox/report.pdf: no such file in […]"
+    assert sanitize(text, arguments) == "/srv/inbox/report.pdf: no such file in […]"
 
 
-def test_only_the_beginning_of_a_text_is_looked_at() -> None:
+def test_only_the_start_of_a_text_is_processed() -> None:
     """Processing happens in the event loop, so its time must be bounded."""
     blank = " " * 10_000
-    assert presentable(f"begins{blank}ends", {}) == "begins"
+    assert sanitize(f"begins{blank}ends", {}) == "begins"
     megabytes = {"content": [{"text": "x" * 8_000_000}]}
     assert len(error_text(megabytes)) < 10_000
     # The search for a scheme starts at each letter, and must stop at the length of a scheme.
-    assert presentable("a" * 100 + "://host", {}).startswith("a" * 60)
+    assert sanitize("a" * 100 + "://host", {}).startswith("a" * 60)
 
 
 @given(st.text(max_size=2000))
 def test_any_text_becomes_one_bounded_printable_line(text: str) -> None:
-    shown = presentable(text, {})
+    shown = sanitize(text, {})
     assert len(shown) <= 300
     assert not any(ord(one) < 32 or 127 <= ord(one) < 160 for one in shown)

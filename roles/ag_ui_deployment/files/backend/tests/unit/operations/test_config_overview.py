@@ -9,7 +9,7 @@ from src.services.operations.config_overview import ConfigOverview
 from tests.support.builders import JWT_SECRET, settings_of
 
 
-def test_the_environment_wins_over_the_file_and_both_over_the_default(
+def test_environment_overrides_file_and_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_text(
@@ -24,7 +24,7 @@ def test_the_environment_wins_over_the_file_and_both_over_the_default(
     assert (shown["JWT_SECRET"].value, shown["JWT_SECRET"].is_set) == (None, True)
 
 
-def test_an_empty_text_is_not_set_and_a_list_tells_no_secret() -> None:
+def test_empty_value_is_unset_and_lists_are_redacted() -> None:
     settings = settings_of(AUDIT_KEY="", SMTP_CA_FILE="", CORS_ORIGINS="https://a:hunter2@b.test")
     shown = {one.name: one for one in ConfigOverview(settings).settings()}
     assert not shown["AUDIT_KEY"].is_set

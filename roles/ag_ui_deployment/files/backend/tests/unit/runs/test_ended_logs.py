@@ -36,20 +36,18 @@ def logs(loads: list[str]) -> EndedLogs:
     return EndedLogs(load)
 
 
-async def test_one_log_is_loaded_once_for_all_who_read_it(
-    logs: EndedLogs, loads: list[str]
-) -> None:
+async def test_concurrent_readers_share_one_load(logs: EndedLogs, loads: list[str]) -> None:
     found = await asyncio.gather(*(logs.get(key("a"), uuid4()) for _ in range(10)))
     assert len(set(map(id, found))) == 1
     assert loads == ["a"]
 
 
-async def test_what_is_not_stored_takes_no_room(logs: EndedLogs) -> None:
+async def test_unknown_run_uses_no_memory(logs: EndedLogs) -> None:
     assert await logs.get(key("unknown"), OWNER) is None
-    assert logs.held_bytes == 0
+    assert logs.reserved_bytes == 0
 
 
-async def test_one_user_leaves_room_for_others(logs: EndedLogs, loads: list[str]) -> None:
+async def test_user_limit_is_below_the_total_limit(logs: EndedLogs, loads: list[str]) -> None:
     mine = await logs.get(key("a"), OWNER)
     with pytest.raises(TooManyStreamsOfUserError):
         await logs.get(key("b"), OWNER)
@@ -64,20 +62,20 @@ async def test_one_user_leaves_room_for_others(logs: EndedLogs, loads: list[str]
     assert loads == ["a", "c", "b"]
 
 
-async def test_what_one_user_is_sent_counts_until_it_is_gone(logs: EndedLogs) -> None:
-    async with logs.room(OWNER) as hold:
+async def test_data_being_sent_counts_until_released(logs: EndedLogs) -> None:
+    async with logs.reserve(OWNER) as hold:
         sent = [hold(b" " * HALF)]
-    assert logs.held_bytes == HALF
+    assert logs.reserved_bytes == HALF
     with pytest.raises(TooManyStreamsOfUserError):
         await logs.get(key("a"), OWNER)
     with pytest.raises(TooManyStreamsOfUserError):
-        async with logs.room(OWNER):
+        async with logs.reserve(OWNER):
             raise AssertionError
-    async with logs.room(uuid4()) as hold:
+    async with logs.reserve(uuid4()) as hold:
         sent.append(hold(b" " * HALF))
     with pytest.raises(TooManyStreamsError):
-        async with logs.room(uuid4()):
+        async with logs.reserve(uuid4()):
             raise AssertionError
     sent.clear()
-    assert logs.held_bytes == 0
+    assert logs.reserved_bytes == 0
     assert await logs.get(key("a"), OWNER)

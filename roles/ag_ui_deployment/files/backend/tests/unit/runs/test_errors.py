@@ -8,11 +8,11 @@ from src.services.gateway.errors import (
     ModelRejectedError,
     UpstreamError,
 )
-from src.services.runs.errors import of_upstream
+from src.services.runs.errors import upstream_failure
 
 
-def test_a_matter_of_settings_is_told_with_what_to_look_at() -> None:
-    failure = of_upstream(GatewayRefusedError("The operator must look at LITELLM_URL."))
+def test_configuration_error_names_the_setting() -> None:
+    failure = upstream_failure(GatewayRefusedError("The operator must look at LITELLM_URL."))
     assert failure.code == "gateway_refused"
     assert failure.message.endswith("The operator must look at LITELLM_URL.")
     assert "conversation" not in failure.message
@@ -23,7 +23,7 @@ def test_a_matter_of_settings_is_told_with_what_to_look_at() -> None:
     ("error", "code"),
     [(ModelRejectedError("x"), "model_rejected"), (ModelFailedError("x"), "model_failed")],
 )
-def test_what_a_model_says_is_not_told(error: UpstreamError, code: str) -> None:
-    failure = of_upstream(error)
+def test_model_message_is_not_exposed(error: UpstreamError, code: str) -> None:
+    failure = upstream_failure(error)
     assert failure.code == code
     assert "x" not in failure.message.split()

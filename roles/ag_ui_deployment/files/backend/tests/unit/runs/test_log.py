@@ -12,11 +12,11 @@ from src.services.agui import events as agui
 from src.services.agui.events import Event, Stamp
 from src.services.agui.sse import encode
 from src.services.events.feed import BATCH_BYTES
-from src.services.runs import reader as run_reader
+from src.services.runs import stream_writer as run_stream_writer
 from src.services.runs.ended_logs import Snapshot
 from src.services.runs.log import LogRecord, RunLog
-from src.services.runs.reader import RunReader, StuckError
-from tests.run_checker import check_frames, check_run, parse_frames
+from src.services.runs.stream_writer import RunStreamWriter, WriteTimeoutError
+from tests.run_checker import check_frames, check_run, events_of, parse_frames
 from tests.support.agui_client import AgUiClient
 from tests.support.waiting import until
 
@@ -66,15 +66,15 @@ def log_of(events: list[Event]) -> RunLog:
 
 
 def reader_of(
-    log: RunLog, cursor: StreamId | None, connection: Collected, *, is_elsewhere: bool = False
-) -> RunReader:
-    return RunReader(
+    log: RunLog, cursor: StreamId | None, connection: Collected, *, is_remote: bool = False
+) -> RunStreamWriter:
+    return RunStreamWriter(
         log,
         cursor,
         connection,
         keep_alive_seconds=60,
-        is_elsewhere=is_elsewhere,
-        leaves=lambda: False,
+        is_remote=is_remote,
+        must_reconnect=lambda: False,
     )
 
 
@@ -85,13 +85,13 @@ async def read(log: RunLog, cursor: StreamId | None = None) -> bytes:
     return connection.body
 
 
-@pytest.mark.parametrize("place", range(len(RUN) + 1))
-async def test_who_comes_back_anywhere_holds_the_same_in_the_end(place: int) -> None:
+@pytest.mark.parametrize("index", range(len(RUN) + 1))
+async def test_client_resuming_anywhere_reaches_the_same_state(index: int) -> None:
     whole = AgUiClient().apply(RUN)
-    body = await read(log_of(RUN), StreamId(place, 0))
-    events = check_frames(parse_frames(body), after=f"{place}-0" if place < len(RUN) else None)
+    body = await read(log_of(RUN), StreamId(index, 0))
+    events = check_frames(parse_frames(body), after=f"{index}-0" if index < len(RUN) else None)
     check_run(events)
-    before = [event for event in RUN[:place] if event["type"] != "RUN_FINISHED"]
+    before = [event for event in RUN[:index] if event["type"] != "RUN_FINISHED"]
     client = AgUiClient().apply(before)
     known = {(one["id"], one["kind"]) for one in client.messages}
     # Like the official client, which does not create an existing message again.
@@ -107,7 +107,7 @@ def _opens_again(event: Event, known: set[tuple[str, str]]) -> bool:
     return event["type"] == "TOOL_CALL_START" and (event["toolCallId"], "call") in known
 
 
-async def test_ids_are_numbers_of_records_and_preludes_have_none() -> None:
+async def test_ids_are_record_numbers_and_preludes_have_none() -> None:
     frames = parse_frames(await read(log_of(RUN), StreamId(14, 0)))
     opened = [frame.json()["type"] for frame in frames if frame.id is None]
     assert opened == ["RUN_STARTED", "STEP_STARTED", "TEXT_MESSAGE_START", "TOOL_CALL_START"]
@@ -116,7 +116,7 @@ async def test_ids_are_numbers_of_records_and_preludes_have_none() -> None:
     ]
 
 
-async def test_a_live_log_is_written_as_it_grows() -> None:
+async def test_live_log_is_streamed_as_it_grows() -> None:
     log = log_of(RUN[:1])
     connection = Collected()
     reading = asyncio.create_task(reader_of(log, None, connection).write())
@@ -124,14 +124,14 @@ async def test_a_live_log_is_written_as_it_grows() -> None:
         await asyncio.sleep(0)
         log.append([LogRecord.of(event)])
     assert await reading
-    assert [frame.json() for frame in parse_frames(connection.body)] == RUN
+    assert events_of(parse_frames(connection.body)) == RUN
 
 
 @pytest.mark.parametrize("known", [0, 3])
-async def test_a_cursor_ahead_of_what_another_process_has_told_waits_for_it(known: int) -> None:
+async def test_cursor_ahead_of_another_process_is_waited_for(known: int) -> None:
     log = log_of(RUN[:known])
     connection = Collected()
-    reader = reader_of(log, StreamId(5, 0), connection, is_elsewhere=True)
+    reader = reader_of(log, StreamId(5, 0), connection, is_remote=True)
     reading = asyncio.create_task(reader.write())
     await asyncio.sleep(0)
     assert not connection.body
@@ -142,49 +142,49 @@ async def test_a_cursor_ahead_of_what_another_process_has_told_waits_for_it(know
 
 
 @pytest.mark.parametrize(
-    ("known", "cursor", "is_elsewhere"),
+    ("known", "cursor", "is_remote"),
     [(1, StreamId(99, 0), False), (3, StreamId(3, 1), False), (3, StreamId(3, 1), True)],
 )
-async def test_a_cursor_that_no_run_can_have_is_told_at_once(
+async def test_impossible_cursor_gives_a_gap_notice(
     known: int,
     cursor: StreamId,
-    is_elsewhere: bool,  # noqa: FBT001 - a case of the test
+    is_remote: bool,  # noqa: FBT001 - a case of the test
 ) -> None:
     log = log_of(RUN[:known])
     connection = Collected()
-    reader = reader_of(log, cursor, connection, is_elsewhere=is_elsewhere)
+    reader = reader_of(log, cursor, connection, is_remote=is_remote)
     reading = asyncio.create_task(reader.write())
     await until(lambda: b"hx.shield.gap" in connection.body)
     log.append(LogRecord.of(event) for event in RUN[known:])
     assert await reading
-    check_run([frame.json() for frame in parse_frames(connection.body)])
+    check_run(events_of(parse_frames(connection.body)))
 
 
 @pytest.mark.parametrize("cursor", [StreamId(99, 0), StreamId(3, 1)])
-async def test_a_cursor_of_another_log_is_told_and_begins_anew(cursor: StreamId) -> None:
-    events = [frame.json() for frame in parse_frames(await read(log_of(RUN), cursor))]
+async def test_cursor_of_another_log_restarts_with_a_gap_notice(cursor: StreamId) -> None:
+    events = events_of(parse_frames(await read(log_of(RUN), cursor)))
     assert [event["type"] for event in events[:3]] == ["RUN_STARTED", "CUSTOM", "STATE_SNAPSHOT"]
     assert events[1]["name"] == "hx.shield.gap"
     check_run(events)
 
 
-async def test_a_run_that_was_lost_whole_is_told_by_its_end_alone() -> None:
+async def test_lost_run_consists_of_its_error() -> None:
     log = log_of([agui.run_error("lost", "run_lost", NOW)])
-    events = [frame.json() for frame in parse_frames(await read(log, StreamId(5, 0)))]
+    events = events_of(parse_frames(await read(log, StreamId(5, 0))))
     assert [event["type"] for event in events] == ["RUN_ERROR"]
 
 
-async def test_quiet_runs_are_kept_alive_and_left_when_it_is_time() -> None:
+async def test_idle_run_sends_keep_alives_until_it_is_left() -> None:
     log = log_of(RUN[:1])
     connection = Collected()
     leaving = False
-    reader = RunReader(
+    reader = RunStreamWriter(
         log,
         None,
         connection,
         keep_alive_seconds=0.01,
-        is_elsewhere=True,
-        leaves=lambda: leaving,
+        is_remote=True,
+        must_reconnect=lambda: leaving,
     )
     reading = asyncio.create_task(reader.write())
     await until(lambda: b": keep-alive\n\n" in connection.body)
@@ -193,37 +193,37 @@ async def test_quiet_runs_are_kept_alive_and_left_when_it_is_time() -> None:
     assert not await reading
 
 
-async def test_an_older_client_is_told_the_result_of_every_call_of_a_run_that_failed() -> None:
+async def test_version_0_0_gets_a_result_for_every_call_of_a_failed_run() -> None:
     calls = ("c1", "c2", "c3")
     begun = [event for call in calls for event in agui.tool_call(call, "ask", "{}", NOW)]
     result = agui.tool_call_result("c2:result", "c2", "fine", NOW)
     log = log_of([RUN[0], *begun, result, agui.run_error("failed", "code", NOW)])
-    place = len(log.records)
-    frames = parse_frames(log.frames(0, place, ProtocolVersion.V0_0))
-    events = [frame.json() for frame in frames]
+    index = len(log.records)
+    frames = parse_frames(log.frames(0, index, ProtocolVersion.V0_0))
+    events = events_of(frames)
     answered = [event["toolCallId"] for event in events if event["type"] == "TOOL_CALL_RESULT"]
     assert answered == ["c2", "c1", "c3"]
-    assert [frame.id for frame in frames[-3:]] == [None, None, f"{place}-0"]
+    assert [frame.id for frame in frames[-3:]] == [None, None, f"{index}-0"]
     assert "protocolVersion" not in events[0]
-    (started,) = parse_frames(log.prelude(place - 1, ProtocolVersion.V0_0))
+    (started,) = parse_frames(log.resume_frames(index - 1, ProtocolVersion.V0_0))
     assert "protocolVersion" not in started.json()
 
 
-async def test_a_client_that_takes_nothing_is_let_go_after_a_while(
+async def test_blocked_client_is_disconnected_after_a_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run_reader, "_STUCK", 0.05)
+    monkeypatch.setattr(run_stream_writer, "WRITE_TIMEOUT_SECONDS", 0.05)
 
     class Stuck(Collected):
         def write_now(self, _frames: bytes) -> asyncio.Future[None]:  # type: ignore[override]
             return asyncio.get_running_loop().create_future()
 
     async with asyncio.timeout(5):
-        with pytest.raises(StuckError):
+        with pytest.raises(WriteTimeoutError):
             await reader_of(log_of(RUN), None, Stuck()).write()
 
 
-async def test_a_snapshot_is_handed_over_in_pieces_and_then_let_go() -> None:
+async def test_snapshot_is_sent_in_pieces_and_released() -> None:
     frames = encode([agui.messages_snapshot([b'"' + b"x" * 1_000_000 + b'"'], NOW)])
     snapshot = [Snapshot(frames)]
     is_held = ref(snapshot[0])
@@ -238,14 +238,14 @@ async def test_a_snapshot_is_handed_over_in_pieces_and_then_let_go() -> None:
             taken.set_result(None)
             return taken
 
-    reader = RunReader(
+    reader = RunStreamWriter(
         log_of(RUN),
         None,
         Slow(),
         snapshot=snapshot,
         keep_alive_seconds=60,
-        is_elsewhere=False,
-        leaves=lambda: False,
+        is_remote=False,
+        must_reconnect=lambda: False,
     )
     assert await reader.write()
     started, *sent, rest = pieces
@@ -257,7 +257,7 @@ async def test_a_snapshot_is_handed_over_in_pieces_and_then_let_go() -> None:
 
 
 @pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"])
-def test_a_frame_is_one_line_for_every_line_splitter(separator: str) -> None:
+def test_frame_is_one_line_for_any_line_splitter(separator: str) -> None:
     event = agui.text_content("m1", f"a{separator}b", NOW)
     read = LogRecord.read(orjson.dumps(event))
     for record in (LogRecord.of(event), read):

@@ -15,7 +15,7 @@ from src.services.agent.turn import ToolCall
 from src.services.gateway.chat_stream import ChatChunk, Usage
 from src.services.runs.log import LogRecord
 from src.services.runs.registry import RunKey, RunRegistry
-from src.services.runs.runner import LocalRun, Store
+from src.services.runs.runner import LocalRun, PersistRun
 from tests.support.agent import run_input
 from tests.support.waiting import until
 
@@ -45,10 +45,10 @@ class NoTools:
 
 
 class NoBudget:
-    def note(self, _user_id: UUID, _model: str, _usage: Usage) -> None:
+    def record(self, _user_id: UUID, _model: str, _usage: Usage) -> None:
         return
 
-    async def is_spent(self, _user_id: UUID) -> bool:
+    async def is_exhausted(self, _user_id: UUID) -> bool:
         return False
 
 
@@ -72,22 +72,22 @@ class Storage:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.asked: list[Sequence[LogRecord]] = []
-        self.lets = asyncio.Event()
+        self.allowed = asyncio.Event()
         self._error = error
 
     async def store(self, _key: RunKey, records: Sequence[LogRecord]) -> bool:
         self.asked.append(records)
-        await self.lets.wait()
+        await self.allowed.wait()
         if self._error:
             raise self._error
         return True
 
 
-async def _stays(user: User, _workspace: str) -> User:
+async def _keep_permissions(user: User, _workspace: str) -> User:
     return user
 
 
-def started(registry: Registry, store: Store) -> tuple[LocalRun, asyncio.Event]:
+def started(registry: Registry, store: PersistRun) -> tuple[LocalRun, asyncio.Event]:
     """Start a run; return it with an event that is set when all its work is done."""
     loop = AgentLoop(
         RunInput.model_validate(run_input("Hello")),
@@ -100,7 +100,7 @@ def started(registry: Registry, store: Store) -> tuple[LocalRun, asyncio.Event]:
         max_answer_bytes=1_000_000,
         tools=NoTools(),
         budget=NoBudget(),
-        permitted=_stays,
+        permitted_user=_keep_permissions,
     )
     run = LocalRun(KEY, loop, cast("RunRegistry", registry), store)
     done = asyncio.Event()
@@ -108,7 +108,7 @@ def started(registry: Registry, store: Store) -> tuple[LocalRun, asyncio.Event]:
     return run, done
 
 
-async def test_the_end_is_told_nobody_before_it_is_stored() -> None:
+async def test_end_is_published_after_it_is_stored() -> None:
     registry, storage = Registry(), Storage()
     run, done = started(registry, storage.store)
     await until(lambda: storage.asked)
@@ -118,16 +118,16 @@ async def test_the_end_is_told_nobody_before_it_is_stored() -> None:
     assert [one.type for one in run.log.records][-1] == "STEP_FINISHED"
     assert registry.records == run.log.records
     assert not registry.finished
-    storage.lets.set()
+    storage.allowed.set()
     await done.wait()
     assert run.log.ended
     assert registry.records == run.log.records == storage.asked[0]
     assert registry.finished == [True]
 
 
-async def test_the_log_of_a_run_that_could_not_be_stored_is_kept_as_one() -> None:
+async def test_unstored_run_is_finished_as_unstored() -> None:
     registry, storage = Registry(), Storage(ConnectionRefusedError())
-    storage.lets.set()
+    storage.allowed.set()
     run, done = started(registry, storage.store)
     await until(lambda: run.log.ended)
     await run.wait_closed(0)
@@ -135,7 +135,7 @@ async def test_the_log_of_a_run_that_could_not_be_stored_is_kept_as_one() -> Non
     assert registry.finished == [False]
 
 
-async def test_a_store_that_takes_too_long_delays_the_end_and_not_the_storing(
+async def test_slow_store_delays_the_end_up_to_a_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("src.services.runs.runner._STORE_SECONDS", 0.01)
@@ -143,6 +143,6 @@ async def test_a_store_that_takes_too_long_delays_the_end_and_not_the_storing(
     run, done = started(registry, storage.store)
     await until(lambda: run.log.ended)
     assert not registry.finished
-    storage.lets.set()
+    storage.allowed.set()
     await done.wait()
     assert registry.finished == [True]

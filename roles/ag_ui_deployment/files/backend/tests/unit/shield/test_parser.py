@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from src.models.event import Poison, ShieldEvent, StreamId
 from src.repositories.events import moment
-from src.services.consumer.job_changes import summarise
+from src.services.consumer.job_changes import summarize
 from src.services.event_service import fold
 from src.services.shield.event_types import END_STATUS
 from src.services.shield.parser import Fields, dump_fields, load_fields, parse_entry, read_id
@@ -45,7 +45,7 @@ def refusal(fields: Fields, limit: int = LIMIT) -> str:
 
 
 class TestReading:
-    def test_a_whole_entry(self) -> None:
+    def test_complete_entry(self) -> None:
         event = read(
             entry(
                 timestamp="2025-11-23T00:00:00.250+00:00",
@@ -64,13 +64,13 @@ class TestReading:
         )
 
     @pytest.mark.parametrize("job", ["", "  "])
-    def test_an_empty_job_is_none(self, job: str) -> None:
+    def test_empty_job_id_is_none(self, job: str) -> None:
         assert read(entry(job_id=job)).job_id is None
 
-    def test_a_missing_job_is_none(self) -> None:
+    def test_missing_job_id_is_none(self) -> None:
         assert read(without("job_id")).job_id is None
 
-    def test_without_an_event_id_the_stream_id_is_one(self) -> None:
+    def test_event_id_defaults_to_the_stream_id(self) -> None:
         assert read(without("event_id")).event_id == str(ID)
 
     @pytest.mark.parametrize("name", ["data", "metadata"])
@@ -80,21 +80,21 @@ class TestReading:
     def test_missing_data_is_an_empty_object(self) -> None:
         assert read(without("data")).data == {}
 
-    def test_fields_that_nobody_announced_are_ignored(self) -> None:
+    def test_unknown_fields_are_ignored(self) -> None:
         assert read(entry(trace_id=b"\xff\xfe")) == read(entry())
 
-    def test_text_beyond_ascii(self) -> None:
+    def test_non_ascii_text(self) -> None:
         event = read(entry(type="größe:é", data='{"n": "\u2028 \\u0000 ü \\ud83d\\ude00"}'))
         assert event.type == "größe:é"
         assert event.data == {"n": "\u2028 \0 ü 😀"}
 
-    def test_a_workspace_has_a_name_and_not_a_novel(self) -> None:
+    def test_overlong_workspace_is_refused(self) -> None:
         assert read(entry(metadata='{"workspace": "%s"}' % ("x" * 200))).workspace == "x" * 200
-        told = refusal(entry(metadata='{"workspace": "%s"}' % ("x" * 201)))
-        assert told == "metadata.workspace: is longer than 200 characters"
+        reason = refusal(entry(metadata='{"workspace": "%s"}' % ("x" * 201)))
+        assert reason == "metadata.workspace: is longer than 200 characters"
 
     @given(DATA)
-    def test_whatever_is_json_comes_through_unchanged(self, data: dict[str, object]) -> None:
+    def test_any_json_object_is_unchanged(self, data: dict[str, object]) -> None:
         event = shield_event(data=data)
         assert parse_entry(event.id, fields_of(event), LIMIT) == event
 
@@ -111,14 +111,14 @@ class TestTimestamp:
             ("1970-01-01T00:00:00Z", 0),
         ],
     )
-    def test_iso_8601_with_or_without_an_offset_means_utc(self, text: str, expected: int) -> None:
+    def test_iso_8601_without_offset_is_utc(self, text: str, expected: int) -> None:
         assert read(entry(timestamp=text)).timestamp == expected
 
-    def test_without_one_it_is_when_redis_took_the_entry(self) -> None:
+    def test_missing_timestamp_is_the_time_of_the_stream_id(self) -> None:
         assert read(without("timestamp")).timestamp == ID.ms
 
     @pytest.mark.parametrize("text", ["yesterday", "1763856000", "2025-13-01", "{}", "12:00"])
-    def test_anything_else_is_refused(self, text: str) -> None:
+    def test_other_formats_are_refused(self, text: str) -> None:
         assert refusal(entry(timestamp=text)).startswith("timestamp:")
 
     def test_before_1970_is_refused(self) -> None:
@@ -133,7 +133,7 @@ class TestTimestamp:
             "0001-01-01T00:00:00+14:00",
         ],
     )
-    def test_the_edges_of_the_calendar_are_refused_or_can_be_stored(self, text: str) -> None:
+    def test_limits_of_datetime_are_refused_or_storable(self, text: str) -> None:
         parsed = parse_entry(ID, entry(timestamp=text), LIMIT)
         if isinstance(parsed, ShieldEvent):
             moment(parsed.timestamp)
@@ -141,22 +141,22 @@ class TestTimestamp:
             assert parsed.reason.startswith("timestamp:")
 
     @pytest.mark.parametrize("ms", [0, 253_402_300_800_000, 2**53, 2**63 - 1])
-    def test_any_stream_id_gives_a_time_that_can_be_stored(self, ms: int) -> None:
+    def test_time_of_any_stream_id_is_storable(self, ms: int) -> None:
         parsed = parse_entry(StreamId(ms, 1), without("timestamp"), LIMIT)
         assert isinstance(parsed, ShieldEvent)
         moment(parsed.timestamp)
 
     @given(st.integers(0, 253_402_300_799_999))
-    def test_milliseconds_survive_the_database_s_type(self, milliseconds: int) -> None:
+    def test_database_type_keeps_milliseconds(self, milliseconds: int) -> None:
         assert round(moment(milliseconds).timestamp() * 1000) == milliseconds
 
 
 class TestPoison:
-    def test_no_type(self) -> None:
+    def test_missing_type(self) -> None:
         assert refusal(without("type")) == "type: is missing"
 
     @pytest.mark.parametrize("value", ["", " \t\n"])
-    def test_an_empty_type(self, value: str) -> None:
+    def test_empty_type(self, value: str) -> None:
         assert refusal(entry(type=value)) == "type: is missing"
 
     @pytest.mark.parametrize("name", ["type", "event_id", "job_id", "timestamp"])
@@ -188,15 +188,15 @@ class TestPoison:
         ],
         ids=lambda value: value[:20].decode("ascii", "backslashreplace"),
     )
-    def test_what_is_no_json_object_that_can_be_kept(self, name: str, value: bytes) -> None:
+    def test_invalid_json_object(self, name: str, value: bytes) -> None:
         assert refusal(entry(**{name: value})).startswith(f"{name}:")
 
-    def test_an_entry_over_the_limit(self) -> None:
+    def test_entry_above_the_size_limit(self) -> None:
         fields = entry(data=orjson.dumps({"text": "x" * 5_000_000}))
         assert "5000" in refusal(fields)
         assert isinstance(parse_entry(ID, fields, 6_000_000), ShieldEvent)
 
-    def test_nothing_of_the_envelope(self) -> None:
+    def test_unrelated_fields(self) -> None:
         assert refusal({b"hello": b"world"}) == "type: is missing"
 
     @given(
@@ -235,10 +235,10 @@ class TestRepairs:
             ),
         ],
     )
-    def test_what_is_harmless(self, name: str, value: bytes, expected: object) -> None:
+    def test_harmless_faults_are_repaired(self, name: str, value: bytes, expected: object) -> None:
         assert getattr(read(entry(**{name: value})), name) == expected
 
-    def test_a_repaired_one_is_nested_no_deeper_than_others(self) -> None:
+    def test_repaired_data_has_the_same_depth_limit(self) -> None:
         deep = b'{"a": NaN, "b": ' + b"[" * 300 + b"]" * 300 + b"}"
         assert refusal(entry(data=deep)).startswith("data:")
 
@@ -246,7 +246,7 @@ class TestRepairs:
 ENDS = sorted(END_STATUS)
 
 
-class TestTheEndOfAJob:
+class TestEndOfUnreadableJob:
     """The end of a job is recognised even if its data cannot be parsed."""
 
     @pytest.mark.parametrize("kind", ENDS)
@@ -263,7 +263,7 @@ class TestTheEndOfAJob:
         ],
         ids=lambda value: str(value)[:30],
     )
-    def test_ends_it(self, kind: str, broken: dict[str, bytes], reason: str) -> None:
+    def test_job_ends(self, kind: str, broken: dict[str, bytes], reason: str) -> None:
         fields = entry(type=kind, job_id="j") | {
             name.encode(): value for name, value in broken.items()
         }
@@ -271,7 +271,7 @@ class TestTheEndOfAJob:
         assert (event.id, event.type, event.job_id) == (ID, kind, "j")
         assert event.data["unreadable"].startswith(reason)
         assert fold(None, event).events[-1]["type"] in {"RUN_FINISHED", "RUN_ERROR"}
-        (change,) = summarise([event])
+        (change,) = summarize([event])
         assert change.end is not None
         assert len(orjson.dumps(event.data)) < 70_000
         if "metadata" in broken:
@@ -282,34 +282,34 @@ class TestTheEndOfAJob:
     @pytest.mark.parametrize(
         "broken", [{"job_id": b"\xff"}, {"job_id": b""}, {"type": b"job:\xff"}]
     )
-    def test_of_no_job_that_is_known_ends_none(self, broken: dict[str, bytes]) -> None:
+    def test_unknown_job_does_not_end(self, broken: dict[str, bytes]) -> None:
         fields = entry(type="job:complete", data="{") | {
             name.encode(): value for name, value in broken.items()
         }
         assert refusal(fields)
 
 
-class TestWhatIsKeptOfPoison:
-    def test_it_is_readable_and_whole_where_it_is_small(self) -> None:
+class TestDumpedFields:
+    def test_dump_is_readable_json(self) -> None:
         kept = dump_fields({b"type": b"job", b"data": b"\xff"})
         assert orjson.loads(kept) == {"type": "job", "data": {"base64": "/w=="}}
 
     @given(st.dictionaries(st.binary(), st.binary(), min_size=1))
-    def test_what_is_whole_can_be_published_again(self, fields: dict[bytes, bytes]) -> None:
+    def test_complete_dump_loads_to_the_same_fields(self, fields: dict[bytes, bytes]) -> None:
         assert load_fields(dump_fields(fields)) == fields
 
     @pytest.mark.parametrize("kept", [b"", b"{}", b'{"type": "jo', b"[]", b'{"a": 1}', b"\xff"])
-    def test_what_is_not_whole_is_not_loaded(self, kept: bytes) -> None:
+    def test_invalid_dump_is_not_loaded(self, kept: bytes) -> None:
         assert load_fields(kept) is None
 
-    def test_what_was_cut_is_not_loaded(self) -> None:
+    def test_truncated_dump_is_not_loaded(self) -> None:
         for size in (64 * 1024 - 14, 64 * 1024 - 10, 64 * 1024, 5_000_000):
             fields = {b"data": b"x" * size}
             kept = load_fields(dump_fields(fields))
             assert kept is None or kept == fields
         assert load_fields(dump_fields({b"data": b"x" * 64 * 1024})) is None
 
-    def test_it_is_bounded(self) -> None:
+    def test_dump_is_bounded(self) -> None:
         kept = dump_fields({b"data": b"x" * 5_000_000, b"more": b"\xff" * 5_000_000})
         assert len(kept) <= 64 * 1024
 
@@ -318,7 +318,7 @@ class TestDepth:
     """Data must be serialisable again: in PostgreSQL, and in frames that nest it deeper."""
 
     @pytest.mark.parametrize("inner", [b"[%s]", b'{"a":%s}'])
-    def test_up_to_a_bound(self, inner: bytes) -> None:
+    def test_maximum_depth_can_be_serialised(self, inner: bytes) -> None:
         event = read(entry(data=nested(inner, 238)))
         frame: object = dict(event.data)
         for _ in range(16):
@@ -327,10 +327,10 @@ class TestDepth:
 
     @pytest.mark.parametrize("inner", [b"[%s]", b'{"a":%s}'])
     @pytest.mark.parametrize("levels", [239, 254, 255, 1024, 1025, 10_000])
-    def test_more_is_refused(self, inner: bytes, levels: int) -> None:
+    def test_greater_depth_is_refused(self, inner: bytes, levels: int) -> None:
         assert refusal(entry(data=nested(inner, levels))).startswith("data: is n")
 
-    def test_many_brackets_side_by_side_are_no_depth(self) -> None:
+    def test_siblings_do_not_count_as_depth(self) -> None:
         assert read(entry(data='{"a":[' + "[]," * 5000 + "[]]}")).data == {"a": [[]] * 5001}
 
 
@@ -341,5 +341,5 @@ def nested(inner: bytes, levels: int) -> bytes:
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
-def test_an_id_as_redis_writes_it(ms: int, seq: int) -> None:
+def test_ids_of_redis_are_parsed(ms: int, seq: int) -> None:
     assert read_id(f"{ms}-{seq}".encode()) == (ms, seq)

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from src.models.event import ZERO, StreamId
 from src.services.shield.stream_position import (
-    Missing,
+    MissedEntries,
     StreamPosition,
     StreamState,
-    is_another,
-    missed,
+    count_missed,
+    was_replaced,
 )
 from tests.support.builders import stream_id
 
@@ -26,7 +26,7 @@ class Stream:
     kept: list[StreamId] = field(default_factory=list)
     added: int = 0
     deleted: StreamId = ZERO
-    place: StreamPosition = BEGIN
+    position: StreamPosition = BEGIN
     trimmed_unread: int = 0
 
     def add(self, count: int) -> None:
@@ -37,7 +37,7 @@ class Stream:
         gone, self.kept = self.kept[: -length or None], self.kept[-length:] if length else []
         if length >= len(gone) + len(self.kept):
             return
-        self.trimmed_unread += sum(one > self.place.id for one in gone)
+        self.trimmed_unread += sum(one > self.position.id for one in gone)
 
     def delete(self, number: int) -> None:
         if self.kept:
@@ -52,16 +52,18 @@ class Stream:
             deleted=self.deleted,
         )
 
-    def read(self, maximum: int) -> Missing | None:
+    def read(self, maximum: int) -> MissedEntries | None:
         """Read entries.
 
         Return what the counters say is missing between the position and the stream.
         """
-        missing = missed(self.place, self.state())
-        new = [one for one in self.kept if one > self.place.id][:maximum]
+        missing = count_missed(self.position, self.state())
+        new = [one for one in self.kept if one > self.position.id][:maximum]
         skipped = missing.entries if missing else 0
         if new or skipped:
-            self.place = self.place.moved(new[-1] if new else self.state().last, skipped + len(new))
+            self.position = self.position.advanced(
+                new[-1] if new else self.state().last, skipped + len(new)
+            )
         return missing
 
 
@@ -76,49 +78,55 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_what_is_missing_is_what_was_trimmed_unread(steps: list[tuple[str, int]]) -> None:
+def test_missing_entries_are_the_trimmed_unread_ones(steps: list[tuple[str, int]]) -> None:
     stream = Stream()
-    told = 0
+    counted = 0
     for name, number in [*steps, ("read", 10_000)]:
         missing = getattr(stream, name)(number)
         if missing is not None:
             assert missing.certain
-            told += missing.entries
-    assert told == stream.trimmed_unread
+            counted += missing.entries
+    assert counted == stream.trimmed_unread
 
 
 @given(STEPS, st.lists(st.integers(0, 100), max_size=5))
-def test_what_was_deleted_by_hand_is_never_certain(
+def test_deleted_entries_are_never_counted_as_certain(
     steps: list[tuple[str, int]], deletions: list[int]
 ) -> None:
     stream = Stream()
-    told = 0
+    counted = 0
     with_deletions = [("delete", number) for number in deletions]
     for name, number in [*steps[:20], *with_deletions, *steps[20:], ("read", 10_000)]:
         missing = getattr(stream, name)(number)
         if missing is not None and missing.certain:
-            told += missing.entries
-    assert told <= stream.trimmed_unread
+            counted += missing.entries
+    assert counted <= stream.trimmed_unread
 
 
 STATE = StreamState(stream_id(5), stream_id(10), added=10, length=6, deleted=ZERO)
 
 
-def test_what_was_read_and_trimmed_before_the_stream_was_looked_at_is_not_missing() -> None:
-    place = StreamPosition(stream_id(2), 2)
-    assert missed(place, STATE) == Missing(2, certain=True)
-    assert missed(place, STATE, [stream_id(4), stream_id(5)]) == Missing(1, certain=True)
-    assert missed(place, STATE, [stream_id(3), stream_id(4)]) is None
+def test_entries_read_before_the_state_was_taken_are_not_missing() -> None:
+    position = StreamPosition(stream_id(2), 2)
+    assert count_missed(position, STATE) == MissedEntries(2, certain=True)
+    assert count_missed(position, STATE, [stream_id(4), stream_id(5)]) == MissedEntries(
+        1, certain=True
+    )
+    assert count_missed(position, STATE, [stream_id(3), stream_id(4)]) is None
 
 
-def test_who_does_not_know_its_number_can_tell_nothing() -> None:
-    assert missed(StreamPosition(stream_id(2)), STATE) is None
+def test_position_without_count_proves_nothing() -> None:
+    assert count_missed(StreamPosition(stream_id(2)), STATE) is None
 
 
-def test_deleted_entries_are_accounted_for_up_to_where_it_is_sure() -> None:
+def test_count_is_certain_if_deletions_are_confirmed() -> None:
     state = replace_state(deleted=stream_id(2))
-    assert missed(StreamPosition(stream_id(2), 2, stream_id(2)), state) == Missing(2, certain=True)
-    assert missed(StreamPosition(stream_id(2), 2, stream_id(1)), state) == Missing(2, certain=False)
+    assert count_missed(StreamPosition(stream_id(2), 2, stream_id(2)), state) == MissedEntries(
+        2, certain=True
+    )
+    assert count_missed(StreamPosition(stream_id(2), 2, stream_id(1)), state) == MissedEntries(
+        2, certain=False
+    )
 
 
 def replace_state(**changes: object) -> StreamState:
@@ -126,7 +134,7 @@ def replace_state(**changes: object) -> StreamState:
 
 
 @pytest.mark.parametrize(
-    ("place", "changes", "another"),
+    ("position", "changes", "another"),
     [
         (StreamPosition(stream_id(7), 7), {}, False),
         (StreamPosition(stream_id(2), 2), {}, False),
@@ -141,17 +149,17 @@ def replace_state(**changes: object) -> StreamState:
         (StreamPosition(stream_id(5)), {"added": 6}, False),
     ],
 )
-def test_a_stream_that_was_begun_anew_is_recognised(
-    place: StreamPosition, changes: dict[str, int], *, another: bool
+def test_recreated_stream_is_detected(
+    position: StreamPosition, changes: dict[str, int], *, another: bool
 ) -> None:
-    assert is_another(place, replace_state(**changes)) is another
+    assert was_replaced(position, replace_state(**changes)) is another
 
 
-def test_no_stream_is_another() -> None:
-    assert is_another(StreamPosition(stream_id(1)), None)
+def test_absent_stream_is_another_stream() -> None:
+    assert was_replaced(StreamPosition(stream_id(1)), None)
 
 
-def test_it_is_read_from_what_redis_says() -> None:
+def test_state_is_parsed_from_xinfo() -> None:
     info = {
         "length": 2,
         "recorded-first-entry-id": b"5-1",

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from src.models.tools import CrawlWeb
-from src.services.tools.catalogue import ArgumentCheck
+from src.services.tools.catalogue import ArgumentChecker
 from src.services.tools.errors import ArgumentsRefusedError
 from src.services.tools.ssrf_guard import SsrfGuard
 from tests.support.builders import settings_of
 
 
-async def test_allowed_domains_are_looked_up_like_the_address(
+async def test_allowed_domains_are_resolved_like_the_url(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def look_up(name: str, *_more: Any) -> list[Any]:
@@ -21,7 +21,7 @@ async def test_allowed_domains_are_looked_up_like_the_address(
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     targets = SsrfGuard(allow_private=False)
-    check = ArgumentCheck(settings_of(), targets)
+    check = ArgumentChecker(settings_of(), targets)
     url = "https://public.example/"
     domains = ["public.example", "other.example", "inside.example"]
     await check.check(CrawlWeb(url=url, allowed_domains=domains[:2]))

@@ -26,7 +26,7 @@ def failing(breaker: CircuitBreaker, times: int) -> None:
         breaker.failed("cannot be reached")
 
 
-def test_it_opens_at_so_many_failures_in_a_row(clock: Clock) -> None:
+def test_opens_after_consecutive_failures(clock: Clock) -> None:
     breaker = CircuitBreaker(3, 15)
     failing(breaker, 2)
     breaker.enter()
@@ -42,7 +42,7 @@ def test_it_opens_at_so_many_failures_in_a_row(clock: Clock) -> None:
     )
 
 
-def test_after_the_pause_all_may_ask_and_a_success_closes_it(clock: Clock) -> None:
+def test_allows_calls_after_the_pause_and_closes_on_success(clock: Clock) -> None:
     breaker = CircuitBreaker(2, 15)
     failing(breaker, 2)
     clock.now += 15
@@ -60,7 +60,7 @@ def test_after_the_pause_all_may_ask_and_a_success_closes_it(clock: Clock) -> No
     breaker.enter()
 
 
-def test_the_first_failure_after_the_pause_opens_it_anew(clock: Clock) -> None:
+def test_first_failure_after_the_pause_reopens(clock: Clock) -> None:
     breaker = CircuitBreaker(5, 15)
     failing(breaker, 5)
     clock.now += 15

@@ -6,11 +6,11 @@ import time
 from src.utils.event_loop import cooperative_iter, yield_control
 
 
-async def test_all_items_come_in_their_order() -> None:
+async def test_iteration_keeps_the_order() -> None:
     assert [item async for item in cooperative_iter(range(1000))] == list(range(1000))
 
 
-async def test_others_get_turns_while_it_lasts() -> None:
+async def test_iteration_yields_to_other_tasks() -> None:
     turns = 0
 
     async def other() -> None:
@@ -28,7 +28,7 @@ async def test_others_get_turns_while_it_lasts() -> None:
     assert turns >= 5
 
 
-async def test_it_gives_way_as_long_as_others_are_busy_and_no_longer_than_it_may() -> None:
+async def test_yield_control_waits_for_busy_tasks_up_to_a_limit() -> None:
     done = 0
 
     async def busy(turns: int) -> None:

@@ -44,7 +44,7 @@ def passes(pieces: list[bytes], max_values: int = 10_000, max_depth: int = 10_00
 
 
 @given(VALUES, st.data())
-def test_counts_as_a_parser_does(value: Any, data: st.DataObject) -> None:
+def test_limits_agree_with_a_parser(value: Any, data: st.DataObject) -> None:
     text = orjson.dumps(value)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
@@ -67,12 +67,12 @@ def test_counts_as_a_parser_does(value: Any, data: st.DataObject) -> None:
         (b"]" * 10, "closes more brackets than it opens"),
     ],
 )
-def test_names_the_bound(text: bytes, message: str) -> None:
+def test_error_names_the_limit(text: bytes, message: str) -> None:
     with pytest.raises(JsonTooComplexError, match=message):
         JsonShape().feed(text)
 
 
-def test_takes_the_largest_texts_that_are_within_bounds() -> None:
+def test_largest_text_within_the_limits_is_accepted() -> None:
     shape = JsonShape()
     shape.feed(b"[" + b"[" * 63 + b"]" * 63 + b",1" * 19_000 + b"]")
     assert passes([b'["', *([b'\\",[{' * 10_000] * 50), b'"]'], 2, 1)
@@ -91,7 +91,7 @@ class Counting:
 
 
 @pytest.mark.parametrize("unit", [b'"', b'\\"', b"\\", b'"\\', b"a", b'",'])
-def test_looks_at_each_byte_once(unit: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_byte_is_scanned_once(unit: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     counting = Counting(json_shape._STRING)
     monkeypatch.setattr(json_shape, "_STRING", counting)
     shape = JsonShape(max_values=10**9)

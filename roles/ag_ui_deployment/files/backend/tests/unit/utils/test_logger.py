@@ -12,7 +12,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from src.models.audit import Entry, Purpose
+from src.models.audit import CheckpointPurpose, Entry
 from src.services.audit.chain import START
 from src.services.audit.journal import JOURNAL, write_checkpoint, write_entry
 from src.services.audit.keys import AuditKeys, Checkpoint
@@ -47,7 +47,7 @@ def failing(message: str) -> None:
     raise RuntimeError(message)
 
 
-def test_an_event_of_ours(lines: Lines) -> None:
+def test_line_of_structlog(lines: Lines) -> None:
     structlog.contextvars.bind_contextvars(request_id="r-1")
     structlog.get_logger("src.test").warning("dead_letter", stream_id="1-0", count=2)
     (line,) = lines()
@@ -63,7 +63,7 @@ def test_an_event_of_ours(lines: Lines) -> None:
 
 
 @pytest.mark.usefixtures("lines")
-def test_a_logger_that_was_used_follows_a_later_configuration() -> None:
+def test_used_logger_follows_a_later_configuration() -> None:
     """Otherwise it would bypass the capture of other tests in the same process."""
     logger = structlog.get_logger("src.test")
     logger.info("before")
@@ -74,34 +74,34 @@ def test_a_logger_that_was_used_follows_a_later_configuration() -> None:
 
 
 @pytest.mark.parametrize("name", ["uvicorn", "uvicorn.error", "asyncio", "sqlalchemy.pool"])
-def test_what_libraries_log_has_the_same_form(lines: Lines, name: str) -> None:
+def test_lines_of_libraries_have_the_same_form(lines: Lines, name: str) -> None:
     logging.getLogger(name).warning("hello %s", "world", extra={"color_message": "\x1b[1mhello"})
     (line,) = lines()
     assert (line["event"], line["level"], line["logger"]) == ("hello world", "warning", name)
     assert "color_message" not in line
 
 
-def test_uvicorns_own_access_log_is_silent(lines: Lines) -> None:
+def test_uvicorn_access_log_is_disabled(lines: Lines) -> None:
     logging.getLogger("uvicorn.access").info("GET / 200")
     assert lines() == []
 
 
-def test_the_level_counts(lines: Lines) -> None:
+def test_lines_below_the_level_are_dropped(lines: Lines) -> None:
     structlog.get_logger("src.test").debug("noise")
     assert lines() == []
 
 
 @pytest.mark.parametrize("lines", ["WARNING", "ERROR"], indirect=True)
-def test_the_lines_of_the_audit_log_are_written_whatever_the_level(lines: Lines) -> None:
+def test_audit_lines_are_written_at_any_level(lines: Lines) -> None:
     entry = Entry(datetime.now(UTC), "login", "success", None, None, None, None, None, "{}")
-    statement = Checkpoint(1, Purpose.INTERVAL, START, datetime.now(UTC))
+    statement = Checkpoint(1, CheckpointPurpose.INTERVAL, START, datetime.now(UTC))
     structlog.get_logger("src.test").info("noise")
     write_entry(entry)
     write_checkpoint(AuditKeys(["k" * 32]).sign(statement))
     assert [line["event"] for line in lines()] == ["audit", "audit_checkpoint"]
 
 
-def test_an_exception_is_one_line_with_its_traceback(lines: Lines) -> None:
+def test_exception_is_one_line_with_its_traceback(lines: Lines) -> None:
     try:
         failing("boom")
     except RuntimeError:
@@ -112,7 +112,7 @@ def test_an_exception_is_one_line_with_its_traceback(lines: Lines) -> None:
     assert "RuntimeError: boom" in theirs["exception"]
 
 
-def test_values_that_json_does_not_know_are_written_as_text(lines: Lines) -> None:
+def test_values_without_json_equivalent_are_written_as_text(lines: Lines) -> None:
     structlog.get_logger("src.test").info("odd", value={1: object, None: {1}}, nul="a\0\nb")
     (line,) = lines()
     assert "object" in line["value"]["1"]
@@ -122,7 +122,7 @@ def test_values_that_json_does_not_know_are_written_as_text(lines: Lines) -> Non
     "name",
     ["password", "db_password", "JWT_SECRET", "access_token", "Authorization", "api_key", "Cookie"],
 )
-def test_whatever_is_named_like_a_secret_is_blanked(lines: Lines, name: str) -> None:
+def test_values_with_secret_names_are_redacted(lines: Lines, name: str) -> None:
     structlog.get_logger("src.test").info("e", **{name: "hunter2", "more": {name: ["hunter2"]}})
     (line,) = lines()
     assert line[name] == line["more"][name] == "[redacted]"
@@ -146,7 +146,7 @@ SECRETS = [
 
 
 @pytest.mark.parametrize("text", SECRETS)
-def test_secrets_inside_texts_are_blanked(lines: Lines, text: str) -> None:
+def test_secrets_in_texts_are_redacted(lines: Lines, text: str) -> None:
     logger = structlog.get_logger("src.test")
     logger.info(text)
     logger.info("failed", error=text, errors=[text], details={"inner": (text,)})

@@ -33,18 +33,18 @@ from src.utils.outages import explain, refuses_writes
         (redis.ResponseError("ERR something of tomorrow"), "(ResponseError)"),
     ],
 )
-def test_each_says_what_is_wrong(error: Exception, words: str) -> None:
+def test_error_has_an_explanation(error: Exception, words: str) -> None:
     assert words in explain(error)
 
 
-def test_the_cause_is_what_counts() -> None:
+def test_explanation_is_that_of_the_cause() -> None:
     error = OperationalError("INSERT", {}, Exception())
     error.__cause__ = Exception("of the driver")
     error.__cause__.__cause__ = postgresql.DiskFullError("could not extend file")
     assert "disk is full" in explain(error)
 
 
-def test_no_message_of_a_server_gets_through() -> None:
+def test_server_messages_are_not_exposed() -> None:
     """Messages of drivers may contain URLs with passwords."""
     assert "hunter2" not in explain(redis.ConnectionError("redis://:hunter2@host:6379"))
     assert "hunter2" not in explain(Exception("postgresql://shield:hunter2@host"))
@@ -61,5 +61,5 @@ def test_no_message_of_a_server_gets_through() -> None:
         (redis.ConnectionError("MISCONF"), False),
     ],
 )
-def test_a_refusal_of_all_writes_is_recognised(error: Exception, *, refused: bool) -> None:
+def test_refusal_of_writes_is_recognised(error: Exception, *, refused: bool) -> None:
     assert refuses_writes(error) is refused

@@ -89,7 +89,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_route, "identify_early", identify_early)
 
 
-async def test_the_event_loop_goes_on_while_a_large_body_is_validated() -> None:
+async def test_event_loop_runs_while_a_large_body_is_validated() -> None:
     LOOP_AT_WORK.clear()
     async with application(LargeBodies(), asyncio.Event()) as app:
         transport = httpx.ASGITransport(app=app)
@@ -103,15 +103,15 @@ async def test_the_event_loop_goes_on_while_a_large_body_is_validated() -> None:
             assert [error["field"] for error in refused.json()["errors"]] == ["body.text"]
 
 
-async def test_a_large_body_has_its_turn_until_it_is_parsed() -> None:
-    bodies, started = LargeBodies(at_once=1, wait_seconds=0.05), asyncio.Event()
+async def test_large_body_keeps_its_slot_until_parsed() -> None:
+    bodies, started = LargeBodies(max_slots=1, wait_seconds=0.05), asyncio.Event()
     async with application(bodies, started) as app:
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
             large = {"text": "x" * 100_000}
             working = asyncio.create_task(http.post("/slow", json=large))
             await started.wait()
-            async with bodies.turn(UUID(int=1)):
+            async with bodies.slot(UUID(int=1)):
                 answer = await http.post("/slow", json=large)
             assert answer.status_code == 503
             working.cancel()

@@ -17,7 +17,7 @@ KEY = "k" * 32
 FORWARDED = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"}
 
 
-async def _told(request: Request) -> JSONResponse:
+async def _echo(request: Request) -> JSONResponse:
     assert request.client
     return JSONResponse(
         {
@@ -29,13 +29,13 @@ async def _told(request: Request) -> JSONResponse:
 
 
 async def _ask(key: str | None, headers: list[tuple[str, str]], came_from: str) -> dict[str, Any]:
-    app = Starlette(routes=[Route("/", _told)])
+    app = Starlette(routes=[Route("/", _echo)])
     guarded = ProxyHeaders(app, ["127.0.0.1", "10.0.0.0/8"], SecretStr(key) if key else None)
     transport = httpx.ASGITransport(guarded, client=(came_from, 1234))
     async with httpx.AsyncClient(transport=transport, base_url="http://a.example") as client:
         answer = await client.get("/", headers=[*FORWARDED.items(), *headers])
-    told: dict[str, Any] = answer.json()
-    return told
+    echoed: dict[str, Any] = answer.json()
+    return echoed
 
 
 @pytest.mark.parametrize(
@@ -57,18 +57,18 @@ async def _ask(key: str | None, headers: list[tuple[str, str]], came_from: str) 
         (None, [KEY], "198.51.100.1", "198.51.100.1"),
     ],
 )
-async def test_only_a_proxy_with_the_key_is_believed(
+async def test_forwarded_headers_need_a_trusted_proxy_with_the_key(
     key: str | None, shown: list[str], came_from: str, client: str
 ) -> None:
     headers = [("X-AG-UI-Proxy-Key", value) for value in shown]
-    told = await _ask(key, headers, came_from)
-    assert told["client"] == client
-    assert told["scheme"] == ("https" if client == "192.0.2.7" else "http")
+    echoed = await _ask(key, headers, came_from)
+    assert echoed["client"] == client
+    assert echoed["scheme"] == ("https" if client == "192.0.2.7" else "http")
     # The application behind the middleware does not see the key.
-    assert "x-ag-ui-proxy-key" not in told["headers"]
+    assert "x-ag-ui-proxy-key" not in echoed["headers"]
 
 
-async def test_an_error_that_nobody_foresaw_can_be_read_by_pages_of_allowed_origins() -> None:
+async def test_unexpected_error_has_cors_headers() -> None:
     async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise RuntimeError("boom")
 

@@ -37,26 +37,26 @@ def by_id(document: dict[str, Any]) -> dict[str, Operation]:
     return {one.details["operationId"]: one for one in operations(document)}
 
 
-def test_the_version_and_the_licence_are_those_of_the_backend(document: dict[str, Any]) -> None:
+def test_version_and_licence_are_those_of_the_backend(document: dict[str, Any]) -> None:
     assert document["info"]["version"] == __version__
     assert document["info"]["license"]["identifier"] == "Apache-2.0"
 
 
-def test_a_public_validator_takes_it(document: dict[str, Any]) -> None:
+def test_document_is_valid_openapi(document: dict[str, Any]) -> None:
     validate(document)
 
 
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+def test_references_can_be_resolved(document: dict[str, Any]) -> None:
     for reference in references(document):
         assert resolved(document, {"$ref": reference}), reference
 
 
-def test_it_is_small(document: dict[str, Any]) -> None:
+def test_size_is_bounded(document: dict[str, Any]) -> None:
     assert len(json.dumps(document, separators=(",", ":"))) <= 150_000
 
 
 class TestOperations:
-    def test_their_ids_are_names_of_functions(
+    def test_operation_ids_are_unique_identifiers(
         self, document: dict[str, Any], by_id: dict[str, Operation]
     ) -> None:
         assert len(by_id) == len(list(operations(document)))
@@ -65,7 +65,7 @@ class TestOperations:
             assert not name.endswith(f"_{operation.method.lower()}")
         assert by_id["list_jobs"].path == "/api/jobs"
 
-    def test_each_is_described(self, by_id: dict[str, Operation]) -> None:
+    def test_each_has_summary_and_permission(self, by_id: dict[str, Operation]) -> None:
         for name, operation in by_id.items():
             assert operation.details["summary"], name
             assert re.search(
@@ -73,7 +73,7 @@ class TestOperations:
                 operation.details["description"],
             ), name
 
-    def test_each_says_by_what_its_caller_is_known(self, by_id: dict[str, Operation]) -> None:
+    def test_security_schemes_match_the_route_rules(self, by_id: dict[str, Operation]) -> None:
         rules = {(one.method, one.path): one for one in rules_of(create_app(settings_of()))}
         for name, operation in by_id.items():
             schemes = [scheme for one in operation.details.get("security", []) for scheme in one]
@@ -87,13 +87,11 @@ class TestOperations:
                 expected.append("RefreshCookie")
             assert schemes == expected, name
 
-    def test_the_schemes_are_those_of_the_cookies_and_tickets(
-        self, document: dict[str, Any]
-    ) -> None:
+    def test_security_schemes_are_declared(self, document: dict[str, Any]) -> None:
         schemes = document["components"]["securitySchemes"]
         assert schemes["AccessToken"]["flows"]["password"]["tokenUrl"] == "/auth/token"
-        places = {name: (one.get("in"), one.get("name")) for name, one in schemes.items()}
-        assert places == {
+        locations = {name: (one.get("in"), one.get("name")) for name, one in schemes.items()}
+        assert locations == {
             "AccessToken": (None, None),
             "AccessCookie": ("cookie", "__Host-ag_ui_access"),
             "RefreshCookie": ("cookie", "__Host-ag_ui_refresh"),
@@ -115,7 +113,7 @@ class TestProblems:
             assert schema == {"$ref": "#/components/schemas/Problem"}
         assert len({one["description"] for one in declared}) == len(declared)
 
-    def test_none_is_lost_where_several_have_one_status(
+    def test_problems_with_the_same_status_are_all_documented(
         self, document: dict[str, Any], by_id: dict[str, Operation]
     ) -> None:
         def types(name: str, status: str) -> set[str]:
@@ -139,7 +137,7 @@ class TestProblems:
 
 
 class TestLists:
-    def test_each_stands_in_an_envelope(
+    def test_lists_are_in_an_envelope(
         self, document: dict[str, Any], by_id: dict[str, Operation]
     ) -> None:
         for name, schema in answers(document, by_id):
@@ -147,7 +145,7 @@ class TestLists:
             if name.startswith("list_"):
                 assert {"items", "next_cursor"} <= schema["properties"].keys(), name
 
-    def test_all_are_paged_in_one_way(
+    def test_pagination_is_uniform(
         self, document: dict[str, Any], by_id: dict[str, Operation]
     ) -> None:
         paged = {
@@ -162,7 +160,7 @@ class TestLists:
         for name in paged:
             assert "next_cursor" in shown[name]["properties"], name
 
-    def test_things_have_an_id(self, document: dict[str, Any]) -> None:
+    def test_deprecated_ids_are_accompanied_by_id(self, document: dict[str, Any]) -> None:
         for name, schema in document["components"]["schemas"].items():
             old = {"job_id", "user_id"} & schema.get("properties", {}).keys()
             if old and name in {"AcceptedJob", "Member"}:
@@ -171,7 +169,7 @@ class TestLists:
 
 
 class TestStreams:
-    def test_the_schema_of_their_events(self, by_id: dict[str, Operation]) -> None:
+    def test_streams_have_the_event_schema(self, by_id: dict[str, Operation]) -> None:
         streams = {
             name
             for name, operation in by_id.items()
@@ -186,19 +184,19 @@ class TestStreams:
             assert schema["type"] == "string"
             assert schema["contentSchema"] == {"$ref": "#/components/schemas/AgUiEvent"}
 
-    def test_it_has_every_type_that_the_backend_makes(self, document: dict[str, Any]) -> None:
+    def test_schema_contains_every_event_type_of_the_backend(
+        self, document: dict[str, Any]
+    ) -> None:
         kinds = document["components"]["schemas"]["AgUiEvent"]["discriminator"]["mapping"].keys()
-        made = {one.value for one in EventType} & {
+        used = {one.value for one in EventType} & {
             value for value in vars(agui_events).values() if isinstance(value, str)
         }
-        assert len(made) > 10
-        assert made <= kinds
+        assert len(used) > 10
+        assert used <= kinds
 
 
 class TestBounds:
-    def test_every_number_that_is_sent_has_a_minimum_and_a_maximum(
-        self, document: dict[str, Any]
-    ) -> None:
+    def test_numbers_in_requests_have_minimum_and_maximum(self, document: dict[str, Any]) -> None:
         unbounded = [
             where
             for where, schema in sent_values(document)
@@ -207,7 +205,7 @@ class TestBounds:
         ]
         assert unbounded == []
 
-    def test_every_text_and_list_that_is_sent_has_a_greatest_length(
+    def test_texts_and_lists_in_requests_have_a_maximum_length(
         self, document: dict[str, Any]
     ) -> None:
         unbounded = [

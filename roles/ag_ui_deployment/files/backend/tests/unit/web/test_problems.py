@@ -37,19 +37,19 @@ def document(error: DomainError) -> dict[str, Any]:
     return decoded
 
 
-def test_each_has_a_type_of_its_own() -> None:
+def test_slugs_are_unique() -> None:
     slugs = [kind.slug for kind in all_errors()]
     assert len(slugs) == len(set(slugs))
 
 
 @pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.slug)
-def test_each_has_a_title_and_an_error_status(kind: type[DomainError]) -> None:
+def test_each_error_has_title_status_and_detail(kind: type[DomainError]) -> None:
     assert 400 <= kind.status < 600
     assert vars(kind).keys() >= {"slug", "title"}
     assert document(bare(kind))["detail"]
 
 
-def test_a_document() -> None:
+def test_problem_document_bytes() -> None:
     structlog.contextvars.bind_contextvars(request_id="r-1")
     response = respond(InvalidRequestError(faults=[FieldFault("body.x", "missing")]))
     structlog.contextvars.clear_contextvars()
@@ -62,20 +62,20 @@ def test_a_document() -> None:
     )
 
 
-def test_what_an_instance_is_given_replaces_what_its_class_declares() -> None:
+def test_instance_values_override_class_values() -> None:
     error = DrainingError("for the log", detail="Not now.", retry_after=7)
     assert document(error)["detail"] == "Not now."
     assert respond(error).headers["retry-after"] == "7"
     assert str(error) == "for the log"
 
 
-def test_a_field_at_fault_is_named_as_part_of_the_body() -> None:
+def test_invalid_field_is_part_of_the_body() -> None:
     error = FieldFaultError("is not right", "code")
     assert str(error) == "is not right"
     assert document(error)["errors"] == [{"field": "body.code", "message": "is not right"}]
 
 
-def test_what_a_tool_says_is_told_and_that_nobody_knows_the_outcome() -> None:
+def test_tool_error_has_message_and_unknown_outcome() -> None:
     refused = ToolRejectedError("The site is closed.", faults=[FieldFault("url", "is closed")])
     assert document(refused)["detail"] == "The site is closed."
     assert document(refused)["errors"] == [{"field": "url", "message": "is closed"}]
@@ -84,7 +84,7 @@ def test_what_a_tool_says_is_told_and_that_nobody_knows_the_outcome() -> None:
     assert "It may have been carried out all the same." in late
 
 
-async def test_an_error_without_a_document_is_answered_as_unexpected() -> None:
+async def test_error_without_document_is_an_internal_error() -> None:
     app = FastAPI()
     problems.install(app)
     app.add_middleware(UnexpectedErrors)
@@ -112,10 +112,10 @@ async def test_an_error_without_a_document_is_answered_as_unexpected() -> None:
         if kind.status == 503 or kind in {DrainingError, TooManyStreamsError}
     ],
 )
-def test_whoever_is_turned_away_for_now_is_told_when_to_come_back(kind: type[DomainError]) -> None:
+def test_temporary_refusal_has_retry_after(kind: type[DomainError]) -> None:
     assert int(respond(bare(kind)).headers["retry-after"]) >= 1
 
 
 @pytest.mark.parametrize("kind", [kind for kind in all_errors() if kind.status == 401])
-def test_whoever_has_to_log_in_is_told_how(kind: type[DomainError]) -> None:
+def test_unauthorized_has_www_authenticate(kind: type[DomainError]) -> None:
     assert respond(bare(kind)).headers["www-authenticate"] == "Bearer"

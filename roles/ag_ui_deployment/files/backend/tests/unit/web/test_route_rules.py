@@ -32,36 +32,36 @@ def test_every_route_has_a_rule_and_every_rule_a_route(app: FastAPI) -> None:
     assert without_need == OPEN_ROUTES
 
 
-def test_who_has_a_permission_is_asked_to_log_in(app: FastAPI) -> None:
+def test_permission_implies_login(app: FastAPI) -> None:
     assert all(rule.needs_login for rule in rules_of(app) if rule.permission is not None)
 
 
-def test_a_route_without_a_rule_is_named(app: FastAPI) -> None:
+def test_route_without_rule_is_reported(app: FastAPI) -> None:
     app.get("/forgotten")(lambda: None)
     with pytest.raises(NoRuleError, match=r"GET /forgotten: give it .*OPEN_ROUTES"):
         rules_of(app)
 
 
-def test_a_route_that_is_open_and_needs_something_is_named(app: FastAPI) -> None:
+def test_open_route_with_permission_is_reported(app: FastAPI) -> None:
     app.post("/auth/token", dependencies=[Depends(requires(Permission.READ_AUDIT))])(lambda: None)
     with pytest.raises(NoRuleError, match="POST /auth/token"):
         rules_of(app)
 
 
-def test_what_has_no_methods_is_named(app: FastAPI) -> None:
+def test_websocket_is_reported(app: FastAPI) -> None:
     app.websocket("/socket")(lambda: None)
     with pytest.raises(NoRuleError, match="/socket: is a WebSocket or a mount"):
         rules_of(app)
 
 
 @pytest.mark.parametrize("below", [FastAPI(), Starlette()])
-def test_a_mount_is_named(app: FastAPI, below: Starlette) -> None:
+def test_mount_is_reported(app: FastAPI, below: Starlette) -> None:
     app.mount("/files", below)
     with pytest.raises(NoRuleError, match="/files: is a WebSocket or a mount"):
         rules_of(app)
 
 
-def test_of_several_requirements_none_is_dropped(app: FastAPI) -> None:
+def test_several_permissions_are_reported(app: FastAPI) -> None:
     router = APIRouter(dependencies=[Depends(requires(Permission.READ_AUDIT))])
     router.get("/both", dependencies=[Depends(requires(Permission.READ_JOBS))])(lambda: None)
     app.include_router(router)
@@ -69,7 +69,7 @@ def test_of_several_requirements_none_is_dropped(app: FastAPI) -> None:
         rules_of(app)
 
 
-def test_the_same_requirement_twice_is_one(app: FastAPI) -> None:
+def test_repeated_permission_is_one(app: FastAPI) -> None:
     needs = [Depends(requires(Permission.READ_AUDIT))]
     router = APIRouter(dependencies=needs)
     router.get("/twice", dependencies=needs)(lambda: None)
@@ -77,7 +77,7 @@ def test_the_same_requirement_twice_is_one(app: FastAPI) -> None:
     assert RouteRule("GET", "/twice", Permission.READ_AUDIT, needs_login=True) in rules_of(app)
 
 
-def test_no_route_needs_a_thread(app: FastAPI) -> None:
+def test_no_route_runs_in_a_thread(app: FastAPI) -> None:
     """A function that is not async runs in a thread, where it competes for the GIL."""
     routes = list(iter_route_contexts(app.routes))
     threaded = {

@@ -27,14 +27,14 @@ class Server:
         self.taken.append(message["body"])
 
 
-async def test_what_is_taken_at_once_needs_no_waiting() -> None:
+async def test_accepted_write_needs_no_wait() -> None:
     server = Server()
     assert HttpConnection(server.send).write_now(b"a") is None
     await HttpConnection(server.send).write(b"b")
     assert server.taken == [b"a", b"b"]
 
 
-async def test_what_is_not_is_waited_for() -> None:
+async def test_blocked_write_is_awaited() -> None:
     server = Server()
     server.free.clear()
     rest = HttpConnection(server.send).write_now(b"a")
@@ -50,7 +50,7 @@ async def test_what_is_not_is_waited_for() -> None:
     assert server.taken == [b"a"]
 
 
-async def test_who_waits_may_be_cancelled() -> None:
+async def test_blocked_write_can_be_cancelled() -> None:
     server = Server()
     server.free.clear()
     writing = asyncio.ensure_future(HttpConnection(server.send).write(b"a"))
@@ -62,7 +62,7 @@ async def test_who_waits_may_be_cancelled() -> None:
     assert server.taken == []
 
 
-async def test_an_error_of_the_server_is_the_writers() -> None:
+async def test_error_of_the_server_is_raised() -> None:
     async def send(_message: Any) -> None:
         raise OSError("gone")
 

@@ -7,7 +7,7 @@
 -- nothing if the log lacks records before the first one (Redis lost them).
 
 local log, lease = KEYS[1], KEYS[2]
-local keep, first = tonumber(ARGV[1]), tonumber(ARGV[2])
+local ttl, first = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 if redis.call('GET', lease) == 'closed' then
   return -1
@@ -20,9 +20,9 @@ end
 if first > last + 1 then
   return last
 end
-local final = first + #ARGV - 3
-for number = last + 1, final do
+local last_new = first + #ARGV - 3
+for number = last + 1, last_new do
   redis.call('XADD', log, number .. '-0', 'd', ARGV[number - first + 3])
 end
-redis.call('EXPIRE', log, keep)
-return math.max(last, final)
+redis.call('EXPIRE', log, ttl)
+return math.max(last, last_new)

@@ -7,7 +7,7 @@
 -- Returns 'begun', 'exists' or 'full'.
 
 local log, lease, runs = KEYS[1], KEYS[2], KEYS[3]
-local ttl, most, name = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local ttl, max_runs, name = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 
 if redis.call('EXISTS', log, lease) > 0 then
   return 'exists'
@@ -16,13 +16,13 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Removes runs whose process has died.
 redis.call('ZREMRANGEBYSCORE', runs, '-inf', now)
-local counting = redis.call('ZCARD', runs)
-for place = 4, #KEYS do
-  if redis.call('GET', KEYS[place]) == 'held' then
-    counting = counting - 1
+local count = redis.call('ZCARD', runs)
+for i = 4, #KEYS do
+  if redis.call('GET', KEYS[i]) == 'held' then
+    count = count - 1
   end
 end
-if counting >= most then
+if count >= max_runs then
   return 'full'
 end
 redis.call('SET', lease, 'held', 'PX', ttl)

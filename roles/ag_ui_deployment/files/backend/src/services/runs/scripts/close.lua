@@ -7,15 +7,15 @@
 -- Returns 1 if it ended the run, else 0.
 
 local log, lease, runs = KEYS[1], KEYS[2], KEYS[3]
-local keep, seen, name = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local ttl, read_count, name = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 
-if redis.call('EXISTS', lease) == 1 or redis.call('XLEN', log) > seen then
+if redis.call('EXISTS', lease) == 1 or redis.call('XLEN', log) > read_count then
   return 0
 end
-redis.call('SET', lease, 'closed', 'EX', keep)
-for place = 4, #ARGV do
-  redis.call('XADD', log, (seen + place - 3) .. '-0', 'd', ARGV[place])
+redis.call('SET', lease, 'closed', 'EX', ttl)
+for i = 4, #ARGV do
+  redis.call('XADD', log, (read_count + i - 3) .. '-0', 'd', ARGV[i])
 end
-redis.call('EXPIRE', log, keep)
+redis.call('EXPIRE', log, ttl)
 redis.call('ZREM', runs, name)
 return 1

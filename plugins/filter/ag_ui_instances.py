@@ -1,0 +1,116 @@
+"""Compute the instances of a host and of its group, which other variables of the role derive from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    HostVars = Mapping[str, Mapping[str, Any]]
+
+
+class Unit(TypedDict):
+    """A unit of an instance, as the preflight found it.
+
+    Attributes:
+        release: The release that it starts. Empty if it was written by an earlier version of the role.
+        endpoint: The address and port that it listens on. Empty if unknown.
+    """
+
+    release: str
+    endpoint: str
+
+
+class Preflight(TypedDict):
+    """What the preflight found on a host.
+
+    Attributes:
+        units: The units by name.
+        instances: The release of each running container by name.
+    """
+
+    units: Mapping[str, Unit]
+    instances: Mapping[str, str]
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.")
+
+
+def pending_ports(
+    ports: Iterable[int], preflight: Preflight, release: str, unit_name: str
+) -> list[str]:
+    """Return the ports of instances that do not run a release, or would not after a restart.
+
+    Args:
+        ports: The ports of the instances of the host.
+        preflight: What the preflight found on the host.
+        release: The release.
+        unit_name: The name of the units without port.
+    """
+    pending = []
+    for port in map(str, ports):
+        unit = preflight["units"].get(f"{unit_name}@{port}.service")
+        running = preflight["instances"].get(f"{unit_name}-{port}")
+        if running != release or unit is None or unit["release"] != release:
+            pending.append(port)
+    return pending
+
+
+def peer_endpoints(
+    hosts: Iterable[str], hostvars: HostVars, host: str, ports: Iterable[int]
+) -> list[str]:
+    """Return the endpoints of the instances on the other hosts of a group.
+
+    Args:
+        hosts: The hosts of the group.
+        hostvars: The variables of all hosts.
+        host: The host that asks.
+        ports: The ports of a host that does not set `ag_ui_backend_ports`.
+
+    Returns:
+        Addresses with ports, without those that only their own host reaches.
+    """
+    endpoints = []
+    for peer in hosts:
+        variables = hostvars[peer]
+        address = variables.get("ag_ui_bind_address", "127.0.0.1")
+        if peer != host and not _is_loopback(address):
+            typed = variables.get("__ag_ui_typed", variables)
+            endpoints += [f"{address}:{port}" for port in typed.get("ag_ui_backend_ports", ports)]
+    return endpoints
+
+
+def former_endpoints(
+    hosts: Iterable[str], hostvars: HostVars, host: str, current: Iterable[str]
+) -> list[str]:
+    """Return the endpoints of existing instances of a group that are no longer configured.
+
+    Args:
+        hosts: The hosts of the group.
+        hostvars: The variables of all hosts. Hosts without preflight count as without instances.
+        host: The host that asks.
+        current: The configured endpoints.
+    """
+    known = set(current)
+    return [
+        unit["endpoint"]
+        for name in hosts
+        for unit in hostvars[name].get("__ag_ui_preflight", {}).get("units", {}).values()
+        if unit["endpoint"]
+        and unit["endpoint"] not in known
+        and (name == host or not _is_loopback(unit["endpoint"]))
+    ]
+
+
+class FilterModule:
+    """Registers the filters with Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., list[str]]]:
+        """Return the filters by their names in templates."""
+        return {
+            "ag_ui_pending_ports": pending_ports,
+            "ag_ui_peer_endpoints": peer_endpoints,
+            "ag_ui_former_endpoints": former_endpoints,
+        }
