@@ -115,7 +115,7 @@ class Host:
 def host(tmp_path: Path) -> Iterator[Host]:
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            running = host.running
+            running = instance.running
             status, body = 200, {"status": "healthy"}
             if "never-ready" in running:
                 status, body = 503, {"detail": SCHEMA}
@@ -134,8 +134,8 @@ def host(tmp_path: Path) -> Iterator[Host]:
             pass
 
     with serving(ThreadingHTTPServer(("127.0.0.1", 0), Answering)) as port:
-        host = Host(tmp_path, port)
-        yield host
+        instance = Host(tmp_path, port)
+        yield instance
 
 
 def test_healthy_release_is_kept(host: Host) -> None:
