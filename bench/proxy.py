@@ -59,7 +59,7 @@ def _write_site(folder: Path, port: int, instance: int) -> None:
         "ag_ui_request_rate": 100_000,
         "ag_ui_streams_per_address": 20_000,
         "role_path": str(ROLE),
-        "__ag_ui_peer_instances": [],
+        "__ag_ui_peer_endpoints": [],
         "__ag_ui_config_dir": str(folder),
         "__ag_ui_proxy_logs": str(folder),
         "__ag_ui_preflight": {"ipv6": False, "nginx": nginx_version()},

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from plugins.module_utils.ag_ui_units import UnitState
+
     HostVars = Mapping[str, Mapping[str, Any]]
-
-
-class Unit(TypedDict):
-    """A unit of an instance, as the preflight found it.
-
-    Attributes:
-        release: The release that it starts. Empty if it was written by an earlier version of the role.
-        endpoint: The address and port that it listens on. Empty if unknown.
-    """
-
-    release: str
-    endpoint: str
-
-
-class Preflight(TypedDict):
-    """What the preflight found on a host.
-
-    Attributes:
-        units: The units by name.
-        instances: The release of each running container by name.
-    """
-
-    units: Mapping[str, Unit]
-    instances: Mapping[str, str]
 
 
 def _is_loopback(address: str) -> bool:
@@ -39,20 +17,25 @@ def _is_loopback(address: str) -> bool:
 
 
 def pending_ports(
-    ports: Iterable[int], preflight: Preflight, release: str, unit_name: str
+    ports: Iterable[int],
+    units: Mapping[str, UnitState],
+    instances: Mapping[str, str],
+    release: str,
+    unit_name: str,
 ) -> list[str]:
     """Return the ports of instances that do not run a release, or would not after a restart.
 
     Args:
         ports: The ports of the instances of the host.
-        preflight: What the preflight found on the host.
+        units: The units on the host, by name.
+        instances: The releases of the running containers, by container name.
         release: The release.
         unit_name: The name of the units without port.
     """
     pending = []
     for port in map(str, ports):
-        unit = preflight["units"].get(f"{unit_name}@{port}.service")
-        running = preflight["instances"].get(f"{unit_name}-{port}")
+        unit = units.get(f"{unit_name}@{port}.service")
+        running = instances.get(f"{unit_name}-{port}")
         if running != release or unit is None or unit["release"] != release:
             pending.append(port)
     return pending
@@ -66,7 +49,7 @@ def peer_endpoints(
     Args:
         hosts: The hosts of the group.
         hostvars: The variables of all hosts.
-        host: The host that asks.
+        host: The host whose variables are computed.
         ports: The ports of a host that does not set `ag_ui_backend_ports`.
 
     Returns:
@@ -90,7 +73,7 @@ def former_endpoints(
     Args:
         hosts: The hosts of the group.
         hostvars: The variables of all hosts. Hosts without preflight count as without instances.
-        host: The host that asks.
+        host: The host whose variables are computed.
         current: The configured endpoints.
     """
     known = set(current)

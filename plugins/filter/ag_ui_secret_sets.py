@@ -60,13 +60,13 @@ def differing(sets: Sets) -> list[str]:
     Returns:
         One sentence for each such secret, with the names of the hosts and without the value.
     """
-    said = []
+    differences = []
     for name, value in one_set(sets).items():
         first = next(host for host, values in sets.items() if name in values)
         others = [host for host, values in sets.items() if values.get(name, value) != value]
         if others:
-            said.append(f"{name} of {', '.join(others)} is not that of {first}")
-    return said
+            differences.append(f"{name} of {', '.join(others)} is not that of {first}")
+    return differences
 
 
 class FilterModule:

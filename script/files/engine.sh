@@ -12,8 +12,9 @@ start_engine() {
   if [[ -d /run/systemd/system ]]; then
     as_root systemctl enable --now docker
   else
-    # Closes the lock file of script/bootstrap (descriptor 9), because dockerd would keep it locked.
-    as_root setsid dockerd >"$logs/dockerd.log" 2>&1 </dev/null 9>&- &
+    # Forks, so that no shell is left that holds the output of script/bootstrap open. Closes its lock file (descriptor 9),
+    # because dockerd would keep it locked.
+    as_root setsid --fork dockerd >"$logs/dockerd.log" 2>&1 </dev/null 9>&-
   fi
   within 60 engine_answers
 }

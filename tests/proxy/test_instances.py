@@ -81,7 +81,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 "ag_ui_http_port": 0,
                 "ag_ui_backend_ports": ports,
                 # An instance that has moved away.
-                "__ag_ui_leaving_instances": [f"127.0.0.1:{free_port()}"],
+                "__ag_ui_leaving_endpoints": [f"127.0.0.1:{free_port()}"],
             },
         )
         yield Site(stack.enter_context(Nginx(folder)), https, instances)

@@ -9,38 +9,31 @@ import pytest
 from plugins.filter.ag_ui_instances import former_endpoints, peer_endpoints, pending_ports
 
 if TYPE_CHECKING:
-    from plugins.filter.ag_ui_instances import Preflight, Unit
+    from plugins.module_utils.ag_ui_units import UnitState
 
 UNIT = "ag-ui-backend"
 
 
-def found(unit_release: str | None, running_release: str | None) -> Preflight:
-    """Return a preflight with one instance at port 8002; None if there is no unit or container."""
-    preflight: Preflight = {"units": {}, "instances": {}}
-    if unit_release is not None:
-        unit: Unit = {"release": unit_release, "endpoint": ""}
-        preflight["units"] = {f"{UNIT}@8002.service": unit}
-    if running_release is not None:
-        preflight["instances"] = {f"{UNIT}-8002": running_release}
-    return preflight
-
-
 @pytest.mark.parametrize(
-    ("preflight", "ports"),
+    ("unit_release", "running_release", "ports"),
     [
-        (found("new", "new"), []),
-        (found("new", "old"), ["8002"]),
-        (found("old", "new"), ["8002"]),
-        (found("", "new"), ["8002"]),
-        (found(None, "new"), ["8002"]),
-        (found("new", None), ["8002"]),
-        (found(None, None), ["8002"]),
+        ("new", "new", []),
+        ("new", "old", ["8002"]),
+        ("old", "new", ["8002"]),
+        ("", "new", ["8002"]),
+        (None, "new", ["8002"]),
+        ("new", None, ["8002"]),
+        (None, None, ["8002"]),
     ],
 )
 def test_an_instance_is_pending_unless_it_runs_and_would_start_the_release(
-    preflight: Preflight, ports: list[str]
+    unit_release: str | None, running_release: str | None, ports: list[str]
 ) -> None:
-    assert pending_ports([8002], preflight, "new", UNIT) == ports
+    units: dict[str, UnitState] = {}
+    if unit_release is not None:
+        units[f"{UNIT}@8002.service"] = {"release": unit_release, "endpoint": ""}
+    instances = {} if running_release is None else {f"{UNIT}-8002": running_release}
+    assert pending_ports([8002], units, instances, "new", UNIT) == ports
 
 
 def test_the_endpoints_of_peers_are_those_that_this_host_can_reach() -> None:

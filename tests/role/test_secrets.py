@@ -30,7 +30,15 @@ FILES = sorted(
 # Actions that run on the controller and send nothing to the host.
 CONTROLLER = {
     f"ansible.builtin.{name}"
-    for name in ("assert", "debug", "fail", "include_role", "include_tasks", "set_fact")
+    for name in (
+        "assert",
+        "debug",
+        "fail",
+        "import_tasks",
+        "include_role",
+        "include_tasks",
+        "set_fact",
+    )
 }
 # Modules that declare their secret arguments.
 DECLARING = {"hx_citadel.shield_ag_ui.ag_ui_preflight"}
@@ -109,7 +117,7 @@ def test_no_task_exposes_a_secret(path: Path) -> None:
 
 
 def test_variables_derived_from_secrets_are_secret() -> None:
-    assert {"ag_ui_redis_password", "__ag_ui_jwt_secret", "__ag_ui_wanted_redis"} <= SECRET
+    assert {"ag_ui_redis_password", "__ag_ui_jwt_secret", "__ag_ui_preflight_redis"} <= SECRET
     assert not SECRET & {"ag_ui_redis_host", "__ag_ui_image_name", "__ag_ui_run"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,6 +62,20 @@ def test_an_engine_from_another_package_is_kept(bare: Checkout) -> None:
     assert done.returncode == 1
     assert "iptables" in done.stderr
     assert "docker.io" not in done.stderr
+
+
+def test_a_started_engine_does_not_hold_the_output_open(checkout: Checkout) -> None:
+    checkout.stub("sudo", 'shift; exec "$@"')
+    checkout.stub("dockerd", "touch started; exec sleep 30")
+    checkout.stub("systemctl", "touch started")
+    checkout.stub("docker", "test -e started")
+    began = time.monotonic()
+    done = checkout.shell(
+        "source script/files/packages.sh; source script/files/engine.sh; run_step engine start_engine"
+    )
+    assert done.returncode == 0, done.stderr
+    # The engine runs for 30 s.
+    assert time.monotonic() - began < 20
 
 
 def test_says_that_python_is_too_old(bare: Checkout) -> None:

@@ -92,7 +92,7 @@ def render_site(folder: Path, variables: Mapping[str, Any]) -> None:
     known = {
         "ansible_python_interpreter": sys.executable,
         "role_path": str(ROLE),
-        "__ag_ui_peer_instances": [],
+        "__ag_ui_peer_endpoints": [],
         "__ag_ui_config_dir": str(folder),
         "__ag_ui_proxy_logs": str(folder),
         "__ag_ui_preflight": {"ipv6": False, "nginx": version()},

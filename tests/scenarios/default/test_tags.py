@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SITE_CONFIG = "/etc/nginx/conf.d/ag-ui.conf"
 RATE = 123
+RATE_LINE = f"rate={RATE}r/s;"
 # An image that cannot be pulled.
 OTHER_IMAGE = {"ag_ui_image_source": "registry", "ag_ui_image": "registry.example/backend:1"}
 
@@ -35,9 +36,6 @@ def deployed(site: Site, inventory: str) -> Iterator[Mapping[str, str]]:
     assert done.code == 0, done.output
     assert RATE_LINE not in site.dev.run("cat", SITE_CONFIG)
     assert "LOG_LEVEL='INFO'" in environments(site)
-
-
-RATE_LINE = f"rate={RATE}r/s;"
 
 
 def test_verify_changes_nothing(site: Site, inventory: str, deployed: Mapping[str, str]) -> None:

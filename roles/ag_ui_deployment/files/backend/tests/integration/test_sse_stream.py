@@ -235,7 +235,7 @@ class TestResuming:
                 seen += _up_to_last_id(frames)
                 cursor = _last_id(seen) or cursor
             await producing
-        assert [frame.id for frame in seen if frame.id] == published
+        assert [frame.record_id for frame in seen if frame.record_id] == published
         assert connections > 10
         clients: dict[str, AgUiClient] = {}
         for frame in seen:

@@ -137,7 +137,7 @@ class TestCheckpoints:
     async def test_concurrent_signers_leave_no_gaps(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(checkpoint_signer, "_LOOK_SECONDS", 0.001)
+        monkeypatch.setattr(checkpoint_signer, "_POLL_SECONDS", 0.001)
         async with log.other() as one, log.other() as two:
             signers = [each.signer for each in (log, one, two)]
             for signer in signers:
@@ -157,7 +157,7 @@ class TestCheckpoints:
     async def test_errors_are_logged_and_retried(
         self, log: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(checkpoint_signer, "_LOOK_SECONDS", 0.001)
+        monkeypatch.setattr(checkpoint_signer, "_POLL_SECONDS", 0.001)
         calls = 0
 
         async def overflowing() -> None:

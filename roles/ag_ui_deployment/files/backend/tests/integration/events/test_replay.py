@@ -99,7 +99,7 @@ class ReconnectingClient:
                     await client.until(lambda it, n=count: len(it.ids) >= n, 1.5)  # type: ignore[misc]
                 frames = list(client.frames)
             check_frames(frames, after=cursor)
-            self.ids += [frame.id for frame in frames if frame.id]
+            self.ids += [frame.record_id for frame in frames if frame.record_id]
             self.gaps += gaps_of(frames)
 
 
