@@ -40,7 +40,7 @@ class Baseline:
     path: str
     # Arguments of bench/publish.c for the destination.
     publish_to: tuple[str, ...]
-    say_hello: Callable[[], None]
+    publish_hello: Callable[[], None]
     # The processes that serve clients, and the stores behind them.
     servers: tuple[Process, ...]
     stores: tuple[Process, ...] = ()
@@ -64,7 +64,7 @@ def ours(site: Site, instances: int = 1, program: Sequence[str] = SERVE) -> Iter
             path="/events",
             headers=(f"Authorization: Bearer {site.token(ports[0])}",),
             publish_to=("redis", str(site.redis.port), run),
-            say_hello=lambda: site.publish_hello(run),
+            publish_hello=lambda: site.publish_hello(run),
             servers=processes,
             stores=(site.redis.process, site.postgres.process),
         )
@@ -103,7 +103,7 @@ def xread(site: Site) -> Iterator[Baseline]:
                 ports=(port,),
                 path="/events",
                 publish_to=("redis", str(site.redis.port), run),
-                say_hello=lambda: site.publish_hello(run),
+                publish_hello=lambda: site.publish_hello(run),
                 servers=(process,),
                 stores=(site.redis.process,),
             )
@@ -123,7 +123,7 @@ def nchan(site: Site) -> Iterator[Baseline]:
             ports=(port,),
             path="/sub",
             publish_to=("http", str(port), "/pub"),
-            say_hello=lambda: _post_hello(port),
+            publish_hello=lambda: _post_hello(port),
             servers=(process,),
             warm_up="/ready",
         )

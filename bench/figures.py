@@ -84,10 +84,10 @@ def at_most(value: float) -> Limit:
     return Limit("at most", value)
 
 
-def median_of(rows: Iterable[Mapping[str, Any]], column: str, **wanted: Any) -> float:
+def median_of(rows: Iterable[Mapping[str, Any]], column: str, **selected: Any) -> float:
     """Return the median of a column over the rows with the wanted values."""
-    chosen = (row for row in rows if all(row[name] == value for name, value in wanted.items()))
-    return statistics.median(float(row[column]) for row in chosen)
+    matching = (row for row in rows if all(row[name] == value for name, value in selected.items()))
+    return statistics.median(float(row[column]) for row in matching)
 
 
 def ratio(value: float, other: float) -> float:
@@ -98,7 +98,7 @@ def ratio(value: float, other: float) -> float:
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Format rows as a table with column names; numbers are right-aligned."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[shown(row.get(column)) for column in columns] for row in rows]
+    cells = [[format_value(row.get(column)) for column in columns] for row in rows]
     right = [any(isinstance(row.get(column), (int, float)) for row in rows) for column in columns]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     lines = [
@@ -113,7 +113,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def figure_table(figures: Sequence[Figure]) -> str:
     return "\n".join(
-        f"{figure.name:<58} {shown(figure.value):>12} {figure.unit:<12}{_verdict(figure)}".rstrip()
+        f"{figure.name:<58} {format_value(figure.value):>12} {figure.unit:<12}{_verdict(figure)}".rstrip()
         for figure in figures
     )
 
@@ -122,17 +122,17 @@ def _verdict(figure: Figure) -> str:
     if figure.limit is None:
         return ""
     verdict = "MISSED" if figure.missed else "ok"
-    return f"{figure.limit.kind} {shown(figure.limit.value)}   {verdict}"
+    return f"{figure.limit.kind} {format_value(figure.limit.value)}   {verdict}"
 
 
-_LARGE = 100
+_WITHOUT_DECIMALS = 100
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Format a value with a sensible number of decimals."""
     if value is None:
         return "-"
-    if isinstance(value, float) and abs(value) < _LARGE:
+    if isinstance(value, float) and abs(value) < _WITHOUT_DECIMALS:
         return f"{value:.2f}"
     if isinstance(value, (int, float)):
         return f"{value:,.0f}"

@@ -112,7 +112,7 @@ class Output:
 def connected(tools: Tools, baseline: Baseline, workload: Workload) -> Iterator[Output]:
     """Start clients and wait until each has received an event; yield their output."""
     with _started(tools.clients(baseline, workload)) as output, _servers_watched(baseline):
-        for word, meanwhile in (("READY", None), ("LIVE", baseline.say_hello)):
+        for word, meanwhile in (("READY", None), ("LIVE", baseline.publish_hello)):
             said = output.line(_OPEN_SECONDS, meanwhile)
             if said != word:
                 raise BenchError(f"the clients said {said!r} instead of {word}")

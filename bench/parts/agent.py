@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from bench.figures import Report, at_most
 from bench.parts.api import UNLIMITED, gateway
-from bench.parts.common import tell
+from bench.parts.common import log
 from bench.users import percentile
 
 if TYPE_CHECKING:
@@ -32,17 +32,17 @@ def measure_agent(bench: Bench) -> list[Report]:
         "to the first word, of the model at the gateway and of the run; the model answers at once"
     )
     report = Report("agent", how, _columns)
-    for at_once in (1, 10):
-        row = _first_words(bench, at_once)
+    for concurrency in (1, 10):
+        row = _first_words(bench, concurrency)
         report.runs.append(row)
     alone = report.runs[0]
-    for place in (50, 95):
-        name = f"first word above the model's, p{place}"
-        report.figure(name, alone[f"above_p{place}_ms"], "ms", at_most(_LIMIT_MS))
+    for percent in (50, 95):
+        name = f"first word above the model's, p{percent}"
+        report.figure(name, alone[f"above_p{percent}_ms"], "ms", at_most(_LIMIT_MS))
     return [report]
 
 
-def _first_words(bench: Bench, at_once: int) -> Row:
+def _first_words(bench: Bench, concurrency: int) -> Row:
     site = bench.site
     load_average = round(os.getloadavg()[0], 2)
     with site.new_run() as run, gateway(site) as address:
@@ -55,37 +55,39 @@ def _first_words(bench: Bench, at_once: int) -> Row:
         with site.instance(run, settings) as (process, port):
             token = site.token(port)
             model_port = int(address.rpartition(":")[2])
-            model = _times(at_once, lambda: _of_model(model_port))
+            model = _measure(concurrency, lambda: _of_model(model_port))
             used = process.cpu_seconds()
-            runs = _times(at_once, lambda: _of_run(port, token))
+            runs = _measure(concurrency, lambda: _of_run(port, token))
             used = process.cpu_seconds() - used
     row = {
-        "at_once": at_once,
+        "at_once": concurrency,
         "runs": len(runs),
         "cpu_ms": used * 1000 / (len(runs) + 1),
         "load_average": load_average,
     }
-    for place in (50, 95):
-        row[f"model_p{place}_ms"] = percentile(model, place)
-        row[f"run_p{place}_ms"] = percentile(runs, place)
-        row[f"above_p{place}_ms"] = row[f"run_p{place}_ms"] - row[f"model_p{place}_ms"]
-    tell(f"{at_once} at a time: {statistics.median(runs):.1f} ms, p95 {row['run_p95_ms']:.1f} ms")
+    for percent in (50, 95):
+        row[f"model_p{percent}_ms"] = percentile(model, percent)
+        row[f"run_p{percent}_ms"] = percentile(runs, percent)
+        row[f"above_p{percent}_ms"] = row[f"run_p{percent}_ms"] - row[f"model_p{percent}_ms"]
+    log(
+        f"{concurrency} at a time: {statistics.median(runs):.1f} ms, p95 {row['run_p95_ms']:.1f} ms"
+    )
     return row
 
 
-def _times(at_once: int, once: Any) -> list[float]:
+def _measure(concurrency: int, request: Any) -> list[float]:
     """Return sorted latencies in milliseconds.
 
     The first call only warms caches up and is not counted.
     """
-    once()
-    with ThreadPoolExecutor(at_once) as pool:
-        return sorted(pool.map(lambda _: once(), range(_RUNS)))
+    request()
+    with ThreadPoolExecutor(concurrency) as pool:
+        return sorted(pool.map(lambda _: request(), range(_RUNS)))
 
 
 def _of_model(port: int) -> float:
     body = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
-    return _first(port, "/v1/chat/completions", body, {}, _FIRST_OF_MODEL)
+    return _milliseconds_until(port, "/v1/chat/completions", body, {}, _FIRST_OF_MODEL)
 
 
 def _of_run(port: int, token: str) -> float:
@@ -96,10 +98,12 @@ def _of_run(port: int, token: str) -> float:
         "messages": [{"id": "1", "role": "user", "content": "Hello"}],
     }
     headers = {"Authorization": f"Bearer {token}"}
-    return _first(port, "/agent", body, headers, _FIRST_OF_RUN)
+    return _milliseconds_until(port, "/agent", body, headers, _FIRST_OF_RUN)
 
 
-def _first(port: int, path: str, body: Any, headers: dict[str, str], word: bytes) -> float:
+def _milliseconds_until(
+    port: int, path: str, body: Any, headers: dict[str, str], marker: bytes
+) -> float:
     """Return the milliseconds until a line with the word arrives; reads the response to its end."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     began = time.perf_counter()
@@ -109,7 +113,7 @@ def _first(port: int, path: str, body: Any, headers: dict[str, str], word: bytes
     answer = connection.getresponse()
     first = None
     for line in answer:
-        if first is None and word in line:
+        if first is None and marker in line:
             first = (time.perf_counter() - began) * 1000
     connection.close()
     if first is None:
@@ -122,9 +126,9 @@ def _columns(row: Row) -> Row:
         "at a time": row["at_once"],
         "runs": row["runs"],
         **{
-            f"{what} p{place} ms": row[f"{what}_p{place}_ms"]
+            f"{what} p{percent} ms": row[f"{what}_p{percent}_ms"]
             for what in ("model", "run", "above")
-            for place in (50, 95)
+            for percent in (50, 95)
         },
         "cpu ms/run": row["cpu_ms"],
         "load": row["load_average"],

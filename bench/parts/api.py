@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.figures import Report, at_most, ratio
-from bench.parts.common import tell
+from bench.parts.common import log
 from bench.processes import Setting, free_port, listens, running, wait_for
 from bench.site import START_SECONDS
 from bench.users import percentile, work
@@ -81,7 +81,7 @@ def _run_users(bench: Bench, users: int) -> Row:
         "server_share": used / bench.seconds,
         "load_average": load_average,
     }
-    tell(f"{users} users: {row['rate']:.0f} requests/s, p95 {row['p95_ms']:.1f} ms")
+    log(f"{users} users: {row['rate']:.0f} requests/s, p95 {row['p95_ms']:.1f} ms")
     return row
 
 
@@ -136,7 +136,7 @@ def _growing_list(bench: Bench) -> Report:
             milliseconds = sorted(_list_once(port, token) for _ in range(_LISTS))
             row = {"rows": rows, "p50_ms": statistics.median(milliseconds)}
             report.runs.append(row | {"p95_ms": percentile(milliseconds, 95)})
-            tell(f"{rows:,} jobs: {row['p50_ms']:.1f} ms")
+            log(f"{rows:,} jobs: {row['p50_ms']:.1f} ms")
     few, many = (row["p50_ms"] for row in report.runs)
     report.figure("a list of 1,000,000 jobs to one of 1,000", ratio(many, few), "times", at_most(2))
     return report

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench.baselines import OURS, ours
 from bench.figures import Report, at_least, at_most, median_of, ratio
-from bench.parts.common import paced_columns, require_no_defects, tell
+from bench.parts.common import log, paced_columns, require_no_defects
 from bench.parts.paced import paced_workload
 from bench.processes import BenchError
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 _CALLERS = 50
 _MAX_SECONDS = 10.0
-_LEAST_RATE = 1000
+_MIN_RATE = 1000
 # The minimum share of recorded entries that must be stored by the end.
-_LEAST_SHARE = 0.95
+_MIN_SHARE = 0.95
 _RECORDER = ("-m", "bench.recorder")
-_WITH_ENTRIES = f"{OURS}, {_LEAST_RATE} entries/s"
+_WITH_ENTRIES = f"{OURS}, {_MIN_RATE} entries/s"
 
 
 def measure_audit(bench: Bench) -> list[Report]:
-    return [_storing(bench), _beside_the_stream(bench)]
+    return [_storing(bench), _with_event_stream(bench)]
 
 
 def _storing(bench: Bench) -> Report:
@@ -49,7 +49,7 @@ def _storing(bench: Bench) -> Report:
         row = _store(bench, instances, seconds)
         report.runs.append(row)
         name = f"stored by {instances} instance{'s' if instances > 1 else ''}"
-        report.figure(name, row["rate"], "entries/s", at_least(_LEAST_RATE))
+        report.figure(name, row["rate"], "entries/s", at_least(_MIN_RATE))
         report.figure(f"{name}, verified", row["verified_rate"], "entries/s")
     return report
 
@@ -73,7 +73,7 @@ def _store(bench: Bench, instances: int, seconds: float) -> Row:
         "verified_rate": entries / verifying,
         "load_average": load_average,
     }
-    tell(f"{instances} instances: {rate:,.0f} entries/s, {row['verified_rate']:,.0f} verified/s")
+    log(f"{instances} instances: {rate:,.0f} entries/s, {row['verified_rate']:,.0f} verified/s")
     return row
 
 
@@ -109,9 +109,9 @@ def _verify(site: Site, run: str) -> tuple[int, float]:
     return int(found["last_seq"]), seconds
 
 
-def _beside_the_stream(bench: Bench) -> Report:
+def _with_event_stream(bench: Bench) -> Report:
     how = (
-        f"100 clients, 50 events/s for {bench.seconds:g} s, without and with {_LEAST_RATE} entries/s "
+        f"100 clients, 50 events/s for {bench.seconds:g} s, without and with {_MIN_RATE} entries/s "
         f"of the audit log recorded in the same process; {bench.repeat} turns, medians"
     )
     report = Report("audit", how, paced_columns)
@@ -119,8 +119,8 @@ def _beside_the_stream(bench: Bench) -> Report:
     rates: list[float] = []
     for _ in range(bench.repeat):
         report.runs += [bench.run(ours, workload), bench.run(_with_entries(rates), workload)]
-    least = at_least(_LEAST_SHARE * _LEAST_RATE)
-    report.figure("stored meanwhile", statistics.median(rates), "entries/s", least)
+    minimum = at_least(_MIN_SHARE * _MIN_RATE)
+    report.figure("stored meanwhile", statistics.median(rates), "entries/s", minimum)
     without, with_entries = (
         median_of(report.runs, "p99_ms", baseline=name) for name in (OURS, _WITH_ENTRIES)
     )
@@ -140,7 +140,7 @@ def _with_entries(rates: list[float]) -> Start:
 
     @contextlib.contextmanager
     def start(site: Site) -> Iterator[Baseline]:
-        with ours(site, program=(*_RECORDER, "--rate", str(_LEAST_RATE))) as baseline:
+        with ours(site, program=(*_RECORDER, "--rate", str(_MIN_RATE))) as baseline:
             clock = _Clock(site, run=baseline.publish_to[-1])
             yield replace(baseline, name=_WITH_ENTRIES)
             rates.append(clock.rate())

@@ -38,14 +38,14 @@ class Bench:
         """Start a baseline and measure it once."""
         with start(self.site) as baseline:
             row = measure(self.tools, baseline, workload)
-        tell(
+        log(
             f"{row['baseline']}, {row['clients']} clients: {row['rate']:,.0f} deliveries/s, "
             f"p99 {row['p99_ms']:.1f} ms, lost {row['lost']}"
         )
         return row
 
 
-def tell(progress: str) -> None:
+def log(progress: str) -> None:
     """Print progress to standard error."""
     sys.stderr.write(f"    {progress}\n")
 

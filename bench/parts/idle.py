@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.baselines import NCHAN, OURS, nchan, ours
 from bench.figures import Report, at_most, median_of
 from bench.measure import Workload, connected, deliver
-from bench.parts.common import require_no_defects, tell
+from bench.parts.common import log, require_no_defects
 from bench.processes import BenchError, Memory
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def measure_idle(bench: Bench) -> list[Report]:
     return [report]
 
 
-def _require_open_files(wanted: int) -> None:
+def _require_open_files(required: int) -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        raise BenchError(f"this needs {wanted} open files, {soft} are allowed; see ulimit -Hn")
+    if soft < required:
+        raise BenchError(f"this needs {required} open files, {soft} are allowed; see ulimit -Hn")
 
 
 def _run(bench: Bench, start: Start) -> Row:
@@ -56,7 +56,7 @@ def _run(bench: Bench, start: Start) -> Row:
         else (after.pss - before.pss) / _WORKLOAD.clients,
         "load_average": load_average,
     }
-    tell(f"{row['baseline']}: {row['rss_kib_per_client']:.1f} KiB, {row['max_ms']:.0f} ms")
+    log(f"{row['baseline']}: {row['rss_kib_per_client']:.1f} KiB, {row['max_ms']:.0f} ms")
     return row
 
 

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from bench.figures import Report, at_least, at_most, median_of
 from bench.measure import Workload
-from bench.parts.common import cpu_text, tell
+from bench.parts.common import cpu_text, log
 from bench.processes import run, running, wait_for
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _BACKLOG = Workload(clients=0, events=100_000, jobs=50)
 _SECONDS = 180.0
 
 
-class Standing(NamedTuple):
+class GroupState(NamedTuple):
     """State of the consumer group: entries read, unread (None: unknown), and not acknowledged."""
 
     read: int
@@ -41,7 +41,7 @@ def measure_store(bench: Bench) -> list[Report]:
     how = f"consumer to PostgreSQL, 50 jobs; {bench.repeat} turns, medians"
     report = Report("store", how, _columns)
     for _ in range(bench.repeat):
-        report.runs += [_flood(bench), _backlog(bench)]
+        report.runs += [_measure_flood(bench), _measure_backlog(bench)]
     for what in ("flood", "backlog"):
         rate = median_of(report.runs, "rate", what=what)
         report.figure(f"{what}, stored", rate, "events/s", at_least(5000))
@@ -50,7 +50,7 @@ def measure_store(bench: Bench) -> list[Report]:
     return [report]
 
 
-def _flood(bench: Bench) -> Row:
+def _measure_flood(bench: Bench) -> Row:
     """Publish at twice the required rate; measures until the last event is stored."""
     site = bench.site
     with site.new_run() as name, site.instance(name) as (process, _):
@@ -62,13 +62,15 @@ def _flood(bench: Bench) -> Row:
         return _row(site, name, {"what": "flood", "published_rate": _FLOOD.rate, **measured})
 
 
-def _backlog(bench: Bench) -> Row:
+def _measure_backlog(bench: Bench) -> Row:
     """Publish while no instance runs; measures from the first read."""
     site = bench.site
     with site.new_run() as name:
         run(bench.tools.publisher(("redis", str(site.redis.port), name), _BACKLOG))
         with site.starting_instance(name) as (process, _):
-            wait_for("the first entry", lambda: _standing(site, name).read > 0, _SECONDS, process)
+            wait_for(
+                "the first entry", lambda: _group_state(site, name).read > 0, _SECONDS, process
+            )
             clock = _Clock(site, process)
             _wait_until_stored(site, name, process, _BACKLOG.events)
             measured = clock.stop()
@@ -96,29 +98,29 @@ class _Clock:
 
 def _wait_until_stored(site: Site, name: str, process: Process, events: int) -> None:
     def all_are_stored() -> bool:
-        standing = _standing(site, name)
-        return standing.read >= events and standing.done
+        state = _group_state(site, name)
+        return state.read >= events and state.done
 
     wait_for("the last entry", all_are_stored, _SECONDS, process)
 
 
-def _standing(site: Site, stream: str) -> Standing:
+def _group_state(site: Site, stream: str) -> GroupState:
     try:
         groups: Any = site.redis.client.xinfo_groups(stream)
     except ResponseError:
         # The stream does not exist before the first event.
         groups = []
     if not groups:
-        return Standing(0, None, 0)
+        return GroupState(0, None, 0)
     (group,) = groups
-    return Standing(group["entries-read"] or 0, group["lag"], group["pending"])
+    return GroupState(group["entries-read"] or 0, group["lag"], group["pending"])
 
 
 def _row(site: Site, name: str, measured: Row) -> Row:
     stored = int(site.postgres.query(name, "SELECT count(*) FROM events"))
     events: int = site.redis.client.xlen(name)
     rate = stored / measured["seconds"]
-    tell(f"{measured['what']}: {rate:,.0f} events/s")
+    log(f"{measured['what']}: {rate:,.0f} events/s")
     load_average = round(os.getloadavg()[0], 2)
     return {
         **measured,

@@ -13,7 +13,7 @@ from bench.parts.paced import add_latency_figures, paced_workload
 if TYPE_CHECKING:
     from bench.parts.common import Bench
 
-_CONTENDERS = (OURS, BEHIND_TLS)
+_BASELINES = (OURS, BEHIND_TLS)
 
 
 def measure_tls(bench: Bench) -> list[Report]:
@@ -25,7 +25,7 @@ def _full_speed(bench: Bench) -> Report:
     report = Report("tls", how, full_speed_columns)
     for _ in range(bench.repeat):
         report.runs += [bench.run(start, WORKLOAD) for start in (ours, ours_behind_tls)]
-    direct, behind = (median_of(report.runs, "rate", baseline=name) for name in _CONTENDERS)
+    direct, behind = (median_of(report.runs, "rate", baseline=name) for name in _BASELINES)
     report.figure("directly", direct, "deliveries/s")
     report.figure("through nginx with TLS", behind, "deliveries/s")
     report.figure("through nginx to directly", ratio(behind, direct), "times")
@@ -39,7 +39,7 @@ def _paced(bench: Bench) -> Report:
     workload = paced_workload(200, 200, bench.seconds)
     for _ in range(bench.repeat):
         report.runs += [bench.run(start, workload) for start in (ours, ours_behind_tls)]
-    for name in _CONTENDERS:
+    for name in _BASELINES:
         add_latency_figures(report, name)
     require_no_defects(report)
     return report

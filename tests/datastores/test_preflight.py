@@ -40,11 +40,11 @@ def ca() -> str:
 
 
 @pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require"])
-def test_postgresql_without_a_look_at_its_certificate(tmp_path: Path, mode: str) -> None:
+def test_postgresql_accepts_modes_without_certificate_check(tmp_path: Path, mode: str) -> None:
     assert problems(tmp_path, database=database(sslmode=mode)) == []
 
 
-def test_postgresql_with_a_certificate_that_is_checked(tmp_path: Path, ca: str) -> None:
+def test_postgresql_certificate_is_verified(tmp_path: Path, ca: str) -> None:
     named = {"host": "localhost", "sslmode": "verify-full", "ca": ca}
     assert problems(tmp_path, database=database(**named)) == []
     assert problems(tmp_path, database=database(sslmode="verify-ca", ca=ca)) == []
@@ -54,7 +54,7 @@ def test_postgresql_with_a_certificate_that_is_checked(tmp_path: Path, ca: str) 
         assert "Set ag_ui_datastores_ca to " in found
 
 
-def test_tls_that_postgresql_does_not_offer(tmp_path: Path) -> None:
+def test_required_tls_that_postgresql_does_not_offer_is_reported(tmp_path: Path) -> None:
     # The PgBouncer pool does not offer TLS here.
     server = database("TEST_PGBOUNCER_SESSION", sslmode="require")
     [found] = problems(tmp_path, database=server)
@@ -62,14 +62,14 @@ def test_tls_that_postgresql_does_not_offer(tmp_path: Path) -> None:
     assert "the server has no TLS, and sslmode is require" in found
 
 
-def test_a_pool_of_sessions_is_taken_and_one_of_transactions_refused(tmp_path: Path) -> None:
+def test_session_pool_is_accepted_and_transaction_pool_refused(tmp_path: Path) -> None:
     assert problems(tmp_path, database=database("TEST_PGBOUNCER_SESSION")) == []
     [found] = problems(tmp_path, database=database("TEST_PGBOUNCER_TRANSACTION"))
     assert found.startswith("ag_ui_database_host, ag_ui_database_port: ")
     assert "pool_mode = session" in found
 
 
-def test_redis_by_tls(tmp_path: Path, ca: str) -> None:
+def test_redis_certificate_is_verified(tmp_path: Path, ca: str) -> None:
     secure = redis("TEST_REDIS_TLS_URL", tls=True, ca=ca)
     assert problems(tmp_path, redis=secure) == []
     for wrong in ({"ca": ""}, {"host": "127.0.0.1"}):
@@ -79,13 +79,13 @@ def test_redis_by_tls(tmp_path: Path, ca: str) -> None:
     assert found.startswith("ag_ui_redis_tls: ")
 
 
-def test_a_user_of_redis_is_logged_in(tmp_path: Path) -> None:
+def test_wrong_redis_password_is_reported(tmp_path: Path) -> None:
     [found] = problems(tmp_path, redis=redis(user="nobody", password="wrong-password"))
     assert "ag_ui_redis_user" in found
     assert "WRONGPASS" in found
 
 
-def test_a_sentinel_is_refused(tmp_path: Path) -> None:
+def test_redis_sentinel_is_refused(tmp_path: Path) -> None:
     [found] = problems(tmp_path, redis=redis("TEST_REDIS_SENTINEL"))
     assert found.startswith("ag_ui_redis_host, ag_ui_redis_port: ")
     assert "is a Redis sentinel, which is not supported" in found

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.role.playing import DATASTORES, DECIDED, inventory
 from tests.support.ansible_module import run_module
 from tests.support.dry_run import ROLE, BareHost, dry_run
 from tests.support.playbook import TOP, run_playbook
 from tests.support.role_variables import role_variables
+from tests.support.site_playbook import DATASTORE_VARIABLES, REQUIRED_VARIABLES, inventory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +65,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return found
 
 
-def test_what_is_made_for_development_stays_out(installed: Installed) -> None:
+def test_archive_has_no_development_files(installed: Installed) -> None:
     added = {"FILES.json", "MANIFEST.json"}
     assert {path.name for path in installed.path.iterdir()} == SHIPPED | added
     assert sorted(path.name for path in (installed.path / "roles").iterdir()) == ROLES
@@ -81,7 +81,7 @@ def test_what_is_made_for_development_stays_out(installed: Installed) -> None:
     assert not shipped & unwanted
 
 
-def test_the_image_is_the_same_as_from_a_checkout(installed: Installed, tmp_path: Path) -> None:
+def test_build_context_is_the_same_as_in_the_checkout(installed: Installed, tmp_path: Path) -> None:
     exclude = role_variables(ROLE)["__ag_ui_context_exclude"]
     roles = (ROLE, installed.path / "roles/ag_ui_deployment")
     digests = [
@@ -96,7 +96,7 @@ def test_the_image_is_the_same_as_from_a_checkout(installed: Installed, tmp_path
     assert digests[0] == digests[1]
 
 
-def test_the_role_deploys_by_its_full_name(installed: Installed, tmp_path: Path) -> None:
+def test_role_deploys_by_its_full_name(installed: Installed, tmp_path: Path) -> None:
     host = BareHost(tmp_path)
     before = host.files()
     role = f"{NAME}.ag_ui_deployment"
@@ -109,11 +109,19 @@ def test_the_role_deploys_by_its_full_name(installed: Installed, tmp_path: Path)
 @pytest.mark.parametrize(
     ("backend", "datastores", "named"),
     [
-        (DECIDED | {"ag_ui_trusted_proxies": ["nowhere"]}, None, "ag_ui_trusted_proxies"),
-        (DECIDED, DATASTORES | {"shield_datastores_redis_password": ""}, "_redis_password"),
+        (
+            REQUIRED_VARIABLES | {"ag_ui_trusted_proxies": ["nowhere"]},
+            None,
+            "ag_ui_trusted_proxies",
+        ),
+        (
+            REQUIRED_VARIABLES,
+            DATASTORE_VARIABLES | {"shield_datastores_redis_password": ""},
+            "_redis_password",
+        ),
     ],
 )
-def test_the_playbook_checks_both_roles_by_its_full_name(
+def test_playbook_of_the_collection_validates_both_roles(
     installed: Installed,
     tmp_path: Path,
     backend: dict[str, Any],

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DATASTORES, ROLES
 from tests.support.playbook import TOP, run_playbook
+from tests.support.site_playbook import DATASTORE_VARIABLES, ROLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ class Host:
         defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
         return run_playbook(
             *("--inventory", "a,", self.folder / "play.yml"),
-            *("--extra-vars", json.dumps(defaults | DATASTORES | own | variables)),
+            *("--extra-vars", json.dumps(defaults | DATASTORE_VARIABLES | own | variables)),
             environment={"PATH": f"{self.folder}/bin:{os.environ['PATH']}"},
         )
 
@@ -87,7 +87,7 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-def test_a_service_is_restarted_while_a_file_is_newer_than_it(host: Host) -> None:
+def test_service_is_restarted_while_a_file_is_newer(host: Host) -> None:
     host.since("started", EARLIER)
     run = host.run("restart")
     assert run.code == 0, run.output
@@ -111,7 +111,7 @@ def test_postgresql_is_reloaded_while_its_access_list_is_newer(host: Host) -> No
     assert host.done() == ["reload postgresql@15-main.service"]
 
 
-def test_networks_that_postgresql_does_not_understand_are_taken_back(host: Host) -> None:
+def test_networks_that_postgresql_rejects_are_rolled_back(host: Host) -> None:
     before = host.access.read_text()
     host.since("loaded", EARLIER)
     run = host.run("postgresql_networks", shield_datastores_allowed_networks=["300.0.0.1/8"])
@@ -123,7 +123,7 @@ def test_networks_that_postgresql_does_not_understand_are_taken_back(host: Host)
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_no_change_is_left_to_a_handler(role: Path) -> None:
+def test_roles_have_no_handlers(role: Path) -> None:
     """A handler that failed or did not run is not notified again by a task that changes nothing."""
     texts = {path: path.read_text() for path in role.glob("tasks/*.yml")}
     assert [path.name for path, text in texts.items() if "notify:" in text] == []

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_host_without_a_deployment(tmp_path: Path) -> None:
+def test_check_mode_succeeds_on_a_host_without_a_deployment(tmp_path: Path) -> None:
     """The group, units, directories and image that a deployment creates are missing."""
     host = BareHost(tmp_path)
     before = host.files()

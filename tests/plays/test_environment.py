@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.role.playing import DECIDED
 from tests.support.role_templates import inventory, render
+from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ SITES: dict[str, dict[str, dict[str, Any]]] = {
 
 def rendered(folder: Path, template: str) -> Path:
     """Render a template of the role on every host; return the folder."""
-    return render(folder, template, inventory(SITES, DECIDED))
+    return render(folder, template, inventory(SITES, REQUIRED_VARIABLES))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def proxies(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("balanced-1", "127.0.0.1,192.0.2.0/24,2001:db8::5"),
     ],
 )
-def test_the_proxies_of_the_group_are_believed(environments: Path, host: str, proxies: str) -> None:
+def test_proxies_of_the_group_are_trusted(environments: Path, host: str, proxies: str) -> None:
     lines = (environments / host).read_text().splitlines()
     assert f"TRUSTED_PROXIES='{proxies}'" in lines
 
@@ -63,7 +63,7 @@ def test_the_proxies_of_the_group_are_believed(environments: Path, host: str, pr
 @pytest.mark.parametrize(
     ("host", "model"), [("alone-1", "shield-agent"), ("chatty-1", "provider/model-1.5:latest")]
 )
-def test_the_agent_asks_the_model_of_the_site(environments: Path, host: str, model: str) -> None:
+def test_agent_model_comes_from_the_inventory(environments: Path, host: str, model: str) -> None:
     assert f"AGENT_MODEL='{model}'" in (environments / host).read_text().splitlines()
 
 
@@ -74,7 +74,7 @@ def test_the_agent_asks_the_model_of_the_site(environments: Path, host: str, mod
         ("mailing-1", "DEBUG", [r"SMTP_URL='smtps://me:it\'s@mail.example'"]),
     ],
 )
-def test_a_variable_named_after_a_setting_sets_it_unless_it_is_empty(
+def test_variable_named_after_a_setting_sets_it_unless_empty(
     environments: Path, host: str, level: str, url: list[str]
 ) -> None:
     lines = (environments / host).read_text().splitlines()
@@ -82,14 +82,12 @@ def test_a_variable_named_after_a_setting_sets_it_unless_it_is_empty(
     assert [line for line in lines if line.startswith("SMTP_URL=")] == url
 
 
-def test_what_the_role_sets_is_reserved_in_all_its_forms(
-    environments: Path, tmp_path: Path
-) -> None:
+def test_settings_of_the_role_are_reserved(environments: Path, tmp_path: Path) -> None:
     template = tmp_path / "reserved.j2"
     template.write_text("{{ __ag_ui_reserved_settings | to_json }}")
     folder = tmp_path / "rendered"
     folder.mkdir()
-    render(folder, str(template), inventory({"alone": {"alone-1": {}}}, DECIDED))
+    render(folder, str(template), inventory({"alone": {"alone-1": {}}}, REQUIRED_VARIABLES))
     reserved = json.loads((folder / "alone-1").read_text())
     lines = (environments / "mailing-1").read_text().splitlines()
     written = {line.partition("=")[0] for line in lines if not line.startswith("#")}
@@ -99,15 +97,13 @@ def test_what_the_role_sets_is_reserved_in_all_its_forms(
 
 
 @pytest.mark.parametrize(
-    ("host", "believed"),
+    ("host", "trusted"),
     [("alone-1", []), ("several-1", []), ("balanced-1", ["192.0.2.0/24", "2001:db8::5"])],
 )
-def test_nginx_believes_the_proxies_before_it(
-    proxies: Path, host: str, believed: list[str]
-) -> None:
+def test_nginx_trusts_the_configured_proxies(proxies: Path, host: str, trusted: list[str]) -> None:
     lines = [line.strip() for line in (proxies / host).read_text().splitlines()]
     real_ip = ["real_ip_header X-Forwarded-For;", "real_ip_recursive on;"]
-    expected = [f"set_real_ip_from {one};" for one in believed] + (real_ip if believed else [])
+    expected = [f"set_real_ip_from {one};" for one in trusted] + (real_ip if trusted else [])
     assert [line for line in lines if "real_ip" in line] == expected
     # The backend gets the client address that nginx determined.
     assert "proxy_set_header X-Forwarded-For $remote_addr;" in lines

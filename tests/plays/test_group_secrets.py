@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DECIDED
 from tests.support.playbook import TOP, run_playbook
+from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,8 +47,8 @@ class Sites:
         self.folder = folder
         groups: dict[str, Any] = {}
         for group, hosts in SITES.items():
-            known = {host: self._connection(host) for host in hosts}
-            groups[group] = {"hosts": known, "vars": {"ag_ui_group": group}}
+            connections = {host: self._connection(host) for host in hosts}
+            groups[group] = {"hosts": connections, "vars": {"ag_ui_group": group}}
             for host, secrets in hosts.items():
                 (folder / host).mkdir()
                 for name, value in secrets.items():
@@ -76,7 +76,7 @@ class Sites:
         }
         return run_playbook(
             *("--inventory", str(self.folder / "hosts.yml"), "--limit", limit, *options),
-            *("--extra-vars", json.dumps(given | DECIDED | own)),
+            *("--extra-vars", json.dumps(given | REQUIRED_VARIABLES | own)),
             self.folder / "play.yml",
         )
 
@@ -96,13 +96,13 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Sites:
 
 
 @pytest.fixture(scope="module")
-def dry(sites: Sites) -> Run:
+def check_run(sites: Sites) -> Run:
     return sites.deploy("fresh", "--check")
 
 
 @pytest.fixture(scope="module")
-def dry_secrets(sites: Sites, dry: Run) -> dict[str, str]:
-    assert dry.code == 0, dry.output
+def dry_secrets(sites: Sites, check_run: Run) -> dict[str, str]:
+    assert check_run.code == 0, check_run.output
     return sites.secrets("fresh-1") | sites.secrets("fresh-2")
 
 
@@ -117,29 +117,29 @@ def message(run: Run, host: str) -> str:
     return " ".join(one.result["msg"] for one in run.results if one.host == host and one.failed)
 
 
-def test_a_dry_run_makes_none(dry: Run, dry_secrets: dict[str, str]) -> None:
+def test_check_mode_generates_no_secrets(check_run: Run, dry_secrets: dict[str, str]) -> None:
     assert dry_secrets == {}
-    assert set(dry.changes) == {"fresh-1", "fresh-2"}
-    assert min(dry.changes.values()) > 0
+    assert set(check_run.changes) == {"fresh-1", "fresh-2"}
+    assert min(check_run.changes.values()) > 0
 
 
-def test_new_hosts_get_one_set(sites: Sites, run: Run) -> None:
+def test_new_hosts_share_one_set(sites: Sites, run: Run) -> None:
     assert message(run, "fresh-1") + message(run, "fresh-2") == ""
-    made = sites.secrets("fresh-1")
-    assert set(made) == NAMES
-    assert sites.secrets("fresh-2") == made
-    assert [value for value in made.values() if value in run.output] == []
+    secrets = sites.secrets("fresh-1")
+    assert set(secrets) == NAMES
+    assert sites.secrets("fresh-2") == secrets
+    assert [value for value in secrets.values() if value in run.output] == []
     folder = sites.folder / "fresh-2/secrets"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / "jwt_secret").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_host_that_is_added_gets_that_of_the_others(sites: Sites, run: Run) -> None:
+def test_added_host_gets_the_existing_set(sites: Sites, run: Run) -> None:
     assert message(run, "grown-1") == ""
     assert sites.secrets("grown-1") == sites.secrets("grown-2") == KEPT
 
 
-def test_hosts_that_differ_are_refused_and_named(sites: Sites, run: Run) -> None:
+def test_hosts_with_different_secrets_are_refused(sites: Sites, run: Run) -> None:
     for host in SITES["differing"]:
         assert "jwt_secret of differing-2 is not that of differing-1." in message(run, host)
         assert sites.secrets(host) == SITES["differing"][host]
@@ -147,17 +147,17 @@ def test_hosts_that_differ_are_refused_and_named(sites: Sites, run: Run) -> None
     assert "b" * 48 not in run.output
 
 
-def test_a_host_that_cannot_be_asked_may_have_them(sites: Sites, run: Run) -> None:
+def test_unreachable_host_without_another_copy_is_refused(sites: Sites, run: Run) -> None:
     assert "LOST-2 could not be asked and may have them" in message(run, "lost-1")
     assert sites.secrets("lost-1") == {}
 
 
-def test_it_is_not_needed_where_another_has_them(sites: Sites, run: Run) -> None:
+def test_unreachable_host_is_ignored_if_another_has_the_set(sites: Sites, run: Run) -> None:
     assert message(run, "spare-1") == ""
     assert sites.secrets("spare-1") == KEPT
 
 
-def test_the_remedy_helps_and_then_nothing_changes(sites: Sites, run: Run) -> None:
+def test_deployment_succeeds_after_the_different_secret_is_removed(sites: Sites, run: Run) -> None:
     assert message(run, "differing-2")
     (sites.folder / "differing-2/secrets/jwt_secret").unlink()
     again = sites.deploy("fresh:grown:differing")

@@ -28,7 +28,7 @@ PLAY = """
 @pytest.mark.parametrize(
     "setting", ["NO_COLOR", "ANSIBLE_NOCOLOR", "ANSIBLE_FORCE_COLOR", "PY_COLORS"]
 )
-def test_colours_make_no_difference(tmp_path: Path, setting: str) -> None:
+def test_report_is_parsed_with_any_colour_setting(tmp_path: Path, setting: str) -> None:
     (tmp_path / "play.yml").write_text(PLAY)
     environment = {"ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default", setting: "1"}
     run = run_playbook("--inventory", "a,", tmp_path / "play.yml", environment=environment)

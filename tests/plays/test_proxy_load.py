@@ -64,13 +64,13 @@ class Host(ProxyHost):
         }
         return run_module("ag_ui_nginx", arguments, folder, self.environment)
 
-    def loaded(self, version: str) -> bool:
+    def load_changed(self, version: str) -> bool:
         """Load the configuration; return whether that changed anything."""
         done = self.load(version)
         assert not done.get("failed"), done["msg"]
         return bool(done["changed"])
 
-    def refused(self, version: str) -> str:
+    def load_refused(self, version: str) -> str:
         done = self.load(version)
         assert done.get("failed")
         return str(done["msg"])
@@ -102,34 +102,34 @@ def test_a_second_run_changes_nothing(host: Host) -> None:
     example = host.folder / "sites-enabled/default"
     text = OTHER.format(port=free_port())
     add_packaged_site(example, text, programs=host.folder / "bin")
-    assert host.loaded("one")
+    assert host.load_changed("one")
     assert host.version() == "one"
     assert not example.is_symlink()
     assert "worker_connections 1024;" in (host.folder / "nginx.conf").read_text()
     assert (host.folder / "tls/server.key").stat().st_mode & 0o777 == 0o600
-    assert not host.loaded("one")
-    assert host.loaded("two")
+    assert not host.load_changed("one")
+    assert host.load_changed("two")
     assert host.version() == "two"
 
 
-def test_an_example_that_somebody_has_changed_stays(host: Host) -> None:
+def test_changed_default_site_is_kept(host: Host) -> None:
     example = host.folder / "sites-enabled/default"
     port = free_port()
     site = add_packaged_site(example, OTHER.format(port=port), programs=host.folder / "bin")
     site.write_text(f"# our shop\n{site.read_text()}")
-    assert host.loaded("one")
+    assert host.load_changed("one")
     assert example.is_symlink()
     assert host.nginx.send(port, GET, tls=False).body == b"other"
-    assert not host.loaded("one")
+    assert not host.load_changed("one")
 
 
-def test_what_nginx_refuses_is_not_placed(host: Host) -> None:
-    host.loaded("one")
+def test_rejected_configuration_is_not_installed(host: Host) -> None:
+    host.load_changed("one")
     before = host.files()
     host.new_pair()
-    said = host.refused(BROKEN)
-    assert "nothing was installed" in said
-    assert f'unknown directive "broken" in {host.site}:6' in said
+    message = host.load_refused(BROKEN)
+    assert "nothing was installed" in message
+    assert f'unknown directive "broken" in {host.site}:6' in message
     assert host.files() == before
     assert host.version() == "one"
     # The next start uses a valid configuration, and the other site works again.
@@ -138,83 +138,85 @@ def test_what_nginx_refuses_is_not_placed(host: Host) -> None:
         assert (host.version(), host.other_answers()) == ("one", True)
 
 
-def test_a_pair_that_does_not_fit_is_not_placed(host: Host) -> None:
-    host.loaded("one")
+def test_certificate_with_another_key_is_not_installed(host: Host) -> None:
+    host.load_changed("one")
     before = host.files()
     old_key = (host.folder / "new/server.key").read_bytes()
     host.new_pair()
     (host.folder / "new/server.key").write_bytes(old_key)
-    assert "key values mismatch" in host.refused("one")
+    assert "key values mismatch" in host.load_refused("one")
     assert host.files() == before
 
 
-def test_a_broken_file_of_another_site_is_named(host: Host) -> None:
+def test_invalid_file_of_another_site_is_named(host: Host) -> None:
     (host.folder / "sites-enabled/other").write_text("\nnonsense;\n")
-    assert f"{host.folder}/sites-enabled/other:2" in host.refused("one")
+    assert f"{host.folder}/sites-enabled/other:2" in host.load_refused("one")
     assert not host.site.exists()
 
 
 @pytest.mark.parametrize("verb", ["reload", "start"])
-def test_what_cannot_be_loaded_is_taken_back_and_made_up_for(host: Host, verb: str) -> None:
-    host.loaded("one")
+def test_configuration_is_rolled_back_after_a_failed_load_and_loaded_later(
+    host: Host, verb: str
+) -> None:
+    host.load_changed("one")
     before = host.files()
     if verb == "start":
         host.nginx.stop()
-    host.breaks(verb)
+    host.fail_verbs(verb)
     host.new_pair()
-    said = host.refused("two")
-    assert f"{verb} is broken" in said
-    assert "the old files were restored" in said
+    message = host.load_refused("two")
+    assert f"{verb} is broken" in message
+    assert "the old files were restored" in message
     assert host.files() == before
-    host.breaks()
-    assert host.loaded("two")
+    host.fail_verbs()
+    assert host.load_changed("two")
     assert host.version() == "two"
-    assert not host.loaded("two")
+    assert not host.load_changed("two")
 
 
-def test_a_reload_that_nginx_does_not_do_is_noticed(host: Host) -> None:
+def test_reload_without_new_workers_is_detected(host: Host) -> None:
     """The reload command succeeds but the workers stay, since the master process is suspended."""
-    host.loaded("one")
+    host.load_changed("one")
     before = host.files()
     os.kill(host.nginx.pid or 0, signal.SIGSTOP)
     try:
-        assert "keeps its old configuration" in host.refused("two")
+        assert "keeps its old configuration" in host.load_refused("two")
     finally:
         os.kill(host.nginx.pid or 0, signal.SIGCONT)
     assert host.files() == before
-    assert host.loaded("one")
+    assert host.load_changed("one")
     assert host.version() == "one"
 
 
-def test_a_run_that_was_cut_short_is_made_up_for(host: Host) -> None:
+def test_next_run_completes_an_interrupted_run(host: Host) -> None:
     """Killed before the reload: all files are written, and nginx has not read them."""
-    host.loaded("one")
+    host.load_changed("one")
     host.new_pair()
-    host.kills_the_caller_of("reload")
+    host.kill_caller_at("reload")
     with pytest.raises(AssertionError):
         host.load("two")
     assert "200 two" in host.site.read_text()
     assert host.version() == "one"
-    host.breaks()
-    assert host.loaded("two")
+    host.fail_verbs()
+    assert host.load_changed("two")
     assert host.version() == "two"
     assert host.certificate() == (host.folder / "new/server.crt").read_text()
 
 
-def test_a_change_by_hand_is_undone_also_in_what_runs(host: Host) -> None:
-    host.loaded("one")
+def test_manual_change_is_reverted_in_file_and_process(host: Host) -> None:
+    host.load_changed("one")
     host.site.write_text(host.site.read_text().replace("200 one", "200 hand"))
     os.kill(host.nginx.pid or 0, signal.SIGHUP)
-    assert host.loaded("one")
+    assert host.load_changed("one")
     assert host.version() == "one"
 
 
-def test_a_dry_run_tells_the_change_and_makes_none(host: Host) -> None:
-    host.loaded("one")
+def test_check_mode_reports_the_change_and_makes_none(host: Host) -> None:
+    host.load_changed("one")
     before = host.files()
-    told = host.load("two", check=True)
-    assert told["changed"]
-    assert [(d["before_header"], "200 two" in d["after"]) for d in told["diff"]] == [
+    result = host.load("two", check=True)
+    assert result["changed"]
+    assert [(d["before_header"], "200 two" in d["after"]) for d in result["diff"]] == [
         (str(host.site), True)
     ]
     assert "nginx rejects" in host.load(BROKEN, check=True)["msg"]
@@ -222,30 +224,30 @@ def test_a_dry_run_tells_the_change_and_makes_none(host: Host) -> None:
     assert (host.files(), host.stamp.exists(), host.version()) == (before, True, "one")
 
 
-def test_a_dry_run_does_not_miss_what_it_has_not_brought(host: Host) -> None:
+def test_check_mode_works_without_the_new_key(host: Host) -> None:
     (host.folder / "new/server.key").unlink()
     assert host.load("one", check=True)["changed"]
-    assert "There is no" in host.refused("one")
+    assert "There is no" in host.load_refused("one")
     assert not host.site.exists()
 
 
-def test_no_key_is_told(host: Host) -> None:
+def test_private_key_is_not_in_the_result(host: Host) -> None:
     key = (host.folder / "new/server.key").read_text().splitlines()[1]
     assert key not in str(host.load("one", check=True))
     assert key not in str(host.load("one"))
 
 
-def test_an_nginx_that_does_not_run_is_started_only_where_it_is_wanted(host: Host) -> None:
-    host.loaded("one")
+def test_stopped_nginx_is_started_only_if_requested(host: Host) -> None:
+    host.load_changed("one")
     host.nginx.stop()
     assert not host.load("one", started=False)["changed"]
     assert host.nginx.pid is None
-    assert host.loaded("one")
+    assert host.load_changed("one")
     assert host.version() == "one"
 
 
-def test_without_nginx_files_are_removed_all_the_same(host: Host) -> None:
-    host.loaded("one")
+def test_files_are_removed_without_nginx(host: Host) -> None:
+    host.load_changed("one")
     host.nginx.stop()
     (host.folder / "bin/nginx").unlink()
     for tool in ("kill", "cat", "grep"):
@@ -261,14 +263,14 @@ def test_without_nginx_files_are_removed_all_the_same(host: Host) -> None:
     assert not host.site.exists()
 
 
-def test_logs_are_private_from_the_first_line(host: Host) -> None:
+def test_logs_are_created_with_private_mode(host: Host) -> None:
     log = host.folder / "logs/ag-ui.access.log"
     host.load("one", check=True)
     assert not log.exists()
-    host.loaded("one")
+    host.load_changed("one")
     host.version()
     assert log.stat().st_mode & 0o777 == 0o640
     assert '"GET / HTTP/1.1"' in log.read_text()
     log.chmod(0o644)
-    assert host.loaded("one")
+    assert host.load_changed("one")
     assert log.stat().st_mode & 0o777 == 0o640

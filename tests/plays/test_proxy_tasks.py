@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DECIDED
-from tests.support.authority import sign
+from tests.support.certificates import sign
 from tests.support.nginx import free_port, version
 from tests.support.playbook import TOP, run_playbook
 from tests.support.proxy_host import ProxyHost
+from tests.support.site_playbook import REQUIRED_VARIABLES
 from tests.support.threaded_server import serving
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Host(ProxyHost):
         }
         return run_playbook(
             *("--inventory", "hx-dev-server,"),
-            *("--extra-vars", json.dumps(DEFAULTS | DECIDED | own | changes)),
+            *("--extra-vars", json.dumps(DEFAULTS | REQUIRED_VARIABLES | own | changes)),
             self.folder / "play.yml",
             environment=self.environment,
         )
@@ -103,7 +103,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
     host.nginx.stop()
 
 
-def test_a_new_host_serves_and_a_second_run_changes_nothing(host: Host, instance: int) -> None:
+def test_new_host_serves_and_a_second_run_changes_nothing(host: Host, instance: int) -> None:
     first = host.apply([], ag_ui_backend_ports=[instance])
     assert first.code == 0, first.output
     assert KEY not in first.output
@@ -122,7 +122,7 @@ def test_a_new_host_serves_and_a_second_run_changes_nothing(host: Host, instance
     assert second.changes == {"hx-dev-server": 0}, second.output
 
 
-def test_a_provided_pair_is_verified_by_its_authority(host: Host, instance: int) -> None:
+def test_provided_certificate_is_verified_against_its_authority(host: Host, instance: int) -> None:
     root = sign("Root")
     middle = sign("Intermediate", root)
     leaf = sign("leaf", middle, hosts=[NAME])

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DECIDED
 from tests.support.role_templates import ROLE, inventory, render
+from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,14 +31,14 @@ def numbers_and_more() -> dict[str, Any]:
     }
 
 
-def test_texts_on_the_command_line_render_as_what_they_mean(tmp_path: Path) -> None:
+def test_strings_from_the_command_line_render_like_typed_values(tmp_path: Path) -> None:
     every_template = tmp_path / "all.j2"
     every_template.write_text(
         "\n".join(f"{{{{ lookup('ansible.builtin.template', '{path}') }}}}" for path in TEMPLATES)
     )
     values = numbers_and_more()
     texts = [f"{name}={as_text(value)}" for name, value in values.items()]
-    hosts = inventory({"alone": {"alone-1": {}}}, DECIDED)
+    hosts = inventory({"alone": {"alone-1": {}}}, REQUIRED_VARIABLES)
     found = []
     for name, extra in (("typed", [json.dumps(values)]), ("texts", texts)):
         folder = tmp_path / name

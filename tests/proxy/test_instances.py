@@ -89,7 +89,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.mark.parametrize("path", ["/events", "/api/jobs", "/auth/me"])
 @pytest.mark.parametrize("full", [(FULL, 200), (200, FULL)])
-def test_a_request_goes_on_from_a_full_instance(
+def test_request_refused_by_a_full_instance_goes_to_the_next(
     site: Site, path: str, full: tuple[int, int]
 ) -> None:
     for _ in range(3):
@@ -98,32 +98,32 @@ def test_a_request_goes_on_from_a_full_instance(
         assert asked <= 2
 
 
-def test_who_is_refused_by_all_gets_the_words_of_the_last(site: Site) -> None:
+def test_request_refused_by_all_gets_the_last_response(site: Site) -> None:
     assert site.answer("GET", "/events", FULL, FULL) == (FULL, "own", 2)
 
 
 @pytest.mark.parametrize("path", ["/events", "/api/jobs", "/api/tools", "/auth/me"])
-def test_what_all_instances_share_is_asked_of_one(site: Site, path: str) -> None:
+def test_shared_limit_is_not_retried_at_another_instance(site: Site, path: str) -> None:
     assert site.answer("GET", path, OVERLOADED, OVERLOADED) == (OVERLOADED, "own", 1)
 
 
 @pytest.mark.parametrize("path", ["/api/crawl", "/agent", "/auth/login", "/auth/logout"])
-def test_a_request_that_may_have_had_an_effect_is_sent_once(site: Site, path: str) -> None:
+def test_request_with_a_possible_effect_is_sent_once(site: Site, path: str) -> None:
     assert site.answer("POST", path, FULL, FULL) == (FULL, "own", 1)
 
 
-def test_an_error_of_the_gateway_is_no_matter_of_the_instance(site: Site) -> None:
+def test_gateway_error_is_not_retried_at_another_instance(site: Site) -> None:
     assert site.answer("GET", "/api/tools", 502, 502) == (502, "own", 1)
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])
-def test_health_is_that_of_an_instance_that_works(site: Site, path: str) -> None:
+def test_health_comes_from_a_working_instance(site: Site, path: str) -> None:
     for _ in range(3):
         assert site.answer("GET", path, OVERLOADED, 200)[0] == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_an_instance_that_has_gone_fails_no_request(site: Site, method: str) -> None:
+def test_stopped_instance_fails_no_request(site: Site, method: str) -> None:
     """While instances move to other ports, the proxy knows both addresses."""
     for _ in range(6):
         assert site.answer(method, "/auth/me", 200, 200) == (200, "own", 1)

@@ -76,7 +76,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_refused_request_gets_a_problem(site: Site, name: str) -> None:
+def test_refused_request_gets_a_problem_document(site: Site, name: str) -> None:
     request, status = REFUSED[name]
     answer = site.nginx.send(site.https, request)
     assert answer.status == status
@@ -101,7 +101,7 @@ def test_a_refused_request_gets_a_problem(site: Site, name: str) -> None:
         (["--request", "POST"], "/auth/login", 502),
     ],
 )
-def test_a_refused_request_of_a_browser_gets_a_problem(
+def test_refused_request_of_a_browser_gets_a_problem_document(
     site: Site, arguments: list[str], path: str, status: int
 ) -> None:
     """Browsers use HTTP/2, where nginx handles some refusals differently."""
@@ -123,25 +123,25 @@ def test_a_refused_request_of_a_browser_gets_a_problem(
 
 
 @pytest.mark.parametrize("name", BEFORE_A_PATH)
-def test_the_port_that_redirects_answers_the_same(site: Site, name: str) -> None:
+def test_redirecting_port_sends_the_same_problem_documents(site: Site, name: str) -> None:
     request, status = REFUSED[name]
     answer = site.nginx.send(site.http, request, tls=False)
     assert (answer.status, answer.json()["status"]) == (status, status)
 
 
-def test_that_port_redirects_everything_else(site: Site) -> None:
+def test_redirecting_port_redirects_valid_requests(site: Site) -> None:
     answer = site.nginx.send(site.http, b"GET /a?b=c HTTP/1.1\r\n" + HOST + b"\r\n", tls=False)
     assert answer.status == 308
     assert answer.headers["location"] == f"https://{NAME}:{site.https}/a?b=c"
 
 
-def test_plain_http_at_the_port_of_https(site: Site) -> None:
+def test_plain_http_on_the_https_port_gets_a_problem_document(site: Site) -> None:
     answer = site.nginx.send(site.https, b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", tls=False)
     assert (answer.status, answer.json()["status"]) == (400, 400)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_each_status_has_a_type_of_its_own(site: Site, name: str) -> None:
+def test_each_status_has_its_own_problem_type(site: Site, name: str) -> None:
     problem = site.nginx.send(site.https, REFUSED[name][0]).json()
     prefix, _, slug = problem["type"].rpartition(":")
     assert prefix == "urn:shield-ag-ui:problem"
@@ -150,7 +150,7 @@ def test_each_status_has_a_type_of_its_own(site: Site, name: str) -> None:
 
 @pytest.mark.parametrize("origin", [PAGE, LONG_PAGE])
 @pytest.mark.parametrize("name", ["a large body", "no instance", "metrics"])
-def test_pages_of_allowed_origins_may_read_it(site: Site, name: str, origin: str) -> None:
+def test_allowed_origin_can_read_the_problem_document(site: Site, name: str, origin: str) -> None:
     headers = site.nginx.send(site.https, from_page(name, origin)).headers
     assert headers["access-control-allow-origin"] == origin
     assert headers["access-control-allow-credentials"] == "true"
@@ -165,7 +165,7 @@ def test_pages_of_allowed_origins_may_read_it(site: Site, name: str, origin: str
     "origin",
     ["https://other.example", f"{PAGE}.other.example", "https://pageXexample:8443", "null"],
 )
-def test_other_pages_may_not(site: Site, origin: str) -> None:
+def test_other_origin_cannot_read_the_problem_document(site: Site, origin: str) -> None:
     headers = site.nginx.send(site.https, from_page("no instance", origin)).headers
     assert not [one for one in headers if one.startswith("access-control")]
     assert headers["vary"] == "Origin"
@@ -176,7 +176,7 @@ def from_page(name: str, origin: str) -> bytes:
     return REFUSED[name][0].replace(HOST, HOST + f"Origin: {origin}\r\n".encode())
 
 
-def test_http_2_gets_the_same(site: Site) -> None:
+def test_http_2_gets_the_same_problem_document(site: Site) -> None:
     command = ["curl", "--silent", "--insecure", "--http2", "--path-as-is", "--max-time", "10"]
     command += ["--write-out", "\n%{http_version} %{http_code} %{content_type}"]
     done = subprocess.run(
@@ -190,7 +190,7 @@ def test_http_2_gets_the_same(site: Site) -> None:
     assert json.loads(body)["status"] == 400
 
 
-def test_every_problem_is_told_to_the_log_with_its_path(site: Site) -> None:
+def test_problem_is_logged_with_its_path(site: Site) -> None:
     request, _ = REFUSED["no instance"]
     id_ = site.nginx.send(site.https, request).headers["x-request-id"]
     lines = [json.loads(line) for line in site.nginx.log("ag-ui.access.log").splitlines()]

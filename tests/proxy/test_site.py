@@ -13,7 +13,7 @@ from tests.support.playbook import TOP
 SITE = (TOP / "roles/ag_ui_deployment/templates/nginx-site.conf.j2").read_text()
 
 
-def counted_as(address: IPv4Address | IPv6Address) -> bytes:
+def limit_key(address: IPv4Address | IPv6Address) -> bytes:
     """Return the key under which nginx counts the address: the first matching rule applies."""
     _, _, rest = SITE.partition("map $binary_remote_addr $ag_ui_client_network {\n")
     rules, _, _ = rest.partition("}\n\n")
@@ -26,7 +26,7 @@ def counted_as(address: IPv4Address | IPv6Address) -> bytes:
     return address.packed
 
 
-def test_every_limit_counts_networks() -> None:
+def test_every_limit_uses_the_client_network() -> None:
     zones = re.findall(r"^limit_(?:req|conn)_zone (\S+) ", SITE, flags=re.MULTILINE)
     assert zones == ["$ag_ui_client_network"] * 3
 
@@ -47,16 +47,16 @@ def test_every_limit_counts_networks() -> None:
         ("10.10.10.10", "10.10.10.11", False),
     ],
 )
-def test_who_is_the_same(one: str, other: str, *, same: bool) -> None:
-    assert (counted_as(ip_address(one)) == counted_as(ip_address(other))) is same
+def test_addresses_of_one_network_share_a_key(one: str, other: str, *, same: bool) -> None:
+    assert (limit_key(ip_address(one)) == limit_key(ip_address(other))) is same
 
 
-def test_any_address_counts_as_its_network() -> None:
+def test_every_address_maps_to_its_network() -> None:
     random = Random(1)
     for _ in range(2000):
         four = IPv4Address(random.getrandbits(32))
-        assert counted_as(four) == four.packed
+        assert limit_key(four) == four.packed
         groups = [random.choice([0, 0, 0x0A0A, 0xFFFF, random.getrandbits(16)]) for _ in range(8)]
         six = IPv6Address(b"".join(group.to_bytes(2, "big") for group in groups))
         network = ip_network((six, 64), strict=False).network_address.packed[:8]
-        assert counted_as(six) == (six.ipv4_mapped.packed if six.ipv4_mapped else network)
+        assert limit_key(six) == (six.ipv4_mapped.packed if six.ipv4_mapped else network)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import ROLES
 from tests.support.playbook import TOP
+from tests.support.site_playbook import ROLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,15 +38,15 @@ def comments(role: Path) -> dict[str, str]:
     return {name: words for words, name in re.findall(r"^# (.+)\n(\w+):", text, re.MULTILINE)}
 
 
-def test_the_names_are_the_same(role: Path) -> None:
+def test_defaults_and_specification_have_the_same_names(role: Path) -> None:
     assert list(defaults(role)) == list(options(role))
 
 
-def test_the_defaults_are_the_same(role: Path) -> None:
+def test_defaults_equal_those_of_the_specification(role: Path) -> None:
     assert defaults(role) == {name: option["default"] for name, option in options(role).items()}
 
 
-def test_each_default_has_the_type_it_asks_for(role: Path) -> None:
+def test_each_default_has_its_specified_type(role: Path) -> None:
     kinds = {name: TYPES[option["type"]] for name, option in options(role).items()}
     wrong = [name for name, value in defaults(role).items() if not isinstance(value, kinds[name])]
     assert wrong == []
@@ -57,7 +57,7 @@ def test_each_default_is_one_of_the_choices(role: Path) -> None:
     assert [name for name, o in limited.items() if o["default"] not in o["choices"]] == []
 
 
-def test_the_comment_is_the_description(role: Path) -> None:
+def test_comments_equal_the_descriptions(role: Path) -> None:
     described = {name: option["description"] for name, option in options(role).items()}
     assert comments(role) == described
 
@@ -82,12 +82,12 @@ def test_each_variable_is_used(role: Path) -> None:
     assert [name for name in unused if name.removeprefix("ag_ui_").upper() not in settings] == []
 
 
-def test_the_prefix_is_the_roles_own(role: Path) -> None:
+def test_variables_have_the_prefix_of_the_role(role: Path) -> None:
     prefix = role.name.removesuffix("_deployment") + "_"
     assert [name for name in defaults(role) if not name.startswith(prefix)] == []
 
 
-def test_the_generated_files_are_current(role: Path) -> None:
+def test_generated_files_are_current(role: Path) -> None:
     done = subprocess.run(
         [sys.executable, TOP / "script/role-variables", "--check"],
         capture_output=True,

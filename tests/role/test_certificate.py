@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
-from tests.role.playing import DECIDED, play
 from tests.support.ansible_module import PLUGINS
-from tests.support.authority import Signed, sign
+from tests.support.certificates import SignedCertificate, sign
+from tests.support.site_playbook import REQUIRED_VARIABLES, play
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,39 +37,39 @@ def problems(
     return found
 
 
-def chain_of(leaf: Signed) -> tuple[str, str]:
+def chain_of(leaf: SignedCertificate) -> tuple[str, str]:
     return leaf.pem + INTERMEDIATE.pem, leaf.key_pem
 
 
-def test_a_good_pair_has_no_problem() -> None:
+def test_valid_certificate_is_accepted() -> None:
     assert problems(names=(NAME, "one.apps.example", "192.0.2.1")) == []
     # The file may include the root.
     assert problems(CHAIN + ROOT.pem) == []
 
 
-def test_another_key() -> None:
+def test_key_of_another_certificate_is_reported() -> None:
     [found] = problems(key=sign("other", hosts=[NAME]).key_pem)
     assert "ag_ui_tls_key is not the key of ag_ui_tls_certificate" in found
 
 
-def test_a_chain_in_the_wrong_order() -> None:
+def test_wrong_order_of_the_chain_is_reported() -> None:
     found = problems(INTERMEDIATE.pem + LEAF.pem)
     assert "Put the server's certificate first" in found[0]
 
 
-def test_a_key_with_a_passphrase_or_none_at_all() -> None:
+def test_encrypted_or_missing_key_is_reported() -> None:
     for key in (LEAF.encoded_key(BestAvailableEncryption(b"secret")), "no key", ROOT.pem):
         [found] = problems(key=key)
         assert "is no private key in PEM without a passphrase" in found
 
 
-def test_a_missing_intermediate() -> None:
+def test_missing_intermediate_is_reported() -> None:
     [found] = problems(LEAF.pem)
     assert NO_AUTHORITY in found
     assert "Put the intermediate certificates behind the server's" in found
 
 
-def test_an_intermediate_that_only_the_authorities_have_is_missing() -> None:
+def test_intermediate_in_the_ca_file_does_not_complete_the_chain() -> None:
     """Clients trust the root; the server does not send them other certificates of the CA file."""
     [found] = problems(LEAF.pem, ca=INTERMEDIATE.pem + ROOT.pem)
     assert NO_AUTHORITY in found
@@ -77,18 +77,18 @@ def test_an_intermediate_that_only_the_authorities_have_is_missing() -> None:
     assert "ag_ui_tls_ca holds no authority" in found
 
 
-def test_another_authority() -> None:
+def test_other_authority_is_reported() -> None:
     [found] = problems(ca=sign("Other").pem)
     assert NO_AUTHORITY in found
     assert "set ag_ui_tls_ca" in found
 
 
-def test_the_systems_authorities_do_not_know_ours() -> None:
+def test_private_authority_is_unknown_to_the_system() -> None:
     [found] = problems(ca="")
     assert "does not lead to an authority of the controller's system" in found
 
 
-def test_it_does_not_vouch_for_itself() -> None:
+def test_self_signed_certificate_is_reported() -> None:
     alone = sign("alone", hosts=[NAME])
     [found] = problems(alone.pem, alone.key_pem)
     assert NO_AUTHORITY in found
@@ -97,45 +97,45 @@ def test_it_does_not_vouch_for_itself() -> None:
 @pytest.mark.parametrize(
     ("begins", "ends", "words"), [(-9, -2, "has expired"), (2, 9, "is not yet valid")]
 )
-def test_dates(begins: int, ends: int, words: str) -> None:
+def test_certificate_outside_its_validity_is_reported(begins: int, ends: int, words: str) -> None:
     leaf = sign("leaf", INTERMEDIATE, hosts=[NAME], begins=begins, ends=ends)
     [found] = problems(*chain_of(leaf))
     assert words in found
     assert "notAfter=" in found
 
 
-def test_an_intermediate_that_has_expired() -> None:
+def test_expired_intermediate_is_reported() -> None:
     old = sign("Old", ROOT, begins=-9, ends=-2)
     leaf = sign("leaf", old, hosts=[NAME])
     [found] = problems(leaf.pem + old.pem, leaf.key_pem)
     assert "has expired" in found
 
 
-def test_names_that_are_missing() -> None:
+def test_missing_names_are_reported() -> None:
     [found] = problems(names=(NAME, "a.b.apps.example", "192.0.2.2"))
     assert (
         "is not for a.b.apps.example, 192.0.2.2 (it is for ag-ui.example, *.apps.example" in found
     )
 
 
-def test_a_common_name_is_no_name() -> None:
+def test_common_name_is_ignored() -> None:
     leaf = sign(NAME, INTERMEDIATE)
     [found] = problems(*chain_of(leaf))
     assert "is not for ag-ui.example (it is for no name)" in found
 
 
-def test_what_is_no_certificate() -> None:
+def test_invalid_pem_is_reported() -> None:
     for text in ("", LEAF.key_pem, CHAIN.replace("MII", "MIX", 1)):
         [found] = problems(text)
         assert "holds no certificates in PEM" in found
 
 
-def test_a_deployment_with_a_wrong_pair_does_nothing(tmp_path: Path) -> None:
+def test_deployment_with_an_invalid_certificate_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "server.crt").write_text(LEAF.pem)
     (tmp_path / "server.key").write_text(ROOT.key_pem)
     done = play(
         tmp_path,
-        DECIDED
+        REQUIRED_VARIABLES
         | {"ag_ui_server_name": NAME, "ag_ui_tls_mode": "provided"}
         | {
             f"ag_ui_tls_{n}": f"{tmp_path}/server.{s}"

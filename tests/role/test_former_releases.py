@@ -106,28 +106,28 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-def test_the_last_three_stay_with_their_images(host: Host) -> None:
+def test_last_three_releases_are_kept_with_their_images(host: Host) -> None:
     host.deploy("1", "2", "3", "4", "5")
     assert host.releases == {"3", "4", "5"}
     assert set(host.images) == {*OTHERS, own("3"), own("4"), own("5"), "layer-new"}
     assert host.current == "releases/5"
 
 
-def test_a_release_that_was_refused_goes_and_takes_no_place(host: Host) -> None:
+def test_refused_release_is_removed_and_does_not_count(host: Host) -> None:
     host.deploy("1", "2", "3")
     host.write("refused", own("refused"))
     assert host.record("3")["removed"] == ["refused", own("refused")]
     assert host.releases == {"1", "2", "3"}
 
 
-def test_a_release_that_comes_back_is_the_newest(host: Host) -> None:
+def test_redeployed_release_is_the_newest(host: Host) -> None:
     host.deploy("1", "2", "3")
     host.record("1")
     host.deploy("4")
     assert host.releases == {"1", "3", "4"}
 
 
-def test_an_image_that_two_releases_share_stays_for_the_second(host: Host) -> None:
+def test_image_of_two_releases_is_kept_for_the_second(host: Host) -> None:
     for release in ("1", "2", "3", "4"):
         host.write(release, own("same"))
         host.record(release)
@@ -135,7 +135,7 @@ def test_an_image_that_two_releases_share_stays_for_the_second(host: Host) -> No
     assert own("same") in host.images
 
 
-def test_an_image_that_was_pulled_goes_with_the_last_release_that_named_it(host: Host) -> None:
+def test_pulled_image_is_removed_with_its_last_release(host: Host) -> None:
     (host.root / "pulled").write_text(f"{PULLED} sha256:{PULLED}\nlater:1 sha256:later:1\n")
     host.write("1", PULLED)
     host.record("1")
@@ -147,7 +147,7 @@ def test_an_image_that_was_pulled_goes_with_the_last_release_that_named_it(host:
 
 
 @pytest.mark.parametrize("was", ["there before", "given another name since"])
-def test_an_image_that_the_role_did_not_pull_stays(host: Host, was: str) -> None:
+def test_image_that_the_role_did_not_pull_is_kept(host: Host, was: str) -> None:
     if was != "there before":
         (host.root / "pulled").write_text(f"{PULLED} sha256:{PULLED}\n")
         (host.root / "retagged").write_text(f"{PULLED}\n")
@@ -158,7 +158,7 @@ def test_an_image_that_the_role_did_not_pull_stays(host: Host, was: str) -> None
     assert PULLED in host.images
 
 
-def test_only_the_base_image_of_the_last_build_stays(host: Host) -> None:
+def test_only_the_last_base_image_is_kept(host: Host) -> None:
     host.images = [*host.images, own("old", "base"), own("new", "base")]
     host.deploy("1")
     assert [image for image in host.images if "base" in image] == [own("new", "base")]
@@ -174,7 +174,7 @@ def former_layout(host: Host) -> None:
     host.images = [*host.images, image]
 
 
-def test_the_release_of_a_former_version_of_the_role_stays_as_one_of_three(host: Host) -> None:
+def test_release_of_a_former_role_version_counts_as_one_of_three(host: Host) -> None:
     former_layout(host)
     host.deploy("1")
     assert host.releases == {"0f0f", "1"}
@@ -192,7 +192,7 @@ def test_the_release_of_a_former_version_of_the_role_stays_as_one_of_three(host:
     assert own("former") not in host.images
 
 
-def test_a_dry_run_leaves_a_former_version_where_it_is(host: Host) -> None:
+def test_check_mode_does_not_move_a_former_role_version(host: Host) -> None:
     former_layout(host)
     host.write("1", own("1"))
     assert host.record("1", check=True)["changed"]
@@ -200,7 +200,7 @@ def test_a_dry_run_leaves_a_former_version_where_it_is(host: Host) -> None:
     assert own("former") in host.images
 
 
-def test_an_uninstall_takes_a_former_version_too(host: Host) -> None:
+def test_uninstall_removes_a_former_role_version(host: Host) -> None:
     former_layout(host)
     host.record(keep=0, keep_images=[])
     assert host.releases == set()
@@ -216,7 +216,7 @@ def test_a_second_run_changes_nothing(host: Host) -> None:
     assert (answer["changed"], answer["removed"]) == (False, [])
 
 
-def test_a_dry_run_tells_and_changes_nothing(host: Host) -> None:
+def test_check_mode_reports_and_changes_nothing(host: Host) -> None:
     host.deploy("1", "2", "3")
     host.write("4", own("4"))
     before = (host.releases, host.images)
@@ -226,7 +226,7 @@ def test_a_dry_run_tells_and_changes_nothing(host: Host) -> None:
     assert host.current == "releases/3"
 
 
-def test_an_uninstall_leaves_only_what_is_not_ours(host: Host) -> None:
+def test_uninstall_keeps_only_images_of_others(host: Host) -> None:
     host.images = [*host.images, own("new", "base")]
     host.deploy("1", "2")
     host.record(keep=0, keep_images=[])

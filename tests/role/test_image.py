@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.role.playing import DECIDED
 from tests.support.metadata import backend_version
 from tests.support.role_templates import inventory, render
+from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_build_is_told_the_version_of_the_backend(tmp_path: Path) -> None:
+def test_build_gets_the_version_of_the_backend(tmp_path: Path) -> None:
     template = tmp_path / "arguments.j2"
     template.write_text("{{ __ag_ui_build_arguments | to_json }}")
     folder = tmp_path / "rendered"
     folder.mkdir()
-    render(folder, str(template), inventory({"alone": {"alone-1": {}}}, DECIDED))
+    render(folder, str(template), inventory({"alone": {"alone-1": {}}}, REQUIRED_VARIABLES))
     arguments = json.loads((folder / "alone-1").read_text())
     assert arguments["VERSION"] == backend_version()

@@ -56,7 +56,7 @@ def nginx(folder: Path, **files: str) -> dict[str, Any]:
         ("0.0.0.0:80 default", 80),
     ],
 )
-def test_another_default_server_is_named_with_the_remedy(
+def test_other_default_server_is_reported_with_the_remedy(
     tmp_path: Path, listen: str, port: int
 ) -> None:
     text = f"server {{\n  server_name a;  listen {listen};\n}}\n"
@@ -79,20 +79,20 @@ def test_another_default_server_is_named_with_the_remedy(
         "server { listen unix:/run/a.sock default_server; }",
     ],
 )
-def test_other_sites_that_do_no_harm_are_not_named(tmp_path: Path, text: str) -> None:
+def test_harmless_other_sites_are_not_reported(tmp_path: Path, text: str) -> None:
     assert problems(tmp_path, proxy=nginx(tmp_path, shop=text)) == []
 
 
 EXAMPLE = "server { listen 80 default_server; listen 443 ssl default_server; }"
 
 
-def test_our_own_site_and_the_example_are_not_named(tmp_path: Path) -> None:
+def test_own_site_and_packaged_default_site_are_not_reported(tmp_path: Path) -> None:
     proxy = nginx(tmp_path, ours=EXAMPLE)
     add_packaged_site(tmp_path / "sites/default", EXAMPLE, programs=tmp_path)
     assert problems(tmp_path, proxy=proxy) == []
 
 
-def test_an_example_that_somebody_has_changed_is_a_site_as_any_other(tmp_path: Path) -> None:
+def test_changed_default_site_is_reported(tmp_path: Path) -> None:
     proxy = nginx(tmp_path)
     site = add_packaged_site(tmp_path / "sites/default", EXAMPLE, programs=tmp_path)
     site.write_text(f"# our shop\n{EXAMPLE}")
@@ -101,12 +101,12 @@ def test_an_example_that_somebody_has_changed_is_a_site_as_any_other(tmp_path: P
     assert f"{tmp_path}/sites/default already has the default server of port 443" in found[0]
 
 
-def test_files_that_include_each_other_end(tmp_path: Path) -> None:
+def test_circular_includes_terminate(tmp_path: Path) -> None:
     text = f"include {tmp_path}/sites/*;\nserver {{ listen 80 default_server; }}"
     assert len(problems(tmp_path, proxy=nginx(tmp_path, shop=text))) == 1
 
 
-def test_a_host_without_nginx_has_no_other_site(tmp_path: Path) -> None:
+def test_host_without_nginx_has_no_other_site(tmp_path: Path) -> None:
     proxy = {"main": f"{tmp_path}/none", "files": [], "packaged": [], "ports": [HTTPS]}
     assert problems(tmp_path, proxy=proxy) == []
 
@@ -118,14 +118,14 @@ def test_a_host_without_nginx_has_no_other_site(tmp_path: Path) -> None:
         ("name=rootless", "is run by a user who is not root"),
     ],
 )
-def test_an_engine_that_maps_users_is_named(tmp_path: Path, options: str, words: str) -> None:
+def test_engine_with_user_namespaces_is_reported(tmp_path: Path, options: str, words: str) -> None:
     docker(tmp_path, options)
     [found] = problems(tmp_path)
     assert words in found
     assert "/etc/docker/daemon.json" in found
 
 
-def test_an_engine_as_it_is_installed_is_no_problem(tmp_path: Path) -> None:
+def test_default_engine_is_accepted(tmp_path: Path) -> None:
     docker(tmp_path, "name=apparmor\nname=seccomp,profile=builtin\nname=cgroupns")
     assert problems(tmp_path) == []
 
@@ -169,7 +169,7 @@ def gateway() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-def test_a_gateway_that_redirects_is_named(tmp_path: Path, gateway: str) -> None:
+def test_redirecting_gateway_is_reported(tmp_path: Path, gateway: str) -> None:
     [found] = problems(tmp_path, gateway=f"{gateway}/moved/")
     assert (
         f"ag_ui_litellm_url: {gateway}/moved/ redirects (308) to https://gateway.example/moved/"
@@ -178,15 +178,13 @@ def test_a_gateway_that_redirects_is_named(tmp_path: Path, gateway: str) -> None
     assert "Set the variable to the address that it redirects to" in found
 
 
-def test_a_gateway_that_answers_or_is_away_is_no_problem(tmp_path: Path, gateway: str) -> None:
+def test_answering_or_unreachable_gateway_is_accepted(tmp_path: Path, gateway: str) -> None:
     assert problems(tmp_path, gateway=gateway) == []
     assert problems(tmp_path, gateway="http://127.0.0.1:1") == []
     assert problems(tmp_path, gateway="http://no-such-name.invalid") == []
 
 
-def test_a_gateway_that_sends_a_header_now_and_then_ends_the_check(
-    tmp_path: Path, gateway: str
-) -> None:
+def test_slow_gateway_ends_the_check(tmp_path: Path, gateway: str) -> None:
     started = time.monotonic()
     assert problems(tmp_path, gateway=f"{gateway}/slow", timeout=1) == []
     assert time.monotonic() - started < 20

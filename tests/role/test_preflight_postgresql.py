@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from tests.support.ansible_module import import_util, run_module
-from tests.support.authority import Signed, server_context, sign
+from tests.support.certificates import SignedCertificate, sign
 from tests.support.fake_postgresql import FakePostgres, Fault, Method
 from tests.support.threaded_server import serving_connections
 
@@ -68,22 +68,11 @@ def driver_logs_in(server: FakePostgres, mode: str = "prefer", password: str = P
     return True
 
 
-@pytest.fixture(scope="module")
-def authority() -> Signed:
-    return sign("authority")
-
-
-@pytest.fixture(scope="module")
-def context(authority: Signed, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    own = sign("localhost", authority, hosts=["localhost"])
-    return server_context(own, tmp_path_factory.mktemp("tls"))
-
-
 # --- ways to log in -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_of_the_driver_logs_in(tmp_path: Path, method: Method) -> None:
+def test_login_succeeds_with_each_method_of_the_driver(tmp_path: Path, method: Method) -> None:
     """Also in clear and as MD5 without TLS: the backend would send the password in the same way."""
     with serving_connections(FakePostgres(method=method)) as server:
         assert driver_logs_in(server)
@@ -93,7 +82,7 @@ def test_a_method_of_the_driver_logs_in(tmp_path: Path, method: Method) -> None:
 
 
 @pytest.mark.parametrize("method", ["scram", "cleartext", "md5"])
-def test_a_wrong_password_is_refused(method: Method) -> None:
+def test_wrong_password_is_reported(method: Method) -> None:
     with serving_connections(FakePostgres(method=method)) as server:
         assert not driver_logs_in(server, password="wrong")
         [found] = problems(server, password="wrong")
@@ -112,9 +101,7 @@ def test_a_wrong_password_is_refused(method: Method) -> None:
         ("\U0001f980\ufb01", "\U0001f980\ufb01"),
     ],
 )
-def test_a_password_is_normalized_as_the_server_and_the_driver_do(
-    written: str, stored: str
-) -> None:
+def test_password_is_normalized_like_in_server_and_driver(written: str, stored: str) -> None:
     with serving_connections(FakePostgres(password=stored)) as server:
         assert driver_logs_in(server, password=written)
         assert problems(server, password=written) == []
@@ -140,7 +127,7 @@ def test_a_password_is_normalized_as_the_server_and_the_driver_do(
         ("signature is not base64", "is not base64"),
     ],
 )
-def test_a_server_that_does_not_prove_that_it_knows_the_password_is_named(
+def test_server_without_proof_of_the_password_is_reported(
     tmp_path: Path, fault: Fault, words: str
 ) -> None:
     with serving_connections(FakePostgres(fault=fault)) as server:
@@ -155,12 +142,12 @@ def test_a_server_that_does_not_prove_that_it_knows_the_password_is_named(
     assert PASSWORD.encode() + b"\0" not in server.secrets
 
 
-def test_as_many_iterations_as_are_recommended_are_computed() -> None:
+def test_recommended_number_of_iterations_is_accepted() -> None:
     with serving_connections(FakePostgres(iterations=600_000)) as server:
         assert problems(server) == []
 
 
-def test_a_mechanism_that_the_driver_does_not_know_is_refused() -> None:
+def test_unsupported_mechanism_is_reported() -> None:
     with serving_connections(FakePostgres(fault="only another mechanism")) as server:
         assert not driver_logs_in(server)
         [found] = problems(server)
@@ -171,8 +158,8 @@ def test_a_mechanism_that_the_driver_does_not_know_is_refused() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_password_goes_to_a_server_whose_certificate_is_not_accepted(
-    context: ssl.SSLContext, authority: Signed, method: Method
+def test_no_password_is_sent_with_an_untrusted_certificate(
+    context: ssl.SSLContext, authority: SignedCertificate, method: Method
 ) -> None:
     foreign = sign("another").pem
     with serving_connections(FakePostgres(method=method, context=context)) as server:
@@ -193,7 +180,7 @@ def test_no_password_goes_to_a_server_whose_certificate_is_not_accepted(
 
 @pytest.mark.parametrize("refuses", ["nothing", "plain", "tls"])
 @pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])
-def test_a_mode_tries_the_connections_that_the_driver_tries(
+def test_sslmode_tries_the_same_connections_as_the_driver(
     context: ssl.SSLContext, mode: str, refuses: Any
 ) -> None:
     with serving_connections(FakePostgres(context=context, refuses=refuses)) as server:
@@ -207,14 +194,14 @@ def test_a_mode_tries_the_connections_that_the_driver_tries(
 
 
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
-def test_a_mode_that_requires_tls_never_goes_without(mode: str) -> None:
+def test_required_tls_never_falls_back_to_plain_text(mode: str) -> None:
     with serving_connections(FakePostgres()) as server:
         [found] = problems(server, sslmode=mode)
         assert server.startups == []
     assert f"the server has no TLS, and sslmode is {mode}" in found
 
 
-def test_a_wrong_password_is_named_whatever_the_second_connection_says(
+def test_wrong_password_is_reported_despite_the_second_error(
     context: ssl.SSLContext,
 ) -> None:
     with serving_connections(FakePostgres(context=context, refuses="plain")) as server:
@@ -223,7 +210,7 @@ def test_a_wrong_password_is_named_whatever_the_second_connection_says(
             assert "refuses the login (password authentication failed)" in found
 
 
-def test_a_refusal_is_tried_again_only_where_another_connection_could_help(
+def test_refusal_is_retried_only_if_another_connection_may_succeed(
     context: ssl.SSLContext,
 ) -> None:
     for server in (
@@ -243,14 +230,14 @@ def test_a_refusal_is_tried_again_only_where_another_connection_could_help(
 # --- the pool -----------------------------------------------------------------------------
 
 
-def test_a_pool_that_changes_the_process_is_named() -> None:
+def test_transaction_pool_is_reported() -> None:
     with serving_connections(FakePostgres(pids=itertools.repeat(1000))) as server:
         [found] = problems(server)
     assert found.startswith("ag_ui_database_host, ag_ui_database_port: at 127.0.0.1:")
     assert "pool_mode = session" in found
 
 
-def test_a_server_that_ends_the_connection_at_a_query_is_named() -> None:
+def test_connection_closed_at_a_query_is_reported() -> None:
     with serving_connections(FakePostgres(ends="at a query")) as server:
         [found] = problems(server)
     assert "refuses the login (terminating connection due to administrator command)" in found
@@ -270,14 +257,14 @@ def test_a_server_that_ends_the_connection_at_a_query_is_named() -> None:
         (b"N" + struct.pack("!i", 60_000) + bytes(59_996)) * 20,
     ],
 )
-def test_an_answer_that_is_not_one_of_postgresql_ends_the_check(answer: bytes) -> None:
+def test_response_of_another_protocol_ends_the_check(answer: bytes) -> None:
     with serving_connections(FakePostgres(answer=answer)) as server:
         [found] = problems(server, sslmode="disable")
     assert found.startswith("ag_ui_database_host, ag_ui_database_port: PostgreSQL at ")
     assert "it does not answer as PostgreSQL does" in found or "it sends more than" in found
 
 
-def test_a_server_that_sends_a_byte_now_and_then_ends_the_check() -> None:
+def test_slow_server_ends_the_check() -> None:
     message = b"N" + struct.pack("!i", 400) + bytes(396)
     with serving_connections(FakePostgres(drips=message)) as server:
         started = time.monotonic()
@@ -286,7 +273,7 @@ def test_a_server_that_sends_a_byte_now_and_then_ends_the_check() -> None:
     assert "cannot be reached from this host (timed out)" in found
 
 
-def test_the_words_of_a_server_are_repeated_in_part_and_without_control_characters() -> None:
+def test_server_message_is_truncated_without_control_characters() -> None:
     words = b"M\x1b[31mno" + b"o" * 5000 + b"\0\0"
     with serving_connections(
         FakePostgres(answer=b"E" + struct.pack("!i", len(words) + 4) + words)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.ansible_module import import_util, run_module
-from tests.support.authority import Signed, server_context, sign
+from tests.support.certificates import SignedCertificate, sign
 from tests.support.threaded_server import serving_connections
 
 if TYPE_CHECKING:
@@ -74,17 +74,6 @@ def problems(server: FakeRedis, timeout: float = 5, **values: Any) -> list[str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def authority() -> Signed:
-    return sign("authority")
-
-
-@pytest.fixture(scope="module")
-def context(authority: Signed, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    own = sign("localhost", authority, hosts=["localhost"])
-    return server_context(own, tmp_path_factory.mktemp("tls"))
-
-
 LOGIN = [
     [b"AUTH", b"agui", PASSWORD.encode()],
     [b"PING"],
@@ -93,8 +82,8 @@ LOGIN = [
 ]
 
 
-def test_the_module_logs_in_by_tls(
-    tmp_path: Path, context: ssl.SSLContext, authority: Signed
+def test_module_logs_in_over_tls(
+    tmp_path: Path, context: ssl.SSLContext, authority: SignedCertificate
 ) -> None:
     with serving_connections(FakeRedis(context)) as server:
         arguments = {
@@ -108,14 +97,14 @@ def test_the_module_logs_in_by_tls(
         assert server.commands == LOGIN
 
 
-def test_a_login_without_tls() -> None:
+def test_login_without_tls_succeeds() -> None:
     with serving_connections(FakeRedis()) as server:
         assert problems(server) == []
         assert server.commands == LOGIN
 
 
-def test_no_password_goes_to_a_server_whose_certificate_is_not_accepted(
-    context: ssl.SSLContext, authority: Signed
+def test_no_password_is_sent_with_an_untrusted_certificate(
+    context: ssl.SSLContext, authority: SignedCertificate
 ) -> None:
     with serving_connections(FakeRedis(context)) as server:
         for host, ca in (
@@ -129,7 +118,7 @@ def test_no_password_goes_to_a_server_whose_certificate_is_not_accepted(
         assert server.commands == []
 
 
-def test_a_refusal_is_repeated_in_part_and_without_control_characters() -> None:
+def test_server_message_is_truncated_without_control_characters() -> None:
     with serving_connections(FakeRedis()) as server:
         server.answers[b"AUTH"] = b"-WRONGPASS \x1b[31m" + b"o" * 2000 + b"\r\n"
         [found] = problems(server)
@@ -147,7 +136,7 @@ def test_a_refusal_is_repeated_in_part_and_without_control_characters() -> None:
         (b"INFO", b"$many\r\n"),
     ],
 )
-def test_an_answer_that_is_not_one_of_redis_ends_the_check(command: bytes, answer: bytes) -> None:
+def test_response_of_another_protocol_ends_the_check(command: bytes, answer: bytes) -> None:
     with serving_connections(FakeRedis()) as server:
         server.answers[command] = answer
         [found] = problems(server)
@@ -155,7 +144,7 @@ def test_an_answer_that_is_not_one_of_redis_ends_the_check(command: bytes, answe
     assert "it does not answer as Redis does" in found
 
 
-def test_a_server_that_sends_a_byte_now_and_then_ends_the_check() -> None:
+def test_slow_server_ends_the_check() -> None:
     with serving_connections(FakeRedis()) as server:
         server.pause, server.answers[b"PING"] = 0.1, b"+" + b"o" * 400 + b"\r\n"
         started = time.monotonic()
@@ -164,7 +153,7 @@ def test_a_server_that_sends_a_byte_now_and_then_ends_the_check() -> None:
     assert "cannot be reached from this host (timed out)" in found
 
 
-def test_a_user_who_may_not_ask_for_the_mode_is_no_problem() -> None:
+def test_user_without_the_right_to_read_the_mode_is_accepted() -> None:
     with serving_connections(FakeRedis()) as server:
         server.answers[b"INFO"] = b"-NOPERM this user has no permissions to run the command\r\n"
         assert problems(server) == []

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.role.playing import DECIDED
 from tests.support.role_templates import TOP, inventory, render
+from tests.support.site_playbook import REQUIRED_VARIABLES
 from tests.support.threaded_server import serving
 
 GENERATED = "m" * 48
@@ -44,12 +44,12 @@ class Metrics(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    hosts = inventory({"group": HOSTS}, DECIDED)
+    hosts = inventory({"group": HOSTS}, REQUIRED_VARIABLES)
     return render(tmp_path_factory.mktemp("readme"), "backend.env.j2", hosts)
 
 
 @pytest.mark.parametrize(("host", "token"), [("generated", GENERATED), ("given", GIVEN)])
-def test_metrics_are_asked_for_with_a_token_that_no_list_of_processes_shows(
+def test_metrics_command_hides_the_token_from_the_process_list(
     environments: Path, host: str, token: str
 ) -> None:
     [command] = re.findall(

@@ -115,7 +115,7 @@ class Host:
 def host(tmp_path: Path) -> Iterator[Host]:
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            running = played.running
+            running = instance.running
             status, body = 200, {"status": "healthy"}
             if "never-ready" in running:
                 status, body = 503, {"detail": SCHEMA}
@@ -134,11 +134,11 @@ def host(tmp_path: Path) -> Iterator[Host]:
             pass
 
     with serving(ThreadingHTTPServer(("127.0.0.1", 0), Answering)) as port:
-        played = Host(tmp_path, port)
-        yield played
+        instance = Host(tmp_path, port)
+        yield instance
 
 
-def test_a_healthy_release_is_kept(host: Host) -> None:
+def test_healthy_release_is_kept(host: Host) -> None:
     host.keep("old")
     answer = host.switch("new")
     assert answer["changed"], answer
@@ -152,7 +152,7 @@ def test_a_healthy_release_is_kept(host: Host) -> None:
     ("release", "reason"),
     [("never-ready", SCHEMA), ("degraded", "redis: cannot be reached")],
 )
-def test_a_release_that_fails_is_switched_back(host: Host, release: str, reason: str) -> None:
+def test_failed_release_is_rolled_back(host: Host, release: str, reason: str) -> None:
     host.keep("old")
     answer = host.switch(release)
     assert answer["msg"].splitlines() == [
@@ -164,7 +164,7 @@ def test_a_release_that_fails_is_switched_back(host: Host, release: str, reason:
     assert list((host.root / "tried").iterdir()) == []
 
 
-def test_what_the_former_instance_says_while_it_stops_is_no_reason(host: Host) -> None:
+def test_log_of_the_stopping_former_instance_is_not_the_reason(host: Host) -> None:
     host.keep("drains")
     (host.root / "state/invocation").write_text("former")
     (host.root / "state/running").write_text(host.unit_text("drains"))
@@ -173,7 +173,7 @@ def test_what_the_former_instance_says_while_it_stops_is_no_reason(host: Host) -
 
 
 @pytest.mark.parametrize("kept", [None, "never-ready"], ids=["the first release", "the same"])
-def test_an_instance_without_another_release_is_stopped(host: Host, kept: str | None) -> None:
+def test_failed_instance_without_former_release_is_stopped(host: Host, kept: str | None) -> None:
     if kept:
         host.keep(kept)
     before = host.kept
@@ -183,7 +183,7 @@ def test_an_instance_without_another_release_is_stopped(host: Host, kept: str | 
     assert host.kept == before
 
 
-def test_a_release_that_is_ready_is_not_stopped_for_what_it_lacks(host: Host) -> None:
+def test_ready_release_is_not_stopped_while_degraded(host: Host) -> None:
     host.keep("degraded")
     answer = host.switch("degraded")
     assert "keeps running" in answer["msg"]
@@ -213,7 +213,7 @@ def test_a_release_that_is_ready_is_not_stopped_for_what_it_lacks(host: Host) ->
         ),
     ],
 )
-def test_the_last_error_is_found_in_the_log(host: Host, lines: list[str], last: str) -> None:
+def test_last_error_is_found_in_the_log(host: Host, lines: list[str], last: str) -> None:
     host.keep("old")
     host.log(lines)
     assert f"Its last error: {last}\nThe instance" in host.switch("degraded")["msg"]

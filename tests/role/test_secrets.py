@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DATASTORES, ROLES
 from tests.support.playbook import TOP
 from tests.support.role_variables import role_variables, variable_files
+from tests.support.site_playbook import DATASTORE_VARIABLES, ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,14 +57,14 @@ def names_in(value: object) -> set[str]:
 def secret_variables() -> set[str]:
     """Return the secrets that the roles declare, and all variables derived from them."""
     specified: set[str] = set()
-    made: dict[str, set[str]] = {}
+    references: dict[str, set[str]] = {}
     for role in ROLES:
         options = yaml.safe_load((role / "meta/argument_specs.yml").read_text())
         options = options["argument_specs"]["main"]["options"]
         specified |= {name for name, option in options.items() if option.get("no_log")}
-        made |= {name: names_in(value) for name, value in role_variables(role).items()}
+        references |= {name: names_in(value) for name, value in role_variables(role).items()}
     found = set(specified)
-    while more := {name for name, parts in made.items() if parts & found} - found:
+    while more := {name for name, parts in references.items() if parts & found} - found:
         found |= more
     return found
 
@@ -91,7 +91,7 @@ def module_of(task: Task) -> str:
     return name
 
 
-def told_on_a_command_line(task: Task) -> set[str]:
+def secrets_on_command_line(task: Task) -> set[str]:
     """Return the secrets in the environment or the command of a task."""
     command = task[module_of(task)] if module_of(task) in COMMANDS else None
     if isinstance(command, dict):
@@ -99,7 +99,7 @@ def told_on_a_command_line(task: Task) -> set[str]:
     return secrets_in([task.get("environment"), command])
 
 
-def told_to_the_journal(task: Task) -> set[str]:
+def secrets_in_journal(task: Task) -> set[str]:
     """Return the secrets in arguments that a module logs to the host's journal."""
     module = module_of(task)
     if task.get("no_log") is True or module in CONTROLLER | DECLARING:
@@ -108,15 +108,15 @@ def told_to_the_journal(task: Task) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TOP)))
-def test_no_task_tells_a_secret(path: Path) -> None:
+def test_no_task_exposes_a_secret(path: Path) -> None:
     tasks = list(tasks_of(yaml.safe_load(path.read_text())))
-    on_command_lines = {task.get("name"): told_on_a_command_line(task) for task in tasks}
-    in_journals = {task.get("name"): told_to_the_journal(task) for task in tasks}
+    on_command_lines = {task.get("name"): secrets_on_command_line(task) for task in tasks}
+    in_journals = {task.get("name"): secrets_in_journal(task) for task in tasks}
     assert {name: found for name, found in on_command_lines.items() if found} == {}
     assert {name: found for name, found in in_journals.items() if found} == {}
 
 
-def test_what_is_made_of_a_secret_is_one() -> None:
+def test_variables_derived_from_secrets_are_secret() -> None:
     assert {"ag_ui_redis_password", "__ag_ui_jwt_secret", "__ag_ui_preflight_redis"} <= SECRET
     assert not SECRET & {"ag_ui_redis_host", "__ag_ui_image_name", "__ag_ui_run"}
 
@@ -134,16 +134,16 @@ def test_what_is_made_of_a_secret_is_one() -> None:
         },
     ],
 )
-def test_a_secret_on_a_command_line_is_found(task: Task) -> None:
+def test_secret_on_a_command_line_is_detected(task: Task) -> None:
     [found] = tasks_of([{"block": [{"name": "X | Y"} | task]}])
-    assert told_on_a_command_line(found)
+    assert secrets_on_command_line(found)
 
 
-def test_a_secret_for_the_journal_is_found() -> None:
+def test_secret_in_the_journal_is_detected() -> None:
     task = {"ansible.builtin.command": {"argv": ["a"], "stdin": "{{ ag_ui_redis_password }}"}}
-    assert told_to_the_journal(task)
-    assert not told_on_a_command_line(task)
-    assert not told_to_the_journal(task | {"no_log": True})
+    assert secrets_in_journal(task)
+    assert not secrets_on_command_line(task)
+    assert not secrets_in_journal(task | {"no_log": True})
 
 
 # Records its arguments, user and password, and succeeds.
@@ -153,13 +153,13 @@ tr '\\0' ' ' </proc/$$/cmdline >>"$(dirname "$0")/arguments"
 """
 
 
-def test_the_logins_have_their_passwords(tmp_path: Path) -> None:
+def test_login_tasks_use_the_passwords_without_exposing_them(tmp_path: Path) -> None:
     """Runs the login task of shield_datastores with a stub psql and unusual passwords."""
     role = TOP / "roles/shield_datastores"
     tasks = yaml.safe_load((role / "tasks/postgresql.yml").read_text())
     logins = [task for task in tasks if "Log in" in task["name"]]
     passwords = {"owner": "of-'the'-owner-\\n$HOME", "user": "`of`-the-$(user)-\u00fc#%"}
-    defaults = yaml.safe_load((role / "defaults/main.yml").read_text()) | DATASTORES
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text()) | DATASTORE_VARIABLES
     defaults |= {
         "ansible_python_interpreter": sys.executable,
         "shield_datastores_database_owner_password": passwords["owner"],
@@ -183,13 +183,13 @@ def test_the_logins_have_their_passwords(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    asked = [line.split("|") for line in (tmp_path / "asked").read_text().splitlines()]
-    assert [(user, password) for user, password, _ in asked] == [
+    used_logins = [line.split("|") for line in (tmp_path / "asked").read_text().splitlines()]
+    assert [(user, password) for user, password, _ in used_logins] == [
         ("shield_owner", passwords["owner"]),
         ("shield", passwords["user"]),
     ]
-    told = done.stdout + done.stderr + (tmp_path / "arguments").read_text()
-    assert "psql --no-psqlrc" in told
+    output = done.stdout + done.stderr + (tmp_path / "arguments").read_text()
+    assert "psql --no-psqlrc" in output
     for password in passwords.values():
-        assert password not in told
-        assert json.dumps(password)[1:-1] not in told
+        assert password not in output
+        assert json.dumps(password)[1:-1] not in output

@@ -36,7 +36,7 @@ def keep_keys(folder: Path) -> Run:
     )
 
 
-def test_a_purge_keeps_a_copy_of_the_keys_for_root_alone(tmp_path: Path) -> None:
+def test_purge_keeps_a_copy_of_the_keys_for_root_only(tmp_path: Path) -> None:
     secrets = tmp_path / "etc/secrets"
     secrets.mkdir(parents=True, mode=0o700)
     (tmp_path / "backups").mkdir()
@@ -53,7 +53,7 @@ def test_a_purge_keeps_a_copy_of_the_keys_for_root_alone(tmp_path: Path) -> None
     assert not [key for key in KEYS.values() if key in run.output]
 
 
-def test_a_host_without_keys_has_nothing_to_keep(tmp_path: Path) -> None:
+def test_host_without_keys_has_nothing_to_keep(tmp_path: Path) -> None:
     (tmp_path / "backups").mkdir()
     run = keep_keys(tmp_path)
     assert (run.code, set(run.changes.values())) == (0, {0}), run.output

@@ -9,16 +9,16 @@ import stat
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DECIDED
-from tests.support.role_templates import LEARNT, ROLE, inventory, render
+from tests.support.role_templates import ROLE, RUNTIME_FACTS, inventory, render
+from tests.support.site_playbook import REQUIRED_VARIABLES
 
-RELEASE = f"/etc/ag-ui/releases/{LEARNT['__ag_ui_release']}"
+RELEASE = f"/etc/ag-ui/releases/{RUNTIME_FACTS['__ag_ui_release']}"
 
 
 @pytest.fixture(scope="module")
 def unit(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """Return the words of each line of the unit by its name."""
-    hosts = inventory({"alone": {"alone-1": {}}}, DECIDED)
+    hosts = inventory({"alone": {"alone-1": {}}}, REQUIRED_VARIABLES)
     folder = render(tmp_path_factory.mktemp("unit"), "ag-ui-backend@.service.j2", hosts)
     text = (folder / "alone-1").read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if "=" in line and not line.startswith("#")]
@@ -43,11 +43,11 @@ def unit(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "--label=ag-ui.release=${AG_UI_RELEASE}",
     ],
 )
-def test_a_container_is_started_with(unit: dict[str, list[str]], option: str) -> None:
+def test_container_option_is_set(unit: dict[str, list[str]], option: str) -> None:
     assert option in unit["ExecStart"]
 
 
-def test_nothing_of_the_host_is_given_to_a_container_but_its_environment(
+def test_container_mounts_only_its_environment(
     unit: dict[str, list[str]],
 ) -> None:
     words = unit["ExecStart"]
@@ -57,12 +57,12 @@ def test_nothing_of_the_host_is_given_to_a_container_but_its_environment(
     ]
 
 
-def test_a_unit_starts_from_the_files_of_its_release(unit: dict[str, list[str]]) -> None:
+def test_unit_uses_the_files_of_its_release(unit: dict[str, list[str]]) -> None:
     """A unit that is restored brings the image and settings of its release back."""
     assert unit["EnvironmentFile"] == [f"{RELEASE}/release.env"]
 
 
-def test_started_means_ready_and_what_does_not_get_ready_is_stopped(
+def test_start_waits_for_readiness_and_stops_on_timeout(
     unit: dict[str, list[str]],
 ) -> None:
     [_, _, command] = unit["ExecStartPost"]
@@ -72,15 +72,15 @@ def test_started_means_ready_and_what_does_not_get_ready_is_stopped(
     assert int(unit["TimeoutStopSec"][0]) > stopped_within == int(unit["ExecStop"][3])
 
 
-def test_the_environment_of_the_backend_is_for_root_and_the_service() -> None:
+def test_environment_file_is_readable_by_root_and_the_service_only() -> None:
     tasks = yaml.safe_load((ROLE / "tasks/release_stage.yml").read_text())
     [block] = [task["block"] for task in tasks if "block" in task]
-    [wanted] = [
+    [template] = [
         task["ansible.builtin.template"]
         for task in block
         if task.get("ansible.builtin.template", {}).get("src") == "backend.env.j2"
     ]
-    mode = int(wanted["mode"], 8)
-    assert wanted["owner"] == "root"
-    assert wanted["group"] == "{{ __ag_ui_account }}"
+    mode = int(template["mode"], 8)
+    assert template["owner"] == "root"
+    assert template["group"] == "{{ __ag_ui_account }}"
     assert mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP) == 0

@@ -50,11 +50,11 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-def test_a_host_without_a_deployment_has_none(host: Host) -> None:
+def test_host_without_a_deployment_has_no_units(host: Host) -> None:
     assert host.units() == {}
 
 
-def test_an_instance_that_was_switched_and_never_enabled_is_known(host: Host) -> None:
+def test_switched_but_not_enabled_instance_is_detected(host: Host) -> None:
     """The next deployment retires it if its port is no longer wanted."""
     host.write(host.kept, "1", "8002")
     host.enable("8002")
@@ -62,7 +62,7 @@ def test_an_instance_that_was_switched_and_never_enabled_is_known(host: Host) ->
     assert host.units() == {"8002": ("1", "127.0.0.1:8002"), "8004": ("2", "127.0.0.1:8004")}
 
 
-def test_a_unit_that_was_tried_and_not_kept_is_pending(host: Host) -> None:
+def test_unit_that_was_started_and_not_kept_is_pending(host: Host) -> None:
     host.write(host.kept, "1", "8002")
     host.enable("8002")
     host.write(host.tried, "1", "8002", "192.0.2.1")
@@ -70,7 +70,7 @@ def test_a_unit_that_was_tried_and_not_kept_is_pending(host: Host) -> None:
     assert host.units() == {"8002": ("", "192.0.2.1:8002"), "8004": ("", "127.0.0.1:8004")}
 
 
-def test_instances_of_one_unit_are_known_by_their_links(host: Host) -> None:
+def test_instances_of_a_template_unit_are_detected_by_their_links(host: Host) -> None:
     host.write(host.kept, "", "")
     host.enable("8002")
     assert host.units() == {"8002": ("", "127.0.0.1:8002")}

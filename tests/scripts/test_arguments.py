@@ -14,7 +14,9 @@ SCRIPTS = ("bootstrap", "check", "demo", "pin", "test")
 
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], [""], ["up", "nonsense"]])
-def test_wrong_argument(checkout: Checkout, script: str, arguments: list[str]) -> None:
+def test_invalid_argument_exits_with_usage(
+    checkout: Checkout, script: str, arguments: list[str]
+) -> None:
     done = checkout.run(f"script/{script}", *arguments)
     assert done.returncode == 2
     assert f"  script/{script} " in done.stderr
@@ -24,7 +26,7 @@ def test_wrong_argument(checkout: Checkout, script: str, arguments: list[str]) -
 
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("argument", ["-h", "--help"])
-def test_help(checkout: Checkout, script: str, argument: str) -> None:
+def test_help_prints_usage(checkout: Checkout, script: str, argument: str) -> None:
     done = checkout.run(f"script/{script}", argument)
     assert done.returncode == 0
     assert f"  script/{script} " in done.stdout

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.__main__ import PARTS
-from bench.figures import Figure, Report, at_least, at_most, median_of, ratio, shown, table
+from bench.figures import Figure, Report, at_least, at_most, format_value, median_of, ratio, table
 from bench.measure import Output
 from bench.processes import BenchError, free_port, listens, run, running, wait_for
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         ["--seconds", "1.5", "full"],
     ],
 )
-def test_wrong_argument(checkout: Checkout, arguments: list[str]) -> None:
+def test_invalid_argument_exits_with_usage(checkout: Checkout, arguments: list[str]) -> None:
     done = checkout.run("script/bench", *arguments)
     assert done.returncode == 2
     assert "  script/bench " in done.stderr
@@ -52,7 +52,7 @@ def test_help_names_every_part(checkout: Checkout, argument: str) -> None:
     assert not done.stderr
 
 
-def test_arguments_reach_the_measurement(checkout: Checkout) -> None:
+def test_arguments_are_passed_to_python(checkout: Checkout) -> None:
     checkout.replace_script("bootstrap", 'test "$*" = bench')
     python = checkout.path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
@@ -77,20 +77,22 @@ def test_arguments_reach_the_measurement(checkout: Checkout) -> None:
         (None, 1e9, False),
     ],
 )
-def test_limits(limit: object, value: float, *, missed: bool) -> None:
+def test_figure_misses_its_limit_only_beyond_it(
+    limit: object, value: float, *, missed: bool
+) -> None:
     figure = Figure("speed", value, "times", limit)  # type: ignore[arg-type]
     assert figure.missed is missed
     assert figure.as_json()["missed"] is missed
 
 
-def test_median_of_chosen_rows() -> None:
+def test_median_of_selected_rows() -> None:
     rows: list[Row] = [{"who": "a", "rate": rate} for rate in (5, 1, 3)]
     rows.append({"who": "b", "rate": 100})
     assert median_of(rows, "rate", who="a") == 3
     assert median_of(rows, "rate") == 4
 
 
-def test_ratio_to_nothing_is_no_error() -> None:
+def test_ratio_to_zero_is_infinite() -> None:
     assert ratio(6, 3) == 2
     assert ratio(6, 0) == float("inf")
 
@@ -106,11 +108,11 @@ def test_ratio_to_nothing_is_no_error() -> None:
         (7, "7"),
     ],
 )
-def test_shown(value: object, text: str) -> None:
-    assert shown(value) == text
+def test_values_are_formatted_with_sensible_decimals(value: object, text: str) -> None:
+    assert format_value(value) == text
 
 
-def test_table() -> None:
+def test_table_aligns_columns() -> None:
     text = table([{"who": "ours", "rate": 1234.5}, {"who": "a longer name", "rate": None}])
     assert text.splitlines() == [
         "who             rate",
@@ -119,7 +121,7 @@ def test_table() -> None:
     ]
 
 
-def test_report_says_what_was_missed() -> None:
+def test_report_marks_missed_limits() -> None:
     report = Report("full", "once", lambda run: {"who": run["who"]}, [{"who": "ours", "more": 1}])
     report.figure("fast", 50, "times", at_least(40))
     report.figure("slow", 3, "times", at_most(2))
@@ -134,7 +136,7 @@ def test_report_says_what_was_missed() -> None:
 _BUSY = "import os, time\nwhile time.process_time() < 0.2: pass\n"
 
 
-def test_a_server_with_children(tmp_path: Path) -> None:
+def test_cpu_memory_and_stop_include_child_processes(tmp_path: Path) -> None:
     port = free_port()
     program = (
         f"import socket, subprocess, sys\nsubprocess.run([sys.executable, '-c', {_BUSY!r}])\n"
@@ -157,7 +159,7 @@ def test_a_server_with_children(tmp_path: Path) -> None:
     os.close(child)
 
 
-def test_a_server_that_ends_is_noticed(tmp_path: Path) -> None:
+def test_waiting_for_an_exited_server_raises_its_log(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit('the port is taken')"]
     with (
         running("server", command, tmp_path / "log") as process,
@@ -166,16 +168,16 @@ def test_a_server_that_ends_is_noticed(tmp_path: Path) -> None:
         wait_for("the server", lambda: False, 20, process)
 
 
-def test_a_program_that_fails_is_told() -> None:
+def test_failed_program_raises_its_error_output() -> None:
     assert run(["cat"], text="some text") == "some text"
     with pytest.raises(BenchError, match="no such option"):
         run(["sh", "-c", "echo no such option >&2; exit 3"])
 
 
-def test_output_line_by_line(tmp_path: Path) -> None:
-    said = tmp_path / "said"
-    said.write_text("READY\nLIVE\nrest")
-    with said.open("rb") as file:
+def test_output_is_read_line_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "said"
+    path.write_text("READY\nLIVE\nrest")
+    with path.open("rb") as file:
         output = Output(file.fileno())
         assert [output.line(5), output.line(5)] == ["READY", "LIVE"]
         with pytest.raises(BenchError, match="has ended"):

@@ -23,13 +23,13 @@ def with_picture(checkout: Checkout) -> Checkout:
     return checkout
 
 
-def test_the_picture_is_current(with_picture: Checkout) -> None:
+def test_diagram_is_current(with_picture: Checkout) -> None:
     done = with_picture.run("script/diagram", "--check")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("changed", DOCS)
-def test_a_change_of_the_source_or_the_picture_alone_is_found(
+def test_changed_source_or_svg_is_reported_as_not_current(
     with_picture: Checkout, changed: str
 ) -> None:
     path = with_picture.path / changed
@@ -39,14 +39,14 @@ def test_a_change_of_the_source_or_the_picture_alone_is_found(
     assert "run script/diagram" in done.stdout
 
 
-def test_rendering_takes_what_graphviz_draws(with_picture: Checkout) -> None:
+def test_rendering_writes_the_output_of_graphviz(with_picture: Checkout) -> None:
     with_picture.stub("dot", "printf '<svg>\\n</svg>\\n'")
     assert with_picture.run("script/diagram").returncode == 0
     assert (with_picture.path / DOCS[1]).read_text().startswith("<svg>\n</svg>\n")
     assert with_picture.run("script/diagram", "--check").returncode == 0
 
 
-def test_without_graphviz_it_names_the_package(
+def test_missing_graphviz_is_reported_with_the_package(
     with_picture: Checkout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     python = shutil.which("python3")

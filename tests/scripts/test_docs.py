@@ -38,7 +38,7 @@ def anchors(page: Path) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+def test_links_refer_to_existing_files_and_headings(page: Path) -> None:
     links = [
         link for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)) if not link.startswith("http")
     ]
@@ -50,7 +50,7 @@ def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_modules_that_are_named_exist(page: Path) -> None:
+def test_named_modules_exist(page: Path) -> None:
     backend = REPOSITORY / "roles/ag_ui_deployment/files/backend"
     for name in re.findall(r"`(src/[\w/]+(?:\.\w+)?/?)`", prose(page)):
         assert (backend / name).exists(), name

@@ -19,7 +19,7 @@ def words(script: str, pattern: str) -> list[str]:
     return str(found).split()
 
 
-def test_each_part_of_the_tests_is_a_job() -> None:
+def test_each_part_of_script_test_is_a_ci_job() -> None:
     fixed = words("test", r"^known=\((.+)\)$")
     scenarios = [path.parent.name for path in REPOSITORY.glob("molecule/*/molecule.yml")]
     job = loaded(".github/workflows/ci.yml")["jobs"]["test"]
@@ -27,7 +27,7 @@ def test_each_part_of_the_tests_is_a_job() -> None:
     assert "script/test ${{ matrix.part }}" in [step.get("run") for step in job["steps"]]
 
 
-def test_each_part_of_the_check_is_a_hook() -> None:
+def test_each_part_of_script_check_is_a_hook() -> None:
     parts = words("check", r"^parts=\((.+)\)$")
     [repository] = loaded(".pre-commit-config.yaml")["repos"]
     assert repository["repo"] == "local"

@@ -23,7 +23,7 @@ def galaxy() -> dict[str, Any]:
     return loaded
 
 
-def test_the_package_takes_the_version_of_the_backend() -> None:
+def test_package_has_the_version_of_the_backend() -> None:
     found = project()
     assert "version" not in found["project"]
     assert found["project"]["dynamic"] == ["version"]
@@ -32,17 +32,17 @@ def test_the_package_takes_the_version_of_the_backend() -> None:
     assert TOP / setuptools["package-dir"][""] == BACKEND
 
 
-def test_the_collection_has_the_version_of_the_backend() -> None:
+def test_collection_has_the_version_of_the_backend() -> None:
     """The archive is built from galaxy.yml unchanged, so the version is repeated there."""
     assert galaxy()["version"] == backend_version()
 
 
-def test_the_changelog_begins_with_the_version_of_the_backend() -> None:
+def test_changelog_begins_with_the_version_of_the_backend() -> None:
     headings = re.findall(r"^## \[(.+?)\]", (TOP / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert next(one for one in headings if one != "Unreleased") == backend_version()
 
 
-def test_the_image_is_labelled_with_what_the_build_is_told() -> None:
+def test_image_labels_come_from_build_arguments() -> None:
     text = (BACKEND / "Dockerfile").read_text()
     _, _, runtime = text.partition(" AS runtime\n")
     assert "\nARG VERSION\n" in runtime
@@ -50,7 +50,7 @@ def test_the_image_is_labelled_with_what_the_build_is_told() -> None:
     assert f"org.opencontainers.image.licenses={LICENCE}\n" in runtime
 
 
-def test_the_licence_is_the_one_that_is_named() -> None:
+def test_licence_file_matches_the_metadata() -> None:
     text = (TOP / "LICENSE").read_text()
     assert re.match(r"\s+Apache License\n\s+Version 2\.0, January 2004\n", text)
     assert project()["project"]["license"] == LICENCE

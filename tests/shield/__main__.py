@@ -20,9 +20,9 @@ from uuid import UUID
 from redis.exceptions import RedisError
 
 from tests.shield.envelope import STREAM, Entry
-from tests.shield.faults import in_time, spoiled
+from tests.shield.faults import with_due_times, with_random_faults
 from tests.shield.jobs import any_job, worker_events
-from tests.shield.publisher import Publisher, Stopped, place_of
+from tests.shield.publisher import Publisher, Stopped, address_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ def redis_url(text: str) -> str:
     return text
 
 
-def positive(text: str) -> float:
+def positive_number(text: str) -> float:
     """Parse a number above zero."""
     number = float(text)
     if not (math.isfinite(number) and number > 0):
@@ -50,7 +50,7 @@ def positive(text: str) -> float:
     return number
 
 
-def natural(text: str) -> int:
+def positive_integer(text: str) -> int:
     """Parse a whole number above zero."""
     number = int(text)
     if number < 1:
@@ -72,20 +72,20 @@ def parser() -> argparse.ArgumentParser:
     publish.add_argument("--stream", default=STREAM, help="default: %(default)s")
     publish.add_argument(
         "--rate",
-        type=positive,
+        type=positive_number,
         default=6.0,
         metavar="JOBS_PER_MINUTE",
         help="how many jobs begin in a minute, on average (default: %(default)s)",
     )
     publish.add_argument(
         "--speed",
-        type=positive,
+        type=positive_number,
         default=1.0,
         metavar="FACTOR",
         help="run each job so many times as fast as Shield would (default: %(default)s)",
     )
-    publish.add_argument("--jobs", type=natural, metavar="N", help="end after N jobs")
-    publish.add_argument("--seed", type=int, metavar="N", help="the same seed tells the same jobs")
+    publish.add_argument("--jobs", type=positive_integer, metavar="N", help="end after N jobs")
+    publish.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same jobs")
     publish.add_argument("--user-id", type=UUID, metavar="UUID", help="the owner of every job")
     publish.add_argument(
         "--workspace", default="default", metavar="NAME", help="default: %(default)s"
@@ -98,12 +98,12 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def say(message: str) -> None:
+def log(message: str) -> None:
     """Print a log line with the time."""
     print(f"{datetime.now(UTC):%H:%M:%S} {message}", flush=True)  # noqa: T201 - the program's log
 
 
-def arrivals(
+def jobs_with_start_times(
     options: argparse.Namespace, rng: Random
 ) -> Iterator[tuple[float, str, Sequence[Entry]]]:
     """Yield start time in seconds, description and entries of each job."""
@@ -113,12 +113,12 @@ def arrivals(
     while options.jobs is None or count < options.jobs:
         count += 1
         events = any_job(rng, user_id=owner, workspace=options.workspace)
-        entries: Sequence[Entry] = spoiled(rng, events) if options.faults else events
+        entries: Sequence[Entry] = with_random_faults(rng, events) if options.faults else events
         yield begin, f"job {events[0].job_id}", entries
         begin += rng.expovariate(options.rate / 60)
 
 
-class Day:
+class Schedule:
     """Interleaves the jobs and publishes each entry when it is due."""
 
     def __init__(
@@ -134,25 +134,25 @@ class Day:
 
     def run(self) -> None:
         """Publish all jobs. Raises Stopped if the stop event is set before."""
-        begun = time.monotonic()
+        started_at = time.monotonic()
         rng = Random(self._options.seed)
-        for begin, name, entries in arrivals(self._options, rng):
-            self._publish_until(begun, begin)
-            told = in_time(entries, self._options.speed)
-            say(f"{name}: {len(told)} entries in {told[-1][0]:.0f} s")
-            for seconds, entry in told:
+        for begin, name, entries in jobs_with_start_times(self._options, rng):
+            self._publish_until(started_at, begin)
+            timed_entries = with_due_times(entries, self._options.speed)
+            log(f"{name}: {len(timed_entries)} entries in {timed_entries[-1][0]:.0f} s")
+            for seconds, entry in timed_entries:
                 heapq.heappush(self._due, (begin + seconds, next(self._tie), entry))
             self.jobs += name.startswith("job ")
-        self._publish_until(begun, math.inf)
+        self._publish_until(started_at, math.inf)
 
-    def _publish_until(self, begun: float, end: float) -> None:
+    def _publish_until(self, started_at: float, end: float) -> None:
         while self._due and self._due[0][0] <= end:
             due, _, entry = heapq.heappop(self._due)
-            self._wait(begun + due)
+            self._wait(started_at + due)
             self._publisher.publish(entry)
             self.entries += 1
         if math.isfinite(end):
-            self._wait(begun + end)
+            self._wait(started_at + end)
 
     def _wait(self, moment: float) -> None:
         if self._stop.wait(max(0.0, moment - time.monotonic())):
@@ -164,19 +164,19 @@ def publish(options: argparse.Namespace, url: str) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    publisher = Publisher(url, stream=options.stream, stop=stop, notice=say)
-    day = Day(options, publisher, stop)
-    say(f"publishing to {options.stream} at {place_of(url)}")
+    publisher = Publisher(url, stream=options.stream, stop=stop, notice=log)
+    schedule = Schedule(options, publisher, stop)
+    log(f"publishing to {options.stream} at {address_of(url)}")
     try:
-        day.run()
+        schedule.run()
     except Stopped:
-        say("stopped")
+        log("stopped")
     except RedisError as error:
-        sys.stderr.write(f"Redis at {place_of(url)} refuses: {error}\n")
+        sys.stderr.write(f"Redis at {address_of(url)} refuses: {error}\n")
         return 1
     finally:
         publisher.close()
-    say(f"published {day.entries} entries of {day.jobs} jobs")
+    log(f"published {schedule.entries} entries of {schedule.jobs} jobs")
     return 0
 
 

@@ -14,60 +14,62 @@ if TYPE_CHECKING:
     from random import Random
 
 
-def repeated(
+def with_duplicates(
     rng: Random, events: Sequence[ShieldEvent], *, share: float = 0.1
 ) -> list[ShieldEvent]:
     """Repeat some events within two seconds, with the same event id and a new stream id."""
-    again = [
+    duplicates = [
         replace(event, at=event.at + timedelta(seconds=rng.uniform(0.01, 2)))
         for event in events
         if rng.random() < share
     ]
-    return sorted([*events, *again], key=lambda event: event.at)
+    return sorted([*events, *duplicates], key=lambda event: event.at)
 
 
-def late(rng: Random, events: Sequence[ShieldEvent], *, share: float = 0.1) -> list[ShieldEvent]:
+def with_late_events(
+    rng: Random, events: Sequence[ShieldEvent], *, share: float = 0.1
+) -> list[ShieldEvent]:
     """Publish some events after their successors, with their original timestamp."""
-    places = [
+    positions = [
         index + (rng.uniform(1.1, 4) if rng.random() < share else 0) for index in range(len(events))
     ]
-    return [event for _, event in sorted(zip(places, events, strict=True), key=lambda it: it[0])]
+    return [event for _, event in sorted(zip(positions, events, strict=True), key=lambda it: it[0])]
 
 
-def with_holes(
+def with_gaps(
     rng: Random, events: Sequence[ShieldEvent], *, share: float = 0.05
 ) -> list[ShieldEvent]:
     """Drop some events."""
     return [event for event in events if rng.random() >= share]
 
 
-def after_the_end(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
+def with_event_after_end(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
     """Add a worker's progress event after the end of the job."""
     last = events[-1]
-    straggler = replace(
+    extra = replace(
         last,
         type="job:progress",
         event_id=new_id(rng),
         at=last.at + timedelta(seconds=0.5),
         data={"status": "processing", "percent": 50, "message": "still here"},
     )
-    return [*events, straggler]
+    return [*events, extra]
 
 
-def of_unknown_type(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
+def with_unknown_type(rng: Random, events: Sequence[ShieldEvent]) -> list[ShieldEvent]:
     """Insert an event of an unknown type, as a newer producer would."""
     index = rng.randrange(1, len(events))
-    before = events[index - 1]
-    stranger = replace(
-        before,
+    previous = events[index - 1]
+    unknown = replace(
+        previous,
         type=rng.choice(("cache:warmed", "job:paused", "llm.token", "telemetry")),
         event_id=new_id(rng),
         data={"note": "of a newer version", "value": rng.random()},
     )
-    return [*events[:index], stranger, *events[index:]]
+    return [*events[:index], unknown, *events[index:]]
 
 
-def large(rng: Random, event: ShieldEvent, *, size: int = 1024 * 1024) -> ShieldEvent:
+def enlarged(rng: Random, event: ShieldEvent, *, size: int = 1024 * 1024) -> ShieldEvent:
     """Return the valid event with a payload of about `size` bytes."""
     data = {**event.data, "text": "x" * size}
     return replace(event, event_id=new_id(rng), data=data)
@@ -108,27 +110,27 @@ def malformed(rng: Random, at: datetime, flaw: str | None = None) -> Malformed:
     return Malformed(flaw=name, at=at, raw=FLAWS[name](_well_formed(rng, at)))
 
 
-def spoiled(rng: Random, events: Sequence[ShieldEvent]) -> list[Entry]:
+def with_random_faults(rng: Random, events: Sequence[ShieldEvent]) -> list[Entry]:
     """Apply faults to a job; each kind of fault affects about a third of the jobs."""
-    spoilers: tuple[Callable[[Random, Sequence[ShieldEvent]], list[ShieldEvent]], ...] = (
-        repeated,
-        late,
-        with_holes,
-        of_unknown_type,
-        after_the_end,
+    faults: tuple[Callable[[Random, Sequence[ShieldEvent]], list[ShieldEvent]], ...] = (
+        with_duplicates,
+        with_late_events,
+        with_gaps,
+        with_unknown_type,
+        with_event_after_end,
     )
-    told = list(events)
-    for spoil in spoilers:
-        if len(told) > 1 and rng.random() < 0.3:
-            told = spoil(rng, told)
-    entries: list[Entry] = list(told)
+    changed = list(events)
+    for fault in faults:
+        if len(changed) > 1 and rng.random() < 0.3:
+            changed = fault(rng, changed)
+    entries: list[Entry] = list(changed)
     if rng.random() < 0.3:
         index = rng.randrange(len(entries))
         entries.insert(index, malformed(rng, entries[index].at))
     return entries
 
 
-def in_time(entries: Sequence[Entry], factor: float) -> list[tuple[float, Entry]]:
+def with_due_times(entries: Sequence[Entry], factor: float) -> list[tuple[float, Entry]]:
     """Pair each entry with its due time in seconds after the first, `factor` times as fast.
 
     Keeps the order of the entries whatever their timestamps are.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack
 from uuid import UUID
 
 from tests.shield.envelope import ShieldEvent
@@ -52,13 +52,23 @@ ERRORS: Final = (
 )
 
 
+class JobOptions(TypedDict, total=False):
+    """Options of every kind of job."""
+
+    start: datetime
+    """The time of the first event; default: now."""
+    user_id: str | None
+    workspace: str
+    outcome: Outcome
+
+
 def new_id(rng: Random) -> str:
     """Return a UUID4 derived from the seed."""
     return str(UUID(int=rng.getrandbits(128), version=4))
 
 
 @dataclass(slots=True)
-class _Story:
+class _EventSequence:
     """Collects the events of one job; each event advances its clock."""
 
     rng: Random
@@ -66,9 +76,10 @@ class _Story:
     job_id: str
     metadata: dict[str, Any]
     with_offset: bool
+    outcome: Outcome
     events: list[ShieldEvent] = field(default_factory=list)
 
-    def tell(self, kind: str, seconds: float, **data: Any) -> None:
+    def append(self, kind: str, seconds: float, **data: Any) -> None:
         """Append an event about this many seconds after the previous one."""
         self.now += timedelta(seconds=seconds * self.rng.uniform(0.6, 1.4))
         self.events.append(
@@ -83,17 +94,26 @@ class _Story:
             )
         )
 
+    def append_error(self, kind: str, seconds: float, **data: Any) -> None:
+        """Append an event with a random error."""
+        error_type, message = self.rng.choice(ERRORS)
+        self.append(kind, seconds, error=message, error_type=error_type, **data)
 
-def _story(rng: Random, start: datetime | None, user_id: str | None, workspace: str) -> _Story:
-    metadata: dict[str, Any] = {"workspace": workspace, "source": "orchestrator"}
-    if user_id is not None:
+
+def _new_sequence(rng: Random, options: JobOptions) -> _EventSequence:
+    metadata: dict[str, Any] = {
+        "workspace": options.get("workspace", "default"),
+        "source": "orchestrator",
+    }
+    if (user_id := options.get("user_id")) is not None:
         metadata["user_id"] = user_id
-    return _Story(
+    return _EventSequence(
         rng=rng,
-        now=start or datetime.now(UTC),
+        now=options.get("start") or datetime.now(UTC),
         job_id=new_id(rng),
         metadata=metadata,
         with_offset=rng.random() < 0.25,
+        outcome=options.get("outcome", "complete"),
     )
 
 
@@ -112,16 +132,16 @@ class _Chunks:
         return round(100 * self.processed / self.total, 1)
 
 
-def _process_chunk(story: _Story, chunks: _Chunks, source: str) -> None:
+def _process_chunk(sequence: _EventSequence, chunks: _Chunks, source: str) -> None:
     """Append the four steps of a chunk: text, entities, vector, graph."""
-    rng = story.rng
-    chunk_id = f"{story.job_id[:8]}-{chunks.processed:04d}"
+    rng = sequence.rng
+    chunk_id = f"{sequence.job_id[:8]}-{chunks.processed:04d}"
     names = rng.sample(ENTITIES, rng.randint(1, 4))
     chunks.processed += 1
     chunks.entities += len(names)
     chunks.relations += len(names) - 1
     chunks.vectors += 1
-    story.tell(
+    sequence.append(
         "rag:chunk_processed",
         0.25,
         chunk_id=chunk_id,
@@ -132,7 +152,7 @@ def _process_chunk(story: _Story, chunks: _Chunks, source: str) -> None:
         tokens=rng.randint(180, 820),
         message=f"Processed chunk {chunks.processed} of {chunks.total}",
     )
-    story.tell(
+    sequence.append(
         "rag:entity_extracted",
         0.5,
         chunk_id=chunk_id,
@@ -140,7 +160,7 @@ def _process_chunk(story: _Story, chunks: _Chunks, source: str) -> None:
         entity_count=len(names),
         relationship_count=len(names) - 1,
     )
-    story.tell(
+    sequence.append(
         "rag:vector_stored",
         0.1,
         chunk_id=chunk_id,
@@ -148,7 +168,7 @@ def _process_chunk(story: _Story, chunks: _Chunks, source: str) -> None:
         point_id=new_id(rng),
         dimensions=1024,
     )
-    story.tell(
+    sequence.append(
         "rag:graph_updated",
         0.15,
         chunk_id=chunk_id,
@@ -157,21 +177,18 @@ def _process_chunk(story: _Story, chunks: _Chunks, source: str) -> None:
     )
 
 
-def crawl_job(  # noqa: PLR0913 - optional keyword arguments
+def crawl_job(
     rng: Random,
     *,
-    start: datetime | None = None,
-    user_id: str | None = None,
-    workspace: str = "default",
     pages: int | None = None,
-    outcome: Outcome = "complete",
     call: Mapping[str, Any] | None = None,
+    **options: Unpack[JobOptions],
 ) -> list[ShieldEvent]:
     """Return the events of a crawl: the tool call, then pages with their chunks, then the end.
 
     `call` holds the arguments of crawl_web if there was a real call.
     """
-    story = _story(rng, start, user_id, workspace)
+    sequence = _new_sequence(rng, options)
     site = call["url"] if call else rng.choice(SITES)
     pages = pages or rng.randint(3, 12)
     if call:
@@ -185,23 +202,25 @@ def crawl_job(  # noqa: PLR0913 - optional keyword arguments
         "allowed_domains": None,
         "max_depth": 2,
     }
-    story.tell("tool:start", 0, tool_call_id=call_id, tool_name="crawl_web", arguments=arguments)
-    story.tell("job:queued", 0.1, job_type="crawl", status="queued", url=site, position=1)
-    story.tell(
+    sequence.append(
+        "tool:start", 0, tool_call_id=call_id, tool_name="crawl_web", arguments=arguments
+    )
+    sequence.append("job:queued", 0.1, job_type="crawl", status="queued", url=site, position=1)
+    sequence.append(
         "tool:complete",
         0.05,
         tool_call_id=call_id,
         tool_name="crawl_web",
-        result={"status": "accepted", "job_id": story.job_id},
+        result={"status": "accepted", "job_id": sequence.job_id},
         duration_ms=rng.randint(40, 180),
     )
-    story.tell("job:started", 0.8, job_type="crawl", status="processing", pages_total=pages)
-    stop_after = pages if outcome == "complete" else rng.randint(1, pages)
+    sequence.append("job:started", 0.8, job_type="crawl", status="processing", pages_total=pages)
+    stop_after = pages if sequence.outcome == "complete" else rng.randint(1, pages)
     for page, count in enumerate(per_page[:stop_after], start=1):
         source = f"{site}page-{page}.html"
         for _ in range(count):
-            _process_chunk(story, chunks, source)
-        story.tell(
+            _process_chunk(sequence, chunks, source)
+        sequence.append(
             "job:progress",
             0.4,
             status="processing",
@@ -212,14 +231,12 @@ def crawl_job(  # noqa: PLR0913 - optional keyword arguments
             chunks_total=chunks.total,
             message=f"Crawled {source}",
         )
-    _end_job(story, "crawl", outcome, chunks, pages_crawled=stop_after)
-    return story.events
+    _end_job(sequence, "crawl", chunks, pages_crawled=stop_after)
+    return sequence.events
 
 
-def _end_job(
-    story: _Story, job_type: str, outcome: Outcome, chunks: _Chunks, **counts: int
-) -> None:
-    if outcome == "complete":
+def _end_job(sequence: _EventSequence, job_type: str, chunks: _Chunks, **counts: int) -> None:
+    if sequence.outcome == "complete":
         result = {
             "chunks_processed": chunks.processed,
             "entities_extracted": chunks.entities,
@@ -227,20 +244,17 @@ def _end_job(
             "vectors_stored": chunks.vectors,
             **counts,
         }
-        story.tell("job:complete", 0.3, job_type=job_type, status="completed", result=result)
-    elif outcome == "failed":
-        kind, message = story.rng.choice(ERRORS)
-        story.tell(
+        sequence.append("job:complete", 0.3, job_type=job_type, status="completed", result=result)
+    elif sequence.outcome == "failed":
+        sequence.append_error(
             "job:failed",
             0.3,
             job_type=job_type,
             status="failed",
-            error=message,
-            error_type=kind,
             chunks_processed=chunks.processed,
         )
     else:
-        story.tell(
+        sequence.append(
             "job:cancelled",
             0.3,
             job_type=job_type,
@@ -250,91 +264,85 @@ def _end_job(
         )
 
 
-def ingest_job(  # noqa: PLR0913 - optional keyword arguments
+def ingest_job(
     rng: Random,
     *,
-    start: datetime | None = None,
-    user_id: str | None = None,
-    workspace: str = "default",
     chunks: int | None = None,
-    outcome: Outcome = "complete",
     call: Mapping[str, Any] | None = None,
+    **options: Unpack[JobOptions],
 ) -> list[ShieldEvent]:
     """Return the events of the ingestion of a document.
 
     `call` holds the arguments of ingest_doc if there was a real call. The orchestrator has no type
-    for
-    a cancelled ingestion and publishes `job:cancelled` instead.
+    for a cancelled ingestion and publishes `job:cancelled` instead.
     """
-    story = _story(rng, start, user_id, workspace)
+    sequence = _new_sequence(rng, options)
     source = call["file_path"] if call else rng.choice(DOCUMENTS)
-    done = _Chunks(total=chunks or rng.randint(4, 20))
+    progress = _Chunks(total=chunks or rng.randint(4, 20))
     call_id = f"call_{new_id(rng)[:8]}"
-    story.tell(
+    sequence.append(
         "tool:start",
         0,
         tool_call_id=call_id,
         tool_name="ingest_doc",
         arguments=call or {"file_path": source, "source_name": None},
     )
-    story.tell("tool:progress", 0.2, tool_call_id=call_id, percent=50, message="reading the file")
-    story.tell("ingestion.queued", 0.2, chunks_total=done.total, source_uri=source)
-    story.tell(
+    sequence.append(
+        "tool:progress", 0.2, tool_call_id=call_id, percent=50, message="reading the file"
+    )
+    sequence.append("ingestion.queued", 0.2, chunks_total=progress.total, source_uri=source)
+    sequence.append(
         "tool:complete",
         0.05,
         tool_call_id=call_id,
         tool_name="ingest_doc",
-        result={"status": "accepted", "job_id": story.job_id},
+        result={"status": "accepted", "job_id": sequence.job_id},
         duration_ms=rng.randint(60, 400),
     )
-    story.tell("ingestion.started", 0.5, chunks_total=done.total, source_uri=source)
-    stop_after = done.total if outcome == "complete" else rng.randint(1, done.total)
+    sequence.append("ingestion.started", 0.5, chunks_total=progress.total, source_uri=source)
+    stop_after = (
+        progress.total if sequence.outcome == "complete" else rng.randint(1, progress.total)
+    )
     for _ in range(stop_after):
-        _process_chunk(story, done, source)
-        story.tell(
+        _process_chunk(sequence, progress, source)
+        sequence.append(
             "ingestion.progress",
             0.1,
-            chunks_processed=done.processed,
-            chunks_total=done.total,
-            percent_complete=done.percent,
+            chunks_processed=progress.processed,
+            chunks_total=progress.total,
+            percent_complete=progress.percent,
         )
-    if outcome == "complete":
-        story.tell(
+    if sequence.outcome == "complete":
+        sequence.append(
             "ingestion.completed",
             0.3,
-            chunks_processed=done.processed,
-            chunks_total=done.total,
-            entities_extracted=done.entities,
-            duration_seconds=round((story.now - story.events[0].at).total_seconds(), 1),
+            chunks_processed=progress.processed,
+            chunks_total=progress.total,
+            entities_extracted=progress.entities,
+            duration_seconds=round((sequence.now - sequence.events[0].at).total_seconds(), 1),
         )
-    elif outcome == "failed":
-        kind, message = rng.choice(ERRORS)
-        story.tell("ingestion.failed", 0.3, error=message, error_type=kind)
+    elif sequence.outcome == "failed":
+        sequence.append_error("ingestion.failed", 0.3)
     else:
-        _end_job(story, "ingest", outcome, done)
-    return story.events
+        _end_job(sequence, "ingest", progress)
+    return sequence.events
 
 
-def query_job(
-    rng: Random,
-    *,
-    start: datetime | None = None,
-    user_id: str | None = None,
-    workspace: str = "default",
-    outcome: Outcome = "complete",
-) -> list[ShieldEvent]:
+def query_job(rng: Random, **options: Unpack[JobOptions]) -> list[ShieldEvent]:
     """Return the events of a knowledge graph query; failure is `tool:error`, then `job:failed`."""
-    story = _story(rng, start, user_id, workspace)
+    sequence = _new_sequence(rng, options)
     question, answer = rng.choice(QUESTIONS)
     call = f"call_{new_id(rng)[:8]}"
     arguments = {"query": question, "mode": "hybrid", "only_need_context": False}
-    story.tell("query.started", 0, query=question, mode="hybrid")
-    story.tell(
+    sequence.append("query.started", 0, query=question, mode="hybrid")
+    sequence.append(
         "tool:start", 0.1, tool_call_id=call, tool_name="lightrag_query", arguments=arguments
     )
-    story.tell("tool:progress", 0.6, tool_call_id=call, percent=40, message="collecting context")
-    if outcome == "complete":
-        story.tell(
+    sequence.append(
+        "tool:progress", 0.6, tool_call_id=call, percent=40, message="collecting context"
+    )
+    if sequence.outcome == "complete":
+        sequence.append(
             "tool:complete",
             1.5,
             tool_call_id=call,
@@ -342,51 +350,35 @@ def query_job(
             result={"answer": answer, "context_chunks": rng.randint(2, 9)},
             duration_ms=rng.randint(900, 3200),
         )
-        story.tell(
+        sequence.append(
             "query.completed",
             0.1,
             query=question,
             answer=answer,
             sources=rng.sample(DOCUMENTS, 2),
         )
-        return story.events
-    if outcome == "failed":
-        kind, message = rng.choice(ERRORS)
-        story.tell(
-            "tool:error",
-            1.0,
-            tool_call_id=call,
-            tool_name="lightrag_query",
-            error=message,
-            error_type=kind,
-        )
-    _end_job(story, "query", outcome, _Chunks(total=1))
-    return story.events
+        return sequence.events
+    if sequence.outcome == "failed":
+        sequence.append_error("tool:error", 1.0, tool_call_id=call, tool_name="lightrag_query")
+    _end_job(sequence, "query", _Chunks(total=1))
+    return sequence.events
 
 
-def legacy_job(
-    rng: Random,
-    *,
-    start: datetime | None = None,
-    user_id: str | None = None,
-    workspace: str = "default",
-    outcome: Outcome = "complete",
-) -> list[ShieldEvent]:
+def legacy_job(rng: Random, **options: Unpack[JobOptions]) -> list[ShieldEvent]:
     """Return the events of a job from a producer with the older type names."""
-    story = _story(rng, start, user_id, workspace)
-    story.tell("job.started", 0, job_type="crawl", url=rng.choice(SITES))
-    story.tell("tool.execution", 0.5, tool="crawl_web", status="running")
-    if outcome == "failed":
-        kind, message = rng.choice(ERRORS)
-        story.tell("error", 0.5, error=message, error_type=kind)
-        _end_job(story, "crawl", outcome, _Chunks(total=1))
-        return story.events
-    story.tell("result.ready", 0.5, result={"pages": rng.randint(1, 9)})
-    if outcome == "complete":
-        story.tell("job.completed", 0.2, status="completed")
+    sequence = _new_sequence(rng, options)
+    sequence.append("job.started", 0, job_type="crawl", url=rng.choice(SITES))
+    sequence.append("tool.execution", 0.5, tool="crawl_web", status="running")
+    if sequence.outcome == "failed":
+        sequence.append_error("error", 0.5)
+        _end_job(sequence, "crawl", _Chunks(total=1))
+        return sequence.events
+    sequence.append("result.ready", 0.5, result={"pages": rng.randint(1, 9)})
+    if sequence.outcome == "complete":
+        sequence.append("job.completed", 0.2, status="completed")
     else:
-        _end_job(story, "crawl", outcome, _Chunks(total=1))
-    return story.events
+        _end_job(sequence, "crawl", _Chunks(total=1))
+    return sequence.events
 
 
 def worker_events(
@@ -397,16 +389,22 @@ def worker_events(
     They have no job.
     """
     now = start or datetime.now(UTC)
-    told: list[tuple[str, dict[str, Any]]] = [("worker_pool.started", {"pool_size": workers})]
-    told += [
+    steps: list[tuple[str, dict[str, Any]]] = [("worker_pool.started", {"pool_size": workers})]
+    steps += [
         ("worker.started", {"worker_id": worker, "consumer_name": f"worker-{worker}"})
         for worker in range(workers)
     ]
-    unlucky = rng.randrange(workers)
+    failed_worker = rng.randrange(workers)
     kind, message = rng.choice(ERRORS)
-    told.append(("worker.task_failed", {"worker_id": unlucky, "error": f"{kind}: {message}"}))
-    told.append(("worker.stopped", {"worker_id": unlucky, "tasks_processed": rng.randint(1, 999)}))
-    told.append(("worker.started", {"worker_id": unlucky, "consumer_name": f"worker-{unlucky}"}))
+    steps.append(
+        ("worker.task_failed", {"worker_id": failed_worker, "error": f"{kind}: {message}"})
+    )
+    steps.append(
+        ("worker.stopped", {"worker_id": failed_worker, "tasks_processed": rng.randint(1, 999)})
+    )
+    steps.append(
+        ("worker.started", {"worker_id": failed_worker, "consumer_name": f"worker-{failed_worker}"})
+    )
     return [
         ShieldEvent(
             type=name,
@@ -414,11 +412,11 @@ def worker_events(
             event_id=new_id(rng),
             metadata=metadata,
         )
-        for position, (name, metadata) in enumerate(told)
+        for position, (name, metadata) in enumerate(steps)
     ]
 
 
-_KINDS: Final[Sequence[tuple[Callable[..., list[ShieldEvent]], int]]] = (
+_WEIGHTS: Final[Sequence[tuple[Callable[..., list[ShieldEvent]], int]]] = (
     (crawl_job, 40),
     (ingest_job, 30),
     (query_job, 25),
@@ -426,19 +424,11 @@ _KINDS: Final[Sequence[tuple[Callable[..., list[ShieldEvent]], int]]] = (
 )
 
 
-def any_job(
-    rng: Random,
-    *,
-    start: datetime | None = None,
-    user_id: str | None = None,
-    workspace: str = "default",
-) -> list[ShieldEvent]:
+def any_job(rng: Random, **options: Unpack[JobOptions]) -> list[ShieldEvent]:
     """Return the events of a random job, with a typical distribution of kinds and outcomes."""
-    kinds, weights = zip(*_KINDS, strict=True)
-    [make] = rng.choices(kinds, weights)
+    kinds, weights = zip(*_WEIGHTS, strict=True)
+    [generate] = rng.choices(kinds, weights)
     outcomes: tuple[Outcome, ...] = ("complete", "failed", "cancelled")
     [outcome] = rng.choices(outcomes, (82, 11, 7))
-    events: list[ShieldEvent] = make(
-        rng, start=start, user_id=user_id, workspace=workspace, outcome=outcome
-    )
+    events: list[ShieldEvent] = generate(rng, **{**options, "outcome": outcome})
     return events

@@ -38,10 +38,10 @@ BACKOFF_LAST: Final = 5.0
 
 
 class Stopped(Exception):  # noqa: N818 - a requested stop, not an error
-    """The publisher was told to stop before it wrote the entry."""
+    """The publisher was stopped before it wrote the entry."""
 
 
-def place_of(url: str) -> str:
+def address_of(url: str) -> str:
     """Return the address of a Redis URL, without user and password."""
     parts = urlsplit(url)
     return f"{parts.hostname or 'localhost'}:{parts.port or 6379}{parts.path}"
@@ -61,7 +61,7 @@ class Publisher:
     ) -> None:
         self.stream = stream
         self.maxlen = maxlen
-        self._place = place_of(url)
+        self._address = address_of(url)
         self._stop = stop or threading.Event()
         self._notice = notice
         self._jitter = Random()
@@ -79,12 +79,12 @@ class Publisher:
         A lost response makes the entry appear twice with one event id, as with the orchestrator.
 
         Raises:
-            Stopped: The publisher was told to stop.
-            AuthenticationError, ResponseError: Redis refuses the entry, so that a retry cannot
-            help.
+            Stopped: The stop event is set.
+            AuthenticationError: Redis refuses the password, so that a retry cannot help.
+            ResponseError: Redis refuses the entry, so that a retry cannot help.
         """
         fields = entry.fields()
-        wait, away = BACKOFF_FIRST, False
+        delay, is_down = BACKOFF_FIRST, False
         while not self._stop.is_set():
             try:
                 written = self._redis.xadd(
@@ -96,14 +96,16 @@ class Publisher:
             except (AuthenticationError, AuthorizationError):
                 raise
             except OUTAGES as error:
-                if not away:
-                    self._notice(f"Redis at {self._place} is away ({type(error).__name__})")
-                away = True
-                self._stop.wait(wait * self._jitter.uniform(0.5, 1))
-                wait = min(2 * wait, BACKOFF_LAST)
+                if not is_down:
+                    self._notice(
+                        f"Redis at {self._address} is unreachable ({type(error).__name__})"
+                    )
+                is_down = True
+                self._stop.wait(delay * self._jitter.uniform(0.5, 1))
+                delay = min(2 * delay, BACKOFF_LAST)
             else:
-                if away:
-                    self._notice(f"Redis at {self._place} is back")
+                if is_down:
+                    self._notice(f"Redis at {self._address} is back")
                 return cast("bytes", written).decode()
         raise Stopped
 

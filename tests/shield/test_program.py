@@ -17,7 +17,7 @@ from redis.exceptions import AuthenticationError
 
 from tests.shield import Publisher, Stopped, crawl_job
 from tests.shield.__main__ import URL_VARIABLE, main
-from tests.shield.publisher import place_of
+from tests.shield.publisher import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ class FakeRedis(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
     def __init__(self, port: int = 0, *, refuse: str = "") -> None:
-        super().__init__(("127.0.0.1", port), Conversation)
+        super().__init__(("127.0.0.1", port), CommandHandler)
         self.refuse = refuse
         self.entries: list[list[bytes]] = []
         self.arrived = threading.Condition()
@@ -56,7 +56,7 @@ class FakeRedis(socketserver.ThreadingTCPServer):
         self.server_close()
 
 
-class Conversation(socketserver.StreamRequestHandler):
+class CommandHandler(socketserver.StreamRequestHandler):
     """Answers the commands of one client in order."""
 
     server: FakeRedis
@@ -107,7 +107,7 @@ def redis() -> Iterator[FakeRedis]:
         (["publish"], URL_VARIABLE),
     ],
 )
-def test_wrong_arguments(
+def test_invalid_arguments_exit_with_usage(
     arguments: list[str],
     message: str,
     capsys: pytest.CaptureFixture[str],
@@ -117,10 +117,10 @@ def test_wrong_arguments(
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert "usage:" in said
-    assert message in said
-    assert PASSWORD not in said
+    output = capsys.readouterr().err
+    assert "usage:" in output
+    assert message in output
+    assert PASSWORD not in output
 
 
 def start(url: str, *arguments: str) -> subprocess.Popen[str]:
@@ -134,45 +134,45 @@ def start(url: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_so_many_jobs_and_then_the_end(redis: FakeRedis) -> None:
+def test_program_ends_after_the_given_number_of_jobs(redis: FakeRedis) -> None:
     program = start(redis.url, "--jobs", "3", "--seed", "7", "--rate", "6000", "--speed", "500")
-    said, _ = program.communicate(timeout=60)
-    assert program.returncode == 0, said
-    assert f"published {len(redis.entries)} entries of 3 jobs" in said
-    assert PASSWORD not in said
+    output, _ = program.communicate(timeout=60)
+    assert program.returncode == 0, output
+    assert f"published {len(redis.entries)} entries of 3 jobs" in output
+    assert PASSWORD not in output
     assert redis.entries[0][:5] == [b"XADD", b"shield:events", b"MAXLEN", b"~", b"10000"]
     jobs = {words[words.index(b"job_id") + 1] for words in redis.entries}
     assert len(jobs - {b""}) == 3
 
 
-def test_runs_until_told_to_stop(redis: FakeRedis) -> None:
+def test_sigterm_stops_the_program(redis: FakeRedis) -> None:
     program = start(redis.url, "--rate", "600", "--faults")
     redis.wait_for(5)
     program.send_signal(signal.SIGTERM)
-    said, _ = program.communicate(timeout=10)
-    assert program.returncode == 0, said
-    assert "stopped" in said
+    output, _ = program.communicate(timeout=10)
+    assert program.returncode == 0, output
+    assert "stopped" in output
 
 
-def test_a_refused_password_ends_it() -> None:
+def test_refused_password_ends_the_program() -> None:
     redis = FakeRedis(refuse="WRONGPASS invalid username-password pair")
     program = start(redis.url)
-    said, _ = program.communicate(timeout=30)
+    output, _ = program.communicate(timeout=30)
     redis.close()
     assert program.returncode == 1
-    assert "refuses" in said
-    assert PASSWORD not in said
+    assert "refuses" in output
+    assert PASSWORD not in output
 
 
-def test_waits_for_a_redis_that_is_away() -> None:
+def test_publisher_retries_until_redis_is_back() -> None:
     first = FakeRedis()
     port = first.port
     notices: list[str] = []
-    said = threading.Event()
+    output = threading.Event()
 
     def notice(message: str) -> None:
         notices.append(message)
-        said.set()
+        output.set()
 
     publisher = Publisher(first.url, notice=notice)
     events = crawl_job(Random(1))
@@ -182,17 +182,17 @@ def test_waits_for_a_redis_that_is_away() -> None:
 
     thread = threading.Thread(target=publisher.publish, args=(events[1],))
     thread.start()
-    assert said.wait(10)
+    assert output.wait(10)
     second = FakeRedis(port)
     thread.join(20)
     assert not thread.is_alive()
     assert len(second.entries) == 1
-    assert [message.split(" is ")[1][:4] for message in notices] == ["away", "back"]
+    assert [message.split(" is ")[1].split()[0] for message in notices] == ["unreachable", "back"]
     publisher.close()
     second.close()
 
 
-def test_can_be_stopped_while_redis_is_away() -> None:
+def test_publisher_can_be_stopped_during_an_outage() -> None:
     stop = threading.Event()
     publisher = Publisher("redis://127.0.0.1:1", stop=stop, notice=lambda _message: stop.set())
     with pytest.raises(Stopped):
@@ -200,7 +200,7 @@ def test_can_be_stopped_while_redis_is_away() -> None:
     publisher.close()
 
 
-def test_a_wrong_password_is_no_outage() -> None:
+def test_wrong_password_is_not_retried() -> None:
     redis = FakeRedis(refuse="WRONGPASS invalid username-password pair")
     publisher = Publisher(redis.url)
     with pytest.raises(AuthenticationError):
@@ -209,6 +209,6 @@ def test_a_wrong_password_is_no_outage() -> None:
     redis.close()
 
 
-def test_place_of_hides_the_password() -> None:
-    assert place_of("redis://user:secret@redis.example:7000/2") == "redis.example:7000/2"
-    assert place_of("redis://redis.example") == "redis.example:6379"
+def test_address_of_omits_the_password() -> None:
+    assert address_of("redis://user:secret@redis.example:7000/2") == "redis.example:7000/2"
+    assert address_of("redis://redis.example") == "redis.example:6379"

@@ -51,8 +51,8 @@ def run_module(
         timeout=60,
     )
     assert done.stdout, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def import_util(name: str) -> ModuleType:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DECIDED
 from tests.support.nginx import free_port, version
 from tests.support.playbook import TOP, run_playbook
 from tests.support.proxy_host import ProxyHost
+from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,7 +98,7 @@ def dry_run(
         "__ag_ui_proxy_nginx": str(folder),
         "__ag_ui_proxy_logs": str(folder / "logs"),
     }
-    variables = DEFAULTS | DECIDED | own
+    variables = DEFAULTS | REQUIRED_VARIABLES | own
     # Pass converted values, as the validation does: converting them for each task takes most of the
     # time.
     typed = {name: value for name, value in variables.items() if not isinstance(value, str)}

@@ -55,8 +55,8 @@ class Run:
     @property
     def message(self) -> str:
         """The messages of failed tasks, with white space collapsed."""
-        said = [str(one.result.get("msg", "")) for one in self.results if one.failed]
-        return re.sub(r"\s+", " ", " ".join([*said, self.errors]))
+        messages = [str(one.result.get("msg", "")) for one in self.results if one.failed]
+        return re.sub(r"\s+", " ", " ".join([*messages, self.errors]))
 
     @property
     def diffs(self) -> list[str]:
@@ -96,22 +96,22 @@ def run_playbook(
         check=False,
         timeout=timeout,
     )
-    before, brace, report = done.stdout.partition("{\n")
+    preamble, brace, report = done.stdout.partition("{\n")
     try:
-        told = json.loads(brace + report)
+        report = json.loads(brace + report)
     except ValueError:
         return Run(done.returncode, [], {}, done.stdout + done.stderr)
-    changes = {host: counts["changed"] for host, counts in told["stats"].items()}
-    return Run(done.returncode, list(_results(told)), changes, before + done.stderr)
+    changes = {host: counts["changed"] for host, counts in report["stats"].items()}
+    return Run(done.returncode, list(_results(report)), changes, preamble + done.stderr)
 
 
 def host_variables(inventory: str, host: str, names: Iterable[str]) -> dict[str, str]:
     """Return variables of a host with all references resolved; undefined ones are empty strings."""
-    wanted = {name: f"{{{{ {name} | default('') }}}}" for name in names}
+    templates = {name: f"{{{{ {name} | default('') }}}}" for name in names}
     shown = subprocess.run(
         [
             *("ansible", host, "--inventory", inventory, "--module-name", "ansible.builtin.debug"),
-            *("--args", json.dumps({"msg": wanted})),
+            *("--args", json.dumps({"msg": templates})),
         ],
         capture_output=True,
         text=True,
@@ -123,8 +123,8 @@ def host_variables(inventory: str, host: str, names: Iterable[str]) -> dict[str,
     return msg
 
 
-def _results(told: Mapping[str, Any]) -> Iterator[TaskResult]:
-    for play in told["plays"]:
+def _results(report: Mapping[str, Any]) -> Iterator[TaskResult]:
+    for play in report["plays"]:
         for task in play["tasks"]:
             for host, result in task["hosts"].items():
                 for one in result.get("results") or [result]:

@@ -58,12 +58,12 @@ class ProxyHost:
         """The environment variables for Ansible, with the stubs first in PATH."""
         return {"PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
 
-    def breaks(self, *verbs: str) -> None:
+    def fail_verbs(self, *verbs: str) -> None:
         """Make these verbs of systemctl fail, and no others."""
         (self.folder / "broken").write_text("".join(f"{verb}\n" for verb in verbs))
         (self.folder / "deadly").unlink(missing_ok=True)
 
-    def kills_the_caller_of(self, verb: str) -> None:
+    def kill_caller_at(self, verb: str) -> None:
         """Make this verb of systemctl kill its caller."""
         (self.folder / "deadly").write_text(f"{verb}\n")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TOP = Path(__file__).resolve().parents[2]
 ROLE = TOP / "roles/ag_ui_deployment"
 # Facts that a deployment sets as it runs.
-LEARNT: dict[str, Any] = {
+RUNTIME_FACTS: dict[str, Any] = {
     "__ag_ui_preflight": {"nginx": "1.22.1", "ipv6": True},
     "__ag_ui_generated": {"values": {"proxy_key": "p" * 48, "metrics_token": "m" * 48}},
     "__ag_ui_gid": 1001,
@@ -62,7 +62,7 @@ def render(folder: Path, template: str, hosts: Mapping[str, Any], *extra_variabl
     """
     (folder / "hosts.yml").write_text(yaml.safe_dump(dict(hosts)))
     internal = (f"@{path}" for path in variable_files(ROLE))
-    extras = (*internal, json.dumps(LEARNT), *extra_variables)
+    extras = (*internal, json.dumps(RUNTIME_FACTS), *extra_variables)
     destination = f"{folder}/{{{{ inventory_hostname }}}}"
     subprocess.run(
         [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.support.caller import Caller
+from tests.scenarios.support.api_client import ApiClient
 from tests.scenarios.support.gateway import Gateway
 
 if TYPE_CHECKING:
@@ -21,6 +21,6 @@ def gateway(site: Site) -> Gateway:
 
 
 @pytest.fixture
-def caller(site: Site, user: Account, gateway: Gateway) -> Caller:
+def api_client(site: Site, user: Account, gateway: Gateway) -> ApiClient:
     assert gateway.answers("proxy")
-    return Caller(site, user)
+    return ApiClient(site, user)

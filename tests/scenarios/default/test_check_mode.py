@@ -18,14 +18,16 @@ def dry_run(inventory: str, *options: str) -> Run:
     return run
 
 
-def test_nothing_on_a_deployed_site(site: Site, inventory: str) -> None:
+def test_check_mode_reports_no_change_on_a_deployed_site(site: Site, inventory: str) -> None:
     run = dry_run(inventory)
     hosts = (site.dev.inventory_name, site.datastores.inventory_name)
     assert run.changes == dict.fromkeys(hosts, 0)
     assert run.diffs == []
 
 
-def test_a_setting_that_would_change(site: Site, inventory: str) -> None:
+def test_check_mode_reports_a_changed_setting_and_changes_nothing(
+    site: Site, inventory: str
+) -> None:
     def state() -> str:
         return site.dev.run(
             "sh",

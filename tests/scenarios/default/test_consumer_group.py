@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
@@ -12,41 +11,29 @@ import pytest
 import redis as redis_py
 
 from tests.scenarios.support.http import EventStream
+from tests.scenarios.support.jobs import Job, SteadyPublisher
 from tests.scenarios.support.site import GROUP
-from tests.scenarios.support.story import Job, Steady
 from tests.scenarios.support.waiting import Stopwatch, eventually
 from tests.shield import STREAM
 from tests.shield.faults import FLAWS, malformed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.scenarios.support.figures import Figures
     from tests.scenarios.support.site import Account, Site
     from tests.shield import Publisher
 
 MANY = 5000
-UNTIL_STORED = 60.0
+STORED_WITHIN = 60.0
 CLAIM_IDLE_DEFAULT = 30.0
 
 
-def stored_exactly(site: Site, job: Job, ids: list[str], *, within: float = UNTIL_STORED) -> None:
+def stored_exactly(site: Site, job: Job, ids: list[str], *, within: float = STORED_WITHIN) -> None:
     """Wait until the job's rows have exactly these stream ids: none lost, none duplicated."""
     eventually(lambda: len(site.stored(job.id)) >= len(ids), "every event stored", within=within)
     assert site.stored(job.id) == ids
 
 
-@contextmanager
-def stopped(site: Site, unit: str) -> Iterator[None]:
-    """Stop the unit for the duration of the block."""
-    site.dev.systemctl("stop", unit)
-    try:
-        yield
-    finally:
-        site.dev.systemctl("start", unit)
-
-
-def holding(site: Site, port: int) -> int:
+def pending_of(site: Site, port: int) -> int:
     """Return how many entries the instance has read and not acknowledged."""
     return site.pending().get(f"{site.dev.inventory_name}-{port}", 0)
 
@@ -55,7 +42,7 @@ def keep_publishing_until(publisher: Publisher, job: Job, site: Site, port: int)
     """Publish batches until the instance has pending entries; return the ids of all batches."""
     ids: list[str] = []
     deadline = time.monotonic() + 20
-    while not holding(site, port):
+    while not pending_of(site, port):
         assert time.monotonic() < deadline, f"instance {port} reads nothing"
         ids += publisher.publish_all([job.chunk() for _ in range(20)])
     return ids
@@ -67,34 +54,40 @@ def test_every_instance_is_a_consumer(site: Site) -> None:
     assert len(site.consumers) == 2
 
 
-def test_thousands_of_events(site: Site, publisher: Publisher, figures: Figures) -> None:
+def test_thousands_of_events_are_stored_once(
+    site: Site, publisher: Publisher, figures: Figures
+) -> None:
     job = Job()
     ids: list[str] = []
     watch = Stopwatch()
-    for events in (job.whole(MANY)[at : at + 500] for at in range(0, MANY, 500)):
+    for events in (job.all_events(MANY)[at : at + 500] for at in range(0, MANY, 500)):
         ids += publisher.publish_all(events)
-    site.wait_until_caught_up(within=UNTIL_STORED)
+    site.wait_until_caught_up(within=STORED_WITHIN)
     figures.record("events_stored_per_second", MANY / watch.seconds, "1/s")
     assert len(site.stored(job.id)) == MANY
     stored_exactly(site, job, ids)
 
 
-def test_events_published_while_nothing_runs(site: Site, publisher: Publisher) -> None:
+def test_events_published_while_no_instance_runs_are_stored(
+    site: Site, publisher: Publisher
+) -> None:
     job = Job()
-    with stopped(site, "ag-ui.target"):
+    with site.dev.stopped("ag-ui.target"):
         site.wait_until_gone()
-        ids = publisher.publish_all(job.whole(200))
+        ids = publisher.publish_all(job.all_events(200))
     site.wait_until_healthy()
     stored_exactly(site, job, ids)
     site.wait_until_caught_up()
 
 
-def test_killed_in_mid_batch_and_back(site: Site, user: Account, publisher: Publisher) -> None:
+def test_restarted_instance_stores_its_pending_batch(
+    site: Site, user: Account, publisher: Publisher
+) -> None:
     """The instance dies with a batch pending, restarts and stores it."""
     job, port = Job(owner=user.id), site.ports[0]
     ids = [publisher.publish(job.started())]
     with EventStream(site.instance(site.ports[1]), "/events", user.token) as stream:
-        stream.wait_until_joined()
+        stream.wait_until_subscribed()
         with site.database_locked():
             ids += keep_publishing_until(publisher, job, site, port)
             site.kill(port)
@@ -107,7 +100,7 @@ def test_killed_in_mid_batch_and_back(site: Site, user: Account, publisher: Publ
         assert mine == ids[len(ids) - len(mine) :]
 
 
-def test_what_a_dead_instance_held_is_claimed(
+def test_pending_entries_of_a_dead_instance_are_claimed(
     site: Site, publisher: Publisher, figures: Figures
 ) -> None:
     """The instance dies with a batch pending and stays down: the other instance claims it."""
@@ -119,7 +112,7 @@ def test_what_a_dead_instance_held_is_claimed(
         with site.database_locked():
             ids += keep_publishing_until(publisher, job, site, port)
             site.kill(port, and_then=f"systemctl stop {unit}")
-            assert holding(site, port) > 0
+            assert pending_of(site, port) > 0
             died = Stopwatch()
         ids += publisher.publish_all([*(job.chunk() for _ in range(50)), job.complete()])
         stored_exactly(site, job, ids, within=2 * idle + 20)
@@ -132,12 +125,14 @@ def test_what_a_dead_instance_held_is_claimed(
     assert set(site.pending()) == site.consumers
 
 
-def test_killed_again_and_again_under_load(site: Site, user: Account, publisher: Publisher) -> None:
+def test_kills_of_both_instances_lose_no_event(
+    site: Site, user: Account, publisher: Publisher
+) -> None:
     """Both instances die in turn while events are published; a client resumes through the proxy."""
     job = Job(owner=user.id)
     seen: list[str] = []
     cursor: str | None = None
-    with Steady(publisher, job, per_second=200) as steady:
+    with SteadyPublisher(publisher, job, per_second=200) as steady:
         eventually(lambda: site.stored(job.id), "the first event stored", within=20)
         for port in site.ports:
             with EventStream(
@@ -158,13 +153,13 @@ def test_killed_again_and_again_under_load(site: Site, user: Account, publisher:
 
 
 @pytest.mark.parametrize("flaw", FLAWS)
-def test_poison_goes_to_the_dead_letters(
+def test_malformed_entry_becomes_a_dead_letter(
     site: Site, admin: Account, publisher: Publisher, flaw: str
 ) -> None:
     job = Job()
     before = publisher.publish(job.started())
     with EventStream(site.proxy, "/events", admin.token) as stream:
-        stream.wait_until_joined()
+        stream.wait_until_subscribed()
         poison = publisher.publish(malformed(Random(flaw), job.started().at, flaw))
         after = publisher.publish(job.complete())
         stream.wait_for_id(after)
@@ -173,9 +168,9 @@ def test_poison_goes_to_the_dead_letters(
     site.wait_until_caught_up()
 
 
-def test_destroying_the_group_loses_nothing(site: Site, publisher: Publisher) -> None:
+def test_destroying_the_group_loses_no_event(site: Site, publisher: Publisher) -> None:
     job = Job()
-    with Steady(publisher, job, per_second=200) as steady:
+    with SteadyPublisher(publisher, job, per_second=200) as steady:
         eventually(lambda: len(steady.ids) > 200, "two hundred events", within=20)
         site.redis.xgroup_destroy(STREAM, GROUP)
         seen = len(steady.ids)
@@ -185,17 +180,17 @@ def test_destroying_the_group_loses_nothing(site: Site, publisher: Publisher) ->
         lambda: set(site.pending()) == site.consumers,
         "both instances in the group",
         within=20,
-        despite=(redis_py.ResponseError,),
+        ignoring=(redis_py.ResponseError,),
     )
     site.wait_until_caught_up()
 
 
-def test_events_published_between_the_groups_end_and_its_return(
+def test_events_published_while_no_group_exists_are_stored(
     site: Site, publisher: Publisher
 ) -> None:
     """No group exists for a while: entries published meanwhile must not be skipped."""
     job = Job()
-    with stopped(site, "ag-ui.target"):
+    with site.dev.stopped("ag-ui.target"):
         site.wait_until_gone()
         ids = publisher.publish_all([job.started(), *(job.chunk() for _ in range(24))])
         site.redis.xgroup_destroy(STREAM, GROUP)
@@ -204,14 +199,14 @@ def test_events_published_between_the_groups_end_and_its_return(
     stored_exactly(site, job, ids)
 
 
-def test_a_repeat_of_the_producer_is_stored_and_not_shown_twice(
+def test_duplicate_of_the_producer_is_stored_and_shown_once(
     site: Site, user: Account, publisher: Publisher
 ) -> None:
     """One event id with two stream ids: two rows, shown to the client once."""
     job = Job(owner=user.id)
     started, chunk, complete = job.started(), job.chunk(), job.complete()
     with EventStream(site.proxy, "/events", user.token) as stream:
-        stream.wait_until_joined()
+        stream.wait_until_subscribed()
         ids = publisher.publish_all([started, chunk, chunk, complete, complete])
         stream.wait_for_id(ids[3])
         kinds = [event["type"] for event in stream.events if job.id in str(event["metadata"])]

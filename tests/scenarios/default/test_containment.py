@@ -30,7 +30,7 @@ def process(site: Site, port: int) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def test_runs_as_the_account_of_the_service(site: Site) -> None:
+def test_backend_runs_as_the_service_account(site: Site) -> None:
     account = site.dev.host.user("agui")
     assert account.uid == 1001
     for port in site.ports:
@@ -39,7 +39,7 @@ def test_runs_as_the_account_of_the_service(site: Site) -> None:
         assert set(status["Gid"].split()) == {str(account.gid)}
 
 
-def test_has_no_capabilities_and_can_get_none(site: Site) -> None:
+def test_backend_has_no_capabilities_and_no_new_privileges(site: Site) -> None:
     for port in site.ports:
         status = process(site, port)
         for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
@@ -47,17 +47,17 @@ def test_has_no_capabilities_and_can_get_none(site: Site) -> None:
         assert status["NoNewPrivs"] == "1"
 
 
-def test_root_is_read_only(site: Site) -> None:
+def test_root_file_system_is_read_only(site: Site) -> None:
     for port in site.ports:
         assert site.inspect(site.container(port))["HostConfig"]["ReadonlyRootfs"] is True
         for path in ("/written", "/app/written", "/app/src/written", "/etc/written"):
-            code, said = inside(site, port, f"touch {path}")
+            code, output = inside(site, port, f"touch {path}")
             assert code != 0, path
-            assert "Read-only" in said or "denied" in said, said
+            assert "Read-only" in output or "denied" in output, output
         assert inside(site, port, "touch /tmp/written && rm /tmp/written")[0] == 0
 
 
-def test_limits_are_set(site: Site) -> None:
+def test_memory_and_process_limits_are_set(site: Site) -> None:
     for port in site.ports:
         limits = site.inspect(site.container(port))["HostConfig"]
         assert limits["Memory"] > 0
@@ -66,7 +66,7 @@ def test_limits_are_set(site: Site) -> None:
         assert limits["CapAdd"] in (None, [])
 
 
-def test_mounts_nothing_but_its_environment(site: Site) -> None:
+def test_only_the_environment_file_is_mounted(site: Site) -> None:
     for port in site.ports:
         mounts = site.inspect(site.container(port))["Mounts"]
         sources = {mount["Source"] for mount in mounts if mount["Type"] == "bind"}
@@ -74,7 +74,7 @@ def test_mounts_nothing_but_its_environment(site: Site) -> None:
         assert not any(mount["RW"] for mount in mounts if mount["Type"] == "bind")
 
 
-def test_listens_on_loopback_only(site: Site) -> None:
+def test_backend_listens_on_loopback_only(site: Site) -> None:
     listening = site.dev.run("ss", "--listening", "--tcp", "--numeric", "--no-header")
     addresses = {line.split()[3] for line in listening.splitlines()}
     for port in site.ports:
@@ -83,7 +83,7 @@ def test_listens_on_loopback_only(site: Site) -> None:
             socket.create_connection((site.dev.address, port), timeout=5)
 
 
-def test_environment_file_is_for_root_and_the_service(site: Site) -> None:
+def test_secret_files_are_readable_by_root_and_the_service_only(site: Site) -> None:
     file = site.dev.host.file(ENVIRONMENT_FILE)
     assert (file.user, file.group, oct(file.mode)) == ("root", "agui", "0o640")
     secrets = site.dev.host.file("/etc/ag-ui/secrets")
@@ -92,41 +92,43 @@ def test_environment_file_is_for_root_and_the_service(site: Site) -> None:
     assert key.mode & 0o077 == 0
 
 
-def test_the_backend_may_use_the_tables_and_alter_none(site: Site) -> None:
+def test_database_user_cannot_alter_tables_or_the_audit_log(site: Site) -> None:
     user = urlsplit(site.settings["DATABASE_URL"]).username
-    beyond = "UPDATE, DELETE, TRUNCATE, TRIGGER, REFERENCES"
+    forbidden = "UPDATE, DELETE, TRUNCATE, TRIGGER, REFERENCES"
     assert site.sql(f"SELECT has_table_privilege('{user}', 'audit_log', 'INSERT')") == ["t"]
-    assert site.sql(f"SELECT has_table_privilege('{user}', 'audit_log', '{beyond}')") == ["f"]
+    assert site.sql(f"SELECT has_table_privilege('{user}', 'audit_log', '{forbidden}')") == ["f"]
     owners = site.sql("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
     assert owners == ["shield_owner"]
     assert site.sql(f"SELECT pg_has_role('{user}', 'shield_owner', 'MEMBER')") == ["f"]
 
 
-def test_the_password_of_the_owner_stays_with_the_controller(site: Site) -> None:
+def test_password_of_the_table_owner_is_not_on_the_host(site: Site) -> None:
     kept = site.dev.run("sh", "-c", "find /etc/ag-ui /var/lib/ag-ui /tmp -type f -exec cat {} +")
-    assert "password of PostgreSQL as in its URL" in found_in(site, kept)
-    assert "password of the tables' owner" not in found_in(site, kept)
+    assert "password of PostgreSQL as in its URL" in secrets_in(site, kept)
+    assert "password of the tables' owner" not in secrets_in(site, kept)
 
 
-def forms(secret: str) -> set[str]:
+def encodings(secret: str) -> set[str]:
     """Return the secret as plain text and as escaped JSON."""
     return {secret, json.dumps(secret)[1:-1]}
 
 
-def found_in(site: Site, text: str) -> list[str]:
+def secrets_in(site: Site, text: str) -> list[str]:
     """Return the names of the secrets in a text.
 
     Never the text, which the test report would show.
     """
     return [
-        name for name, secret in site.secrets.items() if any(form in text for form in forms(secret))
+        name
+        for name, secret in site.secrets.items()
+        if any(form in text for form in encodings(secret))
     ]
 
 
-def test_there_are_secrets_to_look_for(site: Site) -> None:
+def test_searched_secrets_exist(site: Site) -> None:
     assert len(site.secrets) >= 4
     assert all(len(secret) >= 12 for secret in site.secrets.values())
-    assert found_in(site, site.dev.run("cat", ENVIRONMENT_FILE))
+    assert secrets_in(site, site.dev.run("cat", ENVIRONMENT_FILE))
 
 
 def test_no_secret_in_the_journal(site: Site) -> None:
@@ -135,59 +137,59 @@ def test_no_secret_in_the_journal(site: Site) -> None:
     site.ask_for_token(site.admin_password, "a password typed into the wrong field")
     journal = site.dev.run("journalctl", "--no-pager", "--output=cat", "--all")
     assert "ag_ui" in journal or "ag-ui" in journal
-    assert found_in(site, journal) == []
+    assert secrets_in(site, journal) == []
 
 
 def test_no_secret_in_the_journal_of_the_datastores(site: Site) -> None:
     """The deployment created the database roles there and logged in as both."""
     journal = site.datastores.run("journalctl", "--no-pager", "--output=cat", "--all")
     assert "ansible" in journal
-    assert found_in(site, journal) == []
+    assert secrets_in(site, journal) == []
 
 
 def test_no_secret_in_the_logs_of_the_datastores(site: Site) -> None:
     logs = site.datastores.run("sh", "-c", "cat /var/log/postgresql/*.log /var/log/redis/*.log")
     assert logs
-    assert found_in(site, logs) == []
+    assert secrets_in(site, logs) == []
 
 
 def test_no_secret_in_the_logs_of_the_proxy(site: Site) -> None:
     request(site.proxy, "GET", "/events?access_token=should-not-be-logged")
     logs = site.dev.run("sh", "-c", "cat /var/log/nginx/*.log")
-    assert found_in(site, logs) == []
+    assert secrets_in(site, logs) == []
     assert "should-not-be-logged" not in logs
 
 
 def test_no_secret_in_the_image(site: Site) -> None:
     image = site.inspect(site.container(site.ports[0]))["Image"]
     history = site.dev.run("docker", "history", "--no-trunc", "--format", "{{json .}}", image)
-    assert found_in(site, json.dumps(site.inspect(image)) + history) == []
+    assert secrets_in(site, json.dumps(site.inspect(image)) + history) == []
 
 
-def test_no_secret_in_what_docker_says_of_the_container(site: Site) -> None:
+def test_no_secret_in_docker_inspect(site: Site) -> None:
     for port in site.ports:
         shown = site.dev.run("docker", "inspect", site.container(port))
-        assert found_in(site, shown) == []
+        assert secrets_in(site, shown) == []
 
 
 def test_no_secret_in_the_process_list(site: Site) -> None:
     """Checks arguments, and environments where they are readable."""
     for machine in (site.dev, site.datastores):
         arguments = machine.run("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
-        assert found_in(site, arguments) == []
-    assert found_in(site, site.dev.run("ps", "axeww")) == []
+        assert secrets_in(site, arguments) == []
+    assert secrets_in(site, site.dev.run("ps", "axeww")) == []
 
 
-def test_no_secret_in_an_answer(site: Site) -> None:
-    said = "".join(
+def test_no_secret_in_a_response(site: Site) -> None:
+    output = "".join(
         request(route, "GET", path).body.decode()
         for route in site.routes
         for path in ("/", "/health", "/docs", "/openapi.json", "/metrics", "/nothing-here")
     )
-    assert found_in(site, said) == []
+    assert secrets_in(site, output) == []
 
 
-def test_headers_of_the_proxy(site: Site) -> None:
+def test_proxy_sets_security_headers(site: Site) -> None:
     for path in ("/health", "/nothing-here", "/events"):
         headers = request(site.proxy, "GET", path).headers
         assert "max-age=" in headers["strict-transport-security"]

@@ -10,7 +10,7 @@ from roles.ag_ui_deployment.files.backend.tests.support.official_client import o
 from tests.scenarios.support.http import request
 from tests.scenarios.support.waiting import eventually
 from tests.shield import Outcome, crawl_job, ingest_job, legacy_job, query_job, worker_events
-from tests.shield.faults import after_the_end, of_unknown_type, repeated
+from tests.shield.faults import with_duplicates, with_event_after_end, with_unknown_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ OUTCOMES: Final[dict[Outcome, str]] = {
 
 
 @dataclass(frozen=True)
-class Told:
+class SimulatedJob:
     """The events of a job and the outcome that clients must see."""
 
     name: str
@@ -51,22 +51,24 @@ class Told:
         return self.events[0].job_id
 
 
-def every_job(rng: Random, owner: str) -> list[Told]:
+def every_job(rng: Random, owner: str) -> list[SimulatedJob]:
     """Return each kind of job with each outcome.
 
     Some events are repeated, one has an unknown type, and one follows the end.
     """
-    told = []
-    for kind, (tell, size) in KINDS.items():
+    jobs = []
+    for kind, (make, size) in KINDS.items():
         for outcome, expected in OUTCOMES.items():
             options: dict[str, Any] = {"user_id": owner, "outcome": outcome, **size}
-            events = after_the_end(rng, repeated(rng, of_unknown_type(rng, tell(rng, **options))))
-            told.append(Told(f"{kind} {outcome}", events, expected))
-    return told
+            events = with_event_after_end(
+                rng, with_duplicates(rng, with_unknown_type(rng, make(rng, **options)))
+            )
+            jobs.append(SimulatedJob(f"{kind} {outcome}", events, expected))
+    return jobs
 
 
 @dataclass(frozen=True)
-class Audience:
+class JobFollower:
     """Follows jobs through the proxy as one user."""
 
     site: Site
@@ -74,7 +76,7 @@ class Audience:
     before: str
     """A stream id before the first event of all jobs."""
 
-    def wait_until_known(self, job: Told) -> None:
+    def wait_until_known(self, job: SimulatedJob) -> None:
         path = f"/api/jobs/{job.id}"
         eventually(
             lambda: request(self.site.proxy, "GET", path, token=self.account.token).status == 200,
@@ -82,12 +84,12 @@ class Audience:
             within=10,
         )
 
-    def follow(self, client: OfficialClient, job: Told, **options: Any) -> Following:
+    def follow(self, client: OfficialClient, job: SimulatedJob, **options: Any) -> Following:
         url = f"https://{self.site.proxy.address}/api/jobs/{job.id}/events"
         return client.follow(url, self.account.token, **options)
 
 
-def test_every_job_live_and_resumed(
+def test_official_client_follows_and_resumes_every_kind_of_job(
     site: Site, user: Account, publisher: Publisher, shield_rng: Random, tmp_path: Path
 ) -> None:
     certificate = tmp_path / "site.crt"
@@ -95,17 +97,17 @@ def test_every_job_live_and_resumed(
     before = publisher.publish_all(worker_events(shield_rng))[-1]
     jobs = every_job(shield_rng, user.id)
     publisher.publish_all(job.events[0] for job in jobs)
-    audience = Audience(site, user, before)
+    follower = JobFollower(site, user, before)
     for job in jobs:
-        audience.wait_until_known(job)
-    asyncio.run(follow_all(audience, jobs, publisher, certificate))
+        follower.wait_until_known(job)
+    asyncio.run(follow_all(follower, jobs, publisher, certificate))
 
 
 async def follow_all(
-    audience: Audience, jobs: Sequence[Told], publisher: Publisher, certificate: Path
+    follower: JobFollower, jobs: Sequence[SimulatedJob], publisher: Publisher, certificate: Path
 ) -> None:
     async with official_clients(certificate) as clients:
-        live = [audience.follow(clients.new(), job) for job in jobs]
+        live = [follower.follow(clients.new(), job) for job in jobs]
         for following in live:
             await following.joined()
         for job in jobs:
@@ -113,13 +115,15 @@ async def follow_all(
         for job, following in zip(jobs, live, strict=True):
             held = await following.held()
             assert (job.name, held.outcome) == (job.name, job.outcome)
-            await check_resumed(audience, clients.new(), job, held)
+            await check_resumed(follower, clients.new(), job, held)
 
 
-async def check_resumed(audience: Audience, client: OfficialClient, job: Told, whole: Held) -> None:
+async def check_resumed(
+    follower: JobFollower, client: OfficialClient, job: SimulatedJob, uncut: Held
+) -> None:
     """A client that is cut halfway and resumes at either instance ends in the same state."""
     cut = {"ids": len({event.event_id for event in job.events}) // 3}
-    half = await audience.follow(client, job, last_event_id=audience.before, cut=cut).held()
-    assert half.outcome is None
-    held = await audience.follow(client, job).held()
-    assert (job.name, held.shown) == (job.name, whole.shown)
+    first_part = await follower.follow(client, job, last_event_id=follower.before, cut=cut).held()
+    assert first_part.outcome is None
+    held = await follower.follow(client, job).held()
+    assert (job.name, held.shown) == (job.name, uncut.shown)

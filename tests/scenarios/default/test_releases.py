@@ -40,11 +40,11 @@ CREATE FUNCTION refuse_change() RETURNS event_trigger LANGUAGE plpgsql
 AS $$ BEGIN RAISE EXCEPTION 'no changes today'; END $$;
 CREATE EVENT TRIGGER refuse_change ON ddl_command_start EXECUTE FUNCTION refuse_change();
 """
-WILLING_DATABASE = "DROP EVENT TRIGGER refuse_change; DROP FUNCTION refuse_change();"
+ACCEPTING_DATABASE = "DROP EVENT TRIGGER refuse_change; DROP FUNCTION refuse_change();"
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RefusedRelease:
     """A release that must be refused, and the expected words in the error message."""
 
     name: str
@@ -57,18 +57,18 @@ def broken(name: str) -> dict[str, object]:
     return {"ag_ui_image_source": "registry", "ag_ui_image": image, "ag_ui_start_timeout": 20}
 
 
-REFUSALS = [
-    Refusal(
+REFUSED_RELEASES = [
+    RefusedRelease(
         "settings", ("SSE_RETRY_MS: Input should be",), {"ag_ui_environment": {"SSE_RETRY_MS": 1}}
     ),
-    Refusal("migration", ("no changes today",), {"ag_ui_log_level": "DEBUG"}),
-    Refusal("no-start", ("No module named 'src'",), broken("no-start")),
-    Refusal(
+    RefusedRelease("migration", ("no changes today",), {"ag_ui_log_level": "DEBUG"}),
+    RefusedRelease("no-start", ("No module named 'src'",), broken("no-start")),
+    RefusedRelease(
         "crash",
         ("did not become healthy: it exited", "RuntimeError: no such start"),
         broken("crash"),
     ),
-    Refusal(
+    RefusedRelease(
         "never-ready",
         ("did not become healthy: draining: this instance is being stopped",),
         broken("never-ready"),
@@ -94,10 +94,10 @@ def refusing_database(site: Site) -> Iterator[None]:
     try:
         yield
     finally:
-        site.sql(WILLING_DATABASE)
+        site.sql(ACCEPTING_DATABASE)
 
 
-def armed(site: Site) -> dict[str, str]:
+def active_files(site: Site) -> dict[str, str]:
     """Return checksums of the unit files, drop-ins and settings of the active release, by file."""
     files = "/etc/systemd/system/ag-ui* /run/systemd/system.control/ag-ui* /etc/ag-ui/current/*"
     sums = site.dev.run("sh", "-c", f"md5sum {files} 2>/dev/null || true")
@@ -115,18 +115,20 @@ def releases(site: Site) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("broken_images")
-@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.name)
-def test_a_refused_release_is_not_armed(site: Site, inventory: str, refusal: Refusal) -> None:
-    files, running, first, *others = armed(site), releases(site), *site.ports
+@pytest.mark.parametrize("refused", REFUSED_RELEASES, ids=lambda refused: refused.name)
+def test_refused_release_is_not_started_by_a_restart_or_reboot(
+    site: Site, inventory: str, refused: RefusedRelease
+) -> None:
+    files, running, first, *others = active_files(site), releases(site), *site.ports
     before = site.containers()
-    if refusal.name == "migration":
+    if refused.name == "migration":
         with refusing_database(site):
-            done = deploy(inventory, refusal.variables)
+            done = deploy(inventory, refused.variables)
     else:
-        done = deploy(inventory, refusal.variables)
+        done = deploy(inventory, refused.variables)
     assert done.code != 0, done.output
-    assert [words for words in refusal.words if words not in done.message] == [], done.output
-    assert armed(site) == files
+    assert [words for words in refused.words if words not in done.message] == [], done.output
+    assert active_files(site) == files
     for port in others:
         assert site.containers()[site.container(port)] == before[site.container(port)]
     assert releases(site) == running
@@ -140,7 +142,7 @@ def test_a_refused_release_is_not_armed(site: Site, inventory: str, refusal: Ref
     assert releases(site) == running
 
 
-def test_a_move_to_other_ports_and_another_address_fails_no_request(
+def test_change_of_ports_and_address_fails_no_request(
     site: Site, inventory: str, user: Account
 ) -> None:
     before = {site.container(port) for port in site.ports}

@@ -38,19 +38,19 @@ def names(site: Site, ports: list[int]) -> set[str]:
     return {site.container(port) for port in ports}
 
 
-def test_status(site: Site) -> None:
+def test_units_are_active_and_have_containers(site: Site) -> None:
     for unit in (TARGET, *map(site.unit, site.ports)):
         shown = site.dev.systemctl("status", "--no-pager", unit)
         assert "Active: active" in shown
     assert set(site.containers()) == names(site, site.ports)
 
 
-def test_enabled_for_the_next_boot(site: Site) -> None:
+def test_units_are_enabled(site: Site) -> None:
     for unit in (TARGET, "docker.service", "nginx.service"):
         assert site.dev.host.service(unit).is_enabled, unit
 
 
-def test_stop_and_start_of_one_instance(site: Site) -> None:
+def test_stopped_instance_is_taken_out_and_ready_after_start(site: Site) -> None:
     for port in site.ports:
         others = [it for it in site.ports if it != port]
         site.dev.systemctl("stop", site.unit(port))
@@ -64,7 +64,7 @@ def test_stop_and_start_of_one_instance(site: Site) -> None:
         assert set(site.containers()) == names(site, site.ports)
 
 
-def test_restart_of_one_instance(site: Site, figures: Figures) -> None:
+def test_restart_of_one_instance_leaves_the_others(site: Site, figures: Figures) -> None:
     port, *others = site.ports
     before = site.containers()
     watch = Stopwatch()
@@ -77,7 +77,7 @@ def test_restart_of_one_instance(site: Site, figures: Figures) -> None:
         assert after[site.container(other)] == before[site.container(other)]
 
 
-def test_stop_and_start_of_the_target(site: Site) -> None:
+def test_target_stops_and_starts_all_instances(site: Site) -> None:
     site.dev.systemctl("stop", TARGET)
     site.wait_until_gone()
     for unit in (TARGET, *map(site.unit, site.ports)):
@@ -91,7 +91,7 @@ def test_stop_and_start_of_the_target(site: Site) -> None:
     assert set(site.containers()) == names(site, site.ports)
 
 
-def test_restart_of_the_target(site: Site) -> None:
+def test_target_restarts_all_instances(site: Site) -> None:
     before = site.containers()
     site.dev.systemctl("restart", TARGET)
     eventually(lambda: all(map(site.is_ready, site.ports)), "all ready", within=RESTART_LIMIT)
@@ -100,7 +100,7 @@ def test_restart_of_the_target(site: Site) -> None:
     assert not set(after.values()) & set(before.values())
 
 
-def test_a_container_stops_by_itself_when_asked(site: Site, figures: Figures) -> None:
+def test_sigterm_stops_the_container_with_status_0(site: Site, figures: Figures) -> None:
     """The backend exits on SIGTERM, without SIGKILL."""
     port = site.ports[0]
     began, watch = int(time.time()), Stopwatch()
@@ -116,7 +116,7 @@ def test_a_container_stops_by_itself_when_asked(site: Site, figures: Figures) ->
     assert codes.split() == ["0"]
 
 
-def test_kill_of_the_docker_client(site: Site, figures: Figures) -> None:
+def test_killed_docker_client_is_replaced_with_its_container(site: Site, figures: Figures) -> None:
     port = site.ports[0]
     before = site.containers()
     unit = site.unit(port)
@@ -138,7 +138,7 @@ def test_kill_of_the_docker_client(site: Site, figures: Figures) -> None:
     assert serves(site)
 
 
-def test_kill_of_the_container(site: Site) -> None:
+def test_killed_container_is_replaced(site: Site) -> None:
     port = site.ports[-1]
     before = site.containers()[site.container(port)]
     site.dev.run("docker", "kill", "--signal", "KILL", site.container(port))
@@ -151,7 +151,7 @@ def test_kill_of_the_container(site: Site) -> None:
     )
 
 
-def test_restart_of_docker(site: Site, figures: Figures) -> None:
+def test_service_recovers_from_a_restart_of_docker(site: Site, figures: Figures) -> None:
     before = set(site.containers().values())
     watch = Stopwatch()
     site.dev.systemctl("restart", "docker.service")
@@ -162,7 +162,7 @@ def test_restart_of_docker(site: Site, figures: Figures) -> None:
     assert site.dev.is_active(TARGET)
 
 
-def test_stop_and_start_of_docker(site: Site) -> None:
+def test_service_recovers_from_a_stop_and_start_of_docker(site: Site) -> None:
     site.dev.run("systemctl", "stop", "docker.socket", "docker.service")
     for port in site.ports:
         assert not site.is_ready(port)
@@ -171,7 +171,7 @@ def test_stop_and_start_of_docker(site: Site) -> None:
     assert set(site.containers()) == names(site, site.ports)
 
 
-def test_restart_of_the_host(site: Site, figures: Figures) -> None:
+def test_service_starts_after_a_reboot_of_the_host(site: Site, figures: Figures) -> None:
     address = site.dev.address
     watch = Stopwatch()
     subprocess.run(["docker", "restart", "--time", "30", site.dev.name], check=True, timeout=120)
@@ -184,7 +184,7 @@ def test_restart_of_the_host(site: Site, figures: Figures) -> None:
         assert site.dev.is_active(unit)
 
 
-def test_restart_of_the_datastores_host(site: Site) -> None:
+def test_service_reconnects_after_a_reboot_of_the_datastores(site: Site) -> None:
     """The service keeps running and reconnects to its datastores."""
     before = site.containers()
     subprocess.run(

@@ -1,4 +1,4 @@
-"""Fixtures for trials: faults under load, on a site whose instances have full ring buffers."""
+"""Fixtures for experiments: faults under load, on a site whose instances have full ring buffers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.support.event_source import Server
+from tests.scenarios.support.experiment import ExperimentFactory
 from tests.scenarios.support.load import warm_up
 from tests.scenarios.support.load_clients import LoadClients
-from tests.scenarios.support.trial import UnderLoad
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,5 +40,5 @@ def under_load(  # noqa: PLR0913, PLR0917 - fixtures, by name
     admin: Account,
     user: Account,
     stranger: Account,
-) -> UnderLoad:
-    return UnderLoad(warm_site, load_clients, figures, (admin, user, stranger))
+) -> ExperimentFactory:
+    return ExperimentFactory(warm_site, load_clients, figures, (admin, user, stranger))

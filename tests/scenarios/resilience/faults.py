@@ -26,23 +26,13 @@ def main_pid(machine: Machine, unit: str) -> str:
 
 
 @contextmanager
-def standing_still(machine: Machine, pid: str) -> Iterator[None]:
+def suspended(machine: Machine, pid: str) -> Iterator[None]:
     """Suspend the process (SIGSTOP)."""
     machine.run("kill", "-STOP", pid)
     try:
         yield
     finally:
         machine.run("kill", "-CONT", pid)
-
-
-@contextmanager
-def stopped(machine: Machine, *units: str) -> Iterator[None]:
-    """Stop the units."""
-    machine.systemctl("stop", *units)
-    try:
-        yield
-    finally:
-        machine.systemctl("start", *units)
 
 
 # --- the network between the backend and its datastores -----------------------------------------
@@ -144,15 +134,15 @@ class Session:
         return self.end()
 
 
-class Occupation:
+class ConnectionHog:
     """Occupies PostgreSQL connections with incomplete logins until none is free."""
 
     def __init__(self, site: Site) -> None:
         parts = urlsplit(site.settings["DATABASE_URL"])
-        self._place = (site.datastores.address, parts.port or 5432)
+        self._address = (site.datastores.address, parts.port or 5432)
         words = ("user", parts.username or "", "database", parts.path.lstrip("/"), "")
         body = struct.pack("!i", 3 << 16) + b"\0".join(map(str.encode, words)) + b"\0"
-        self._greeting = struct.pack("!i", len(body) + 4) + body
+        self._startup_message = struct.pack("!i", len(body) + 4) + body
         self._held: list[socket.socket] = []
 
     def __enter__(self) -> Self:
@@ -166,8 +156,8 @@ class Occupation:
         """Take every free connection; return how many there were."""
         taken = 0
         while True:
-            held = socket.create_connection(self._place, timeout=10)
-            held.sendall(self._greeting)
+            held = socket.create_connection(self._address, timeout=10)
+            held.sendall(self._startup_message)
             if held.recv(1) != b"R":
                 held.close()
                 return taken
@@ -180,10 +170,10 @@ def database_full(site: Site) -> Iterator[None]:
     """Take all connections that PostgreSQL allows."""
     user = urlsplit(site.settings["DATABASE_URL"]).username
     ours = f"FROM pg_stat_activity WHERE usename = '{user}'"
-    with Session(site) as session, Occupation(site) as occupation:
+    with Session(site) as session, ConnectionHog(site) as hog:
         # Free connections go to whoever is first: terminate the backend's sessions until it has
         # none left.
-        while occupation.fill() or session.run(f"SELECT 1 {ours};"):
+        while hog.fill() or session.run(f"SELECT 1 {ours};"):
             session.run(f"SELECT pg_terminate_backend(pid) {ours};")
         yield
 

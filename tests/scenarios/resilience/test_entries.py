@@ -6,17 +6,16 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.scenarios.resilience.faults import stopped
-from tests.scenarios.support.story import Job
-from tests.scenarios.support.trial import Audience
+from tests.scenarios.support.experiment import ClientCounts
+from tests.scenarios.support.jobs import Job
 from tests.scenarios.support.waiting import Stopwatch, eventually
 from tests.shield import Malformed
-from tests.shield.faults import large, malformed
+from tests.shield.faults import enlarged, malformed
 
 if TYPE_CHECKING:
+    from tests.scenarios.support.experiment import ExperimentFactory
     from tests.scenarios.support.figures import Figures
     from tests.scenarios.support.site import Site
-    from tests.scenarios.support.trial import UnderLoad
     from tests.shield import Entry, Publisher
 
 BACKLOG = 100_000
@@ -26,7 +25,9 @@ MEBIBYTE = 1024 * 1024
 LEVELS = 10_000
 
 
-def test_backlog_of_100000(site: Site, under_load: UnderLoad, figures: Figures) -> None:
+def test_backlog_of_100000_events_is_stored_and_delivered(
+    site: Site, under_load: ExperimentFactory, figures: Figures
+) -> None:
     """Published while the backend was down. Administrators see all of it, others their own jobs."""
     instances = {f"instance {port}" for port in site.ports}
     with under_load(
@@ -34,13 +35,13 @@ def test_backlog_of_100000(site: Site, under_load: UnderLoad, figures: Figures) 
         restarts=instances,
         cuts_streams=True,
         maxlen=2 * BACKLOG,
-        audience=Audience(all=2, users=23),
+        clients=ClientCounts(all=2, users=23),
         recovers_within=CAUGHT_UP_WITHIN,
-    ) as trial:
-        with stopped(site.dev, "ag-ui.target"):
+    ) as experiment:
+        with site.dev.stopped("ag-ui.target"):
             site.wait_until_gone()
             for _ in range(BACKLOG // 500):
-                trial.load.publish_all(Job().whole(500))
+                experiment.load.publish_all(Job().all_events(500))
         watch = Stopwatch()
         eventually(lambda: site.group()["lag"] < 100, "the backlog stored", within=STORED_WITHIN)
         figures.record("backlog_stored_per_second", BACKLOG / watch.seconds, "1/s")
@@ -53,21 +54,23 @@ def nested(job: Job) -> Malformed:
     return Malformed("nested", event.at, {**event.fields(), b"data": data})
 
 
-def test_poison(site: Site, under_load: UnderLoad, publisher: Publisher) -> None:
+def test_malformed_entries_become_dead_letters_under_load(
+    site: Site, under_load: ExperimentFactory, publisher: Publisher
+) -> None:
     """Poison goes to the dead letters with a reason; a duplicate event is shown once."""
-    with under_load("poison", dead_letters=3) as trial:
+    with under_load("poison", dead_letters=3) as experiment:
         job = Job()
-        trial.load.publish_all([job.started()])
+        experiment.load.publish_all([job.started()])
         at = job.chunk().at
         poison: dict[str, Entry] = {
-            "bytes": large(Random(1), job.chunk(), size=5 * MEBIBYTE),
+            "bytes": enlarged(Random(1), job.chunk(), size=5 * MEBIBYTE),
             "UTF-8": malformed(Random(2), at, "data is not UTF-8"),
             "JSON": nested(job),
         }
         ids = {word: publisher.publish(entry) for word, entry in poison.items()}
-        repeated = job.chunk()
-        trial.load.doubted.add(repeated.event_id)
-        trial.load.publish_all([repeated, repeated, job.complete()])
+        duplicate = job.chunk()
+        experiment.load.retried.add(duplicate.event_id)
+        experiment.load.publish_all([duplicate, duplicate, job.complete()])
         for word, stream_id in ids.items():
             reason = eventually(partial(site.dead_letter, stream_id), "a dead letter", within=10)
             assert word in reason, reason

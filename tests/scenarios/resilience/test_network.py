@@ -9,22 +9,24 @@ from tests.scenarios.resilience.faults import LOSS, network_cut, network_slow_an
 from tests.scenarios.support.waiting import eventually
 
 if TYPE_CHECKING:
+    from tests.scenarios.support.experiment import ExperimentFactory
     from tests.scenarios.support.figures import Figures
     from tests.scenarios.support.site import Site
-    from tests.scenarios.support.trial import UnderLoad
 
 CUT = 30.0
-BAD = 20.0
+DEGRADATION = 20.0
 
 
-def test_the_network_is_cut(site: Site, under_load: UnderLoad) -> None:
+def test_network_outage_loses_no_event(site: Site, under_load: ExperimentFactory) -> None:
     with under_load("network_cut"), network_cut(site):
         began = time.monotonic()
         eventually(lambda: site.health()["status"] == "degraded", "degraded", within=10)
         time.sleep(began + CUT - time.monotonic())
 
 
-def test_the_network_is_slow_and_lossy(site: Site, under_load: UnderLoad, figures: Figures) -> None:
-    with under_load("slow_and_lossy_network") as trial, network_slow_and_lossy(site) as how:
+def test_slow_and_lossy_network_loses_no_event(
+    site: Site, under_load: ExperimentFactory, figures: Figures
+) -> None:
+    with under_load("slow_and_lossy_network") as experiment, network_slow_and_lossy(site) as how:
         figures.record("packets_lost_of_the_lossy_network", 100 * LOSS, "%", how)
-        trial.wait_for_events(BAD)
+        experiment.wait_for_events(DEGRADATION)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from tests.scenarios.support.waiting import eventually
 
 if TYPE_CHECKING:
+    from tests.scenarios.support.experiment import ExperimentFactory
     from tests.scenarios.support.site import Site
-    from tests.scenarios.support.trial import UnderLoad
 
 OLD_WORKERS_GONE = 30.0
 
@@ -18,7 +18,7 @@ def workers(site: Site) -> set[str]:
     return set(site.dev.run("pgrep", "--full", "nginx: worker process").split())
 
 
-def test_reload_of_the_proxy(site: Site, under_load: UnderLoad) -> None:
+def test_reload_of_the_proxy_loses_no_event(site: Site, under_load: ExperimentFactory) -> None:
     """Streams stay with the old workers for a while.
 
     Then their clients resume with the new ones.
@@ -29,6 +29,6 @@ def test_reload_of_the_proxy(site: Site, under_load: UnderLoad) -> None:
         eventually(lambda: not before & workers(site), "new workers", within=OLD_WORKERS_GONE)
 
 
-def test_restart_of_the_proxy(site: Site, under_load: UnderLoad) -> None:
+def test_restart_of_the_proxy_loses_no_event(site: Site, under_load: ExperimentFactory) -> None:
     with under_load("restart_of_the_proxy", restarts={"nginx"}, cuts_streams=True):
         site.dev.systemctl("restart", "nginx.service")

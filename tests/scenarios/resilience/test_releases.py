@@ -8,12 +8,12 @@ from tests.scenarios.support.deployment import deploy
 from tests.scenarios.support.request_load import RequestLoad
 
 if TYPE_CHECKING:
+    from tests.scenarios.support.experiment import ExperimentFactory
     from tests.scenarios.support.site import Account, Site
-    from tests.scenarios.support.trial import UnderLoad
 
 
-def test_a_changed_release_fails_no_request_and_loses_no_event(
-    site: Site, inventory: str, admin: Account, under_load: UnderLoad
+def test_changed_release_fails_no_request_and_loses_no_event(
+    site: Site, inventory: str, admin: Account, under_load: ExperimentFactory
 ) -> None:
     """Instances are replaced one after the other, so that one always serves."""
     instances = {f"instance {port}" for port in site.ports}

@@ -1,4 +1,8 @@
-"""A browser's EventSource: reads a stream, and reconnects with the last event id."""
+"""A browser's EventSource: reads a stream, and reconnects with the last event id.
+
+A process reads a hundred streams, so most clients extract only the ids, with regular expressions;
+`FrameParser`, the parser of the other tests, reads the streams of those with `checked`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from roles.ag_ui_deployment.files.backend.tests.run_checker import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-READ_MAX: Final = 1 << 20
+READ_SIZE: Final = 1 << 20
 GAP: Final = b'"hx.shield.gap"'
 IDS: Final = re.compile(rb"(\n: nothing)?\nid: (\d+)-(\d+)\n(event)?")
 """Matches the ids of records; a frame with neither the comment nor an event is a position."""
@@ -30,7 +34,7 @@ RETRY: Final = re.compile(rb"^retry: (\d+)$", re.MULTILINE)
 TERMINAL: Final = re.compile(rb"\nevent: (?:RUN_FINISHED|RUN_ERROR)\n")
 SEQUENCES: Final = 1 << 20
 """Sequence numbers per millisecond that a position can encode."""
-ARRIVAL: Final = -1
+SESSION_START: Final = -1
 """Marks in the positions where a browser returned as a new one."""
 
 
@@ -40,9 +44,9 @@ def position(stream_id: str) -> int:
     return int(milliseconds) * SEQUENCES + int(sequence)
 
 
-def stream_id(place: int) -> str:
+def stream_id(number: int) -> str:
     """Convert a position to a stream id."""
-    return f"{place // SEQUENCES}-{place % SEQUENCES}"
+    return f"{number // SEQUENCES}-{number % SEQUENCES}"
 
 
 class BrokenHttpError(OSError):
@@ -59,24 +63,24 @@ class ChunkedBody:
     def feed(self, data: bytes) -> bytes:
         """Return the content of the chunks that `data` completes."""
         data = self._rest + data
-        content, at = [], 0
+        content, offset = [], 0
         while not self.ended:
-            line = data.find(b"\r\n", at)
+            line = data.find(b"\r\n", offset)
             if line < 0:
                 break
-            size = int(data[at:line], 16)
+            size = int(data[offset:line], 16)
             begin, end = line + 2, line + 2 + size
             if len(data) < end + 2:
                 break
             if data[end : end + 2] != b"\r\n":
                 raise BrokenHttpError(f"chunk of {size} bytes without its end")
             content.append(data[begin:end])
-            at, self.ended = end + 2, size == 0
-        self._rest = data[at:]
+            offset, self.ended = end + 2, size == 0
+        self._rest = data[offset:]
         return b"".join(content)
 
 
-class Judge:
+class StreamChecker:
     """Checks one connection: frames, events, and the run of each job."""
 
     def __init__(self) -> None:
@@ -120,24 +124,24 @@ class Browser:
     name: str
     path: str
     token: str = field(repr=False)
-    judged: bool = False
+    checked: bool = False
     """Whether all content is checked, not only the ids."""
-    ends: bool = False
+    ends_with_run: bool = False
     """Whether the stream is that of a single run, which is not reopened after its end."""
-    stays: float | None = None
+    mean_connected: float | None = None
     """Mean time in seconds until it disconnects; None: never."""
-    away: float = 0.0
+    mean_disconnected: float = 0.0
     """Mean time in seconds until it reconnects."""
-    forgets: bool = False
+    starts_new_session: bool = False
     """Whether it returns as a new browser, without the last event id."""
 
 
 @dataclass
-class Notes:
+class ClientStats:
     """Statistics of an EventSource."""
 
     connections: int = 0
-    breaks: int = 0
+    disconnects: int = 0
     """The number of connections that ended unexpectedly."""
     refused: Counter[str] = field(default_factory=Counter)
     """Responses other than a stream, by status."""
@@ -146,7 +150,7 @@ class Notes:
     """The values of the gap notices."""
     violations: list[str] = field(default_factory=list)
     open: bool = False
-    over: bool = False
+    finished: bool = False
 
 
 class EventSource:
@@ -158,76 +162,76 @@ class EventSource:
 
     def __init__(self, browser: Browser, server: Server, tls: ssl.SSLContext) -> None:
         self.browser = browser
-        self.notes = Notes()
+        self.stats = ClientStats()
         self.positions = array("q")
         self._last_id: tuple[int, int] | None = None
         self._server = server
         self._tls = tls
         self._retry = 3.0
-        self._chance = Random(browser.name)
+        self._random = Random(browser.name)
         self._rest = b""
-        self._judge: Judge | None = None
+        self._checker: StreamChecker | None = None
 
     async def run(self) -> None:
         """Read until the run is over or the task is cancelled."""
-        while not self.notes.over:
-            pause = self._retry
-            stay = asyncio.timeout(self._some(self.browser.stays))
+        while not self.stats.finished:
+            delay = self._retry
+            connected = asyncio.timeout(self._jittered(self.browser.mean_connected))
             try:
-                async with stay:
-                    pause = await self._listen()
+                async with connected:
+                    delay = await self._read_connection()
             except (OSError, EOFError) as error:
-                if stay.expired():
-                    pause = self._leave()
+                if connected.expired():
+                    delay = self._disconnect()
                 else:
-                    self._broken(error)
+                    self._record_error(error)
             finally:
-                self.notes.open = False
-            if not self.notes.over:
-                await asyncio.sleep(pause)
+                self.stats.open = False
+            if not self.stats.finished:
+                await asyncio.sleep(delay)
 
-    def _leave(self) -> float:
+    def _disconnect(self) -> float:
         """Disconnect; return the seconds until the next connection."""
-        if self.browser.forgets:
+        if self.browser.starts_new_session:
             self._last_id = None
-            if self.positions and self.positions[-1] != ARRIVAL:
-                self.positions.append(ARRIVAL)
-        return self._some(self.browser.away) or 0.0
+            if self.positions and self.positions[-1] != SESSION_START:
+                self.positions.append(SESSION_START)
+        return self._jittered(self.browser.mean_disconnected) or 0.0
 
-    def _broken(self, error: OSError | EOFError) -> None:
-        if self.notes.open:
-            self.notes.breaks += 1
+    def _record_error(self, error: OSError | EOFError) -> None:
+        if self.stats.open:
+            self.stats.disconnects += 1
         else:
-            self.notes.unreachable += 1
+            self.stats.unreachable += 1
         if isinstance(error, BrokenHttpError):
-            self._violated(str(error))
+            self._record_violation(str(error))
 
-    def _some(self, average: float | None) -> float | None:
-        return None if average is None else average * self._chance.uniform(0.5, 1.5)
+    def _jittered(self, average: float | None) -> float | None:
+        return None if average is None else average * self._random.uniform(0.5, 1.5)
 
-    async def _listen(self) -> float:
+    async def _read_connection(self) -> float:
         """Read one connection; return the seconds to wait before the next one."""
         reader, writer = await asyncio.open_connection(
             self._server.address,
             self._server.port,
             ssl=self._tls,
             server_hostname=self._server.name,
-            limit=READ_MAX,
+            limit=READ_SIZE,
         )
         try:
             writer.write(self._request())
-            status, headers = _head(await reader.readuntil(b"\r\n\r\n"))
+            status, headers = _parse_head(await reader.readuntil(b"\r\n\r\n"))
             if status != 200:
-                self.notes.refused[str(status)] += 1
+                self.stats.refused[str(status)] += 1
                 return float(headers.get("retry-after", self._retry))
-            self._begin()
+            self._reset()
             body = ChunkedBody()
             while not body.ended:
-                data = await reader.read(READ_MAX)
+                data = await reader.read(READ_SIZE)
                 if not data:
                     raise EOFError
-                self.take(body.feed(data))
-            self.notes.breaks += not self.notes.over
+                self.feed(body.feed(data))
+            self.stats.disconnects += not self.stats.finished
         finally:
             writer.transport.abort()
         return self._retry
@@ -241,60 +245,60 @@ class EventSource:
             "Cache-Control: no-store",
         ]
         if self._last_id is not None:
-            lines.append(f"Last-Event-ID: {_text(self._last_id)}")
+            lines.append(f"Last-Event-ID: {_id_text(self._last_id)}")
         return "\r\n".join([*lines, "", ""]).encode()
 
-    def _begin(self) -> None:
-        self.notes.connections += 1
-        self.notes.open = True
+    def _reset(self) -> None:
+        self.stats.connections += 1
+        self.stats.open = True
         self._rest = b""
-        self._judge = Judge() if self.browser.judged else None
+        self._checker = StreamChecker() if self.browser.checked else None
 
-    def take(self, content: bytes) -> None:
+    def feed(self, content: bytes) -> None:
         """Record content. An event counts when its frame is complete, as in a browser."""
-        if self._judge is not None:
+        if self._checker is not None:
             try:
-                self._judge.feed(content)
+                self._checker.feed(content)
             except RunViolation as violation:
-                self._violated(str(violation))
-                self._judge = None
+                self._record_violation(str(violation))
+                self._checker = None
         content = self._rest + content
-        whole = content.rfind(b"\n\n") + 2
-        if whole == 1:
+        end = content.rfind(b"\n\n") + 2
+        if end == 1:
             self._rest = content
             return
-        self._rest, frames = content[whole:], b"\n" + content[:whole]
-        self._note_ids(frames)
-        for found in RETRY.findall(frames) if b"\nretry: " in frames else ():
-            self._retry = int(found) / 1000
+        self._rest, frames = content[end:], b"\n" + content[:end]
+        self._record_ids(frames)
+        for milliseconds in RETRY.findall(frames) if b"\nretry: " in frames else ():
+            self._retry = int(milliseconds) / 1000
         if GAP in frames:
-            self.notes.gaps += [frame.decode() for frame in frames.split(b"\n\n") if GAP in frame]
-        if self.browser.ends and TERMINAL.search(frames):
-            self.notes.over = True
+            self.stats.gaps += [frame.decode() for frame in frames.split(b"\n\n") if GAP in frame]
+        if self.browser.ends_with_run and TERMINAL.search(frames):
+            self.stats.finished = True
 
-    def _note_ids(self, frames: bytes) -> None:
+    def _record_ids(self, frames: bytes) -> None:
         for nothing, milliseconds, sequence, event in IDS.findall(frames):
-            found = int(milliseconds), int(sequence)
-            if self._last_id is not None and found <= self._last_id:
-                self._violated(f"{_text(found)} after {_text(self._last_id)}")
-            self._last_id = found
+            received = int(milliseconds), int(sequence)
+            if self._last_id is not None and received <= self._last_id:
+                self._record_violation(f"{_id_text(received)} after {_id_text(self._last_id)}")
+            self._last_id = received
             if nothing or event:
-                self.positions.append(found[0] * SEQUENCES + found[1])
+                self.positions.append(received[0] * SEQUENCES + received[1])
 
-    def _violated(self, rule: str) -> None:
-        self.notes.violations.append(f"connection {self.notes.connections}: {rule[:1000]}")
+    def _record_violation(self, rule: str) -> None:
+        self.stats.violations.append(f"connection {self.stats.connections}: {rule[:1000]}")
 
     def summary(self) -> dict[str, Any]:
         """Return the statistics in a form that JSON can represent."""
-        newest = next((it for it in reversed(self.positions) if it != ARRIVAL), None)
-        return {**vars(self.notes), "newest": None if newest is None else stream_id(newest)}
+        newest = next((it for it in reversed(self.positions) if it != SESSION_START), None)
+        return {**vars(self.stats), "newest": None if newest is None else stream_id(newest)}
 
 
-def _text(last_id: tuple[int, int]) -> str:
+def _id_text(last_id: tuple[int, int]) -> str:
     return "{}-{}".format(*last_id)
 
 
-def _head(data: bytes) -> tuple[int, Mapping[str, str]]:
+def _parse_head(data: bytes) -> tuple[int, Mapping[str, str]]:
     """Parse a response head into status and headers (names in lower case)."""
     first, *lines = data.decode("latin-1").split("\r\n")
     pairs = (line.partition(":") for line in lines if line)

@@ -28,14 +28,13 @@ from tests.scenarios.support.waiting import TooLate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
 TIMEOUT: Final = 30.0
 RELAY: Final = """
 import os, select, socket, sys
 
 peer = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
-heard = True
+peer_reads = True
 while True:
     ready, _, _ = select.select([0, peer], [], [])
     if peer in ready:
@@ -52,33 +51,33 @@ while True:
             sys.exit()
         # A peer that has answered and closed hears no more, but its answer is still to come.
         try:
-            peer.sendall(data if heard else b"")
+            peer.sendall(data if peer_reads else b"")
         except OSError:
-            heard = False
+            peer_reads = False
 # An end with input unread would take the last output with it on its way out of the container.
 while select.select([0], [], [], 0.3)[0] and os.read(0, 65536):
     pass
 """
 
 
-class Wire:
+class Connection:
     """A connected socket that another thread may cut while it is being read."""
 
     def __init__(self, sock: socket.socket, relay: subprocess.Popen[bytes] | None = None) -> None:
         self.sock = sock
         self._relay = relay
         # A duplicate of the descriptor without TLS, which another thread can shut down safely.
-        self._plain = socket.socket(fileno=os.dup(sock.fileno()))
+        self._duplicate = socket.socket(fileno=os.dup(sock.fileno()))
 
     def cut(self) -> None:
         """End the connection without a TLS close; reads end at once."""
         with suppress(OSError):
-            self._plain.shutdown(socket.SHUT_RDWR)
+            self._duplicate.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Cut the connection and release all resources."""
         self.cut()
-        self._plain.close()
+        self._duplicate.close()
         self.sock.close()
         if self._relay is not None:
             self._relay.kill()
@@ -94,7 +93,7 @@ class Route(Protocol):
     @property
     def host_header(self) -> str: ...
 
-    def connect(self) -> Wire: ...
+    def connect(self) -> Connection: ...
 
 
 @dataclass(frozen=True)
@@ -111,11 +110,11 @@ class Proxy:
     def host_header(self) -> str:
         return self.server_name
 
-    def connect(self) -> Wire:
+    def connect(self) -> Connection:
         plain = socket.create_connection((self.address, self.port), timeout=TIMEOUT)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            return Wire(self.tls.wrap_socket(plain, server_hostname=self.server_name))
+            return Connection(self.tls.wrap_socket(plain, server_hostname=self.server_name))
         except OSError:
             plain.close()
             raise
@@ -136,17 +135,17 @@ class Instance:
     def host_header(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def connect(self) -> Wire:
-        near, far = socket.socketpair()
-        near.settimeout(TIMEOUT)
-        with far:
+    def connect(self) -> Connection:
+        local_end, remote_end = socket.socketpair()
+        local_end.settimeout(TIMEOUT)
+        with remote_end:
             relay = subprocess.Popen(
                 ["docker", "exec", "-i", self.container, "python3", "-c", RELAY, str(self.port)],
-                stdin=far.fileno(),
-                stdout=far.fileno(),
+                stdin=remote_end.fileno(),
+                stdout=remote_end.fileno(),
                 stderr=subprocess.DEVNULL,
             )
-        return Wire(near, relay)
+        return Connection(local_end, relay)
 
 
 @dataclass(frozen=True)
@@ -167,24 +166,24 @@ def _send(
     path: str,
     headers: Mapping[str, str],
     body: bytes | None,
-) -> tuple[Wire, http.client.HTTPResponse]:
-    wire = route.connect()
+) -> tuple[Connection, http.client.HTTPResponse]:
+    connection = route.connect()
     response: http.client.HTTPResponse | None = None
     try:
-        connection = http.client.HTTPConnection(route.host_header)
-        connection.sock = wire.sock
+        http_connection = http.client.HTTPConnection(route.host_header)
+        http_connection.sock = connection.sock
         with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             # A server that refuses a large body may close before it has read it; its response is
             # still there.
-            connection.request(method, path, body, {"Connection": "close", **headers})
-        response = http.client.HTTPResponse(wire.sock, method=method)
+            http_connection.request(method, path, body, {"Connection": "close", **headers})
+        response = http.client.HTTPResponse(connection.sock, method=method)
         response.begin()
     except BaseException:
         if response is not None:
             response.close()
-        wire.close()
+        connection.close()
         raise
-    return wire, response
+    return connection, response
 
 
 def request(  # noqa: PLR0913 - keyword arguments
@@ -214,7 +213,7 @@ def request(  # noqa: PLR0913 - keyword arguments
     if form is not None:
         body = urlencode(form).encode()
         sent["Content-Type"] = "application/x-www-form-urlencoded"
-    wire, response = _send(route, method, path, sent, body)
+    connection, response = _send(route, method, path, sent, body)
     try:
         with response:
             answer = response.read()
@@ -224,7 +223,7 @@ def request(  # noqa: PLR0913 - keyword arguments
                 answer,
             )
     finally:
-        wire.close()
+        connection.close()
 
 
 @dataclass(frozen=True)
@@ -269,32 +268,27 @@ class EventStream:
         headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {self.token}"}
         if self.last_event_id is not None:
             headers["Last-Event-ID"] = self.last_event_id
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._closing = False
         if self.body is not None:
             headers["Content-Type"] = "application/json"
         method = "GET" if self.body is None else "POST"
-        self._wire, self._response = _send(self.route, method, self.path, headers, self.body)
+        self._connection, self._response = _send(self.route, method, self.path, headers, self.body)
         if self._response.status != 200:
             answer = Answer(
                 self._response.status, dict(self._response.getheaders()), self._response.read()
             )
             self._response.close()
-            self._wire.close()
+            self._connection.close()
             raise Refused(answer)
         self.content_type = self._response.headers.get_content_type()
         # Silence between keep-alives is not an error; the wait methods have their own deadlines.
-        self._wire.sock.settimeout(None)
+        self._connection.sock.settimeout(None)
         self._reader = threading.Thread(target=self._read, name=f"stream via {self.route.name}")
         self._reader.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close()
         if kind is None and self.error is not None:
             raise self.error
@@ -302,36 +296,36 @@ class EventStream:
     def close(self) -> None:
         """Cut the connection and keep what was received."""
         self._closing = True
-        self._wire.cut()
+        self._connection.cut()
         self._reader.join()
         self._response.close()
-        self._wire.close()
+        self._connection.close()
 
     def _read(self) -> None:
-        parser, left = FrameParser(), self.limit
+        parser, remaining = FrameParser(), self.limit
         try:
-            while left is None or left > 0:
-                chunk = self._response.read1(min(left or 65536, 65536))
+            while remaining is None or remaining > 0:
+                chunk = self._response.read1(min(remaining or 65536, 65536))
                 if not chunk:
                     break
                 now = time.monotonic()
-                left = None if left is None else left - len(chunk)
+                remaining = None if remaining is None else remaining - len(chunk)
                 frames = parser.feed(chunk)
-                with self._news:
+                with self._changed:
                     self.received.extend(Received(frame, now) for frame in frames)
-                    self._news.notify_all()
+                    self._changed.notify_all()
         except AssertionError as error:
             self.error = error
         except (OSError, ValueError, http.client.HTTPException) as error:
             self.broken = None if self._closing else error
         finally:
-            with self._news:
+            with self._changed:
                 self.ended = True
-                self._news.notify_all()
+                self._changed.notify_all()
 
     @property
     def frames(self) -> list[Frame]:
-        with self._news:
+        with self._changed:
             return [received.frame for received in self.received]
 
     @property
@@ -359,39 +353,41 @@ class EventStream:
         deadline = time.monotonic() + within
         seen = -1
         while True:
-            with self._news:
-                news = len(self.received) + self.ended
-                if news == seen:
-                    self._news.wait(max(0.0, deadline - time.monotonic()))
+            with self._changed:
+                count = len(self.received) + self.ended
+                if count == seen:
+                    self._changed.wait(max(0.0, deadline - time.monotonic()))
                 seen = len(self.received) + self.ended
             if check(self):
                 return
             if self.error is not None:
                 raise self.error
             if self.ended or time.monotonic() >= deadline:
-                why = (
+                reason = (
                     f"the stream ended ({self.broken!r})" if self.ended else f"not in {within:g} s"
                 )
-                raise TooLate(f"{what} via {self.route.name}: {why}; frames: {len(self.received)}")
+                raise TooLate(
+                    f"{what} via {self.route.name}: {reason}; frames: {len(self.received)}"
+                )
 
     def wait_for_id(self, stream_id: str, *, within: float = 10) -> Received:
         """Wait for the frame with the id `stream_id` and return it."""
         found: list[Received] = []
 
-        def there(_stream: EventStream) -> bool:
-            with self._news:
+        def is_received(_stream: EventStream) -> bool:
+            with self._changed:
                 found.extend(it for it in self.received[len(found) :] if it.frame.id == stream_id)
             return bool(found)
 
-        self.wait(there, f"frame {stream_id}", within=within)
+        self.wait(is_received, f"frame {stream_id}", within=within)
         return found[0]
 
-    def wait_until_joined(self, *, within: float = 10) -> None:
+    def wait_until_subscribed(self, *, within: float = 10) -> None:
         """Wait until the server has sent something, which means that the client is subscribed."""
         self.wait(lambda it: it.received, "the first bytes", within=within)
 
 
-def read_to_the_end(stream: EventStream, *, within: float) -> None:
+def read_to_end(stream: EventStream, *, within: float) -> None:
     """Wait until the stream ends without an error, by the server or by the stream's limit."""
     stream.wait(lambda it: it.ended, "the end of the stream", within=within)
     assert stream.broken is None, stream.broken

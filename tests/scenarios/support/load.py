@@ -12,24 +12,23 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from tests.scenarios.support.story import Job
+from tests.scenarios.support.jobs import Job
 from tests.scenarios.support.waiting import eventually
 from tests.shield import MAXLEN, STREAM, Publisher, ShieldEvent, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
     from tests.scenarios.support.site import Site
 
-LENGTH: Final = 250
+EVENTS_PER_JOB: Final = 250
 """Events per job; then a new job starts."""
 RECENT_EVENTS: Final = 20_000
 """The size of an instance's ring buffer (RING_MAX_EVENTS)."""
 BURST: Final = 0.5
 """Seconds of work to catch up after a delay; after an outage Shield does not catch up."""
 PAUSED_WITHIN: Final = 10.0
-REFUSALS: Final = ("NOREPLICAS", "MISCONF")
+WRITE_REFUSALS: Final = ("NOREPLICAS", "MISCONF")
 """Errors of a Redis that refuses writes."""
 
 
@@ -69,23 +68,23 @@ class Load:
         maxlen: int = MAXLEN,
     ) -> None:
         self.log: list[Published] = []
-        self.doubted: set[str] = set()
+        self.retried: set[str] = set()
         """Event ids whose XADD was retried because the response did not arrive."""
         self._redis_url = redis_url
         self._owners = owners
         self.per_second = per_second
-        self._going = threading.Event()
-        self._going.set()
-        self._resting = threading.Event()
+        self._running = threading.Event()
+        self._running.set()
+        self._paused = threading.Event()
         self._stop = threading.Event()
-        self._give_up = threading.Event()
+        self._cancelled = threading.Event()
         self._current = ""
         self._error: BaseException | None = None
         self._publisher = Publisher(
             redis_url,
             maxlen=maxlen,
-            stop=self._give_up,
-            notice=lambda _: self.doubted.add(self._current),
+            stop=self._cancelled,
+            notice=lambda _: self.retried.add(self._current),
         )
         self._jobs = [Job(owner) for owner in owners]
         self._thread = threading.Thread(target=self._run, name="load")
@@ -101,14 +100,9 @@ class Load:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            self._give_up.set()
+            self._cancelled.set()
         self.finish()
         self._publisher.close()
 
@@ -118,13 +112,13 @@ class Load:
             pipeline = redis.pipeline(transaction=True)
             for event in events:
                 pipeline.xadd(STREAM, cast("dict[Any, Any]", event.fields()))
-            self._note(events, [cast("bytes", it).decode() for it in pipeline.execute()])
+            self._record(events, [cast("bytes", it).decode() for it in pipeline.execute()])
 
     def publish_all(self, events: Sequence[ShieldEvent]) -> None:
         """Write events without an owner as fast as possible."""
-        self._note(events, self._publisher.publish_all(events))
+        self._record(events, self._publisher.publish_all(events))
 
-    def _note(self, events: Sequence[ShieldEvent], written: Sequence[str]) -> None:
+    def _record(self, events: Sequence[ShieldEvent], written: Sequence[str]) -> None:
         self.log += [
             Published(event.event_id, event.job_id, None, stream_id)
             for event, stream_id in zip(events, written, strict=True)
@@ -133,7 +127,7 @@ class Load:
     def finish(self) -> None:
         """Complete all jobs and stop publishing."""
         self._stop.set()
-        self._going.set()
+        self._running.set()
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -141,13 +135,13 @@ class Load:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Pause publishing for the duration of the block."""
-        self._resting.clear()
-        self._going.clear()
-        assert self._resting.wait(PAUSED_WITHIN), "the load does not pause"
+        self._paused.clear()
+        self._running.clear()
+        assert self._paused.wait(PAUSED_WITHIN), "the load does not pause"
         try:
             yield
         finally:
-            self._going.set()
+            self._running.set()
 
     def _run(self) -> None:
         due, turn = time.monotonic(), 0
@@ -157,9 +151,9 @@ class Load:
                 turn += 1
                 due = max(due + 1 / self.per_second, time.monotonic() - BURST)
                 self._stop.wait(max(0.0, due - time.monotonic()))
-                if not self._going.is_set():
-                    self._resting.set()
-                    self._going.wait()
+                if not self._running.is_set():
+                    self._paused.set()
+                    self._running.wait()
             for job, owner in zip(self._jobs, self._owners, strict=True):
                 self._publish(job, owner, job.complete())
         except Stopped:
@@ -169,7 +163,7 @@ class Load:
 
     def _step(self, number: int) -> None:
         job, owner = self._jobs[number], self._owners[number]
-        if number and job.made >= LENGTH:
+        if number and job.event_count >= EVENTS_PER_JOB:
             self._publish(job, owner, job.complete())
             job = self._jobs[number] = Job(owner)
             self._publish(job, owner, job.started())
@@ -182,7 +176,7 @@ class Load:
             try:
                 written = self._publisher.publish(event)
             except ResponseError as error:
-                if not str(error).startswith(REFUSALS) or self._give_up.wait(0.2):
+                if not str(error).startswith(WRITE_REFUSALS) or self._cancelled.wait(0.2):
                     raise
             else:
                 break

@@ -19,7 +19,7 @@ from tests.scenarios.support.event_source import Browser, EventSource, Server
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TURN: Final = 0.02
+POLL_INTERVAL: Final = 0.02
 """Seconds: data that arrives within an interval is read together."""
 
 
@@ -28,14 +28,14 @@ class PacedSelector(selectors.EpollSelector):
 
     def __init__(self) -> None:
         super().__init__()
-        self._looked = 0.0
+        self._last_poll = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        rest = self._looked + TURN - time.monotonic()
-        if rest > 0:
-            time.sleep(rest)
+        remaining = self._last_poll + POLL_INTERVAL - time.monotonic()
+        if remaining > 0:
+            time.sleep(remaining)
         ready = super().select(timeout)
-        self._looked = time.monotonic()
+        self._last_poll = time.monotonic()
         return ready
 
 
@@ -48,7 +48,7 @@ class Reader:
         self._browsers: dict[str, tuple[EventSource, asyncio.Task[None]]] = {}
         self.commands: dict[str, Callable[..., dict[str, Any]]] = {
             "open": self.open,
-            "look": self.look,
+            "stats": self.stats,
             "close": self.close,
         }
 
@@ -60,7 +60,7 @@ class Reader:
             self._browsers[source.browser.name] = (source, task)
         return {}
 
-    def look(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Any]:
         """Return the statistics of each browser; an error in the reader ends the process."""
         for _, task in self._browsers.values():
             if task.done() and not task.cancelled():
@@ -69,7 +69,7 @@ class Reader:
 
     def close(self, folder: str) -> dict[str, Any]:
         """Disconnect all browsers, and write the positions of each to a file with its name."""
-        last = self.look()
+        last = self.stats()
         for name, (source, task) in self._browsers.items():
             task.cancel()
             (Path(folder) / name).write_bytes(source.positions.tobytes())

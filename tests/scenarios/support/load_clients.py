@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
 
     from tests.scenarios.support.event_source import Browser, Server
 
@@ -23,10 +22,10 @@ ANSWER_WITHIN: Final = 30.0
 
 
 @dataclass(frozen=True)
-class Heard:
+class ClientResult:
     """The result of a browser: its statistics, and the positions of the events it received."""
 
-    notes: Mapping[str, Any]
+    stats: Mapping[str, Any]
     positions: array[int]
 
 
@@ -47,12 +46,7 @@ class LoadClients:
         self._tell(asdict(self._server))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
 
@@ -60,28 +54,28 @@ class LoadClients:
         """Connect browsers."""
         self._ask("open", browsers=[asdict(browser) for browser in browsers])
 
-    def look(self) -> dict[str, dict[str, Any]]:
+    def stats(self) -> dict[str, dict[str, Any]]:
         """Return the statistics of each browser by name."""
-        return self._ask("look")
+        return self._ask("stats")
 
-    def close(self) -> dict[str, Heard]:
+    def close(self) -> dict[str, ClientResult]:
         """Disconnect all browsers; return the result of each by name."""
         with TemporaryDirectory() as folder:
             last = self._ask("close", folder=folder)
             return {
-                name: Heard(notes, array("q", (Path(folder) / name).read_bytes()))
-                for name, notes in last.items()
+                name: ClientResult(stats, array("q", (Path(folder) / name).read_bytes()))
+                for name, stats in last.items()
             }
 
     def _ask(self, command: str, **arguments: Any) -> dict[str, Any]:
         assert self._process.stdout
         self._tell({"do": command, **arguments})
-        impatient = threading.Timer(ANSWER_WITHIN, self._process.kill)
-        impatient.start()
+        timer = threading.Timer(ANSWER_WITHIN, self._process.kill)
+        timer.start()
         try:
             line = self._process.stdout.readline()
         finally:
-            impatient.cancel()
+            timer.cancel()
         assert line, f"the process of the clients has ended or hangs ({command})"
         answer: dict[str, Any] = json.loads(line)
         return answer

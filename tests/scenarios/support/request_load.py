@@ -9,8 +9,6 @@ from tests.scenarios.support.http import request
 from tests.scenarios.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from tests.scenarios.support.http import Route
 
 PAUSE: Final = 0.05
@@ -39,12 +37,7 @@ class RequestLoad:
         eventually(lambda: self.answered or self.failed, "a first answer", within=STARTED_WITHIN)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()

@@ -109,6 +109,15 @@ class Machine:
         """Run systemctl with a verb; return its output."""
         return self.run("systemctl", verb, *units)
 
+    @contextmanager
+    def stopped(self, *units: str) -> Iterator[None]:
+        """Stop the units for the duration of the block."""
+        self.systemctl("stop", *units)
+        try:
+            yield
+        finally:
+            self.systemctl("start", *units)
+
     def is_active(self, unit: str) -> bool:
         return bool(self.host.run("systemctl is-active --quiet %s", unit).rc == 0)
 
@@ -229,7 +238,7 @@ class Site:
 
     def wait_until_healthy(self, *, within: float = RESTART_LIMIT) -> None:
         eventually(
-            self.is_healthy, "a healthy service", within=within, despite=(OSError, ValueError)
+            self.is_healthy, "a healthy service", within=within, ignoring=(OSError, ValueError)
         )
 
     def is_ready(self, port: int) -> bool:
@@ -397,7 +406,7 @@ class Site:
             nothing_is_left,
             "everything read and acknowledged",
             within=within,
-            despite=(redis_py.RedisError, AssertionError),
+            ignoring=(redis_py.RedisError, AssertionError),
         )
 
     def datastore_units(self, kind: str) -> list[str]:

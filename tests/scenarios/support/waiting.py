@@ -21,7 +21,7 @@ def eventually(
     *,
     within: float,
     every: float = 0.1,
-    despite: tuple[type[Exception], ...] = (),
+    ignoring: tuple[type[Exception], ...] = (),
 ) -> T:
     """Poll `check` and return its first true result.
 
@@ -30,7 +30,7 @@ def eventually(
         what: What is awaited, for the error message.
         within: Deadline in seconds.
         every: Poll interval in seconds.
-        despite: Exceptions that count as not yet true.
+        ignoring: Exceptions that count as not yet true.
 
     Raises:
         TooLate: With the last result or error, after the deadline.
@@ -40,7 +40,7 @@ def eventually(
     while True:
         try:
             result = check()
-        except despite as error:
+        except ignoring as error:
             last = error
         else:
             if result:

@@ -76,11 +76,11 @@ def serve(app: Starlette, options: argparse.Namespace) -> None:
 
 
 def run_orchestrator(options: argparse.Namespace) -> None:
+    from tests.shield.gateway.job_runner import JobRunner  # noqa: PLC0415
     from tests.shield.gateway.orchestrator import Orchestrator  # noqa: PLC0415
-    from tests.shield.gateway.work import Work  # noqa: PLC0415
 
-    work = Work(os.environ[REDIS_VARIABLE], options.stream, options.speed)
-    serve(Orchestrator(work).app(), options)
+    runner = JobRunner(os.environ[REDIS_VARIABLE], options.stream, options.speed)
+    serve(Orchestrator(runner).app(), options)
 
 
 def run_tools(options: argparse.Namespace) -> None:
@@ -109,18 +109,18 @@ def run_proxy(options: argparse.Namespace) -> None:
 def run_all(options: argparse.Namespace) -> None:
     """Start all parts and keep them running."""
 
-    def chosen(port: int) -> tuple[str, str]:
+    def port_and_url(port: int) -> tuple[str, str]:
         number = str(port or supervisor.free_port())
         return number, f"http://{options.host}:{number}"
 
-    proxy_port, gateway = chosen(options.port)
-    tools_port, tools = chosen(options.tools_port)
-    fragile_port, fragile = chosen(options.fragile_port)
-    orchestrator_port, orchestrator = chosen(options.orchestrator_port)
-    model_port, model = chosen(options.model_port)
+    proxy_port, gateway = port_and_url(options.port)
+    tools_port, tools = port_and_url(options.tools_port)
+    fragile_port, fragile = port_and_url(options.fragile_port)
+    orchestrator_port, orchestrator = port_and_url(options.orchestrator_port)
+    model_port, model = port_and_url(options.model_port)
     where = ["--host", options.host, "--port"]
     jobs = ["--stream", options.stream, "--speed", str(options.speed)]
-    told = {
+    variables = {
         "TEST_GATEWAY_URL": gateway,
         "TEST_GATEWAY_KEY": os.environ[KEY_VARIABLE],
         "TEST_TOOLS_URL": tools,
@@ -141,7 +141,7 @@ def run_all(options: argparse.Namespace) -> None:
             ),
             supervisor.Part("model", model, [*where, model_port]),
         ]
-        supervisor.supervise(parts, told, options.env_file)
+        supervisor.supervise(parts, variables, options.env_file)
 
 
 COMMANDS = {

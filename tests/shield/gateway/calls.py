@@ -23,16 +23,16 @@ class Calls:
 
     def begin(self, **call: Any) -> dict[str, Any]:
         """Record a new call and return it; the caller updates its `state`."""
-        noted = {**call, "state": "running"}
-        self._calls.append(noted)
-        return noted
+        recorded = {**call, "state": "running"}
+        self._calls.append(recorded)
+        return recorded
 
     def containing(self, text: str) -> list[dict[str, Any]]:
         """Return the calls whose JSON contains the text."""
         return [call for call in self._calls if text in json.dumps(call, ensure_ascii=False)]
 
-    async def listed(self, request: Request) -> JSONResponse:
+    async def list_calls(self, request: Request) -> JSONResponse:
         return JSONResponse(self.containing(request.query_params.get("contains", "")))
 
     def route(self) -> Route:
-        return Route("/calls", self.listed)
+        return Route("/calls", self.list_calls)

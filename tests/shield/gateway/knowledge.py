@@ -31,8 +31,8 @@ def _words(text: str) -> set[str]:
 
 def _score(query: str, text: str) -> float:
     """Return the share of the query's words that occur in the text."""
-    asked = _words(query)
-    return round(len(asked & _words(text)) / len(asked), 4) if asked else 0.0
+    query_words = _words(query)
+    return round(len(query_words & _words(text)) / len(query_words), 4) if query_words else 0.0
 
 
 class Knowledge:
@@ -61,11 +61,11 @@ class Knowledge:
         filter_conditions: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
         """Return the best matches, best first."""
-        wanted = (filter_conditions or {}).items()
+        conditions = (filter_conditions or {}).items()
         matches: list[dict[str, Any]] = [
             {"id": p.id, "score": _score(query, p.text), "text": p.text, "metadata": p.metadata}
             for p in self.points.values()
-            if p.collection == (collection or COLLECTION) and wanted <= p.metadata.items()
+            if p.collection == (collection or COLLECTION) and conditions <= p.metadata.items()
         ]
         found = [match for match in matches if 0 < match["score"] >= score_threshold]
         return sorted(found, key=lambda match: -match["score"])[:limit]

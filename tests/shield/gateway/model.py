@@ -85,10 +85,14 @@ class Answer:
     def usage(self) -> dict[str, int]:
         """Count words as tokens."""
         prompt = len(json.dumps(self._body["messages"]).split())
-        said = len(self._turn.text.split()) + len(self._calls)
-        return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
+        completion_tokens = len(self._turn.text.split()) + len(self._calls)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt + completion_tokens,
+        }
 
-    def whole(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Return the completion as one JSON document."""
         message: dict[str, Any] = {"role": "assistant", "content": self._turn.text or None}
         if self._calls:
@@ -128,10 +132,10 @@ class Answer:
         frames = []
         for index, call in enumerate(self._calls):
             name, arguments = call["function"]["name"], call["function"]["arguments"]
-            begun = {**call, "index": index, "function": {"name": name, "arguments": ""}}
-            frames.append(self._frame({"tool_calls": [begun]}))
-            for at in range(0, len(arguments), ARGUMENTS_PIECE):
-                piece = {"arguments": arguments[at : at + ARGUMENTS_PIECE]}
+            start = {**call, "index": index, "function": {"name": name, "arguments": ""}}
+            frames.append(self._frame({"tool_calls": [start]}))
+            for offset in range(0, len(arguments), ARGUMENTS_PIECE):
+                piece = {"arguments": arguments[offset : offset + ARGUMENTS_PIECE]}
                 frames.append(self._frame({"tool_calls": [{"index": index, "function": piece}]}))
         return frames
 
@@ -184,8 +188,8 @@ class Model:
         answer = Answer(body, next_turn(body["messages"]), fault, self._releases)
         if not body.get("stream"):
             call["state"] = "done"
-            return JSONResponse(answer.whole())
-        return StreamingResponse(_watched(answer, call), media_type="text/event-stream")
+            return JSONResponse(answer.as_json())
+        return StreamingResponse(_recorded(answer, call), media_type="text/event-stream")
 
     def app(self) -> Starlette:
         return Starlette(
@@ -197,7 +201,7 @@ class Model:
         )
 
 
-async def _watched(answer: Answer, call: dict[str, Any]) -> AsyncIterator[str]:
+async def _recorded(answer: Answer, call: dict[str, Any]) -> AsyncIterator[str]:
     """Yield the frames and record in the call's state whether the client took them all."""
     call["state"] = "streaming"
     try:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from tests.shield.gateway.calls import Calls
-from tests.shield.gateway.work import STATUSES, STORIES, Work
+from tests.shield.gateway.job_runner import GENERATORS, STATUSES, JobRunner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,27 +24,27 @@ LIMIT_MAX = 1000
 class Orchestrator:
     """The HTTP routes."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, runner: JobRunner) -> None:
+        self._runner = runner
         self._calls = Calls()
 
     async def accept(self, request: Request) -> JSONResponse:
-        order = await request.json()
-        if order.get("job_type") not in STORIES:
+        job_request = await request.json()
+        if job_request.get("job_type") not in GENERATORS:
             return JSONResponse({"detail": "unknown job_type"}, 422)
-        job = self._work.accept(order["job_type"], order.get("arguments", {}))
+        job = self._runner.accept(job_request["job_type"], job_request.get("arguments", {}))
         return JSONResponse({"status": "accepted", "job_id": job.job_id}, 202)
 
     async def job(self, request: Request) -> JSONResponse:
         job_id = request.path_params["job_id"]
         call = self._calls.begin(path=request.url.path)
         call["state"] = "done"
-        job = self._work.jobs.get(job_id)
+        job = self._runner.jobs.get(job_id)
         if job is None:
             return JSONResponse({"detail": f"Job {job_id} not found"}, 404)
         if status := job.marks.get("answers"):
             return JSONResponse({"detail": "asked for by the job"}, int(status))
-        return JSONResponse(job.shown())
+        return JSONResponse(job.as_json())
 
     async def jobs(self, request: Request) -> JSONResponse:
         status = request.query_params.get("status")
@@ -53,12 +53,12 @@ class Orchestrator:
             return JSONResponse({"detail": f"status is one of {', '.join(STATUSES)}"}, 422)
         if not (limit.isascii() and limit.isdecimal() and 1 <= int(limit) <= LIMIT_MAX):
             return JSONResponse({"detail": f"limit is 1 to {LIMIT_MAX}"}, 422)
-        newest_first = reversed(self._work.jobs.values())
-        chosen = [job.shown() for job in newest_first if status in {None, job.status}]
+        newest_first = reversed(self._runner.jobs.values())
+        chosen = [job.as_json() for job in newest_first if status in {None, job.status}]
         return JSONResponse({"jobs": chosen[: int(limit)], "count": len(chosen[: int(limit)])})
 
     async def health(self, _request: Request) -> JSONResponse:
-        return JSONResponse({"status": "healthy", "jobs": len(self._work.jobs)})
+        return JSONResponse({"status": "healthy", "jobs": len(self._runner.jobs)})
 
     def app(self) -> Starlette:
         return Starlette(
@@ -75,4 +75,4 @@ class Orchestrator:
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         yield
-        await self._work.stop()
+        await self._runner.stop()

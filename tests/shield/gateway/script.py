@@ -45,15 +45,15 @@ def text_of(message: Message) -> str:
     return " ".join(part.get("text", "") for part in content)
 
 
-def _call(told: str) -> ToolCall:
-    _, name, *arguments = told.strip().split(" ", 2)
+def _call(text: str) -> ToolCall:
+    _, name, *arguments = text.strip().split(" ", 2)
     return ToolCall(name, arguments[0] if arguments else "{}")
 
 
 def _step(line: str) -> Turn:
     parts = line.split(" && ")
-    said = [part.removeprefix("say ") for part in parts if part.startswith("say ")]
-    return Turn(" ".join(said), tuple(_call(part) for part in parts if part.startswith("call ")))
+    texts = [part.removeprefix("say ") for part in parts if part.startswith("say ")]
+    return Turn(" ".join(texts), tuple(_call(part) for part in parts if part.startswith("call ")))
 
 
 def _steps(prompt: str) -> list[Turn]:
@@ -76,8 +76,8 @@ def prompt_of(messages: Sequence[Message]) -> str:
 def next_turn(messages: Sequence[Message]) -> Turn:
     """Return the model's next answer in a conversation."""
     prompt, rest = _prompt_and_rest(messages)
-    thought = _THINK.search(prompt)
-    return replace(_next_turn(prompt, rest), reasoning=thought[1] if thought else "")
+    reasoning = _THINK.search(prompt)
+    return replace(_next_turn(prompt, rest), reasoning=reasoning[1] if reasoning else "")
 
 
 def _next_turn(prompt: str, rest: Sequence[Message]) -> Turn:

@@ -38,7 +38,7 @@ def _answers(url: str) -> bool:
     return True
 
 
-def _end_with_parent() -> None:
+def _terminate_with_parent() -> None:
     """Terminate the child process if the supervisor is killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -56,14 +56,14 @@ class Part:
             name.split(maxsplit=1)[0],
             *arguments,
         ]
-        self._process = self._started()
+        self._process = self._start()
         self._down_since: float | None = None
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             self._command,
             stdin=subprocess.DEVNULL,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - there are no threads here
+            preexec_fn=_terminate_with_parent,  # noqa: PLW1509 - there are no threads here
         )
 
     @property
@@ -77,7 +77,7 @@ class Part:
         elif self._down_since is None:
             self._down_since = time.monotonic()
         elif time.monotonic() > self._down_since + RESTART_SECONDS:
-            self._process = self._started()
+            self._process = self._start()
 
     def answers(self) -> bool:
         """Whether the part responds. Raises RuntimeError if its process has exited."""
@@ -104,7 +104,7 @@ def wait_for(parts: Sequence[Part]) -> None:
             time.sleep(0.1)
 
 
-def supervise(parts: Sequence[Part], told: Mapping[str, str], env_file: str | None) -> None:
+def supervise(parts: Sequence[Part], variables: Mapping[str, str], env_file: str | None) -> None:
     """Wait until all parts respond, print their addresses and keep them running until a signal."""
     ended = [False]
 
@@ -115,7 +115,7 @@ def supervise(parts: Sequence[Part], told: Mapping[str, str], env_file: str | No
     signal.signal(signal.SIGTERM, end)
     try:
         wait_for(parts)
-        _tell(told, env_file)
+        _write_variables(variables, env_file)
         while True:
             time.sleep(0.1)
             for part in parts:
@@ -127,8 +127,8 @@ def supervise(parts: Sequence[Part], told: Mapping[str, str], env_file: str | No
             part.stop()
 
 
-def _tell(told: Mapping[str, str], env_file: str | None) -> None:
-    lines = "".join(f"export {name}='{value}'\n" for name, value in told.items())
+def _write_variables(variables: Mapping[str, str], env_file: str | None) -> None:
+    lines = "".join(f"export {name}='{value}'\n" for name, value in variables.items())
     sys.stdout.write(lines)
     sys.stdout.flush()
     if env_file is not None:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 Answer = dict[str, Any]
 
 # Internal details in an exception, which must not reach a client.
-INSIDE = "File /opt/shield/lightrag/graph.py: postgresql://lightrag:hunter2@10.0.0.5/graph refused"
+INTERNAL_DETAILS = (
+    "File /opt/shield/lightrag/graph.py: postgresql://lightrag:hunter2@10.0.0.5/graph refused"
+)
 
 
 class Tools:
@@ -108,8 +110,8 @@ class Tools:
         return {"status": "healthy", "orchestrator": "healthy"}
 
     async def _submit(self, job_type: str, **arguments: Any) -> Answer:
-        order = {"job_type": job_type, "arguments": arguments}
-        answer = await self._orchestrator.post("/jobs", json=order)
+        job_request = {"job_type": job_type, "arguments": arguments}
+        answer = await self._orchestrator.post("/jobs", json=job_request)
         accepted: Answer = answer.raise_for_status().json()
         return accepted
 
@@ -125,30 +127,30 @@ class Tools:
         ]
 
 
-async def _suffer(fault: Fault) -> None:
+async def _inject(fault: Fault) -> None:
     """Apply the fault that the call's marks specify."""
     await asyncio.sleep(fault.seconds)
     if fault.kind == "error":
         raise ToolError("the collection does not exist")
     if fault.kind == "crash":
-        raise RuntimeError(INSIDE)
+        raise RuntimeError(INTERNAL_DETAILS)
     if fault.kind == "die":
         # Like the kernel's out-of-memory killer: no response and no shutdown. The supervisor
         # restarts it.
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def watched(
+def recorded(
     tool: Callable[..., Awaitable[Answer]], calls: Calls
 ) -> Callable[..., Awaitable[Answer]]:
     """Wrap a tool: record its calls and apply the faults that they specify."""
 
     @functools.wraps(tool)
-    async def called(**arguments: Any) -> Answer:
+    async def wrapper(**arguments: Any) -> Answer:
         call = calls.begin(tool=tool.__name__, arguments=arguments)
         fault = Fault.of(marks_in(arguments))
         try:
-            await _suffer(fault)
+            await _inject(fault)
             answer = await tool(**arguments)
         except BaseException:
             call["state"] = "failed"
@@ -156,7 +158,7 @@ def watched(
         call["state"] = "done"
         return {"surprise": [answer]} if fault.kind == "strange" else answer
 
-    return called
+    return wrapper
 
 
 def mcp_app(orchestrator: str, token: str) -> Starlette:
@@ -165,7 +167,7 @@ def mcp_app(orchestrator: str, token: str) -> Starlette:
     auth = StaticTokenVerifier(tokens={token: {"client_id": "gateway", "scopes": []}})
     server = FastMCP("shield-tools", auth=auth)
     for tool in Tools(orchestrator).all():
-        server.tool(watched(tool, calls))
-    server.custom_route("/calls", methods=["GET"])(calls.listed)
+        server.tool(recorded(tool, calls))
+    server.custom_route("/calls", methods=["GET"])(calls.list_calls)
     app: Starlette = server.http_app(path="/mcp")
     return app

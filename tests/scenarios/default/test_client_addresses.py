@@ -22,19 +22,19 @@ def logins_of(site: Site, admin: Account, email: str) -> list[str]:
     return [it["address"] for it in answer.json()["items"] if it["action"] == "login"]
 
 
-def somebody(site: Site) -> str:
+def new_account(site: Site) -> str:
     """Create an account that has never logged in; return its email address."""
-    email = f"somebody-{uuid4().hex}@example.com"
+    email = f"account-{uuid4().hex}@example.com"
     site.cli("users", "add", email, "--role", "viewer", send=f"{PASSWORD}\n")
     return email
 
 
-def test_a_load_balancer_names_the_client(site: Site, admin: Account) -> None:
+def test_client_address_of_a_trusted_proxy_is_audited(site: Site, admin: Account) -> None:
     """The inventory trusts this machine as a proxy.
 
     An address that the client claims has no effect.
     """
-    email = somebody(site)
+    email = new_account(site)
     answer = request(
         site.proxy,
         "POST",
@@ -46,8 +46,8 @@ def test_a_load_balancer_names_the_client(site: Site, admin: Account) -> None:
     eventually(lambda: logins_of(site, admin, email) == [CLIENT], "the login audited", within=10)
 
 
-def test_anybody_else_is_not_believed(site: Site, admin: Account) -> None:
-    email = somebody(site)
+def test_forwarded_address_of_an_untrusted_client_is_ignored(site: Site, admin: Account) -> None:
+    email = new_account(site)
     site.dev.run(
         *("curl", "--silent", "--fail", "--insecure", "--header", f"X-Forwarded-For: {CLIENT}"),
         *("--data-urlencode", f"username={email}", "--data-urlencode", f"password={PASSWORD}"),

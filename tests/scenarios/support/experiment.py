@@ -7,10 +7,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.scenarios.support.delivery_checks import (
+    check_received,
+    check_stored,
+    expected_positions,
+    lost_events,
+    stored_rows,
+)
 from tests.scenarios.support.event_source import Browser, position
 from tests.scenarios.support.http import request
 from tests.scenarios.support.load import Load
-from tests.scenarios.support.oracle import check_heard, check_stored, expected, lost, stored_rows
 from tests.scenarios.support.process_metrics import counted, logged, memory, processes
 from tests.scenarios.support.waiting import Stopwatch, eventually
 from tests.shield import MAXLEN
@@ -20,17 +26,17 @@ if TYPE_CHECKING:
 
     from tests.scenarios.support.figures import Figures
     from tests.scenarios.support.load import Published
-    from tests.scenarios.support.load_clients import Heard, LoadClients
+    from tests.scenarios.support.load_clients import ClientResult, LoadClients
     from tests.scenarios.support.site import Account, Site
 
 EVENTS_PER_SECOND: Final = 200.0
-CALM: Final = 3.0
+WARM_UP: Final = 3.0
 """Seconds of load before the fault."""
 MEMORY_TOLERANCE: Final = 48.0
 """MiB by which an instance may have grown."""
-ROUND: Final = 16
+EVENTS_FOR_EVERY_VIEW: Final = 16
 """Number of events that includes some for every view."""
-JOINED_WITHIN: Final = 30.0
+CONNECTED_WITHIN: Final = 30.0
 RECOVERED_WITHIN: Final = 60.0
 STORED_WITHIN: Final = 60.0
 LAG_WITHIN: Final = 10.0
@@ -39,7 +45,7 @@ COLLECTED_WITHIN: Final = 75.0
 
 
 @dataclass(frozen=True)
-class Audience:
+class ClientCounts:
     """The number of browsers per view; 50 in total by default."""
 
     all: int = 40
@@ -48,25 +54,25 @@ class Audience:
     """Browsers of the feed of own jobs, for each of two users."""
     job: int = 2
     """Browsers of a single job's stream; the job lasts as long as the load."""
-    stays: float | None = None
+    mean_connected: float | None = None
     """Mean time in seconds until a browser disconnects; None: never."""
-    away: float = 0.0
+    mean_disconnected: float = 0.0
     """Mean time in seconds until it reconnects."""
 
 
 @dataclass(frozen=True)
-class View:
+class Subscription:
     """A stream that some of the browsers open."""
 
     name: str
     path: str
     account: Account
-    sees: Callable[[Published], bool]
+    includes: Callable[[Published], bool]
     browsers: Sequence[Browser]
 
 
 @dataclass
-class Trial:
+class Experiment:
     """The load and browsers of one test; `name` is the prefix of its figures."""
 
     site: Site
@@ -74,121 +80,137 @@ class Trial:
     figures: Figures
     name: str
     load: Load
-    views: list[View]
+    subscriptions: list[Subscription]
     recovers_within: float = RECOVERED_WITHIN
-    begun: float = field(default_factory=time.time)
+    started_at: float = field(default_factory=time.time)
     lost: list[Published] = field(default_factory=list)
     """Events that Redis accepted and PostgreSQL never received; set after the block."""
-    heard: Mapping[str, Heard] = field(default_factory=dict)
+    results: Mapping[str, ClientResult] = field(default_factory=dict)
     """The events that each browser received; set after the block."""
 
     # --- during the block --------------------------------------------------------------------
 
-    def breaks(self) -> int:
+    def disconnects(self) -> int:
         """Return the number of unexpected disconnects so far."""
-        return sum(notes["breaks"] for notes in self.load_clients.look().values())
+        return sum(stats["disconnects"] for stats in self.load_clients.stats().values())
 
     def gaps(self) -> dict[str, list[str]]:
         """Return the gap notices of each browser."""
-        return {name: notes["gaps"] for name, notes in self.load_clients.look().items()}
+        return {name: stats["gaps"] for name, stats in self.load_clients.stats().items()}
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        """Return the instances' log entries for an event since the start of the trial."""
-        return logged(self.site, event, self.begun)
+        """Return the instances' log entries for an event since the start of the experiment."""
+        return logged(self.site, event, self.started_at)
 
-    def behind(self, count: int) -> list[str]:
+    def clients_behind(self, count: int) -> list[str]:
         """Return the browsers that have not received all of the first `count` events."""
         seen = {
-            name: position(it["newest"] or "0-0") for name, it in self.load_clients.look().items()
+            name: position(it["newest"] or "0-0") for name, it in self.load_clients.stats().items()
         }
         events = self.load.log[:count]
         found = []
-        for view in self.views:
-            last = next((it for it in reversed(events) if view.sees(it)), None)
-            goal = position(last.stream_id) if last else 0
-            found += [it.name for it in view.browsers if not it.forgets and seen[it.name] < goal]
+        for subscription in self.subscriptions:
+            last = next((it for it in reversed(events) if subscription.includes(it)), None)
+            target = position(last.stream_id) if last else 0
+            found += [
+                it.name
+                for it in subscription.browsers
+                if not it.starts_new_session and seen[it.name] < target
+            ]
         return found
 
-    def wait_until_seen(self, count: int, *, within: float) -> None:
+    def wait_until_received(self, count: int, *, within: float) -> None:
         """Wait until every browser has received the first `count` events."""
 
         def seen() -> bool:
-            published, behind = len(self.load.log), self.behind(count)
+            published, clients_behind = len(self.load.log), self.clients_behind(count)
             assert published >= count, f"only {published} published"
-            assert not behind, f"{len(behind)} behind: {self._notes(behind[:3])}"
+            assert not clients_behind, (
+                f"{len(clients_behind)} behind: {self._stats_of(clients_behind[:3])}"
+            )
             return True
 
         eventually(
             seen,
-            f"{count} events seen by every client",
+            f"{count} events received by every client",
             within=within,
             every=0.2,
-            despite=(AssertionError,),
+            ignoring=(AssertionError,),
         )
 
-    def _notes(self, names: Collection[str]) -> dict[str, Any]:
-        return {name: notes for name, notes in self.load_clients.look().items() if name in names}
+    def _stats_of(self, names: Collection[str]) -> dict[str, Any]:
+        return {name: stats for name, stats in self.load_clients.stats().items() if name in names}
 
     def wait_for_events(self, seconds: float) -> None:
         """Wait until the load has published as many events as it does in this many seconds."""
-        goal = len(self.load.log) + seconds * self.load.per_second
-        eventually(lambda: len(self.load.log) >= goal, "more events", within=seconds + 30)
+        target = len(self.load.log) + seconds * self.load.per_second
+        eventually(lambda: len(self.load.log) >= target, "more events", within=seconds + 30)
 
     # --- before and after the block ----------------------------------------------------------
 
-    def begin(self) -> int:
+    def connect_clients(self) -> int:
         """Connect the browsers; return how many events were published when all were connected."""
         eventually(
-            lambda: all(map(self._is_there, self.views)), "the first job", within=JOINED_WITHIN
+            lambda: all(map(self._is_available, self.subscriptions)),
+            "the first job",
+            within=CONNECTED_WITHIN,
         )
-        self.load_clients.open(browser for view in self.views for browser in view.browsers)
+        self.load_clients.open(
+            browser for subscription in self.subscriptions for browser in subscription.browsers
+        )
         eventually(
-            lambda: all(notes["newest"] for notes in self.load_clients.look().values()),
-            "an event seen by every client",
-            within=JOINED_WITHIN,
+            lambda: all(stats["newest"] for stats in self.load_clients.stats().values()),
+            "an event received by every client",
+            within=CONNECTED_WITHIN,
         )
-        joined = len(self.load.log)
-        self.wait_for_events(CALM)
-        return joined
+        connected_at = len(self.load.log)
+        self.wait_for_events(WARM_UP)
+        return connected_at
 
-    def _is_there(self, view: View) -> bool:
-        path = view.path.removesuffix("/events")
+    def _is_available(self, subscription: Subscription) -> bool:
+        path = subscription.path.removesuffix("/events")
         return (
             not path
-            or request(self.site.proxy, "GET", path, token=view.account.token).status == 200
+            or request(self.site.proxy, "GET", path, token=subscription.account.token).status == 200
         )
 
-    def settle(self) -> None:
+    def wait_until_recovered(self) -> None:
         """After the fault: wait until all browsers are up to date and all events are stored."""
         watch = Stopwatch()
-        self.wait_until_seen(len(self.load.log) + ROUND, within=self.recovers_within)
+        self.wait_until_received(
+            len(self.load.log) + EVENTS_FOR_EVERY_VIEW, within=self.recovers_within
+        )
         self.site.wait_until_healthy(within=RECOVERED_WITHIN)
         self.figures.record(f"recovery_{self.name}", watch.seconds, "s")
         self.load.finish()
-        self.wait_until_seen(len(self.load.log), within=RECOVERED_WITHIN)
+        self.wait_until_received(len(self.load.log), within=RECOVERED_WITHIN)
         self.site.wait_until_caught_up(within=STORED_WITHIN)
         eventually(
             lambda: counted(self.site)["ag_ui_group_lag"] == 0,
-            "lag 0 as the instances tell it",
+            "a reported lag of 0",
             within=LAG_WITHIN,
             every=0.5,
         )
-        self.heard = self.load_clients.close()
+        self.results = self.load_clients.close()
 
-    def check(self, joined: int) -> None:
+    def check(self, connected_at: int) -> None:
         """Check that each event is stored once and received once by each of its browsers."""
         rows = stored_rows(self.site, self.load)
         check_stored(self.load, rows)
-        self.lost = lost(self.load, rows)
-        for view in self.views:
-            due = expected(filter(view.sees, self.load.log), rows)
-            later = expected(filter(view.sees, self.load.log[joined:]), rows)
-            for browser in view.browsers:
-                check_heard(browser, self.heard[browser.name], due, later[0])
+        self.lost = lost_events(self.load, rows)
+        for subscription in self.subscriptions:
+            all_expected = expected_positions(filter(subscription.includes, self.load.log), rows)
+            expected_after_connect = expected_positions(
+                filter(subscription.includes, self.load.log[connected_at:]), rows
+            )
+            for browser in subscription.browsers:
+                check_received(
+                    browser, self.results[browser.name], all_expected, expected_after_connect[0]
+                )
 
 
-class UnderLoad:
-    """Creates the trials of a site: `with under_load("name of the fault") as trial:`."""
+class ExperimentFactory:
+    """Creates experiments: `with under_load("name of the fault") as experiment:`."""
 
     def __init__(
         self,
@@ -220,9 +242,9 @@ class UnderLoad:
         dead_letters: int = 0,
         maxlen: int = MAXLEN,
         per_second: float = EVENTS_PER_SECOND,
-        audience: Audience = Audience(),
+        clients: ClientCounts = ClientCounts(),
         recovers_within: float = RECOVERED_WITHIN,
-    ) -> Iterator[Trial]:
+    ) -> Iterator[Experiment]:
         """Run the load with connected browsers; the fault must be over at the end of the block.
 
         Args:
@@ -233,61 +255,67 @@ class UnderLoad:
             dead_letters: The number of entries from the test that cannot be stored.
             maxlen: The maximum length of the stream.
             per_second: The rate of events.
-            audience: The number of browsers.
+            clients: The number of browsers.
             recovers_within: Seconds for the browsers to catch up after the fault.
         """
         site, load_clients = self._site, self._load_clients
         processes_before, memory_before = processes(site), memory(site)
-        letters_before = _dead_letters(site)
+        dead_letters_before = _dead_letters(site)
         admin, user, other = self._accounts
         with (
             Load(site.redis_url, self.owners, per_second=per_second, maxlen=maxlen) as load,
             ExitStack() as stack,
         ):
             stack.callback(load_clients.close)
-            views = _views(audience, load.longest.id, admin, user, other)
-            this = Trial(site, load_clients, self._figures, name, load, views, recovers_within)
-            joined = this.begin()
-            yield this
-            this.settle()
+            subscriptions = _subscriptions(clients, load.longest.id, admin, user, other)
+            experiment = Experiment(
+                site, load_clients, self._figures, name, load, subscriptions, recovers_within
+            )
+            connected_at = experiment.connect_clients()
+            yield experiment
+            experiment.wait_until_recovered()
         # The log says why a browser was refused, so it comes first.
-        failed = this.logged("request_failed")
+        failed = experiment.logged("request_failed")
         assert not failed, f"{len(failed)} unexpected errors: {failed[:2]}"
-        this.check(joined)
-        assert may_lose or not this.lost, f"{len(this.lost)} lost: {this.lost[:3]}"
-        assert _dead_letters(site) == letters_before + dead_letters
-        breaks = sum(heard.notes["breaks"] for heard in this.heard.values())
-        assert cuts_streams or not breaks, f"{breaks} connections broke"
+        experiment.check(connected_at)
+        assert may_lose or not experiment.lost, (
+            f"{len(experiment.lost)} lost: {experiment.lost[:3]}"
+        )
+        assert _dead_letters(site) == dead_letters_before + dead_letters
+        disconnects = sum(result.stats["disconnects"] for result in experiment.results.values())
+        assert cuts_streams or not disconnects, f"{disconnects} connections were closed"
         _check_processes(site, processes_before, restarts)
-        _check_memory(this, memory_before)
+        _check_memory(experiment, memory_before)
 
 
-def _views(
-    audience: Audience, job: str, admin: Account, user: Account, other: Account
-) -> list[View]:
-    def view(
-        name: str, account: Account, clients: int, sees: Callable[[Published], bool], path: str
-    ) -> View:
+def _subscriptions(
+    clients: ClientCounts, job: str, admin: Account, user: Account, other: Account
+) -> list[Subscription]:
+    def subscription(
+        name: str, account: Account, count: int, includes: Callable[[Published], bool], path: str
+    ) -> Subscription:
         browsers = [
             Browser(
                 name=f"{name}-{number}",
                 path=path,
                 token=account.token,
-                judged=number == 0,
-                ends=path != "/events",
-                stays=audience.stays,
-                away=audience.away,
-                forgets=audience.stays is not None and number % 2 == 1,
+                checked=number == 0,
+                ends_with_run=path != "/events",
+                mean_connected=clients.mean_connected,
+                mean_disconnected=clients.mean_disconnected,
+                starts_new_session=clients.mean_connected is not None and number % 2 == 1,
             )
-            for number in range(clients)
+            for number in range(count)
         ]
-        return View(name, path, account, sees, browsers)
+        return Subscription(name, path, account, includes, browsers)
 
     return [
-        view("all", admin, audience.all, lambda _: True, "/events"),
-        view("user", user, audience.users, lambda it: it.owner == user.id, "/events"),
-        view("other", other, audience.users, lambda it: it.owner == other.id, "/events"),
-        view("job", user, audience.job, lambda it: it.job_id == job, f"/api/jobs/{job}/events"),
+        subscription("all", admin, clients.all, lambda _: True, "/events"),
+        subscription("user", user, clients.users, lambda it: it.owner == user.id, "/events"),
+        subscription("other", other, clients.users, lambda it: it.owner == other.id, "/events"),
+        subscription(
+            "job", user, clients.job, lambda it: it.job_id == job, f"/api/jobs/{job}/events"
+        ),
     ]
 
 
@@ -301,19 +329,21 @@ def _check_processes(site: Site, before: Mapping[str, str], restarts: Collection
     assert changed == set(restarts), f"restarted: {sorted(changed)}, expected: {sorted(restarts)}"
 
 
-def _check_memory(this: Trial, before: Mapping[int, float]) -> None:
+def _check_memory(experiment: Experiment, before: Mapping[int, float]) -> None:
     after: Mapping[int, float] = before
 
     def growth() -> float:
         return max(after[port] - before[port] for port in after)
 
-    def is_back() -> bool:
+    def is_within_tolerance() -> bool:
         nonlocal after
-        after = memory(this.site)
+        after = memory(experiment.site)
         return growth() <= MEMORY_TOLERANCE
 
     try:
-        eventually(is_back, "memory back to where it was", within=COLLECTED_WITHIN, every=1.0)
+        eventually(
+            is_within_tolerance, "memory within the tolerance", within=COLLECTED_WITHIN, every=1.0
+        )
     finally:
         remark = "; ".join(f"{port}: {before[port]:.0f} to {after[port]:.0f} MiB" for port in after)
-        this.figures.record(f"memory_growth_{this.name}", growth(), "MiB", remark)
+        experiment.figures.record(f"memory_growth_{experiment.name}", growth(), "MiB", remark)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Signed:
+class SignedCertificate:
     """A certificate with its private key."""
 
     certificate: x509.Certificate
@@ -41,12 +41,12 @@ class Signed:
 
 def sign(
     name: str,
-    issuer: Signed | None = None,
+    issuer: SignedCertificate | None = None,
     *,
     hosts: Sequence[str] = (),
     begins: int = -1,
     ends: int = 30,
-) -> Signed:
+) -> SignedCertificate:
     """Make a certificate for hosts, or a certificate authority if there are none.
 
     Args:
@@ -73,7 +73,7 @@ def sign(
         names = [_general_name(host) for host in hosts]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     signer = issuer.key if issuer else key
-    return Signed(builder.sign(signer, hashes.SHA256()), key)
+    return SignedCertificate(builder.sign(signer, hashes.SHA256()), key)
 
 
 def _general_name(host: str) -> x509.GeneralName:
@@ -82,7 +82,7 @@ def _general_name(host: str) -> x509.GeneralName:
     return x509.DNSName(host)
 
 
-def server_context(own: Signed, folder: Path) -> ssl.SSLContext:
+def server_context(own: SignedCertificate, folder: Path) -> ssl.SSLContext:
     """Make the TLS context of a server with this certificate; the folder is for its file."""
     file = folder / "server.pem"
     file.write_text(own.pem + own.key_pem)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.shield.envelope import ShieldEvent
 
-STORIES: Final[Mapping[str, Callable[..., list[ShieldEvent]]]] = {
+GENERATORS: Final[Mapping[str, Callable[..., list[ShieldEvent]]]] = {
     "crawl": crawl_job,
     "ingest": ingest_job,
 }
@@ -58,7 +58,7 @@ class Job:
     def job_id(self) -> str:
         return self.events[0].job_id
 
-    def shown(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Return the response of `GET /jobs/{id}`."""
         percent = 100 * self.chunks_processed / self.chunks_total if self.chunks_total else 0
         return {
@@ -74,7 +74,7 @@ class Job:
             "error_message": self.error_message,
         }
 
-    def happen(self, event: ShieldEvent) -> None:
+    def apply(self, event: ShieldEvent) -> None:
         """Update the state from an event."""
         self.chunks_total = event.data.get("chunks_total", self.chunks_total)
         self.chunks_processed = event.data.get("chunks_processed", self.chunks_processed)
@@ -90,10 +90,10 @@ class Job:
             self.error_message = event.data.get("error") or event.data.get("reason")
 
 
-def _told(kind: str, arguments: Mapping[str, Any], marks: Mapping[str, str]) -> list[ShieldEvent]:
+def _events(kind: str, arguments: Mapping[str, Any], marks: Mapping[str, str]) -> list[ShieldEvent]:
     outcome = marks.get("outcome", "complete")
     ending = outcome if outcome in {"failed", "cancelled"} else "complete"
-    return STORIES[kind](
+    return GENERATORS[kind](
         Random(),
         user_id=marks.get("owner"),
         outcome=cast("Outcome", ending),
@@ -102,11 +102,11 @@ def _told(kind: str, arguments: Mapping[str, Any], marks: Mapping[str, str]) -> 
 
 
 def _at_speed(events: list[ShieldEvent], speed: float) -> list[ShieldEvent]:
-    begun = events[0].at
-    return [replace(event, at=begun + (event.at - begun) / speed) for event in events]
+    started_at = events[0].at
+    return [replace(event, at=started_at + (event.at - started_at) / speed) for event in events]
 
 
-class Work:
+class JobRunner:
     """Accepts jobs and runs them concurrently."""
 
     def __init__(self, redis_url: str, stream: str, speed: float) -> None:
@@ -120,7 +120,7 @@ class Work:
     def accept(self, kind: str, arguments: Mapping[str, Any]) -> Job:
         """Start a job. Its first events may be on the stream before the caller knows its id."""
         marks = marks_in(arguments)
-        events = _at_speed(_told(kind, arguments, marks), float(marks.get("speed", self._speed)))
+        events = _at_speed(_events(kind, arguments, marks), float(marks.get("speed", self._speed)))
         job = Job(kind, events, marks)
         self.jobs[job.job_id] = job
         task = asyncio.create_task(self._run(job))
@@ -132,15 +132,15 @@ class Work:
         publisher = Publisher(
             self._redis_url, stream=job.marks.get("stream", self._stream), stop=self._stop
         )
-        begun = time.monotonic()
+        started_at = time.monotonic()
         outcome = job.marks.get("outcome")
         try:
             for event in job.events:
-                due = begun + (event.at - job.events[0].at) / timedelta(seconds=1)
+                due = started_at + (event.at - job.events[0].at) / timedelta(seconds=1)
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
                 if outcome != "silent":
                     await asyncio.to_thread(publisher.publish, event)
-                job.happen(event)
+                job.apply(event)
                 if job.chunks_processed and outcome in {"stuck", "vanished"}:
                     break
         except Stopped:
@@ -150,7 +150,7 @@ class Work:
         if outcome == "vanished":
             del self.jobs[job.job_id]
 
-    async def settle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until no job has anything left to publish."""
         await asyncio.gather(*self._running, return_exceptions=True)
 
@@ -158,4 +158,4 @@ class Work:
         self._stop.set()
         for task in list(self._running):
             task.cancel()
-        await self.settle()
+        await self.wait_until_idle()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ROLES = sorted(path.parent.parent for path in TOP.glob("roles/*/meta/argument_specs.yml"))
 
 # Variables that every site must set. Nothing listens on port 1.
-DECIDED: dict[str, Any] = {
+REQUIRED_VARIABLES: dict[str, Any] = {
     "ag_ui_redis_host": "127.0.0.1",
     "ag_ui_redis_port": 1,
     "ag_ui_database_host": "127.0.0.1",
@@ -26,7 +26,7 @@ DECIDED: dict[str, Any] = {
     "ag_ui_database_password": "a-database-password",
     "ag_ui_admin_email": "admin@example.com",
 }
-DATASTORES: dict[str, Any] = {
+DATASTORE_VARIABLES: dict[str, Any] = {
     "shield_datastores_redis_password": "a-password-for-redis",
     "shield_datastores_database_owner_password": "a-password-for-the-owner",
     "shield_datastores_database_password": "a-password-for-postgresql",

@@ -52,7 +52,7 @@ def fields(document: dict[str, Any]) -> set[str]:
 
 
 @pytest.mark.parametrize("cursor", CURSORS, ids=range(len(CURSORS)))
-def test_malformed_cursor(site: Site, user: Account, cursor: str) -> None:
+def test_malformed_cursor_is_refused(site: Site, user: Account, cursor: str) -> None:
     # A cursor that is too long is refused before it is parsed.
     status = 400 if len(cursor) < 100 else 422
     for path in ("/events", "/api/jobs/no-such-job/events"):
@@ -63,7 +63,7 @@ def test_malformed_cursor(site: Site, user: Account, cursor: str) -> None:
             problem(request(site.proxy, "GET", path, token=user.token, headers=header), status)
 
 
-def test_the_header_wins_over_the_query(site: Site, user: Account) -> None:
+def test_last_event_id_header_takes_precedence_over_the_query(site: Site, user: Account) -> None:
     path = "/api/jobs/no-such-job/events"
     header = {"Last-Event-ID": "1-0"}
     problem(
@@ -78,7 +78,7 @@ def test_the_header_wins_over_the_query(site: Site, user: Account) -> None:
 
 
 @pytest.mark.parametrize("size", [MEBIBYTE + 1, 3 * MEBIBYTE])
-def test_too_large_a_body(site: Site, size: int) -> None:
+def test_body_above_the_limit_is_413(site: Site, size: int) -> None:
     """The backend refuses a body slightly above the limit, the proxy one far above it."""
     header = {"Content-Type": "application/x-www-form-urlencoded"}
     body = b"username=" + b"x" * (size - len(b"username="))
@@ -86,7 +86,7 @@ def test_too_large_a_body(site: Site, size: int) -> None:
         problem(request(route, "POST", "/auth/token", body=body, headers=header), 413)
 
 
-def test_too_large_a_body_of_unannounced_length(site: Site) -> None:
+def test_chunked_body_above_the_limit_is_413(site: Site) -> None:
     header = {
         "Content-Type": "application/x-www-form-urlencoded",
         "Transfer-Encoding": "chunked",
@@ -96,12 +96,12 @@ def test_too_large_a_body_of_unannounced_length(site: Site) -> None:
         problem(request(instance, "POST", "/auth/token", body=body, headers=header), 413)
 
 
-def test_no_form(site: Site) -> None:
+def test_missing_form_names_both_fields(site: Site) -> None:
     document = problem(request(site.proxy, "POST", "/auth/token"), 422)
     assert fields(document) >= {"username", "password"}
 
 
-def test_half_a_form(site: Site) -> None:
+def test_incomplete_form_names_the_missing_field(site: Site) -> None:
     answer = request(site.proxy, "POST", "/auth/token", form={"username": "admin@example.com"})
     document = problem(answer, 422)
     assert fields(document) == {"password"}
@@ -118,19 +118,19 @@ def test_half_a_form(site: Site) -> None:
         ("application/x-www-form-urlencoded", b"\xff\xfe\x00"),
     ],
 )
-def test_something_else_than_a_form(site: Site, kind: str, body: bytes) -> None:
+def test_body_that_is_not_a_form_is_refused(site: Site, kind: str, body: bytes) -> None:
     answer = request(site.proxy, "POST", "/auth/token", body=body, headers={"Content-Type": kind})
     assert answer.status in {400, 422}
     problem(answer, answer.status)
 
 
-def test_the_password_of_a_bad_form_is_not_repeated(site: Site) -> None:
+def test_password_of_an_invalid_form_is_not_echoed(site: Site) -> None:
     answer = request(site.proxy, "POST", "/auth/token", form={"password": "correct-horse-battery"})
     problem(answer, 422)
     assert b"correct-horse-battery" not in answer.body
 
 
-def test_wrong_password_and_unknown_user_look_the_same(site: Site, user: Account) -> None:
+def test_wrong_password_and_unknown_user_get_the_same_response(site: Site, user: Account) -> None:
     wrong = problem(site.ask_for_token(user.email, "not the password"), 401)
     unknown = problem(site.ask_for_token("nobody@example.com", "not the password"), 401)
     assert {**wrong, "request_id": ""} == {**unknown, "request_id": ""}
@@ -148,21 +148,21 @@ def test_wrong_password_and_unknown_user_look_the_same(site: Site, user: Account
         "cursor=x",
     ],
 )
-def test_wrong_query_of_the_list(site: Site, user: Account, query: str) -> None:
+def test_invalid_job_list_query_is_refused(site: Site, user: Account, query: str) -> None:
     answer = request(site.proxy, "GET", f"/api/jobs?{query}", token=user.token)
     assert answer.status in {400, 422}
     problem(answer, answer.status)
 
 
-def test_nothing_there(site: Site) -> None:
+def test_unknown_path_is_404(site: Site) -> None:
     problem(request(site.proxy, "GET", "/nothing-here"), 404)
 
 
-def test_wrong_method(site: Site) -> None:
+def test_wrong_method_is_405(site: Site) -> None:
     problem(request(site.proxy, "DELETE", "/events"), 405)
 
 
-def test_request_id_is_echoed_and_made_up(site: Site) -> None:
+def test_request_id_is_echoed_or_generated(site: Site) -> None:
     named = {"X-Request-ID": "scenario-0123456789"}
     for route in site.routes:
         answer = request(route, "GET", "/nothing-here", headers=named)
@@ -170,25 +170,25 @@ def test_request_id_is_echoed_and_made_up(site: Site) -> None:
         assert problem(request(route, "GET", "/nothing-here"), 404)["request_id"]
 
 
-def test_request_id_that_is_too_long_is_replaced_by_one_for_all(site: Site) -> None:
+def test_too_long_request_id_is_replaced_at_every_route(site: Site) -> None:
     """Nginx and the backend use the same length limit, so that their logs can be correlated."""
     for route in site.routes:
         for length, is_kept in ((64, True), (65, False)):
             sent = "x" * length
             answer = request(route, "GET", "/nothing-here", headers={"X-Request-ID": sent})
-            told = problem(answer, 404)["request_id"]
-            assert answer.headers["x-request-id"] == told
-            assert (told == sent) is is_kept, route.name
+            request_id = problem(answer, 404)["request_id"]
+            assert answer.headers["x-request-id"] == request_id
+            assert (request_id == sent) is is_kept, route.name
 
 
-def test_hostile_request_id_is_not_taken_over(site: Site) -> None:
+def test_request_id_with_markup_is_replaced(site: Site) -> None:
     answer = request(
         site.proxy, "GET", "/nothing-here", headers={"X-Request-ID": 'x" onload="alert(1)'}
     )
     assert "onload" not in problem(answer, 404)["request_id"]
 
 
-def test_plain_http_leads_to_https(site: Site) -> None:
+def test_http_redirects_to_https(site: Site) -> None:
     connection = http.client.HTTPConnection(site.dev.address, 80, timeout=10)
     connection.request("GET", "/health?x=1", headers={"Host": site.proxy.server_name})
     response = connection.getresponse()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.role.playing import DATASTORES, DECIDED, play
+from tests.support.site_playbook import DATASTORE_VARIABLES, REQUIRED_VARIABLES, play
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 FIRST_CHANGE = "Packages | "
 
 SHORT = "too-short"
-NO_NETWORKS = ["10.0.0.1/8", "192.0.2.256", "192.0.2.0/33", "load-balancer", ""]
-NO_ORIGINS = [
+INVALID_NETWORKS = ["10.0.0.1/8", "192.0.2.256", "192.0.2.0/33", "load-balancer", ""]
+INVALID_ORIGINS = [
     "*",
     "a.example",
     "https://a.example/",
@@ -29,11 +29,11 @@ NO_ORIGINS = [
 ]
 
 
-def listed(values: list[str]) -> str:
+def quoted(values: list[str]) -> str:
     return ", ".join(f'"{value}"' for value in values)
 
 
-def refuses(done: Run, *words: str) -> None:
+def assert_refused(done: Run, *words: str) -> None:
     """Assert that a run failed with these words and changed nothing."""
     assert done.code != 0, done.output
     assert [word for word in words if word not in done.message] == [], done.output
@@ -42,7 +42,7 @@ def refuses(done: Run, *words: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def invalid_values(tmp_path_factory: pytest.TempPathFactory) -> Run:
     wrong: dict[str, Any] = {
         "ag_ui_jwt_secret": SHORT,
         "ag_ui_admin_password": "eleven-long",
@@ -54,13 +54,13 @@ def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "ag_ui_agent_model": "",
         "ag_ui_server_name": "not a name",
         "ag_ui_memory_limit": "much",
-        "ag_ui_trusted_proxies": ["192.0.2.1", "10.0.0.0/8", "2001:db8::/32", *NO_NETWORKS],
-        "ag_ui_cors_origins": ["https://a.example", "http://[::1]:3001", *NO_ORIGINS],
+        "ag_ui_trusted_proxies": ["192.0.2.1", "10.0.0.0/8", "2001:db8::/32", *INVALID_NETWORKS],
+        "ag_ui_cors_origins": ["https://a.example", "http://[::1]:3001", *INVALID_ORIGINS],
         "ag_ui_uid": 0,
         "ag_ui_worker_connections": 5,
         "ag_ui_base_image_archive": "/nonexistent/base.tar",
     }
-    return play(tmp_path_factory.mktemp("forms"), DECIDED | wrong)
+    return play(tmp_path_factory.mktemp("forms"), REQUIRED_VARIABLES | wrong)
 
 
 @pytest.mark.parametrize(
@@ -76,21 +76,21 @@ def wrong_forms(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "ag_ui_agent_model is missing: it must be the name of a model at the gateway",
         "ag_ui_server_name is",
         "ag_ui_memory_limit is",
-        f"ag_ui_trusted_proxies has {listed(NO_NETWORKS)}: it must be a list of IP addresses, or networks",
-        f"ag_ui_cors_origins has {listed(NO_ORIGINS)}: it must be a list of origins, https://host or",
+        f"ag_ui_trusted_proxies has {quoted(INVALID_NETWORKS)}: it must be a list of IP addresses, or networks",
+        f"ag_ui_cors_origins has {quoted(INVALID_ORIGINS)}: it must be a list of origins, https://host or",
         "ag_ui_uid is 0: it must lie between 1 and",
         "ag_ui_worker_connections is 5: it must lie between 512 and",
         "ag_ui_base_image_archive: there is no file /nonexistent/base.tar on the controller",
         "vault.yml, for example to the output of: openssl rand -base64 48",
     ],
 )
-def test_every_wrong_form_is_named_at_once(wrong_forms: Run, words: str) -> None:
-    refuses(wrong_forms, words)
+def test_every_invalid_value_is_named_in_one_run(invalid_values: Run, words: str) -> None:
+    assert_refused(invalid_values, words)
 
 
-def test_no_secret_is_printed(wrong_forms: Run) -> None:
-    assert SHORT not in wrong_forms.output
-    assert "eleven-long" not in wrong_forms.output
+def test_no_secret_is_printed(invalid_values: Run) -> None:
+    assert SHORT not in invalid_values.output
+    assert "eleven-long" not in invalid_values.output
 
 
 def test_wrong_types_and_choices_are_named(tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_wrong_types_and_choices_are_named(tmp_path: Path) -> None:
         "ag_ui_tls_mode": "none",
         "ag_ui_environment": [1],
     }
-    done = play(tmp_path, DECIDED | wrong)
-    refuses(
+    done = play(tmp_path, REQUIRED_VARIABLES | wrong)
+    assert_refused(
         done,
         "ag_ui_backend_ports (list): One instance of the backend",
         "ag_ui_redis_port (int): TCP port of Redis",
@@ -121,38 +121,46 @@ def test_wrong_types_and_choices_are_named(tmp_path: Path) -> None:
     ],
     ids=["twice", "the proxy's own", "none", "privileged"],
 )
-def test_ports_that_cannot_be_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    refuses(play(tmp_path, DECIDED | wrong), "ag_ui_backend_ports", "must all differ", "Choose")
+def test_invalid_ports_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    assert_refused(
+        play(tmp_path, REQUIRED_VARIABLES | wrong),
+        "ag_ui_backend_ports",
+        "must all differ",
+        "Choose",
+    )
 
 
-def test_what_the_role_sets_itself_is_not_taken_from_the_further_settings(tmp_path: Path) -> None:
+def test_settings_of_the_role_cannot_be_overridden_in_the_environment(tmp_path: Path) -> None:
     further = {"AGENT_MODEL": "a-model", "PORT": "9000", "TRUSTED_PROXIES": "*", "lower": "x"}
-    done = play(tmp_path, DECIDED | {"ag_ui_environment": further | {"SSE_RETRY_MS": 1000}})
-    refuses(done, "ag_ui_environment must not set AGENT_MODEL, PORT, TRUSTED_PROXIES, lower")
+    done = play(
+        tmp_path, REQUIRED_VARIABLES | {"ag_ui_environment": further | {"SSE_RETRY_MS": 1000}}
+    )
+    assert_refused(done, "ag_ui_environment must not set AGENT_MODEL, PORT, TRUSTED_PROXIES, lower")
 
 
-def test_a_name_that_is_no_setting_is_refused_with_the_nearest_that_is(tmp_path: Path) -> None:
+def test_unknown_setting_is_refused_with_a_suggestion(tmp_path: Path) -> None:
     further = {"SSE_RETRY_MSEC": 1000, "AGENT_ROUNDS_MAX": 5, "REPLAYS_MAX": 4}
-    refuses(
-        play(tmp_path, DECIDED | {"ag_ui_environment": further}),
+    assert_refused(
+        play(tmp_path, REQUIRED_VARIABLES | {"ag_ui_environment": further}),
         "ag_ui_environment has names that are no settings of the backend",
         "SSE_RETRY_MSEC (did you mean SSE_RETRY_MS?)",
         "AGENT_ROUNDS_MAX (did you mean AGENT_MAX_ROUNDS?)",
     )
 
 
-def test_texts_are_taken_for_what_they_mean(tmp_path: Path) -> None:
+def test_string_values_are_converted(tmp_path: Path) -> None:
     """Values as `-e name=value` passes them."""
-    texts = {
+    strings = {
         "ag_ui_backend_ports": "8002,8003",
         "ag_ui_http_port": "0",
         "ag_ui_request_rate": "50",
         "ag_ui_uninstall": "no",
     }
-    done = play(tmp_path, DECIDED | texts)
-    refuses(done, "Redis at 127.0.0.1:1 cannot be reached")
-    refuses(
-        play(tmp_path, DECIDED | texts | {"ag_ui_backend_ports": "8002,8002"}), "must all differ"
+    done = play(tmp_path, REQUIRED_VARIABLES | strings)
+    assert_refused(done, "Redis at 127.0.0.1:1 cannot be reached")
+    assert_refused(
+        play(tmp_path, REQUIRED_VARIABLES | strings | {"ag_ui_backend_ports": "8002,8002"}),
+        "must all differ",
     )
 
 
@@ -167,29 +175,34 @@ def test_texts_are_taken_for_what_they_mean(tmp_path: Path) -> None:
         ({"ag_ui_redis_user": "shield"}, "and ag_ui_redis_password is empty"),
     ],
 )
-def test_a_choice_names_what_it_needs(tmp_path: Path, wrong: dict[str, Any], words: str) -> None:
-    refuses(play(tmp_path, DECIDED | wrong), words)
+def test_variable_required_by_a_choice_is_named(
+    tmp_path: Path, wrong: dict[str, Any], words: str
+) -> None:
+    assert_refused(play(tmp_path, REQUIRED_VARIABLES | wrong), words)
 
 
-def test_a_text_is_no_list(tmp_path: Path) -> None:
+def test_string_instead_of_a_list_is_refused(tmp_path: Path) -> None:
     wrong = {"ag_ui_trusted_proxies": "192.0.2.1", "ag_ui_cors_origins": "https://a.example"}
-    refuses(
-        play(tmp_path, DECIDED | wrong),
+    assert_refused(
+        play(tmp_path, REQUIRED_VARIABLES | wrong),
         'ag_ui_trusted_proxies has "192.0.2.1": it must be a list of',
         'ag_ui_cors_origins has "https://a.example": it must be a list of',
     )
 
 
-def test_a_wrong_datastore_stops_the_backend_too(tmp_path: Path) -> None:
+def test_invalid_datastore_variable_stops_the_backend_too(tmp_path: Path) -> None:
     wrong = {"shield_datastores_redis_password": SHORT}
-    done = play(tmp_path, DECIDED, DATASTORES | wrong)
-    refuses(done, "shield_datastores_redis_password does not fit", "at least 16 characters")
+    done = play(tmp_path, REQUIRED_VARIABLES, DATASTORE_VARIABLES | wrong)
+    assert_refused(done, "shield_datastores_redis_password does not fit", "at least 16 characters")
     assert SHORT not in done.output
 
 
-def test_the_application_does_not_own_the_tables(tmp_path: Path) -> None:
+def test_owner_and_user_of_the_database_must_differ(tmp_path: Path) -> None:
     wrong = {"shield_datastores_database_owner": "shield"}
-    refuses(play(tmp_path, DECIDED, DATASTORES | wrong), "the owner and the user must differ")
+    assert_refused(
+        play(tmp_path, REQUIRED_VARIABLES, DATASTORE_VARIABLES | wrong),
+        "the owner and the user must differ",
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,29 +213,29 @@ def test_the_application_does_not_own_the_tables(tmp_path: Path) -> None:
     ],
     ids=["a site of one role", "another name"],
 )
-def test_the_owner_that_migrates_is_the_one_that_is_made(
+def test_owners_of_both_roles_must_agree(
     tmp_path: Path, backend: str, datastores: str | None, words: str
 ) -> None:
     owner = {"ag_ui_database_owner": backend, "ag_ui_database_owner_password": "a-password"}
-    made = {"shield_datastores_database_owner": datastores} if datastores else {}
-    refuses(
-        play(tmp_path, DECIDED | owner, DATASTORES | made),
+    created = {"shield_datastores_database_owner": datastores} if datastores else {}
+    assert_refused(
+        play(tmp_path, REQUIRED_VARIABLES | owner, DATASTORE_VARIABLES | created),
         words,
         f'Set ag_ui_database_owner to "{datastores or "shield_owner"}"',
         "shield_datastores_database_owner_password",
     )
 
 
-def test_the_same_owner_on_both_sides_is_not_refused(tmp_path: Path) -> None:
+def test_same_owner_in_both_roles_is_accepted(tmp_path: Path) -> None:
     owner = {"ag_ui_database_owner": "tables", "ag_ui_database_owner_password": "a-password"}
-    made = {"shield_datastores_database_owner": "tables"}
-    done = play(tmp_path, DECIDED | owner, DATASTORES | made)
+    created = {"shield_datastores_database_owner": "tables"}
+    done = play(tmp_path, REQUIRED_VARIABLES | owner, DATASTORE_VARIABLES | created)
     assert "Packages | List the installed packages and clusters" in "".join(done.tasks), done.output
 
 
-def test_an_undefined_vault_variable_is_named(tmp_path: Path) -> None:
+def test_undefined_vault_variable_is_named(tmp_path: Path) -> None:
     wrong = {"ag_ui_jwt_secret": "{{ vault_ag_ui_jwt_secret }}"}
-    refuses(play(tmp_path, DECIDED | wrong), "vault_ag_ui_jwt_secret")
+    assert_refused(play(tmp_path, REQUIRED_VARIABLES | wrong), "vault_ag_ui_jwt_secret")
 
 
 @pytest.fixture
@@ -233,13 +246,13 @@ def taken_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_what_the_target_cannot_offer_is_named_at_once(tmp_path: Path, taken_port: int) -> None:
+def test_unusable_ports_and_hosts_are_named_in_one_run(tmp_path: Path, taken_port: int) -> None:
     wrong = {
         "ag_ui_backend_ports": [taken_port],
         "ag_ui_database_host": "no-such-name.invalid",
     }
-    refuses(
-        play(tmp_path, DECIDED | wrong),
+    assert_refused(
+        play(tmp_path, REQUIRED_VARIABLES | wrong),
         f"ag_ui_backend_ports: port {taken_port} of this host is in use by",
         "Stop that program, or choose another port.",
         "ag_ui_redis_host, ag_ui_redis_port: Redis at 127.0.0.1:1 cannot be reached",
@@ -248,8 +261,8 @@ def test_what_the_target_cannot_offer_is_named_at_once(tmp_path: Path, taken_por
     )
 
 
-def test_a_database_that_does_not_answer_is_named(tmp_path: Path) -> None:
-    refuses(
-        play(tmp_path, DECIDED),
+def test_unreachable_database_is_named(tmp_path: Path) -> None:
+    assert_refused(
+        play(tmp_path, REQUIRED_VARIABLES),
         "ag_ui_database_host, ag_ui_database_port: PostgreSQL at 127.0.0.1:1 cannot be reached",
     )

@@ -14,13 +14,13 @@ import pytest
 from tests.shield import Malformed, ShieldEvent, any_job, crawl_job, ingest_job, query_job
 from tests.shield.faults import (
     FLAWS,
-    in_time,
-    large,
-    late,
+    enlarged,
     malformed,
-    repeated,
-    spoiled,
-    with_holes,
+    with_due_times,
+    with_duplicates,
+    with_gaps,
+    with_late_events,
+    with_random_faults,
 )
 from tests.shield.jobs import legacy_job, worker_events
 
@@ -44,7 +44,9 @@ TYPES = {
 
 @pytest.mark.parametrize("outcome", ["complete", "failed", "cancelled"])
 @pytest.mark.parametrize("job", JOBS)
-def test_every_story_is_whole(job: Callable[..., list[ShieldEvent]], outcome: str) -> None:
+def test_event_sequence_of_a_job_is_consistent(
+    job: Callable[..., list[ShieldEvent]], outcome: str
+) -> None:
     for seed in range(50):
         events = job(Random(seed), start=START, user_id=OWNER, outcome=outcome)
         assert {event.type for event in events} <= TYPES
@@ -64,24 +66,24 @@ def assert_calls_are_answered(events: list[ShieldEvent]) -> None:
     assert calls >= set(answers)
 
 
-def test_every_type_in_use_is_told() -> None:
-    told = {
+def test_all_event_types_occur() -> None:
+    changed = {
         event.type
         for seed in range(200)
         for job in JOBS
         for outcome in ("complete", "failed", "cancelled")
         for event in job(Random(seed), outcome=outcome)
     }
-    told |= {event.type for event in worker_events(Random(1))}
-    assert told == TYPES - {"worker_pool.stopped"}
+    changed |= {event.type for event in worker_events(Random(1))}
+    assert changed == TYPES - {"worker_pool.stopped"}
 
 
-def test_the_seed_decides() -> None:
+def test_same_seed_gives_the_same_events() -> None:
     assert any_job(Random(5), start=START) == any_job(Random(5), start=START)
     assert any_job(Random(5), start=START) != any_job(Random(6), start=START)
 
 
-def test_jobs_are_of_every_kind_and_outcome() -> None:
+def test_random_jobs_have_every_kind_and_outcome() -> None:
     last = Counter(any_job(Random(seed))[-1].type for seed in range(400))
     assert last["job:complete"] > last["job:failed"] > 0
     assert last["ingestion.completed"] > last["ingestion.failed"] > 0
@@ -89,13 +91,13 @@ def test_jobs_are_of_every_kind_and_outcome() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_progress_only_rises(seed: int) -> None:
+def test_progress_never_decreases(seed: int) -> None:
     percents = [e.data["percent"] for e in crawl_job(Random(seed)) if e.type == "job:progress"]
     assert percents == sorted(percents)
     assert percents[-1] == 100
 
 
-def test_envelope_is_six_strings() -> None:
+def test_envelope_has_six_string_fields() -> None:
     for seed in range(20):
         for event in any_job(Random(seed), start=START):
             fields = {name.decode(): value.decode() for name, value in event.fields().items()}
@@ -108,57 +110,59 @@ def test_envelope_is_six_strings() -> None:
             assert (at if event.with_offset else at.replace(tzinfo=UTC)) == event.at
 
 
-def test_timestamps_are_mostly_without_an_offset() -> None:
+def test_most_timestamps_have_no_offset() -> None:
     offsets = Counter(any_job(Random(seed))[0].with_offset for seed in range(100))
     assert offsets[False] > offsets[True] > 0
 
 
-def test_workers_belong_to_no_job() -> None:
+def test_worker_events_have_no_job_id() -> None:
     events = worker_events(Random(1), start=START)
     assert {event.fields()[b"job_id"] for event in events} == {b""}
 
 
-def test_repeats_keep_the_event_id() -> None:
+def test_duplicates_keep_the_event_id() -> None:
     events = crawl_job(Random(1), start=START)
-    told = repeated(Random(2), events, share=0.5)
-    assert len(told) > len(events)
-    assert {event.event_id for event in told} == {event.event_id for event in events}
+    changed = with_duplicates(Random(2), events, share=0.5)
+    assert len(changed) > len(events)
+    assert {event.event_id for event in changed} == {event.event_id for event in events}
 
 
 def test_late_events_keep_their_timestamp() -> None:
     events = crawl_job(Random(1), start=START)
-    told = late(Random(2), events)
-    assert told != events
-    assert sorted(told, key=lambda event: event.at) == events
+    changed = with_late_events(Random(2), events)
+    assert changed != events
+    assert sorted(changed, key=lambda event: event.at) == events
 
 
-def test_holes_lose_events() -> None:
+def test_gaps_drop_events() -> None:
     events = crawl_job(Random(1), start=START)
-    assert 0 < len(with_holes(Random(2), events, share=0.5)) < len(events)
+    assert 0 < len(with_gaps(Random(2), events, share=0.5)) < len(events)
 
 
-def test_a_large_event_is_valid() -> None:
-    event = large(Random(1), crawl_job(Random(1))[0])
+def test_large_event_is_valid() -> None:
+    event = enlarged(Random(1), crawl_job(Random(1))[0])
     data = event.fields()[b"data"]
     assert len(data) > 1024 * 1024
     json.loads(data)
 
 
 @pytest.mark.parametrize("flaw", FLAWS)
-def test_each_flaw_is_one(flaw: str) -> None:
+def test_malformed_entry_cannot_be_parsed(flaw: str) -> None:
     fields = malformed(Random(1), START, flaw).fields()
     try:
-        whole = bool(fields[b"type"].decode()) and isinstance(
+        is_valid = bool(fields[b"type"].decode()) and isinstance(
             json.loads(fields[b"data"].decode()), dict
         )
     except (KeyError, ValueError):
-        whole = False
-    assert not whole
+        is_valid = False
+    assert not is_valid
 
 
-def test_a_bad_day_has_every_fault() -> None:
-    days = [spoiled(Random(seed), any_job(Random(seed), start=START)) for seed in range(200)]
-    entries = [entry for day in days for entry in day]
+def test_random_faults_include_every_kind() -> None:
+    sequences = [
+        with_random_faults(Random(seed), any_job(Random(seed), start=START)) for seed in range(200)
+    ]
+    entries = [entry for sequence in sequences for entry in sequence]
     flaws = {entry.flaw for entry in entries if isinstance(entry, Malformed)}
     ids = Counter(entry.event_id for entry in entries if isinstance(entry, ShieldEvent))
     kinds = {entry.type for entry in entries if isinstance(entry, ShieldEvent)}
@@ -167,10 +171,10 @@ def test_a_bad_day_has_every_fault() -> None:
     assert kinds - TYPES
 
 
-def test_the_pace_keeps_the_order() -> None:
-    told = late(Random(2), crawl_job(Random(1), start=START))
-    due = in_time(told, 2)
-    assert [entry for _, entry in due] == told
+def test_due_times_keep_the_order() -> None:
+    changed = with_late_events(Random(2), crawl_job(Random(1), start=START))
+    due = with_due_times(changed, 2)
+    assert [entry for _, entry in due] == changed
     seconds = [second for second, _ in due]
     assert seconds == sorted(seconds)
-    assert seconds[-1] == max((e.at - told[0].at).total_seconds() for e in told) / 2
+    assert seconds[-1] == max((e.at - changed[0].at).total_seconds() for e in changed) / 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from roles.ag_ui_deployment.files.backend.tests.run_checker import check_run
-from tests.scenarios.support.http import EventStream, read_to_the_end, request
+from tests.scenarios.support.http import EventStream, read_to_end, request
 
 if TYPE_CHECKING:
     from roles.ag_ui_deployment.files.backend.tests.run_checker import Run
@@ -19,7 +19,7 @@ QUESTION: Final = "Which host runs the vector database?"
 
 
 @dataclass(frozen=True)
-class Caller:
+class ApiClient:
     """Sends one user's requests through the proxy."""
 
     site: Site
@@ -52,7 +52,7 @@ class Caller:
     ) -> tuple[Run, list[dict[str, Any]]]:
         """Read a run's stream to its end; return the checked run and its events."""
         with EventStream(route, path, self.account.token, body=body) as stream:
-            read_to_the_end(stream, within=60)
+            read_to_end(stream, within=60)
             return check_run(stream.events, complete=True), stream.events
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.role.playing import DECIDED
 from tests.support.playbook import TOP, run_playbook
+from tests.support.site_playbook import REQUIRED_VARIABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +69,7 @@ class Host:
         }
         return run_playbook(
             *("--inventory", "hx-dev-server,"),
-            *("--extra-vars", json.dumps(DEFAULTS | DECIDED | own | changes)),
+            *("--extra-vars", json.dumps(DEFAULTS | REQUIRED_VARIABLES | own | changes)),
             self.folder / "play.yml",
             environment={
                 "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
@@ -83,7 +83,7 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-def test_an_uninstall_removes_what_a_former_version_of_the_role_has_left(host: Host) -> None:
+def test_uninstall_removes_files_of_a_former_role_version(host: Host) -> None:
     run = host.run("uninstall", ag_ui_uninstall=True)
     assert run.code == 0, run.output
     assert host.files("systemd", "control") == set()
@@ -91,7 +91,7 @@ def test_an_uninstall_removes_what_a_former_version_of_the_role_has_left(host: H
     assert not (host.folder / "state").exists()
 
 
-def test_a_deployment_retires_an_instance_that_was_only_tried(host: Host) -> None:
+def test_deployment_removes_an_instance_that_was_never_enabled(host: Host) -> None:
     (host.folder / "etc/releases/new").mkdir(parents=True)
     for name in ("systemd", "control"):
         (host.folder / name / RETIRED).write_text("[Unit]\n")

@@ -5,13 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from uuid import uuid4
 
 from tests.shield import Publisher, ShieldEvent
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 
 class Job:
@@ -20,17 +17,17 @@ class Job:
     def __init__(self, owner: str | None = None) -> None:
         self.id = str(uuid4())
         self.metadata = {"workspace": "default", **({"user_id": owner} if owner else {})}
-        self.made = 0
+        self.event_count = 0
 
     def event(self, kind: str, **data: Any) -> ShieldEvent:
         """Generate the job's next event."""
-        self.made += 1
+        self.event_count += 1
         return ShieldEvent(
             type=kind,
             at=datetime.now(UTC),
             event_id=str(uuid4()),
             job_id=self.id,
-            data={"number": self.made, **data},
+            data={"number": self.event_count, **data},
             metadata=self.metadata,
         )
 
@@ -38,17 +35,17 @@ class Job:
         return self.event("job:started", status="processing")
 
     def chunk(self) -> ShieldEvent:
-        return self.event("rag:chunk_processed", chunk_id=f"chunk-{self.made}", tokens=200)
+        return self.event("rag:chunk_processed", chunk_id=f"chunk-{self.event_count}", tokens=200)
 
     def complete(self) -> ShieldEvent:
-        return self.event("job:complete", status="completed", result={"events": self.made})
+        return self.event("job:complete", status="completed", result={"events": self.event_count})
 
-    def whole(self, count: int) -> list[ShieldEvent]:
+    def all_events(self, count: int) -> list[ShieldEvent]:
         """Return the whole job from start to end as `count` events."""
         return [self.started(), *(self.chunk() for _ in range(count - 2)), self.complete()]
 
 
-class Steady:
+class SteadyPublisher:
     """Publishes a job's events at a constant rate in a thread for the duration of the block.
 
     `ids` are the stream ids of the events. The job is completed at the end.
@@ -68,12 +65,7 @@ class Steady:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
         self._thread.join()
         if kind is None and self.error is not None:
