@@ -8,7 +8,7 @@ from collections import defaultdict
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from tests.scenarios.support.event_source import SESSION_START, position, stream_id
+from tests.scenarios.support.event_source import SESSION_START, UNAVAILABLE, position, stream_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -75,7 +75,7 @@ def check_received(
     """
     stats, name = result.stats, browser.name
     assert not stats["violations"], f"{name}: {stats['violations'][:3]}"
-    refused = stats["refused"].keys() - {"502", "503", "504"}
+    refused = stats["refused"].keys() - set(map(str, UNAVAILABLE))
     assert not refused, f"{name} was refused: {stats['refused']}"
     sessions = _sessions(result.positions)
     assert sessions, f"{name} received nothing: {stats}"

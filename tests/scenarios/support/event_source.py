@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 READ_SIZE: Final = 1 << 20
+UNAVAILABLE: Final = {502, 503, 504}
+"""The statuses that a browser may get while the site is unavailable."""
 GAP: Final = b'"hx.shield.gap"'
 IDS: Final = re.compile(rb"(\n: nothing)?\nid: (\d+)-(\d+)\n(event)?")
 """Matches the ids of records; a frame with neither the comment nor an event is a position."""
@@ -223,6 +225,9 @@ class EventSource:
             status, headers = _parse_head(await reader.readuntil(b"\r\n\r\n"))
             if status != 200:
                 self.stats.refused[str(status)] += 1
+                if status not in UNAVAILABLE:
+                    problem = await reader.read(READ_SIZE)
+                    self._record_violation(f"answered {status}: {problem!r}")
                 return float(headers.get("retry-after", self._retry))
             self._reset()
             body = ChunkedBody()

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import uvloop
 from redis.asyncio import Redis
 
 from src.models.role import Role
@@ -31,6 +32,11 @@ def _required(name: str, what: str) -> str:
     if not value:
         pytest.fail(f"{name} is not set: these tests need {what}; script/test starts one")
     return value
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Use the event loop of the deployed service: its errors of closed connections differ."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(autouse=True)
