@@ -19,9 +19,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from src.models.page import Page, PageCursor, PageLimit
 from src.models.role import Role
-from src.models.workspace import Membership
+from src.models.workspace import Membership, MembershipJson
 from src.utils.database import Base
-from src.utils.json_types import JsonObject
 
 # PostgreSQL rejects NUL. Other control characters have no place in names and emails.
 Printable = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
@@ -64,7 +63,7 @@ class AccountTokenRow(Base):
     name: Mapped[str | None] = mapped_column(Text)
     role: Mapped[str | None] = mapped_column(Text)
     password_hash: Mapped[str | None] = mapped_column(Text)
-    memberships: Mapped[list[JsonObject] | None] = mapped_column(JSON)
+    memberships: Mapped[list[MembershipJson] | None] = mapped_column(JSON)
     made_by: Mapped[UUID | None] = mapped_column(Uuid, ForeignKey("users.id", ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))

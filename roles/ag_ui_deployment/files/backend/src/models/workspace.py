@@ -1,7 +1,7 @@
 """Workspaces and memberships."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, TypedDict
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -51,6 +51,13 @@ class Membership(BaseModel):
 
     workspace: WorkspaceName
     role: Role
+
+
+class MembershipJson(TypedDict):
+    """A membership as it is stored in JSON columns."""
+
+    workspace: str
+    role: str
 
 
 class NewWorkspace(BaseModel):

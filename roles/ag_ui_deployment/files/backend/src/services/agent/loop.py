@@ -14,6 +14,7 @@ from src.services.agent.prompt import (
     CALLS_USED_UP,
     WITHOUT_TOOLS,
     ChatMessage,
+    ChatTool,
     chat_messages,
     chat_tool,
     instructions,
@@ -64,7 +65,7 @@ class AgentTools(Protocol):
             WorkspaceNotYoursError: The user does not.
         """
 
-    async def offered(self, user: User, workspace: str) -> Sequence[Mapping[str, Any]]:
+    async def offered(self, user: User, workspace: str) -> Sequence[ChatTool]:
         """Returns the available tools in the format of a chat completion request."""
 
     async def call(self, user: User, workspace: str, call: ToolCall) -> str:
@@ -206,7 +207,7 @@ class AgentLoop:
             self._append([agui.step_finished(self._step, now())])
             self._step = None
 
-    async def _chat_tools(self) -> list[Mapping[str, Any]]:
+    async def _chat_tools(self) -> list[ChatTool]:
         """Returns the tools for the model; tells it if those of Shield are unavailable."""
         try:
             offered = await self._tools.offered(self._user, self._request.workspace)
@@ -220,7 +221,7 @@ class AgentLoop:
         ]
         return [*offered, *own]
 
-    async def _ask_model(self, chat_tools: Sequence[Mapping[str, Any]]) -> Turn:
+    async def _ask_model(self, chat_tools: Sequence[ChatTool]) -> Turn:
         """Requests one answer of the model and sends its events."""
         messages = chat_messages(
             self._system_prompt, [*self._conversation, *self._new_messages.all()]

@@ -1,15 +1,55 @@
 """Converts an AG-UI conversation to the messages of a chat completion request."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import orjson
 
 from src.models.agent_input import RunInput
+from src.utils.json_types import JsonObject
 
-# An AG-UI message in wire format, and a message of a chat completion.
+# An AG-UI message in wire format.
 Message = Mapping[str, Any]
-ChatMessage = dict[str, Any]
+
+
+class ChatFunctionCall(TypedDict):
+    """The function of a tool call; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ChatToolCall(TypedDict):
+    id: str
+    type: Literal["function"]
+    function: ChatFunctionCall
+
+
+class ChatMessage(TypedDict):
+    """A message of a chat completion request."""
+
+    role: str
+    content: str | None
+    # Of an assistant message.
+    tool_calls: NotRequired[list[ChatToolCall]]
+    # Of a tool message: the call that it answers.
+    tool_call_id: NotRequired[str]
+
+
+class ChatFunction(TypedDict):
+    """A function that the model may call; `parameters` is the JSON Schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: JsonObject
+
+
+class ChatTool(TypedDict):
+    """A tool of a chat completion request."""
+
+    type: Literal["function"]
+    function: ChatFunction
+
 
 _ROLES = {"developer": "system", "system": "system", "user": "user"}
 WITHOUT_TOOLS = "Shield's tools cannot be reached at the moment. Say so where they would be needed."
@@ -58,13 +98,15 @@ def chat_messages(system: str, messages: Sequence[Message]) -> list[ChatMessage]
     return converted
 
 
-def chat_tool(name: str, description: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+def chat_tool(name: str, description: str, parameters: Mapping[str, Any] | None) -> ChatTool:
     """Builds a tool definition of a chat completion request; its schema is always an object."""
     schema = dict(parameters or {})
     schema.setdefault("type", "object")
     schema.setdefault("properties", {})
-    function = {"name": name, "description": description, "parameters": schema}
-    return {"type": "function", "function": function}
+    return {
+        "type": "function",
+        "function": {"name": name, "description": description, "parameters": schema},
+    }
 
 
 def _assistant_messages(message: Message, results: Mapping[str, str]) -> list[ChatMessage]:
@@ -72,7 +114,7 @@ def _assistant_messages(message: Message, results: Mapping[str, str]) -> list[Ch
     content = message.get("content") or ""
     if not calls:
         return [{"role": "assistant", "content": content}] if content else []
-    tool_calls = [
+    tool_calls: list[ChatToolCall] = [
         {
             "id": call["id"],
             "type": "function",
@@ -83,17 +125,15 @@ def _assistant_messages(message: Message, results: Mapping[str, str]) -> list[Ch
         }
         for call in calls
     ]
-    return [
-        {"role": "assistant", "content": content or None, "tool_calls": tool_calls},
-        *(
-            {
-                "role": "tool",
-                "tool_call_id": call["id"],
-                "content": results.get(call["id"], UNANSWERED),
-            }
-            for call in calls
-        ),
+    answers: list[ChatMessage] = [
+        {
+            "role": "tool",
+            "tool_call_id": call["id"],
+            "content": results.get(call["id"], UNANSWERED),
+        }
+        for call in calls
     ]
+    return [{"role": "assistant", "content": content or None, "tool_calls": tool_calls}, *answers]
 
 
 def _valid_arguments(arguments: str) -> str:

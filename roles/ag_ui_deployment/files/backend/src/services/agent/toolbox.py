@@ -1,13 +1,13 @@
 """Gives the model access to the tools of Shield that the user may use."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
 import structlog
 
 from src.models.user import User
-from src.services.agent.prompt import chat_tool
+from src.services.agent.prompt import ChatTool, chat_tool
 from src.services.agent.turn import ToolCall
 from src.services.auth.errors import LimitReachedError
 from src.services.auth.rate_limits import RateLimits
@@ -70,7 +70,7 @@ class Toolbox:
         """
         await self._tools.resolve_workspace(user, workspace)
 
-    async def offered(self, user: User, workspace: str) -> Sequence[Mapping[str, Any]]:
+    async def offered(self, user: User, workspace: str) -> Sequence[ChatTool]:
         """Returns the available tools in the format of a chat completion request.
 
         Raises:

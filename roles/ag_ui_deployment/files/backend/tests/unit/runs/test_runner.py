@@ -11,6 +11,7 @@ import pytest
 from src.models.agent_input import RunInput
 from src.models.user import User
 from src.services.agent.loop import AgentLoop
+from src.services.agent.prompt import ChatTool
 from src.services.agent.turn import ToolCall
 from src.services.gateway.chat_stream import ChatChunk, Usage
 from src.services.runs.log import LogRecord
@@ -37,7 +38,7 @@ class NoTools:
     async def check_workspace(self, _user: User, _workspace: str) -> None:
         return
 
-    async def offered(self, _user: User, _workspace: str) -> Sequence[Mapping[str, Any]]:
+    async def offered(self, _user: User, _workspace: str) -> Sequence[ChatTool]:
         return ()
 
     async def call(self, _user: User, _workspace: str, _call: ToolCall) -> str:
