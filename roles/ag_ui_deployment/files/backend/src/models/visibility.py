@@ -1,4 +1,4 @@
-"""Which jobs and runs a user may see."""
+"""Which jobs and runs a user may see, as rbac_service.visibility() decides it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
 
 from src.config import Settings
@@ -53,6 +54,13 @@ class _PrimaryConnection(Connection):
     def should_reconnect(self) -> bool:
         oldest = max(_PrimaryConnection._demoted_at, time.monotonic() - _CONNECTION_MAX_AGE)
         return self._connected_at < oldest or bool(super().should_reconnect())  # type: ignore[no-untyped-call]  # same
+
+    async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+        try:
+            await super().send_packed_command(*arguments, **options)
+        except RuntimeError as error:
+            # uvloop raises it, and not an OSError, if the server has closed the connection.
+            raise RedisConnectionError(str(error)) from error
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:

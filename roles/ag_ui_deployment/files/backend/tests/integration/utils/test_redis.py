@@ -1,7 +1,13 @@
 """Redis over TLS, and behind a name that resolves to another server after a failover."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+import socket
+import struct
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import httpx
@@ -50,6 +56,46 @@ class TestTls:
             await client.ping()
         assert "certificate that is not trusted" in explain(caught.value)
         await client.aclose()
+
+
+@contextmanager
+def resetting_server() -> Iterator[str]:
+    """Run a server that resets every connection; yield its URL. The thread acts at any moment."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def reset_connections() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                without_linger = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, without_linger)
+                connection.close()
+
+        thread = threading.Thread(target=reset_connections)
+        thread.start()
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+async def test_reset_connection_is_a_redis_error(environment: Environment) -> None:
+    """Also if a busy process notices it only when it writes: uvloop raises a RuntimeError then."""
+
+    async def keep_busy() -> None:
+        while True:
+            time.sleep(0.002)  # noqa: ASYNC251 - blocks the event loop on purpose
+            await asyncio.sleep(0)
+
+    with resetting_server() as url:
+        client = command_client(environment.settings(REDIS_URL=url))
+        busy = asyncio.create_task(keep_busy())
+        pings = (client.ping() for _ in range(200))
+        errors = await asyncio.gather(*pings, return_exceptions=True)
+        busy.cancel()
+        await client.aclose()
+    assert [error for error in errors if not isinstance(error, REDIS_ERRORS)] == []
 
 
 async def follow(url: str, primary: str) -> None:
